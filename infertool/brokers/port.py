@@ -1,0 +1,86 @@
+"""The broker port: all that the rest of infertool knows of a message broker.
+
+A broker can subscribe, settle, send and measure. Adapters own their threads; every callback comes from one of them
+and must return quickly and never raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from infertool.message import Message, Outgoing
+
+
+OnSent = Callable[[Exception | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Take `message` off its queue and put `outgoing` on another, in one step."""
+
+    message: Message
+    outgoing: Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What a queue holds. Every figure is None where the broker does not tell it."""
+
+    size: int | None = None
+    in_flight: int | None = None
+    consumers: int | None = None
+    enqueued: int | None = None
+    dequeued: int | None = None
+
+
+class Subscription(Protocol):
+    """Messages of one queue, at most `window` of them unsettled at any time."""
+
+    def receive(self, max_messages: int, timeout_s: float) -> list[Message]:
+        """Return 1 to `max_messages` messages, waiting up to `timeout_s` for the first; empty if none came.
+
+        Messages of a connection that was lost meanwhile are never returned.
+        """
+
+    def ack(self, messages: Sequence[Message]) -> None:
+        """Settle. Returns at once; acks are joined into few writes. Stale ones are dropped: the broker redelivers."""
+
+    def move(self, moves: Sequence[Move], timeout_s: float) -> None:
+        """Send and ack all of `moves` in one broker transaction, and wait for the commit's receipt.
+
+        Returns when the broker confirmed. Raises `StaleMessagesError` when a message belongs to an earlier
+        connection (nothing was sent), `ConnectionLostError` when the connection ended before the receipt (the broker
+        did all or nothing, which one is unknown), `MoveRefusedError` when the broker refused (nothing was done; the
+        messages will be redelivered on the next connection, which the adapter brings about).
+        """
+
+
+class Broker(Protocol):
+    """A supervised connection to a broker. Safe to use from several threads."""
+
+    @property
+    def address(self) -> str:
+        """Where it is or was last connected, secrets masked."""
+
+    def connect(self) -> None:
+        """Connect once, trying each host. Raises `UnreachableError` or `RefusedError`.
+
+        After the first success a supervisor reconnects for ever, with full-jitter backoff, until `close`.
+        """
+
+    def subscribe(self, queue: str, *, window: int) -> Subscription:
+        """Subscribe now and again after every reconnect. Raises `RefusedError` if the broker says no."""
+
+    def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
+        """Send; `on_sent(None)` once the broker holds it, else `on_sent(error)`.
+
+        Raises `ConnectionLostError` at once while there is no connection.
+        """
+
+    def measure(self, queue: str, timeout_s: float) -> Depth | None:
+        """Return the queue's depth, or None when the broker does not say within `timeout_s`."""
+
+    def close(self, timeout_s: float) -> None:
+        """Write what is pending, disconnect with a receipt, and stop. Unsettled messages go back to the broker."""

@@ -1,0 +1,1 @@
+"""STOMP, for ActiveMQ and the embedded broker."""

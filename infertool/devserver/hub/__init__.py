@@ -1,0 +1,1 @@
+"""The embedded Phoenix-compatible channel server and its dashboard page."""

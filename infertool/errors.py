@@ -1,0 +1,111 @@
+"""Every error a user can meet. Each carries fields; its text says what happened, to what, and what to do next."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class InfertoolError(Exception):
+    """Base of all errors that end a command. `exit_code` is what the process returns."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, advice: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.advice}" if self.advice else self.what
+
+
+class UsageError(InfertoolError):
+    """The command line or an expression on it cannot be understood."""
+
+    exit_code = 2
+
+
+class SettingsError(InfertoolError):
+    """A settings file, profile or variable is wrong. `key` is dotted (`broker.url`), `origin` names file or variable."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, key: str = "", origin: str = "", nearest: str = "", advice: str = "") -> None:
+        super().__init__(what, advice=advice)
+        self.key = key
+        self.origin = origin
+        self.nearest = nearest
+
+
+class ServerError(InfertoolError):
+    """A server could not be reached, or said no. `address` never holds a password or token."""
+
+    exit_code = 3
+
+    def __init__(self, what: str, *, address: str, advice: str = "") -> None:
+        super().__init__(what, advice=advice)
+        self.address = address
+
+
+class UnreachableError(ServerError):
+    """Nothing answers at the address, or what answers is something else."""
+
+
+class RefusedError(ServerError):
+    """The server answered and refused: wrong password, bad token, forbidden destination. `reason` is its own word."""
+
+    def __init__(self, what: str, *, address: str, reason: str = "", advice: str = "") -> None:
+        super().__init__(what, address=address, advice=advice)
+        self.reason = reason
+
+
+class JoinRefusedError(RefusedError):
+    """A Phoenix topic cannot be joined."""
+
+    def __init__(self, *, topic: str, address: str, reason: str, advice: str = "") -> None:
+        super().__init__(
+            f"joining {topic} at {address} was refused: {reason}", address=address, reason=reason, advice=advice
+        )
+        self.topic = topic
+
+
+class ConnectionLostError(ServerError):
+    """The connection ended before the answer came. Whether the server acted on the request is unknown."""
+
+
+class ModelLoadError(InfertoolError):
+    """The model cannot be imported, built or warmed up."""
+
+    def __init__(self, what: str, *, spec: str, advice: str = "") -> None:
+        super().__init__(what, advice=advice)
+        self.spec = spec
+
+
+class NothingMatchedError(InfertoolError):
+    """The command ran well and found nothing, or its time ran out."""
+
+    exit_code = 4
+
+
+class InferenceError(Exception):
+    """Raise this in a model to say that one event failed.
+
+    `retryable=True` (the default) tries the event again up to `consume.max_attempts`;
+    `retryable=False` sends it to the dead-letter queue at once.
+    """
+
+    def __init__(self, message: str = "", *, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class StaleMessagesError(InfertoolError):
+    """The messages were delivered by a connection that no longer exists; the broker delivers them again."""
+
+
+class MoveRefusedError(InfertoolError):
+    """The broker refused a transactional move. Nothing was moved; `reason` is the broker's own word."""
+
+    def __init__(self, what: str, *, reason: str) -> None:
+        super().__init__(what)
+        self.reason = reason

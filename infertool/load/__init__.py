@@ -1,0 +1,1 @@
+"""Event production and the book that checks nothing was lost."""

@@ -1,0 +1,1 @@
+"""Models: the port, the loader, and the simulated reference model."""

@@ -1,0 +1,32 @@
+"""The model port: what a model must have, and what it may have.
+
+A model is any callable or object with `predict(payload) -> result`, where `payload` is the decoded event (a dict)
+and the result is anything JSON can hold. Optional: `predict_batch(payloads) -> results` (same order and length),
+`warm_up()` (called once before the first event), `close()`. Raise `infertool.InferenceError` to fail one event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Payload = Mapping[str, Any]
+Predict = Callable[[Payload], Any]
+PredictBatch = Callable[[Sequence[Payload]], Sequence[Any]]
+
+
+def _nothing() -> None:
+    """Do nothing: the default of optional hooks."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready for use. `name` goes into dead letters and logs; `spec` is what the user wrote."""
+
+    name: str
+    spec: str
+    predict: Predict
+    predict_batch: PredictBatch | None = None
+    warm_up: Callable[[], object] = _nothing
+    close: Callable[[], object] = _nothing

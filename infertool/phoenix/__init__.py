@@ -1,0 +1,1 @@
+"""Phoenix Channels: frames, socket, channel, confirmed delivery."""

@@ -1,0 +1,1 @@
+"""The consumer: intake, execution, delivery, settlement."""

@@ -1,0 +1,167 @@
+"""The settings tree: every option, its default, and its meaning in the string under it.
+
+Names ending in `_s` are seconds, in `_bytes` bytes. The strings are read by `infertool config init`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from infertool.secret import Secret
+
+ConfirmMode = Literal["auto", "reply", "echo", "barrier", "none"]
+PublishMode = Literal["phoenix", "stdout", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSettings:
+    """Where events come from."""
+
+    url: str = "stomp://localhost:61613"
+    """Scheme stomp or stomp+ssl; several hosts for failover: stomp://a:61613,b:61613."""
+    user: str = ""
+    """Login. ACTIVEMQ_USER sets it, too; so does the URL's user part."""
+    password: Secret = field(default_factory=Secret)
+    """Passcode. ACTIVEMQ_PASSWORD sets it, too. Better: password_file."""
+    password_file: str = ""
+    """File whose first line is the passcode."""
+    queue: str = "/queue/ai.events.raw"
+    """The queue to consume."""
+    heartbeat_s: float = 10.0
+    """Heartbeat promised and asked for, each way; 0 switches heartbeats off."""
+    connect_timeout_s: float = 10.0
+    """Longest wait for a TCP connection, the TLS handshake and CONNECTED, for each host."""
+    receipt_timeout_s: float = 15.0
+    """Longest wait for a receipt: a confirmed send, a transaction, the disconnect."""
+    reconnect_base_s: float = 0.1
+    """Full-jitter backoff between connection attempts: the first ceiling."""
+    reconnect_max_s: float = 5.0
+    """Full-jitter backoff between connection attempts: the largest ceiling."""
+    tls_verify: bool = True
+    """Check the broker's certificate and host name (stomp+ssl)."""
+    tls_ca_file: str = ""
+    """PEM file of the authorities to trust instead of the system's."""
+    tls_cert_file: str = ""
+    """PEM file of the client certificate."""
+    tls_key_file: str = ""
+    """PEM file of the client certificate's key; empty when it is in tls_cert_file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumeSettings:
+    """How events are worked on."""
+
+    concurrency: int = 16
+    """Events in work at the same time."""
+    window: int = 0
+    """Unsettled messages held at most; 0 means 200 or twice the concurrency, whichever is more."""
+    max_attempts: int = 3
+    """Tries of an event before it is dead-lettered."""
+    retry_base_s: float = 0.2
+    """Full-jitter backoff between tries of an event: the first ceiling."""
+    retry_max_s: float = 10.0
+    """Full-jitter backoff between tries of an event: the largest ceiling."""
+    timeout_s: float = 30.0
+    """Longest time for one try of the model."""
+    stop_deadline_s: float = 20.0
+    """Longest time a graceful stop waits for what is in flight; the rest goes back to the broker."""
+    max_body_bytes: int = 16_777_216
+    """A larger body is dead-lettered without decoding it."""
+    crash_guard: bool = True
+    """Dead-letter an event that was in work when the process died twice."""
+    state_dir: str = ""
+    """Folder of the crash guard's notes; empty means the user's state folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What works on events."""
+
+    spec: str = "sim:"
+    """sim:, package.module:callable, path/to/file.py:callable, or a name of the entry point group infertool.models."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishSettings:
+    """What is sent on."""
+
+    mode: PublishMode = "phoenix"
+    """phoenix; stdout prints outcomes as JSON lines; none drops them."""
+    include_payload: bool = True
+    """Put the event into the result as original_payload."""
+    max_bytes: int = 1_000_000
+    """Largest push; a larger one loses its original_payload, then its prediction, and is marked truncated."""
+    max_refusals: int = 3
+    """Refusals of one payload by Phoenix before the event is dead-lettered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhoenixSettings:
+    """Where results go."""
+
+    url: str = "ws://localhost:4000/socket/websocket"
+    """Scheme ws or wss; several hosts for failover: ws://a:4000,b:4000/socket/websocket."""
+    token: Secret = field(default_factory=Secret)
+    """Socket token. PHOENIX_SERVICE_TOKEN sets it, too. Better: token_file."""
+    token_file: str = ""
+    """File whose first line is the token."""
+    token_in: Literal["params", "protocol"] = "params"
+    """Send the token as the URL parameter `token`, or in Sec-WebSocket-Protocol (Phoenix 1.8 auth_token)."""
+    origin: str = ""
+    """Origin header; empty sends none, which check_origin accepts."""
+    topic: str = "service:inference"
+    """The channel that takes results."""
+    join_params: dict[str, Any] = field(default_factory=dict)
+    """Payload of the join."""
+    result_topic: str = "public:results"
+    """Where the server broadcasts results; the confirm mode echo listens here."""
+    alert_topic: str = "public:alerts"
+    """Where the server broadcasts failures; the confirm mode echo listens here."""
+    confirm: ConfirmMode = "auto"
+    """What proves a push: the channel's reply, our own event coming back, a heartbeat behind it, nothing, or auto."""
+    window: int = 256
+    """Unconfirmed pushes at most."""
+    push_timeout_s: float = 10.0
+    """Longest wait for the proof of a push before it is pushed again."""
+    connect_timeout_s: float = 10.0
+    """Longest wait for TCP, TLS and the WebSocket handshake, and for a join's reply."""
+    heartbeat_s: float = 30.0
+    """Heartbeat interval; an unanswered one ends the connection."""
+    tls_verify: bool = True
+    """Check the server's certificate and host name (wss)."""
+    tls_ca_file: str = ""
+    """PEM file of the authorities to trust instead of the system's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterSettings:
+    """Where failed events go."""
+
+    queue: str = "/queue/ai.events.dlq"
+    """The dead-letter queue."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """What is told while it runs."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is logged."""
+    log_format: Literal["text", "json"] = "text"
+    """text for people, json for machines."""
+    status_interval_s: float = 10.0
+    """Time between status lines where standard error is no terminal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole tree."""
+
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    consume: ConsumeSettings = field(default_factory=ConsumeSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    publish: PublishSettings = field(default_factory=PublishSettings)
+    phoenix: PhoenixSettings = field(default_factory=PhoenixSettings)
+    deadletter: DeadLetterSettings = field(default_factory=DeadLetterSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
