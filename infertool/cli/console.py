@@ -1,0 +1,79 @@
+"""The one owner of standard output, standard error and exit codes. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from infertool.errors import InfertoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infertool.settings.load import Loaded
+
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Globals:
+    """The options every subcommand takes."""
+
+    config: Path | None = None
+    profile: str | None = None
+    debug: bool = False
+    quiet: bool = False
+    log_format: str | None = None
+
+    def load(self, flags: Mapping[str, tuple[str, object]] | None = None) -> Loaded:
+        """Return the settings for this run. `flags` maps dotted keys to (flag as typed, value); None values are unset.
+
+        Raises `SettingsError`.
+        """
+        from infertool.settings.load import load
+
+        given = {key: pair for key, pair in (flags or {}).items() if pair[1] is not None}
+        if self.log_format is not None:
+            given["telemetry.log_format"] = ("--log-format", self.log_format)
+        if self.debug:
+            given["telemetry.log_level"] = ("--debug", "debug")
+        elif self.quiet:
+            given["telemetry.log_level"] = ("--quiet", "warning")
+        return load(config=self.config, profile=self.profile, environ=os.environ, flags=given)
+
+
+def out(text: str) -> None:
+    """Write a line of data to stdout, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def emit_json(value: Any) -> None:
+    """Write `value` to stdout as one line of JSON."""
+    import orjson
+
+    out(orjson.dumps(value).decode())
+
+
+def err(text: str) -> None:
+    """Write a line for people to stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
+    """Print `error` in one line (with the trace under --debug) and leave with its exit code."""
+    if debug:
+        traceback.print_exception(error)
+    err(f"infertool: {error}")
+    sys.exit(error.exit_code)
+
+
+def leave_quietly() -> NoReturn:
+    """The reader of stdout has gone (`| head`): leave without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)

@@ -1,0 +1,83 @@
+"""The `infertool` command: global options, the list of subcommands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infertool import __version__
+from infertool.cli import config, console, consume, demo, dev, tail
+from infertool.errors import InfertoolError
+
+app = typer.Typer(
+    name="infertool",
+    help="Operate an inference bus: events from ActiveMQ, through a model, to Phoenix Channels.",
+    epilog="Start with: infertool demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would double the time of --help
+)
+app.command(epilog=consume.EXAMPLE)(consume.consume)
+app.command(epilog=tail.EXAMPLE)(tail.tail)
+app.command(epilog=dev.EXAMPLE)(dev.dev)
+app.command(epilog=demo.EXAMPLE)(demo.demo)
+app.add_typer(config.app, name="config")
+
+GLOBAL_FLAGS = {"--debug", "--quiet", "--version"}
+GLOBAL_OPTIONS = {"--config", "--profile", "--log-format"}
+
+
+def _version(value: bool) -> None:
+    if value:
+        console.out(f"infertool {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="Settings file.", metavar="FILE")] = None,
+    profile: Annotated[str | None, typer.Option(help="Profile of the settings file.", metavar="NAME")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Log everything; show traces of errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings, errors and data.")] = False,
+    log_format: Annotated[str | None, typer.Option(help="text or json.", metavar="FORMAT")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Keep the global options for the subcommand."""
+    ctx.obj = console.Globals(config=config, profile=profile, debug=debug, quiet=quiet, log_format=log_format)
+
+
+def globals_first(arguments: list[str]) -> list[str]:
+    """Return `arguments` with the global options moved to the front, so that they may be typed anywhere."""
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word in GLOBAL_FLAGS or word.partition("=")[0] in GLOBAL_OPTIONS and "=" in word:
+            front.append(word)
+        elif word in GLOBAL_OPTIONS:
+            front += [word, *(value for value in [next(words, None)] if value is not None)]
+        else:
+            rest.append(word)
+    return front + rest
+
+
+def run() -> None:
+    """Run the command line; the console script's entry point."""
+    arguments = globals_first(sys.argv[1:])
+    try:
+        app(arguments, prog_name="infertool")
+    except InfertoolError as error:
+        console.fail(error, debug="--debug" in arguments)
+    except BrokenPipeError:
+        console.leave_quietly()
+    except KeyboardInterrupt:
+        sys.exit(console.EXIT_INTERRUPTED)
