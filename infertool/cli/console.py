@@ -74,6 +74,6 @@ def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
 
 
 def leave_quietly() -> NoReturn:
-    """The reader of stdout has gone (`| head`): leave without a word."""
+    """Leave without a word: the reader of stdout has gone (`| head`)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0)

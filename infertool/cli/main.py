@@ -61,7 +61,7 @@ def globals_first(arguments: list[str]) -> list[str]:
     for word in words:
         if word == "--":
             rest += [word, *words]
-        elif word in GLOBAL_FLAGS or word.partition("=")[0] in GLOBAL_OPTIONS and "=" in word:
+        elif word in GLOBAL_FLAGS or ("=" in word and word.partition("=")[0] in GLOBAL_OPTIONS):
             front.append(word)
         elif word in GLOBAL_OPTIONS:
             front += [word, *(value for value in [next(words, None)] if value is not None)]

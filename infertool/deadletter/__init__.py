@@ -1,0 +1,1 @@
+"""Dead letters: what is written on one."""

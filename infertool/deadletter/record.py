@@ -1,0 +1,76 @@
+"""What we write on a dead letter: our headers are JMS identifiers, so that selectors can use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infertool.message import Message, Outgoing
+
+# The wire allows 10 KiB a header line; a stack trace is no use in a table.
+ERROR_BYTES = 1024
+
+# What the broker says of one delivery, or would act upon again: it must not travel into the dead letter.
+# `expires` would make the dead letter expire, too; the original is kept as `original_expires`.
+DELIVERY_HEADERS = frozenset({
+    "message-id", "subscription", "ack", "destination", "content-length", "content-encoding", "redelivered",
+    "transaction", "receipt", "expires", "persistent", "amq-msg-type", "original-destination",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why an event became a dead letter. Times are ISO 8601 in UTC."""
+
+    stage: str
+    error_type: str
+    error: str
+    attempts: int
+    failed_at: str
+    first_failed_at: str
+    consumer: str
+    model: str
+
+
+def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
+    """Return `message` as a dead letter for `queue`: body, type and the user's headers as they came, ours added."""
+    headers = {key: value for key, value in message.headers.items() if key not in DELIVERY_HEADERS}
+    headers |= _origin(message)
+    headers |= _cause(cause)
+    persistent = message.headers.get("persistent") == "true"
+    # A dead letter must survive a broker restart, whatever the producer thought of the event.
+    if not persistent:
+        headers["original_persistent"] = "false"
+    return Outgoing(destination=queue, body=message.body, kind=message.kind, headers=headers, persistent=True)
+
+
+def _origin(message: Message) -> Mapping[str, str]:
+    origin = {
+        "original_destination": message.headers.get("destination", message.source),
+        "original_message_id": message.headers.get("original_message_id", message.id),
+        "replay_count": message.headers.get("replay_count", "0"),
+    }
+    expires = message.headers.get("expires", "0")
+    return origin if expires == "0" else origin | {"original_expires": expires}
+
+
+def _cause(cause: Cause) -> Mapping[str, str]:
+    return {
+        "dlq_stage": cause.stage,
+        "dlq_error_type": cause.error_type,
+        "dlq_error": cut(cause.error, ERROR_BYTES),
+        "dlq_attempts": str(cause.attempts),
+        "dlq_failed_at": cause.failed_at,
+        "dlq_first_failed_at": cause.first_failed_at,
+        "dlq_consumer": cause.consumer,
+        "dlq_model": cause.model,
+    }
+
+
+def cut(text: str, limit: int) -> str:
+    """Return `text` cut to at most `limit` bytes of UTF-8, with an ellipsis where it was cut. NULs become U+2400."""
+    clean = text.replace("\0", "\N{SYMBOL FOR NULL}")
+    encoded = clean.encode("utf-8", "replace")
+    if len(encoded) <= limit:
+        return encoded.decode("utf-8")
+    return encoded[: limit - 3].decode("utf-8", "ignore") + "\N{HORIZONTAL ELLIPSIS}"

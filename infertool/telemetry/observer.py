@@ -1,0 +1,139 @@
+"""How the pipeline speaks: it tells an `Observe` what happens. Statistics, logs, metrics and displays are observers.
+
+Observers are called from several threads, with batches where events come in batches; they must be quick and not raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from infertool.link import LinkEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The connection to `side` ("broker" or "phoenix") changed."""
+
+    side: str
+    event: LinkEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """`count` deliveries were taken from the broker, `redelivered` of them not for the first time."""
+
+    count: int
+    redelivered: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A redelivered event is one this process already holds or has finished; it is not worked on again."""
+
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Try number `attempt` failed; another follows after `delay_s` seconds."""
+
+    event_id: str
+    attempt: int
+    delay_s: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Model calls returned a result, each after so many seconds."""
+
+    processing_s: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An event will become a dead letter."""
+
+    event_id: str
+    stage: str
+    error_type: str
+    error: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """`count` results or alerts were handed to the publisher."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """`count` results or alerts were proved to have arrived."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """Events were acked after their results were confirmed, each so many seconds after its delivery."""
+
+    latencies_s: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettered:
+    """Events were moved to the dead-letter queue, each so many seconds after its delivery."""
+
+    latencies_s: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """`count` events were left unsettled at the stop; the broker delivers them again."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Phoenix asked for a pause, or to resume."""
+
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something a person should know."""
+
+    text: str
+
+
+Happening = (
+    Linked
+    | Received
+    | Recognised
+    | Retried
+    | Predicted
+    | Failed
+    | Pushed
+    | Confirmed
+    | Succeeded
+    | DeadLettered
+    | HandedBack
+    | Flow
+    | Warned
+)
+Observe = Callable[[Happening], None]
+
+
+def fan_out(observers: Sequence[Observe]) -> Observe:
+    """Return an observer that tells each of `observers` in order."""
+
+    def tell(happening: Happening) -> None:
+        for observe in observers:
+            observe(happening)
+
+    return tell
