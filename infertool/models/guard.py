@@ -1,0 +1,27 @@
+"""Turns whatever a model's own code raises while it is loaded into a `ModelLoadError`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from infertool.errors import ModelLoadError
+
+_LONGEST_REASON = 500
+
+
+@contextmanager
+def guarded(what: str, spec: str, advice: str) -> Iterator[None]:
+    """Raise `ModelLoadError` for any exception inside, `SystemExit` too; only Ctrl-C passes."""
+    try:
+        yield
+    except (ModelLoadError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a model's code may raise anything, and none of it may end the program
+        raise ModelLoadError(f"model {spec} {what}: {_reason(error)}", spec=spec, advice=advice) from error
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    cut = f"{text[:_LONGEST_REASON]}..." if len(text) > _LONGEST_REASON else text
+    return f"{type(error).__name__}: {cut}".rstrip(": ")

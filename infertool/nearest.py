@@ -1,0 +1,20 @@
+"""The nearest valid name to a misspelt one, for errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the valid name most like `name`, ignoring case, or "" when none is close."""
+    from difflib import get_close_matches  # noqa: PLC0415 - needed in errors only
+
+    by_lower = {candidate.lower(): candidate for candidate in valid}
+    matches = get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[matches[0]] if matches else ""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Return `did you mean 'X'?` for the nearest valid name, or "" when none is close."""
+    match = nearest(name, valid)
+    return f"did you mean {match!r}?" if match else ""
