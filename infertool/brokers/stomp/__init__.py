@@ -1,1 +1,1 @@
-"""STOMP, for ActiveMQ and the embedded broker."""
+"""STOMP 1.2 brokers (ActiveMQ Classic first of all), on stomp.py."""
