@@ -1,0 +1,112 @@
+"""Phoenix Channels frames as pure functions over bytes: vsn 2.0.0 arrays, vsn 1.0.0 objects, the binary kinds.
+
+Both directions are here, since the embedded hub speaks the server's side. Sources: Phoenix.Socket.V2.JSONSerializer,
+Phoenix.Socket.V1.JSONSerializer, and the transcripts in fixtures/phoenix-golden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import orjson
+
+Vsn = Literal["1.0.0", "2.0.0"]
+Ref = str | int | None
+
+_V2_LENGTH = 5
+_V1_KEYS = ("topic", "event", "payload", "ref")
+_REF_TYPES = (str, type(None), int)
+
+
+class FrameError(ValueError):
+    """The bytes are no Phoenix frame, or the parts cannot be put into one. `reason` says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One message of the Channels protocol. `payload` is decoded JSON, or the data of a binary frame."""
+
+    join_ref: Ref
+    ref: Ref
+    topic: str
+    event: str
+    payload: Any
+
+
+def encode_text(join_ref: Ref, ref: Ref, topic: str, event: str, payload: Any, vsn: Vsn = "2.0.0") -> bytes:
+    """Return the text frame. `payload` is anything orjson encodes, or an `orjson.Fragment`.
+
+    Vsn 1.0.0 has no join_ref on the wire. Raises `FrameError` for what JSON cannot hold.
+    """
+    parts: object = [join_ref, ref, topic, event, payload]
+    if vsn == "1.0.0":
+        parts = {"topic": topic, "event": event, "payload": payload, "ref": ref}
+    try:
+        return orjson.dumps(parts)
+    except orjson.JSONEncodeError as error:
+        raise FrameError(f"not encodable as JSON: {error}") from error
+
+
+def encode_push(join_ref: Ref, ref: Ref, topic: str, event: str, payload_json: bytes) -> bytes:
+    """Return the vsn 2.0.0 text frame around a payload that is encoded already, without looking into it."""
+    return b"[%b,%b,%b,%b]" % (_json(join_ref), _json(ref), _json_names(topic, event), payload_json)
+
+
+def decode_text(data: bytes | str, vsn: Vsn = "2.0.0", *, strict: bool = True) -> Frame:
+    """Return the frame in `data`. As on a real server, surplus elements and keys are ignored.
+
+    A real server does not check the types of refs, topic and event, and echoes what it got; `strict=False` lets
+    them pass, too. Raises `FrameError`.
+    """
+    try:
+        parts = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise FrameError(f"not JSON: {error}") from None
+    frame = _from_array(parts) if vsn == "2.0.0" else _from_object(parts)
+    if strict:
+        _check(frame)
+    return frame
+
+
+def _from_array(parts: Any) -> Frame:
+    if type(parts) is not list or len(parts) < _V2_LENGTH:
+        raise FrameError("not an array of five")
+    return Frame(parts[0], parts[1], parts[2], parts[3], parts[4])
+
+
+def _from_object(parts: Any) -> Frame:
+    if type(parts) is not dict:
+        raise FrameError("not an object")
+    for key in _V1_KEYS:
+        if key not in parts:
+            raise FrameError(f"no {key}")
+    return Frame(parts.get("join_ref"), parts["ref"], parts["topic"], parts["event"], parts["payload"])
+
+
+def _check(frame: Frame) -> None:
+    # type() and not isinstance: it is the hot path, and True is no ref.
+    if type(frame.topic) is not str or type(frame.event) is not str:
+        raise FrameError("topic or event is no string")
+    if type(frame.join_ref) not in _REF_TYPES or type(frame.ref) not in _REF_TYPES:
+        raise FrameError("join_ref or ref is neither string, integer nor null")
+
+
+def _json(ref: Ref) -> bytes:
+    try:
+        return orjson.dumps(ref)
+    except orjson.JSONEncodeError as error:
+        raise FrameError(f"not encodable as JSON: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _json_names(topic: str, event: str) -> bytes:
+    try:
+        return orjson.dumps([topic, event])[1:-1]
+    except orjson.JSONEncodeError as error:
+        raise FrameError(f"not encodable as JSON: {error}") from error
