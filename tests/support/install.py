@@ -1,4 +1,4 @@
-"""What a machine lacks for tests is installed by the test session when it can; else the error says what to run."""
+"""Install what a machine lacks for the tests, when this session can; else the error says what to run."""
 
 from __future__ import annotations
 
