@@ -1,0 +1,108 @@
+"""The book of events this process holds or has finished, by broker message id.
+
+After a reconnect the broker delivers again what was not acked. The book knows those: an event in work takes over the
+new delivery, a finished one is acked again, and neither is pushed twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from infertool.message import Message
+from infertool.pipeline.decode import envelope_id
+from infertool.pipeline.event import Dead, Event
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A batch of deliveries, sorted by what the book knows of them."""
+
+    fresh: list[Event] = field(default_factory=list)
+    in_work: list[Event] = field(default_factory=list)
+    confirmed: list[Message] = field(default_factory=list)
+    dead: list[Dead] = field(default_factory=list)
+
+
+class Book:
+    """Thread-safe. Remembers the last `memory` finished events; the broker cannot redeliver more than its window."""
+
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
+        self._lock = threading.Condition()
+        self._open: dict[str, Event] = {}
+        # None when the result was confirmed; the dead event when its dead letter may not have arrived.
+        self._finished: OrderedDict[str, Dead | None] = OrderedDict()
+
+    def admit(self, messages: Iterable[Message]) -> Admission:
+        """Take in deliveries; new ones are open until `confirmed`, `buried` or `postponed`."""
+        admission = Admission()
+        with self._lock:
+            for message in messages:
+                self._admit(message, admission)
+        return admission
+
+    def _admit(self, message: Message, admission: Admission) -> None:
+        event = self._open.get(message.id)
+        if event is not None:
+            event.message = message
+            admission.in_work.append(event)
+        elif message.id not in self._finished:
+            event = self._open[message.id] = Event(message, envelope_id(message))
+            admission.fresh.append(event)
+        elif (dead := self._finished[message.id]) is not None:
+            del self._finished[message.id]
+            dead.event.message = message
+            self._open[message.id] = dead.event
+            admission.dead.append(dead)
+        else:
+            admission.confirmed.append(message)
+
+    def confirmed(self, events: Sequence[Event]) -> list[Message]:
+        """Close events whose results are confirmed; return their latest deliveries, to be acked."""
+        with self._lock:
+            messages = [event.message for event in events]
+            for message in messages:
+                self._close(message.id)
+                self._finished[message.id] = None
+            self._forget()
+            return messages
+
+    def buried(self, events: Sequence[Event]) -> None:
+        """Close events whose dead letters the broker has committed."""
+        with self._lock:
+            for event in events:
+                self._close(event.message.id)
+
+    def postponed(self, dead: Dead, tried: Message) -> bool:
+        """Close an event whose move with delivery `tried` did not work out; True if a newer delivery is here to move.
+
+        Otherwise the broker delivers it again, and `admit` finds it dead.
+        """
+        with self._lock:
+            if dead.event.message is not tried:
+                return True
+            self._close(tried.id)
+            self._finished[tried.id] = dead
+            self._forget()
+            return False
+
+    def _close(self, message_id: str) -> None:
+        self._open.pop(message_id, None)
+        if not self._open:
+            self._lock.notify_all()
+
+    def _forget(self) -> None:
+        while len(self._finished) > self._memory:
+            self._finished.popitem(last=False)
+
+    def __len__(self) -> int:
+        """Return how many events are open."""
+        return len(self._open)
+
+    def wait_empty(self, timeout_s: float) -> bool:
+        """Wait until no event is open; False if `timeout_s` ran out."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._open, timeout_s)

@@ -1,0 +1,212 @@
+"""The consumer: takes messages in, lets the parts work on them, and ends in good order.
+
+At the end: intake stops first, then workers finish what they have begun, then the publisher drains, then the last
+dead letters and acks are written, and only then the connections close. What is left goes back to the broker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from infertool.backoff import FullJitter
+from infertool.brokers.port import Broker, Subscription
+from infertool.link import LinkEvent, LinkState
+from infertool.models.port import LoadedModel
+from infertool.pipeline.attempt import Attempts
+from infertool.pipeline.book import Admission, Book
+from infertool.pipeline.burial import Undertaker
+from infertool.pipeline.crashguard import CrashGuard
+from infertool.pipeline.delivery import OnResults, Publisher
+from infertool.pipeline.documents import Documents
+from infertool.pipeline.event import Event, Failure, Outcome
+from infertool.pipeline.executor import ThreadExecutor
+from infertool.pipeline.router import Router, Rules
+from infertool.settings import Settings
+from infertool.telemetry import observer as o
+
+# One subscription of a default ActiveMQ gives no more (facts: maxPageSize).
+DEFAULT_WINDOW = 200
+# Deliveries taken over at once, and how long intake waits before it looks whether it should stop, in seconds.
+BATCH = 256
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """When a run ends by itself: after so many events, or after so many seconds without any. None: never."""
+
+    max_messages: int | None = None
+    idle_s: float | None = None
+
+
+class Consumer:
+    """One run. `stop` may be called from a signal handler: it only sets a flag."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: LoadedModel,
+        *,
+        open_broker: Callable[[Callable[[LinkEvent], None]], Broker],
+        make_publisher: Callable[[OnResults], Publisher],
+        name: str,
+        state_dir: Path,
+        observe: o.Observe,
+        until: Until,
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._name = name
+        self._observe = observe
+        self._until = until
+        self._window = window(settings, until)
+        self._taken = 0
+        self._quiet_since = time.monotonic()
+        self._connected = False
+        self._stopping = False
+        self._fatal: BaseException | None = None
+        self._broker = open_broker(self._on_link)
+        self._guard = CrashGuard(state_dir, broker=self._broker.address, queue=settings.broker.queue, observe=observe)
+        # The broker can redeliver no more than the window; several windows cover reconnects in quick succession.
+        self._book = Book(memory=10 * self._window)
+        self._router = self._make_router()
+        self._publisher = make_publisher(self._router.results)
+        self._executor = ThreadExecutor(
+            self._attempts(),
+            concurrency=settings.consume.concurrency,
+            timeout_s=settings.consume.timeout_s,
+            on_outcomes=self._outcomes,
+            on_fatal=self.fail,
+        )
+        self._subscription: Subscription
+        self._undertaker: Undertaker
+
+    def _make_router(self) -> Router:
+        consume, publish = self._settings.consume, self._settings.publish
+        backoff = FullJitter(consume.retry_base_s, consume.retry_max_s)
+        documents = Documents(include_payload=publish.include_payload, max_bytes=publish.max_bytes)
+        rules = Rules(consume.max_attempts, publish.max_refusals, backoff)
+        return Router(rules, documents, self._book, self._guard, self._observe)
+
+    def _attempts(self) -> Attempts:
+        consume = self._settings.consume
+        return Attempts(
+            self._model.predict,
+            max_body_bytes=consume.max_body_bytes,
+            on_redelivered=self._guard.begin if consume.crash_guard else _unguarded,
+        )
+
+    def run(self) -> None:
+        """Run until `stop`, the end that `until` names, or an error that cannot be worked around.
+
+        Raises `UnreachableError`, `RefusedError` and `JoinRefusedError` when a server cannot be used at the start.
+        """
+        try:
+            self._publisher.start()
+            self._broker.connect()
+            self._subscription = self._broker.subscribe(self._settings.broker.queue, window=self._window)
+            self._start_parts()
+            try:
+                self._take_in()
+                self._await_settlement()
+            finally:
+                self._finish_work()
+        finally:
+            self._publisher.close(1.0)
+            self._broker.close(self._settings.broker.receipt_timeout_s)
+            self._guard.close()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def stop(self) -> None:
+        """End gracefully: take no more, finish what has begun within the deadline, hand back the rest."""
+        self._stopping = True
+
+    def fail(self, error: BaseException) -> None:
+        """End because of `error`, which `run` will raise."""
+        self._fatal = self._fatal or error
+        self._stopping = True
+
+    def _start_parts(self) -> None:
+        self._undertaker = Undertaker(
+            self._subscription,
+            self._book,
+            queue=self._settings.deadletter.queue,
+            consumer=self._name,
+            model=self._model.name,
+            timeout_s=self._settings.broker.receipt_timeout_s,
+            observe=self._observe,
+            on_buried=lambda batch: self._guard.end([dead.event for dead in batch]),
+        )
+        self._router.executor = self._executor
+        self._router.publisher = self._publisher
+        self._router.undertaker = self._undertaker
+        self._router.subscription = self._subscription
+        self._executor.start()
+        self._router.retries.start()
+        self._undertaker.start()
+
+    def _take_in(self) -> None:
+        while not self._stopping and not self._enough():
+            wanted = BATCH if self._until.max_messages is None else min(BATCH, self._until.max_messages - self._taken)
+            messages = self._subscription.receive(wanted, POLL_S)
+            if messages:
+                self._observe(o.Received(len(messages), sum(message.redelivered for message in messages)))
+                self._admit(self._book.admit(messages))
+
+    def _admit(self, admission: Admission) -> None:
+        self._taken += len(admission.fresh)
+        self._executor.submit(admission.fresh)
+        if admission.confirmed:
+            self._subscription.ack(admission.confirmed)
+        if admission.in_work or admission.dead:
+            self._router.admitted_again(admission.in_work, admission.dead)
+
+    def _enough(self) -> bool:
+        if self._until.max_messages is not None and self._taken >= self._until.max_messages:
+            return True
+        now = time.monotonic()
+        if len(self._book) or not self._connected:
+            self._quiet_since = now
+        return self._until.idle_s is not None and now - self._quiet_since >= self._until.idle_s
+
+    def _await_settlement(self) -> None:
+        while not self._stopping and not self._book.wait_empty(POLL_S):
+            pass
+
+    def _finish_work(self) -> None:
+        deadline = time.monotonic() + self._settings.consume.stop_deadline_s
+        self._router.retries.stop()
+        self._executor.stop(deadline)
+        self._publisher.drain(_left(deadline))
+        self._publisher.stop()
+        self._undertaker.stop(_left(deadline))
+        if len(self._book):
+            self._observe(o.HandedBack(len(self._book)))
+
+    def _outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        try:
+            self._router.outcomes(outcomes)
+        except BrokenPipeError as error:
+            self.fail(error)
+
+    def _on_link(self, event: LinkEvent) -> None:
+        self._connected = event.state is LinkState.CONNECTED
+        self._observe(o.Linked("broker", event))
+
+
+def window(settings: Settings, until: Until) -> int:
+    """Return how many unsettled messages a run holds at most."""
+    chosen = settings.consume.window or max(DEFAULT_WINDOW, 2 * settings.consume.concurrency)
+    return chosen if until.max_messages is None else min(chosen, until.max_messages)
+
+
+def _unguarded(event: Event) -> Failure | None:  # noqa: ARG001  (the guard's shape)
+    return None
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())

@@ -1,0 +1,70 @@
+"""From a message's bytes to an event's payload and identity. What cannot be decoded is poison: no retry helps it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from infertool.message import Message
+from infertool.pipeline.event import Event, Failure
+
+
+def envelope_id(message: Message) -> str:
+    """Return the event id that the headers give.
+
+    In order: the producer's `event_id`, the id before a replay (`original_message_id`), the broker's message id.
+    """
+    headers = message.headers
+    return printable(headers.get("event_id") or headers.get("original_message_id") or message.id)
+
+
+def decode(event: Event, max_body_bytes: int) -> Failure | None:
+    """Fill in the event's payload and ids from its body, or return why that cannot be."""
+    body = event.message.body
+    if len(body) > max_body_bytes:
+        return _poison("TooLarge", f"the body has {len(body)} bytes; consume.max_body_bytes is {max_body_bytes}")
+    if not body:
+        return _poison("EmptyBody", "the body is empty")
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return _poison(*_explain(body, error))
+    if not isinstance(payload, dict):
+        return _poison("NotAnObject", f"the body is a JSON {_json_type(payload)}, not an object")
+    _identify(event, payload)
+    event.payload = payload
+    return None
+
+
+def _identify(event: Event, payload: dict[str, Any]) -> None:
+    headers = event.message.headers
+    given = payload.get("event_id")
+    if "event_id" not in headers and isinstance(given, str | int) and given != "":
+        event.event_id = str(given)
+    request_id = payload.get("request_id", headers.get("correlation-id"))
+    event.request_id = None if request_id is None else printable(str(request_id))
+
+
+def _explain(body: bytes, error: orjson.JSONDecodeError) -> tuple[str, str]:
+    try:
+        body.decode()
+    except UnicodeDecodeError as not_utf8:
+        return "NotUtf8", f"the body is not UTF-8: {not_utf8.reason} at byte {not_utf8.start}"
+    return "NotJson", f"the body is not JSON: {error}"
+
+
+def _json_type(value: Any) -> str:
+    names = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+    return names[type(value)]
+
+
+def _poison(error_type: str, error: str) -> Failure:
+    return Failure("decode", error_type, error)
+
+
+def printable(text: str) -> str:
+    """Return header text fit for JSON: bytes that were not UTF-8 become U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

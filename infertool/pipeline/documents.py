@@ -1,0 +1,91 @@
+"""What is pushed to Phoenix: result and failure documents as JSON, never larger than `publish.max_bytes`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from infertool.pipeline.decode import printable
+from infertool.pipeline.event import Event, Failure, iso
+
+# How much of a body that is not JSON, and of ids in an oversized document, is shown.
+_EXCERPT = 1024
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+
+
+class UnencodableError(Exception):
+    """The model's result cannot be written as JSON."""
+
+
+class Documents:
+    """Encodes documents. `include_payload` adds the event as `original_payload`, without decoding it again."""
+
+    def __init__(self, *, include_payload: bool, max_bytes: int) -> None:
+        self._include_payload = include_payload
+        self._max_bytes = max_bytes
+
+    def result(self, event: Event, prediction: Any, processing_s: float) -> bytes:
+        """Return the document of a success. Raises `UnencodableError`."""
+        document = {
+            "event_id": event.event_id,
+            "request_id": event.request_id,
+            "status": "SUCCESS",
+            "prediction": prediction if isinstance(prediction, dict) else {"value": prediction},
+            "processing_ms": round(processing_s * 1000, 3),
+            "attempts": event.attempts,
+            "received_at": iso(event.received_at),
+            "completed_at": iso(time.time()),
+        }
+        return self._encode(event, document, "prediction")
+
+    def failure(self, event: Event, failure: Failure) -> bytes:
+        """Return the document of a failure."""
+        document = {
+            "event_id": event.event_id,
+            "request_id": event.request_id,
+            "status": "FAILED",
+            "stage": failure.stage,
+            "error_type": failure.error_type,
+            "error": printable(failure.error)[:_EXCERPT],
+            "attempts": event.attempts,
+            "received_at": iso(event.received_at),
+            "failed_at": iso(time.time()),
+        }
+        return self._encode(event, document, "original_text")
+
+    def _encode(self, event: Event, document: dict[str, Any], dispensable: str) -> bytes:
+        traceparent = event.message.headers.get("traceparent")
+        if traceparent:
+            document["traceparent"] = printable(traceparent)
+        if self._include_payload:
+            document |= _original(event)
+        encoded = _dumps(document)
+        return encoded if len(encoded) <= self._max_bytes else self._cut(document, dispensable)
+
+    def _cut(self, document: dict[str, Any], dispensable: str) -> bytes:
+        """Leave out the payload, then the prediction, and say which; ids are cut last."""
+        truncated: list[str] = []
+        for key in ("original_payload", dispensable):
+            if key in document:
+                document[key] = None
+                truncated.append(key)
+            encoded = _dumps({**document, "truncated": truncated})
+            if len(encoded) <= self._max_bytes:
+                return encoded
+        shortened = {key: value[:_EXCERPT] if isinstance(value, str) else value for key, value in document.items()}
+        return _dumps({**shortened, "truncated": [*truncated, "ids"]})
+
+
+def _original(event: Event) -> dict[str, Any]:
+    if event.payload is not None:
+        return {"original_payload": orjson.Fragment(event.message.body)}
+    return {"original_payload": None, "original_text": event.message.body[:_EXCERPT].decode("utf-8", "replace")}
+
+
+def _dumps(document: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(document, option=_OPTIONS)
+    except (TypeError, RecursionError) as error:
+        raise UnencodableError(str(error)) from error

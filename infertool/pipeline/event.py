@@ -1,0 +1,63 @@
+"""An event in work, and what becomes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from infertool.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash."""
+
+    stage: str
+    error_type: str
+    error: str
+    retryable: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """One event from its delivery to its settlement.
+
+    `message` is its latest delivery: a redelivery replaces it, since only the newest can be settled.
+    `delivered_at` is monotonic, for latencies; `received_at` is wall-clock time. Both in seconds.
+    """
+
+    message: Message
+    event_id: str
+    request_id: str | None = None
+    payload: Mapping[str, Any] | None = None
+    delivered_at: float = field(default_factory=time.monotonic)
+    received_at: float = field(default_factory=time.time)
+    attempts: int = 0
+    refusals: int = 0
+    first_failed_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """An event that failed for good; it is reported to Phoenix, then moved to the dead-letter queue."""
+
+    event: Event
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One try of an event: a prediction, or a failure."""
+
+    event: Event
+    prediction: Any = None
+    processing_s: float = 0.0
+    failure: Failure | None = None
+
+
+def iso(seconds: float) -> str:
+    """Return a wall-clock time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

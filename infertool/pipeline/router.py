@@ -1,0 +1,164 @@
+"""What follows an outcome: retry it, push it, acknowledge it, or bury it. The settling rules live here.
+
+A success is acked once its push is confirmed. A failure is reported first and buried once the report is confirmed, so
+a dead letter without an alert cannot happen; an alert may come twice, like everything at-least-once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from infertool.backoff import FullJitter
+from infertool.brokers.port import Subscription
+from infertool.phoenix.delivery import Push, PushResult
+from infertool.phoenix.errors import DeliveryClosedError
+from infertool.pipeline.book import Book
+from infertool.pipeline.crashguard import CrashGuard
+from infertool.pipeline.delivery import Publisher
+from infertool.pipeline.documents import Documents, UnencodableError
+from infertool.pipeline.event import Dead, Event, Failure, Outcome, iso
+from infertool.pipeline.retry import RetryQueue
+from infertool.telemetry import observer as o
+
+RESULT_EVENT = "new_result"
+FAILURE_EVENT = "inference_failed"
+
+
+class Executor(Protocol):
+    """Where an event goes to be tried again."""
+
+    def submit(self, events: Sequence[Event]) -> None:
+        """Queue events."""
+
+
+class Burier(Protocol):
+    """Where an event goes to become a dead letter."""
+
+    def bury(self, dead: Sequence[Dead]) -> None:
+        """Queue events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How often and how patiently an event is tried."""
+
+    max_attempts: int
+    max_refusals: int
+    backoff: FullJitter
+
+
+class Router:
+    """Connects executor, publisher and settlement. The collaborators are set by the consumer that owns them."""
+
+    def __init__(self, rules: Rules, documents: Documents, book: Book, guard: CrashGuard, observe: o.Observe) -> None:
+        self._rules = rules
+        self._documents = documents
+        self._book = book
+        self._guard = guard
+        self._observe = observe
+        self.retries = RetryQueue()
+        self.executor: Executor
+        self.publisher: Publisher
+        self.undertaker: Burier
+        self.subscription: Subscription
+
+    def outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Take outcomes from a worker thread."""
+        pushes: list[Push] = []
+        dead: list[Dead] = []
+        times: list[float] = []
+        for outcome in outcomes:
+            failure = outcome.failure
+            if failure is None:
+                times.append(outcome.processing_s)
+                failure = self._result(outcome, pushes)
+            if failure is not None and not self._retry(outcome.event, failure):
+                dead.append(Dead(outcome.event, failure))
+        if times:
+            self._observe(o.Predicted(times))
+        self._push(pushes + [self._alert(each) for each in dead])
+
+    def _result(self, outcome: Outcome, pushes: list[Push]) -> Failure | None:
+        event = outcome.event
+        try:
+            document = self._documents.result(event, outcome.prediction, outcome.processing_s)
+        except UnencodableError as error:
+            return Failure("infer", "UnencodableResult", f"the model's result is no JSON: {error}")
+        pushes.append(Push(RESULT_EVENT, event.event_id, document, event))
+        return None
+
+    def _retry(self, event: Event, failure: Failure) -> bool:
+        event.first_failed_at = event.first_failed_at or iso(time.time())
+        if not failure.retryable or event.attempts >= self._rules.max_attempts:
+            return False
+        delay_s = self._rules.backoff.wait(event.attempts)
+        self._observe(o.Retried(event.event_id, event.attempts, delay_s, failure.error))
+        self.retries.after(delay_s, lambda: self.executor.submit([event]))
+        return True
+
+    def _alert(self, dead: Dead) -> Push:
+        event, failure = dead.event, dead.failure
+        event.first_failed_at = event.first_failed_at or iso(time.time())
+        self._observe(o.Failed(event.event_id, failure.stage, failure.error_type, failure.error, event.attempts))
+        return Push(FAILURE_EVENT, event.event_id, self._documents.failure(event, failure), dead)
+
+    def _push(self, pushes: Sequence[Push]) -> None:
+        if not pushes:
+            return
+        self._observe(o.Pushed(len(pushes)))
+        self._push_again(pushes)
+
+    def _push_again(self, pushes: Sequence[Push]) -> None:
+        try:
+            self.publisher.push(pushes)
+        except DeliveryClosedError:
+            return  # we are stopping; the events stay with the broker
+
+    def results(self, results: Sequence[PushResult]) -> None:
+        """Take proofs and refusals from the publisher's thread."""
+        succeeded: list[Event] = []
+        reported: list[Dead] = []
+        for result in results:
+            if result.refusal is not None:
+                self._refused(result.push, result.refusal)
+            elif isinstance(result.push.context, Dead):
+                reported.append(result.push.context)
+            else:
+                succeeded.append(result.push.context)
+        if reported or succeeded:
+            self._observe(o.Confirmed(len(reported) + len(succeeded)))
+        if reported:
+            self.undertaker.bury(reported)
+        if succeeded:
+            self._acknowledge(succeeded)
+
+    def _acknowledge(self, events: Sequence[Event]) -> None:
+        self.subscription.ack(self._book.confirmed(events))
+        self._guard.end(events)
+        now = time.monotonic()
+        self._observe(o.Succeeded([now - event.delivered_at for event in events]))
+
+    def _refused(self, push: Push, reason: str) -> None:
+        """Phoenix refused this payload: try again, then give the event up; an alert is given up alone."""
+        context = push.context
+        event = context.event if isinstance(context, Dead) else context
+        event.refusals += 1
+        if event.refusals % self._rules.max_refusals:
+            delay_s = self._rules.backoff.wait(event.refusals)
+            self.retries.after(delay_s, lambda: self._push_again([push]))
+        elif isinstance(context, Dead):
+            self._observe(o.Warned(f"Phoenix refuses the alert of {push.event_id}: {reason}"))
+            self.undertaker.bury([context])
+        else:
+            failure = Failure("publish", "PushRefused", f"Phoenix refuses the result: {reason}")
+            self.retries.after(0.0, lambda: self._push([self._alert(Dead(event, failure))]))
+
+    def admitted_again(self, messages: Sequence[Event], dead: Sequence[Dead]) -> None:
+        """Report redelivered events that are in work, and bury again those whose dead letter may not have arrived."""
+        for event in messages:
+            self._observe(o.Recognised(event.event_id))
+        if dead:
+            self.undertaker.bury(dead)
