@@ -219,18 +219,23 @@ class FrameParser:
             headers: dict[str, str] = dict([line.split(":", 1) for line in lines])
         except ValueError:
             raise FrameError("a header line without a colon") from None
-        if len(headers) != len(lines):
-            headers = _first_of_duplicates(lines)
-        if escaped and self.version != "1.0":
-            return self._unescaped(headers)
+        escaped = escaped and self.version != "1.0"
+        if len(headers) != len(lines) or (escaped and "\\" in "".join(headers)):
+            return self._to_headers_one_by_one(lines, escaped=escaped)
+        if escaped:
+            for key, value in headers.items():
+                if "\\" in value:
+                    headers[key] = _unescape(value, self.version)
         return headers
 
-    def _unescaped(self, headers: dict[str, str]) -> dict[str, str]:
-        for key, value in headers.items():
-            if "\\" in value:
-                headers[key] = _unescape(value, self.version)
-        if any("\\" in key for key in headers):
-            return {_unescape(key, self.version): value for key, value in headers.items()}
+    def _to_headers_one_by_one(self, lines: list[str], *, escaped: bool) -> dict[str, str]:
+        """Read headers that hold duplicates or escaped names: rare, so the usual way need not care."""
+        headers: dict[str, str] = {}
+        for line in lines:
+            key, _, value = line.partition(":")
+            if escaped:
+                key, value = _unescape(key, self.version), _unescape(value, self.version)
+            headers.setdefault(key, value)
         return headers
 
     def _content_length(self, headers: dict[str, str]) -> int | None:
@@ -258,11 +263,3 @@ class FrameParser:
         if (len(data) if end < 0 else end) - position > self._limits.body:
             raise FrameError(f"a body of more than {self._limits.body} bytes")
         return end
-
-
-def _first_of_duplicates(lines: list[str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for line in lines:
-        key, _, value = line.partition(":")
-        headers.setdefault(key, value)
-    return headers
