@@ -1,0 +1,200 @@
+"""One TCP connection of the hub: HTTP first, then a WebSocket.
+
+It is an `asyncio.Protocol` around the `websockets` library's I/O-free core, chosen by measurement (400-byte pushes, a
+reply and one subscriber each, one shared core, CPU time of the server a push): this 12 to 20 us, that library's
+asyncio server 45 to 60 us, uvicorn with its websockets-sansio implementation 42 to 66 us. Their cost is a queue, a
+task switch and two writes a message; here a whole read is handled at once, and what it causes is one write a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import orjson
+from websockets.datastructures import Headers
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import SEND_EOF, State
+
+from infertool.devserver.hub import packets
+from infertool.devserver.hub.handshake import SOCKET_PATH, Turned, admit
+from infertool.devserver.hub.pages import SECURITY_HEADERS, Page, page
+from infertool.devserver.hub.session import Session
+from infertool.devserver.hub.wire import Wire
+
+if TYPE_CHECKING:
+    from infertool.devserver.hub.server import Server
+
+_LINGER_S = 2.0
+"""How long a client may take to read its close frame before the connection is cut."""
+
+
+class Connection(asyncio.Protocol):
+    """A client. Everything runs on the server's event loop."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._limits = server.hub.limits
+        self._loop = asyncio.get_running_loop()
+        self._wire = Wire(self._limits.max_frame_bytes)
+        self._session: Session | None = None
+        self._unsent: list[bytes] = []
+        self._fragments: list[Frame] = []
+        self._heard_at = self._loop.time()
+        self._transport: asyncio.Transport
+        self._idle_timer: asyncio.TimerHandle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("the hub listens on stream sockets")
+        self._transport = transport
+        self._server.connections.add(self)
+        self._idle_timer = self._loop.call_later(self._limits.idle_s, self._check_idle)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """End; the channels' members are updated."""
+        self._idle_timer.cancel()
+        self._server.left(self)
+        if self._session:
+            self._session.leave_all()
+
+    def data_received(self, data: bytes) -> None:
+        """Handle every frame that has arrived."""
+        self._heard_at = self._loop.time()
+        self._wire.receive_data(data)
+        if self._wire.state is State.OPEN:
+            self._send_control()
+        for event in self._wire.events_received():
+            if isinstance(event, Frame):
+                self._on_frame(event)
+            elif isinstance(event, Request):
+                self._on_request(event)
+        if self._session:
+            self._session.end_batch()
+        self._send_control()
+
+    def eof_received(self) -> None:
+        """Let the transport close; there is nothing to add for a client that says no more."""
+        self._wire.receive_eof()
+
+    def send(self, packet: bytes) -> None:
+        """Send a finished WebSocket frame, joined with what else this turn of the loop sends here."""
+        if self._wire.state is not State.OPEN:
+            return
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(packet)
+
+    def go_away(self) -> None:
+        """Close because the server stops: 1012 if channels are joined, else 1000 (v2_server_shutdown_sigterm.jsonl)."""
+        if self._wire.state is State.OPEN:
+            joined = self._session is not None and self._session.joined > 0
+            self._close(1012 if joined else 1000)
+        else:
+            self._transport.close()
+
+    def _flush(self) -> None:
+        if self._unsent:
+            self._transport.write(b"".join(self._unsent))
+            self._unsent.clear()
+        if self._transport.get_write_buffer_size() > self._limits.max_unsent_bytes:
+            self._transport.abort()
+
+    def _send_control(self) -> None:
+        for data in self._wire.data_to_send():
+            if data == SEND_EOF:
+                self._flush()
+                self._transport.write_eof()
+                # Closing at once could reset the connection under a client that still sends, before it read why.
+                self._loop.call_later(_LINGER_S, self._transport.abort)
+            else:
+                self._flush()
+                self._transport.write(data)
+
+    def _close(self, code: int) -> None:
+        self._wire.fail(code)
+        self._send_control()
+
+    def _check_idle(self) -> None:
+        wait_s = self._heard_at + self._limits.idle_s - self._loop.time()
+        if wait_s > 0:
+            self._idle_timer = self._loop.call_later(wait_s, self._check_idle)
+        elif self._wire.state is State.OPEN:
+            self._close(1002)
+        else:
+            self._transport.abort()
+
+    def _on_frame(self, frame: Frame) -> None:
+        if self._session is None or self._wire.close_sent:
+            return
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
+            if frame.fin and not self._fragments:
+                self._on_message(self._session, frame)
+            else:
+                self._on_fragment(self._session, frame)
+
+    def _on_fragment(self, session: Session, frame: Frame) -> None:
+        self._fragments.append(frame)
+        if frame.fin:
+            whole = Frame(self._fragments[0].opcode, b"".join(part.data for part in self._fragments))
+            self._fragments.clear()
+            self._on_message(session, whole)
+
+    def _on_message(self, session: Session, frame: Frame) -> None:
+        data = bytes(frame.data)
+        decode = packets.decode if frame.opcode is Opcode.TEXT else packets.decode_binary
+        try:
+            message = decode(data, session.vsn)
+        except ValueError:
+            self._close(1011 if frame.opcode is Opcode.BINARY or _is_utf8(data) else 1007)
+        else:
+            session.receive(message)
+
+    def _on_request(self, request: Request) -> None:
+        path = request.path.partition("?")[0]
+        answer = self._open_socket if path == SOCKET_PATH else self._answer_page
+        self._wire.send_response(answer(request))
+
+    def _open_socket(self, request: Request) -> Response:
+        host = self._server.host
+        try:
+            admission = admit(request.path, request.headers, token=self._server.hub.token, bind_host=host)
+        except Turned as turned:
+            return _response(turned.status)
+        response = self._wire.accept(request)
+        if response.status_code != 101:  # noqa: PLR2004 - HTTP's number
+            return _response(400, Page(b"a WebSocket upgrade is needed here\n", "text/plain; charset=utf-8"))
+        self._session = Session(self._server.hub, admission.vsn, self.send, authorized=admission.authorized)
+        return response
+
+    def _answer_page(self, request: Request) -> Response:
+        path = request.path.partition("?")[0]
+        if request.method != "GET":
+            return _response(405)
+        if path == "/health":
+            return _response(200, Page(orjson.dumps(self._server.describe()), "application/json"))
+        found = page(path)
+        if found is None:
+            return _response(404, Page(b"not found", "text/plain; charset=utf-8"))
+        return _response(200, found)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _response(status: int, found: Page | None = None) -> Response:
+    """Return an HTTP response that ends the connection."""
+    headers = Headers(SECURITY_HEADERS)
+    headers["Connection"] = "close"
+    headers["Content-Length"] = str(len(found.body) if found else 0)
+    if found:
+        headers["Content-Type"] = found.content_type
+    return Response(status, HTTPStatus(status).phrase, headers, found.body if found else b"")

@@ -1,0 +1,68 @@
+"""Who is on which topic, and broadcasts to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from infertool.devserver.hub import packets
+from infertool.secret import Secret
+
+if TYPE_CHECKING:
+    from infertool.devserver.hub.channels import Definition
+    from infertool.devserver.hub.session import Session
+    from infertool.phoenix.frames import Vsn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What bounds a socket. The defaults are Phoenix 1.8's, where it has one."""
+
+    idle_s: float = 60.0
+    """Longest time a client may be silent."""
+    max_frame_bytes: int = 10_000_000
+    max_channels: int = 100
+    max_unsent_bytes: int = 8_388_608
+    """A socket that reads so slowly that more waits for it is dropped, so that it holds up nobody else.
+    Phoenix queues without bound and drops it after 30 s."""
+
+
+@dataclass(slots=True)
+class Hub:
+    """The channels, their members, and what a socket must bring. One event loop owns it."""
+
+    definitions: Sequence[Definition]
+    token: Secret = field(default_factory=Secret)
+    """Empty: anyone may join anything."""
+    limits: Limits = field(default_factory=Limits)
+    _members: dict[str, set[Session]] = field(default_factory=dict)
+
+    def enter(self, topic: str, session: Session) -> None:
+        """Make the socket a member."""
+        self._members.setdefault(topic, set()).add(session)
+
+    def leave(self, topic: str, session: Session) -> None:
+        """Undo `enter`."""
+        members = self._members[topic]
+        members.discard(session)
+        if not members:
+            del self._members[topic]
+
+    def broadcast(self, topic: str, event: str, payload: object) -> None:
+        """Send an event to every member. Raises `TypeError` unless `payload` is an object or bytes.
+
+        Raises `FrameError`, and sends nothing, for bytes when a member speaks vsn 1.0.0.
+        """
+        if not isinstance(payload, dict | bytes):
+            raise TypeError("only an object or bytes can be broadcast")
+        members = self._members.get(topic, ())
+        encoded: dict[Vsn, bytes] = {
+            vsn: packets.broadcast(vsn, topic, event, payload) for vsn in {member.vsn for member in members}
+        }
+        for member in members:
+            member.send(encoded[member.vsn])
+
+    def describe(self) -> dict[str, object]:
+        """Return how many sockets are on each topic."""
+        return {topic: len(members) for topic, members in self._members.items()}

@@ -1,0 +1,100 @@
+"""What passes over the WebSocket: messages in, and finished WebSocket frames ("packets") out.
+
+A packet is encoded once, however many sockets it goes to. Decoding is looser than `infertool.phoenix.frames`:
+a real server takes any JSON as ref or topic, answers "unmatched topic", and keeps the socket
+(fixtures/phoenix-golden/*/v2_malformed_frames.jsonl).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+import orjson
+from websockets.frames import Frame, Opcode
+
+from infertool.phoenix import binary
+from infertool.phoenix.frames import FrameError, Vsn, encode_text
+
+
+class Received(NamedTuple):
+    """A message of a client. Everything but the payload should be a string or None, and may be any JSON."""
+
+    join_ref: Any
+    ref: Any
+    topic: Any
+    event: Any
+    payload: Any
+
+
+def decode(data: bytes, vsn: Vsn) -> Received:
+    """Return the message in a text frame. Raises `FrameError`, or `ValueError` for what is no JSON."""
+    parts = orjson.loads(data)
+    if vsn == "2.0.0":
+        if type(parts) is not list or len(parts) < len(Received._fields):
+            raise FrameError("not an array of five")
+        return Received(parts[0], parts[1], parts[2], parts[3], parts[4])
+    try:
+        return Received(parts.get("join_ref"), parts["ref"], parts["topic"], parts["event"], parts["payload"])
+    except (AttributeError, KeyError):
+        raise FrameError("not an object with topic, event, payload and ref") from None
+
+
+def decode_binary(data: bytes, vsn: Vsn) -> Received:
+    """Return the push in a binary frame. Raises `FrameError`; vsn 1.0.0 has no binary frames."""
+    if vsn == "1.0.0":
+        raise FrameError("vsn 1.0.0 has no binary frames")
+    frame = binary.decode_from_client(data)
+    return Received(frame.join_ref, frame.ref, frame.topic, frame.event, frame.payload)
+
+
+def reply(vsn: Vsn, message: Received, status: str, response: object) -> bytes:
+    """Return the `phx_reply` to `message`. Raises `FrameError` for bytes on vsn 1.0.0."""
+    if isinstance(response, bytes):
+        _no_bytes_on_v1(vsn)
+        return _packet(
+            Opcode.BINARY,
+            binary.encode_reply(message.join_ref, message.ref, message.topic, status, response),
+        )
+    payload = {"status": status, "response": response}
+    return _text(vsn, message.join_ref, message.ref, message.topic, "phx_reply", payload)
+
+
+def push(vsn: Vsn, join_ref: Any, topic: str, event: str, payload: object) -> bytes:
+    """Return a channel's own message to its client. Raises `FrameError` for bytes on vsn 1.0.0."""
+    if isinstance(payload, bytes):
+        _no_bytes_on_v1(vsn)
+        return _packet(Opcode.BINARY, binary.encode_server_push(join_ref, topic, event, payload))
+    return _text(vsn, join_ref, None, topic, event, payload)
+
+
+def broadcast(vsn: Vsn, topic: str, event: str, payload: object) -> bytes:
+    """Return a message to all members of a topic. Raises `FrameError` for bytes on vsn 1.0.0."""
+    if isinstance(payload, bytes):
+        _no_bytes_on_v1(vsn)
+        return _packet(Opcode.BINARY, binary.encode_broadcast(topic, event, payload))
+    return _text(vsn, None, None, topic, event, payload)
+
+
+def end(vsn: Vsn, join_ref: Any, topic: str, event: str, payload: object) -> bytes:
+    """Return a `phx_close` or `phx_error`: its ref is the join_ref and answers no push."""
+    return _text(vsn, join_ref, join_ref, topic, event, payload)
+
+
+def _no_bytes_on_v1(vsn: Vsn) -> None:
+    if vsn == "1.0.0":
+        raise FrameError("vsn 1.0.0 has no binary frames")
+
+
+def _text(vsn: Vsn, join_ref: Any, ref: Any, topic: str, event: str, payload: object) -> bytes:
+    try:
+        data = encode_text(join_ref, ref, topic, event, payload, vsn)
+    except FrameError:
+        # orjson reads 1024 levels of nesting and writes 254; a real server knows no such limit.
+        fragment = orjson.Fragment(json.dumps(payload, ensure_ascii=False))
+        data = encode_text(join_ref, ref, topic, event, fragment, vsn)
+    return _packet(Opcode.TEXT, data)
+
+
+def _packet(opcode: Opcode, data: bytes) -> bytes:
+    return Frame(opcode, data).serialize(mask=False)

@@ -1,0 +1,43 @@
+"""The few plain HTTP answers: the dashboard, its files, and `/health`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+
+STATIC = files("infertool.devserver") / "static"
+_FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
+    "/dashboard.mjs": ("dashboard.mjs", "text/javascript; charset=utf-8"),
+    "/feed.mjs": ("feed.mjs", "text/javascript; charset=utf-8"),
+    "/vendor/phoenix.mjs": ("vendor/phoenix.mjs", "text/javascript; charset=utf-8"),
+}
+# Scripts, styles and sockets of this server only: an event's content can never load or run anything.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A body and its type."""
+
+    body: bytes
+    content_type: str
+
+
+def page(path: str) -> Page | None:
+    """Return the file behind a path, or None. Paths come from a fixed table; nothing else of the disk is served."""
+    entry = _FILES.get(path)
+    if entry is None:
+        return None
+    name, content_type = entry
+    return Page(STATIC.joinpath(name).read_bytes(), content_type)

@@ -1,0 +1,69 @@
+"""The embedded hub in a process of its own, as `infertool dev` starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+
+class HubProcess:
+    """A hub on 127.0.0.1. `start` after `stop` or `kill` takes the same port again."""
+
+    def __init__(self, port: int = 0, token: str = "") -> None:
+        self.port = port
+        self._token = token
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/socket/websocket"
+
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def pid(self) -> int:
+        assert self._process, "not started"
+        return self._process.pid
+
+    def start(self) -> HubProcess:
+        command = [sys.executable, "-m", "infertool.devserver.hub", "--port", str(self.port), "--die-with-parent"]
+        environment = {**os.environ, "PHOENIX_SERVICE_TOKEN": self._token}
+        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the hub ended at once, exit code {self._process.wait()}")
+        self.port = json.loads(line)["port"]
+        return self
+
+    def stop(self) -> int:
+        """Stop as `infertool dev` does (SIGTERM); return the exit code."""
+        return self._end(subprocess.Popen.terminate)
+
+    def kill(self) -> int:
+        """End as a crash would, without a close frame."""
+        return self._end(subprocess.Popen.kill)
+
+    def _end(self, how) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        how(process)
+        try:
+            code = process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        process.stdin.close()
+        process.stdout.close()
+        return code
+
+    def __enter__(self) -> HubProcess:
+        return self.start()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
