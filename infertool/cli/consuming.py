@@ -1,0 +1,101 @@
+"""Putting a consumer together, running it, and summing up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from infertool import brokers
+from infertool.cli import console, status
+from infertool.models import loader
+from infertool.models.port import LoadedModel
+from infertool.phoenix.delivery import Delivery
+from infertool.pipeline.consumer import Consumer, Until
+from infertool.pipeline.delivery import Lines, LocalPublisher, OnResults, Publisher, nowhere
+from infertool.settings import Settings, locations
+from infertool.telemetry import logs
+from infertool.telemetry.observer import Flow, Linked, Observe, Warned, fan_out
+from infertool.telemetry.stats import Snapshot, Stats
+
+
+def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
+    """Run a consumer until it ends, then print its summary. Raises what ends it early."""
+    logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
+    model = loader.load(settings.model.spec)
+    loader.warm_up(model)
+    stats = Stats()
+    try:
+        consumer = _consumer(settings, model, until, fan_out([stats, logs.LogObserver()]))
+        with stopped_by_signals(consumer.stop), status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet):
+            consumer.run()
+    finally:
+        model.close()
+    _print_summary(stats.snapshot(), as_json=as_json, quiet=quiet)
+
+
+def _consumer(settings: Settings, model: LoadedModel, until: Until, observe: Observe) -> Consumer:
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    return Consumer(
+        settings,
+        model,
+        open_broker=lambda on_link: brokers.open(settings.broker, name=name, on_link=on_link),
+        make_publisher=lambda on_results: _publisher(settings, on_results, observe),
+        name=name,
+        state_dir=Path(settings.consume.state_dir) if settings.consume.state_dir else locations.state_dir(),
+        observe=observe,
+        until=until,
+    )
+
+
+def _publisher(settings: Settings, on_results: OnResults, observe: Observe) -> Publisher:
+    match settings.publish.mode:
+        case "stdout":
+            return LocalPublisher(Lines(sys.stdout.buffer), on_results)
+        case "none":
+            return LocalPublisher(nowhere, on_results)
+        case "phoenix":
+            return Delivery(
+                settings.phoenix,
+                on_results=on_results,
+                on_link=lambda event: observe(Linked("phoenix", event)),
+                on_flow=lambda paused: observe(Flow(paused)),
+                on_warning=lambda text: observe(Warned(text)),
+            )
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on the first SIGINT or SIGTERM; leave at once on a second SIGINT."""
+
+    def first(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (a signal handler's shape)
+        signal.signal(signal.SIGINT, second)
+        console.err("stopping: finishing what is in work (Ctrl-C again leaves at once; nothing is lost)")
+        stop()
+
+    def second(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (a signal handler's shape)
+        os._exit(console.EXIT_INTERRUPTED)
+
+    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_summary(snapshot: Snapshot, *, as_json: bool, quiet: bool) -> None:
+    summary = snapshot.summary()
+    if as_json:
+        console.emit_json(summary)
+        return
+    if quiet:
+        return
+    for key, value in summary.items():
+        shown = ", ".join(f"{name} {ms}" for name, ms in value.items()) if isinstance(value, dict) else value
+        console.err(f"{key:>14}  {shown}")

@@ -1,0 +1,75 @@
+"""What the demo shows: a live table on a terminal, a line an event elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from infertool.cli import console, pretty
+from infertool.load.book import SendBook
+from infertool.phoenix.frames import Frame
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+REFRESH_PER_S = 8
+ROWS = 12
+
+
+class View:
+    """Shows events as they come. `add` may be called from any thread."""
+
+    def __init__(self, book: SendBook, *, silent: bool) -> None:
+        self._book = book
+        self._silent = silent
+        self._live = not silent and sys.stdout.isatty()
+        self._results: deque[str] = deque(maxlen=ROWS)
+        self._alerts: deque[str] = deque(maxlen=ROWS // 3)
+        self._lock = threading.Lock()
+
+    def add(self, frame: Frame) -> None:
+        """Show one event."""
+        if self._silent:
+            return
+        line = pretty.line(frame.topic, frame.event, frame.payload, at=time.time())
+        with self._lock:
+            if not self._live:
+                console.out(line)
+            elif frame.event == "new_result":
+                self._results.append(line)
+            else:
+                self._alerts.append(line)
+
+    @contextmanager
+    def shown(self, dashboard: str) -> Iterator[None]:
+        """Show what comes while the block runs."""
+        if not self._silent:
+            console.err(f"dashboard: {dashboard}   (Ctrl-C ends early)")
+        if not self._live:
+            yield
+            return
+        from rich.live import Live
+
+        with Live(get_renderable=self._render, refresh_per_second=REFRESH_PER_S):
+            yield
+
+    def _render(self) -> RenderableType:
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.text import Text
+
+        with self._lock:
+            results, alerts = list(self._results), list(self._alerts)
+        tally = self._book.tally()
+        p50, p99 = tally.latency_ms.p50, tally.latency_ms.p99
+        counts = f"{tally.sent} sent, {tally.results} results, {tally.failures} failures, {tally.lost} in work"
+        return Group(
+            Panel(Text("\n".join(results), no_wrap=True, overflow="ellipsis"), title="results", height=ROWS + 2),
+            Panel(Text("\n".join(alerts), no_wrap=True, overflow="ellipsis"), title="alerts", height=ROWS // 3 + 2),
+            Text(f"{counts}; p50 {p50} ms, p99 {p99} ms"),
+        )

@@ -1,0 +1,72 @@
+"""What a running consumer shows: one live line on a terminal, a log line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from infertool.telemetry.logs import log
+from infertool.telemetry.stats import Snapshot, Stats
+
+REFRESH_PER_S = 4
+
+
+def line(snapshot: Snapshot) -> str:
+    """Return the figures in one line."""
+    counts = snapshot.counts
+    p99 = snapshot.latency_ms.p99
+    parts = [
+        f"{counts['succeeded']} succeeded",
+        f"{counts['dead_lettered']} dead-lettered",
+        f"{counts['retried']} retried",
+        f"{snapshot.rate:.0f}/s",
+        "p99 -" if p99 is None else f"p99 {p99:.0f} ms",
+        *(f"{side} {state}" for side, state in sorted(snapshot.links.items())),
+    ]
+    return " | ".join([*parts, "PAUSED by Phoenix"] if snapshot.paused else parts)
+
+
+@contextmanager
+def shown(stats: Stats, interval_s: float, *, quiet: bool) -> Iterator[None]:
+    """Show the status while the block runs."""
+    if quiet:
+        yield
+    elif sys.stderr.isatty():
+        with _live(stats):
+            yield
+    else:
+        with _repeated(lambda: log.info("%s", line(stats.snapshot())), interval_s):
+            yield
+
+
+@contextmanager
+def _live(stats: Stats) -> Iterator[None]:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    def render() -> Text:
+        return Text(line(stats.snapshot()), overflow="ellipsis", no_wrap=True)
+
+    console = Console(stderr=True)
+    with Live(console=console, get_renderable=render, refresh_per_second=REFRESH_PER_S, redirect_stdout=False):
+        yield
+
+
+@contextmanager
+def _repeated(action: Callable[[], None], interval_s: float) -> Iterator[None]:
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(interval_s):
+            action()
+
+    thread = threading.Thread(target=run, name="status", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

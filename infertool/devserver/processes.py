@@ -1,0 +1,50 @@
+"""Each embedded server in a process of its own, so that it shares no interpreter lock with what it serves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from infertool.errors import ServerError
+
+BROKER = "infertool.devserver.broker"
+HUB = "infertool.devserver.hub"
+STOP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A running server. It ends when `stop` is called, or when this process ends in whatever way."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """Ask it to end; kill it after 10 s."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def start(module: str, *, host: str, port: int, env: dict[str, str] | None = None) -> ServerProcess:
+    """Start `module` (BROKER or HUB) and wait until it listens. Port 0 takes any. Raises `ServerError`.
+
+    The server has a session of its own: Ctrl-C reaches this process alone, which then stops things in order.
+    """
+    command = [sys.executable, "-m", module, "--host", host, "--port", str(port), "--die-with-parent"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=env
+    )  # fmt: skip
+    name = module.rpartition(".")[2]
+    assert process.stdout is not None  # noqa: S101  (we asked for a pipe)
+    ready = process.stdout.readline()
+    if not ready:
+        process.wait()
+        raise ServerError(f"the embedded {name} did not start", address=f"{host}:{port}", advice="see the line above")
+    return ServerProcess(name, json.loads(ready)["port"], process)

@@ -1,0 +1,38 @@
+"""`nox` runs everything a change must pass: lint, types, import contracts, and every test with the real servers.
+
+`nox -s bench` measures; it is not part of the default run, since timing never decides a test.
+"""
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "tests"]
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    session.install("-e", ".", *(f"--group={group}" for group in groups))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, types, and the floors."""
+    _install(session, "lint", "test")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests: unit, embedded, real ActiveMQ, Node, Chromium. What the machine lacks is installed when it can be."""
+    _install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Ratios, side by side in one run, as docs/benchmarks.md explains them."""
+    _install(session, "test")
+    session.run("pytest", "tests/bench", "--benchmark-enable", "--benchmark-only", "-s", *session.posargs)
