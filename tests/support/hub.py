@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Self
 
 
 class HubProcess:
@@ -29,7 +30,7 @@ class HubProcess:
         assert self._process, "not started"
         return self._process.pid
 
-    def start(self) -> HubProcess:
+    def start(self) -> Self:
         command = [sys.executable, "-m", "infertool.devserver.hub", "--port", str(self.port), "--die-with-parent"]
         environment = {**os.environ, "PHOENIX_SERVICE_TOKEN": self._token}
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -62,7 +63,7 @@ class HubProcess:
         process.stdout.close()
         return code
 
-    def __enter__(self) -> HubProcess:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_exc: object) -> None:
