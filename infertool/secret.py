@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote
 
 MASK = "********"
 
@@ -28,27 +29,47 @@ class Secret:
         return f"Secret({str(self)!r})"
 
 
+_TELLING = re.compile(r"token|pass|pwd|secret|key|auth|jwt|cred|sig", re.IGNORECASE)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+# A "?" or "#" that comes before an "@" without a "=" between them belongs to a password, not to a query.
+_QUERY = re.compile(r"[?#](?=[^@]*=|[^@]*\Z).*", re.DOTALL)
+_NAME = re.compile(r"([^=?#]*)=")
+_USER = r"[^\s@,/?#]+@"
+_HOST = r"(?:\[[^\s@\[\],/?#]*\]|[^\s@:,/?#\[\]]*)(?::\d*)?"
+_WELL_FORMED = re.compile(rf"(?:{_USER}{_HOST}(?:,(?:{_USER})?{_HOST})*|{_HOST}(?:,{_HOST})*)(?:/[^@]*)?")
+
+
+def is_telling(name: str) -> bool:
+    """Say whether a parameter of that name is likely to hold a secret: token, password, api_key and the like."""
+    return bool(_TELLING.search(name))
+
+
 def mask_url(url: str) -> str:
-    """Return `url` with its user part's password and any token in its query masked, fit for logs and errors."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    hosts = []
-    for host in rest.split(","):
-        user, at, address = host.rpartition("@")
-        if at and ":" in user:
-            user = f"{user.partition(':')[0]}:{MASK}"
-        hosts.append(f"{user}{at}{address}")
-    return _mask_query(f"{scheme}://{','.join(hosts)}")
+    """Return `url` with passwords and tokens masked, fit for logs and errors.
+
+    Each host of several may have a user part: its password is masked, or all of it when there is no password, for
+    then it may be a token. So is the value of a query parameter with a telling name. A URL that is not well-formed,
+    because a password was not percent-encoded or the host was left out, is masked from the first colon to the last @.
+    """
+    scheme = match[0] if (match := _SCHEME.match(url)) else ""
+    rest = url[len(scheme) :]
+    query = match[0] if (match := _QUERY.search(rest)) else ""
+    return scheme + _mask_base(rest[: len(rest) - len(query)]) + "&".join(map(_mask_pair, query.split("&")))
 
 
-def _mask_query(url: str) -> str:
-    parts = urlsplit(url)
-    if not parts.query:
-        return url
-    pairs = (pair.partition("=") for pair in parts.query.split("&"))
-    query = "&".join(
-        f"{key}={MASK}" if key.lower() in {"token", "password", "api_key", "access_token"} else f"{key}{eq}{value}"
-        for key, eq, value in pairs
-    )
-    return urlunsplit(parts._replace(query=query))
+def _mask_base(base: str) -> str:
+    if _WELL_FORMED.fullmatch(base):
+        return re.sub(_USER, lambda match: _mask_user(match[0][:-1]) + "@", base)
+    user, at, host = base.rpartition("@")
+    return _mask_user(user) + at + host if at else _mask_user(base)
+
+
+def _mask_user(user: str) -> str:
+    name, _, password = user.partition(":")
+    return f"{name}:{MASK}" if password else MASK
+
+
+def _mask_pair(pair: str) -> str:
+    telling = (match.end() for match in _NAME.finditer(pair) if is_telling(unquote(match[1])))
+    end = next(telling, None)
+    return pair if end is None else pair[:end] + MASK

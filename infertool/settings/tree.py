@@ -1,6 +1,7 @@
 """The settings tree: every option, its default, and its meaning in the string under it.
 
 Names ending in `_s` are seconds, in `_bytes` bytes. The strings are read by `infertool config init`.
+What may hold a password (URLs, join parameters) is left out of `repr`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ PublishMode = Literal["phoenix", "stdout", "none"]
 class BrokerSettings:
     """Where events come from."""
 
-    url: str = "stomp://localhost:61613"
+    url: str = field(default="stomp://localhost:61613", repr=False)
     """Scheme stomp or stomp+ssl; several hosts for failover: stomp://a:61613,b:61613."""
     user: str = ""
     """Login. ACTIVEMQ_USER sets it, too; so does the URL's user part."""
@@ -100,19 +101,19 @@ class PublishSettings:
 class PhoenixSettings:
     """Where results go."""
 
-    url: str = "ws://localhost:4000/socket/websocket"
+    url: str = field(default="ws://localhost:4000/socket/websocket", repr=False)
     """Scheme ws or wss; several hosts for failover: ws://a:4000,b:4000/socket/websocket."""
     token: Secret = field(default_factory=Secret)
     """Socket token. PHOENIX_SERVICE_TOKEN sets it, too. Better: token_file."""
     token_file: str = ""
     """File whose first line is the token."""
-    token_in: Literal["params", "protocol"] = "params"
+    token_in: Literal["params", "protocol"] = "params"  # noqa: S105 - a place, not a token
     """Send the token as the URL parameter `token`, or in Sec-WebSocket-Protocol (Phoenix 1.8 auth_token)."""
     origin: str = ""
     """Origin header; empty sends none, which check_origin accepts."""
     topic: str = "service:inference"
     """The channel that takes results."""
-    join_params: dict[str, Any] = field(default_factory=dict)
+    join_params: dict[str, Any] = field(default_factory=dict, repr=False)
     """Payload of the join."""
     result_topic: str = "public:results"
     """Where the server broadcasts results; the confirm mode echo listens here."""

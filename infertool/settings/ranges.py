@@ -1,0 +1,82 @@
+"""What a value must be beyond its type: numbers that can work, addresses that can be one."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from infertool.errors import SettingsError
+from infertool.secret import mask_url
+from infertool.settings.keys import types
+from infertool.settings.values import Entry
+
+_FROM_ZERO = {
+    "broker.heartbeat_s",
+    "broker.reconnect_base_s",
+    "broker.reconnect_max_s",
+    "consume.window",
+    "consume.retry_base_s",
+    "consume.retry_max_s",
+    "consume.stop_deadline_s",
+}
+_NOT_EMPTY = {
+    "broker.queue",
+    "deadletter.queue",
+    "model.spec",
+    "phoenix.topic",
+    "phoenix.result_topic",
+    "phoenix.alert_topic",
+}
+_URLS = {"broker.url", "phoenix.url"}
+
+_HOST = re.compile(r"(?:\[[^\]]+\]|[^\[\]:]+)(?::(\d+))?")
+_HIGHEST_PORT = 65_535
+
+
+def check(entries: Mapping[str, Entry]) -> None:
+    """Raise `SettingsError` for the first value that cannot work."""
+    for key, entry in entries.items():
+        if reason := _reason(key, entry.value):
+            raise SettingsError(f"{entry.origin}: {key} {reason}", key=key, origin=entry.origin)
+
+
+def _reason(key: str, value: Any) -> str:
+    if key in _URLS:
+        return _url(value)
+    if key in _NOT_EMPTY:
+        return "" if value else "is empty"
+    if types()[key] is int:
+        return _whole(value, 0 if key in _FROM_ZERO else 1)
+    if types()[key] is float:
+        return _seconds(value, zero=key in _FROM_ZERO)
+    return ""
+
+
+def _whole(value: int, least: int) -> str:
+    return "" if value >= least else f"is {value}, but must be {least} or more"
+
+
+def _seconds(value: float, *, zero: bool) -> str:
+    if math.isfinite(value) and (value > 0 or (zero and value == 0)):
+        return ""
+    return f"is {value:g}, but must be {'0 or more' if zero else 'more than 0'} seconds"
+
+
+def _url(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not (scheme and separator):
+        return f"is {mask_url(url)!r}, but must be scheme://host:port"
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if all(_is_address(host.rpartition("@")[2]) for host in authority.split(",")):
+        return ""
+    return (
+        f"is {mask_url(url)!r}, but must be scheme://host:port with a port from 1 to {_HIGHEST_PORT}"
+        " (percent-encode special characters of a user or password)"
+    )
+
+
+def _is_address(address: str) -> bool:
+    match = _HOST.fullmatch(address)
+    return match is not None and (match[1] is None or 1 <= int(match[1]) <= _HIGHEST_PORT)
