@@ -1,0 +1,59 @@
+"""CONNECT: version, heartbeats, login. Source: STOMP 1.2, "Connecting", "Heart-beating"; texts are ActiveMQ's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infertool.devserver.broker.errors import ProtocolError
+from infertool.devserver.broker.login import Login
+
+VERSIONS = ("1.2", "1.1", "1.0")
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What CONNECT and CONNECTED settled. `client_beats_s` and `server_beats_s` are 0 for none."""
+
+    version: str
+    client_beats_s: float
+    server_beats_s: float
+    connected: dict[str, str]
+
+
+def agree(headers: dict[str, str], login: Login, session_id: str) -> Agreement:
+    """Answer a CONNECT frame. Raises ProtocolError."""
+    user = headers.get("login", "null")
+    if not login.accepts(user, headers.get("passcode", "")):
+        raise ProtocolError(f"User name [{user}] or password is invalid.", fatal=True)
+    version = _version(headers.get("accept-version", "1.0"))
+    promised, wanted = _beats(headers.get("heart-beat", "0,0"))
+    connected = {
+        "version": version,
+        "server": "infertool-dev",
+        "session": headers.get("client-id", session_id),
+        # ActiveMQ mirrors the client's wish.
+        "heart-beat": f"{wanted},{promised}",
+    }
+    if "receipt" in headers:
+        connected |= {"receipt-id": headers["receipt"], "response-id": headers["receipt"]}
+    return Agreement(version, promised / 1000, wanted / 1000, connected)
+
+
+def _version(accepted: str) -> str:
+    offered = {version.strip() for version in accepted.split(",")}
+    for version in VERSIONS:
+        if version in offered:
+            return version
+    supported = ", ".join(VERSIONS)
+    raise ProtocolError(f"Invalid Protocol version[{accepted}], supported versions are: [{supported}]", fatal=True)
+
+
+def _beats(text: str) -> tuple[int, int]:
+    first, _, second = text.partition(",")
+    try:
+        beats = int(first), int(second)
+    except ValueError:
+        raise ProtocolError(f"Invalid heart-beat header:{text}", fatal=True) from None
+    if min(beats) < 0:
+        raise ProtocolError(f"Invalid heart-beat header:{text}", fatal=True)
+    return beats
