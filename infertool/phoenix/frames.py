@@ -17,6 +17,7 @@ Ref = str | int | None
 
 _V2_LENGTH = 5
 _V1_KEYS = ("topic", "event", "payload", "ref")
+_LONGEST_REASON = 200
 _REF_TYPES = (str, type(None), int)
 
 
@@ -37,6 +38,29 @@ class Frame:
     topic: str
     event: str
     payload: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a `phx_reply` says. `status` is ok, error, or any other string the channel chose."""
+
+    status: str
+    response: Any
+
+    @property
+    def reason(self) -> str:
+        """The server's reason for a status that is not ok, cut to one line."""
+        response = self.response
+        reason = response.get("reason", response) if isinstance(response, dict) else response
+        return f"{reason or 'no reason given'}"[:_LONGEST_REASON]
+
+
+def reply_of(frame: Frame) -> Reply:
+    """Return the reply in a `phx_reply`. Raises `FrameError`."""
+    payload = frame.payload
+    if type(payload) is not dict or "status" not in payload or "response" not in payload:
+        raise FrameError("phx_reply without status and response")
+    return Reply(payload["status"], payload["response"])
 
 
 def encode_text(join_ref: Ref, ref: Ref, topic: str, event: str, payload: Any, vsn: Vsn = "2.0.0") -> bytes:

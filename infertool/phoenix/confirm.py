@@ -1,0 +1,101 @@
+"""Which proof to expect for which event. Pure; the delivery feeds it what it sees."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from infertool.phoenix.ledger import Entry, Proof
+
+if TYPE_CHECKING:
+    from infertool.settings.tree import ConfirmMode
+
+# So many pushes that something weaker confirmed are remembered, to notice that replies come after all.
+_REMEMBERED = 256
+
+
+class Confirmation:
+    """The confirm mode; for `auto`, what was learned so far, event by event.
+
+    A reply is taken as proof in every mode but `none`. In `auto` the public topics are joined until every event
+    seen so far is answered by replies. An event that gets neither reply nor echo is tried once more with the public
+    topics joined, then it is confirmed by barriers.
+    """
+
+    def __init__(self, mode: ConfirmMode) -> None:
+        self._mode = mode
+        self._known: dict[str, Proof] = {}
+        self._probing = mode == "auto"
+        self._unanswered: OrderedDict[str, str] = OrderedDict()
+
+    @property
+    def by_writing(self) -> bool:
+        """Whether a push is confirmed once the socket took it."""
+        return self._mode == "none"
+
+    @property
+    def learning(self) -> bool:
+        """Whether the mode is auto."""
+        return self._mode == "auto"
+
+    @property
+    def takes_echoes(self) -> bool:
+        """Whether our own event coming back is proof."""
+        return self._mode in {"auto", "echo"}
+
+    @property
+    def uses_barriers(self) -> bool:
+        """Whether any event is confirmed by barriers."""
+        return self._mode == "barrier" or Proof.BARRIER in self._known.values()
+
+    @property
+    def wants_public_topics(self) -> bool:
+        """Whether echoes are worth listening for."""
+        return self._mode == "echo" or self._probing or Proof.ECHO in self._known.values()
+
+    @property
+    def needs_public_topics(self) -> bool:
+        """Whether nothing can be confirmed without them."""
+        return self._mode == "echo"
+
+    def by_barrier(self, event: str) -> bool:
+        """Whether pushes of `event` are confirmed by a heartbeat behind them."""
+        return self._mode == "barrier" or self._known.get(event) is Proof.BARRIER
+
+    def proved(self, entry: Entry, proof: Proof) -> None:
+        """Learn from a confirmation."""
+        if not self.learning:
+            return
+        if proof is not Proof.REPLY:
+            self._remember(entry)
+        if self._known.get(entry.push.event) is not proof:
+            self._learn(entry.push.event, proof)
+
+    def replied_late(self, ref: object) -> None:
+        """Learn from a reply to a push that something weaker had confirmed already."""
+        event = self._unanswered.pop(str(ref), None)
+        if event:
+            self._learn(event, Proof.REPLY)
+
+    def is_known(self, event: str) -> bool:
+        """Whether it is known what confirms `event`; always in modes other than auto."""
+        return not self.learning or event in self._known
+
+    def gave_no_proof(self, event: str) -> bool:
+        """Note that a push of `event` stayed without proof; True when barriers must do from now on."""
+        if self.wants_public_topics:
+            self._learn(event, Proof.BARRIER)
+            return True
+        self._probing = True
+        return False
+
+    def _learn(self, event: str, proof: Proof) -> None:
+        if self._known.get(event) is Proof.REPLY:
+            return
+        self._known[event] = proof
+        self._probing = False
+
+    def _remember(self, entry: Entry) -> None:
+        self._unanswered[entry.ref] = entry.push.event
+        if len(self._unanswered) > _REMEMBERED:
+            self._unanswered.popitem(last=False)

@@ -1,0 +1,139 @@
+"""One life of one WebSocket: messages in batches out of each read, a writer thread that joins what waits."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import cast
+
+from websocket import ABNF, WebSocketException, continuous_frame, frame_buffer
+
+from infertool.phoenix.stream import BufferEmptyError, Stream
+
+TEXT: int = ABNF.OPCODE_TEXT
+BINARY: int = ABNF.OPCODE_BINARY
+
+_Message = tuple[int, bytes]
+_OnWritten = Callable[[], None]
+_Order = tuple[int, Sequence[bytes], _OnWritten | None]
+_CLOSE_NORMAL = struct.pack("!H", 1000)
+# A write holds about this many bytes at most, so that what comes first does not wait for all that comes later.
+_WRITE_SIZE = 1 << 18
+
+
+class ConnectionEndedError(Exception):
+    """The connection is over. The text says why, for people."""
+
+
+class Connection:
+    """A WebSocket after its upgrade. One thread reads; any thread writes or ends it."""
+
+    def __init__(self, stream: Stream, address: str) -> None:
+        self.address = address
+        self._stream = stream
+        self._orders: SimpleQueue[_Order | None] = SimpleQueue()
+        self._end_reason = ""
+        # orjson checks text for UTF-8, faster than websocket-client does.
+        self._parser = frame_buffer(stream.take, skip_utf8_validation=True)
+        self._fragments = continuous_frame(fire_cont_frame=False, skip_utf8_validation=True)
+        self._failure = ""
+        self._writer = threading.Thread(target=self._write_orders, name="phoenix-writer", daemon=True)
+        self._writer.start()
+
+    def read(self) -> list[_Message]:
+        """Wait for bytes, and return the messages they complete, maybe none. Raises `ConnectionEndedError`."""
+        messages: list[_Message] = []
+        if not self._failure:
+            self._failure = self._read_into(messages)
+        if self._failure and not messages:
+            raise ConnectionEndedError(self._end_reason or self._failure)
+        return messages
+
+    def write(self, messages: Sequence[bytes], *, opcode: int = TEXT, on_written: _OnWritten | None = None) -> None:
+        """Queue `messages` for the writer; it calls `on_written` once the socket took them all. Never blocks."""
+        self._orders.put((opcode, messages, on_written))
+
+    def say_goodbye(self) -> None:
+        """Queue a close frame (1000). The server answers with its own, which ends `read`."""
+        self.write([_CLOSE_NORMAL], opcode=ABNF.OPCODE_CLOSE)
+
+    def end(self, reason: str) -> None:
+        """End at once, whatever the peer does; `read` raises with `reason`."""
+        self._end_reason = self._end_reason or reason
+        self._stream.end()
+
+    def close(self) -> None:
+        """Free everything. For the reading thread, when it reads no more."""
+        self._stream.end()
+        self._orders.put(None)
+        self._writer.join()
+        self._stream.close()
+
+    def _read_into(self, messages: list[_Message]) -> str:
+        """Read once. Return why there will be nothing more, or an empty string."""
+        try:
+            self._stream.fill()
+            while True:
+                frame = self._parser.recv_frame()
+                if frame.opcode == ABNF.OPCODE_CLOSE:
+                    return self._closed_by(frame)
+                self._take_frame(frame, messages)
+        except BufferEmptyError:
+            return ""
+        except WebSocketException:
+            return "the server sent what is no WebSocket frame"
+        except OSError as error:
+            return str(error)
+
+    def _take_frame(self, frame: ABNF, messages: list[_Message]) -> None:
+        if frame.opcode == ABNF.OPCODE_PING:
+            self.write([_data(frame)], opcode=ABNF.OPCODE_PONG)
+        elif frame.opcode != ABNF.OPCODE_PONG:
+            self._fragments.validate(frame)
+            self._fragments.add(frame)
+            if frame.fin:
+                opcode, whole = self._fragments.extract(frame)
+                messages.append((opcode, whole.data))
+
+    def _closed_by(self, frame: ABNF) -> str:
+        code = struct.unpack("!H", _data(frame)[:2])[0] if frame.data else "no code"
+        return f"closed by the server with {code}"
+
+    def _write_orders(self) -> None:
+        try:
+            while (order := self._orders.get()) is not None:
+                self._write_with_followers(order)
+        except OSError as error:
+            self.end(f"writing failed: {error}")
+
+    def _write_with_followers(self, order: _Order | None) -> None:
+        """Write `order` and what waits behind it in one go."""
+        pieces: list[bytes] = []
+        written: list[_OnWritten] = []
+        size = 0
+        while order is not None:
+            opcode, messages, on_written = order
+            pieces += [ABNF.create_frame(message, opcode).format() for message in messages]
+            size += sum(map(len, messages))
+            if on_written:
+                written.append(on_written)
+            order = self._next_order() if size < _WRITE_SIZE else None
+        self._stream.send(b"".join(pieces))
+        for call in written:
+            call()
+
+    def _next_order(self) -> _Order | None:
+        try:
+            order = self._orders.get_nowait()
+        except Empty:
+            return None
+        if order is None:
+            self._orders.put(None)
+        return order
+
+
+def _data(frame: ABNF) -> bytes:
+    # Annotated as str | bytes for those who build frames; the parser always gives bytes.
+    return cast("bytes", frame.data)

@@ -1,0 +1,148 @@
+"""Open one WebSocket: TCP, TLS, the upgrade; and say in plain words what went wrong.
+
+No error here holds text of websocket-client: its exceptions and its log may carry the URL and the headers, and with
+them the token. For the same reason every error is raised outside of the except block that found it.
+"""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+import websocket
+
+from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
+from infertool.phoenix.stream import Stream
+
+if TYPE_CHECKING:
+    from infertool.phoenix.target import Target
+    from infertool.settings.tree import PhoenixSettings
+
+_PROTOCOL = "phoenix"
+_TOKEN_PREFIX = "base64url.bearer.phx."  # noqa: S105 - what precedes the token on the wire
+_FORBIDDEN = {401, 403}
+_NOT_FOUND = 404
+_INTERNAL = 500
+
+
+def dial(target: Target, settings: PhoenixSettings) -> Stream:
+    """Connect to `target` and upgrade, within `settings.connect_timeout_s` altogether.
+
+    Raises `RefusedError` when Phoenix says no, `UnreachableError` when nothing or something else answers, and
+    `SettingsError` for a CA file that cannot be read.
+    """
+    deadline = time.monotonic() + settings.connect_timeout_s
+    stream = Stream(_open(target, settings, deadline), deadline)
+    failure = _upgrade(stream, target, settings)
+    if failure:
+        stream.close()
+        raise failure
+    stream.handshaken()
+    return stream
+
+
+def _open(target: Target, settings: PhoenixSettings, deadline: float) -> socket.socket:
+    context = _tls_context(settings) if target.secure else None
+    sock = None
+    try:
+        sock = socket.create_connection((target.host, target.port), settings.connect_timeout_s)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if context is None:
+            return sock
+        sock.settimeout(max(0.001, deadline - time.monotonic()))
+        return context.wrap_socket(sock, server_hostname=target.host)
+    except (OSError, UnicodeError) as error:
+        failure = _no_connection(error, target, settings)
+    if sock:
+        sock.close()
+    raise failure
+
+
+def _tls_context(settings: PhoenixSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.tls_ca_file or None)
+    except OSError as error:
+        what = f"phoenix.tls_ca_file {settings.tls_ca_file} cannot be read: {error.strerror or 'no PEM certificates'}"
+        raise SettingsError(what, key="phoenix.tls_ca_file") from None
+    if not settings.tls_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _no_connection(error: Exception, target: Target, settings: PhoenixSettings) -> ServerError:
+    address = target.address
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return _unreachable(f"the host of {address} is unknown", address, "check phoenix.url")
+    if isinstance(error, ConnectionRefusedError):
+        start = "`infertool dev` starts a channel server" if target.loopback else "check phoenix.url"
+        return _unreachable(f"nothing listens at {address}", address, start)
+    if isinstance(error, TimeoutError):
+        what = f"no connection to {address} within {settings.connect_timeout_s:g} s"
+        return _unreachable(what, address, "check phoenix.url and the network")
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = f"the certificate of {address} is not trusted: {error.verify_message}"
+        return _unreachable(what, address, "set phoenix.tls_ca_file to its authority's PEM file")
+    if isinstance(error, ssl.SSLError):
+        return _unreachable(f"no TLS at {address}: {error.reason}", address, "is it ws:// there, not wss://?")
+    return _unreachable(f"no connection to {address}: {getattr(error, 'strerror', None) or error}", address)
+
+
+def _upgrade(stream: Stream, target: Target, settings: PhoenixSettings) -> ServerError | None:
+    in_protocol = settings.token_in == "protocol" and bool(target.token)  # noqa: S105 - a place, no token
+    websocket.enableTrace(traceable=False)
+    try:
+        upgraded = websocket.create_connection(
+            target.url(token_in_params=not in_protocol),
+            socket=stream,
+            # As a plain header: given as subprotocols, websocket-client logs the token when none is chosen.
+            header=[_protocol_header(target)] if in_protocol else [],
+            origin=settings.origin or None,
+            suppress_origin=not settings.origin,
+            redirect_limit=0,
+        )
+    except websocket.WebSocketBadStatusException as error:
+        return _by_status(error.status_code, target.address)
+    except websocket.WebSocketTimeoutException:
+        what = f"{target.address} accepted the connection but did not answer within {settings.connect_timeout_s:g} s"
+        return _unreachable(what, target.address, "is it Phoenix there?")
+    except (websocket.WebSocketException, OSError, ValueError):
+        return _not_phoenix(target.address, "no WebSocket handshake")
+    if in_protocol and (upgraded.getheaders() or {}).get("sec-websocket-protocol") != _PROTOCOL:
+        what = f"{target.address} does not read a token from Sec-WebSocket-Protocol"
+        return RefusedError(what, address=target.address, advice="set phoenix.token_in to params")
+    return None
+
+
+def _protocol_header(target: Target) -> str:
+    token = base64.urlsafe_b64encode(target.token.reveal().encode()).decode().rstrip("=")
+    return f"Sec-WebSocket-Protocol: {_PROTOCOL}, {_TOKEN_PREFIX}{token}"
+
+
+def _by_status(status: int | None, address: str) -> ServerError:
+    if status in _FORBIDDEN:
+        return RefusedError(
+            f"{address} refused the connection ({status})",
+            address=address,
+            reason=str(status),
+            advice="a wrong token, origin or protocol version all look like this: check PHOENIX_SERVICE_TOKEN "
+            "(phoenix.token, phoenix.token_in), then phoenix.origin against the endpoint's check_origin",
+        )
+    if status == _NOT_FOUND:
+        advice = "check the path of phoenix.url: a socket at /socket is reached at /socket/websocket"
+        return _unreachable(f"no socket at {address} (404)", address, advice)
+    if status == _INTERNAL:
+        what = f"{address} failed while connecting (500)"
+        return RefusedError(what, address=address, reason="500", advice="see the server's log")
+    return _not_phoenix(address, f"HTTP status {status}")
+
+
+def _not_phoenix(address: str, what: str) -> UnreachableError:
+    return _unreachable(f"{address} answers, but not as a Phoenix socket ({what})", address, "check phoenix.url")
+
+
+def _unreachable(what: str, address: str, advice: str = "") -> UnreachableError:
+    return UnreachableError(what, address=address, advice=advice)

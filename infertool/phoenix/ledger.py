@@ -1,0 +1,165 @@
+"""The book of unconfirmed pushes: who waits to be sent, who waits for proof, and who is suspected of crashes.
+
+Pure bookkeeping: no lock, no I/O. The delivery guards it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from operator import attrgetter
+
+# A push that was first in order at this many crashes of the channel is taken for their cause.
+CRASHES_TO_REFUSE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What is to be delivered. `payload` is an encoded JSON object; `context` is the caller's and comes back."""
+
+    event: str
+    event_id: str
+    payload: bytes
+    context: object
+
+
+class Proof(StrEnum):
+    """What confirmed a push; docs/guarantees.md says what each is worth."""
+
+    REPLY = "reply"
+    ECHO = "echo"
+    BARRIER = "barrier"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """The end of a push: exactly one of `proof` and `refusal` (the server's reason) is set."""
+
+    push: Push
+    proof: Proof | None = None
+    refusal: str | None = None
+
+
+@dataclass(slots=True)
+class Entry:
+    """An unconfirmed push. `number` is its place in the order of acceptance, `sent_at` monotonic seconds."""
+
+    push: Push
+    number: int
+    ref: str = ""
+    sent_at: float = 0.0
+    crashes: int = 0
+    suspect: bool = False
+
+
+class Ledger:
+    """Every accepted push until it is confirmed or refused.
+
+    After a crash of the channel its unconfirmed pushes are suspects and are sent one at a time: the innocent are
+    confirmed, and the one that crashes the channel again and again is found. Then all goes on as before.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Entry] = deque()
+        self._sent: dict[str, Entry] = {}
+        self._by_event: dict[str, Entry] = {}
+        self._suspects = 0
+        self._accepted = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._sent)
+
+    @property
+    def isolating(self) -> bool:
+        """Whether pushes are sent one at a time to find the one that crashes the channel."""
+        return self._suspects > 0
+
+    @property
+    def sent(self) -> Iterator[Entry]:
+        """Those waiting for proof, in the order they were sent."""
+        return iter(self._sent.values())
+
+    def accept(self, pushes: Sequence[Push]) -> None:
+        """Take `pushes` in, to be sent."""
+        first = self._accepted
+        self._accepted += len(pushes)
+        self._waiting.extend([Entry(push, number) for number, push in enumerate(pushes, first)])
+
+    def take_sendable(self) -> list[Entry]:
+        """Return those to send now; the caller gives each to `mark_sent`."""
+        if not self._waiting:
+            return []
+        if self._suspects:
+            return [] if self._sent else [self._waiting.popleft()]
+        entries = list(self._waiting)
+        self._waiting.clear()
+        return entries
+
+    def mark_sent(self, entry: Entry, ref: str, now: float) -> None:
+        """Note that `entry` was sent as `ref`."""
+        entry.ref = ref
+        entry.sent_at = now
+        self._sent[ref] = entry
+        self._by_event.setdefault(entry.push.event_id, entry)
+
+    def settle_ref(self, ref: object) -> Entry | None:
+        """Remove and return the push sent as `ref`, if it is unconfirmed."""
+        entry = self._sent.pop(ref, None) if type(ref) is str else None
+        if entry is not None:
+            self._close(entry)
+        return entry
+
+    def settle_event(self, event_id: object) -> Entry | None:
+        """Remove and return the sent push with `event_id`, if it is unconfirmed."""
+        entry = self._by_event.get(event_id) if type(event_id) is str else None
+        return self.settle_ref(entry.ref) if entry else None
+
+    def overdue(self, before: float) -> list[Entry]:
+        """Return those sent before `before`, which is in monotonic seconds."""
+        return [entry for entry in self._sent.values() if entry.sent_at < before]
+
+    def lose(self) -> list[Entry]:
+        """Take back all that were sent, to be sent again in order. Return them."""
+        return self._take_back(list(self._sent.values()))
+
+    def take_back(self, event: str) -> None:
+        """Take back those of `event` that were sent, to be sent again."""
+        self._take_back([entry for entry in self._sent.values() if entry.push.event == event])
+
+    def _take_back(self, entries: list[Entry]) -> list[Entry]:
+        entries.sort(key=attrgetter("number"))
+        for entry in entries:
+            del self._sent[entry.ref]
+            entry.ref = ""
+        self._waiting.extendleft(reversed(entries))
+        return entries
+
+    def lose_by_crash(self) -> Entry | None:
+        """Take back all that were sent; return the culprit, removed, once one is found."""
+        lost = self.lose()
+        if not lost:
+            return None
+        first = lost[0]
+        first.crashes += 1
+        if first.crashes >= CRASHES_TO_REFUSE:
+            self._waiting.popleft()
+            self._clear_suspects()
+            return first
+        for entry in lost:
+            self._suspects += not entry.suspect
+            entry.suspect = True
+        return None
+
+    def _close(self, entry: Entry) -> None:
+        if self._by_event.get(entry.push.event_id) is entry:
+            del self._by_event[entry.push.event_id]
+        if entry.suspect:
+            self._suspects -= 1
+
+    def _clear_suspects(self) -> None:
+        self._suspects = 0
+        for entry in self._waiting:
+            entry.suspect = False

@@ -1,0 +1,255 @@
+"""Being a member of one topic: join, rejoin after whatever ends it, and take only frames of the present join."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from enum import StrEnum
+from functools import partial
+from typing import Any, Protocol
+
+from infertool.errors import ConnectionLostError, JoinRefusedError, UnreachableError
+from infertool.phoenix.frames import Frame, Reply, encode_text, reply_of
+from infertool.phoenix.schedule import REJOIN
+
+UNMATCHED = "unmatched topic"
+_LIFECYCLE = {"phx_error", "phx_close"}
+
+
+class JoinState(StrEnum):
+    """Where a membership stands. WAITING: it was lost, or refused after a reconnect, and will be joined again."""
+
+    LEFT = "left"
+    JOINING = "joining"
+    JOINED = "joined"
+    WAITING = "waiting"
+
+
+class Loss(StrEnum):
+    """Why a membership ended that nobody ended."""
+
+    CRASH = "the channel crashed"
+    CLOSE = "the server closed the channel"
+    UNMATCHED = "the server does not know of the join any more"
+    REFUSED = "the join was refused"
+    TIMEOUT = "the join was not answered"
+    LINK = "the connection was lost"
+
+
+class Transport(Protocol):
+    """What a membership needs of its socket. None of it blocks."""
+
+    @property
+    def address(self) -> str:
+        """Where the socket is or was connected."""
+
+    @property
+    def join_timeout_s(self) -> float:
+        """How long to wait for a join's reply, in seconds."""
+
+    def add(self, membership: Membership) -> None:
+        """Route its topic's frames to it."""
+
+    def next_ref(self) -> str:
+        """Return the next ref of the socket's one counter."""
+
+    def send(self, messages: Sequence[bytes]) -> bool:
+        """Queue text frames; False when there is no connection."""
+
+    def after(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Call back later."""
+
+    def forget(self, membership: Membership) -> None:
+        """Route nothing to it any more."""
+
+
+class Listener(Protocol):
+    """Who a membership tells. Calls come one at a time, under the membership's lock: be quick, do not call back."""
+
+    def on_frames(self, frames: Sequence[Frame]) -> None:
+        """Take pushes, broadcasts and replies (not the join's), as they came in one read. Without the lock."""
+
+    def on_joined(self, response: Any) -> None:
+        """Take the join's response; pushes may be sent with the new join_ref."""
+
+    def on_lost(self, loss: Loss, reason: str) -> None:
+        """Forget what is unanswered: no reply to it will come."""
+
+
+class Membership:
+    """One topic on one socket.
+
+    All but `join` and `leave` is called by the socket: frames and link changes from its reader thread, join
+    timeouts and rejoins from its timer thread.
+    """
+
+    def __init__(self, transport: Transport, topic: str, params: Any, listener: Listener) -> None:
+        self.topic = topic
+        self.state = JoinState.LEFT
+        self.join_ref = ""
+        self._transport = transport
+        self._params = params
+        self._listener = listener
+        self._lock = threading.RLock()
+        self._failures = 0
+        self._attempt = 0
+        self._first: Future[Any] | None = None
+
+    def join(self, timeout_s: float) -> Any:
+        """Join, wait up to `timeout_s`, and return the server's response. From then on it stays joined.
+
+        Raises `JoinRefusedError`, and `UnreachableError` when no answer comes; then it is not joined.
+        """
+        try:
+            return self.begin_join().result(timeout_s)
+        except FutureTimeoutError:
+            self.leave()
+        what = f"no answer to joining {self.topic} at {self._transport.address} within {timeout_s:g} s"
+        raise UnreachableError(what, address=self._transport.address, advice="look at the server's log")
+
+    def begin_join(self) -> Future[Any]:
+        """Join without waiting. The future holds the response, or the error that `join` would raise."""
+        with self._lock:
+            first: Future[Any] = Future()
+            self._first = first
+            self._transport.add(self)
+            self._send_join()
+        return first
+
+    def leave(self) -> None:
+        """Leave. The server's answer is not waited for."""
+        with self._lock:
+            if self.state in {JoinState.JOINING, JoinState.JOINED}:
+                self._send_leave()
+            self._forget()
+
+    def link_up(self) -> None:
+        """Join again on the new connection."""
+        with self._lock:
+            if self.state is JoinState.WAITING:
+                self._send_join()
+
+    def link_down(self, reason: str) -> None:
+        """Wait for the next connection."""
+        with self._lock:
+            if self.state in {JoinState.JOINING, JoinState.JOINED}:
+                self._wait(Loss.LINK, reason)
+
+    def link_closed(self) -> None:
+        """Give up: there will be no further connection."""
+        with self._lock:
+            first = self._first
+            if self.state is not JoinState.LEFT:
+                self._wait(Loss.LINK, "closed")
+                self._forget()
+        if first:
+            first.set_exception(ConnectionLostError("the socket was closed", address=self._transport.address))
+
+    def receive(self, frames: Sequence[Frame]) -> None:
+        """Take this topic's frames out of one read."""
+        mine: list[Frame] = []
+        for frame in frames:
+            if frame.event in _LIFECYCLE or (frame.event == "phx_reply" and self._is_control(frame)):
+                self._hand_over(mine)
+                mine = []
+                self._control(frame)
+            elif frame.join_ref is None or frame.join_ref == self.join_ref:
+                mine.append(frame)
+        self._hand_over(mine)
+
+    def _hand_over(self, frames: list[Frame]) -> None:
+        if frames and self.state is not JoinState.LEFT:
+            self._listener.on_frames(frames)
+
+    def _is_control(self, reply: Frame) -> bool:
+        return reply.join_ref is None or reply.ref == self.join_ref
+
+    def _control(self, frame: Frame) -> None:
+        with self._lock:
+            if frame.event == "phx_reply":
+                self._take_reply(frame)
+            elif frame.join_ref == self.join_ref and self.state is not JoinState.LEFT:
+                # Ref equals join_ref in both: they answer no push.
+                self._lose(Loss.CRASH if frame.event == "phx_error" else Loss.CLOSE, "")
+
+    def _take_reply(self, reply: Frame) -> None:
+        if self.state is JoinState.JOINING and reply.ref == self.join_ref:
+            self._take_join_reply(reply_of(reply))
+        elif self.state is JoinState.JOINED and reply.join_ref is None and self._is_newer_than_join(reply):
+            self._lose(Loss.UNMATCHED, reply_of(reply).reason)
+
+    def _is_newer_than_join(self, reply: Frame) -> bool:
+        """Tell whether it answers a push of this join: those queued behind a crash are answered late, too."""
+        ref = str(reply.ref)
+        return ref.isdecimal() and int(ref) > int(self.join_ref)
+
+    def _take_join_reply(self, reply: Reply) -> None:
+        if reply.status == "ok":
+            self.state = JoinState.JOINED
+            self._failures = 0
+            self._listener.on_joined(reply.response)
+            self._resolve_first(reply.response)
+        elif self._first:
+            self._refuse_first(reply.reason)
+        else:
+            self._lose(Loss.REFUSED, reply.reason)
+
+    def _resolve_first(self, response: Any) -> None:
+        if self._first:
+            self._first.set_result(response)
+            self._first = None
+
+    def _refuse_first(self, reason: str) -> None:
+        first, self._first = self._first, None
+        self._forget()
+        advice = "check phoenix.topic and the server's join rules"
+        if reason == UNMATCHED:
+            advice = "the server has no channel for it: check the topic's name"
+        error = JoinRefusedError(topic=self.topic, address=self._transport.address, reason=reason, advice=advice)
+        if first:
+            first.set_exception(error)
+
+    def _lose(self, loss: Loss, reason: str) -> None:
+        """Go to WAITING with the connection still up, and join again on the schedule."""
+        self._wait(loss, reason)
+        self._failures += 1
+        self._transport.after(REJOIN.wait(self._failures), partial(self._rejoin, self._attempt))
+
+    def _wait(self, loss: Loss, reason: str) -> None:
+        self.state = JoinState.WAITING
+        self.join_ref = ""
+        self._listener.on_lost(loss, reason)
+
+    def _forget(self) -> None:
+        self.state = JoinState.LEFT
+        self.join_ref = ""
+        self._first = None
+        self._attempt += 1
+        self._transport.forget(self)
+
+    def _send_join(self) -> None:
+        self.state = JoinState.WAITING
+        self._attempt += 1
+        ref = self._transport.next_ref()
+        if self._transport.send([encode_text(ref, ref, self.topic, "phx_join", self._params)]):
+            self.state = JoinState.JOINING
+            self.join_ref = ref
+            self._transport.after(self._transport.join_timeout_s, partial(self._give_up, self._attempt))
+
+    def _send_leave(self) -> None:
+        ref = self._transport.next_ref()
+        self._transport.send([encode_text(self.join_ref, ref, self.topic, "phx_leave", {})])
+
+    def _rejoin(self, attempt: int) -> None:
+        with self._lock:
+            if attempt == self._attempt and self.state is JoinState.WAITING:
+                self._send_join()
+
+    def _give_up(self, attempt: int) -> None:
+        """Leave what was not answered, as the official client does, so that a late answer cannot stay joined."""
+        with self._lock:
+            if attempt == self._attempt and self.state is JoinState.JOINING:
+                self._send_leave()
+                self._lose(Loss.TIMEOUT, "")

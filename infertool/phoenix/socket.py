@@ -1,0 +1,250 @@
+"""The supervised Phoenix socket: one reader, one writer, one timer thread; a new WebSocket after each loss."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from infertool.errors import InfertoolError, RefusedError
+from infertool.link import LinkEvent, LinkState, OnLink
+from infertool.phoenix.binary import decode_from_server
+from infertool.phoenix.channel import Channel, OnMessage, OnState, ignore_state
+from infertool.phoenix.connection import TEXT, Connection, ConnectionEndedError
+from infertool.phoenix.dial import dial
+from infertool.phoenix.frames import Frame, FrameError, decode_text, encode_text, reply_of
+from infertool.phoenix.schedule import RECONNECT
+from infertool.phoenix.target import targets
+from infertool.phoenix.timers import Timers
+
+if TYPE_CHECKING:
+    from infertool.phoenix.membership import Membership
+    from infertool.settings.tree import PhoenixSettings
+
+_OnAnswer = Callable[[], None]
+# A connection that lived this long ends a row of failures; shorter ones keep the schedule going. Seconds.
+_STABLE_S = 5.0
+
+
+class PhoenixSocket:
+    """A connection to Phoenix that comes back. Safe to use from several threads.
+
+    `on_link` is called from the socket's threads (and from `connect`'s caller for the first connection); it must be
+    quick and must not close the socket.
+    """
+
+    def __init__(self, settings: PhoenixSettings, *, on_link: OnLink | None = None) -> None:
+        self._settings = settings
+        self._on_link = on_link
+        self._targets = targets(settings)
+        self._address = self._targets[0].address
+        self._refs = itertools.count(1)
+        self._timers = Timers()
+        self._members: dict[str, Membership] = {}
+        self._answers: dict[str, _OnAnswer] = {}
+        self._connection: Connection | None = None
+        self._epoch = 0
+        self._since = 0.0
+        self._failures = 0
+        self._answered = True
+        self._closing = threading.Event()
+        self._reader = threading.Thread(target=self._supervise, name="phoenix-reader", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """Where it is or was last connected, without user part and parameters."""
+        return self._address
+
+    @property
+    def join_timeout_s(self) -> float:
+        """How long a join waits for its reply, in seconds."""
+        return self._settings.connect_timeout_s
+
+    def connect(self) -> None:
+        """Connect once, trying each host. Raises `UnreachableError`, `RefusedError`, `SettingsError`.
+
+        After the first success a supervisor reconnects for ever, on phoenix.js's schedule, until `close`.
+        """
+        self._tell(LinkState.CONNECTING)
+        self._dial_any()
+        self._timers.start()
+        self._reader.start()
+
+    def channel(self, topic: str, params: Any, *, on_message: OnMessage, on_state: OnState = ignore_state) -> Channel:
+        """Return a channel of `topic`, not joined yet. `params` is the join's payload."""
+        return Channel(
+            self,
+            topic,
+            params,
+            push_timeout_s=self._settings.push_timeout_s,
+            on_message=on_message,
+            on_state=on_state,
+        )
+
+    def close(self, timeout_s: float) -> None:
+        """Say goodbye, wait up to `timeout_s` for the server's answer, and stop all threads.
+
+        Not from a callback. An attempt to connect that is under way ends by itself within `connect_timeout_s`.
+        """
+        self._closing.set()
+        connection = self._connection
+        if connection:
+            connection.say_goodbye()
+            self._reader.join(timeout_s)
+            connection.end("closed")
+        if self._reader.is_alive():
+            self._reader.join(timeout_s)
+        self._timers.stop()
+
+    def add(self, membership: Membership) -> None:
+        """Route its topic's frames to `membership`. A topic has one membership a socket."""
+        if membership.topic in self._members:
+            raise ValueError(f"{membership.topic} has a channel on this socket")
+        self._members[membership.topic] = membership
+
+    def forget(self, membership: Membership) -> None:
+        """Route nothing to `membership` any more."""
+        if self._members.get(membership.topic) is membership:
+            del self._members[membership.topic]
+
+    def next_ref(self) -> str:
+        """Return the next ref; joins, pushes and heartbeats share one counter, over reconnects, too."""
+        return str(next(self._refs))
+
+    def after(self, delay_s: float, call: Callable[[], None]) -> None:
+        """Call `call` from the timer thread in `delay_s` seconds."""
+        self._timers.after(delay_s, call)
+
+    def send(self, messages: Sequence[bytes], on_written: Callable[[], None] | None = None) -> bool:
+        """Queue text frames for the writer; False, with nothing queued, when there is no connection."""
+        connection = self._connection
+        if connection is None:
+            return False
+        connection.write(messages, on_written=on_written)
+        return True
+
+    def heartbeat(self, on_answer: _OnAnswer) -> bool:
+        """Send a heartbeat; `on_answer` is called when the server has read it and all before it."""
+        ref = self.next_ref()
+        self._answers[ref] = on_answer
+        return self.send([encode_text(None, ref, "phoenix", "heartbeat", {})])
+
+    def _dial_any(self) -> None:
+        """Connect to the first host that lets us. Raises the refusal of one, or the last host's error."""
+        failure: InfertoolError | None = None
+        for target in self._targets:
+            try:
+                stream = dial(target, self._settings)
+            except InfertoolError as error:
+                failure = failure if isinstance(failure, RefusedError) else error
+            else:
+                self._adopt(Connection(stream, target.address))
+                return
+        if failure:
+            raise failure
+
+    def _adopt(self, connection: Connection) -> None:
+        self._address = connection.address
+        self._epoch += 1
+        self._since = time.monotonic()
+        self._connection = connection
+        if self._closing.is_set():
+            connection.end("closed")
+        self._tell(LinkState.CONNECTED)
+        self._answered = True
+        if self._settings.heartbeat_s:
+            self.after(self._settings.heartbeat_s, partial(self._beat, connection))
+        for membership in list(self._members.values()):
+            membership.link_up()
+
+    def _beat(self, connection: Connection) -> None:
+        if connection is not self._connection:
+            return
+        if not self._answered:
+            connection.end(f"the heartbeat was not answered within {self._settings.heartbeat_s:g} s")
+            return
+        self._answered = False
+        self.heartbeat(self._on_beat_answered)
+        self.after(self._settings.heartbeat_s, partial(self._beat, connection))
+
+    def _on_beat_answered(self) -> None:
+        self._answered = True
+
+    def _supervise(self) -> None:
+        try:
+            while self._connection:
+                self._reconnect(self._serve(self._connection))
+        finally:
+            self._shut()
+
+    def _serve(self, connection: Connection) -> str:
+        """Read until the connection ends. Return why it did."""
+        try:
+            while True:
+                self._route(_decode(connection.read()))
+        except ConnectionEndedError as error:
+            reason = str(error)
+        except FrameError as error:
+            reason = f"the server sent what is no Phoenix frame: {error}"
+        self._connection = None
+        connection.close()
+        self._answers.clear()
+        for membership in list(self._members.values()):
+            membership.link_down(reason)
+        return reason
+
+    def _reconnect(self, reason: str) -> None:
+        """Put a new connection in place of the lost one, unless it is closing time."""
+        if time.monotonic() - self._since > _STABLE_S:
+            self._failures = 0
+        while not self._closing.is_set() and self._connection is None:
+            self._failures += 1
+            wait_s = RECONNECT.wait(self._failures)
+            self._tell(LinkState.LOST, reason, wait_s)
+            if self._closing.wait(wait_s):
+                return
+            self._tell(LinkState.CONNECTING)
+            try:
+                self._dial_any()
+            except InfertoolError as error:
+                reason = str(error)
+
+    def _shut(self) -> None:
+        """Leave nothing open and nobody waiting, also when a callback raised."""
+        self._closing.set()
+        connection, self._connection = self._connection, None
+        if connection:
+            connection.close()
+        for membership in list(self._members.values()):
+            membership.link_closed()
+        self._tell(LinkState.CLOSED)
+
+    def _tell(self, state: LinkState, reason: str = "", retry_in_s: float | None = None) -> None:
+        if self._on_link:
+            self._on_link(LinkEvent(state, self._address, self._epoch, reason, retry_in_s))
+
+    def _route(self, frames: list[Frame]) -> None:
+        by_topic: dict[str, list[Frame]] = {}
+        for frame in frames:
+            by_topic.setdefault(frame.topic, []).append(frame)
+        for topic, same in by_topic.items():
+            if topic == "phoenix":
+                self._take_answers(same)
+            elif membership := self._members.get(topic):
+                membership.receive(same)
+
+    def _take_answers(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if on_answer := self._answers.pop(str(frame.ref), None):
+                on_answer()
+
+
+def _decode(messages: list[tuple[int, bytes]]) -> list[Frame]:
+    frames = [decode_text(data) if opcode == TEXT else decode_from_server(data) for opcode, data in messages]
+    for frame in frames:
+        if frame.event == "phx_reply":
+            reply_of(frame)
+    return frames

@@ -1,0 +1,115 @@
+"""A TCP or TLS connection that one thread reads, another writes, and any thread may end."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+import time
+
+_READ_SIZE = 1 << 16
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class BufferEmptyError(Exception):
+    """All that was received has been taken."""
+
+
+class Stream:
+    """A buffered, non-blocking socket.
+
+    OpenSSL lets only one thread at a time into a TLS session, so a lock guards every call into the socket and all
+    waiting is done outside of it. `recv`, `send`, `gettimeout` and `settimeout` are what websocket-client asks of a
+    socket during its handshake; buffered, because it reads a handshake byte by byte and a frame in three pieces.
+    """
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        sock.settimeout(0)
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._deadline: float | None = deadline
+        self._buffer = b""
+        self._at = 0
+
+    def handshaken(self) -> None:
+        """Drop the deadline of the handshake: from now on reads and writes wait as long as it takes."""
+        self._deadline = None
+
+    def take(self, size: int) -> bytes:
+        """Return 1 to `size` bytes of what was received. Raises `BufferEmptyError`."""
+        chunk = self._buffer[self._at : self._at + size]
+        if not chunk:
+            raise BufferEmptyError
+        self._at += len(chunk)
+        return chunk
+
+    def fill(self) -> None:
+        """Wait for bytes to take. Raises `OSError`, `ConnectionResetError` at the end of the stream."""
+        data = self._receive()
+        if not data:
+            raise ConnectionResetError("the connection ended without a close frame")
+        self._buffer = self._buffer[self._at :] + data
+        self._at = 0
+
+    def recv(self, size: int) -> bytes:
+        """Return 1 to `size` bytes, or none at the end of the stream. Raises `TimeoutError` at the deadline."""
+        if self._at == len(self._buffer):
+            with contextlib.suppress(ConnectionResetError):
+                self.fill()
+        try:
+            return self.take(size)
+        except BufferEmptyError:
+            return b""
+
+    def send(self, data: bytes) -> int:
+        """Write all of `data`. Raises `OSError`."""
+        view = memoryview(data)
+        while view:
+            view = view[self._send_some(view) :]
+        return len(data)
+
+    def settimeout(self, _timeout: float | None) -> None:
+        """Ignore: the deadline rules."""
+
+    def gettimeout(self) -> None:
+        """Return None: no timeout for a single call."""
+
+    def end(self) -> None:
+        """End both directions and wake whoever reads or writes. Any thread, any number of times."""
+        # Not SSLSocket.shutdown: it would make the reader take ciphertext for frames.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Free the socket. Only when no thread reads or writes any more."""
+        self._sock.close()
+
+    def _receive(self) -> bytes:
+        while True:
+            try:
+                with self._lock:
+                    return self._sock.recv(_READ_SIZE)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT)
+            except _WOULD_BLOCK:
+                self._wait(select.POLLIN)
+
+    def _send_some(self, view: memoryview) -> int:
+        while True:
+            try:
+                with self._lock:
+                    return self._sock.send(view)
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+            except _WOULD_BLOCK:
+                self._wait(select.POLLOUT)
+
+    def _wait(self, event: int) -> None:
+        poll = select.poll()
+        poll.register(self._sock, event)
+        if self._deadline is None:
+            poll.poll()
+        elif not poll.poll(max(0.0, self._deadline - time.monotonic()) * 1000):
+            raise TimeoutError("no answer in time")
