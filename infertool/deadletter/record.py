@@ -10,6 +10,9 @@ from infertool.message import Message, Outgoing
 # The wire allows 10 KiB a header line; a stack trace is no use in a table.
 ERROR_BYTES = 1024
 
+# The wire allows 1000 headers a frame, ours and the broker's included.
+MOST_USER_HEADERS = 900
+
 # What the broker says of one delivery, or would act upon again: it must not travel into the dead letter.
 # `expires` would make the dead letter expire, too; the original is kept as `original_expires`.
 DELIVERY_HEADERS = frozenset({
@@ -33,8 +36,14 @@ class Cause:
 
 
 def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
-    """Return `message` as a dead letter for `queue`: body, type and the user's headers as they came, ours added."""
-    headers = {key: value for key, value in message.headers.items() if key not in DELIVERY_HEADERS}
+    """Return `message` as a dead letter for `queue`: body, type and the user's headers as they came, ours added.
+
+    Headers past the first 900 cannot be carried; `dlq_headers_dropped` says how many those were.
+    """
+    kept = [(key, value) for key, value in message.headers.items() if key not in DELIVERY_HEADERS]
+    headers = dict(kept[:MOST_USER_HEADERS])
+    if len(kept) > MOST_USER_HEADERS:
+        headers["dlq_headers_dropped"] = str(len(kept) - MOST_USER_HEADERS)
     headers |= _origin(message)
     headers |= _cause(cause)
     persistent = message.headers.get("persistent") == "true"

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from infertool.cli.main import globals_first
+from infertool.cli.pretty import clean, line
+from infertool.errors import UsageError
+from infertool.units import parse_duration
+
+
+@pytest.mark.parametrize(
+    ("typed", "parsed"),
+    [
+        (["consume", "--debug"], ["--debug", "consume"]),
+        (["consume", "--config", "f.toml", "--queue", "q"], ["--config", "f.toml", "consume", "--queue", "q"]),
+        (["tail", "t", "--profile=x"], ["--profile=x", "tail", "t"]),
+        (["tail", "--", "--debug"], ["tail", "--", "--debug"]),
+        (["consume", "--log-format"], ["--log-format", "consume"]),
+        ([], []),
+    ],
+)
+def test_global_options_may_stand_anywhere(typed: list[str], parsed: list[str]) -> None:
+    assert globals_first(typed) == parsed
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("500ms", 0.5), ("10s", 10), ("2m", 120), ("1h", 3600), ("1.5", 1.5)])
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1s", "5 years", "1e3", "inf", "nan"])
+def test_what_is_no_duration_says_how_to_write_one(text: str) -> None:
+    with pytest.raises(UsageError, match="10s"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("evil", ["\x1b[2J", "\x1b]52;c;x\x07", "\u202e", "\x9b31m", "\r", "\n", "\0", "\ud800"])
+def test_nothing_from_an_event_reaches_the_terminal_raw(evil: str) -> None:
+    shown = line("public:results", "new_result", {"status": "SUCCESS", "request_id": evil, "prediction": {}}, at=0)
+    assert evil not in shown
+    assert shown.isprintable()
+    assert clean(evil).isprintable()
+
+
+def test_odd_payloads_have_a_line_too() -> None:
+    for payload in [None, [], {}, {"status": "SUCCESS"}, {"status": "FAILED"}, b"\0\1", 1e300, {"prediction": 1}]:
+        assert line("t", "e", payload, at=0)

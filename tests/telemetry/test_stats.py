@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from infertool.link import LinkEvent, LinkState
+from infertool.telemetry import observer as o
+from infertool.telemetry.logs import JsonFormatter, LogObserver, TextFormatter
+from infertool.telemetry.stats import Latencies, Stats
+
+
+def test_what_is_told_is_counted() -> None:
+    stats = Stats()
+    told = [
+        o.Received(10, 3), o.Recognised("e"), o.Retried("e", 1, 0.1, "x"), o.Predicted([0.1, 0.2]),
+        o.Failed("e", "infer", "ValueError", "x", 3), o.Pushed(8), o.Confirmed(7), o.Succeeded([0.1] * 6),
+        o.DeadLettered([0.2]), o.HandedBack(2), o.Warned("w"), o.Flow(paused=True),
+        o.Linked("broker", LinkEvent(LinkState.CONNECTED, "a", 1)),
+        o.Linked("broker", LinkEvent(LinkState.LOST, "a", 1)),
+        o.Linked("broker", LinkEvent(LinkState.CONNECTED, "a", 2)),
+    ]  # fmt: skip
+    for happening in told:
+        stats(happening)
+    snapshot = stats.snapshot()
+    assert snapshot.counts == {
+        "received": 10, "succeeded": 6, "failed": 1, "dead_lettered": 1, "retried": 1, "redelivered": 3,
+        "recognised": 1, "pushed": 8, "confirmed": 7, "reconnects": 1, "handed_back": 2,
+    }  # fmt: skip
+    assert snapshot.paused
+    assert snapshot.links == {"broker": "connected"}
+    assert snapshot.latency_ms.max == pytest.approx(200, rel=0.01)
+    assert snapshot.rate > 0
+
+
+def test_the_summary_has_the_fixed_keys() -> None:
+    keys = {
+        "received", "succeeded", "failed", "dead_lettered", "retried", "redelivered", "pushed", "confirmed",
+        "reconnects", "rate", "latency_ms", "processing_ms",
+    }  # fmt: skip
+    assert keys <= Stats().snapshot().summary().keys()
+
+
+def test_percentiles_of_a_known_distribution() -> None:
+    latencies = Latencies()
+    latencies.add([n / 1000 for n in range(1, 1001)])
+    percentiles = latencies.percentiles()
+    assert percentiles.p50 == pytest.approx(500, rel=0.01)
+    assert percentiles.p99 == pytest.approx(990, rel=0.01)
+    assert percentiles.max == pytest.approx(1000, rel=0.01)
+
+
+def test_odd_times_do_not_break_a_histogram() -> None:
+    latencies = Latencies()
+    latencies.add([-1.0, 0.0, 1e9])
+    assert latencies.percentiles().max == pytest.approx(3_600_000, rel=0.01)
+
+
+def test_log_lines_say_what_a_person_wants(caplog: pytest.LogCaptureFixture) -> None:
+    observe = LogObserver()
+    with caplog.at_level(logging.DEBUG, logger="infertool"):
+        observe(o.Linked("phoenix", LinkEvent(LinkState.LOST, "ws://h:1/s", 1, "closed with 1012", 0.5)))
+        observe(o.Failed("e-1", "infer", "ValueError", "bad", 3))
+    assert [record.getMessage() for record in caplog.records] == [
+        "phoenix lost: ws://h:1/s: closed with 1012, next try in 0.5 s",
+        "e-1 failed at infer after 3 attempts: ValueError: bad",
+    ]
+    document = json.loads(JsonFormatter().format(caplog.records[1]))
+    assert document.items() >= {"level": "warning", "event_id": "e-1", "stage": "infer"}.items()
+    assert (
+        TextFormatter()
+        .format(caplog.records[1])
+        .endswith("warning e-1 failed at infer after 3 attempts: ValueError: bad")
+    )
