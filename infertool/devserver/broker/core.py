@@ -104,12 +104,12 @@ class Broker:
         self.touch(subscription)
 
     def browse(self, destination: Destination, subscription: Subscription) -> None:
-        """Give the subscription copies of what waits in the queue now, and then a message that says `end`."""
+        """Give the subscription copies of what is in the queue now, held by clients or not, and a message `end`."""
         queue = self.queue(destination.name)
         self._sweep(queue)
         mailbox = Queue(destination.name)
         _attach(subscription, mailbox)
-        for message in queue.snapshot():
+        for message in queue.browse():
             if subscription.matches is None or subscription.matches(message):
                 mailbox.put(message.twin())
         # The selector has been applied, and a browser acks nothing.

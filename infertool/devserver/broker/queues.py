@@ -108,9 +108,12 @@ class Queue:
         expired, self._expired = self._expired, []
         return expired
 
-    def snapshot(self) -> list[StoredMessage]:
-        """Return the waiting messages in the order of delivery."""
-        return [message for line in self._lines for message in line]
+    def browse(self) -> list[StoredMessage]:
+        """Return what waits and what subscriptions hold, in the order of delivery."""
+        held = [held for subscription in self.subscriptions for held in subscription.unacked.values()]
+        found = [message for message in held if message.queue is self]
+        found += [message for line in self._lines for message in line]
+        return sorted(found, key=lambda message: (-message.priority, message.sequence))
 
     def _dispatch_in_turn(self, now_ms: int) -> None:
         subscriptions = self.subscriptions

@@ -87,6 +87,6 @@ def _jms_map_json(figures: Figures) -> bytes:
 def _entry(key: str, value: float | str) -> dict[str, object]:
     if isinstance(value, str):
         return {"string": [key, value]}
-    if key.endswith("PercentUsage"):
-        return {"string": key, "int": value}
-    return {"string": key, "double" if isinstance(value, float) else "long": value}
+    if isinstance(value, float):
+        return {"string": key, "double": int(value) if value.is_integer() else value}
+    return {"string": key, "int" if key.endswith("PercentUsage") else "long": value}

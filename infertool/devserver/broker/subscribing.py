@@ -54,4 +54,4 @@ def _selector(text: str) -> selectors.Selector:
     try:
         return selectors.compile_selector(text)
     except SelectorError as error:
-        raise ProtocolError(f"Invalid selector: {error}") from None
+        raise ProtocolError(f"invalid or unsupported selector: {error}") from None
