@@ -1,0 +1,97 @@
+"""The broker port on STOMP."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+from infertool.backoff import FullJitter
+from infertool.brokers.port import Depth, OnSent
+from infertool.brokers.stomp.connection import Connection
+from infertool.brokers.stomp.delivery import to_send
+from infertool.brokers.stomp.statistics import StatisticsProbe
+from infertool.brokers.stomp.subscription import StompSubscription
+from infertool.brokers.stomp.supervisor import Supervisor
+from infertool.brokers.stomp.target import targets
+from infertool.brokers.url import BrokerUrl
+from infertool.errors import ConnectionLostError, RefusedError
+from infertool.link import OnLink
+from infertool.message import Outgoing
+from infertool.settings.tree import BrokerSettings
+
+
+class StompBroker:
+    """See `infertool.brokers.port.Broker`."""
+
+    def __init__(self, settings: BrokerSettings, url: BrokerUrl, *, name: str, on_link: OnLink | None) -> None:
+        hosts = targets(settings, url)
+        backoff = FullJitter(settings.reconnect_base_s, settings.reconnect_max_s)
+        self._receipt_timeout_s = settings.receipt_timeout_s
+        self._subscriptions: list[StompSubscription] = []
+        self._ids = itertools.count(1)
+        # Held while subscribing, so that a subscription is made once a connection, by the caller or the supervisor.
+        self._subscribing = threading.Lock()
+        self._supervisor = Supervisor(
+            hosts, backoff, name=name, attach=self._attach_all, lost=self._lose_all, on_link=on_link
+        )
+        self._probe = StatisticsProbe(self._supervisor.current, name)
+
+    @property
+    def address(self) -> str:
+        """Where it is or was last connected: no user, no password."""
+        return self._supervisor.address
+
+    def connect(self) -> None:
+        """See `infertool.brokers.port.Broker`."""
+        self._supervisor.connect()
+
+    def subscribe(self, queue: str, *, window: int) -> StompSubscription:
+        """See `infertool.brokers.port.Broker`. Without a connection now, it begins with the next one."""
+        subscription = StompSubscription(
+            queue, window=window, name=f"s{next(self._ids)}", current=self._supervisor.current
+        )
+        with self._subscribing:
+            self._subscriptions.append(subscription)
+            connection = self._supervisor.current()
+            if connection:
+                self._attach_first(subscription, connection)
+        return subscription
+
+    def _attach_first(self, subscription: StompSubscription, connection: Connection) -> None:
+        try:
+            subscription.attach(connection)
+        except RefusedError:
+            self._subscriptions.remove(subscription)
+            raise
+        except ConnectionLostError:
+            # The supervisor subscribes on the next connection.
+            return
+
+    def _attach_all(self, connection: Connection) -> None:
+        with self._subscribing:
+            for subscription in self._subscriptions:
+                subscription.attach(connection)
+
+    def _lose_all(self) -> None:
+        for subscription in list(self._subscriptions):
+            subscription.lost()
+
+    def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
+        """See `infertool.brokers.port.Broker`. Waits while 1000 sends, or 8 MiB, are unconfirmed."""
+        connection = self._supervisor.current()
+        if connection is None:
+            raise ConnectionLostError(f"there is no connection to {self.address}", address=self.address)
+        connection.wait_for_room()
+        receipt = connection.receipts.expect(on_sent, self._receipt_timeout_s, len(outgoing.body))
+        connection.write(to_send(outgoing, {"receipt": receipt}))
+
+    def measure(self, queue: str, timeout_s: float) -> Depth | None:
+        """See `infertool.brokers.port.Broker`."""
+        return self._probe.measure(queue, timeout_s)
+
+    def close(self, timeout_s: float) -> None:
+        """See `infertool.brokers.port.Broker`. Safe to call again."""
+        for subscription in self._subscriptions:
+            subscription.close()
+        self._probe.close()
+        self._supervisor.close(timeout_s)

@@ -1,0 +1,247 @@
+"""One life of one connection: it connects once, ends once with a reason, and is never used again."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from infertool.brokers.stomp import diagnosis, heartbeat
+from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser
+from infertool.brokers.stomp.receipts import Answer, Receipts
+from infertool.brokers.stomp.stream import Stream
+from infertool.brokers.stomp.target import Target
+from infertool.brokers.stomp.transport import Commands, StompTransport
+from infertool.brokers.stomp.writer import Outbox, write_all
+from infertool.errors import ServerError
+
+Sink = Callable[[list[Frame]], None]
+
+_TICK_S: Final = 0.25
+_FIRST_BYTES: Final = 64
+
+
+class Connection:
+    """A STOMP 1.2 connection with two threads: the reader only reads, the writer only writes.
+
+    `epoch` numbers the lives of a supervised connection. `reason` is empty while it lives. `on_end` is called once,
+    by the reader, when nothing more will be delivered or answered.
+    """
+
+    def __init__(self, target: Target, epoch: int, client_id: str, on_end: Callable[[Connection], None]) -> None:
+        self.target = target
+        self.epoch = epoch
+        self.reason = ""
+        self.server = ""
+        # The newest ERROR frame that belonged to no request, and how many there were.
+        self.last_error = ""
+        self.errors = 0
+        self.receipts = Receipts(target.address)
+        self._client_id = client_id
+        self._on_end = on_end
+        self._sinks: dict[str, Sink] = {}
+        self._outbox = Outbox()
+        self._parser = FrameParser()
+        self._heartbeat = heartbeat.Heartbeat()
+        self._transport = StompTransport(target, self._start_threads, self._outbox.put)
+        self._commands = Commands(self._transport)
+        self._threads: list[threading.Thread] = []
+        self._ending = threading.Lock()
+        # Set once the handshake came to anything: CONNECTED, ERROR, or the end.
+        self._answered = threading.Event()
+        self._connected = False
+        self._first_bytes = b""
+        self._handlers: dict[str, Callable[[Frame], None]] = {
+            "CONNECTED": self._on_connected,
+            "RECEIPT": self._on_receipt,
+            "ERROR": self._on_error,
+        }
+
+    def open(self) -> None:
+        """Connect and log in. Raises UnreachableError or RefusedError, and has ended then."""
+        deadline = time.monotonic() + self.target.connect_timeout_s
+        try:
+            self._transport.start()
+        except OSError as fault:
+            raise diagnosis.unreachable(self.target, fault) from None
+        self._commands.connect(
+            self.target.user or None,
+            self.target.password.reveal() or None,
+            with_connect_command=True,
+            headers={"heart-beat": heartbeat.wish(self.target.heartbeat_s), "client-id": self._client_id},
+        )
+        answered = self._answered.wait(deadline - time.monotonic())
+        if not self._connected:
+            self.end("the handshake failed")
+            self.join()
+            raise self._why_not() if answered else diagnosis.silent(self.target)
+
+    def _why_not(self) -> ServerError:
+        if self.last_error:
+            return diagnosis.refused(self.target, self.last_error)
+        return diagnosis.no_handshake(self.target, self._first_bytes, self.reason)
+
+    def write(self, data: bytes) -> None:
+        """Queue whole frames for the writer. Dropped when the connection has ended."""
+        self._outbox.put(data)
+
+    def wait_for_room(self) -> None:
+        """Wait until another send may be open; not in our own threads, which make the room."""
+        if threading.current_thread() not in self._threads:
+            self.receipts.wait_for_room()
+
+    def subscribe(self, queue: str, subscription: str, sink: Sink, *, ack: str, headers: dict[str, str]) -> Answer:
+        """Subscribe; the answer comes with the broker's receipt. Raises ConnectionLostError."""
+        self._sinks[subscription] = sink
+        answer = Answer()
+        receipt = self.receipts.expect(answer, self.target.receipt_timeout_s)
+        if is_wildcard(queue):
+            # ActiveMQ holds waiting messages back from a wildcard subscription that asks for a receipt (until the next
+            # SEND), so the receipt of an empty transaction behind it has to do.
+            self._commands.subscribe(queue, subscription, ack, headers=headers)
+            self._commands.begin(receipt)
+            self._commands.abort(receipt, receipt=receipt)
+        else:
+            self._commands.subscribe(queue, subscription, ack, headers={**headers, "receipt": receipt})
+        return answer
+
+    def end(self, reason: str) -> None:
+        """End it, from any thread. The first reason counts."""
+        with self._ending:
+            if self.reason:
+                return
+            self.reason = reason
+        self._outbox.close()
+        self._transport.abort()
+
+    def close(self, timeout_s: float) -> None:
+        """Write what is queued, say DISCONNECT, wait for its receipt up to `timeout_s`, and end."""
+        answer = Answer()
+        # A connection that is lost meanwhile has said goodbye in its own way.
+        with contextlib.suppress(ServerError):
+            self._commands.say_goodbye(self.receipts.expect(answer, timeout_s))
+            answer.wait(timeout_s)
+        self.end("closed")
+        self.join()
+
+    def join(self) -> None:
+        """Wait for both threads of an ended connection, and give the socket back."""
+        for thread in self._threads:
+            thread.join()
+        if self._threads:
+            self._transport.stream.close()
+
+    def _start_threads(self, stream: Stream) -> threading.Thread:
+        name = f"infertool-stomp-{self.epoch}"
+        self._threads = [
+            threading.Thread(target=self._read, args=(stream,), name=f"{name}-reader", daemon=True),
+            threading.Thread(target=self._write, args=(stream,), name=f"{name}-writer", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        return self._threads[0]
+
+    def _write(self, stream: Stream) -> None:
+        try:
+            write_all(self._outbox, partial(self._write_piece, stream))
+        except OSError as fault:
+            self.end(fault.strerror or str(fault))
+        except Exception as fault:  # noqa: BLE001  # no fault may leave a connection that looks alive and is not
+            self.end(f"the writer failed: {fault!r}")
+
+    def _write_piece(self, stream: Stream, data: bytes) -> None:
+        stream.write(data, min(self._heartbeat.silence_s, self.target.receipt_timeout_s))
+
+    def _read(self, stream: Stream) -> None:
+        try:
+            reason = self._read_to_end(stream)
+        except FrameError as fault:
+            reason = f"the broker sent something else than STOMP: {self.target.masked(fault.reason)}"
+        except OSError as fault:
+            reason = fault.strerror or str(fault)
+        except Exception as fault:  # noqa: BLE001  # no fault may leave a connection that looks alive and is not
+            reason = f"the reader failed: {fault!r}"
+        self.end(reason)
+        self._answered.set()
+        self.receipts.lose(self.reason)
+        self._on_end(self)
+
+    def _read_to_end(self, stream: Stream) -> str:
+        heard = time.monotonic()
+        ticked = heard
+        while True:
+            data = stream.read(_TICK_S)
+            now = time.monotonic()
+            if data:
+                heard = now
+                self._feed(data)
+            elif data == b"":
+                last = f", its last error was: {self.last_error}" if self.last_error else ""
+                return f"the broker closed the connection{last}"
+            elif now - heard > self._heartbeat.silence_s:
+                return f"no sign of life for {now - heard:.1f} s"
+            if now - ticked > _TICK_S:
+                ticked = now
+                self.receipts.expire(now)
+
+    def _feed(self, data: bytes) -> None:
+        if not self._connected:
+            self._first_bytes = (self._first_bytes + data)[:_FIRST_BYTES]
+        try:
+            self._dispatch(self._parser.feed(data))
+        except FrameError as fault:
+            self._dispatch(fault.frames)
+            raise
+
+    def _dispatch(self, frames: Sequence[Frame]) -> None:
+        """Hand messages on in batches, one for each sink, and everything else to its handler."""
+        batches: dict[Sink, list[Frame]] = {}
+        for frame in frames:
+            if frame.command == "MESSAGE":
+                sink = self._sinks.get(frame.headers.get("subscription", ""))
+                if sink:
+                    batches.setdefault(sink, []).append(frame)
+            else:
+                self._handle(frame)
+        for sink, batch in batches.items():
+            sink(batch)
+
+    def _handle(self, frame: Frame) -> None:
+        handler = self._handlers.get(frame.command)
+        if handler is None:
+            raise FrameError(f"unexpected frame {frame.command[:_FIRST_BYTES]!r}")
+        handler(frame)
+
+    def _on_connected(self, frame: Frame) -> None:
+        version = frame.headers.get("version", "1.0")
+        if version != "1.2":
+            raise FrameError(f"the broker speaks STOMP {version}, and 1.2 is needed")
+        self.server = frame.headers.get("server", "")
+        self._heartbeat = heartbeat.agree(self.target.heartbeat_s, frame.headers.get("heart-beat", "0,0"))
+        if self._heartbeat.beat_s:
+            self._outbox.start_heartbeat(self._heartbeat.beat_s)
+        self._transport.set_connected(True)
+        self._connected = True
+        self._answered.set()
+
+    def _on_receipt(self, frame: Frame) -> None:
+        self.receipts.confirm(frame.headers.get("receipt-id", ""))
+
+    def _on_error(self, frame: Frame) -> None:
+        """Answer the request it belongs to. ERROR need not be the end: after an unknown ack id ActiveMQ goes on."""
+        # The message header; the body is a Java stack trace.
+        lines = self.target.masked(frame.headers.get("message", "")).splitlines()
+        reason = lines[0] if lines else "no reason given"
+        if not self.receipts.refuse(frame.headers.get("receipt-id", ""), reason):
+            self.last_error = reason
+            self.errors += 1
+        if not self._connected:
+            self._answered.set()
+
+
+def is_wildcard(queue: str) -> bool:
+    """Tell whether `queue` names many queues, in ActiveMQ's way."""
+    return "*" in queue or ">" in queue

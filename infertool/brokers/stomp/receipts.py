@@ -1,0 +1,119 @@
+"""Requests that wait for the broker's word: RECEIPT, ERROR, or the end of the connection."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from infertool.errors import ConnectionLostError, RefusedError
+
+_log = logging.getLogger(__name__)
+
+OnAnswer = Callable[[Exception | None], None]
+
+# Sends that may be unconfirmed at a time: enough to fill the line to a far broker, few enough that a receipt which
+# waits behind all of them (a disk sync each, some 100/s) still comes within the receipt timeout.
+_MOST_REQUESTS: Final = 1000
+_MOST_BYTES: Final = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    deadline: float
+    size: int
+    on_answer: OnAnswer
+
+
+class Receipts:
+    """The open requests of one connection. Every request is answered exactly once, by an adapter's thread."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._ids = itertools.count(1)
+        self._open: dict[str, _Request] = {}
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._lost: ConnectionLostError | None = None
+
+    def expect(self, on_answer: OnAnswer, timeout_s: float, size: int = 0) -> str:
+        """Return a new receipt id. Raises ConnectionLostError once the connection has ended."""
+        with self._changed:
+            if self._lost:
+                raise self._lost
+            receipt = f"r{next(self._ids)}"
+            self._open[receipt] = _Request(time.monotonic() + timeout_s, size, on_answer)
+            self._bytes += size
+            return receipt
+
+    def wait_for_room(self) -> None:
+        """Wait until another send may be open. The answers, the timeouts or the connection's end make room."""
+        with self._changed:
+            self._changed.wait_for(self._has_room)
+
+    def _has_room(self) -> bool:
+        return self._lost is not None or (len(self._open) < _MOST_REQUESTS and self._bytes < _MOST_BYTES)
+
+    def confirm(self, receipt: str) -> None:
+        """Answer that the broker did what `receipt` stands for."""
+        self._answer(receipt, None)
+
+    def refuse(self, receipt: str, reason: str) -> bool:
+        """Answer that the broker said no; return whether anybody had asked."""
+        error = RefusedError(f"{self._address} refused: {reason}", address=self._address, reason=reason)
+        return self._answer(receipt, error)
+
+    def expire(self, now: float) -> None:
+        """Answer requests whose time is over."""
+        with self._changed:
+            late = [receipt for receipt, request in self._open.items() if request.deadline <= now]
+        error = ConnectionLostError(f"{self._address} sent no receipt in time", address=self._address)
+        for receipt in late:
+            self._answer(receipt, error)
+
+    def lose(self, reason: str) -> None:
+        """Answer everything: the connection ended."""
+        error = ConnectionLostError(f"the connection to {self._address} was lost: {reason}", address=self._address)
+        with self._changed:
+            self._lost = error
+            unanswered = list(self._open)
+        for receipt in unanswered:
+            self._answer(receipt, error)
+
+    def _answer(self, receipt: str, error: Exception | None) -> bool:
+        with self._changed:
+            request = self._open.pop(receipt, None)
+            if request is None:
+                return False
+            self._bytes -= request.size
+            self._changed.notify()
+        try:
+            request.on_answer(error)
+        except Exception:  # noqa: BLE001  # others' code must neither end the connection nor keep answers from others
+            _log.exception("a callback of a confirmed send raised")
+        return True
+
+
+class Answer:
+    """Turns an answer into a wait."""
+
+    def __init__(self) -> None:
+        self._came = threading.Event()
+        self._error: Exception | None = None
+
+    def __call__(self, error: Exception | None) -> None:
+        """Take the answer."""
+        self._error = error
+        self._came.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return whether the broker agreed in time; raise its refusal."""
+        if not self._came.wait(timeout_s):
+            return False
+        if self._error:
+            raise self._error
+        return True

@@ -1,0 +1,111 @@
+"""Messages of one queue, over as many connections as it takes."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from infertool.brokers.port import Move
+from infertool.brokers.stomp import transactions
+from infertool.brokers.stomp.connection import Connection, is_wildcard
+from infertool.brokers.stomp.delivery import to_message
+from infertool.brokers.stomp.frames import Frame, encode
+from infertool.brokers.stomp.inbox import Inbox
+from infertool.errors import ConnectionLostError, RefusedError, StaleMessagesError
+from infertool.message import Message
+
+# ActiveMQ's default paging gives one subscription about 200 unacked messages, whatever prefetch it asks for.
+_PER_SUBSCRIPTION: Final = 200
+
+
+class StompSubscription:
+    """One window of messages, shared by as many STOMP subscriptions as ActiveMQ needs for it.
+
+    `stale_acks` counts acks that came after their connection was lost.
+    """
+
+    def __init__(self, queue: str, *, window: int, name: str, current: Callable[[], Connection | None]) -> None:
+        self._queue = queue
+        self._current = current
+        self._prefetches = {f"{name}-{n}": size for n, size in enumerate(_shares(window), 1)}
+        self._inbox = Inbox()
+        self._counting = threading.Lock()
+        self.stale_acks = 0
+
+    def attach(self, connection: Connection) -> None:
+        """Subscribe on `connection`, once. Raises RefusedError, ConnectionLostError; the connection has ended then."""
+        if self._inbox.epoch == connection.epoch:
+            return
+        self._inbox.begin(connection.epoch)
+        try:
+            self._subscribe(connection)
+        except RefusedError as refusal:
+            self._inbox.drop()
+            what = f"{connection.target.address} refused the subscription to {self._queue}: {refusal.reason}"
+            raise RefusedError(what, address=refusal.address, reason=refusal.reason) from None
+
+    def _subscribe(self, connection: Connection) -> None:
+        deliver = partial(self._deliver, connection.epoch)
+        deadline = time.monotonic() + connection.target.receipt_timeout_s
+        errors = connection.errors
+        answers = [
+            connection.subscribe(self._queue, subscription, deliver, ack="client-individual", headers=_prefetch(size))
+            for subscription, size in self._prefetches.items()
+        ]
+        for answer in answers:
+            if not answer.wait(deadline - time.monotonic()):
+                connection.end(f"no receipt for the subscription to {self._queue}")
+                raise ConnectionLostError(connection.reason, address=connection.target.address)
+        # A wildcard subscription has no receipt of its own, so its refusal comes without one.
+        if is_wildcard(self._queue) and connection.errors != errors:
+            raise RefusedError("", address=connection.target.address, reason=connection.last_error)
+
+    def _deliver(self, epoch: int, frames: list[Frame]) -> None:
+        queue = self._queue
+        self._inbox.put([to_message(frame, queue, epoch) for frame in frames])
+
+    def lost(self) -> None:
+        """Forget what the connection delivered: it ended, and all of that comes again."""
+        self._inbox.drop()
+
+    def close(self) -> None:
+        """Deliver nothing more."""
+        self._inbox.close()
+
+    def receive(self, max_messages: int, timeout_s: float) -> list[Message]:
+        """See `infertool.brokers.port.Subscription`. Returns at once when the broker was closed."""
+        return self._inbox.take(max_messages, timeout_s)
+
+    def ack(self, messages: Sequence[Message]) -> None:
+        """See `infertool.brokers.port.Subscription`."""
+        connection = self._current()
+        epoch = connection.epoch if connection else None
+        frames = [encode("ACK", {"id": message.token}) for message in messages if message.epoch == epoch]
+        with self._counting:
+            self.stale_acks += len(messages) - len(frames)
+        if connection and frames:
+            connection.write(b"".join(frames))
+
+    def move(self, moves: Sequence[Move], timeout_s: float) -> None:
+        """See `infertool.brokers.port.Subscription`. More than 100 moves are several transactions, in order."""
+        connection = self._current()
+        if connection is None or any(move.message.epoch != connection.epoch for move in moves):
+            raise StaleMessagesError(
+                "the messages belong to a connection that was lost; the broker delivers them again"
+            )
+        transactions.move(connection, moves, timeout_s)
+
+
+def _shares(window: int) -> list[int]:
+    """Return the prefetch of each subscription: as few as possible, as even as possible, `window` in all."""
+    count = math.ceil(window / _PER_SUBSCRIPTION)
+    return [window // count + (n < window % count) for n in range(count)]
+
+
+def _prefetch(size: int) -> dict[str, str]:
+    """Return the SUBSCRIBE headers for a prefetch: ActiveMQ's name for it, and RabbitMQ's."""
+    return {"activemq.prefetchSize": str(size), "prefetch-count": str(size)}

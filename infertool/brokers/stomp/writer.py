@@ -1,0 +1,55 @@
+"""The one thread that writes on a connection."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+HEARTBEAT = b"\n"
+
+
+class Outbox:
+    """What waits to be written. What gathers during one write goes out in the next, in one piece; idle, at once."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[bytes] = []
+        self._closed = False
+        self.beat_s: float | None = None
+
+    def put(self, data: bytes) -> None:
+        """Queue whole frames. After `close` they are dropped: the connection they belong to has ended."""
+        with self._changed:
+            if not self._closed:
+                self._waiting.append(data)
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Wake the writer for the last time."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify()
+
+    def start_heartbeat(self, beat_s: float) -> None:
+        """Have `take` return a heartbeat whenever nothing else was written for `beat_s`."""
+        with self._changed:
+            self.beat_s = beat_s
+            self._changed.notify()
+
+    def take(self) -> bytes:
+        """Wait, and return what to write next; b"" at the end."""
+        with self._changed:
+            if not self._waiting and not self._closed:
+                self._changed.wait(self.beat_s)
+            if self._closed:
+                return b""
+            data = b"".join(self._waiting) or HEARTBEAT
+            self._waiting.clear()
+            return data
+
+
+def write_all(outbox: Outbox, write: Callable[[bytes], None]) -> None:
+    """Write until the outbox closes. Raises OSError."""
+    while data := outbox.take():
+        write(data)
