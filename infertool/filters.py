@@ -1,0 +1,191 @@
+"""Filters over events, in CEL, the Common Expression Language: `status == 'FAILED' && prediction.confidence < 0.5`.
+
+Fields of the payload stand at the top level. Beside them stand `payload`, `headers`, `topic` and `event`, which win
+over fields of the same name: such a field is `payload.topic`. A field whose name is a CEL word (`in`, `true`, `false`,
+`null`) or no identifier (`a-b`) is `payload["a-b"]`; any other word works after a dot, as in `prediction.class`.
+
+A missing field, or an operator that does not fit a value, is no match, never an error: `x != 1` matches no event
+without an `x`; `has(payload.x)` asks for it. The other side of `||` or `&&` can still decide.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from infertool.errors import UsageError
+from infertool.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    import cel
+
+_RESERVED = frozenset({"payload", "headers", "topic", "event"})
+_FUNCTIONS = frozenset(
+    {
+        "bytes",
+        "contains",
+        "double",
+        "duration",
+        "dyn",
+        "endsWith",
+        "getDate",
+        "getDayOfMonth",
+        "getDayOfWeek",
+        "getDayOfYear",
+        "getFullYear",
+        "getHours",
+        "getMilliseconds",
+        "getMinutes",
+        "getMonth",
+        "getSeconds",
+        "int",
+        "matches",
+        "size",
+        "startsWith",
+        "string",
+        "timestamp",
+        "type",
+        "uint",
+    }
+)
+# The evaluator is recursive and written in Rust: past its stack it ends the process. Measured with 2 MiB a thread:
+# it stands more than twice these.
+_LONGEST_EXPRESSION = 2_000
+_SHOWN = 60
+_DEEPEST = 100
+_CONTAINERS = (dict, list)
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_NOT_EVALUATED = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+
+_SYNTAX_ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?(.*?)(?: expecting .*)?$", re.MULTILINE)
+_REGEX = re.compile(r"""\bmatches\(\s*(r?"[^"]*"|r?'[^']*')\s*\)""")
+
+
+class FilterError(UsageError):
+    """An expression cannot be a filter. `line` and `column` count from 1; the text points at the character."""
+
+    def __init__(self, reason: str, *, expression: str, line: int = 1, column: int = 1, advice: str = "") -> None:
+        super().__init__(f"this filter cannot work: {reason}", advice=advice)
+        self.reason = reason
+        self.expression = expression
+        self.line = line
+        self.column = column
+
+    def __str__(self) -> str:
+        text = (self.expression.splitlines() or [""])[self.line - 1].replace("\t", " ")
+        return f"{super().__str__()}\n  {text}\n  {' ' * (self.column - 1)}^"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A compiled expression. Safe to use from several threads."""
+
+    expression: str
+    _program: cel.Program = field(repr=False)
+    _fields: tuple[str, ...] = field(repr=False)
+    _reserved: tuple[str, ...] = field(repr=False)
+
+    def matches(
+        self, payload: Any, *, headers: Mapping[str, str] = _NO_HEADERS, topic: str = "", event: str = ""
+    ) -> bool:
+        """Say whether the event matches. Raises `FilterError` when the result is neither true nor false."""
+        known = payload if isinstance(payload, dict) else {}
+        # Only what the expression names is handed over: converting a whole event costs ten times an evaluation.
+        names = {name: known[name] for name in self._fields if name in known}
+        if self._reserved:
+            beside = {"payload": payload, "headers": dict(headers), "topic": topic, "event": event}
+            names.update((name, beside[name]) for name in self._reserved)
+        if any(isinstance(value, _CONTAINERS) and _too_deep(value) for value in names.values()):
+            return False
+        try:
+            result = self._program.execute(names)
+        except _NOT_EVALUATED:
+            return False
+        return _truth(result, self.expression)
+
+
+def compile(expression: str) -> Filter:  # noqa: A001 - filters.compile reads like re.compile
+    """Return the filter that `expression` describes. Raises `FilterError`."""
+    import cel  # noqa: PLC0415 - a quarter of a second, and most commands filter nothing
+
+    if len(expression) > _LONGEST_EXPRESSION:
+        raise FilterError(f"it is longer than {_LONGEST_EXPRESSION} characters", expression=expression[:_SHOWN] + "...")
+    try:
+        program = cel.compile(expression)
+    except ValueError as error:
+        raise _syntax_error(expression, str(error)) from None
+    _check_functions(expression, program.functions())
+    _check_regexes(expression)
+    variables = frozenset(program.variables())
+    if not variables:
+        _check_constant(expression, program)
+    return Filter(expression, program, tuple(sorted(variables - _RESERVED)), tuple(sorted(variables & _RESERVED)))
+
+
+def _truth(result: object, expression: str) -> bool:
+    if isinstance(result, bool):
+        return result
+    reason = f"its result is not true or false, but of type {type(result).__name__}"
+    raise FilterError(reason, expression=expression, advice="compare it with something")
+
+
+def _too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [child for parent in level for child in _children(parent) if isinstance(child, _CONTAINERS)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _syntax_error(expression: str, text: str) -> FilterError:
+    match = _SYNTAX_ERROR.search(text)
+    if match is None:
+        return FilterError(text, expression=expression)
+    reason = match[3].replace(" at '<EOF>'", " at its end")
+    if "'<EOF>'" in reason:
+        reason = "something is missing at its end"
+    elif "Recursion limit" in reason:
+        reason = "it is nested too deep"
+    return FilterError(reason, expression=expression, line=int(match[1]), column=int(match[2]))
+
+
+def _check_functions(expression: str, names: Iterable[str]) -> None:
+    for name in names:
+        if name.isidentifier() and name not in _FUNCTIONS:
+            advice = did_you_mean(name, _FUNCTIONS) or f"known: {', '.join(sorted(_FUNCTIONS))}"
+            match = re.search(rf"\b{name}\s*\(", expression)
+            raise _at(match.start() if match else 0, f"there is no function {name}", expression, advice)
+
+
+def _check_regexes(expression: str) -> None:
+    import cel  # noqa: PLC0415 - loaded by the caller
+
+    for match in _REGEX.finditer(expression):
+        try:
+            cel.evaluate(f"''.matches({match[1]})")
+        except RuntimeError:
+            raise _at(match.start(1), f"{match[1]} is no regular expression", expression) from None
+
+
+def _check_constant(expression: str, program: cel.Program) -> None:
+    try:
+        result = program.execute({})
+    except _NOT_EVALUATED as error:
+        raise FilterError(str(error).partition(".")[0], expression=expression) from None
+    _truth(result, expression)
+
+
+def _at(position: int, reason: str, expression: str, advice: str = "") -> FilterError:
+    before = expression[:position].split("\n")
+    return FilterError(reason, expression=expression, line=len(before), column=len(before[-1]) + 1, advice=advice)
