@@ -1,0 +1,57 @@
+// The dashboard in headless Chromium, driven by the Python test through JSON lines.
+// Usage: node browser.mjs FOLDER_WITH_NODE_MODULES CHROMIUM URL EMPTY_PROFILE_FOLDER
+
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+
+const [folder, executablePath, url, profile] = process.argv.slice(2);
+const { chromium } = createRequire(`${folder}/`)("playwright-core");
+
+const report = (what, more = {}) => console.log(JSON.stringify({ what, ...more }));
+
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath,
+  args: [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
+});
+const page = context.pages()[0];
+const requests = [];
+page.on("request", (request) => requests.push(request.url()));
+const errors = [];
+page.on("pageerror", (error) => errors.push(error.message));
+page.on("console", (message) => {
+  // A lost server is reported there, too; refusals by the content policy are what matters.
+  if (message.text().includes("Content Security Policy")) errors.push(message.text());
+});
+
+const commands = {
+  async wait({ selector, text }) {
+    await page.locator(selector).filter({ hasText: text }).first().waitFor();
+    report("shown", { selector, text });
+  },
+  async read({ expression }) {
+    report("value", { expression, value: await page.evaluate(expression) });
+  },
+  async errors() {
+    report("errors", { messages: errors });
+  },
+  async requests() {
+    report("requests", { urls: requests });
+  },
+};
+
+await page.goto(url);
+report("loaded");
+for await (const line of createInterface({ input: process.stdin })) {
+  const { command, ...options } = JSON.parse(line);
+  await commands[command](options);
+}
+await context.close();

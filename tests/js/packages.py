@@ -1,0 +1,5 @@
+"""The npm packages of the JavaScript tests, at exact versions."""
+
+PHOENIX = {"phoenix": "1.8.16"}
+NODE_CLIENT = {**PHOENIX, "ws": "8.18.0"}
+BROWSER = {"playwright-core": "1.56.1"}
