@@ -20,11 +20,14 @@ from infertool.devserver.lifeline import end_with_parent
 from infertool.secret import Secret
 
 _EXIT_SERVER = 3
+# A payload nested as deeply as orjson reads (1024) is written by the json module, which recurses (packets.py).
+_RECURSION_LIMIT = 5_000
 
 
 def main() -> int:
     """Serve until a signal comes. Return 0, or 3 when the address cannot be had."""
     options = _parser().parse_args()
+    sys.setrecursionlimit(_RECURSION_LIMIT)
     if options.die_with_parent:
         end_with_parent()
     try:

@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._wire = Wire(self._limits.max_frame_bytes)
         self._session: Session | None = None
         self._unsent: list[bytes] = []
+        self._said_goodbye = False
         self._fragments: list[Frame] = []
         self._heard_at = self._loop.time()
         self._transport: asyncio.Transport
@@ -82,7 +83,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, packet: bytes) -> None:
         """Send a finished WebSocket frame, joined with what else this turn of the loop sends here."""
-        if self._wire.state is not State.OPEN:
+        if self._said_goodbye:
             return
         if not self._unsent:
             self._loop.call_soon(self._flush)
@@ -105,13 +106,13 @@ class Connection(asyncio.Protocol):
 
     def _send_control(self) -> None:
         for data in self._wire.data_to_send():
+            self._flush()
             if data == SEND_EOF:
-                self._flush()
+                self._said_goodbye = True
                 self._transport.write_eof()
                 # Closing at once could reset the connection under a client that still sends, before it read why.
                 self._loop.call_later(_LINGER_S, self._transport.abort)
             else:
-                self._flush()
                 self._transport.write(data)
 
     def _close(self, code: int) -> None:
@@ -128,7 +129,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _on_frame(self, frame: Frame) -> None:
-        if self._session is None or self._wire.close_sent:
+        if self._session is None or self._said_goodbye:
             return
         if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
             if frame.fin and not self._fragments:
