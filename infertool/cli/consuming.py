@@ -47,7 +47,7 @@ def _consumer(settings: Settings, model: LoadedModel, until: Until, observe: Obs
         open_broker=lambda on_link: brokers.open(settings.broker, name=name, on_link=on_link),
         make_publisher=lambda on_results: _publisher(settings, on_results, observe),
         name=name,
-        state_dir=Path(settings.consume.state_dir) if settings.consume.state_dir else locations.state_dir(),
+        state_dir=Path(settings.consume.state_dir) if settings.consume.state_dir else locations.state_dir(os.environ),
         observe=observe,
         until=until,
     )

@@ -31,7 +31,8 @@ def demo(
 ) -> None:
     """Run broker, channel server, consumer and a producer on this machine, and show results as they come.
 
-    Needs nothing and leaves nothing behind. The simulated model takes 100-500 ms and fails 5 % of its calls.
+    Needs nothing and leaves nothing behind. The simulated model takes 100-500 ms and fails on 5 % of the events;
+    the demo does not retry, so that alerts and dead letters are seen.
     """
     from infertool.cli.demonstrating import Demo
     from infertool.units import parse_duration

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
 from typing import Any
@@ -87,11 +88,12 @@ class Demo:
         concurrency = max(16, math.ceil(self._rate * MODEL_MEAN_S * HEADROOM))
         command = [
             sys.executable, "-m", "infertool", "--config", os.devnull, "--quiet", "consume",
-            "--broker", stomp.url, "--phoenix", phoenix.url, "--model", "sim:", "--concurrency", str(concurrency),
+            "--broker", stomp.url, "--phoenix", phoenix.url, "--model", "sim:", "--max-attempts", "1", "--concurrency", str(concurrency),
             "-o", "json",
         ]  # fmt: skip
+        self._log = stack.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, env=_environment()
+            command, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True, env=_environment()
         )
         stack.callback(_end, process)
         return process
@@ -100,29 +102,33 @@ class Demo:
         broker = brokers.open(stomp)
         broker.connect()
         try:
-            self._await_consumer(broker, stomp.queue)
+            self._await_consumer(broker, stomp.queue, consumer)
             producer = Producer(broker, self._book, queue=stomp.queue, rate=self._rate, seconds=self._seconds)
             producer.start()
             while producer.is_alive():
                 producer.join(POLL_S)
                 if self._stopping:
                     producer.stop()
-                if consumer.poll() is not None:
-                    raise InfertoolError(
-                        "the consumer ended early", advice="run infertool dev and infertool consume apart"
-                    )
+                self._check(consumer)
             self._book.wait_complete(SETTLE_S)
         finally:
             broker.close(5.0)
 
-    def _await_consumer(self, broker: Broker, queue: str) -> None:
+    def _await_consumer(self, broker: Broker, queue: str, consumer: subprocess.Popen[bytes]) -> None:
         """Wait for the consumer's subscription, so that its start is not taken for the bus's latency."""
         deadline = time.monotonic() + CONSUMER_START_S
         while time.monotonic() < deadline and not self._stopping:
+            self._check(consumer)
             depth = broker.measure(queue, 1.0)
             if depth is not None and depth.consumers:
                 return
             time.sleep(POLL_S)
+
+    def _check(self, consumer: subprocess.Popen[bytes]) -> None:
+        if consumer.poll() is not None:
+            self._log.seek(0)
+            last_words = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise InfertoolError(f"the consumer ended early: {last_words or 'without a word'}")
 
     def _summary(self, consumed: dict[str, Any]) -> dict[str, Any]:
         tally = self._book.tally()

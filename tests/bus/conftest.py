@@ -1,0 +1,115 @@
+"""The bus under test: a broker (the real ActiveMQ, then the embedded one), a hub, a viewer, and queues of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.embedded import EmbeddedBroker
+from tests.support.hub import HubProcess
+from tests.support.rawstomp import RawStomp
+from tests.support.running import CREDENTIALS, Running
+from tests.support.viewer import Viewer
+
+_numbers = itertools.count(1)
+
+
+@dataclass
+class Bus:
+    """One test's broker, hub, queues and folder."""
+
+    broker: Any
+    hub: HubProcess
+    folder: Path
+    viewer: Viewer
+    queue: str = field(default_factory=lambda: f"/queue/test.{next(_numbers)}.{uuid.uuid4().hex[:6]}")
+
+    @property
+    def dlq(self) -> str:
+        return f"{self.queue}.dead"
+
+    def raw(self) -> RawStomp:
+        return RawStomp(self.broker.stomp_port)
+
+    def send(self, count: int, *, poison: int = 0) -> list[str]:
+        """Send `count` events, `poison` of them not JSON, in a random order; return their ids in that order."""
+        order = random.Random(7).sample([False] * (count - poison) + [True] * poison, count)
+        ids = [f"{uuid.uuid4()}" for _ in order]
+        raw = self.raw()
+        raw.send(self.queue, (({"event_id": i}, _body(n, i, bad)) for n, (i, bad) in enumerate(zip(ids, order))))
+        raw.close()
+        return ids
+
+    def consume(self, *options: str, model: str = "sim:?min_ms=0&max_ms=0&failure_rate=0", **env: str) -> Running:
+        """Start a consumer of the test's queue."""
+        return Running(
+            self.folder / "consumers",
+            "consume", "--broker", self.broker.url, "--queue", self.queue, "--dlq", self.dlq,
+            "--phoenix", self.hub.url, "--model", model, "-o", "json", *options,
+            **CREDENTIALS, INFERTOOL_CONSUME__STATE_DIR=str(self.folder / "state"), **env,
+        )  # fmt: skip
+
+    def dead_ids(self) -> list[str]:
+        """Empty the dead-letter queue; return the event ids it held."""
+        raw = self.raw()
+        letters = raw.drain(self.dlq)
+        raw.close()
+        return [headers["event_id"] for headers, _ in letters]
+
+    def left(self) -> int:
+        """Empty the queue; return how many messages it held."""
+        raw = self.raw()
+        count = len(raw.drain(self.queue))
+        raw.close()
+        return count
+
+
+def _body(number: int, event_id: str, bad: bool) -> bytes:
+    if bad:
+        return b"{broken"
+    return json.dumps({"event_id": event_id, "request_id": f"r-{number}", "features": [number] * 20}).encode()
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Iterator[EmbeddedBroker]:
+    broker = EmbeddedBroker().start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def session_hub() -> Iterator[HubProcess]:
+    hub = HubProcess().start()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture(params=[pytest.param("activemq", marks=pytest.mark.activemq), "embedded"])
+def any_broker(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+def _bus(broker: Any, hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
+    viewer = Viewer(hub.url)
+    yield Bus(broker, hub, tmp_path, viewer)
+    viewer.close()
+
+
+@pytest.fixture
+def bus(any_broker: Any, session_hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
+    """A bus over each of the brokers in turn."""
+    yield from _bus(any_broker, session_hub, tmp_path)
+
+
+@pytest.fixture
+def real_bus(activemq: Any, session_hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
+    """A bus over the real ActiveMQ, for what only it can do: restart with its messages kept."""
+    yield from _bus(activemq, session_hub, tmp_path)

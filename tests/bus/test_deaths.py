@@ -1,0 +1,75 @@
+"""Nothing is lost when the consumer dies or is stopped."""
+
+from __future__ import annotations
+
+import random
+import time
+
+from tests.bus.conftest import Bus
+
+LONG = 120
+EVENTS = 2000
+KILLS = 20
+
+
+def assert_none_lost(bus: Bus, ids: list[str]) -> None:
+    """Check that every event had a result or an alert, and each dead letter its alert; duplicates carry known ids."""
+    assert bus.viewer.wait(len(ids), LONG)
+    dead = bus.dead_ids()
+    assert bus.viewer.seen == set(ids)
+    assert set(dead) <= set(bus.viewer.alerts)
+    assert bus.viewer.results.keys() | set(dead) == set(ids)
+    assert bus.left() == 0
+
+
+def test_killed_at_random_instants(bus: Bus) -> None:
+    ids = bus.send(EVENTS, poison=20)
+    rng = random.Random(4)
+    for _ in range(KILLS):
+        before = len(bus.viewer.seen)
+        consumer = bus.consume("--concurrency", "8", model="sim:?min_ms=4&max_ms=12&failure_rate=0.02")
+        bus.viewer.wait(min(before + rng.randrange(1, EVENTS // KILLS), EVENTS), LONG)
+        time.sleep(rng.uniform(0, 0.05))
+        consumer.kill()
+    assert len(bus.viewer.seen) < EVENTS, "the kills came after the work"
+    bus.consume("--exit-when-idle", "1s", "--concurrency", "8").finish()
+    assert_none_lost(bus, ids)
+
+
+def test_sigterm_finishes_what_is_in_work(bus: Bus) -> None:
+    ids = bus.send(400)
+    consumer = bus.consume("--concurrency", "8", model="sim:?min_ms=20&max_ms=40&failure_rate=0")
+    assert bus.viewer.wait(50, LONG)
+    consumer.terminate()
+    summary = consumer.finish(timeout_s=30)
+    assert 50 <= summary["succeeded"] < 400
+    assert summary["pushed"] == summary["confirmed"] == summary["succeeded"]
+    bus.consume("--exit-when-idle", "1s").finish()
+    assert_none_lost(bus, ids)
+    assert set(bus.viewer.results.values()) == {1}, "a graceful stop makes no duplicates"
+
+
+def test_a_stop_does_not_wait_for_a_hung_model_past_the_deadline(bus: Bus) -> None:
+    bus.send(3)
+    consumer = bus.consume(model="fixtures/models/hangs.py:predict", INFERTOOL_CONSUME__STOP_DEADLINE_S="1")
+    time.sleep(2)
+    consumer.terminate()
+    summary = consumer.finish(timeout_s=20)
+    assert summary["handed_back"] == summary["received"]
+    assert bus.consume("--exit-when-idle", "1s").finish()["succeeded"] == 3
+
+
+def test_an_event_that_kills_the_consumer_twice_is_dead_lettered(bus: Bus) -> None:
+    ids = bus.send(1)
+    killer = bus.folder / "killer.py"
+    killer.write_text("import os\n\n\ndef predict(payload):\n    os.kill(os.getpid(), 9)\n")
+    deaths = 0
+    while deaths < 5:
+        consumer = bus.consume("--exit-when-idle", "1s", model=f"{killer}:predict")
+        if consumer.process.wait(LONG) == 0:
+            break
+        deaths += 1
+    assert deaths == 2
+    assert list(bus.viewer.alerts) == ids
+    assert bus.viewer.payloads[ids[0]]["stage"] == "crash"
+    assert bus.dead_ids() == ids

@@ -1,0 +1,57 @@
+"""Running `infertool` as its users do: as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CREDENTIALS = {"ACTIVEMQ_USER": "admin", "ACTIVEMQ_PASSWORD": "admin"}
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Return this environment without settings of the developer's own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("INFERTOOL_")}
+    return {**kept, "NO_COLOR": "1", **extra}
+
+
+def infertool(*arguments: str, timeout_s: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `infertool` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "infertool", *arguments],
+        capture_output=True, text=True, timeout=timeout_s, check=False, env=environment(**env), stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+class Running:
+    """An `infertool` process under way. Its stderr goes to a file, so that it can be shown when a test fails."""
+
+    def __init__(self, folder: Path, *arguments: str, **env: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / f"stderr-{len(list(folder.iterdir()))}.log"
+        with self.log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "infertool", *arguments],
+                stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, env=environment(**env),
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def finish(self, timeout_s: float = 120) -> dict[str, Any]:
+        """Wait for a clean end; return the last line of stdout, read as JSON."""
+        try:
+            output, _ = self.process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"still running after {timeout_s} s:\n{self.log.read_text()[-3000:]}") from None
+        assert self.process.returncode == 0, self.log.read_text()[-3000:]
+        return json.loads(output.splitlines()[-1]) if output.strip() else {}

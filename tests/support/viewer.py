@@ -1,0 +1,73 @@
+"""A dashboard for tests: joins the public topics over a bare websocket-client and notes every event."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from typing import Any
+
+import websocket
+
+TOPICS = ("public:results", "public:alerts")
+
+
+class Viewer:
+    """Notes what is broadcast. After the server went away it connects again, as a browser would."""
+
+    def __init__(self, url: str) -> None:
+        self._url = f"{url}?vsn=2.0.0"
+        self.results: Counter[str] = Counter()
+        self.alerts: Counter[str] = Counter()
+        self.payloads: dict[str, Any] = {}
+        self._changed = threading.Condition()
+        self._joined = 0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._joined >= len(TOPICS), 20)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join(20)
+
+    @property
+    def seen(self) -> set[str]:
+        return set(self.results) | set(self.alerts)
+
+    def wait(self, count: int, timeout_s: float) -> bool:
+        """Wait until `count` different events were seen."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self.seen) >= count, timeout_s)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._follow(websocket.create_connection(self._url, timeout=1, suppress_origin=True))
+            except (OSError, websocket.WebSocketException):
+                self._closing.wait(0.05)
+
+    def _follow(self, connection: websocket.WebSocket) -> None:
+        for number, topic in enumerate(TOPICS):
+            connection.send(json.dumps([str(number), str(number), topic, "phx_join", {}]))
+        while not self._closing.is_set():
+            try:
+                text = connection.recv()
+            except websocket.WebSocketTimeoutException:
+                connection.send(json.dumps([None, "h", "phoenix", "heartbeat", {}]))
+                continue
+            if not text:
+                return
+            self._note(json.loads(text))
+        connection.close()
+
+    def _note(self, frame: list[Any]) -> None:
+        _, ref, _, event, payload = frame
+        with self._changed:
+            if event == "phx_reply" and ref in {"0", "1"}:
+                self._joined += 1
+            elif event in {"new_result", "inference_failed"}:
+                (self.results if event == "new_result" else self.alerts)[payload["event_id"]] += 1
+                self.payloads[payload["event_id"]] = payload
+            self._changed.notify_all()
