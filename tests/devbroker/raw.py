@@ -47,6 +47,25 @@ def frame_of(command: str, headers: dict[str, str], body: bytes | str = b"") -> 
     return f"{command}\n{head}\n".encode() + (body.encode() if isinstance(body, str) else body) + b"\0"
 
 
+VOLATILE = ("message-id", "timestamp", "ack", "session", "server")
+
+
+def settled(got: Got) -> tuple[str, dict[str, str], bytes]:
+    """Return the whole frame, with what differs from run to run replaced by `*`."""
+    headers = {key: "*" if key in VOLATILE else value for key, value in got.headers.items()}
+    return got.command, headers, got.body
+
+
+def subscribe(destination: str, ack: str = "client-individual", *, id: str = "s", **headers: str) -> bytes:  # noqa: A002
+    prefetch = {"activemq.prefetchSize": headers.pop("prefetch")} if "prefetch" in headers else {}
+    return frame_of("SUBSCRIBE", {"id": id, "destination": destination, "ack": ack, **prefetch, **headers})
+
+
+def send(destination: str, body: str | bytes = "x", **headers: str | int) -> bytes:
+    """Return a persistent SEND."""
+    return frame("SEND", body, **{"destination": destination, "persistent": "true", **headers})
+
+
 class Raw:
     """One connection. `heard` frames wait in order; beats between frames are counted."""
 
@@ -55,6 +74,7 @@ class Raw:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         self.beats = 0
+        self.syncs = 0
 
     def write(self, *frames: bytes) -> None:
         self.socket.sendall(b"".join(frames))
@@ -103,19 +123,32 @@ class Raw:
         self.write(data)
         return self.read()
 
-    def sync(self, name: str = "sync") -> list[Got]:
+    def sync(self) -> list[Got]:
         """Make the server answer to everything written so far; return the frames before that answer."""
-        self.write(frame("UNSUBSCRIBE", id=f"none-{name}"), frame("BEGIN", transaction=name, receipt=name))
-        self.write(frame("ABORT", transaction=name))
+        self.syncs += 1
+        name = f"sync-{self.syncs}"
+        self.write(frame("BEGIN", transaction=name, receipt=name), frame("ABORT", transaction=name))
         before: list[Got] = []
         while (got := self.read()).headers.get("receipt-id") != name:
             before.append(got)
         return before
 
-    def quiet(self, wait_s: float = 0.3) -> bool:
-        """Return whether nothing comes for a moment. Only for asserting absence after a `sync`."""
+    def read_many(self, number: int) -> list[Got]:
+        return [self.read() for _ in range(number)]
+
+    def done(self, *frames: bytes) -> list[Got]:
+        """Write frames and wait until the server did what they say; return what came meanwhile."""
+        self.write(*frames)
+        return self.sync()
+
+    def quiet(self) -> bool:
+        """Return whether nothing comes: not before the server answers, nor in a moment after it (ActiveMQ delivers
+        from another thread).
+        """
+        if self.sync():
+            return False
         try:
-            self.read(wait_s)
+            self.read(0.3)
         except TimeoutError:
             return True
         return False

@@ -13,9 +13,10 @@ from infertool.devserver.broker.queues import Queue
 from infertool.devserver.broker.subscriptions import AckMode, Subscription
 from infertool.devserver.broker.topics import Topics
 
-_STATISTICS = "/queue/ActiveMQ.Statistics."
+_STATISTICS = "ActiveMQ.Statistics."
 _STATISTICS_OF_QUEUE = "ActiveMQ.Statistics.Destination."
 _STATISTICS_OF_BROKER = "ActiveMQ.Statistics.Broker"
+_TEMPORARIES = (Kind.REMOTE_TEMP_QUEUE, Kind.REMOTE_TEMP_TOPIC)
 _TOPICS = (Kind.TOPIC, Kind.REMOTE_TEMP_TOPIC)
 
 
@@ -57,7 +58,7 @@ class Broker:
 
     def send(self, destination: Destination, message: StoredMessage) -> None:
         """Route a message. Raises DestinationError when a temporary destination is gone."""
-        if str(destination).startswith(_STATISTICS) and "reply-to" in message.headers:
+        if destination.name.startswith(_STATISTICS) and "reply-to" in message.headers:
             self._answer_statistics(destination.name, message)
             return
         temporary = self.check(destination)
@@ -71,7 +72,7 @@ class Broker:
 
     def check(self, destination: Destination) -> Temporary | None:
         """Return the temporary destination that is meant, if one is. Raises DestinationError when it is gone."""
-        if destination.kind not in (Kind.REMOTE_TEMP_QUEUE, Kind.REMOTE_TEMP_TOPIC):
+        if destination.kind not in _TEMPORARIES:
             return None
         temporary = self._temporaries.get(destination.name)
         if temporary is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 _WILDCARDS = frozenset("*>")
 
@@ -39,6 +40,7 @@ class Destination:
         return not _WILDCARDS.isdisjoint(self.name.split("."))
 
 
+@lru_cache(maxsize=1024)
 def parse(text: str) -> Destination:
     """Read a destination header. A name without a known prefix is a queue's (ActiveMQ 5.17.2, measured)."""
     text = text.strip()

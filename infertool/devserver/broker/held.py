@@ -39,6 +39,13 @@ class Held:
         self._ended_keys.extend(subscription.unacked)
         return subscription
 
+    def clear(self) -> list[Subscription]:
+        """Take out all of them."""
+        gone = list(self)
+        self._by_id.clear()
+        self._by_serial.clear()
+        return gone
+
     def find(self, command: str, headers: dict[str, str], version: str) -> Found | None:
         """Return what the frame is about; None when its subscription has ended, which is no error.
 

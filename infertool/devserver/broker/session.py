@@ -103,12 +103,13 @@ class Session:
         self._answer_error(ProtocolError(reason, fatal=True), {})
 
     def end(self) -> None:
-        """Give back what the client held, undo its transactions, delete its temporary destinations."""
+        """Give back what the client held, undo its transactions, delete its temporary destinations; once."""
         self.closing = True
-        for subscription in self._held:
+        for subscription in self._held.clear():
             self._broker.unsubscribe(subscription)
         for transaction in self._transactions.values():
             transaction.abort(self._broker)
+        self._transactions.clear()
         self._temporaries.clear()
 
     def deliver(self, subscription: Subscription, message: StoredMessage) -> bool:
