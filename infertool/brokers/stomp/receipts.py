@@ -99,20 +99,23 @@ class Receipts:
 
 
 class Answer:
-    """Turns an answer into a wait."""
+    """Turns one answer, or several, into a wait. The first refusal counts."""
 
-    def __init__(self) -> None:
-        self._came = threading.Event()
+    def __init__(self, expected: int = 1) -> None:
+        self._missing = expected
+        self._complete = threading.Event()
         self._error: Exception | None = None
 
     def __call__(self, error: Exception | None) -> None:
-        """Take the answer."""
-        self._error = error
-        self._came.set()
+        """Take an answer; one thread at a time does."""
+        self._error = self._error or error
+        self._missing -= 1
+        if self._missing == 0 or error:
+            self._complete.set()
 
     def wait(self, timeout_s: float) -> bool:
         """Return whether the broker agreed in time; raise its refusal."""
-        if not self._came.wait(timeout_s):
+        if not self._complete.wait(timeout_s):
             return False
         if self._error:
             raise self._error

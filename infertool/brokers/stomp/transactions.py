@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from infertool.brokers.port import Move
@@ -25,33 +25,47 @@ def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> Non
     """
     deadline = time.monotonic() + timeout_s
     for start in range(0, len(moves), _PER_TRANSACTION):
+        some = moves[start : start + _PER_TRANSACTION]
         try:
-            _commit(connection, moves[start : start + _PER_TRANSACTION], deadline)
+            _Transaction(connection, deadline).run(some)
         except RefusedError as refusal:
             connection.end(f"the broker refused a move: {refusal.reason}")
-            what = f"{connection.target.address} refused to move messages to {_places(moves[start:])}: {refusal.reason}"
+            places = ", ".join(sorted({one.outgoing.destination for one in some}))
+            what = f"{connection.target.address} refused to move messages to {places}: {refusal.reason}"
             raise MoveRefusedError(what, reason=refusal.reason) from None
 
 
-def _commit(connection: Connection, moves: Sequence[Move], deadline: float) -> None:
-    answer = Answer()
-    left = deadline - time.monotonic()
-    # Receipt ids are unique within a connection, so they name its transactions, too.
-    receipt = connection.receipts.expect(answer, max(left, 0.0))
-    connection.write(b"".join(_frames(moves, receipt)))
-    if not answer.wait(left):
-        connection.end(f"no receipt for a move within {left:.1f} s")
-        raise ConnectionLostError(connection.reason, address=connection.target.address)
+class _Transaction:
+    """One BEGIN ... COMMIT.
 
+    ActiveMQ commits a transaction also when it refused an ACK in it, and the message would then be in both queues
+    (measured, 5.17.2). So COMMIT is written only after every SEND has its receipt; the ACKs stand before the SENDs,
+    without receipts of their own, and the ERROR for one comes before those.
+    """
 
-def _frames(moves: Sequence[Move], transaction: str) -> Iterator[bytes]:
-    within = {"transaction": transaction}
-    yield encode("BEGIN", within)
-    for one in moves:
-        yield to_send(one.outgoing, within)
-        yield encode("ACK", {"id": one.message.token, **within})
-    yield encode("COMMIT", {**within, "receipt": transaction})
+    def __init__(self, connection: Connection, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+        self._errors = connection.errors
 
+    def run(self, moves: Sequence[Move]) -> None:
+        sent, committed = Answer(len(moves)), Answer()
+        # Receipt ids are unique within a connection, so one names the transaction, too.
+        receipt = self._receipt(committed)
+        within = {"transaction": receipt}
+        frames = [encode("BEGIN", within)]
+        frames += [encode("ACK", {"id": one.message.token, **within}) for one in moves]
+        frames += [to_send(one.outgoing, {**within, "receipt": self._receipt(sent)}) for one in moves]
+        self._write_and_wait(frames, sent)
+        if self._connection.errors != self._errors:
+            raise RefusedError("", address=self._connection.target.address, reason=self._connection.last_error)
+        self._write_and_wait([encode("COMMIT", {**within, "receipt": receipt})], committed)
 
-def _places(moves: Sequence[Move]) -> str:
-    return ", ".join(sorted({one.outgoing.destination for one in moves[:_PER_TRANSACTION]}))
+    def _receipt(self, answer: Answer) -> str:
+        return self._connection.receipts.expect(answer, max(self._deadline - time.monotonic(), 0.0))
+
+    def _write_and_wait(self, frames: list[bytes], answer: Answer) -> None:
+        self._connection.write(b"".join(frames))
+        if not answer.wait(self._deadline - time.monotonic()):
+            self._connection.end("no receipt for a move in time")
+            raise ConnectionLostError(self._connection.reason, address=self._connection.target.address)
