@@ -21,6 +21,10 @@ _Order = tuple[int, Sequence[bytes], _OnWritten | None]
 _CLOSE_NORMAL = struct.pack("!H", 1000)
 # A write holds about this many bytes at most, so that what comes first does not wait for all that comes later.
 _WRITE_SIZE = 1 << 18
+# Many times what Phoenix takes by default (10 MB); beyond it, the length is garbage. Bytes.
+_LARGEST_FRAME = 1 << 26
+# How long the answer to the server's close frame may wait for the network. Seconds.
+_GOODBYE_S = 1.0
 
 
 class ConnectionEndedError(Exception):
@@ -39,6 +43,7 @@ class Connection:
         self._parser = frame_buffer(stream.take, skip_utf8_validation=True)
         self._fragments = continuous_frame(fire_cont_frame=False, skip_utf8_validation=True)
         self._failure = ""
+        self._saying_goodbye = False
         self._writer = threading.Thread(target=self._write_orders, name="phoenix-writer", daemon=True)
         self._writer.start()
 
@@ -66,8 +71,10 @@ class Connection:
 
     def close(self) -> None:
         """Free everything. For the reading thread, when it reads no more."""
-        self._stream.end()
         self._orders.put(None)
+        if self._saying_goodbye:
+            self._writer.join(_GOODBYE_S)
+        self._stream.end()
         self._writer.join()
         self._stream.close()
 
@@ -81,7 +88,8 @@ class Connection:
                     return self._closed_by(frame)
                 self._take_frame(frame, messages)
         except BufferEmptyError:
-            return ""
+            too_large = (self._parser.length or 0) > _LARGEST_FRAME
+            return f"the server announced a frame of {self._parser.length} bytes" if too_large else ""
         except WebSocketException:
             return "the server sent what is no WebSocket frame"
         except OSError as error:
@@ -98,6 +106,8 @@ class Connection:
                 messages.append((opcode, whole.data))
 
     def _closed_by(self, frame: ABNF) -> str:
+        self.write([_data(frame)[:2]], opcode=ABNF.OPCODE_CLOSE)
+        self._saying_goodbye = True
         code = struct.unpack("!H", _data(frame)[:2])[0] if frame.data else "no code"
         return f"closed by the server with {code}"
 

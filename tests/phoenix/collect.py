@@ -1,0 +1,90 @@
+"""What a delivery told its owner, and waiting for it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from infertool.link import LinkEvent, LinkState
+from infertool.phoenix.delivery import Delivery, Push, PushResult
+from infertool.settings.tree import PhoenixSettings
+
+
+def push_of(number: int, event: str = "new_result") -> Push:
+    return Push(event, f"e{number}", b'{"event_id":"e%d"}' % number, number)
+
+
+def pushes(count: int, event: str = "new_result") -> list[Push]:
+    return [push_of(number, event) for number in range(count)]
+
+
+class Owner:
+    """Keeps what the callbacks bring."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.results: list[PushResult] = []
+        self.links: list[LinkEvent] = []
+        self.flows: list[bool] = []
+        self.warnings: list[str] = []
+
+    def on_results(self, results: Sequence[PushResult]) -> None:
+        self._note(self.results.extend, results)
+
+    def on_link(self, event: LinkEvent) -> None:
+        self._note(self.links.append, event)
+
+    def on_flow(self, paused: bool) -> None:
+        self._note(self.flows.append, paused)
+
+    def on_warning(self, text: str) -> None:
+        self._note(self.warnings.append, text)
+
+    def _note(self, add: Callable[[Any], None], what: object) -> None:
+        with self.changed:
+            add(what)
+            self.changed.notify_all()
+
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = 20) -> None:
+        with self.changed:
+            assert self.changed.wait_for(condition, timeout_s), "the owner waited in vain"
+
+    def wait_for_link(self, state: LinkState, epoch: int) -> LinkEvent:
+        self.wait_for(lambda: self._find(state, epoch))
+        event = self._find(state, epoch)
+        assert event
+        return event
+
+    def _find(self, state: LinkState, epoch: int) -> LinkEvent | None:
+        return next((event for event in self.links if event.state is state and event.epoch == epoch), None)
+
+    def proved(self) -> list[int]:
+        """Return the numbers of confirmed pushes, in the order of their results."""
+        return [result.push.context for result in self.results if result.proof]
+
+    def refused(self) -> list[tuple[int, str | None]]:
+        return [(result.push.context, result.refusal) for result in self.results if not result.proof]
+
+    def proofs(self) -> set[str]:
+        return {str(result.proof) for result in self.results}
+
+
+@contextlib.contextmanager
+def delivery(url: str, **settings: Any) -> Iterator[tuple[Delivery, Owner]]:
+    """Yield a started delivery; confirm mode reply unless told otherwise."""
+    options = {"confirm": "reply", "connect_timeout_s": 5.0} | settings
+    owner = Owner()
+    made = Delivery(
+        PhoenixSettings(url=url, **options),
+        on_results=owner.on_results,
+        on_link=owner.on_link,
+        on_flow=owner.on_flow,
+        on_warning=owner.on_warning,
+    )
+    made.start()
+    try:
+        yield made, owner
+    finally:
+        made.close(2)
