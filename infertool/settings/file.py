@@ -29,7 +29,7 @@ def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the settings file to use: `config`, which must exist, or the first candidate that does."""
     if config is None:
         return next((path for path in config_candidates(environ) if path.is_file()), None)
-    if not config.is_file():
+    if not config.exists():
         folder = config.parent
         advice = did_you_mean(str(config), map(str, folder.glob("*.toml"))) or "`infertool config init` writes one"
         raise SettingsError(f"there is no settings file {config}", origin=str(config), advice=advice)

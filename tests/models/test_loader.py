@@ -16,15 +16,6 @@ MODELS = FIXTURES / "models"
 EVENT = {"request_id": "r-1"}
 
 
-@pytest.fixture(autouse=True)
-def unchanged_imports(monkeypatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
 def refusal(spec: str) -> str:
     with pytest.raises(ModelLoadError) as caught:
         warm_up(load(spec))
