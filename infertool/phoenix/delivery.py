@@ -309,6 +309,7 @@ class Delivery:
             for event in silent:
                 if not self._confirmation.is_known(event):
                     self._lose_patience(event)
+            self._flush()
         self._follow_confirmation()
         self._socket.after(self._tick_s, self._tick)
 
@@ -319,10 +320,10 @@ class Delivery:
 
     def _lose_patience(self, event: str) -> None:
         if not self._confirmation.gave_no_proof(event):
-            # Once more, with the public topics joined; they are by the time these are sent.
+            # Once more, with the public topics joined: they are by the time these are sent.
             self._ledger.take_back(event)
             for topic in self._public:
-                topic.settled = False
+                topic.settled = topic.settled and self._listening
             return
         if not self._barrier:
             self._send_barrier()
@@ -339,14 +340,12 @@ class Delivery:
 
     def _follow_confirmation(self) -> None:
         wanted = self._confirmation.wants_public_topics
-        if wanted is self._listening:
-            return
-        self._listening = wanted
         for topic in self._public:
-            if wanted:
-                topic.join()
-            else:
+            if not wanted:
                 topic.leave()
+            elif not self._listening:
+                topic.join()
+        self._listening = wanted
 
     def _go_on(self) -> None:
         with self._changed:

@@ -43,7 +43,7 @@ class PushResult:
     refusal: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """An unconfirmed push. `number` is its place in the order of acceptance, `sent_at` monotonic seconds."""
 
@@ -65,7 +65,7 @@ class Ledger:
     def __init__(self) -> None:
         self._waiting: deque[Entry] = deque()
         self._sent: dict[str, Entry] = {}
-        self._by_event: dict[str, Entry] = {}
+        self._by_event: dict[str, list[Entry]] = {}
         self._suspects = 0
         self._accepted = 0
 
@@ -99,23 +99,25 @@ class Ledger:
         return entries
 
     def mark_sent(self, entry: Entry, ref: str, now: float) -> None:
-        """Note that `entry` was sent as `ref`."""
-        entry.ref = ref
+        """Note that `entry` was sent as `ref`, or sent again as the `ref` it has."""
         entry.sent_at = now
-        self._sent[ref] = entry
-        self._by_event.setdefault(entry.push.event_id, entry)
+        if ref not in self._sent:
+            entry.ref = ref
+            self._sent[ref] = entry
+            self._by_event.setdefault(entry.push.event_id, []).append(entry)
 
     def settle_ref(self, ref: object) -> Entry | None:
         """Remove and return the push sent as `ref`, if it is unconfirmed."""
         entry = self._sent.pop(ref, None) if type(ref) is str else None
         if entry is not None:
-            self._close(entry)
+            self._drop_from_index(entry)
+            self._suspects -= entry.suspect
         return entry
 
     def settle_event(self, event_id: object) -> Entry | None:
-        """Remove and return the sent push with `event_id`, if it is unconfirmed."""
-        entry = self._by_event.get(event_id) if type(event_id) is str else None
-        return self.settle_ref(entry.ref) if entry else None
+        """Remove and return the sent push with `event_id`, the first of several, if any is unconfirmed."""
+        entries = self._by_event.get(event_id) if type(event_id) is str else None
+        return self.settle_ref(entries[0].ref) if entries else None
 
     def overdue(self, before: float) -> list[Entry]:
         """Return those sent before `before`, which is in monotonic seconds."""
@@ -133,6 +135,7 @@ class Ledger:
         entries.sort(key=attrgetter("number"))
         for entry in entries:
             del self._sent[entry.ref]
+            self._drop_from_index(entry)
             entry.ref = ""
         self._waiting.extendleft(reversed(entries))
         return entries
@@ -153,11 +156,11 @@ class Ledger:
             entry.suspect = True
         return None
 
-    def _close(self, entry: Entry) -> None:
-        if self._by_event.get(entry.push.event_id) is entry:
+    def _drop_from_index(self, entry: Entry) -> None:
+        entries = self._by_event[entry.push.event_id]
+        entries.remove(entry)
+        if not entries:
             del self._by_event[entry.push.event_id]
-        if entry.suspect:
-            self._suspects -= 1
 
     def _clear_suspects(self) -> None:
         self._suspects = 0

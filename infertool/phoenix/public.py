@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from infertool.phoenix.frames import Frame
-from infertool.phoenix.membership import JoinState, Loss, Membership, Transport
+from infertool.phoenix.membership import Loss, Membership, Transport
 
 # After these the server has had its say: waiting longer brings no echo.
 _FINAL = {Loss.REFUSED, Loss.TIMEOUT}
@@ -39,11 +39,6 @@ class PublicTopic:
         """Leave."""
         self._membership.leave()
         self.settled = True
-
-    @property
-    def left(self) -> bool:
-        """Whether it is neither joined nor about to be."""
-        return self._membership.state is JoinState.LEFT
 
     def on_joined(self, _response: Any) -> None:
         """Echoes come from now on."""

@@ -1,0 +1,162 @@
+"""Confirm modes echo and auto: what a server gives is found out, event by event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from infertool.errors import JoinRefusedError
+from infertool.phoenix.frames import Frame
+from tests.phoenix.collect import delivery, push_of, pushes
+from tests.support.phoenix_fake import FakePhoenix, Peer, fake_phoenix, is_push, polite
+
+PUBLIC = {"new_result": "public:results", "inference_failed": "public:alerts"}
+
+
+def broadcasting(peer: Peer, frame: Frame) -> None:
+    """Answer `{:noreply, ...}` after a broadcast to those who joined."""
+    if is_push(frame):
+        peer.broadcast(PUBLIC[frame.event], frame.event, frame.payload)
+    else:
+        polite(peer, frame)
+
+
+def both(peer: Peer, frame: Frame) -> None:
+    """Broadcast, then reply: the order of a real server."""
+    if is_push(frame):
+        peer.broadcast(PUBLIC[frame.event], frame.event, frame.payload)
+    polite(peer, frame)
+
+
+def silent(peer: Peer, frame: Frame) -> None:
+    if not is_push(frame):
+        polite(peer, frame)
+
+
+def members(fake: FakePhoenix) -> set[str]:
+    """Return the topics joined now, by the frames seen."""
+    topics: set[str] = set()
+    for frame in fake.frames:
+        if frame.event == "phx_join":
+            topics.add(frame.topic)
+        elif frame.event == "phx_leave":
+            topics.discard(frame.topic)
+    return topics
+
+
+@pytest.mark.parametrize("mode", ["echo", "auto"])
+def test_echo(mode: str) -> None:
+    with fake_phoenix(broadcasting) as fake, delivery(fake.url, confirm=mode) as (made, owner):
+        made.push(pushes(50))
+        made.push(pushes(1, "inference_failed"))
+        assert made.drain(20)
+        assert owner.proofs() == {"echo"}
+        assert len(fake.pushed()) == 51
+        assert members(fake) == {"service:inference", "public:results", "public:alerts"}
+
+
+def test_echo_needs_the_public_topics() -> None:
+    def refuse_public(peer: Peer, frame: Frame) -> None:
+        if frame.topic == "public:alerts":
+            peer.reply(frame, "error", {"reason": "unauthorized"})
+        else:
+            polite(peer, frame)
+
+    with (
+        fake_phoenix(refuse_public) as fake,
+        pytest.raises(JoinRefusedError, match="public:alerts"),
+        delivery(fake.url, confirm="echo"),
+    ):
+        pass
+
+
+def test_foreign_and_odd_broadcasts_confirm_nothing() -> None:
+    def strange(peer: Peer, frame: Frame) -> None:
+        if is_push(frame):
+            for payload in ({"event_id": "other"}, {"event_id": 7}, {"event_id": []}, {}, [], None, "e0"):
+                peer.broadcast("public:results", "new_result", payload)
+        broadcasting(peer, frame)
+
+    with fake_phoenix(strange) as fake, delivery(fake.url, confirm="echo") as (made, owner):
+        made.push(pushes(3))
+        assert made.drain(20)
+        assert owner.proved() == [0, 1, 2]
+
+
+def test_auto_leaves_the_public_topics_once_replies_come() -> None:
+    with fake_phoenix(both) as fake, delivery(fake.url, confirm="auto", push_timeout_s=1.0) as (made, owner):
+        assert members(fake) == {"service:inference", "public:results", "public:alerts"}
+        made.push(pushes(50))
+        fake.wait_for(lambda: members(fake) == {"service:inference"})
+        made.push([push_of(100)])
+        assert made.drain(20)
+        assert str(owner.results[-1].proof) == "reply"
+
+
+def test_auto_falls_back_to_barrier_with_one_warning() -> None:
+    with fake_phoenix(silent) as fake, delivery(fake.url, confirm="auto", push_timeout_s=0.8) as (made, owner):
+        made.push(pushes(5))
+        made.push(pushes(5, "inference_failed"))
+        assert made.drain(20)
+        made.push([push_of(100)])
+        assert made.drain(20)
+        assert owner.proofs() == {"barrier"}
+        owner.wait_for(lambda: owner.warnings)
+        assert len(owner.warnings) == 1
+        assert "phoenix.confirm" in owner.warnings[0]
+
+
+def test_auto_without_public_topics() -> None:
+    """A server that refuses the public topics, and replies."""
+
+    def refuse_public(peer: Peer, frame: Frame) -> None:
+        if frame.topic.startswith("public:"):
+            peer.unmatched(frame)
+        else:
+            polite(peer, frame)
+
+    with fake_phoenix(refuse_public) as fake, delivery(fake.url, confirm="auto", push_timeout_s=1.0) as (made, owner):
+        made.push(pushes(5))
+        assert made.drain(20)
+        fake.peers[0].drop()
+        made.push([push_of(5)])
+        assert made.drain(20)
+        assert owner.proofs() == {"reply"}
+
+
+def test_auto_joins_the_public_topics_again_for_an_event_without_reply() -> None:
+    """Results are answered, failures only broadcast: the second is found out, too, and no barrier is needed."""
+    with fake_phoenix() as fake, delivery(fake.url, confirm="auto", push_timeout_s=1.0) as (made, owner):
+        made.push(pushes(5))
+        assert made.drain(20)
+        fake.wait_for(lambda: members(fake) == {"service:inference"})
+        fake.on_frame = only_to_members(fake)
+        made.push(pushes(1, "inference_failed"))
+        assert made.drain(20)
+        assert str(owner.results[-1].proof) == "echo"
+        assert owner.warnings == []
+        made.push(pushes(5))
+        assert made.drain(20)
+        assert [str(result.proof) for result in owner.results[-5:]] == ["reply"] * 5
+
+
+def only_to_members(fake: FakePhoenix) -> Any:
+    def answer(peer: Peer, frame: Frame) -> None:
+        if frame.event != "inference_failed":
+            polite(peer, frame)
+        elif "public:alerts" in members(fake):
+            peer.broadcast("public:alerts", frame.event, frame.payload)
+
+    return answer
+
+
+def test_echoes_wait_for_the_public_rejoin() -> None:
+    """After a reconnect, pushing before the public topics are joined would miss the echoes."""
+    with fake_phoenix(broadcasting) as fake, delivery(fake.url, confirm="echo", push_timeout_s=60) as (made, owner):
+        fake.peers[0].drop()
+        made.push(pushes(20))
+        assert made.drain(20)
+        second = [frame for frame in fake.frames if frame.topic != "phoenix"][3:]
+        assert {frame.event for frame in second[:3]} == {"phx_join"}
+        assert owner.proofs() == {"echo"}
