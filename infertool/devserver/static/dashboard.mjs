@@ -6,6 +6,8 @@ import { alert, failure, Newest, Rate, result } from "/feed.mjs";
 const MAX_RESULTS = 200;
 const MAX_ALERTS = 100;
 const HUES = 5;
+// Nobody reads faster, and the time between belongs to scrolling and typing.
+const MIN_DRAW_INTERVAL_MS = 200;
 
 const byId = (id) => document.getElementById(id);
 const rate = new Rate();
@@ -13,15 +15,19 @@ const newResults = new Newest(MAX_RESULTS);
 const newAlerts = new Newest(MAX_ALERTS);
 const totals = { results: 0, failures: 0, ms: 0, timed: 0 };
 let scheduled = false;
+let lastDrawn = 0;
 
 function schedule() {
   if (scheduled) return;
   scheduled = true;
-  requestAnimationFrame(draw);
+  const waitMs = lastDrawn + MIN_DRAW_INTERVAL_MS - performance.now();
+  if (waitMs > 0) setTimeout(requestAnimationFrame, waitMs, draw);
+  else requestAnimationFrame(draw);
 }
 
 function draw() {
   scheduled = false;
+  lastDrawn = performance.now();
   prepend(byId("results"), newResults.take().map(resultRow), MAX_RESULTS);
   prepend(byId("alerts"), newAlerts.take().map(alertItem), MAX_ALERTS);
   byId("no-results").hidden = totals.results > 0;
@@ -51,7 +57,7 @@ function element(name, className, content = "") {
 }
 
 function resultRow(row) {
-  const line = document.createElement("tr");
+  const line = element("tr");
   const request = element("td", "", row.request);
   request.title = row.request;
   const kind = element("td");
