@@ -63,8 +63,21 @@ def test_a_taken_port_is_one_clear_line_and_exit_code_3():
     assert second.returncode == 3
     assert second.stdout == ""
     assert second.stderr.splitlines() == [
-        f"hub: cannot listen on 127.0.0.1:{hub.port}: Address already in use; choose another port"
+        f"hub: cannot listen on 127.0.0.1:{hub.port}: Address already in use; choose another address or port"
     ]
+
+
+def test_an_unknown_host_is_one_clear_line():
+    command = [*COMMAND, "--host", "no-such-host.invalid", "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert done.stderr.startswith("hub: cannot listen on no-such-host.invalid:0: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "x"])
+def test_what_is_no_port_is_a_usage_error(port):
+    assert subprocess.run([*COMMAND, f"--port={port}"], capture_output=True, timeout=60).returncode == 2
 
 
 def test_the_ready_line_is_all_of_stdout():

@@ -20,6 +20,7 @@ from infertool.devserver.lifeline import end_with_parent
 from infertool.secret import Secret
 
 _EXIT_SERVER = 3
+_LARGEST_PORT = 65535
 # A payload nested as deeply as orjson reads (1024) is written by the json module, which recurses (packets.py).
 _RECURSION_LIMIT = 5_000
 
@@ -30,14 +31,7 @@ def main() -> int:
     sys.setrecursionlimit(_RECURSION_LIMIT)
     if options.die_with_parent:
         end_with_parent()
-    try:
-        asyncio.run(_serve(options.host, options.port))
-    except OSError as error:
-        address = f"{options.host}:{options.port}"
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        print(f"hub: cannot listen on {address}: {reason}; choose another port", file=sys.stderr)  # noqa: T201 - a process's own stderr
-        return _EXIT_SERVER
-    return 0
+    return asyncio.run(_serve(options.host, options.port))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,21 +39,39 @@ def _parser() -> argparse.ArgumentParser:
         prog="infertool.devserver.hub", description="Phoenix-compatible channels, for development."
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=4000, help="0 takes any")
+    parser.add_argument("--port", type=_port, default=4000, help="0 takes any")
     parser.add_argument("--die-with-parent", action="store_true", help="end when standard input ends")
     return parser
 
 
-async def _serve(host: str, port: int) -> None:
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= _LARGEST_PORT:
+        raise ValueError
+    return port
+
+
+async def _serve(host: str, port: int) -> int:
     stopped = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
     token = Secret(os.environ.get("PHOENIX_SERVICE_TOKEN", ""))
     server = Server(Hub(bus.definitions(), token), host)
-    ready = {"port": await server.start(port)}
-    print(orjson.dumps(ready).decode(), flush=True)  # noqa: T201 - the ready line is this program's output
+    try:
+        ready = {"port": await server.start(port)}
+    except OSError as error:
+        sys.stderr.write(f"hub: cannot listen on {host}:{port}: {_reason(error)}; choose another address or port\n")
+        return _EXIT_SERVER
+    sys.stdout.write(orjson.dumps(ready).decode() + "\n")
+    sys.stdout.flush()
     await stopped.wait()
     await server.stop()
+    return 0
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words: asyncio wraps them, and a name that does not resolve has a negative number."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
 
 
 if __name__ == "__main__":

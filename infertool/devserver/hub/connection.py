@@ -23,6 +23,7 @@ from infertool.devserver.hub.handshake import SOCKET_PATH, Turned, admit
 from infertool.devserver.hub.pages import SECURITY_HEADERS, Page, page
 from infertool.devserver.hub.session import Session
 from infertool.devserver.hub.wire import Wire
+from infertool.phoenix.frames import FrameError
 
 if TYPE_CHECKING:
     from infertool.devserver.hub.server import Server
@@ -148,11 +149,9 @@ class Connection(asyncio.Protocol):
         data = bytes(frame.data)
         decode = packets.decode if frame.opcode is Opcode.TEXT else packets.decode_binary
         try:
-            message = decode(data, session.vsn)
-        except ValueError:
+            session.receive(decode(data, session.vsn))
+        except (FrameError, orjson.JSONDecodeError):
             self._close(1011 if frame.opcode is Opcode.BINARY or _is_utf8(data) else 1007)
-        else:
-            session.receive(message)
 
     def _on_request(self, request: Request) -> None:
         path = request.path.partition("?")[0]

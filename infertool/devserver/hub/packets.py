@@ -28,7 +28,7 @@ class Received(NamedTuple):
 
 
 def decode(data: bytes, vsn: Vsn) -> Received:
-    """Return the message in a text frame. Raises `FrameError`, or `ValueError` for what is no JSON."""
+    """Return the message in a text frame. Raises `FrameError`, or `orjson.JSONDecodeError`."""
     parts = orjson.loads(data)
     if vsn == "2.0.0":
         if type(parts) is not list or len(parts) < len(Received._fields):

@@ -39,7 +39,7 @@ class Session:
         return len(self._channels)
 
     def receive(self, message: Received) -> None:
-        """Handle one message of the client."""
+        """Handle one message of the client. Raises `FrameError` if the answer cannot be written."""
         if message.topic == "phoenix" and message.event == "heartbeat":
             self._reply(message._replace(join_ref=None), OK)
             return
@@ -88,7 +88,7 @@ class Session:
         except RefuseJoin as refusal:
             return _error(refusal.reason)
         except Exception as error:  # noqa: BLE001 - a crashing channel is part of the protocol
-            _log.warning("joining %s crashed: %s", message.topic, type(error).__name__)
+            _log.warning("joining %.100r crashed: %s", message.topic, type(error).__name__)
             return _error("join crashed")
         self._channels[channel.topic] = channel
         self._ended.discard(channel.topic)
@@ -110,7 +110,7 @@ class Session:
         try:
             self._answer(channel, message, channel.definition.handle(channel, message.event, message.payload))
         except Exception as error:  # noqa: BLE001 - a crashing channel is part of the protocol
-            _log.warning("%s crashed at %s: %s", channel.topic, message.event, type(error).__name__)
+            _log.warning("%.100r crashed at %.100r: %s", channel.topic, message.event, type(error).__name__)
             self._end(channel, "phx_error", {"reason": "channel_crash"})
 
     def _answer(self, channel: Channel, message: Received, answer: Answer) -> None:
