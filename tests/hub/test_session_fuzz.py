@@ -23,7 +23,7 @@ EVENTS = (
 MESSAGES = st.lists(st.tuples(REFS, REFS, TOPICS, EVENTS, ANY_JSON), max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(MESSAGES, st.sampled_from(["1.0.0", "2.0.0"]))
 def test_any_messages_are_taken(messages, vsn):
     hub = Hub(bus.definitions())

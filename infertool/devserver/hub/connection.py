@@ -1,9 +1,10 @@
 """One TCP connection of the hub: HTTP first, then a WebSocket.
 
-It is an `asyncio.Protocol` around the `websockets` library's I/O-free core, chosen by measurement (400-byte pushes, a
-reply and one subscriber each, one shared core, CPU time of the server a push): this 12 to 20 us, that library's
-asyncio server 45 to 60 us, uvicorn with its websockets-sansio implementation 42 to 66 us. Their cost is a queue, a
-task switch and two writes a message; here a whole read is handled at once, and what it causes is one write a socket.
+It is an `asyncio.Protocol` around the `websockets` library's I/O-free core, chosen by measurement. CPU time of the
+server a push of 400 bytes, with a reply and one subscriber, the same bare logic in each: this 12 to 20 us, that
+library's asyncio server 45 to 60 us, uvicorn with its websockets-sansio implementation 42 to 66 us; uvloop takes
+off a tenth at most. What the others pay for is a queue, a task switch and two writes a message; here a whole read is
+handled at once, and what it causes is one write a socket. The whole hub takes 24 to 32 us.
 """
 
 from __future__ import annotations
