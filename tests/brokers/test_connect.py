@@ -1,0 +1,180 @@
+"""What a user meets when the broker cannot be used: the reason, the address, the next step, never the password."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+import time
+
+import pytest
+
+from infertool import brokers
+from infertool.errors import RefusedError, UnreachableError
+from infertool.link import LinkState
+from infertool.secret import Secret
+from tests.support.brokers import new_queue, numbered, send_all, settings, take
+from tests.support.ports import free_port
+
+HIDDEN = "hunter2-hidden"
+
+
+@pytest.fixture
+def http_port():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def refusal(connect, url, error, **changes):
+    with pytest.raises(error) as caught:
+        connect(url, user="someone", password=Secret(HIDDEN), **changes)
+    assert HIDDEN not in str(caught.value)
+    assert HIDDEN not in repr(caught.value)
+    return caught.value
+
+
+@pytest.mark.activemq
+def test_a_wrong_password(activemq, connect):
+    error = refusal(connect, activemq.url, RefusedError)
+    assert error.reason == "User name [someone] or password is invalid."
+    assert error.address == activemq.url
+    assert "broker.password" in error.advice
+
+
+def test_a_port_where_nothing_listens(connect):
+    error = refusal(connect, f"stomp://localhost:{free_port()}", UnreachableError)
+    assert "nothing listens" in error.what
+    assert "infertool dev" in error.advice
+
+
+def test_an_unknown_host(connect):
+    error = refusal(connect, "stomp://no-such-host.invalid", UnreachableError)
+    assert "'no-such-host.invalid'" in error.what
+    assert "unknown" in error.what
+
+
+def test_a_host_name_that_is_none(connect):
+    assert "unknown" in refusal(connect, "stomp://a..b", UnreachableError).what
+
+
+def test_an_http_server(connect, http_port):
+    assert (
+        "an HTTP server, not a STOMP broker"
+        in refusal(connect, f"stomp://127.0.0.1:{http_port}", UnreachableError).what
+    )
+
+
+@pytest.mark.parametrize(
+    ("greeting", "words"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "HTTP server"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "not a STOMP broker: it sent b'SSH-2.0-OpenSSH_'"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "wants TLS"),
+        (b"CONNECTED\nversion:1.0\n\n\0", "speaks STOMP 1.0, and 1.2 is needed"),
+        (b"CONNECTED\nversion:1.2\nheart-beat:a,b\n\n\0", "ended the handshake"),
+        (b"", "closed the connection"),
+    ],
+)
+def test_something_else_than_a_broker(connect, listener, greeting, words):
+    def greet():
+        line, _ = listener.accept()
+        with line:
+            line.recv(4096)
+            line.sendall(greeting)
+
+    greeter = threading.Thread(target=greet)
+    greeter.start()
+    assert words in refusal(connect, f"stomp://127.0.0.1:{listener.getsockname()[1]}", UnreachableError).what
+    greeter.join()
+
+
+def test_an_error_that_repeats_the_password_is_masked(connect, listener):
+    def refuse():
+        line, _ = listener.accept()
+        with line:
+            login = line.recv(4096).replace(b"\n", b" ").replace(b":", rb"\c").rstrip(b"\0")
+            line.sendall(b"ERROR\nmessage:cannot read " + login + rb"\nat org.example.Stack" + b"\n\nstack\0")
+
+    greeter = threading.Thread(target=refuse)
+    greeter.start()
+    error = refusal(connect, f"stomp://127.0.0.1:{listener.getsockname()[1]}", RefusedError)
+    greeter.join()
+    assert "passcode:********" in error.reason
+    assert "Stack" not in str(error)
+
+
+def test_a_server_that_never_answers(connect, listener):
+    error = refusal(connect, f"stomp://127.0.0.1:{listener.getsockname()[1]}", UnreachableError, connect_timeout_s=0.3)
+    assert "did not answer CONNECT within 0.3 s" in error.what
+
+
+def test_closing_ends_an_attempt_that_hangs(listener):
+    broker = brokers.open(settings(f"stomp://127.0.0.1:{listener.getsockname()[1]}", connect_timeout_s=60.0))
+    failed = threading.Event()
+
+    def connect():
+        with pytest.raises(UnreachableError):
+            broker.connect()
+        failed.set()
+
+    threading.Thread(target=connect).start()
+    line, _ = listener.accept()
+    with line:
+        line.recv(4096)
+        broker.close(1)
+        assert failed.wait(20)
+
+
+def test_the_next_host_is_tried(server, connect, links):
+    dead = free_port()
+    broker = connect(f"stomp://127.0.0.1:{dead},127.0.0.1:{server.stomp_port}", links)
+    assert broker.address == server.url
+    assert [event.address for event in links.of(LinkState.CONNECTING)] == [f"stomp://127.0.0.1:{dead}", server.url]
+    send_all(broker, numbered(new_queue(), 1))
+
+
+def test_when_no_host_works_each_is_named(connect):
+    ports = free_port(), free_port()
+    error = refusal(connect, f"stomp://127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}", UnreachableError)
+    assert all(f"nothing listens at stomp://127.0.0.1:{port}" in error.what for port in ports)
+
+
+@pytest.mark.activemq
+def test_the_urls_login_goes_before_the_settings(activemq, connect):
+    broker = connect(f"stomp://admin:admin@127.0.0.1:{activemq.stomp_port}", user="nobody", password=Secret(HIDDEN))
+    assert broker.address == activemq.url
+    assert "admin" not in repr(broker)
+
+
+@pytest.mark.activemq
+def test_nothing_secret_is_logged_at_debug(activemq, caplog, links):
+    caplog.set_level(0)
+    caplog.set_level(0, logger="stomp.py")
+    broker = brokers.open(settings(activemq.url, user="someone", password=Secret(HIDDEN)), on_link=links)
+    with pytest.raises(RefusedError):
+        broker.connect()
+    broker.close(1)
+    assert HIDDEN not in caplog.text
+    assert HIDDEN not in repr(links.events)
+
+
+def test_heartbeats_keep_a_quiet_connection(server, connect, links):
+    """A broker drops a client that is silent for 3 to 4.5 times what it promised."""
+    queue, broker = new_queue(), connect(server.url, links, heartbeat_s=0.2)
+    subscription = broker.subscribe(queue, window=5)
+    began = time.monotonic()
+    while time.monotonic() < began + 2.0:
+        assert subscription.receive(1, 0.5) == []
+    send_all(broker, numbered(queue, 1))
+    assert len(take(subscription, 1)) == 1
+    assert links.of(LinkState.LOST) == []

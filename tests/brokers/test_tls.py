@@ -1,0 +1,83 @@
+"""stomp+ssl: verified unless told otherwise, and safe with one thread reading while another writes."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from infertool.errors import UnreachableError
+from infertool.link import LinkState
+from infertool.message import Outgoing
+from tests.support import certificates
+from tests.support.brokers import new_queue, numbered, send_all, take
+from tests.support.proxy import Proxy
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return certificates.authority(tmp_path_factory.mktemp("certificates"))
+
+
+def server_context(pem, *, client_authority=None):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    if client_authority:
+        context.load_verify_locations(client_authority.file)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def test_both_directions_at_once(server, connect, authority, links):
+    with Proxy(server.stomp_port, tls=server_context(authority.issue("server", "127.0.0.1"))) as proxy:
+        queue, broker = new_queue(), connect(proxy.url, links, tls_ca_file=str(authority.file))
+        subscription = broker.subscribe(queue, window=100)
+        large = [Outgoing(queue, b"x" * 100_000, persistent=False) for _ in range(100)]
+        send_all(broker, numbered(queue, 10))
+        subscription.ack(take(subscription, 10))
+        send_all(broker, large)
+        subscription.ack(take(subscription, 100))
+        proxy.cut()
+        links.wait_for(LinkState.CONNECTED, 2)
+        send_all(broker, numbered(queue, 10))
+        assert len(take(subscription, 10)) == 10
+        broker.close(5)
+
+
+def test_a_client_certificate(server, connect, authority):
+    context = server_context(authority.issue("server", "127.0.0.1"), client_authority=authority)
+    with Proxy(server.stomp_port, tls=context) as proxy:
+        trust = {"tls_ca_file": str(authority.file)}
+        broker = connect(proxy.url, tls_cert_file=str(authority.issue("client")), **trust)
+        send_all(broker, numbered(new_queue(), 1))
+        with pytest.raises(UnreachableError):
+            connect(proxy.url, **trust)
+        broker.close(5)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "trusted", "reason"),
+    [(["127.0.0.2"], True, "IP address mismatch"), (["127.0.0.1"], False, "certificate")],
+)
+def test_a_certificate_that_is_not_good_is_refused(server, connect, authority, addresses, trusted, reason):
+    with Proxy(server.stomp_port, tls=server_context(authority.issue("wrong", *addresses))) as proxy:
+        trust = {"tls_ca_file": str(authority.file)} if trusted else {}
+        with pytest.raises(UnreachableError, match=reason) as caught:
+            connect(proxy.url, **trust)
+        assert "broker.tls_ca_file" in caught.value.advice
+        broker = connect(proxy.url, tls_verify=False)
+        send_all(broker, numbered(new_queue(), 1))
+        broker.close(5)
+
+
+def test_tls_to_a_plain_port(server, connect):
+    with pytest.raises(UnreachableError, match=r"stomp\+ssl://127.0.0.1"):
+        connect(f"stomp+ssl://127.0.0.1:{server.stomp_port}", connect_timeout_s=1.0)
+
+
+def test_plain_to_a_tls_port(server, connect, authority):
+    with (
+        Proxy(server.stomp_port, tls=server_context(authority.issue("server", "127.0.0.1"))) as proxy,
+        pytest.raises(UnreachableError, match=r"ended the handshake|wants TLS"),
+    ):
+        connect(f"stomp://127.0.0.1:{proxy.port}")

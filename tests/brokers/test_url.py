@@ -1,0 +1,78 @@
+"""Broker URLs, right and wrong; a wrong one never shows its password."""
+
+from __future__ import annotations
+
+import pytest
+
+from infertool import brokers
+from infertool.brokers.url import parse
+from infertool.errors import SettingsError
+from infertool.secret import Secret
+from infertool.settings.tree import BrokerSettings
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("stomp://localhost", (("localhost", 61613),)),
+        ("stomp+ssl://a:1,b", (("a", 1), ("b", 61612))),
+        ("stomp://[::1]:61613,[fe80::1]/", (("::1", 61613), ("fe80::1", 61613))),
+        ("stomp://u:p@a:1,b:2", (("a", 1), ("b", 2))),
+    ],
+)
+def test_hosts(url, hosts):
+    assert parse(url).hosts == hosts
+
+
+@pytest.mark.parametrize(
+    ("user_part", "user", "password"),
+    [
+        ("u:p@", "u", "p"),
+        ("u@", "u", ""),
+        ("", "", ""),
+        ("u%40x:p%3A%2F@", "u@x", "p:/"),
+        ("u:a@b,c:1@", "u", "a@b,c:1"),
+    ],
+)
+def test_credentials(user_part, user, password):
+    parsed = parse(f"stomp://{user_part}a:1")
+    assert (parsed.user, parsed.password) == (user, Secret(password))
+
+
+@pytest.mark.parametrize(
+    ("url", "words", "nearest"),
+    [
+        ("stmp://u:hidden@a", "stmp", "stomp"),
+        ("stomp+tls://a", "stomp+tls", "stomp+ssl"),
+        ("amqp://u:hidden@a", "amqp", ""),
+        ("u:hidden@localhost:61613", "localhost:61613", ""),
+        ("stomp://u:hidden@a:0", "no valid port", ""),
+        ("stomp://u:hidden@a:99999999999999999999", "no valid port", ""),
+        ("stomp://u:hidden@a:x", "no valid port", ""),
+        ("stomp://u:hidden@a,,b", "no host:port", ""),
+        ("stomp://u:hidden@a:1/vhost", "valid port", ""),
+        ("stomp://", "no host:port", ""),
+    ],
+)
+def test_a_wrong_url_is_named_without_its_password(url, words, nearest):
+    with pytest.raises(SettingsError, match="broker") as caught:
+        brokers.open(BrokerSettings(url=url))
+    assert words in str(caught.value)
+    assert "hidden" not in str(caught.value)
+    assert (caught.value.key, caught.value.nearest) == ("broker.url", nearest)
+
+
+@pytest.mark.parametrize("field", ["tls_ca_file", "tls_cert_file"])
+def test_a_tls_file_that_cannot_be_used_is_named(tmp_path, field):
+    path = tmp_path / "missing.pem"
+    for _ in ("missing", "nonsense"):
+        with pytest.raises(SettingsError, match="missing") as caught:
+            brokers.open(BrokerSettings(url="stomp+ssl://a", **{field: str(path)}))
+        assert caught.value.key == f"broker.{field}"
+        path.write_text("nonsense")
+
+
+@pytest.mark.parametrize("changes", [{"user": "a\nb"}, {"user": "a", "password": Secret("b\nreceipt:1")}])
+def test_a_login_that_would_become_headers_is_refused(changes):
+    with pytest.raises(SettingsError, match="line break"):
+        brokers.open(BrokerSettings(**changes))

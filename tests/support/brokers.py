@@ -1,0 +1,91 @@
+"""Brokers under test, and the few steps every broker test takes.
+
+A test that asks for the fixture `server` (tests/brokers/conftest.py) runs against each of `SERVERS`. To add a broker:
+give it a session fixture that looks like `tests.support.activemq.ActiveMQ` (`url`, `stomp_port`), and name it here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from infertool.brokers.port import Broker, Subscription
+from infertool.link import LinkEvent, LinkState
+from infertool.message import Message, Outgoing
+from infertool.secret import Secret
+from infertool.settings.tree import BrokerSettings
+
+SERVERS = ("activemq", "embedded_broker")
+TIMEOUT_S = 30.0
+# A place that a broker refuses to send to: the temporary queue of a connection that is gone.
+NOBODYS = "/remote-temp-queue/ID:nobody-1-1:1:1"
+_numbers = itertools.count(1)
+
+
+class Server(Protocol):
+    stomp_port: int
+
+    @property
+    def url(self) -> str: ...
+
+
+class Links:
+    """Records what a supervised connection tells."""
+
+    def __init__(self) -> None:
+        self.events: list[LinkEvent] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, event: LinkEvent) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def of(self, state: LinkState) -> list[LinkEvent]:
+        return [event for event in self.events if event.state is state]
+
+    def wait_for(self, state: LinkState, times: int = 1) -> LinkEvent:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.of(state)) >= times, TIMEOUT_S), self.events
+            return self.of(state)[times - 1]
+
+
+def settings(url: str, **changes: object) -> BrokerSettings:
+    login = {"user": "admin", "password": Secret("admin")}
+    return BrokerSettings(**{"url": url, "connect_timeout_s": 5.0, **login, **changes})
+
+
+def new_queue() -> str:
+    """Return the name of a queue nobody used before."""
+    return f"/queue/test.{os.getpid()}.{next(_numbers)}"
+
+
+def send_all(broker: Broker, messages: Iterable[Outgoing]) -> None:
+    """Send, and return once the broker confirmed every one."""
+    answers: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+    count = 0
+    for message in messages:
+        broker.send(message, answers.put)
+        count += 1
+    for _ in range(count):
+        error = answers.get(timeout=TIMEOUT_S)
+        assert error is None, error
+
+
+def numbered(destination: str, count: int) -> list[Outgoing]:
+    return [Outgoing(destination, b'{"n": %d}' % n) for n in range(count)]
+
+
+def take(subscription: Subscription, count: int) -> list[Message]:
+    """Receive exactly `count` messages, or fail."""
+    taken: list[Message] = []
+    deadline = time.monotonic() + TIMEOUT_S
+    while len(taken) < count:
+        assert time.monotonic() < deadline, f"{len(taken)} of {count} messages came"
+        taken += subscription.receive(count - len(taken), 1.0)
+    return taken

@@ -1,0 +1,73 @@
+"""Certificates for TLS tests: an authority, a server on 127.0.0.1, a client."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+_DAY = dt.timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Signs certificates and writes them, with their keys, into `folder`."""
+
+    folder: Path
+    name: x509.Name
+    key: ec.EllipticCurvePrivateKey
+    file: Path
+
+    def issue(self, name: str, *addresses: str) -> Path:
+        """Return a PEM file with a certificate for `addresses` and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_named(name), self.name, key)
+        if addresses:
+            names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        path = self.folder / f"{name}.pem"
+        path.write_bytes(_pem(builder.sign(self.key, hashes.SHA256())) + _key_pem(key))
+        return path
+
+
+def authority(folder: Path, name: str = "authority") -> Authority:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = _named(name)
+    builder = _builder(subject, subject, key).add_extension(
+        x509.BasicConstraints(ca=True, path_length=None), critical=True
+    )
+    path = folder / f"{name}.pem"
+    path.write_bytes(_pem(builder.sign(key, hashes.SHA256())))
+    return Authority(folder, subject, key, path)
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _DAY)
+        .not_valid_after(now + _DAY)
+    )
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

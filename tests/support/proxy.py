@@ -1,0 +1,146 @@
+"""A loopback TCP proxy that misbehaves on command, between a client and a server under test."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from typing import Any, Self
+
+TIMEOUT_S = 30.0
+
+
+class _Line:
+    """One proxied connection."""
+
+    def __init__(self, proxy: Proxy, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+        self._proxy = proxy
+        self.client = client
+        self.server = server
+
+    async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, to_client: bool) -> None:
+        try:
+            while data := await source.read(65536):
+                if not to_client and not self._proxy.flowing.is_set():
+                    self._proxy.holding.set()
+                await self._proxy.flowing.wait()
+                if to_client:
+                    data = self._proxy.spend(data)
+                sink.write(data)
+                await sink.drain()
+                if to_client and self._proxy.left_to_client == 0:
+                    break
+        except OSError:
+            pass
+        finally:
+            self.cut()
+
+    def cut(self) -> None:
+        self.client.transport.abort()
+        self.server.transport.abort()
+
+
+class Proxy:
+    """Listens on `port` of 127.0.0.1 and forwards to `server_port`; with `tls` it speaks TLS to its clients."""
+
+    def __init__(self, server_port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        self._server_port = server_port
+        self._tls = tls
+        self._lines: set[_Line] = set()
+        self._serving: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self.flowing: asyncio.Event
+        # Set when a stalled line holds something back that the client wrote.
+        self.holding = threading.Event()
+        self.left_to_client: int | None = None
+        self.connections = 0
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._run(self._listen())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def url(self) -> str:
+        return f"stomp{'+ssl' if self._tls else ''}://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        self._run(self._cut())
+
+    def cut_after(self, size: int) -> None:
+        """Let `size` more bytes through to the client, then reset."""
+        self.left_to_client = size
+
+    def stall(self) -> None:
+        """Forward nothing any more, either way, and keep the connections."""
+        self._run(self._set_flowing(on=False))
+
+    def resume(self) -> None:
+        self._run(self._set_flowing(on=True))
+
+    def inject(self, data: bytes) -> None:
+        """Send `data` to every client as if the server had."""
+        self._run(self._inject(data))
+
+    def spend(self, data: bytes) -> bytes:
+        if self.left_to_client is None:
+            return data
+        data = data[: self.left_to_client]
+        self.left_to_client -= len(data)
+        return data
+
+    def _run(self, task: Any) -> None:
+        asyncio.run_coroutine_threadsafe(task, self._loop).result(TIMEOUT_S)
+
+    async def _listen(self) -> None:
+        self.flowing = asyncio.Event()
+        self.flowing.set()
+        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.current_task()
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        self.left_to_client = None
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        line = _Line(self, writer, server_writer)
+        self._lines.add(line)
+        await asyncio.gather(
+            line.pump(reader, server_writer, to_client=False), line.pump(server_reader, writer, to_client=True)
+        )
+        self._lines.discard(line)
+
+    async def _cut(self) -> None:
+        for line in self._lines:
+            line.cut()
+
+    async def _inject(self, data: bytes) -> None:
+        for line in self._lines:
+            line.client.write(data)
+
+    async def _set_flowing(self, *, on: bool) -> None:
+        if on:
+            self.flowing.set()
+        else:
+            self.flowing.clear()
+
+    async def _end(self) -> None:
+        self._listener.close()
+        self.flowing.set()
+        await self._cut()
+        await asyncio.gather(*self._serving)
