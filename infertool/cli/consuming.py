@@ -27,16 +27,32 @@ from infertool.telemetry.stats import Snapshot, Stats
 def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
     """Run a consumer until it ends, then print its summary. Raises what ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
-    model = loader.load(settings.model.spec)
-    loader.warm_up(model)
     stats = Stats()
-    try:
+    with _ready(settings.model.spec) as model:
         consumer = _consumer(settings, model, until, fan_out([stats, logs.LogObserver()]))
         with stopped_by_signals(consumer.stop), status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet):
             consumer.run()
+        _print_summary(stats.snapshot(), as_json=as_json, quiet=quiet)
+
+
+@contextmanager
+def _ready(spec: str) -> Iterator[LoadedModel]:
+    """Yield the model, warmed up; close it in the end, also when its warm-up failed. Raises `ModelLoadError`."""
+    model = loader.load(spec)
+    try:
+        loader.warm_up(model)
+        yield model
     finally:
+        _close(model)
+
+
+def _close(model: LoadedModel) -> None:
+    try:
         model.close()
-    _print_summary(stats.snapshot(), as_json=as_json, quiet=quiet)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001  (a model may raise anything; the work is done and settled)
+        logs.log.warning("closing model %s failed: %s: %s", model.name, type(error).__name__, error)
 
 
 def _consumer(settings: Settings, model: LoadedModel, until: Until, observe: Observe) -> Consumer:
@@ -73,12 +89,12 @@ def _publisher(settings: Settings, on_results: OnResults, observe: Observe) -> P
 def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` on the first SIGINT or SIGTERM; leave at once on a second SIGINT."""
 
-    def first(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (a signal handler's shape)
+    def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, second)
         console.err("stopping: finishing what is in work (Ctrl-C again leaves at once; nothing is lost)")
         stop()
 
-    def second(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  (a signal handler's shape)
+    def second(number: int, frame: FrameType | None) -> None:
         os._exit(console.EXIT_INTERRUPTED)
 
     before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}

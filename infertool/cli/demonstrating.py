@@ -88,10 +88,10 @@ class Demo:
         concurrency = max(16, math.ceil(self._rate * MODEL_MEAN_S * HEADROOM))
         command = [
             sys.executable, "-m", "infertool", "--config", os.devnull, "--quiet", "consume",
-            "--broker", stomp.url, "--phoenix", phoenix.url, "--model", "sim:", "--max-attempts", "1", "--concurrency", str(concurrency),
-            "-o", "json",
+            "--broker", stomp.url, "--phoenix", phoenix.url, "--model", "sim:", "--max-attempts", "1",
+            "--concurrency", str(concurrency), "-o", "json",
         ]  # fmt: skip
-        self._log = stack.enter_context(tempfile.TemporaryFile())
+        self._log = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True, env=_environment()
         )

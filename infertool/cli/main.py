@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from infertool import __version__
 from infertool.cli import config, console, consume, demo, dev, tail
 from infertool.errors import InfertoolError
 
+
+class Commands(TyperGroup):
+    """The subcommands; any of them ends quietly when who reads stdout has gone (`| head`). Typer would exit with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            console.leave_quietly()
+
+
 app = typer.Typer(
     name="infertool",
+    cls=Commands,
     help="Operate an inference bus: events from ActiveMQ, through a model, to Phoenix Channels.",
     epilog="Start with: infertool demo",
     no_args_is_help=True,
@@ -77,7 +91,3 @@ def run() -> None:
         app(arguments, prog_name="infertool")
     except InfertoolError as error:
         console.fail(error, debug="--debug" in arguments)
-    except BrokenPipeError:
-        console.leave_quietly()
-    except KeyboardInterrupt:
-        sys.exit(console.EXIT_INTERRUPTED)

@@ -58,10 +58,10 @@ def tail(
     from infertool.cli.tailing import Tail, parse_params
     from infertool.units import parse_duration
 
-    flags = {"phoenix.url": ("--phoenix", phoenix)}
-    if join_params is not None:
-        flags["phoenix.join_params"] = ("--join-params", parse_params(join_params))
-    loaded = ctx.obj.load(flags)
+    loaded = ctx.obj.load({
+        "phoenix.url": ("--phoenix", phoenix),
+        "phoenix.join_params": ("--join-params", None if join_params is None else parse_params(join_params)),
+    })  # fmt: skip
     Tail(
         loaded.settings,
         topics,

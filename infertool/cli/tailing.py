@@ -25,6 +25,8 @@ MOST_WAITING = 10_000
 BATCH = 500
 POLL_S = 0.1
 
+_PARAMS_ADVICE = """write for example '{"room":"a"}'"""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -39,16 +41,16 @@ def parse_params(text: str) -> dict[str, Any]:
     try:
         params = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"--join-params is not JSON: {error}") from error
+        raise UsageError(f"--join-params is not JSON: {error}", advice=_PARAMS_ADVICE) from error
     if not isinstance(params, dict):
-        raise UsageError("--join-params must be a JSON object", advice="""write for example '{"room":"a"}'""")
+        raise UsageError("--join-params must be a JSON object", advice=_PARAMS_ADVICE)
     return params
 
 
 class Tail:
     """One run of `infertool tail`."""
 
-    def __init__(  # noqa: PLR0913  (each is an option)
+    def __init__(
         self,
         settings: Settings,
         topics: Sequence[str],

@@ -39,11 +39,15 @@ def decode(event: Event, max_body_bytes: int) -> Failure | None:
 
 def _identify(event: Event, payload: dict[str, Any]) -> None:
     headers = event.message.headers
-    given = payload.get("event_id")
-    if "event_id" not in headers and isinstance(given, str | int) and given != "":
-        event.event_id = str(given)
-    request_id = payload.get("request_id", headers.get("correlation-id"))
-    event.request_id = None if request_id is None else printable(str(request_id))
+    if not headers.get("event_id"):
+        event.event_id = _id(payload.get("event_id")) or event.event_id
+    request_id = _id(payload.get("request_id")) or headers.get("correlation-id")
+    event.request_id = request_id and printable(request_id)
+
+
+def _id(given: Any) -> str | None:
+    """Return an id as text; None for what is no id: nothing, true, 1.5, a list."""
+    return str(given) if isinstance(given, str | int) and not isinstance(given, bool) else None
 
 
 def _explain(body: bytes, error: orjson.JSONDecodeError) -> tuple[str, str]:

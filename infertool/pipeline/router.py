@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from infertool.backoff import FullJitter
 from infertool.brokers.port import Subscription
@@ -122,12 +122,13 @@ class Router:
         succeeded: list[Event] = []
         reported: list[Dead] = []
         for result in results:
+            context = result.push.context
             if result.refusal is not None:
                 self._refused(result.push, result.refusal)
-            elif isinstance(result.push.context, Dead):
-                reported.append(result.push.context)
-            else:
-                succeeded.append(result.push.context)
+            elif isinstance(context, Dead):
+                reported.append(context)
+            elif isinstance(context, Event):
+                succeeded.append(context)
         if reported or succeeded:
             self._observe(o.Confirmed(len(reported) + len(succeeded)))
         if reported:
@@ -143,7 +144,7 @@ class Router:
 
     def _refused(self, push: Push, reason: str) -> None:
         """Phoenix refused this payload: try again, then give the event up; an alert is given up alone."""
-        context = push.context
+        context = cast("Dead | Event", push.context)  # we push no others
         event = context.event if isinstance(context, Dead) else context
         event.refusals += 1
         if event.refusals % self._rules.max_refusals:

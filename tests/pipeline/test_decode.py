@@ -67,6 +67,9 @@ def test_an_object_is_decoded_and_identified() -> None:
         ({}, {"event_id": 7}, "7"),
         ({"original_message_id": "before"}, {"event_id": ""}, "before"),
         ({"original_message_id": "before"}, {"event_id": ["no"]}, "before"),
+        ({"original_message_id": "before"}, {"event_id": True}, "before"),
+        ({"original_message_id": "before"}, {"event_id": 1.5}, "before"),
+        ({"event_id": ""}, {"event_id": "body"}, "body"),
         ({}, {}, "ID:own"),
     ],
 )
@@ -75,6 +78,22 @@ def test_the_event_id_is_stable(headers: dict[str, str], body: dict[str, object]
     event = Event(delivery, envelope_id(delivery))
     decode(event, 1000)
     assert event.event_id == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "given", "expected"),
+    [
+        ({}, "r-1", "r-1"),
+        ({}, 7, "7"),
+        ({"correlation-id": "c-1"}, None, "c-1"),
+        ({"correlation-id": "c-1"}, True, "c-1"),
+        ({}, {"r": 1}, None),
+    ],
+)
+def test_the_request_id(headers: dict[str, str], given: object, expected: str | None) -> None:
+    event = event_of(json.dumps({"request_id": given}).encode(), **headers)
+    decode(event, 1000)
+    assert event.request_id == expected
 
 
 def test_ids_from_bytes_that_were_not_utf8_can_be_written_as_json() -> None:
