@@ -1,0 +1,54 @@
+"""Servers and the table of a benchmark run. Figures are only ever compared within one run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.activemq import ActiveMQ
+from tests.support.hub import HubProcess
+from tests.support.rawstomp import RawStomp
+
+REFERENCE = Path(__file__).parents[2] / "fixtures" / "events" / "reference.json"
+_rows: list[tuple[str, str, str]] = []
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[HubProcess]:
+    server = HubProcess().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def filled(activemq: ActiveMQ) -> Callable[[int], str]:
+    """Return a function that fills a new queue with reference events and names it."""
+
+    def fill(count: int) -> str:
+        queue, body = f"/queue/bench.{next(_numbers)}", REFERENCE.read_bytes()
+        raw = RawStomp(activemq.stomp_port)
+        raw.send(queue, (({"event_id": f"e-{n}"}, body) for n in range(count)))
+        raw.close()
+        return queue
+
+    return fill
+
+
+@pytest.fixture
+def row() -> Callable[[str, str, str], None]:
+    """Return a function that adds a row (case, figure, goal) to the table printed at the end."""
+    return lambda case, figure, goal: _rows.append((case, figure, goal))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _rows:
+        return
+    terminalreporter.write_line("")
+    terminalreporter.write_line("| case | measured | goal |")
+    terminalreporter.write_line("|---|---|---|")
+    for case, figure, goal in _rows:
+        terminalreporter.write_line(f"| {case} | {figure} | {goal} |")
