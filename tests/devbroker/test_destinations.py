@@ -120,7 +120,8 @@ def test_a_browser_of_a_topic_is_refused(connect: Connect, queue: str) -> None:
 
 
 MESSAGES: list[dict[str, str]] = [
-    {"n": "1", "s": "a"}, {"n": "2", "s": "b"}, {"n": "10", "s": "abc"}, {"s": "x"}, {"n": "abc"}, {"n": "1.0", "f": "true"},
+    {"n": "1", "s": "a"}, {"n": "2", "s": "b"}, {"n": "10", "s": "abc"},
+    {"s": "x"}, {"n": "abc"}, {"n": "1.0", "f": "true"},
 ]  # fmt: skip
 
 
@@ -137,9 +138,7 @@ MESSAGES: list[dict[str, str]] = [
 def test_selectors(connect: Connect, queue: str, selector: str, found: str) -> None:
     client = connect()
     for number, headers in enumerate(MESSAGES):
-        client.write(
-            frame_of("SEND", {"destination": f"/queue/{queue}", "persistent": "true", **headers}, str(number))
-        )
+        client.write(frame_of("SEND", {"destination": f"/queue/{queue}", "persistent": "true", **headers}, str(number)))
     client.done()
     client.write(subscribe(f"/queue/{queue}", id="b", browser="true", selector=selector))
     assert "".join(bodies(client.read_many(len(found) + 1))) == found

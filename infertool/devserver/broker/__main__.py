@@ -23,7 +23,7 @@ def main() -> int:
     try:
         _run(options)
     except OSError as error:
-        reason = error.strerror or error
+        reason = os.strerror(error.errno) if error.errno else error
         sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {reason}; choose another --port\n")
         return _PORT_TAKEN
     return 0

@@ -2,7 +2,8 @@
 
 `=  <>  <  >  <=  >=`, `[NOT] IN`, `[NOT] LIKE`, `[NOT] BETWEEN`, `IS [NOT] NULL`, `AND`, `OR`, `NOT (...)`,
 parentheses; a name on the left, constants on the right. Not here: arithmetic, ESCAPE, XPATH, and `NOT name = ...`,
-which ActiveMQ reads in an unexpected way. Source: JMS 1.1, 3.8.1, with ActiveMQ's conversion of STOMP's strings (measured).
+which ActiveMQ reads in an unexpected way.
+Source: JMS 1.1, 3.8.1, with ActiveMQ's conversion of STOMP's strings (measured).
 """
 
 from __future__ import annotations

@@ -169,7 +169,9 @@ class Connection(asyncio.Protocol):
         if agreement and agreement.client_beats_s:
             self._check_silence(agreement.client_beats_s)
         if agreement and agreement.server_beats_s:
-            self._beat(agreement.server_beats_s / 2)
+            # Only after CONNECTED: a line end in front of that is no heartbeat to some clients.
+            half = agreement.server_beats_s / 2
+            self._after("beat", half, lambda: self._beat(half))
 
     def _check_silence(self, promise_s: float) -> None:
         """Drop a client that broke its promise. One that we do not read from cannot be heard."""
