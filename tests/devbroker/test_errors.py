@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.devbroker.conftest import Connect
+from tests.devbroker.conftest import Connect, Embedded
 from tests.devbroker.raw import PATIENCE_S, Got, Raw, frame, send, subscribe
 
 CREDENTIALS = {"login": "admin", "passcode": "admin"}
@@ -52,6 +52,12 @@ def test_connect_gives_a_receipt_within_connected(port: int) -> None:
     client.write(frame("CONNECT", **CREDENTIALS, accept_version="1.2", receipt="r", client_id="me"))
     got = client.read()
     assert (got["receipt-id"], got["response-id"], got["session"]) == ("r", "r", "me")
+    client.close()
+
+
+def test_a_client_id_cannot_break_connected(embedded: Embedded) -> None:
+    client = Raw(embedded.port)
+    assert client.connect(client_id="a\rb")["session"] == "a b"
     client.close()
 
 

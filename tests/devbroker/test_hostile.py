@@ -57,6 +57,37 @@ def test_rubbish_gets_an_error_and_the_end(embedded: Embedded, rubbish: bytes) -
     assert client.closed()
 
 
+def test_carriage_returns_do_not_break_version_1_0(connect_embedded: Connect, queue: str) -> None:
+    """There they belong to the value, and there is no way to write them."""
+    client = connect_embedded("1.0")
+    asked = f"SUBSCRIBE\nid:a\rb\ndestination:/queue/{queue}\nreceipt:r\rs\n\n\0".encode()
+    assert client.ask(asked).pairs == (("receipt-id", "r s"),)
+    client.write(f"SEND\ndestination:/queue/{queue}\nodd:c\rd\n\nx\0".encode())
+    assert {("subscription", "a b"), ("odd", "c d")} <= set(client.read().pairs)
+    assert client.ask(b"FO\rO\n\n\0").command == "ERROR"
+
+
+def test_frames_right_behind_connect_are_served(embedded: Embedded, queue: str) -> None:
+    client = Raw(embedded.port)
+    hello = frame("CONNECT", accept_version="1.0")
+    client.write(hello, frame("BEGIN", transaction="t", receipt="a\\nb"), send(f"/queue/{queue}", receipt="c"))
+    assert [got.command for got in client.read_many(3)] == ["CONNECTED", "RECEIPT", "RECEIPT"]
+
+
+@pytest.mark.parametrize("beats", ["99999999999999999999999999,99999999999999999999999999", "0,0", "1000,1"])
+def test_any_heartbeat_is_survived(embedded: Embedded, beats: str) -> None:
+    client = Raw(embedded.port)
+    assert client.connect(heart_beat=beats).command == "CONNECTED"
+    assert client.sync() == []
+
+
+@pytest.mark.parametrize("beats", ["1", "", "-1,0", "1,2,3", "a,b", "9" * 5000 + ",0"])
+def test_a_broken_heartbeat_header_is_refused(embedded: Embedded, beats: str) -> None:
+    client = Raw(embedded.port)
+    assert client.connect(heart_beat=beats)["message"].startswith("Invalid heart-beat header")
+    assert client.closed()
+
+
 def test_line_ends_between_frames_are_heartbeats(connect_embedded: Connect) -> None:
     client = connect_embedded()
     client.write(b"\n\n\r\n\n")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from infertool.devserver.broker.errors import ProtocolError
 from infertool.devserver.broker.login import Login
 
+# No timer runs for longer: a day is as good as never.
+_LONGEST_BEAT_MS = 86_400_000
 VERSIONS = ("1.2", "1.1", "1.0")
 
 
@@ -36,7 +38,11 @@ def agree(headers: dict[str, str], login: Login, session_id: str) -> Agreement:
     }
     if "receipt" in headers:
         connected |= {"receipt-id": headers["receipt"], "response-id": headers["receipt"]}
-    return Agreement(version, promised / 1000, wanted / 1000, connected)
+    return Agreement(version, _seconds(promised), _seconds(wanted), connected)
+
+
+def _seconds(beat_ms: int) -> float:
+    return min(beat_ms, _LONGEST_BEAT_MS) / 1000
 
 
 def _version(accepted: str) -> str:

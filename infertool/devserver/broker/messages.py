@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from infertool.brokers.stomp.frames import encode
+from infertool.devserver.broker import wire
 
 if TYPE_CHECKING:
     from infertool.devserver.broker.queues import Queue
-
-_COMMAND = b"MESSAGE\n"
-# STOMP 1.0 has no escapes: what would end a line or a name is blanked, so that the frame stays whole.
-_BLANKED = str.maketrans("\n\r", "  ")
 
 
 @dataclass(slots=True, eq=False)
@@ -40,17 +36,16 @@ class StoredMessage:
     _head_version: str = field(default="", repr=False)
 
     def head(self, version: str) -> bytes:
-        """Return the header lines and the empty line after them, as written in this STOMP version."""
+        """Return the header lines, as written in this STOMP version."""
         if self._head_version != version:
-            headers = self.headers if version != "1.0" else _without_line_breaks(self.headers)
-            self._head = encode("MESSAGE", headers, version=version)[len(_COMMAND) : -1]
+            self._head = wire.header_lines(self.headers, version=version)
             self._head_version = version
         return self._head
 
     def frame(self, version: str, delivery: bytes) -> bytes:
         """Return the MESSAGE frame; `delivery` holds the header lines of this delivery (subscription, ack)."""
         redelivered = b"redelivered:true\n" if self.returns else b""
-        return b"MESSAGE\n%b%b%b%b\0" % (delivery, redelivered, self.head(version), self.body)
+        return b"MESSAGE\n%b%b%b\n%b\0" % (delivery, redelivered, self.head(version), self.body)
 
     def expired(self, now_ms: int) -> bool:
         """Tell whether its time is over."""
@@ -61,7 +56,3 @@ class StoredMessage:
         return StoredMessage(
             self.id, self.headers, self.body, self.arrived_ms, self.priority, self.persistent, self.expires
         )
-
-
-def _without_line_breaks(headers: dict[str, str]) -> dict[str, str]:
-    return {key.translate(_BLANKED).replace(":", "_"): value.translate(_BLANKED) for key, value in headers.items()}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser, encode, escape_value
-from infertool.devserver.broker import handshake, held
+from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser
+from infertool.devserver.broker import handshake, held, wire
 from infertool.devserver.broker.core import Broker
 from infertool.devserver.broker.destinations import DestinationError, Kind
 from infertool.devserver.broker.errors import ProtocolError
@@ -121,7 +121,8 @@ class Session:
             message.delivery = next(self._deliveries)
             if self._version == "1.2":
                 key = held.ack_key(self.id, subscription, message.delivery)
-                lines += b"ack:%b\n" % escape_value(key, "1.2").encode()
+                # The parts of a key hold no backslash; a host name has no colon.
+                lines += b"ack:%b\n" % key.replace(":", "\\c").encode()
             subscription.unacked[key] = message
         self._write(message.frame(self._version, lines))
         return acked
@@ -146,7 +147,7 @@ class Session:
         else:
             receipt = frame.headers.get("receipt")
             if receipt is not None and frame.command not in _HANDSHAKE:
-                self._write(encode("RECEIPT", {"receipt-id": receipt}, version=self._version))
+                self._write(wire.encode("RECEIPT", {"receipt-id": receipt}, version=self._version))
 
     def _handler(self, command: str) -> Callable[[Frame], None]:
         handler = self._handlers.get(command)
@@ -160,15 +161,13 @@ class Session:
         answer = {"content-type": "text/plain", "message": error.message}
         if "receipt" in headers:
             answer["receipt-id"] = headers["receipt"]
-        if self._version == "1.0":
-            answer["message"] = " ".join(error.message.splitlines())
         body = error.message.encode(errors="surrogateescape")
-        self._write(encode("ERROR", answer, body, version=self._version))
+        self._write(wire.encode("ERROR", answer, body, version=self._version))
         self.closing = self.closing or error.fatal
 
     def _on_connect(self, frame: Frame) -> None:
         self.agreement = agreement = handshake.agree(frame.headers, self._login, self.id)
-        self._write(encode("CONNECTED", agreement.connected))
+        self._write(wire.encode("CONNECTED", agreement.connected, version=agreement.version))
         self._version = self._parser.version = agreement.version
 
     def _on_disconnect(self, _: Frame) -> None:

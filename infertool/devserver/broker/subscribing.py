@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from infertool.brokers.stomp.frames import escape_value
-from infertool.devserver.broker import selectors
+from infertool.devserver.broker import selectors, wire
 from infertool.devserver.broker.errors import ProtocolError
 from infertool.devserver.broker.selectors import SelectorError
 from infertool.devserver.broker.subscriptions import AckMode, Consumer, Subscription
@@ -34,9 +33,7 @@ def to_subscription(
         serial=serial,
     )
     if "id" in headers:
-        subscription.lines = b"subscription:%b\n" % escape_value(headers["id"], version).encode(
-            errors="surrogateescape"
-        )
+        subscription.lines = wire.header_lines({"subscription": headers["id"]}, version=version)
     if headers.get("selector"):
         subscription.matches = _selector(headers["selector"])
     return subscription
