@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser, Limits, encode
+from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser, Limits, encode, encode_acks
 
 VERSIONS = st.sampled_from(["1.1", "1.2"])
 COMMANDS = st.sampled_from(["SEND", "MESSAGE", "ACK", "RECEIPT", "ERROR"])
@@ -105,6 +105,11 @@ def test_the_handshake_is_never_escaped(command):
     wire = encode(command, {"session": r"ID:a\c"})
     assert wire == command.encode() + b"\nsession:ID:a\\c\n\n\0"
     assert FrameParser().feed(wire) == [Frame(command, {"session": r"ID:a\c"})]
+
+
+@given(st.lists(TEXT, max_size=5))
+def test_acks_in_one_piece_are_single_frames(ids):
+    assert encode_acks(ids) == b"".join(encode("ACK", {"id": ack}) for ack in ids)
 
 
 @pytest.mark.parametrize("headers", [{"passcode": "a\nb"}, {"a:b": "c"}, {"a": "b\r"}])

@@ -13,7 +13,7 @@ from infertool.brokers.port import Move
 from infertool.brokers.stomp import transactions
 from infertool.brokers.stomp.connection import Connection, is_wildcard
 from infertool.brokers.stomp.delivery import to_message
-from infertool.brokers.stomp.frames import Frame, encode
+from infertool.brokers.stomp.frames import Frame, encode_acks
 from infertool.brokers.stomp.inbox import Inbox
 from infertool.errors import ConnectionLostError, RefusedError, StaleMessagesError
 from infertool.message import Message
@@ -84,11 +84,12 @@ class StompSubscription:
         """See `infertool.brokers.port.Subscription`."""
         connection = self._current()
         epoch = connection.epoch if connection else None
-        frames = [encode("ACK", {"id": message.token}) for message in messages if message.epoch == epoch]
-        with self._counting:
-            self.stale_acks += len(messages) - len(frames)
-        if connection and frames:
-            connection.write(b"".join(frames))
+        fresh = [message.token for message in messages if message.epoch == epoch]
+        if len(fresh) < len(messages):
+            with self._counting:
+                self.stale_acks += len(messages) - len(fresh)
+        if connection and fresh:
+            connection.write(encode_acks(fresh))
 
     def move(self, moves: Sequence[Move], timeout_s: float) -> None:
         """See `infertool.brokers.port.Subscription`. More than 100 moves are several transactions, in order."""
