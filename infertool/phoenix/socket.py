@@ -233,7 +233,7 @@ class PhoenixSocket:
         for topic, same in by_topic.items():
             if topic == "phoenix":
                 self._take_answers(same)
-            elif membership := self._members.get(topic):
+            if membership := self._members.get(topic):
                 membership.receive(same)
 
     def _take_answers(self, frames: list[Frame]) -> None:

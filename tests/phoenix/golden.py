@@ -16,13 +16,17 @@ VERSIONS = sorted(folder.name for folder in ROOT.iterdir())
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a transcript. `direction` is send or recv, from the client's side, or note."""
+    """One line of a transcript. `direction` is send or recv, from the client's side, or note.
+
+    `whole` is False for what is no complete frame; `echo` is True for a client's answer to a close frame.
+    """
 
     conn: str | None
     direction: str
     kind: str
     data: Any
     whole: bool
+    echo: bool
 
 
 @cache
@@ -36,7 +40,7 @@ def _line(row: dict[str, Any]) -> Line:
     if row["type"] == "binary":
         data = base64.b64decode(data)
     whole = not {"fin", "deflated", "bytes", "raw_frame"} & row.keys()
-    return Line(row["conn"], row["dir"], row["type"], data, whole)
+    return Line(row["conn"], row["dir"], row["type"], data, whole, row.get("echo", False))
 
 
 def names(prefix: str = "") -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -99,9 +100,9 @@ class FakePhoenix:
 
 
 @contextlib.contextmanager
-def fake_phoenix(on_frame: OnFrame = polite, port: int = 0) -> Iterator[FakePhoenix]:
+def fake_phoenix(on_frame: OnFrame = polite, port: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[FakePhoenix]:
     fake = FakePhoenix(on_frame)
-    server = serve(fake.serve, "127.0.0.1", port, max_size=None, compression=None, close_timeout=1)
+    server = serve(fake.serve, "127.0.0.1", port, ssl=tls, max_size=None, compression=None, close_timeout=1)
     fake.port = server.socket.getsockname()[1]
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
