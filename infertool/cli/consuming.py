@@ -32,7 +32,9 @@ def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None
         consumer = _consumer(settings, model, until, fan_out([stats, logs.LogObserver()]))
         with stopped_by_signals(consumer.stop), status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet):
             consumer.run()
-        _print_summary(stats.snapshot(), as_json=as_json, quiet=quiet)
+    # Among outcomes on stdout a table would be noise.
+    to = console.err if settings.publish.mode == "stdout" else console.out
+    _print_summary(stats.snapshot(), as_json=as_json, to=to)
 
 
 @contextmanager
@@ -105,13 +107,15 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _print_summary(snapshot: Snapshot, *, as_json: bool, quiet: bool) -> None:
+def _print_summary(snapshot: Snapshot, *, as_json: bool, to: Callable[[str], None]) -> None:
     summary = snapshot.summary()
     if as_json:
         console.emit_json(summary)
         return
-    if quiet:
-        return
     for key, value in summary.items():
-        shown = ", ".join(f"{name} {ms}" for name, ms in value.items()) if isinstance(value, dict) else value
-        console.err(f"{key:>14}  {shown}")
+        shown = "  ".join(f"{name} {_or_dash(ms)}" for name, ms in value.items()) if isinstance(value, dict) else value
+        to(f"{key:>13}  {shown}")
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"

@@ -36,14 +36,13 @@ class View:
         """Show one event."""
         if self._silent:
             return
-        line = pretty.line(frame.topic, frame.event, frame.payload, at=time.time())
+        now = time.time()
+        if not self._live:
+            console.out(pretty.line(frame.topic, frame.event, frame.payload, at=now))
+            return
+        line = pretty.clean(f"{pretty.clock(now)}  {pretty.gist(frame.payload)}")
         with self._lock:
-            if not self._live:
-                console.out(line)
-            elif frame.event == "new_result":
-                self._results.append(line)
-            else:
-                self._alerts.append(line)
+            (self._results if frame.event == "new_result" else self._alerts).append(line)
 
     @contextmanager
     def shown(self, dashboard: str) -> Iterator[None]:
@@ -60,7 +59,6 @@ class View:
 
     def _render(self) -> RenderableType:
         from rich.console import Group
-        from rich.panel import Panel
         from rich.text import Text
 
         with self._lock:
@@ -69,7 +67,15 @@ class View:
         p50, p99 = tally.latency_ms.p50, tally.latency_ms.p99
         counts = f"{tally.sent} sent, {tally.results} results, {tally.failures} failures, {tally.lost} in work"
         return Group(
-            Panel(Text("\n".join(results), no_wrap=True, overflow="ellipsis"), title="results", height=ROWS + 2),
-            Panel(Text("\n".join(alerts), no_wrap=True, overflow="ellipsis"), title="alerts", height=ROWS // 3 + 2),
-            Text(f"{counts}; p50 {p50} ms, p99 {p99} ms"),
+            _panel("results", results, ROWS, "green"),
+            _panel("alerts", alerts, ROWS // 3, "red"),
+            Text(f"{counts}; from send to screen p50 {p50} ms, p99 {p99} ms"),
         )
+
+
+def _panel(title: str, lines: list[str], rows: int, colour: str) -> RenderableType:
+    from rich.panel import Panel
+    from rich.text import Text
+
+    text = Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+    return Panel(text, title=title, title_align="left", height=rows + 2, border_style=colour)

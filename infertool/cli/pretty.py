@@ -20,17 +20,22 @@ def clean(text: str) -> str:
 
 def line(topic: str, event: str, payload: Any, *, at: float) -> str:
     """Return a readable line for an event that came at wall-clock time `at` (seconds)."""
-    clock = f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at % 1 * 1000):03d}"
-    return clean(f"{clock} {topic} {event}  {_gist(payload)}")[:WIDEST]
+    return clean(f"{clock(at)} {topic} {event}  {gist(payload)}")[:WIDEST]
 
 
-def _gist(payload: Any) -> str:
+def clock(at: float) -> str:
+    """Return a wall-clock time (seconds) as local hours, minutes, seconds and milliseconds."""
+    return f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at % 1 * 1000):03d}"
+
+
+def gist(payload: Any) -> str:
+    """Return what a person wants to know of a payload. Not yet clean."""
     match payload:
         case {"status": "SUCCESS", "prediction": dict(prediction)}:
-            return f"{_name(payload)}  {_prediction(prediction)}  {_number(payload.get('processing_ms'), ' ms')}"
+            return f"{_name(payload)}  {_prediction(prediction)}  {_number(payload.get('processing_ms'), 1)} ms"
         case {"status": "FAILED"}:
             what = f"{payload.get('stage')}: {payload.get('error_type')}: {payload.get('error')}"
-            return f"{_name(payload)}  FAILED {what}  ({payload.get('attempts')} attempts)"
+            return f"{_name(payload)}  FAILED {what}  (attempt {payload.get('attempts')})"
         case bytes():
             return f"{len(payload)} bytes"
         case _:
@@ -44,9 +49,8 @@ def _name(payload: Mapping[str, Any]) -> str:
 def _prediction(prediction: Mapping[str, Any]) -> str:
     if "class" not in prediction:
         return orjson.dumps(prediction).decode()
-    confidence = prediction.get("confidence")
-    return f"{prediction['class']} {_number(confidence, '')}"
+    return f"{prediction['class']} {_number(prediction.get('confidence'), 3)}"
 
 
-def _number(value: Any, unit: str) -> str:
-    return f"{value:.4g}{unit}" if isinstance(value, int | float) else f"-{unit}"
+def _number(value: Any, digits: int) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"
