@@ -28,7 +28,11 @@ _GOODBYE_S = 1.0
 
 
 class ConnectionEndedError(Exception):
-    """The connection is over. The text says why, for people."""
+    """The connection is over. The text says why, for people; `code` is the server's close code, if it sent one."""
+
+    def __init__(self, reason: str, code: int | None) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class Connection:
@@ -44,6 +48,7 @@ class Connection:
         self._fragments = continuous_frame(fire_cont_frame=False, skip_utf8_validation=True)
         self._failure = ""
         self._saying_goodbye = False
+        self._close_code: int | None = None
         self._writer = threading.Thread(target=self._write_orders, name="phoenix-writer", daemon=True)
         self._writer.start()
 
@@ -53,7 +58,7 @@ class Connection:
         if not self._failure:
             self._failure = self._read_into(messages)
         if self._failure and not messages:
-            raise ConnectionEndedError(self._end_reason or self._failure)
+            raise ConnectionEndedError(self._end_reason or self._failure, self._close_code)
         return messages
 
     def write(self, messages: Sequence[bytes], *, opcode: int = TEXT, on_written: _OnWritten | None = None) -> None:
@@ -108,8 +113,9 @@ class Connection:
     def _closed_by(self, frame: ABNF) -> str:
         self.write([_data(frame)[:2]], opcode=ABNF.OPCODE_CLOSE)
         self._saying_goodbye = True
-        code = struct.unpack("!H", _data(frame)[:2])[0] if frame.data else "no code"
-        return f"closed by the server with {code}"
+        if frame.data:
+            (self._close_code,) = struct.unpack("!H", _data(frame)[:2])
+        return f"closed by the server with {self._close_code or 'no code'}"
 
     def _write_orders(self) -> None:
         try:
@@ -117,6 +123,9 @@ class Connection:
                 self._write_with_followers(order)
         except OSError as error:
             self.end(f"writing failed: {error}")
+        finally:
+            # Also when a callback raised: nobody would write any more.
+            self.end("the writer stopped")
 
     def _write_with_followers(self, order: _Order | None) -> None:
         """Write `order` and what waits behind it in one go."""

@@ -29,6 +29,8 @@ OnResults = Callable[[Sequence[PushResult]], None]
 _PATIENCE_S = 5.0
 _LONGEST_TICK_S = 1.0
 CRASHED = "channel crashed"
+# After these the unconfirmed pushes are sent one at a time, until the one that brings it about is found.
+_CRASHES = {Loss.CRASH, Loss.BLAMED}
 
 
 class Delivery:
@@ -154,16 +156,19 @@ class Delivery:
         with self._changed:
             self._join_ref = ""
             self._barrier = False
-            culprit = self._ledger.lose_by_crash() if loss is Loss.CRASH else None
-            if loss is not Loss.CRASH:
+            if loss in _CRASHES:
+                self._refuse_culprit(self._ledger.lose_by_crash(), reason)
+            else:
                 self._ledger.lose()
-            if culprit:
-                results = [PushResult(culprit.push, refusal=CRASHED)]
-                self._settled(results)
-                self._later(partial(self._report, results))
         if loss is not Loss.LINK:
             why = f"{loss}: {reason}" if reason else str(loss)
             self._later(partial(self._on_warning, f"{self._settings.topic}: {why}; joining again"))
+
+    def _refuse_culprit(self, culprit: Entry | None, reason: str) -> None:
+        if culprit:
+            results = [PushResult(culprit.push, refusal=reason or CRASHED)]
+            self._settled(results)
+            self._later(partial(self._report, results))
 
     # Joining.
 

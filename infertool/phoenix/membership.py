@@ -36,6 +36,7 @@ class Loss(StrEnum):
     REFUSED = "the join was refused"
     TIMEOUT = "the join was not answered"
     LINK = "the connection was lost"
+    BLAMED = "the server closed the connection over what it was sent"
 
 
 class Transport(Protocol):
@@ -131,11 +132,11 @@ class Membership:
             if self.state is JoinState.WAITING:
                 self._send_join()
 
-    def link_down(self, reason: str) -> None:
-        """Wait for the next connection."""
+    def link_down(self, reason: str, *, blames_us: bool) -> None:
+        """Wait for the next connection. `blames_us` says that the server ended this one over what it was sent."""
         with self._lock:
             if self.state in {JoinState.JOINING, JoinState.JOINED}:
-                self._wait(Loss.LINK, reason)
+                self._wait(Loss.BLAMED if blames_us else Loss.LINK, reason)
 
     def link_closed(self) -> None:
         """Give up: there will be no further connection."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _OnAnswer = Callable[[], None]
 # A connection that lived this long ends a row of failures; shorter ones keep the schedule going. Seconds.
 _STABLE_S = 5.0
+# Closes because of what was sent: invalid UTF-8, too large a frame, a frame that crashed the transport.
+_BLAMING = {1007, 1009, 1011}
 
 
 class PhoenixSocket:
@@ -42,7 +44,7 @@ class PhoenixSocket:
         self._targets = targets(settings)
         self._address = self._targets[0].address
         self._refs = itertools.count(1)
-        self._timers = Timers()
+        self._timers = Timers(self._abandon)
         self._members: dict[str, Membership] = {}
         self._answers: dict[str, _OnAnswer] = {}
         self._connection: Connection | None = None
@@ -182,18 +184,20 @@ class PhoenixSocket:
 
     def _serve(self, connection: Connection) -> str:
         """Read until the connection ends. Return why it did."""
+        blames_us = False
         try:
             while True:
                 self._route(_decode(connection.read()))
         except ConnectionEndedError as error:
             reason = str(error)
+            blames_us = error.code in _BLAMING
         except FrameError as error:
             reason = f"the server sent what is no Phoenix frame: {error}"
         self._connection = None
         connection.close()
         self._answers.clear()
         for membership in list(self._members.values()):
-            membership.link_down(reason)
+            membership.link_down(reason, blames_us=blames_us)
         return reason
 
     def _reconnect(self, reason: str) -> None:
@@ -211,6 +215,12 @@ class PhoenixSocket:
                 self._dial_any()
             except InfertoolError as error:
                 reason = str(error)
+
+    def _abandon(self) -> None:
+        """Close for good: the timer thread died of a callback, and with it heartbeats and rejoins."""
+        self._closing.set()
+        if connection := self._connection:
+            connection.end("a callback failed")
 
     def _shut(self) -> None:
         """Leave nothing open and nobody waiting, also when a callback raised."""

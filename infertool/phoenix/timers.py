@@ -12,9 +12,13 @@ _Call = Callable[[], None]
 
 
 class Timers:
-    """Calls back in due order, from a thread of its own. Calls must be quick."""
+    """Calls back in due order, from a thread of its own. Calls must be quick; one that raises ends the thread.
 
-    def __init__(self) -> None:
+    Then `on_failure` is called, so that nobody waits for timers that will not fire.
+    """
+
+    def __init__(self, on_failure: _Call) -> None:
+        self._on_failure = on_failure
         self._due: list[tuple[float, int, _Call]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
@@ -40,8 +44,12 @@ class Timers:
             self._thread.join()
 
     def _run(self) -> None:
-        while call := self._next():
-            call()
+        try:
+            while call := self._next():
+                call()
+        except BaseException:
+            self._on_failure()
+            raise
 
     def _next(self) -> _Call | None:
         with self._changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,8 +185,6 @@ def test_fragments_pings_and_split_frames() -> None:
 
 
 def test_close_while_joining() -> None:
-    import threading
-
     failed: queue.Queue[Exception] = queue.Queue()
 
     def join(listener: Listener) -> None:
@@ -204,8 +203,6 @@ def test_close_while_joining() -> None:
 
 def test_a_callback_that_raises_ends_all_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may not raise; if it does, the socket closes and says so, instead of standing still."""
-    import threading
-
     raised: queue.Queue[object] = queue.Queue()
     monkeypatch.setattr(threading, "excepthook", raised.put)
 
@@ -219,3 +216,20 @@ def test_a_callback_that_raises_ends_all_in_view(monkeypatch: pytest.MonkeyPatch
         raised.get(timeout=20)
         with pytest.raises(ConnectionLostError):
             channel.push("echo", {}).result(20)
+
+
+def test_a_timer_callback_that_raises_ends_all_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: queue.Queue[object] = queue.Queue()
+    monkeypatch.setattr(threading, "excepthook", raised.put)
+
+    def fail() -> None:
+        raise RuntimeError("a callback's mistake")
+
+    with fake_phoenix() as fake, joined(fake) as listener, connected(fake) as phoenix:
+        second = Listener(phoenix)
+        second.channel.join(5)
+        phoenix.after(0, fail)
+        raised.get(timeout=20)
+        assert second.next_state()[0] is JoinState.JOINED
+        assert second.next_state()[0] is JoinState.WAITING
+        assert listener.channel.state is JoinState.JOINED

@@ -228,6 +228,23 @@ def test_a_push_that_always_crashes_the_channel_is_found() -> None:
         assert event_ids(fake.pushed()).count("e3") == 3
 
 
+@pytest.mark.parametrize("code", [1007, 1009, 1011])
+def test_a_push_that_always_ends_the_connection_is_found(code: int) -> None:
+    """Such as one larger than the server takes."""
+
+    def fragile(peer: Peer, frame: Frame) -> None:
+        if is_push(frame) and frame.payload["event_id"] == "e3":
+            peer.ws.close(code)
+        else:
+            polite(peer, frame)
+
+    with fake_phoenix(fragile) as fake, delivery(fake.url) as (made, owner):
+        made.push(pushes(20))
+        assert made.drain(60)
+        assert owner.refused() == [(3, f"closed by the server with {code}")]
+        assert sorted(owner.proved()) == [number for number in range(20) if number != 3]
+
+
 def test_a_refused_rejoin_is_tried_again() -> None:
     joins: list[Frame] = []
 
