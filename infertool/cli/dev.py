@@ -25,9 +25,13 @@ class Output(StrEnum):
 
 def dev(
     ctx: typer.Context,
-    stomp_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the broker; 0 for any.")] = 61613,
-    http_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the channel server; 0 for any.")] = 4000,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    stomp_port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of the broker; 0 for any.")
+    ] = 61613,
+    http_port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of the channel server; 0 for any.")
+    ] = 4000,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     no_broker: Annotated[bool, typer.Option("--no-broker", help="Start no STOMP broker.")] = False,
     no_hub: Annotated[bool, typer.Option("--no-hub", help="Start no channel server.")] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the ready line.")] = Output.text,
