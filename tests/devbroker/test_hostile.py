@@ -166,11 +166,9 @@ def test_a_client_that_does_not_read_is_bounded(fresh: Embedded) -> None:
     held = process.memory_info().rss
     for ack in ("auto", "client-individual"):
         lazy.write(subscribe("/queue/big", ack, id=ack))
-    producer.write(
-        frame("SEND", "", destination="/queue/ActiveMQ.Statistics.Destination.big", reply_to="/temp-queue/s")
-    )
-    producer.write(subscribe("/temp-queue/s", "auto"))
-    producer.read()
+    # Each answer is a turn of the broker's loop, in which it might write more.
+    for _ in range(300):
+        producer.sync()
     assert process.memory_info().rss < held + 30 * BIG
     # It still gets everything, once it reads.
     assert sum(len(got.body) for got in lazy.read_many(100)) == 100 * BIG
