@@ -26,7 +26,7 @@ class UsageError(InfertoolError):
 
 
 class SettingsError(InfertoolError):
-    """A settings file, profile or variable is wrong. `key` is dotted (`broker.url`), `origin` names file or variable."""
+    """A settings file, profile or variable is wrong. `key` is dotted (`broker.url`), `origin` names its source."""
 
     exit_code = 2
 

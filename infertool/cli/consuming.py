@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,11 +31,17 @@ def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None
     stats = Stats()
     with _ready(settings.model.spec) as model:
         consumer = _consumer(settings, model, until, fan_out([stats, logs.LogObserver()]))
+        threading.excepthook = lambda death: consumer.fail(_unexpected(death))
         with stopped_by_signals(consumer.stop), status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet):
             consumer.run()
     # Among outcomes on stdout a table would be noise.
     to = console.err if settings.publish.mode == "stdout" else console.out
     _print_summary(stats.snapshot(), as_json=as_json, to=to)
+
+
+def _unexpected(death: threading.ExceptHookArgs) -> BaseException:
+    """Return why a thread died. Without that thread events would wait for ever, so the run must end."""
+    return death.exc_value or death.exc_type()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from infertool.backoff import FullJitter
 from infertool.brokers.port import Broker, Subscription
+from infertool.errors import InfertoolError
 from infertool.link import LinkEvent, LinkState
 from infertool.models.port import LoadedModel
 from infertool.pipeline.attempt import Attempts
@@ -191,7 +192,9 @@ class Consumer:
         try:
             self._router.outcomes(outcomes)
         except BrokenPipeError as error:
-            self.fail(error)
+            self.fail(error)  # the reader of stdout has gone, as with `| head`
+        except OSError as error:
+            self.fail(InfertoolError(f"the outcomes cannot be written: {error.strerror or error}"))
 
     def _on_link(self, event: LinkEvent) -> None:
         self._connected = event.state is LinkState.CONNECTED
