@@ -43,7 +43,7 @@ def test_a_frame_in_single_bytes(connect_embedded: Connect, queue: str) -> None:
 @pytest.mark.parametrize(
     "rubbish",
     [
-        b"\0" * 100,
+        b"\0" * 100 + b"\n\n\0",
         bytes(range(256)) * 50 + b"\n\n\0",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\n\n\0",
         b"SEND\nno colon here\n\n\0",
