@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from infertool.errors import ServerError
+from infertool.errors import UnreachableError
 from infertool.link import LinkEvent, LinkState, OnLink
 from infertool.phoenix.confirm import Confirmation
 from infertool.phoenix.errors import DeliveryClosedError
@@ -178,11 +179,16 @@ class Delivery:
             return
         self._listening = True
         for future in [topic.join() for topic in self._public]:
-            try:
-                future.result(self._settings.connect_timeout_s)
-            except (ServerError, TimeoutError):
-                if self._confirmation.needs_public_topics:
-                    raise
+            error = self._error_of(future)
+            if error and self._confirmation.needs_public_topics:
+                raise error
+
+    def _error_of(self, joining: Future[Any]) -> BaseException | None:
+        try:
+            return joining.exception(self._settings.connect_timeout_s)
+        except TimeoutError:
+            what = f"no answer to joining the public topics at {self.address}"
+        return UnreachableError(what, address=self.address, advice="phoenix.confirm echo needs them")
 
     def _take_link(self, event: LinkEvent) -> None:
         if event.state is LinkState.CLOSED:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
-from infertool.errors import JoinRefusedError
+from infertool.errors import JoinRefusedError, UnreachableError
 from infertool.phoenix.frames import Frame
 from tests.phoenix.collect import delivery, push_of, pushes
 from tests.support.phoenix_fake import FakePhoenix, Peer, fake_phoenix, is_push, polite
@@ -71,6 +72,23 @@ def test_echo_needs_the_public_topics() -> None:
         pass
 
 
+@pytest.mark.parametrize("mode", ["echo", "auto"])
+def test_public_joins_never_answered(mode: str) -> None:
+    def ignore_public(peer: Peer, frame: Frame) -> None:
+        if not frame.topic.startswith("public:"):
+            polite(peer, frame)
+
+    expected = pytest.raises(UnreachableError) if mode == "echo" else contextlib.nullcontext()
+    with (
+        fake_phoenix(ignore_public) as fake,
+        expected,
+        delivery(fake.url, confirm=mode, connect_timeout_s=0.5) as (made, owner),
+    ):
+        made.push(pushes(3))
+        assert made.drain(20)
+        assert owner.proofs() == {"reply"}
+
+
 def test_foreign_and_odd_broadcasts_confirm_nothing() -> None:
     def strange(peer: Peer, frame: Frame) -> None:
         if is_push(frame):
@@ -85,7 +103,7 @@ def test_foreign_and_odd_broadcasts_confirm_nothing() -> None:
 
 
 def test_auto_leaves_the_public_topics_once_replies_come() -> None:
-    with fake_phoenix(both) as fake, delivery(fake.url, confirm="auto", push_timeout_s=1.0) as (made, owner):
+    with fake_phoenix(both) as fake, delivery(fake.url, confirm="auto") as (made, owner):
         assert members(fake) == {"service:inference", "public:results", "public:alerts"}
         made.push(pushes(50))
         fake.wait_for(lambda: members(fake) == {"service:inference"})
@@ -116,7 +134,7 @@ def test_auto_without_public_topics() -> None:
         else:
             polite(peer, frame)
 
-    with fake_phoenix(refuse_public) as fake, delivery(fake.url, confirm="auto", push_timeout_s=1.0) as (made, owner):
+    with fake_phoenix(refuse_public) as fake, delivery(fake.url, confirm="auto") as (made, owner):
         made.push(pushes(5))
         assert made.drain(20)
         fake.peers[0].drop()
@@ -127,7 +145,7 @@ def test_auto_without_public_topics() -> None:
 
 def test_auto_joins_the_public_topics_again_for_an_event_without_reply() -> None:
     """Results are answered, failures only broadcast: the second is found out, too, and no barrier is needed."""
-    with fake_phoenix() as fake, delivery(fake.url, confirm="auto", push_timeout_s=1.0) as (made, owner):
+    with fake_phoenix() as fake, delivery(fake.url, confirm="auto", push_timeout_s=4.0) as (made, owner):
         made.push(pushes(5))
         assert made.drain(20)
         fake.wait_for(lambda: members(fake) == {"service:inference"})
