@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from infertool.message import Message, Outgoing
 
-# The wire allows 10 KiB a header line; a stack trace is no use in a table.
+# A stack trace is no use in a table.
 ERROR_BYTES = 1024
 
-# The wire allows 1000 headers a frame, ours and the broker's included.
+# The wire allows 1000 headers a frame, ours and the broker's included, and 10 KiB a header line.
 MOST_USER_HEADERS = 900
+LONGEST_LINE = 10_240
 
 # What the broker says of one delivery, or would act upon again: it must not travel into the dead letter.
 # `expires` would make the dead letter expire, too; the original is kept as `original_expires`.
@@ -19,6 +20,15 @@ DELIVERY_HEADERS = frozenset({
     "message-id", "subscription", "ack", "destination", "content-length", "content-encoding", "redelivered",
     "transaction", "receipt", "expires", "persistent", "amq-msg-type", "original-destination",
 })  # fmt: skip
+
+# What an event cannot do without when not all can be carried.
+KEPT_FIRST = frozenset({
+    "correlation-id", "reply-to", "type", "priority", "timestamp", "event_id", "original_message_id", "replay_count",
+    "traceparent",
+})  # fmt: skip
+
+# Each of these takes a byte more on the wire.
+_ESCAPED = (b":", b"\\", b"\n", b"\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +48,17 @@ class Cause:
 def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
     """Return `message` as a dead letter for `queue`: body, type and the user's headers as they came, ours added.
 
-    Headers past the first 900 cannot be carried; `dlq_headers_dropped` says how many those were.
+    A broker may deliver more than it takes: headers past the first 900, and those too long for the wire, cannot be
+    carried. `dlq_headers_dropped` says how many those were.
     """
-    kept = [(key, value) for key, value in message.headers.items() if key not in DELIVERY_HEADERS]
-    headers = dict(kept[:MOST_USER_HEADERS])
-    if len(kept) > MOST_USER_HEADERS:
-        headers["dlq_headers_dropped"] = str(len(kept) - MOST_USER_HEADERS)
-    headers |= _origin(message)
+    users = [(key, value) for key, value in message.headers.items() if key not in DELIVERY_HEADERS]
+    fitting = [(key, value) for key, value in users if _fits(key, value)]
+    if len(fitting) > MOST_USER_HEADERS:
+        fitting.sort(key=lambda pair: pair[0] not in KEPT_FIRST)
+    headers = dict(fitting[:MOST_USER_HEADERS])
+    if len(headers) < len(users):
+        headers["dlq_headers_dropped"] = str(len(users) - len(headers))
+    headers |= _origin(message, headers)
     headers |= _cause(cause)
     persistent = message.headers.get("persistent") == "true"
     # A dead letter must survive a broker restart, whatever the producer thought of the event.
@@ -53,11 +67,18 @@ def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
     return Outgoing(destination=queue, body=message.body, kind=message.kind, headers=headers, persistent=True)
 
 
-def _origin(message: Message) -> Mapping[str, str]:
+def _fits(key: str, value: str) -> bool:
+    if 4 * (len(key) + len(value)) < LONGEST_LINE:  # no character takes more than four bytes
+        return True
+    text = (key + value).encode("utf-8", "surrogateescape")
+    return len(text) + sum(map(text.count, _ESCAPED)) < LONGEST_LINE  # less: there is a colon between the two
+
+
+def _origin(message: Message, carried: Mapping[str, str]) -> Mapping[str, str]:
     origin = {
         "original_destination": message.headers.get("destination", message.source),
-        "original_message_id": message.headers.get("original_message_id", message.id),
-        "replay_count": message.headers.get("replay_count", "0"),
+        "original_message_id": carried.get("original_message_id", message.id),
+        "replay_count": carried.get("replay_count", "0"),
     }
     expires = message.headers.get("expires", "0")
     return origin if expires == "0" else origin | {"original_expires": expires}

@@ -68,6 +68,33 @@ def test_more_headers_than_a_frame_holds_are_counted() -> None:
     assert len(letter.headers) < 950
 
 
+def test_what_an_event_needs_is_not_among_the_dropped() -> None:
+    needed = {"priority": "9", "correlation-id": "c", "event_id": "e", "replay_count": "2"}
+    letter = dead_letter(message(b"{}", **{f"h{n}": "x" for n in range(990)}, **needed), CAUSE, "/queue/dead")
+    assert letter.headers.items() >= needed.items()
+
+
+LONGEST = 10_240 - len("h:")
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [
+        ("x" * LONGEST, True), ("x" * (LONGEST + 1), False), ("é" * (LONGEST // 2), True), ("é" * LONGEST, False),
+        (":" * (LONGEST // 2), True), (":" * LONGEST, False), ("\udcff" * LONGEST, True), ("\n\r\\" * LONGEST, False),
+    ],
+)  # fmt: skip
+def test_a_header_too_long_for_the_wire_is_counted(value: str, fits: bool) -> None:
+    headers = dead_letter(message(h=value), CAUSE, "/queue/dead").headers
+    assert headers.get("h") == (value if fits else None)
+    assert headers.get("dlq_headers_dropped") == (None if fits else "1")
+
+
+def test_an_identity_too_long_for_the_wire_is_not_taken_over() -> None:
+    headers = dead_letter(message(message_id="ID:1", original_message_id=":" * LONGEST), CAUSE, "/queue/dead").headers
+    assert headers["original_message_id"] == "ID:1"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("short", "short"), ("a\0b", "a\N{SYMBOL FOR NULL}b"), ("\ud800", "?")],

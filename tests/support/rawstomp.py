@@ -32,7 +32,20 @@ class RawStomp:
             if as_bytes:
                 lines["content-length"] = str(len(body))
             self._write("SEND", lines, body)
+        self.barrier(queue)
+
+    def write(self, data: bytes) -> None:
+        """Write frames made by hand, well or badly."""
+        self._socket.sendall(data)
+
+    def barrier(self, queue: str) -> None:
+        """Wait until the broker has taken everything written before."""
         self._receipt("SEND", {"destination": f"{queue}.receipts"}, b"")
+
+    def wait_closed(self) -> None:
+        """Read, and drop what comes, until the broker closes the connection."""
+        while self._socket.recv(1 << 18):
+            pass
 
     def drain(self, queue: str, *, quiet_s: float = 1.0) -> list[tuple[dict[str, str], bytes]]:
         """Take everything out of a queue, until nothing came for `quiet_s`."""
