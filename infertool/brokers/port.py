@@ -12,7 +12,6 @@ from typing import Protocol
 
 from infertool.message import Message, Outgoing
 
-
 OnSent = Callable[[Exception | None], None]
 
 

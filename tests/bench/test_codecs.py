@@ -12,12 +12,12 @@ FRAMES = 1000
 
 
 def test_stomp_parse(benchmark, row) -> None:
-    headers = {f"h{n}": f"value-{n}" for n in range(8)} | {"message-id": "ID:h-1", "ack": "a", "destination": "/queue/q"}
+    headers = {f"h{n}": f"value-{n}" for n in range(9)} | {"message-id": "ID:h-1", "ack": "a"}
     data = encode("MESSAGE", headers, REFERENCE.read_bytes()) * FRAMES
     frames = benchmark(lambda: FrameParser(version="1.2").feed(data))
     assert len(frames) == FRAMES
     if benchmark.stats:
-        row("STOMP frames parsed (364-byte bodies, 11 headers)", f"{FRAMES / benchmark.stats['median']:.0f}/s", "report")
+        row("STOMP frames parsed (364 bytes, 11 headers)", f"{FRAMES / benchmark.stats['median']:.0f}/s", "report")
 
 
 def test_phoenix_push_and_reply(benchmark, row) -> None:

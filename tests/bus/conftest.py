@@ -44,7 +44,9 @@ class Bus:
         order = random.Random(7).sample([False] * (count - poison) + [True] * poison, count)
         ids = [f"{uuid.uuid4()}" for _ in order]
         raw = self.raw()
-        raw.send(self.queue, (({"event_id": i}, _body(n, i, bad)) for n, (i, bad) in enumerate(zip(ids, order))))
+        raw.send(
+            self.queue, (({"event_id": i}, _body(n, i, bad)) for n, (i, bad) in enumerate(zip(ids, order, strict=True)))
+        )
         raw.close()
         return ids
 

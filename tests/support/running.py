@@ -23,7 +23,8 @@ def infertool(*arguments: str, timeout_s: float = 120, **env: str) -> subprocess
     """Run `infertool` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "infertool", *arguments],
-        capture_output=True, text=True, timeout=timeout_s, check=False, env=environment(**env), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=timeout_s, check=False, env=environment(**env),
+        stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
