@@ -50,7 +50,7 @@ def test_a_client_certificate(server, connect, authority):
         trust = {"tls_ca_file": str(authority.file)}
         broker = connect(proxy.url, tls_cert_file=str(authority.issue("client")), **trust)
         send_all(broker, numbered(new_queue(), 1))
-        with pytest.raises(UnreachableError):
+        with pytest.raises(UnreachableError, match="tls_cert_file"):
             connect(proxy.url, **trust)
         broker.close(5)
 

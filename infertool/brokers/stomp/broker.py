@@ -8,7 +8,7 @@ import threading
 from infertool.backoff import FullJitter
 from infertool.brokers.port import Depth, OnSent
 from infertool.brokers.stomp.connection import Connection
-from infertool.brokers.stomp.delivery import to_send
+from infertool.brokers.stomp.delivery import check, to_send
 from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
 from infertool.brokers.stomp.supervisor import Supervisor
@@ -77,10 +77,14 @@ class StompBroker:
             subscription.lost()
 
     def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
-        """See `infertool.brokers.port.Broker`. Waits while 1000 sends, or 8 MiB, are unconfirmed."""
+        """See `infertool.brokers.port.Broker`. Waits while 500 sends, or 8 MiB, are unconfirmed.
+
+        Raises RefusedError at once for a message past the limits of the wire format.
+        """
         connection = self._supervisor.current()
         if connection is None:
             raise ConnectionLostError(f"there is no connection to {self.address}", address=self.address)
+        check(outgoing, self.address)
         connection.wait_for_room()
         receipt = connection.receipts.expect(on_sent, self._receipt_timeout_s, len(outgoing.body))
         connection.write(to_send(outgoing, {"receipt": receipt}))

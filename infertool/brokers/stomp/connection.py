@@ -10,18 +10,21 @@ from functools import partial
 from typing import Final
 
 from infertool.brokers.stomp import diagnosis, heartbeat
-from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser
+from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser, Limits
 from infertool.brokers.stomp.receipts import Answer, Receipts
 from infertool.brokers.stomp.stream import Stream
 from infertool.brokers.stomp.target import Target
 from infertool.brokers.stomp.transport import Commands, StompTransport
 from infertool.brokers.stomp.writer import Outbox, write_all
-from infertool.errors import ServerError
+from infertool.errors import ConnectionLostError, ServerError
 
 Sink = Callable[[list[Frame]], None]
 
 _TICK_S: Final = 0.25
 _FIRST_BYTES: Final = 64
+# A broker delivers more than it takes: its own headers, escapes, and what came in over JMS, which has no limits.
+# A frame that we refused would come again with every connection, for ever.
+_FROM_BROKER: Final = Limits(header_line=16 * 1024 * 1024, headers=100_000)
 
 
 class Connection:
@@ -44,7 +47,7 @@ class Connection:
         self._on_end = on_end
         self._sinks: dict[str, Sink] = {}
         self._outbox = Outbox()
-        self._parser = FrameParser()
+        self._parser = FrameParser(limits=_FROM_BROKER)
         self._heartbeat = heartbeat.Heartbeat()
         self._transport = StompTransport(target, self._start_threads, self._outbox.put)
         self._commands = Commands(self._transport)
@@ -107,6 +110,19 @@ class Connection:
         else:
             self._commands.subscribe(queue, subscription, ack, headers={**headers, "receipt": receipt})
         return answer
+
+    def wait_for(self, answer: Answer, deadline: float, what: str) -> None:
+        """Wait for `answer` until `deadline`. Raises RefusedError.
+
+        Raises ConnectionLostError when none comes, and has ended the connection then: what the broker did is unknown.
+        """
+        with contextlib.suppress(ConnectionLostError):
+            if answer.wait(deadline - time.monotonic()):
+                return
+        self.end(f"no receipt for {what} in time")
+        raise ConnectionLostError(
+            f"the connection to {self.target.address} was lost: {self.reason}", address=self.target.address
+        )
 
     def end(self, reason: str) -> None:
         """End it, from any thread. The first reason counts."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Final
 
-from infertool.brokers.stomp.frames import Frame, encode
+from infertool.brokers.stomp.frames import Frame, Limits, encode
+from infertool.errors import RefusedError
 from infertool.message import BodyKind, Message, Outgoing
 
 # What only the adapter may say in a SEND: taken from an earlier delivery, these would address or settle something else.
@@ -15,15 +17,21 @@ _OURS: Final = frozenset(
     }
 )  # fmt: skip
 
+_LIMITS: Final = Limits()
+# destination, persistent, content-length, amq-msg-type, transaction, receipt
+_MOST_OF_OURS: Final = 6
+# A character becomes at most four bytes.
+_SURELY_SHORT: Final = _LIMITS.header_line // 4 - 10
+
 
 def to_message(frame: Frame, queue: str, epoch: int) -> Message:
     """Return the message in a MESSAGE frame."""
     headers = frame.headers
     token = headers.get("ack") or headers.get("message-id", "")
     return Message(
-        # STOMP demands a message-id; for a broker without one, subscription and ack tell deliveries apart, though they
-        # do not stay the same over redeliveries.
-        id=headers.get("message-id") or f"{headers.get('subscription', '')}/{token}",
+        # STOMP demands a message-id. For a broker without one each delivery is an event of its own: what else tells
+        # deliveries apart (subscription, ack) begins anew with every connection, for other events.
+        id=headers.get("message-id") or str(uuid.uuid4()),
         source=headers.get("destination", queue),
         headers=headers,
         body=frame.body,
@@ -49,6 +57,30 @@ def to_send(outgoing: Outgoing, extra: dict[str, str]) -> bytes:
     if outgoing.persistent:
         headers["persistent"] = "true"
     return encode("SEND", headers, outgoing.body)
+
+
+def check(outgoing: Outgoing, address: str) -> None:
+    """Raise RefusedError for what breaks the wire format's limits.
+
+    The broker would close the connection without a word, and every later one that tries to send it again.
+    """
+    for name, value in outgoing.headers.items():
+        if len(name) + len(value) > _SURELY_SHORT and _line_bytes(name, value) > _LIMITS.header_line:
+            raise _too_large(address, f"its header {name[:40]} has more than {_LIMITS.header_line} bytes")
+    if len(outgoing.headers) + _MOST_OF_OURS > _LIMITS.headers:
+        raise _too_large(
+            address, f"it has {len(outgoing.headers)} headers, {_LIMITS.headers - _MOST_OF_OURS} are possible"
+        )
+    if len(outgoing.body) > _LIMITS.body:
+        raise _too_large(address, f"its body has more than {_LIMITS.body} bytes")
+
+
+def _line_bytes(name: str, value: str) -> int:
+    return len(encode("", {name: value}).removeprefix(b"\n").removesuffix(b"\n\n\0"))
+
+
+def _too_large(address: str, reason: str) -> RefusedError:
+    return RefusedError(f"a message cannot be sent to {address}: {reason}", address=address, reason=reason)
 
 
 def _type_headers(outgoing: Outgoing) -> dict[str, str]:

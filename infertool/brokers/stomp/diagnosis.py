@@ -62,6 +62,8 @@ def silent(target: Target) -> UnreachableError:
 def no_handshake(target: Target, first_bytes: bytes, reason: str) -> UnreachableError:
     """Return the error for a server that ended the handshake with something else than CONNECTED or ERROR."""
     what, advice = f"{target.address} ended the handshake: {reason}", "is it a STOMP port?"
+    if target.tls:
+        advice = "is it a STOMP port, and does it want a client certificate (broker.tls_cert_file)?"
     if first_bytes.startswith((b"HTTP/", b"<")):
         what, advice = (
             f"what answers at {target.address} is an HTTP server, not a STOMP broker",

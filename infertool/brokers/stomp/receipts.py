@@ -17,8 +17,8 @@ _log = logging.getLogger(__name__)
 OnAnswer = Callable[[Exception | None], None]
 
 # Sends that may be unconfirmed at a time: enough to fill the line to a far broker, few enough that a receipt which
-# waits behind all of them (a disk sync each, some 100/s) still comes within the receipt timeout.
-_MOST_REQUESTS: Final = 1000
+# waits behind all of them (a disk sync each, 20 ms on a busy disk) still comes within the receipt timeout.
+_MOST_REQUESTS: Final = 500
 _MOST_BYTES: Final = 8 * 1024 * 1024
 
 

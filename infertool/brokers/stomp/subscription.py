@@ -15,7 +15,7 @@ from infertool.brokers.stomp.connection import Connection, is_wildcard
 from infertool.brokers.stomp.delivery import to_message
 from infertool.brokers.stomp.frames import Frame, encode_acks
 from infertool.brokers.stomp.inbox import Inbox
-from infertool.errors import ConnectionLostError, RefusedError, StaleMessagesError
+from infertool.errors import RefusedError, StaleMessagesError
 from infertool.message import Message
 
 # ActiveMQ's default paging gives one subscription about 200 unacked messages, whatever prefetch it asks for.
@@ -57,9 +57,7 @@ class StompSubscription:
             for subscription, size in self._prefetches.items()
         ]
         for answer in answers:
-            if not answer.wait(deadline - time.monotonic()):
-                connection.end(f"no receipt for the subscription to {self._queue}")
-                raise ConnectionLostError(connection.reason, address=connection.target.address)
+            connection.wait_for(answer, deadline, f"the subscription to {self._queue}")
         # A wildcard subscription has no receipt of its own, so its refusal comes without one.
         if is_wildcard(self._queue) and connection.errors != errors:
             raise RefusedError("", address=connection.target.address, reason=connection.last_error)

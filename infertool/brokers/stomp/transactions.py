@@ -8,10 +8,10 @@ from typing import Final
 
 from infertool.brokers.port import Move
 from infertool.brokers.stomp.connection import Connection
-from infertool.brokers.stomp.delivery import to_send
+from infertool.brokers.stomp.delivery import check, to_send
 from infertool.brokers.stomp.frames import encode
 from infertool.brokers.stomp.receipts import Answer
-from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError
+from infertool.errors import MoveRefusedError, RefusedError
 
 # A transaction that holds more acks than ActiveMQ's window (200 by default) hangs for ever.
 _PER_TRANSACTION: Final = 100
@@ -49,6 +49,8 @@ class _Transaction:
         self._errors = connection.errors
 
     def run(self, moves: Sequence[Move]) -> None:
+        for one in moves:
+            check(one.outgoing, self._connection.target.address)
         sent, committed = Answer(len(moves)), Answer()
         # Receipt ids are unique within a connection, so one names the transaction, too.
         receipt = self._receipt(committed)
@@ -66,6 +68,4 @@ class _Transaction:
 
     def _write_and_wait(self, frames: list[bytes], answer: Answer) -> None:
         self._connection.write(b"".join(frames))
-        if not answer.wait(self._deadline - time.monotonic()):
-            self._connection.end("no receipt for a move in time")
-            raise ConnectionLostError(self._connection.reason, address=self._connection.target.address)
+        self._connection.wait_for(answer, self._deadline, "a move")

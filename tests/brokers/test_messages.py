@@ -1,0 +1,109 @@
+"""Frames to messages and messages to frames, answers of the statistics plugin, the agreement on heartbeats."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from infertool.brokers.port import Depth
+from infertool.brokers.stomp.delivery import check, to_message, to_send
+from infertool.brokers.stomp.frames import Frame, FrameParser
+from infertool.brokers.stomp.heartbeat import Heartbeat, agree, wish
+from infertool.brokers.stomp.statistics import parse_depth
+from infertool.errors import RefusedError
+from infertool.message import BodyKind, Outgoing
+
+
+@pytest.mark.parametrize(
+    ("headers", "kind"),
+    [
+        ({}, BodyKind.TEXT),
+        ({"content-length": "1"}, BodyKind.BYTES),
+        ({"content-length": "1", "amq-msg-type": "text"}, BodyKind.TEXT),
+        ({"amq-msg-type": "text"}, BodyKind.TEXT),
+    ],
+)
+def test_the_kind_of_a_body(headers, kind):
+    assert to_message(Frame("MESSAGE", headers), "/queue/q", 3).kind is kind
+
+
+def test_a_message_without_an_id_gets_one():
+    headers = {"subscription": "s1-1", "ack": "a7"}
+    message = to_message(Frame("MESSAGE", headers, b"x"), "/queue/q", 3)
+    assert (message.token, message.source, message.epoch) == ("a7", "/queue/q", 3)
+    # Another connection's subscription and ack may be the same, and are another event's.
+    assert message.id
+    assert message.id != to_message(Frame("MESSAGE", headers, b"y"), "/queue/q", 4).id
+
+
+@pytest.mark.parametrize(
+    ("outgoing", "expected"),
+    [
+        (Outgoing("/queue/q", b"a"), {"destination": "/queue/q", "persistent": "true"}),
+        (Outgoing("/queue/q", b"a", persistent=False), {"destination": "/queue/q"}),
+        (
+            Outgoing("/queue/q", b"a", BodyKind.BYTES, persistent=False),
+            {"destination": "/queue/q", "content-length": "1"},
+        ),
+        (
+            Outgoing("/queue/q", b"a\0", persistent=False),
+            {"destination": "/queue/q", "content-length": "2", "amq-msg-type": "text"},
+        ),
+    ],
+)
+def test_the_headers_of_a_send(outgoing, expected):
+    [frame] = FrameParser().feed(to_send(outgoing, {"receipt": "r1"}))
+    assert frame == Frame("SEND", {**expected, "receipt": "r1"}, outgoing.body)
+
+
+@pytest.mark.parametrize(
+    "headers", [{f"h{n}": "x" for n in range(995)}, {"h": "x" * 10_240}, {"h": "ü" * 6000}, {"h": ":" * 6000}]
+)
+def test_what_breaks_the_brokers_limits_is_refused_here(headers):
+    with pytest.raises(RefusedError, match="header"):
+        check(Outgoing("/queue/q", b"", headers=headers), "stomp://a:1")
+
+
+def test_what_just_keeps_the_limits_is_taken(server, connect):
+    from tests.support.brokers import new_queue, send_all, take
+
+    queue, broker = new_queue(), connect(server.url)
+    many, long = {f"h{n}": "x" for n in range(994)}, {"h": "ü" * 5119}
+    send_all(broker, [Outgoing(queue, b"", headers=many), Outgoing(queue, b"", headers=long)])
+    first, second = take(broker.subscribe(queue, window=2), 2)
+    assert many.items() <= first.headers.items()
+    assert long.items() <= second.headers.items()
+
+
+@pytest.mark.parametrize(
+    ("body", "depth"),
+    [
+        (b'{"map":{"entry":[{"string":"size","long":12},{"string":"consumerCount","int":1}]}}', Depth(12, consumers=1)),
+        (b'{"map":{"entry":{"string":"size","long":0}}}', Depth(0)),
+        (b'{"map":{"entry":[{"string":["destinationName","queue:\\/\\/q"]},{"string":"size","long":2},7]}}', Depth(2)),
+        (b'{"map":{"entry":[{"string":"size","long":"many"}]}}', None),
+        (b'{"map":{"entry":[]}}', None),
+        (b'{"map":""}', None),
+        (b"[]", None),
+        (b"<map/>", None),
+        (b"", None),
+        (b"\xff", None),
+    ],
+)
+def test_statistics(body, depth):
+    assert parse_depth(body) == depth
+
+
+@pytest.mark.parametrize(
+    ("ours", "answer", "agreed"),
+    [
+        (10.0, "10000,10000", Heartbeat(beat_s=5.0, silence_s=25.0)),
+        (1.0, "5000, 2000", Heartbeat(beat_s=1.0, silence_s=12.5)),
+        (1.0, "0,0", Heartbeat(beat_s=None, silence_s=math.inf)),
+        (0.0, "5000,5000", Heartbeat(beat_s=None, silence_s=math.inf)),
+    ],
+)
+def test_heartbeats(ours, answer, agreed):
+    assert agree(ours, answer) == agreed
+    assert wish(1.5) == "1500,1500"
