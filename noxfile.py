@@ -10,8 +10,12 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
 
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+
 def _install(session: nox.Session, *groups: str) -> None:
-    session.install("-e", ".", *(f"--group={group}" for group in groups))
+    # Not `pip install --group`: the pip of Python 3.11 does not know it.
+    session.install("-e", ".", *nox.project.dependency_groups(PROJECT, *groups))
 
 
 @nox.session
