@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser, Limits, encode, encode_acks
+from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser, Limits, encode, encode_acks, escape_value
 
 VERSIONS = st.sampled_from(["1.1", "1.2"])
 COMMANDS = st.sampled_from(["SEND", "MESSAGE", "ACK", "RECEIPT", "ERROR"])
@@ -105,6 +105,12 @@ def test_the_handshake_is_never_escaped(command):
     wire = encode(command, {"session": r"ID:a\c"})
     assert wire == command.encode() + b"\nsession:ID:a\\c\n\n\0"
     assert FrameParser().feed(wire) == [Frame(command, {"session": r"ID:a\c"})]
+
+
+@given(TEXT, VERSIONS)
+def test_a_value_escaped_alone_is_as_in_its_frame(value, version):
+    wire = f"MESSAGE\nkey:{escape_value(value, version)}\n\n\0".encode("utf-8", "surrogateescape")
+    assert wire == encode("MESSAGE", {"key": value}, version=version)
 
 
 @given(st.lists(TEXT, max_size=5))
