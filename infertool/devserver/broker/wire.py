@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from infertool.brokers.stomp import frames
 
@@ -18,8 +19,22 @@ def encode(command: str, headers: Mapping[str, str], body: bytes = b"", *, versi
 
 
 def header_lines(headers: Mapping[str, str], *, version: str) -> bytes:
-    """Return the header lines alone."""
-    return encode("", headers, version=version)[1:-2]
+    """Return the header lines alone, as UTF-8; what was not UTF-8 when it came goes out as it came."""
+    # Once for each delivery: most values are words or numbers, which need no escapes, and keys are few.
+    lines = [
+        f"{_key(key, version)}:{value if value.isalnum() else _value(value, version)}\n"
+        for key, value in headers.items()
+    ]
+    return "".join(lines).encode(errors="surrogateescape")
+
+
+@lru_cache(maxsize=1024)
+def _key(key: str, version: str) -> str:
+    return _blanked(key).replace(":", "_") if version == "1.0" else frames.escape_value(key, version)
+
+
+def _value(value: str, version: str) -> str:
+    return _blanked(value) if version == "1.0" else frames.escape_value(value, version)
 
 
 def _blanked(text: str) -> str:
