@@ -21,9 +21,9 @@ _FROM_ZERO = {
     "consume.retry_max_s",
     "consume.stop_deadline_s",
 }
+# ActiveMQ takes any destination, also a misspelt one, and confirms what is sent there.
+_QUEUES = {"broker.queue", "deadletter.queue"}
 _NOT_EMPTY = {
-    "broker.queue",
-    "deadletter.queue",
     "model.spec",
     "phoenix.topic",
     "phoenix.result_topic",
@@ -33,6 +33,7 @@ _URLS = {"broker.url", "phoenix.url"}
 
 _HOST = re.compile(r"(?:\[[^\]]+\]|[^\[\]:]+)(?::(\d+))?")
 _HIGHEST_PORT = 65_535
+_QUEUE = re.compile(r"/queue/[^\s]+")
 
 
 def check(entries: Mapping[str, Entry]) -> None:
@@ -45,6 +46,8 @@ def check(entries: Mapping[str, Entry]) -> None:
 def _reason(key: str, value: Any) -> str:
     if key in _URLS:
         return _url(value)
+    if key in _QUEUES:
+        return "" if _QUEUE.fullmatch(value) else f"is {value!r}, but must be /queue/NAME"
     if key in _NOT_EMPTY:
         return "" if value else "is empty"
     if types()[key] is int:

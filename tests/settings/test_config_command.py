@@ -109,9 +109,9 @@ def test_path_says_what_was_looked_for_and_what_is_used(run):
 
 
 def test_profile_and_config_options_reach_it(run):
-    (run.folder / "other.toml").write_text("[profile.p.broker]\nqueue = 'q'")
+    (run.folder / "other.toml").write_text("[profile.p.broker]\nqueue = '/queue/q'")
     done = run("--config", "other.toml", "--profile", "p", "config", "show")
-    assert f'{"broker.queue":<27}  "q"' in done.stdout
+    assert f'{"broker.queue":<27}  "/queue/q"' in done.stdout
     assert "other.toml:2" in done.stdout
     wrong = run("--config", "other.toml", "--profile", "x", "config", "show")
     assert (wrong.returncode, wrong.stdout) == (2, "")

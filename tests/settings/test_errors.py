@@ -67,7 +67,6 @@ def test_wrong_types_say_what_is_expected(toml, text):
         ("[broker]\nheartbeat_s = nan", "is nan, but"),
         ("[broker]\nheartbeat_s = inf", "is inf, but"),
         ("[consume]\ntimeout_s = 0", "consume.timeout_s is 0, but must be more than 0 seconds"),
-        ("[broker]\nqueue = ''", "broker.queue is empty"),
         ("[broker]\nurl = 'localhost:61613'", "must be scheme://host:port"),
         ("[broker]\nurl = 'stomp://'", "must be scheme://host:port"),
         ("[broker]\nurl = 'stomp://h:0'", "a port from 1 to 65535"),
@@ -173,3 +172,11 @@ def test_no_error_shows_a_secret(toml):
 
 def test_a_file_that_cannot_be_read():
     assert config_refusal("/proc/self/mem") == "/proc/self/mem cannot be read: Input/output error"
+
+
+@pytest.mark.parametrize(
+    "queue", ["", "orders", "/queue/", "/queues/orders", "queue/orders", "/topic/orders", "/queue/a b"]
+)
+def test_a_misspelt_queue_is_refused_since_activemq_would_take_it(queue: str) -> None:
+    with pytest.raises(SettingsError, match="must be /queue/NAME"):
+        load(config=None, profile=None, environ={"INFERTOOL_BROKER__QUEUE": queue}, flags={})

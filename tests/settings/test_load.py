@@ -48,8 +48,8 @@ def test_defaults():
 
 TOML = """\
 [broker]
-queue = "from file"
-user = "from file"
+queue = "/queue/file"
+user = "/queue/file"
 heartbeat_s = 5
 
 [profile.prod.broker]
@@ -68,7 +68,7 @@ def test_later_layers_win_and_each_value_knows_its_origin():
         flags={"consume.concurrency": ("--concurrency", 4)},
     )
     broker = loaded.settings.broker
-    assert (broker.queue, broker.user, broker.url) == ("from file", "from profile", "stomp://env:1")
+    assert (broker.queue, broker.user, broker.url) == ("/queue/file", "from profile", "stomp://env:1")
     assert loaded.settings.consume.concurrency == 4
     assert loaded.files == (Path("my.toml"),)
     assert {key: origin for key, origin in loaded.origins.items() if origin != "default"} == {
@@ -89,8 +89,8 @@ def test_a_whole_number_is_a_number():
 def test_the_profile_comes_from_the_environment_unless_the_flag_names_one():
     chosen = {"INFERTOOL_PROFILE": "prod"}
     assert settings(TOML, environ=chosen).settings.broker.user == "from profile"
-    assert settings(TOML, environ=chosen, profile="other").settings.broker.user == "from file"
-    assert settings(TOML, environ={"INFERTOOL_PROFILE": ""}).settings.broker.user == "from file"
+    assert settings(TOML, environ=chosen, profile="other").settings.broker.user == "/queue/file"
+    assert settings(TOML, environ={"INFERTOOL_PROFILE": ""}).settings.broker.user == "/queue/file"
 
 
 def test_an_unknown_profile_names_the_nearest_and_all():
@@ -107,11 +107,11 @@ def test_the_working_folder_comes_before_the_users_folder(tmp_path):
     home = {"XDG_CONFIG_HOME": str(tmp_path / "xdg")}
     users = tmp_path / "xdg" / "infertool" / "infertool.toml"
     users.parent.mkdir(parents=True)
-    users.write_text('broker.queue = "user"')
-    assert settings(environ=home).settings.broker.queue == "user"
+    users.write_text('broker.queue = "/queue/user"')
+    assert settings(environ=home).settings.broker.queue == "/queue/user"
     assert settings(environ=home).files == (users,)
-    Path("infertool.toml").write_text('broker.queue = "here"')
-    assert settings(environ=home).settings.broker.queue == "here"
+    Path("infertool.toml").write_text('broker.queue = "/queue/here"')
+    assert settings(environ=home).settings.broker.queue == "/queue/here"
 
 
 def test_where_files_are_looked_for():
@@ -126,6 +126,8 @@ def test_every_key_can_be_set_by_its_variable():
     for key, hint in types().items():
         given = {
             "broker.url": "stomp://h",
+            "broker.queue": "/queue/q",
+            "deadletter.queue": "/queue/d",
             "phoenix.url": "ws://h",
             "broker.password_file": "",
             "phoenix.token_file": "",
@@ -157,5 +159,5 @@ def test_join_params_from_toml_and_environment():
 
 
 def test_a_file_with_a_byte_order_mark():
-    Path("infertool.toml").write_bytes(b'\xef\xbb\xbfbroker.queue = "q"')
-    assert settings().settings.broker.queue == "q"
+    Path("infertool.toml").write_bytes(b'\xef\xbb\xbfbroker.queue = "/queue/q"')
+    assert settings().settings.broker.queue == "/queue/q"
