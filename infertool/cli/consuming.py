@@ -15,6 +15,7 @@ from types import FrameType
 from infertool import brokers
 from infertool.cli import console, status
 from infertool.models import loader
+from infertool.models.guard import text_of
 from infertool.models.port import LoadedModel
 from infertool.phoenix.delivery import Delivery
 from infertool.pipeline.consumer import Consumer, Until
@@ -61,7 +62,7 @@ def _close(model: LoadedModel) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  (a model may raise anything; the work is done and settled)
-        logs.log.warning("closing model %s failed: %s: %s", model.name, type(error).__name__, error)
+        logs.log.warning("closing model %s failed: %s: %s", model.name, type(error).__name__, text_of(error))
 
 
 def _consumer(settings: Settings, model: LoadedModel, until: Until, observe: Observe) -> Consumer:

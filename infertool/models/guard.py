@@ -21,7 +21,15 @@ def guarded(what: str, spec: str, advice: str) -> Iterator[None]:
         raise ModelLoadError(f"model {spec} {what}: {_reason(error)}", spec=spec, advice=advice) from error
 
 
+def text_of(error: BaseException) -> str:
+    """Return what an exception of a model says; the name of its type when it says nothing, or cannot."""
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001  (its own __str__ may raise anything, too)
+        return type(error).__name__
+
+
 def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(text_of(error).split())
     cut = f"{text[:_LONGEST_REASON]}..." if len(text) > _LONGEST_REASON else text
     return f"{type(error).__name__}: {cut}".rstrip(": ")

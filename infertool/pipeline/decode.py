@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
 
 from infertool.message import Message
 from infertool.pipeline.event import Event, Failure
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def envelope_id(message: Message) -> str:
@@ -68,7 +71,5 @@ def _poison(error_type: str, error: str) -> Failure:
 
 
 def printable(text: str) -> str:
-    """Return header text fit for JSON: bytes that were not UTF-8 become U+FFFD."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """Return text fit for JSON: bytes that were not UTF-8, and other surrogates, become U+FFFD."""
+    return text if text.isascii() else _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)

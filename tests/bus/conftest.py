@@ -31,6 +31,7 @@ class Bus:
     folder: Path
     viewer: Viewer
     queue: str = field(default_factory=lambda: f"/queue/test.{next(_numbers)}.{uuid.uuid4().hex[:6]}")
+    consumers: list[Running] = field(default_factory=list)
 
     @property
     def dlq(self) -> str:
@@ -51,13 +52,21 @@ class Bus:
         return ids
 
     def consume(self, *options: str, model: str = "sim:?min_ms=0&max_ms=0&failure_rate=0", **env: str) -> Running:
-        """Start a consumer of the test's queue."""
-        return Running(
+        """Start a consumer of the test's queue; it ends with the test at the latest."""
+        consumer = Running(
             self.folder / "consumers",
             "consume", "--broker", self.broker.url, "--queue", self.queue, "--dlq", self.dlq,
             "--phoenix", self.hub.url, "--model", model, "-o", "json", *options,
             **CREDENTIALS, INFERTOOL_CONSUME__STATE_DIR=str(self.folder / "state"), **env,
         )  # fmt: skip
+        self.consumers.append(consumer)
+        return consumer
+
+    def close(self) -> None:
+        """Kill the consumers that a failed test left behind."""
+        for consumer in self.consumers:
+            if consumer.process.poll() is None:
+                consumer.kill()
 
     def dead_ids(self) -> list[str]:
         """Empty the dead-letter queue; return the event ids it held."""
@@ -101,7 +110,9 @@ def any_broker(request: pytest.FixtureRequest) -> Any:
 
 def _bus(broker: Any, hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
     viewer = Viewer(hub.url)
-    yield Bus(broker, hub, tmp_path, viewer)
+    bus = Bus(broker, hub, tmp_path, viewer)
+    yield bus
+    bus.close()
     viewer.close()
 
 
@@ -115,3 +126,9 @@ def bus(any_broker: Any, session_hub: HubProcess, tmp_path: Path) -> Iterator[Bu
 def real_bus(activemq: Any, session_hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
     """A bus over the real ActiveMQ, for what only it can do: restart with its messages kept."""
     yield from _bus(activemq, session_hub, tmp_path)
+
+
+@pytest.fixture
+def embedded_bus(embedded: EmbeddedBroker, session_hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
+    """A bus over the embedded broker, for what has nothing to do with the kind of broker."""
+    yield from _bus(embedded, session_hub, tmp_path)

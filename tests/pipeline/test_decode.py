@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import orjson
 import pytest
 
-from infertool.pipeline.decode import decode, envelope_id
+from infertool.pipeline.decode import decode, envelope_id, printable
 from infertool.pipeline.event import Event
 from tests.support.messages import message
 
@@ -99,6 +100,11 @@ def test_the_request_id(headers: dict[str, str], given: object, expected: str | 
 def test_ids_from_bytes_that_were_not_utf8_can_be_written_as_json() -> None:
     event = event_of(b"{}", event_id=b"caf\xe9".decode("utf-8", "surrogateescape"))
     assert event.event_id == "caf\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "é\udcc3"])
+def test_text_with_surrogates_can_be_written_as_json(text: str) -> None:
+    orjson.dumps(printable(text))
 
 
 def test_every_broken_fixture_is_judged_as_its_index_says() -> None:
