@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import activemq as real
+
+# Timing never decides a test, and these machines are shared.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +22,3 @@ def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.ActiveMQ
     broker.start()
     yield broker
     broker.remove()
-
-
-FIXTURES = Path(__file__).parents[1] / "fixtures"
