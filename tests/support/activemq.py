@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 
+from tests.support.install import apt
 from tests.support.ports import free_port, wait_for_port
 
 HOME = Path("/usr/share/activemq")
@@ -82,11 +82,6 @@ class ActiveMQ:
 
 def install() -> None:
     """Install ActiveMQ when this is root on Debian, else say how."""
-    if JAR.exists() and shutil.which("java") and all(Path(f"/usr/share/java/{n}.jar").exists() for n in JSON_JARS):
-        return
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *PACKAGES]
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise RuntimeError(f"the tests need a real ActiveMQ; run: sudo {' '.join(command)}")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-q"], check=True, env=environment, stdout=subprocess.DEVNULL)
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    jars = [JAR, *(Path(f"/usr/share/java/{name}.jar") for name in JSON_JARS)]
+    if not (shutil.which("java") and all(jar.exists() for jar in jars)):
+        apt(*PACKAGES)

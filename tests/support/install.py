@@ -24,7 +24,7 @@ def npm(packages: dict[str, str]) -> Path:
         return folder
     specs = [f"{name}@{version}" for name, version in packages.items()]
     if not shutil.which("npm"):
-        raise RuntimeError(f"the tests need Node.js and npm (for {' '.join(specs)}); run: sudo apt-get install npm")
+        apt("nodejs", "npm")
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Built aside and renamed, so that an interrupted install is never taken for a finished one.
     aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{digest}."))
