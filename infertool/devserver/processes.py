@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
+from typing import IO
 
 from infertool.errors import ServerError
 
@@ -39,12 +41,28 @@ def start(module: str, *, host: str, port: int, env: dict[str, str] | None = Non
     """
     command = [sys.executable, "-m", module, "--host", host, "--port", str(port), "--die-with-parent"]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, env=env
+        command,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=env,
     )  # fmt: skip
     name = module.rpartition(".")[2]
     assert process.stdout is not None  # noqa: S101  (we asked for a pipe)
+    assert process.stderr is not None  # noqa: S101  (we asked for a pipe)
     ready = process.stdout.readline()
     if not ready:
-        process.wait()
-        raise ServerError(f"the embedded {name} did not start", address=f"{host}:{port}", advice="see the line above")
+        raise _no_start(name, f"{host}:{port}", process)
+    threading.Thread(target=_pass_on, args=(process.stderr,), name=f"{name}-stderr", daemon=True).start()
     return ServerProcess(name, json.loads(ready)["port"], process)
+
+
+def _no_start(name: str, address: str, process: subprocess.Popen[bytes]) -> ServerError:
+    _, words = process.communicate()
+    *_, last = words.decode(errors="replace").splitlines() or [f"exit code {process.returncode}"]
+    reason = last.removeprefix(f"{name}: ").partition(";")[0]
+    what = f"the embedded {name} did not start: {reason}"
+    return ServerError(what, address=address, advice="choose another address or port, 0 for any free one")
+
+
+def _pass_on(stream: IO[bytes]) -> None:
+    for line in stream:
+        sys.stderr.buffer.write(line)
+        sys.stderr.flush()

@@ -88,7 +88,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for CONNECT."""
-        # uvloop's transports are asyncio's by behaviour only.
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=OUTPUT_LIMIT)
         self._server.connections.add(self)
