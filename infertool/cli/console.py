@@ -73,6 +73,14 @@ def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
     sys.exit(error.exit_code)
 
 
+def show_cursor() -> None:
+    """Show the terminal's cursor, which a live display hides, where nothing else will any more."""
+    if os.environ.get("TERM") != "dumb":
+        for stream in (sys.stdout, sys.stderr):
+            if stream.isatty():
+                os.write(stream.fileno(), b"\x1b[?25h\n")
+
+
 def leave_quietly() -> NoReturn:
     """Leave without a word: the reader of stdout has gone (`| head`)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -105,6 +105,7 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
         stop()
 
     def second(number: int, frame: FrameType | None) -> None:
+        console.show_cursor()
         os._exit(console.EXIT_INTERRUPTED)
 
     before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -175,8 +175,9 @@ def test_a_close_that_raises_does_not_replace_the_summary(embedded_bus: Bus, how
     assert "closing model odd:Model failed" in consumer.log.read_text()
 
 
-def test_a_model_that_raises_while_phoenix_is_away(bus: Bus) -> None:
+def test_a_model_that_raises_while_phoenix_is_away(embedded_bus: Bus) -> None:
     """Failures are told first and buried then: none is buried while nobody can be told."""
+    bus = embedded_bus
     hub = HubProcess().start()
     viewer = Viewer(hub.url)
     consumer = bus.consume("--phoenix", hub.url, "--max-attempts", "2", model=write(bus, """

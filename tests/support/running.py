@@ -41,8 +41,8 @@ class Running:
             )  # fmt: skip
 
     def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
+        self.process.kill()
+        self.process.wait()
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

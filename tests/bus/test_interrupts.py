@@ -1,0 +1,124 @@
+"""Ctrl-C, and readers of stdout that go away."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import websocket
+
+from tests.bus.conftest import Bus
+from tests.support.hub import HubProcess
+from tests.support.running import CREDENTIALS, Running, environment
+
+LONG = 30
+
+
+def wait_for(running: Running, text: str) -> None:
+    deadline = time.monotonic() + LONG
+    while text not in running.log.read_text():
+        assert time.monotonic() < deadline, running.log.read_text()
+        time.sleep(0.02)
+
+
+def broadcast(hub: HubProcess, count: int) -> None:
+    """Have results broadcast, as a consumer would."""
+    connection = websocket.create_connection(f"{hub.url}?vsn=2.0.0", suppress_origin=True)
+    connection.send(json.dumps(["1", "1", "service:inference", "phx_join", {}]))
+    for number in range(count):
+        payload = {"event_id": f"e{number}", "status": "SUCCESS"}
+        connection.send(json.dumps(["1", f"{number}", "service:inference", "new_result", payload]))
+        connection.recv()
+    connection.close()
+
+
+@pytest.fixture
+def tail(session_hub: HubProcess, tmp_path):
+    running = Running(tmp_path, "tail", "public:results", "public:alerts", "--phoenix", session_hub.url)
+    wait_for(running, "following")
+    yield running
+    running.kill()
+
+
+def test_ctrl_c_ends_tail_without_a_word(tail: Running) -> None:
+    tail.process.send_signal(signal.SIGINT)
+    assert tail.process.wait(LONG) == 130
+    assert tail.process.stdout.read() == b""
+    [line] = tail.log.read_text().splitlines()
+    assert line.startswith("following")
+
+
+def test_tail_ends_quietly_when_its_reader_has_gone(tail: Running, session_hub: HubProcess) -> None:
+    broadcast(session_hub, 2)
+    assert json.loads(tail.process.stdout.readline())["event"] == "new_result"
+    tail.process.stdout.close()
+    broadcast(session_hub, 2)
+    assert tail.process.wait(LONG) == 0
+    [line] = tail.log.read_text().splitlines()
+    assert line.startswith("following")
+
+
+def test_a_consumer_whose_reader_has_gone_leaves_the_rest_to_the_broker(bus: Bus) -> None:
+    ids = bus.send(60)
+    consumer = bus.consume("--publish", "stdout", "--concurrency", "1", model="sim:?min_ms=5&max_ms=5&failure_rate=0")
+    read = [json.loads(consumer.process.stdout.readline())["event_id"] for _ in range(5)]
+    consumer.process.stdout.close()
+    assert consumer.process.wait(LONG) == 0
+    assert "Traceback" not in consumer.log.read_text()
+    raw = bus.raw()
+    left = [headers["event_id"] for headers, _ in raw.drain(bus.queue)]
+    raw.close()
+    assert len(left) > 20
+    assert set(ids) - set(left) <= set(ids[: len(ids) - len(left)])
+    assert set(read) | set(left) <= set(ids)
+
+
+def test_a_second_ctrl_c_leaves_at_once(bus: Bus) -> None:
+    ids = bus.send(3)
+    consumer = bus.consume(model="fixtures/models/hangs.py:predict")
+    wait_for(consumer, "broker connected")
+    consumer.process.send_signal(signal.SIGINT)
+    wait_for(consumer, "Ctrl-C again leaves at once")
+    assert consumer.process.poll() is None
+    consumer.process.send_signal(signal.SIGINT)
+    assert consumer.process.wait(LONG) == 130
+    assert "Traceback" not in consumer.log.read_text()
+    assert bus.left() == len(ids)
+
+
+def test_a_second_ctrl_c_leaves_the_terminal_in_order(embedded_bus: Bus) -> None:
+    """The live status line hides the cursor."""
+    bus = embedded_bus
+    bus.send(1)
+    ours, theirs = os.openpty()
+    command = [
+        sys.executable, "-m", "infertool", "consume", "--broker", bus.broker.url, "--queue", bus.queue,
+        "--phoenix", bus.hub.url, "--model", "fixtures/models/hangs.py:predict",
+    ]  # fmt: skip
+    consumer = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs,
+        env=environment(TERM="xterm", **CREDENTIALS),
+    )  # fmt: skip
+    os.close(theirs)
+    shown = read_until(ours, b"broker connected")
+    consumer.send_signal(signal.SIGINT)
+    shown += read_until(ours, b"Ctrl-C again")
+    consumer.send_signal(signal.SIGINT)
+    assert consumer.wait(LONG) == 130
+    shown += os.read(ours, 65536)
+    os.close(ours)
+    assert -1 < shown.rindex(b"\x1b[?25l") < shown.rindex(b"\x1b[?25h")
+
+
+def read_until(terminal: int, text: bytes) -> bytes:
+    shown = b""
+    while text not in shown:
+        assert select.select([terminal], [], [], LONG)[0], shown
+        shown += os.read(terminal, 65536)
+    return shown

@@ -1,0 +1,48 @@
+"""Help comes fast, and with an example."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.running import environment
+
+HEAVY = (
+    "textual", "stomp", "websocket", "msgspec", "orjson", "cel", "rich", "starlette", "uvicorn", "websockets", "hdrh",
+)  # fmt: skip
+COMMANDS = ["consume", "tail", "dev", "demo", "config", "config show", "config init", "config path"]
+PROGRAM = f"""
+import sys
+from infertool.cli.main import run
+try:
+    run()
+except SystemExit as end:
+    assert end.code in (0, None), end.code
+print("loaded:", *({{name.partition(".")[0] for name in sys.modules}} & set({HEAVY!r})))
+"""
+
+
+def help_of(command: str) -> str:
+    """Return the help, printed by a process that has loaded nothing it does not need."""
+    arguments = [sys.executable, "-c", PROGRAM, *command.split(), "--help"]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment(), timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    text, _, loaded = done.stdout.rpartition("loaded:")
+    assert loaded == "\n"
+    return text
+
+
+def test_help_names_every_subcommand() -> None:
+    text = help_of("")
+    assert not [command for command in COMMANDS[:5] if f"\n  {command} " not in text]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_subcommand_shows_an_example(command: str) -> None:
+    text = help_of(command)
+    assert f"Usage: infertool {command}" in text
+    _, _, example = text.partition("Example")
+    assert "infertool " in example
+    assert command in example

@@ -1,0 +1,55 @@
+"""No password and no token is ever in a process list, nor in what a working consumer prints."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import psutil
+
+from tests.support.running import Running, infertool
+
+HUSH = "Hush-me/31"
+TRACES = (HUSH, "Hush-me", "SHVzaC1tZS8z")
+SECRETS = {"ACTIVEMQ_USER": "admin", "ACTIVEMQ_PASSWORD": HUSH, "PHOENIX_SERVICE_TOKEN": HUSH}
+
+
+def command_lines(pid: int) -> str:
+    """Return the command lines of a process and all that it started."""
+    process = psutil.Process(pid)
+    return "\n".join(" ".join(each.cmdline()) for each in [process, *process.children(recursive=True)])
+
+
+def wait_for(file: Path, text: str) -> None:
+    deadline = time.monotonic() + 30
+    while text not in file.read_text():
+        assert time.monotonic() < deadline, file.read_text()
+        time.sleep(0.02)
+
+
+def test_dev_and_a_consumer_of_it(tmp_path: Path) -> None:
+    dev = Running(tmp_path, "dev", "--stomp-port", "0", "--http-port", "0", "-o", "json", "--debug", **SECRETS)
+    urls = json.loads(dev.process.stdout.readline())
+    state = {"INFERTOOL_CONSUME__STATE_DIR": str(tmp_path / "state")}
+    consumer = Running(
+        tmp_path, "consume", "--broker", urls["stomp"], "--phoenix", urls["phoenix"], "--debug", "--log-format", "json",
+        **SECRETS, **state,
+    )  # fmt: skip
+    wait_for(consumer.log, "phoenix connected")
+    wait_for(consumer.log, "broker connected")
+    shown = command_lines(dev.process.pid) + command_lines(consumer.process.pid)
+    assert shown.count("infertool.devserver") == 2
+    for process in (consumer, dev):
+        process.terminate()
+        process.process.wait(30)
+        shown += process.process.stdout.read().decode() + process.log.read_text()
+    assert not [trace for trace in TRACES if trace in shown]
+
+
+def test_config_show() -> None:
+    for form in ("table", "json", "toml"):
+        done = infertool("config", "show", "-o", form, **SECRETS)
+        assert done.returncode == 0
+        assert not [trace for trace in TRACES if trace in done.stdout + done.stderr]
+        assert "********" in done.stdout
