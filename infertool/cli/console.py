@@ -69,7 +69,10 @@ def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
     """Print `error` in one line (with the trace under --debug) and leave with its exit code."""
     if debug:
         traceback.print_exception(error)
-    err(f"infertool: {error}")
+    from infertool.telemetry.logs import clean
+
+    # A server's own words may be in it.
+    err("infertool: " + "\n".join(map(clean, str(error).splitlines())))
     sys.exit(error.exit_code)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from infertool.cli import console, pretty
 from infertool.load.book import SendBook
 from infertool.phoenix.frames import Frame
+from infertool.telemetry.logs import clean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,7 +41,7 @@ class View:
         if not self._live:
             console.out(pretty.line(frame.topic, frame.event, frame.payload, at=now))
             return
-        line = pretty.clean(f"{pretty.clock(now)}  {pretty.gist(frame.payload)}")
+        line = clean(f"{pretty.clock(now)}  {pretty.gist(frame.payload)}")
         with self._lock:
             (self._results if frame.event == "new_result" else self._alerts).append(line)
 

@@ -8,14 +8,9 @@ from typing import Any
 
 import orjson
 
+from infertool.telemetry.logs import clean
+
 WIDEST = 400
-
-
-def clean(text: str) -> str:
-    """Return `text` with control characters (ANSI escapes, bidirectional overrides, …) written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def line(topic: str, event: str, payload: Any, *, at: float) -> str:

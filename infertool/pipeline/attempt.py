@@ -8,7 +8,7 @@ from collections.abc import Callable
 from infertool.errors import InferenceError
 from infertool.models.guard import text_of
 from infertool.models.port import Predict
-from infertool.pipeline.decode import decode
+from infertool.pipeline.decode import decode, printable
 from infertool.pipeline.event import Event, Failure, Outcome
 
 # Characters kept of what a model says; it goes into logs, alerts and headers.
@@ -51,4 +51,4 @@ class Attempts:
 
 
 def _failure(error: BaseException, *, retryable: bool) -> Failure:
-    return Failure("infer", type(error).__name__, text_of(error)[:LONGEST_ERROR], retryable=retryable)
+    return Failure("infer", type(error).__name__, printable(text_of(error)[:LONGEST_ERROR]), retryable=retryable)

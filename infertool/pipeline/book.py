@@ -102,6 +102,11 @@ class Book:
         """Return how many events are open."""
         return len(self._open)
 
+    def unsettled(self) -> int:
+        """Return how many events are open or postponed: what the broker still has, and will deliver again."""
+        with self._lock:
+            return len(self._open) + sum(dead is not None for dead in self._finished.values())
+
     def wait_empty(self, timeout_s: float) -> bool:
         """Wait until no event is open; False if `timeout_s` ran out."""
         with self._lock:

@@ -185,8 +185,8 @@ class Consumer:
         self._publisher.drain(_left(deadline))
         self._publisher.stop()
         self._undertaker.stop(_left(deadline))
-        if len(self._book):
-            self._observe(o.HandedBack(len(self._book)))
+        if unsettled := self._book.unsettled():
+            self._observe(o.HandedBack(unsettled))
 
     def _outcomes(self, outcomes: Sequence[Outcome]) -> None:
         try:

@@ -13,13 +13,20 @@ from infertool.telemetry import observer as o
 log = logging.getLogger("infertool")
 
 
+def clean(text: str) -> str:
+    """Return `text` with control characters (ANSI escapes, bidirectional overrides, …) written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 class TextFormatter(logging.Formatter):
     """`12:03:04.567 warning message`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, and a trace under it if there is one."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{clock}.{int(record.msecs):03d} {record.levelname.lower():7} {record.getMessage()}"
+        line = f"{clock}.{int(record.msecs):03d} {record.levelname.lower():7} {clean(record.getMessage())}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

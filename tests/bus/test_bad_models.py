@@ -109,7 +109,9 @@ def test_whatever_a_model_returns_or_raises(bus: Bus) -> None:
     raw.send(bus.queue, (({"event_id": name}, json.dumps({"do": name}).encode()) for name in sorted(wanted)))
     raw.close()
     options = ("--max-messages", str(len(wanted)), "--max-attempts", "2")
-    summary = bus.consume(*options, model=write(bus, ODD), **ONE_TRY).finish()
+    consumer = bus.consume(*options, "--log-format", "json", model=write(bus, ODD), **ONE_TRY)
+    summary = consumer.finish()
+    assert all(json.loads(line)["message"] for line in consumer.log.read_text().splitlines())
     assert bus.viewer.wait(len(wanted), LONG)
     assert set(bus.viewer.results) == FINE
     types = {event_id: bus.viewer.payloads[event_id]["error_type"] for event_id in bus.viewer.alerts}

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from infertool.cli.main import globals_first
-from infertool.cli.pretty import clean, line
+from infertool.cli.pretty import line
 from infertool.errors import UsageError
+from infertool.telemetry.logs import TextFormatter
 from infertool.units import parse_duration
 
 
@@ -39,7 +42,12 @@ def test_nothing_from_an_event_reaches_the_terminal_raw(evil: str) -> None:
     shown = line("public:results", "new_result", {"status": "SUCCESS", "request_id": evil, "prediction": {}}, at=0)
     assert evil not in shown
     assert shown.isprintable()
-    assert clean(evil).isprintable()
+
+
+@pytest.mark.parametrize("evil", ["\x1b[2J", "\u202e", "\r", "\n", "\ud800"])
+def test_nothing_from_an_event_reaches_the_log_raw(evil: str) -> None:
+    record = logging.LogRecord("infertool", logging.WARNING, "", 0, "%s failed", (evil,), None)
+    assert TextFormatter().format(record).isprintable()
 
 
 def test_odd_payloads_have_a_line_too() -> None:

@@ -185,9 +185,11 @@ def test_an_echo_server_sends_back_our_password() -> None:
 
 
 def test_a_server_that_shows_our_secrets_in_its_error() -> None:
-    body = f"ERROR\nmessage:no {HUSH} here\n\njava.lang.SecurityException: {HUSH}\0".encode()
+    body = f"ERROR\nmessage:no {HUSH} \x1b[2J here\n\njava.lang.SecurityException: {HUSH}\0".encode()
     with answering(body) as port:
-        assert "refused the login: no ******** here" in refused("consume", "--broker", stomp(port), *NO_PHOENIX, code=3)
+        assert "refused the login: no ******** \\x1b[2J here" in refused(
+            "consume", "--broker", stomp(port), *NO_PHOENIX, code=3
+        )
 
     def phoenix(connection: socket.socket) -> None:
         read_request(connection)

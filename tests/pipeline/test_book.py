@@ -31,11 +31,13 @@ def test_a_dead_event_whose_move_was_lost_is_known_when_it_comes_back() -> None:
     (event,) = book.admit([message(message_id="a")]).fresh
     dead = Dead(event, FAILURE)
     assert book.postponed(dead, event.message) is False
+    assert (len(book), book.unsettled()) == (0, 1)
     again = message(message_id="a", epoch=2)
     assert book.admit([again]).dead == [dead]
     assert event.message is again
     book.buried([event])
     assert book.wait_empty(0)
+    assert book.unsettled() == 0
 
 
 def test_a_move_that_failed_on_an_old_delivery_is_tried_with_the_newer_one() -> None:
