@@ -112,8 +112,9 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if signal.getsignal(signal.SIGINT) is first:  # else the second Ctrl-C is still to be heard, up to the exit
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _print_summary(snapshot: Snapshot, *, as_json: bool, to: Callable[[str], None]) -> None:

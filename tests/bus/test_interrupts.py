@@ -80,10 +80,22 @@ def test_a_consumer_whose_reader_has_gone_leaves_the_rest_to_the_broker(bus: Bus
     assert set(read) | set(left) <= set(ids)
 
 
+HANGS = """
+import sys
+import threading
+
+
+def predict(payload):
+    print("in work", file=sys.stderr, flush=True)
+    threading.Event().wait()
+"""
+
+
 def test_a_second_ctrl_c_leaves_at_once(bus: Bus) -> None:
     ids = bus.send(3)
-    consumer = bus.consume(model="fixtures/models/hangs.py:predict")
-    wait_for(consumer, "broker connected")
+    (bus.folder / "hangs.py").write_text(HANGS)
+    consumer = bus.consume(model=f"{bus.folder / 'hangs.py'}:predict")
+    wait_for(consumer, "in work")
     consumer.process.send_signal(signal.SIGINT)
     wait_for(consumer, "Ctrl-C again leaves at once")
     assert consumer.process.poll() is None
@@ -97,17 +109,18 @@ def test_a_second_ctrl_c_leaves_the_terminal_in_order(embedded_bus: Bus) -> None
     """The live status line hides the cursor."""
     bus = embedded_bus
     bus.send(1)
+    (bus.folder / "hangs.py").write_text(HANGS)
     ours, theirs = os.openpty()
     command = [
         sys.executable, "-m", "infertool", "consume", "--broker", bus.broker.url, "--queue", bus.queue,
-        "--phoenix", bus.hub.url, "--model", "fixtures/models/hangs.py:predict",
+        "--phoenix", bus.hub.url, "--model", f"{bus.folder / 'hangs.py'}:predict",
     ]  # fmt: skip
     consumer = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs,
         env=environment(TERM="xterm", **CREDENTIALS),
     )  # fmt: skip
     os.close(theirs)
-    shown = read_until(ours, b"broker connected")
+    shown = read_until(ours, b"in work")
     consumer.send_signal(signal.SIGINT)
     shown += read_until(ours, b"Ctrl-C again")
     consumer.send_signal(signal.SIGINT)
