@@ -46,6 +46,7 @@ class Demo:
         self._book = SendBook()
         self._view = View(self._book, silent=as_json or quiet)
         self._stopping = False
+        self._gone: BrokenPipeError | None = None
 
     def run(self) -> None:
         """Run to the end and print the summary. Raises `InfertoolError` when the sums do not add up."""
@@ -59,6 +60,8 @@ class Demo:
             consumer = self._consumer(stack, stomp, phoenix)
             with self._view.shown(f"http://{HOST}:{hub.port}/"):
                 self._produce(stomp, consumer)
+            if self._gone:
+                raise self._gone
             summary = self._summary(_finish(consumer))
         self._print(summary)
 
@@ -82,7 +85,11 @@ class Demo:
             return
         success = frame.payload.get("status") == "SUCCESS"
         self._book.seen(str(frame.payload.get("event_id")), success=success)
-        self._view.add(frame)
+        try:
+            self._view.add(frame)
+        except BrokenPipeError as error:  # this is the socket's thread; the run ends in its own
+            self._gone = error
+            self._stop()
 
     def _consumer(self, stack: ExitStack, stomp: BrokerSettings, phoenix: PhoenixSettings) -> subprocess.Popen[bytes]:
         concurrency = max(16, math.ceil(self._rate * MODEL_MEAN_S * HEADROOM))
@@ -110,7 +117,8 @@ class Demo:
                 if self._stopping:
                     producer.stop()
                 self._check(consumer)
-            self._book.wait_complete(SETTLE_S)
+            if not self._gone:
+                self._book.wait_complete(SETTLE_S)
         finally:
             broker.close(5.0)
 

@@ -1,0 +1,41 @@
+"""The README's first command, as a terminal, a pipe and a script see it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from tests.support.running import environment, infertool
+
+
+def test_the_sums_add_up_for_scripts() -> None:
+    run = infertool("demo", "--for", "3s", "--qps", "40", "-o", "json")
+    assert run.returncode == 0, run.stderr
+    summary = json.loads(run.stdout)
+    assert list(summary) == ["sent", "results", "failures", "dead_letters", "lost", "duplicates", "p50_ms", "p99_ms"]
+    assert summary["sent"] == 120 == summary["results"] + summary["failures"]
+    assert summary["dead_letters"] == summary["failures"]
+    assert summary["lost"] == summary["duplicates"] == 0
+    assert 0 < summary["p50_ms"] <= summary["p99_ms"]
+
+
+def test_a_pipe_gets_a_line_an_event_and_the_sums() -> None:
+    run = infertool("demo", "--for", "2s")
+    assert run.returncode == 0, run.stderr
+    *events, summary = run.stdout.splitlines()
+    assert len(events) == 40
+    assert "40 sent = " in summary
+    assert "0 lost" in summary
+    assert "dashboard: http://127.0.0.1:" in run.stderr
+
+
+def test_a_reader_that_leaves_ends_it_quietly() -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "infertool", "demo", "--for", "10m"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+    )  # fmt: skip
+    assert demo.stdout.readline()
+    demo.stdout.close()
+    assert demo.wait(60) == 0
+    assert b"Traceback" not in demo.stderr.read()
