@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from infertool import brokers
 from infertool.cli import console, status
+from infertool.cli.signals import stopped_by_signals
 from infertool.models import loader
 from infertool.models.guard import text_of
 from infertool.models.port import LoadedModel
@@ -25,6 +24,8 @@ from infertool.telemetry import logs
 from infertool.telemetry.observer import Flow, Linked, Observe, Warned, fan_out
 from infertool.telemetry.stats import Snapshot, Stats
 
+STOPPING = "stopping: finishing what is in work (Ctrl-C again leaves at once; nothing is lost)"
+
 
 def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
     """Run a consumer until it ends, then print its summary. Raises what ends it early."""
@@ -33,7 +34,10 @@ def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None
     with _ready(settings.model.spec) as model:
         consumer = _consumer(settings, model, until, fan_out([stats, logs.LogObserver()]))
         threading.excepthook = lambda death: consumer.fail(_unexpected(death))
-        with stopped_by_signals(consumer.stop), status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet):
+        with (
+            stopped_by_signals(consumer.stop, STOPPING),
+            status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet),
+        ):
             consumer.run()
     # Among outcomes on stdout a table would be noise.
     to = console.err if settings.publish.mode == "stdout" else console.out
@@ -93,28 +97,6 @@ def _publisher(settings: Settings, on_results: OnResults, observe: Observe) -> P
                 on_flow=lambda paused: observe(Flow(paused)),
                 on_warning=lambda text: observe(Warned(text)),
             )
-
-
-@contextmanager
-def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on the first SIGINT or SIGTERM; leave at once on a second SIGINT."""
-
-    def first(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, second)
-        console.err("stopping: finishing what is in work (Ctrl-C again leaves at once; nothing is lost)")
-        stop()
-
-    def second(number: int, frame: FrameType | None) -> None:
-        console.show_cursor()
-        os._exit(console.EXIT_INTERRUPTED)
-
-    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGINT) is first:  # else the second Ctrl-C is still to be heard, up to the exit
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _print_summary(snapshot: Snapshot, *, as_json: bool, to: Callable[[str], None]) -> None:

@@ -16,8 +16,8 @@ import orjson
 from infertool import brokers
 from infertool.brokers.port import Broker
 from infertool.cli import console
-from infertool.cli.consuming import stopped_by_signals
 from infertool.cli.demoview import View
+from infertool.cli.signals import stopped_by_signals
 from infertool.devserver import processes
 from infertool.errors import InfertoolError
 from infertool.load.book import SendBook
@@ -51,7 +51,7 @@ class Demo:
     def run(self) -> None:
         """Run to the end and print the summary. Raises `InfertoolError` when the sums do not add up."""
         with ExitStack() as stack:
-            stack.enter_context(stopped_by_signals(self._stop))
+            stack.enter_context(stopped_by_signals(self._stop, "stopping: waiting for what was sent"))
             broker = self._server(stack, processes.BROKER)
             hub = self._server(stack, processes.HUB)
             stomp = BrokerSettings(url=f"stomp://{HOST}:{broker.port}")

@@ -6,7 +6,7 @@ import queue
 from contextlib import ExitStack
 
 from infertool.cli import console
-from infertool.cli.consuming import stopped_by_signals
+from infertool.cli.signals import stopped_by_signals
 from infertool.devserver import processes
 from infertool.errors import ServerError, UsageError
 
@@ -19,7 +19,7 @@ def serve(*, host: str, stomp_port: int | None, http_port: int | None, as_json: 
         raise UsageError("--no-broker and --no-hub together leave nothing to run", advice="give one of them")
     stopping: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put is safe in a signal handler
     with ExitStack() as stack:
-        stack.enter_context(stopped_by_signals(lambda: stopping.put(None)))
+        stack.enter_context(stopped_by_signals(lambda: stopping.put(None), "stopping"))
         running: list[processes.ServerProcess] = []
         for module, port in ((processes.BROKER, stomp_port), (processes.HUB, http_port)):
             if port is not None:

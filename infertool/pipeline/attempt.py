@@ -45,9 +45,10 @@ class Attempts:
     def _prepare(self, event: Event) -> Failure | None:
         if event.attempts > 1:
             return None
-        if event.message.redelivered and (crashed := self._on_redelivered(event)):
-            return crashed
-        return decode(event, self._max_body_bytes)
+        poison = decode(event, self._max_body_bytes)
+        if poison is None and event.message.redelivered:
+            return self._on_redelivered(event)
+        return poison
 
 
 def _failure(error: BaseException, *, retryable: bool) -> Failure:
