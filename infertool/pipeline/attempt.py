@@ -43,10 +43,9 @@ class Attempts:
         return Outcome(event, prediction, time.monotonic() - started)
 
     def _prepare(self, event: Event) -> Failure | None:
-        if event.attempts > 1:
-            return None
+        # Decoded for each try: a model may have changed the payload before it failed.
         poison = decode(event, self._max_body_bytes)
-        if poison is None and event.message.redelivered:
+        if poison is None and event.message.redelivered and event.attempts == 1:
             return self._on_redelivered(event)
         return poison
 

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from infertool.pipeline.attempt import Attempts
+from infertool.pipeline.event import Event, Failure
+from tests.support.messages import message
+
+CRASHED = Failure("crash", "CrashLoop", "twice")
+
+
+def test_a_further_try_gets_a_fresh_payload() -> None:
+    seen = []
+
+    def predict(payload: dict[str, object]) -> object:
+        seen.append(dict(payload))
+        payload.clear()
+        raise ValueError("again")
+
+    attempt = Attempts(predict, max_body_bytes=100, on_redelivered=lambda _event: None)
+    event = Event(message(b'{"n": 1}'), "e")
+    assert attempt(event).failure.retryable
+    assert attempt(event).failure.retryable
+    assert seen == [{"n": 1}, {"n": 1}]
+    assert event.attempts == 2
+
+
+def test_the_guard_is_asked_once_about_redelivered_events_that_can_be_decoded() -> None:
+    asked = []
+
+    def on_redelivered(event: Event) -> None:
+        asked.append(event.event_id)
+
+    attempt = Attempts(lambda _payload: 1, max_body_bytes=100, on_redelivered=on_redelivered)
+    redelivered = Event(message(b'{"event_id": "own"}', redelivered=True), "by-message")
+    attempt(redelivered)
+    attempt(redelivered)
+    attempt(Event(message(b'{"event_id": "first"}'), "fresh"))
+    attempt(Event(message(b"poison", redelivered=True), "poison"))
+    assert asked == ["own"]
+
+
+def test_a_crash_loop_is_not_tried_and_bears_its_own_id() -> None:
+    attempt = Attempts(lambda _payload: 1 / 0, max_body_bytes=100, on_redelivered=lambda _event: CRASHED)
+    outcome = attempt(Event(message(b'{"event_id": "own"}', redelivered=True), "by-message"))
+    assert outcome.failure is CRASHED
+    assert outcome.event.event_id == "own"
