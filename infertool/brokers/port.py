@@ -1,7 +1,7 @@
 """The broker port: all that the rest of infertool knows of a message broker.
 
-A broker can subscribe, settle, send and measure. Adapters own their threads; every callback comes from one of them
-and must return quickly and never raise.
+A broker can subscribe, settle, send, browse and measure. Adapters own their threads; every callback comes from one
+of them and must return quickly and never raise.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from infertool.message import Message, Outgoing
-
 
 OnSent = Callable[[Exception | None], None]
 
@@ -33,6 +32,19 @@ class Depth:
     consumers: int | None = None
     enqueued: int | None = None
     dequeued: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Browse:
+    """What a broker showed of a queue. `depth` is None when the broker does not tell it.
+
+    `complete` is True only when it is proved that these are all the messages: a default ActiveMQ shows 400 and says
+    nothing of the others.
+    """
+
+    messages: list[Message]
+    complete: bool
+    depth: int | None
 
 
 class Subscription(Protocol):
@@ -77,6 +89,13 @@ class Broker(Protocol):
         """Send; `on_sent(None)` once the broker holds it, else `on_sent(error)`.
 
         Raises `ConnectionLostError` at once while there is no connection.
+        """
+
+    def browse(self, queue: str, *, limit: int, timeout_s: float, selector: str | None = None) -> Browse:
+        """Return at most `limit` messages, in the order of delivery, and leave them where they are.
+
+        They cannot be settled. What did not come within `timeout_s` is left out; so is what follows the first 256 MiB
+        of bodies. Raises `RefusedError` (a bad selector), `UnreachableError`, `ConnectionLostError`.
         """
 
     def measure(self, queue: str, timeout_s: float) -> Depth | None:
