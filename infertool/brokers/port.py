@@ -17,10 +17,19 @@ OnSent = Callable[[Exception | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Take `message` off its queue and put `outgoing` on another, in one step."""
+    """Take `message` off its queue and put `outgoing` on another, and `also` on a third, in one step.
+
+    Without an `outgoing` the message is only taken off, together with the rest of the transaction.
+    """
 
     message: Message
-    outgoing: Outgoing
+    outgoing: Outgoing | None
+    also: Outgoing | None = None
+
+    @property
+    def sends(self) -> list[Outgoing]:
+        """What is sent."""
+        return [outgoing for outgoing in (self.outgoing, self.also) if outgoing is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +91,14 @@ class Broker(Protocol):
         After the first success a supervisor reconnects for ever, with full-jitter backoff, until `close`.
         """
 
-    def subscribe(self, queue: str, *, window: int) -> Subscription:
-        """Subscribe now and again after every reconnect. Raises `RefusedError` if the broker says no."""
+    def subscribe(
+        self, queue: str, *, window: int, selector: str | None = None, exclusive: bool = False
+    ) -> Subscription:
+        """Subscribe now and again after every reconnect. Raises `RefusedError` if the broker says no.
+
+        Of several `exclusive` subscriptions to a queue the first gets everything, until it ends. A `selector` finds
+        only what is among the first messages of the queue: 200 on a default ActiveMQ.
+        """
 
     def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
         """Send; `on_sent(None)` once the broker holds it, else `on_sent(error)`.

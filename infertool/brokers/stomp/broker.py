@@ -51,10 +51,15 @@ class StompBroker:
         """See `infertool.brokers.port.Broker`."""
         self._supervisor.connect()
 
-    def subscribe(self, queue: str, *, window: int) -> StompSubscription:
+    def subscribe(
+        self, queue: str, *, window: int, selector: str | None = None, exclusive: bool = False
+    ) -> StompSubscription:
         """See `infertool.brokers.port.Broker`. Without a connection now, it begins with the next one."""
+        headers = {"selector": selector} if selector else {}
+        if exclusive:
+            headers["activemq.exclusive"] = "true"
         subscription = StompSubscription(
-            queue, window=window, name=f"s{next(self._ids)}", current=self._supervisor.current
+            queue, window=window, name=f"s{next(self._ids)}", current=self._supervisor.current, headers=headers
         )
         with self._subscribing:
             self._subscriptions.append(subscription)

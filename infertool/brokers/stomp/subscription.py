@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -28,8 +28,17 @@ class StompSubscription:
     `stale_acks` counts acks that came after their connection was lost.
     """
 
-    def __init__(self, queue: str, *, window: int, name: str, current: Callable[[], Connection | None]) -> None:
+    def __init__(
+        self,
+        queue: str,
+        *,
+        window: int,
+        name: str,
+        current: Callable[[], Connection | None],
+        headers: Mapping[str, str],
+    ) -> None:
         self._queue = queue
+        self._headers = headers
         self._current = current
         self._prefetches = {f"{name}-{n}": size for n, size in enumerate(_shares(window), 1)}
         self._inbox = Inbox()
@@ -53,7 +62,13 @@ class StompSubscription:
         deadline = time.monotonic() + connection.target.receipt_timeout_s
         errors = connection.errors
         answers = [
-            connection.subscribe(self._queue, subscription, deliver, ack="client-individual", headers=_prefetch(size))
+            connection.subscribe(
+                self._queue,
+                subscription,
+                deliver,
+                ack="client-individual",
+                headers={**_prefetch(size), **self._headers},
+            )
             for subscription, size in self._prefetches.items()
         ]
         for answer in answers:

@@ -30,7 +30,7 @@ def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> Non
             _Transaction(connection, deadline).run(some)
         except RefusedError as refusal:
             connection.end(f"the broker refused a move: {refusal.reason}")
-            places = ", ".join(sorted({one.outgoing.destination for one in some}))
+            places = ", ".join(sorted({outgoing.destination for one in some for outgoing in one.sends}))
             what = f"{connection.target.address} refused to move messages to {places}: {refusal.reason}"
             raise MoveRefusedError(what, reason=refusal.reason) from None
 
@@ -39,8 +39,8 @@ class _Transaction:
     """One BEGIN ... COMMIT.
 
     ActiveMQ commits a transaction also when it refused an ACK in it, and the message would then be in both queues
-    (measured, 5.17.2). So COMMIT is written only after every SEND has its receipt; the ACKs stand before the SENDs,
-    without receipts of their own, and the ERROR for one comes before those.
+    (measured, 5.17.2). So COMMIT is written only after the last frame before it has its receipt: the broker works on
+    the frames of a connection in order, so an ERROR for any of them comes before that receipt.
     """
 
     def __init__(self, connection: Connection, deadline: float) -> None:
@@ -49,14 +49,19 @@ class _Transaction:
         self._errors = connection.errors
 
     def run(self, moves: Sequence[Move]) -> None:
-        sent, committed = Answer(len(moves)), Answer()
+        done, committed = Answer(), Answer()
         # Receipt ids are unique within a connection, so one names the transaction, too.
         receipt = self._receipt(committed)
         within = {"transaction": receipt}
+        sends = [outgoing for one in moves for outgoing in one.sends]
+        last = {**within, "receipt": self._receipt(done)}
+        acks_last = within if sends else last
         frames = [encode("BEGIN", within)]
-        frames += [encode("ACK", {"id": one.message.token, **within}) for one in moves]
-        frames += [to_send(one.outgoing, {**within, "receipt": self._receipt(sent)}) for one in moves]
-        self._write_and_wait(frames, sent)
+        frames += [encode("ACK", {"id": one.message.token, **within}) for one in moves[:-1]]
+        frames += [encode("ACK", {"id": moves[-1].message.token, **acks_last})]
+        frames += [to_send(outgoing, within) for outgoing in sends[:-1]]
+        frames += [to_send(outgoing, last) for outgoing in sends[-1:]]
+        self._write_and_wait(frames, done)
         if self._connection.errors != self._errors:
             raise RefusedError("", address=self._connection.target.address, reason=self._connection.last_error)
         self._write_and_wait([encode("COMMIT", {**within, "receipt": receipt})], committed)
