@@ -1,0 +1,149 @@
+"""What a running replay shows: a progress bar on a terminal, a line now and then elsewhere, and its sum."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from infertool.cli import console
+from infertool.deadletter import names
+from infertool.deadletter.decide import Fate, Plan
+from infertool.deadletter.tally import Tally
+from infertool.link import LinkEvent, LinkState
+
+_LINE_EVERY_S = 5.0
+_BAR_EVERY_S = 0.25
+
+
+def say_link(event: LinkEvent) -> None:
+    """Tell of a lost connection."""
+    if event.state is LinkState.LOST:
+        console.err(f"lost {event.address}: {event.reason}; connecting again")
+
+
+def sentence(tally: Tally, plan: Plan) -> str:
+    """Return what was moved and what remains, in one line."""
+    verb = "copied" if plan.copy else "replayed"
+    parts = [f"{verb} {tally.replayed}"]
+    for name, count in (
+        ("parked", tally.fates[Fate.PARK]),
+        ("kept", tally.fates[Fate.KEEP] + tally.fates[Fate.HOLD]),
+        ("not matching", tally.fates[Fate.OTHER]),
+        ("arrived meanwhile", tally.fates[Fate.NEW]),
+        ("failed again", tally.failed_again),
+        ("in doubt when the connection was lost, and not seen again", tally.in_doubt),
+    ):
+        if count:
+            parts.append(f"{count} {name}")
+    left = tally.staged - tally.restored
+    if left > 0:
+        parts.append(f"{left} still in {names.staging(plan.queue)}: the next run puts them back")
+    return f"{', '.join(parts)}; {remaining(tally, plan)} in {plan.queue}; {tally.seconds:.1f} s"
+
+
+def remaining(tally: Tally, plan: Plan) -> str:
+    """Return how many of those that were there at the start remain."""
+    if plan.depth is None:
+        return "an unknown number remains"
+    moved = tally.fates[Fate.PARK] + (0 if plan.copy else tally.replayed)
+    return f"{max(plan.depth - moved, 0)} of {plan.depth} remain"
+
+
+@contextmanager
+def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` on the first SIGINT or SIGTERM; leave at once on a second SIGINT."""
+
+    def first(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, second)
+        console.err("stopping after this transaction, and putting back what is staged; Ctrl-C again leaves that to the")
+        console.err("next run (nothing is lost)")
+        stop.set()
+
+    def second(number: int, frame: FrameType | None) -> None:
+        os._exit(console.EXIT_INTERRUPTED)
+
+    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def shown(tally: Tally, plan: Plan, *, quiet: bool) -> Iterator[None]:
+    """Show the progress while the block runs; warn of replays that failed again."""
+    ended = threading.Event()
+    bar = sys.stderr.isatty() and not quiet
+    watch = _Watch(tally, plan, quiet=quiet)
+    target, every = (watch.draw, _BAR_EVERY_S) if bar else (watch.tell, _LINE_EVERY_S)
+
+    def run() -> None:
+        while not ended.wait(_BAR_EVERY_S):
+            watch.warn()
+            if watch.is_due(every):
+                target()
+
+    thread = threading.Thread(target=run, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        watch.warn()
+        if bar:
+            console.err("")
+
+
+class _Watch:
+    def __init__(self, tally: Tally, plan: Plan, *, quiet: bool) -> None:
+        self._tally = tally
+        self._plan = plan
+        self._quiet = quiet
+        self._began = self._shown = time.monotonic()
+        self._warned = 0
+
+    def is_due(self, every_s: float) -> bool:
+        """Say whether the progress was not shown for so long."""
+        now = time.monotonic()
+        due = now - self._shown >= every_s
+        if due:
+            self._shown = now
+        return due
+
+    def warn(self) -> None:
+        """Tell of replays that came back since the last time."""
+        count = self._tally.failed_again
+        if count > self._warned:
+            self._warned = count
+            console.err(
+                f"warning: {count} replayed events have failed again; Ctrl-C stops, --abort-on-refail N does so"
+            )
+
+    def tell(self) -> None:
+        """Write a line."""
+        if not self._quiet:
+            console.err(self._line())
+
+    def draw(self) -> None:
+        """Write over the last line."""
+        sys.stderr.write(f"\r\x1b[K{self._line()}")
+        sys.stderr.flush()
+
+    def _line(self) -> str:
+        tally, depth = self._tally, self._plan.known_depth
+        elapsed = time.monotonic() - self._began
+        speed = tally.taken / elapsed if elapsed else 0.0
+        rate = f"{tally.replayed} replayed, {tally.replayed / elapsed:.0f}/s" if elapsed else ""
+        if tally.restored or not depth:
+            return f"{rate}, {tally.restored} of {tally.staged} put back" if tally.staged else rate
+        done = min(tally.taken / depth, 1.0)
+        eta = f"{(depth - tally.taken) / speed:.0f} s left" if speed else "- s left"
+        return f"[{'#' * int(20 * done):<20}] {tally.taken} of {depth}, {rate}, {eta}"
