@@ -27,10 +27,10 @@ class DeadLetters:
     broker: Any
     folder: Path
     origin: str = field(default_factory=lambda: f"/queue/replay.{next(_numbers)}.{uuid.uuid4().hex[:6]}")
+    queue: str = ""
 
-    @property
-    def queue(self) -> str:
-        return f"{self.origin}.dead"
+    def __post_init__(self) -> None:
+        self.queue = self.queue or f"{self.origin}.dead"
 
     @property
     def staging(self) -> str:
