@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -81,7 +82,8 @@ class Audit:
             _write_all(self._file, b"".join(lines))
             os.fsync(self._file)
         except OSError as fault:
-            os.ftruncate(self._file, size)  # no half line may stay
+            with contextlib.suppress(OSError):  # no half line may stay; what is no file has no length to cut
+                os.ftruncate(self._file, size)
             raise AuditError(self._path, fault) from None
 
 
