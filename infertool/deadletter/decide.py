@@ -16,6 +16,8 @@ from infertool.message import Message, Outgoing
 
 # A target that refused so many letters is not asked again.
 _REFUSALS = 3
+# A letter that was alone in so many transactions that ended with the connection is not tried again.
+_LOSSES = 3
 
 
 class Fate(StrEnum):
@@ -106,6 +108,7 @@ class Decider:
         self._numbers = itertools.count(1)
         self._refused: dict[str, str] = {}
         self._refusals: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
 
     def decide(self, message: Message) -> Decision:
         """Return what becomes of `message`. Raises `FilterError`."""
@@ -114,6 +117,8 @@ class Decider:
             return self._stay(Fate.HOLD, letter, "its body is empty or of a JMS type that STOMP cannot show")
         if not outgoing.can_be_carried(message.headers):
             return self._stay(Fate.HOLD, letter, "it has more headers, or longer ones, than the broker takes")
+        if self._losses.get(message.id, 0) >= _LOSSES:
+            return self._stay(Fate.HOLD, letter, "the broker ends the connection when it is sent")
         if self._plan.is_new(letter):
             return self._stay(Fate.NEW, letter, "it arrived after the start")
         if not self._plan.selection.matches(letter):
@@ -130,6 +135,10 @@ class Decider:
         if self._refusals[target] >= _REFUSALS:
             self._refused[target] = reason
         return True
+
+    def lost(self, decision: Decision) -> None:
+        """Note that the connection was lost while this letter alone was moved."""
+        self._losses[decision.letter.message.id] += 1
 
     def _replay(self, letter: DeadLetter) -> Decision:
         plan = self._plan
@@ -159,7 +168,7 @@ class Decider:
         if not target:
             return "nothing says where it came from; --to does"
         if not is_queue(target):
-            return f"it came from {target.split('/')[1]}, not from a queue; --to says where to"
+            return f"{target!r} is not one queue; --to says where to"
         if target == self._plan.queue:
             return "it came from this very queue; --to says where to"
         reason = self._refused.get(target) or self._refused.get(letter.message.id)

@@ -17,6 +17,7 @@ from infertool.message import BodyKind, Message
 _CAUSE = "dlqDeliveryFailureCause"
 _BROKERS_MARKS = ("original-destination", "originalExpiration", _CAUSE)
 _QUEUE = "/queue/"
+_NO_NAME = frozenset("*>,?")
 
 
 class Writer(StrEnum):
@@ -97,8 +98,9 @@ def read(message: Message) -> DeadLetter:
 
 
 def is_queue(destination: str) -> bool:
-    """Say whether `destination` names a queue, not a topic or somebody's temporary queue."""
-    return destination.startswith(_QUEUE) and len(destination) > len(_QUEUE)
+    """Say whether `destination` names one queue: not a topic, somebody's temporary queue, a pattern or several."""
+    name = destination.removeprefix(_QUEUE)
+    return destination.startswith(_QUEUE) and name.strip() == name != "" and not _NO_NAME.intersection(name)
 
 
 def _writer(message: Message) -> Writer:

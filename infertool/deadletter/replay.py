@@ -54,7 +54,7 @@ class Replay:
         self._audit = audit
         self._elsewhere = elsewhere
         self._failed_again: set[str] = set()
-        # After a refused transaction its letters are moved one by one, to find the one.
+        # After a transaction that failed its letters are moved one by one, to find the one.
         self._one_by_one = 0
 
     def run(self) -> Tally:
@@ -183,6 +183,7 @@ class Replay:
             self.tally.in_doubt -= len(decisions)
             self.tally.add(decisions, -1)
             self._note_undone(decisions)
+            self._suspect(decisions)
 
         return undo
 
@@ -193,6 +194,13 @@ class Replay:
             self._one_by_one = len(decisions)
         elif not self._decider.refused(decisions[0], refusal.reason):
             raise refusal
+
+    def _suspect(self, decisions: Sequence[Decision]) -> None:
+        """Look for a letter that makes the broker end the connection."""
+        if len(decisions) > 1:
+            self._one_by_one = len(decisions)
+        else:
+            self._decider.lost(decisions[0])
 
     def _note_undone(self, decisions: Sequence[Decision]) -> None:
         if self._audit:

@@ -9,7 +9,8 @@ from collections import deque
 
 WINDOW = 200
 _ACK = re.compile(rb"\nack:([^\n]*)")
-_EVENT = re.compile(rb"\nevent_id:([^\n]*)")
+# As many bytes as a replay sends.
+_KEPT = re.compile(rb"^(?:event_id|original_|replay_count|priority|dlq_failed_at)[^\n]*", re.MULTILINE)
 
 
 class RawMover:
@@ -45,10 +46,9 @@ class RawMover:
         for _ in range(batch):
             head, _, body = self._messages.popleft().partition(b"\n\n")
             frames.append(b"ACK\nid:%b\ntransaction:%b\n\n\0" % (_ACK.search(head)[1], name))
-            event = _EVENT.search(head)[1]
+            kept = b"\n".join(_KEPT.findall(head))
             frames.append(
-                b"SEND\ndestination:%b\npersistent:true\nevent_id:%b\ntransaction:%b\n\n%b\0"
-                % (self._target, event, name, body)
+                b"SEND\ndestination:%b\npersistent:true\n%b\ntransaction:%b\n\n%b\0" % (self._target, kept, name, body)
             )
         frames.append(b"COMMIT\ntransaction:%b\nreceipt:%b\n\n\0" % (name, name))
         return b"".join(frames)

@@ -40,7 +40,7 @@ def letters(origin: str, count: int) -> Iterator[tuple[dict[str, str], bytes]]:
 
 
 def fill(broker: ActiveMQ, count: int) -> str:
-    queue = f"/queue/bench.replay.{next(_numbers)}"
+    queue = f"/queue/bench.replay.{os.getpid()}.{next(_numbers)}"
     raw = RawStomp(broker.stomp_port)
     raw.send(queue, letters(f"{queue}.origin", count))
     raw.close()
