@@ -38,7 +38,7 @@ class Command(TyperCommand):
 def drain_dlq(
     ctx: typer.Context,
     queue: Annotated[
-        str | None, typer.Argument(help="Queue; by default the configured dead-letter queue.", metavar="[QUEUE]")
+        str | None, typer.Argument(help="Queue; by default the configured dead-letter queue.", metavar="QUEUE")
     ] = None,
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
     to: Annotated[
@@ -50,6 +50,7 @@ def drain_dlq(
         str | None,
         typer.Option(help="Do not ask. With --discard the queue must be named: --yes=QUEUE.", metavar="[=QUEUE]"),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Do not mind another run on the queue.")] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary.")] = Output.table,
 ) -> None:
     """Archive all dead letters of a queue, then remove them; what dies meanwhile stays.
@@ -66,5 +67,5 @@ def drain_dlq(
     loaded = ctx.obj.load({"broker.url": ("--broker", broker)})
     name = queue_name(queue or loaded.settings.deadletter.queue)
     file = None if discard else to or Path(f"{name.removeprefix('/queue/')}.jsonl")
-    request = Request(name, file, yes=yes, as_json=output is Output.json, quiet=ctx.obj.quiet)
+    request = Request(name, file, yes=yes, force=force, as_json=output is Output.json, quiet=ctx.obj.quiet)
     drain(loaded.settings, request)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Request:
     queue: str
     file: Path | None
     yes: str | None
+    force: bool
     as_json: bool
     quiet: bool
 
@@ -50,7 +51,7 @@ class Found:
 def drain(settings: Settings, request: Request) -> None:
     """Drain as asked. Raises `NothingMatchedError` for an empty queue, `UsageError` when nobody can agree."""
     stop = threading.Event()
-    with connected(settings) as broker, locked(broker, request.queue, who()):
+    with connected(settings) as broker, nullcontext() if request.force else locked(broker, request.queue, who()):
         found = _look(broker, request.queue)
         _agree(request, found)
         with _archive(request) as archive:

@@ -29,7 +29,7 @@ class Output(StrEnum):
 def peek_dlq(
     ctx: typer.Context,
     queue: Annotated[
-        str | None, typer.Argument(help="Queue; by default the configured dead-letter queue.", metavar="[QUEUE]")
+        str | None, typer.Argument(help="Queue; by default the configured dead-letter queue.", metavar="QUEUE")
     ] = None,
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
     group_by: Annotated[
