@@ -56,6 +56,16 @@ class Browse:
     depth: int | None
 
 
+class Transaction(Protocol):
+    """A move that was begun: the broker has it, and nothing is done yet."""
+
+    def commit(self) -> None:
+        """Have it done, once the broker took all of it. Returns before it is done. Raises as `Subscription.move`."""
+
+    def wait(self) -> None:
+        """Wait until it is done. Raises as `Subscription.move`."""
+
+
 class Subscription(Protocol):
     """Messages of one queue, at most `window` of them unsettled at any time."""
 
@@ -75,6 +85,12 @@ class Subscription(Protocol):
         connection (nothing was sent), `ConnectionLostError` when the connection ended before the receipt (the broker
         did all or nothing, which one is unknown), `MoveRefusedError` when the broker refused (nothing was done; the
         messages will be redelivered on the next connection, which the adapter brings about).
+        """
+
+    def start_move(self, moves: Sequence[Move], timeout_s: float) -> Transaction:
+        """Begin to move all of at most 100 `moves`; the next may begin while this one is committed.
+
+        Raises `StaleMessagesError`, `ConnectionLostError`.
         """
 
 

@@ -11,7 +11,7 @@ from infertool.deadletter.audit import Audit
 from infertool.deadletter.decide import Decider, Decision, Fate, Plan
 from infertool.deadletter.elsewhere import Elsewhere
 from infertool.deadletter.pace import Pace
-from infertool.deadletter.take import PATIENCE_S, QUIET_S, Bus, Moved, Taker
+from infertool.deadletter.take import PATIENCE_S, QUIET_S, Bus, Moved, Step, Taker
 from infertool.deadletter.tally import Tally
 from infertool.errors import InfertoolError, MoveRefusedError
 from infertool.message import Message
@@ -54,6 +54,7 @@ class Replay:
         self._audit = audit
         self._elsewhere = elsewhere
         self._failed_again: set[str] = set()
+        self._pending: tuple[Sequence[Decision], Step] | None = None
         # After a transaction that failed its letters are moved one by one, to find the one.
         self._one_by_one = 0
 
@@ -74,11 +75,14 @@ class Replay:
     def _sweep(self) -> None:
         plan = self._plan
         with Taker(self._bus, plan.queue, stop=self._stop, selector=plan.selector, on_arrival=self._look) as taker:
-            while not (self._is_over() or self._stop.is_set()):
-                messages = taker.take(self._size(), self._patience())
-                if not messages:
-                    break
-                self._step(taker, messages)
+            try:
+                while not (self._is_over() or self._stop.is_set()):
+                    messages = taker.take(self._size(), self._patience())
+                    if not messages:
+                        break
+                    self._step(taker, messages)
+            finally:
+                self._settle()
 
     def _restore(self) -> None:
         if self.tally.staged > 0:
@@ -88,7 +92,14 @@ class Replay:
         self.tally.restored = count
 
     def _is_over(self) -> bool:
+        if self._looks_over():
+            self._settle()  # what became of the last transaction decides
+            return self._looks_over()
+        return False
+
+    def _looks_over(self) -> bool:
         plan, tally = self._plan, self.tally
+        tally.ended = ""
         if plan.limit is not None and tally.replayed >= plan.limit:
             tally.ended = "limit"
         elif plan.abort_on_refail is not None and tally.failed_again >= plan.abort_on_refail:
@@ -123,8 +134,8 @@ class Replay:
         replays = sum(each.fate is Fate.REPLAY for each in moving)
         if self._pace and replays and not self._pace.wait(replays):
             return
-        if moving and not self._move(taker, moving):
-            return
+        if moving:
+            self._move(taker, moving)
         self._hold(taker, held)
 
     def _decide(self, messages: Sequence[Message]) -> tuple[list[Decision], int]:
@@ -156,8 +167,11 @@ class Replay:
         if len(taker.held) > MOST_HELD:
             raise TooManyHeldError(self._plan.queue, held[-1].why)
 
-    def _move(self, taker: Taker, decisions: Sequence[Decision]) -> bool:
-        """Move in one transaction; return whether that was done, or is in doubt."""
+    def _move(self, taker: Taker, decisions: Sequence[Decision]) -> None:
+        """Move in one transaction. It is counted as done, and taken back where it turns out not to be.
+
+        While the broker commits it, the next one is prepared: a commit is a disk sync.
+        """
         if self._audit:
             self._audit.write(decisions, time.time())
         if self._elsewhere:
@@ -165,18 +179,37 @@ class Replay:
             moves = [each.move_without_replay() for each in decisions]
         else:
             moves = [each.move() for each in decisions]
-        try:
-            moved = taker.move(moves, undo=self._undoing(decisions))
-        except MoveRefusedError as refusal:
-            self._refused(decisions, refusal)
-            return False
-        if moved is Moved.NOT_DONE:
-            self._note_undone(decisions)
-            return False
-        self.tally.in_doubt += len(decisions) if moved is Moved.IN_DOUBT else 0
+        step = taker.start(moves, undo=self._undoing(decisions))
+        self._settle()
         self.tally.add(decisions)
-        self._one_by_one = max(0, self._one_by_one - len(decisions))
-        return True
+        self._pending = decisions, step
+        self._conclude(decisions, step.commit)
+
+    def _settle(self) -> None:
+        """Wait for what was begun."""
+        if self._pending:
+            decisions, step = self._pending
+            self._conclude(decisions, step.wait)
+
+    def _conclude(self, decisions: Sequence[Decision], word: Callable[[], Moved | None]) -> None:
+        """Take the broker's word on the transaction in work, once it has come."""
+        try:
+            moved = word()
+        except MoveRefusedError as refusal:
+            self._pending = None
+            self.tally.add(decisions, -1)
+            self._refused(decisions, refusal)
+            return
+        if moved is None:
+            return
+        self._pending = None
+        if moved is Moved.IN_DOUBT:
+            self.tally.in_doubt += len(decisions)
+        elif moved is Moved.NOT_DONE:
+            self.tally.add(decisions, -1)
+            self._note_undone(decisions)
+        else:
+            self._one_by_one = max(0, self._one_by_one - len(decisions))
 
     def _undoing(self, decisions: Sequence[Decision]) -> Callable[[], None]:
         def undo() -> None:

@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypeVar
 
-from infertool.brokers.port import Broker, Move, Subscription
+from infertool.brokers.port import Broker, Move, Subscription, Transaction
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError, UnreachableError
 from infertool.link import LinkEvent, LinkState, OnLink
 from infertool.message import Message
@@ -24,6 +24,9 @@ PATIENCE_S = 5.0
 LONGEST_LOSS_S = 300.0
 _POLL_S = 0.1
 _GOODBYE_S = 10.0
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,47 @@ class Moved(StrEnum):
     IN_DOUBT = "in doubt"
     # The messages belong to a connection that was lost before: nothing was done, they come again.
     NOT_DONE = "not done"
+
+
+class Step:
+    """One transaction, so that the next can be prepared while the broker works on its commit.
+
+    Both methods return what became of it once that is known, and raise `MoveRefusedError`.
+    """
+
+    def __init__(self, taker: Taker, moves: Sequence[Move], undo: Callable[[], None]) -> None:
+        self._taker = taker
+        self._moves = moves
+        self._undo = undo
+        self._ended: Moved | None = None
+        self._transaction = self._guarded(lambda: taker.begin(moves))
+
+    def commit(self) -> Moved | None:
+        """Have it committed."""
+        if self._transaction:
+            self._guarded(self._transaction.commit)
+        return self._ended
+
+    def wait(self) -> Moved:
+        """Wait until it is done."""
+        if self._transaction and not self._ended:
+            self._guarded(self._transaction.wait)
+        return self._ended or Moved.DONE
+
+    def _guarded(self, action: Callable[[], _T]) -> _T | None:
+        epoch = self._moves[0].message.epoch
+        try:
+            return action()
+        except StaleMessagesError:
+            self._ended = Moved.NOT_DONE
+        except ConnectionLostError:
+            self._ended = Moved.IN_DOUBT
+            self._taker.doubt(self._moves, self._undo)
+        except MoveRefusedError:
+            self._taker.forget(epoch)
+            raise
+        self._taker.forget(epoch)
+        return None
 
 
 class Taker:
@@ -128,20 +172,25 @@ class Taker:
 
         Raises `MoveRefusedError`: nothing was done, and the messages come again.
         """
-        epoch = moves[0].message.epoch
-        try:
-            self._subscription.move(moves, self._bus.timeout_s)
-        except StaleMessagesError:
-            self._forget(epoch)
-            return Moved.NOT_DONE
-        except ConnectionLostError:
-            self._forget(epoch)
-            self._doubts.append((frozenset(move.message.id for move in moves), undo))
-            return Moved.IN_DOUBT
-        except MoveRefusedError:
-            self._forget(epoch)
-            raise
-        return Moved.DONE
+        step = self.start(moves, undo)
+        return step.commit() or step.wait()
+
+    def start(self, moves: Sequence[Move], undo: Callable[[], None]) -> Step:
+        """Begin to move. See `move`."""
+        return Step(self, moves, undo)
+
+    def begin(self, moves: Sequence[Move]) -> Transaction:
+        """Begin a transaction; for `Step`."""
+        return self._subscription.start_move(moves, self._bus.timeout_s)
+
+    def doubt(self, moves: Sequence[Move], undo: Callable[[], None]) -> None:
+        """Call `undo` when one of the messages comes again; for `Step`."""
+        self._doubts.append((frozenset(move.message.id for move in moves), undo))
+
+    def forget(self, epoch: int) -> None:
+        """Drop what a lost connection delivered; for `Step`."""
+        if self._epoch == epoch:
+            self._buffer.clear()
 
     def _fill(self, timeout_s: float) -> None:
         for message in self._subscription.receive(WINDOW, timeout_s):
@@ -157,10 +206,6 @@ class Taker:
         for doubt in [doubt for doubt in self._doubts if came_again in doubt[0]]:
             self._doubts.remove(doubt)
             doubt[1]()
-
-    def _forget(self, epoch: int) -> None:
-        if self._epoch == epoch:
-            self._buffer.clear()
 
     def _linked(self, event: LinkEvent) -> None:
         if event.state is LinkState.LOST:

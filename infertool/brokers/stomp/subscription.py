@@ -108,12 +108,19 @@ class StompSubscription:
 
     def move(self, moves: Sequence[Move], timeout_s: float) -> None:
         """See `infertool.brokers.port.Subscription`. More than 100 moves are several transactions, in order."""
+        transactions.move(self._connection_of(moves), moves, timeout_s)
+
+    def start_move(self, moves: Sequence[Move], timeout_s: float) -> transactions.Transaction:
+        """See `infertool.brokers.port.Subscription`."""
+        return transactions.Transaction(self._connection_of(moves), moves, time.monotonic() + timeout_s)
+
+    def _connection_of(self, moves: Sequence[Move]) -> Connection:
         connection = self._current()
         if connection is None or any(move.message.epoch != connection.epoch for move in moves):
             raise StaleMessagesError(
                 "the messages belong to a connection that was lost; the broker delivers them again"
             )
-        transactions.move(connection, moves, timeout_s)
+        return connection
 
 
 def _shares(window: int) -> list[int]:
