@@ -1,4 +1,4 @@
-"""What the dead-letter commands share: queue names, times, a connected broker."""
+"""What the dead-letter commands share: queue names, times, a connected broker, putting back."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 
 from infertool import brokers
 from infertool.brokers.port import Broker
+from infertool.cli import console
+from infertool.deadletter import names, staging
 from infertool.deadletter.take import Bus
 from infertool.errors import UsageError
 from infertool.link import LinkEvent, OnLink
@@ -18,6 +20,7 @@ from infertool.settings import Settings
 
 _QUEUE = "/queue/"
 _GOODBYE_S = 10.0
+_MEASURE_S = 1.0
 
 
 def queue_name(typed: str) -> str:
@@ -54,6 +57,17 @@ def connected(settings: Settings) -> Iterator[Broker]:
         yield broker
     finally:
         broker.close(_GOODBYE_S)
+
+
+def put_back(broker: Broker, bus: Bus, queue: str) -> None:
+    """Put back what a killed run left in staging. A staging queue that never was has no depth, and is not asked for."""
+    depth = broker.measure(names.staging(queue), _MEASURE_S)
+    known = depth.size if depth else None
+    if known == 0 or (known is None and broker.measure(queue, _MEASURE_S) is not None):
+        return
+    count = staging.restore(bus, queue, staged=known)
+    if count:
+        console.err(f"put back {count} letters that an interrupted run had left in {names.staging(queue)}")
 
 
 def iso(at: float | None) -> str | None:

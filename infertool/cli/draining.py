@@ -13,8 +13,7 @@ from pathlib import Path
 from infertool.brokers.port import Broker, Depth
 from infertool.cli import console
 from infertool.cli.consuming import stopped_by_signals
-from infertool.cli.deadletters import bus, connected, who
-from infertool.deadletter import names
+from infertool.cli.deadletters import bus, connected, put_back, who
 from infertool.deadletter.archiving import ArchiveWriter
 from infertool.deadletter.drain import OPAQUE, Drain, Progress
 from infertool.deadletter.lock import locked
@@ -40,47 +39,36 @@ class Request:
     quiet: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What is in the queue at the start; `depth` is None where the broker does not tell."""
-
-    depth: int | None
-    staged: int
-
-
 def drain(settings: Settings, request: Request) -> None:
     """Drain as asked. Raises `NothingMatchedError` for an empty queue, `UsageError` when nobody can agree."""
     stop = threading.Event()
     with connected(settings) as broker, nullcontext() if request.force else locked(broker, request.queue, who()):
-        found = _look(broker, request.queue)
-        _agree(request, found)
+        reach = bus(settings, _say_link)
+        put_back(broker, reach, request.queue)
+        depth = _look(broker, request.queue)
+        _agree(request, depth)
         with _archive(request) as archive:
-            work = Drain(archive, depth=found.depth, began=time.time(), on_progress=Ticker(request, found))
-            taker = Taker(bus(settings, _say_link), request.queue, stop=stop)
+            work = Drain(archive, depth=depth, began=time.time(), on_progress=Ticker(request, depth))
+            taker = Taker(reach, request.queue, stop=stop)
             with stopped_by_signals(stop.set), taker:
                 _run(work, taker, request)
-        depth = broker.measure(request.queue, _MEASURE_S)
-    _sum_up(request, work.progress, depth, interrupted=stop.is_set())
+        after = broker.measure(request.queue, _MEASURE_S)
+    _sum_up(request, work.progress, after, interrupted=stop.is_set())
     if stop.is_set():
         sys.exit(console.EXIT_INTERRUPTED)
 
 
-def _look(broker: Broker, queue: str) -> Found:
+def _look(broker: Broker, queue: str) -> int | None:
+    """Return the depth, None where the broker does not tell it. Raises `NothingMatchedError`."""
     browse = broker.browse(queue, limit=1, timeout_s=_LOOK_S)
     if not browse.messages and not browse.depth:
         raise NothingMatchedError(f"{queue} is empty, or does not exist")
-    staged = broker.measure(names.staging(queue), _MEASURE_S)
-    return Found(browse.depth, (staged.size if staged else None) or 0)
+    return browse.depth
 
 
-def _agree(request: Request, found: Found) -> None:
+def _agree(request: Request, depth: int | None) -> None:
     """Ask, where nobody has agreed yet. Raises `UsageError`."""
-    count = "all" if found.depth is None else f"{found.depth}"
-    if found.staged:
-        console.err(
-            f"{found.staged} more are in {names.staging(request.queue)}, left by a replay that was ended; "
-            "the next replay-dlq puts them back"
-        )
+    count = "all" if depth is None else f"{depth}"
     if request.file is None:
         _agree_to_discard(request, f"this deletes {count} messages of {request.queue} for ever")
     elif request.yes is None:
@@ -140,9 +128,9 @@ def _say_link(event: LinkEvent) -> None:
 class Ticker:
     """Says now and then how far it is."""
 
-    def __init__(self, request: Request, found: Found) -> None:
+    def __init__(self, request: Request, depth: int | None) -> None:
         self._quiet = request.quiet
-        self._all = "" if found.depth is None else f" of {found.depth}"
+        self._all = "" if depth is None else f" of {depth}"
         self._said = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
@@ -153,8 +141,8 @@ class Ticker:
             console.err(f"{progress.removed}{self._all} removed")
 
 
-def _sum_up(request: Request, progress: Progress, depth: Depth | None, *, interrupted: bool) -> None:
-    remaining = depth.size if depth else None
+def _sum_up(request: Request, progress: Progress, after: Depth | None, *, interrupted: bool) -> None:
+    remaining = after.size if after else None
     if progress.left:
         console.err(f"{progress.left} stay in {request.queue}: each is {OPAQUE}")
     if request.as_json:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from infertool.brokers.port import Browse
+from infertool.brokers.port import Broker, Browse
 from infertool.cli import console, lettertable
 from infertool.cli.deadletters import connected
 from infertool.deadletter import letter as letters
-from infertool.deadletter import lookup, summary
+from infertool.deadletter import lookup, names, summary
 from infertool.deadletter.letter import DeadLetter
 from infertool.errors import NothingMatchedError
 from infertool.settings import Settings
 
 _TIMEOUT_S = 30.0
+# The answer comes at once, or never: of a queue that never was.
+_MEASURE_S = 0.3
 
 
 class Peek:
@@ -33,6 +35,7 @@ class Peek:
                 self._show_one(lookup.find(broker, self._queue, wanted, limit=self._limit, timeout_s=_TIMEOUT_S))
                 return
             browse = broker.browse(self._queue, limit=self._limit, timeout_s=_TIMEOUT_S)
+            self._say_what_is_staged(broker)
         if not browse.messages:
             raise NothingMatchedError(empty(self._queue, browse))
         seen = [letters.read(message) for message in browse.messages]
@@ -66,6 +69,14 @@ class Peek:
             return
         seen = {"queue": self._queue, "depth": browse.depth, "seen": len(browse.messages), "complete": browse.complete}
         console.out(lettertable.dump({**seen, name: documents}))
+
+    def _say_what_is_staged(self, broker: Broker) -> None:
+        depth = broker.measure(names.staging(self._queue), _MEASURE_S)
+        if depth and depth.size:
+            place = names.staging(self._queue)
+            console.err(
+                f"{depth.size} more are in {place}: a replay is at work, or was killed; the next puts them back"
+            )
 
     def _say_what_was_seen(self, browse: Browse) -> None:
         count = len(browse.messages)

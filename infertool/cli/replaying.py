@@ -15,10 +15,9 @@ from pathlib import Path
 from infertool.brokers.port import Broker
 from infertool.cli import console, refilling, replayview
 from infertool.cli.deadletters import bus as bus_of
-from infertool.cli.deadletters import connected, who
+from infertool.cli.deadletters import connected, put_back, who
 from infertool.cli.replaypreview import Preview, preview
 from infertool.deadletter import edit as editing
-from infertool.deadletter import names, staging
 from infertool.deadletter.audit import Audit
 from infertool.deadletter.decide import Plan
 from infertool.deadletter.elsewhere import Elsewhere
@@ -79,7 +78,7 @@ def run(settings: Settings, options: Options) -> None:
     bus = bus_of(settings, replayview.say_link)
     with connected(settings) as broker, _alone(broker, options):
         if not options.dry_run:
-            _put_back(broker, bus, plan.queue)
+            put_back(broker, bus, plan.queue)
         shown = _look(broker, plan)
         plan = dataclasses.replace(shown.plan, edit=editing.parse(options.assignments, options.edit))
         _show(shown, options)
@@ -129,17 +128,6 @@ def _alone(broker: Broker, options: Options) -> Iterator[None]:
     free = options.dry_run or options.force
     with nullcontext() if free else locked(broker, options.queue, who()):
         yield
-
-
-def _put_back(broker: Broker, bus: Bus, queue: str) -> None:
-    """Put back what a killed run left in staging. A staging queue that never was has no depth, and is not asked for."""
-    depth = broker.measure(names.staging(queue), _MEASURE_S)
-    known = depth.size if depth else None
-    if known == 0 or (known is None and broker.measure(queue, _MEASURE_S) is not None):
-        return
-    count = staging.restore(bus, queue, staged=known)
-    if count:
-        console.err(f"put back {count} letters that an interrupted run had left in {names.staging(queue)}")
 
 
 def _look(broker: Broker, plan: Plan) -> Preview:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import random
 import signal
 import subprocess
 import sys
@@ -199,6 +200,26 @@ def test_what_cannot_be_archived_stays(dead):
     assert (summary["archived"], summary["left"], summary["remaining"]) == (2, 1, 1)
     assert "STOMP does not show" in summary["said"]
     assert [headers["event_id"] for headers, _ in dead.drain(dead.queue)] == ["map"]
+
+
+def test_what_a_killed_replay_left_in_staging_is_put_back_first(dead):
+    dead.put(((dead.letter(n), b'{"n": %d}' % n) for n in range(3)), queue=dead.staging)
+    assert f"3 more are in {dead.staging}" in dead.peek(code=4).stderr
+    said = dead.drained()["said"]
+    assert f"put back 3 letters that an interrupted run had left in {dead.staging}" in said
+    assert dead.archived_numbers() == [0, 1, 2]
+
+
+@pytest.mark.activemq
+def test_a_body_of_fifty_megabytes(real_dead):
+    body = random.Random(1).randbytes(1_000_000) * 50
+    real_dead.put([(real_dead.letter(0), body)], as_bytes=True)
+    assert real_dead.drained()["removed"] == 1
+    assert [message.body == body for message in real_dead.archived()] == [True]
+    real_dead.refilled()
+    real_dead.queue, real_dead.suffix = real_dead.origin, "jsonl.zst"
+    real_dead.drained()
+    assert [message.body == body for message in real_dead.archived()] == [True]
 
 
 def test_ctrl_c_ends_after_a_batch_and_says_what_was_done(dead):

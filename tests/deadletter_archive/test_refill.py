@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.support import jms
 from tests.support.running import CREDENTIALS, Running
 
 
@@ -25,6 +26,15 @@ def test_what_was_drained_goes_back_to_where_it_came_from_as_it_was(dead):
         assert wanted.items() <= headers.items()
         assert not any(name.startswith("dlq_") for name in headers)
     assert text_headers["original_message_id"] == "ID:first-0"
+
+
+@pytest.mark.activemq
+def test_java_reads_the_texts_of_what_went_back(real_dead):
+    real_dead.fill(20)
+    real_dead.drained()
+    real_dead.refilled()
+    texts = jms.consume(real_dead.broker, real_dead.origin, 20, real_dead.folder)
+    assert texts == [f'{{"n": {n}}}' for n in range(20)]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl.gz", "jsonl.zst"])
