@@ -74,9 +74,7 @@ class Peek:
         depth = broker.measure(names.staging(self._queue), _MEASURE_S)
         if depth and depth.size:
             place = names.staging(self._queue)
-            console.err(
-                f"{depth.size} more are in {place}: a replay is at work, or was killed; the next puts them back"
-            )
+            console.err(f"{depth.size} more are in {place}: a replay works, or was killed; the next puts them back")
 
     def _say_what_was_seen(self, browse: Browse) -> None:
         count = len(browse.messages)

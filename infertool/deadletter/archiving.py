@@ -44,6 +44,9 @@ class ArchiveWriter:
             self._check_cut()
             self._cut_back()
             os.fsync(self._file)
+        except OSError as fault:
+            self.close()
+            raise ArchiveError(path, f"cannot be written: {fault.strerror}") from None
         except BaseException:
             self.close()
             raise
@@ -83,12 +86,7 @@ class ArchiveWriter:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise ArchiveError(self.path, "another process is writing to it") from None
-        # The file's name must survive a power cut, too.
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     def _last_end(self) -> int:
         end = 0
@@ -126,3 +124,12 @@ class ArchiveWriter:
                 self._known.discard(self._recent[0])
             self._recent.append(message.id)
             self._known.add(message.id)
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder survive a power cut, as the files' contents do. Raises OSError."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

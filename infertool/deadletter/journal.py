@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 import orjson
 
+from infertool.deadletter.archiving import sync_folder
 from infertool.errors import InfertoolError
 
 _VERSION: Final = 1
@@ -44,6 +45,10 @@ class Journal:
         try:
             self._lock()
             self._load()
+            sync_folder(self.path.parent)
+        except OSError as fault:
+            self.close()
+            raise self._unusable(fault) from None
         except BaseException:
             self.close()
             raise
