@@ -86,7 +86,8 @@ def run(settings: Settings, options: Options) -> None:
             return
         if not options.yes:
             _ask(options, shown)
-        tally, stopped = _replay(settings, options, plan, bus, rate)
+        growth = replayview.Growth(lambda: broker.measure(plan.queue, _MEASURE_S))
+        tally, stopped = _replay(settings, options, plan, bus, rate, growth)
     _sum_up(plan, tally, options, interrupted=stopped)
 
 
@@ -162,7 +163,9 @@ def _ask(options: Options, shown: Preview) -> None:
         raise InfertoolError("nothing was moved: not agreed")
 
 
-def _replay(settings: Settings, options: Options, plan: Plan, bus: Bus, rate: float | None) -> tuple[Tally, bool]:
+def _replay(
+    settings: Settings, options: Options, plan: Plan, bus: Bus, rate: float | None, growth: replayview.Growth
+) -> tuple[Tally, bool]:
     stop = threading.Event()
     with ExitStack() as stack:
         audit = stack.enter_context(Audit(options.audit, plan, who())) if options.audit else None
@@ -175,7 +178,7 @@ def _replay(settings: Settings, options: Options, plan: Plan, bus: Bus, rate: fl
         pace = None if rate is None else Pace(rate, stop)
         replay = Replay(bus, plan, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere)
         try:
-            with replayview.shown(replay.tally, plan, quiet=options.quiet):
+            with replayview.shown(replay.tally, plan, quiet=options.quiet, growth=growth):
                 return replay.run(), stop.is_set()
         except InfertoolError:
             # What was done must be known also when the rest cannot be done.

@@ -7,10 +7,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from infertool.brokers.port import Depth
 from infertool.cli import console
 from infertool.deadletter import names
 from infertool.deadletter.decide import Fate, Plan
@@ -19,6 +20,7 @@ from infertool.link import LinkEvent, LinkState
 
 _LINE_EVERY_S = 5.0
 _BAR_EVERY_S = 0.25
+_LOOK_EVERY_S = 2.0
 
 
 def say_link(event: LinkEvent) -> None:
@@ -76,17 +78,38 @@ def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class Growth:
+    """How many dead letters came to the queue since the start, as far as the broker counts.
+
+    Those of a deep queue lie behind all that the run has yet to go through, so it would see them last.
+    """
+
+    def __init__(self, measure: Callable[[], Depth | None]) -> None:
+        self._measure = measure
+        self._start = self._enqueued()
+
+    def _enqueued(self) -> int | None:
+        depth = self._measure()
+        return depth.enqueued if depth else None
+
+    def __call__(self) -> int:
+        """Return the number now; 0 where the broker does not count."""
+        now = None if self._start is None else self._enqueued()
+        return 0 if now is None or self._start is None else max(now - self._start, 0)
+
+
 @contextmanager
-def shown(tally: Tally, plan: Plan, *, quiet: bool) -> Iterator[None]:
+def shown(tally: Tally, plan: Plan, *, quiet: bool, growth: Growth | None = None) -> Iterator[None]:
     """Show the progress while the block runs; warn of replays that failed again."""
     ended = threading.Event()
     bar = sys.stderr.isatty() and not quiet
-    watch = _Watch(tally, plan, quiet=quiet)
+    watch = _Watch(tally, plan, quiet=quiet, growth=growth)
     target, every = (watch.draw, _BAR_EVERY_S) if bar else (watch.tell, _LINE_EVERY_S)
 
     def run() -> None:
         while not ended.wait(_BAR_EVERY_S):
             watch.warn()
+            watch.look()
             if watch.is_due(every):
                 target()
 
@@ -103,12 +126,15 @@ def shown(tally: Tally, plan: Plan, *, quiet: bool) -> Iterator[None]:
 
 
 class _Watch:
-    def __init__(self, tally: Tally, plan: Plan, *, quiet: bool) -> None:
+    def __init__(self, tally: Tally, plan: Plan, *, quiet: bool, growth: Growth | None) -> None:
         self._tally = tally
         self._plan = plan
         self._quiet = quiet
         self._began = self._shown = time.monotonic()
         self._warned = 0
+        self._growth = growth
+        self._grown = 0
+        self._looked = self._began
 
     def is_due(self, every_s: float) -> bool:
         """Say whether the progress was not shown for so long."""
@@ -126,6 +152,17 @@ class _Watch:
             console.err(
                 f"warning: {count} replayed events have failed again; Ctrl-C stops, --abort-on-refail N does so"
             )
+
+    def look(self) -> None:
+        """Tell of new dead letters, at most every two seconds, and only when there are twice as many as last time."""
+        now = time.monotonic()
+        if self._growth is None or not self._tally.sweeping or now - self._looked < _LOOK_EVERY_S:
+            return
+        self._looked = now
+        grown = self._growth()
+        if self._tally.sweeping and grown > 2 * self._grown:
+            self._grown = grown
+            console.err(f"warning: {grown} new dead letters have come to {self._plan.queue} since the start")
 
     def tell(self) -> None:
         """Write a line."""

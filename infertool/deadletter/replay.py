@@ -76,12 +76,14 @@ class Replay:
         plan = self._plan
         with Taker(self._bus, plan.queue, stop=self._stop, selector=plan.selector, on_arrival=self._look) as taker:
             try:
+                self.tally.sweeping = True
                 while not (self._is_over() or self._stop.is_set()):
                     messages = taker.take(self._size(), self._patience())
                     if not messages:
                         break
                     self._step(taker, messages)
             finally:
+                self.tally.sweeping = False
                 self._settle()
 
     def _restore(self) -> None:

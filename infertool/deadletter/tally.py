@@ -18,7 +18,8 @@ _MOST_REASONS = 100
 class Tally:
     """Counts of letters. Those of a transaction that turns out not to have been done are taken back.
 
-    `staged` wait to be put back, `restored` are put back. `taken` were there at the start.
+    `staged` wait to be put back, `restored` are put back. `taken` were there at the start. While `sweeping` the run
+    puts nothing into its queue.
     """
 
     fates: Counter[Fate] = field(default_factory=Counter)
@@ -29,6 +30,7 @@ class Tally:
     failed_again: int = 0
     refusals: int = 0
     in_doubt: int = 0
+    sweeping: bool = False
     seconds: float = 0.0
     ended: str = ""
 

@@ -30,8 +30,9 @@ def test_nothing_matches_deep_down(real_dead: DeadLetters) -> None:
 @pytest.mark.parametrize(
     ("origin", "why"),
     [
-        ("/topic/prices", "topic"),
-        ("/remote-temp-queue/ID\\cgone-1", "remote-temp-queue"),
+        ("/topic/prices", "not one queue"),
+        ("/queue/a.>", "not one queue"),
+        ("/remote-temp-queue/ID\\cgone-1", "not one queue"),
         ("{queue}", "this very queue"),
         ("", "--to"),
     ],

@@ -99,6 +99,14 @@ def test_events_that_fail_again_are_told_of_and_stop_it(dead: DeadLetters) -> No
     assert sorted(dead.numbers(dead.queue)) == list(range(100))
 
 
+def test_new_deaths_behind_a_deep_queue_are_told_of_at_once(dead: DeadLetters) -> None:
+    dead.fill(600)
+    failing = Failing(dead)
+    said = dead.replay("--rate", "40/s", "--limit", "150")["said"]
+    failing.close()
+    assert f"new dead letters have come to {dead.queue}" in said
+
+
 def test_new_failures_do_not_loop(dead: DeadLetters) -> None:
     dead.fill(500)
     failing = Failing(dead)
