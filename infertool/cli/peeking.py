@@ -16,7 +16,7 @@ from infertool.settings import Settings
 
 _TIMEOUT_S = 30.0
 # The answer comes at once, or never: of a queue that never was.
-_MEASURE_S = 0.3
+_MEASURE_S = 0.2
 
 
 class Peek:

@@ -21,6 +21,7 @@ _VERSION: Final = 1
 _MARK: Final = "infertool_journal"
 _SENDING: Final = "sending"
 _SENT: Final = "sent"
+_REFUSED: Final = "refused"
 
 
 class JournalError(InfertoolError):
@@ -77,6 +78,11 @@ class Journal:
         self._append(_SENT, ids)
         self._note(_SENT, ids)
 
+    def refused(self, ids: Sequence[str]) -> None:
+        """Note what the broker refused: it was not sent. Raises JournalError."""
+        self._append(_REFUSED, ids)
+        self._note(_REFUSED, ids)
+
     def close(self) -> None:
         """Let others write."""
         os.close(self._file)
@@ -103,20 +109,21 @@ class Journal:
         try:
             entry: Any = orjson.loads(line)
             version = entry[_MARK]
-            kind = _SENT if _SENT in entry else _SENDING
+            kind = next(kind for kind in (_SENT, _SENDING, _REFUSED) if kind in entry)
             ids = [str(each) for each in entry[kind]]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+        except (orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
             raise JournalError(self.path, f"is damaged in line {number}", advice=advice) from None
         if version != _VERSION:
             raise JournalError(self.path, f"is of version {version!r}; this infertool knows version {_VERSION}")
         self._note(kind, ids)
 
     def _note(self, kind: str, ids: Iterable[str]) -> None:
+        if kind == _SENDING:
+            self._doubtful.update(each for each in ids if each not in self._sent)
+            return
+        self._doubtful.difference_update(ids)
         if kind == _SENT:
             self._sent.update(ids)
-            self._doubtful.difference_update(ids)
-        else:
-            self._doubtful.update(each for each in ids if each not in self._sent)
 
     def _append(self, kind: str, ids: Sequence[str]) -> None:
         data = orjson.dumps({_MARK: _VERSION, kind: list(ids)}) + b"\n"

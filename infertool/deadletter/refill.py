@@ -6,7 +6,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,6 @@ class Refill:
         stop: threading.Event,
         pace: Pace | None = None,
         audit: Audit | None = None,
-        on_progress: Callable[[Tally], None] = lambda _tally: None,
     ) -> None:
         self.tally = Tally()
         self._broker = broker
@@ -106,7 +105,6 @@ class Refill:
         self._stop = stop
         self._pace = pace
         self._audit = audit
-        self._on_progress = on_progress
 
     def run(self) -> Tally:
         """Send all that match and were not sent. Raises `ArchiveError`, `JournalError`, `AuditError`, `ServerError`."""
@@ -115,7 +113,6 @@ class Refill:
             if self._pace and not self._pace.wait(len(batch)):
                 break
             self._send(batch)
-            self._on_progress(self.tally)
         self.tally.seconds = time.monotonic() - began
         self.tally.ended = "stopped" if self._stop.is_set() else self.tally.ended or "end"
         return self.tally
@@ -162,6 +159,8 @@ class Refill:
         self.tally.add(confirmed)
         done = {each.letter.message.id for each in confirmed}
         refused = [each for each in batch if each.letter.message.id not in done]
+        if refused:
+            self._journal.refused([each.letter.message.id for each in refused])
         if refused and self._audit:
             self._audit.undone(refused, time.time())
 

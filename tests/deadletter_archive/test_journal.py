@@ -33,6 +33,16 @@ def test_what_was_in_work_is_in_doubt_until_it_is_sent(path):
         assert (journal.has("b"), journal.in_doubt) == (True, 0)
 
 
+def test_what_was_refused_is_neither_sent_nor_in_doubt(path):
+    with Journal(path) as journal:
+        journal.sending(["a", "b"])
+        journal.sent(["a"])
+        journal.refused(["b"])
+        assert (journal.has("b"), journal.in_doubt) == (False, 0)
+    with Journal(path) as journal:
+        assert (journal.has("b"), journal.in_doubt) == (False, 0)
+
+
 def test_a_line_that_was_cut_short_says_nothing_and_is_written_over(path):
     with Journal(path) as journal:
         journal.sending(["a"])
