@@ -1,7 +1,7 @@
 """The broker port: all that the rest of infertool knows of a message broker.
 
-A broker can subscribe, settle, send and measure. Adapters own their threads; every callback comes from one of them
-and must return quickly and never raise.
+A broker can subscribe, settle, send, browse and measure. Adapters own their threads; every callback comes from one
+of them and must return quickly and never raise.
 """
 
 from __future__ import annotations
@@ -17,10 +17,19 @@ OnSent = Callable[[Exception | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Take `message` off its queue and put `outgoing` on another, in one step."""
+    """Take `message` off its queue and put `outgoing` on another, and `also` on a third, in one step.
+
+    Without an `outgoing` the message is only taken off, together with the rest of the transaction.
+    """
 
     message: Message
-    outgoing: Outgoing
+    outgoing: Outgoing | None
+    also: Outgoing | None = None
+
+    @property
+    def sends(self) -> list[Outgoing]:
+        """What is sent."""
+        return [outgoing for outgoing in (self.outgoing, self.also) if outgoing is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,29 @@ class Depth:
     consumers: int | None = None
     enqueued: int | None = None
     dequeued: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Browse:
+    """What a broker showed of a queue. `depth` is None when the broker does not tell it.
+
+    `complete` is True only when it is proved that these are all the messages: a default ActiveMQ shows 400 and says
+    nothing of the others.
+    """
+
+    messages: list[Message]
+    complete: bool
+    depth: int | None
+
+
+class Transaction(Protocol):
+    """A move that was begun: the broker has it, and nothing is done yet."""
+
+    def commit(self) -> None:
+        """Have it done, once the broker took all of it. Returns before it is done. Raises as `Subscription.move`."""
+
+    def wait(self) -> None:
+        """Wait until it is done. Raises as `Subscription.move`."""
 
 
 class Subscription(Protocol):
@@ -55,6 +87,12 @@ class Subscription(Protocol):
         messages will be redelivered on the next connection, which the adapter brings about).
         """
 
+    def start_move(self, moves: Sequence[Move], timeout_s: float) -> Transaction:
+        """Begin to move all of at most 100 `moves`; the next may begin while this one is committed.
+
+        Raises `StaleMessagesError`, `ConnectionLostError`.
+        """
+
 
 class Broker(Protocol):
     """A supervised connection to a broker. Safe to use from several threads."""
@@ -69,13 +107,26 @@ class Broker(Protocol):
         After the first success a supervisor reconnects for ever, with full-jitter backoff, until `close`.
         """
 
-    def subscribe(self, queue: str, *, window: int) -> Subscription:
-        """Subscribe now and again after every reconnect. Raises `RefusedError` if the broker says no."""
+    def subscribe(
+        self, queue: str, *, window: int, selector: str | None = None, exclusive: bool = False
+    ) -> Subscription:
+        """Subscribe now and again after every reconnect. Raises `RefusedError` if the broker says no.
+
+        Of several `exclusive` subscriptions to a queue the first gets everything, until it ends. A `selector` finds
+        only what is among the first messages of the queue: 200 on a default ActiveMQ.
+        """
 
     def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
         """Send; `on_sent(None)` once the broker holds it, else `on_sent(error)`.
 
         Raises `ConnectionLostError` at once while there is no connection.
+        """
+
+    def browse(self, queue: str, *, limit: int, timeout_s: float, selector: str | None = None) -> Browse:
+        """Return at most `limit` messages, in the order of delivery, and leave them where they are.
+
+        They cannot be settled. What did not come within `timeout_s` is left out; so is what follows the first 256 MiB
+        of bodies. Raises `RefusedError` (a bad selector), `UnreachableError`, `ConnectionLostError`.
         """
 
     def measure(self, queue: str, timeout_s: float) -> Depth | None:

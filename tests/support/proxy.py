@@ -54,6 +54,7 @@ class Proxy:
         # Set when a stalled line holds something back that the client wrote.
         self.holding = threading.Event()
         self.left_to_client: int | None = None
+        self._left_to_next: int | None = None
         self.connections = 0
         self.port = 0
 
@@ -79,6 +80,10 @@ class Proxy:
     def cut_after(self, size: int) -> None:
         """Let `size` more bytes through to the client, then reset."""
         self.left_to_client = size
+
+    def cut_next_after(self, size: int) -> None:
+        """Let `size` bytes through to the next client that connects, then reset."""
+        self._left_to_next = size
 
     def stall(self) -> None:
         """Forward nothing any more, either way, and keep the connections."""
@@ -112,7 +117,7 @@ class Proxy:
         task = asyncio.current_task()
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
-        self.left_to_client = None
+        self.left_to_client, self._left_to_next = self._left_to_next, None
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         except OSError:

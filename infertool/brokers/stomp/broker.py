@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import threading
+from typing import Final
 
 from infertool.backoff import FullJitter
-from infertool.brokers.port import Depth, OnSent
+from infertool.brokers.port import Browse, Depth, OnSent
+from infertool.brokers.stomp.browsing import browse
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.delivery import check, to_send
 from infertool.brokers.stomp.statistics import StatisticsProbe
@@ -19,6 +21,9 @@ from infertool.link import OnLink
 from infertool.message import Outgoing
 from infertool.settings.tree import BrokerSettings
 
+# Longest wait for a queue's depth after a browse: the answer comes at once, or (no plugin) never.
+_MEASURE_S: Final = 1.0
+
 
 class StompBroker:
     """See `infertool.brokers.port.Broker`."""
@@ -26,6 +31,7 @@ class StompBroker:
     def __init__(self, settings: BrokerSettings, url: BrokerUrl, *, name: str, on_link: OnLink | None) -> None:
         hosts = targets(settings, url)
         backoff = FullJitter(settings.reconnect_base_s, settings.reconnect_max_s)
+        self._name = name
         self._receipt_timeout_s = settings.receipt_timeout_s
         self._subscriptions: list[StompSubscription] = []
         self._ids = itertools.count(1)
@@ -45,10 +51,15 @@ class StompBroker:
         """See `infertool.brokers.port.Broker`."""
         self._supervisor.connect()
 
-    def subscribe(self, queue: str, *, window: int) -> StompSubscription:
+    def subscribe(
+        self, queue: str, *, window: int, selector: str | None = None, exclusive: bool = False
+    ) -> StompSubscription:
         """See `infertool.brokers.port.Broker`. Without a connection now, it begins with the next one."""
+        headers = {"selector": selector} if selector else {}
+        if exclusive:
+            headers["activemq.exclusive"] = "true"
         subscription = StompSubscription(
-            queue, window=window, name=f"s{next(self._ids)}", current=self._supervisor.current
+            queue, window=window, name=f"s{next(self._ids)}", current=self._supervisor.current, headers=headers
         )
         with self._subscribing:
             self._subscriptions.append(subscription)
@@ -88,6 +99,17 @@ class StompBroker:
         connection.wait_for_room()
         receipt = connection.receipts.expect(on_sent, self._receipt_timeout_s, len(outgoing.body))
         connection.write(to_send(outgoing, {"receipt": receipt}))
+
+    def browse(self, queue: str, *, limit: int, timeout_s: float, selector: str | None = None) -> Browse:
+        """See `infertool.brokers.port.Broker`."""
+        connection = self._supervisor.current()
+        if connection is None:
+            raise ConnectionLostError(f"there is no connection to {self.address}", address=self.address)
+        messages = browse(connection, self._name, queue, limit=limit, timeout_s=timeout_s, selector=selector)
+        # Asked afterwards: a browse makes a queue that never was, and of such a one ActiveMQ tells no depth.
+        measured = self.measure(queue, min(timeout_s, _MEASURE_S))
+        depth = measured.size if measured else None
+        return Browse(messages, complete=depth is not None and len(messages) >= depth, depth=depth)
 
     def measure(self, queue: str, timeout_s: float) -> Depth | None:
         """See `infertool.brokers.port.Broker`."""

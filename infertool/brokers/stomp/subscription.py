@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -28,8 +28,17 @@ class StompSubscription:
     `stale_acks` counts acks that came after their connection was lost.
     """
 
-    def __init__(self, queue: str, *, window: int, name: str, current: Callable[[], Connection | None]) -> None:
+    def __init__(
+        self,
+        queue: str,
+        *,
+        window: int,
+        name: str,
+        current: Callable[[], Connection | None],
+        headers: Mapping[str, str],
+    ) -> None:
         self._queue = queue
+        self._headers = headers
         self._current = current
         self._prefetches = {f"{name}-{n}": size for n, size in enumerate(_shares(window), 1)}
         self._inbox = Inbox()
@@ -53,7 +62,13 @@ class StompSubscription:
         deadline = time.monotonic() + connection.target.receipt_timeout_s
         errors = connection.errors
         answers = [
-            connection.subscribe(self._queue, subscription, deliver, ack="client-individual", headers=_prefetch(size))
+            connection.subscribe(
+                self._queue,
+                subscription,
+                deliver,
+                ack="client-individual",
+                headers={**_prefetch(size), **self._headers},
+            )
             for subscription, size in self._prefetches.items()
         ]
         for answer in answers:
@@ -91,12 +106,19 @@ class StompSubscription:
 
     def move(self, moves: Sequence[Move], timeout_s: float) -> None:
         """See `infertool.brokers.port.Subscription`. More than 100 moves are several transactions, in order."""
+        transactions.move(self._connection_of(moves), moves, timeout_s)
+
+    def start_move(self, moves: Sequence[Move], timeout_s: float) -> transactions.Transaction:
+        """See `infertool.brokers.port.Subscription`."""
+        return transactions.Transaction(self._connection_of(moves), moves, time.monotonic() + timeout_s)
+
+    def _connection_of(self, moves: Sequence[Move]) -> Connection:
         connection = self._current()
         if connection is None or any(move.message.epoch != connection.epoch for move in moves):
             raise StaleMessagesError(
                 "the messages belong to a connection that was lost; the broker delivers them again"
             )
-        transactions.move(connection, moves, timeout_s)
+        return connection
 
 
 def _shares(window: int) -> list[int]:

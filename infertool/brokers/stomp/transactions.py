@@ -12,9 +12,10 @@ from infertool.brokers.stomp.delivery import check, to_send
 from infertool.brokers.stomp.frames import encode
 from infertool.brokers.stomp.receipts import Answer
 from infertool.errors import MoveRefusedError, RefusedError
+from infertool.message import Outgoing
 
 # A transaction that holds more acks than ActiveMQ's window (200 by default) hangs for ever.
-_PER_TRANSACTION: Final = 100
+MOST_MOVES: Final = 100
 
 
 def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
@@ -24,48 +25,70 @@ def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> Non
     the subscription that had them.
     """
     deadline = time.monotonic() + timeout_s
-    for start in range(0, len(moves), _PER_TRANSACTION):
-        some = moves[start : start + _PER_TRANSACTION]
-        try:
-            _Transaction(connection, deadline).run(some)
-        except RefusedError as refusal:
-            connection.end(f"the broker refused a move: {refusal.reason}")
-            places = ", ".join(sorted({one.outgoing.destination for one in some}))
-            what = f"{connection.target.address} refused to move messages to {places}: {refusal.reason}"
-            raise MoveRefusedError(what, reason=refusal.reason) from None
+    for start in range(0, len(moves), MOST_MOVES):
+        transaction = Transaction(connection, moves[start : start + MOST_MOVES], deadline)
+        transaction.commit()
+        transaction.wait()
 
 
-class _Transaction:
-    """One BEGIN ... COMMIT.
+class Transaction:
+    """One BEGIN ... COMMIT, begun at once. See `infertool.brokers.port.Transaction`.
 
     ActiveMQ commits a transaction also when it refused an ACK in it, and the message would then be in both queues
-    (measured, 5.17.2). So COMMIT is written only after every SEND has its receipt; the ACKs stand before the SENDs,
-    without receipts of their own, and the ERROR for one comes before those.
+    (measured, 5.17.2). So COMMIT is written only after the last frame before it has its receipt: the broker works on
+    the frames of a connection in order, so an ERROR for any of them comes before that receipt.
     """
 
-    def __init__(self, connection: Connection, deadline: float) -> None:
+    def __init__(self, connection: Connection, moves: Sequence[Move], deadline: float) -> None:
         self._connection = connection
         self._deadline = deadline
         self._errors = connection.errors
-
-    def run(self, moves: Sequence[Move]) -> None:
-        for one in moves:
-            check(one.outgoing, self._connection.target.address)
-        sent, committed = Answer(len(moves)), Answer()
+        sends = [outgoing for one in moves for outgoing in one.sends]
+        self._places = ", ".join(sorted({outgoing.destination for outgoing in sends}))
+        self._check(sends)
+        self._taken, self._committed = Answer(), Answer()
         # Receipt ids are unique within a connection, so one names the transaction, too.
-        receipt = self._receipt(committed)
-        within = {"transaction": receipt}
+        self._name = self._receipt(self._committed)
+        connection.write(b"".join(self._frames(moves, sends)))
+
+    def _frames(self, moves: Sequence[Move], sends: Sequence[Outgoing]) -> list[bytes]:
+        within = {"transaction": self._name}
+        last = {**within, "receipt": self._receipt(self._taken)}
         frames = [encode("BEGIN", within)]
-        frames += [encode("ACK", {"id": one.message.token, **within}) for one in moves]
-        frames += [to_send(one.outgoing, {**within, "receipt": self._receipt(sent)}) for one in moves]
-        self._write_and_wait(frames, sent)
+        frames += [encode("ACK", {"id": one.message.token, **within}) for one in moves[:-1]]
+        frames += [encode("ACK", {"id": moves[-1].message.token, **(within if sends else last)})]
+        frames += [to_send(outgoing, within) for outgoing in sends[:-1]]
+        frames += [to_send(outgoing, last) for outgoing in sends[-1:]]
+        return frames
+
+    def commit(self) -> None:
+        """Write COMMIT, once the broker took all before it. Raises ConnectionLostError, MoveRefusedError."""
+        self._await(self._taken)
         if self._connection.errors != self._errors:
-            raise RefusedError("", address=self._connection.target.address, reason=self._connection.last_error)
-        self._write_and_wait([encode("COMMIT", {**within, "receipt": receipt})], committed)
+            raise self._refused(self._connection.last_error)
+        self._connection.write(encode("COMMIT", {"transaction": self._name, "receipt": self._name}))
+
+    def wait(self) -> None:
+        """Wait for the receipt of the commit. Raises ConnectionLostError, MoveRefusedError."""
+        self._await(self._committed)
 
     def _receipt(self, answer: Answer) -> str:
         return self._connection.receipts.expect(answer, max(self._deadline - time.monotonic(), 0.0))
 
-    def _write_and_wait(self, frames: list[bytes], answer: Answer) -> None:
-        self._connection.write(b"".join(frames))
-        self._connection.wait_for(answer, self._deadline, "a move")
+    def _check(self, sends: Sequence[Outgoing]) -> None:
+        try:
+            for outgoing in sends:
+                check(outgoing, self._connection.target.address)
+        except RefusedError as refusal:
+            raise self._refused(refusal.reason) from None
+
+    def _await(self, answer: Answer) -> None:
+        try:
+            self._connection.wait_for(answer, self._deadline, "a move")
+        except RefusedError as refusal:
+            raise self._refused(refusal.reason) from None
+
+    def _refused(self, reason: str) -> MoveRefusedError:
+        self._connection.end(f"the broker refused a move: {reason}")
+        address = self._connection.target.address
+        return MoveRefusedError(f"{address} refused to move messages to {self._places}: {reason}", reason=reason)

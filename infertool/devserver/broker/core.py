@@ -127,7 +127,7 @@ class Broker:
         """End the subscription; what its client holds unacked goes back."""
         subscription.active = False
         for queue in subscription.queues:
-            queue.subscriptions.remove(subscription)
+            queue.remove(subscription)
         self._wildcards = [entry for entry in self._wildcards if entry[1] is not subscription]
         self._topics.remove(subscription)
         self.give_back(subscription.unacked.values())
@@ -218,5 +218,5 @@ def _browse_end(destination: Destination, now_ms: int) -> StoredMessage:
 
 
 def _attach(subscription: Subscription, queue: Queue) -> None:
-    queue.subscriptions.append(subscription)
+    queue.add(subscription)
     subscription.queues.append(queue)

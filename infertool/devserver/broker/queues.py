@@ -36,6 +36,7 @@ class Queue:
         self.name = name
         self.dead_letters = dead_letters
         self.subscriptions: deque[Subscription] = deque()
+        self._exclusive: list[Subscription] = []
         self.counts = Counts()
         self.size = 0
         self.waiting = 0
@@ -45,6 +46,18 @@ class Queue:
         self._sequence = 0
         self._any_expires = False
         self._expired: list[StoredMessage] = []
+
+    def add(self, subscription: Subscription) -> None:
+        """Let `subscription` take messages."""
+        self.subscriptions.append(subscription)
+        if subscription.exclusive:
+            self._exclusive.append(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Give `subscription` nothing more."""
+        self.subscriptions.remove(subscription)
+        if subscription.exclusive:
+            self._exclusive.remove(subscription)
 
     @property
     def in_flight(self) -> int:
@@ -128,7 +141,9 @@ class Queue:
                     subscriptions.rotate(-1)
 
     def _next_ready(self) -> Subscription | None:
-        """Rotate a subscription that takes a message to the front."""
+        """Rotate a subscription that takes a message to the front; the first exclusive one is the only one."""
+        if self._exclusive:
+            return self._exclusive[0] if self._exclusive[0].ready else None
         for _ in range(len(self.subscriptions)):
             if self.subscriptions[0].ready:
                 return self.subscriptions[0]
@@ -146,7 +161,7 @@ class Queue:
                     line.append(message)
 
     def _offer(self, message: StoredMessage, now_ms: int) -> bool:
-        for subscription in self.subscriptions:
+        for subscription in self._exclusive[:1] or self.subscriptions:
             if subscription.ready and (subscription.matches is None or subscription.matches(message)):
                 self._deliver(subscription, message, now_ms)
                 # The one that got a message goes to the end: the others have their turn first.

@@ -31,6 +31,7 @@ def to_subscription(
         mode=_MODES.get(headers.get("ack", "auto"), AckMode.AUTO),
         prefetch=_prefetch(headers, page_size),
         serial=serial,
+        exclusive=headers.get("activemq.exclusive") == "true",
     )
     if "id" in headers:
         subscription.lines = wire.header_lines({"subscription": headers["id"]}, version=version)

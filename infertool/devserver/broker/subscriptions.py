@@ -39,7 +39,7 @@ class Subscription:
     """One SUBSCRIBE. `unacked` is what its client holds, by ack key, in the order of delivery.
 
     `queues` are where it takes messages from: several for a wildcard. `lines` are the header lines that every
-    delivery to it has. `serial` is unique in its connection.
+    delivery to it has. `serial` is unique in its connection. The first `exclusive` one of a queue gets everything.
     """
 
     id: str
@@ -47,6 +47,7 @@ class Subscription:
     mode: AckMode
     prefetch: int
     serial: int
+    exclusive: bool = False
     lines: bytes = b""
     matches: Callable[[StoredMessage], bool] | None = None
     queues: list[Queue] = field(default_factory=list)

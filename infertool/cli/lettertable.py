@@ -1,0 +1,153 @@
+"""Dead letters as text for people and as documents for programs. Nothing from a message reaches a terminal raw."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from infertool.cli.deadletters import iso, when
+from infertool.deadletter.letter import DeadLetter
+from infertool.deadletter.summary import Group
+from infertool.telemetry.logs import clean
+
+_ERROR_WIDTH = 80
+_EXCERPT_BYTES = 512
+
+
+def listed(letters: Iterable[DeadLetter]) -> str:
+    """Return a table with a line for each letter."""
+    head = ("died", "id", "origin", "stage", "attempts", "replays", "error")
+    return aligned([head, *(_row(letter) for letter in letters)])
+
+
+def grouped(groups: Iterable[Group], fields: Sequence[str]) -> str:
+    """Return a table with a line for each group."""
+    head = ("count", *fields, "first", "last", "sample")
+    rows = [
+        (str(group.count), *group.values, when(group.first), when(group.last), group.sample.message.id)
+        for group in groups
+    ]
+    return aligned([head, *rows])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as lines with columns of equal width."""
+    safe = [[clean(cell) or "-" for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in safe)
+
+
+def _row(letter: DeadLetter) -> tuple[str, ...]:
+    return (
+        when(letter.failed_at),
+        letter.message.id,
+        letter.origin,
+        letter.stage or letter.writer,
+        str(letter.attempts),
+        str(letter.replay_count),
+        _error(letter)[:_ERROR_WIDTH],
+    )
+
+
+def _error(letter: DeadLetter) -> str:
+    return ": ".join(filter(None, (letter.error_type, letter.error)))
+
+
+def in_full(letter: DeadLetter) -> str:
+    """Return all of a letter, body pretty-printed."""
+    facts = {
+        "id": letter.message.id,
+        "original id": letter.original_id,
+        "from": letter.origin,
+        "written by": letter.writer,
+        "stage": letter.stage,
+        "error": _error(letter),
+        "attempts": str(letter.attempts),
+        "first failed": when(letter.first_failed_at),
+        "died": when(letter.failed_at),
+        "replays": str(letter.replay_count),
+        "consumer": letter.consumer,
+        "model": letter.model,
+        "body": f"{letter.message.kind}, {len(letter.message.body)} bytes",
+    }
+    lines = [f"{name:>12}  {clean(value)}" for name, value in facts.items() if value]
+    headers = [f"  {clean(key)}: {clean(value)}" for key, value in letter.message.headers.items()]
+    return "\n".join([*lines, "", "headers", *headers, "", "body", *_body_lines(letter.message.body)])
+
+
+def _body_lines(body: bytes) -> list[str]:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        excerpt = [body[at : at + 16].hex(" ") for at in range(0, min(len(body), _EXCERPT_BYTES), 16)]
+        return [*excerpt, *(["... (-o json has all of it)"] if len(body) > _EXCERPT_BYTES else [])]
+    with contextlib.suppress(ValueError, RecursionError):
+        # Not orjson: whole numbers of any size are shown as they are.
+        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    return [clean(line) for line in text.split("\n")]
+
+
+def document(letter: DeadLetter) -> dict[str, Any]:
+    """Return all of a letter for a program: its body as `payload` (JSON), else `body` (text) or `body_base64`."""
+    message = letter.message
+    return {
+        "id": message.id,
+        "original_id": letter.original_id,
+        "event_id": _utf8(letter.event_id),
+        "queue": _utf8(message.source),
+        "origin": _utf8(letter.origin),
+        "writer": letter.writer,
+        "stage": _utf8(letter.stage),
+        "error_type": _utf8(letter.error_type),
+        "error": _utf8(letter.error),
+        "attempts": letter.attempts,
+        "failed_at": iso(letter.failed_at),
+        "first_failed_at": iso(letter.first_failed_at),
+        "replay_count": letter.replay_count,
+        "consumer": _utf8(letter.consumer),
+        "model": _utf8(letter.model),
+        "type": message.kind,
+        "size": len(message.body),
+        "headers": {_utf8(key): _utf8(value) for key, value in message.headers.items()},
+        **_body(letter),
+    }
+
+
+def _body(letter: DeadLetter) -> dict[str, Any]:
+    body = letter.message.body
+    if letter.payload() is not None:
+        # As it came, not decoded and encoded again; a line break in JSON is white space, and here one too many.
+        return {"payload": orjson.Fragment(body.translate(_NO_LINE_BREAKS))}
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"body_base64": base64.b64encode(body).decode()}
+
+
+_NO_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+def group_document(group: Group, fields: Sequence[str]) -> dict[str, Any]:
+    """Return a group for a program."""
+    return {
+        **{field: _utf8(value) for field, value in zip(fields, group.values, strict=True)},
+        "count": group.count,
+        "first_failed_at": iso(group.first),
+        "last_failed_at": iso(group.last),
+        "sample": group.sample.message.id,
+    }
+
+
+def _utf8(text: str) -> str:
+    """Return `text` with header bytes that are no UTF-8 shown as U+FFFD: JSON cannot hold them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def dump(value: Any) -> str:
+    """Return `value` as one line of JSON."""
+    return orjson.dumps(value).decode()

@@ -1,0 +1,204 @@
+"""Replaying dead letters: looking, asking, doing, and saying exactly what was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from infertool.brokers.port import Broker
+from infertool.cli import console, refilling, replayview
+from infertool.cli.deadletters import bus as bus_of
+from infertool.cli.deadletters import connected, put_back, who
+from infertool.cli.replaypreview import Preview, preview
+from infertool.cli.signals import stopped_by_signals
+from infertool.deadletter import edit as editing
+from infertool.deadletter.audit import Audit
+from infertool.deadletter.decide import Plan
+from infertool.deadletter.elsewhere import Elsewhere
+from infertool.deadletter.lock import locked
+from infertool.deadletter.pace import Pace, parse_rate
+from infertool.deadletter.replay import Replay
+from infertool.deadletter.selection import select
+from infertool.deadletter.take import Bus
+from infertool.deadletter.tally import Tally
+from infertool.errors import InfertoolError, NothingMatchedError, UsageError
+from infertool.settings import Settings
+
+_LOOK_S = 20.0
+_MEASURE_S = 1.0
+# As far as a look goes that people wait for; a default ActiveMQ shows 400.
+_MOST_SHOWN = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line of `replay-dlq`, as typed; queues in full."""
+
+    queue: str
+    to: str | None
+    where: str | None
+    stage: str | None
+    error: str | None
+    since: str | None
+    until: str | None
+    ids: tuple[str, ...]
+    selector: str | None
+    limit: int | None
+    rate: str | None
+    batch: int
+    copy: bool
+    assignments: tuple[str, ...]
+    edit: str | None
+    max_replays: int
+    parking: str | None
+    to_broker: str | None
+    archive: Path | None
+    abort_on_refail: int | None
+    audit: Path | None
+    dry_run: bool
+    yes: bool
+    force: bool
+    as_json: bool
+    quiet: bool
+
+
+def run(settings: Settings, options: Options) -> None:
+    """Replay as asked. Raises `NothingMatchedError`, `UsageError`, `ServerError` and what a replay raises."""
+    plan = _plan(options)
+    if options.archive is not None:
+        refilling.run(settings, options, plan, options.archive)
+        return
+    rate = None if options.rate is None else parse_rate(options.rate)
+    bus = bus_of(settings, replayview.say_link)
+    with connected(settings) as broker, _alone(broker, options):
+        if not options.dry_run:
+            put_back(broker, bus, plan.queue)
+        shown = _look(broker, plan)
+        plan = dataclasses.replace(shown.plan, edit=editing.parse(options.assignments, options.edit))
+        _show(shown, options)
+        if options.dry_run:
+            return
+        if not options.yes:
+            _ask(options, shown)
+        growth = replayview.Growth(lambda: broker.measure(plan.queue, _MEASURE_S))
+        tally, stopped = _replay(settings, options, plan, bus, rate, growth)
+    _sum_up(plan, tally, options, interrupted=stopped)
+
+
+def _plan(options: Options) -> Plan:
+    if options.to == options.queue:
+        raise UsageError(f"--to {options.to} is the queue itself")
+    if options.parking == options.queue:
+        raise UsageError(f"--parking {options.parking} is the queue itself")
+    now = time.time()
+    selection = select(
+        where=options.where,
+        stage=options.stage,
+        error=options.error,
+        since=options.since,
+        until=options.until,
+        ids=options.ids,
+        now=now,
+    )
+    return Plan(
+        queue=options.queue,
+        run=secrets.token_hex(6),
+        began=now,
+        depth=None,
+        selection=selection,
+        to=options.to,
+        copy=options.copy,
+        max_replays=options.max_replays,
+        parking=options.parking,
+        limit=options.limit,
+        selector=options.selector,
+        batch=options.batch,
+        abort_on_refail=options.abort_on_refail,
+    )
+
+
+@contextmanager
+def _alone(broker: Broker, options: Options) -> Iterator[None]:
+    """Keep other runs away from the queue, where this one may change it. Raises `BusyError`."""
+    free = options.dry_run or options.force
+    with nullcontext() if free else locked(broker, options.queue, who()):
+        yield
+
+
+def _look(broker: Broker, plan: Plan) -> Preview:
+    browse = broker.browse(plan.queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S, selector=plan.selector)
+    if not browse.messages and not browse.depth:
+        raise NothingMatchedError(f"{plan.queue} is empty, or does not exist")
+    return preview(dataclasses.replace(plan, began=time.time(), depth=browse.depth), browse)
+
+
+def _show(shown: Preview, options: Options) -> None:
+    for line in shown.lines():
+        console.err(line)
+    if options.selector:
+        console.err("--selector: the broker looks for matches only near the head of the queue (200 on a default")
+        console.err("ActiveMQ) and shows nothing of what lies deeper; --where, --stage and --error see all of it")
+    if options.to_broker:
+        console.err(
+            "--to-broker: at least once; after a fault some may arrive twice, with the same original_message_id"
+        )
+    if shown.nothing_matches:
+        raise NothingMatchedError(f"nothing in {shown.plan.queue} can be replayed")
+
+
+def _ask(options: Options, shown: Preview) -> None:
+    if not sys.stdin.isatty():
+        raise UsageError("there is no terminal to ask on", advice="add --yes to agree beforehand")
+    verb = "copy" if options.copy else "replay"
+    count = f"{len(shown.replays)}" if shown.browse.complete else "all that match"
+    sys.stderr.write(f"{verb} {count} of {options.queue}? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise InfertoolError("nothing was moved: not agreed")
+
+
+def _replay(
+    settings: Settings, options: Options, plan: Plan, bus: Bus, rate: float | None, growth: replayview.Growth
+) -> tuple[Tally, bool]:
+    stop = threading.Event()
+    with ExitStack() as stack:
+        audit = stack.enter_context(Audit(options.audit, plan, who())) if options.audit else None
+        elsewhere = None
+        if options.to_broker:
+            there = dataclasses.replace(settings.broker, url=options.to_broker)
+            other = stack.enter_context(connected(dataclasses.replace(settings, broker=there)))
+            elsewhere = Elsewhere(other, stop, settings.broker.receipt_timeout_s)
+        stack.enter_context(stopped_by_signals(stop.set, replayview.STOPPING))
+        pace = None if rate is None else Pace(rate, stop)
+        replay = Replay(bus, plan, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere)
+        try:
+            with replayview.shown(replay.tally, plan, quiet=options.quiet, growth=growth):
+                return replay.run(), stop.is_set()
+        except InfertoolError:
+            # What was done must be known also when the rest cannot be done.
+            console.err(replayview.sentence(replay.tally, plan))
+            raise
+
+
+def _sum_up(plan: Plan, tally: Tally, options: Options, *, interrupted: bool) -> None:
+    ended = "interrupted" if interrupted else tally.ended or "end"
+    if options.as_json:
+        console.emit_json({"queue": plan.queue, "run": plan.run, **tally.summary(), "ended": ended})
+    else:
+        console.out(replayview.sentence(tally, plan))
+    for reason, count in tally.reasons.most_common():
+        if count:
+            console.err(f"  {count} stay: {reason}")
+    if interrupted:
+        sys.exit(console.EXIT_INTERRUPTED)
+    if tally.ended == "failed again":
+        raise InfertoolError(f"stopped: {tally.failed_again} replayed events have failed again")
+    if not tally.matched:
+        raise NothingMatchedError(f"nothing in {plan.queue} matched")

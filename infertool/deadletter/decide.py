@@ -1,0 +1,178 @@
+"""What is to become of each dead letter."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from infertool.brokers.port import Move
+from infertool.deadletter import names, outgoing
+from infertool.deadletter.edit import Edit, EditError
+from infertool.deadletter.letter import DeadLetter, Writer, is_queue, read
+from infertool.deadletter.selection import Selection
+from infertool.message import Message, Outgoing
+
+# A target that refused so many letters is not asked again.
+_REFUSALS = 3
+# A letter that was alone in so many transactions that ended with the connection is not tried again.
+_LOSSES = 3
+
+
+class Fate(StrEnum):
+    """What becomes of a letter."""
+
+    REPLAY = "replay"
+    PARK = "park"
+    # It matches, but cannot or must not be replayed.
+    KEEP = "keep"
+    # It does not match.
+    OTHER = "other"
+    # It died after the run began.
+    NEW = "new"
+    # It cannot be moved without harm, so it is not touched.
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One letter's fate. `replacement` is what is sent in place of it, to `target`; `why` is for people."""
+
+    fate: Fate
+    letter: DeadLetter
+    replacement: Outgoing
+    also: Outgoing | None = None
+    replay_id: str = ""
+    why: str = ""
+
+    def move(self) -> Move:
+        """Return it as a move in one broker."""
+        return Move(self.letter.message, self.replacement, self.also)
+
+    def move_without_replay(self) -> Move:
+        """Return it as a move for a replay that was sent to another broker already."""
+        return Move(self.letter.message, self.also) if self.fate is Fate.REPLAY else self.move()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run is to do with `queue`.
+
+    `run` is its id. `began` (seconds since the epoch) and `depth` are of its start; `depth` is None where the broker
+    does not tell it. `to` replaces every origin. `batch` letters at most share a transaction.
+    """
+
+    queue: str
+    run: str
+    began: float
+    depth: int | None
+    selection: Selection = field(default_factory=Selection)
+    to: str | None = None
+    copy: bool = False
+    edit: Edit | None = None
+    max_replays: int = 3
+    parking: str | None = None
+    limit: int | None = None
+    selector: str | None = None
+    batch: int = 100
+    abort_on_refail: int | None = None
+
+    @property
+    def known_depth(self) -> int | None:
+        """How many letters are to be seen; with a selector the others stay where they are, and nobody knows."""
+        return None if self.selector else self.depth
+
+    def is_own(self, message: Message) -> bool:
+        """Say whether this run has replayed the message: it failed again."""
+        return message.headers.get("replay_id", "").startswith(f"{self.run}-")
+
+    def is_new(self, letter: DeadLetter) -> bool:
+        """Say whether it died after the start, as far as that can be told.
+
+        Only infertool writes the time of death. For others it is the time of the event, good enough only when there
+        is no depth to end at.
+        """
+        if self.is_own(letter.message):
+            return True
+        told = letter.writer is Writer.INFERTOOL or self.depth is None
+        return told and letter.failed_at is not None and letter.failed_at > self.began
+
+
+class Decider:
+    """Decides about letters, one by one, and remembers what targets refused."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._staging = names.staging(plan.queue)
+        self._numbers = itertools.count(1)
+        self._refused: dict[str, str] = {}
+        self._refusals: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
+
+    def decide(self, message: Message) -> Decision:
+        """Return what becomes of `message`. Raises `FilterError`."""
+        letter = read(message)
+        if letter.opaque:
+            return self._stay(Fate.HOLD, letter, "its body is empty or of a JMS type that STOMP cannot show")
+        if not outgoing.can_be_carried(message.headers):
+            return self._stay(Fate.HOLD, letter, "it has more headers, or longer ones, than the broker takes")
+        if self._losses.get(message.id, 0) >= _LOSSES:
+            return self._stay(Fate.HOLD, letter, "the broker ends the connection when it is sent")
+        if self._plan.is_new(letter):
+            return self._stay(Fate.NEW, letter, "it arrived after the start")
+        if not self._plan.selection.matches(letter):
+            return self._stay(Fate.OTHER, letter, "it does not match")
+        return self._replay(letter)
+
+    def refused(self, decision: Decision, reason: str) -> bool:
+        """Note that the broker refused this decision alone; return whether another one is possible."""
+        if decision.fate not in {Fate.REPLAY, Fate.PARK}:
+            return False
+        target = decision.replacement.destination
+        self._refusals[target] += 1
+        self._refused[decision.letter.message.id] = reason
+        if self._refusals[target] >= _REFUSALS:
+            self._refused[target] = reason
+        return True
+
+    def lost(self, decision: Decision) -> None:
+        """Note that the connection was lost while this letter alone was moved."""
+        self._losses[decision.letter.message.id] += 1
+
+    def _replay(self, letter: DeadLetter) -> Decision:
+        plan = self._plan
+        if letter.replay_count >= plan.max_replays:
+            return self._exhausted(letter)
+        target = plan.to or letter.origin
+        why = self._obstacle(letter, target)
+        if why:
+            return self._stay(Fate.KEEP, letter, why)
+        try:
+            body = None if plan.edit is None else plan.edit.body(letter)
+        except EditError as fault:
+            return self._stay(Fate.KEEP, letter, str(fault))
+        replay_id = f"{plan.run}-{next(self._numbers)}"
+        replacement = outgoing.replay(letter, target, replay_id=replay_id, body=body)
+        original = outgoing.staged(letter.message, self._staging) if plan.copy else None
+        return Decision(Fate.REPLAY, letter, replacement, original, replay_id)
+
+    def _exhausted(self, letter: DeadLetter) -> Decision:
+        why = f"it was replayed {letter.replay_count} times"
+        parking = self._plan.parking
+        if parking is None or self._obstacle(letter, parking):
+            return self._stay(Fate.KEEP, letter, why)
+        return Decision(Fate.PARK, letter, outgoing.unchanged(letter.message, parking), why=why)
+
+    def _obstacle(self, letter: DeadLetter, target: str) -> str:
+        if not target:
+            return "nothing says where it came from; --to does"
+        if not is_queue(target):
+            return f"{target!r} is not one queue; --to says where to"
+        if target == self._plan.queue:
+            return "it came from this very queue; --to says where to"
+        reason = self._refused.get(target) or self._refused.get(letter.message.id)
+        return f"the broker refused it: {reason}" if reason else ""
+
+    def _stay(self, fate: Fate, letter: DeadLetter, why: str) -> Decision:
+        return Decision(fate, letter, outgoing.staged(letter.message, self._staging), why=why)

@@ -1,0 +1,152 @@
+"""A message in a dead-letter queue, read: where it came from, why it is there, since when.
+
+Dead letters are written by infertool (`record.py`), by the broker itself (a NACK, an expired event), or by anybody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from infertool.message import BodyKind, Message
+
+_CAUSE = "dlqDeliveryFailureCause"
+_BROKERS_MARKS = ("original-destination", "originalExpiration", _CAUSE)
+_QUEUE = "/queue/"
+_NO_NAME = frozenset("*>,?")
+
+
+class Writer(StrEnum):
+    """Who put a message into a dead-letter queue."""
+
+    INFERTOOL = "infertool"
+    BROKER = "broker"
+    STRANGER = "stranger"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead letter. Texts are empty, times (seconds since the epoch) None where nothing tells them.
+
+    `failed_at` is when it became a dead letter; of letters that infertool did not write, when the event was sent.
+    `original_id` stays the same over deaths and replays. `origin` is the destination the event was taken from.
+    """
+
+    message: Message
+    writer: Writer
+    origin: str
+    original_id: str
+    stage: str = ""
+    error_type: str = ""
+    error: str = ""
+    attempts: int = 0
+    failed_at: float | None = None
+    first_failed_at: float | None = None
+    replay_count: int = 0
+    replay_id: str = ""
+    consumer: str = ""
+    model: str = ""
+    _payload: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def event_id(self) -> str:
+        """The producer's `event_id` header, else the original message id."""
+        return self.message.headers.get("event_id") or self.original_id
+
+    def payload(self) -> Any:
+        """Return the body read as JSON, None when it is none. It is decoded once."""
+        if not self._payload:
+            self._payload.append(_decoded(self.message.body))
+        return self._payload[0]
+
+    @property
+    def opaque(self) -> bool:
+        """Whether the body may be there and not shown.
+
+        A JMS MapMessage, ObjectMessage or StreamMessage arrives over STOMP like an empty text. Moving it would destroy
+        it. What infertool wrote itself is what it looks like.
+        """
+        empty = not self.message.body and self.message.kind is BodyKind.TEXT
+        return empty and self.writer is not Writer.INFERTOOL and "original_message_id" not in self.message.headers
+
+
+def read(message: Message) -> DeadLetter:
+    """Return `message` as a dead letter, whoever wrote it."""
+    headers = message.headers
+    writer = _writer(message)
+    sent_at = _milliseconds(headers.get("timestamp", ""))
+    return DeadLetter(
+        message=message,
+        writer=writer,
+        origin=_origin(message, writer),
+        original_id=headers.get("original_message_id") or message.id,
+        stage=headers.get("dlq_stage") or ("broker" if writer is Writer.BROKER else ""),
+        error_type=headers.get("dlq_error_type") or _cause_type(headers.get(_CAUSE, "")),
+        error=headers.get("dlq_error") or headers.get(_CAUSE, ""),
+        attempts=_number(headers.get("dlq_attempts", "")),
+        failed_at=_iso(headers.get("dlq_failed_at", "")) or sent_at,
+        first_failed_at=_iso(headers.get("dlq_first_failed_at", "")) or sent_at,
+        replay_count=_number(headers.get("replay_count", "")),
+        replay_id=headers.get("replay_id", ""),
+        consumer=headers.get("dlq_consumer", ""),
+        model=headers.get("dlq_model", ""),
+    )
+
+
+def is_queue(destination: str) -> bool:
+    """Say whether `destination` names one queue: not a topic, somebody's temporary queue, a pattern or several."""
+    name = destination.removeprefix(_QUEUE)
+    return destination.startswith(_QUEUE) and name.strip() == name != "" and not _NO_NAME.intersection(name)
+
+
+def _writer(message: Message) -> Writer:
+    # A replay strips dlq_stage and the broker's marks, so what is here was written by the latest death.
+    if "dlq_stage" in message.headers:
+        return Writer.INFERTOOL
+    if any(mark in message.headers for mark in _BROKERS_MARKS):
+        return Writer.BROKER
+    return Writer.STRANGER
+
+
+def _origin(message: Message, writer: Writer) -> str:
+    ours = message.headers.get("original_destination", "")
+    brokers = message.headers.get("original-destination", "")
+    return (ours or brokers) if writer is Writer.INFERTOOL else (brokers or ours)
+
+
+def _cause_type(cause: str) -> str:
+    """Return a short name for the broker's own words, e.g. `java.lang.Throwable: Message Expired. ...`."""
+    if not cause:
+        return ""
+    text = cause.partition(": ")[2] or cause
+    for word, name in (("expired", "Expired"), ("redeliver", "RedeliveriesExceeded"), ("duplicate", "Duplicate")):
+        if word in text.lower():
+            return name
+    return cause.partition(":")[0].rpartition(".")[2]
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0  # noqa: PLR2004  # a sane count
+
+
+def _milliseconds(text: str) -> float | None:
+    return int(text) / 1000 if text.isascii() and text.isdigit() and len(text) < 15 else None  # noqa: PLR2004  # < y 5138
+
+
+def _iso(text: str) -> float | None:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

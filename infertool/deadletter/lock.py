@@ -1,0 +1,65 @@
+"""One run at a time on a queue, wherever the operators sit: the broker decides.
+
+ActiveMQ gives all messages of a queue to the first *exclusive* consumer, and to the next when that one ends, however it
+ends. So each run subscribes to the queue's lock queue and sends itself a message: who gets their own is the one.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from infertool.brokers.port import Broker, Subscription
+from infertool.deadletter import names
+from infertool.errors import InfertoolError
+from infertool.message import Message, Outgoing
+
+_WAIT_S = 3.0
+_POLL_S = 0.1
+_LOOK_S = 5.0
+
+
+class BusyError(InfertoolError):
+    """Another run works on the queue. `holder` says who, as far as the broker tells."""
+
+    def __init__(self, queue: str, holder: str) -> None:
+        super().__init__(
+            f"another run works on {queue}: {holder}", advice="wait for it, or use --force if it is not so"
+        )
+        self.queue = queue
+        self.holder = holder
+
+
+@contextmanager
+def locked(broker: Broker, queue: str, who: str) -> Iterator[None]:
+    """Hold the lock of `queue` while the block runs. Raises `BusyError`, `ServerError`."""
+    place, token = names.lock(queue), secrets.token_hex(8)
+    subscription = broker.subscribe(place, window=100, exclusive=True)
+    note = Outgoing(place, who.encode(), headers={"lock_token": token}, persistent=False)
+    broker.send(note, lambda _answer: None)
+    mine = _await_own(subscription, token)
+    if mine is None:
+        raise BusyError(queue, _holder(broker, place, token))
+    try:
+        yield
+    finally:
+        subscription.ack([mine])
+
+
+def _await_own(subscription: Subscription, token: str) -> Message | None:
+    """Wait for our own message. Others' are from runs that ended without a goodbye."""
+    deadline = time.monotonic() + _WAIT_S
+    while time.monotonic() < deadline:
+        for message in subscription.receive(1, _POLL_S):
+            if message.headers.get("lock_token") == token:
+                return message
+            subscription.ack([message])
+    return None
+
+
+def _holder(broker: Broker, place: str, token: str) -> str:
+    shown = broker.browse(place, limit=10, timeout_s=_LOOK_S).messages
+    others = [message for message in shown if message.headers.get("lock_token") != token]
+    return others[0].body.decode("utf-8", "replace") if others else "unknown"

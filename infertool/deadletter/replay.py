@@ -1,0 +1,242 @@
+"""Replaying dead letters: out of the queue in order, each to its target or to staging, and from there back again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from infertool.deadletter import staging
+from infertool.deadletter.audit import Audit
+from infertool.deadletter.decide import Decider, Decision, Fate, Plan
+from infertool.deadletter.elsewhere import Elsewhere
+from infertool.deadletter.pace import Pace
+from infertool.deadletter.take import PATIENCE_S, QUIET_S, Bus, Moved, Step, Taker
+from infertool.deadletter.tally import Tally
+from infertool.errors import InfertoolError, MoveRefusedError
+from infertool.message import Message
+
+# A transaction is held in the broker's memory until its commit.
+MOST_BYTES = 8_388_608
+# What cannot be moved stays unsettled, and takes up the window.
+MOST_HELD = 100
+
+
+class TooManyHeldError(InfertoolError):
+    """There are too many letters that cannot be moved over STOMP. The others were dealt with so far."""
+
+    def __init__(self, queue: str, reason: str) -> None:
+        super().__init__(
+            f"{queue} holds more than {MOST_HELD} messages that cannot be moved: {reason}",
+            advice="move those with a JMS tool first",
+        )
+
+
+class Replay:
+    """One run. `tally` may be read from other threads while it goes on."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        plan: Plan,
+        *,
+        stop: threading.Event,
+        pace: Pace | None = None,
+        audit: Audit | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        self.tally = Tally()
+        self._bus = bus
+        self._plan = plan
+        self._decider = Decider(plan)
+        self._stop = stop
+        self._pace = pace
+        self._audit = audit
+        self._elsewhere = elsewhere
+        self._failed_again: set[str] = set()
+        self._pending: tuple[Sequence[Decision], Step] | None = None
+        # After a transaction that failed its letters are moved one by one, to find the one.
+        self._one_by_one = 0
+
+    def run(self) -> Tally:
+        """Replay to the end of what was there at the start, or until stopped; then put back what was left out.
+
+        Raises `ServerError` (what is staged waits there for the next run), `AuditError`, `FilterError`,
+        `TooManyHeldError`.
+        """
+        began = time.monotonic()
+        try:
+            self._sweep()
+        finally:
+            self._restore()
+            self.tally.seconds = time.monotonic() - began
+        return self.tally
+
+    def _sweep(self) -> None:
+        plan = self._plan
+        with Taker(self._bus, plan.queue, stop=self._stop, selector=plan.selector, on_arrival=self._look) as taker:
+            try:
+                self.tally.sweeping = True
+                while not (self._is_over() or self._stop.is_set()):
+                    messages = taker.take(self._size(), self._patience())
+                    if not messages:
+                        break
+                    self._step(taker, messages)
+            finally:
+                self.tally.sweeping = False
+                self._settle()
+
+    def _restore(self) -> None:
+        if self.tally.staged > 0:
+            staging.restore(self._bus, self._plan.queue, staged=self.tally.staged, on_restored=self._restored)
+
+    def _restored(self, count: int) -> None:
+        self.tally.restored = count
+
+    def _is_over(self) -> bool:
+        if self._looks_over():
+            self._settle()  # what became of the last transaction decides
+            return self._looks_over()
+        return False
+
+    def _looks_over(self) -> bool:
+        plan, tally = self._plan, self.tally
+        tally.ended = ""
+        if plan.limit is not None and tally.replayed >= plan.limit:
+            tally.ended = "limit"
+        elif plan.abort_on_refail is not None and tally.failed_again >= plan.abort_on_refail:
+            tally.ended = "failed again"
+        # What is in doubt may come again, and is seen first.
+        elif plan.known_depth is not None and tally.taken >= plan.known_depth and not tally.in_doubt:
+            tally.ended = "end"
+        return bool(tally.ended)
+
+    def _patience(self) -> float:
+        return QUIET_S if self._plan.known_depth is None else PATIENCE_S
+
+    def _size(self) -> int:
+        if self._one_by_one:
+            return 1
+        plan = self._plan
+        if plan.known_depth is None:
+            return plan.batch
+        return max(1, min(plan.batch, plan.known_depth - self.tally.taken))
+
+    def _look(self, message: Message) -> None:
+        if self._plan.is_own(message):
+            self._failed_again.add(message.headers["replay_id"])
+            self.tally.failed_again = len(self._failed_again)
+
+    def _step(self, taker: Taker, messages: Sequence[Message]) -> None:
+        """Deal with as many of `messages` as one transaction may hold; the others come first next time."""
+        decisions, used = self._decide(messages)
+        taker.give_back(messages[used:])
+        held = [each for each in decisions if each.fate is Fate.HOLD]
+        moving = [each for each in decisions if each.fate is not Fate.HOLD]
+        replays = sum(each.fate is Fate.REPLAY for each in moving)
+        if self._pace and replays and not self._pace.wait(replays):
+            return
+        if moving:
+            self._move(taker, moving)
+        self._hold(taker, held)
+
+    def _decide(self, messages: Sequence[Message]) -> tuple[list[Decision], int]:
+        decisions: list[Decision] = []
+        room, size = self._room(), 0
+        for message in messages:
+            size += len(message.body)
+            if decisions and size > MOST_BYTES:
+                break
+            decision = self._decider.decide(message)
+            if decision.fate is Fate.REPLAY:
+                if room == 0:
+                    break
+                room -= 1
+            decisions.append(decision)
+        return decisions, len(decisions)
+
+    def _room(self) -> int:
+        """Return how many letters may be replayed in this transaction."""
+        batch = self._plan.batch
+        room = batch if self._pace is None else min(batch, self._pace.group())
+        limit = self._plan.limit
+        return room if limit is None else min(room, limit - self.tally.replayed)
+
+    def _hold(self, taker: Taker, held: Sequence[Decision]) -> None:
+        for decision in held:
+            taker.hold(decision.letter.message)
+        self.tally.add(held)
+        if len(taker.held) > MOST_HELD:
+            raise TooManyHeldError(self._plan.queue, held[-1].why)
+
+    def _move(self, taker: Taker, decisions: Sequence[Decision]) -> None:
+        """Move in one transaction. It is counted as done, and taken back where it turns out not to be.
+
+        While the broker commits it, the next one is prepared: a commit is a disk sync.
+        """
+        if self._audit:
+            self._audit.write(decisions, time.time())
+        if self._elsewhere:
+            self._elsewhere.send([each.replacement for each in decisions if each.fate is Fate.REPLAY])
+            moves = [each.move_without_replay() for each in decisions]
+        else:
+            moves = [each.move() for each in decisions]
+        step = taker.start(moves, undo=self._undoing(decisions))
+        self._settle()
+        self.tally.add(decisions)
+        self._pending = decisions, step
+        self._conclude(decisions, step.commit)
+
+    def _settle(self) -> None:
+        """Wait for what was begun."""
+        if self._pending:
+            decisions, step = self._pending
+            self._conclude(decisions, step.wait)
+
+    def _conclude(self, decisions: Sequence[Decision], word: Callable[[], Moved | None]) -> None:
+        """Take the broker's word on the transaction in work, once it has come."""
+        try:
+            moved = word()
+        except MoveRefusedError as refusal:
+            self._pending = None
+            self.tally.add(decisions, -1)
+            self._refused(decisions, refusal)
+            return
+        if moved is None:
+            return
+        self._pending = None
+        if moved is Moved.IN_DOUBT:
+            self.tally.in_doubt += len(decisions)
+        elif moved is Moved.NOT_DONE:
+            self.tally.add(decisions, -1)
+            self._note_undone(decisions)
+        else:
+            self._one_by_one = max(0, self._one_by_one - len(decisions))
+
+    def _undoing(self, decisions: Sequence[Decision]) -> Callable[[], None]:
+        def undo() -> None:
+            self.tally.in_doubt -= len(decisions)
+            self.tally.add(decisions, -1)
+            self._note_undone(decisions)
+            self._suspect(decisions)
+
+        return undo
+
+    def _refused(self, decisions: Sequence[Decision], refusal: MoveRefusedError) -> None:
+        self._note_undone(decisions)
+        self.tally.refusals += 1
+        if len(decisions) > 1:
+            self._one_by_one = len(decisions)
+        elif not self._decider.refused(decisions[0], refusal.reason):
+            raise refusal
+
+    def _suspect(self, decisions: Sequence[Decision]) -> None:
+        """Look for a letter that makes the broker end the connection."""
+        if len(decisions) > 1:
+            self._one_by_one = len(decisions)
+        else:
+            self._decider.lost(decisions[0])
+
+    def _note_undone(self, decisions: Sequence[Decision]) -> None:
+        if self._audit:
+            self._audit.undone(decisions, time.time())

@@ -1,0 +1,80 @@
+"""What a replay has done so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infertool.deadletter.decide import Decision, Fate
+
+_STAGED = frozenset({Fate.KEEP, Fate.OTHER, Fate.NEW})
+# Texts of faults may differ from letter to letter; the counts of them must not grow without end.
+_MOST_REASONS = 100
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of letters. Those of a transaction that turns out not to have been done are taken back.
+
+    `staged` wait to be put back, `restored` are put back. `taken` were there at the start. While `sweeping` the run
+    puts nothing into its queue.
+    """
+
+    fates: Counter[Fate] = field(default_factory=Counter)
+    targets: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    staged: int = 0
+    restored: int = 0
+    failed_again: int = 0
+    refusals: int = 0
+    in_doubt: int = 0
+    sweeping: bool = False
+    seconds: float = 0.0
+    ended: str = ""
+
+    @property
+    def replayed(self) -> int:
+        """Letters that were sent to their target."""
+        return self.fates[Fate.REPLAY]
+
+    @property
+    def taken(self) -> int:
+        """Letters seen that were there at the start."""
+        return self.fates.total() - self.fates[Fate.NEW]
+
+    @property
+    def matched(self) -> int:
+        """Letters that were meant, replayed or not."""
+        return self.fates[Fate.REPLAY] + self.fates[Fate.PARK] + self.fates[Fate.KEEP]
+
+    def add(self, decisions: Sequence[Decision], sign: int = 1) -> None:
+        """Count `decisions`, or take them back with -1."""
+        for each in decisions:
+            self.fates[each.fate] += sign
+            self.staged += sign if each.fate in _STAGED or each.also else 0
+            if each.fate in {Fate.REPLAY, Fate.PARK}:
+                self.targets[each.replacement.destination] += sign
+            elif each.fate in {Fate.KEEP, Fate.HOLD}:
+                self.reasons[self._reason(each.why)] += sign
+
+    def _reason(self, why: str) -> str:
+        return why if why in self.reasons or len(self.reasons) < _MOST_REASONS else "other reasons"
+
+    def summary(self) -> dict[str, Any]:
+        """Return it for a program."""
+        return {
+            "replayed": self.replayed,
+            "parked": self.fates[Fate.PARK],
+            "kept": self.fates[Fate.KEEP] + self.fates[Fate.HOLD],
+            "not_matching": self.fates[Fate.OTHER],
+            "arrived_meanwhile": self.fates[Fate.NEW],
+            "failed_again": self.failed_again,
+            "put_back": self.restored,
+            "left_in_staging": max(self.staged - self.restored, 0),
+            "targets": {target: count for target, count in self.targets.items() if count},
+            "reasons": {reason: count for reason, count in self.reasons.items() if count},
+            "seconds": round(self.seconds, 3),
+            "ended": self.ended,
+        }
