@@ -32,7 +32,7 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests: unit, embedded, real ActiveMQ, Node, Chromium. What the machine lacks is installed when it can be."""
     _install(session, "test")
-    session.run("pytest", "--ignore=tests/bench", *session.posargs)
+    session.run("pytest", *session.posargs)
 
 
 @nox.session

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from infertool.deadletter.letter import DeadLetter
-from infertool.deadletter.record import DELIVERY_HEADERS
+from infertool.deadletter.record import DELIVERY_HEADERS, fits
 from infertool.message import Message, Outgoing
 
 # Of the last death only: they would be lies on a living event. `original_*` stay: they tell where it once came from.
 _OF_DEATH = frozenset({"dlqDeliveryFailureCause", "originalExpiration"})
 _OURS = "dlq_"
-# The wire's limits (facts of ActiveMQ): a broker may deliver more than it takes.
+# The wire's limit of 1000 headers a frame, less those the adapter adds.
 _MOST_HEADERS = 990
-_LONGEST_LINE = 10 * 1024
-_ESCAPED = (b":", b"\\", b"\n", b"\r")
 
 # Only what settles or addresses one delivery; the adapter writes these anew.
 _OF_DELIVERY = frozenset({
@@ -80,14 +78,7 @@ def unstaged(message: Message, queue: str) -> Outgoing:
 
 def can_be_carried(headers: Mapping[str, str]) -> bool:
     """Say whether a broker takes a message with these headers; it may have delivered more than it takes."""
-    return len(headers) <= _MOST_HEADERS and all(_line_fits(key, value) for key, value in headers.items())
-
-
-def _line_fits(key: str, value: str) -> bool:
-    if 4 * (len(key) + len(value)) < _LONGEST_LINE:  # no character takes more than four bytes
-        return True
-    text = (key + value).encode("utf-8", "surrogateescape")
-    return len(text) + sum(map(text.count, _ESCAPED)) < _LONGEST_LINE
+    return len(headers) <= _MOST_HEADERS and all(fits(key, value) for key, value in headers.items())
 
 
 def _is_of_death(key: str) -> bool:

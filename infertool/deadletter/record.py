@@ -52,7 +52,7 @@ def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
     carried. `dlq_headers_dropped` says how many those were.
     """
     users = [(key, value) for key, value in message.headers.items() if key not in DELIVERY_HEADERS]
-    fitting = [(key, value) for key, value in users if _fits(key, value)]
+    fitting = [(key, value) for key, value in users if fits(key, value)]
     if len(fitting) > MOST_USER_HEADERS:
         fitting.sort(key=lambda pair: pair[0] not in KEPT_FIRST)
     headers = dict(fitting[:MOST_USER_HEADERS])
@@ -67,7 +67,8 @@ def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
     return Outgoing(destination=queue, body=message.body, kind=message.kind, headers=headers, persistent=True)
 
 
-def _fits(key: str, value: str) -> bool:
+def fits(key: str, value: str) -> bool:
+    """Tell whether a header's line is short enough for the wire, escapes included."""
     if 4 * (len(key) + len(value)) < LONGEST_LINE:  # no character takes more than four bytes
         return True
     text = (key + value).encode("utf-8", "surrogateescape")

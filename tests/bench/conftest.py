@@ -44,6 +44,11 @@ def row() -> Callable[[str, str, str], None]:
     return lambda case, figure, goal: _rows.append((case, figure, goal))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the benchmarks out of a run that is not for them."""
+    return None if config.getoption("benchmark_enable") else True
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not _rows:
         return
