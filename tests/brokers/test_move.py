@@ -67,7 +67,8 @@ def test_a_refused_move_does_nothing_and_brings_the_messages_back(server, connec
     assert caught.value.reason
     assert "\n" not in str(caught.value)
     again = take(subscription, 5)
-    assert [message.body for message in again] == [message.body for message in messages]
+    # In which order a broker gives back what a transaction held is not promised.
+    assert {message.body for message in again} == {message.body for message in messages}
     assert all(message.redelivered and message.epoch > messages[0].epoch for message in again)
     assert "refused a move" in links.of(LinkState.LOST)[0].reason
     with pytest.raises(StaleMessagesError):
