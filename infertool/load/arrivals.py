@@ -28,7 +28,7 @@ class Process(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What the options ask for, as typed. Exactly one of `qps`, `stages`, `ramp` and `trace` shapes the load.
+    """What the options ask for. Exactly one of `qps`, `stages`, `ramp` and `trace` shapes the load of an open model.
 
     `warmup_s` are the first seconds, in which events are sent and not counted; `duration_s` and `count` limit what
     comes after.
@@ -51,23 +51,20 @@ class Planned:
 class Schedule:
     """The times that events are due, in seconds from the start, warm-up included.
 
-    `end_s` is when the plan is over, infinite without a limit; a `count` of counted events may end it earlier.
+    At most `limit`, and up to `end_s`, which may be infinite.
     """
 
     text: str
     warmup_s: float
     end_s: float
-    count: int | None
+    limit: int | None
     _begin: Callable[[], Iterator[float]] = field(repr=False)
 
     def times(self) -> Iterator[float]:
         """Return the times, in order; each call begins anew with the same ones."""
-        left = math.inf if self.count is None else self.count
-        for time in self._begin():
-            if time >= self.end_s or not left:
+        for time in itertools.islice(self._begin(), self.limit):
+            if time > self.end_s or (time == self.end_s and self.limit is None):
                 return
-            if time >= self.warmup_s:
-                left -= 1
             yield time
 
 
@@ -91,7 +88,12 @@ def schedule(planned: Planned) -> Schedule:
     end_s = length_s if planned.duration_s is None else planned.warmup_s + planned.duration_s
     if planned.warmup_s >= end_s:
         raise UsageError(f"--warmup is as long as the whole run of {end_s:g} s", advice="make the run longer")
-    return Schedule(_described(text, planned), planned.warmup_s, end_s, planned.count, begin)
+    limit = None
+    if planned.count is not None:
+        warm = sum(1 for _ in itertools.takewhile(lambda time: time < planned.warmup_s, begin()))
+        limit = warm + planned.count
+        end_s = min(end_s, next(itertools.islice(begin(), limit, None), end_s))
+    return Schedule(described(text, planned), planned.warmup_s, end_s, limit, begin)
 
 
 def _check(planned: Planned) -> None:
@@ -162,8 +164,9 @@ def _units(planned: Planned) -> Iterator[float]:
     return itertools.accumulate(rng.expovariate(1.0) for _ in itertools.count())
 
 
-def _described(text: str, planned: Planned) -> str:
-    if planned.trace is None:
+def described(text: str, planned: Planned) -> str:
+    """Return the plan `text` with its limits, for people."""
+    if planned.trace is None and "closed" not in text:
         text += f", {planned.process}"
     if planned.duration_s is not None:
         text += f", for {planned.duration_s:g} s"

@@ -1,0 +1,46 @@
+"""Counts of a run as it goes: sums so far, and what came since the last cut. Warm-up is kept apart."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+
+class Tally:
+    """Counts by name, as in `record.Counts`. Thread-safe; hand it batches."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._totals: Counter[str] = Counter()
+        # By whether they are warm-up.
+        self._interval: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
+        self._changed = threading.Condition(self._lock)
+
+    def add(self, *, warm: bool = False, **counts: int) -> None:
+        """Add `counts`; those of a warm-up are in no sum."""
+        with self._lock:
+            self._interval[warm].update(counts)
+            if not warm:
+                self._totals.update(counts)
+                self._changed.notify_all()
+
+    def cut(self, *, warm: bool = False) -> Counter[str]:
+        """Return what came since the last cut."""
+        with self._lock:
+            interval, self._interval[warm] = self._interval[warm], Counter()
+            return interval
+
+    def totals(self) -> Mapping[str, int]:
+        """Return the sums so far."""
+        with self._lock:
+            return Counter(self._totals)
+
+    def wait_until_seen(self, timeout_s: float) -> bool:
+        """Wait until each event that was sent has come out, as result or failure; False if `timeout_s` ran out."""
+        with self._lock:
+            return self._changed.wait_for(self._all_seen, timeout_s)
+
+    def _all_seen(self) -> bool:
+        totals = self._totals
+        return totals["results"] + totals["failures"] >= totals["sent"]
