@@ -26,4 +26,6 @@ class DeadLetterCount:
 
     def _came(self) -> int | None:
         depth = self._broker.measure(self._queue, _MEASURE_S)
-        return depth and (depth.size if depth.enqueued is None else depth.enqueued)
+        if depth is None:
+            return None
+        return depth.size if depth.enqueued is None else depth.enqueued

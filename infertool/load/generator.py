@@ -83,7 +83,7 @@ class ClosedGenerator:
     """Keeps a number of events open: sends the next one when one is done. What is slow is asked less."""
 
     def __init__(
-        self, sender: Sender, tally: Tally, *, slots: Slots, warmup_s: float, end_s: float, count: int
+        self, sender: Sender, tally: Tally, *, slots: Slots, warmup_s: float, end_s: float, count: float
     ) -> None:
         self._sender = sender
         self._tally = tally

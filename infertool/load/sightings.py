@@ -68,7 +68,7 @@ class Sightings:
         for warm, found in counts.items():
             if found:
                 self.last_at = time.monotonic()
-                self._tally.add(warm=warm, **found)
+                self._tally.merge(found, warm=warm)
                 first += found["results"] + found["failures"]
         # After the counts, so that no second holds more times than events.
         self._meter.add(Measure.E2E, latencies)

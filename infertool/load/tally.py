@@ -19,6 +19,10 @@ class Tally:
 
     def add(self, *, warm: bool = False, **counts: int) -> None:
         """Add `counts`; those of a warm-up are in no sum."""
+        self.merge(counts, warm=warm)
+
+    def merge(self, counts: Mapping[str, int], *, warm: bool = False) -> None:
+        """Add counts by name."""
         with self._lock:
             self._interval[warm].update(counts)
             if not warm:
