@@ -159,7 +159,7 @@ def _time(shown: Sequence[Shown], *, marks: int = 7) -> Scale:
 
 def _warmup(shown: Sequence[Shown]) -> Span | None:
     first = min((second.t for each in shown for second in each.run.seconds), default=0)
-    return Span(first, 0, "warm-up") if first < 0 else None
+    return Span(first, 0, ["warm-up"]) if first < 0 else None
 
 
 def _spans(shown: Sequence[Shown], told: Callable[[Second], str]) -> list[Span]:
@@ -171,7 +171,7 @@ def _spans(shown: Sequence[Shown], told: Callable[[Second], str]) -> list[Span]:
         name = f"{each.name}, " if len(shown) > 1 else ""
         for second in each.run.seconds[::wide]:
             by_start.setdefault(second.t, []).append(f"{name}second {second.t}: {told(second)}")
-    return [Span(start, start + wide, "\n".join(texts)) for start, texts in by_start.items()]
+    return [Span(start, start + wide, texts) for start, texts in by_start.items()]
 
 
 def _told(second: Second) -> str:
