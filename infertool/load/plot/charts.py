@@ -25,6 +25,11 @@ _MOST_POINTS = 400
 _SHORTEST_MS = 0.001
 _ROOM = 1.15
 _LEGEND_LETTERS = 40
+# Alone a run has a colour for each figure; of several each run has one, and figures differ by their strokes.
+_RATE_ALONE: Final = {"plan": "plan", "sent": "c0", "came out": "c2"}
+_RATE_OVERLAID: Final = {"plan": "dash", "sent": "", "came out": "dot"}
+_TIMES_ALONE: Final = {"p50": "c2", "p99": "c0", "max": "c1"}
+_TIMES_OVERLAID: Final = {"p50": "", "p99": "dash", "max": "dot"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +124,6 @@ def _curve(shown: Sequence[Shown], measure: Measure) -> Chart:
         lines,
         _legend(shown, {"so many took at most so long": "c0"}),
     )
-
-
-# Alone a run has a colour for each figure; of several each run has one, and figures differ by their strokes.
-_RATE_ALONE: Final = {"plan": "plan", "sent": "c0", "came out": "c2"}
-_RATE_OVERLAID: Final = {"plan": "dash", "sent": "", "came out": "dot"}
-_TIMES_ALONE: Final = {"p50": "c2", "p99": "c0", "max": "c1"}
-_TIMES_OVERLAID: Final = {"p50": "", "p99": "dash", "max": "dot"}
 
 
 def _styled(style: str, at: int) -> str:
