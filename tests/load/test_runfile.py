@@ -118,7 +118,6 @@ def test_other_files_are_refused(tmp_path, content, said) -> None:
     [
         ((b'{"infertool_loadgen":1', b'{"infertool_loadgen":2'), "is of version 2; this infertool knows version 1"),
         ((b'"sent":100', b'"sent":"x"'), "is damaged in line 2"),
-        ((b'"slip":"HIST', b'"slip":"HISX'), "is damaged in line 2"),
         ((b'{"line":"second"', b'{"line":"minute"'), "is damaged in line 2"),
     ],
 )
@@ -128,6 +127,17 @@ def test_a_damaged_file_is_refused_by_its_line(whole, tmp_path, change, said) ->
     path.write_bytes(whole[1].replace(*change, 1))
     with pytest.raises(RunFileError, match=said):
         runfile.read(path)
+
+
+def test_a_damaged_histogram_is_refused_where_it_is_needed(whole, tmp_path) -> None:
+    path = tmp_path / "run.jsonl"
+    lines = whole[1].splitlines(keepends=True)
+    for line in (6, len(lines)):  # a second of a file cut short behind it; the sums of a whole one
+        damaged = lines[line - 1].replace(b'"slip":"HIST', b'"slip":"HISX')
+        assert damaged != lines[line - 1]
+        path.write_bytes(b"".join([*lines[: line - 1], damaged]))
+        with pytest.raises(RunFileError, match=f"is damaged in line {line}"):
+            runfile.read(path)
 
 
 def test_folders_and_missing_files_are_refused(tmp_path) -> None:
