@@ -103,3 +103,8 @@ def test_what_will_not_be_measured_is_refused_before_a_run(expression, option) -
     with pytest.raises(UsageError, match=f"needs {option}"):
         parse([expression], [Measure.SLIP])
     assert parse([expression])
+
+
+def test_a_closed_model_has_no_slip_to_assert() -> None:
+    with pytest.raises(UsageError, match="a closed model has no plan"):
+        parse(["slip.p99_ms < 2"], [Measure.E2E])
