@@ -25,6 +25,7 @@ _MOST_POINTS = 400
 _SHORTEST_MS = 0.001
 _ROOM = 1.15
 _LEGEND_LETTERS = 40
+# In the order of the legend; the first is drawn over the others, and is seen where they are the same.
 # Alone a run has a colour for each figure; of several each run has one, and figures differ by their strokes.
 _RATE_ALONE: Final = {"plan": "plan", "sent": "c0", "came out": "c2"}
 _RATE_OVERLAID: Final = {"plan": "dash", "sent": "", "came out": "dot"}
@@ -63,7 +64,7 @@ def _rate(shown: Sequence[Shown]) -> Chart:
     lines = [
         Line(_styled(style, at), _points(each.run.seconds, wide, figures[name], fmean))
         for at, each in enumerate(shown)
-        for name, style in styles.items()
+        for name, style in reversed(styles.items())
     ]
     highest = max((y for line in lines for _, y in line.points if y is not None), default=1.0)
     unsent = [
@@ -93,7 +94,7 @@ def _over_time(shown: Sequence[Shown], measure: Measure) -> Chart:
     lines = [
         Line(_styled(style, at), _points(each.run.seconds, wide, _figure(measure, name), max))
         for at, each in enumerate(shown)
-        for name, style in styles.items()
+        for name, style in reversed(styles.items())
     ]
     values = [max(y, _SHORTEST_MS) for line in lines for _, y in line.points if y is not None]
     return Chart(
