@@ -27,7 +27,7 @@ class Output(StrEnum):
 
 
 def report(
-    files: Annotated[list[Path], typer.Argument(help="Files written by --save.", metavar="FILE...")],
+    files: Annotated[list[Path], typer.Argument(help="Files written by --save.", metavar="FILE")],
     html: Annotated[Path | None, typer.Option(help="Write a page with plots.", metavar="FILE")] = None,
     png: Annotated[
         Path | None, typer.Option(help="Write the plots as a picture; needs infertool[plots].", metavar="FILE")

@@ -11,6 +11,7 @@ from infertool.errors import UsageError
 from infertool.load import assertions, comparison, runfile
 from infertool.load.plot.charts import MOST_RUNS, Shown
 from infertool.load.report import document
+from infertool.telemetry.logs import clean
 
 
 class Reporting:
@@ -32,7 +33,7 @@ class Reporting:
         if html:
             from infertool.load.plot import page
 
-            _write(html, page.html(self._shown).encode("utf-8", "replace"))
+            _write(html, page.html(self._shown).encode())
         if png:
             from infertool.load.plot import picture
 
@@ -55,8 +56,8 @@ class Reporting:
 
 def _names(files: Sequence[Path]) -> list[str]:
     """Return the files' names, with their folders where two have the same."""
-    names = [path.name for path in files]
-    return names if len(set(names)) == len(names) else [str(path) for path in files]
+    names = [clean(path.name) for path in files]
+    return names if len(set(names)) == len(names) else [clean(str(path)) for path in files]
 
 
 def _write(path: Path, data: bytes) -> None:

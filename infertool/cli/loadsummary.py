@@ -14,7 +14,7 @@ def summary(report: Mapping[str, Any], name: str = "") -> str:
     """Return the summary of one report; `name` is that of its file."""
     facts = words.facts(report)
     width = max(len(label) for label, _ in facts)
-    lines = [clean(name)] if name else []
+    lines = [name] if name else []
     lines += [f"{label:>{width}}  {clean(text)}" for label, text in facts]
     lines += ["", *_aligned(words.times(report))]
     notes = [f"note: {clean(text)}" for text in words.remarks(report)]
@@ -35,7 +35,7 @@ def check(report: Mapping[str, Any], *, of: str = "") -> None:
 
 def compared(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> str:
     """Return runs side by side."""
-    return "\n".join(_aligned(words.compared([clean(name) for name in names], reports)))
+    return "\n".join(_aligned(words.compared(names, reports)))
 
 
 def _aligned(rows: words.Rows) -> list[str]:

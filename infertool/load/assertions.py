@@ -95,17 +95,21 @@ def _names(compiled: filters.Filter) -> tuple[str, ...]:
 
 def _check_measured(expression: str, names: Iterable[str], measures: Collection[Measure]) -> None:
     for name in names:
-        option = _option_of(name)
-        if option and option not in {OPTION_OF.get(measure) for measure in measures}:
-            raise UsageError(f"--assert {expression!r} needs {option}", advice=f"without it {name} is not measured")
+        needed = _measure_of(name)
+        if needed is None or needed in measures:
+            continue
+        if needed is Measure.SLIP:
+            raise UsageError(f"--assert {expression!r} cannot work: a closed model has no plan, so nothing slips")
+        raise UsageError(f"--assert {expression!r} needs {OPTION_OF[needed]}", advice=f"else {name} is not measured")
 
 
-def _option_of(name: str) -> str | None:
+def _measure_of(name: str) -> Measure | None:
     if name in _NEEDS_E2E:
-        return OPTION_OF[Measure.E2E]
+        return Measure.E2E
     if name == "confirmed":
-        return OPTION_OF[Measure.SEND]
-    return OPTION_OF.get(name.partition(".")[0])
+        return Measure.SEND
+    outer, dot, _ = name.partition(".")
+    return Measure(outer) if dot else None
 
 
 def _nested(known: Mapping[str, float | None]) -> dict[str, Any]:

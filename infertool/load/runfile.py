@@ -6,7 +6,7 @@ happened up to its last second.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
@@ -28,7 +28,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 class _Line(msgspec.Struct, frozen=True, tag="second", tag_field="line"):
     second: Second
-    hdr: Mapping[Measure, Latencies]
+    hdr: Mapping[Measure, str]
 
 
 class _End(msgspec.Struct, frozen=True, tag="end", tag_field="line"):
@@ -36,7 +36,7 @@ class _End(msgspec.Struct, frozen=True, tag="end", tag_field="line"):
     elapsed_s: float
     cpu_s: float | None
     notes: tuple[str, ...]
-    hdr: Mapping[Measure, Latencies]
+    hdr: Mapping[Measure, str]
 
 
 class RunFileError(UsageError):
@@ -51,7 +51,6 @@ class RunWriter:
 
     def __init__(self, path: Path, info: RunInfo) -> None:
         self.path = path
-        self._encoder = msgspec.json.Encoder(enc_hook=_encode)
         try:
             self._file = path.open("xb", buffering=0)
         except FileExistsError:
@@ -68,14 +67,14 @@ class RunWriter:
 
     def second(self, second: Second, histograms: Mapping[Measure, Latencies]) -> None:
         """Write a second and its histograms, as `Meter.cut` returns them."""
-        self._write(_Line(second, histograms))
+        self._write(_Line(second, _encoded(histograms)))
 
     def end(self, run: Run) -> None:
         """Write the sums."""
-        self._write(_End(run.counts, run.elapsed_s, run.cpu_s, run.notes, run.histograms))
+        self._write(_End(run.counts, run.elapsed_s, run.cpu_s, run.notes, _encoded(run.histograms)))
 
     def _write(self, line: msgspec.Struct) -> None:
-        rest = memoryview(self._encoder.encode(line) + b"\n")
+        rest = memoryview(msgspec.json.encode(line) + b"\n")
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -88,7 +87,15 @@ def read(path: Path) -> Run:
     try:
         with path.open("rb") as file:
             info = _head(file, path)
-            return _run(info, _lines(file, path))
+            begin = file.tell()
+            seconds: list[Second] = []
+            for number, line in _lines(file, path):
+                if isinstance(line, _End):
+                    hdr = _decoded(line.hdr, path, number)
+                    return Run(info, tuple(seconds), line.counts, hdr, line.elapsed_s, line.cpu_s, line.notes)
+                seconds.append(line.second)
+            file.seek(begin)
+            return _cut_short(info, seconds, _summed_histograms(file, path))
     except OSError as fault:
         raise RunFileError(f"{path} cannot be read: {fault.strerror}") from None
 
@@ -104,54 +111,55 @@ def _head(file: BinaryIO, path: Path) -> RunInfo:
     return head.info
 
 
-def _lines(file: BinaryIO, path: Path) -> Iterator[_Line | _End]:
-    """Return the lines after the first; the last may be cut short."""
-    decoder = msgspec.json.Decoder(_Line | _End, dec_hook=_decode)
+def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, _Line | _End]]:
+    """Return the lines after the first, with their numbers; the last may be cut short."""
+    decoder = msgspec.json.Decoder(_Line | _End)
     for number, line in enumerate(file, 2):
         try:
             decoded = decoder.decode(line)
         except msgspec.DecodeError:
             if file.readline():
-                raise RunFileError(f"{path} is damaged in line {number}") from None
+                raise _damaged(path, number) from None
             return
-        yield decoded
+        yield number, decoded
 
 
-def _run(info: RunInfo, lines: Iterable[_Line | _End]) -> Run:
-    seconds: list[Second] = []
+def _summed_histograms(file: BinaryIO, path: Path) -> Mapping[Measure, Latencies]:
+    """Return the histograms of all seconds together, warm-up left out."""
     totals: dict[Measure, Latencies] = {}
-    for line in lines:
-        if isinstance(line, _End):
-            return Run(info, tuple(seconds), line.counts, line.hdr, line.elapsed_s, line.cpu_s, line.notes)
-        seconds.append(line.second)
-        if line.second.t >= 0:
-            for measure, latencies in line.hdr.items():
+    for number, line in _lines(file, path):
+        if isinstance(line, _Line) and line.second.t >= 0:
+            for measure, latencies in _decoded(line.hdr, path, number).items():
                 totals.setdefault(measure, Latencies()).merge(latencies)
+    return totals
+
+
+def _cut_short(info: RunInfo, seconds: list[Second], histograms: Mapping[Measure, Latencies]) -> Run:
+    """Return a run whose sums are those of the seconds."""
     counted = [second for second in seconds if second.t >= 0]
-    return Run(info, tuple(seconds), _summed(info, counted), totals, elapsed_s=len(counted), complete=False)
-
-
-def _summed(info: RunInfo, seconds: list[Second]) -> Counts:
-    """Return the sums of a run that was cut short, as far as seconds tell them."""
 
     def total(name: str, *, measured: bool = True) -> Any:
-        return sum(getattr(second, name) for second in seconds) if measured else None
+        return sum(getattr(second, name) for second in counted) if measured else None
 
     send, e2e = Measure.SEND in info.measures, Measure.E2E in info.measures
-    return Counts(
+    counts = Counts(
         **{name: total(name) for name in ("planned", "sent", "late", "dropped", "unsent")},
         confirmed=total("confirmed", measured=send),
         **{name: total(name, measured=e2e) for name in ("results", "failures", "duplicates")},
     )
+    return Run(info, tuple(seconds), counts, histograms, elapsed_s=len(counted), complete=False)
 
 
-def _encode(value: Any) -> str:
-    if isinstance(value, Latencies):
-        return value.encode()
-    raise NotImplementedError
+def _encoded(histograms: Mapping[Measure, Latencies]) -> dict[Measure, str]:
+    return {measure: latencies.encode() for measure, latencies in histograms.items()}
 
 
-def _decode(kind: type, value: Any) -> Latencies:
-    if kind is Latencies:
-        return Latencies.decode(value)
-    raise NotImplementedError
+def _decoded(hdr: Mapping[Measure, str], path: Path, number: int) -> dict[Measure, Latencies]:
+    try:
+        return {measure: Latencies.decode(text) for measure, text in hdr.items()}
+    except ValueError:
+        raise _damaged(path, number) from None
+
+
+def _damaged(path: Path, number: int) -> RunFileError:
+    return RunFileError(f"{path} is damaged in line {number}")

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
 from infertool.errors import UsageError
 from infertool.units import parse_duration
@@ -92,18 +92,21 @@ def bursts(base: float, text: str) -> Iterator[Segment]:
 def parse_rate(option: str, text: str, *, zero: bool = False) -> float:
     """Return `text` as events a second. Raises UsageError naming `option`."""
     try:
-        rate = float(text.strip().removesuffix("/s"))
+        return check_rate(option, float(text.strip().removesuffix("/s")), zero=zero)
     except ValueError:
-        _no_rate(option, text)
-    if math.isnan(rate) or rate > _FASTEST or rate < 0 or (rate == 0 and not zero):
-        _no_rate(option, text)
+        raise _no_rate(option, text) from None
+
+
+def check_rate(option: str, rate: float, *, zero: bool = False) -> float:
+    """Return `rate`. Raises UsageError naming `option` when it is none."""
+    if not 0 <= rate <= _FASTEST or (rate == 0 and not zero):
+        raise _no_rate(option, f"{rate:g}")
     return rate
 
 
-def _no_rate(option: str, text: str) -> NoReturn:
-    raise UsageError(
-        f"{option} {text!r} is no rate", advice=f"write events a second, more than 0 and at most {_FASTEST:.0f}"
-    )
+def _no_rate(option: str, text: str) -> UsageError:
+    advice = f"write events a second, more than 0 and at most {_FASTEST:.0f}"
+    return UsageError(f"{option} {text} is no rate", advice=advice)
 
 
 def _seconds(option: str, whole: str, text: str) -> float:

@@ -97,12 +97,14 @@ def actual(verdict: Mapping[str, Any]) -> str:
 
 
 def figure(value: float | None) -> str:
-    """Return a figure as people read it: four significant digits, whole numbers in full."""
+    """Return a figure as people read it: three or four digits, whole numbers in full."""
     if value is None:
         return UNKNOWN
     if value == int(value) or abs(value) >= _WHOLE:
         return f"{value:,.0f}"
-    return f"{value:,.{3 if abs(value) < 1 else 2 if abs(value) < 100 else 1}f}"  # noqa: PLR2004 - digits, not limits
+    if abs(value) < 1:
+        return f"{value:.3g}"
+    return f"{value:,.{2 if abs(value) < 100 else 1}f}"  # noqa: PLR2004 - digits, not limits
 
 
 _WHOLE = 1000

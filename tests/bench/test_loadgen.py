@@ -133,7 +133,10 @@ def of_raw_socket(activemq) -> float:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("peer", "name", "goal"),
-    [(of_stomp_py, "the loop stomp.py send()", "at least 1.5x"), (of_raw_socket, "a raw socket, frame by frame", "at least 0.6x")],
+    [
+        (of_stomp_py, "the loop stomp.py send()", "at least 1.5x"),
+        (of_raw_socket, "a raw socket, frame by frame", "at least 0.6x"),
+    ],
 )
 def test_peak_rate(peer, name, goal, benchmark, activemq, row) -> None:
     ratios, rates = [], []
@@ -152,9 +155,7 @@ def test_peak_rate(peer, name, goal, benchmark, activemq, row) -> None:
 @pytest.mark.activemq
 @pytest.mark.parametrize("rate", [500, 5000])
 def test_keeps_its_plan(rate, benchmark, activemq, row) -> None:
-    options = LoadOptions(
-        planned=Planned(qps=rate, duration_s=20), envelope=EnvelopeOptions(topic(), persistent=False)
-    )
+    options = LoadOptions(planned=Planned(qps=rate, duration_s=20), envelope=EnvelopeOptions(topic(), persistent=False))
     runs = []
     benchmark.pedantic(lambda: runs.append(LoadRun(settings(activemq), options, Listeners(), {}).run()), rounds=1)
     run = runs[0]

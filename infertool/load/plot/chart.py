@@ -8,6 +8,7 @@ from html import escape
 from itertools import groupby
 
 from infertool.load.plot.scale import Scale
+from infertool.telemetry.logs import clean
 
 WIDTH, HEIGHT = 600, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 60, 42
@@ -30,11 +31,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch along the x axis and what is said of it."""
+    """A stretch along the x axis and what is said of it, in lines."""
 
     start: float
     end: float
-    title: str
+    told: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Chart:
         ]
         return (
             f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" x="{at[0]}" y="{at[1]}" width="{self.width}"'
-            f' height="{HEIGHT}" viewBox="0 0 {self.width} {HEIGHT}" role="img" aria-label="{escape(self.title)}">'
+            f' height="{HEIGHT}" viewBox="0 0 {self.width} {HEIGHT}" role="img" aria-label="{safe(self.title)}">'
             f"{''.join(body)}</svg>"
         )
 
@@ -80,24 +81,24 @@ class Chart:
 
     def _frame(self) -> Iterable[str]:
         bottom, right = _TOP + _INNER_HEIGHT, self.width - _RIGHT
-        yield f'<text class="title" x="{_LEFT}" y="23">{escape(self.title)}</text>'
+        yield f'<text class="title" x="{_LEFT}" y="23">{safe(self.title)}</text>'
         for value, label in self.y.ticks:
             y = self._y(value)
             yield f'<path class="grid" d="M{_LEFT} {y}H{right}"/>'
-            yield f'<text class="tick" x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{escape(label)}</text>'
+            yield f'<text class="tick" x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{safe(label)}</text>'
         for value, label in self.x.ticks:
             x = self._x(value)
             yield f'<path class="grid" d="M{x} {_TOP}V{bottom}"/>'
             anchor = "end" if x > right - _LETTER * len(label) / 2 else "middle"
-            yield f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="{anchor}">{escape(label)}</text>'
+            yield f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="{anchor}">{safe(label)}</text>'
         yield f'<path class="axis" d="M{_LEFT} {bottom}H{right}"/>'
-        yield f'<text class="tick" x="{right}" y="{HEIGHT - 8}" text-anchor="end">{escape(self.x_label)}</text>'
+        yield f'<text class="tick" x="{right}" y="{HEIGHT - 8}" text-anchor="end">{safe(self.x_label)}</text>'
 
     def _shade(self) -> Iterable[str]:
         if self.shaded:
             x, end = self._x(self.shaded.start), self._x(self.shaded.end)
             yield f'<rect class="shade" x="{x}" y="{_TOP}" width="{end - x:.1f}" height="{_INNER_HEIGHT}"/>'
-            yield f'<text class="tick" x="{x + 4}" y="{_TOP + 13}">{escape(self.shaded.title)}</text>'
+            yield f'<text class="tick" x="{x + 4}" y="{_TOP + 13}">{safe(" ".join(self.shaded.told))}</text>'
 
     def _bars(self) -> Iterable[str]:
         bottom = _TOP + _INNER_HEIGHT
@@ -118,7 +119,7 @@ class Chart:
             x = self._x(span.start)
             yield (
                 f'<rect class="span" x="{x}" y="{_TOP}" width="{self._x(span.end) - x:.1f}" height="{_INNER_HEIGHT}">'
-                f"<title>{escape(span.title)}</title></rect>"
+                f"<title>{'&#10;'.join(map(safe, span.told))}</title></rect>"
             )
 
     def _key(self) -> Iterable[str]:
@@ -128,8 +129,13 @@ class Chart:
         x = float(_LEFT)
         for name, swatch in entries:
             yield f'<g transform="translate({x:.0f} 43)">{swatch}<text class="legend" x="{_SWATCH + 6}" y="4">'
-            yield f"{escape(name)}</text></g>"
+            yield f"{safe(name)}</text></g>"
             x += _SWATCH + 6 + len(name) * _LETTER + _GAP
+
+
+def safe(text: str) -> str:
+    """Return `text` as markup that shows it. XML cannot hold control characters; they become escapes."""
+    return escape(clean(text))
 
 
 def _thinned(places: Iterable[tuple[float, float]]) -> Iterable[tuple[float, float]]:

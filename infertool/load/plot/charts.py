@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Final
 
 from infertool.load.latency import Measure
@@ -20,10 +21,16 @@ TITLES: Final[Mapping[Measure, str]] = {
     Measure.SEND: "Send to receipt",
     Measure.SLIP: "Schedule slip",
 }
-_MOST_SPANS = 300
+_MOST_POINTS = 400
 _SHORTEST_MS = 0.001
 _ROOM = 1.15
 _LEGEND_LETTERS = 40
+# In the order of the legend; the first is drawn over the others, and is seen where they are the same.
+# Alone a run has a colour for each figure; of several each run has one, and figures differ by their strokes.
+_RATE_ALONE: Final = {"plan": "plan", "sent": "c0", "came out": "c2"}
+_RATE_OVERLAID: Final = {"plan": "dash", "sent": "", "came out": "dot"}
+_TIMES_ALONE: Final = {"p50": "c2", "p99": "c0", "max": "c1"}
+_TIMES_OVERLAID: Final = {"p50": "", "p99": "dash", "max": "dot"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +60,27 @@ def _rate(shown: Sequence[Shown]) -> Chart:
     }
     if not any(Measure.E2E in each.run.info.measures for each in shown):
         styles = {name: style for name, style in styles.items() if name != "came out"}
+    wide = _wide(shown)
     lines = [
-        Line(_styled(style, at), [(second.t + 0.5, figures[name](second)) for second in each.run.seconds])
+        Line(_styled(style, at), _points(each.run.seconds, wide, figures[name], fmean))
         for at, each in enumerate(shown)
-        for name, style in styles.items()
+        for name, style in reversed(styles.items())
     ]
     highest = max((y for line in lines for _, y in line.points if y is not None), default=1.0)
-    unsent = [(s.t, s.t + 1.0, s.dropped + s.unsent) for each in shown for s in each.run.seconds]
+    unsent = [
+        (middle - wide / 2, middle + wide / 2, height)
+        for each in shown
+        for middle, height in _points(each.run.seconds, wide, lambda second: second.dropped + second.unsent, fmean)
+        if height
+    ]
     return Chart(
         "Events a second",
         _time(shown, marks=14),
         linear(0, highest * _ROOM, number),
-        "seconds",
+        "seconds" if wide == 1 else f"seconds; a point for {wide}, their mean",
         lines,
         _legend(shown, styles),
-        bars=[bar for bar in unsent if bar[2]],
+        bars=unsent,
         bars_name="not sent",
         shaded=_warmup(shown),
         spans=_spans(shown, _told),
@@ -77,20 +90,18 @@ def _rate(shown: Sequence[Shown]) -> Chart:
 
 def _over_time(shown: Sequence[Shown], measure: Measure) -> Chart:
     styles = _TIMES_ALONE if len(shown) == 1 else _TIMES_OVERLAID
+    wide = _wide(shown)
     lines = [
-        Line(
-            _styled(style, at),
-            [(s.t + 0.5, getattr(s.latency_ms.get(measure), figure, None)) for s in each.run.seconds],
-        )
+        Line(_styled(style, at), _points(each.run.seconds, wide, _figure(measure, name), max))
         for at, each in enumerate(shown)
-        for figure, style in styles.items()
+        for name, style in reversed(styles.items())
     ]
     values = [max(y, _SHORTEST_MS) for line in lines for _, y in line.points if y is not None]
     return Chart(
         f"{TITLES[measure]}: latency over time",
         _time(shown),
         logarithmic(min(values, default=_SHORTEST_MS), max(values, default=1.0), milliseconds),
-        "seconds",
+        "seconds" if wide == 1 else f"seconds; a point for {wide}, the highest of each",
         lines,
         _legend(shown, styles),
         shaded=_warmup(shown),
@@ -116,13 +127,6 @@ def _curve(shown: Sequence[Shown], measure: Measure) -> Chart:
     )
 
 
-# Alone a run has a colour for each figure; of several each run has one, and figures differ by their strokes.
-_RATE_ALONE: Final = {"plan": "plan", "sent": "c0", "came out": "c2"}
-_RATE_OVERLAID: Final = {"plan": "dash", "sent": "", "came out": "dot"}
-_TIMES_ALONE: Final = {"p50": "c2", "p99": "c0", "max": "c1"}
-_TIMES_OVERLAID: Final = {"p50": "", "p99": "dash", "max": "dot"}
-
-
 def _styled(style: str, at: int) -> str:
     return style if style in ("plan", "c0", "c1", "c2") else f"c{at} {style}".rstrip()
 
@@ -139,6 +143,31 @@ def _short(name: str, runs: int) -> str:
     """Return a name that leaves room for those of the other runs."""
     room = _LEGEND_LETTERS // runs
     return name if len(name) <= room else f"…{name[1 - room :]}"
+
+
+def _wide(shown: Sequence[Shown]) -> int:
+    """Return how many seconds a point stands for: of a long run single ones could not be told apart."""
+    times = [second.t for each in shown for second in each.run.seconds]
+    return max(1, math.ceil((max(times, default=0) - min(times, default=0) + 1) / _MOST_POINTS))
+
+
+def _points(
+    seconds: Sequence[Second],
+    wide: int,
+    figure: Callable[[Second], float | None],
+    combine: Callable[[Sequence[float]], float],
+) -> list[Point]:
+    """Return a figure over time, `wide` seconds combined to a point."""
+    points: list[Point] = []
+    for start in range(0, len(seconds), wide):
+        group = seconds[start : start + wide]
+        known = [value for value in map(figure, group) if value is not None]
+        points.append(((group[0].t + group[-1].t + 1) / 2, combine(known) if known else None))
+    return points
+
+
+def _figure(measure: Measure, name: str) -> Callable[[Second], float | None]:
+    return lambda second: getattr(second.latency_ms.get(measure), name, None)
 
 
 def _steps(curve: Sequence[tuple[float, float]]) -> list[Point]:
@@ -159,19 +188,18 @@ def _time(shown: Sequence[Shown], *, marks: int = 7) -> Scale:
 
 def _warmup(shown: Sequence[Shown]) -> Span | None:
     first = min((second.t for each in shown for second in each.run.seconds), default=0)
-    return Span(first, 0, "warm-up") if first < 0 else None
+    return Span(first, 0, ["warm-up"]) if first < 0 else None
 
 
 def _spans(shown: Sequence[Shown], told: Callable[[Second], str]) -> list[Span]:
-    """Return what is told while a pointer is on a second, or on some together where there are very many."""
+    """Return what is told of a second while a pointer is on it; of a long run of the first of each point."""
     by_start: dict[int, list[str]] = {}
-    times = [second.t for each in shown for second in each.run.seconds]
-    wide = max(1, math.ceil((max(times, default=0) - min(times, default=0) + 1) / _MOST_SPANS))
+    wide = _wide(shown)
     for each in shown:
         name = f"{each.name}, " if len(shown) > 1 else ""
         for second in each.run.seconds[::wide]:
             by_start.setdefault(second.t, []).append(f"{name}second {second.t}: {told(second)}")
-    return [Span(start, start + wide, "\n".join(texts)) for start, texts in by_start.items()]
+    return [Span(start, start + wide, texts) for start, texts in by_start.items()]
 
 
 def _told(second: Second) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Final
 
 from infertool.errors import UsageError
-from infertool.load.plot.chart import HEIGHT, WIDTH
+from infertool.load.plot.chart import HEIGHT, WIDTH, safe
 from infertool.load.plot.charts import GAP, WIDE, Shown, charts
 from infertool.load.plot.palette import LIGHT, fixed
 from infertool.load.summary import actual, facts, remarks
@@ -28,7 +27,7 @@ def png(shown: Sequence[Shown]) -> bytes:
             "--png needs resvg-py, which is not installed", advice="pip install 'infertool[plots]'"
         ) from None
     return resvg_py.svg_to_bytes(
-        svg_string=_svg(shown),
+        svg_string=svg(shown),
         zoom=_SHARPNESS,
         skip_system_fonts=True,
         font_files=[str(_FONT)],
@@ -37,7 +36,8 @@ def png(shown: Sequence[Shown]) -> bytes:
     )
 
 
-def _svg(shown: Sequence[Shown]) -> str:
+def svg(shown: Sequence[Shown]) -> str:
+    """Return the picture as one drawing."""
     lines = [line for each in shown for line in [*_told(each), ("told", "")]][:-1]
     top = _MARGIN + len(lines) * _LINE + GAP
     drawn = charts(shown)
@@ -51,7 +51,7 @@ def _svg(shown: Sequence[Shown]) -> str:
         for chart, (x, y) in zip(drawn, places, strict=True)
     )
     texts = (
-        f'<text class="{style}" x="{_MARGIN}" y="{_MARGIN + (at + 1) * _LINE - 5}">{escape(text[:_LONGEST])}</text>'
+        f'<text class="{style}" x="{_MARGIN}" y="{_MARGIN + (at + 1) * _LINE - 5}">{safe(text[:_LONGEST])}</text>'
         for at, (style, text) in enumerate(lines)
     )
     style = fixed(LIGHT) + (
