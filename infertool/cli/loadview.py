@@ -41,7 +41,7 @@ class View:
     def second(self, second: Second) -> None:
         """Take what happened in a second."""
         self._seconds.append(second)
-        if not self._quiet and not self._live and second.t % _LINE_EVERY_S == _LINE_EVERY_S - 1:
+        if not self._quiet and not self._live and second.t >= 0 and second.t % _LINE_EVERY_S == _LINE_EVERY_S - 1:
             console.err(self._line(list(self._seconds)[-_LINE_EVERY_S:]))
 
     def link(self, side: str, event: LinkEvent) -> None:

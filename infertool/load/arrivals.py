@@ -130,7 +130,7 @@ def _of_shape(planned: Planned) -> _Begun:
         base, burst = planned.qps, planned.burst
         shapes.bursts(base, burst)
         return (
-            f"{base:g}/s with bursts {burst}",
+            f"{base:g}/s with bursts {burst}, {planned.process}",
             math.inf,
             lambda: arrivals(shapes.bursts(base, burst), _units(planned)),
         )
@@ -138,7 +138,7 @@ def _of_shape(planned: Planned) -> _Begun:
     length_s = sum(segment.seconds for segment in shape)
     if planned.duration_s is not None and length_s < planned.warmup_s + planned.duration_s:
         shape = [*shape, *shapes.steady(_last_rate(shape))]
-    return text, length_s, lambda: arrivals(shape, _units(planned))
+    return f"{text}, {planned.process}", length_s, lambda: arrivals(shape, _units(planned))
 
 
 def _segments(planned: Planned) -> tuple[str, list[shapes.Segment]]:
@@ -166,8 +166,6 @@ def _units(planned: Planned) -> Iterator[float]:
 
 def described(text: str, planned: Planned) -> str:
     """Return the plan `text` with its limits, for people."""
-    if planned.trace is None and "closed" not in text:
-        text += f", {planned.process}"
     if planned.duration_s is not None:
         text += f", for {planned.duration_s:g} s"
     if planned.count is not None:

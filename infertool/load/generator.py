@@ -100,6 +100,7 @@ class ClosedGenerator:
     def run(self) -> None:
         """Send until the time or the count is over, or `stop`."""
         counted = 0
+        self._stopped.wait(-self._sender.now())
         for number in itertools.count():
             while not self._slots.take(_LONGEST_WAIT_S) and not self._over(counted):
                 pass

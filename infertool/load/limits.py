@@ -50,7 +50,7 @@ def _limits(seen: Seen) -> Sequence[str]:
     busy = seen.cpu_s / seen.elapsed_s / seen.options.processes if seen.elapsed_s else 0.0
     cpu = f", {busy * 100:.0f} % of a core for each process" if seen.cpu_s else ""
     advice = "add --processes" if busy > _BUSY else "something else kept it from the processor, or the plan is uneven"
-    return [f"the generator was the limit: {what} (slip p99 {seen.slip_ms.p99 or 0:g} ms{cpu}); {advice}"]
+    return [f"the generator was the limit: {what} (slip p99 {seen.slip_ms.p99 or 0:.1f} ms{cpu}); {advice}"]
 
 
 def _blocked(seen: Seen) -> str:

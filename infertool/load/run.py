@@ -170,8 +170,12 @@ class LoadRun:
             if sightings is None or time.monotonic() - max(ended, sightings.last_at) > settle_s:
                 break
         time.sleep(min(_AFTERMATH_S, settle_s))
-        failures, deadline = self.tally.totals()["failures"], time.monotonic() + settle_s
-        while (count := dead()) is not None and count < failures and time.monotonic() < deadline:
+        deadline = time.monotonic() + settle_s
+        while (count := dead()) is not None:
+            # The warm-up's are among them.
+            count = max(count - self.tally.totals(warm=True)["failures"], 0)
+            if count >= self.tally.totals()["failures"] or time.monotonic() > deadline:
+                break
             time.sleep(_POLL_S)
         return count
 
