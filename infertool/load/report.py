@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Final
@@ -39,7 +39,7 @@ def document(run: Run) -> dict[str, Any]:
         "cpu_s": None if run.cpu_s is None else round(run.cpu_s, 3),
         "cpu_share": _ratio(run.cpu_s, run.elapsed_s, 4),
         **{measure.value: _measured(run, measure) for measure in Measure},
-        "seconds": [_second(second) for second in run.seconds],
+        "seconds": [_second(second, run.info.measures) for second in run.seconds],
         "notes": list(run.notes),
         "asserts": [],
     }
@@ -68,8 +68,10 @@ def _measured(run: Run, measure: Measure) -> dict[str, Any] | None:
     return {"count": values.pop("count"), "rate": _ratio(latencies.count, run.elapsed_s, 3), **values}
 
 
-def _second(second: Second) -> dict[str, Any]:
-    times = {measure.value: _percentiles(values) for measure, values in second.latency_ms.items()}
+def _second(second: Second, measures: Collection[Measure]) -> dict[str, Any]:
+    times = {
+        measure.value: _percentiles(values) for measure, values in second.latency_ms.items() if measure in measures
+    }
     return {**{name: value for name, value in asdict(second).items() if name != "latency_ms"}, **times}
 
 

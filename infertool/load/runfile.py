@@ -46,11 +46,13 @@ class RunFileError(UsageError):
 class RunWriter:
     """Writes a run's file; a line is in the system's hands when the call returns. Every call may raise InfertoolError.
 
-    Opening raises UsageError when the file cannot be written, or is there already.
+    Opening raises UsageError when the file cannot be written, or is there already. Of a run that ends before its first
+    second nothing is kept.
     """
 
     def __init__(self, path: Path, info: RunInfo) -> None:
         self.path = path
+        self._empty = True
         try:
             self._file = path.open("xb", buffering=0)
         except FileExistsError:
@@ -64,14 +66,18 @@ class RunWriter:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        if self._empty:
+            self.path.unlink(missing_ok=True)
 
     def second(self, second: Second, histograms: Mapping[Measure, Latencies]) -> None:
         """Write a second and its histograms, as `Meter.cut` returns them."""
         self._write(_Line(second, _encoded(histograms)))
+        self._empty = False
 
     def end(self, run: Run) -> None:
         """Write the sums."""
         self._write(_End(run.counts, run.elapsed_s, run.cpu_s, run.notes, _encoded(run.histograms)))
+        self._empty = False
 
     def _write(self, line: msgspec.Struct) -> None:
         rest = memoryview(msgspec.json.encode(line) + b"\n")

@@ -24,7 +24,10 @@ Due = tuple[int, float]
 
 
 class Sender:
-    """Takes events (number, due seconds after the begin) off a backlog. Belongs to one thread."""
+    """Takes events (number, due seconds after the begin) off a backlog. Belongs to one thread.
+
+    Unless it `plans`, as a closed model does not, nothing is late, and there is no slip.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Sender:
         *,
         warmup_s: float,
         max_late_s: float,
+        plans: bool = True,
     ) -> None:
         self._epoch = epoch
         self._lanes = deque(lanes)
@@ -46,6 +50,7 @@ class Sender:
         self._meter = meter
         self._warmup_s = warmup_s
         self._max_late_s = max_late_s
+        self._plans = plans
         # Seconds in which there was something to send and no connection took it.
         self.blocked_s = 0.0
 
@@ -97,7 +102,7 @@ class Sender:
                 events.append((self._envelope.values(self._epoch, number, due, sent_at), body))
                 poison += broken
         sent, dropped = len(events), len(batch) - len(events)
-        late = sum(slip > LATE_S for slip in slips)
+        late = sum(slip > LATE_S for slip in slips) if self._plans else 0
         self._tally.add(warm=warm, sent=sent, dropped=dropped, late=late, poison=poison)
         if not events:
             return
@@ -106,5 +111,5 @@ class Sender:
         except ConnectionLostError:
             self._tally.add(warm=warm, sent=-sent, unsent=sent, late=-late, poison=-poison)
             return
-        if not warm:
+        if self._plans and not warm:
             self._meter.add(Measure.SLIP, slips)

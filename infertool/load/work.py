@@ -111,7 +111,7 @@ class Work:
         options, warmup_s = self._options, self._options.planned.warmup_s
         sender = self._sender = Sender(
             epoch, self._lanes, self._payloads, self._envelope, self._tally, self._meter,
-            warmup_s=warmup_s, max_late_s=options.max_late_s,
+            warmup_s=warmup_s, max_late_s=options.max_late_s, plans=options.closed is None,
         )  # fmt: skip
         if options.closed:
             self._generator = ClosedGenerator(

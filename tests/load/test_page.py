@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import struct
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from xml.etree import ElementTree as ET
@@ -138,6 +139,14 @@ def test_lines_go_where_the_figures_are() -> None:
     heights = {float(place.split()[1]) for place in sent.get("d")[1:].split("L")}
     mark = next(each for each in svg if each.text == "100")
     assert heights == {float(mark.get("y")) - 4}
+
+
+def test_a_measure_that_was_not_asked_for_is_not_drawn() -> None:
+    run = played()
+    closed = replace(run, info=replace(run.info, model="closed", measures=(Measure.E2E,)))
+    titles = [chart.title for chart in charts.charts([shown(run=closed)])]
+    assert titles == ["Events a second", "End to end: latency over time", "End to end: percentiles"]
+    assert "slip" not in document(closed)["seconds"][0]
 
 
 def test_a_long_run_has_its_highest_times_and_a_bounded_number_of_points() -> None:

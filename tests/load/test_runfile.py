@@ -167,4 +167,11 @@ def test_a_full_disk_is_told(tmp_path) -> None:
                 writer.second(Second(0), {})
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert runfile.read(path).seconds == ()
+    assert not path.exists()
+
+
+def test_a_run_that_never_began_leaves_no_file(tmp_path) -> None:
+    path = tmp_path / "run.jsonl"
+    with RunWriter(path, info()):
+        assert runfile.read(path).seconds == ()
+    assert not path.exists()

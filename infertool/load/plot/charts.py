@@ -46,7 +46,7 @@ def charts(shown: Sequence[Shown]) -> list[Chart]:
     """Return all charts, in the order in which they are read."""
     drawn = [_rate(shown)]
     for measure in TITLES:
-        if any(measure in each.run.histograms for each in shown):
+        if any(_measured(each, measure) for each in shown):
             drawn += [_over_time(shown, measure), _curve(shown, measure)]
     return drawn
 
@@ -113,10 +113,10 @@ def _curve(shown: Sequence[Shown], measure: Measure) -> Chart:
     lines = [
         Line(f"c{at}", _steps(each.run.histograms[measure].curve()))
         for at, each in enumerate(shown)
-        if measure in each.run.histograms
+        if _measured(each, measure)
     ]
     highest = max(y for line in lines for _, y in line.points if y is not None)
-    samples = max(each.run.histograms[measure].count for each in shown if measure in each.run.histograms)
+    samples = max(each.run.histograms[measure].count for each in shown if _measured(each, measure))
     return Chart(
         f"{TITLES[measure]}: percentiles",
         percentiles(samples),
@@ -125,6 +125,10 @@ def _curve(shown: Sequence[Shown], measure: Measure) -> Chart:
         lines,
         _legend(shown, {"so many took at most so long": "c0"}),
     )
+
+
+def _measured(each: Shown, measure: Measure) -> bool:
+    return measure in each.run.info.measures and measure in each.run.histograms
 
 
 def _styled(style: str, at: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Final
 
 from infertool.errors import UsageError
@@ -15,7 +16,7 @@ from infertool.load.summary import actual, facts, remarks
 # Text is drawn with this font alone, so that a picture looks the same on a server without fonts.
 _FONT: Final = Path(__file__).with_name("DejaVuSans.ttf")
 _MARGIN, _LINE = 20, 19
-_LONGEST, _SHARPNESS = 190, 2.0
+_LETTERS, _SHARPNESS = 160, 2.0
 
 
 def png(shown: Sequence[Shown]) -> bytes:
@@ -38,7 +39,8 @@ def png(shown: Sequence[Shown]) -> bytes:
 
 def svg(shown: Sequence[Shown]) -> str:
     """Return the picture as one drawing."""
-    lines = [line for each in shown for line in [*_told(each), ("told", "")]][:-1]
+    told = [line for each in shown for line in [*_told(each), ("told", "")]][:-1]
+    lines = [(style, line) for style, text in told for line in wrap(text, _LETTERS) or [""]]
     top = _MARGIN + len(lines) * _LINE + GAP
     drawn = charts(shown)
     columns = [_MARGIN, _MARGIN + WIDTH + GAP]
@@ -51,7 +53,7 @@ def svg(shown: Sequence[Shown]) -> str:
         for chart, (x, y) in zip(drawn, places, strict=True)
     )
     texts = (
-        f'<text class="{style}" x="{_MARGIN}" y="{_MARGIN + (at + 1) * _LINE - 5}">{safe(text[:_LONGEST])}</text>'
+        f'<text class="{style}" x="{_MARGIN}" y="{_MARGIN + (at + 1) * _LINE - 5}">{safe(text)}</text>'
         for at, (style, text) in enumerate(lines)
     )
     style = fixed(LIGHT) + (
