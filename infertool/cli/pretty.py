@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-import orjson
-
+from infertool.feed.encoding import encode, text
 from infertool.telemetry.logs import clean
 
 WIDEST = 400
+_FAILURE = ("stage", "error_type", "error", "attempts")
 
 
-def line(topic: str, event: str, payload: Any, *, at: float) -> str:
+def line(topic: str, event: str, payload: Any, *, at: float, source: str = "") -> str:
     """Return a readable line for an event that came at wall-clock time `at` (seconds)."""
-    return clean(f"{clock(at)} {topic} {event}  {gist(payload)}")[:WIDEST]
+    where = f"{source} {topic}" if source else topic
+    return clean(f"{clock(at)} {where} {event}  {gist(payload)}"[:WIDEST])[:WIDEST]
 
 
 def clock(at: float) -> str:
     """Return a wall-clock time (seconds) as local hours, minutes, seconds and milliseconds."""
-    return f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at % 1 * 1000):03d}"
+    return f"{_hours_to_seconds(int(at))}.{int(at % 1 * 1000):03d}"
 
 
 def gist(payload: Any) -> str:
@@ -29,22 +31,27 @@ def gist(payload: Any) -> str:
         case {"status": "SUCCESS", "prediction": dict(prediction)}:
             return f"{_name(payload)}  {_prediction(prediction)}  {_number(payload.get('processing_ms'), 1)} ms"
         case {"status": "FAILED"}:
-            what = f"{payload.get('stage')}: {payload.get('error_type')}: {payload.get('error')}"
-            return f"{_name(payload)}  FAILED {what}  (attempt {payload.get('attempts')})"
+            stage, kind, error, attempts = map(text, map(payload.get, _FAILURE))
+            return f"{_name(payload)}  FAILED {stage}: {kind}: {error}  (attempt {attempts})"
         case bytes():
             return f"{len(payload)} bytes"
         case _:
-            return orjson.dumps(payload).decode()
+            return encode(payload).decode()
+
+
+@lru_cache(maxsize=4)
+def _hours_to_seconds(at: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
 
 
 def _name(payload: Mapping[str, Any]) -> str:
-    return str(payload.get("request_id") or payload.get("event_id"))
+    return text(payload.get("request_id") or payload.get("event_id"))
 
 
 def _prediction(prediction: Mapping[str, Any]) -> str:
     if "class" not in prediction:
-        return orjson.dumps(prediction).decode()
-    return f"{prediction['class']} {_number(prediction.get('confidence'), 3)}"
+        return encode(prediction).decode()
+    return f"{text(prediction['class'])} {_number(prediction.get('confidence'), 3)}"
 
 
 def _number(value: Any, digits: int) -> str:
