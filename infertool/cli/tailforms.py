@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 
@@ -22,9 +23,13 @@ def form_of(output: str | None, *, fields: str | None, template: str | None, sev
         if output or fields:
             raise UsageError("--format says all about a line", advice="leave out -o and --fields")
         return _each(Template(template).line)
-    output = output or ("pretty" if sys.stdout.isatty() else "jsonl")
-    if fields is None:
-        return FORMS[output]
+    on_terminal = sys.stdout.isatty()
+    output = output or ("pretty" if on_terminal else "jsonl")
+    form = FORMS[output] if fields is None else _form_of_fields(output, fields, several=several)
+    return _escaped(form) if on_terminal and output != "pretty" else form
+
+
+def _form_of_fields(output: str, fields: str, *, several: bool) -> Form:
     paths = [parse_path(each.strip()) for each in fields.split(",")]
     if several:
         paths.insert(0, parse_path("source"))
@@ -39,6 +44,16 @@ def form_of(output: str | None, *, fields: str | None, template: str | None, sev
 
 def _each(line: Callable[[Arrival], str]) -> Form:
     return lambda arrivals: [line(arrival) for arrival in arrivals]
+
+
+def _escaped(form: Form) -> Form:
+    """Return `form` with what JSON may hold raw, and a terminal should not get, as JSON's own escapes."""
+    return lambda arrivals: [printable_json(line) for line in form(arrivals)]
+
+
+def printable_json(line: str) -> str:
+    """Return the same JSON with every control character (also bidirectional overrides) escaped."""
+    return line if line.isprintable() else "".join([c if c.isprintable() else json.dumps(c)[1:-1] for c in line])
 
 
 def _pretty(arrival: Arrival) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from infertool.cli.columns import Columns
-from infertool.cli.tailforms import FORMS, form_of
+from infertool.cli.tailforms import FORMS, form_of, printable_json
 from infertool.cli.template import Template
 from infertool.errors import UsageError
 from infertool.feed.arrival import Arrival
@@ -105,8 +105,10 @@ def test_nothing_reaches_the_terminal_raw(evil) -> None:
         Template("{x} {payload} {error:.2f}").line(event),
         *Columns([parse_path("x"), parse_path("payload")]).lines([event]),
         *FORMS["pretty"]([event]),
+        *(printable_json(line) for line in FORMS["jsonl"]([event])),
     ]
     assert not [line for line in shown if evil in line or not line.isprintable()]
+    assert json.loads(shown[-1])["payload"] == event.payload
 
 
 @pytest.mark.parametrize("payload", ODD, ids=range(len(ODD)))
