@@ -11,6 +11,7 @@ from infertool.feed.encoding import encode, text
 from infertool.telemetry.logs import clean
 
 WIDEST = 400
+_NUMERIC = (int, float)
 _FAILURE = ("stage", "error_type", "error", "attempts")
 
 
@@ -27,16 +28,15 @@ def clock(at: float) -> str:
 
 def gist(payload: Any) -> str:
     """Return what a person wants to know of a payload. Not yet clean."""
-    match payload:
-        case {"status": "SUCCESS", "prediction": dict(prediction)}:
-            return f"{_name(payload)}  {_prediction(prediction)}  {_number(payload.get('processing_ms'), 1)} ms"
-        case {"status": "FAILED"}:
-            stage, kind, error, attempts = map(text, map(payload.get, _FAILURE))
-            return f"{_name(payload)}  FAILED {stage}: {kind}: {error}  (attempt {attempts})"
-        case bytes():
-            return f"{len(payload)} bytes"
-        case _:
-            return encode(payload).decode()
+    if isinstance(payload, bytes):
+        return f"{len(payload)} bytes"
+    status = payload.get("status") if isinstance(payload, dict) else None
+    if status == "SUCCESS" and isinstance(payload.get("prediction"), dict):
+        return f"{_name(payload)}  {_prediction(payload['prediction'])}  {_number(payload.get('processing_ms'), 1)} ms"
+    if status == "FAILED":
+        stage, kind, error, attempts = map(text, map(payload.get, _FAILURE))
+        return f"{_name(payload)}  FAILED {stage}: {kind}: {error}  (attempt {attempts})"
+    return encode(payload).decode()
 
 
 @lru_cache(maxsize=4)
@@ -55,4 +55,4 @@ def _prediction(prediction: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any, digits: int) -> str:
-    return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"
+    return f"{value:.{digits}f}" if isinstance(value, _NUMERIC) else "-"
