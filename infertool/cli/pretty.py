@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from infertool.feed.arrival import Arrival
 from infertool.feed.encoding import encode, text
 from infertool.telemetry.logs import clean
 
@@ -15,10 +16,10 @@ _NUMERIC = (int, float)
 _FAILURE = ("stage", "error_type", "error", "attempts")
 
 
-def line(topic: str, event: str, payload: Any, *, at: float, source: str = "") -> str:
-    """Return a readable line for an event that came at wall-clock time `at` (seconds)."""
-    where = f"{source} {topic}" if source else topic
-    return clean(f"{clock(at)} {where} {event}  {gist(payload)}"[:WIDEST])[:WIDEST]
+def line(arrival: Arrival) -> str:
+    """Return a readable line."""
+    where = f"{arrival.source} {arrival.topic}" if arrival.source else arrival.topic
+    return clean(f"{clock(arrival.at)} {where} {arrival.event}  {gist(arrival.payload)}"[:WIDEST])[:WIDEST]
 
 
 def clock(at: float) -> str:

@@ -56,10 +56,6 @@ def printable_json(line: str) -> str:
     return line if line.isprintable() else "".join([c if c.isprintable() else json.dumps(c)[1:-1] for c in line])
 
 
-def _pretty(arrival: Arrival) -> str:
-    return pretty.line(arrival.topic, arrival.event, arrival.payload, at=arrival.at, source=arrival.source)
-
-
 def _jsonl(arrival: Arrival) -> str:
     return records.line(arrival).decode()
 
@@ -73,4 +69,4 @@ def _chosen(paths: Sequence[Path], arrival: Arrival) -> str:
     return encode({name: None if value is MISSING else value for name, value in found.items()}).decode()
 
 
-FORMS: dict[str, Form] = {"pretty": _each(_pretty), "jsonl": _each(_jsonl), "raw": _each(_raw)}
+FORMS: dict[str, Form] = {"pretty": _each(pretty.line), "jsonl": _each(_jsonl), "raw": _each(_raw)}

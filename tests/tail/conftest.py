@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.feed.conftest import Pusher
+from tests.feed.conftest import pusher  # noqa: F401 - on this folder's hub
 from tests.support.hub import HubProcess
 from tests.support.running import Running
 
@@ -18,13 +18,6 @@ LONG = 60
 def hub() -> Iterator[HubProcess]:
     with HubProcess() as running:
         yield running
-
-
-@pytest.fixture
-def pusher(hub: HubProcess) -> Iterator[Pusher]:
-    made = Pusher(hub.url)
-    yield made
-    made.close()
 
 
 @pytest.fixture
