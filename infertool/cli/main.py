@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from infertool import __version__
-from infertool.cli import config, console, consume, demo, dev, drain_dlq, peek_dlq, replay_dlq, tail
+from infertool.cli import config, console, consume, demo, dev, drain_dlq, loadgen, peek_dlq, replay_dlq, tail
 from infertool.errors import InfertoolError
 
 
@@ -42,6 +42,7 @@ app.command(epilog=replay_dlq.EXAMPLE)(replay_dlq.replay_dlq)
 app.command(epilog=drain_dlq.EXAMPLE, cls=drain_dlq.Command)(drain_dlq.drain_dlq)
 app.command(epilog=dev.EXAMPLE)(dev.dev)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
+app.add_typer(loadgen.app, name="loadgen")
 app.add_typer(config.app, name="config")
 
 GLOBAL_FLAGS = {"--debug", "--quiet", "--version"}
