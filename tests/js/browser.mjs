@@ -5,7 +5,8 @@ import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
 const [folder, executablePath, url, profile] = process.argv.slice(2);
-const { chromium } = createRequire(`${folder}/`)("playwright-core");
+const require = createRequire(`${folder}/`);
+const { chromium } = require("playwright-core");
 
 const report = (what, more = {}) => console.log(JSON.stringify({ what, ...more }));
 
@@ -39,6 +40,30 @@ const commands = {
   },
   async read({ expression }) {
     report("value", { expression, value: await page.evaluate(expression) });
+  },
+  async press({ keys }) {
+    for (const key of keys) await page.keyboard.press(key);
+    report("pressed", { keys });
+  },
+  async type({ text }) {
+    await page.keyboard.type(text);
+    report("typed", { text });
+  },
+  async look({ scheme, width, height }) {
+    await page.emulateMedia({ colorScheme: scheme });
+    await page.setViewportSize({ width, height });
+    report("looking");
+  },
+  async axe() {
+    await page.evaluate(require("axe-core").source); // by the debugger, which the page's policy does not bind
+    const { violations } = await page.evaluate("axe.run()");
+    report("faults", {
+      faults: violations.map(({ id, impact, nodes }) => ({ id, impact, where: nodes.map((node) => node.html) })),
+    });
+  },
+  async screenshot({ path }) {
+    await page.screenshot({ path });
+    report("screenshot", { path });
   },
   async errors() {
     report("errors", { messages: errors });
