@@ -33,6 +33,14 @@ page.on("console", (message) => {
   if (message.text().includes("Content Security Policy")) errors.push(message.text());
 });
 
+let debug;
+let begun;
+
+async function metrics() {
+  const { metrics: list } = await debug.send("Performance.getMetrics");
+  return Object.fromEntries(list.map(({ name, value }) => [name, value]));
+}
+
 const commands = {
   async wait({ selector, text }) {
     await page.locator(selector).filter({ hasText: text }).first().waitFor();
@@ -60,6 +68,26 @@ const commands = {
     report("faults", {
       faults: violations.map(({ id, impact, nodes }) => ({ id, impact, where: nodes.map((node) => node.html) })),
     });
+  },
+  // From now on: tasks of the page of 50 ms and more, and how long its main thread was busy.
+  async measure() {
+    debug = await context.newCDPSession(page);
+    await debug.send("Performance.enable");
+    begun = await metrics();
+    await page.evaluate(() => {
+      window.longTasks = [];
+      new PerformanceObserver((list) => {
+        window.longTasks.push(...list.getEntries().map((entry) => entry.duration));
+      }).observe({ type: "longtask" });
+    });
+    report("measuring");
+  },
+  async measured() {
+    const { Timestamp, TaskDuration } = await metrics();
+    const longTasks = await page.evaluate("window.longTasks");
+    const elements = await page.evaluate("document.querySelectorAll('*').length");
+    const busy = (TaskDuration - begun.TaskDuration) / (Timestamp - begun.Timestamp);
+    report("measured", { longest: Math.max(0, ...longTasks), busy, elements });
   },
   async screenshot({ path }) {
     await page.screenshot({ path });

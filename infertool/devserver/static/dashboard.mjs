@@ -10,7 +10,7 @@ import { clock, count, duration } from "./format.mjs";
 import { Grid } from "./grid.mjs";
 import { View } from "./kept.mjs";
 import { listenForKeys } from "./keys.mjs";
-import { fillFailure, fillResult } from "./rows.mjs";
+import { fillFailure, fillResult, makeFailure, makeResult } from "./rows.mjs";
 import { Series } from "./series.mjs";
 import { nextTheme, useStoredTheme } from "./theme.mjs";
 import { dismissToasts, sweepToasts } from "./toasts.mjs";
@@ -22,9 +22,10 @@ const MIN_DRAW_INTERVAL_MS = 100;
 
 const series = new Series();
 const views = { results: new View(KEEP_RESULTS), failures: new View(KEEP_FAILURES) };
+const grid = { open, moved: schedule };
 const grids = {
-  results: new Grid(byId("results"), { view: views.results, rowHeight: 28, fill: fillResult, open, moved: schedule }),
-  failures: new Grid(byId("failures"), { view: views.failures, rowHeight: 46, fill: fillFailure, open, moved: schedule }),
+  results: new Grid(byId("results"), { view: views.results, rowHeight: 28, make: makeResult, fill: fillResult, ...grid }),
+  failures: new Grid(byId("failures"), { view: views.failures, rowHeight: 46, make: makeFailure, fill: fillFailure, ...grid }),
 };
 const connection = { state: "connecting", sinceMs: Date.now() };
 let scheduled = false;

@@ -6,7 +6,7 @@
 const OVERSCAN_ROWS = 4;
 
 export class Grid {
-  constructor(table, { view, rowHeight, fill, open, moved }) {
+  constructor(table, { view, rowHeight, make, fill, open, moved }) {
     this.table = table;
     this.scroller = table.parentElement;
     this.body = table.tBodies[1];
@@ -14,6 +14,7 @@ export class Grid {
     this.columns = table.tHead.rows[0].cells.length;
     this.view = view;
     this.rowHeight = rowHeight;
+    this.make = make;
     this.fill = fill;
     this.open = open;
     this.moved = moved;
@@ -39,9 +40,9 @@ export class Grid {
     this.spacers[0].style.height = `${first * this.rowHeight}px`;
     this.spacers[1].style.height = `${(this.view.length - first - rows) * this.rowHeight}px`;
     for (let index = 0; index < rows; index += 1) this.#drawRow(this.body.rows[index], first + index);
-    this.table.setAttribute("aria-rowcount", String(this.view.length + 1));
+    say(this.table, "aria-rowcount", String(this.view.length + 1));
     const chosenRow = this.body.querySelector("[aria-selected=true]");
-    if (chosenRow) this.table.setAttribute("aria-activedescendant", chosenRow.id);
+    if (chosenRow) say(this.table, "aria-activedescendant", chosenRow.id);
     else this.table.removeAttribute("aria-activedescendant");
     if (added && stay) this.scroller.scrollTop = stay;
   }
@@ -59,8 +60,8 @@ export class Grid {
       row.record = record;
       this.fill(row, record);
     }
-    row.setAttribute("aria-rowindex", String(index + 2));
-    row.setAttribute("aria-selected", String(record === this.chosen));
+    say(row, "aria-rowindex", String(index + 2));
+    say(row, "aria-selected", String(record === this.chosen));
   }
 
   #resize(rows) {
@@ -69,6 +70,7 @@ export class Grid {
       const row = this.body.insertRow();
       row.id = `${this.table.id}-row-${this.body.rows.length}`;
       for (let column = 0; column < this.columns; column += 1) row.insertCell().dir = "auto";
+      this.make(row);
     }
   }
 
@@ -106,4 +108,8 @@ export class Grid {
     }
     return -1;
   }
+}
+
+function say(place, attribute, value) {
+  if (place.getAttribute(attribute) !== value) place.setAttribute(attribute, value);
 }

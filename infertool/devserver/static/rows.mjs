@@ -1,39 +1,53 @@
-// What a row of each list says.
+// What a row of each list says. A row is made once and filled again and again, so it is cheap to fill.
 
-import { element } from "./element.mjs";
+import { element, write } from "./element.mjs";
 import { clock, decimal } from "./format.mjs";
 
 const HUES = 5;
 
+export function makeResult(row) {
+  const [, kind, confidence] = row.cells;
+  kind.append(element("span", "badge"));
+  const bar = element("span", "bar");
+  bar.append(element("i"));
+  confidence.append(bar, element("span"));
+}
+
 export function fillResult(row, record) {
   const [request, kind, confidence, ms, time] = row.cells;
   row.className = record.kind;
-  request.textContent = record.request;
+  write(request, record.request);
   request.title = record.request;
-  kind.replaceChildren(...(record.class ? [badge(record.class)] : []));
-  confidence.replaceChildren(...(record.confidence === null ? [] : bar(record.confidence)));
-  ms.textContent = decimal(record.ms, 1);
-  time.textContent = record.kind === "gap" ? "" : clock(record.atMs);
+  fillBadge(kind.firstChild, record.class);
+  fillBar(confidence.firstChild, record.confidence);
+  write(confidence.lastChild, decimal(record.confidence, 3));
+  write(ms, decimal(record.ms, 1));
+  write(time, record.kind === "gap" ? "" : clock(record.atMs));
+}
+
+export function makeFailure(row) {
+  const [what, whose] = row.cells;
+  what.append(element("strong"), element("span"));
+  whose.append(element("time"), element("span", "request"));
 }
 
 export function fillFailure(row, record) {
   const [what, whose] = row.cells;
-  what.replaceChildren(element("strong", "", record.type), element("span", "", record.error));
+  write(what.firstChild, record.type);
+  write(what.lastChild, record.error);
   what.title = record.error;
-  whose.replaceChildren(element("time", "", clock(record.atMs)), element("span", "request", record.request));
+  write(whose.firstChild, clock(record.atMs));
+  write(whose.lastChild, record.request);
   whose.title = record.request;
 }
 
-function badge(name) {
-  const made = element("span", "badge", name);
-  made.dataset.hue = String([...name].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % HUES);
-  return made;
+function fillBadge(badge, name) {
+  write(badge, name);
+  badge.hidden = name === "";
+  badge.dataset.hue = String([...name].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % HUES);
 }
 
-function bar(confidence) {
-  const whole = element("span", "bar");
-  const filled = element("i");
-  filled.style.setProperty("--share", String(Math.min(1, Math.max(0, confidence))));
-  whole.append(filled);
-  return [whole, element("span", "", decimal(confidence, 3))];
+function fillBar(bar, confidence) {
+  bar.hidden = confidence === null;
+  if (confidence !== null) bar.firstChild.style.setProperty("--share", String(Math.min(1, Math.max(0, confidence))));
 }
