@@ -1,6 +1,6 @@
 """Make docs/dashboard.png: the dashboard of an embedded bus with a consumer at work, in headless Chromium.
 
-    .venv/bin/python -m docs.dashboard_picture
+    .venv/bin/pip install pillow && .venv/bin/python -m docs.dashboard_picture
 
 takes four minutes, as the plots show five. It needs Chromium and Node, as the tests do.
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+
+from PIL import Image
 
 from infertool import brokers
 from infertool.load.book import SendBook
@@ -34,7 +36,7 @@ def main() -> None:
         hub = stack.enter_context(HubProcess())
         embedded = EmbeddedBroker().start()
         stack.callback(embedded.stop)
-        page = stack.enter_context(opened(hub, folder / "profile"))
+        page = stack.enter_context(opened(hub.http_url, folder / "profile"))
         page.send("look", **SIZE)
         consumer = Running(
             folder / "log", "consume", "--broker", embedded.url, "--phoenix", hub.url,
@@ -45,11 +47,11 @@ def main() -> None:
         broker = brokers.open(BrokerSettings(url=embedded.url))
         broker.connect()
         stack.callback(broker.close, 5)
-        alerts = stack.enter_context(Service(hub))
         for rate in RATES:
             producer = Producer(broker, SendBook(), queue=QUEUE, rate=rate, seconds=SECONDS_EACH)
             producer.start()
             producer.join()
+        alerts = stack.enter_context(Service(hub))
         alerts.push("alert", {"rule": "error_rate", "state": "resolved", "value": 0.04, "threshold": 0.05})
         last = Producer(broker, SendBook(), queue=QUEUE, rate=RATES[-1], seconds=12)
         last.start()
@@ -58,6 +60,8 @@ def main() -> None:
         wait(page, ".toast", "dlq_depth")
         page.send("screenshot", path=str(PICTURE))
         page.wait_for("screenshot")
+    with Image.open(PICTURE) as picture:
+        picture.quantize(256).save(PICTURE, optimize=True)
 
 
 if __name__ == "__main__":

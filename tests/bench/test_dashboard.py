@@ -66,7 +66,7 @@ def test_load(benchmark, hub, row, tmp_path) -> None:
     figures = {}
 
     def load() -> None:
-        with opened(hub, tmp_path) as page:
+        with opened(hub.http_url, tmp_path) as page:
             pusher = Pusher(hub)
             sent = 0
             for name, rate, seconds in (("steady", STEADY, SECONDS), ("burst", BURST, 1)):

@@ -90,7 +90,7 @@ const commands = {
     report("measured", { longest: Math.max(0, ...longTasks), busy, elements });
   },
   async screenshot({ path }) {
-    await page.screenshot({ path });
+    await page.screenshot({ path, animations: "disabled" }); // those that end are shown at their end
     report("screenshot", { path });
   },
   async errors() {

@@ -18,13 +18,13 @@ from tests.support.install import apt, npm
 
 
 @contextmanager
-def opened(hub: HubProcess, profile: Path) -> Iterator[NodeProgram]:
-    """Run the browser with an empty profile; yield it when the page is connected."""
+def opened(url: str, profile: Path) -> Iterator[NodeProgram]:
+    """Run the browser with an empty profile; yield it when the page of the hub at `url` is connected."""
     chromium = shutil.which("chromium")
     if not chromium:
         apt("chromium")
         chromium = shutil.which("chromium")
-    with NodeProgram("browser.mjs", str(npm(BROWSER)), chromium, hub.http_url, str(profile)) as program:
+    with NodeProgram("browser.mjs", str(npm(BROWSER)), chromium, url, str(profile)) as program:
         program.wait_for("loaded")
         wait(program, "#state", "connected")
         yield program

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from infertool.devserver.hub.channels import Definition, RefuseJoin
+from tests.hub.running import RunningHub
 from tests.js.dashboard import Service, opened, read, wait
 from tests.support.hub import HubProcess
 
@@ -18,7 +20,7 @@ def hub():
 
 @pytest.fixture
 def page(hub, tmp_path):
-    with opened(hub, tmp_path) as program:
+    with opened(hub.http_url, tmp_path) as program:
         yield program
         program.send("errors")
         assert program.wait_for("errors")["messages"] == []
@@ -246,3 +248,24 @@ def test_a_restart_of_the_hub_is_survived_and_shown(hub, page):
     with Service(hub) as service:
         service.result("req-after")
     wait(page, "#results td", "req-after")
+
+
+def test_a_topic_that_ends_and_is_refused_for_a_while_is_said_and_joined_again(tmp_path):
+    doors = {"public:results": True}
+
+    def join(channel, _params):
+        if not doors.get(channel.topic, True):
+            raise RefuseJoin("closed")
+        return {}
+
+    with (
+        RunningHub([Definition("public:*", join, None)]) as hub,
+        opened(f"http://127.0.0.1:{hub.port}/", tmp_path) as page,
+    ):
+        doors["public:results"] = False
+        hub.broadcast("public:results", "phx_error", {})
+        wait(page, "#connection[data-state=refused]", "public:results refused: closed")
+        doors["public:results"] = True
+        wait(page, "#connection[data-state=connected]", "connected")
+        hub.broadcast("public:results", "new_result", {"request_id": "req-after"})
+        wait(page, "#results td", "req-after")

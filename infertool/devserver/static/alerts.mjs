@@ -18,8 +18,8 @@ const news = { rules: new Set(), waves: new Set() };
 export function onAlert(alert) {
   rules.delete(alert.rule); // so that the latest is the last
   rules.set(alert.rule, alert);
-  if (rules.size > MAX_RULES) rules.delete(leastImportant());
   news.rules.add(alert.rule);
+  if (rules.size > MAX_RULES) forget(leastImportant(), rules, news.rules);
 }
 
 export function onFailure(failure, nowMs) {
@@ -28,15 +28,18 @@ export function onFailure(failure, nowMs) {
   Object.assign(wave, { count: wave.count + 1, lastMs: nowMs, failure });
   waves.delete(failure.type);
   waves.set(failure.type, wave);
-  if (waves.size > MAX_WAVES) waves.delete(waves.keys().next().value);
   if (nowMs < wave.firstMs + NEW_MS) news.waves.add(failure.type);
+  if (waves.size > MAX_WAVES) forget(waves.keys().next().value, waves, news.waves);
+}
+
+function forget(name, ...places) {
+  for (const place of places) place.delete(name);
 }
 
 export function drawAlerts() {
-  const changed = [...news.rules].map((rule) => rules.get(rule)).filter(Boolean);
-  changed.forEach(tellRule);
-  if (changed.length) drawRules();
-  for (const type of news.waves) if (waves.has(type)) tellWave(waves.get(type));
+  for (const rule of news.rules) tellRule(rules.get(rule));
+  if (news.rules.size) drawRules();
+  for (const type of news.waves) tellWave(waves.get(type));
   news.rules.clear();
   news.waves.clear();
 }

@@ -9,17 +9,17 @@ const HEARTBEAT_MS = 15000;
 export function connect({ on, onState }) {
   const socket = new Socket(SOCKET_PATH, { heartbeatIntervalMs: HEARTBEAT_MS });
   const joined = new Set();
-  const lost = () => {
-    joined.clear();
+  const topics = Object.keys(on);
+  const lost = (...those) => {
+    those.forEach((topic) => joined.delete(topic));
     onState("disconnected", "disconnected, trying again");
   };
-  socket.onClose(lost);
-  socket.onError(lost);
-  const topics = Object.keys(on);
+  socket.onClose(() => lost(...topics));
+  socket.onError(() => lost(...topics));
   for (const topic of topics) {
     const channel = socket.channel(topic);
     for (const [event, handle] of Object.entries(on[topic])) channel.on(event, handle);
-    channel.onError(lost);
+    channel.onError(() => lost(topic));
     channel
       .join()
       .receive("ok", () => {

@@ -1,9 +1,10 @@
 // The page: what comes is kept and counted at once, and drawn a few times a second.
 
 import { drawAlerts, onAlert, onFailure } from "./alerts.mjs";
+import { announce } from "./announce.mjs";
 import { connect } from "./connection.mjs";
 import { byId, write } from "./element.mjs";
-import { alert, failure, results } from "./feed.mjs";
+import { alert, failure, results, visible } from "./feed.mjs";
 import { drawFigures, drawSince } from "./figures.mjs";
 import { compile, FilterError } from "./filter.mjs";
 import { clock, count, duration } from "./format.mjs";
@@ -22,10 +23,13 @@ const MIN_DRAW_INTERVAL_MS = 100;
 
 const series = new Series();
 const views = { results: new View(KEEP_RESULTS), failures: new View(KEEP_FAILURES) };
-const grid = { open, moved: schedule };
+const rows = {
+  results: { rowHeight: 28, make: makeResult, fill: fillResult },
+  failures: { rowHeight: 46, make: makeFailure, fill: fillFailure },
+};
 const grids = {
-  results: new Grid(byId("results"), { view: views.results, rowHeight: 28, make: makeResult, fill: fillResult, ...grid }),
-  failures: new Grid(byId("failures"), { view: views.failures, rowHeight: 46, make: makeFailure, fill: fillFailure, ...grid }),
+  results: new Grid(byId("results"), { view: views.results, ...rows.results, open, moved: schedule }),
+  failures: new Grid(byId("failures"), { view: views.failures, ...rows.failures, open, moved: schedule }),
 };
 const connection = { state: "connecting", sinceMs: Date.now() };
 let scheduled = false;
@@ -72,7 +76,8 @@ function tick() {
 
 function open(record) {
   byId("detail-title").textContent = record.request || record.type || "Event";
-  byId("detail-text").textContent = JSON.stringify(record.doc, null, 2);
+  const lines = JSON.stringify(record.doc ?? null, null, 2).split("\n");
+  byId("detail-text").textContent = lines.map(visible).join("\n");
   byId("detail").showModal();
 }
 
@@ -89,6 +94,7 @@ function applyFilter() {
     for (const view of Object.values(views)) view.filter(matches);
     input.removeAttribute("aria-invalid");
     write(byId("filter-error"), "");
+    announce(`${views.results.length} results and ${views.failures.length} failures match`);
   } catch (error) {
     if (!(error instanceof FilterError)) throw error;
     input.setAttribute("aria-invalid", "true");
@@ -121,7 +127,8 @@ function onState(state, words) {
 }
 
 function gap(fromMs, toMs) {
-  const request = `not connected from ${clock(fromMs)} to ${clock(toMs)} (${duration(toMs - fromMs)}); what came then is not here`;
+  const span = `from ${clock(fromMs)} to ${clock(toMs)} (${duration(toMs - fromMs)})`;
+  const request = `not connected ${span}; what came then is not here`;
   return { kind: "gap", request, class: "", confidence: null, ms: null, atMs: toMs, doc: { gap: request } };
 }
 
