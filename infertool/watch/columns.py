@@ -51,7 +51,7 @@ def _confidence(entry: Entry, _now: float, _glyphs: Glyphs) -> tuple[str, Ink]:
 
 
 def _ms(entry: Entry, _now: float, _glyphs: Glyphs) -> tuple[str, Ink]:
-    return ms(entry.processing_ms), Ink.PLAIN
+    return ("-", Ink.DIM) if entry.processing_ms is None else (ms(entry.processing_ms), Ink.PLAIN)
 
 
 def _latency(entry: Entry, _now: float, _glyphs: Glyphs) -> tuple[str, Ink]:

@@ -18,6 +18,7 @@ HEIGHT = 3
 # A cell of the sparkline, in seconds, and as many as ten minutes hold.
 CELL_S = 5
 _MOST_CELLS = 60
+_PEAK_WIDTH = 11
 _WORDS = {
     LinkState.CONNECTING: "connecting",
     LinkState.CONNECTED: "connected",
@@ -74,10 +75,12 @@ def _traffic(state: State, now: float, width: int, glyphs: Glyphs) -> Line:
     success = f"  {glyphs.success} {percent(recent.success)} ok"
     failed = f"  {glyphs.failure} {percent(None if recent.success is None else 1 - recent.success)} failed"
     tail = f"  {count(totals.events)} in all "
-    cells = max(min(width - len(head) - len(success) - len(failed) - len(tail), _MOST_CELLS), 0)
+    cells = min(width - len(head) - len(success) - len(failed) - len(tail) - _PEAK_WIDTH, _MOST_CELLS)
+    rates = state.rates(max(cells, 0), CELL_S)
     return [
         (head, Ink.STRONG),
-        (spark(state.rates(cells, CELL_S), glyphs) if cells else "", Ink.BAR),
+        (spark(rates, glyphs), Ink.BAR),
+        (f" peak {rate(max(rates, default=0.0))}"[:_PEAK_WIDTH].ljust(_PEAK_WIDTH), Ink.DIM),
         (success, Ink.OK),
         (failed, Ink.FAIL if recent.success is not None and recent.success < 1 else Ink.DIM),
         (tail, Ink.DIM),
@@ -87,22 +90,23 @@ def _traffic(state: State, now: float, width: int, glyphs: Glyphs) -> Line:
 def _times(state: State, now: float) -> Line:
     recent = state.recent(now)
     depths = state.depths
-    line: Line = [("  p50 / p99", Ink.DIM), *_spread("   model ", recent.processing)]
-    line += _spread("   end to end ", recent.latency)
+    line: Line = [("  p50/p99", Ink.DIM), *_spread("  model ", recent.processing)]
+    line += _spread("  end to end ", recent.latency)
     if depths.queue is not None:
-        line += [("   queue ", Ink.DIM), (count(depths.queue), Ink.STRONG)]
+        line += [("  queue ", Ink.DIM), (count(depths.queue), Ink.STRONG)]
     if depths.dlq is not None:
-        line += [("   dlq ", Ink.DIM), (count(depths.dlq), Ink.FAIL if depths.dlq else Ink.STRONG)]
+        line += [("  dlq ", Ink.DIM), (count(depths.dlq), Ink.FAIL if depths.dlq else Ink.STRONG)]
     return line
 
 
 def _spread(name: str, spread: Spread) -> Line:
     behind = spread.p50 is not None and spread.p50 < 0
+    (low, unit), (high, high_unit) = ms(spread.p50).rsplit(" ", 1), ms(spread.p99).rsplit(" ", 1)
     return [
         (name, Ink.DIM),
-        (ms(spread.p50), Ink.WARN if behind else Ink.STRONG),
-        (" / ", Ink.DIM),
-        (ms(spread.p99), Ink.STRONG),
+        (low if unit == high_unit else f"{low} {unit}", Ink.WARN if behind else Ink.STRONG),
+        ("/", Ink.DIM),
+        (f"{high} {high_unit}", Ink.STRONG),
         (" clocks differ" if behind else "", Ink.WARN),
     ]
 

@@ -116,6 +116,11 @@ class Listing:
 
     # What people do
 
+    def fault_of(self, compiled: Filter) -> str:
+        """Return why a filter cannot work, as far as the newest entry shows; empty when it can."""
+        newest = next((entry for entry in reversed(self.ring) if entry.kind is not Kind.GAP), None)
+        return self._try(compiled, newest)[1] if newest else ""
+
     def set_filter(self, compiled: Filter | None) -> None:
         """Show only what matches, of what is kept, too."""
         self._filter = compiled
@@ -220,14 +225,19 @@ class Listing:
     def _matches(self, entry: Entry) -> bool:
         if self._filter is None or entry.kind is Kind.GAP:
             return True
+        matches, fault = self._try(self._filter, entry)
+        self.filter_error = self.filter_error or fault
+        return matches
+
+    @staticmethod
+    def _try(compiled: Filter, entry: Entry) -> tuple[bool, str]:
         try:
-            return self._filter.matches(entry.payload, topic=entry.topic, event=entry.event)
+            return compiled.matches(entry.payload, topic=entry.topic, event=entry.event), ""
         except FilterError as error:  # its result is not true or false
-            self.filter_error = error.reason
-            return False
+            return False, error.reason
 
     def _go_to_entry(self, entry: Entry | None) -> None:
-        rows = self._shown if self._sorted is None else self._sorted
+        rows: Iterable[Entry] = () if entry is None else self._shown if self._sorted is None else self._sorted
         self._go_to(next((row for row, each in enumerate(rows) if each is entry), 0))
 
     def _go_to(self, row: int) -> None:

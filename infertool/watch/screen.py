@@ -90,8 +90,8 @@ class Main(Screen[None], inherit_bindings=False):
                 yield Results(self._bus, self._glyphs, id="results")
                 yield Alerts(self._bus, self._glyphs, id="alerts")
             yield Detail(self._glyphs)
-        yield FilterBar(id="filter")
-        yield Footer(show_command_palette=False)
+        yield FilterBar(self._glyphs)
+        yield Footer(show_command_palette=False, compact=True)
         yield TooSmall(self._glyphs)
 
     # Drawing
@@ -128,6 +128,10 @@ class Main(Screen[None], inherit_bindings=False):
 
     @on(FilterBar.Changed)
     def _filter(self, event: FilterBar.Changed) -> None:
+        faults = [each.listing.fault_of(event.compiled) for each in self._lists() if event.compiled]
+        if any(faults):
+            self.query_one(FilterBar).mark(next(filter(None, faults)))
+            return
         text = f", filter: {event.compiled.expression}" if event.compiled else ""
         for each in self._lists():
             each.filter_text = text
@@ -216,8 +220,10 @@ class Main(Screen[None], inherit_bindings=False):
     @work(group="replay")
     async def _replay(self, entry: Entry) -> None:
         arguments = replay.command(entry.event_id, self._bus.options)
-        about = f"{entry.name}: {entry.label}\n\nThis sends its dead letter back to the queue it came from:"
-        question = Confirm("replay", clean(about.replace("\n", " ")), replay.shown(arguments))
+        about = (
+            f"{clean(entry.name)}: {clean(entry.label)}\n\nThis sends its dead letter back to the queue it came from:"
+        )
+        question = Confirm("replay", about, replay.shown(arguments))
         if not await self.app.push_screen_wait(question):
             return
         self._say("The replay runs.")

@@ -13,8 +13,7 @@ from infertool.watch.glyphs import Glyphs
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _SECOND_MS = 1_000
-_MINUTE_MS = 60_000
-_MANY = 10_000
+_HOUR_MS = 3_600_000
 _KIB = 1024
 
 
@@ -43,13 +42,13 @@ def span(seconds: float) -> str:
 def ms(value: float | None) -> str:
     """Return milliseconds in at most eight characters, with a unit; a minus sign shows clocks that disagree."""
     if value is None:
-        return "-"
+        return "- ms"
     size = abs(value)
     if size < 10:  # noqa: PLR2004 - one more digit for small figures
         return f"{value:.1f} ms"
     if size < _SECOND_MS * 10:
         return f"{value:.0f} ms"
-    return f"{value / 1000:.1f} s" if size < _MINUTE_MS * 10 else span(value / 1000)
+    return f"{value / 1000:.1f} s" if size < _SECOND_MS * 1000 else f"{value / _HOUR_MS:.1f} h"
 
 
 def count(value: int) -> str:

@@ -23,8 +23,7 @@ class Confirm(ModalScreen[bool]):
         }
         .command { margin: 1 0; padding: 0 1; background: $panel; color: $ink-strong; height: auto; }
         Horizontal { height: auto; margin-top: 1; }
-        Button { margin-right: 2; border: none; height: 1; min-width: 12; }
-        Button:focus { text-style: reverse bold; }
+        Button { margin-right: 2; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -45,8 +44,8 @@ class Confirm(ModalScreen[bool]):
             yield Static(self._about, markup=False)
             yield Static(f"$ {self._command}", classes="command", markup=False)
             with Horizontal():
-                yield Button("n  Leave it", id="no")
-                yield Button("y  Run it", id="yes")
+                yield Button("n: leave it", id="no", compact=True)
+                yield Button("y: run it", id="yes", compact=True)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Take a click."""

@@ -7,14 +7,16 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.message import Message
-from textual.widgets import Input, Static
+from textual.widgets import Input, Label, Static
 
 from infertool import filters
 from infertool.filters import Filter, FilterError
+from infertool.telemetry.logs import clean
+from infertool.watch.glyphs import Glyphs
 
-_HINT = "enter keeps it, esc ends it; for example: prediction.confidence < 0.8 && topic == 'public:results'"
+_HINT = "enter keeps it, esc ends it; for example: prediction.confidence < 0.8"
 
 
 class FilterBar(Vertical):
@@ -24,10 +26,11 @@ class FilterBar(Vertical):
     FilterBar {
         height: 2; display: none; background: $panel; padding: 0 1;
         &.-open { display: block; }
-        Input { border: none; height: 1; padding: 0; background: $panel; }
-        Input:focus { border: none; }
-        Static { color: $ink-dim; height: 1; }
-        &.-broken Static { color: $error; }
+        Horizontal { height: 1; }
+        Label { width: 8; color: $primary; text-style: bold; }
+        Input, Input:focus { border: none; height: 1; padding: 0; background: $panel; width: 1fr; }
+        #said { color: $ink-dim; height: 1; padding-left: 8; }
+        &.-broken #said { color: $error; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "End filter")]
@@ -42,10 +45,16 @@ class FilterBar(Vertical):
     class Closed(Message):
         """Typing has ended."""
 
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__(id="filter")
+        self._glyphs = glyphs
+
     def compose(self) -> ComposeResult:
         """Compose the two lines."""
-        yield Input(placeholder="filter (CEL)", id="filter-text", select_on_focus=False)
-        yield Static(_HINT, markup=False)
+        with Horizontal():
+            yield Label("filter")
+            yield Input(placeholder="a CEL expression", select_on_focus=False)
+        yield Static(_HINT, id="said", markup=False)
 
     def open(self) -> None:
         """Begin to type, with what is there."""
@@ -64,7 +73,7 @@ class FilterBar(Vertical):
     def mark(self, reason: str) -> None:
         """Say what is wrong, or, when nothing is, how to go on."""
         self.set_class(bool(reason), "-broken")
-        self.query_one(Static).update(f"✗ {reason}" if reason else _HINT)
+        self.query_one("#said", Static).update(clean(f"{self._glyphs.failure} {reason}") if reason else _HINT)
 
     def action_cancel(self) -> None:
         """End the filter and typing."""

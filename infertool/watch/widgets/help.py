@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,13 +15,12 @@ from textual.widgets import Static
 
 from infertool.watch.keys import ACTIONS, shown
 
-_KEYS_WIDTH = 14
-_SIGNS = """
-In the lists: ✓ results, ✗ failures, ▲ alert rules; a bar is the confidence from 0 to 1, amber below 0.5.
-model is the model's time, end to end runs from the event's sent_at (else received_at) to this screen; a minus
-sign means that the clocks of two machines differ. Figures at the top are of the last minute, the line of columns of
-the last minutes, five seconds each.
-"""
+_SIGNS = (
+    "In the lists: ✓ a result, ✗ a failure, ▲ an alert rule. The bar is the confidence from 0 to 1. model is the time "
+    "the model took; end to end runs from the event's sent_at (else received_at) to this screen, and a minus sign "
+    "there means that the clocks of two machines differ. The figures at the top are of the last minute; a column of "
+    "the line beside the rate is five seconds."
+)
 
 
 class Help(ModalScreen[None]):
@@ -33,6 +33,7 @@ class Help(ModalScreen[None]):
             width: 92%; max-width: 110; height: auto; max-height: 92%; padding: 0 2;
             background: $surface; border: round $primary; border-title-color: $primary; border-subtitle-color: $ink-dim;
         }
+        .signs { color: $ink-dim; margin-top: 1; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "dismiss", "Close")]
@@ -46,13 +47,11 @@ class Help(ModalScreen[None]):
         with VerticalScroll() as box:
             box.border_title = "keys"
             box.border_subtitle = "esc closes"
-            yield Static(self._text())
+            yield Static(self._table())
+            yield Static(_SIGNS, classes="signs", markup=False)
 
-    def _text(self) -> Text:
-        text = Text()
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
         for action in ACTIONS:
-            keys = " ".join(map(shown, self._keys[action.name]))
-            text.append(f"{keys:<{_KEYS_WIDTH}}", "bold")
-            text.append(f" {action.meaning}\n")
-        text.append(_SIGNS, "dim")
-        return text
+            table.add_row(Text(" ".join(map(shown, self._keys[action.name])), "bold"), action.meaning)
+        return table
