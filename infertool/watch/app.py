@@ -50,6 +50,10 @@ class WatchApp(App[None], inherit_bindings=False):
         """Return the one screen."""
         return self._main
 
+    def get_key_display(self, binding: Binding) -> str:
+        """Return a key as the footer shows it, in letters that every terminal has."""
+        return super().get_key_display(binding).replace("⏎", "enter")
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002 - Textual's signature
         """Offer every action in the command palette."""
         for action in ACTIONS:

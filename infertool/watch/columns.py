@@ -15,11 +15,26 @@ from infertool.watch.words import bar, clock, fit, ms, span
 
 _GAP = "  "
 _NAME_WIDTH = 12
-_LABEL_WIDTH = 8
 _WIDEST_NAME = 36
-_CONFIDENCE_WIDTH = 14
-_CONFIDENCE_DIGITS = 6
+_DIGITS_WIDTH = 6
 _UNSURE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and when a cell is drawn: its width, the wall-clock time in seconds, the signs there are."""
+
+    width: int
+    now: float
+    glyphs: Glyphs
+
+    def left(self, text: str) -> str:
+        """Return `text` in the width of the cell, at its left edge."""
+        return fit(text, self.width, self.glyphs)
+
+    def right(self, text: str) -> str:
+        """Return `text` at the right edge."""
+        return fit(text.rjust(self.width), self.width, self.glyphs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,49 +44,52 @@ class Column:
     title: str
     width: int
     rank: int
-    cell: Callable[[Entry, float, Glyphs], tuple[str, Ink]]
+    cell: Callable[[Entry, Place], Line]
     grows: int = 0
     right: bool = False
 
 
-def _time(entry: Entry, _now: float, _glyphs: Glyphs) -> tuple[str, Ink]:
-    return clock(entry.at), Ink.DIM
+def _time(entry: Entry, place: Place) -> Line:
+    return [(place.left(clock(entry.at)), Ink.DIM)]
 
 
-def _name(entry: Entry, _now: float, _glyphs: Glyphs) -> tuple[str, Ink]:
-    return entry.name or entry.event, Ink.PLAIN
+def _name(entry: Entry, place: Place) -> Line:
+    return [(place.left(entry.name or entry.event), Ink.PLAIN)]
 
 
-def _class(entry: Entry, _now: float, _glyphs: Glyphs) -> tuple[str, Ink]:
-    return entry.label, Ink.STRONG if entry.kind is Kind.RESULT else Ink.DIM
+def _class(entry: Entry, place: Place) -> Line:
+    return [(place.left(entry.label), Ink.STRONG if entry.kind is Kind.RESULT else Ink.DIM)]
 
 
-def _confidence(entry: Entry, _now: float, _glyphs: Glyphs) -> tuple[str, Ink]:
-    return "", Ink.BAR if (entry.confidence or 0.0) >= _UNSURE else Ink.WARN
+def _confidence(entry: Entry, place: Place) -> Line:
+    if entry.confidence is None:
+        return [(place.left("-"), Ink.DIM)]
+    full, rest = bar(entry.confidence, place.width - _DIGITS_WIDTH, place.glyphs)
+    figure = fit(f" {entry.confidence:.3f}", _DIGITS_WIDTH, place.glyphs)
+    return [(full, Ink.BAR if entry.confidence >= _UNSURE else Ink.LOW), (rest, Ink.EMPTY), (figure, Ink.PLAIN)]
 
 
-def _ms(entry: Entry, _now: float, _glyphs: Glyphs) -> tuple[str, Ink]:
-    return ("-", Ink.DIM) if entry.processing_ms is None else (ms(entry.processing_ms), Ink.PLAIN)
+def _model(entry: Entry, place: Place) -> Line:
+    return [(place.right("-" if entry.processing_ms is None else ms(entry.processing_ms)), Ink.PLAIN)]
 
 
-def _latency(entry: Entry, _now: float, _glyphs: Glyphs) -> tuple[str, Ink]:
+def _latency(entry: Entry, place: Place) -> Line:
     latency = entry.latency_s
     if latency is None:
-        return "-", Ink.DIM
-    return ms(latency * 1000), Ink.WARN if latency < 0 else Ink.PLAIN
+        return [(place.right("-"), Ink.DIM)]
+    return [(place.right(ms(latency * 1000)), Ink.WARN if latency < 0 else Ink.PLAIN)]
 
 
-def _age(entry: Entry, now: float, _glyphs: Glyphs) -> tuple[str, Ink]:
-    return span(max(now - entry.at, 0.0)), Ink.DIM
+def _age(entry: Entry, place: Place) -> Line:
+    return [(place.right(span(max(place.now - entry.at, 0.0))), Ink.DIM)]
 
 
-CONFIDENCE = Column("confidence", _CONFIDENCE_WIDTH, 0, _confidence, grows=1)
 COLUMNS = (
     Column("time", 8, 3, _time),
     Column("request", _NAME_WIDTH, 0, _name, grows=3),
-    Column("class", _LABEL_WIDTH, 0, _class, grows=2),
-    CONFIDENCE,
-    Column("model", 8, 1, _ms, right=True),
+    Column("class", 8, 0, _class, grows=2),
+    Column("confidence", 14, 0, _confidence, grows=1),
+    Column("model", 8, 1, _model, right=True),
     Column("end to end", 10, 2, _latency, right=True),
     Column("age", 6, 1, _age, right=True),
 )
@@ -89,7 +107,8 @@ def layout(width: int) -> list[tuple[Column, int]]:
 
 def heading(columns: list[tuple[Column, int]], glyphs: Glyphs) -> Line:
     """Return the line of titles."""
-    cells = [_aligned(column.title, width, glyphs, right=column.right) for column, width in columns]
+    places = [(column, Place(width, 0.0, glyphs)) for column, width in columns]
+    cells = [place.right(column.title) if column.right else place.left(column.title) for column, place in places]
     return [("  " + _GAP.join(cells), Ink.TITLE)]
 
 
@@ -99,12 +118,7 @@ def row(entry: Entry, columns: list[tuple[Column, int]], now: float, glyphs: Gly
         return [(f"{glyphs.gap * 3} {entry.label} {glyphs.gap * 200}", Ink.WARN)]
     line: Line = []
     for column, width in columns:
-        if column is CONFIDENCE:
-            line += _bar(entry, width, glyphs)
-        else:
-            value, ink = column.cell(entry, now, glyphs)
-            line.append((_aligned(value, width, glyphs, right=column.right), ink))
-        line.append((_GAP, Ink.PLAIN))
+        line += [*column.cell(entry, Place(width, now, glyphs)), (_GAP, Ink.PLAIN)]
     return line
 
 
@@ -137,18 +151,6 @@ def rule_row(rule: Rule, width: int, now: float, glyphs: Glyphs) -> Line:
 
 def _alert_name_width(width: int) -> int:
     return min(max(width // 5, _NAME_WIDTH), _WIDEST_NAME)
-
-
-def _bar(entry: Entry, width: int, glyphs: Glyphs) -> Line:
-    if entry.confidence is None:
-        return [("-".ljust(width), Ink.DIM)]
-    _, ink = CONFIDENCE.cell(entry, 0.0, glyphs)
-    full, rest = bar(entry.confidence, width - _CONFIDENCE_DIGITS, glyphs)
-    return [(full, ink), (rest, Ink.EMPTY), (fit(f" {entry.confidence:.3f}", _CONFIDENCE_DIGITS, glyphs), Ink.PLAIN)]
-
-
-def _aligned(text: str, width: int, glyphs: Glyphs, *, right: bool) -> str:
-    return fit(text.rjust(width) if right else text, width, glyphs)
 
 
 def _least(columns: list[Column]) -> int:

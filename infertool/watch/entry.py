@@ -17,6 +17,8 @@ from infertool.feed.encoding import encode
 _LONGEST = 200
 # An error is for the alerts pane, which is wider.
 _LONGEST_ERROR = 1_000
+# Numbers from here on are times in milliseconds (1973 to 5138), smaller ones in seconds (to 5138).
+_FIRST_MS, _LAST_MS = 1e11, 1e14
 
 
 class Kind(StrEnum):
@@ -144,10 +146,16 @@ def _latency(fields: Mapping[str, Any], at: float) -> float | None:
 
 
 def seconds(value: Any) -> float | None:
-    """Return a time in seconds since the epoch, given as a number or as ISO 8601; None for anything else."""
+    """Return a time in seconds since the epoch; None for what cannot be one.
+
+    It is given in ISO 8601, in seconds, or in milliseconds, as Java writes them.
+    """
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value).timestamp()
         except (ValueError, OverflowError, OSError):
             return None
-    return number_in({"at": value}, "at")
+    number = number_in({"at": value}, "at")
+    if number is None or not 0 < number < _LAST_MS:
+        return None
+    return number / 1000 if number >= _FIRST_MS else number

@@ -6,7 +6,7 @@ Filtering costs about 10 us an entry, so a new filter works through the older en
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
 
@@ -51,7 +51,7 @@ class Listing:
         self._shown: deque[Entry] = deque()
         self._sorted: list[Entry] | None = None
         self._unseen: deque[Entry] = deque(maxlen=keep)
-        self._backlog: Iterator[Entry] = iter(())
+        self._backlog: deque[Entry] = deque()
         self._frozen: tuple[Entry, ...] | None = None
         self._waiting = 0
 
@@ -104,7 +104,7 @@ class Listing:
             self._take_unseen()
             self._forget_dropped()
         self._take_backlog()
-        return bool(self._unseen)
+        return bool(self._unseen or self._backlog)
 
     def resort(self) -> None:
         """Sort again, where the order is not by time. The cursor stays on its entry."""
@@ -187,30 +187,31 @@ class Listing:
         self._shown.clear()
         self._unseen.clear()
         self._sorted = None
-        self._backlog = iter(list(source))
+        self._backlog = deque(source)
         self._take_backlog()
         self.resort()
         self._go_to_entry(selected)
 
     def _take_unseen(self) -> None:
-        most = len(self._unseen) if self._filter is None else STEP
-        added = 0
-        for _ in range(min(most, len(self._unseen))):
+        before = len(self._shown)
+        waiting = len(self._unseen)
+        for _ in range(waiting if self._filter is None else min(waiting, STEP)):
             entry = self._unseen.popleft()
             if self._matches(entry):
                 self._shown.appendleft(entry)
-                added += 1
+        added = len(self._shown) - before
         if added:
             self.version += 1
-            if not self.follow and self._sorted is None:
+            if before and not self.follow and self._sorted is None:
                 self.cursor += added
                 self.top += added
 
     def _take_backlog(self) -> None:
         before = len(self._shown)
-        most = None if self._filter is None else STEP
+        waiting = len(self._backlog)
+        looked_at = [self._backlog.popleft() for _ in range(waiting if self._filter is None else min(waiting, STEP))]
         oldest = self.ring.first_number if self._frozen is None else 0
-        self._shown.extend(e for e in islice(self._backlog, most) if e.number >= oldest and self._matches(e))
+        self._shown.extend(entry for entry in looked_at if entry.number >= oldest and self._matches(entry))
         if len(self._shown) != before:
             self.version += 1
 

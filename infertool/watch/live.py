@@ -63,6 +63,8 @@ class LiveSource:
                 reason = str(error)
             else:
                 self._feed = feed
+                for topic in topics:
+                    _tell_topic(bus, topic, "")  # which may have been refused before
                 return
             failures += 1
             wait_s = RECONNECT.wait(failures)

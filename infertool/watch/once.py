@@ -42,7 +42,11 @@ def document(bus: Bus) -> dict[str, Any]:
     state, totals = bus.state, bus.state.totals
     return {
         "bus": state.name,
-        "link": {"state": state.link.state, "address": state.link.address, "reason": state.link.reason},
+        "link": {
+            "state": "played" if state.played else state.link.state,
+            "address": state.link.address,
+            "reason": state.link.reason,
+        },
         "topics_lost": state.topics,
         "events": totals.events,
         "results": totals.results,
@@ -82,7 +86,7 @@ def text(bus: Bus) -> str:
 
 def _check_connected(state: State) -> None:
     link = state.link
-    if link.state is LinkState.LOST and not state.totals.events and not link.epoch:
+    if link.state is LinkState.LOST and link.epoch == 0:
         raise ServerError(link.reason, address=link.address)
 
 

@@ -61,4 +61,4 @@ class PlayedSource:
         if failure is not None:
             return str(failure)
         skipped = self._reader.skipped
-        return f"{skipped} lines of {self._reader.name} are no record and were left out" if skipped else ""
+        return f"left out what is no record in {self._reader.name}: {skipped} line(s)" if skipped else ""

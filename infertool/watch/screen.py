@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
@@ -81,35 +81,40 @@ class Main(Screen[None], inherit_bindings=False):
         self._bus = buses[0]
         self._glyphs = glyphs
         self._folder = folder
+        self._header = HeaderBar(buses, glyphs)
+        self._results = Results(self._bus, glyphs, id="results")
+        self._alerts = Alerts(self._bus, glyphs, id="alerts")
+        self._detail = Detail(glyphs)
+        self._filter_bar = FilterBar(glyphs)
+        self._too_small = TooSmall(glyphs)
 
     def compose(self) -> ComposeResult:
         """Compose the panes."""
-        yield HeaderBar(self._buses, self._glyphs)
+        yield self._header
         with Container(id="body"):
             with Container(id="lists"):
-                yield Results(self._bus, self._glyphs, id="results")
-                yield Alerts(self._bus, self._glyphs, id="alerts")
-            yield Detail(self._glyphs)
-        yield FilterBar(self._glyphs)
+                yield self._results
+                yield self._alerts
+            yield self._detail
+        yield self._filter_bar
         yield Footer(show_command_palette=False, compact=True)
-        yield TooSmall(self._glyphs)
+        yield self._too_small
 
     # Drawing
 
     def redraw(self, *, figures: bool = True) -> None:
         """Draw what changed; with the `figures` of the header, too."""
         if self.has_class("-small"):
-            self.query_one(TooSmall).show(self._bus)
+            self._too_small.show(self._bus)
             return
         if figures:
-            self.query_one(HeaderBar).show(self._bus)
+            self._header.show(self._bus)
         for each in self._lists():
             each.show(self._bus)
             if each.listing.filter_error:
-                self.query_one(FilterBar).mark(each.listing.filter_error)
+                self._filter_bar.mark(each.listing.filter_error)
         if self.has_class("-detail"):
-            detail = self.query_one(Detail)
-            detail.show(detail.entry, self._bus.now())
+            self._detail.show(self._detail.entry, self._bus.now())
 
     def resort(self) -> None:
         """Sort again, where what came changed the order."""
@@ -122,6 +127,8 @@ class Main(Screen[None], inherit_bindings=False):
         self.set_class(width < LEAST_WIDTH or height < LEAST_HEIGHT, "-small")
         self.set_class(width < _BESIDE_WIDTH, "-narrow")
         self.set_class(width >= _WIDE_WIDTH and not self.has_class("-detail"), "-wide")
+        if self.focused is None and not self.has_class("-small"):
+            self._results.focus()
         self.call_after_refresh(self.redraw)
 
     # Events of the widgets
@@ -130,7 +137,7 @@ class Main(Screen[None], inherit_bindings=False):
     def _filter(self, event: FilterBar.Changed) -> None:
         faults = [each.listing.fault_of(event.compiled) for each in self._lists() if event.compiled]
         if any(faults):
-            self.query_one(FilterBar).mark(next(filter(None, faults)))
+            self._filter_bar.mark(next(filter(None, faults)))
             return
         text = f", filter: {event.compiled.expression}" if event.compiled else ""
         for each in self._lists():
@@ -142,7 +149,7 @@ class Main(Screen[None], inherit_bindings=False):
 
     @on(FilterBar.Closed)
     def _end_typing(self) -> None:
-        self.query_one("#results").focus()
+        self._results.focus()
 
     @on(EventList.Opened)
     def _open(self) -> None:
@@ -159,7 +166,7 @@ class Main(Screen[None], inherit_bindings=False):
 
     def action_filter(self) -> None:
         """Begin to type a filter."""
-        self.query_one(FilterBar).open()
+        self._filter_bar.open()
 
     def action_detail(self) -> None:
         """Open the selected event, or close it."""
@@ -281,20 +288,19 @@ class Main(Screen[None], inherit_bindings=False):
         if self.has_class("-detail"):
             self._close_detail()
         else:
-            self.query_one(FilterBar).clear()
+            self._filter_bar.clear()
 
     # How it is done
 
-    def _lists(self) -> Iterator[EventList]:
-        yield self.query_one(Results)
-        yield self.query_one(Alerts)
+    def _lists(self) -> tuple[EventList, EventList]:
+        return self._results, self._alerts
 
     def _pane(self) -> Pane:
-        return self.focused if isinstance(self.focused, Pane) else self.query_one(Results)
+        return self.focused if isinstance(self.focused, Pane) else self._results
 
     def _list(self) -> EventList:
         pane = self._pane()
-        return pane if isinstance(pane, EventList) else self.query_one(Results)
+        return pane if isinstance(pane, EventList) else self._results
 
     def _selected(self) -> Entry | None:
         pane = self._pane()
@@ -304,22 +310,21 @@ class Main(Screen[None], inherit_bindings=False):
         pane = self._pane()
         pane.move(rows)
         if isinstance(pane, EventList) and self.has_class("-detail"):
-            self.query_one(Detail).show(self._selected(), self._bus.now())
+            self._detail.show(self._selected(), self._bus.now())
         self.redraw(figures=False)
 
     def _show_detail(self, entry: Entry | None) -> None:
         self._list().listing.set_follow(False)
         self.add_class("-detail")
         self.remove_class("-wide")
-        detail = self.query_one(Detail)
         if self.has_class("-narrow"):
-            detail.focus()
-        detail.entry = None
-        self.call_after_refresh(lambda: detail.show(entry, self._bus.now()))
+            self._detail.focus()
+        self._detail.entry = None
+        self.call_after_refresh(lambda: self._detail.show(entry, self._bus.now()))
 
     def _close_detail(self) -> None:
-        if self.query_one(Detail).has_focus:
-            self.query_one(Results).focus()
+        if self._detail.has_focus:
+            self._results.focus()
         self.remove_class("-detail")
         self.set_class(self.size.width >= _WIDE_WIDTH, "-wide")
         self.call_after_refresh(self.redraw)

@@ -14,7 +14,7 @@ RECENT_S = 60
 RATE_S = 5
 # Buckets grow by 5 %, so a percentile is off by 2.5 % at most.
 _LOG_STEP = math.log(1.05)
-_SMALLEST_MS = 0.01
+_SMALLEST_MS, _LARGEST_MS = 0.01, 1e15
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ def bucket(ms: float) -> int:
     """Return the bucket of a latency in milliseconds; below zero for negative ones."""
     if abs(ms) < _SMALLEST_MS:
         return 0
-    steps = 1 + int(math.log(abs(ms) / _SMALLEST_MS) / _LOG_STEP)
+    steps = 1 + int(math.log(min(abs(ms), _LARGEST_MS) / _SMALLEST_MS) / _LOG_STEP)
     return steps if ms > 0 else -steps
 
 

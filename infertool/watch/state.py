@@ -52,7 +52,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Link:
-    """A connection as it is now: the how-manieth (`epoch`), since when, and why it was lost or refused.
+    """A connection as it is now. `epoch` counts its lives, and is 0 where nothing could be joined yet.
 
     Times are wall-clock seconds.
     """
@@ -127,7 +127,7 @@ class State:
             self._see_again("", "not connected", now)
         link.state = event.state
         link.address = event.address
-        link.epoch = max(link.epoch, event.epoch)
+        link.epoch = event.epoch
         link.reason = event.reason if event.reason or event.state is LinkState.CONNECTED else link.reason
         link.retry_at = None if event.retry_in_s is None else now + event.retry_in_s
 

@@ -1,4 +1,4 @@
-"""Pushes results to a hub at a steady rate, from a process of its own: `python -m tests.bench.pushing URL RATE SECONDS`.
+"""Pushes results to a hub at a steady rate: `python -m tests.bench.pushing URL RATE SECONDS`.
 
 Prints the number of pushes at the end.
 """

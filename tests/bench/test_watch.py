@@ -34,7 +34,7 @@ def run(hub: HubProcess, command: list[str], rate: int, *, keys: bool) -> tuple[
         time.sleep(1)
         process = psutil.Process(terminal.process.pid)
         before, began = sum(process.cpu_times()[:2]), time.perf_counter()
-        times = list(map(lambda n: _pressed(terminal, n), range(KEYS))) if keys else []
+        times = [_pressed(terminal, number) for number in range(KEYS)] if keys else []
         pusher.wait()
         share = (sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - began)
         time.sleep(1.5)

@@ -26,7 +26,7 @@ class Detail(Pane):
 
     def show(self, entry: Entry | None, now: float) -> None:
         """Show another entry, from its beginning; or the same one at another width."""
-        width = max(self.size.width - 2, 1)
+        width = max(self.size.width - 3, 1)
         if self._shown == (entry, width):
             return
         if entry is not self.entry:
@@ -39,8 +39,13 @@ class Detail(Pane):
     def line(self, y: int) -> tuple[Line, bool]:
         """Return a line of the event."""
         line = self._lines[self._top + y] if self._top + y < len(self._lines) else []
-        used = sum(cell_len(text) for text, _ in line)
-        return [*line, (" " * max(self.size.width - 1 - used, 0), Ink.PLAIN), self.scroll_sign(y, self._top)], False
+        used = 1 + sum(cell_len(text) for text, _ in line)
+        return [
+            (" ", Ink.PLAIN),
+            *line,
+            (" " * max(self.size.width - 1 - used, 0), Ink.PLAIN),
+            self.scroll_sign(y, self._top),
+        ], False
 
     def move(self, rows: int) -> None:
         """Scroll."""

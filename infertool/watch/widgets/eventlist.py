@@ -57,6 +57,8 @@ class EventList(Pane):
     def show(self, bus: Bus) -> None:
         """Draw the list of `bus` as it is now, if it changed since the last time; ages change by the second."""
         self._bus = bus
+        if not self.size.height:  # hidden; the place in the list stays
+            return
         now = bus.now()
         seen = (bus, self.listing.version, int(now), self.size, self.has_focus, bus.state.link.state, self.title())
         if seen == self._seen:

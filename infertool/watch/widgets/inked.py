@@ -25,7 +25,9 @@ class Inked(Widget):
         & > .ink--fail { color: $error; }
         & > .ink--warn { color: $warning; }
         & > .ink--accent { color: $primary; }
-        & > .ink--bar { color: $ink-bar; }
+        & > .ink--spark { color: $ink-bar; }
+        & > .ink--bar { color: $ink-bar; background: $ink-empty; }
+        & > .ink--low { color: $warning; background: $ink-empty; }
         & > .ink--empty { color: $ink-bar; background: $ink-empty; }
         & > .ink--key { color: $primary; }
         & > .ink--string { color: $ink-string; }
