@@ -23,7 +23,6 @@ from infertool.cli.signals import stopped_by_signals
 from infertool.devserver import processes
 from infertool.errors import InfertoolError
 from infertool.feed.arrival import Arrival
-<<<<<<< HEAD
 from infertool.load.arrivals import Planned
 from infertool.load.latency import Measure
 from infertool.load.options import LoadOptions
@@ -32,12 +31,6 @@ from infertool.load.run import Listeners, LoadRun
 from infertool.load.stamping import EnvelopeOptions
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
 from infertool.telemetry.latencies import Latencies
-=======
-from infertool.feed.topics import TopicFeed
-from infertool.load.book import SendBook
-from infertool.load.producer import Producer
-from infertool.settings import BrokerSettings, PhoenixSettings
->>>>>>> load-report
 
 HOST = "127.0.0.1"
 # The simulated model's mean time, and room for bursts and retries.
@@ -129,31 +122,7 @@ class Demo:
         stack.callback(server.stop)
         return server
 
-<<<<<<< HEAD
     def _consumer(self, stack: ExitStack, settings: Settings) -> subprocess.Popen[bytes]:
-=======
-    def _watch(self, stack: ExitStack, settings: PhoenixSettings) -> None:
-        topics = (settings.result_topic, settings.alert_topic)
-        feed = TopicFeed(settings, topics, on_arrivals=self._on_arrivals, on_link=lambda _: None)
-        feed.connect()
-        stack.callback(feed.close, 1.0)
-
-    def _on_arrivals(self, arrivals: Sequence[Arrival]) -> None:
-        for arrival in arrivals:
-            if isinstance(arrival.payload, dict):
-                success = arrival.payload.get("status") == "SUCCESS"
-                self._book.seen(str(arrival.payload.get("event_id")), success=success)
-                self._show(arrival)
-
-    def _show(self, arrival: Arrival) -> None:
-        try:
-            self._view.add(arrival)
-        except BrokenPipeError as error:  # this is the socket's thread; the run ends in its own
-            self._gone = error
-            self._stop()
-
-    def _consumer(self, stack: ExitStack, stomp: BrokerSettings, phoenix: PhoenixSettings) -> subprocess.Popen[bytes]:
->>>>>>> load-report
         concurrency = max(16, math.ceil(self._rate * MODEL_MEAN_S * HEADROOM))
         command = [
             sys.executable, "-m", "infertool", "--config", os.devnull, "--quiet", "consume",

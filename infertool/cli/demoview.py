@@ -11,14 +11,10 @@ from typing import TYPE_CHECKING
 
 from infertool.cli import console, pretty
 from infertool.feed.arrival import Arrival
-<<<<<<< HEAD
 from infertool.load.latency import Measure
 from infertool.load.record import Second
 from infertool.load.tally import Tally
 from infertool.telemetry.latencies import Percentiles
-=======
-from infertool.load.book import SendBook
->>>>>>> load-report
 from infertool.telemetry.logs import clean
 
 if TYPE_CHECKING:
@@ -44,22 +40,15 @@ class View:
         if self._silent:
             return
         if not self._live:
-<<<<<<< HEAD
-            console.out(pretty.line(arrival.topic, arrival.event, arrival.payload, at=arrival.at))
-=======
             console.out(pretty.line(arrival))
->>>>>>> load-report
             return
         line = clean(f"{pretty.clock(arrival.at)}  {pretty.gist(arrival.payload)}")
         with self._lock:
             (self._results if arrival.event == "new_result" else self._alerts).append(line)
-<<<<<<< HEAD
 
     def second(self, second: Second) -> None:
         """Take the times of a second."""
         self._latest = second.latency_ms.get(Measure.E2E, self._latest)
-=======
->>>>>>> load-report
 
     @contextmanager
     def shown(self, dashboard: str, tally: Tally) -> Iterator[None]:
