@@ -106,7 +106,7 @@ class ClosedGenerator:
                 pass
             if self._over(counted):
                 return
-            due = self._sender.now()
+            due = round(max(self._sender.now(), 0.0), 6)
             warm = due < self._warmup_s
             counted += not warm
             self._tally.add(warm=warm, planned=1)

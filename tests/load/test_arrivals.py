@@ -139,7 +139,8 @@ def test_a_trace_gives_the_times(tmp_path: Path) -> None:
         ({"stages": ("5:2s", "0:2s"), "duration_s": 9}, "ends with rate 0"),
         ({"ramp": "0:-5:3s"}, "-5 is no rate"),
         ({"qps": 5, "speed": 2}, "--speed goes only with --trace"),
-        ({"qps": 5, "duration_s": 0, "warmup_s": 3}, "as long as the whole run"),
+        ({"qps": 5, "duration_s": 0}, "sends nothing"),
+        ({"ramp": "1:2:3s", "warmup_s": 3}, "as long as the whole run"),
         ({"trace": Path("/nowhere/at/all")}, "cannot be read"),
     ],
 )
