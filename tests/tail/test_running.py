@@ -188,3 +188,18 @@ def test_a_full_disk_ends_it_with_one_clear_error(tailing, pusher: Pusher) -> No
     following, error = running.log.read_text().splitlines()
     assert following.startswith("following")
     assert error.startswith("infertool: the record /dev/full cannot be written: No space left on device; make room")
+
+
+def test_where_the_locale_has_no_unicode(hub: HubProcess, tmp_path) -> None:
+    record = tmp_path / "r.jsonl"
+    payload = {"x": "\u00e9\u65e5\U0001f600"}
+    record.write_bytes(line(Arrival("public:results", "new_result", payload, 1.0)))
+    arguments = ("tail", "public:results", "--phoenix", hub.url, "--since-file", str(record), "--count", "1")
+    for form in ("jsonl", "pretty"):
+        done = infertool(*arguments, "-o", form, PYTHONIOENCODING="ascii")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout[done.stdout.index("{") :]) == (
+            payload
+            if form == "pretty"
+            else {"topic": "public:results", "event": "new_result", "payload": payload, "at": 1.0}
+        )
