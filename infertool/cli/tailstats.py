@@ -8,8 +8,8 @@ from math import isfinite
 from typing import Any
 
 from infertool.feed.arrival import Arrival
+from infertool.telemetry.latencies import Latencies
 from infertool.telemetry.logs import clean
-from infertool.telemetry.stats import Latencies
 
 _Key = tuple[str, str]
 
