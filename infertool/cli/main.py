@@ -92,6 +92,7 @@ def globals_first(arguments: list[str]) -> list[str]:
 def run() -> None:
     """Run the command line; the console script's entry point."""
     arguments = globals_first(sys.argv[1:])
+    console.escape_unknown()
     try:
         app(arguments, prog_name="infertool")
     except InfertoolError as error:

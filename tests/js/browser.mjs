@@ -69,7 +69,7 @@ const commands = {
       faults: violations.map(({ id, impact, nodes }) => ({ id, impact, where: nodes.map((node) => node.html) })),
     });
   },
-  // From now on: tasks of the page of 50 ms and more, and how long its main thread was busy.
+  // From now on: tasks of the page of 50 ms and more, and the CPU time of its main thread.
   async measure() {
     debug = await context.newCDPSession(page);
     await debug.send("Performance.enable");
@@ -83,11 +83,11 @@ const commands = {
     report("measuring");
   },
   async measured() {
-    const { Timestamp, TaskDuration } = await metrics();
+    const { Timestamp, ThreadTime } = await metrics();
     const longTasks = await page.evaluate("window.longTasks");
     const elements = await page.evaluate("document.querySelectorAll('*').length");
-    const busy = (TaskDuration - begun.TaskDuration) / (Timestamp - begun.Timestamp);
-    report("measured", { longest: Math.max(0, ...longTasks), busy, elements });
+    const cpu = (ThreadTime - begun.ThreadTime) / (Timestamp - begun.Timestamp);
+    report("measured", { longest: Math.max(0, ...longTasks), cpu, elements });
   },
   async screenshot({ path }) {
     await page.screenshot({ path, animations: "disabled" }); // those that end are shown at their end

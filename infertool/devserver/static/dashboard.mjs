@@ -46,8 +46,8 @@ function schedule() {
 function draw() {
   scheduled = false;
   lastDrawnMs = performance.now();
-  grids.results.draw();
-  grids.failures.draw();
+  for (const grid of Object.values(grids)) grid.measure();
+  for (const grid of Object.values(grids)) grid.draw();
   drawAlerts();
   write(byId("results-total"), count(series.results));
   write(byId("failures-total"), count(series.failures));

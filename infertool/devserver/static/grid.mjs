@@ -25,14 +25,17 @@ export class Grid {
     new ResizeObserver(() => this.moved()).observe(this.scroller);
   }
 
-  get follows() {
-    return this.scroller.scrollTop === 0 && this.chosen === null;
+  // Before any list is drawn: reading these after a change would lay out the page once more.
+  measure() {
+    this.scrollTop = this.scroller.scrollTop;
+    this.follows = this.scrollTop === 0 && this.chosen === null;
+    this.inSight = Math.ceil(this.scroller.clientHeight / this.rowHeight);
   }
 
   draw() {
+    const { inSight } = this;
     const added = this.view.takeAdded();
-    const stay = this.follows ? 0 : this.scroller.scrollTop + added * this.rowHeight;
-    const inSight = Math.ceil(this.scroller.clientHeight / this.rowHeight);
+    const stay = this.follows ? 0 : this.scrollTop + added * this.rowHeight;
     const wanted = Math.max(0, Math.floor(stay / this.rowHeight) - OVERSCAN_ROWS);
     const first = Math.min(wanted, Math.max(0, this.view.length - inSight - OVERSCAN_ROWS));
     const rows = Math.min(this.view.length - first, inSight + 2 * OVERSCAN_ROWS);
