@@ -8,8 +8,11 @@ import signal
 import time
 
 import pytest
+import websocket
 
 from infertool import brokers
+from infertool.feed.topics import TopicFeed
+from infertool.settings import PhoenixSettings
 from tests.bus.conftest import Bus
 from tests.support.brokers import settings
 from tests.support.running import CREDENTIALS, Running, infertool
@@ -86,27 +89,28 @@ def test_what_nobody_takes_is_lost(embedded_bus: Bus) -> None:
 
 
 def test_what_comes_twice_is_a_duplicate(embedded_bus: Bus) -> None:
-    """Two consumers of copies would do it; here a bystander pushes each result again."""
-    from infertool.phoenix.socket import PhoenixSocket
-    from infertool.settings import PhoenixSettings
+    """Two consumers of copies would do it; here a bystander pushes each result again, as a batch."""
+    service = websocket.create_connection(f"{embedded_bus.hub.url}?vsn=2.0.0", suppress_origin=True)
 
-    phoenix = PhoenixSettings(url=embedded_bus.hub.url)
-    consumer = embedded_bus.consume(model=STEADY)
-    socket = PhoenixSocket(phoenix)
-    socket.connect()
-    service = socket.channel(phoenix.topic, {}, on_message=lambda _frame: None)
-    service.join(10)
+    def push(event: str, payload: object) -> None:
+        service.send(json.dumps(["1", "1", "service:inference", event, payload]))
+
     seen: set[str] = set()
 
-    def again(frame) -> None:
-        event_id = frame.payload["event_id"]
-        if event_id not in seen:
-            seen.add(event_id)
-            service.push("new_result", frame.payload)
+    def again(arrivals) -> None:
+        new = [each.payload for each in arrivals if each.payload["event_id"] not in seen]
+        seen.update(payload["event_id"] for payload in new)
+        if new:
+            push("new_results", {"results": new})
 
-    socket.channel(phoenix.result_topic, {}, on_message=again).join(10)
+    push("phx_join", {})
+    settings = PhoenixSettings(url=embedded_bus.hub.url)
+    feed = TopicFeed(settings, [settings.result_topic], on_arrivals=again, on_link=lambda _: None)
+    feed.connect()
+    consumer = embedded_bus.consume(model=STEADY)
     report = loadgen(embedded_bus, "--qps", "50", "--count", "100").finish()
-    socket.close(2)
+    feed.close(2)
+    service.close()
     consumer.terminate()
     consumer.finish()
     assert (report["results"], report["duplicates"], report["lost"]) == (100, 100, 0)
