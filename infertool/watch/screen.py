@@ -14,6 +14,7 @@ from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import Footer
 
+from infertool.filters import Filter
 from infertool.telemetry.logs import clean
 from infertool.watch import export, replay
 from infertool.watch.bus import Bus
@@ -85,7 +86,7 @@ class Main(Screen[None], inherit_bindings=False):
         self._results = Results(self._bus, glyphs, id="results")
         self._alerts = Alerts(self._bus, glyphs, id="alerts")
         self._detail = Detail(glyphs)
-        self._filter_bar = FilterBar(glyphs)
+        self._filter_bar = FilterBar(glyphs, self._fault_of)
         self._too_small = TooSmall(glyphs)
 
     def compose(self) -> ComposeResult:
@@ -135,10 +136,6 @@ class Main(Screen[None], inherit_bindings=False):
 
     @on(FilterBar.Changed)
     def _filter(self, event: FilterBar.Changed) -> None:
-        faults = [each.listing.fault_of(event.compiled) for each in self._lists() if event.compiled]
-        if any(faults):
-            self._filter_bar.mark(next(filter(None, faults)))
-            return
         text = f", filter: {event.compiled.expression}" if event.compiled else ""
         for each in self._lists():
             each.filter_text = text
@@ -291,6 +288,9 @@ class Main(Screen[None], inherit_bindings=False):
             self._filter_bar.clear()
 
     # How it is done
+
+    def _fault_of(self, compiled: Filter) -> str:
+        return next(filter(None, (each.listing.fault_of(compiled) for each in self._lists())), "")
 
     def _lists(self) -> tuple[EventList, EventList]:
         return self._results, self._alerts

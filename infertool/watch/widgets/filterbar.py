@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import on
@@ -45,9 +46,11 @@ class FilterBar(Vertical):
     class Closed(Message):
         """Typing has ended."""
 
-    def __init__(self, glyphs: Glyphs) -> None:
+    def __init__(self, glyphs: Glyphs, fault_of: Callable[[Filter], str]) -> None:
+        """`fault_of` says why a filter cannot work on what there is; empty when it can."""
         super().__init__(id="filter")
         self._glyphs = glyphs
+        self._fault_of = fault_of
 
     def compose(self) -> ComposeResult:
         """Compose the two lines."""
@@ -88,8 +91,10 @@ class FilterBar(Vertical):
         except FilterError as error:
             self.mark(f"column {error.column}: {error.reason}")
             return
-        self.mark("")
-        self.post_message(self.Changed(compiled))
+        fault = self._fault_of(compiled) if compiled else ""
+        self.mark(fault)
+        if not fault:
+            self.post_message(self.Changed(compiled))
 
     @on(Input.Submitted)
     def _keep(self, event: Input.Submitted) -> None:
