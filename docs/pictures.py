@@ -2,8 +2,9 @@
 
     .venv/bin/pip install pillow && .venv/bin/python -m docs.pictures
 
-takes a minute and a half. What it shows is real: an embedded broker and channel server, a consumer with the simulated
-model, and a producer whose rate changes. Only the alert rule is sent by hand. Needs Chromium, which draws the picture from Textual's SVG.
+takes a minute and a half. What it shows is real: an embedded broker and channel server, a consumer with the
+simulated model, and a producer whose rate changes. Only the alert rule is sent by hand. It needs
+Chromium, which draws the picture from Textual's SVG.
 """
 
 from __future__ import annotations

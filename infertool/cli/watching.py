@@ -112,6 +112,8 @@ def _print_once(buses: list[Bus], options: Options) -> None:
 def _show(buses: list[Bus], chosen: Mapping[str, tuple[str, ...]], theme: str) -> None:
     from infertool.watch.app import WatchApp
 
+    for name in ("COLUMNS", "LINES"):  # Textual would believe an exported one, and never hear of another size
+        os.environ.pop(name, None)
     signs = glyphs.of_terminal(os.environ)
     WatchApp(buses, keys=chosen, theme=theme, glyphs=signs, folder=Path.cwd()).run()
 
