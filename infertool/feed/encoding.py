@@ -29,6 +29,11 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(_cut(value, _DEEPEST), default=_plain)
 
 
+def text(value: Any) -> str:
+    """Return a string as it is, anything else as JSON. Not yet clean."""
+    return value if isinstance(value, str) else encode(value).decode()
+
+
 def _plain(value: bytes) -> str:
     return value.decode("latin-1")
 

@@ -22,6 +22,8 @@ STDIN = "-"
 _READ_SIZE = 1 << 20
 # A longer line is no record: the largest frame there is, and some. Bytes.
 _LONGEST = 1 << 27
+# A later time (in the year 5138) is not in seconds, and no clock shows it.
+_LATEST = 1e11
 
 
 class RecordError(InfertoolError):
@@ -130,7 +132,9 @@ def _parse(text: bytes) -> Arrival | None:
     except orjson.JSONDecodeError:
         return None
     match entry:
-        case {"topic": str(topic), "event": str(event), "payload": payload, "at": int() | float() as at}:
+        case {"topic": str(topic), "event": str(event), "payload": payload, "at": int() | float() as at} if (
+            0 <= at <= _LATEST
+        ):
             source = entry.get("source", "")
             return Arrival(topic, event, payload, float(at), source if isinstance(source, str) else "")
     return None

@@ -78,7 +78,8 @@ class TopicFeed:
             self._socket.close(timeout_s)
 
     def _hand_over(self, frames: Sequence[Frame]) -> None:
-        self._on_arrivals(arrivals(frames, at=time.time(), source=self._source))
+        if batch := arrivals(frames, at=time.time(), source=self._source):
+            self._on_arrivals(batch)
 
 
 class _Topic:

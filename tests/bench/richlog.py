@@ -28,7 +28,7 @@ class Plain(App[None]):
             self.call_later(self.write, each)
 
     def write(self, each: Arrival) -> None:
-        self.query_one(RichLog).write(pretty.line(each.topic, each.event, each.payload, at=each.at))
+        self.query_one(RichLog).write(pretty.line(each))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from infertool.feed.arrival import Arrival
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.settings.tree import PhoenixSettings
 from tests.phoenix.conftest import no_thread_left  # noqa: F401 - for every test here, too
+from tests.support.channel import Channel
 from tests.support.hub import HubProcess
 
 
@@ -43,7 +44,7 @@ class Pusher:
     def __init__(self, url: str) -> None:
         self._socket = PhoenixSocket(PhoenixSettings(url=url))
         self._socket.connect()
-        self._channel = self._socket.channel("service:inference", {}, on_message=lambda _: None)
+        self._channel = Channel(self._socket, "service:inference", {}, on_message=lambda _: None)
         self._channel.join(10)
 
     def push(self, event: str, *payloads: Any) -> None:
