@@ -276,7 +276,7 @@ class Main(Screen[None], inherit_bindings=False):
         if self.has_class("-detail"):
             self._close_detail()
         else:
-            self._filter_bar.clear()
+            self._filter_bar.end()
 
     # How it is done
 
