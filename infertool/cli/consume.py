@@ -81,6 +81,9 @@ def consume(
     target_latency: Annotated[
         str | None, typer.Option(help="Adapt size and wait of batches to it, e.g. 50ms.", metavar="DURATION")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Consumer processes under one supervisor.", metavar="N")
+    ] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Unsettled messages held at most.", metavar="N")] = None,
     confirm: Annotated[Confirm | None, typer.Option(help="What proves a push.")] = None,
     publish: Annotated[Publish | None, typer.Option(help="Where outcomes go; stdout prints JSON lines.")] = None,
@@ -115,17 +118,16 @@ def consume(
         "consume.batch_size": ("--batch-size", batch_size),
         "consume.batch_wait_s": ("--batch-wait", batch_wait and parse_duration(batch_wait)),
         "consume.target_latency_s": ("--target-latency", target_latency and parse_duration(target_latency)),
+        "consume.processes": ("--processes", processes),
         "consume.window": ("--window", window),
         "consume.max_attempts": ("--max-attempts", max_attempts),
         "publish.mode": ("--publish", publish and publish.value),
     })  # fmt: skip
 
-    from infertool.cli.consuming import run
+    from infertool.cli import consuming, supervising
     from infertool.pipeline.consumer import Until
 
-    run(
-        loaded.settings,
-        Until(max_messages=max_messages, idle_s=idle_s),
-        as_json=output is Output.json,
-        quiet=ctx.obj.quiet,
-    )
+    until = Until(max_messages=max_messages, idle_s=idle_s)
+    consuming.check(loaded.settings, until)
+    run = consuming.run if loaded.settings.consume.processes == 1 else supervising.run
+    run(loaded.settings, until, as_json=output is Output.json, quiet=ctx.obj.quiet)

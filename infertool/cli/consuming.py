@@ -7,13 +7,13 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from infertool import brokers
 from infertool.cli import console, status
 from infertool.cli.signals import stopped_by_signals
-from infertool.errors import SettingsError
+from infertool.errors import SettingsError, UsageError
 from infertool.models import loader
 from infertool.models.guard import text_of
 from infertool.models.port import LoadedModel
@@ -35,30 +35,46 @@ STOPPING = "stopping: finishing what is in work (Ctrl-C again leaves at once; no
 def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
     """Run a consumer until it ends, then print its summary. Raises what ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
-    check(settings)
     stats = Stats()
-    observe = fan_out([stats, logs.LogObserver()])
-    with _staff(settings, observe) as staff:
-        consumer = _consumer(settings, staff, until, observe)
-        threading.excepthook = lambda death: consumer.fail(_unexpected(death))
-        with (
-            stopped_by_signals(consumer.stop, STOPPING),
-            status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet),
-        ):
-            consumer.run()
+    consume(settings, until, stats, STOPPING, status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet))
     # Among outcomes on stdout a table would be noise.
     to = console.err if settings.publish.mode == "stdout" else console.out
     print_summary(stats.snapshot(), as_json=as_json, to=to)
 
 
-def check(settings: Settings) -> None:
-    """Raise `SettingsError` for settings that do not fit together."""
+def consume(settings: Settings, until: Until, stats: Stats, notice: str, shown: AbstractContextManager[None]) -> None:
+    """Run a consumer until it ends, with its status `shown`. Raises what ends it early."""
+    observe = fan_out([stats, logs.LogObserver()])
+    with _staff(settings, observe) as staff:
+        consumer = _consumer(settings, staff, until, observe)
+        threading.excepthook = lambda death: consumer.fail(_unexpected(death))
+        with stopped_by_signals(consumer.stop, notice), shown:
+            consumer.run()
+
+
+def check(settings: Settings, until: Until) -> None:
+    """Raise `UsageError` or `SettingsError` for what does not fit together."""
     consume = settings.consume
     if consume.target_latency_s and consume.batch_size == 1:
         raise SettingsError(
             "consume.target_latency_s is for batches, and consume.batch_size is 1",
             key="consume.target_latency_s",
             advice="give the largest batch as well, for example --batch-size 64",
+        )
+    if consume.executor == "processes" and consume.concurrency == "auto":
+        raise SettingsError(
+            "consume.concurrency auto is for threads, and consume.executor is processes",
+            key="consume.concurrency",
+            advice="set the number of processes with --workers",
+        )
+    if consume.processes > 1 and until.max_messages is not None:
+        raise UsageError(
+            "--max-messages cannot be shared by several processes", advice="use --processes 1, or --exit-when-idle"
+        )
+    if consume.processes > 1 and settings.publish.mode == "stdout":
+        raise UsageError(
+            "several processes cannot share stdout: their lines would mix",
+            advice="use --processes 1, or --publish none",
         )
 
 
@@ -70,14 +86,14 @@ def _unexpected(death: threading.ExceptHookArgs) -> BaseException:
 @contextmanager
 def _staff(settings: Settings, observe: Observe) -> Iterator[Staff]:
     """Yield who works, with the model warmed up; close it in the end. Raises `ModelLoadError`."""
-    consume, spec = settings.consume, settings.model.spec
+    consume = settings.consume
     in_batches = consume.batch_size > 1
     if consume.executor == "processes":
-        order = Order(spec, in_batches, consume.max_tasks_per_worker, consume.worker_memory_bytes)
+        order = Order(settings.model, in_batches, consume.max_tasks_per_worker, consume.worker_memory_bytes)
         with Processes(order, concurrency(consume), lambda text: observe(Warned(text))) as staff:
             yield staff
     else:
-        with _ready(spec) as model:
+        with _ready(settings.model.spec) as model:
             yield Threads(model, in_batches=in_batches)
 
 

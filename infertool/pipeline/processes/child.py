@@ -1,14 +1,11 @@
 """A worker process: loads the model, then answers requests until it is told to leave, or its consumer is gone.
 
-Run as `python -m infertool.pipeline.processes.child CONNECTION LIFELINE`, both inherited file descriptors. Standard
-output is the consumer's standard error: nothing a model prints gets among its data.
+Run as `python -m infertool.pipeline.processes.child CONNECTION LIFELINE`, both inherited file descriptors.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import select
 import signal
 import sys
 import time
@@ -26,20 +23,21 @@ from infertool.pipeline.attempt import Tried, call
 from infertool.pipeline.batching import batch_function, call_batch
 from infertool.pipeline.documents import UnencodableError, encode_prediction, unencodable
 from infertool.pipeline.processes import wire
+from infertool.pipeline.processes.lifeline import end_with_parent
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def main(connection_fd: int, lifeline_fd: int) -> None:
     """Serve until told to leave."""
-    _end_with_consumer(lifeline_fd)
+    end_with_parent(lifeline_fd)
     for number in (signal.SIGINT, signal.SIGTERM):
         # The consumer alone says when we end. Not SIG_IGN: what the model starts would inherit that.
         signal.signal(number, lambda *_: None)
     connection = Connection(connection_fd)
     order = wire.decode_order(connection.recv_bytes())
     try:
-        model = loader.load(order.spec)
+        model = loader.load(order.model.spec)
         loader.warm_up(model)
         server = Server(model, order, connection)
     except ModelLoadError as error:
@@ -48,17 +46,6 @@ def main(connection_fd: int, lifeline_fd: int) -> None:
     connection.send_bytes(wire.encode(wire.Ready(model.name)))
     server.serve()
     connection.send_bytes(wire.encode(wire.Closed(_close(model))))
-
-
-def _end_with_consumer(lifeline: int) -> None:
-    """Have the kernel end this process (by SIGIO) when the consumer's end of `lifeline` closes, however it went.
-
-    No thread could do that: a model that hangs inside C code holds the interpreter lock.
-    """
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([lifeline], [], [], 0)[0]:
-        sys.exit("the consumer has gone")
 
 
 def _close(model: LoadedModel) -> str:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import msgspec
 
 from infertool.pipeline.event import Failure
+from infertool.settings import ModelSettings
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True):
     """What a worker is to do. `max_tasks` and `memory_bytes` end it, see the settings; 0 never does."""
 
-    spec: str
+    model: ModelSettings
     in_batches: bool
     max_tasks: int
     memory_bytes: int
