@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -36,15 +36,17 @@ def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None
     """Run a consumer until it ends, then print its summary. Raises what ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
     stats = Stats()
-    consume(settings, until, stats, STOPPING, status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet))
+    consume(settings, until, [stats], STOPPING, status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet))
     # Among outcomes on stdout a table would be noise.
     to = console.err if settings.publish.mode == "stdout" else console.out
     print_summary(stats.snapshot(), as_json=as_json, to=to)
 
 
-def consume(settings: Settings, until: Until, stats: Stats, notice: str, shown: AbstractContextManager[None]) -> None:
+def consume(
+    settings: Settings, until: Until, observers: Sequence[Observe], notice: str, shown: AbstractContextManager[None]
+) -> None:
     """Run a consumer until it ends, with its status `shown`. Raises what ends it early."""
-    observe = fan_out([stats, logs.LogObserver()])
+    observe = fan_out([*observers, logs.LogObserver()])
     with _staff(settings, observe) as staff:
         consumer = _consumer(settings, staff, until, observe)
         threading.excepthook = lambda death: consumer.fail(_unexpected(death))

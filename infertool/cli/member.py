@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 from infertool.cli.consuming import consume
+from infertool.cli.place import Failed, Ready
 from infertool.errors import InfertoolError
+from infertool.link import LinkState
 from infertool.pipeline.consumer import Until
 from infertool.pipeline.processes.lifeline import end_with_parent
 from infertool.settings import Settings
 from infertool.telemetry import logs
-from infertool.telemetry.stats import Stats
+from infertool.telemetry.observer import Happening, Linked
+from infertool.telemetry.stats import Report, Stats
 
 # How often the supervisor is told the figures, in seconds: what is not told when a process dies is not counted.
 REPORT_S = 0.25
@@ -28,33 +31,52 @@ def main(connection_fd: int, lifeline_fd: int) -> None:
     until: Until
     settings, until = supervisor.recv()
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
-    stats = Stats()
+    reporter = Reporter(supervisor)
     try:
-        consume(settings, until, stats, "", _reported(stats, supervisor))
+        consume(settings, until, [reporter.stats, reporter], "", reporter.reporting())
     except InfertoolError as error:
         logs.log.debug("ended", exc_info=error)
-        supervisor.send(str(error))
+        reporter.send(Failed(str(error)))
         sys.exit(error.exit_code)
     finally:
-        supervisor.send(stats.report())
+        reporter.send(reporter.stats.report())
 
 
-@contextmanager
-def _reported(stats: Stats, supervisor: Connection) -> Iterator[None]:
-    """Report while the block runs."""
-    ended = threading.Event()
+class Reporter:
+    """An observer that tells the supervisor at once when this process can work, and the figures now and then."""
 
-    def run() -> None:
-        while not ended.wait(REPORT_S):
-            supervisor.send(stats.report())
+    def __init__(self, supervisor: Connection) -> None:
+        self._supervisor = supervisor
+        self._lock = threading.Lock()
+        self.stats = Stats()
 
-    thread = threading.Thread(target=run, name="reports", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    def __call__(self, happening: Happening) -> None:
+        """Tell of the connection to the broker."""
+        match happening:
+            case Linked("broker", event) if event.state is LinkState.CONNECTED:
+                self.send(Ready())
+
+    def send(self, word: Ready | Failed | Report) -> None:
+        """Tell the supervisor."""
+        with self._lock:
+            self._supervisor.send(word)
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Report the figures while the block runs."""
+        ended = threading.Event()
+
+        def run() -> None:
+            while not ended.wait(REPORT_S):
+                self.send(self.stats.report())
+
+        thread = threading.Thread(target=run, name="reports", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 
 from infertool.backoff import FullJitter
 from infertool.pipeline.consumer import Until
@@ -15,6 +16,18 @@ from infertool.telemetry.stats import Report
 # A process that lived longer than this, in seconds, is not taken for one that cannot live.
 STABLE_S = 60.0
 RESTART_BACKOFF = FullJitter(base_s=1.0, cap_s=30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A process says that it is connected and warmed up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A process says why it ends."""
+
+    what: str
 
 
 class StartFailedError(Exception):
@@ -36,20 +49,15 @@ class Place:
         self._deaths = 0
         self._due: float | None = 0.0
         self._failure: str | None = None
-        self._latest: Report | None = None
         self._past: list[Report] = []
         self.process: Spawned | None = None
         self.was_ready = False
+        self.latest: Report | None = None
 
     @property
     def reports(self) -> list[Report]:
-        """What its processes have told, the one that runs last."""
-        return self._past if self._latest is None else [*self._past, self._latest]
-
-    @property
-    def latest(self) -> Report | None:
-        """What the process that runs has told last."""
-        return self._latest
+        """What each of its processes has told last."""
+        return self._past if self.latest is None else [*self._past, self.latest]
 
     def is_waiting(self) -> bool:
         """Say whether another process is to be started, now or later."""
@@ -64,46 +72,44 @@ class Place:
         with suppress(OSError):  # when it has died at once, its exit code tells
             self.process.connection.send(self._order)
 
-    def attend(self, *, stopping: bool, can_work: bool) -> None:
-        """Take in what the process says; when it has ended, sum it up.
+    def listen(self) -> None:
+        """Take in what the process says."""
+        try:
+            while self.process and self.process.connection.poll(0):
+                match self.process.connection.recv():
+                    case Report() as report:
+                        self.latest = report
+                    case Ready():
+                        self.was_ready = True
+                    case Failed(what):
+                        self._failure = what
+        except (EOFError, OSError):
+            return  # it has ended, or will at once
+
+    def reap(self, *, stopping: bool, can_work: bool) -> None:
+        """Sum the process up when it has ended, and plan another one.
 
         Raises `StartFailedError` for one that gave up, unless it is known that processes `can_work`.
         """
         process = self.process
-        if process is None:
+        if process is None or not process.has_ended():
             return
-        has_ended = process.has_ended()
-        self._listen(process)
-        if not has_ended:
-            return
+        self.listen()
         self.process = None
         self._sum_up()
         code, ending = process.exit_code(), process.ending()
         process.discard()
         if code == 0:
             return
-        reason = self._failure or ending
         if code > 0 and not can_work:
             raise StartFailedError(code, self._failure or f"consumer process {self._number} {ending}")
         if not stopping:
-            self._plan_another(reason, process.pid)
-
-    def _listen(self, process: Spawned) -> None:
-        try:
-            while process.connection.poll(0):
-                said = process.connection.recv()
-                if isinstance(said, Report):
-                    self._latest = said
-                    self.was_ready = self.was_ready or said.links.get("broker") == "connected"
-                else:
-                    self._failure = said
-        except (EOFError, OSError):
-            return  # it has ended, or will soon
+            self._plan_another(self._failure or ending, process.pid)
 
     def _sum_up(self) -> None:
-        if self._latest:
-            self._past.append(self._latest)
-            self._latest = None
+        if self.latest:
+            self._past.append(self.latest)
+            self.latest = None
 
     def _plan_another(self, reason: str, pid: int) -> None:
         self._deaths = 1 if time.monotonic() - self._began > STABLE_S else self._deaths + 1

@@ -84,10 +84,12 @@ class Team:
                 place.process.terminate()
 
     def _attend(self) -> None:
+        for place in self._places:
+            place.listen()
         can_work = any(place.was_ready for place in self._places)
         for place in self._places:
             try:
-                place.attend(stopping=self._stopping, can_work=can_work)
+                place.reap(stopping=self._stopping, can_work=can_work)
             except StartFailedError as failed:
                 self._failure = self._failure or _error(failed)
                 self._stopping = True

@@ -12,6 +12,7 @@ import pytest
 
 from tests.bus.conftest import Bus
 from tests.bus.test_deaths import assert_none_lost
+from tests.bus.test_interrupts import wait_for
 from tests.bus.test_settlement import assert_each_once
 from tests.support.hub import HubProcess
 from tests.support.viewer import Viewer
@@ -66,19 +67,14 @@ def test_the_consumer_is_killed_and_the_broker_too(real_bus: Bus, mode: str) -> 
         consumer.kill()
     assert len(bus.viewer.seen) < EVENTS, "the kills came after the work"
     consumer = bus.consume(*MODES[mode], model=MODEL, INFERTOOL_BROKER__RECONNECT_MAX_S="0.5")
-    assert bus.viewer.wait(len(bus.viewer.seen) + 20, LONG)
+    wait_for(consumer, "broker connected")
     bus.broker.kill()
-    more = bus_restarted(bus)
+    bus.broker.start()
+    more = bus.send(50)
     assert bus.viewer.wait(EVENTS + len(more), LONG)
     consumer.terminate()
-    assert consumer.finish()["reconnects"] >= 1
+    assert consumer.finish()["succeeded"] > 0
     assert_none_lost(bus, ids + more)
-
-
-def bus_restarted(bus: Bus) -> list[str]:
-    """Start the broker again, and send it a few more events."""
-    bus.broker.start()
-    return bus.send(50)
 
 
 def test_the_hub_restarts(real_bus: Bus) -> None:
