@@ -2,7 +2,8 @@
 
 A model is any callable or object with `predict(payload) -> result`, where `payload` is the decoded event (a dict)
 and the result is anything JSON can hold. Optional: `predict_batch(payloads) -> results` (same order and length),
-`warm_up()` (called once before the first event), `close()`. Raise `infertool.InferenceError` to fail one event.
+`warm_up()` (called once before the first event), `close()`. Raise `infertool.InferenceError` to fail one event, and
+`infertool.ModelUnavailableError` to hold it until the model can answer again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,13 @@ PredictBatch = Callable[[Sequence[Payload]], Sequence[Any]]
 
 def _nothing() -> None:
     """Do nothing: the default of optional hooks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """A result that was given before, for an event that is the same."""
+
+    result: Any
 
 
 @dataclass(frozen=True, slots=True)

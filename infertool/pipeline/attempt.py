@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from infertool.errors import InferenceError
+from infertool.errors import InferenceError, ModelUnavailableError
 from infertool.models.guard import text_of
 from infertool.models.port import Predict
 from infertool.pipeline.decode import decode, printable
@@ -51,4 +51,6 @@ class Attempts:
 
 
 def _failure(error: BaseException, *, retryable: bool) -> Failure:
-    return Failure("infer", type(error).__name__, printable(text_of(error)[:LONGEST_ERROR]), retryable=retryable)
+    text = printable(text_of(error)[:LONGEST_ERROR])
+    hold_s = error.retry_after_s if isinstance(error, ModelUnavailableError) else None
+    return Failure("infer", type(error).__name__, text, retryable=retryable, hold_s=hold_s)

@@ -13,12 +13,16 @@ from infertool.message import Message
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash."""
+    """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash.
+
+    `hold_s` is set when the model was unavailable: the try does not count, and another follows after so many seconds.
+    """
 
     stage: str
     error_type: str
     error: str
     retryable: bool = False
+    hold_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)
