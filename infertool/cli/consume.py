@@ -12,6 +12,7 @@ EXAMPLE = """Examples:
 \b
   infertool consume                                   all defaults
   infertool consume --model app.model:predict --concurrency 32
+  infertool consume --model http://models:8080/predict --cache 10000:5m
   infertool consume --publish stdout --exit-when-idle 5s -o json
 """
 
@@ -49,7 +50,11 @@ def consume(
     phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
     topic: Annotated[str | None, typer.Option(help="Channel that takes results.", metavar="T")] = None,
     model: Annotated[
-        str | None, typer.Option(help="sim:, module:callable, file.py:callable or a name.", metavar="SPEC")
+        str | None,
+        typer.Option(help="sim:, module:callable, file.py:callable, a name, onnx:FILE, http://…", metavar="SPEC"),
+    ] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="Keep N results for equal events, e.g. 10000:5m.", metavar="N:DURATION")
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Events in work at the same time.", metavar="N")
@@ -80,6 +85,7 @@ def consume(
         "phoenix.topic": ("--topic", topic),
         "phoenix.confirm": ("--confirm", confirm and confirm.value),
         "model.spec": ("--model", model),
+        "model.cache": ("--cache", cache),
         "consume.concurrency": ("--concurrency", concurrency),
         "consume.window": ("--window", window),
         "consume.max_attempts": ("--max-attempts", max_attempts),

@@ -15,11 +15,12 @@ from infertool.cli import console, status
 from infertool.cli.signals import stopped_by_signals
 from infertool.models import loader
 from infertool.models.guard import text_of
+from infertool.models.opening import open_model
 from infertool.models.port import LoadedModel
 from infertool.phoenix.delivery import Delivery
 from infertool.pipeline.consumer import Consumer, Until
 from infertool.pipeline.delivery import Lines, LocalPublisher, OnResults, Publisher, nowhere
-from infertool.settings import Settings, locations
+from infertool.settings import ModelSettings, Settings, locations
 from infertool.telemetry import logs
 from infertool.telemetry.observer import Flow, Linked, Observe, Warned, fan_out
 from infertool.telemetry.stats import Snapshot, Stats
@@ -31,7 +32,7 @@ def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None
     """Run a consumer until it ends, then print its summary. Raises what ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
     stats = Stats()
-    with _ready(settings.model.spec) as model:
+    with _ready(settings.model) as model:
         consumer = _consumer(settings, model, until, fan_out([stats, logs.LogObserver()]))
         threading.excepthook = lambda death: consumer.fail(_unexpected(death))
         with (
@@ -50,9 +51,9 @@ def _unexpected(death: threading.ExceptHookArgs) -> BaseException:
 
 
 @contextmanager
-def _ready(spec: str) -> Iterator[LoadedModel]:
+def _ready(settings: ModelSettings) -> Iterator[LoadedModel]:
     """Yield the model, warmed up; close it in the end, also when its warm-up failed. Raises `ModelLoadError`."""
-    model = loader.load(spec)
+    model = open_model(settings)
     try:
         loader.warm_up(model)
         yield model
