@@ -22,7 +22,7 @@ from infertool.pipeline.consumer import Consumer, Until
 from infertool.pipeline.delivery import Lines, LocalPublisher, OnResults, Publisher, nowhere
 from infertool.settings import ModelSettings, Settings, locations
 from infertool.telemetry import logs
-from infertool.telemetry.observer import Flow, Linked, Observe, Warned, fan_out
+from infertool.telemetry.observer import Circuit, Flow, Linked, Observe, Warned, fan_out
 from infertool.telemetry.stats import Snapshot, Stats
 
 STOPPING = "stopping: finishing what is in work (Ctrl-C again leaves at once; nothing is lost)"
@@ -32,8 +32,9 @@ def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None
     """Run a consumer until it ends, then print its summary. Raises what ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
     stats = Stats()
-    with _ready(settings.model) as model:
-        consumer = _consumer(settings, model, until, fan_out([stats, logs.LogObserver()]))
+    observe = fan_out([stats, logs.LogObserver()])
+    with _ready(settings.model, observe) as model:
+        consumer = _consumer(settings, model, until, observe)
         threading.excepthook = lambda death: consumer.fail(_unexpected(death))
         with (
             stopped_by_signals(consumer.stop, STOPPING),
@@ -51,9 +52,9 @@ def _unexpected(death: threading.ExceptHookArgs) -> BaseException:
 
 
 @contextmanager
-def _ready(settings: ModelSettings) -> Iterator[LoadedModel]:
+def _ready(settings: ModelSettings, observe: Observe) -> Iterator[LoadedModel]:
     """Yield the model, warmed up; close it in the end, also when its warm-up failed. Raises `ModelLoadError`."""
-    model = open_model(settings)
+    model = open_model(settings, lambda *change: observe(Circuit(*change)))
     try:
         loader.warm_up(model)
         yield model

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from infertool.errors import SettingsError
 from infertool.models import loader
-from infertool.models.port import LoadedModel
+from infertool.models.port import LoadedModel, OnCircuit
 from infertool.settings.tree import ModelSettings
 from infertool.units import parse_capacity
 
+_REMOTE = ("http://", "https://")
+_ONNX = "onnx:"
 
-def open_model(settings: ModelSettings) -> LoadedModel:
-    """Build the model of `settings`; `loader.warm_up` is a step of its own. Raises `ModelLoadError`."""
-    model = loader.load(settings.spec)
+
+def open_model(settings: ModelSettings, on_circuit: OnCircuit = lambda *_change: None) -> LoadedModel:
+    """Build the model of `settings`; `loader.warm_up` is a step of its own.
+
+    `on_circuit` is told of the circuit breaker's states, if the model has one. Raises `ModelLoadError`, and
+    `SettingsError` for settings that do not fit it.
+    """
+    model = _found(settings, on_circuit)
     if not settings.cache:
         return model
     from infertool.models.cache import cached  # noqa: PLC0415  (few use it)
 
     entries, ttl_s = parse_capacity(settings.cache)
     return cached(model, entries=entries, ttl_s=ttl_s, ignore=settings.cache_ignore)
+
+
+def _found(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
+    spec = settings.spec
+    if spec.lower().startswith(_REMOTE):
+        from infertool.models.remote.opening import open_remote  # noqa: PLC0415  (0.1 s to import)
+
+        return open_remote(settings, on_circuit)
+    if spec.startswith(_ONNX):
+        from infertool.models.onnx import open_onnx  # noqa: PLC0415  (needs the extra, and 0.1 s)
+
+        return open_onnx(settings)
+    if settings.inputs:
+        what = f"model.inputs is for ONNX and KServe models, and {spec} gets the whole event"
+        raise SettingsError(what, key="model.inputs")
+    return loader.load(spec)
