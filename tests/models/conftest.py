@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import onnxruntime  # noqa: F401  (loaded for good: numpy, which it needs, cannot be loaded twice)
 import pytest
 
 
