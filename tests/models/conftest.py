@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import sys
 
-import onnxruntime  # noqa: F401  (loaded for good: numpy, which it needs, cannot be loaded twice)
 import pytest
+
+import infertool.models.onnx
+import infertool.models.remote.opening
+
+# Loaded for good: numpy cannot be loaded twice, and what catches an error must be as old as what raises it.
+__all__ = ["infertool"]
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import pytest
 from infertool.errors import InferenceError, ModelUnavailableError
 from infertool.models.remote.breaker import SHORT_HOLD_S, SPREAD_S, Breaker
 
-WAIT_S = 0.2
+WAIT_S = 1000.0
 
 
 class Circuit:
@@ -44,7 +44,8 @@ class Circuit:
         assert self.told[-1] == "open"
 
     def wait(self) -> None:
-        time.sleep(WAIT_S + 0.01)
+        """Let its time be over."""
+        self.breaker._open_until = time.monotonic()
 
 
 def held(error: BaseException) -> bool:

@@ -53,12 +53,9 @@ def server() -> Iterator[V2Server]:
     running.stop()
 
 
-def opened(
-    server: ModelServer, path: str = "/v2/models/iris/infer", *, warm: bool = True, **settings: Any
-) -> LoadedModel:
+def opened(server: ModelServer, path: str = "/v2/models/iris/infer", **settings: Any) -> LoadedModel:
     model = open_model(ModelSettings(spec=server.url.replace("/predict", path), **settings))
-    if warm:
-        warm_up(model)
+    warm_up(model)
     return model
 
 
@@ -108,7 +105,7 @@ def test_a_batch_is_one_request_and_unfit_events_fail_alone(server):
 def test_a_model_without_a_batch_axis_is_asked_one_by_one(server):
     server.metadata = {"inputs": [{"name": "X", "datatype": "INT32", "shape": [2, 3]}]}
     model = opened(server)
-    assert model.predict_batch([{"X": [[1, 2, 3], [4, 5, 6]]}, {"X": [1, 2, 3]}])[0] == {"sum": 6}
+    assert model.predict_batch([{"X": [[1, 2, 3], [4, 5, 6]]}, {"X": [1, 2, 3]}])[0] == {"sum": [[6], [15]]}
     assert server.requests[-1].json["inputs"][0] == {
         "name": "X", "datatype": "INT32", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6],
     }  # fmt: skip
