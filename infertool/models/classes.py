@@ -10,19 +10,19 @@ _LABELS = ("label", "output_label")
 _PROBABILITIES = ("probabilities", "output_probability")
 
 
-def as_result(outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one event's outputs.
+def as_results(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Return the results of events, of which `columns` has the outputs by name.
 
     A label and its probabilities, as a map by class or as a list, become `{"class": ..., "confidence": ...}`.
     """
-    for label, probabilities in zip(_LABELS, _PROBABILITIES, strict=True):
-        if set(outputs) == {label, probabilities}:
-            found = outputs[label]
-            return {"class": found, "confidence": _confidence(found, outputs[probabilities])}
-    return dict(outputs)
+    for names in zip(_LABELS, _PROBABILITIES, strict=True):
+        if columns.keys() == set(names):
+            pairs = zip(*(columns[name] for name in names), strict=True)
+            return [{"class": label, "confidence": _confidence(label, each)} for label, each in pairs]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _confidence(label: Any, probabilities: Any) -> Any:
-    if isinstance(probabilities, Mapping):
+    if isinstance(probabilities, dict):
         return probabilities[label]
     return max(probabilities) if isinstance(probabilities, list) else probabilities

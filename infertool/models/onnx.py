@@ -8,7 +8,7 @@ from typing import Any
 
 from infertool.errors import InferenceError, ModelLoadError, SettingsError
 from infertool.models import inputs as setting
-from infertool.models.classes import as_result
+from infertool.models.classes import as_results
 from infertool.models.guard import guarded, text_of
 from infertool.models.port import LoadedModel, Payload
 from infertool.models.tensors import Kind, Signature, Tensor, shown, signature
@@ -89,8 +89,8 @@ class OnnxModel:
             taken = ", ".join(f"{name} {shown(array.shape)}" for name, array in feeds.items())
             text = " ".join(text_of(error).split())
             raise InferenceError(f"the model fails with {taken}: {text}", retryable=False) from None
-        columns = [self._column(name, output, len(rows)) for name, output in zip(self._outputs, outputs, strict=True)]
-        return [as_result(dict(zip(self._outputs, row, strict=True))) for row in zip(*columns, strict=True)]
+        named = zip(self._outputs, outputs, strict=True)
+        return as_results({name: self._column(name, output, len(rows)) for name, output in named})
 
     def _array(self, name: str, dtype: Any, tensors: Sequence[Tensor]) -> Any:
         shape = (len(tensors), *tensors[0].shape) if self._signature.batch_axis else tensors[0].shape

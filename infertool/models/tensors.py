@@ -31,24 +31,24 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An input of a model. `shape` is that of one event's value, None in it stands for any size, None for any shape."""
+    """An input of a model. `shape` is that of one event's value; None in it stands for any size."""
 
     name: str
     path: tuple[str, ...]
     kind: Kind
-    shape: Shape | None
+    shape: Shape
 
     def read(self, payload: Payload) -> Tensor:
         """Return the event's value. Raises an `InferenceError` that names input and shape."""
         value: Any = payload
         for key in self.path:
-            if not isinstance(value, Mapping) or key not in value:
+            if not isinstance(value, dict) or key not in value:
                 raise self._wrong(f"the event has no {'.'.join(self.path)!r}")
             value = value[key]
         tensor = self._measured(value)
         if not _TYPES[self.kind].issuperset(map(type, tensor.elements)):
             raise self._wrong(f"takes {_MEANING[self.kind]}, and the event has something else in {shown(tensor.shape)}")
-        if self.shape is None or _fits(tensor.shape, self.shape):
+        if tensor.shape == self.shape or _fits(tensor.shape, self.shape):
             return tensor
         if len(tensor.elements) == 1 and all(size in {1, None} for size in self.shape):
             return Tensor((1,) * len(self.shape), tensor.elements)

@@ -151,6 +151,7 @@ def test_outputs_come_back_by_name(server, outputs, results):
     ("outputs", "words"),
     [
         ("x", "not as the v2 protocol says"),
+        ([], "without outputs"),
         ([{"name": "sum"}], "not as the v2 protocol says"),
         ([{"name": "sum", "shape": [1, 2], "data": [1]}], "output 'sum' with 1 elements in shape [1, 2]"),
         ([{"name": "sum", "shape": [0], "data": []}], "output 'sum' with 0 elements"),

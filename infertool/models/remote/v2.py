@@ -12,7 +12,7 @@ import msgspec
 
 from infertool.errors import InferenceError, ModelLoadError
 from infertool.models import inputs as setting
-from infertool.models.classes import as_result
+from infertool.models.classes import as_results
 from infertool.models.port import Payload
 from infertool.models.remote.breaker import Breaker
 from infertool.models.remote.client import Client
@@ -150,11 +150,9 @@ class V2Model:
             outputs = msgspec.convert(answer, _Answer).outputs
         except msgspec.ValidationError as error:
             raise self._broken(f"not as the v2 protocol says: {error}") from None
-        columns = [self._column(output, count) for output in outputs]
-        return [
-            as_result({output.name: column[row] for output, column in zip(outputs, columns, strict=True)})
-            for row in range(count)
-        ]
+        if not outputs:
+            raise self._broken("without outputs")
+        return as_results({output.name: self._column(output, count) for output in outputs})
 
     def _column(self, output: _Output, count: int) -> list[Any]:
         """Return an output's part for each event."""
