@@ -106,9 +106,10 @@ def _print_summary(snapshot: Snapshot, *, as_json: bool, to: Callable[[str], Non
     if as_json:
         console.emit_json(summary)
         return
+    width = max(map(len, summary))
     for key, value in summary.items():
         shown = "  ".join(f"{name} {_or_dash(ms)}" for name, ms in value.items()) if isinstance(value, dict) else value
-        to(f"{key:>13}  {shown}")
+        to(f"{key:>{width}}  {shown}")
 
 
 def _or_dash(value: float | None) -> str:

@@ -47,7 +47,8 @@ def open_onnx(settings: ModelSettings) -> LoadedModel:
     spec = settings.spec
     path = Path(spec.removeprefix(SCHEME)).expanduser()
     if not path.is_file():
-        advice = did_you_mean(path.name, (other.name for other in path.parent.glob("*.onnx")))
+        nearest = did_you_mean(path.name, (other.name for other in path.parent.glob("*.onnx")))
+        advice = nearest or "write onnx:path/to/file.onnx"
         raise ModelLoadError(f"model {spec} cannot be loaded: no file {path}", spec=spec, advice=advice)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY

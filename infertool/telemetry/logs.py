@@ -112,7 +112,6 @@ class LogObserver:
 def _circuit(address: str, state: str, reason: str, retry_in_s: float) -> None:
     fields = {"fields": {"address": address, "circuit": state}}
     if state == "open":
-        text = "model %s is unavailable: %s; events wait, next try in %.1f s"
-        log.warning(text, address, reason, retry_in_s, extra=fields)
+        log.warning("the model is unavailable: %s; events wait, next try in %.1f s", reason, retry_in_s, extra=fields)
     else:
         log.info("model %s: circuit %s", address, state, extra=fields)
