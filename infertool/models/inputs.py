@@ -9,6 +9,8 @@ import msgspec
 
 from infertool.errors import SettingsError
 from infertool.nearest import did_you_mean
+from infertool.secret import mask_url
+from infertool.settings.tree import ModelSettings
 
 
 class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,3 +48,10 @@ def check_names(inputs: Iterable[str], known: Iterable[str]) -> None:
         if name not in names:
             advice = did_you_mean(name, names) or f"it has: {', '.join(names)}"
             raise SettingsError(f"model.inputs.{name}: the model has no such input", key="model.inputs", advice=advice)
+
+
+def refuse_inputs(settings: ModelSettings) -> None:
+    """Raise `SettingsError` if `model.inputs` is set for a model that gets the whole event."""
+    if settings.inputs:
+        what = f"model.inputs is for ONNX and KServe models, and {mask_url(settings.spec)} gets the whole event"
+        raise SettingsError(what, key="model.inputs", advice="leave it out")

@@ -105,11 +105,16 @@ class OnnxModel:
 
     def _column(self, name: str, output: Any, count: int) -> list[Any]:
         """Return an output's part for each event."""
-        if self._signature.batch_axis and len(output) == count:
+        if self._signature.batch_axis and _length(output) == count:
             return [_plain(part) for part in output]
         if count == 1:
             return [_plain(output)]
-        raise InferenceError(f"output {name!r} has {len(output)} rows for {count} events")
+        raise InferenceError(f"output {name!r} is not one for each of {count} events")
+
+
+def _length(output: Any) -> int | None:
+    """Return the size of an output's first axis, None if it has no axis."""
+    return len(output) if isinstance(output, list) or (isinstance(output, np.ndarray) and output.ndim) else None
 
 
 def _plain(value: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from infertool.errors import SettingsError
 from infertool.models import loader
+from infertool.models.inputs import refuse_inputs
 from infertool.models.port import LoadedModel, OnCircuit
 from infertool.settings.tree import ModelSettings
 from infertool.units import parse_capacity
@@ -37,7 +37,5 @@ def _found(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
         from infertool.models.onnx import open_onnx  # noqa: PLC0415  (needs the extra, and 0.1 s)
 
         return open_onnx(settings)
-    if settings.inputs:
-        what = f"model.inputs is for ONNX and KServe models, and {spec} gets the whole event"
-        raise SettingsError(what, key="model.inputs")
+    refuse_inputs(settings)
     return loader.load(spec)

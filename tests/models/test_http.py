@@ -284,7 +284,9 @@ def test_secrets_are_sent_and_never_shown(server, opened, caplog, user, settings
 
     def echo(request: Request) -> Reply:
         told.append(request.headers["authorization"])
-        return reply(json.dumps({**request.headers, "path": request.path}).encode(), "400 Bad", x_bad="\r\nbroken")
+        told_back = json.dumps({**request.headers, "path": request.path})
+        escaped = told_back.replace("/", "\\/") + " " * 700 + told_back
+        return reply((told_back + escaped).encode(), "400 Bad", x_bad="\r\nbroken")
 
     server.handler = echo
     url = f"{server.url.replace('//', '//' + user)}?api_key=Hush-me%2F31&mode=fast"

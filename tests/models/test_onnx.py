@@ -128,6 +128,13 @@ def test_sizes_that_differ_in_a_batch():
     assert opened.predict_batch(events) == [{"sum": 1.0}, {"sum": 3.0}, {"sum": 2.0}]
 
 
+def test_an_output_that_is_not_one_for_each_event_is_for_single_events_only():
+    opened = model("total")
+    assert opened.predict({"values": [1, 2]}) == {"total": 3.0}
+    with pytest.raises(InferenceError, match="output 'total' is not one for each of 2 events"):
+        opened.predict_batch([{"values": [1, 2]}, {"values": [3, 4]}])
+
+
 def test_many_threads_share_a_session():
     opened = model()
     wanted = opened.predict({"features": FEATURES})
@@ -171,7 +178,8 @@ def test_inputs_that_cannot_be(inputs, words):
 
 
 def test_inputs_are_not_for_models_that_get_the_whole_event():
-    assert "gets the whole event" in refusal("sim:", X="x")
+    for spec in ("sim:", "http://h/predict"):
+        assert f"{spec} gets the whole event" in refusal(spec, X="x")
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path):

@@ -49,13 +49,17 @@ class Client:
 
     def post(self, endpoint: Endpoint, document: Any) -> Any:
         """Send `document` as JSON; return the answer's JSON. Raises `InferenceError` as `failures` says."""
-        return self._ask("POST", endpoint, orjson.dumps(document))
+        return _decoded(endpoint, self._ask("POST", endpoint, orjson.dumps(document)))
 
     def get(self, endpoint: Endpoint) -> Any:
-        """Return what is there, None for an empty answer. Raises `InferenceError` as `failures` says."""
-        return self._ask("GET", endpoint, None)
+        """Return the JSON that is there. Raises `InferenceError` as `failures` says."""
+        return _decoded(endpoint, self._ask("GET", endpoint, None))
 
-    def _ask(self, method: str, endpoint: Endpoint, body: bytes | None) -> Any:
+    def check(self, endpoint: Endpoint) -> None:
+        """Ask for nothing but a 2xx. Raises `InferenceError` as `failures` says."""
+        self._ask("GET", endpoint, None)
+
+    def _ask(self, method: str, endpoint: Endpoint, body: bytes | None) -> bytes:
         try:
             try:
                 status, headers, content = self._exchange(method, endpoint, body)
@@ -69,7 +73,7 @@ class Client:
         if not 200 <= status < 300:  # noqa: PLR2004  (2xx)
             text = f"{endpoint.shown} answered {status}{_excerpt(endpoint, content)}"
             raise failures.of_status(status, text, headers.get("retry-after"))
-        return self._decoded(endpoint, content) if content or method == "POST" else None
+        return content
 
     def _exchange(self, method: str, endpoint: Endpoint, body: bytes | None) -> tuple[int, Any, bytes]:
         deadline = time.monotonic() + self._timeout_s
@@ -101,12 +105,12 @@ class Client:
                 raise failures.too_slow(endpoint.shown)
         return bytes(content)
 
-    def _decoded(self, endpoint: Endpoint, content: bytes) -> Any:
-        try:
-            return orjson.loads(content)
-        except orjson.JSONDecodeError:
-            what = f"{endpoint.shown} answered what is no JSON{_excerpt(endpoint, content)}"
-            raise InferenceError(what) from None
+
+def _decoded(endpoint: Endpoint, content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        raise InferenceError(f"{endpoint.shown} answered what is no JSON{_excerpt(endpoint, content)}") from None
 
 
 def _closed_early(error: ProtocolError) -> bool:
@@ -115,5 +119,6 @@ def _closed_early(error: ProtocolError) -> bool:
 
 
 def _excerpt(endpoint: Endpoint, content: bytes) -> str:
-    words = endpoint.masked(" ".join(content[: 4 * LONGEST_EXCERPT].decode("utf-8", "replace").split()))
+    # Masked before it is cut, so that no part of a secret is left over.
+    words = " ".join(endpoint.masked(content.decode("utf-8", "replace")).split())
     return f": {words[:LONGEST_EXCERPT]}" if words else ""

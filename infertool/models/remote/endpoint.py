@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Self
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
@@ -46,7 +46,8 @@ class Endpoint:
     def masked(self, text: str) -> str:
         """Return `text`, which the server wrote, without what it was told in confidence."""
         for secret in self.secrets:
-            text = text.replace(secret.reveal(), MASK)
+            for written in _spellings(secret.reveal()):
+                text = text.replace(written, MASK)
         return text
 
 
@@ -78,6 +79,11 @@ def _in_url(url: Url) -> Iterator[str]:
     in_query = (value for name, _, value in pairs if is_telling(name))
     for secret in (password if colon else user, *in_query):
         yield from {secret, unquote(secret), unquote_plus(secret)}
+
+
+def _spellings(secret: str) -> tuple[str, ...]:
+    """Return how servers write a text: as it is, in a URL, in JSON with each slash escaped."""
+    return secret, quote(secret, safe=""), secret.replace("/", "\\/")
 
 
 def _basic(auth: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from infertool.models.inputs import refuse_inputs
 from infertool.models.port import LoadedModel, OnCircuit
 from infertool.models.remote.breaker import Breaker
 from infertool.models.remote.client import Client
@@ -18,8 +19,12 @@ def open_remote(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
     breaker = Breaker(
         address.shown, failures=settings.circuit_failures, wait_s=settings.circuit_wait_s, on_circuit=on_circuit
     )
-    v2 = is_v2(address.path)
-    model = V2Model(client, breaker, address, settings) if v2 else PlainModel(client, breaker, address)
+    model: V2Model | PlainModel
+    if is_v2(address.path):
+        model = V2Model(client, breaker, address, settings)
+    else:
+        refuse_inputs(settings)
+        model = PlainModel(client, breaker, address)
     return LoadedModel(
         name=address.shown,
         spec=address.shown,

@@ -81,8 +81,8 @@ class V2Model:
         match = _PATH.fullmatch(self._endpoint.path)
         server, model = match.groups() if match else ("", "")
         try:
-            self._client.get(self._endpoint.at(f"{server}/v2/health/ready"))
-            self._client.get(self._endpoint.at(f"{server}{model}/ready"))
+            self._client.check(self._endpoint.at(f"{server}/v2/health/ready"))
+            self._client.check(self._endpoint.at(f"{server}{model}/ready"))
             described = self._described_here() or self._described_there(f"{server}{model}")
         except InferenceError as error:
             what = f"model {self._endpoint.shown} is not ready: {error}"
@@ -113,6 +113,10 @@ class V2Model:
             inputs = msgspec.convert(self._client.get(self._endpoint.at(path)), _Metadata).inputs
         except msgspec.ValidationError as error:
             raise InferenceError(f"its metadata is not that of the v2 protocol: {error}") from None
+        if not inputs:
+            what = f"model {self._endpoint.shown} does not tell its inputs"
+            advice = 'describe them, like model.inputs = {X = {from = "features", datatype = "FP32", shape = [8]}}'
+            raise ModelLoadError(what, spec=self._endpoint.shown, advice=advice)
         setting.check_names(self._given, [each.name for each in inputs])
         return [
             _Described(
