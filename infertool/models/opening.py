@@ -27,9 +27,14 @@ def open_model(settings: ModelSettings, on_circuit: OnCircuit = lambda *_change:
     return cached(model, entries=entries, ttl_s=ttl_s, ignore=settings.cache_ignore)
 
 
+def is_remote(settings: ModelSettings) -> bool:
+    """Say whether the model is a server."""
+    return settings.spec.lower().startswith(_REMOTE)
+
+
 def _found(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
     spec = settings.spec
-    if spec.lower().startswith(_REMOTE):
+    if is_remote(settings):
         from infertool.models.remote.opening import open_remote  # noqa: PLC0415  (0.1 s to import)
 
         return open_remote(settings, on_circuit)

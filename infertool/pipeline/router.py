@@ -19,7 +19,7 @@ from infertool.phoenix.errors import DeliveryClosedError
 from infertool.pipeline.book import Book
 from infertool.pipeline.crashguard import CrashGuard
 from infertool.pipeline.delivery import Publisher
-from infertool.pipeline.documents import Documents, UnencodableError
+from infertool.pipeline.documents import Documents, UnencodableError, unencodable
 from infertool.pipeline.event import Dead, Event, Failure, Outcome, iso
 from infertool.pipeline.retry import RetryQueue
 from infertool.telemetry import observer as o
@@ -91,7 +91,7 @@ class Router:
         try:
             document = self._documents.result(event, outcome.prediction, outcome.processing_s)
         except UnencodableError as error:
-            return Failure("infer", "UnencodableResult", f"the model's result is no JSON: {error}")
+            return unencodable(error)
         pushes.append(Push(RESULT_EVENT, event.event_id, document, event))
         return None
 

@@ -10,6 +10,7 @@ from typing import Any
 from infertool.errors import SettingsError, UsageError
 from infertool.secret import mask_url
 from infertool.settings.keys import types
+from infertool.settings.tree import Concurrency
 from infertool.settings.values import Entry
 from infertool.units import parse_capacity
 
@@ -18,6 +19,11 @@ _FROM_ZERO = {
     "broker.reconnect_base_s",
     "broker.reconnect_max_s",
     "consume.window",
+    "consume.workers",
+    "consume.max_tasks_per_worker",
+    "consume.worker_memory_bytes",
+    "consume.batch_wait_s",
+    "consume.target_latency_s",
     "consume.retry_base_s",
     "consume.retry_max_s",
     "consume.stop_deadline_s",
@@ -47,7 +53,7 @@ def check(entries: Mapping[str, Entry]) -> None:
 def _reason(key: str, value: Any) -> str:
     if key in _TEXTS:
         return _TEXTS[key](value)
-    if types()[key] is int:
+    if isinstance(value, int) and types()[key] in {int, Concurrency}:
         return _whole(value, 0 if key in _FROM_ZERO else 1)
     if types()[key] is float:
         return _seconds(value, zero=key in _FROM_ZERO)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from infertool.telemetry import observer as o
 
 # Latencies from 1 microsecond to 1 hour, three significant digits.
 _LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
-_COUNTS = (
+COUNTS = (
     "received", "succeeded", "failed", "dead_lettered", "retried", "redelivered", "recognised", "pushed", "confirmed",
     "reconnects", "handed_back", "held", "cache_hits", "circuit_opened",
 )  # fmt: skip
@@ -50,6 +50,14 @@ class Latencies:
         for value in seconds:
             record(min(max(int(value * 1e6), _LOWEST_US), _HIGHEST_US))
 
+    def encoded(self) -> bytes:
+        """Return the histogram in HdrHistogram's own compressed form."""
+        return bytes(self._histogram.encode())
+
+    def merge(self, encoded: bytes) -> None:
+        """Add the times of another histogram."""
+        self._histogram.decode_and_add(encoded)
+
     def percentiles(self) -> Percentiles:
         """Return what was recorded so far."""
         if self._histogram.get_total_count() == 0:
@@ -71,6 +79,7 @@ class Snapshot:
     paused: bool
     links: dict[str, str]
     circuit: str
+    tuned: dict[str, int]
     latency_ms: Percentiles
     processing_ms: Percentiles
 
@@ -80,9 +89,33 @@ class Snapshot:
             **self.counts,
             "circuit": self.circuit,
             "rate": self.rate,
+            **self.tuned,
             "latency_ms": self.latency_ms.as_dict(),
             "processing_ms": self.processing_ms.as_dict(),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The figures of one process. Times are monotonic, the same for all processes of a machine, in seconds."""
+
+    counts: dict[str, int]
+    first_delivery: float | None
+    last_settlement: float | None
+    paused: bool
+    links: dict[str, str]
+    circuit: str
+    tuned: dict[str, int]
+    latency: bytes
+    processing: bytes
+
+
+def rate(counts: Mapping[str, int], first_delivery: float | None, last_settlement: float | None) -> float:
+    """Return settled events a second."""
+    if first_delivery is None or last_settlement is None:
+        return 0.0
+    settled = counts["succeeded"] + counts["dead_lettered"]
+    return round(settled / max(last_settlement - first_delivery, 1e-9), 1)
 
 
 class Stats:
@@ -90,7 +123,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(_COUNTS, 0)
+        self._counts = dict.fromkeys(COUNTS, 0)
         self._latency = Latencies()
         self._processing = Latencies()
         self._first_delivery: float | None = None
@@ -98,6 +131,7 @@ class Stats:
         self._paused = False
         self._links: dict[str, str] = {}
         self._circuit = "none"
+        self._tuned: dict[str, int] = {}
 
     def __call__(self, happening: o.Happening) -> None:
         """Count what happened."""
@@ -132,6 +166,8 @@ class Stats:
                 counts["handed_back"] += count
             case o.Flow(paused):
                 self._paused = paused
+            case o.Tuned(name, value):
+                self._tuned[name] = value
             case o.Linked(side, event):
                 self._links[side] = event.state.value
                 counts["reconnects"] += event.state is LinkState.CONNECTED and event.epoch > 1
@@ -143,21 +179,31 @@ class Stats:
         self._latency.add(latencies_s)
         self._last_settlement = time.monotonic()
 
+    def report(self) -> Report:
+        """Return the figures now in a form that can be added to others."""
+        with self._lock:
+            return Report(
+                counts=dict(self._counts),
+                first_delivery=self._first_delivery,
+                last_settlement=self._last_settlement,
+                paused=self._paused,
+                links=dict(self._links),
+                circuit=self._circuit,
+                tuned=dict(self._tuned),
+                latency=self._latency.encoded(),
+                processing=self._processing.encoded(),
+            )
+
     def snapshot(self) -> Snapshot:
         """Return the figures now."""
         with self._lock:
             return Snapshot(
                 counts=dict(self._counts),
-                rate=self._rate(),
+                rate=rate(self._counts, self._first_delivery, self._last_settlement),
                 paused=self._paused,
                 links=dict(self._links),
                 circuit=self._circuit,
+                tuned=dict(self._tuned),
                 latency_ms=self._latency.percentiles(),
                 processing_ms=self._processing.percentiles(),
             )
-
-    def _rate(self) -> float:
-        if self._first_delivery is None or self._last_settlement is None:
-            return 0.0
-        settled = self._counts["succeeded"] + self._counts["dead_lettered"]
-        return round(settled / max(self._last_settlement - self._first_delivery, 1e-9), 1)

@@ -1,0 +1,109 @@
+"""A place in a team of consumer processes, filled by one process after the other."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+from infertool.backoff import FullJitter
+from infertool.pipeline.consumer import Until
+from infertool.pipeline.processes.spawn import Spawned
+from infertool.settings import Settings
+from infertool.telemetry import logs
+from infertool.telemetry.stats import Report
+
+# A process that lived longer than this, in seconds, is not taken for one that cannot live.
+STABLE_S = 60.0
+RESTART_BACKOFF = FullJitter(base_s=1.0, cap_s=30.0)
+
+
+class StartFailedError(Exception):
+    """A process ended before it was ready. `exit_code` and `what` are its own words."""
+
+    def __init__(self, exit_code: int, what: str) -> None:
+        super().__init__(what)
+        self.exit_code = exit_code
+        self.what = what
+
+
+class Place:
+    """Starts its process, hears its reports, and starts another when it has died."""
+
+    def __init__(self, number: int, settings: Settings, until: Until) -> None:
+        self._number = number
+        self._order = (settings, until)
+        self._began = 0.0
+        self._deaths = 0
+        self._due: float | None = 0.0
+        self._failure: str | None = None
+        self._was_ready = False
+        self._latest: Report | None = None
+        self._past: list[Report] = []
+        self.process: Spawned | None = None
+
+    @property
+    def reports(self) -> list[Report]:
+        """What its processes have told, the one that runs last."""
+        return self._past if self._latest is None else [*self._past, self._latest]
+
+    @property
+    def latest(self) -> Report | None:
+        """What the process that runs has told last."""
+        return self._latest
+
+    def is_waiting(self) -> bool:
+        """Say whether another process is to be started, now or later."""
+        return self._due is not None
+
+    def start_if_due(self) -> None:
+        """Start a process when it is time."""
+        if self._due is None or time.monotonic() < self._due:
+            return
+        self.process = Spawned("infertool.cli.member")
+        self._began, self._due, self._failure = time.monotonic(), None, None
+        with suppress(OSError):  # when it has died at once, its exit code tells
+            self.process.connection.send(self._order)
+
+    def attend(self, *, stopping: bool) -> None:
+        """Take in what the process says; when it has ended, sum it up. Raises `StartFailedError`."""
+        process = self.process
+        if process is None:
+            return
+        has_ended = process.has_ended()
+        self._listen(process)
+        if not has_ended:
+            return
+        self.process = None
+        self._sum_up()
+        code, ending = process.exit_code(), process.ending()
+        process.discard()
+        if code == 0:
+            return
+        reason = self._failure or ending
+        if code > 0 and not self._was_ready:
+            raise StartFailedError(code, self._failure or f"consumer process {self._number} {ending}")
+        if not stopping:
+            self._plan_another(reason, process.pid)
+
+    def _listen(self, process: Spawned) -> None:
+        try:
+            while process.connection.poll(0):
+                said = process.connection.recv()
+                if isinstance(said, Report):
+                    self._latest = said
+                    self._was_ready = self._was_ready or said.links.get("broker") == "connected"
+                else:
+                    self._failure = said
+        except (EOFError, OSError):
+            return  # it has ended, or will soon
+
+    def _sum_up(self) -> None:
+        if self._latest:
+            self._past.append(self._latest)
+            self._latest = None
+
+    def _plan_another(self, reason: str, pid: int) -> None:
+        self._deaths = 1 if time.monotonic() - self._began > STABLE_S else self._deaths + 1
+        wait_s = RESTART_BACKOFF.wait(self._deaths)
+        self._due = time.monotonic() + wait_s
+        logs.log.warning("consumer process %d ended (%s); another starts in %.1f s", pid, reason, wait_s)

@@ -1,0 +1,73 @@
+"""A process of our own at work, and the connection to it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from multiprocessing.connection import Pipe
+
+
+class Spawned:
+    """Runs `module` with the file descriptors of a connection and of a lifeline (`lifeline.py`) as its arguments.
+
+    It has a session of its own: Ctrl-C reaches this process alone, which then stops things in order.
+    """
+
+    def __init__(self, module: str, *, stdout: int | None = None) -> None:
+        self.connection, theirs = Pipe()
+        lifeline, self._lifeline = os.pipe()
+        fds = (theirs.fileno(), lifeline)
+        self._process = subprocess.Popen(
+            # -P: nothing in the working folder may hide what it imports.
+            [sys.executable, "-P", "-m", module, *map(str, fds)],
+            stdin=subprocess.DEVNULL, stdout=stdout, pass_fds=fds, start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        os.close(lifeline)
+        self.pidfd = os.pidfd_open(self.pid)
+        self._poll = select.poll()
+        # The process's end is watched as well: what it forked may keep its end of the connection open.
+        for fd in (self.connection.fileno(), self.pidfd):
+            self._poll.register(fd, select.POLLIN)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until it has said something or has ended; False after `timeout_s`."""
+        return bool(self._poll.poll(None if timeout_s is None else timeout_s * 1000))
+
+    def has_ended(self) -> bool:
+        """Say whether the process is gone."""
+        return self._process.poll() is not None
+
+    def exit_code(self) -> int:
+        """Return its exit code, or the negative number of the signal that killed it, waiting for that."""
+        return self._process.wait()
+
+    def ending(self) -> str:
+        """Return how the process ended, waiting for that."""
+        code = self.exit_code()
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it, and what it has started in its session, at once."""
+        if not self.has_ended():
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def discard(self) -> None:
+        """End it at once and release what it holds."""
+        self.kill()
+        self._process.wait()
+        self.connection.close()
+        os.close(self._lifeline)
+        os.close(self.pidfd)

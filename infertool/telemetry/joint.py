@@ -1,0 +1,55 @@
+"""The figures of several processes as if they were one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from infertool.telemetry.stats import COUNTS, Latencies, Percentiles, Report, Snapshot, rate
+
+# Of several circuits the worst is told.
+_CIRCUITS = ("open", "half-open", "closed")
+
+
+def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
+    """Return the sum of `reports`; the present state is that of the `running` among them."""
+    counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
+    for report in reports:
+        counts.update(report.counts)
+    first = min((r.first_delivery for r in reports if r.first_delivery is not None), default=None)
+    last = max((r.last_settlement for r in reports if r.last_settlement is not None), default=None)
+    return Snapshot(
+        counts=dict(counts),
+        rate=rate(counts, first, last),
+        paused=any(report.paused for report in running),
+        links=_links(running),
+        circuit=next((state for state in _CIRCUITS if any(report.circuit == state for report in running)), "none"),
+        tuned=_tuned(running),
+        latency_ms=_merged(report.latency for report in reports),
+        processing_ms=_merged(report.processing for report in reports),
+    )
+
+
+def _merged(histograms: Iterable[bytes]) -> Percentiles:
+    latencies = Latencies()
+    for histogram in histograms:
+        latencies.merge(histogram)
+    return latencies.percentiles()
+
+
+def _links(running: Sequence[Report]) -> dict[str, str]:
+    """Return each side's state, with how many processes are in it when not all are in the same."""
+    sides = {side: Counter(r.links[side] for r in running if side in r.links) for r in running for side in r.links}
+    return {
+        side: " ".join(state if len(states) == 1 else f"{state} {count}" for state, count in states.items())
+        for side, states in sides.items()
+    }
+
+
+def _tuned(running: Sequence[Report]) -> dict[str, int]:
+    """Return how many calls may run in all, and the largest batch size."""
+    values: dict[str, list[int]] = {}
+    for report in running:
+        for name, value in report.tuned.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(found) if name == "concurrency" else max(found) for name, found in values.items()}
