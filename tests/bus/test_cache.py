@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import uuid
 
+import pytest
+
 from tests.bus.conftest import Bus
 
 
-def test_hits_are_counted_and_marked(embedded_bus: Bus) -> None:
+@pytest.mark.parametrize("how", [(), ("--executor", "processes", "--workers", "1")], ids=["threads", "processes"])
+def test_hits_are_counted_and_marked(embedded_bus: Bus, how: tuple[str, ...]) -> None:
     bus = embedded_bus
     raw = bus.raw()
     ids = [str(uuid.uuid4()) for _ in range(60)]
@@ -16,9 +19,8 @@ def test_hits_are_counted_and_marked(embedded_bus: Bus) -> None:
     raw.send(bus.queue, (({}, body) for body in bodies))
     raw.close()
     # One at a time: equal events that are in work at the same time would all be asked for.
-    summary = bus.consume(
-        "--cache", "100:5m", "--concurrency", "1", "--max-messages", "60", model="fixtures/models/echo.py:predict"
-    ).finish()
+    options = ("--cache", "100:5m", "--concurrency", "1", "--max-messages", "60", *how)
+    summary = bus.consume(*options, model="fixtures/models/echo.py:predict").finish()
     assert (summary["succeeded"], summary["cache_hits"]) == (60, 57)
     assert bus.viewer.wait(60, 60)
     marked = [document for document in bus.viewer.payloads.values() if document.get("cached")]

@@ -183,3 +183,27 @@ def test_secrets_of_a_server_never_show(embedded_bus: Bus, server: ModelServer) 
     shown = consumer.log.read_text() + repr(letters) + repr(bus.viewer.payloads)
     assert "400" in shown
     assert "Hush-me" not in shown
+
+
+def test_an_event_that_breaks_every_batch_is_found(embedded_bus: Bus, server: ModelServer) -> None:
+    bus = embedded_bus
+    ids = bus.send(40)
+
+    def handler(request: Request) -> Reply:
+        events = request.json if isinstance(request.json, list) else [request.json]
+        if any(event["event_id"] == ids[7] for event in events):
+            return BROKEN
+        return answer([{"class": "A"} for _ in events])
+
+    server.handler = handler
+    options = ("--batch-size", "16", "--concurrency", "2", "--max-attempts", "2", "--exit-when-idle", "1s")
+    summary = bus.consume(*options, model=server.url, **QUICK).finish()
+    assert (summary["succeeded"], summary["dead_lettered"]) == (39, 1)
+    assert bus.dead_ids() == [ids[7]]
+    assert max(len(request.json) for request in server.requests if request.body.startswith(b"[")) > 1
+
+
+def test_a_model_server_needs_no_processes(embedded_bus: Bus, server: ModelServer) -> None:
+    consumer = embedded_bus.consume("--executor", "processes", model=server.url)
+    assert consumer.process.wait(60) == 2
+    assert "use --executor threads" in consumer.log.read_text()
