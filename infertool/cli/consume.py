@@ -60,7 +60,7 @@ def consume(
     topic: Annotated[str | None, typer.Option(help="Channel that takes results.", metavar="T")] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="sim:, module:callable, file.py:callable, a name, onnx:FILE, http://…", metavar="SPEC"),
+        typer.Option(help="sim:, module:callable, file.py:callable, a name, onnx:FILE, http://...", metavar="SPEC"),
     ] = None,
     cache: Annotated[
         str | None, typer.Option(help="Keep N results for equal events, e.g. 10000:5m.", metavar="N:DURATION")
