@@ -27,25 +27,27 @@ _READ_BYTES = 1 << 16
 
 
 class Client:
-    """Thread-safe. Errors name the address masked, and never repeat a secret."""
+    """Asks the server at `origin`. Thread-safe. Errors name the address masked, and never repeat a secret."""
 
-    def __init__(self, settings: ModelSettings) -> None:
+    def __init__(self, origin: str, settings: ModelSettings) -> None:
         self._timeout_s = settings.timeout_s
         self._max_bytes = settings.max_response_bytes
         # Its warnings would show whole URLs, keys included.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
-        self._pool = urllib3.PoolManager(
+        tls = {"ssl_context": client_context("model", settings)} if origin.startswith("https:") else {}
+        self._pool = urllib3.connection_from_url(
+            origin,
             maxsize=MOST_KEPT,
             retries=False,
             timeout=urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.timeout_s),
-            ssl_context=client_context("model", settings),
+            **tls,
         )
         if not settings.tls_verify:
             urllib3.disable_warnings()
 
     def close(self) -> None:
         """Close the kept connections."""
-        self._pool.clear()
+        self._pool.close()
 
     def post(self, endpoint: Endpoint, document: Any) -> Any:
         """Send `document` as JSON; return the answer's JSON. Raises `InferenceError` as `failures` says."""
@@ -83,7 +85,7 @@ class Client:
         if endpoint.authorization:
             headers["Authorization"] = endpoint.authorization.reveal()
         response = self._pool.urlopen(
-            method, endpoint.url, redirect=False, body=body, headers=headers, preload_content=False
+            method, endpoint.target, body=body, headers=headers, redirect=False, preload_content=False
         )
         try:
             content = self._read(response, endpoint, deadline)

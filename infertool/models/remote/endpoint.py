@@ -30,14 +30,14 @@ class Endpoint:
     secrets: tuple[Secret, ...]
 
     @property
-    def url(self) -> str:
-        """The address for the wire, without a user part."""
-        return f"{self.origin}{self.path}{self.query}"
+    def target(self) -> str:
+        """What is asked for at the origin."""
+        return f"{self.path}{self.query}"
 
     @property
     def shown(self) -> str:
         """The address for people."""
-        return mask_url(self.url)
+        return mask_url(f"{self.origin}{self.target}")
 
     def at(self, path: str) -> Self:
         """Return another path of the same server."""

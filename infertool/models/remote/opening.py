@@ -15,7 +15,7 @@ from infertool.settings.tree import ModelSettings
 def open_remote(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
     """Return the model behind `model.spec`; nothing is sent yet. Raises `ModelLoadError` and `SettingsError`."""
     address = endpoint(settings)
-    client = Client(settings)
+    client = Client(address.origin, settings)
     breaker = Breaker(
         address.shown, failures=settings.circuit_failures, wait_s=settings.circuit_wait_s, on_circuit=on_circuit
     )
