@@ -8,11 +8,16 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from infertool.errors import InferenceError, InfertoolError
 from infertool.models.opening import open_model
 from infertool.models.port import LoadedModel
+from infertool.models.tensors import Input, nested
 from infertool.settings import ModelSettings
 from tests.conftest import FIXTURES
 
@@ -194,3 +199,15 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("ModelLoadError ONNX models need onnxruntime: ")
     assert "pip install 'infertool[onnx]'" in done.stdout
+
+
+@given(
+    arrays(st.sampled_from([np.int64, np.float64]), array_shapes(max_dims=4, max_side=4), elements=st.integers(0, 9))
+)
+def test_values_are_measured_as_numpy_does(array):
+    read = Input("X", ("X",), "float", array.shape).read({"X": array.tolist()})
+    assert read.shape == array.shape
+    assert read.elements == array.ravel().tolist()
+    assert nested(read.elements, array.shape) == (array.item() if array.size == 1 else array.tolist())
+    with pytest.raises(InferenceError, match="takes shape"):
+        Input("X", ("X",), "float", (*array.shape, 2)).read({"X": array.tolist()})
