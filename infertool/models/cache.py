@@ -43,7 +43,10 @@ def _batches(store: _Store, ask: PredictBatch | None) -> PredictBatch | None:
         keys = [store.key(payload) for payload in payloads]
         results = [store.get(key) for key in keys]
         missing = [place for place, result in enumerate(results) if result is _MISS]
-        answers = ask([payloads[place] for place in missing]) if missing else []
+        answers = list(ask([payloads[place] for place in missing])) if missing else []
+        if len(answers) != len(missing):
+            what = f"predict_batch returned {len(answers)} results for {len(missing)} events"
+            raise InferenceError(what, retryable=False)
         for place, answer in zip(missing, answers, strict=True):
             results[place] = store.put(keys[place], answer)
         return results
@@ -70,7 +73,7 @@ class _Store:
 
     def put(self, key: bytes, result: Any) -> Any:
         """Keep `result` if it can be; return it."""
-        if isinstance(result, InferenceError):
+        if isinstance(result, BaseException):
             return result  # one event of a batch failed
         try:
             encoded = orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)

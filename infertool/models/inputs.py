@@ -27,6 +27,10 @@ class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if bool(self.datatype) != (self.shape is not None):
             raise ValueError("datatype and shape go together")
 
+    def path(self, name: str) -> tuple[str, ...]:
+        """Return the way into an event to the input called `name`: under its name, unless the settings say where."""
+        return tuple(self.at.split(".")) if self.at else (name,)
+
 
 def given(inputs: Mapping[str, Any]) -> dict[str, Given]:
     """Return the setting by input. Raises `SettingsError`."""

@@ -24,8 +24,6 @@ except ImportError as error:
         f"ONNX models need onnxruntime: {error}", spec="onnx:", advice="pip install 'infertool[onnx]'"
     ) from error
 
-SCHEME = "onnx:"
-
 _FAULTS = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
 _ERRORS_ONLY = 3
 _TYPES: Mapping[str, tuple[Kind, Any]] = {
@@ -36,6 +34,9 @@ _TYPES: Mapping[str, tuple[Kind, Any]] = {
     "tensor(int32)": ("int", np.int32),
     "tensor(int16)": ("int", np.int16),
     "tensor(int8)": ("int", np.int8),
+    "tensor(uint64)": ("int", np.uint64),
+    "tensor(uint32)": ("int", np.uint32),
+    "tensor(uint16)": ("int", np.uint16),
     "tensor(uint8)": ("int", np.uint8),
     "tensor(bool)": ("bool", np.bool_),
     "tensor(string)": ("text", np.object_),
@@ -45,7 +46,7 @@ _TYPES: Mapping[str, tuple[Kind, Any]] = {
 def open_onnx(settings: ModelSettings) -> LoadedModel:
     """Load the file that `model.spec` names. Raises `ModelLoadError`, and `SettingsError` for `model.inputs`."""
     spec = settings.spec
-    path = Path(spec.removeprefix(SCHEME)).expanduser()
+    path = Path(spec.partition(":")[2]).expanduser()
     if not path.is_file():
         nearest = did_you_mean(path.name, (other.name for other in path.parent.glob("*.onnx")))
         advice = nearest or "write onnx:path/to/file.onnx"
@@ -58,7 +59,7 @@ def open_onnx(settings: ModelSettings) -> LoadedModel:
         session = onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
     model = OnnxModel(session, settings)
     batches = model.predict_batch if model.takes_batches else None
-    return LoadedModel(name=f"{SCHEME}{path.name}", spec=spec, predict=model.predict, predict_batch=batches)
+    return LoadedModel(name=f"onnx:{path.name}", spec=spec, predict=model.predict, predict_batch=batches)
 
 
 class OnnxModel:
@@ -67,8 +68,8 @@ class OnnxModel:
     def __init__(self, session: Any, settings: ModelSettings) -> None:
         self._session = session
         self._outputs = [output.name for output in session.get_outputs()]
-        self._types = [_TYPES.get(each.type, ("", None))[1] for each in session.get_inputs()]
         self._signature = _signature(session.get_inputs(), settings)
+        self._types = [_TYPES[each.type][1] for each in session.get_inputs()]
         self.takes_batches = self._signature.takes_batches
 
     def predict(self, payload: Payload) -> dict[str, Any]:
@@ -136,7 +137,6 @@ def _signature(inputs: Sequence[Any], settings: ModelSettings) -> Signature:
         if said.datatype or said.shape:
             what = f"model.inputs.{each.name}: an ONNX file tells type and shape itself"
             raise SettingsError(what, key="model.inputs", advice="give only where the event has it")
-        path = tuple(said.at.split(".")) if said.at else (each.name,)
         shape = tuple(size if isinstance(size, int) else None for size in each.shape)
-        described.append((each.name, path, _TYPES[each.type][0], shape))
+        described.append((each.name, said.path(each.name), _TYPES[each.type][0], shape))
     return signature(described)

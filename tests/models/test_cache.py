@@ -78,6 +78,13 @@ def test_a_batch_asks_for_what_is_missing_and_keeps_the_order():
     assert isinstance(batch([{"n": 9, "fail": 1}])[0], InferenceError)
 
 
+def test_a_batch_with_the_wrong_number_of_results_fails():
+    loaded = LoadedModel("m", "m", lambda _payload: 1, lambda _payloads: [1])
+    batch = cached(loaded, entries=5, ttl_s=60, ignore=[]).predict_batch
+    with pytest.raises(InferenceError, match="1 results for 2 events"):
+        batch([{"n": 1}, {"n": 2}])
+
+
 def test_the_oldest_go_when_there_are_too_many_and_all_go_with_time():
     model = Counting()
     predict = front(model, entries=2).predict

@@ -104,7 +104,7 @@ class V2Model:
         if not any(each.datatype for each in self._given.values()):
             return []
         return [
-            _Described(name, _path(name, each), self._datatype(name, each.datatype), (None, *_sizes(each.shape or ())))
+            _Described(name, each.path(name), self._datatype(name, each.datatype), (None, *_sizes(each.shape or ())))
             for name, each in self._given.items()
         ]
 
@@ -121,7 +121,7 @@ class V2Model:
         return [
             _Described(
                 each.name,
-                _path(each.name, self._given.get(each.name, setting.Given())),
+                self._given.get(each.name, setting.Given()).path(each.name),
                 self._datatype(each.name, each.datatype),
                 _sizes(each.shape),
             )
@@ -172,10 +172,6 @@ class V2Model:
 
     def _broken(self, what: str) -> InferenceError:
         return InferenceError(f"{self._endpoint.shown} answered {what}")
-
-
-def _path(name: str, given: setting.Given) -> tuple[str, ...]:
-    return tuple(given.at.split(".")) if given.at else (name,)
 
 
 def _sizes(shape: Sequence[int]) -> Shape:
