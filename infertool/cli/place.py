@@ -36,10 +36,10 @@ class Place:
         self._deaths = 0
         self._due: float | None = 0.0
         self._failure: str | None = None
-        self._was_ready = False
         self._latest: Report | None = None
         self._past: list[Report] = []
         self.process: Spawned | None = None
+        self.was_ready = False
 
     @property
     def reports(self) -> list[Report]:
@@ -64,8 +64,11 @@ class Place:
         with suppress(OSError):  # when it has died at once, its exit code tells
             self.process.connection.send(self._order)
 
-    def attend(self, *, stopping: bool) -> None:
-        """Take in what the process says; when it has ended, sum it up. Raises `StartFailedError`."""
+    def attend(self, *, stopping: bool, can_work: bool) -> None:
+        """Take in what the process says; when it has ended, sum it up.
+
+        Raises `StartFailedError` for one that gave up, unless it is known that processes `can_work`.
+        """
         process = self.process
         if process is None:
             return
@@ -80,7 +83,7 @@ class Place:
         if code == 0:
             return
         reason = self._failure or ending
-        if code > 0 and not self._was_ready:
+        if code > 0 and not can_work:
             raise StartFailedError(code, self._failure or f"consumer process {self._number} {ending}")
         if not stopping:
             self._plan_another(reason, process.pid)
@@ -91,7 +94,7 @@ class Place:
                 said = process.connection.recv()
                 if isinstance(said, Report):
                     self._latest = said
-                    self._was_ready = self._was_ready or said.links.get("broker") == "connected"
+                    self.was_ready = self.was_ready or said.links.get("broker") == "connected"
                 else:
                     self._failure = said
         except (EOFError, OSError):

@@ -84,9 +84,10 @@ class Team:
                 place.process.terminate()
 
     def _attend(self) -> None:
+        can_work = any(place.was_ready for place in self._places)
         for place in self._places:
             try:
-                place.attend(stopping=self._stopping)
+                place.attend(stopping=self._stopping, can_work=can_work)
             except StartFailedError as failed:
                 self._failure = self._failure or _error(failed)
                 self._stopping = True

@@ -7,6 +7,8 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from multiprocessing.connection import Pipe
 
 
@@ -27,6 +29,7 @@ class Spawned:
         )  # fmt: skip
         theirs.close()
         os.close(lifeline)
+        self._reaping = threading.Lock()
         self.pidfd = os.pidfd_open(self.pid)
         self._poll = select.poll()
         # The process's end is watched as well: what it forked may keep its end of the connection open.
@@ -44,11 +47,19 @@ class Spawned:
 
     def has_ended(self) -> bool:
         """Say whether the process is gone."""
-        return self._process.poll() is not None
+        return self._process.returncode is not None or bool(select.select([self.pidfd], [], [], 0)[0])
 
     def exit_code(self) -> int:
-        """Return its exit code, or the negative number of the signal that killed it, waiting for that."""
-        return self._process.wait()
+        """Return its exit code, or the negative number of the signal that killed it, waiting for that.
+
+        What it has started in its session, and left behind, ends as well.
+        """
+        with self._reaping:
+            if self._process.returncode is None:
+                # Before it is reaped, since its number is its session's only until then.
+                os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+                self.kill()
+            return self._process.wait()
 
     def ending(self) -> str:
         """Return how the process ended, waiting for that."""
@@ -61,13 +72,14 @@ class Spawned:
 
     def kill(self) -> None:
         """End it, and what it has started in its session, at once."""
-        if not self.has_ended():
-            os.killpg(self.pid, signal.SIGKILL)
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):  # it was reaped just now
+                os.killpg(self.pid, signal.SIGKILL)
 
     def discard(self) -> None:
         """End it at once and release what it holds."""
         self.kill()
-        self._process.wait()
+        self.exit_code()
         self.connection.close()
         os.close(self._lifeline)
         os.close(self.pidfd)
