@@ -12,6 +12,7 @@ EXAMPLE = """Examples:
 \b
   infertool consume                                   all defaults
   infertool consume --model app.model:predict --concurrency 32
+  infertool consume --model http://models:8080/predict --cache 10000:5m
   infertool consume --publish stdout --exit-when-idle 5s -o json
   infertool consume --model app.model:predict --executor processes      one call a core
   infertool consume --model app.model:Net --batch-size 64 --target-latency 50ms
@@ -58,7 +59,11 @@ def consume(
     phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
     topic: Annotated[str | None, typer.Option(help="Channel that takes results.", metavar="T")] = None,
     model: Annotated[
-        str | None, typer.Option(help="sim:, module:callable, file.py:callable or a name.", metavar="SPEC")
+        str | None,
+        typer.Option(help="sim:, module:callable, file.py:callable, a name, onnx:FILE, http://...", metavar="SPEC"),
+    ] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="Keep N results for equal events, e.g. 10000:5m.", metavar="N:DURATION")
     ] = None,
     executor: Annotated[
         Executor | None, typer.Option(help="Threads for models that wait, processes for those that compute.")
@@ -111,6 +116,7 @@ def consume(
         "phoenix.topic": ("--topic", topic),
         "phoenix.confirm": ("--confirm", confirm and confirm.value),
         "model.spec": ("--model", model),
+        "model.cache": ("--cache", cache),
         "consume.executor": ("--executor", executor and executor.value),
         "consume.concurrency": ("--concurrency", calls),
         "consume.workers": ("--workers", workers),

@@ -16,6 +16,7 @@ from infertool.cli.signals import stopped_by_signals
 from infertool.errors import SettingsError, UsageError
 from infertool.models import loader
 from infertool.models.guard import text_of
+from infertool.models.opening import is_remote, open_model
 from infertool.models.port import LoadedModel
 from infertool.phoenix.delivery import Delivery
 from infertool.pipeline.consumer import Consumer, Until
@@ -24,9 +25,9 @@ from infertool.pipeline.processes.staff import Processes
 from infertool.pipeline.processes.wire import Order
 from infertool.pipeline.staff import Staff, Threads
 from infertool.pipeline.workload import concurrency
-from infertool.settings import Settings, locations
+from infertool.settings import ModelSettings, Settings, locations
 from infertool.telemetry import logs
-from infertool.telemetry.observer import Flow, Linked, Observe, Warned, fan_out
+from infertool.telemetry.observer import Circuit, Flow, Linked, Observe, Warned, fan_out
 from infertool.telemetry.stats import Snapshot, Stats
 
 STOPPING = "stopping: finishing what is in work (Ctrl-C again leaves at once; nothing is lost)"
@@ -69,6 +70,12 @@ def check(settings: Settings, until: Until) -> None:
             key="consume.concurrency",
             advice="set the number of processes with --workers",
         )
+    if consume.executor == "processes" and is_remote(settings.model):
+        raise SettingsError(
+            "consume.executor processes is for models that compute, and a model server is waited for",
+            key="consume.executor",
+            advice="use --executor threads",
+        )
     if consume.processes > 1 and until.max_messages is not None:
         raise UsageError(
             "--max-messages cannot be shared by several processes", advice="use --processes 1, or --exit-when-idle"
@@ -95,14 +102,14 @@ def _staff(settings: Settings, observe: Observe) -> Iterator[Staff]:
         with Processes(order, concurrency(consume), lambda text: observe(Warned(text))) as staff:
             yield staff
     else:
-        with _ready(settings.model.spec) as model:
+        with _ready(settings.model, observe) as model:
             yield Threads(model, in_batches=in_batches)
 
 
 @contextmanager
-def _ready(spec: str) -> Iterator[LoadedModel]:
+def _ready(settings: ModelSettings, observe: Observe) -> Iterator[LoadedModel]:
     """Yield the model, warmed up; close it in the end, also when its warm-up failed. Raises `ModelLoadError`."""
-    model = loader.load(spec)
+    model = open_model(settings, lambda *change: observe(Circuit(*change)))
     try:
         loader.warm_up(model)
         yield model
@@ -155,9 +162,10 @@ def print_summary(snapshot: Snapshot, *, as_json: bool, to: Callable[[str], None
     if as_json:
         console.emit_json(summary)
         return
+    width = max(map(len, summary))
     for key, value in summary.items():
         shown = "  ".join(f"{name} {_or_dash(ms)}" for name, ms in value.items()) if isinstance(value, dict) else value
-        to(f"{key:>13}  {shown}")
+        to(f"{key:>{width}}  {shown}")
 
 
 def _or_dash(value: float | None) -> str:

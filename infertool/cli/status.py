@@ -31,6 +31,7 @@ def line(snapshot: Snapshot) -> str:
         f"{counts['retried']} retried",
         f"{snapshot.rate:.0f}/s",
         "p99 -" if p99 is None else f"p99 {p99:.0f} ms",
+        *([f"circuit {snapshot.circuit}"] if snapshot.circuit in {"open", "half-open"} else []),
         *(f"{name.replace('_', ' ')} {value}" for name, value in snapshot.tuned.items()),
         *(f"{side} {state}" for side, state in sorted(snapshot.links.items())),
     ]

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from infertool.telemetry.stats import COUNTS, Latencies, Percentiles, Report, Snapshot, rate
 
+# Of several circuits the worst is told.
+_CIRCUITS = ("open", "half-open", "closed")
+
 
 def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
     """Return the sum of `reports`; the present state is that of the `running` among them."""
@@ -20,10 +23,16 @@ def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
         rate=rate(counts, first, last),
         paused=any(report.paused for report in running),
         links=_links(running),
+        circuit=_circuit(running or reports),
         tuned=_tuned(running),
         latency_ms=_merged(report.latency for report in reports),
         processing_ms=_merged(report.processing for report in reports),
     )
+
+
+def _circuit(reports: Sequence[Report]) -> str:
+    states = {report.circuit for report in reports}
+    return next((state for state in _CIRCUITS if state in states), "none")
 
 
 def _merged(histograms: Iterable[bytes]) -> Percentiles:

@@ -17,8 +17,11 @@ from infertool.telemetry import observer as o
 _LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
 COUNTS = (
     "received", "succeeded", "failed", "dead_lettered", "retried", "redelivered", "recognised", "pushed", "confirmed",
-    "reconnects", "handed_back",
+    "reconnects", "handed_back", "held", "cache_hits", "circuit_opened",
 )  # fmt: skip
+_ONE_EACH: dict[type, str] = {
+    o.Failed: "failed", o.Retried: "retried", o.Held: "held", o.Recognised: "recognised",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +68,17 @@ class Latencies:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The figures at one moment. `rate` is settled events a second, from the first delivery to the last settlement."""
+    """The figures at one moment.
+
+    `rate` is settled events a second, from the first delivery to the last settlement; `circuit` is the state of a
+    remote model's circuit breaker, or "none".
+    """
 
     counts: dict[str, int]
     rate: float
     paused: bool
     links: dict[str, str]
+    circuit: str
     tuned: dict[str, int]
     latency_ms: Percentiles
     processing_ms: Percentiles
@@ -79,6 +87,7 @@ class Snapshot:
         """Return the summary that `consume -o json` prints."""
         return {
             **self.counts,
+            "circuit": self.circuit,
             "rate": self.rate,
             **self.tuned,
             "latency_ms": self.latency_ms.as_dict(),
@@ -95,6 +104,7 @@ class Report:
     last_settlement: float | None
     paused: bool
     links: dict[str, str]
+    circuit: str
     tuned: dict[str, int]
     latency: bytes
     processing: bytes
@@ -120,6 +130,7 @@ class Stats:
         self._last_settlement: float | None = None
         self._paused = False
         self._links: dict[str, str] = {}
+        self._circuit = "none"
         self._tuned: dict[str, int] = {}
 
     def __call__(self, happening: o.Happening) -> None:
@@ -144,12 +155,13 @@ class Stats:
                 self._settled("succeeded", times)
             case o.DeadLettered(times):
                 self._settled("dead_lettered", times)
-            case o.Failed():
-                counts["failed"] += 1
-            case o.Retried():
-                counts["retried"] += 1
-            case o.Recognised():
-                counts["recognised"] += 1
+            case o.Failed() | o.Retried() | o.Held() | o.Recognised():
+                counts[_ONE_EACH[type(happening)]] += 1
+            case o.CacheHit(count):
+                counts["cache_hits"] += count
+            case o.Circuit(_, state):
+                self._circuit = state
+                counts["circuit_opened"] += state == "open"
             case o.HandedBack(count):
                 counts["handed_back"] += count
             case o.Flow(paused):
@@ -176,6 +188,7 @@ class Stats:
                 last_settlement=self._last_settlement,
                 paused=self._paused,
                 links=dict(self._links),
+                circuit=self._circuit,
                 tuned=dict(self._tuned),
                 latency=self._latency.encoded(),
                 processing=self._processing.encoded(),
@@ -189,6 +202,7 @@ class Stats:
                 rate=rate(self._counts, self._first_delivery, self._last_settlement),
                 paused=self._paused,
                 links=dict(self._links),
+                circuit=self._circuit,
                 tuned=dict(self._tuned),
                 latency_ms=self._latency.percentiles(),
                 processing_ms=self._processing.percentiles(),

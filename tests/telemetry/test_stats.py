@@ -7,6 +7,7 @@ import pytest
 
 from infertool.link import LinkEvent, LinkState
 from infertool.telemetry import observer as o
+from infertool.telemetry.joint import joint
 from infertool.telemetry.logs import JsonFormatter, LogObserver, TextFormatter
 from infertool.telemetry.stats import Latencies, Stats
 
@@ -16,6 +17,7 @@ def test_what_is_told_is_counted() -> None:
     told = [
         o.Received(10, 3), o.Recognised("e"), o.Retried("e", 1, 0.1, "x"), o.Predicted([0.1, 0.2]),
         o.Failed("e", "infer", "ValueError", "x", 3), o.Pushed(8), o.Confirmed(7), o.Succeeded([0.1] * 6),
+        o.Held("e", 1.0, "x"), o.CacheHit(4), o.Circuit("m", "open", "x", 5.0), o.Circuit("m", "half-open"),
         o.DeadLettered([0.2]), o.HandedBack(2), o.Warned("w"), o.Flow(paused=True),
         o.Linked("broker", LinkEvent(LinkState.CONNECTED, "a", 1)),
         o.Linked("broker", LinkEvent(LinkState.LOST, "a", 1)),
@@ -26,9 +28,11 @@ def test_what_is_told_is_counted() -> None:
     snapshot = stats.snapshot()
     assert snapshot.counts == {
         "received": 10, "succeeded": 6, "failed": 1, "dead_lettered": 1, "retried": 1, "redelivered": 3,
-        "recognised": 1, "pushed": 8, "confirmed": 7, "reconnects": 1, "handed_back": 2,
+        "recognised": 1, "pushed": 8, "confirmed": 7, "reconnects": 1, "handed_back": 2, "held": 1,
+        "cache_hits": 4, "circuit_opened": 1,
     }  # fmt: skip
     assert snapshot.paused
+    assert snapshot.circuit == "half-open"
     assert snapshot.links == {"broker": "connected"}
     assert snapshot.latency_ms.max == pytest.approx(200, rel=0.01)
     assert snapshot.rate > 0
@@ -73,3 +77,17 @@ def test_log_lines_say_what_a_person_wants(caplog: pytest.LogCaptureFixture) -> 
         .format(caplog.records[1])
         .endswith("warning e-1 failed at infer after 3 attempts: ValueError: bad")
     )
+
+
+def test_of_several_circuits_the_worst_is_told() -> None:
+    reports = []
+    for state in ("closed", "open", "half-open"):
+        stats = Stats()
+        stats(o.Circuit("m", state))
+        reports.append(stats.report())
+    closed, opened, half_open = reports
+    assert joint(reports, [closed, half_open]).circuit == "half-open"
+    assert joint(reports, [closed]).circuit == "closed"
+    assert joint(reports, []).circuit == "open"
+    assert joint([Stats().report()], []).circuit == "none"
+    assert joint(reports, [opened, closed]).counts["circuit_opened"] == 1

@@ -15,10 +15,11 @@ from multiprocessing.connection import Connection
 
 import orjson
 
-from infertool.errors import ModelLoadError
+from infertool.errors import InfertoolError
 from infertool.models import loader
 from infertool.models.guard import text_of
-from infertool.models.port import LoadedModel
+from infertool.models.opening import open_model
+from infertool.models.port import Cached, LoadedModel
 from infertool.pipeline.attempt import Tried, call
 from infertool.pipeline.batching import batch_function, call_batch
 from infertool.pipeline.documents import UnencodableError, encode_prediction, unencodable
@@ -37,10 +38,10 @@ def main(connection_fd: int, lifeline_fd: int) -> None:
     connection = Connection(connection_fd)
     order = wire.decode_order(connection.recv_bytes())
     try:
-        model = loader.load(order.model.spec)
+        model = open_model(order.model)
         loader.warm_up(model)
         server = Server(model, order, connection)
-    except ModelLoadError as error:
+    except InfertoolError as error:
         connection.send_bytes(wire.encode(wire.Unfit(error.what, error.advice, traceback.format_exc())))
         return
     connection.send_bytes(wire.encode(wire.Ready(model.name)))
@@ -99,8 +100,10 @@ class Server:
 def _part(tried: Tried) -> wire.Part:
     if tried.failure is not None:
         return wire.Part(b"", tried.processing_s, tried.failure)
+    cached = isinstance(tried.prediction, Cached)
+    result = tried.prediction.result if cached else tried.prediction
     try:
-        return wire.Part(encode_prediction(tried.prediction), tried.processing_s, None)
+        return wire.Part(encode_prediction(result), tried.processing_s, None, cached)
     except UnencodableError as error:
         return wire.Part(b"", tried.processing_s, unencodable(error))
 

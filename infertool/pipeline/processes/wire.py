@@ -37,11 +37,12 @@ class Unfit(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """What became of one event: an encoded result, or a failure."""
+    """What became of one event: an encoded result, which may be from the model's cache, or a failure."""
 
     result: bytes
     processing_s: float
     failure: Failure | None
+    cached: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):
