@@ -106,7 +106,9 @@ def consume(
     """
     from infertool.units import parse_duration
 
-    idle_s = None if exit_when_idle is None else parse_duration(exit_when_idle)
+    wait_s = None if batch_wait is None else parse_duration(batch_wait, "--batch-wait")
+    target_s = None if target_latency is None else parse_duration(target_latency, "--target-latency")
+    idle_s = None if exit_when_idle is None else parse_duration(exit_when_idle, "--exit-when-idle")
     calls = int(concurrency) if concurrency is not None and concurrency.isdecimal() else concurrency
     loaded = ctx.obj.load({
         "broker.url": ("--broker", broker),
@@ -122,8 +124,8 @@ def consume(
         "consume.workers": ("--workers", workers),
         "consume.max_tasks_per_worker": ("--max-tasks-per-worker", max_tasks_per_worker),
         "consume.batch_size": ("--batch-size", batch_size),
-        "consume.batch_wait_s": ("--batch-wait", batch_wait and parse_duration(batch_wait)),
-        "consume.target_latency_s": ("--target-latency", target_latency and parse_duration(target_latency)),
+        "consume.batch_wait_s": ("--batch-wait", wait_s),
+        "consume.target_latency_s": ("--target-latency", target_s),
         "consume.processes": ("--processes", processes),
         "consume.window": ("--window", window),
         "consume.max_attempts": ("--max-attempts", max_attempts),

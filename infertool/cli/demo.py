@@ -37,4 +37,4 @@ def demo(
     from infertool.cli.demonstrating import Demo
     from infertool.units import parse_duration
 
-    Demo(seconds=parse_duration(for_), rate=qps, as_json=output is Output.json, quiet=ctx.obj.quiet).run()
+    Demo(seconds=parse_duration(for_, "--for"), rate=qps, as_json=output is Output.json, quiet=ctx.obj.quiet).run()

@@ -150,9 +150,9 @@ def loadgen(
         burst=burst,
         trace=trace,
         speed=parse_speed(speed),
-        duration_s=None if duration is None else parse_duration(duration),
+        duration_s=None if duration is None else parse_duration(duration, "--duration"),
         count=count,
-        warmup_s=parse_duration(warmup),
+        warmup_s=parse_duration(warmup, "--warmup"),
         seed=seed,
     )
     options = LoadOptions(
@@ -175,9 +175,9 @@ def loadgen(
         closed=closed,
         confirm=confirm,
         in_flight=in_flight,
-        max_late_s=float("inf") if max_late is None else parse_duration(max_late),
+        max_late_s=float("inf") if max_late is None else parse_duration(max_late, "--max-late"),
         e2e=e2e,
-        settle_s=parse_duration(settle),
+        settle_s=parse_duration(settle, "--settle"),
         connections=connections,
         processes=processes,
     )

@@ -104,7 +104,7 @@ def tail(
         event=event,
         where=None if where is None else filters.compile(where),
         count=count,
-        for_s=None if for_ is None else parse_duration(for_),
+        for_s=None if for_ is None else parse_duration(for_, "--for"),
         since_file=since_file,
         record=record,
         stats_s=None if stats is None else parse_interval(stats),

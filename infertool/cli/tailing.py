@@ -47,7 +47,7 @@ def parse_params(text: str) -> dict[str, Any]:
 
 def parse_interval(text: str) -> float:
     """Return the time between statistics, in seconds. Raises `UsageError`."""
-    interval_s = parse_duration(text)
+    interval_s = parse_duration(text, "--stats")
     if interval_s == 0:
         raise UsageError("--stats must be longer than 0", advice="write for example 5s")
     return interval_s

@@ -69,7 +69,7 @@ def watch(
         speed=parse_speed(speed),
         record=None if record is None else str(record),
         once=once,
-        seconds=None if for_ is None else parse_duration(for_),
+        seconds=None if for_ is None else parse_duration(for_, "--for"),
         as_json=output is Output.json,
     )
     run(ctx.obj, flags, options)

@@ -16,7 +16,7 @@ _SOURCES: Final = (b'"checkout"', b'"search"', b'"mobile"', b'"partner-api"')
 DOCUMENT: Final[dict[str, Any]] = {
     "request_id": "",
     "source": "",
-    "features": [],
+    "features": [0.0] * _FEATURES,
     "context": {"tenant": "acme", "region": "eu-central-1", "model_hint": "reference"},
     "text": "The parcel was delivered to the wrong address, and nobody answered the phone "
     "when I called to ask why it was not the one on the label.",
@@ -28,11 +28,19 @@ def request_id(number: int) -> str:
     return f"req-{number:06d}"
 
 
-def fields(rng: random.Random) -> list[Assignment]:
-    """Return what fills the event."""
-    vectors = [orjson.dumps([round(rng.gauss(0, 1), 6) for _ in range(_FEATURES)]) for _ in range(_VECTORS)]
+def fields(rng: random.Random, *, single_features: bool) -> list[Assignment]:
+    """Return what fills the event. With `single_features` each feature is a field of its own."""
     return [
         Assignment("request_id", lambda number: b'"req-%06d"' % number),
         Assignment("source", lambda _number: rng.choice(_SOURCES)),
-        Assignment("features", lambda _number: rng.choice(vectors)),
+        *(_single_features(rng) if single_features else [_features(rng)]),
     ]
+
+
+def _single_features(rng: random.Random) -> list[Assignment]:
+    return [Assignment(f"features[{at}]", lambda _number: b"%.6f" % rng.gauss(0, 1)) for at in range(_FEATURES)]
+
+
+def _features(rng: random.Random) -> Assignment:
+    vectors = [orjson.dumps([round(rng.gauss(0, 1), 6) for _ in range(_FEATURES)]) for _ in range(_VECTORS)]
+    return Assignment("features", lambda _number: rng.choice(vectors))

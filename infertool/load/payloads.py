@@ -48,7 +48,9 @@ class Payloads:
         if options.documents:
             self._templates = [Template(document, filled) for document in options.documents]
         else:
-            self._templates = [Template(builtin.DOCUMENT, [*builtin.fields(self._rng), *filled])]
+            single = any(assigned.path.startswith("features[") for assigned in filled)
+            fields = builtin.fields(self._rng, single_features=single)
+            self._templates = [Template(builtin.DOCUMENT, [*fields, *filled])]
         self._order = options.order
         self._size = None if options.size is None else sizes.parse(options.size, self._rng)
         self._poison = poison.Poison(options.poison_rate, self._rng) if options.poison_rate else None

@@ -157,3 +157,10 @@ def test_payload_files(tmp_path) -> None:
     assert payloads.read(str(file)) == ({"a": 1}, {"a": 2})
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         payloads.read(str(tmp_path / "none"))
+
+
+def test_a_feature_of_the_built_in_event_can_be_filled_alone():
+    made = [json.loads(body)["features"] for body in bodies(200, assignments=("features[0]=int(7,7)",))]
+    assert {features[0] for features in made} == {7}
+    assert {len(features) for features in made} == {8}
+    assert len({features[1] for features in made}) > 100
