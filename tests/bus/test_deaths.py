@@ -6,6 +6,7 @@ import random
 import time
 
 from tests.bus.conftest import Bus
+from tests.bus.test_interrupts import wait_for
 
 LONG = 120
 EVENTS = 2000
@@ -52,7 +53,8 @@ def test_sigterm_finishes_what_is_in_work(bus: Bus) -> None:
 def test_a_stop_does_not_wait_for_a_hung_model_past_the_deadline(bus: Bus) -> None:
     bus.send(3)
     consumer = bus.consume(model="fixtures/models/hangs.py:predict", INFERTOOL_CONSUME__STOP_DEADLINE_S="1")
-    time.sleep(2)
+    wait_for(consumer, "broker connected")
+    time.sleep(1)
     consumer.terminate()
     summary = consumer.finish(timeout_s=20)
     assert summary["handed_back"] == summary["received"]
@@ -65,7 +67,7 @@ def test_an_event_that_kills_the_consumer_twice_is_dead_lettered(bus: Bus) -> No
     killer.write_text("import os\n\n\ndef predict(payload):\n    os.kill(os.getpid(), 9)\n")
     deaths = 0
     while deaths < 5:
-        consumer = bus.consume("--exit-when-idle", "1s", model=f"{killer}:predict")
+        consumer = bus.consume("--exit-when-idle", "3s", model=f"{killer}:predict")
         if consumer.process.wait(LONG) == 0:
             break
         deaths += 1

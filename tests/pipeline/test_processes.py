@@ -42,7 +42,17 @@ def bench_of(
         bench = Bench(staff, concurrency=workers, batches=batches, **options)
         yield bench, warnings
         assert bench.has_stopped or bench.stop()
-    assert not psutil.Process().children(), "a worker is left behind"
+    assert not workers_of(os.getpid()), "a worker is left behind"
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """Return the worker processes of a process, which may have children of other kinds."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if "infertool.pipeline.processes.child" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def pids(bench: Bench) -> list[int]:
@@ -88,7 +98,7 @@ def test_a_death_costs_its_event_one_retry_and_its_neighbours_nothing(deed: str,
 
 def test_what_a_model_has_forked_ends_with_its_worker() -> None:
     with bench_of() as (bench, _):
-        [worker] = psutil.Process().children()
+        [worker] = workers_of(os.getpid())
         bench.submit(1, do="fork")
         bench.wait(1)
         [forked] = [process for process in psutil.process_iter() if is_in_session(process, worker.pid)] or [None]
@@ -158,7 +168,7 @@ def test_signals_for_a_whole_group_leave_workers_at_work() -> None:
     with bench_of() as (bench, warnings):
         bench.submit(1)
         bench.wait(1)
-        [worker] = psutil.Process().children()
+        [worker] = workers_of(os.getpid())
         for number in (signal.SIGINT, signal.SIGTERM):
             worker.send_signal(number)
         bench.submit(1)
@@ -169,7 +179,7 @@ def test_signals_for_a_whole_group_leave_workers_at_work() -> None:
 
 def test_a_worker_that_died_while_it_was_idle_costs_no_event() -> None:
     with bench_of() as (bench, warnings):
-        [worker] = psutil.Process().children()
+        [worker] = workers_of(os.getpid())
         worker.kill()
         gone_or_zombie(worker.pid)
         bench.submit(1)
@@ -222,7 +232,7 @@ def test_workers_end_with_their_consumer_however_it_goes() -> None:
         [sys.executable, "-c", PARENT.format(model=MODEL)], stdout=subprocess.PIPE, env=environment()
     )
     assert parent.stdout.readline() == b"at work\n"
-    workers = psutil.Process(parent.pid).children()
+    workers = workers_of(parent.pid)
     assert len(workers) == 2
     parent.kill()
     parent.wait()
@@ -246,7 +256,7 @@ def test_a_model_that_cannot_be_used_stops_the_start(
         monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelLoadError, match=reason), bench_of(spec, workers=2):
         pass
-    assert not psutil.Process().children()
+    assert not workers_of(os.getpid())
 
 
 def test_batches_need_predict_batch() -> None:
