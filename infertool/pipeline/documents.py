@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from infertool.models.port import Cached
 from infertool.pipeline.decode import printable
 from infertool.pipeline.event import Event, Failure, iso
 
@@ -19,6 +20,16 @@ class UnencodableError(Exception):
     """The model's result cannot be written as JSON."""
 
 
+def encode_prediction(prediction: Any) -> bytes:
+    """Return a model's result as JSON. Raises `UnencodableError`."""
+    return _dumps(prediction if isinstance(prediction, dict) else {"value": prediction})
+
+
+def unencodable(error: UnencodableError) -> Failure:
+    """Return why an event fails whose result cannot be written."""
+    return Failure("infer", "UnencodableResult", f"the model's result is no JSON: {error}")
+
+
 class Documents:
     """Encodes documents. `include_payload` adds the event as `original_payload`, without decoding it again."""
 
@@ -27,17 +38,20 @@ class Documents:
         self._max_bytes = max_bytes
 
     def result(self, event: Event, prediction: Any, processing_s: float) -> bytes:
-        """Return the document of a success. Raises `UnencodableError`."""
+        """Return the document of a success; `prediction` may be encoded already. Raises `UnencodableError`."""
+        result = prediction.result if isinstance(prediction, Cached) else prediction
         document = {
             "event_id": event.event_id,
             "request_id": event.request_id,
             "status": "SUCCESS",
-            "prediction": prediction if isinstance(prediction, dict) else {"value": prediction},
+            "prediction": result if isinstance(result, dict | orjson.Fragment) else {"value": result},
             "processing_ms": round(processing_s * 1000, 3),
             "attempts": event.attempts,
             "received_at": iso(event.received_at),
             "completed_at": iso(time.time()),
         }
+        if isinstance(prediction, Cached):
+            document["cached"] = True
         return self._encode(event, document, "prediction")
 
     def failure(self, event: Event, failure: Failure) -> bytes:

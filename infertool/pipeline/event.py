@@ -13,12 +13,16 @@ from infertool.message import Message
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash."""
+    """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash.
+
+    `hold_s` is set when the model was unavailable: the try does not count, and another follows after so many seconds.
+    """
 
     stage: str
     error_type: str
     error: str
     retryable: bool = False
+    hold_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +31,7 @@ class Event:
 
     `message` is its latest delivery: a redelivery replaces it, since only the newest can be settled.
     `delivered_at` is monotonic, for latencies; `received_at` is wall-clock time. Both in seconds.
+    `deaths` counts worker processes that ended over it; an event that is to be tried `alone` joins no batch.
     """
 
     message: Message
@@ -38,6 +43,8 @@ class Event:
     attempts: int = 0
     refusals: int = 0
     first_failed_at: str = ""
+    deaths: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,11 @@ class Outcome:
     prediction: Any = None
     processing_s: float = 0.0
     failure: Failure | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the model was unavailable."""
+        return self.failure is not None and self.failure.hold_s is not None
 
 
 def iso(seconds: float) -> str:

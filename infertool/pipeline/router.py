@@ -13,12 +13,13 @@ from typing import Protocol, cast
 
 from infertool.backoff import FullJitter
 from infertool.brokers.port import Subscription
+from infertool.models.port import Cached
 from infertool.phoenix.delivery import Push, PushResult
 from infertool.phoenix.errors import DeliveryClosedError
 from infertool.pipeline.book import Book
 from infertool.pipeline.crashguard import CrashGuard
 from infertool.pipeline.delivery import Publisher
-from infertool.pipeline.documents import Documents, UnencodableError
+from infertool.pipeline.documents import Documents, UnencodableError, unencodable
 from infertool.pipeline.event import Dead, Event, Failure, Outcome, iso
 from infertool.pipeline.retry import RetryQueue
 from infertool.telemetry import observer as o
@@ -70,15 +71,19 @@ class Router:
         pushes: list[Push] = []
         dead: list[Dead] = []
         times: list[float] = []
+        hits = 0
         for outcome in outcomes:
             failure = outcome.failure
             if failure is None:
                 times.append(outcome.processing_s)
+                hits += isinstance(outcome.prediction, Cached)
                 failure = self._result(outcome, pushes)
             if failure is not None and not self._retry(outcome.event, failure):
                 dead.append(Dead(outcome.event, failure))
         if times:
             self._observe(o.Predicted(times))
+        if hits:
+            self._observe(o.CacheHit(hits))
         self._push(pushes + [self._alert(each) for each in dead])
 
     def _result(self, outcome: Outcome, pushes: list[Push]) -> Failure | None:
@@ -86,11 +91,14 @@ class Router:
         try:
             document = self._documents.result(event, outcome.prediction, outcome.processing_s)
         except UnencodableError as error:
-            return Failure("infer", "UnencodableResult", f"the model's result is no JSON: {error}")
+            return unencodable(error)
         pushes.append(Push(RESULT_EVENT, event.event_id, document, event))
         return None
 
     def _retry(self, event: Event, failure: Failure) -> bool:
+        if failure.hold_s is not None:
+            self._hold(event, failure.hold_s, failure.error)
+            return True
         event.first_failed_at = event.first_failed_at or iso(time.time())
         if not failure.retryable or event.attempts >= self._rules.max_attempts:
             return False
@@ -98,6 +106,13 @@ class Router:
         self._observe(o.Retried(event.event_id, event.attempts, delay_s, failure.error))
         self.retries.after(delay_s, lambda: self.executor.submit([event]))
         return True
+
+    def _hold(self, event: Event, hold_s: float, error: str) -> None:
+        """Wait for the model without counting the try; a process that dies meanwhile did not die of this event."""
+        event.attempts -= 1
+        self._guard.end([event])
+        self._observe(o.Held(event.event_id, hold_s, error))
+        self.retries.after(hold_s, lambda: self.executor.submit([event]))
 
     def _alert(self, dead: Dead) -> Push:
         event, failure = dead.event, dead.failure

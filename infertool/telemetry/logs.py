@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import Literal
+from typing import Literal, TextIO
 
 from infertool.link import LinkEvent, LinkState
 from infertool.telemetry import observer as o
@@ -53,9 +53,18 @@ def _iso(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
 
 
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment: a live display puts its own there, and keeps its line below."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
 def set_up(level: str, log_format: Literal["text", "json"]) -> None:
     """Send log lines of `level` and above to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = StderrHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -82,6 +91,10 @@ class LogObserver:
                     "%s failed on attempt %d, tried again in %.2f s: %s", event_id, attempt, delay_s, error,
                     extra={"fields": {"event_id": event_id, "attempt": attempt}},
                 )  # fmt: skip
+            case o.Held(event_id, delay_s, error):
+                log.debug("%s held for %.2f s: %s", event_id, delay_s, error)
+            case o.Circuit(address, state, reason, retry_in_s):
+                _circuit(address, state, reason, retry_in_s)
             case o.Recognised(event_id):
                 log.debug("%s came again; it is known", event_id)
             case o.HandedBack(count):
@@ -103,3 +116,11 @@ class LogObserver:
                 log.warning("%s lost: %s: %s%s", side, event.address, event.reason, again, extra=fields)
             case LinkState.CONNECTING | LinkState.CLOSED:
                 log.debug("%s %s: %s", side, event.state.value, event.address, extra=fields)
+
+
+def _circuit(address: str, state: str, reason: str, retry_in_s: float) -> None:
+    fields = {"fields": {"address": address, "circuit": state}}
+    if state == "open":
+        log.warning("the model is unavailable: %s; events wait, next try in %.1f s", reason, retry_in_s, extra=fields)
+    else:
+        log.info("model %s: circuit %s", address, state, extra=fields)
