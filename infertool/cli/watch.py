@@ -30,7 +30,7 @@ def watch(
     ctx: typer.Context,
     topics: Annotated[
         list[str] | None,
-        typer.Argument(help="Topics to join; by default those of results and alerts.", metavar="[TOPIC...]"),
+        typer.Argument(help="Topics to join; by default those of results and alerts.", metavar="TOPIC"),
     ] = None,
     phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
     bus: Annotated[

@@ -13,6 +13,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from infertool.telemetry.logs import clean
 from infertool.watch.bus import Bus
 from infertool.watch.glyphs import Glyphs
 from infertool.watch.keys import ACTIONS
@@ -83,4 +84,4 @@ class WatchApp(App[None], inherit_bindings=False):
     def _say_note(self, note: str) -> None:
         if note and note not in self._notes:
             self._notes.add(note)
-            self.notify(note, severity="warning", markup=False)
+            self.notify(clean(note), severity="warning", markup=False)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from infertool.telemetry.logs import clean
 from infertool.watch.entry import Entry, Kind
 from infertool.watch.glyphs import Glyphs
 from infertool.watch.ink import Ink, Line
@@ -115,7 +116,7 @@ def heading(columns: list[tuple[Column, int]], glyphs: Glyphs) -> Line:
 def row(entry: Entry, columns: list[tuple[Column, int]], now: float, glyphs: Glyphs) -> Line:
     """Return the cells of an entry, without the cursor's sign."""
     if entry.kind is Kind.GAP:
-        return [(f"{glyphs.gap * 3} {entry.label} {glyphs.gap * 200}", Ink.WARN)]
+        return [(glyphs.safe(clean(f"{glyphs.gap * 3} {entry.label} {glyphs.gap * 200}")), Ink.WARN)]
     line: Line = []
     for column, width in columns:
         line += [*column.cell(entry, Place(width, now, glyphs)), (_GAP, Ink.PLAIN)]

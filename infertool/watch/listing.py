@@ -50,6 +50,7 @@ class Listing:
         self._filter: Filter | None = None
         self._shown: deque[Entry] = deque()
         self._sorted: list[Entry] | None = None
+        self._changed = False
         self._unseen: deque[Entry] = deque(maxlen=keep)
         self._backlog: deque[Entry] = deque()
         self._frozen: tuple[Entry, ...] | None = None
@@ -108,8 +109,9 @@ class Listing:
 
     def resort(self) -> None:
         """Sort again, where the order is not by time. The cursor stays on its entry."""
-        if self.sort is Sort.NEWEST:
+        if self.sort is Sort.NEWEST or (self._sorted is not None and not self._changed):
             return
+        self._changed = False
         selected = self.selected()
         self._sorted = sorted(self._shown, key=_KEYS[self.sort])
         self._go_to_entry(None if self.follow else selected)
@@ -202,6 +204,7 @@ class Listing:
         added = len(self._shown) - before
         if added:
             self.version += 1
+            self._changed = True
             if before and not self.follow and self._sorted is None:
                 self.cursor += added
                 self.top += added
@@ -214,6 +217,7 @@ class Listing:
         self._shown.extend(entry for entry in looked_at if entry.number >= oldest and self._matches(entry))
         if len(self._shown) != before:
             self.version += 1
+            self._changed = True
 
     def _forget_dropped(self) -> None:
         oldest = self.ring.first_number
@@ -221,6 +225,7 @@ class Listing:
         while self._shown and self._shown[-1].number < oldest:
             self._shown.pop()
         if len(self._shown) != before:
+            self._changed = True
             self._go_to(self.cursor)
 
     def _matches(self, entry: Entry) -> bool:

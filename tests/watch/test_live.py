@@ -34,6 +34,7 @@ class Bus:
         self.folder = folder
         self.hub = HubProcess().start()
         self.broker = EmbeddedBroker().start()
+        self.consumers: list[Running] = []
         (folder / "model.py").write_text(MODEL)
         (folder / "infertool.toml").write_text(
             f'[broker]\nurl = "{self.broker.url}"\n[phoenix]\nurl = "{self.hub.url}"\n'
@@ -43,7 +44,8 @@ class Bus:
         self.config = f"--config={folder / 'infertool.toml'}"
 
     def consume(self) -> Running:
-        return Running(self.folder / "logs", self.config, "consume", "-o", "json")
+        self.consumers.append(Running(self.folder / "logs", self.config, "consume", "-o", "json"))
+        return self.consumers[-1]
 
     def watch(self, *options: str, **size: int) -> Tmux:
         command = [sys.executable, "-m", "infertool", self.config, "watch", *options]
@@ -58,6 +60,10 @@ class Bus:
         raw.close()
 
     def close(self) -> None:
+        """End the servers, and the consumer that a failed test left behind."""
+        for consumer in self.consumers:
+            if consumer.process.poll() is None:
+                consumer.kill()
         self.broker.stop()
         self.hub.stop()
 

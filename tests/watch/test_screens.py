@@ -61,6 +61,8 @@ def test_a_screen(name, keys, options):
 
 def test_a_server_that_is_not_there():
     made = bus()
-    reason = "nothing listens at ws://localhost:4000/socket/websocket; `infertool dev` starts a channel server"
+    reason = (
+        "nothing listens at ws://localhost:4000/socket/websocket; `infertool dev` starts a \x1b[31mchannel\u202e server"
+    )
     made.state.take_link(link(LinkState.LOST, reason, 5.0), NOW)
     asyncio.run(look("unreachable", made))

@@ -14,7 +14,7 @@ from infertool.watch.glyphs import Glyphs
 from infertool.watch.ink import Ink, Line
 from infertool.watch.listing import Listing
 from infertool.watch.widgets.pane import Pane
-from infertool.watch.words import count
+from infertool.watch.words import count, fit
 
 _WHEEL_ROWS = 3
 
@@ -81,7 +81,7 @@ class EventList(Pane):
         index = y - len(self._heads)
         if not self._rows:
             said = self.empty()
-            return ([(f"  {said[index]}", Ink.DIM)] if index < len(said) else []), False
+            return ([(fit(f"  {said[index]}", width, self.glyphs), Ink.DIM)] if index < len(said) else []), False
         if index >= len(self._rows):
             return [], False
         chosen = self.listing.top + index == self.listing.cursor
