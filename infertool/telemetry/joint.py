@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from infertool.telemetry.stats import COUNTS, Latencies, Percentiles, Report, Snapshot, rate
+from infertool.telemetry.latencies import Latencies, Percentiles
+from infertool.telemetry.stats import COUNTS, Report, Snapshot, rate
 
 # Of several circuits the worst is told.
 _CIRCUITS = ("open", "half-open", "closed")
 
 
-def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
-    """Return the sum of `reports`; the present state is that of the `running` among them."""
+def joint(reports: Sequence[Report], latest: Sequence[Report], running: Sequence[Report]) -> Snapshot:
+    """Return the sum of `reports`.
+
+    Circuit and adapted numbers are what each place in the team told `latest`; links and flow those of what is `running`.
+    """
     counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
     for report in reports:
         counts.update(report.counts)
@@ -23,8 +27,8 @@ def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
         rate=rate(counts, first, last),
         paused=any(report.paused for report in running),
         links=_links(running),
-        circuit=_circuit(running or reports),
-        tuned=_tuned(running),
+        circuit=_circuit(latest),
+        tuned=_tuned(latest),
         latency_ms=_merged(report.latency for report in reports),
         processing_ms=_merged(report.processing for report in reports),
     )
@@ -35,10 +39,10 @@ def _circuit(reports: Sequence[Report]) -> str:
     return next((state for state in _CIRCUITS if state in states), "none")
 
 
-def _merged(histograms: Iterable[bytes]) -> Percentiles:
+def _merged(histograms: Iterable[str]) -> Percentiles:
     latencies = Latencies()
     for histogram in histograms:
-        latencies.merge(histogram)
+        latencies.merge(Latencies.decode(histogram))
     return latencies.percentiles()
 
 
@@ -51,10 +55,10 @@ def _links(running: Sequence[Report]) -> dict[str, str]:
     }
 
 
-def _tuned(running: Sequence[Report]) -> dict[str, int]:
+def _tuned(latest: Sequence[Report]) -> dict[str, int]:
     """Return how many calls may run in all, and the largest batch size."""
     values: dict[str, list[int]] = {}
-    for report in running:
+    for report in latest:
         for name, value in report.tuned.items():
             values.setdefault(name, []).append(value)
     return {name: sum(found) if name == "concurrency" else max(found) for name, found in values.items()}

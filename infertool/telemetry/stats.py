@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hdrh.histogram import HdrHistogram
-
 from infertool.link import LinkState
 from infertool.telemetry import observer as o
+from infertool.telemetry.latencies import Latencies, Percentiles
 
-# Latencies from 1 microsecond to 1 hour, three significant digits.
-_LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
 COUNTS = (
     "received", "succeeded", "failed", "dead_lettered", "retried", "redelivered", "recognised", "pushed", "confirmed",
     "reconnects", "handed_back", "held", "cache_hits", "circuit_opened",
@@ -22,48 +19,6 @@ COUNTS = (
 _ONE_EACH: dict[type, str] = {
     o.Failed: "failed", o.Retried: "retried", o.Held: "held", o.Recognised: "recognised",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """A latency distribution in milliseconds; None without samples."""
-
-    p50: float | None
-    p90: float | None
-    p99: float | None
-    max: float | None
-
-    def as_dict(self) -> dict[str, float | None]:
-        """Return the fields, for JSON."""
-        return {"p50": self.p50, "p90": self.p90, "p99": self.p99, "max": self.max}
-
-
-class Latencies:
-    """A histogram of times. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self._histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
-
-    def add(self, seconds: Sequence[float]) -> None:
-        """Record times in seconds."""
-        record = self._histogram.record_value
-        for value in seconds:
-            record(min(max(int(value * 1e6), _LOWEST_US), _HIGHEST_US))
-
-    def encoded(self) -> bytes:
-        """Return the histogram in HdrHistogram's own compressed form."""
-        return bytes(self._histogram.encode())
-
-    def merge(self, encoded: bytes) -> None:
-        """Add the times of another histogram."""
-        self._histogram.decode_and_add(encoded)
-
-    def percentiles(self) -> Percentiles:
-        """Return what was recorded so far."""
-        if self._histogram.get_total_count() == 0:
-            return Percentiles(None, None, None, None)
-        p50, p90, p99 = (round(self._histogram.get_value_at_percentile(q) / 1000, 2) for q in (50, 90, 99))
-        return Percentiles(p50, p90, p99, round(self._histogram.get_max_value() / 1000, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +52,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The figures of one process. Times are monotonic, the same for all processes of a machine, in seconds."""
+    """The figures of one process, its histograms encoded.
+
+    Times are monotonic, the same for all processes of a machine, in seconds.
+    """
 
     counts: dict[str, int]
     first_delivery: float | None
@@ -106,8 +64,8 @@ class Report:
     links: dict[str, str]
     circuit: str
     tuned: dict[str, int]
-    latency: bytes
-    processing: bytes
+    latency: str
+    processing: str
 
 
 def rate(counts: Mapping[str, int], first_delivery: float | None, last_settlement: float | None) -> float:
@@ -190,8 +148,8 @@ class Stats:
                 links=dict(self._links),
                 circuit=self._circuit,
                 tuned=dict(self._tuned),
-                latency=self._latency.encoded(),
-                processing=self._processing.encoded(),
+                latency=self._latency.encode(),
+                processing=self._processing.encode(),
             )
 
     def snapshot(self) -> Snapshot:

@@ -7,9 +7,9 @@ import pytest
 
 from infertool.link import LinkEvent, LinkState
 from infertool.telemetry import observer as o
-from infertool.telemetry.joint import joint
+from infertool.telemetry.latencies import Latencies
 from infertool.telemetry.logs import JsonFormatter, LogObserver, TextFormatter
-from infertool.telemetry.stats import Latencies, Stats
+from infertool.telemetry.stats import Stats
 
 
 def test_what_is_told_is_counted() -> None:
@@ -77,17 +77,3 @@ def test_log_lines_say_what_a_person_wants(caplog: pytest.LogCaptureFixture) -> 
         .format(caplog.records[1])
         .endswith("warning e-1 failed at infer after 3 attempts: ValueError: bad")
     )
-
-
-def test_of_several_circuits_the_worst_is_told() -> None:
-    reports = []
-    for state in ("closed", "open", "half-open"):
-        stats = Stats()
-        stats(o.Circuit("m", state))
-        reports.append(stats.report())
-    closed, opened, half_open = reports
-    assert joint(reports, [closed, half_open]).circuit == "half-open"
-    assert joint(reports, [closed]).circuit == "closed"
-    assert joint(reports, []).circuit == "open"
-    assert joint([Stats().report()], []).circuit == "none"
-    assert joint(reports, [opened, closed]).counts["circuit_opened"] == 1
