@@ -11,6 +11,7 @@ from infertool.pipeline.consumer import Until
 from infertool.pipeline.processes.spawn import Spawned
 from infertool.settings import Settings
 from infertool.telemetry import logs
+from infertool.telemetry.joint import summed
 from infertool.telemetry.stats import Report
 
 # A process that lived longer than this, in seconds, is not taken for one that cannot live.
@@ -49,15 +50,16 @@ class Place:
         self._deaths = 0
         self._due: float | None = 0.0
         self._failure: str | None = None
-        self._past: list[Report] = []
+        self._past: Report | None = None
         self.process: Spawned | None = None
         self.was_ready = False
         self.latest: Report | None = None
 
     @property
-    def reports(self) -> list[Report]:
-        """What each of its processes has told last."""
-        return self._past if self.latest is None else [*self._past, self.latest]
+    def report(self) -> Report | None:
+        """What its processes have told, one after the other, in one."""
+        reports = [report for report in (self._past, self.latest) if report]
+        return summed(reports) if reports else None
 
     def is_waiting(self) -> bool:
         """Say whether another process is to be started, now or later."""
@@ -96,7 +98,7 @@ class Place:
             return
         self.listen()
         self.process = None
-        self._sum_up()
+        self._past, self.latest = self.report, None
         code, ending = process.exit_code(), process.ending()
         process.discard()
         if code == 0:
@@ -105,11 +107,6 @@ class Place:
             raise StartFailedError(code, self._failure or f"consumer process {self._number} {ending}")
         if not stopping:
             self._plan_another(self._failure or ending, process.pid)
-
-    def _sum_up(self) -> None:
-        if self.latest:
-            self._past.append(self.latest)
-            self.latest = None
 
     def _plan_another(self, reason: str, pid: int) -> None:
         self._deaths = 1 if time.monotonic() - self._began > STABLE_S else self._deaths + 1
