@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import IO
 
 from infertool.backoff import FullJitter
+from infertool.cli import console
 from infertool.pipeline.consumer import Until
 from infertool.pipeline.processes.spawn import Spawned
 from infertool.settings import Settings
@@ -16,6 +20,8 @@ from infertool.telemetry.stats import Report
 
 # A process that lived longer than this, in seconds, is not taken for one that cannot live.
 STABLE_S = 60.0
+# Its last words may take so long, in seconds, to be passed on.
+RELAY_S = 1.0
 RESTART_BACKOFF = FullJitter(base_s=1.0, cap_s=30.0)
 
 
@@ -51,6 +57,7 @@ class Place:
         self._due: float | None = 0.0
         self._failure: str | None = None
         self._past: Report | None = None
+        self._relay: threading.Thread
         self.process: Spawned | None = None
         self.was_ready = False
         self.latest: Report | None = None
@@ -69,7 +76,9 @@ class Place:
         """Start a process when it is time."""
         if self._due is None or time.monotonic() < self._due:
             return
-        self.process = Spawned("infertool.cli.member")
+        self.process = Spawned("infertool.cli.member", stderr=subprocess.PIPE)
+        self._relay = threading.Thread(target=_pass_on, args=(self.process.stderr,), daemon=True)
+        self._relay.start()
         self._began, self._due, self._failure = time.monotonic(), None, None
         with suppress(OSError):  # when it has died at once, its exit code tells
             self.process.connection.send(self._order)
@@ -100,6 +109,7 @@ class Place:
         self.process = None
         self._past, self.latest = self.report, None
         code, ending = process.exit_code(), process.ending()
+        self._relay.join(RELAY_S)
         process.discard()
         if code == 0:
             return
@@ -113,3 +123,10 @@ class Place:
         wait_s = RESTART_BACKOFF.wait(self._deaths)
         self._due = time.monotonic() + wait_s
         logs.log.warning("consumer process %d ended (%s); another starts in %.1f s", pid, reason, wait_s)
+
+
+def _pass_on(stderr: IO[bytes]) -> None:
+    """Write what a process writes to our standard error, line by line, above the status line if there is one."""
+    with stderr:
+        for line in stderr:
+            console.err(line.decode(errors="replace").rstrip("\n"))
