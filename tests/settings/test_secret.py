@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infertool.secret import MASK, Secret, is_telling, mask_url
-from infertool.settings import BrokerSettings, PhoenixSettings, Settings
+from infertool.settings import BrokerSettings, ModelSettings, PhoenixSettings, Settings
 
 S = "s3cret"
 
@@ -30,6 +30,7 @@ def test_an_empty_secret_is_false_and_shows_nothing():
 def test_the_tree_shows_no_secret():
     settings = Settings(
         broker=BrokerSettings(url=f"stomp://u:{S}@h:1", password=Secret(S)),
+        model=ModelSettings(spec=f"http://u:{S}@h/p?api_key={S}", token=Secret(S)),
         phoenix=replace(PhoenixSettings(), url=f"ws://h/s?token={S}", token=Secret(S), join_params={"token": S}),
     )
     assert S not in repr(settings)
