@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
+
+from msgspec import Struct
 
 # A push that was first in order at this many crashes of the channel is taken for their cause.
 CRASHES_TO_REFUSE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(Struct, frozen=True, gc=False):
     """What is to be delivered. `payload` is an encoded JSON object; `context` is the caller's and comes back."""
 
     event: str
@@ -34,8 +34,7 @@ class Proof(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class PushResult:
+class PushResult(Struct, frozen=True, gc=False):
     """The end of a push: exactly one of `proof` and `refusal` (the server's reason) is set."""
 
     push: Push
@@ -43,8 +42,7 @@ class PushResult:
     refusal: str | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(Struct, eq=False, gc=False):
     """An unconfirmed push. `number` is its place in the order of acceptance, `sent_at` monotonic seconds."""
 
     push: Push

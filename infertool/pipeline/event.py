@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec import Struct, field
 
 from infertool.message import Message
 
@@ -21,8 +23,7 @@ class Failure:
     retryable: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class Event:
+class Event(Struct, eq=False, gc=False):
     """One event from its delivery to its settlement.
 
     `message` is its latest delivery: a redelivery replaces it, since only the newest can be settled.
@@ -48,8 +49,7 @@ class Dead:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True, gc=False):
     """One try of an event: a prediction, or a failure."""
 
     event: Event

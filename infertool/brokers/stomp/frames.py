@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 # The frames of the handshake come before a version is agreed, so their headers are never escaped.
 _UNESCAPED = frozenset({"CONNECT", "CONNECTED", "STOMP"})
 # UTF-16 halves that surrogateescape did not make: they have no UTF-8 form.
@@ -22,8 +24,7 @@ _LF = 0x0A
 _CR = 0x0D
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True, gc=False):
     """One frame. `headers` are unescaped, in the order they came; the first of duplicates is kept."""
 
     command: str
