@@ -16,8 +16,8 @@ class BodyKind(StrEnum):
     BYTES = "bytes"
 
 
-# A Struct, as all that is made once an event: a tenth of a frozen dataclass's cost. None of them can be part of a cycle,
-# so the garbage collector need not walk them.
+# A Struct, as all that is made once an event: a tenth of a frozen dataclass's cost. None of them is ever part of a
+# cycle, so the garbage collector need not walk them.
 class Message(Struct, frozen=True, gc=False):
     """One delivery of an event by a broker.
 

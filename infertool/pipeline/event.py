@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from msgspec import Struct, field
@@ -60,4 +61,10 @@ class Outcome(Struct, frozen=True, gc=False):
 
 def iso(seconds: float) -> str:
     """Return a wall-clock time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    whole, millis = divmod(round(seconds * 1e6) // 1000, 1000)
+    return f"{_to_the_second(whole)}.{millis:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
