@@ -26,8 +26,8 @@ class Documents:
         self._include_payload = include_payload
         self._max_bytes = max_bytes
 
-    def result(self, event: Event, prediction: Any, processing_s: float) -> bytes:
-        """Return the document of a success. Raises `UnencodableError`."""
+    def result(self, event: Event, prediction: Any, processing_s: float, completed_at: float) -> bytes:
+        """Return the document of a success; `completed_at` is wall-clock time. Raises `UnencodableError`."""
         document = {
             "event_id": event.event_id,
             "request_id": event.request_id,
@@ -36,7 +36,7 @@ class Documents:
             "processing_ms": round(processing_s * 1000, 3),
             "attempts": event.attempts,
             "received_at": iso(event.received_at),
-            "completed_at": iso(time.time()),
+            "completed_at": iso(completed_at),
         }
         return self._encode(event, document, "prediction")
 

@@ -59,12 +59,7 @@ class Outcome(Struct, frozen=True, gc=False):
     failure: Failure | None = None
 
 
+@lru_cache(maxsize=8)  # the events of a batch share their times
 def iso(seconds: float) -> str:
     """Return a wall-clock time as ISO 8601 in UTC, to the millisecond."""
-    whole, millis = divmod(round(seconds * 1e6) // 1000, 1000)
-    return f"{_to_the_second(whole)}.{millis:03d}Z"
-
-
-@lru_cache(maxsize=8)
-def _to_the_second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -70,21 +70,22 @@ class Router:
         pushes: list[Push] = []
         dead: list[Dead] = []
         times: list[float] = []
+        now = time.time()
         for outcome in outcomes:
             failure = outcome.failure
             if failure is None:
                 times.append(outcome.processing_s)
-                failure = self._result(outcome, pushes)
+                failure = self._result(outcome, now, pushes)
             if failure is not None and not self._retry(outcome.event, failure):
                 dead.append(Dead(outcome.event, failure))
         if times:
             self._observe(o.Predicted(times))
         self._push(pushes + [self._alert(each) for each in dead])
 
-    def _result(self, outcome: Outcome, pushes: list[Push]) -> Failure | None:
+    def _result(self, outcome: Outcome, now: float, pushes: list[Push]) -> Failure | None:
         event = outcome.event
         try:
-            document = self._documents.result(event, outcome.prediction, outcome.processing_s)
+            document = self._documents.result(event, outcome.prediction, outcome.processing_s, now)
         except UnencodableError as error:
             return Failure("infer", "UnencodableResult", f"the model's result is no JSON: {error}")
         pushes.append(Push(RESULT_EVENT, event.event_id, document, event))
