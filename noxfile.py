@@ -30,9 +30,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests: unit, embedded, real ActiveMQ, Node, Chromium. What the machine lacks is installed when it can be."""
+    """All tests: unit, embedded, real ActiveMQ, Node, Chromium. What the machine lacks is installed when it can be.
+
+    Most of them wait for a server, so two cores take four at a time; those of one file run one after another.
+    """
     _install(session, "test")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--numprocesses=4", "--dist=loadfile", *session.posargs)
 
 
 @nox.session

@@ -23,7 +23,9 @@ from infertool.link import LinkEvent, LinkState
 from infertool.settings import Settings
 
 STOPPING = "stopping after this batch (Ctrl-C again leaves at once; nothing is lost)"
-_MEASURE_S = 1.0
+# How long the last question may take: of a broker that answered the first one, which may have restarted since and
+# needs seconds for its first answer; and of one that did not.
+_MEASURE_AGAIN_S, _MEASURE_S = 10.0, 1.0
 _LOOK_S = 10.0
 _TELL_EVERY_S = 2.0
 
@@ -53,7 +55,7 @@ def drain(settings: Settings, request: Request) -> None:
             taker = Taker(reach, request.queue, stop=stop)
             with stopped_by_signals(stop.set, STOPPING), taker:
                 _run(work, taker, request)
-        after = broker.measure(request.queue, _MEASURE_S)
+        after = broker.measure(request.queue, _MEASURE_S if depth is None else _MEASURE_AGAIN_S)
     _sum_up(request, work.progress, after, interrupted=stop.is_set())
     if stop.is_set():
         sys.exit(console.EXIT_INTERRUPTED)

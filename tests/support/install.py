@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infertool-tests"
@@ -55,8 +58,18 @@ def apt(*packages: str) -> None:
         raise RuntimeError(f"the tests need Debian packages; run: sudo {' '.join(command)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     patient = ["-o", "DPkg::Lock::Timeout=300"]
-    for step in (["apt-get", "update", "-q"], [*command, *patient]):
-        subprocess.run(step, check=True, env=environment, stdout=subprocess.DEVNULL)
+    with _alone():
+        for step in (["apt-get", "update", "-q"], [*command, *patient]):
+            subprocess.run(step, check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let one process of a test run install at a time: apt-get update does not wait for another."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _has_debian_package(name: str) -> bool:
