@@ -17,6 +17,7 @@ from infertool.errors import InfertoolError
 from infertool.link import LinkEvent, LinkState
 from infertool.models.port import LoadedModel
 from infertool.pipeline.attempt import Attempts
+from infertool.pipeline.batches import Batches
 from infertool.pipeline.book import Admission, Book
 from infertool.pipeline.burial import Undertaker
 from infertool.pipeline.crashguard import CrashGuard
@@ -90,7 +91,12 @@ class Consumer:
         backoff = FullJitter(consume.retry_base_s, consume.retry_max_s)
         documents = Documents(include_payload=publish.include_payload, max_bytes=publish.max_bytes)
         rules = Rules(consume.max_attempts, publish.max_refusals, backoff)
-        return Router(rules, documents, self._book, self._guard, self._observe)
+        batches = Batches(
+            publish.batch if publish.mode == "phoenix" else 1,
+            publish.max_bytes,
+            warn=lambda text: self._observe(o.Warned(text)),
+        )
+        return Router(rules, documents, batches, self._book, self._guard, self._observe)
 
     def _attempts(self) -> Attempts:
         consume = self._settings.consume

@@ -8,7 +8,12 @@ from typing import Any
 from infertool.devserver.hub.channels import OK, Answer, Channel, Definition, RefuseJoin, Reply, Stop
 
 REBROADCAST = MappingProxyType(
-    {"new_result": "public:results", "inference_failed": "public:alerts", "alert": "public:alerts"}
+    {
+        "new_result": "public:results",
+        "new_results": "public:results",  # a batch, {"results": [...]}; whoever listens takes it apart
+        "inference_failed": "public:alerts",
+        "alert": "public:alerts",
+    }
 )
 
 
