@@ -13,6 +13,8 @@ EXAMPLE = """Examples:
   infertool consume                                   all defaults
   infertool consume --model app.model:predict --concurrency 32
   infertool consume --publish stdout --exit-when-idle 5s -o json
+  infertool consume --model app.model:predict --executor processes      one call a core
+  infertool consume --model app.model:Net --batch-size 64 --target-latency 50ms
 """
 
 
@@ -33,6 +35,13 @@ class Confirm(StrEnum):
     none = "none"
 
 
+class Executor(StrEnum):
+    """Where the model runs."""
+
+    threads = "threads"
+    processes = "processes"
+
+
 class Publish(StrEnum):
     """Where outcomes go."""
 
@@ -51,8 +60,26 @@ def consume(
     model: Annotated[
         str | None, typer.Option(help="sim:, module:callable, file.py:callable or a name.", metavar="SPEC")
     ] = None,
+    executor: Annotated[
+        Executor | None, typer.Option(help="Threads for models that wait, processes for those that compute.")
+    ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Events in work at the same time.", metavar="N")
+        str | None, typer.Option(help="Calls at the same time, on threads; auto adapts it.", metavar="N|auto")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; one a core by default.", metavar="N")
+    ] = None,
+    max_tasks_per_worker: Annotated[
+        int | None, typer.Option(min=1, help="Replace a worker process after N events.", metavar="N")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Most events in one call of predict_batch.", metavar="N")
+    ] = None,
+    batch_wait: Annotated[
+        str | None, typer.Option(help="Longest wait for a batch to fill, e.g. 10ms.", metavar="DURATION")
+    ] = None,
+    target_latency: Annotated[
+        str | None, typer.Option(help="Adapt size and wait of batches to it, e.g. 50ms.", metavar="DURATION")
     ] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Unsettled messages held at most.", metavar="N")] = None,
     confirm: Annotated[Confirm | None, typer.Option(help="What proves a push.")] = None,
@@ -75,6 +102,7 @@ def consume(
     from infertool.units import parse_duration
 
     idle_s = None if exit_when_idle is None else parse_duration(exit_when_idle)
+    calls = int(concurrency) if concurrency is not None and concurrency.isdecimal() else concurrency
     loaded = ctx.obj.load({
         "broker.url": ("--broker", broker),
         "broker.queue": ("--queue", queue),
@@ -83,7 +111,13 @@ def consume(
         "phoenix.topic": ("--topic", topic),
         "phoenix.confirm": ("--confirm", confirm and confirm.value),
         "model.spec": ("--model", model),
-        "consume.concurrency": ("--concurrency", concurrency),
+        "consume.executor": ("--executor", executor and executor.value),
+        "consume.concurrency": ("--concurrency", calls),
+        "consume.workers": ("--workers", workers),
+        "consume.max_tasks_per_worker": ("--max-tasks-per-worker", max_tasks_per_worker),
+        "consume.batch_size": ("--batch-size", batch_size),
+        "consume.batch_wait_s": ("--batch-wait", batch_wait and parse_duration(batch_wait)),
+        "consume.target_latency_s": ("--target-latency", target_latency and parse_duration(target_latency)),
         "consume.window": ("--window", window),
         "consume.max_attempts": ("--max-attempts", max_attempts),
         "publish.mode": ("--publish", publish and publish.value),

@@ -13,12 +13,17 @@ from pathlib import Path
 from infertool import brokers
 from infertool.cli import console, status
 from infertool.cli.signals import stopped_by_signals
+from infertool.errors import SettingsError
 from infertool.models import loader
 from infertool.models.guard import text_of
 from infertool.models.port import LoadedModel
 from infertool.phoenix.delivery import Delivery
 from infertool.pipeline.consumer import Consumer, Until
 from infertool.pipeline.delivery import Lines, LocalPublisher, OnResults, Publisher, nowhere
+from infertool.pipeline.processes.staff import Processes
+from infertool.pipeline.processes.wire import Order
+from infertool.pipeline.staff import Staff, Threads
+from infertool.pipeline.workload import concurrency
 from infertool.settings import Settings, locations
 from infertool.telemetry import logs
 from infertool.telemetry.observer import Flow, Linked, Observe, Warned, fan_out
@@ -30,9 +35,11 @@ STOPPING = "stopping: finishing what is in work (Ctrl-C again leaves at once; no
 def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
     """Run a consumer until it ends, then print its summary. Raises what ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
+    check(settings)
     stats = Stats()
-    with _ready(settings.model.spec) as model:
-        consumer = _consumer(settings, model, until, fan_out([stats, logs.LogObserver()]))
+    observe = fan_out([stats, logs.LogObserver()])
+    with _staff(settings, observe) as staff:
+        consumer = _consumer(settings, staff, until, observe)
         threading.excepthook = lambda death: consumer.fail(_unexpected(death))
         with (
             stopped_by_signals(consumer.stop, STOPPING),
@@ -41,12 +48,37 @@ def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None
             consumer.run()
     # Among outcomes on stdout a table would be noise.
     to = console.err if settings.publish.mode == "stdout" else console.out
-    _print_summary(stats.snapshot(), as_json=as_json, to=to)
+    print_summary(stats.snapshot(), as_json=as_json, to=to)
+
+
+def check(settings: Settings) -> None:
+    """Raise `SettingsError` for settings that do not fit together."""
+    consume = settings.consume
+    if consume.target_latency_s and consume.batch_size == 1:
+        raise SettingsError(
+            "consume.target_latency_s is for batches, and consume.batch_size is 1",
+            key="consume.target_latency_s",
+            advice="give the largest batch as well, for example --batch-size 64",
+        )
 
 
 def _unexpected(death: threading.ExceptHookArgs) -> BaseException:
     """Return why a thread died. Without that thread events would wait for ever, so the run must end."""
     return death.exc_value or death.exc_type()
+
+
+@contextmanager
+def _staff(settings: Settings, observe: Observe) -> Iterator[Staff]:
+    """Yield who works, with the model warmed up; close it in the end. Raises `ModelLoadError`."""
+    consume, spec = settings.consume, settings.model.spec
+    in_batches = consume.batch_size > 1
+    if consume.executor == "processes":
+        order = Order(spec, in_batches, consume.max_tasks_per_worker, consume.worker_memory_bytes)
+        with Processes(order, concurrency(consume), lambda text: observe(Warned(text))) as staff:
+            yield staff
+    else:
+        with _ready(spec) as model:
+            yield Threads(model, in_batches=in_batches)
 
 
 @contextmanager
@@ -69,11 +101,11 @@ def _close(model: LoadedModel) -> None:
         logs.log.warning("closing model %s failed: %s: %s", model.name, type(error).__name__, text_of(error))
 
 
-def _consumer(settings: Settings, model: LoadedModel, until: Until, observe: Observe) -> Consumer:
+def _consumer(settings: Settings, staff: Staff, until: Until, observe: Observe) -> Consumer:
     name = f"{socket.gethostname()}:{os.getpid()}"
     return Consumer(
         settings,
-        model,
+        staff,
         open_broker=lambda on_link: brokers.open(settings.broker, name=name, on_link=on_link),
         make_publisher=lambda on_results: _publisher(settings, on_results, observe),
         name=name,
@@ -99,7 +131,8 @@ def _publisher(settings: Settings, on_results: OnResults, observe: Observe) -> P
             )
 
 
-def _print_summary(snapshot: Snapshot, *, as_json: bool, to: Callable[[str], None]) -> None:
+def print_summary(snapshot: Snapshot, *, as_json: bool, to: Callable[[str], None]) -> None:
+    """Print the figures of a run."""
     summary = snapshot.summary()
     if as_json:
         console.emit_json(summary)

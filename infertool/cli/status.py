@@ -23,6 +23,7 @@ def line(snapshot: Snapshot) -> str:
         f"{counts['retried']} retried",
         f"{snapshot.rate:.0f}/s",
         "p99 -" if p99 is None else f"p99 {p99:.0f} ms",
+        *(f"{name.replace('_', ' ')} {value}" for name, value in snapshot.tuned.items()),
         *(f"{side} {state}" for side, state in sorted(snapshot.links.items())),
     ]
     return " | ".join([*parts, "PAUSED by Phoenix"] if snapshot.paused else parts)

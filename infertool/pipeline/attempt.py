@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from infertool.errors import InferenceError
 from infertool.models.guard import text_of
-from infertool.models.port import Predict
+from infertool.models.port import Payload, Predict
 from infertool.pipeline.decode import decode, printable
 from infertool.pipeline.event import Event, Failure, Outcome
 
@@ -15,34 +17,25 @@ from infertool.pipeline.event import Event, Failure, Outcome
 LONGEST_ERROR = 1024
 
 
-class Attempts:
-    """Callable that tries an event. `on_redelivered` is told of a redelivered event before the model sees it."""
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What the model did with one payload, and how long it took, in seconds."""
 
-    def __init__(
-        self, predict: Predict, *, max_body_bytes: int, on_redelivered: Callable[[Event], Failure | None]
-    ) -> None:
-        self._predict = predict
+    prediction: Any = None
+    processing_s: float = 0.0
+    failure: Failure | None = None
+
+
+class Preparation:
+    """Callable that makes an event ready for a try. `on_redelivered` is told of a redelivered one before the model."""
+
+    def __init__(self, *, max_body_bytes: int, on_redelivered: Callable[[Event], Failure | None]) -> None:
         self._max_body_bytes = max_body_bytes
         self._on_redelivered = on_redelivered
 
-    def __call__(self, event: Event) -> Outcome:
-        """Return the outcome of one try; never raises."""
+    def __call__(self, event: Event) -> Failure | None:
+        """Count the try and decode the event, or return why it must not be tried."""
         event.attempts += 1
-        failure = self._prepare(event)
-        if failure is not None:
-            return Outcome(event, failure=failure)
-        started = time.monotonic()
-        try:
-            prediction = self._predict(event.payload or {})
-        except InferenceError as error:
-            return Outcome(event, failure=_failure(error, retryable=error.retryable))
-        except Exception as error:  # noqa: BLE001  (a model may raise anything; it might be transient)
-            return Outcome(event, failure=_failure(error, retryable=True))
-        except BaseException as error:  # noqa: BLE001  (sys.exit in a model must not end a worker)
-            return Outcome(event, failure=_failure(error, retryable=False))
-        return Outcome(event, prediction, time.monotonic() - started)
-
-    def _prepare(self, event: Event) -> Failure | None:
         # Decoded for each try: a model may have changed the payload before it failed.
         poison = decode(event, self._max_body_bytes)
         if poison is None and event.message.redelivered and event.attempts == 1:
@@ -50,5 +43,37 @@ class Attempts:
         return poison
 
 
-def _failure(error: BaseException, *, retryable: bool) -> Failure:
+class Attempts:
+    """Callable that tries an event with `predict`."""
+
+    def __init__(self, predict: Predict, prepare: Preparation) -> None:
+        self._predict = predict
+        self._prepare = prepare
+
+    def __call__(self, event: Event) -> Outcome:
+        """Return the outcome of one try; never raises."""
+        failure = self._prepare(event)
+        if failure is not None:
+            return Outcome(event, failure=failure)
+        return outcome(event, call(self._predict, event.payload or {}))
+
+
+def call(predict: Predict, payload: Payload) -> Tried:
+    """Ask the model; never raises."""
+    started = time.monotonic()
+    try:
+        prediction = predict(payload)
+    except BaseException as error:  # noqa: BLE001  (a model may raise anything, and sys.exit must not end a worker)
+        return Tried(failure=failure_of(error))
+    return Tried(prediction, time.monotonic() - started)
+
+
+def outcome(event: Event, tried: Tried) -> Outcome:
+    """Return what a try made of `event`."""
+    return Outcome(event, tried.prediction, tried.processing_s, tried.failure)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what an exception of a model means; anything but a deliberate refusal or an exit might be transient."""
+    retryable = error.retryable if isinstance(error, InferenceError) else isinstance(error, Exception)
     return Failure("infer", type(error).__name__, printable(text_of(error)[:LONGEST_ERROR]), retryable=retryable)

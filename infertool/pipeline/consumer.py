@@ -15,22 +15,21 @@ from infertool.backoff import FullJitter
 from infertool.brokers.port import Broker, Subscription
 from infertool.errors import InfertoolError
 from infertool.link import LinkEvent, LinkState
-from infertool.models.port import LoadedModel
-from infertool.pipeline.attempt import Attempts
-from infertool.pipeline.batches import Batches
+from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.book import Admission, Book
 from infertool.pipeline.burial import Undertaker
 from infertool.pipeline.crashguard import CrashGuard
 from infertool.pipeline.delivery import OnResults, Publisher
 from infertool.pipeline.documents import Documents
 from infertool.pipeline.event import Event, Failure, Outcome
-from infertool.pipeline.executor import ThreadExecutor
+from infertool.pipeline.executor import Executor
+from infertool.pipeline.pushbatches import PushBatches
 from infertool.pipeline.router import Router, Rules
+from infertool.pipeline.staff import Staff
+from infertool.pipeline.workload import batches, concurrency, limit, window
 from infertool.settings import Settings
 from infertool.telemetry import observer as o
 
-# One subscription of a default ActiveMQ gives no more (facts: maxPageSize).
-DEFAULT_WINDOW = 200
 # Deliveries taken over at once, and how long intake waits before it looks whether it should stop, in seconds.
 BATCH = 256
 POLL_S = 0.1
@@ -50,7 +49,7 @@ class Consumer:
     def __init__(
         self,
         settings: Settings,
-        model: LoadedModel,
+        staff: Staff,
         *,
         open_broker: Callable[[Callable[[LinkEvent], None]], Broker],
         make_publisher: Callable[[OnResults], Publisher],
@@ -60,11 +59,11 @@ class Consumer:
         until: Until,
     ) -> None:
         self._settings = settings
-        self._model = model
+        self._staff = staff
         self._name = name
         self._observe = observe
         self._until = until
-        self._window = window(settings, until)
+        self._window = window(settings.consume, until.max_messages)
         self._taken = 0
         self._quiet_since = time.monotonic()
         self._connected = False
@@ -76,13 +75,7 @@ class Consumer:
         self._book = Book(memory=10 * self._window)
         self._router = self._make_router()
         self._publisher = make_publisher(self._router.results)
-        self._executor = ThreadExecutor(
-            self._attempts(),
-            concurrency=settings.consume.concurrency,
-            timeout_s=settings.consume.timeout_s,
-            on_outcomes=self._outcomes,
-            on_fatal=self.fail,
-        )
+        self._executor = self._make_executor()
         self._subscription: Subscription
         self._undertaker: Undertaker
 
@@ -91,19 +84,28 @@ class Consumer:
         backoff = FullJitter(consume.retry_base_s, consume.retry_max_s)
         documents = Documents(include_payload=publish.include_payload, max_bytes=publish.max_bytes)
         rules = Rules(consume.max_attempts, publish.max_refusals, backoff)
-        batches = Batches(
+        push_batches = PushBatches(
             publish.batch if publish.mode == "phoenix" else 1,
             publish.max_bytes,
             warn=lambda text: self._observe(o.Warned(text)),
         )
-        return Router(rules, documents, batches, self._book, self._guard, self._observe)
+        return Router(rules, documents, push_batches, self._book, self._guard, self._observe)
 
-    def _attempts(self) -> Attempts:
+    def _make_executor(self) -> Executor:
         consume = self._settings.consume
-        return Attempts(
-            self._model.predict,
+        prepare = Preparation(
             max_body_bytes=consume.max_body_bytes,
             on_redelivered=self._guard.begin if consume.crash_guard else _unguarded,
+        )
+        return Executor(
+            lambda employer: self._staff.hire(employer, prepare),
+            concurrency=concurrency(consume),
+            limit=limit(consume),
+            batches=batches(consume),
+            timeout_s=consume.timeout_s,
+            on_outcomes=self._outcomes,
+            on_tuned=lambda name, value: self._observe(o.Tuned(name, value)),
+            on_fatal=self.fail,
         )
 
     def run(self) -> None:
@@ -143,7 +145,7 @@ class Consumer:
             self._book,
             queue=self._settings.deadletter.queue,
             consumer=self._name,
-            model=self._model.name,
+            model=self._staff.name,
             timeout_s=self._settings.broker.receipt_timeout_s,
             observe=self._observe,
             on_buried=lambda batch: self._guard.end([dead.event for dead in batch]),
@@ -205,12 +207,6 @@ class Consumer:
     def _on_link(self, event: LinkEvent) -> None:
         self._connected = event.state is LinkState.CONNECTED
         self._observe(o.Linked("broker", event))
-
-
-def window(settings: Settings, until: Until) -> int:
-    """Return how many unsettled messages a run holds at most."""
-    chosen = settings.consume.window or max(DEFAULT_WINDOW, 2 * settings.consume.concurrency)
-    return chosen if until.max_messages is None else min(chosen, until.max_messages)
 
 
 def _unguarded(event: Event) -> Failure | None:  # noqa: ARG001  (the guard's shape)

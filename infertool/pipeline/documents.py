@@ -19,6 +19,16 @@ class UnencodableError(Exception):
     """The model's result cannot be written as JSON."""
 
 
+def encode_prediction(prediction: Any) -> bytes:
+    """Return a model's result as JSON. Raises `UnencodableError`."""
+    return _dumps(prediction if isinstance(prediction, dict) else {"value": prediction})
+
+
+def unencodable(error: UnencodableError) -> Failure:
+    """Return why an event fails whose result cannot be written."""
+    return Failure("infer", "UnencodableResult", f"the model's result is no JSON: {error}")
+
+
 class Documents:
     """Encodes documents. `include_payload` adds the event as `original_payload`, without decoding it again."""
 
@@ -27,12 +37,15 @@ class Documents:
         self._max_bytes = max_bytes
 
     def result(self, event: Event, prediction: Any, processing_s: float, completed_at: float) -> bytes:
-        """Return the document of a success; `completed_at` is wall-clock time. Raises `UnencodableError`."""
+        """Return the document of a success; `prediction` may be encoded already. Raises `UnencodableError`.
+
+        `completed_at` is wall-clock time.
+        """
         document = {
             "event_id": event.event_id,
             "request_id": event.request_id,
             "status": "SUCCESS",
-            "prediction": prediction if isinstance(prediction, dict) else {"value": prediction},
+            "prediction": prediction if isinstance(prediction, dict | orjson.Fragment) else {"value": prediction},
             "processing_ms": round(processing_s * 1000, 3),
             "attempts": event.attempts,
             "received_at": iso(event.received_at),

@@ -29,6 +29,7 @@ class Event(Struct, eq=False, gc=False):
 
     `message` is its latest delivery: a redelivery replaces it, since only the newest can be settled.
     `delivered_at` is monotonic, for latencies; `received_at` is wall-clock time. Both in seconds.
+    `deaths` counts worker processes that ended over it; an event that is to be tried `alone` joins no batch.
     """
 
     message: Message
@@ -40,6 +41,8 @@ class Event(Struct, eq=False, gc=False):
     attempts: int = 0
     refusals: int = 0
     first_failed_at: str = ""
+    deaths: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""Running the model on threads.
-
-The seam for other executors is small: `submit` events, get their `Outcome`s in batches from worker threads, `stop`.
-"""
+"""Giving events to workers, singly or in batches, and their outcomes to the router."""
 
 from __future__ import annotations
 
@@ -9,12 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from infertool.errors import InfertoolError
 from infertool.pipeline.event import Event, Failure, Outcome
-from infertool.pipeline.worker import Worker
+from infertool.pipeline.tuning import AdaptiveLimit, BatchLimits
+from infertool.pipeline.worker import Employer, Group, Worker
 
-Attempt = Callable[[Event], Outcome]
 OnOutcomes = Callable[[Sequence[Outcome]], None]
 
 # A worker takes as many events at once as fill this time, so that fast models do not pay a hand-off an event.
@@ -28,28 +26,38 @@ class ModelHangsError(InfertoolError):
     """So many calls of the model have hung that the process cannot go on."""
 
 
-class ThreadExecutor:
-    """Up to `concurrency` worker threads, started when they are needed.
+class Executor:
+    """Up to `concurrency` workers, started when they are needed.
 
-    A call that takes longer than `timeout_s` fails with `Timeout`; its thread is abandoned and replaced.
+    A call that takes longer than `timeout_s` fails with `Timeout`. Without `batches` each event is a call of its own.
     """
 
     def __init__(
         self,
-        attempt: Attempt,
+        hire: Callable[[Employer], Worker],
         *,
         concurrency: int,
         timeout_s: float,
         on_outcomes: OnOutcomes,
+        on_tuned: Callable[[str, int], None],
         on_fatal: Callable[[InfertoolError], None],
+        limit: AdaptiveLimit | None = None,
+        batches: BatchLimits | None = None,
     ) -> None:
-        self._attempt = attempt
+        self._make_worker = hire
+        self._on_outcomes = on_outcomes
+        self._on_tuned = on_tuned
+        self._on_fatal = on_fatal
         self._concurrency = concurrency
         self._timeout_s = timeout_s
-        self._on_outcomes = on_outcomes
-        self._on_fatal = on_fatal
+        self._limit = limit
+        self._batches = batches
         self._backlog: deque[Event] = deque()
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)
+        # One worker at a time waits for its batch to fill; the others wait for their turn.
+        self._filled = threading.Condition(lock)
+        self._filling = False
         self._workers: set[Worker] = set()
         self._hung: list[Worker] = []
         self._idle = 0
@@ -60,6 +68,10 @@ class ThreadExecutor:
 
     def start(self) -> None:
         """Start watching for calls that take too long."""
+        if self._limit:
+            self._on_tuned("concurrency", self._limit.value)
+        if self._batches and self._batches.adapts:
+            self._on_tuned("batch_size", self._batches.size)
         self._watchdog.start()
 
     def submit(self, events: Iterable[Event]) -> None:
@@ -68,10 +80,10 @@ class ThreadExecutor:
             if self._stopped:
                 return
             self._backlog.extend(events)
-            wanted = -(-len(self._backlog) // self._chunk())
-            self._changed.notify(wanted)
-            for _ in range(min(wanted - self._idle, self._concurrency - len(self._workers))):
-                self._hire()
+            if self._filling:
+                self._filled.notify()
+            else:
+                self._call_workers()
 
     def stop(self, deadline: float) -> bool:
         """Drop what has not begun; wait until `deadline` (monotonic) for what has. True if nothing runs any more."""
@@ -79,29 +91,107 @@ class ThreadExecutor:
             self._stopped = True
             self._backlog.clear()
             self._changed.notify_all()
+            self._filled.notify_all()
             finished = self._changed.wait_for(lambda: not self._workers, max(0.0, deadline - time.monotonic()))
         self._ended.set()
         return finished
 
-    def take(self) -> list[Event]:
-        """Return the next chunk for a worker, waiting for it; empty when the worker should end."""
+    def take(self) -> list[Group]:
+        """See `Employer`. Waits for it."""
         with self._changed:
-            while not self._backlog and not self._stopped:
-                self._idle += 1
+            self._idle += 1
+            while not (self._stopped or self._may_take()):
                 self._changed.wait()
-                self._idle -= 1
-            return [self._backlog.popleft() for _ in range(min(self._chunk(), len(self._backlog)))]
+            self._idle -= 1
+            return [] if self._stopped else self._next()
 
     def done(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
-        """Report a worker's finished chunk."""
+        """See `Employer`. What ends after a stop's deadline is dropped: the broker has those events back."""
+        if self._ended.is_set():
+            return
         self._mean_s += 0.2 * (spent_s / len(outcomes) - self._mean_s)
+        if self._batches or self._limit:
+            self._tune(outcomes, spent_s)
         self._on_outcomes(outcomes)
 
+    def failed(self, group: Group, failure: Failure, spent_s: float) -> None:
+        """See `Employer`. What happened to a group is held against none of its events."""
+        if len(group) == 1:
+            self.done([Outcome(group[0], failure=failure)], spent_s)
+            return
+        for event in group:
+            event.alone = True
+        self.put_back([group])
+
+    def put_back(self, groups: Sequence[Group]) -> None:
+        """See `Employer`. The try that was not made is not counted."""
+        events = list(chain.from_iterable(groups))
+        for event in events:
+            event.attempts = max(0, event.attempts - 1)
+        self.submit(events)
+
+    def abandoned(self, worker: Worker) -> None:
+        """See `Employer`."""
+        self.retire(worker)
+        self._hung = [w for w in [*self._hung, worker] if w.is_alive()]
+        if len(self._hung) > HUNG_LIMIT * self._concurrency:
+            self.fail(_hangs(len(self._hung), self._timeout_s))
+
     def retire(self, worker: Worker) -> None:
-        """Strike a worker that ends."""
+        """See `Employer`."""
         with self._changed:
             self._workers.discard(worker)
             self._changed.notify_all()
+
+    def has_stopped(self) -> bool:
+        """See `Employer`."""
+        return self._stopped
+
+    def fail(self, error: InfertoolError) -> None:
+        """See `Employer`."""
+        self._on_fatal(error)
+
+    def _may_take(self) -> bool:
+        return bool(self._backlog) and not self._filling and not self._is_full()
+
+    def _is_full(self) -> bool:
+        return self._limit is not None and len(self._workers) - self._idle >= self._limit.value
+
+    def _call_workers(self) -> None:
+        """Wake, or hire, as many workers as there is work for. Called with the lock."""
+        wanted = -(-len(self._backlog) // self._share())
+        self._changed.notify(wanted)
+        for _ in range(min(wanted - self._idle, self._allowed() - len(self._workers))):
+            worker = self._make_worker(self)
+            self._workers.add(worker)
+            worker.start()
+
+    def _allowed(self) -> int:
+        return self._limit.value if self._limit else self._concurrency
+
+    def _share(self) -> int:
+        return self._batches.size if self._batches else self._chunk()
+
+    def _next(self) -> list[Group]:
+        if self._batches is None:
+            return [[self._backlog.popleft()] for _ in range(min(self._chunk(), len(self._backlog)))]
+        self._fill(self._batches)
+        return [self._batch(self._batches.size)] if self._backlog else []
+
+    def _fill(self, batches: BatchLimits) -> None:
+        left_s = batches.wait_s - (time.monotonic() - self._backlog[0].delivered_at)
+        if left_s <= 0 or self._backlog[0].alone or len(self._backlog) >= batches.size:
+            return
+        self._filling = True
+        self._filled.wait_for(lambda: self._stopped or len(self._backlog) >= batches.size, left_s)
+        self._filling = False
+
+    def _batch(self, size: int) -> Group:
+        group = [self._backlog.popleft()]
+        while self._backlog and len(group) < size and not (group[0].alone or self._backlog[0].alone):
+            group.append(self._backlog.popleft())
+        self._call_workers()
+        return group
 
     def _chunk(self) -> int:
         if self._mean_s > CHUNK_S:
@@ -109,31 +199,24 @@ class ThreadExecutor:
         share = -(-len(self._backlog) // self._concurrency)
         return max(share, min(LARGEST_CHUNK, int(CHUNK_S / max(self._mean_s, 1e-6))))
 
-    def _hire(self) -> None:
-        worker = Worker(self, self._attempt)
-        self._workers.add(worker)
-        worker.start()
+    def _tune(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
+        failures = [outcome for outcome in outcomes if outcome.failure and outcome.failure.retryable]
+        for outcome in failures:
+            outcome.event.alone = True  # so that it spoils no other batch
+        with self._changed:
+            if self._batches and self._batches.measured(len(outcomes), spent_s):
+                self._on_tuned("batch_size", self._batches.size)
+            if self._limit and self._limit.measured(spent_s, failed=bool(failures), full=bool(self._backlog)):
+                self._on_tuned("concurrency", self._limit.value)
+                self._call_workers()
 
     def _watch(self) -> None:
+        failure = Failure("infer", "Timeout", f"the model gave no result within {self._timeout_s:g} s", retryable=True)
         while not self._ended.wait(self._timeout_s / 10):
             with self._changed:
                 overdue = [worker for worker in self._workers if worker.running_s() > self._timeout_s]
             for worker in overdue:
-                self._replace(worker)
-
-    def _replace(self, worker: Worker) -> None:
-        abandoned = worker.abandon()
-        if abandoned is None:
-            return
-        event, rest = abandoned
-        with self._changed:
-            self._workers.discard(worker)
-            self._hung = [w for w in [*self._hung, worker] if w.is_alive()]
-        self.submit(rest)
-        error = f"the model gave no result within {self._timeout_s:g} s"
-        self._on_outcomes([Outcome(event, failure=Failure("infer", "Timeout", error, retryable=True))])
-        if len(self._hung) > HUNG_LIMIT * self._concurrency:
-            self._on_fatal(_hangs(len(self._hung), self._timeout_s))
+                worker.overrun(failure)
 
 
 def _hangs(count: int, timeout_s: float) -> ModelHangsError:

@@ -15,12 +15,12 @@ from infertool.backoff import FullJitter
 from infertool.brokers.port import Subscription
 from infertool.phoenix.delivery import Push, PushResult
 from infertool.phoenix.errors import DeliveryClosedError
-from infertool.pipeline.batches import Batches, members
 from infertool.pipeline.book import Book
 from infertool.pipeline.crashguard import CrashGuard
 from infertool.pipeline.delivery import Publisher
-from infertool.pipeline.documents import Documents, UnencodableError
+from infertool.pipeline.documents import Documents, UnencodableError, unencodable
 from infertool.pipeline.event import Dead, Event, Failure, Outcome, iso
+from infertool.pipeline.pushbatches import PushBatches, members
 from infertool.pipeline.retry import RetryQueue
 from infertool.telemetry import observer as o
 
@@ -58,7 +58,7 @@ class Router:
         self,
         rules: Rules,
         documents: Documents,
-        batches: Batches,
+        batches: PushBatches,
         book: Book,
         guard: CrashGuard,
         observe: o.Observe,
@@ -97,7 +97,7 @@ class Router:
         try:
             document = self._documents.result(event, outcome.prediction, outcome.processing_s, now)
         except UnencodableError as error:
-            return Failure("infer", "UnencodableResult", f"the model's result is no JSON: {error}")
+            return unencodable(error)
         pushes.append(Push(RESULT_EVENT, (event.event_id,), document, event))
         return None
 

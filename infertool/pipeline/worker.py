@@ -4,72 +4,106 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from infertool.pipeline.event import Event, Outcome
+from infertool.errors import InfertoolError
+from infertool.pipeline.event import Event, Failure, Outcome
+
+# Events that are tried in one call; one event, but for batches.
+Group = list[Event]
+Try = Callable[[Group], Sequence[Outcome]]
 
 
 class Employer(Protocol):
     """What a worker needs of its executor."""
 
-    def take(self) -> list[Event]:
-        """Return the next chunk; empty when the worker should end."""
+    def take(self) -> list[Group]:
+        """Return what to try next; empty when the worker should end."""
 
     def done(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
-        """Accept a finished chunk."""
+        """Accept outcomes, for which the model was busy for `spent_s`."""
+
+    def failed(self, group: Group, failure: Failure, spent_s: float) -> None:
+        """Accept that a call ended without an answer after `spent_s`; a group's events are then tried one by one."""
+
+    def put_back(self, groups: Sequence[Group]) -> None:
+        """Take back what was not tried."""
+
+    def abandoned(self, worker: Worker) -> None:
+        """Replace a worker whose call hangs for ever."""
 
     def retire(self, worker: Worker) -> None:
         """Strike the worker."""
 
+    def has_stopped(self) -> bool:
+        """Say whether there will be nothing more to take."""
 
-class Worker(threading.Thread):
-    """Takes chunks of events and tries each. It can be abandoned in the middle of a call that hangs."""
+    def fail(self, error: InfertoolError) -> None:
+        """End the run because of `error`."""
 
-    def __init__(self, employer: Employer, attempt: Callable[[Event], Outcome]) -> None:
+
+class Worker(threading.Thread, ABC):
+    """Takes groups of events and has them tried."""
+
+    @abstractmethod
+    def running_s(self) -> float:
+        """Return for how long the current call has run, in seconds; 0 when there is none."""
+
+    @abstractmethod
+    def overrun(self, failure: Failure) -> None:
+        """Give up on the current call, which has taken too long."""
+
+
+class ThreadWorker(Worker):
+    """Calls the model itself. A call that hangs cannot be ended: its thread is left behind."""
+
+    def __init__(self, employer: Employer, attempt: Try) -> None:
         super().__init__(name="worker", daemon=True)
         self._employer = employer
         self._attempt = attempt
         self._lock = threading.Lock()
-        self._chunk: deque[Event] = deque()
+        self._groups: deque[Group] = deque()
+        self._chunk_since = 0.0
         self._since: float | None = None
         self._outcomes: list[Outcome] = []
         self._abandoned = False
 
     def run(self) -> None:
         """Work until there is nothing more to take."""
-        while chunk := self._employer.take():
-            started = time.monotonic()
-            self._chunk = deque(chunk)
+        while groups := self._employer.take():
+            self._chunk_since = time.monotonic()
+            self._groups = deque(groups)
             self._outcomes = []
-            while self._chunk:
+            while self._groups:
                 self._since = time.monotonic()
-                outcome = self._attempt(self._chunk[0])
+                outcomes = self._attempt(self._groups[0])
                 with self._lock:
                     if self._abandoned:
                         return
                     self._since = None
-                    self._chunk.popleft()
-                    self._outcomes.append(outcome)
-            self._employer.done(self._outcomes, time.monotonic() - started)
+                    self._groups.popleft()
+                    self._outcomes += outcomes
+            self._employer.done(self._outcomes, time.monotonic() - self._chunk_since)
         self._employer.retire(self)
 
     def running_s(self) -> float:
-        """Return for how long the current call has run, in seconds; 0 when there is none."""
+        """See `Worker`."""
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
-    def abandon(self) -> tuple[Event, list[Event]] | None:
-        """Give up on the current call: return its event and those behind it, or None if it has just ended.
-
-        The outcomes of the events before it are reported here, since the thread may never return.
-        """
+    def overrun(self, failure: Failure) -> None:
+        """See `Worker`. What this thread has done before is reported here, since it may never return."""
         with self._lock:
-            if self._since is None:
-                return None
+            since = self._since
+            if since is None:
+                return
             self._abandoned = True
-            event, *rest = self._chunk
+            group, *rest = self._groups
+        self._employer.abandoned(self)
         if self._outcomes:
-            self._employer.done(self._outcomes, 0.0)
-        return event, rest
+            self._employer.done(self._outcomes, since - self._chunk_since)
+        self._employer.put_back(rest)
+        self._employer.failed(group, failure, time.monotonic() - since)

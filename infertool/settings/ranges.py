@@ -10,6 +10,7 @@ from typing import Any
 from infertool.errors import SettingsError
 from infertool.secret import mask_url
 from infertool.settings.keys import types
+from infertool.settings.tree import Concurrency
 from infertool.settings.values import Entry
 
 _FROM_ZERO = {
@@ -17,6 +18,11 @@ _FROM_ZERO = {
     "broker.reconnect_base_s",
     "broker.reconnect_max_s",
     "consume.window",
+    "consume.workers",
+    "consume.max_tasks_per_worker",
+    "consume.worker_memory_bytes",
+    "consume.batch_wait_s",
+    "consume.target_latency_s",
     "consume.retry_base_s",
     "consume.retry_max_s",
     "consume.stop_deadline_s",
@@ -50,7 +56,7 @@ def _reason(key: str, value: Any) -> str:
         return "" if _QUEUE.fullmatch(value) else f"is {value!r}, but must be /queue/NAME"
     if key in _NOT_EMPTY:
         return "" if value else "is empty"
-    if types()[key] is int:
+    if isinstance(value, int) and types()[key] in {int, Concurrency}:
         return _whole(value, 0 if key in _FROM_ZERO else 1)
     if types()[key] is float:
         return _seconds(value, zero=key in _FROM_ZERO)

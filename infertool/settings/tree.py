@@ -13,6 +13,7 @@ from infertool.secret import Secret
 
 ConfirmMode = Literal["auto", "reply", "echo", "barrier", "none"]
 PublishMode = Literal["phoenix", "stdout", "none"]
+Concurrency = int | Literal["auto"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +54,28 @@ class BrokerSettings:
 class ConsumeSettings:
     """How events are worked on."""
 
-    concurrency: int = 16
-    """Events in work at the same time."""
+    executor: Literal["threads", "processes"] = "threads"
+    """threads, for models that wait or release the interpreter lock; processes, for those that compute or crash."""
+    concurrency: Concurrency = 16
+    """Calls of the model at the same time, on threads; auto finds it from latency and errors."""
+    max_concurrency: int = 128
+    """Most calls at the same time that concurrency auto tries."""
+    workers: int = 0
+    """Worker processes of executor processes, each with one call at a time; 0 means one a core."""
+    max_tasks_per_worker: int = 0
+    """Events after which a worker process is replaced; 0 means never."""
+    worker_memory_bytes: int = 0
+    """A worker process that holds more memory after an event is replaced; 0 means no limit."""
+    batch_size: int = 1
+    """Most events in one call of predict_batch; 1 calls predict."""
+    batch_wait_s: float = 0.01
+    """Longest time an event waits for its batch to fill."""
+    target_latency_s: float = 0.0
+    """Adapt the size of batches and their wait so that both together take no longer; 0 leaves them as they are set."""
+    processes: int = 1
+    """Consumer processes, each with connections and a window of its own, under one supervisor."""
     window: int = 0
-    """Unsettled messages held at most; 0 means 200 or twice the concurrency, whichever is more."""
+    """Unsettled messages held at most; 0 means 200, or enough for twice what is in work, whichever is more."""
     max_attempts: int = 3
     """Tries of an event before it is dead-lettered."""
     retry_base_s: float = 0.2

@@ -12,8 +12,12 @@ from infertool.errors import SettingsError
 from infertool.nearest import did_you_mean
 from infertool.secret import Secret
 from infertool.settings.keys import types
+from infertool.settings.tree import Concurrency
 
-_EXPECTED = {Secret: "text", str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_EXPECTED = {
+    Secret: "text", str: "text", int: "a whole number", float: "a number", bool: "true or false",
+    Concurrency: "a whole number or auto",
+}  # fmt: skip
 _GIVEN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table", list: "a list"}
 
 

@@ -105,6 +105,14 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuned:
+    """A number that adapts (`concurrency`, `batch_size`) has changed to `value`."""
+
+    name: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something a person should know."""
 
@@ -124,6 +132,7 @@ Happening = (
     | DeadLettered
     | HandedBack
     | Flow
+    | Tuned
     | Warned
 )
 Observe = Callable[[Happening], None]

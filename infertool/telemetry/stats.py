@@ -65,6 +65,7 @@ class Snapshot:
     rate: float
     paused: bool
     links: dict[str, str]
+    tuned: dict[str, int]
     latency_ms: Percentiles
     processing_ms: Percentiles
 
@@ -73,6 +74,7 @@ class Snapshot:
         return {
             **self.counts,
             "rate": self.rate,
+            **self.tuned,
             "latency_ms": self.latency_ms.as_dict(),
             "processing_ms": self.processing_ms.as_dict(),
         }
@@ -90,6 +92,7 @@ class Stats:
         self._last_settlement: float | None = None
         self._paused = False
         self._links: dict[str, str] = {}
+        self._tuned: dict[str, int] = {}
 
     def __call__(self, happening: o.Happening) -> None:
         """Count what happened."""
@@ -123,6 +126,8 @@ class Stats:
                 counts["handed_back"] += count
             case o.Flow(paused):
                 self._paused = paused
+            case o.Tuned(name, value):
+                self._tuned[name] = value
             case o.Linked(side, event):
                 self._links[side] = event.state.value
                 counts["reconnects"] += event.state is LinkState.CONNECTED and event.epoch > 1
@@ -142,6 +147,7 @@ class Stats:
                 rate=self._rate(),
                 paused=self._paused,
                 links=dict(self._links),
+                tuned=dict(self._tuned),
                 latency_ms=self._latency.percentiles(),
                 processing_ms=self._processing.percentiles(),
             )

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from infertool.errors import InferenceError, InfertoolError
-from infertool.pipeline.attempt import Attempts
+from infertool.models.port import LoadedModel
+from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.event import Event, Failure, Outcome
-from infertool.pipeline.executor import ThreadExecutor
+from infertool.pipeline.executor import Executor
+from infertool.pipeline.staff import Threads
 from tests.support.messages import message
 
 LONG = 20.0
@@ -24,9 +26,15 @@ class Bench:
         self.outcomes: list[Outcome] = []
         self.fatal: list[InfertoolError] = []
         self._changed = threading.Condition()
-        attempts = Attempts(predict, max_body_bytes=1000, on_redelivered=lambda _event: None)
-        self.executor = ThreadExecutor(
-            attempts, concurrency=concurrency, timeout_s=timeout_s, on_outcomes=self._take, on_fatal=self.fatal.append
+        staff = Threads(LoadedModel("test", "test", predict), in_batches=False)
+        prepare = Preparation(max_body_bytes=1000, on_redelivered=lambda _event: None)
+        self.executor = Executor(
+            lambda employer: staff.hire(employer, prepare),
+            concurrency=concurrency,
+            timeout_s=timeout_s,
+            on_outcomes=self._take,
+            on_tuned=lambda _name, _value: None,
+            on_fatal=self.fatal.append,
         )
         self.executor.start()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from infertool.settings.document import init_text
+from infertool.settings.keys import types
 
 ROOT = Path(__file__).parents[2]
 S = "s3cret"
@@ -111,7 +112,7 @@ def test_path_says_what_was_looked_for_and_what_is_used(run):
 def test_profile_and_config_options_reach_it(run):
     (run.folder / "other.toml").write_text("[profile.p.broker]\nqueue = '/queue/q'")
     done = run("--config", "other.toml", "--profile", "p", "config", "show")
-    assert f'{"broker.queue":<27}  "/queue/q"' in done.stdout
+    assert f'{"broker.queue":<{max(map(len, types()))}}  "/queue/q"' in done.stdout
     assert "other.toml:2" in done.stdout
     wrong = run("--config", "other.toml", "--profile", "x", "config", "show")
     assert (wrong.returncode, wrong.stdout) == (2, "")

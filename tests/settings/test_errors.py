@@ -41,7 +41,7 @@ def test_unknown_keys_name_the_nearest(toml, text, nearest):
         ("[broker]\npassword = 1", "my.toml:2: broker.password must be text, not a whole number"),
         ("[broker]\nurl = ['a']", "must be text, not a list"),
         ("[broker]\nuser = 2020-01-01", "must be text, not date"),
-        ("[consume]\nconcurrency = 1.5", "must be a whole number, not a number"),
+        ("[consume]\nconcurrency = 1.5", "must be a whole number or auto, not a number"),
         ("[phoenix]\njoin_params = 'x'", "must be a table, not text"),
         ("[phoenix]\nconfirm = 'ehco'", "must be one of auto, reply, echo, barrier, none; did you mean 'echo'?"),
         ("[phoenix]\nconfirm = 3", "must be one of auto"),

@@ -125,6 +125,7 @@ def test_every_key_can_be_set_by_its_variable():
     texts = {bool: "false", int: "7", float: "7.5", dict[str, object]: "{}"}
     for key, hint in types().items():
         given = {
+            "consume.concurrency": "auto",
             "broker.url": "stomp://h",
             "broker.queue": "/queue/q",
             "deadletter.queue": "/queue/d",

@@ -19,7 +19,7 @@ class _Trust(Enum):
     REFUSED = auto()
 
 
-class Batches:
+class PushBatches:
     """Joins at most `most` results, and `max_bytes`, into one push. Thread-safe.
 
     Whether the channel understands batches is tried with one: until it is confirmed all else goes singly, and when it

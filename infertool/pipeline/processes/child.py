@@ -1,0 +1,122 @@
+"""A worker process: loads the model, then answers requests until it is told to leave, or its consumer is gone.
+
+Run as `python -m infertool.pipeline.processes.child CONNECTION LIFELINE`, both inherited file descriptors. Standard
+output is the consumer's standard error: nothing a model prints gets among its data.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+import orjson
+
+from infertool.errors import ModelLoadError
+from infertool.models import loader
+from infertool.models.guard import text_of
+from infertool.models.port import LoadedModel
+from infertool.pipeline.attempt import Tried, call
+from infertool.pipeline.batching import batch_function, call_batch
+from infertool.pipeline.documents import UnencodableError, encode_prediction, unencodable
+from infertool.pipeline.processes import wire
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def main(connection_fd: int, lifeline_fd: int) -> None:
+    """Serve until told to leave."""
+    _end_with_consumer(lifeline_fd)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The consumer alone says when we end. Not SIG_IGN: what the model starts would inherit that.
+        signal.signal(number, lambda *_: None)
+    connection = Connection(connection_fd)
+    order = wire.decode_order(connection.recv_bytes())
+    try:
+        model = loader.load(order.spec)
+        loader.warm_up(model)
+        server = Server(model, order, connection)
+    except ModelLoadError as error:
+        connection.send_bytes(wire.encode(wire.Unfit(error.what, error.advice, traceback.format_exc())))
+        return
+    connection.send_bytes(wire.encode(wire.Ready(model.name)))
+    server.serve()
+    connection.send_bytes(wire.encode(wire.Closed(_close(model))))
+
+
+def _end_with_consumer(lifeline: int) -> None:
+    """Have the kernel end this process (by SIGIO) when the consumer's end of `lifeline` closes, however it went.
+
+    No thread could do that: a model that hangs inside C code holds the interpreter lock.
+    """
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([lifeline], [], [], 0)[0]:
+        sys.exit("the consumer has gone")
+
+
+def _close(model: LoadedModel) -> str:
+    try:
+        model.close()
+    except BaseException as error:  # noqa: BLE001  (a model may raise anything; the work is done)
+        return f"{type(error).__name__}: {text_of(error)}"
+    return ""
+
+
+class Server:
+    """Answers requests with `model`."""
+
+    def __init__(self, model: LoadedModel, order: wire.Order, connection: Connection) -> None:
+        """Raise `ModelLoadError` for a model without `predict_batch` that is to work in batches."""
+        self._predict = model.predict
+        self._predict_batch = batch_function(model) if order.in_batches else None
+        self._order = order
+        self._connection = connection
+        self._tasks = 0
+        self._memory = os.open("/proc/self/statm", os.O_RDONLY)
+
+    def serve(self) -> None:
+        """Work until told to leave, or until it is time to be replaced."""
+        while groups := wire.decode_request(self._connection.recv_bytes()):
+            for bodies in groups:
+                started = time.monotonic()
+                parts = [_part(tried) for tried in self._call(bodies)]
+                self._tasks += len(bodies)
+                leaving = self._worn_out()
+                reply = wire.Reply(parts, time.monotonic() - started, leaving)
+                self._connection.send_bytes(wire.encode(reply))
+                if leaving:
+                    return
+
+    def _call(self, bodies: Sequence[bytes]) -> list[Tried]:
+        payloads = [orjson.loads(body) for body in bodies]
+        if self._predict_batch:
+            return call_batch(self._predict_batch, payloads, bodies)
+        return [call(self._predict, payload) for payload in payloads]
+
+    def _worn_out(self) -> str:
+        order = self._order
+        if order.max_tasks and self._tasks >= order.max_tasks:
+            return "tasks"
+        if order.memory_bytes and int(os.pread(self._memory, 100, 0).split()[1]) * _PAGE > order.memory_bytes:
+            return "memory"
+        return ""
+
+
+def _part(tried: Tried) -> wire.Part:
+    if tried.failure is not None:
+        return wire.Part(b"", tried.processing_s, tried.failure)
+    try:
+        return wire.Part(encode_prediction(tried.prediction), tried.processing_s, None)
+    except UnencodableError as error:
+        return wire.Part(b"", tried.processing_s, unencodable(error))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

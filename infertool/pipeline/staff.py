@@ -1,0 +1,38 @@
+"""Who does the work: threads of this process, or processes (`infertool.pipeline.processes`)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from infertool.models.port import LoadedModel
+from infertool.pipeline.attempt import Attempts, Preparation
+from infertool.pipeline.batching import BatchAttempts, batch_function
+from infertool.pipeline.worker import Employer, ThreadWorker, Worker
+
+
+class Staff(Protocol):
+    """Workers to be hired, each able to use the model called `name`."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, for dead letters and logs."""
+
+    def hire(self, employer: Employer, prepare: Preparation) -> Worker:
+        """Return a new worker, not yet started."""
+
+
+class Threads:
+    """Threads that share one model; `in_batches` has them call its `predict_batch`."""
+
+    def __init__(self, model: LoadedModel, *, in_batches: bool) -> None:
+        """Raise `ModelLoadError` for a model without `predict_batch` that is to work in batches."""
+        self.name = model.name
+        self._predict = model.predict
+        self._predict_batch = batch_function(model) if in_batches else None
+
+    def hire(self, employer: Employer, prepare: Preparation) -> Worker:
+        """See `Staff`."""
+        if self._predict_batch:
+            return ThreadWorker(employer, BatchAttempts(self._predict_batch, prepare))
+        attempt = Attempts(self._predict, prepare)
+        return ThreadWorker(employer, lambda group: [attempt(group[0])])

@@ -1,0 +1,101 @@
+"""Numbers that adapt to what is measured, by additive increase and multiplicative decrease (AIMD).
+
+Pure: nothing here knows a clock or a thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# A call this much slower than the best is taken for one that waited behind others.
+TOLERANCE = 1.5
+# So many failures among calls that may be tried again are taken for an overload.
+TOLERATED_FAILURES = 0.1
+DECREASE = 0.75
+# A limit is judged by this many calls for each that it allows, but by no fewer than these.
+CALLS_PER_SLOT = 2
+FEWEST_CALLS = 10
+# The best latency is measured anew after so many judgements: a model may have become slower or faster for good.
+PROBE_AFTER = 100
+
+
+@dataclass(slots=True)
+class _Calls:
+    """What is judged together."""
+
+    count: int = 0
+    failures: int = 0
+    spent_s: float = 0.0
+    full: bool = False
+
+
+class AdaptiveLimit:
+    """How many calls may run at once: more while latency stays near its best, fewer when it rises or calls fail.
+
+    It doubles up to the first decrease, and grows by one from then on.
+    """
+
+    def __init__(self, highest: int) -> None:
+        self.value = min(4, highest)
+        self._highest = highest
+        self._starting = True
+        self._best_s: float | None = None
+        self._judgements = 0
+        self._calls = _Calls()
+
+    def measured(self, seconds: float, *, failed: bool, full: bool) -> bool:
+        """Take in a call; `full` says that the limit was reached meanwhile. True when `value` has changed."""
+        calls = self._calls
+        calls.count += 1
+        calls.failures += failed
+        calls.spent_s += seconds
+        calls.full = calls.full or full
+        if calls.count < max(FEWEST_CALLS, CALLS_PER_SLOT * self.value):
+            return False
+        before = self.value
+        self._judge(calls, calls.spent_s / calls.count)
+        self._calls = _Calls()
+        return self.value != before
+
+    def _judge(self, calls: _Calls, mean_s: float) -> None:
+        self._judgements += 1
+        if self._judgements % PROBE_AFTER == 0:
+            self.value = max(1, self.value // 2)
+            self._best_s = None
+            return
+        self._best_s = mean_s if self._best_s is None else min(self._best_s, mean_s)
+        if mean_s > TOLERANCE * self._best_s or calls.failures > TOLERATED_FAILURES * calls.count:
+            self._starting = False
+            self.value = max(1, int(self.value * DECREASE))
+        elif calls.full:
+            self.value = min(self._highest, self.value * 2 if self._starting else self.value + 1)
+
+
+class BatchLimits:
+    """How many events a batch takes, and how long it waits for them, in seconds.
+
+    With a target, a batch that took longer than it makes the next ones smaller, a full one that took less makes them
+    larger by one; and a batch waits no longer than the target leaves beside the model's time.
+    """
+
+    def __init__(self, largest: int, longest_wait_s: float, target_s: float = 0.0) -> None:
+        self.adapts = target_s > 0
+        self._largest = largest
+        self._longest_wait_s = longest_wait_s
+        self._target_s = target_s
+        self.size = min(4, largest) if self.adapts else largest
+        self.wait_s = min(longest_wait_s, target_s / 2) if self.adapts else longest_wait_s
+        self._usual_s: float | None = None
+
+    def measured(self, count: int, seconds: float) -> bool:
+        """Take in a batch of `count` events that kept the model busy for `seconds`. True when `size` has changed."""
+        if not self.adapts:
+            return False
+        before = self.size
+        if seconds > self._target_s:
+            self.size = max(1, int(self.size * DECREASE))
+        elif count >= self.size:
+            self.size = min(self._largest, self.size + 1)
+        self._usual_s = seconds if self._usual_s is None else self._usual_s + 0.2 * (seconds - self._usual_s)
+        self.wait_s = min(self._longest_wait_s, max(0.0, self._target_s - self._usual_s))
+        return self.size != before
