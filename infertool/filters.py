@@ -107,6 +107,19 @@ class Filter:
             return False
         return _truth(result, self.expression)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the expression names at the top level."""
+        return self._fields + self._reserved
+
+    def evaluate(self, payload: Mapping[str, Any]) -> bool:
+        """Say whether our own payload matches. Raises `FilterError` also where an operator does not fit a value."""
+        try:
+            result = self._program.execute({name: payload[name] for name in self._fields if name in payload})
+        except _NOT_EVALUATED as error:
+            raise FilterError(str(error).partition(".")[0], expression=self.expression) from None
+        return _truth(result, self.expression)
+
 
 def compile(expression: str) -> Filter:  # noqa: A001 - filters.compile reads like re.compile
     """Return the filter that `expression` describes. Raises `FilterError`."""

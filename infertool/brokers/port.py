@@ -94,6 +94,29 @@ class Subscription(Protocol):
         """
 
 
+class Outlet(Protocol):
+    """Sends many messages that are alike, without receipts. One thread uses it at a time.
+
+    What the broker refuses is known only afterwards: `refused` counts it, `reason` is the broker's newest word. What
+    was under way when a connection ended may or may not have arrived.
+    """
+
+    refused: int
+    reason: str
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` until little is waiting to be written; False while the broker takes nothing.
+
+        Raises `ConnectionLostError` while there is no connection.
+        """
+
+    def send(self, messages: Sequence[tuple[Sequence[str], bytes]]) -> None:
+        """Send each (values of the varying headers, body). Returns at once.
+
+        Raises `ConnectionLostError` while there is no connection; then nothing was sent.
+        """
+
+
 class Broker(Protocol):
     """A supervised connection to a broker. Safe to use from several threads."""
 
@@ -120,6 +143,12 @@ class Broker(Protocol):
         """Send; `on_sent(None)` once the broker holds it, else `on_sent(error)`.
 
         Raises `ConnectionLostError` at once while there is no connection.
+        """
+
+    def outlet(self, alike: Outgoing, varying: Sequence[str]) -> Outlet:
+        """Return an outlet for messages that have all but their bodies and the headers `varying` from `alike`.
+
+        Raises `RefusedError` for what breaks the limits of the wire format.
         """
 
     def browse(self, queue: str, *, limit: int, timeout_s: float, selector: str | None = None) -> Browse:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 import traceback
@@ -46,6 +48,13 @@ class Globals:
         return load(config=self.config, profile=self.profile, environ=os.environ, flags=given)
 
 
+def escape_unknown() -> None:
+    """Make stdout write characters that its encoding lacks as JSON's escapes, instead of failing."""
+    codecs.register_error("infertool.escape", _escape)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="infertool.escape")
+
+
 def out(text: str) -> None:
     """Write a line of data to stdout, at once."""
     sys.stdout.write(text + "\n")
@@ -74,6 +83,13 @@ def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
     # A server's own words may be in it.
     err("infertool: " + "\n".join(map(clean, str(error).splitlines())))
     sys.exit(error.exit_code)
+
+
+def _escape(fault: UnicodeError) -> tuple[str, int]:
+    import json
+
+    assert isinstance(fault, UnicodeEncodeError)  # noqa: S101  (only an encoder calls it)
+    return json.dumps(fault.object[fault.start : fault.end])[1:-1], fault.end
 
 
 def show_cursor() -> None:

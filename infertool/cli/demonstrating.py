@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,10 +21,10 @@ from infertool.cli.demoview import View
 from infertool.cli.signals import stopped_by_signals
 from infertool.devserver import processes
 from infertool.errors import InfertoolError
+from infertool.feed.arrival import Arrival
+from infertool.feed.topics import TopicFeed
 from infertool.load.book import SendBook
 from infertool.load.producer import Producer
-from infertool.phoenix.frames import Frame
-from infertool.phoenix.socket import PhoenixSocket
 from infertool.settings import BrokerSettings, PhoenixSettings
 
 HOST = "127.0.0.1"
@@ -74,19 +75,21 @@ class Demo:
         return server
 
     def _watch(self, stack: ExitStack, settings: PhoenixSettings) -> None:
-        socket = PhoenixSocket(settings)
-        socket.connect()
-        stack.callback(socket.close, 1.0)
-        for topic in (settings.result_topic, settings.alert_topic):
-            socket.channel(topic, {}, on_message=self._on_message).join(settings.connect_timeout_s)
+        topics = (settings.result_topic, settings.alert_topic)
+        feed = TopicFeed(settings, topics, on_arrivals=self._on_arrivals, on_link=lambda _: None)
+        feed.connect()
+        stack.callback(feed.close, 1.0)
 
-    def _on_message(self, frame: Frame) -> None:
-        if not isinstance(frame.payload, dict):
-            return
-        success = frame.payload.get("status") == "SUCCESS"
-        self._book.seen(str(frame.payload.get("event_id")), success=success)
+    def _on_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        for arrival in arrivals:
+            if isinstance(arrival.payload, dict):
+                success = arrival.payload.get("status") == "SUCCESS"
+                self._book.seen(str(arrival.payload.get("event_id")), success=success)
+                self._show(arrival)
+
+    def _show(self, arrival: Arrival) -> None:
         try:
-            self._view.add(frame)
+            self._view.add(arrival)
         except BrokenPipeError as error:  # this is the socket's thread; the run ends in its own
             self._gone = error
             self._stop()

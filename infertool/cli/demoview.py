@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from infertool.cli import console, pretty
+from infertool.feed.arrival import Arrival
 from infertool.load.book import SendBook
-from infertool.phoenix.frames import Frame
 from infertool.telemetry.logs import clean
 
 if TYPE_CHECKING:
@@ -33,17 +32,16 @@ class View:
         self._alerts: deque[str] = deque(maxlen=ROWS // 3)
         self._lock = threading.Lock()
 
-    def add(self, frame: Frame) -> None:
+    def add(self, arrival: Arrival) -> None:
         """Show one event."""
         if self._silent:
             return
-        now = time.time()
         if not self._live:
-            console.out(pretty.line(frame.topic, frame.event, frame.payload, at=now))
+            console.out(pretty.line(arrival))
             return
-        line = clean(f"{pretty.clock(now)}  {pretty.gist(frame.payload)}")
+        line = clean(f"{pretty.clock(arrival.at)}  {pretty.gist(arrival.payload)}")
         with self._lock:
-            (self._results if frame.event == "new_result" else self._alerts).append(line)
+            (self._results if arrival.event == "new_result" else self._alerts).append(line)
 
     @contextmanager
     def shown(self, dashboard: str) -> Iterator[None]:

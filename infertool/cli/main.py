@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from infertool import __version__
-from infertool.cli import config, console, consume, demo, dev, drain_dlq, peek_dlq, replay_dlq, tail
+from infertool.cli import config, console, consume, demo, dev, drain_dlq, loadgen, peek_dlq, replay_dlq, tail, watch
 from infertool.errors import InfertoolError
 
 
@@ -37,11 +37,13 @@ app = typer.Typer(
 )
 app.command(epilog=consume.EXAMPLE)(consume.consume)
 app.command(epilog=tail.EXAMPLE)(tail.tail)
+app.command(epilog=watch.EXAMPLE)(watch.watch)
 app.command(epilog=peek_dlq.EXAMPLE)(peek_dlq.peek_dlq)
 app.command(epilog=replay_dlq.EXAMPLE)(replay_dlq.replay_dlq)
 app.command(epilog=drain_dlq.EXAMPLE, cls=drain_dlq.Command)(drain_dlq.drain_dlq)
 app.command(epilog=dev.EXAMPLE)(dev.dev)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
+app.add_typer(loadgen.app, name="loadgen")
 app.add_typer(config.app, name="config")
 
 GLOBAL_FLAGS = {"--debug", "--quiet", "--version"}
@@ -90,6 +92,7 @@ def globals_first(arguments: list[str]) -> list[str]:
 def run() -> None:
     """Run the command line; the console script's entry point."""
     arguments = globals_first(sys.argv[1:])
+    console.escape_unknown()
     try:
         app(arguments, prog_name="infertool")
     except InfertoolError as error:

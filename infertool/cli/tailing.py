@@ -1,39 +1,37 @@
-"""Following topics: join, filter, print."""
+"""Following topics: a record first, then what comes live; filter, record, count, print."""
 
 from __future__ import annotations
 
-import queue
-import sys
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from infertool.cli import console, pretty
+from infertool.cli import console
+from infertool.cli.tailforms import Form
+from infertool.cli.tailsources import Sources, labels
+from infertool.cli.tailstats import TailStats
 from infertool.errors import NothingMatchedError, UsageError
+from infertool.feed.arrival import Arrival
+from infertool.feed.doubles import Doubles
+from infertool.feed.inbox import Inbox
+from infertool.feed.records import Recorder, RecordReader
 from infertool.filters import Filter
-from infertool.link import LinkEvent, LinkState
-from infertool.phoenix.channel import Channel
-from infertool.phoenix.frames import Frame
-from infertool.phoenix.socket import PhoenixSocket
-from infertool.settings import Settings
+from infertool.settings.tree import PhoenixSettings
+from infertool.telemetry.logs import clean
+from infertool.units import parse_duration
 
 # Events that wait to be printed; past this many the reader waits, and with it the server.
 MOST_WAITING = 10_000
-BATCH = 500
 POLL_S = 0.1
+# Events hold no cycles. At its default the collector would look at them every 700 objects, for a quarter of the time.
+COLLECT_EVERY = 20_000
 
 _PARAMS_ADVICE = """write for example '{"room":"a"}'"""
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """An event and the wall-clock time it came, in seconds."""
-
-    frame: Frame
-    at: float
 
 
 def parse_params(text: str) -> dict[str, Any]:
@@ -47,123 +45,117 @@ def parse_params(text: str) -> dict[str, Any]:
     return params
 
 
+def parse_interval(text: str) -> float:
+    """Return the time between statistics, in seconds. Raises `UsageError`."""
+    interval_s = parse_duration(text)
+    if interval_s == 0:
+        raise UsageError("--stats must be longer than 0", advice="write for example 5s")
+    return interval_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What one run of `infertool tail` is to do. Times are in seconds."""
+
+    topics: Sequence[str]
+    form: Form
+    event: str | None
+    where: Filter | None
+    count: int | None
+    for_s: float | None
+    since_file: str | None
+    record: str | None
+    stats_s: float | None
+    quiet: bool
+
+
 class Tail:
     """One run of `infertool tail`."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        topics: Sequence[str],
-        *,
-        event: str | None,
-        where: Filter | None,
-        count: int | None,
-        seconds: float | None,
-        form: str | None,
-        quiet: bool,
-    ) -> None:
-        self._settings = settings
-        self._topics = list(dict.fromkeys(topics))
-        self._event = event
-        self._where = where
-        self._count = count
-        self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._form = FORMS[form or ("pretty" if sys.stdout.isatty() else "jsonl")]
-        self._quiet = quiet
-        self._arrivals: queue.Queue[Arrival] = queue.Queue(MOST_WAITING)
+    def __init__(self, settings: Sequence[PhoenixSettings], asked: Asked) -> None:
+        self._asked = asked
+        self._topics = list(dict.fromkeys(asked.topics))
+        self._deadline = None if asked.for_s is None else time.monotonic() + asked.for_s
+        self._inbox = Inbox(MOST_WAITING)
+        self._sources = Sources(settings, self._topics, on_arrivals=self._inbox.put, note=self._note)
+        keys = [(label, topic) for label in labels(settings) for topic in self._topics]
+        self._stats = None if asked.stats_s is None else TailStats(asked.stats_s, keys)
+        self._doubles = Doubles()
         self._printed = 0
-        self._lost = False
 
     def run(self) -> None:
-        """Print until the count or the time is reached. Raises what the server refuses; `NothingMatchedError`."""
-        socket = PhoenixSocket(self._settings.phoenix, on_link=self._on_link)
-        try:
-            socket.connect()
-            for topic in self._topics:
-                self._join(socket, topic)
-            self._note(f"following {', '.join(self._topics)} at {socket.address}")
-            self._print_all()
-        finally:
-            socket.close(1.0)
+        """Print until the count or the time is reached.
+
+        Raises what the servers refuse, `RecordError`, and `NothingMatchedError`.
+        """
+        gc.set_threshold(COLLECT_EVERY)
+        with ExitStack() as stack:
+            recorded = RecordReader(self._asked.since_file) if self._asked.since_file else None
+            recorder = Recorder(self._asked.record) if self._asked.record else None
+            if recorder:
+                stack.callback(recorder.close)
+            stack.callback(self._sources.close)
+            stack.callback(self._inbox.close)
+            self._sources.connect()
+            if recorded:
+                self._print_record(recorded)
+            self._follow(recorder)
         self._check_found()
 
-    def _join(self, socket: PhoenixSocket, topic: str) -> Channel:
-        channel = socket.channel(topic, self._settings.phoenix.join_params, on_message=self._on_message)
-        channel.join(self._settings.phoenix.connect_timeout_s)
-        return channel
-
-    def _on_message(self, frame: Frame) -> None:
-        if self._event is None or frame.event == self._event:
-            self._arrivals.put(Arrival(frame, time.time()))
-
-    def _on_link(self, event: LinkEvent) -> None:
-        if event.state is LinkState.LOST:
-            self._lost = True
-            self._note(f"lost {event.address}: {event.reason}; connecting again")
-        elif event.state is LinkState.CONNECTED and self._lost:
-            self._lost = False
-            self._note("connected again; what was broadcast meanwhile is missed")
-
     def _note(self, text: str) -> None:
-        if not self._quiet:
-            console.err(text)
+        if not self._asked.quiet:
+            console.err(clean(text))
 
-    def _print_all(self) -> None:
+    def _print_record(self, recorded: RecordReader) -> None:
+        for batch in recorded.batches():
+            if self._finished():
+                return
+            self._doubles.note(batch)
+            self._print([arrival for arrival in batch if arrival.topic in self._topics])
+        if recorded.skipped:
+            self._note(f"{recorded.skipped} lines of {recorded.name} are no records; skipped")
+
+    def _follow(self, recorder: Recorder | None) -> None:
         while not self._finished():
-            lines = [self._form(each) for each in self._next() if self._matches(each.frame)]
-            if self._count is not None:
-                lines = lines[: self._count - self._printed]
-            if lines:
-                console.out("\n".join(lines))
-                self._printed += len(lines)
+            arrivals = self._doubles.without(self._inbox.take(POLL_S))
+            if recorder and arrivals:
+                recorder.write(arrivals)
+            matching = self._print(arrivals)
+            if self._stats:
+                self._stats.add(matching)
+                self._tell(self._stats.due())
+        if self._stats:
+            self._tell(self._stats.finish())
+
+    def _print(self, arrivals: Sequence[Arrival]) -> Sequence[Arrival]:
+        """Print those that match; return them."""
+        matching = [arrival for arrival in arrivals if self._matches(arrival)]
+        if self._asked.count is not None:
+            matching = matching[: self._asked.count - self._printed]
+        if matching:
+            console.out("\n".join(self._asked.form(matching)))
+            self._printed += len(matching)
+        return matching
+
+    def _matches(self, arrival: Arrival) -> bool:
+        if self._asked.event is not None and arrival.event != self._asked.event:
+            return False
+        return self._asked.where is None or self._asked.where.matches(
+            arrival.payload, topic=arrival.topic, event=arrival.event
+        )
+
+    def _tell(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            console.err(line)
 
     def _finished(self) -> bool:
-        if self._count is not None and self._printed >= self._count:
+        if self._asked.count is not None and self._printed >= self._asked.count:
             return True
         return self._deadline is not None and time.monotonic() >= self._deadline
-
-    def _next(self) -> list[Arrival]:
-        batch: list[Arrival] = []
-        try:
-            batch.append(self._arrivals.get(timeout=POLL_S))
-            while len(batch) < BATCH:
-                batch.append(self._arrivals.get_nowait())
-        except queue.Empty:
-            pass
-        return batch
-
-    def _matches(self, frame: Frame) -> bool:
-        if self._where is None:
-            return True
-        payload = frame.payload if isinstance(frame.payload, dict) else {}
-        return self._where.matches(payload, topic=frame.topic, event=frame.event)
 
     def _check_found(self) -> None:
         if self._deadline is None:
             return
-        if self._printed < (self._count or 1):
-            wanted = "" if self._count is None else f" of {self._count}"
+        if self._printed < (self._asked.count or 1):
+            wanted = "" if self._asked.count is None else f" of {self._asked.count}"
             raise NothingMatchedError(f"the time ran out after {self._printed}{wanted} matching events")
-
-
-def _pretty(arrival: Arrival) -> str:
-    frame = arrival.frame
-    return pretty.line(frame.topic, frame.event, frame.payload, at=arrival.at)
-
-
-def _jsonl(arrival: Arrival) -> str:
-    frame = arrival.frame
-    document = {"topic": frame.topic, "event": frame.event, "payload": _plain(frame.payload), "at": arrival.at}
-    return orjson.dumps(document).decode()
-
-
-def _raw(arrival: Arrival) -> str:
-    return orjson.dumps(_plain(arrival.frame.payload)).decode()
-
-
-def _plain(payload: Any) -> Any:
-    """Return a binary payload as a JSON string, each byte a character of the same number."""
-    return payload.decode("latin-1") if isinstance(payload, bytes) else payload
-
-
-FORMS: dict[str, Callable[[Arrival], str]] = {"pretty": _pretty, "jsonl": _jsonl, "raw": _raw}

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from infertool.telemetry.stats import Latencies, Percentiles
+from infertool.telemetry.latencies import Latencies, Percentiles
 
 
 @dataclass(frozen=True, slots=True)

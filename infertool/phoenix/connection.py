@@ -89,6 +89,8 @@ class Connection:
         try:
             self._stream.fill()
             while True:
+                if self._between_messages():
+                    messages += [(TEXT, text) for text in self._stream.take_texts()]
                 frame = self._parser.recv_frame()
                 if frame.opcode == ABNF.OPCODE_CLOSE:
                     return self._closed_by(frame)
@@ -100,6 +102,10 @@ class Connection:
             return "the server sent what is no WebSocket frame"
         except OSError as error:
             return str(error)
+
+    def _between_messages(self) -> bool:
+        """Tell whether no part of a frame and no fragment of a message has been taken."""
+        return self._parser.header is None and not self._parser.recv_buffer and not self._fragments.recving_frames
 
     def _take_frame(self, frame: ABNF, messages: list[_Message]) -> None:
         if frame.opcode == ABNF.OPCODE_PING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from infertool.errors import InfertoolError, ServerError
+from infertool.errors import InfertoolError
 
 if TYPE_CHECKING:
     from infertool.phoenix.ledger import Push
@@ -17,7 +17,3 @@ class DeliveryClosedError(InfertoolError):
     def __init__(self, unpushed: Sequence[Push]) -> None:
         super().__init__(f"the delivery is closed; {len(unpushed)} pushes were not taken")
         self.unpushed = tuple(unpushed)
-
-
-class PushTimeoutError(ServerError):
-    """No reply to a push came in time. Whether the channel handled it is unknown."""

@@ -7,12 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infertool.errors import InfertoolError, RefusedError
 from infertool.link import LinkEvent, LinkState, OnLink
 from infertool.phoenix.binary import decode_from_server
-from infertool.phoenix.channel import Channel, OnMessage, OnState, ignore_state
 from infertool.phoenix.connection import TEXT, Connection, ConnectionEndedError
 from infertool.phoenix.dial import dial
 from infertool.phoenix.frames import Frame, FrameError, decode_text, encode_text, reply_of
@@ -74,17 +73,6 @@ class PhoenixSocket:
         self._dial_any()
         self._timers.start()
         self._reader.start()
-
-    def channel(self, topic: str, params: Any, *, on_message: OnMessage, on_state: OnState = ignore_state) -> Channel:
-        """Return a channel of `topic`, not joined yet. `params` is the join's payload."""
-        return Channel(
-            self,
-            topic,
-            params,
-            push_timeout_s=self._settings.push_timeout_s,
-            on_message=on_message,
-            on_state=on_state,
-        )
 
     def close(self, timeout_s: float) -> None:
         """Say goodbye, wait up to `timeout_s` for the server's answer, and stop all threads.

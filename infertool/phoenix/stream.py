@@ -9,6 +9,8 @@ import ssl
 import threading
 import time
 
+from infertool.phoenix.textframes import whole_texts
+
 _READ_SIZE = 1 << 16
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -44,6 +46,11 @@ class Stream:
             raise BufferEmptyError
         self._at += len(chunk)
         return chunk
+
+    def take_texts(self) -> list[bytes]:
+        """Return the texts of the whole text frames that come next in what was received; maybe none."""
+        texts, self._at = whole_texts(self._buffer, self._at)
+        return texts
 
     def fill(self) -> None:
         """Wait for bytes to take. Raises `OSError`, `ConnectionResetError` at the end of the stream."""

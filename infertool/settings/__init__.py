@@ -9,6 +9,7 @@ from infertool.settings.tree import (
     PublishSettings,
     Settings,
     TelemetrySettings,
+    WatchSettings,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "PublishSettings",
     "Settings",
     "TelemetrySettings",
+    "WatchSettings",
 ]

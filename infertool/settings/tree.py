@@ -177,6 +177,18 @@ class TelemetrySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSettings:
+    """How `infertool watch` looks and behaves."""
+
+    keep: int = 10_000
+    """Results, and failures and alerts, that are kept each; older ones are dropped, and counted."""
+    theme: Literal["dark", "light"] = "dark"
+    """Colours. NO_COLOR switches them off."""
+    keys: dict[str, Any] = field(default_factory=dict)
+    """Other keys for actions, one or a list each, such as {pause = "p", quit = ["q", "ctrl+x"]}."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The whole tree."""
 
@@ -187,3 +199,4 @@ class Settings:
     phoenix: PhoenixSettings = field(default_factory=PhoenixSettings)
     deadletter: DeadLetterSettings = field(default_factory=DeadLetterSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    watch: WatchSettings = field(default_factory=WatchSettings)

@@ -4,57 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hdrh.histogram import HdrHistogram
-
 from infertool.link import LinkState
 from infertool.telemetry import observer as o
+from infertool.telemetry.latencies import Latencies, Percentiles
 
-# Latencies from 1 microsecond to 1 hour, three significant digits.
-_LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
 _COUNTS = (
     "received", "succeeded", "failed", "dead_lettered", "retried", "redelivered", "recognised", "pushed", "confirmed",
     "reconnects", "handed_back",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """A latency distribution in milliseconds; None without samples."""
-
-    p50: float | None
-    p90: float | None
-    p99: float | None
-    max: float | None
-
-    def as_dict(self) -> dict[str, float | None]:
-        """Return the fields, for JSON."""
-        return {"p50": self.p50, "p90": self.p90, "p99": self.p99, "max": self.max}
-
-
-class Latencies:
-    """A histogram of times. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self._histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
-
-    def add(self, seconds: Sequence[float]) -> None:
-        """Record times in seconds."""
-        # Events that came together mostly end together, so many times of a batch are the same.
-        record = self._histogram.record_value
-        for value, count in Counter([int(value * 1e6) for value in seconds]).items():
-            record(min(max(value, _LOWEST_US), _HIGHEST_US), count)
-
-    def percentiles(self) -> Percentiles:
-        """Return what was recorded so far."""
-        if self._histogram.get_total_count() == 0:
-            return Percentiles(None, None, None, None)
-        p50, p90, p99 = (round(self._histogram.get_value_at_percentile(q) / 1000, 2) for q in (50, 90, 99))
-        return Percentiles(p50, p90, p99, round(self._histogram.get_max_value() / 1000, 2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from infertool import brokers
+from infertool.feed.topics import TopicFeed
 from infertool.load.book import SendBook
 from infertool.load.producer import Producer
-from infertool.phoenix.socket import PhoenixSocket
 from infertool.secret import Secret
 from infertool.settings import BrokerSettings, PhoenixSettings
 from tests.support.running import CREDENTIALS, Running
@@ -20,13 +20,15 @@ QUEUE = "/queue/bench.sustained"
 @pytest.mark.timeout(300)
 def test_sustained(benchmark, activemq, hub, row, tmp_path) -> None:
     book = SendBook()
-    socket = PhoenixSocket(PhoenixSettings(url=hub.url))
-    socket.connect()
-    for topic in ("public:results", "public:alerts"):
-        channel = socket.channel(
-            topic, {}, on_message=lambda f: book.seen(f.payload["event_id"], success=f.event == "new_result")
-        )
-        channel.join(10)
+
+    def note(arrivals) -> None:
+        for arrival in arrivals:
+            book.seen(arrival.payload["event_id"], success=arrival.event == "new_result")
+
+    feed = TopicFeed(
+        PhoenixSettings(url=hub.url), ["public:results", "public:alerts"], on_arrivals=note, on_link=lambda _: None
+    )
+    feed.connect()
     consumer = Running(
         tmp_path, "consume", "--broker", activemq.url, "--queue", QUEUE, "--phoenix", hub.url,
         "--model", "sim:", "--max-attempts", "1", "--concurrency", "300", "--window", "600", "-o", "json",
@@ -44,7 +46,7 @@ def test_sustained(benchmark, activemq, hub, row, tmp_path) -> None:
     _await_consumer(broker)
     benchmark.pedantic(send, rounds=1)
     broker.close(5)
-    socket.close(1)
+    feed.close(1)
     consumer.terminate()
     summary = consumer.finish()
     tally = book.tally()

@@ -11,8 +11,9 @@ from tests.support.running import environment
 
 HEAVY = (
     "textual", "stomp", "websocket", "msgspec", "orjson", "cel", "rich", "starlette", "uvicorn", "websockets", "hdrh",
+    "resvg_py",
 )  # fmt: skip
-COMMANDS = ["consume", "tail", "dev", "demo", "config", "config show", "config init", "config path"]
+COMMANDS = ["consume", "tail", "dev", "demo", "config", "config show", "config init", "config path", "loadgen report"]
 PROGRAM = f"""
 import sys
 from infertool.cli.main import run

@@ -7,6 +7,7 @@ import pytest
 from infertool.cli.main import globals_first
 from infertool.cli.pretty import line
 from infertool.errors import UsageError
+from infertool.feed.arrival import Arrival
 from infertool.telemetry.logs import TextFormatter
 from infertool.units import parse_duration
 
@@ -39,7 +40,8 @@ def test_what_is_no_duration_says_how_to_write_one(text: str) -> None:
 
 @pytest.mark.parametrize("evil", ["\x1b[2J", "\x1b]52;c;x\x07", "\u202e", "\x9b31m", "\r", "\n", "\0", "\ud800"])
 def test_nothing_from_an_event_reaches_the_terminal_raw(evil: str) -> None:
-    shown = line("public:results", "new_result", {"status": "SUCCESS", "request_id": evil, "prediction": {}}, at=0)
+    payload = {"status": "SUCCESS", "request_id": evil, "prediction": {}}
+    shown = line(Arrival("public:results", "new_result", payload, 0))
     assert evil not in shown
     assert shown.isprintable()
 
@@ -52,4 +54,4 @@ def test_nothing_from_an_event_reaches_the_log_raw(evil: str) -> None:
 
 def test_odd_payloads_have_a_line_too() -> None:
     for payload in [None, [], {}, {"status": "SUCCESS"}, {"status": "FAILED"}, b"\0\1", 1e300, {"prediction": 1}]:
-        assert line("t", "e", payload, at=0)
+        assert line(Arrival("t", "e", payload, 0))

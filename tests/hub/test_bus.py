@@ -38,12 +38,18 @@ def viewer(hub):
 
 @pytest.mark.parametrize(
     ("event", "topic"),
-    [("new_result", "public:results"), ("inference_failed", "public:alerts"), ("alert", "public:alerts")],
+    [
+        ("new_result", "public:results"),
+        ("new_results", "public:results"),
+        ("inference_failed", "public:alerts"),
+        ("alert", "public:alerts"),
+    ],
 )
-def test_pushes_are_broadcast_and_answered(service, viewer, event, topic):
-    service.tell("1", "2", "service:inference", event, {"n": 1})
+def test_pushes_are_broadcast_unchanged_and_answered(service, viewer, event, topic):
+    payload = {"results": [{"n": 1}, {"n": 2}]}
+    service.tell("1", "2", "service:inference", event, payload)
     assert service.hear() == ["1", "2", "service:inference", "phx_reply", {"status": "ok", "response": {}}]
-    assert viewer.hear() == [None, None, topic, event, {"n": 1}]
+    assert viewer.hear() == [None, None, topic, event, payload]
 
 
 def test_any_other_event_is_answered(service):

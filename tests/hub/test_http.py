@@ -49,6 +49,7 @@ def upgrade(hub, path: str = "/socket/websocket?vsn=2.0.0", **headers: str):
         ("/dashboard.css", "text/css; charset=utf-8"),
         ("/dashboard.mjs", "text/javascript; charset=utf-8"),
         ("/feed.mjs", "text/javascript; charset=utf-8"),
+        ("/filter.mjs", "text/javascript; charset=utf-8"),
         ("/vendor/phoenix.mjs", "text/javascript; charset=utf-8"),
     ],
 )

@@ -12,12 +12,11 @@ import pytest
 
 from infertool.errors import ConnectionLostError, JoinRefusedError, UnreachableError
 from infertool.phoenix.binary import encode_broadcast
-from infertool.phoenix.channel import Channel
-from infertool.phoenix.errors import PushTimeoutError
 from infertool.phoenix.frames import Frame, Reply
 from infertool.phoenix.membership import JoinState
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.settings.tree import PhoenixSettings
+from tests.support.channel import Channel, PushTimeoutError
 from tests.support.phoenix_fake import FakePhoenix, Peer, fake_phoenix, is_push, polite
 
 TOPIC = "public:results"
@@ -26,11 +25,16 @@ TOPIC = "public:results"
 class Listener:
     """One channel and what it brought."""
 
-    def __init__(self, phoenix: PhoenixSocket, topic: str = TOPIC) -> None:
+    def __init__(self, phoenix: PhoenixSocket, topic: str = TOPIC, **options: Any) -> None:
         self.messages: queue.Queue[Frame] = queue.Queue()
         self.states: queue.Queue[tuple[JoinState, str]] = queue.Queue()
-        self.channel: Channel = phoenix.channel(
-            topic, {"since": 1}, on_message=self.messages.put, on_state=lambda *state: self.states.put(state)
+        self.channel = Channel(
+            phoenix,
+            topic,
+            {"since": 1},
+            on_message=self.messages.put,
+            on_state=lambda *state: self.states.put(state),
+            **options,
         )
 
     def next_message(self) -> Frame:
@@ -52,8 +56,8 @@ def connected(fake: FakePhoenix, **options: Any) -> Iterator[PhoenixSocket]:
 
 @contextlib.contextmanager
 def joined(fake: FakePhoenix, **options: Any) -> Iterator[Listener]:
-    with connected(fake, **options) as phoenix:
-        listener = Listener(phoenix)
+    with connected(fake) as phoenix:
+        listener = Listener(phoenix, **options)
         listener.channel.join(5)
         assert listener.next_state() == (JoinState.JOINED, "")
         yield listener
@@ -210,7 +214,7 @@ def test_a_callback_that_raises_ends_all_in_view(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("a callback's mistake")
 
     with fake_phoenix() as fake, connected(fake) as phoenix:
-        channel = phoenix.channel(TOPIC, {}, on_message=fail)
+        channel = Channel(phoenix, TOPIC, {}, on_message=fail)
         channel.join(5)
         fake.peers[0].broadcast(TOPIC, "new_result", {})
         raised.get(timeout=20)

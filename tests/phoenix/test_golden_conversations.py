@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from infertool.errors import JoinRefusedError
-from infertool.phoenix.channel import Channel
 from infertool.phoenix.frames import Frame, Reply, decode_text
 from infertool.phoenix.membership import JoinState
 from infertool.phoenix.socket import PhoenixSocket
@@ -18,6 +17,7 @@ from infertool.secret import Secret
 from infertool.settings.tree import PhoenixSettings
 from tests.phoenix import golden
 from tests.phoenix.golden import Line
+from tests.support.channel import Channel
 from tests.support.phoenix_replay import replay
 
 # What a conversation may hold that our client never says: it is left out by naming where to stop.
@@ -112,8 +112,12 @@ class Driver:
             while self._joins.get(timeout=20)[0] is not JoinState.JOINED:
                 pass
             return
-        channel = self._phoenix.channel(
-            frame.topic, frame.payload, on_message=self._messages.put, on_state=lambda *to: self._joins.put(to)
+        channel = Channel(
+            self._phoenix,
+            frame.topic,
+            frame.payload,
+            on_message=self._messages.put,
+            on_state=lambda *to: self._joins.put(to),
         )
         recorded: dict[str, Any] = self._replies[frame.ref].payload
         if recorded["status"] == "ok":

@@ -15,6 +15,7 @@ from infertool.phoenix.socket import PhoenixSocket
 from infertool.secret import Secret
 from infertool.settings.tree import PhoenixSettings
 from tests.phoenix.collect import delivery, push_of, pushes
+from tests.support.channel import Channel
 from tests.support.hub import HubProcess
 
 TOKEN = Secret("the hub's token")
@@ -43,7 +44,7 @@ def test_a_viewer_sees_every_result_once_and_in_order(hub: HubProcess) -> None:
     seen: queue.Queue[Frame] = queue.Queue()
     viewer = PhoenixSocket(PhoenixSettings(url=hub.url))
     viewer.connect()
-    viewer.channel("public:results", {}, on_message=seen.put).join(10)
+    Channel(viewer, "public:results", {}, on_message=seen.put).join(10)
     with delivery(hub.url, token=TOKEN) as (made, _):
         made.push(pushes(500))
         assert made.drain(30)
@@ -77,7 +78,7 @@ def test_boom_is_found_among_others(hub: HubProcess) -> None:
 def test_flow(hub: HubProcess) -> None:
     operator: PhoenixSocket = PhoenixSocket(PhoenixSettings(url=hub.url, token=TOKEN))
     operator.connect()
-    channel = operator.channel("service:inference", {}, on_message=lambda _: None)
+    channel = Channel(operator, "service:inference", {}, on_message=lambda _: None)
     channel.join(10)
     with delivery(hub.url, token=TOKEN) as (made, owner):
         assert channel.push("flow", {"state": "pause"}).result(20).status == "ok"

@@ -7,8 +7,9 @@ import pytest
 
 from infertool.link import LinkEvent, LinkState
 from infertool.telemetry import observer as o
+from infertool.telemetry.latencies import Latencies
 from infertool.telemetry.logs import JsonFormatter, LogObserver, TextFormatter
-from infertool.telemetry.stats import Latencies, Stats
+from infertool.telemetry.stats import Stats
 
 
 def test_what_is_told_is_counted() -> None:

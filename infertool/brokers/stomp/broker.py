@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from infertool.backoff import FullJitter
@@ -11,6 +12,7 @@ from infertool.brokers.port import Browse, Depth, OnSent
 from infertool.brokers.stomp.browsing import browse
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.delivery import check, to_send
+from infertool.brokers.stomp.outlet import StompOutlet
 from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
 from infertool.brokers.stomp.supervisor import Supervisor
@@ -99,6 +101,10 @@ class StompBroker:
         connection.wait_for_room()
         receipt = connection.receipts.expect(on_sent, self._receipt_timeout_s, len(outgoing.body))
         connection.write(to_send(outgoing, {"receipt": receipt}))
+
+    def outlet(self, alike: Outgoing, varying: Sequence[str]) -> StompOutlet:
+        """See `infertool.brokers.port.Broker`."""
+        return StompOutlet(alike, varying, self._supervisor)
 
     def browse(self, queue: str, *, limit: int, timeout_s: float, selector: str | None = None) -> Browse:
         """See `infertool.brokers.port.Broker`."""

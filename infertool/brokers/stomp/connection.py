@@ -91,6 +91,10 @@ class Connection:
         """Queue whole frames for the writer. Dropped when the connection has ended."""
         self._outbox.put(data)
 
+    def wait_until_written(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` until all but the last piece of what was queued is written, or it has ended."""
+        return self._outbox.wait_for_room(timeout_s)
+
     def wait_for_room(self) -> None:
         """Wait until another send may be open; not in our own threads, which make the room."""
         if threading.current_thread() not in self._threads:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 STATIC = files("infertool.devserver") / "static"
+_HTML = "text/html; charset=utf-8"
+_CSS = "text/css; charset=utf-8"
+_SCRIPT = "text/javascript; charset=utf-8"
 _FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
-    "/dashboard.mjs": ("dashboard.mjs", "text/javascript; charset=utf-8"),
-    "/feed.mjs": ("feed.mjs", "text/javascript; charset=utf-8"),
-    "/vendor/phoenix.mjs": ("vendor/phoenix.mjs", "text/javascript; charset=utf-8"),
+    "/": ("index.html", _HTML),
+    "/dashboard.css": ("dashboard.css", _CSS),
+    "/vendor/phoenix.mjs": ("vendor/phoenix.mjs", _SCRIPT),
+    **{f"/{file.name}": (file.name, _SCRIPT) for file in STATIC.iterdir() if file.name.endswith(".mjs")},
 }
 # Scripts, styles and sockets of this server only: an event's content can never load or run anything.
 CONTENT_SECURITY_POLICY = (

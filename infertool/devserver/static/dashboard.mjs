@@ -1,144 +1,184 @@
-// The page. Events are drawn once a frame, as text and never as HTML.
+// The page: what comes is kept and counted at once, and drawn a few times a second.
 
-import { Socket } from "/vendor/phoenix.mjs";
-import { alert, failure, Newest, Rate, result } from "/feed.mjs";
+import { drawAlerts, onAlert, onFailure } from "./alerts.mjs";
+import { announce } from "./announce.mjs";
+import { connect } from "./connection.mjs";
+import { byId, write } from "./element.mjs";
+import { alert, failure, results, visible } from "./feed.mjs";
+import { drawFigures, drawSince } from "./figures.mjs";
+import { compile, FilterError } from "./filter.mjs";
+import { clock, count, duration } from "./format.mjs";
+import { Grid } from "./grid.mjs";
+import { View } from "./kept.mjs";
+import { listenForKeys } from "./keys.mjs";
+import { fillFailure, fillResult, makeFailure, makeResult } from "./rows.mjs";
+import { Series } from "./series.mjs";
+import { nextTheme, useStoredTheme } from "./theme.mjs";
+import { dismissToasts, sweepToasts } from "./toasts.mjs";
 
-const MAX_RESULTS = 200;
-const MAX_ALERTS = 100;
-const HUES = 5;
+const KEEP_RESULTS = 5000;
+const KEEP_FAILURES = 1000;
 // Nobody reads faster, and the time between belongs to scrolling and typing.
-const MIN_DRAW_INTERVAL_MS = 200;
+const MIN_DRAW_INTERVAL_MS = 100;
 
-const byId = (id) => document.getElementById(id);
-const rate = new Rate();
-const newResults = new Newest(MAX_RESULTS);
-const newAlerts = new Newest(MAX_ALERTS);
-const totals = { results: 0, failures: 0, ms: 0, timed: 0 };
+const series = new Series();
+const views = { results: new View(KEEP_RESULTS), failures: new View(KEEP_FAILURES) };
+const rows = {
+  results: { rowHeight: 28, make: makeResult, fill: fillResult },
+  failures: { rowHeight: 46, make: makeFailure, fill: fillFailure },
+};
+const grids = {
+  results: new Grid(byId("results"), { view: views.results, ...rows.results, open, moved: schedule }),
+  failures: new Grid(byId("failures"), { view: views.failures, ...rows.failures, open, moved: schedule }),
+};
+const connection = { state: "connecting", sinceMs: Date.now() };
 let scheduled = false;
-let lastDrawn = 0;
+let lastDrawnMs = 0;
 
 function schedule() {
   if (scheduled) return;
   scheduled = true;
-  const waitMs = lastDrawn + MIN_DRAW_INTERVAL_MS - performance.now();
+  const waitMs = lastDrawnMs + MIN_DRAW_INTERVAL_MS - performance.now();
   if (waitMs > 0) setTimeout(requestAnimationFrame, waitMs, draw);
   else requestAnimationFrame(draw);
 }
 
 function draw() {
   scheduled = false;
-  lastDrawn = performance.now();
-  prepend(byId("results"), newResults.take().map(resultRow), MAX_RESULTS);
-  prepend(byId("alerts"), newAlerts.take().map(alertItem), MAX_ALERTS);
-  byId("no-results").hidden = totals.results > 0;
-  byId("no-alerts").hidden = byId("alerts").childElementCount > 0;
-  drawFigures();
+  lastDrawnMs = performance.now();
+  for (const grid of Object.values(grids)) grid.measure();
+  for (const grid of Object.values(grids)) grid.draw();
+  drawAlerts();
+  write(byId("results-total"), count(series.results));
+  write(byId("failures-total"), count(series.failures));
+  byId("no-results").hidden = views.results.length > 0;
+  byId("no-failures").hidden = views.failures.length > 0;
+  byId("newest").hidden = grids.results.follows;
+  drawKept();
 }
 
-function drawFigures() {
-  const perSecond = rate.perSecond(performance.now());
-  byId("rate").textContent = perSecond >= 10 ? Math.round(perSecond).toLocaleString("en") : perSecond.toFixed(1);
-  byId("results-total").textContent = totals.results.toLocaleString("en");
-  byId("failures-total").textContent = totals.failures.toLocaleString("en");
-  byId("mean").textContent = totals.timed ? (totals.ms / totals.timed).toFixed(1) : "–";
+function drawKept() {
+  const { results, failures } = views;
+  const shown = results.length + failures.length;
+  const kept = results.available + failures.available;
+  write(byId("kept"), shown < kept ? `${count(shown)} of ${count(kept)} match` : `${count(kept)} kept`);
+  const paused = results.frozen !== null;
+  write(byId("pause"), paused ? `Resume (${count(results.waiting + failures.waiting)} new)` : "Pause");
+  byId("pause").dataset.paused = String(paused);
 }
 
-function prepend(list, elements, limit) {
-  if (!elements.length) return;
-  list.prepend(...elements.reverse());
-  while (list.childElementCount > limit) list.lastElementChild.remove();
+function tick() {
+  const nowMs = performance.now();
+  drawFigures(series, nowMs);
+  drawSince(connection);
+  sweepToasts(nowMs);
 }
 
-function element(name, className, content = "") {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  made.textContent = content;
-  return made;
+function open(record) {
+  byId("detail-title").textContent = record.request || record.type || "Event";
+  const lines = JSON.stringify(record.doc ?? null, null, 2).split("\n");
+  byId("detail-text").textContent = lines.map(visible).join("\n");
+  byId("detail").showModal();
 }
 
-function resultRow(row) {
-  const line = element("tr");
-  const request = element("td", "", row.request);
-  request.title = row.request;
-  const kind = element("td");
-  if (row.class) kind.append(badge(row.class));
-  const ms = element("td", "number", row.ms === null ? "" : row.ms.toFixed(1));
-  line.append(request, kind, confidenceCell(row.confidence), ms, element("td", "number time", row.time));
-  return line;
+function togglePause() {
+  const pausing = !views.results.frozen;
+  for (const view of Object.values(views)) pausing ? view.pause() : view.resume();
+  schedule();
 }
 
-function badge(name) {
-  const made = element("span", "badge", name);
-  made.dataset.hue = String([...name].reduce((sum, letter) => sum + letter.codePointAt(0), 0) % HUES);
-  return made;
-}
-
-function confidenceCell(confidence) {
-  const cell = element("td");
-  if (confidence === null) return cell;
-  const bar = element("span", "bar");
-  const filled = element("i");
-  filled.style.setProperty("--share", String(Math.min(1, Math.max(0, confidence))));
-  bar.append(filled);
-  cell.append(bar, confidence.toFixed(3));
-  return cell;
-}
-
-function alertItem(row) {
-  const item = element("li", "alert");
-  item.dataset.kind = row.kind;
-  const head = element("p", "head");
-  head.append(element("span", "", row.title), element("time", "", row.time));
-  const detail = element("p", "", row.detail);
-  detail.title = row.detail;
-  item.append(head, detail);
-  if (row.request) item.append(element("p", "request", row.request));
-  return item;
-}
-
-function onResult(payload) {
-  const row = result(payload, new Date());
-  totals.results += 1;
-  if (row.ms !== null) {
-    totals.ms += row.ms;
-    totals.timed += 1;
+function applyFilter() {
+  const input = byId("filter");
+  try {
+    const matches = compile(input.value);
+    for (const view of Object.values(views)) view.filter(matches);
+    input.removeAttribute("aria-invalid");
+    write(byId("filter-error"), "");
+    announce(`${views.results.length} results and ${views.failures.length} failures match`);
+  } catch (error) {
+    if (!(error instanceof FilterError)) throw error;
+    input.setAttribute("aria-invalid", "true");
+    write(byId("filter-error"), error.message);
   }
-  newResults.add(row);
-  rate.count(performance.now());
   schedule();
 }
 
-function onAlert(row) {
-  newAlerts.add(row);
-  rate.count(performance.now());
+function escape() {
+  if (document.activeElement === byId("filter")) {
+    byId("filter").value = "";
+    applyFilter();
+    byId("results").focus();
+  } else dismissToasts();
+}
+
+function onState(state, words) {
+  if (connection.state === state) return;
+  const nowMs = Date.now();
+  if (state === "connected" && connection.lostAtMs) {
+    views.results.add(gap(connection.lostAtMs, nowMs));
+    connection.lostAtMs = undefined;
+  }
+  if (connection.state === "connected") connection.lostAtMs = nowMs;
+  Object.assign(connection, { state, sinceMs: nowMs });
+  byId("connection").dataset.state = state;
+  byId("state").textContent = words;
+  drawSince(connection);
   schedule();
 }
 
-function onFailure(payload) {
-  totals.failures += 1;
-  onAlert(failure(payload, new Date()));
+function gap(fromMs, toMs) {
+  const span = `from ${clock(fromMs)} to ${clock(toMs)} (${duration(toMs - fromMs)})`;
+  const request = `not connected ${span}; what came then is not here`;
+  return { kind: "gap", request, class: "", confidence: null, ms: null, atMs: toMs, doc: { gap: request } };
 }
 
-function show(state, words) {
-  const place = byId("connection");
-  if (place.dataset.state === state) return;
-  place.dataset.state = state;
-  place.textContent = words;
+function onResults(payload) {
+  const nowMs = performance.now();
+  for (const record of results(payload, Date.now())) {
+    series.result(record.ms, nowMs);
+    views.results.add(record);
+  }
+  schedule();
 }
 
-const socket = new Socket("/socket", { heartbeatIntervalMs: 15000 });
-socket.onClose(() => show("disconnected", "disconnected, trying again"));
-socket.onError(() => show("disconnected", "disconnected, trying again"));
+function onFailed(payload) {
+  const record = failure(payload, Date.now());
+  series.failure(performance.now());
+  views.failures.add(record);
+  onFailure(record, performance.now());
+  schedule();
+}
 
-const results = socket.channel("public:results");
-results.on("new_result", onResult);
-results.join().receive("ok", () => show("connected", "connected"));
-results.onError(() => show("disconnected", "disconnected, trying again"));
+function onRule(payload) {
+  onAlert(alert(payload, Date.now()));
+  schedule();
+}
 
-const alerts = socket.channel("public:alerts");
-alerts.on("inference_failed", onFailure);
-alerts.on("alert", (payload) => onAlert(alert(payload, new Date())));
-alerts.join();
+function followNewest() {
+  grids.results.follow();
+  grids.failures.follow();
+}
 
-socket.connect();
-setInterval(drawFigures, 500);
+useStoredTheme();
+byId("pause").addEventListener("click", togglePause);
+byId("newest").addEventListener("click", followNewest);
+byId("theme").addEventListener("click", nextTheme);
+byId("help").addEventListener("click", () => byId("manual").showModal());
+byId("filter").addEventListener("input", applyFilter);
+listenForKeys({
+  " ": togglePause,
+  "/": () => byId("filter").focus(),
+  f: followNewest,
+  t: nextTheme,
+  "?": () => byId("manual").showModal(),
+  Escape: escape,
+});
+connect({
+  on: {
+    "public:results": { new_result: onResults, new_results: onResults },
+    "public:alerts": { inference_failed: onFailed, alert: onRule },
+  },
+  onState,
+});
+setInterval(tick, 1000);
+tick();

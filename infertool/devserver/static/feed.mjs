@@ -1,93 +1,130 @@
-// What the dashboard knows, apart from the page: counts, the rate, and rows that wait for the next frame.
+// From an event of anybody to a record the page can keep: bounded in size, and safe to read, whatever came.
 
-const RATE_WINDOW_MS = 3000;
+const MAX_VALUES = 200;
+const MAX_CHARACTERS = 4000;
+const MAX_DEPTH = 8;
+const MAX_TEXT = 300;
+const CUT = "…";
+// Control characters, and those that turn the direction of the text around them.
+const INVISIBLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
-// The newest `limit` items since the last `take`, so that a tab in the background does not grow.
-export class Newest {
-  constructor(limit) {
-    this.limit = limit;
-    this.items = [];
-  }
-
-  add(item) {
-    this.items.push(item);
-    // Cut rarely: shifting at every item would cost more than the few extra ones.
-    if (this.items.length >= 2 * this.limit) this.items = this.items.slice(-this.limit);
-  }
-
-  take() {
-    const taken = this.items.slice(-this.limit);
-    this.items = [];
-    return taken;
-  }
+// The records of a `new_result` or `new_results` payload. What is no batch counts as one result.
+export function results(payload, arrivedMs) {
+  const batch = Array.isArray(payload?.results) ? payload.results : [payload];
+  return batch.map((document) => result(document, arrivedMs));
 }
 
-// Events per second over the last three seconds, in buckets of 100 ms.
-export class Rate {
-  constructor() {
-    this.buckets = new Map();
-  }
+function result(payload, arrivedMs) {
+  const doc = sketch(payload);
+  const prediction = doc?.prediction;
+  const named = isObject(prediction) ? prediction.class ?? prediction.value : prediction;
+  return {
+    kind: "result",
+    request: text(doc?.request_id ?? doc?.event_id),
+    class: text(named),
+    confidence: number(prediction?.confidence),
+    ms: number(doc?.processing_ms),
+    atMs: time(doc?.completed_at, arrivedMs),
+    doc,
+  };
+}
 
-  count(nowMs) {
-    const bucket = Math.floor(nowMs / 100);
-    this.buckets.set(bucket, (this.buckets.get(bucket) ?? 0) + 1);
-  }
+export function failure(payload, arrivedMs) {
+  const doc = sketch(payload);
+  return {
+    kind: "failure",
+    request: text(doc?.request_id ?? doc?.event_id),
+    type: text(doc?.error_type) || "failure",
+    error: text(doc?.error),
+    ms: number(doc?.processing_ms),
+    atMs: time(doc?.failed_at, arrivedMs),
+    doc,
+  };
+}
 
-  perSecond(nowMs) {
-    const oldest = Math.floor((nowMs - RATE_WINDOW_MS) / 100);
-    let sum = 0;
-    for (const [bucket, count] of this.buckets) {
-      if (bucket <= oldest) this.buckets.delete(bucket);
-      else sum += count;
+// An alert rule's state. Every state but "resolved" counts as firing: better one alert too many.
+export function alert(payload, arrivedMs) {
+  const doc = sketch(payload);
+  return {
+    rule: text(doc?.rule) || "alert",
+    state: doc?.state === "resolved" ? "resolved" : "firing",
+    value: text(doc?.value),
+    threshold: text(doc?.threshold),
+    sinceMs: time(doc?.since, arrivedMs),
+  };
+}
+
+// A copy of some JSON with at most 200 values, 4000 characters and 8 levels; the mark … stands for what was cut.
+export function sketch(value) {
+  return copy(value, 0, { values: MAX_VALUES, characters: MAX_CHARACTERS });
+}
+
+function copy(value, depth, left) {
+  left.values -= 1;
+  if (typeof value === "string") return cut(value, left);
+  if (value === null || typeof value !== "object") return value;
+  if (depth === MAX_DEPTH) return CUT;
+  return Array.isArray(value) ? copyArray(value, depth, left) : copyObject(value, depth, left);
+}
+
+function copyArray(array, depth, left) {
+  const copied = [];
+  for (const item of array) {
+    if (isSpent(left)) {
+      copied.push(CUT);
+      break;
     }
-    return sum / (RATE_WINDOW_MS / 1000);
+    copied.push(copy(item, depth + 1, left));
   }
+  return copied;
 }
 
-export function result(payload, now) {
-  const prediction = payload.prediction ?? {};
-  return {
-    request: text(payload.request_id ?? payload.event_id),
-    class: text(prediction.class ?? prediction.value),
-    confidence: number(prediction.confidence),
-    ms: number(payload.processing_ms),
-    time: time(payload.completed_at, now),
-  };
+function copyObject(object, depth, left) {
+  const copied = Object.create(null); // so that a key `__proto__` is a key
+  for (const key in object) {
+    if (isSpent(left)) {
+      copied[CUT] = CUT;
+      break;
+    }
+    copied[cut(key, left)] = copy(object[key], depth + 1, left);
+  }
+  return copied;
 }
 
-export function failure(payload, now) {
-  return {
-    kind: "failed",
-    title: text(payload.error_type ?? "failure"),
-    detail: text(payload.error),
-    request: text(payload.request_id ?? payload.event_id),
-    time: time(payload.failed_at, now),
-  };
+function isSpent(left) {
+  return left.values <= 0 || left.characters <= 0;
 }
 
-export function alert(payload, now) {
-  const measured = [payload.value, payload.threshold].filter((part) => part !== undefined);
-  return {
-    kind: payload.state === "resolved" ? "resolved" : "firing",
-    title: text(payload.rule ?? "alert"),
-    detail: [text(payload.state), measured.map(text).join(" of ")].filter(Boolean).join(": "),
-    request: "",
-    time: time(payload.since, now),
-  };
+function cut(string, left) {
+  const room = Math.max(0, left.characters);
+  left.characters -= string.length;
+  return string.length > room ? string.slice(0, room) + CUT : string;
 }
 
-// Any JSON as a short text.
+// Any JSON as a short text in one line.
 export function text(value) {
   if (value === undefined || value === null) return "";
   const whole = typeof value === "string" ? value : JSON.stringify(value);
-  return whole.length > 300 ? `${whole.slice(0, 300)}…` : whole;
+  return visible(whole.length > MAX_TEXT ? whole.slice(0, MAX_TEXT) + CUT : whole);
+}
+
+// Control characters as their symbols, and what would turn the writing direction of others as a replacement character.
+export function visible(string) {
+  return string.replace(INVISIBLE, (character) => {
+    const code = character.codePointAt(0);
+    return code < 0x20 ? String.fromCodePoint(0x2400 + code) : "\ufffd";
+  });
+}
+
+export function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function number(value) {
   return typeof value === "number" && Number.isFinite(value) ? value : null;
 }
 
-function time(stamp, now) {
-  const date = new Date(typeof stamp === "string" ? stamp : now);
-  return (Number.isNaN(date.getTime()) ? now : date).toLocaleTimeString("en-GB");
+function time(stamp, otherwiseMs) {
+  const ms = typeof stamp === "string" ? Date.parse(stamp) : Number.NaN;
+  return Number.isNaN(ms) ? otherwiseMs : ms;
 }

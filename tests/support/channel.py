@@ -1,4 +1,4 @@
-"""A joined topic for those who listen, and push now and then. For many pushes see delivery.py."""
+"""A joined topic as a test wants it: messages and states one by one, pushes with a future reply."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 from infertool.errors import ConnectionLostError, ServerError
-from infertool.phoenix.errors import PushTimeoutError
 from infertool.phoenix.frames import Frame, Reply, encode_text, reply_of
 from infertool.phoenix.membership import JoinState, Loss, Membership, Transport
 
@@ -21,8 +20,12 @@ def ignore_state(_state: JoinState, _reason: str) -> None:
     """Do nothing: the default of `on_state`."""
 
 
+class PushTimeoutError(ServerError):
+    """No reply to a push came in time."""
+
+
 class Channel:
-    """One topic on a `PhoenixSocket`; made by `PhoenixSocket.channel`.
+    """One topic on a `PhoenixSocket`, not joined yet; `params` is the join's payload.
 
     `on_message` gets every push and broadcast; `on_state` gets JOINED and, with a reason, WAITING. Both come from the
     socket's threads, must be quick, and must not join, leave or close.
@@ -34,9 +37,9 @@ class Channel:
         topic: str,
         params: Any,
         *,
-        push_timeout_s: float,
+        push_timeout_s: float = 10.0,
         on_message: OnMessage,
-        on_state: OnState,
+        on_state: OnState = ignore_state,
     ) -> None:
         self._transport = transport
         self._membership = Membership(transport, topic, params, self)

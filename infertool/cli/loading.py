@@ -1,0 +1,64 @@
+"""Running a load: its parts, its end, its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import typer
+
+from infertool.cli import console
+from infertool.cli.loadsummary import check, summary
+from infertool.cli.loadview import View
+from infertool.cli.signals import stopped_by_signals
+from infertool.errors import InfertoolError
+from infertool.load import assertions
+from infertool.load.options import LoadOptions
+from infertool.load.report import document
+from infertool.load.run import Listeners, LoadRun
+from infertool.load.runfile import RunWriter
+from infertool.settings import Settings
+
+# What is said elsewhere in the report, or may hold a password.
+_NOT_TOLD = {"broker", "phoenix", "queue", "output", "save", "asserts"}
+
+
+def given(ctx: typer.Context) -> dict[str, str]:
+    """Return the options that were given, by name; no URL, which may hold a password."""
+    return {
+        name.rstrip("_").replace("_", "-"): ", ".join(value) if isinstance(value, list) else str(value)
+        for name, value in ctx.params.items()
+        if name not in _NOT_TOLD and (source := ctx.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    }
+
+
+def run(
+    settings: Settings,
+    options: LoadOptions,
+    given: Mapping[str, str],
+    *,
+    save: Path | None,
+    expressions: Sequence[str],
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run to the end and report. Raises InfertoolError, also when an assertion does not hold."""
+    view = View(options, quiet=quiet)
+    load = LoadRun(settings, options, Listeners(on_second=view.second, on_link=view.link), given)
+    wanted = assertions.parse(expressions, options.measures)
+    with ExitStack() as stack:
+        # From here on a signal ends in good order, also one that comes while connecting.
+        stack.enter_context(stopped_by_signals(load.stop, view.stopping))
+        writer = stack.enter_context(RunWriter(save, load.info)) if save else None
+        with view.shown(load.tally, load.info):
+            finished = load.run(writer)
+    report = document(finished)
+    assertions.judge(wanted, report)
+    if as_json:
+        console.emit_json(report)
+    else:
+        console.out(summary(report))
+    if not finished.counts.sent and finished.counts.planned:
+        raise InfertoolError(f"none of {finished.counts.planned} planned events was sent", advice="see the notes above")
+    check(report)

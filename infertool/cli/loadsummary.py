@@ -1,0 +1,48 @@
+"""A load report as text for a terminal; the same at the end of a run and from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from infertool.errors import InfertoolError
+from infertool.load import summary as words
+from infertool.telemetry.logs import clean
+
+
+def summary(report: Mapping[str, Any], name: str = "") -> str:
+    """Return the summary of one report; `name` is that of its file."""
+    facts = words.facts(report)
+    width = max(len(label) for label, _ in facts)
+    lines = [name] if name else []
+    lines += [f"{label:>{width}}  {clean(text)}" for label, text in facts]
+    lines += ["", *_aligned(words.times(report))]
+    notes = [f"note: {clean(text)}" for text in words.remarks(report)]
+    verdicts = [
+        f"{'held' if verdict['passed'] else 'FAILED'}  {clean(verdict['expression'])}  ({words.actual(verdict)})"
+        for verdict in report["asserts"]
+    ]
+    return "\n".join([*lines, *([""] if notes or verdicts else []), *notes, *verdicts])
+
+
+def check(report: Mapping[str, Any], *, of: str = "") -> None:
+    """Raise InfertoolError, which ends with exit code 1, naming the assertions that do not hold and their figures."""
+    failed = [f"{each['expression']!r} ({words.actual(each)})" for each in report["asserts"] if not each["passed"]]
+    if failed:
+        where = f" in {of}" if of else ""
+        raise InfertoolError(f"--assert does not hold{where}: {'; '.join(failed)}")
+
+
+def compared(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> str:
+    """Return runs side by side."""
+    return "\n".join(_aligned(words.compared(names, reports)))
+
+
+def _aligned(rows: words.Rows) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]

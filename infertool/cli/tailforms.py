@@ -1,0 +1,72 @@
+"""The forms in which `tail` prints events."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from infertool.cli import pretty
+from infertool.cli.template import Template
+from infertool.errors import UsageError
+from infertool.feed import records
+from infertool.feed.arrival import Arrival
+from infertool.feed.encoding import encode
+from infertool.feed.paths import MISSING, Path, parse_path
+
+Form = Callable[[Sequence[Arrival]], list[str]]
+
+
+def form_of(output: str | None, *, fields: str | None, template: str | None, several: bool) -> Form:
+    """Return what turns events into lines. `several` says that there is more than one source. Raises `UsageError`."""
+    if template is not None:
+        if output or fields:
+            raise UsageError("--format says all about a line", advice="leave out -o and --fields")
+        return _each(Template(template).line)
+    on_terminal = sys.stdout.isatty()
+    output = output or ("pretty" if on_terminal else "jsonl")
+    form = FORMS[output] if fields is None else _form_of_fields(output, fields, several=several)
+    return _escaped(form) if on_terminal and output != "pretty" else form
+
+
+def _form_of_fields(output: str, fields: str, *, several: bool) -> Form:
+    paths = [parse_path(each.strip()) for each in fields.split(",")]
+    if several:
+        paths.insert(0, parse_path("source"))
+    if output == "pretty":
+        from infertool.cli.columns import Columns
+
+        return Columns(paths).lines
+    if output == "jsonl":
+        return _each(lambda arrival: _chosen(paths, arrival))
+    raise UsageError("--fields goes with -o pretty and -o jsonl", advice="raw is the payload alone")
+
+
+def _each(line: Callable[[Arrival], str]) -> Form:
+    return lambda arrivals: [line(arrival) for arrival in arrivals]
+
+
+def _escaped(form: Form) -> Form:
+    """Return `form` with what JSON may hold raw, and a terminal should not get, as JSON's own escapes."""
+    return lambda arrivals: [printable_json(line) for line in form(arrivals)]
+
+
+def printable_json(line: str) -> str:
+    """Return the same JSON with every control character (also bidirectional overrides) escaped."""
+    return line if line.isprintable() else "".join([c if c.isprintable() else json.dumps(c)[1:-1] for c in line])
+
+
+def _jsonl(arrival: Arrival) -> str:
+    return records.line(arrival).decode()
+
+
+def _raw(arrival: Arrival) -> str:
+    return encode(arrival.payload).decode()
+
+
+def _chosen(paths: Sequence[Path], arrival: Arrival) -> str:
+    found = {path.text: path.of(arrival) for path in paths}
+    return encode({name: None if value is MISSING else value for name, value in found.items()}).decode()
+
+
+FORMS: dict[str, Form] = {"pretty": _each(pretty.line), "jsonl": _each(_jsonl), "raw": _each(_raw)}

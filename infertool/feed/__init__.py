@@ -1,0 +1,1 @@
+"""What comes on topics: live, kept in a record, played again."""

@@ -1,0 +1,102 @@
+"""Topics of one Phoenix server, followed through losses of the connection and of the channels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from infertool.feed.arrival import OnArrivals
+from infertool.feed.unpack import arrivals
+from infertool.link import OnLink
+from infertool.phoenix.frames import Frame
+from infertool.phoenix.membership import Loss, Membership
+from infertool.phoenix.socket import PhoenixSocket
+from infertool.phoenix.target import targets
+from infertool.settings.tree import PhoenixSettings
+
+OnTopic = Callable[[str, str], None]
+# These are told of as losses of the connection.
+_LINK_LOSSES = {Loss.LINK, Loss.BLAMED}
+
+
+def _ignore_topic(_topic: str, _reason: str) -> None:
+    """Do nothing: the default of `on_topic`."""
+
+
+class TopicFeed:
+    """Hands over what is pushed and broadcast on `topics`.
+
+    `on_arrivals` gets what came in one read; while it waits, nothing is read, and the server holds the rest. `on_link`
+    hears of the connection; `on_topic` of a topic that was lost while the connection stands: with the reason, and with
+    an empty one when it is joined again. All are called from the socket's threads, and must not close the feed.
+    """
+
+    def __init__(
+        self,
+        settings: PhoenixSettings,
+        topics: Sequence[str],
+        *,
+        on_arrivals: OnArrivals,
+        on_link: OnLink,
+        on_topic: OnTopic = _ignore_topic,
+        source: str = "",
+    ) -> None:
+        self._settings = settings
+        self._topics = list(dict.fromkeys(topics))
+        self._on_arrivals = on_arrivals
+        self._on_link = on_link
+        self._on_topic = on_topic
+        self._source = source
+        self._address = targets(settings)[0].address
+        self._socket: PhoenixSocket | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is or was last connected, without secrets."""
+        return self._socket.address if self._socket else self._address
+
+    def connect(self) -> None:
+        """Connect and join all topics. From then on both are made anew after every loss, until `close`.
+
+        Raises `UnreachableError`, `RefusedError`, `JoinRefusedError`; then nothing is open, and it may be tried again.
+        """
+        self._socket = socket = PhoenixSocket(self._settings, on_link=self._on_link)
+        socket.connect()
+        try:
+            for topic in self._topics:
+                listener = _Topic(topic, self._hand_over, self._on_topic)
+                membership = Membership(socket, topic, self._settings.join_params, listener)
+                membership.join(self._settings.connect_timeout_s)
+        except BaseException:
+            socket.close(1.0)
+            raise
+
+    def close(self, timeout_s: float) -> None:
+        """Say goodbye, wait up to `timeout_s` for the server's answer, and stop all threads. Not from a callback."""
+        if self._socket:
+            self._socket.close(timeout_s)
+
+    def _hand_over(self, frames: Sequence[Frame]) -> None:
+        if batch := arrivals(frames, at=time.time(), source=self._source):
+            self._on_arrivals(batch)
+
+
+class _Topic:
+    """Hears of one topic's membership."""
+
+    def __init__(self, topic: str, on_frames: Callable[[Sequence[Frame]], None], on_topic: OnTopic) -> None:
+        self.on_frames = on_frames
+        self._topic = topic
+        self._on_topic = on_topic
+        self._lost = False
+
+    def on_joined(self, _response: Any) -> None:
+        if self._lost:
+            self._lost = False
+            self._on_topic(self._topic, "")
+
+    def on_lost(self, loss: Loss, reason: str) -> None:
+        if loss not in _LINK_LOSSES:
+            self._lost = True
+            self._on_topic(self._topic, f"{loss}: {reason}" if reason else str(loss))

@@ -1,0 +1,173 @@
+"""When events are due: an arrival process over a shape of load. Pure: no clock, no threads; one seed, one schedule."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from infertool.errors import UsageError
+from infertool.load import shapes
+from infertool.load.trace import read_times
+
+# A sum of rates times durations may miss a whole number of events by its rounding.
+_ROUNDING: Final = 1e-9
+
+
+class Process(StrEnum):
+    """How events arrive: evenly, or by chance, each independent of the others (Poisson)."""
+
+    CONSTANT = "constant"
+    POISSON = "poisson"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the options ask for. Exactly one of `qps`, `stages`, `ramp` and `trace` shapes the load of an open model.
+
+    `warmup_s` are the first seconds, in which events are sent and not counted; `duration_s` and `count` limit what
+    comes after.
+    """
+
+    qps: float | None = None
+    process: Process = Process.CONSTANT
+    stages: tuple[str, ...] = ()
+    ramp: str | None = None
+    burst: str | None = None
+    trace: Path | None = None
+    speed: float = 1.0
+    duration_s: float | None = None
+    count: int | None = None
+    warmup_s: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The times that events are due, in seconds from the start, warm-up included.
+
+    At most `limit`, and up to `end_s`, which may be infinite.
+    """
+
+    text: str
+    warmup_s: float
+    end_s: float
+    limit: int | None
+    _begin: Callable[[], Iterator[float]] = field(repr=False)
+
+    def times(self) -> Iterator[float]:
+        """Return the times, in order; each call begins anew with the same ones."""
+        for time in itertools.islice(self._begin(), self.limit):
+            if time > self.end_s or (time == self.end_s and self.limit is None):
+                return
+            yield time
+
+
+def arrivals(shape: shapes.Shape, units: Iterator[float]) -> Iterator[float]:
+    """Return when the shape's area reaches each of `units`."""
+    began_s, below = 0.0, 0.0
+    due = next(units)
+    for segment in shape:
+        above = below + segment.events
+        while due < above - _ROUNDING:
+            yield began_s + segment.at(due - below)
+            due = next(units)
+        began_s += segment.seconds
+        below = above
+
+
+def schedule(planned: Planned) -> Schedule:
+    """Return the schedule of the options. Raises UsageError for what contradicts itself or cannot be read."""
+    _check(planned)
+    text, length_s, begin = _of_trace(planned, planned.trace) if planned.trace else _of_shape(planned)
+    end_s = length_s if planned.duration_s is None else planned.warmup_s + planned.duration_s
+    if planned.warmup_s >= end_s:
+        raise UsageError(f"--warmup is as long as the whole run of {end_s:g} s", advice="make the run longer")
+    limit = None
+    if planned.count is not None:
+        warm = sum(1 for _ in itertools.takewhile(lambda time: time < planned.warmup_s, begin()))
+        limit = warm + planned.count
+        end_s = min(end_s, next(itertools.islice(begin(), limit, None), end_s))
+    return Schedule(described(text, planned), planned.warmup_s, end_s, limit, begin)
+
+
+def _check(planned: Planned) -> None:
+    shaping = {
+        "--qps": planned.qps is not None,
+        "--stage": bool(planned.stages),
+        "--ramp": planned.ramp is not None,
+        "--trace": planned.trace is not None,
+    }
+    given = [name for name, present in shaping.items() if present]
+    if len(given) != 1:
+        what = f"{given[0]} and {given[1]} contradict each other" if given else "there is no rate"
+        raise UsageError(what, advice=f"give one of {', '.join(shaping)}")
+    if planned.burst and planned.qps is None:
+        raise UsageError("--burst needs a rate in between", advice="give it with --qps, for example --qps 100")
+    if planned.trace is None and planned.speed != 1.0:
+        raise UsageError("--speed goes only with --trace", advice="change the rate instead")
+    if planned.trace is not None and planned.process is Process.POISSON:
+        raise UsageError("--arrivals goes not with --trace, which gives every time", advice="leave it out")
+
+
+_Begun = tuple[str, float, Callable[[], Iterator[float]]]
+
+
+def _of_trace(planned: Planned, path: Path) -> _Begun:
+    """Return the plan's text, its length in seconds, and what begins it."""
+    times = [time / planned.speed for time in read_times(path)]
+    speed = "" if planned.speed == 1.0 else f" at {planned.speed:g}x"
+    return f"trace {path.name}{speed}", times[-1] + _ROUNDING, times.__iter__
+
+
+def _of_shape(planned: Planned) -> _Begun:
+    if planned.burst is not None and planned.qps is not None:
+        base, burst = planned.qps, planned.burst
+        shapes.bursts(base, burst)
+        return (
+            f"{base:g}/s with bursts {burst}, {planned.process}",
+            math.inf,
+            lambda: arrivals(shapes.bursts(base, burst), _units(planned)),
+        )
+    text, shape = _segments(planned)
+    length_s = sum(segment.seconds for segment in shape)
+    if planned.duration_s is not None and length_s < planned.warmup_s + planned.duration_s:
+        shape = [*shape, *shapes.steady(_last_rate(shape))]
+    return f"{text}, {planned.process}", length_s, lambda: arrivals(shape, _units(planned))
+
+
+def _segments(planned: Planned) -> tuple[str, list[shapes.Segment]]:
+    if planned.stages:
+        return " then ".join(planned.stages), shapes.stages(planned.stages)
+    if planned.ramp is not None:
+        return f"ramp {planned.ramp}", shapes.ramp(planned.ramp)
+    return f"{planned.qps:g}/s", shapes.steady(planned.qps or 0.0)
+
+
+def _last_rate(shape: Sequence[shapes.Segment]) -> float:
+    rate = shape[-1].last
+    if not rate:
+        raise UsageError("--duration is longer than the plan, which ends with rate 0", advice="leave --duration out")
+    return rate
+
+
+def _units(planned: Planned) -> Iterator[float]:
+    """Return the areas at which events are due: whole numbers, or sums of exponential steps."""
+    if planned.process is Process.CONSTANT:
+        return map(float, itertools.count())
+    rng = random.Random(f"arrivals {planned.seed}")  # noqa: S311  # load, not secrets
+    return itertools.accumulate(rng.expovariate(1.0) for _ in itertools.count())
+
+
+def described(text: str, planned: Planned) -> str:
+    """Return the plan `text` with its limits, for people."""
+    if planned.duration_s is not None:
+        text += f", for {planned.duration_s:g} s"
+    if planned.count is not None:
+        text += f", {planned.count} events"
+    return text + (f", after {planned.warmup_s:g} s of warm-up" if planned.warmup_s else "")

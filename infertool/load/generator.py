@@ -1,0 +1,152 @@
+"""The loops that decide when an event is due: by a plan (open model), or when one before it is done (closed model)."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from infertool.load.sender import Due, Sender
+from infertool.load.tally import Tally
+
+# How long after the plan's end what is due may still be sent: a hiccup's time, not what the plan asked too much.
+_GRACE_S: Final = 0.25
+# Events that are due and wait. Beyond that a plan is out of reach, and only its sum is of interest.
+_MOST_WAITING: Final = 100_000
+_LONGEST_WAIT_S: Final = 0.25
+
+
+class OpenGenerator:
+    """Sends each event when it is due, whatever became of those before it."""
+
+    def __init__(self, sender: Sender, tally: Tally, times: Iterator[Due], *, warmup_s: float, end_s: float) -> None:
+        self._sender = sender
+        self._tally = tally
+        self._times = times
+        self._warmup_s = warmup_s
+        self._end_s = end_s
+        self._stopped = threading.Event()
+        self._backlog: deque[Due] = deque()
+        self._next: Due | None = None
+
+    def stop(self) -> None:
+        """End early, from any thread."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Send until the plan is over, or `stop`."""
+        self._next = next(self._times, None)
+        while not self._stopped.is_set() and self.step():
+            pass
+        self._give_up()
+
+    def step(self) -> bool:
+        """Wait for what is due, or send some of it. Return whether there is more to come."""
+        now = self._sender.now()
+        self._collect(now)
+        if self._backlog:
+            self._sender.send_some(self._backlog)
+        elif self._next is None:
+            return False
+        else:
+            self._stopped.wait(min(self._next[1] - now, _LONGEST_WAIT_S))
+        return now < self._end_s + _GRACE_S
+
+    def _collect(self, now: float) -> None:
+        """Put what is due into the backlog."""
+        warm, counted, beyond = 0, 0, 0
+        while self._next and self._next[1] <= now:
+            if self._next[1] < self._warmup_s:
+                warm += 1
+            else:
+                counted += 1
+            if len(self._backlog) < _MOST_WAITING:
+                self._backlog.append(self._next)
+            else:
+                beyond += 1
+            self._next = next(self._times, None)
+        if warm:
+            self._tally.add(warm=True, planned=warm)
+        if counted:
+            self._tally.add(planned=counted, dropped=beyond)
+
+    def _give_up(self) -> None:
+        """Count what was due and not sent."""
+        self._collect(min(self._sender.now(), self._end_s))
+        self._tally.add(dropped=sum(due >= self._warmup_s for _, due in self._backlog))
+
+
+class ClosedGenerator:
+    """Keeps a number of events open: sends the next one when one is done. What is slow is asked less."""
+
+    def __init__(
+        self, sender: Sender, tally: Tally, *, slots: Slots, warmup_s: float, end_s: float, count: float
+    ) -> None:
+        self._sender = sender
+        self._tally = tally
+        self._slots = slots
+        self._warmup_s = warmup_s
+        self._end_s = end_s
+        self._count = count
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End early, from any thread."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Send until the time or the count is over, or `stop`."""
+        counted = 0
+        self._stopped.wait(-self._sender.now())
+        for number in itertools.count():
+            while not self._slots.take(_LONGEST_WAIT_S) and not self._over(counted):
+                pass
+            if self._over(counted):
+                return
+            due = self._sender.now()
+            warm = due < self._warmup_s
+            counted += not warm
+            self._tally.add(warm=warm, planned=1)
+            backlog = deque([(number, due)])
+            while backlog and not self._stopped.is_set():
+                self._sender.send_some(backlog)
+            self._tally.add(warm=warm, dropped=len(backlog))
+
+    def _over(self, counted: int) -> bool:
+        return self._stopped.is_set() or counted >= self._count or self._sender.now() >= self._end_s
+
+
+class Slots:
+    """How many events may be open. Thread-safe. One that nobody frees is free again after `patience_s`: it is lost."""
+
+    def __init__(self, size: int, patience_s: float) -> None:
+        self._free = size
+        self._patience_s = patience_s
+        self._taken: deque[float] = deque()
+        self._changed = threading.Condition()
+
+    def take(self, timeout_s: float) -> bool:
+        """Take a slot, waiting up to `timeout_s`; return whether there was one."""
+        with self._changed:
+            if self._taken and time.monotonic() - self._taken[0] > self._patience_s:
+                self._release()
+            if not self._changed.wait_for(lambda: self._free > 0, timeout_s):
+                return False
+            self._free -= 1
+            self._taken.append(time.monotonic())
+            return True
+
+    def release(self, count: int = 1) -> None:
+        """Free slots: so many events are done."""
+        with self._changed:
+            for _ in range(min(count, len(self._taken))):
+                self._release()
+            self._changed.notify()
+
+    def _release(self) -> None:
+        # Which one is done makes no difference for how many are open.
+        self._taken.popleft()
+        self._free += 1

@@ -1,0 +1,61 @@
+"""What stands on an event beside its body: the user's headers, and a priority by chance."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Final
+
+from infertool.errors import UsageError
+
+# The names each event has a value of its own for.
+OWN: Final = ("event_id", "correlation-id", "sent_at", "intended_at")
+_TAKEN: Final = frozenset(
+    {
+        *OWN, "destination", "persistent", "priority", "traceparent", "content-length", "receipt", "transaction",
+        "message-id", "amq-msg-type",
+    }
+)  # fmt: skip
+_HIGHEST: Final = 9
+_TOLERANCE: Final = 1e-6
+
+
+def user_headers(texts: Sequence[str]) -> dict[str, str]:
+    """Return what `--header NAME=VALUE` says. Raises UsageError."""
+    headers: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--header {text!r} is no header", advice="write NAME=VALUE")
+        if name in _TAKEN:
+            raise UsageError(f"--header {name} is set by loadgen itself", advice="leave it out")
+        headers[name] = value
+    return headers
+
+
+def priorities(text: str, rng: random.Random) -> Callable[[], str]:
+    """Return what draws a priority from `high:9=0.1,low:4=0.9`; the names are for people. Raises UsageError."""
+    levels, shares = zip(*(_share(part, text) for part in text.split(",")), strict=True)
+    if abs(sum(shares) - 1) > _TOLERANCE:
+        raise _wrong(text, f"its shares make {sum(shares):g}, not 1")
+    bounds = list(accumulate(shares))
+    return lambda: rng.choices(levels, cum_weights=bounds)[0]
+
+
+def _share(part: str, text: str) -> tuple[str, float]:
+    named, _, share_text = part.partition("=")
+    level = named.rpartition(":")[2].strip()
+    if not (level.isascii() and level.isdigit() and int(level) <= _HIGHEST):
+        raise _wrong(text, f"{level!r} is no priority from 0 to {_HIGHEST}")
+    try:
+        share = float(share_text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise _wrong(text, f"{share_text!r} is no share")
+    return level, share
+
+
+def _wrong(text: str, why: str) -> UsageError:
+    return UsageError(f"--priority {text!r}: {why}", advice="write for example high:9=0.1,low:4=0.9")

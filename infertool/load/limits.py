@@ -1,0 +1,73 @@
+"""What limited a run, in sentences: the generator itself, the broker, or connections that were lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from infertool.load.options import LoadOptions
+from infertool.load.record import Counts
+from infertool.load.work import WorkEnd
+from infertool.telemetry.latencies import Percentiles
+
+# From these shares on a limit is worth a word: of the planned events, of the time, of a core.
+_MANY_LATE: Final = 0.01
+_LONG_BLOCKED: Final = 0.02
+_BUSY: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a run has seen. `losses` counts lost connections by side, "broker" and "phoenix"."""
+
+    options: LoadOptions
+    counts: Counts
+    elapsed_s: float
+    cpu_s: float
+    slip_ms: Percentiles
+    end: WorkEnd
+    losses: Mapping[str, int]
+
+
+def notes(seen: Seen) -> tuple[str, ...]:
+    """Return what a reader must know of a run."""
+    return tuple(note for note in (*_refused(seen), *_limits(seen), *_lost(seen)) if note)
+
+
+def _refused(seen: Seen) -> Sequence[str]:
+    return [f"the broker refused {count} events: {reason}" for reason, count in seen.end.refusals.items()]
+
+
+def _limits(seen: Seen) -> Sequence[str]:
+    counts = seen.counts
+    behind = counts.late + counts.dropped
+    if seen.options.closed or not counts.planned or behind < counts.planned * _MANY_LATE:
+        return []
+    what = f"{behind} of {counts.planned} events were more than 10 ms late, or not sent for that"
+    if seen.end.blocked_s > seen.elapsed_s * _LONG_BLOCKED:
+        return [f"the broker was the limit: {what}; {_blocked(seen)}"]
+    busy = seen.cpu_s / seen.elapsed_s / seen.options.processes if seen.elapsed_s else 0.0
+    cpu = f", {busy * 100:.0f} % of a core for each process" if seen.cpu_s else ""
+    advice = "add --processes" if busy > _BUSY else "something else kept it from the processor, or the plan is uneven"
+    return [f"the generator was the limit: {what} (slip p99 {seen.slip_ms.p99 or 0:.1f} ms{cpu}); {advice}"]
+
+
+def _blocked(seen: Seen) -> str:
+    if seen.options.confirm:
+        return f"for {seen.end.blocked_s:.1f} s all {seen.options.in_flight} events of --in-flight waited for a receipt"
+    return f"for {seen.end.blocked_s:.1f} s it took nothing (it is slow, or its flow control holds producers back)"
+
+
+def _lost(seen: Seen) -> Sequence[str]:
+    broker, phoenix = seen.losses.get("broker", 0), seen.losses.get("phoenix", 0)
+    return [
+        f"the connection to the broker was lost {_times(broker)}: what was under way counts as sent, "
+        "and the broker may not have it" if broker else "",
+        f"the connection to Phoenix was lost {_times(phoenix)}: what came out meanwhile was not seen, "
+        "and counts as lost" if phoenix else "",
+    ]  # fmt: skip
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -1,0 +1,83 @@
+"""Everything that a load run is asked to do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from infertool.errors import UsageError
+from infertool.load import arrivals
+from infertool.load.arrivals import Planned, Schedule
+from infertool.load.latency import Measure
+from infertool.load.payloads import PayloadOptions, Payloads
+from infertool.load.stamping import Envelope, EnvelopeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """The options of a run.
+
+    `closed` makes it a closed model of so many open events; `planned` then gives only limits. With `e2e` results are
+    watched, and waited for until none came for `settle_s`. `in_flight` is the window of `confirm`, for each connection.
+    """
+
+    planned: Planned
+    envelope: EnvelopeOptions
+    payloads: PayloadOptions = field(default_factory=PayloadOptions)
+    closed: int | None = None
+    confirm: bool = False
+    in_flight: int = 200
+    max_late_s: float = math.inf
+    e2e: bool = False
+    settle_s: float = 10.0
+    connections: int = 1
+    processes: int = 1
+
+    def check(self) -> None:
+        """Raise UsageError for options that contradict each other, or cannot be understood."""
+        Payloads(self.payloads, "")
+        Envelope(self.envelope, "")
+        if self.closed is None:
+            self.schedule()
+        else:
+            self._check_closed(self.planned)
+
+    def _check_closed(self, planned: Planned) -> None:
+        for option, given in (
+            ("--qps", planned.qps), ("--stage", planned.stages), ("--ramp", planned.ramp), ("--trace", planned.trace),
+            ("--max-late", self.max_late_s < math.inf), ("--processes", self.processes > 1),
+        ):  # fmt: skip
+            if given:
+                raise UsageError(
+                    f"--closed and {option} contradict each other", advice="a closed model has no plan to keep to"
+                )
+        if not (self.confirm or self.e2e):
+            raise UsageError(
+                "--closed needs to know when an event is done",
+                advice="add --e2e (its result) or --confirm (its receipt)",
+            )
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What is measured."""
+        asked = {Measure.SLIP: self.closed is None, Measure.SEND: self.confirm, Measure.E2E: self.e2e}
+        return tuple(measure for measure, wanted in asked.items() if wanted)
+
+    @property
+    def plan_text(self) -> str:
+        """The plan, for people."""
+        if self.closed is None:
+            return self.schedule().text
+        until = "its result has come" if self.e2e else "its receipt has come"
+        return arrivals.described(f"{self.closed} open at a time, the next one sent when {until}", self.planned)
+
+    @property
+    def end_s(self) -> float:
+        """When the plan is over, in seconds after the begin; infinite when only a count or a signal ends it."""
+        if self.closed is None:
+            return self.schedule().end_s
+        return math.inf if self.planned.duration_s is None else self.planned.warmup_s + self.planned.duration_s
+
+    def schedule(self) -> Schedule:
+        """Return the schedule of an open model. Raises UsageError."""
+        return arrivals.schedule(self.planned)

@@ -1,0 +1,1 @@
+"""Plots of runs: one way to draw them, as SVG, for the page and for the picture."""

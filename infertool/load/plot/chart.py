@@ -1,0 +1,147 @@
+"""A chart as SVG: a frame, axes, lines, bars and a legend. Colours and widths come from plot.css, by class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+
+from infertool.load.plot.scale import Scale
+from infertool.telemetry.logs import clean
+
+WIDTH, HEIGHT = 600, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 60, 42
+_INNER_HEIGHT = HEIGHT - _TOP - _BOTTOM
+_LETTER = 6.3  # width of a letter of a legend, about
+_SWATCH, _GAP = 20, 16
+# Nearer than this, in pixels, no one sees two points of a line.
+_NEAR = 0.4
+
+Point = tuple[float, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line through points; where a value is None it has a gap. `style` are classes of plot.css."""
+
+    style: str
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch along the x axis and what is said of it, in lines."""
+
+    start: float
+    end: float
+    told: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What to draw. `legend` are names and styles, `bars` are (start, end, height) from the bottom.
+
+    `shaded` is a stretch set apart, with a label; `spans` say something while a pointer is on them.
+    """
+
+    title: str
+    x: Scale
+    y: Scale
+    x_label: str
+    lines: Sequence[Line]
+    legend: Sequence[tuple[str, str]]
+    bars: Sequence[tuple[float, float, float]] = ()
+    bars_name: str = ""
+    shaded: Span | None = None
+    spans: Sequence[Span] = ()
+    width: int = WIDTH
+
+    def svg(self, *, at: tuple[float, float] = (0, 0)) -> str:
+        """Return the chart; `at` places it within another drawing."""
+        body = [
+            *self._frame(),
+            *self._shade(),
+            *self._bars(),
+            *map(self._line, self.lines),
+            *self._hover(),
+            *self._key(),
+        ]
+        return (
+            f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" x="{at[0]}" y="{at[1]}" width="{self.width}"'
+            f' height="{HEIGHT}" viewBox="0 0 {self.width} {HEIGHT}" role="img" aria-label="{safe(self.title)}">'
+            f"{''.join(body)}</svg>"
+        )
+
+    def _x(self, value: float) -> float:
+        return round(_LEFT + self.x(value) * (self.width - _LEFT - _RIGHT), 1)
+
+    def _y(self, value: float) -> float:
+        return round(_TOP + (1 - self.y(value)) * _INNER_HEIGHT, 1)
+
+    def _frame(self) -> Iterable[str]:
+        bottom, right = _TOP + _INNER_HEIGHT, self.width - _RIGHT
+        yield f'<text class="title" x="{_LEFT}" y="23">{safe(self.title)}</text>'
+        for value, label in self.y.ticks:
+            y = self._y(value)
+            yield f'<path class="grid" d="M{_LEFT} {y}H{right}"/>'
+            yield f'<text class="tick" x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{safe(label)}</text>'
+        for value, label in self.x.ticks:
+            x = self._x(value)
+            yield f'<path class="grid" d="M{x} {_TOP}V{bottom}"/>'
+            anchor = "end" if x > right - _LETTER * len(label) / 2 else "middle"
+            yield f'<text class="tick" x="{x}" y="{bottom + 16}" text-anchor="{anchor}">{safe(label)}</text>'
+        yield f'<path class="axis" d="M{_LEFT} {bottom}H{right}"/>'
+        yield f'<text class="tick" x="{right}" y="{HEIGHT - 8}" text-anchor="end">{safe(self.x_label)}</text>'
+
+    def _shade(self) -> Iterable[str]:
+        if self.shaded:
+            x, end = self._x(self.shaded.start), self._x(self.shaded.end)
+            yield f'<rect class="shade" x="{x}" y="{_TOP}" width="{end - x:.1f}" height="{_INNER_HEIGHT}"/>'
+            yield f'<text class="tick" x="{x + 4}" y="{_TOP + 13}">{safe(" ".join(self.shaded.told))}</text>'
+
+    def _bars(self) -> Iterable[str]:
+        bottom = _TOP + _INNER_HEIGHT
+        for start, end, height in self.bars:
+            x, y = self._x(start), self._y(height)
+            yield f'<rect class="bar" x="{x}" y="{y}" width="{self._x(end) - x:.1f}" height="{bottom - y:.1f}"/>'
+
+    def _line(self, line: Line) -> str:
+        path = []
+        for known, run in groupby(line.points, lambda point: point[1] is not None):
+            if known:
+                places = list(_thinned((self._x(x), self._y(y)) for x, y in run if y is not None))
+                path.append("M" + "L".join(f"{x:g} {y:g}" for x, y in places) + ("h.1" if len(places) == 1 else ""))
+        return f'<path class="line {line.style}" d="{"".join(path)}"/>'
+
+    def _hover(self) -> Iterable[str]:
+        for span in self.spans:
+            x = self._x(span.start)
+            yield (
+                f'<rect class="span" x="{x}" y="{_TOP}" width="{self._x(span.end) - x:.1f}" height="{_INNER_HEIGHT}">'
+                f"<title>{'&#10;'.join(map(safe, span.told))}</title></rect>"
+            )
+
+    def _key(self) -> Iterable[str]:
+        entries = [(name, f'<path class="line {style}" d="M0 0H{_SWATCH}"/>') for name, style in self.legend]
+        if self.bars:
+            entries.append((self.bars_name, f'<rect class="bar" y="-5" width="{_SWATCH}" height="10"/>'))
+        x = float(_LEFT)
+        for name, swatch in entries:
+            yield f'<g transform="translate({x:.0f} 43)">{swatch}<text class="legend" x="{_SWATCH + 6}" y="4">'
+            yield f"{safe(name)}</text></g>"
+            x += _SWATCH + 6 + len(name) * _LETTER + _GAP
+
+
+def safe(text: str) -> str:
+    """Return `text` as markup that shows it. XML cannot hold control characters; they become escapes."""
+    return escape(clean(text))
+
+
+def _thinned(places: Iterable[tuple[float, float]]) -> Iterable[tuple[float, float]]:
+    """Return the places without those that lie on the one before."""
+    last: tuple[float, float] | None = None
+    for place in places:
+        if last is None or abs(place[0] - last[0]) > _NEAR or abs(place[1] - last[1]) > _NEAR:
+            yield place
+            last = place

@@ -1,0 +1,86 @@
+"""The report of a run as a plain document: what `-o json` prints and `--assert` asks. Its schema lies beside this."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Final
+
+from infertool.load.latency import Measure
+from infertool.load.record import Counts, Run, Second
+from infertool.telemetry.latencies import Latencies, Percentiles
+
+SCHEMA: Final = Path(__file__).with_name("report.schema.json")
+
+COUNTS: Final = tuple(each.name for each in fields(Counts))
+SUMS: Final = ("planned_rate", "sent_rate", "result_rate", "failed_share", "elapsed_s", "cpu_s", "cpu_share")
+FIGURES: Final = ("count", "rate", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms")
+
+# What has to be asked for, and how.
+OPTION_OF: Final[Mapping[str, str]] = {Measure.SEND: "--confirm", Measure.E2E: "--e2e"}
+
+
+def document(run: Run) -> dict[str, Any]:
+    """Return the report. A figure that is not known is None, and so is a measure that was not taken."""
+    counts = run.counts
+    results, failures = counts.results, counts.failures
+    came_out = None if results is None or failures is None else results + failures
+    return {
+        "complete": run.complete,
+        "run": _info(run),
+        **asdict(counts),
+        "planned_rate": _ratio(counts.planned, run.elapsed_s, 3),
+        "sent_rate": _ratio(counts.sent, run.elapsed_s, 3),
+        "result_rate": _ratio(came_out, run.elapsed_s, 3),
+        "failed_share": _ratio(failures, came_out, 6),
+        "elapsed_s": round(run.elapsed_s, 3),
+        "cpu_s": None if run.cpu_s is None else round(run.cpu_s, 3),
+        "cpu_share": _ratio(run.cpu_s, run.elapsed_s, 4),
+        **{measure.value: _measured(run, measure) for measure in Measure},
+        "seconds": [_second(second, run.info.measures) for second in run.seconds],
+        "notes": list(run.notes),
+        "asserts": [],
+    }
+
+
+def figures(report: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return every figure of the whole run by its name in an expression: `lost`, `e2e.p99_ms`, ..."""
+    found = {name: report[name] for name in (*COUNTS, *SUMS)}
+    for measure in Measure:
+        values = report[measure] or {}
+        found |= {f"{measure}.{name}": values.get(name) for name in FIGURES}
+    return found
+
+
+def _info(run: Run) -> dict[str, Any]:
+    info = asdict(run.info)
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(run.info.started_at))
+    return {**info, "started_at": started, "measures": list(run.info.measures)}
+
+
+def _measured(run: Run, measure: Measure) -> dict[str, Any] | None:
+    if measure not in run.info.measures:
+        return None
+    latencies = run.histograms.get(measure) or Latencies()
+    values = _percentiles(latencies.percentiles())
+    return {"count": values.pop("count"), "rate": _ratio(latencies.count, run.elapsed_s, 3), **values}
+
+
+def _second(second: Second, measures: Collection[Measure]) -> dict[str, Any]:
+    times = {
+        measure.value: _percentiles(values) for measure, values in second.latency_ms.items() if measure in measures
+    }
+    return {**{name: value for name, value in asdict(second).items() if name != "latency_ms"}, **times}
+
+
+def _percentiles(values: Percentiles) -> dict[str, Any]:
+    return {"count": values.count, **{f"{name}_ms": getattr(values, name) for name in _TIMES}}
+
+
+_TIMES = ("mean", "p50", "p90", "p99", "p99_9", "max")
+
+
+def _ratio(part: float | None, whole: float | None, digits: int) -> float | None:
+    return round(part / whole, digits) if part is not None and whole else None

@@ -1,0 +1,115 @@
+"""Sends events that are due, counts what became of each, and measures how late it was."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from infertool.errors import ConnectionLostError
+from infertool.load.epoch import Epoch
+from infertool.load.lanes import BATCH, Lane
+from infertool.load.latency import Measure, Meter
+from infertool.load.payloads import Payloads
+from infertool.load.stamping import Envelope
+from infertool.load.tally import Tally
+
+# An event sent later than this after its time counts as late.
+LATE_S: Final = 0.01
+# How long one wait for a connection that takes nothing lasts: in between, what becomes due is noted.
+_WAIT_S: Final = 0.02
+
+Due = tuple[int, float]
+
+
+class Sender:
+    """Takes events (number, due seconds after the begin) off a backlog. Belongs to one thread.
+
+    Unless it `plans`, as a closed model does not, nothing is late, and there is no slip.
+    """
+
+    def __init__(
+        self,
+        epoch: Epoch,
+        lanes: Sequence[Lane],
+        payloads: Payloads,
+        envelope: Envelope,
+        tally: Tally,
+        meter: Meter,
+        *,
+        warmup_s: float,
+        max_late_s: float,
+        plans: bool = True,
+    ) -> None:
+        self._epoch = epoch
+        self._lanes = deque(lanes)
+        self._payloads = payloads
+        self._envelope = envelope
+        self._tally = tally
+        self._meter = meter
+        self._warmup_s = warmup_s
+        self._max_late_s = max_late_s
+        self._plans = plans
+        # Seconds in which there was something to send and no connection took it.
+        self.blocked_s = 0.0
+
+    def now(self) -> float:
+        """Return the seconds since the begin."""
+        return time.monotonic() - self._epoch.mono
+
+    def send_some(self, backlog: deque[Due]) -> None:
+        """Send a batch off the backlog's head, or find that nothing takes it just now."""
+        lane, room = self._lane()
+        if room == 0:
+            return
+        warm = backlog[0][1] < self._warmup_s
+        batch: list[Due] = []
+        while backlog and len(batch) < room and (backlog[0][1] < self._warmup_s) == warm:
+            batch.append(backlog.popleft())
+        # Made also for what will not be sent, so that one seed gives each event the same body in every run.
+        made = [self._payloads.make(number) for number, _ in batch]
+        if lane is None:
+            self._tally.add(warm=warm, unsent=len(batch))
+            return
+        self._send(lane, batch, made, warm=warm)
+
+    def _lane(self) -> tuple[Lane | None, int]:
+        """Return the next connection that takes events, and how many; None when there is no connection at all."""
+        began = time.monotonic()
+        connected = False
+        for _ in range(len(self._lanes)):
+            self._lanes.rotate(-1)
+            try:
+                room = self._lanes[0].room(_WAIT_S / len(self._lanes))
+            except ConnectionLostError:
+                continue
+            connected = True
+            if room:
+                return self._lanes[0], room
+        if not connected:
+            return None, BATCH
+        self.blocked_s += time.monotonic() - began
+        return None, 0
+
+    def _send(self, lane: Lane, batch: list[Due], made: list[tuple[bytes, bool]], *, warm: bool) -> None:
+        now = self.now()
+        sent_at = f"{self._epoch.wall + now:.6f}"
+        events, slips, poison = [], [], 0
+        for (number, due), (body, broken) in zip(batch, made, strict=True):
+            if now - due <= self._max_late_s:
+                slips.append(now - due)
+                events.append((self._envelope.values(self._epoch, number, due, sent_at), body))
+                poison += broken
+        sent, dropped = len(events), len(batch) - len(events)
+        late = sum(slip > LATE_S for slip in slips) if self._plans else 0
+        self._tally.add(warm=warm, sent=sent, dropped=dropped, late=late, poison=poison)
+        if not events:
+            return
+        try:
+            lane.send(events, warm=warm)
+        except ConnectionLostError:
+            self._tally.add(warm=warm, sent=-sent, unsent=sent, late=-late, poison=-poison)
+            return
+        if self._plans and not warm:
+            self._meter.add(Measure.SLIP, slips)

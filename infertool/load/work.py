@@ -1,0 +1,152 @@
+"""The sending of one process: its connections and its share of the plan."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from infertool import brokers
+from infertool.brokers.port import Broker
+from infertool.link import OnLink
+from infertool.load.epoch import Epoch
+from infertool.load.generator import ClosedGenerator, OpenGenerator, Slots
+from infertool.load.lanes import ConfirmedLane, Lane, OpenLane
+from infertool.load.latency import Meter
+from infertool.load.options import LoadOptions
+from infertool.load.payloads import Payloads
+from infertool.load.sender import Due, Sender
+from infertool.load.stamping import Envelope
+from infertool.load.tally import Tally
+from infertool.settings.tree import BrokerSettings
+
+_CLOSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which part of the plan is a process's own: every event whose number modulo `of` is `index`."""
+
+    index: int = 0
+    of: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkEnd:
+    """How it went.
+
+    `finished_s` is when the last event was sent, after the begin; `blocked_s` how long no connection took anything;
+    `cpu_s` what the process used; `refusals` counts refused events by the broker's words.
+    """
+
+    finished_s: float = 0.0
+    blocked_s: float = 0.0
+    cpu_s: float = 0.0
+    refusals: dict[str, int] = field(default_factory=dict)
+
+
+class Work:
+    """Made, connected, run once, closed. `options` have been checked."""
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        options: LoadOptions,
+        share: Share,
+        tally: Tally,
+        meter: Meter,
+        *,
+        on_link: OnLink,
+    ) -> None:
+        self._options = options
+        self._share = share
+        self._tally = tally
+        self._meter = meter
+        seed = f"{options.planned.seed} {share.index} {share.of}"
+        self._payloads = Payloads(options.payloads, seed)
+        self._envelope = Envelope(options.envelope, seed)
+        self._schedule = None if options.closed else options.schedule()
+        self._end_s = options.end_s
+        self._slots = Slots(options.closed or 0, options.settle_s)
+        self._brokers = [
+            brokers.open(settings, name=f"infertool-loadgen-{share.index}-{number}", on_link=on_link)
+            for number in range(options.connections)
+        ]
+        self._lanes: list[Lane] = []
+        self._generator: OpenGenerator | ClosedGenerator | None = None
+        self._sender: Sender | None = None
+        self._stopped = False
+        self._finished_s = 0.0
+        self._cpu_s = 0.0
+
+    def connect(self) -> None:
+        """Connect all. Raises UnreachableError, RefusedError."""
+        for broker in self._brokers:
+            broker.connect()
+        self._lanes = [self._lane(broker) for broker in self._brokers]
+
+    def _lane(self, broker: Broker) -> Lane:
+        options = self._options
+        if not options.confirm:
+            return OpenLane(broker, self._envelope, self._tally)
+        return ConfirmedLane(
+            broker, self._envelope, self._tally, self._meter,
+            window=options.in_flight, on_confirmed=self._confirmed,
+        )  # fmt: skip
+
+    def _confirmed(self) -> None:
+        if not self._options.e2e:
+            self.done(1)
+
+    def done(self, count: int) -> None:
+        """Free the slots of a closed model: so many events came out."""
+        if count:
+            self._slots.release(count)
+
+    def run(self, epoch: Epoch) -> None:
+        """Send until the plan is over or `stop`."""
+        options, warmup_s = self._options, self._options.planned.warmup_s
+        sender = self._sender = Sender(
+            epoch, self._lanes, self._payloads, self._envelope, self._tally, self._meter,
+            warmup_s=warmup_s, max_late_s=options.max_late_s, plans=options.closed is None,
+        )  # fmt: skip
+        if options.closed:
+            self._generator = ClosedGenerator(
+                sender, self._tally, slots=self._slots, warmup_s=warmup_s, end_s=self._end_s,
+                count=options.planned.count or math.inf,
+            )  # fmt: skip
+        else:
+            self._generator = OpenGenerator(sender, self._tally, self._times(), warmup_s=warmup_s, end_s=self._end_s)
+        before = time.process_time()
+        if not self._stopped:
+            self._generator.run()
+        self._cpu_s = time.process_time() - before
+        self._finished_s = sender.now()
+        for lane in self._lanes:
+            lane.finish(_CLOSE_S)
+
+    def _times(self) -> Iterator[Due]:
+        times = self._schedule.times() if self._schedule else iter(())
+        return itertools.islice(enumerate(times), self._share.index, None, self._share.of)
+
+    def stop(self) -> None:
+        """End early, from any thread."""
+        self._stopped = True
+        if self._generator:
+            self._generator.stop()
+
+    def end(self) -> WorkEnd:
+        """Return how it went so far."""
+        refusals: Counter[str] = Counter()
+        for lane in self._lanes:
+            refusals.update(lane.refusals())
+        blocked_s = self._sender.blocked_s if self._sender else 0.0
+        return WorkEnd(self._finished_s, blocked_s, self._cpu_s, dict(refusals))
+
+    def close(self) -> None:
+        """Disconnect."""
+        for broker in self._brokers:
+            broker.close(_CLOSE_S)

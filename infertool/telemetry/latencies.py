@@ -1,0 +1,123 @@
+"""Distributions of times: recorded in constant memory, summed up as percentiles, kept in a form other tools read."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from operator import mul
+from typing import Self
+
+from hdrh.histogram import HdrHistogram
+
+# Latencies up to 1 hour in microseconds, three significant digits.
+_LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
+_QUANTILES = 500, 900, 990, 999  # of a thousand
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """A latency distribution in milliseconds; None without samples."""
+
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    p99_9: float | None = None
+    max: float | None = None
+    mean: float | None = None
+    count: int = 0
+
+    def as_dict(self) -> dict[str, float | None]:
+        """Return the usual four, for JSON."""
+        return {"p50": self.p50, "p90": self.p90, "p99": self.p99, "max": self.max}
+
+
+class Latencies:
+    """A histogram of times. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
+
+    @property
+    def count(self) -> int:
+        """How many times were recorded."""
+        return int(self._histogram.get_total_count())
+
+    def add(self, seconds: Sequence[float]) -> None:
+        """Record times in seconds. What is below zero counts as zero, what is above an hour as an hour."""
+        # Events that came together mostly end together, so many times of a batch are the same.
+        record = self._histogram.record_value
+        for value, count in Counter([int(value * 1e6) for value in seconds]).items():
+            record(min(max(value, 0), _HIGHEST_US), count)
+
+    def merge(self, other: Latencies) -> None:
+        """Record all that `other` holds."""
+        self._histogram.add(other._histogram)
+
+    def percentiles(self) -> Percentiles:
+        """Return what was recorded so far."""
+        counts = self._counts()
+        if not counts:
+            return Percentiles()
+        sums = list(accumulate(counts))
+        p50, p90, p99, p99_9 = (self._value_ms(bisect_left(sums, self._rank(q))) for q in _QUANTILES)
+        mean_us = sum(map(mul, counts, _middles())) / self.count
+        return Percentiles(p50, p90, p99, p99_9, self._value_ms(len(counts) - 1), round(mean_us / 1000, 3), self.count)
+
+    def curve(self) -> list[tuple[float, float]]:
+        """Return (fraction of samples at or below, milliseconds) for every value that occurred, in order."""
+        counts = self._counts()
+        sums = list(accumulate(counts))
+        return [(sums[at] / sums[-1], self._value_ms(at)) for at, count in enumerate(counts) if count]
+
+    def encode(self) -> str:
+        """Return the histogram in HDR's own compressed form (V2, base64), which other tools read."""
+        return str(self._histogram.encode(), "ascii")
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Return the histogram that `encode` wrote. Raises ValueError."""
+        try:
+            histogram = HdrHistogram.decode(text)
+        except Exception as fault:  # noqa: BLE001 - the library, zlib and base64 raise a dozen kinds
+            raise ValueError(f"this is no HDR histogram: {fault!r}") from None
+        found = (
+            histogram.lowest_trackable_value,
+            histogram.highest_trackable_value,
+            histogram.significant_figures,
+        )
+        if found != (_LOWEST_US, _HIGHEST_US, _DIGITS):
+            raise ValueError("this HDR histogram is of another range or precision")
+        latencies = cls()
+        latencies._histogram.add(histogram)
+        return latencies
+
+    def _counts(self) -> list[int]:
+        """Return the counters up to the largest recorded value."""
+        if not self.count:
+            return []
+        counts: list[int] = self._histogram.counts[
+            : self._histogram.get_counts_array_index(self._histogram.max_value) + 1
+        ]
+        return counts
+
+    def _rank(self, quantile: int) -> int:
+        """Return which sample, counted from 1, is the quantile: the first that as large a share is at or below."""
+        return -(-quantile * self.count // 1000)
+
+    def _value_ms(self, index: int) -> float:
+        """Return the largest time that counts at `index`."""
+        lowest = self._histogram.get_value_from_index(index)
+        highest_us: int = self._histogram.get_highest_equivalent_value(lowest)
+        return round(highest_us / 1000, 3)
+
+
+@cache
+def _middles() -> list[float]:
+    """Return the middle of the times, in microseconds, that count at each index."""
+    histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
+    lowest = [histogram.get_value_from_index(index) for index in range(histogram.counts_len)]
+    return [(low + histogram.get_highest_equivalent_value(low)) / 2 for low in lowest]

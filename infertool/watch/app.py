@@ -1,0 +1,86 @@
+"""The Textual application: it takes what came, ten to twenty times a second, and draws what is visible."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from infertool.watch.bus import Bus
+from infertool.watch.glyphs import Glyphs
+from infertool.watch.keys import ACTIONS
+from infertool.watch.screen import Main
+from infertool.watch.theme import DARK, LIGHT
+
+_PER_SECOND = 15
+# Ticks between two looks at the figures of the header, and two sortings.
+_FIGURES_EVERY = 4
+_SORT_EVERY = 8
+
+
+class WatchApp(App[None], inherit_bindings=False):
+    """`infertool watch`. `keys` are those of every action, `folder` is where exports go."""
+
+    TITLE = "infertool watch"
+    COMMAND_PALETTE_BINDING = ""
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c", "quit", show=False, priority=True)]
+
+    def __init__(
+        self, buses: Sequence[Bus], *, keys: Mapping[str, tuple[str, ...]], theme: str, glyphs: Glyphs, folder: Path
+    ) -> None:
+        super().__init__()
+        self.keys = keys
+        self._buses = buses
+        self._main = Main(buses, glyphs, folder)
+        self._ticks = 0
+        self._notes: set[str] = set()
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = theme
+        self.set_keymap({name: ",".join(chosen) for name, chosen in keys.items()})
+
+    def get_default_screen(self) -> Screen[None]:
+        """Return the one screen."""
+        return self._main
+
+    def get_key_display(self, binding: Binding) -> str:
+        """Return a key as the footer shows it, in letters that every terminal has."""
+        return super().get_key_display(binding).replace("⏎", "enter")
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002 - Textual's signature
+        """Offer every action in the command palette."""
+        for action in ACTIONS:
+            if action.name != "palette":
+                title = action.name.replace("_", " ").capitalize()
+                yield SystemCommand(title, action.meaning, getattr(self._main, f"action_{action.name}"))
+
+    def on_mount(self) -> None:
+        """Begin to take events."""
+        for bus in self._buses:
+            bus.start()
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread, as in tests
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
+        self.set_interval(1 / _PER_SECOND, self.tick)
+
+    def tick(self) -> None:
+        """Take what came, and draw what changed."""
+        self._ticks += 1
+        for bus in self._buses:
+            bus.drain()
+            bus.state.work()
+            self._say_note(bus.state.note)
+        if self._ticks % _SORT_EVERY == 0:
+            self._main.resort()
+        self._main.redraw(figures=self._ticks % _FIGURES_EVERY == 0)
+
+    def _say_note(self, note: str) -> None:
+        if note and note not in self._notes:
+            self._notes.add(note)
+            self.notify(note, severity="warning", markup=False)

@@ -1,0 +1,157 @@
+"""Which columns a list of results has at a width, and the cells of an entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+
+from infertool.watch.entry import Entry, Kind
+from infertool.watch.glyphs import Glyphs
+from infertool.watch.ink import Ink, Line
+from infertool.watch.state import Rule
+from infertool.watch.words import bar, clock, fit, ms, span
+
+_GAP = "  "
+_NAME_WIDTH = 12
+_WIDEST_NAME = 36
+_DIGITS_WIDTH = 6
+_UNSURE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and when a cell is drawn: its width, the wall-clock time in seconds, the signs there are."""
+
+    width: int
+    now: float
+    glyphs: Glyphs
+
+    def left(self, text: str) -> str:
+        """Return `text` in the width of the cell, at its left edge."""
+        return fit(text, self.width, self.glyphs)
+
+    def right(self, text: str) -> str:
+        """Return `text` at the right edge."""
+        return fit(text.rjust(self.width), self.width, self.glyphs)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column. Those of the least `rank` stay longest when it gets narrow; `grows` is its share of what is left."""
+
+    title: str
+    width: int
+    rank: int
+    cell: Callable[[Entry, Place], Line]
+    grows: int = 0
+    right: bool = False
+
+
+def _time(entry: Entry, place: Place) -> Line:
+    return [(place.left(clock(entry.at)), Ink.DIM)]
+
+
+def _name(entry: Entry, place: Place) -> Line:
+    return [(place.left(entry.name or entry.event), Ink.PLAIN)]
+
+
+def _class(entry: Entry, place: Place) -> Line:
+    return [(place.left(entry.label), Ink.STRONG if entry.kind is Kind.RESULT else Ink.DIM)]
+
+
+def _confidence(entry: Entry, place: Place) -> Line:
+    if entry.confidence is None:
+        return [(place.left("-"), Ink.DIM)]
+    full, rest = bar(entry.confidence, place.width - _DIGITS_WIDTH, place.glyphs)
+    figure = fit(f" {entry.confidence:.3f}", _DIGITS_WIDTH, place.glyphs)
+    return [(full, Ink.BAR if entry.confidence >= _UNSURE else Ink.LOW), (rest, Ink.EMPTY), (figure, Ink.PLAIN)]
+
+
+def _model(entry: Entry, place: Place) -> Line:
+    return [(place.right("-" if entry.processing_ms is None else ms(entry.processing_ms)), Ink.PLAIN)]
+
+
+def _latency(entry: Entry, place: Place) -> Line:
+    latency = entry.latency_s
+    if latency is None:
+        return [(place.right("-"), Ink.DIM)]
+    return [(place.right(ms(latency * 1000)), Ink.WARN if latency < 0 else Ink.PLAIN)]
+
+
+def _age(entry: Entry, place: Place) -> Line:
+    return [(place.right(span(max(place.now - entry.at, 0.0))), Ink.DIM)]
+
+
+COLUMNS = (
+    Column("time", 8, 3, _time),
+    Column("request", _NAME_WIDTH, 0, _name, grows=3),
+    Column("class", 8, 0, _class, grows=2),
+    Column("confidence", 14, 0, _confidence, grows=1),
+    Column("model", 8, 1, _model, right=True),
+    Column("end to end", 10, 2, _latency, right=True),
+    Column("age", 6, 1, _age, right=True),
+)
+
+
+def layout(width: int) -> list[tuple[Column, int]]:
+    """Return the columns that fit into `width` cells, each with its width."""
+    columns = [*COLUMNS]
+    while len(columns) > 1 and _least(columns) > width:
+        columns.remove(max(columns, key=lambda column: column.rank))
+    left = max(width - _least(columns), 0)
+    shares = sum(column.grows for column in columns) or 1
+    return [(column, column.width + left * column.grows // shares) for column in columns]
+
+
+def heading(columns: list[tuple[Column, int]], glyphs: Glyphs) -> Line:
+    """Return the line of titles."""
+    places = [(column, Place(width, 0.0, glyphs)) for column, width in columns]
+    cells = [place.right(column.title) if column.right else place.left(column.title) for column, place in places]
+    return [("  " + _GAP.join(cells), Ink.TITLE)]
+
+
+def row(entry: Entry, columns: list[tuple[Column, int]], now: float, glyphs: Glyphs) -> Line:
+    """Return the cells of an entry, without the cursor's sign."""
+    if entry.kind is Kind.GAP:
+        return [(f"{glyphs.gap * 3} {entry.label} {glyphs.gap * 200}", Ink.WARN)]
+    line: Line = []
+    for column, width in columns:
+        line += [*column.cell(entry, Place(width, now, glyphs)), (_GAP, Ink.PLAIN)]
+    return line
+
+
+def alert_row(entry: Entry, width: int, now: float, glyphs: Glyphs) -> Line:
+    """Return the line of a failure or of an alert rule's change, without the cursor's sign."""
+    if entry.kind is Kind.GAP:
+        return row(entry, [], now, glyphs)
+    age = span(max(now - entry.at, 0.0)).rjust(6)
+    tried = f"  try {entry.attempts}" if entry.attempts not in {"", "1"} else ""
+    sign, ink = (glyphs.failure, Ink.FAIL) if entry.kind is Kind.FAILURE else (glyphs.firing, Ink.WARN)
+    name = fit(entry.name or "-", _alert_name_width(width), glyphs)
+    room = max(width - len(sign) - len(tried) - len(age) - 6 - cell_len(name), 0)
+    return [
+        (f"{sign} ", ink),
+        (name, Ink.PLAIN),
+        (_GAP, Ink.PLAIN),
+        (fit(entry.label, room, glyphs), ink),
+        (fit(tried, len(tried), glyphs), Ink.DIM),
+        (f" {age}", Ink.DIM),
+    ]
+
+
+def rule_row(rule: Rule, width: int, now: float, glyphs: Glyphs) -> Line:
+    """Return the line of an alert rule that fires."""
+    age = span(max(now - rule.since, 0.0)).rjust(6)
+    name = fit(rule.name, _alert_name_width(width), glyphs)
+    room = max(width - len(glyphs.firing) - len(age) - 6 - cell_len(name), 0)
+    return [(f"{glyphs.firing} {name}  {fit(rule.label, room, glyphs)} {age}", Ink.WARN)]
+
+
+def _alert_name_width(width: int) -> int:
+    return min(max(width // 5, _NAME_WIDTH), _WIDEST_NAME)
+
+
+def _least(columns: list[Column]) -> int:
+    return sum(column.width for column in columns) + len(_GAP) * len(columns) + len("  ")

@@ -1,0 +1,248 @@
+"""A list of entries as it shows: newest first or sorted, filtered, held still by a pause, with a cursor.
+
+Filtering costs about 10 us an entry, so a new filter works through the older entries in steps, newest first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from itertools import islice
+
+from infertool.filters import Filter, FilterError
+from infertool.watch.entry import Entry, Kind
+from infertool.watch.ring import Ring
+
+# Entries a step of filtering looks at: about 15 ms.
+STEP = 1_000
+
+
+class Sort(StrEnum):
+    """The orders a list can have."""
+
+    NEWEST = "newest first"
+    SLOWEST = "slowest first"
+    LEAST_SURE = "least confident first"
+    CLASS = "by class"
+
+
+_LAST = float("inf")
+_KEYS: dict[Sort, Callable[[Entry], tuple[float | str, int]]] = {
+    Sort.SLOWEST: lambda e: (_LAST if e.processing_ms is None else -e.processing_ms, -e.number),
+    Sort.LEAST_SURE: lambda e: (_LAST if e.confidence is None else e.confidence, -e.number),
+    Sort.CLASS: lambda e: (e.label, -e.number),
+}
+
+
+class Listing:
+    """What one pane lists. `height` is how many rows it can show."""
+
+    def __init__(self, keep: int) -> None:
+        self.ring = Ring(keep)
+        self.height = 1
+        self.sort = Sort.NEWEST
+        self.follow = True
+        self.top = 0
+        self.cursor = 0
+        self.filter_error = ""
+        self.version = 0
+        self._filter: Filter | None = None
+        self._shown: deque[Entry] = deque()
+        self._sorted: list[Entry] | None = None
+        self._unseen: deque[Entry] = deque(maxlen=keep)
+        self._backlog: deque[Entry] = deque()
+        self._frozen: tuple[Entry, ...] | None = None
+        self._waiting = 0
+
+    # What there is
+
+    @property
+    def count(self) -> int:
+        """How many entries are shown, on all pages."""
+        return len(self._shown)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the view is held still."""
+        return self._frozen is not None
+
+    @property
+    def waiting(self) -> int:
+        """How many entries came since the pause and are still kept."""
+        return min(self._waiting, len(self.ring))
+
+    def rows(self) -> list[Entry]:
+        """Return the rows of the page."""
+        rows = self._shown if self._sorted is None else self._sorted
+        return list(islice(rows, self.top, self.top + self.height))
+
+    def selected(self) -> Entry | None:
+        """Return the entry under the cursor."""
+        rows: Sequence[Entry] = self._shown if self._sorted is None else self._sorted
+        return rows[self.cursor] if self.cursor < len(rows) else None
+
+    def all_rows(self) -> list[Entry]:
+        """Return every row that is shown, on all pages."""
+        return list(self._shown if self._sorted is None else self._sorted)
+
+    # What comes
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Take newer entries, oldest first."""
+        if not entries:
+            return
+        self.ring.add(entries)
+        if self._frozen is not None:
+            self._waiting += len(entries)
+        else:
+            self._unseen.extend(entries)
+
+    def work(self) -> bool:
+        """Bring the view up to date, a step at a time; return whether there is more to do."""
+        if self._frozen is None:
+            self._take_unseen()
+            self._forget_dropped()
+        self._take_backlog()
+        return bool(self._unseen or self._backlog)
+
+    def resort(self) -> None:
+        """Sort again, where the order is not by time. The cursor stays on its entry."""
+        if self.sort is Sort.NEWEST:
+            return
+        selected = self.selected()
+        self._sorted = sorted(self._shown, key=_KEYS[self.sort])
+        self._go_to_entry(None if self.follow else selected)
+
+    # What people do
+
+    def fault_of(self, compiled: Filter) -> str:
+        """Return why a filter cannot work, as far as the newest entry shows; empty when it can."""
+        newest = next((entry for entry in reversed(self.ring) if entry.kind is not Kind.GAP), None)
+        return self._try(compiled, newest)[1] if newest else ""
+
+    def set_filter(self, compiled: Filter | None) -> None:
+        """Show only what matches, of what is kept, too."""
+        self._filter = compiled
+        self.filter_error = ""
+        self._rebuild()
+
+    def pause(self) -> None:
+        """Hold the view still. What comes is kept, as far as the ring reaches."""
+        if self._frozen is None:
+            while self.work():
+                pass
+            self._frozen = tuple(self.ring)
+            self._waiting = 0
+
+    def resume(self) -> None:
+        """Show all that is kept, what came meanwhile, too."""
+        if self._frozen is not None:
+            self._frozen = None
+            self._rebuild()
+
+    def sort_next(self) -> None:
+        """Go to the next order."""
+        orders = list(Sort)
+        self.sort = orders[(orders.index(self.sort) + 1) % len(orders)]
+        self._sorted = None
+        self.resort()
+        self._go_to(0)
+        self.version += 1
+
+    def set_follow(self, follow: bool) -> None:  # noqa: FBT001 - it is what the method sets
+        """Stay at the first row, or on the selected entry while others come above it."""
+        self.follow = follow
+        if follow:
+            self._go_to(0)
+
+    def move(self, rows: int) -> None:
+        """Move the cursor. Moving away from the first row ends following."""
+        self._go_to(self.cursor + rows)
+        if self.cursor:
+            self.follow = False
+
+    def move_to(self, row: int) -> None:
+        """Put the cursor on a row, counted from the first of all pages."""
+        self.move(row - self.cursor)
+
+    def scroll(self, rows: int) -> None:
+        """Move the page, and the cursor only as far as it must."""
+        self.top = min(max(self.top + rows, 0), max(self.count - self.height, 0))
+        self.cursor = min(max(self.cursor, self.top), self.top + self.height - 1, max(self.count - 1, 0))
+        if self.top:
+            self.follow = False
+        self.version += 1
+
+    def resize(self, height: int) -> None:
+        """Take the number of rows that fit."""
+        self.height = max(height, 1)
+        self._go_to(self.cursor)
+
+    # How it is done
+
+    def _rebuild(self) -> None:
+        selected = None if self.follow else self.selected()
+        source: Iterable[Entry] = reversed(self.ring) if self._frozen is None else reversed(self._frozen)
+        self._shown.clear()
+        self._unseen.clear()
+        self._sorted = None
+        self._backlog = deque(source)
+        self._take_backlog()
+        self.resort()
+        self._go_to_entry(selected)
+
+    def _take_unseen(self) -> None:
+        before = len(self._shown)
+        waiting = len(self._unseen)
+        for _ in range(waiting if self._filter is None else min(waiting, STEP)):
+            entry = self._unseen.popleft()
+            if self._matches(entry):
+                self._shown.appendleft(entry)
+        added = len(self._shown) - before
+        if added:
+            self.version += 1
+            if before and not self.follow and self._sorted is None:
+                self.cursor += added
+                self.top += added
+
+    def _take_backlog(self) -> None:
+        before = len(self._shown)
+        waiting = len(self._backlog)
+        looked_at = [self._backlog.popleft() for _ in range(waiting if self._filter is None else min(waiting, STEP))]
+        oldest = self.ring.first_number if self._frozen is None else 0
+        self._shown.extend(entry for entry in looked_at if entry.number >= oldest and self._matches(entry))
+        if len(self._shown) != before:
+            self.version += 1
+
+    def _forget_dropped(self) -> None:
+        oldest = self.ring.first_number
+        before = len(self._shown)
+        while self._shown and self._shown[-1].number < oldest:
+            self._shown.pop()
+        if len(self._shown) != before:
+            self._go_to(self.cursor)
+
+    def _matches(self, entry: Entry) -> bool:
+        if self._filter is None or entry.kind is Kind.GAP:
+            return True
+        matches, fault = self._try(self._filter, entry)
+        self.filter_error = self.filter_error or fault
+        return matches
+
+    @staticmethod
+    def _try(compiled: Filter, entry: Entry) -> tuple[bool, str]:
+        try:
+            return compiled.matches(entry.payload, topic=entry.topic, event=entry.event), ""
+        except FilterError as error:  # its result is not true or false
+            return False, error.reason
+
+    def _go_to_entry(self, entry: Entry | None) -> None:
+        rows: Iterable[Entry] = () if entry is None else self._shown if self._sorted is None else self._sorted
+        self._go_to(next((row for row, each in enumerate(rows) if each is entry), 0))
+
+    def _go_to(self, row: int) -> None:
+        self.cursor = min(max(row, 0), max(self.count - 1, 0))
+        highest = max(self.count - self.height, 0)
+        self.top = min(max(self.top, self.cursor - self.height + 1, 0), self.cursor, highest)
+        self.version += 1

@@ -1,0 +1,115 @@
+"""The view without a screen: what `watch --once` prints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from infertool.errors import ServerError
+from infertool.link import LinkState
+from infertool.watch import columns, headline
+from infertool.watch.bus import Bus
+from infertool.watch.entry import Entry, Kind
+from infertool.watch.glyphs import UNICODE
+from infertool.watch.ink import Ink, Line
+from infertool.watch.listing import Listing
+from infertool.watch.seconds import Spread, spread
+from infertool.watch.state import State
+
+# The newest results and failures that are shown: a look, not the record.
+_NEWEST = 10
+_WIDTH = 100
+_INDENT = ("  ", Ink.PLAIN)
+_IDLE_S = 0.05
+
+
+def watch(buses: Sequence[Bus], seconds: float | None) -> None:
+    """Take what comes for `seconds`, or until all records are played. Raises `ServerError` when nothing connects."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while not all(bus.state.ended for bus in buses):
+        if deadline is not None and time.monotonic() >= deadline:
+            return
+        if sum(bus.drain() for bus in buses) == 0:
+            time.sleep(_IDLE_S)
+        for bus in buses:
+            _check_connected(bus.state)
+
+
+def document(bus: Bus) -> dict[str, Any]:
+    """Return the view of a bus, for JSON. Times are wall-clock seconds; latencies are of the whole run."""
+    state, totals = bus.state, bus.state.totals
+    return {
+        "bus": state.name,
+        "link": {
+            "state": "played" if state.played else state.link.state,
+            "address": state.link.address,
+            "reason": state.link.reason,
+        },
+        "topics_lost": state.topics,
+        "events": totals.events,
+        "results": totals.results,
+        "failures": totals.failures,
+        "alerts": totals.alerts,
+        "others": totals.others,
+        "gaps": totals.gaps,
+        "dropped": state.results.ring.dropped + state.alerts.ring.dropped,
+        "rate": round(state.recent(bus.now()).rate, 1),
+        "success": None if totals.success is None else round(totals.success, 4),
+        "processing_ms": _spread(spread(totals.processing)),
+        "latency_ms": _spread(spread(totals.latency)),
+        "queue": state.depths.queue,
+        "dead_letters": state.depths.dlq,
+        "firing": [{"rule": rule.name, "label": rule.label, "since": rule.since} for rule in state.rules.values()],
+        "newest_results": [_entry(entry) for entry in _newest(state.results)],
+        "newest_failures": [_entry(entry) for entry in _newest(state.alerts)],
+        "note": state.note,
+    }
+
+
+def text(bus: Bus) -> str:
+    """Return the view of a bus, for people."""
+    now, state = bus.now(), bus.state
+    fitting = columns.layout(_WIDTH)
+    lines: list[Line] = [
+        *headline.lines([state], state, now, _WIDTH, UNICODE),
+        [],
+        columns.heading(fitting, UNICODE),
+        *([_INDENT, *columns.row(entry, fitting, now, UNICODE)] for entry in _newest(state.results)),
+        [],
+        *([_INDENT, *columns.rule_row(rule, _WIDTH, now, UNICODE)] for rule in state.rules.values()),
+        *([_INDENT, *columns.alert_row(entry, _WIDTH, now, UNICODE)] for entry in _newest(state.alerts)),
+    ]
+    return "\n".join("".join(piece for piece, _ in line).rstrip() for line in lines).rstrip()
+
+
+def _check_connected(state: State) -> None:
+    link = state.link
+    if link.state is LinkState.LOST and link.epoch == 0:
+        raise ServerError(link.reason, address=link.address)
+
+
+def _newest(listing: Listing) -> list[Entry]:
+    return list(islice((entry for entry in reversed(listing.ring) if entry.kind is not Kind.GAP), _NEWEST))
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "event": entry.event,
+        "event_id": entry.event_id,
+        "name": entry.name,
+        "label": entry.label,
+        "confidence": entry.confidence,
+        "processing_ms": entry.processing_ms,
+        "latency_ms": None if entry.latency_s is None else round(entry.latency_s * 1000, 1),
+        "at": entry.at,
+    }
+
+
+def _spread(found: Spread) -> dict[str, float | None]:
+    return {"p50": _rounded(found.p50), "p99": _rounded(found.p99)}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

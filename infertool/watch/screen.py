@@ -1,0 +1,333 @@
+"""The one screen: where the panes stand, and what each key does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from infertool.telemetry.logs import clean
+from infertool.watch import export, replay
+from infertool.watch.bus import Bus
+from infertool.watch.entry import Entry, Kind
+from infertool.watch.glyphs import Glyphs
+from infertool.watch.keys import ACTIONS
+from infertool.watch.widgets.alerts import Alerts
+from infertool.watch.widgets.confirm import Confirm
+from infertool.watch.widgets.detail import Detail
+from infertool.watch.widgets.eventlist import EventList
+from infertool.watch.widgets.filterbar import FilterBar
+from infertool.watch.widgets.headerbar import HeaderBar
+from infertool.watch.widgets.help import Help
+from infertool.watch.widgets.pane import Pane
+from infertool.watch.widgets.results import Results
+from infertool.watch.widgets.toosmall import LEAST_HEIGHT, LEAST_WIDTH, TooSmall
+
+if TYPE_CHECKING:
+    from infertool.watch.app import WatchApp
+
+# From these widths on the detail stands beside the lists, and the lists beside each other.
+_BESIDE_WIDTH = 120
+_WIDE_WIDTH = 160
+# A clipboard over a terminal takes no more than this in many of them; bytes.
+_MOST_COPIED = 70_000
+_TOAST_S = 15.0
+
+
+class Main(Screen[None], inherit_bindings=False):
+    """Shows one bus at a time."""
+
+    AUTO_FOCUS = "#results"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            ",".join(action.keys),
+            action.name,
+            action.label or action.meaning,
+            show=bool(action.label),
+            id=action.name,
+        )
+        for action in ACTIONS
+    ]
+    DEFAULT_CSS = """
+    Main {
+        layout: vertical; background: $background;
+        #body { layout: horizontal; height: 1fr; }
+        #lists { layout: vertical; width: 1fr; }
+        #results { height: 1fr; }
+        #alerts { height: 30%; min-height: 6; }
+        #detail { display: none; width: 45%; }
+        &.-wide #lists { layout: horizontal; }
+        &.-wide #results { width: 3fr; }
+        &.-wide #alerts { width: 2fr; height: 1fr; }
+        &.-detail #detail { display: block; }
+        &.-detail.-narrow #lists { display: none; }
+        &.-detail.-narrow #detail { width: 1fr; }
+        &.-small > * { display: none; }
+        &.-small #too-small { display: block; }
+    }
+    """
+
+    def __init__(self, buses: Sequence[Bus], glyphs: Glyphs, folder: Path) -> None:
+        super().__init__()
+        self._buses = buses
+        self._bus = buses[0]
+        self._glyphs = glyphs
+        self._folder = folder
+        self._header = HeaderBar(buses, glyphs)
+        self._results = Results(self._bus, glyphs, id="results")
+        self._alerts = Alerts(self._bus, glyphs, id="alerts")
+        self._detail = Detail(glyphs)
+        self._filter_bar = FilterBar(glyphs)
+        self._too_small = TooSmall(glyphs)
+
+    def compose(self) -> ComposeResult:
+        """Compose the panes."""
+        yield self._header
+        with Container(id="body"):
+            with Container(id="lists"):
+                yield self._results
+                yield self._alerts
+            yield self._detail
+        yield self._filter_bar
+        yield Footer(show_command_palette=False, compact=True)
+        yield self._too_small
+
+    # Drawing
+
+    def redraw(self, *, figures: bool = True) -> None:
+        """Draw what changed; with the `figures` of the header, too."""
+        if self.has_class("-small"):
+            self._too_small.show(self._bus)
+            return
+        if figures:
+            self._header.show(self._bus)
+        for each in self._lists():
+            each.show(self._bus)
+            if each.listing.filter_error:
+                self._filter_bar.mark(each.listing.filter_error)
+        if self.has_class("-detail"):
+            self._detail.show(self._detail.entry, self._bus.now())
+
+    def resort(self) -> None:
+        """Sort again, where what came changed the order."""
+        for each in self._lists():
+            each.listing.resort()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Choose the layout."""
+        width, height = event.size
+        self.set_class(width < LEAST_WIDTH or height < LEAST_HEIGHT, "-small")
+        self.set_class(width < _BESIDE_WIDTH, "-narrow")
+        self.set_class(width >= _WIDE_WIDTH and not self.has_class("-detail"), "-wide")
+        if self.focused is None and not self.has_class("-small"):
+            self._results.focus()
+        self.call_after_refresh(self.redraw)
+
+    # Events of the widgets
+
+    @on(FilterBar.Changed)
+    def _filter(self, event: FilterBar.Changed) -> None:
+        faults = [each.listing.fault_of(event.compiled) for each in self._lists() if event.compiled]
+        if any(faults):
+            self._filter_bar.mark(next(filter(None, faults)))
+            return
+        text = f", filter: {event.compiled.expression}" if event.compiled else ""
+        for each in self._lists():
+            each.filter_text = text
+        for bus in self._buses:
+            bus.state.results.set_filter(event.compiled)
+            bus.state.alerts.set_filter(event.compiled)
+        self.redraw()
+
+    @on(FilterBar.Closed)
+    def _end_typing(self) -> None:
+        self._results.focus()
+
+    @on(EventList.Opened)
+    def _open(self) -> None:
+        self._show_detail(self._selected())
+
+    # Actions
+
+    def action_pause(self) -> None:
+        """Hold both lists still, or let them go on."""
+        paused = self._bus.state.results.paused
+        for listing in (self._bus.state.results, self._bus.state.alerts):
+            listing.resume() if paused else listing.pause()
+        self.redraw()
+
+    def action_filter(self) -> None:
+        """Begin to type a filter."""
+        self._filter_bar.open()
+
+    def action_detail(self) -> None:
+        """Open the selected event, or close it."""
+        if self.has_class("-detail"):
+            self._close_detail()
+        else:
+            self._show_detail(self._selected())
+
+    def action_follow(self) -> None:
+        """Follow the newest, or stay."""
+        listing = self._list().listing
+        listing.set_follow(not listing.follow)
+        self.redraw()
+
+    def action_sort(self) -> None:
+        """Sort the results by something else."""
+        self._bus.state.results.sort_next()
+        self.redraw()
+
+    def action_next_pane(self) -> None:
+        """Go to the next pane."""
+        self.focus_next(Pane)
+        self.redraw()
+
+    def action_previous_pane(self) -> None:
+        """Go to the pane before."""
+        self.focus_previous(Pane)
+        self.redraw()
+
+    def action_copy(self) -> None:
+        """Copy the selected event."""
+        entry = self._selected()
+        if entry is None or entry.kind is Kind.GAP:
+            self._say("Select an event first.", severity="warning")
+        elif len(entry.body) > _MOST_COPIED:
+            self._say("It is too large for the terminal's clipboard; e exports it to a file.", severity="warning")
+        else:
+            self.app.copy_to_clipboard(export.line(entry).decode())
+            self._say("Copied as JSON.")
+
+    def action_export(self) -> None:
+        """Write the list to a file."""
+        try:
+            path, number = export.write(self._list().listing.all_rows(), self._folder, self._bus.now())
+        except OSError as error:
+            self._say(f"It cannot be written: {error.strerror}", severity="error")
+        else:
+            self._say(f"{number} events written to {path}")
+
+    def action_replay(self) -> None:
+        """Replay the dead letter of the selected failure, after asking."""
+        entry = self._selected()
+        if entry is None or entry.kind is not Kind.FAILURE or not entry.event_id:
+            self._say("Select a failure first: tab goes to their list.", severity="warning")
+            return
+        self._replay(entry)
+
+    @work(group="replay")
+    async def _replay(self, entry: Entry) -> None:
+        arguments = replay.command(entry.event_id, self._bus.options)
+        about = (
+            f"{clean(entry.name)}: {clean(entry.label)}\n\nThis sends its dead letter back to the queue it came from:"
+        )
+        question = Confirm("replay", about, replay.shown(arguments))
+        if not await self.app.push_screen_wait(question):
+            return
+        self._say("The replay runs.")
+        done, said = await asyncio.to_thread(replay.run, arguments)
+        self._say(said, severity="information" if done else "error")
+
+    def action_next_bus(self) -> None:
+        """Show the next bus."""
+        position = self._buses.index(self._bus)
+        self._bus = self._buses[(position + 1) % len(self._buses)]
+        self._close_detail()
+
+    def action_theme(self) -> None:
+        """Change between dark and light."""
+        self.app.theme = "light" if self.app.theme == "dark" else "dark"
+
+    def action_palette(self) -> None:
+        """Open the command palette."""
+        self.app.action_command_palette()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.app.push_screen(Help(cast("WatchApp", self.app).keys))
+
+    def action_quit(self) -> None:
+        """Leave."""
+        self.app.exit()
+
+    def action_up(self) -> None:
+        """One row up."""
+        self._move(-1)
+
+    def action_down(self) -> None:
+        """One row down."""
+        self._move(1)
+
+    def action_page_up(self) -> None:
+        """One page up."""
+        self._move(-self._pane().page())
+
+    def action_page_down(self) -> None:
+        """One page down."""
+        self._move(self._pane().page())
+
+    def action_first(self) -> None:
+        """To the first row."""
+        self._move(-self._pane().count())
+
+    def action_last(self) -> None:
+        """To the last row."""
+        self._move(self._pane().count())
+
+    def action_back(self) -> None:
+        """Close the detail, else end the filter."""
+        if self.has_class("-detail"):
+            self._close_detail()
+        else:
+            self._filter_bar.clear()
+
+    # How it is done
+
+    def _lists(self) -> tuple[EventList, EventList]:
+        return self._results, self._alerts
+
+    def _pane(self) -> Pane:
+        return self.focused if isinstance(self.focused, Pane) else self._results
+
+    def _list(self) -> EventList:
+        pane = self._pane()
+        return pane if isinstance(pane, EventList) else self._results
+
+    def _selected(self) -> Entry | None:
+        pane = self._pane()
+        return pane.entry if isinstance(pane, Detail) else self._list().listing.selected()
+
+    def _move(self, rows: int) -> None:
+        pane = self._pane()
+        pane.move(rows)
+        if isinstance(pane, EventList) and self.has_class("-detail"):
+            self._detail.show(self._selected(), self._bus.now())
+        self.redraw(figures=False)
+
+    def _show_detail(self, entry: Entry | None) -> None:
+        self._list().listing.set_follow(False)
+        self.add_class("-detail")
+        self.remove_class("-wide")
+        if self.has_class("-narrow"):
+            self._detail.focus()
+        self._detail.entry = None
+        self.call_after_refresh(lambda: self._detail.show(entry, self._bus.now()))
+
+    def _close_detail(self) -> None:
+        if self._detail.has_focus:
+            self._results.focus()
+        self.remove_class("-detail")
+        self.set_class(self.size.width >= _WIDE_WIDTH, "-wide")
+        self.call_after_refresh(self.redraw)
+
+    def _say(self, text: str, severity: Literal["information", "warning", "error"] = "information") -> None:
+        self.notify(clean(text), severity=severity, timeout=_TOAST_S, markup=False)

@@ -1,0 +1,207 @@
+"""One bus: events in, what shows of them out. Pure: no screen, no clock of its own, no I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from infertool.feed.arrival import Arrival
+from infertool.link import LinkEvent, LinkState
+from infertool.watch.entry import Entry, Kind, gap, read, rule_label, text
+from infertool.watch.listing import Listing
+from infertool.watch.seconds import Recent, Second, Seconds, bucket
+from infertool.watch.words import clock, span
+
+# Alert rules that are remembered; a bus has a handful.
+_MOST_RULES = 100
+
+
+@dataclass(slots=True)
+class Totals:
+    """What came since the start. Latencies by bucket."""
+
+    results: int = 0
+    failures: int = 0
+    alerts: int = 0
+    others: int = 0
+    gaps: int = 0
+    processing: Counter[int] = field(default_factory=Counter)
+    latency: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def events(self) -> int:
+        """All events."""
+        return self.results + self.failures + self.alerts + self.others
+
+    @property
+    def success(self) -> float | None:
+        """The share of results among results and failures; None when there is none."""
+        decided = self.results + self.failures
+        return self.results / decided if decided else None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An alert rule that fires."""
+
+    name: str
+    label: str
+    since: float
+
+
+@dataclass(slots=True)
+class Link:
+    """A connection as it is now. `epoch` counts its lives, and is 0 where nothing could be joined yet.
+
+    Times are wall-clock seconds.
+    """
+
+    state: LinkState = LinkState.CONNECTING
+    since: float | None = None
+    address: str = ""
+    reason: str = ""
+    epoch: int = 0
+    retry_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Depths:
+    """How many messages wait in the queue and the dead-letter queue; None where the broker does not tell."""
+
+    queue: int | None = None
+    dlq: int | None = None
+
+
+@dataclass(slots=True)
+class State:
+    """All that is known of one bus. `note` is a warning for people, such as a recording that stopped.
+
+    `played` says that it is a record that is played, `ended` that it is at its end.
+    """
+
+    name: str
+    keep: int
+    played: bool = False
+    totals: Totals = field(default_factory=Totals)
+    link: Link = field(default_factory=Link)
+    depths: Depths = field(default_factory=Depths)
+    rules: dict[str, Rule] = field(default_factory=dict)
+    topics: dict[str, str] = field(default_factory=dict)
+    results: Listing = field(init=False)
+    alerts: Listing = field(init=False)
+    ended: bool = False
+    note: str = ""
+    _seconds: Seconds = field(default_factory=Seconds)
+    _numbers: int = 0
+    _blind: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.results = Listing(self.keep)
+        self.alerts = Listing(self.keep)
+
+    # What comes
+
+    def take(self, arrivals: Sequence[Arrival]) -> None:
+        """Take events, oldest first."""
+        results: list[Entry] = []
+        alerts: list[Entry] = []
+        for each in arrivals:
+            self._numbers += 1
+            entry = read(self._numbers, topic=each.topic, event=each.event, payload=each.payload, at=each.at)
+            self._count(entry, self._seconds.at(each.at))
+            if entry.kind is Kind.ALERT:
+                self._note_rule(each)
+            (alerts if entry.kind in {Kind.FAILURE, Kind.ALERT} else results).append(entry)
+        self.results.add(results)
+        self.alerts.add(alerts)
+
+    def take_link(self, event: LinkEvent, now: float) -> None:
+        """Take a change of the connection; one that came back leaves a gap line."""
+        link = self.link
+        if event.state is LinkState.LOST and link.state is LinkState.CONNECTED:
+            self._blind[""] = now
+        if event.state is not link.state or link.since is None:
+            link.since = now
+        if event.state is LinkState.CONNECTED:
+            self._see_again("", "not connected", now)
+        link.state = event.state
+        link.address = event.address
+        link.epoch = event.epoch
+        link.reason = event.reason if event.reason or event.state is LinkState.CONNECTED else link.reason
+        link.retry_at = None if event.retry_in_s is None else now + event.retry_in_s
+
+    def take_topic(self, topic: str, reason: str, now: float) -> None:
+        """Take that a topic was lost or refused, or, without a `reason`, that it is joined again."""
+        if reason:
+            self.topics[topic] = reason
+            self._blind.setdefault(topic, now)
+        else:
+            self.topics.pop(topic, None)
+            self._see_again(topic, f"{topic} not joined", now)
+
+    def take_end(self, note: str) -> None:
+        """Take that nothing more will come."""
+        self.ended = True
+        self.note = note
+
+    # What shows
+
+    def recent(self, now: float) -> Recent:
+        """Return the figures of the last minute."""
+        return self._seconds.recent(now)
+
+    def rates(self, cells: int, cell_s: int) -> list[float]:
+        """Return events a second in `cells` stretches of `cell_s` seconds, the newest last."""
+        return self._seconds.rates(cells, cell_s)
+
+    def work(self) -> bool:
+        """Bring both lists up to date, a step at a time; return whether there is more to do."""
+        return any([self.results.work(), self.alerts.work()])
+
+    # How it is done
+
+    def _count(self, entry: Entry, second: Second) -> None:
+        totals = self.totals
+        match entry.kind:
+            case Kind.RESULT:
+                second.results += 1
+                totals.results += 1
+            case Kind.FAILURE:
+                second.failures += 1
+                totals.failures += 1
+            case Kind.ALERT:
+                second.others += 1
+                totals.alerts += 1
+            case _:
+                second.others += 1
+                totals.others += 1
+        if entry.processing_ms is not None:
+            number = bucket(entry.processing_ms)
+            second.processing[number] += 1
+            totals.processing[number] += 1
+        if entry.latency_s is not None:
+            number = bucket(entry.latency_s * 1000)
+            second.latency[number] += 1
+            totals.latency[number] += 1
+
+    def _note_rule(self, arrival: Arrival) -> None:
+        fields = arrival.payload if isinstance(arrival.payload, dict) else {}
+        name = text(fields.get("rule")) or "alert"
+        before = self.rules.pop(name, None)
+        if fields.get("state") == "resolved":
+            return
+        since = before.since if before else arrival.at
+        self.rules[name] = Rule(name, rule_label(fields), since)
+        while len(self.rules) > _MOST_RULES:
+            del self.rules[next(iter(self.rules))]
+
+    def _see_again(self, topic: str, what: str, now: float) -> None:
+        began = self._blind.pop(topic, None)
+        if began is None:
+            return
+        self.totals.gaps += 1
+        label = f"{what} {clock(began)} to {clock(now)} ({span(now - began)}): what was sent then is missed"
+        for listing in (self.results, self.alerts):
+            self._numbers += 1
+            listing.add([gap(self._numbers, now, label)])

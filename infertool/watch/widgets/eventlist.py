@@ -1,0 +1,154 @@
+"""A pane that lists entries. It draws the visible rows from the listing; there is no widget or message an event."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len, set_cell_size
+from textual import events
+from textual.markup import escape
+from textual.message import Message
+
+from infertool.telemetry.logs import clean
+from infertool.watch.bus import Bus
+from infertool.watch.entry import Entry
+from infertool.watch.glyphs import Glyphs
+from infertool.watch.ink import Ink, Line
+from infertool.watch.listing import Listing
+from infertool.watch.widgets.pane import Pane
+from infertool.watch.words import count
+
+_WHEEL_ROWS = 3
+
+
+class EventList(Pane):
+    """Lists what a bus keeps. Subclasses say which listing, and how an entry looks."""
+
+    class Opened(Message):
+        """A row was clicked twice."""
+
+    def __init__(self, bus: Bus, glyphs: Glyphs, *, id: str) -> None:  # noqa: A002 - Textual's name
+        super().__init__(glyphs, id=id)
+        self._bus = bus
+        self._rows: list[Entry] = []
+        self._heads: list[Line] = []
+        self._seen: tuple[object, ...] = ()
+        self.filter_text = ""
+
+    @property
+    def listing(self) -> Listing:
+        """What is listed."""
+        raise NotImplementedError
+
+    def title(self) -> str:
+        """Return the name of the pane and what is special about its list."""
+        raise NotImplementedError
+
+    def heads(self, width: int, _now: float) -> list[Line]:
+        """Return the lines above the rows."""
+        raise NotImplementedError
+
+    def row(self, entry: Entry, width: int, now: float) -> Line:
+        """Return the line of an entry."""
+        raise NotImplementedError
+
+    def empty(self) -> list[str]:
+        """Return what to say when nothing is listed."""
+        raise NotImplementedError
+
+    def show(self, bus: Bus) -> None:
+        """Draw the list of `bus` as it is now, if it changed since the last time; ages change by the second."""
+        self._bus = bus
+        if not self.size.height:  # hidden; the place in the list stays
+            return
+        now = bus.now()
+        seen = (bus, self.listing.version, int(now), self.size, self.has_focus, bus.state.link.state, self.title())
+        if seen == self._seen:
+            return
+        self._seen = seen
+        self._heads = self.heads(self.size.width - 1, now)
+        height = max(self.size.height - len(self._heads), 1)
+        if self.listing.height != height:
+            self.listing.resize(height)
+        self._rows = self.listing.rows()
+        self.border_title = escape(self.glyphs.safe(clean(self.title())))
+        self.border_subtitle = escape(self._position())
+        self.refresh()
+
+    def line(self, y: int) -> tuple[Line, bool]:
+        """Return a heading, a row, or what there is to say of an empty list."""
+        width = self.size.width - 1
+        if y < len(self._heads):
+            return self._heads[y], False
+        index = y - len(self._heads)
+        if not self._rows:
+            said = self.empty()
+            return ([(f"  {said[index]}", Ink.DIM)] if index < len(said) else []), False
+        if index >= len(self._rows):
+            return [], False
+        chosen = self.listing.top + index == self.listing.cursor
+        sign = (f"{self.glyphs.cursor} ", Ink.ACCENT) if chosen and self.has_focus else ("  ", Ink.PLAIN)
+        line = _cut([sign, *self.row(self._rows[index], width - 2, self._bus.now())], width)
+        return [*line, self.scroll_sign(index, self.listing.top)], chosen and self.has_focus
+
+    def move(self, rows: int) -> None:
+        """Move the cursor."""
+        self.listing.move(rows)
+
+    def go_to(self, row: int) -> None:
+        """Put the cursor on a row."""
+        self.listing.move_to(row)
+
+    def page(self) -> int:
+        """Return how many rows a page has."""
+        return self.listing.height
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        return self.listing.count
+
+    def on_click(self, event: events.Click) -> None:
+        """Select the row; at the scroll bar, go there; twice, open it."""
+        at = event.get_content_offset(self)
+        if at is None:
+            return
+        index = at.y - len(self._heads)
+        if at.x >= self.size.width - 1:
+            self.listing.move_to(self.listing.count * max(index, 0) // self.listing.height)
+        elif 0 <= index < len(self._rows):
+            self.listing.set_follow(self.listing.follow and self.listing.top + index == 0)
+            self.listing.move_to(self.listing.top + index)
+            if event.chain > 1:
+                self.post_message(self.Opened())
+        self.show(self._bus)
+
+    def on_mouse_scroll_down(self) -> None:
+        """Scroll towards older rows."""
+        self.listing.scroll(_WHEEL_ROWS)
+        self.show(self._bus)
+
+    def on_mouse_scroll_up(self) -> None:
+        """Scroll towards newer rows."""
+        self.listing.scroll(-_WHEEL_ROWS)
+        self.show(self._bus)
+
+    def _position(self) -> str:
+        listing = self.listing
+        parts = []
+        if listing.count:
+            last = min(listing.top + listing.height, listing.count)
+            parts.append(f"{count(listing.top + 1)}-{count(last)} of {count(listing.count)}")
+        if listing.ring.dropped:
+            parts.append(f"{count(listing.ring.dropped)} older dropped")
+        return ", ".join(parts)
+
+
+def _cut(line: Line, width: int) -> Line:
+    """Cut or pad a line to `width` cells."""
+    kept: Line = []
+    for text, ink in line:
+        size = cell_len(text)
+        if size > width:
+            text = set_cell_size(text, width)  # noqa: PLW2901 - the same text, cut
+            size = width
+        kept.append((text, ink))
+        width -= size
+    return [*kept, (" " * width, Ink.PLAIN)]

@@ -1,0 +1,35 @@
+"""The peer of `infertool watch`: the same topics in a Textual app that writes each event to a RichLog."""
+
+from __future__ import annotations
+
+import sys
+
+from textual.app import App, ComposeResult
+from textual.widgets import RichLog
+
+from infertool.cli import pretty
+from infertool.feed.arrival import Arrival
+from infertool.feed.topics import TopicFeed
+from infertool.settings import PhoenixSettings
+
+
+class Plain(App[None]):
+    def compose(self) -> ComposeResult:
+        yield RichLog(max_lines=10_000)
+
+    def on_mount(self) -> None:
+        settings = PhoenixSettings(url=sys.argv[1])
+        topics = (settings.result_topic, settings.alert_topic)
+        self.feed = TopicFeed(settings, topics, on_arrivals=self.take, on_link=lambda event: None)
+        self.run_worker(self.feed.connect, thread=True)
+
+    def take(self, arrivals: list[Arrival]) -> None:
+        for each in arrivals:
+            self.call_later(self.write, each)
+
+    def write(self, each: Arrival) -> None:
+        self.query_one(RichLog).write(pretty.line(each))
+
+
+if __name__ == "__main__":
+    Plain().run()

@@ -1,0 +1,30 @@
+"""The Elixir application in fixtures/ and the embedded hub have the same events and topics."""
+
+from __future__ import annotations
+
+import re
+
+from infertool.devserver.hub import bus
+from infertool.settings import PhoenixSettings
+from tests.conftest import FIXTURES
+
+WEB = FIXTURES / "phoenix_app" / "lib" / "inference_bus_web"
+CHANNEL = (WEB / "channels" / "inference_channel.ex").read_text()
+
+
+def test_the_channel_broadcasts_what_the_hub_broadcasts():
+    block = re.search(r"@public_topics %\{(.*?)\}", CHANNEL, re.DOTALL)[1]
+    assert dict(re.findall(r'"(\w+)" => "([\w:]+)"', block)) == dict(bus.REBROADCAST)
+
+
+def test_topics_and_path_are_infertools_defaults():
+    socket = (WEB / "channels" / "bus_socket.ex").read_text()
+    settings = PhoenixSettings()
+    assert re.findall(r'channel "([^"]+)"', socket) == [settings.topic, "public:*"]
+    path = re.search(r'socket "([^"]+)"', (WEB / "endpoint.ex").read_text())[1]
+    assert settings.url.endswith(f"{path}/websocket")
+
+
+def test_the_page_listens_to_what_is_broadcast():
+    javascript = (FIXTURES / "phoenix_app" / "assets" / "js" / "bus.js").read_text()
+    assert set(re.findall(r'\.on\("(\w+)"', javascript)) == set(bus.REBROADCAST)

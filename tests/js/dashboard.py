@@ -1,0 +1,68 @@
+"""Opening the dashboard in headless Chromium, and a client that pushes to the hub it shows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import websocket
+
+from tests.js.node import NodeProgram
+from tests.js.packages import BROWSER
+from tests.support.hub import HubProcess
+from tests.support.install import apt, npm
+
+
+@contextmanager
+def opened(url: str, profile: Path) -> Iterator[NodeProgram]:
+    """Run the browser with an empty profile; yield it when the page of the hub at `url` is connected."""
+    chromium = shutil.which("chromium")
+    if not chromium:
+        apt("chromium")
+        chromium = shutil.which("chromium")
+    with NodeProgram("browser.mjs", str(npm(BROWSER)), chromium, url, str(profile)) as program:
+        program.wait_for("loaded")
+        wait(program, "#state", "connected")
+        yield program
+
+
+def wait(page: NodeProgram, selector: str, text: str) -> None:
+    page.send("wait", selector=selector, text=text)
+    page.wait_for("shown", selector=selector, text=text)
+
+
+def read(page: NodeProgram, expression: str):
+    page.send("read", expression=expression)
+    return page.wait_for("value", expression=expression)["value"]
+
+
+class Service:
+    """Pushes to the hub and waits for each reply."""
+
+    def __init__(self, hub: HubProcess) -> None:
+        self._socket = websocket.create_connection(f"{hub.url}?vsn=2.0.0", suppress_origin=True, timeout=20)
+        self.push("phx_join", {})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._socket.close()
+
+    def result(self, request_id: str, predicted: str = "A") -> None:
+        prediction = {"class": predicted, "confidence": 0.875}
+        self.push("new_result", {"request_id": request_id, "prediction": prediction, "processing_ms": 12.5})
+
+    def failure(self, request_id: str, error: str) -> None:
+        self.push("inference_failed", {"request_id": request_id, "error_type": "InferenceError", "error": error})
+
+    def alert(self, rule: str, state: str) -> None:
+        self.push("alert", {"rule": rule, "state": state, "value": 7, "threshold": 5})
+
+    def push(self, event: str, payload: object) -> None:
+        self._socket.send(json.dumps(["1", "1", "service:inference", event, payload]))
+        assert json.loads(self._socket.recv())[4]["status"] == "ok"

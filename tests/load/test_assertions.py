@@ -1,0 +1,110 @@
+"""Assertions over reports: which hold, which fail, and which are refused before a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from infertool.errors import UsageError
+from infertool.load.assertions import judge, parse
+from infertool.load.latency import Measure
+from infertool.load.report import document, figures
+from tests.load.runs import played
+
+
+@pytest.fixture(scope="module")
+def report():
+    return document(played())
+
+
+def verdict(expression: str, report: dict) -> dict:
+    judge(parse([expression]), report)
+    return report["asserts"][0]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "lost == 0",
+        "e2e.p99_ms > slip.p99_ms && e2e.p99_ms < 60000",
+        "failures / sent < 0.02 && failures / sent > 0.01",
+        "sent >= planned * 0.999",
+        "2.0 * sent == sent + planned",
+        "failed_share < 0.02",
+        "sent_rate == 100.0",
+        "!(late > 0 || dropped > 0 || unsent > 0)",
+        "e2e . p50_ms > 0",
+        "e2e.count == sent",
+    ],
+)
+def test_these_hold(report, expression) -> None:
+    assert verdict(expression, report)["passed"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "actual"),
+    [("failures == 0", {"failures": 14}), ("e2e.count < 5 || poison > 5", {"e2e.count": 1000, "poison": 3})],
+)
+def test_these_fail_and_show_the_figures(report, expression, actual) -> None:
+    assert verdict(expression, report) == {"expression": expression, "passed": False, "actual": actual}
+
+
+def test_every_figure_can_be_asked_for(report) -> None:
+    for name, value in figures(report).items():
+        assert value is not None
+        assert verdict(f"{name} == {float(value)!r}", report)["passed"], name
+
+
+@pytest.mark.parametrize("expression", ["lost == 0", "lost != 5", "e2e.p99_ms < 500", "!(lost > 0)"])
+def test_what_was_not_measured_does_not_hold(expression) -> None:
+    report = document(played(measures=(Measure.SLIP,)))
+    assert not verdict(expression, report)["passed"]
+
+
+def test_a_measure_without_a_sample_does_not_hold() -> None:
+    report = document(played(seconds=0, warmup=0))
+    assert not verdict("e2e.p99_ms < 500", report)["passed"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("e2e.p98_ms < 500", "no report has e2e.p98_ms; did you mean 'e2e.p99_ms'"),
+        ("lots == 0", "no report has lots; did you mean 'lost'"),
+        ("e2d.p99_ms < 1", "no report has e2d.p99_ms; did you mean 'e2e.p99_ms'"),
+        ("xyzzy == 0", "no report has xyzzy; there are planned, sent, "),
+        ("sent > 0 || xyzzy == 0", "no report has xyzzy"),
+        ("sent > 0 || e2e.xyzzy == 0", "no report has e2e.xyzzy"),
+        ("payload.sent > 0", "no report has payload.sent"),
+        ("e2e == 3", "no report has e2e"),
+        ("e2e.p99_ms <", "something is missing at its end"),
+        ("", "something is missing at its end"),
+        ("e2e.p99_ms", "its result is not true or false"),
+        ("e2e.p99_ms < '500'", "No such overload"),
+        ("2 * sent > planned", "write 2.0 \\* sent, not 2 \\* sent"),
+        ("maximum(sent) > 1", "there is no function maximum"),
+        ("3 < 2 ? 1 : 2", "its result is not true or false"),
+    ],
+)
+def test_broken_ones_are_refused_before_a_run(expression, said) -> None:
+    with pytest.raises(UsageError, match=said):
+        parse([expression])
+
+
+@pytest.mark.parametrize(
+    ("expression", "option"),
+    [
+        ("lost == 0", "--e2e"),
+        ("e2e.p99_ms < 1", "--e2e"),
+        ("confirmed > 1", "--confirm"),
+        ("send.max_ms < 1", "--confirm"),
+    ],
+)
+def test_what_will_not_be_measured_is_refused_before_a_run(expression, option) -> None:
+    with pytest.raises(UsageError, match=f"needs {option}"):
+        parse([expression], [Measure.SLIP])
+    assert parse([expression])
+
+
+def test_a_closed_model_has_no_slip_to_assert() -> None:
+    with pytest.raises(UsageError, match="a closed model has no plan"):
+        parse(["slip.p99_ms < 2"], [Measure.E2E])

@@ -1,0 +1,64 @@
+"""The meter of a run."""
+
+from __future__ import annotations
+
+import threading
+
+from infertool.load.latency import Measure, Meter
+from infertool.telemetry.latencies import Latencies
+
+
+def test_an_interval_ends_and_totals_go_on() -> None:
+    meter = Meter()
+    meter.add(Measure.SLIP, [0.001, 0.002])
+    first = meter.cut()
+    meter.add(Measure.SLIP, [0.003])
+    meter.add(Measure.E2E, [0.5])
+    second = meter.cut()
+    assert (first.keys(), second.keys()) == ({Measure.SLIP}, {Measure.SLIP, Measure.E2E})
+    assert first[Measure.SLIP].percentiles().count == 2
+    assert second[Measure.SLIP].percentiles().count == 1
+    totals = meter.totals()
+    assert totals[Measure.SLIP].count == 3
+    assert Measure.SEND not in totals
+
+
+def test_a_warm_up_is_in_its_interval_and_in_no_total() -> None:
+    meter = Meter()
+    meter.add(Measure.SEND, [9.0])
+    assert meter.cut(counted=False)[Measure.SEND].count == 1
+    meter.add(Measure.SEND, [0.01])
+    meter.cut()
+    assert meter.totals()[Measure.SEND].percentiles().max < 11
+
+
+def test_what_other_processes_measured_counts() -> None:
+    meter, other = Meter(), Meter()
+    other.add(Measure.SLIP, [0.2] * 5)
+    for measure, latencies in other.cut().items():
+        meter.merge(measure, Latencies.decode(latencies.encode()))
+    meter.add(Measure.SLIP, [0.1])
+    meter.cut()
+    assert meter.totals()[Measure.SLIP].count == 6
+
+
+def test_no_sample_is_lost_between_threads() -> None:
+    meter = Meter()
+    begin = threading.Barrier(5)
+
+    def measure() -> None:
+        begin.wait()
+        for _ in range(200):
+            meter.add(Measure.SLIP, [0.001] * 10)
+
+    threads = [threading.Thread(target=measure) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    begin.wait()
+    cut = 0
+    while any(thread.is_alive() for thread in threads):
+        interval = meter.cut()
+        cut += interval[Measure.SLIP].count if interval else 0
+    interval = meter.cut()
+    cut += interval[Measure.SLIP].count if interval else 0
+    assert cut == meter.totals()[Measure.SLIP].count == 8000

@@ -1,0 +1,110 @@
+"""The view for scripts, records, and what cannot be."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from infertool.feed.records import line
+from tests.bench.pushing import push
+from tests.support.hub import HubProcess
+from tests.support.running import environment, infertool
+from tests.watch.samples import failure, result
+
+
+def record(folder: Path, *, cut: bool = False) -> Path:
+    path = folder / "incident.jsonl"
+    lines = [line(each) for each in [*(result(n, ago=60.0 - n) for n in range(50)), failure(99, ago=1.0)]]
+    path.write_bytes(b"\n".join([*lines, b'{"topic": "public:res' if cut else b""]))
+    return path
+
+
+def test_once_prints_the_view_as_json(tmp_path):
+    with HubProcess() as hub:
+        thread = threading.Thread(target=push, args=(hub.url, 100, 4))
+        thread.start()
+        done = infertool("watch", "--phoenix", hub.url, "--once", "--for", "2s", "-o", "json")
+        thread.join()
+    seen = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert seen["link"]["state"] == "connected"
+    assert 0 < seen["results"] == seen["events"] <= 400
+    assert (seen["success"], seen["gaps"], seen["topics_lost"]) == (1.0, 0, {})
+    assert seen["newest_results"][0]["event"] == "new_result"
+
+
+def test_a_record_is_summed_up_at_once_and_a_cut_line_is_told(tmp_path):
+    path = record(tmp_path, cut=True)
+    seen = json.loads(infertool("watch", "--from", str(path), "--speed", "max", "--once", "-o", "json").stdout)
+    assert (seen["bus"], seen["link"]["state"], seen["results"], seen["failures"]) == (str(path), "played", 50, 1)
+    assert seen["success"] == round(50 / 51, 4)
+    assert seen["note"] == f"left out what is no record in {path}: 1 line(s)"
+    assert seen["newest_failures"][0]["label"] == "infer: InferenceError: the model said no"
+
+
+def test_a_record_from_standard_input_as_text(tmp_path):
+    command = [sys.executable, "-m", "infertool", "watch", "--from", "-", "--speed", "max", "--once"]
+    done = subprocess.run(
+        command, input=record(tmp_path).read_bytes(), capture_output=True, env=environment(), timeout=60, check=True
+    )
+    text = done.stdout.decode()
+    assert "standard input played to its end" in text
+    assert "98.0% ok" in text
+    assert "req-0049" in text
+    assert "the model said no" in text
+
+
+def test_a_record_at_its_own_pace(tmp_path):
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(line(result(1, ago=20)) + b"\n" + line(result(2, ago=0)))
+    began = time.monotonic()
+    done = infertool("watch", "--from", str(path), "--speed", "20", "--once", "-o", "json")
+    assert json.loads(done.stdout)["results"] == 2
+    assert time.monotonic() - began > 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--once", "--phoenix", "ws://127.0.0.1:9/socket/websocket"], 3, "nothing listens at"),
+        ([], 2, "there is no terminal to show it on"),
+        (["--for", "3s"], 2, "--for is for --once"),
+        (["--from", "missing.jsonl", "--once"], 1, "missing.jsonl cannot be read"),
+        (["--from", "x", "--once", "--bus", "a"], 2, "it takes neither topics nor --bus"),
+        (["--once", "--bus", "nowhere"], 2, "there is no profile nowhere"),
+        (["--once", "--speed", "fast"], 2, "'fast' is no speed"),
+        (["--once", "--record", "no/such/folder"], 1, "cannot be written"),
+    ],
+)
+def test_what_cannot_be(arguments, code, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = infertool("watch", *arguments)
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_topic_that_is_refused_and_one_that_is_not(tmp_path):
+    with HubProcess(token="s3cret") as hub:
+        done = infertool(
+            "watch", "public:results", "service:inference", "--phoenix", hub.url, "--once", "--for", "2s", "-o", "json",
+            PHOENIX_SERVICE_TOKEN="",
+        )  # fmt: skip
+        seen = json.loads(done.stdout)
+        assert list(seen["topics_lost"]) == ["service:inference"]
+        alone = infertool("watch", "service:inference", "--phoenix", hub.url, "--once", "-o", "json")
+        assert alone.returncode == 3
+        assert "joining service:inference" in alone.stderr
+
+
+def test_settings_of_keys_are_checked(tmp_path):
+    config = tmp_path / "infertool.toml"
+    config.write_text('[watch.keys]\npauze = "p"\n')
+    done = infertool("--config", str(config), "watch", "--once")
+    assert done.returncode == 2
+    assert "watch.keys.pauze: there is no such action; did you mean 'pause'?" in done.stderr

@@ -1,0 +1,66 @@
+"""How each screen looks, reached by keys alone. The pictures are in snapshots/."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from infertool.link import LinkEvent, LinkState
+from infertool.watch.bus import Bus
+from infertool.watch.glyphs import ASCII
+from infertool.watch.state import Depths
+from tests.watch.driving import check_snapshot, driven, press
+from tests.watch.samples import NOW, alert, bus, failure, result
+
+
+def link(state: LinkState, reason: str = "", retry_in_s: float | None = None) -> LinkEvent:
+    return LinkEvent(state, "ws://live.example.com/socket/websocket", 1, reason, retry_in_s)
+
+
+def busy() -> Bus:
+    """A bus with all there can be: traffic of two minutes, failures, a rule that fires, a gap, odd events."""
+    made = bus()
+    state = made.state
+    state.take_link(link(LinkState.CONNECTED), NOW - 200)
+    for second in range(120, 0, -1):
+        state.take([result(7 * second + n, ago=float(second)) for n in range(1 + second % 5)])
+    state.take_link(link(LinkState.LOST, "it was restarted"), NOW - 30)
+    state.take_link(link(LinkState.CONNECTED), NOW - 22)
+    state.take([alert("failure_rate", "firing", ago=21), failure(1, ago=20), failure(2, ago=9, attempts=1)])
+    odd = {"request_id": "\x1b[31mred\u202e", "prediction": {"class": "日本語のクラス", "confidence": "much"}}
+    state.take([result(9001, ago=4, received_at=NOW + 60), result(9002, ago=3, **odd), result(9003, ago=1)])
+    state.depths = Depths(queue=1234, dlq=2)
+    return made
+
+
+async def look(name: str, made: Bus, *keys: str, **options) -> None:
+    async with driven([made], **options) as pilot:
+        await press(pilot, *keys)
+        check_snapshot(pilot, name)
+
+
+SCREENS = [
+    ("live_dark_80x24", (), {}),
+    ("detail_light_120x30", ("t", "down", "down", "enter"), {"size": (120, 30)}),
+    ("wide_160x26", ("tab", "down"), {"size": (160, 26)}),
+    ("paused_sorted_ascii", ("space", "s", "down"), {"glyphs": ASCII}),
+    ("filter_broken", ("/", *"class = 'A'"), {}),
+    ("filter_kept", ("/", *"prediction.confidence < 0.2", "enter"), {}),
+    ("help", ("?",), {"size": (84, 34)}),
+    ("replay_asks", ("tab", "down", "r"), {}),
+    ("palette", (":", *"exp"), {}),
+    ("too_small_40x10", (), {"size": (40, 10)}),
+]
+
+
+@pytest.mark.parametrize(("name", "keys", "options"), SCREENS, ids=[name for name, *_ in SCREENS])
+def test_a_screen(name, keys, options):
+    asyncio.run(look(name, busy(), *keys, **options))
+
+
+def test_a_server_that_is_not_there():
+    made = bus()
+    reason = "nothing listens at ws://localhost:4000/socket/websocket; `infertool dev` starts a channel server"
+    made.state.take_link(link(LinkState.LOST, reason, 5.0), NOW)
+    asyncio.run(look("unreachable", made))
