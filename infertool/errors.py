@@ -99,6 +99,17 @@ class InferenceError(Exception):
         self.retryable = retryable
 
 
+class ModelUnavailableError(InferenceError):
+    """Raise this in a model to say that it cannot answer now, whatever the event is: hold the event, try it again then.
+
+    The try is not counted, and an event is held as often as it takes. From `predict_batch` it holds the whole batch.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class StaleMessagesError(InfertoolError):
     """The messages were delivered by a connection that no longer exists; the broker delivers them again."""
 

@@ -1,4 +1,4 @@
-"""Durations as people type them."""
+"""Durations and capacities as people type them."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise UsageError(f"{text!r} is not a duration", advice="write for example 500ms, 10s, 2m or 1h")
     return float(match[1]) * _FACTORS[match[2] or "s"]
+
+
+def parse_capacity(text: str) -> tuple[int, float]:
+    """Return `text` ("10000:5m") as a number of things and how long each is kept, in seconds. Raises `UsageError`."""
+    count, colon, duration = text.partition(":")
+    seconds = parse_duration(duration) if colon else 0.0
+    if not count.isdecimal() or int(count) == 0 or seconds == 0:
+        raise UsageError(f"{text!r} is no number of results and time to keep them", advice="write for example 10000:5m")
+    return int(count), seconds

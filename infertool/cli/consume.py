@@ -12,6 +12,7 @@ EXAMPLE = """Examples:
 \b
   infertool consume                                   all defaults
   infertool consume --model app.model:predict --concurrency 32
+  infertool consume --model http://models:8080/predict --cache 10000:5m
   infertool consume --publish stdout --exit-when-idle 5s -o json
   infertool consume --model app.model:predict --executor processes      one call a core
   infertool consume --model app.model:Net --batch-size 64 --target-latency 50ms
@@ -58,7 +59,11 @@ def consume(
     phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
     topic: Annotated[str | None, typer.Option(help="Channel that takes results.", metavar="T")] = None,
     model: Annotated[
-        str | None, typer.Option(help="sim:, module:callable, file.py:callable or a name.", metavar="SPEC")
+        str | None,
+        typer.Option(help="sim:, module:callable, file.py:callable, a name, onnx:FILE, http://...", metavar="SPEC"),
+    ] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="Keep N results for equal events, e.g. 10000:5m.", metavar="N:DURATION")
     ] = None,
     executor: Annotated[
         Executor | None, typer.Option(help="Threads for models that wait, processes for those that compute.")
@@ -80,6 +85,9 @@ def consume(
     ] = None,
     target_latency: Annotated[
         str | None, typer.Option(help="Adapt size and wait of batches to it, e.g. 50ms.", metavar="DURATION")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Consumer processes under one supervisor.", metavar="N")
     ] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Unsettled messages held at most.", metavar="N")] = None,
     confirm: Annotated[Confirm | None, typer.Option(help="What proves a push.")] = None,
@@ -111,6 +119,7 @@ def consume(
         "phoenix.topic": ("--topic", topic),
         "phoenix.confirm": ("--confirm", confirm and confirm.value),
         "model.spec": ("--model", model),
+        "model.cache": ("--cache", cache),
         "consume.executor": ("--executor", executor and executor.value),
         "consume.concurrency": ("--concurrency", calls),
         "consume.workers": ("--workers", workers),
@@ -118,18 +127,17 @@ def consume(
         "consume.batch_size": ("--batch-size", batch_size),
         "consume.batch_wait_s": ("--batch-wait", batch_wait and parse_duration(batch_wait)),
         "consume.target_latency_s": ("--target-latency", target_latency and parse_duration(target_latency)),
+        "consume.processes": ("--processes", processes),
         "consume.window": ("--window", window),
         "consume.max_attempts": ("--max-attempts", max_attempts),
         "publish.mode": ("--publish", publish and publish.value),
         "publish.batch": ("--publish-batch", publish_batch),
     })  # fmt: skip
 
-    from infertool.cli.consuming import run
+    from infertool.cli import consuming, supervising
     from infertool.pipeline.consumer import Until
 
-    run(
-        loaded.settings,
-        Until(max_messages=max_messages, idle_s=idle_s),
-        as_json=output is Output.json,
-        quiet=ctx.obj.quiet,
-    )
+    until = Until(max_messages=max_messages, idle_s=idle_s)
+    consuming.check(loaded.settings, until)
+    run = consuming.run if loaded.settings.consume.processes == 1 else supervising.run
+    run(loaded.settings, until, as_json=output is Output.json, quiet=ctx.obj.quiet)

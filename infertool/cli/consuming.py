@@ -6,16 +6,17 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from infertool import brokers
 from infertool.cli import console, status
 from infertool.cli.signals import stopped_by_signals
-from infertool.errors import SettingsError
+from infertool.errors import SettingsError, UsageError
 from infertool.models import loader
 from infertool.models.guard import text_of
+from infertool.models.opening import is_remote, open_model
 from infertool.models.port import LoadedModel
 from infertool.phoenix.delivery import Delivery
 from infertool.pipeline.consumer import Consumer, Until
@@ -24,9 +25,9 @@ from infertool.pipeline.processes.staff import Processes
 from infertool.pipeline.processes.wire import Order
 from infertool.pipeline.staff import Staff, Threads
 from infertool.pipeline.workload import concurrency
-from infertool.settings import Settings, locations
+from infertool.settings import ModelSettings, Settings, locations
 from infertool.telemetry import logs
-from infertool.telemetry.observer import Flow, Linked, Observe, Warned, fan_out
+from infertool.telemetry.observer import Circuit, Flow, Linked, Observe, Warned, fan_out
 from infertool.telemetry.stats import Snapshot, Stats
 
 STOPPING = "stopping: finishing what is in work (Ctrl-C again leaves at once; nothing is lost)"
@@ -35,30 +36,54 @@ STOPPING = "stopping: finishing what is in work (Ctrl-C again leaves at once; no
 def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
     """Run a consumer until it ends, then print its summary. Raises what ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
-    check(settings)
     stats = Stats()
-    observe = fan_out([stats, logs.LogObserver()])
-    with _staff(settings, observe) as staff:
-        consumer = _consumer(settings, staff, until, observe)
-        threading.excepthook = lambda death: consumer.fail(_unexpected(death))
-        with (
-            stopped_by_signals(consumer.stop, STOPPING),
-            status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet),
-        ):
-            consumer.run()
+    consume(settings, until, [stats], STOPPING, status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet))
     # Among outcomes on stdout a table would be noise.
     to = console.err if settings.publish.mode == "stdout" else console.out
     print_summary(stats.snapshot(), as_json=as_json, to=to)
 
 
-def check(settings: Settings) -> None:
-    """Raise `SettingsError` for settings that do not fit together."""
+def consume(
+    settings: Settings, until: Until, observers: Sequence[Observe], notice: str, shown: AbstractContextManager[None]
+) -> None:
+    """Run a consumer until it ends, with its status `shown`. Raises what ends it early."""
+    observe = fan_out([*observers, logs.LogObserver()])
+    with _staff(settings, observe) as staff:
+        consumer = _consumer(settings, staff, until, observe)
+        threading.excepthook = lambda death: consumer.fail(_unexpected(death))
+        with stopped_by_signals(consumer.stop, notice), shown:
+            consumer.run()
+
+
+def check(settings: Settings, until: Until) -> None:
+    """Raise `UsageError` or `SettingsError` for what does not fit together."""
     consume = settings.consume
     if consume.target_latency_s and consume.batch_size == 1:
         raise SettingsError(
             "consume.target_latency_s is for batches, and consume.batch_size is 1",
             key="consume.target_latency_s",
             advice="give the largest batch as well, for example --batch-size 64",
+        )
+    if consume.executor == "processes" and consume.concurrency == "auto":
+        raise SettingsError(
+            "consume.concurrency auto is for threads, and consume.executor is processes",
+            key="consume.concurrency",
+            advice="set the number of processes with --workers",
+        )
+    if consume.executor == "processes" and is_remote(settings.model):
+        raise SettingsError(
+            "consume.executor processes is for models that compute, and a model server is waited for",
+            key="consume.executor",
+            advice="use --executor threads",
+        )
+    if consume.processes > 1 and until.max_messages is not None:
+        raise UsageError(
+            "--max-messages cannot be shared by several processes", advice="use --processes 1, or --exit-when-idle"
+        )
+    if consume.processes > 1 and settings.publish.mode == "stdout":
+        raise UsageError(
+            "several processes cannot share stdout: their lines would mix",
+            advice="use --processes 1, or --publish none",
         )
 
 
@@ -70,21 +95,21 @@ def _unexpected(death: threading.ExceptHookArgs) -> BaseException:
 @contextmanager
 def _staff(settings: Settings, observe: Observe) -> Iterator[Staff]:
     """Yield who works, with the model warmed up; close it in the end. Raises `ModelLoadError`."""
-    consume, spec = settings.consume, settings.model.spec
+    consume = settings.consume
     in_batches = consume.batch_size > 1
     if consume.executor == "processes":
-        order = Order(spec, in_batches, consume.max_tasks_per_worker, consume.worker_memory_bytes)
+        order = Order(settings.model, in_batches, consume.max_tasks_per_worker, consume.worker_memory_bytes)
         with Processes(order, concurrency(consume), lambda text: observe(Warned(text))) as staff:
             yield staff
     else:
-        with _ready(spec) as model:
+        with _ready(settings.model, observe) as model:
             yield Threads(model, in_batches=in_batches)
 
 
 @contextmanager
-def _ready(spec: str) -> Iterator[LoadedModel]:
+def _ready(settings: ModelSettings, observe: Observe) -> Iterator[LoadedModel]:
     """Yield the model, warmed up; close it in the end, also when its warm-up failed. Raises `ModelLoadError`."""
-    model = loader.load(spec)
+    model = open_model(settings, lambda *change: observe(Circuit(*change)))
     try:
         loader.warm_up(model)
         yield model
@@ -137,9 +162,10 @@ def print_summary(snapshot: Snapshot, *, as_json: bool, to: Callable[[str], None
     if as_json:
         console.emit_json(summary)
         return
+    width = max(map(len, summary))
     for key, value in summary.items():
         shown = "  ".join(f"{name} {_or_dash(ms)}" for name, ms in value.items()) if isinstance(value, dict) else value
-        to(f"{key:>13}  {shown}")
+        to(f"{key:>{width}}  {shown}")
 
 
 def _or_dash(value: float | None) -> str:

@@ -13,11 +13,12 @@ from infertool.cli import console
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], None], notice: str) -> Iterator[None]:
-    """Print `notice` and call `stop` on the first SIGINT or SIGTERM; leave at once on a second SIGINT."""
+    """Print `notice`, if any, and call `stop` on the first SIGINT or SIGTERM; leave at once on a second SIGINT."""
 
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, second)
-        console.err(notice)
+        if notice:
+            console.err(notice)
         stop()
 
     def second(number: int, frame: FrameType | None) -> None:

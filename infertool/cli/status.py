@@ -6,11 +6,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from infertool.telemetry.logs import log
-from infertool.telemetry.stats import Snapshot, Stats
+from infertool.telemetry.stats import Snapshot
 
 REFRESH_PER_S = 4
+
+
+class Figures(Protocol):
+    """Whose status is shown."""
+
+    def snapshot(self) -> Snapshot:
+        """Return the figures now."""
 
 
 def line(snapshot: Snapshot) -> str:
@@ -23,6 +31,7 @@ def line(snapshot: Snapshot) -> str:
         f"{counts['retried']} retried",
         f"{snapshot.rate:.0f}/s",
         "p99 -" if p99 is None else f"p99 {p99:.0f} ms",
+        *([f"circuit {snapshot.circuit}"] if snapshot.circuit in {"open", "half-open"} else []),
         *(f"{name.replace('_', ' ')} {value}" for name, value in snapshot.tuned.items()),
         *(f"{side} {state}" for side, state in sorted(snapshot.links.items())),
     ]
@@ -30,7 +39,7 @@ def line(snapshot: Snapshot) -> str:
 
 
 @contextmanager
-def shown(stats: Stats, interval_s: float, *, quiet: bool) -> Iterator[None]:
+def shown(stats: Figures, interval_s: float, *, quiet: bool) -> Iterator[None]:
     """Show the status while the block runs."""
     if quiet:
         yield
@@ -43,7 +52,7 @@ def shown(stats: Stats, interval_s: float, *, quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _live(stats: Stats) -> Iterator[None]:
+def _live(stats: Figures) -> Iterator[None]:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text

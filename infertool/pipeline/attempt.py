@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from infertool.errors import InferenceError
+from infertool.errors import InferenceError, ModelUnavailableError
 from infertool.models.guard import text_of
 from infertool.models.port import Payload, Predict
 from infertool.pipeline.decode import decode, printable
@@ -76,4 +76,6 @@ def outcome(event: Event, tried: Tried) -> Outcome:
 def failure_of(error: BaseException) -> Failure:
     """Return what an exception of a model means; anything but a deliberate refusal or an exit might be transient."""
     retryable = error.retryable if isinstance(error, InferenceError) else isinstance(error, Exception)
-    return Failure("infer", type(error).__name__, printable(text_of(error)[:LONGEST_ERROR]), retryable=retryable)
+    text = printable(text_of(error)[:LONGEST_ERROR])
+    hold_s = error.retry_after_s if isinstance(error, ModelUnavailableError) else None
+    return Failure("infer", type(error).__name__, text, retryable=retryable, hold_s=hold_s)

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from infertool.errors import InferenceError, ModelLoadError
+from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
 from infertool.models.port import LoadedModel, Payload, PredictBatch
 from infertool.pipeline.attempt import Preparation, Tried, failure_of, outcome
 from infertool.pipeline.event import Event, Outcome
@@ -61,8 +61,8 @@ def call_batch(predict_batch: PredictBatch, payloads: list[Payload], bodies: Seq
     try:
         results = _matched(predict_batch(payloads), len(bodies))
     except BaseException as error:  # noqa: BLE001  (a model may raise anything, and sys.exit must not end a worker)
-        if len(bodies) == 1:
-            return [Tried(failure=failure_of(error))]
+        if len(bodies) == 1 or isinstance(error, ModelUnavailableError):
+            return [Tried(failure=failure_of(error)) for _ in bodies]
         middle = len(bodies) // 2
         return [
             tried

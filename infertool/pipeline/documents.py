@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from infertool.models.port import Cached
 from infertool.pipeline.decode import printable
 from infertool.pipeline.event import Event, Failure, iso
 
@@ -41,16 +42,19 @@ class Documents:
 
         `completed_at` is wall-clock time.
         """
+        result = prediction.result if isinstance(prediction, Cached) else prediction
         document = {
             "event_id": event.event_id,
             "request_id": event.request_id,
             "status": "SUCCESS",
-            "prediction": prediction if isinstance(prediction, dict | orjson.Fragment) else {"value": prediction},
+            "prediction": result if isinstance(result, dict | orjson.Fragment) else {"value": result},
             "processing_ms": round(processing_s * 1000, 3),
             "attempts": event.attempts,
             "received_at": iso(event.received_at),
             "completed_at": iso(completed_at),
         }
+        if isinstance(prediction, Cached):
+            document["cached"] = True
         return self._encode(event, document, "prediction")
 
     def failure(self, event: Event, failure: Failure) -> bytes:

@@ -16,12 +16,16 @@ from infertool.message import Message
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash."""
+    """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash.
+
+    `hold_s` is set when the model was unavailable: the try does not count, and another follows after so many seconds.
+    """
 
     stage: str
     error_type: str
     error: str
     retryable: bool = False
+    hold_s: float | None = None
 
 
 class Event(Struct, eq=False, gc=False):
@@ -60,6 +64,11 @@ class Outcome(Struct, frozen=True, gc=False):
     prediction: Any = None
     processing_s: float = 0.0
     failure: Failure | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the model was unavailable."""
+        return self.failure is not None and self.failure.hold_s is not None
 
 
 @lru_cache(maxsize=8)  # the events of a batch share their times

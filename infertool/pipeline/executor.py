@@ -109,9 +109,10 @@ class Executor:
         """See `Employer`. What ends after a stop's deadline is dropped: the broker has those events back."""
         if self._ended.is_set():
             return
-        self._mean_s += 0.2 * (spent_s / len(outcomes) - self._mean_s)
-        if self._batches or self._limit:
-            self._tune(outcomes, spent_s)
+        if not any(outcome.is_held for outcome in outcomes):  # a model that is away says nothing about its speed
+            self._mean_s += 0.2 * (spent_s / len(outcomes) - self._mean_s)
+            if self._batches or self._limit:
+                self._tune(outcomes, spent_s)
         self._on_outcomes(outcomes)
 
     def failed(self, group: Group, failure: Failure, spent_s: float) -> None:

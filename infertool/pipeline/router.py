@@ -13,6 +13,7 @@ from typing import Protocol, cast
 
 from infertool.backoff import FullJitter
 from infertool.brokers.port import Subscription
+from infertool.models.port import Cached
 from infertool.phoenix.delivery import Push, PushResult
 from infertool.phoenix.errors import DeliveryClosedError
 from infertool.pipeline.book import Book
@@ -81,15 +82,19 @@ class Router:
         dead: list[Dead] = []
         times: list[float] = []
         now = time.time()
+        hits = 0
         for outcome in outcomes:
             failure = outcome.failure
             if failure is None:
                 times.append(outcome.processing_s)
+                hits += isinstance(outcome.prediction, Cached)
                 failure = self._result(outcome, now, pushes)
             if failure is not None and not self._retry(outcome.event, failure):
                 dead.append(Dead(outcome.event, failure))
         if times:
             self._observe(o.Predicted(times))
+        if hits:
+            self._observe(o.CacheHit(hits))
         self._push(pushes, dead)
 
     def _result(self, outcome: Outcome, now: float, pushes: list[Push]) -> Failure | None:
@@ -102,6 +107,9 @@ class Router:
         return None
 
     def _retry(self, event: Event, failure: Failure) -> bool:
+        if failure.hold_s is not None:
+            self._hold(event, failure.hold_s, failure.error)
+            return True
         event.first_failed_at = event.first_failed_at or iso(time.time())
         if not failure.retryable or event.attempts >= self._rules.max_attempts:
             return False
@@ -109,6 +117,13 @@ class Router:
         self._observe(o.Retried(event.event_id, event.attempts, delay_s, failure.error))
         self.retries.after(delay_s, lambda: self.executor.submit([event]))
         return True
+
+    def _hold(self, event: Event, hold_s: float, error: str) -> None:
+        """Wait for the model without counting the try; a process that dies meanwhile did not die of this event."""
+        event.attempts -= 1
+        self._guard.end([event])
+        self._observe(o.Held(event.event_id, hold_s, error))
+        self.retries.after(hold_s, lambda: self.executor.submit([event]))
 
     def _alert(self, dead: Dead) -> Push:
         event, failure = dead.event, dead.failure

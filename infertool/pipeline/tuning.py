@@ -12,6 +12,8 @@ TOLERANCE = 1.5
 # So many failures among calls that may be tried again are taken for an overload.
 TOLERATED_FAILURES = 0.1
 DECREASE = 0.75
+# A batch grows while it takes less than this part of its target, so that it does not swing about the target.
+HEADROOM = 0.9
 # A limit is judged by this many calls for each that it allows, but by no fewer than these.
 CALLS_PER_SLOT = 2
 FEWEST_CALLS = 10
@@ -74,8 +76,8 @@ class AdaptiveLimit:
 class BatchLimits:
     """How many events a batch takes, and how long it waits for them, in seconds.
 
-    With a target, a batch that took longer than it makes the next ones smaller, a full one that took less makes them
-    larger by one; and a batch waits no longer than the target leaves beside the model's time.
+    With a target, a batch that took longer than it makes the next ones smaller, a full one that took clearly less makes
+    them larger by one; and a batch waits no longer than the target leaves beside the model's time.
     """
 
     def __init__(self, largest: int, longest_wait_s: float, target_s: float = 0.0) -> None:
@@ -94,7 +96,7 @@ class BatchLimits:
         before = self.size
         if seconds > self._target_s:
             self.size = max(1, int(self.size * DECREASE))
-        elif count >= self.size:
+        elif count >= self.size and seconds < HEADROOM * self._target_s:
             self.size = min(self._largest, self.size + 1)
         self._usual_s = seconds if self._usual_s is None else self._usual_s + 0.2 * (seconds - self._usual_s)
         self.wait_s = min(self._longest_wait_s, max(0.0, self._target_s - self._usual_s))

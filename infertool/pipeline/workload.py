@@ -20,8 +20,7 @@ def concurrency(consume: ConsumeSettings) -> int:
 
 def limit(consume: ConsumeSettings) -> AdaptiveLimit | None:
     """Return what adapts the number of calls, if anything does."""
-    adapts = consume.executor == "threads" and consume.concurrency == "auto"
-    return AdaptiveLimit(consume.max_concurrency) if adapts else None
+    return AdaptiveLimit(consume.max_concurrency) if consume.concurrency == "auto" else None
 
 
 def batches(consume: ConsumeSettings) -> BatchLimits | None:

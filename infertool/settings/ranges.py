@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from infertool.errors import SettingsError
+from infertool.errors import SettingsError, UsageError
 from infertool.secret import mask_url
 from infertool.settings.keys import types
 from infertool.settings.tree import Concurrency
 from infertool.settings.values import Entry
+from infertool.units import parse_capacity
 
 _FROM_ZERO = {
     "broker.heartbeat_s",
@@ -50,12 +51,8 @@ def check(entries: Mapping[str, Entry]) -> None:
 
 
 def _reason(key: str, value: Any) -> str:
-    if key in _URLS:
-        return _url(value)
-    if key in _QUEUES:
-        return "" if _QUEUE.fullmatch(value) else f"is {value!r}, but must be /queue/NAME"
-    if key in _NOT_EMPTY:
-        return "" if value else "is empty"
+    if key in _TEXTS:
+        return _TEXTS[key](value)
     if isinstance(value, int) and types()[key] in {int, Concurrency}:
         return _whole(value, 0 if key in _FROM_ZERO else 1)
     if types()[key] is float:
@@ -71,6 +68,22 @@ def _seconds(value: float, *, zero: bool) -> str:
     if math.isfinite(value) and (value > 0 or (zero and value == 0)):
         return ""
     return f"is {value:g}, but must be {'0 or more' if zero else 'more than 0'} seconds"
+
+
+def _queue(name: str) -> str:
+    return "" if _QUEUE.fullmatch(name) else f"is {name!r}, but must be /queue/NAME"
+
+
+def _not_empty(text: str) -> str:
+    return "" if text else "is empty"
+
+
+def _capacity(text: str) -> str:
+    try:
+        parse_capacity(text or "1:1s")
+    except UsageError as error:
+        return f"cannot be used: {error}"
+    return ""
 
 
 def _url(url: str) -> str:
@@ -89,3 +102,11 @@ def _url(url: str) -> str:
 def _is_address(address: str) -> bool:
     match = _HOST.fullmatch(address)
     return match is not None and (match[1] is None or 1 <= int(match[1]) <= _HIGHEST_PORT)
+
+
+_TEXTS: dict[str, Callable[[str], str]] = {
+    **dict.fromkeys(_URLS, _url),
+    **dict.fromkeys(_QUEUES, _queue),
+    **dict.fromkeys(_NOT_EMPTY, _not_empty),
+    "model.cache": _capacity,
+}

@@ -9,7 +9,11 @@ from infertool.errors import SettingsError
 from infertool.secret import Secret
 from infertool.settings.values import Entry
 
-FILES = {"broker.password": "broker.password_file", "phoenix.token": "phoenix.token_file"}
+FILES = {
+    "broker.password": "broker.password_file",
+    "phoenix.token": "phoenix.token_file",
+    "model.token": "model.token_file",
+}
 
 _LONGEST_LINE = 65_536
 

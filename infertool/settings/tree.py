@@ -98,8 +98,36 @@ class ConsumeSettings:
 class ModelSettings:
     """What works on events."""
 
-    spec: str = "sim:"
-    """sim:, package.module:callable, path/to/file.py:callable, or a name of the entry point group infertool.models."""
+    spec: str = field(default="sim:", repr=False)
+    """sim:, module:callable, path/to/file.py:callable, an installed name, onnx:path/to/file.onnx, or http(s)://host/path."""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    """Where an ONNX or KServe model's inputs are in an event: X = "features.values"; without it, under their names."""
+    cache: str = ""
+    """Keep results for events that are the same: how many, and for how long, like 10000:5m. Empty: no cache."""
+    cache_ignore: list[str] = field(default_factory=lambda: ["event_id", "request_id", "sent_at", "traceparent"])
+    """Fields that may differ between events that are the same."""
+    token: Secret = field(default_factory=Secret)
+    """Sent to a model server as a bearer token. Better: token_file."""
+    token_file: str = ""
+    """File whose first line is the token."""
+    connect_timeout_s: float = 3.0
+    """Longest wait for a connection to a model server, TLS included."""
+    timeout_s: float = 20.0
+    """Longest time for a model server's answer; keep it below consume.timeout_s."""
+    max_response_bytes: int = 16_777_216
+    """A larger answer of a model server fails its event."""
+    circuit_failures: int = 5
+    """Failures of a model server in a row that open its circuit: events wait then, they do not fail."""
+    circuit_wait_s: float = 5.0
+    """Time until an open circuit lets one event through to see whether the model server is back."""
+    tls_verify: bool = True
+    """Check the model server's certificate and host name (https)."""
+    tls_ca_file: str = ""
+    """PEM file of the authorities to trust instead of the system's."""
+    tls_cert_file: str = ""
+    """PEM file of the client certificate."""
+    tls_key_file: str = ""
+    """PEM file of the client certificate's key; empty when it is in tls_cert_file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

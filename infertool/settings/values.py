@@ -15,8 +15,8 @@ from infertool.settings.keys import types
 from infertool.settings.tree import Concurrency
 
 _EXPECTED = {
-    Secret: "text", str: "text", int: "a whole number", float: "a number", bool: "true or false",
-    Concurrency: "a whole number or auto",
+    Secret: "text", str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table",
+    list: "a list of texts", Concurrency: "a whole number or auto",
 }  # fmt: skip
 _GIVEN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table", list: "a list"}
 
@@ -46,7 +46,7 @@ def parsed(key: str, text: str, origin: str) -> Entry:
     try:
         if hint is Secret:
             return Entry(Secret(text), origin)
-        if get_origin(hint) is dict:
+        if get_origin(hint) in {dict, list}:
             return Entry(msgspec.convert(json.loads(text), hint), origin)
         return Entry(msgspec.convert(text, hint, strict=False), origin)
     except ValueError:  # msgspec.ValidationError and json.JSONDecodeError are ValueErrors
@@ -61,5 +61,5 @@ def _wrong(key: str, value: object, origin: str, *, given: str) -> SettingsError
         what = f"{key} must be one of {', '.join(options)}"
     else:
         advice = ""
-        what = f"{key} must be {_EXPECTED.get(hint, 'a table')}, not {given}"
+        what = f"{key} must be {_EXPECTED[hint if hint in _EXPECTED else get_origin(hint)]}, not {given}"
     return SettingsError(f"{origin}: {what}", key=key, origin=origin, advice=advice)

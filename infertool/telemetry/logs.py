@@ -82,6 +82,10 @@ class LogObserver:
                     "%s failed on attempt %d, tried again in %.2f s: %s", event_id, attempt, delay_s, error,
                     extra={"fields": {"event_id": event_id, "attempt": attempt}},
                 )  # fmt: skip
+            case o.Held(event_id, delay_s, error):
+                log.debug("%s held for %.2f s: %s", event_id, delay_s, error)
+            case o.Circuit(address, state, reason, retry_in_s):
+                _circuit(address, state, reason, retry_in_s)
             case o.Recognised(event_id):
                 log.debug("%s came again; it is known", event_id)
             case o.HandedBack(count):
@@ -103,3 +107,11 @@ class LogObserver:
                 log.warning("%s lost: %s: %s%s", side, event.address, event.reason, again, extra=fields)
             case LinkState.CONNECTING | LinkState.CLOSED:
                 log.debug("%s %s: %s", side, event.state.value, event.address, extra=fields)
+
+
+def _circuit(address: str, state: str, reason: str, retry_in_s: float) -> None:
+    fields = {"fields": {"address": address, "circuit": state}}
+    if state == "open":
+        log.warning("the model is unavailable: %s; events wait, next try in %.1f s", reason, retry_in_s, extra=fields)
+    else:
+        log.info("model %s: circuit %s", address, state, extra=fields)

@@ -45,6 +45,35 @@ class Retried:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The model cannot answer now; the event is tried again after `delay_s` seconds, and the try is not counted."""
+
+    event_id: str
+    delay_s: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit:
+    """`count` results were taken from the cache."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """The circuit breaker of a remote model changed: closed, open or half-open.
+
+    `reason` says why it opened, and `retry_in_s` for how many seconds it stays so.
+    """
+
+    address: str
+    state: str
+    reason: str = ""
+    retry_in_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Predicted:
     """Model calls returned a result, each after so many seconds."""
 
@@ -124,6 +153,9 @@ Happening = (
     | Received
     | Recognised
     | Retried
+    | Held
+    | CacheHit
+    | Circuit
     | Predicted
     | Failed
     | Pushed

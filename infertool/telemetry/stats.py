@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +12,28 @@ from infertool.link import LinkState
 from infertool.telemetry import observer as o
 from infertool.telemetry.latencies import Latencies, Percentiles
 
-_COUNTS = (
+COUNTS = (
     "received", "succeeded", "failed", "dead_lettered", "retried", "redelivered", "recognised", "pushed", "confirmed",
-    "reconnects", "handed_back",
+    "reconnects", "handed_back", "held", "cache_hits", "circuit_opened",
 )  # fmt: skip
+_ONE_EACH: dict[type, str] = {
+    o.Failed: "failed", o.Retried: "retried", o.Held: "held", o.Recognised: "recognised",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The figures at one moment. `rate` is settled events a second, from the first delivery to the last settlement."""
+    """The figures at one moment.
+
+    `rate` is settled events a second, from the first delivery to the last settlement; `circuit` is the state of a
+    remote model's circuit breaker, or "none".
+    """
 
     counts: dict[str, int]
     rate: float
     paused: bool
     links: dict[str, str]
+    circuit: str
     tuned: dict[str, int]
     latency_ms: Percentiles
     processing_ms: Percentiles
@@ -34,6 +42,7 @@ class Snapshot:
         """Return the summary that `consume -o json` prints."""
         return {
             **self.counts,
+            "circuit": self.circuit,
             "rate": self.rate,
             **self.tuned,
             "latency_ms": self.latency_ms.as_dict(),
@@ -41,18 +50,45 @@ class Snapshot:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The figures of one process, its histograms encoded.
+
+    Times are monotonic, the same for all processes of a machine, in seconds.
+    """
+
+    counts: dict[str, int]
+    first_delivery: float | None
+    last_settlement: float | None
+    paused: bool
+    links: dict[str, str]
+    circuit: str
+    tuned: dict[str, int]
+    latency: str
+    processing: str
+
+
+def rate(counts: Mapping[str, int], first_delivery: float | None, last_settlement: float | None) -> float:
+    """Return settled events a second."""
+    if first_delivery is None or last_settlement is None:
+        return 0.0
+    settled = counts["succeeded"] + counts["dead_lettered"]
+    return round(settled / max(last_settlement - first_delivery, 1e-9), 1)
+
+
 class Stats:
     """An observer that counts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts = dict.fromkeys(_COUNTS, 0)
+        self._counts = dict.fromkeys(COUNTS, 0)
         self._latency = Latencies()
         self._processing = Latencies()
         self._first_delivery: float | None = None
         self._last_settlement: float | None = None
         self._paused = False
         self._links: dict[str, str] = {}
+        self._circuit = "none"
         self._tuned: dict[str, int] = {}
 
     def __call__(self, happening: o.Happening) -> None:
@@ -77,12 +113,13 @@ class Stats:
                 self._settled("succeeded", times)
             case o.DeadLettered(times):
                 self._settled("dead_lettered", times)
-            case o.Failed():
-                counts["failed"] += 1
-            case o.Retried():
-                counts["retried"] += 1
-            case o.Recognised():
-                counts["recognised"] += 1
+            case o.Failed() | o.Retried() | o.Held() | o.Recognised():
+                counts[_ONE_EACH[type(happening)]] += 1
+            case o.CacheHit(count):
+                counts["cache_hits"] += count
+            case o.Circuit(_, state):
+                self._circuit = state
+                counts["circuit_opened"] += state == "open"
             case o.HandedBack(count):
                 counts["handed_back"] += count
             case o.Flow(paused):
@@ -100,21 +137,31 @@ class Stats:
         self._latency.add(latencies_s)
         self._last_settlement = time.monotonic()
 
+    def report(self) -> Report:
+        """Return the figures now in a form that can be added to others."""
+        with self._lock:
+            return Report(
+                counts=dict(self._counts),
+                first_delivery=self._first_delivery,
+                last_settlement=self._last_settlement,
+                paused=self._paused,
+                links=dict(self._links),
+                circuit=self._circuit,
+                tuned=dict(self._tuned),
+                latency=self._latency.encode(),
+                processing=self._processing.encode(),
+            )
+
     def snapshot(self) -> Snapshot:
         """Return the figures now."""
         with self._lock:
             return Snapshot(
                 counts=dict(self._counts),
-                rate=self._rate(),
+                rate=rate(self._counts, self._first_delivery, self._last_settlement),
                 paused=self._paused,
                 links=dict(self._links),
+                circuit=self._circuit,
                 tuned=dict(self._tuned),
                 latency_ms=self._latency.percentiles(),
                 processing_ms=self._processing.percentiles(),
             )
-
-    def _rate(self) -> float:
-        if self._first_delivery is None or self._last_settlement is None:
-            return 0.0
-        settled = self._counts["succeeded"] + self._counts["dead_lettered"]
-        return round(settled / max(self._last_settlement - self._first_delivery, 1e-9), 1)

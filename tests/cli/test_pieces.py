@@ -9,7 +9,7 @@ from infertool.cli.pretty import line
 from infertool.errors import UsageError
 from infertool.feed.arrival import Arrival
 from infertool.telemetry.logs import TextFormatter
-from infertool.units import parse_duration
+from infertool.units import parse_capacity, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,16 @@ def test_durations(text: str, seconds: float) -> None:
 def test_what_is_no_duration_says_how_to_write_one(text: str) -> None:
     with pytest.raises(UsageError, match="10s"):
         parse_duration(text)
+
+
+def test_capacities() -> None:
+    assert parse_capacity("10000:5m") == (10_000, 300.0)
+
+
+@pytest.mark.parametrize("text", ["", "10000", ":5m", "10000:", "0:5m", "-1:5m", "1:0s", "1e4:5m", "5m:10000"])
+def test_what_is_no_capacity_says_how_to_write_one(text: str) -> None:
+    with pytest.raises(UsageError, match="write for example"):
+        parse_capacity(text)
 
 
 @pytest.mark.parametrize("evil", ["\x1b[2J", "\x1b]52;c;x\x07", "\u202e", "\x9b31m", "\r", "\n", "\0", "\ud800"])

@@ -6,6 +6,12 @@ import sys
 
 import pytest
 
+import infertool.models.onnx
+import infertool.models.remote.opening
+
+# Loaded for good: numpy cannot be loaded twice, and what catches an error must be as old as what raises it.
+__all__ = ["infertool"]
+
 
 @pytest.fixture(autouse=True)
 def unchanged_imports(monkeypatch):

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
+import textwrap
 from dataclasses import fields
 from pathlib import Path
 
+import joblib
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from infertool import InferenceError
 from infertool.models.loader import load, warm_up
+from infertool.models.opening import open_model
+from infertool.models.remote import failures
 from infertool.models.simulated import SimulatedModel
+from infertool.settings import ModelSettings
+from tests.settings.test_load import empty_folder, settings
 
-TEXT = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "models.md").read_text()
+
+__all__ = ["empty_folder"]
 
 
 def test_the_example_works(tmp_path):
@@ -37,3 +48,36 @@ def test_every_parameter_is_documented():
 def test_every_spec_of_the_simulated_model_loads():
     for spec in re.findall(r"`(sim:[^`]*)`", TEXT):
         assert load(spec).name == "sim"
+
+
+def test_the_scikit_learn_example_works(tmp_path, monkeypatch):
+    code = re.search(r"```python\n(# classifier.py\n.*?)```", TEXT, re.DOTALL)
+    assert code
+    (tmp_path / "classifier.py").write_text(code[1])
+    monkeypatch.chdir(tmp_path)
+    joblib.dump(LogisticRegression().fit([[0], [1]], ["low", "high"]), "classifier.joblib")
+    model = load("classifier.py:Classifier")
+    warm_up(model)
+    assert model.predict({"features": [9]})["class"] == "high"
+
+
+def test_the_reference_model_says_what_the_example_shows():
+    shown = re.search(r'"prediction":(\{"class".*?\})', TEXT)
+    assert shown
+    model = open_model(ModelSettings(spec=f"onnx:{ROOT}/fixtures/models/reference.onnx"))
+    result = model.predict(json.loads((ROOT / "fixtures" / "events" / "reference.json").read_bytes()))
+    assert json.loads(shown[1]) == {"class": result["class"], "confidence": pytest.approx(result["confidence"], 1e-5)}
+
+
+def test_the_settings_of_the_examples_are_settings(tmp_path):
+    (tmp_path / "token").write_text("t")
+    for example in re.findall(r"^( *)```toml\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE):
+        toml = textwrap.dedent(example[1]).replace("/run/secrets/model-token", str(tmp_path / "token"))
+        if "entry-points" not in toml:
+            assert settings(toml).settings.model != ModelSettings()
+
+
+def test_what_statuses_mean_is_documented():
+    table = TEXT.partition("| what the server does |")[2].partition("\n\n")[0]
+    documented = {int(number) for number in re.findall(r"\b\d{3}\b", table)}
+    assert documented == {int(status) for status in failures._UNAVAILABLE} | {500}

@@ -6,7 +6,9 @@ import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
+import joblib
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from infertool.errors import ModelLoadError
 from infertool.models.loader import load, warm_up
@@ -194,7 +196,22 @@ def test_the_cause_is_kept_for_the_trace():
 
 def test_every_model_fixture_is_used_or_loads():
     failing = {"import_error.py", "import_exits.py", "constructor_failure.py", "warm_up_failure.py", "unfit.py"}
+    classes = {
+        "batched.py": "Batched", "counts.py": "Counts", "misbehaves.py": "Misbehaves", "sklearn_file.py": "Classifier",
+    }  # fmt: skip
     for file in sorted(Path(MODELS).glob("*.py")):
         if file.name not in failing:
-            thing = "Counts" if file.name == "counts.py" else "predict"
-            assert callable(load(f"{file}:{thing}").predict)
+            assert callable(load(f"{file}:{classes.get(file.name, 'predict')}").predict)
+
+
+def test_a_scikit_learn_model_behind_a_class(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLASSIFIER", str(tmp_path / "classifier.joblib"))
+    trained = LogisticRegression().fit([[0, 0], [0, 1], [1, 0], [1, 1]], ["low", "low", "high", "high"])
+    joblib.dump(trained, tmp_path / "classifier.joblib")
+    model = load(f"{MODELS}/sklearn_file.py:Classifier")
+    warm_up(model)
+    assert model.predict({"features": [5, 0]})["class"] == "high"
+    low, unfit, high = model.predict_batch([{"features": [-5, 0]}, {}, {"features": [5, 1]}])
+    assert (low["class"], high["class"]) == ("low", "high")
+    assert 0.9 < high["confidence"] <= 1
+    assert str(unfit) == "the event has 0 features"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from infertool.errors import ModelUnavailableError
 from infertool.pipeline.attempt import Attempts, Preparation
 from infertool.pipeline.event import Event, Failure
 from tests.support.messages import message
@@ -43,3 +44,13 @@ def test_a_crash_loop_is_not_tried_and_bears_its_own_id() -> None:
     outcome = attempt(Event(message(b'{"event_id": "own"}', redelivered=True), "by-message"))
     assert outcome.failure is CRASHED
     assert outcome.event.event_id == "own"
+
+
+def test_a_model_that_is_unavailable_says_how_long_to_hold() -> None:
+    def predict(_payload: object) -> object:
+        raise ModelUnavailableError("away", retry_after_s=2.5)
+
+    attempt = Attempts(predict, Preparation(max_body_bytes=100, on_redelivered=lambda _event: None))
+    assert attempt(Event(message(), "e")).failure == Failure(
+        "infer", "ModelUnavailableError", "away", retryable=True, hold_s=2.5
+    )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from infertool.models.port import Cached
 from infertool.pipeline.decode import decode, envelope_id
 from infertool.pipeline.documents import Documents, UnencodableError
 from infertool.pipeline.event import Event, Failure
@@ -80,3 +81,11 @@ def test_an_oversized_result_is_cut_with_a_mark(event_bytes: int, prediction_byt
 def test_even_a_huge_id_does_not_pass_the_limit() -> None:
     event = decoded(orjson.dumps({"request_id": "r" * 100_000, "event_id": "e" * 100_000}))
     assert len(Documents(include_payload=True, max_bytes=4000).result(event, {}, 0, NOW)) <= 4000
+
+
+def test_a_result_from_the_cache_is_marked() -> None:
+    documents = Documents(include_payload=False, max_bytes=10_000)
+    event = decoded(b"{}")
+    cached = orjson.loads(documents.result(event, Cached({"class": "A"}), 0.0, NOW))
+    assert (cached["prediction"], cached["cached"]) == ({"class": "A"}, True)
+    assert "cached" not in orjson.loads(documents.result(event, {"class": "A"}, 0.0, NOW))

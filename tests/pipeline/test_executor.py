@@ -1,62 +1,24 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from infertool.errors import InferenceError, InfertoolError
+from infertool.errors import InferenceError
 from infertool.models.port import LoadedModel
-from infertool.pipeline.attempt import Preparation
-from infertool.pipeline.event import Event, Failure, Outcome
-from infertool.pipeline.executor import Executor
+from infertool.pipeline.event import Failure
 from infertool.pipeline.staff import Threads
-from tests.support.messages import message
-
-LONG = 20.0
+from tests.pipeline.bench import LONG, Bench
 
 
-class Bench:
-    """An executor under test, and what came out of it."""
-
-    def __init__(
-        self, predict: Callable[[dict[str, object]], object], *, concurrency: int = 2, timeout_s: float = LONG
-    ):
-        self.outcomes: list[Outcome] = []
-        self.fatal: list[InfertoolError] = []
-        self._changed = threading.Condition()
-        staff = Threads(LoadedModel("test", "test", predict), in_batches=False)
-        prepare = Preparation(max_body_bytes=1000, on_redelivered=lambda _event: None)
-        self.executor = Executor(
-            lambda employer: staff.hire(employer, prepare),
-            concurrency=concurrency,
-            timeout_s=timeout_s,
-            on_outcomes=self._take,
-            on_tuned=lambda _name, _value: None,
-            on_fatal=self.fatal.append,
-        )
-        self.executor.start()
-
-    def _take(self, outcomes: Sequence[Outcome]) -> None:
-        with self._changed:
-            self.outcomes.extend(outcomes)
-            self._changed.notify_all()
-
-    def submit(self, count: int) -> None:
-        self.executor.submit([Event(message(b'{"n": %d}' % n), str(n)) for n in range(count)])
-
-    def wait(self, count: int) -> list[Outcome]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.outcomes) >= count, LONG)
-        return self.outcomes
-
-    def stop(self) -> bool:
-        return self.executor.stop(time.monotonic() + LONG)
+def bench_of(predict: Callable[[dict[str, Any]], object], **options: Any) -> Bench:
+    return Bench(Threads(LoadedModel("test", "test", predict), in_batches=False), **options)
 
 
 def test_each_event_gets_one_outcome() -> None:
-    bench = Bench(lambda payload: payload["n"], concurrency=4)
+    bench = bench_of(lambda payload: payload["n"], concurrency=4)
     bench.submit(1000)
     outcomes = bench.wait(1000)
     assert sorted(outcome.prediction for outcome in outcomes) == list(range(1000))
@@ -65,7 +27,7 @@ def test_each_event_gets_one_outcome() -> None:
 
 def test_as_many_run_at_once_as_asked_for_and_no_more() -> None:
     together = threading.Barrier(5)
-    bench = Bench(lambda _payload: together.wait(LONG), concurrency=5)
+    bench = bench_of(lambda _payload: together.wait(LONG), concurrency=5)
     bench.submit(10)
     assert all(outcome.failure is None for outcome in bench.wait(10))
     assert sum(thread.name == "worker" for thread in threading.enumerate()) <= 5
@@ -89,7 +51,7 @@ def test_whatever_a_model_raises_is_an_outcome(error: BaseException, retryable: 
     def predict(_payload: object) -> object:
         raise error
 
-    bench = Bench(predict, concurrency=1)
+    bench = bench_of(predict, concurrency=1)
     bench.submit(2)
     for outcome in bench.wait(2):
         assert outcome.failure == Failure("infer", type(error).__name__, str(error) or type(error).__name__, retryable)
@@ -104,7 +66,7 @@ def test_a_call_that_hangs_times_out_and_its_thread_is_replaced() -> None:
             release.wait(LONG)
         return "done"
 
-    bench = Bench(predict, concurrency=1, timeout_s=0.2)
+    bench = bench_of(predict, concurrency=1, timeout_s=0.2)
     bench.submit(3)
     outcomes = bench.wait(3)
     failed = [outcome for outcome in outcomes if outcome.failure]
@@ -118,7 +80,7 @@ def test_a_call_that_hangs_times_out_and_its_thread_is_replaced() -> None:
 
 def test_too_many_hung_calls_end_the_run() -> None:
     release = threading.Event()
-    bench = Bench(lambda _payload: release.wait(LONG), concurrency=1, timeout_s=0.05)
+    bench = bench_of(lambda _payload: release.wait(LONG), concurrency=1, timeout_s=0.05)
     bench.submit(7)
     bench.wait(6)
     assert bench.fatal
@@ -133,7 +95,7 @@ def test_a_stop_drops_what_has_not_begun_and_waits_for_what_has() -> None:
         begun.set()
         release.wait(LONG)
 
-    bench = Bench(predict, concurrency=1)
+    bench = bench_of(predict, concurrency=1)
     bench.submit(5)
     assert begun.wait(LONG)
     threading.Timer(0.1, release.set).start()

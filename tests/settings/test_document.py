@@ -75,6 +75,9 @@ SECRETS = f"""\
 [broker]
 url = "stomp://u:{S}@h:1"
 password = "{S}"
+[model]
+spec = "https://u:{S}@h/predict?api_key={S}"
+token = "{S}"
 [phoenix]
 url = "ws://h/s?token={S}"
 token = "{S}"
@@ -87,6 +90,7 @@ def test_what_is_shown_holds_no_secret():
     shown = {row.key: row.value for row in rows(loaded)}
     assert S not in repr(shown) + as_toml(loaded) + repr(loaded)
     assert shown["broker.url"] == f"stomp://u:{MASK}@h:1"
+    assert shown["model.spec"] == f"https://u:{MASK}@h/predict?api_key={MASK}"
     assert shown["phoenix.join_params"] == {"token": MASK, "list": [{"password": MASK}], "room": "a"}
 
 

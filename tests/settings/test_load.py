@@ -122,7 +122,7 @@ def test_where_files_are_looked_for():
 
 
 def test_every_key_can_be_set_by_its_variable():
-    texts = {bool: "false", int: "7", float: "7.5", dict[str, object]: "{}"}
+    texts = {bool: "false", int: "7", float: "7.5", list[str]: "[]"}
     for key, hint in types().items():
         given = {
             "consume.concurrency": "auto",
@@ -132,6 +132,8 @@ def test_every_key_can_be_set_by_its_variable():
             "phoenix.url": "ws://h",
             "broker.password_file": "",
             "phoenix.token_file": "",
+            "model.token_file": "",
+            "model.cache": "7:7s",
         }
         text = given.get(key) or texts.get(hint) or ("{}" if "dict" in str(hint) else None)
         if text is None:

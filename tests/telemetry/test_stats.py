@@ -17,6 +17,7 @@ def test_what_is_told_is_counted() -> None:
     told = [
         o.Received(10, 3), o.Recognised("e"), o.Retried("e", 1, 0.1, "x"), o.Predicted([0.1, 0.2]),
         o.Failed("e", "infer", "ValueError", "x", 3), o.Pushed(8), o.Confirmed(7), o.Succeeded([0.1] * 6),
+        o.Held("e", 1.0, "x"), o.CacheHit(4), o.Circuit("m", "open", "x", 5.0), o.Circuit("m", "half-open"),
         o.DeadLettered([0.2]), o.HandedBack(2), o.Warned("w"), o.Flow(paused=True),
         o.Linked("broker", LinkEvent(LinkState.CONNECTED, "a", 1)),
         o.Linked("broker", LinkEvent(LinkState.LOST, "a", 1)),
@@ -27,9 +28,11 @@ def test_what_is_told_is_counted() -> None:
     snapshot = stats.snapshot()
     assert snapshot.counts == {
         "received": 10, "succeeded": 6, "failed": 1, "dead_lettered": 1, "retried": 1, "redelivered": 3,
-        "recognised": 1, "pushed": 8, "confirmed": 7, "reconnects": 1, "handed_back": 2,
+        "recognised": 1, "pushed": 8, "confirmed": 7, "reconnects": 1, "handed_back": 2, "held": 1,
+        "cache_hits": 4, "circuit_opened": 1,
     }  # fmt: skip
     assert snapshot.paused
+    assert snapshot.circuit == "half-open"
     assert snapshot.links == {"broker": "connected"}
     assert snapshot.latency_ms.max == pytest.approx(200, rel=0.01)
     assert snapshot.rate > 0

@@ -9,6 +9,7 @@ from infertool.brokers.url import BrokerUrl
 from infertool.errors import SettingsError
 from infertool.secret import MASK, Secret
 from infertool.settings.tree import BrokerSettings
+from infertool.tls import client_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def targets(settings: BrokerSettings, url: BrokerUrl) -> tuple[Target, ...]:
     if any(end in text for text in (user, password.reveal()) for end in "\r\n\0"):
         # The CONNECT frame has no escapes, so the rest of such a password would become headers.
         raise SettingsError("the broker's user or password holds a line break", key="broker.password")
-    tls = _tls(settings) if url.scheme == "stomp+ssl" else None
+    tls = client_context("broker", settings) if url.scheme == "stomp+ssl" else None
     return tuple(
         Target(
             url.scheme, host, port, user, password, tls,
@@ -52,29 +53,3 @@ def targets(settings: BrokerSettings, url: BrokerUrl) -> tuple[Target, ...]:
         )
         for host, port in url.hosts
     )  # fmt: skip
-
-
-def _tls(settings: BrokerSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca_file or None)
-    except (OSError, ssl.SSLError) as fault:
-        raise _unusable("tls_ca_file", settings.tls_ca_file, fault) from None
-    if settings.tls_cert_file:
-        try:
-            # Without a password function OpenSSL would ask for an encrypted key's password on the terminal.
-            context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file or None, password=_no_password)
-        except (OSError, ssl.SSLError, ValueError) as fault:
-            raise _unusable("tls_cert_file", settings.tls_cert_file, fault) from None
-    if not settings.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted; store it without a password, readable by its user only")
-
-
-def _unusable(key: str, path: str, fault: Exception) -> SettingsError:
-    reason = getattr(fault, "strerror", None) or getattr(fault, "reason", None) or str(fault)
-    return SettingsError(f"broker.{key} {path!r} cannot be used: {reason}", key=f"broker.{key}")

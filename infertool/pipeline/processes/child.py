@@ -1,14 +1,11 @@
 """A worker process: loads the model, then answers requests until it is told to leave, or its consumer is gone.
 
-Run as `python -m infertool.pipeline.processes.child CONNECTION LIFELINE`, both inherited file descriptors. Standard
-output is the consumer's standard error: nothing a model prints gets among its data.
+Run as `python -m infertool.pipeline.processes.child CONNECTION LIFELINE`, both inherited file descriptors.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import select
 import signal
 import sys
 import time
@@ -18,47 +15,38 @@ from multiprocessing.connection import Connection
 
 import orjson
 
-from infertool.errors import ModelLoadError
+from infertool.errors import InfertoolError
 from infertool.models import loader
 from infertool.models.guard import text_of
-from infertool.models.port import LoadedModel
+from infertool.models.opening import open_model
+from infertool.models.port import Cached, LoadedModel
 from infertool.pipeline.attempt import Tried, call
 from infertool.pipeline.batching import batch_function, call_batch
 from infertool.pipeline.documents import UnencodableError, encode_prediction, unencodable
 from infertool.pipeline.processes import wire
+from infertool.pipeline.processes.lifeline import end_with_parent
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def main(connection_fd: int, lifeline_fd: int) -> None:
     """Serve until told to leave."""
-    _end_with_consumer(lifeline_fd)
+    end_with_parent(lifeline_fd)
     for number in (signal.SIGINT, signal.SIGTERM):
         # The consumer alone says when we end. Not SIG_IGN: what the model starts would inherit that.
         signal.signal(number, lambda *_: None)
     connection = Connection(connection_fd)
     order = wire.decode_order(connection.recv_bytes())
     try:
-        model = loader.load(order.spec)
+        model = open_model(order.model)
         loader.warm_up(model)
         server = Server(model, order, connection)
-    except ModelLoadError as error:
+    except InfertoolError as error:
         connection.send_bytes(wire.encode(wire.Unfit(error.what, error.advice, traceback.format_exc())))
         return
     connection.send_bytes(wire.encode(wire.Ready(model.name)))
     server.serve()
     connection.send_bytes(wire.encode(wire.Closed(_close(model))))
-
-
-def _end_with_consumer(lifeline: int) -> None:
-    """Have the kernel end this process (by SIGIO) when the consumer's end of `lifeline` closes, however it went.
-
-    No thread could do that: a model that hangs inside C code holds the interpreter lock.
-    """
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([lifeline], [], [], 0)[0]:
-        sys.exit("the consumer has gone")
 
 
 def _close(model: LoadedModel) -> str:
@@ -112,8 +100,10 @@ class Server:
 def _part(tried: Tried) -> wire.Part:
     if tried.failure is not None:
         return wire.Part(b"", tried.processing_s, tried.failure)
+    cached = isinstance(tried.prediction, Cached)
+    result = tried.prediction.result if cached else tried.prediction
     try:
-        return wire.Part(encode_prediction(tried.prediction), tried.processing_s, None)
+        return wire.Part(encode_prediction(result), tried.processing_s, None, cached)
     except UnencodableError as error:
         return wire.Part(b"", tried.processing_s, unencodable(error))
 

@@ -58,6 +58,7 @@ class Processes:
         idle = list(self._idle)
         for handle in self._handles.difference(idle):
             handle.kill()
+            handle.exit_code()
         for handle in idle:
             handle.ask([])
         deadline = time.monotonic() + CLOSE_S

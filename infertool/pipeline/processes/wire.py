@@ -10,12 +10,13 @@ from __future__ import annotations
 import msgspec
 
 from infertool.pipeline.event import Failure
+from infertool.settings import ModelSettings
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True):
     """What a worker is to do. `max_tasks` and `memory_bytes` end it, see the settings; 0 never does."""
 
-    spec: str
+    model: ModelSettings
     in_batches: bool
     max_tasks: int
     memory_bytes: int
@@ -36,11 +37,12 @@ class Unfit(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """What became of one event: an encoded result, or a failure."""
+    """What became of one event: an encoded result, which may be from the model's cache, or a failure."""
 
     result: bytes
     processing_s: float
     failure: Failure | None
+    cached: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -11,6 +11,7 @@ from typing import Protocol
 import orjson
 
 from infertool.errors import ModelLoadError
+from infertool.models.port import Cached
 from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.event import Event, Failure, Outcome
 from infertool.pipeline.processes import wire
@@ -145,7 +146,8 @@ def _outcomes(group: Group, reply: wire.Reply) -> list[Outcome]:
 def _outcome(event: Event, part: wire.Part) -> Outcome:
     if part.failure is not None:
         return Outcome(event, failure=part.failure)
-    return Outcome(event, orjson.Fragment(part.result), part.processing_s)
+    result = orjson.Fragment(part.result)
+    return Outcome(event, Cached(result) if part.cached else result, part.processing_s)
 
 
 def _death(group: Group, ending: str) -> Failure:

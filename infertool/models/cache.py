@@ -1,0 +1,84 @@
+"""A cache of results, for events that are the same but for who they are.
+
+The key is a hash of the payload with its keys in order, without the fields of `model.cache_ignore`. Events that are the
+same and in work at the same time are all asked of the model: making one wait for another would tie their fates
+together. What fails is not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from cachetools import TTLCache
+
+from infertool.errors import InferenceError
+from infertool.models.port import Cached, LoadedModel, Payload, PredictBatch
+
+_KEY_BYTES = 16
+_MISS = object()
+
+
+def cached(model: LoadedModel, *, entries: int, ttl_s: float, ignore: Sequence[str]) -> LoadedModel:
+    """Return `model` with a cache of at most `entries` results, each kept for `ttl_s` seconds, in front of it."""
+    store = _Store(entries, ttl_s, frozenset(ignore))
+
+    def predict(payload: Payload) -> Any:
+        key = store.key(payload)
+        found = store.get(key)
+        return found if found is not _MISS else store.put(key, model.predict(payload))
+
+    return replace(model, predict=predict, predict_batch=_batches(store, model.predict_batch))
+
+
+def _batches(store: _Store, ask: PredictBatch | None) -> PredictBatch | None:
+    if ask is None:
+        return None
+
+    def predict_batch(payloads: Sequence[Payload]) -> list[Any]:
+        keys = [store.key(payload) for payload in payloads]
+        results = [store.get(key) for key in keys]
+        missing = [place for place, result in enumerate(results) if result is _MISS]
+        answers = list(ask([payloads[place] for place in missing])) if missing else []
+        if len(answers) != len(missing):
+            what = f"predict_batch returned {len(answers)} results for {len(missing)} events"
+            raise InferenceError(what, retryable=False)
+        for place, answer in zip(missing, answers, strict=True):
+            results[place] = store.put(keys[place], answer)
+        return results
+
+    return predict_batch
+
+
+class _Store:
+    """Results as JSON, so that what becomes of a result after it was given does not change what is kept."""
+
+    def __init__(self, entries: int, ttl_s: float, ignore: frozenset[str]) -> None:
+        self._ignore = ignore
+        self._kept: TTLCache[bytes, bytes] = TTLCache(entries, ttl_s)
+        self._lock = threading.Lock()
+
+    def key(self, payload: Payload) -> bytes:
+        said = {name: value for name, value in payload.items() if name not in self._ignore}
+        return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=_KEY_BYTES).digest()
+
+    def get(self, key: bytes) -> Any:
+        with self._lock:
+            kept = self._kept.get(key)
+        return _MISS if kept is None else Cached(orjson.loads(kept))
+
+    def put(self, key: bytes, result: Any) -> Any:
+        """Keep `result` if it can be; return it."""
+        if isinstance(result, BaseException):
+            return result  # one event of a batch failed
+        try:
+            encoded = orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)
+        except (TypeError, RecursionError):
+            return result  # no JSON: the event will fail
+        with self._lock:
+            self._kept[key] = encoded
+        return result

@@ -1,0 +1,142 @@
+"""Models in ONNX files, run by onnxruntime: `onnx:path/to/file.onnx`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from infertool.errors import InferenceError, ModelLoadError, SettingsError
+from infertool.models import inputs as setting
+from infertool.models.classes import as_results
+from infertool.models.guard import guarded, text_of
+from infertool.models.port import LoadedModel, Payload
+from infertool.models.tensors import Kind, Signature, Tensor, shown, signature
+from infertool.nearest import did_you_mean
+from infertool.settings.tree import ModelSettings
+
+try:
+    import numpy as np
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+except ImportError as error:
+    raise ModelLoadError(
+        f"ONNX models need onnxruntime: {error}", spec="onnx:", advice="pip install 'infertool[onnx]'"
+    ) from error
+
+_FAULTS = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
+_ERRORS_ONLY = 3
+_TYPES: Mapping[str, tuple[Kind, Any]] = {
+    "tensor(float)": ("float", np.float32),
+    "tensor(double)": ("float", np.float64),
+    "tensor(float16)": ("float", np.float16),
+    "tensor(int64)": ("int", np.int64),
+    "tensor(int32)": ("int", np.int32),
+    "tensor(int16)": ("int", np.int16),
+    "tensor(int8)": ("int", np.int8),
+    "tensor(uint64)": ("int", np.uint64),
+    "tensor(uint32)": ("int", np.uint32),
+    "tensor(uint16)": ("int", np.uint16),
+    "tensor(uint8)": ("int", np.uint8),
+    "tensor(bool)": ("bool", np.bool_),
+    "tensor(string)": ("text", np.object_),
+}
+
+
+def open_onnx(settings: ModelSettings) -> LoadedModel:
+    """Load the file that `model.spec` names. Raises `ModelLoadError`, and `SettingsError` for `model.inputs`."""
+    spec = settings.spec
+    path = Path(spec.partition(":")[2]).expanduser()
+    if not path.is_file():
+        nearest = did_you_mean(path.name, (other.name for other in path.parent.glob("*.onnx")))
+        advice = nearest or "write onnx:path/to/file.onnx"
+        raise ModelLoadError(f"model {spec} cannot be loaded: no file {path}", spec=spec, advice=advice)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    # One thread a call: the workers are the concurrency, and threads of each call's own would fight for the cores.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    with guarded("cannot be loaded", spec, "is it an ONNX model, of a version that this onnxruntime knows?"):
+        session = onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
+    model = OnnxModel(session, settings)
+    batches = model.predict_batch if model.takes_batches else None
+    return LoadedModel(name=f"onnx:{path.name}", spec=spec, predict=model.predict, predict_batch=batches)
+
+
+class OnnxModel:
+    """A session and what its inputs take. Thread-safe, as sessions are."""
+
+    def __init__(self, session: Any, settings: ModelSettings) -> None:
+        self._session = session
+        self._outputs = [output.name for output in session.get_outputs()]
+        self._signature = _signature(session.get_inputs(), settings)
+        self._types = [_TYPES[each.type][1] for each in session.get_inputs()]
+        self.takes_batches = self._signature.takes_batches
+
+    def predict(self, payload: Payload) -> dict[str, Any]:
+        """Return the model's outputs for one event."""
+        return self._signature.result(payload, self._run)
+
+    def predict_batch(self, payloads: Sequence[Payload]) -> list[dict[str, Any] | InferenceError]:
+        """Return the outputs for each event; an event that does not fit gets its error in their place."""
+        return self._signature.results(payloads, self._run)
+
+    def _run(self, rows: Sequence[Sequence[Tensor]]) -> list[dict[str, Any]]:
+        feeds = {
+            each.name: self._array(each.name, dtype, [row[number] for row in rows])
+            for number, (each, dtype) in enumerate(zip(self._signature.inputs, self._types, strict=True))
+        }
+        try:
+            outputs = self._session.run(None, feeds)
+        except _FAULTS as error:
+            taken = ", ".join(f"{name} {shown(array.shape)}" for name, array in feeds.items())
+            text = " ".join(text_of(error).split())
+            raise InferenceError(f"the model fails with {taken}: {text}", retryable=False) from None
+        named = zip(self._outputs, outputs, strict=True)
+        return as_results({name: self._column(name, output, len(rows)) for name, output in named})
+
+    def _array(self, name: str, dtype: Any, tensors: Sequence[Tensor]) -> Any:
+        shape = (len(tensors), *tensors[0].shape) if self._signature.batch_axis else tensors[0].shape
+        elements = [element for tensor in tensors for element in tensor.elements]
+        try:
+            with np.errstate(over="raise"):
+                return np.array(elements, dtype).reshape(shape)
+        except (OverflowError, FloatingPointError):
+            what = f"input {name!r}: a number is too large for {np.dtype(dtype)} {shown(shape)}"
+            raise InferenceError(what, retryable=False) from None
+
+    def _column(self, name: str, output: Any, count: int) -> list[Any]:
+        """Return an output's part for each event."""
+        if self._signature.batch_axis and _length(output) == count:
+            return [_plain(part) for part in output]
+        if count == 1:
+            return [_plain(output)]
+        raise InferenceError(f"output {name!r} is not one for each of {count} events")
+
+
+def _length(output: Any) -> int | None:
+    """Return the size of an output's first axis, None if it has no axis."""
+    return len(output) if isinstance(output, list) or (isinstance(output, np.ndarray) and output.ndim) else None
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's numbers and arrays as Python's; a single number bare."""
+    if isinstance(value, np.ndarray):
+        return value.item() if value.size == 1 else value.tolist()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _signature(inputs: Sequence[Any], settings: ModelSettings) -> Signature:
+    given = setting.given(settings.inputs)
+    setting.check_names(given, [each.name for each in inputs])
+    described = []
+    for each in inputs:
+        if each.type not in _TYPES:
+            what = f"model {settings.spec} cannot be used: its input {each.name!r} is a {each.type}"
+            raise ModelLoadError(what, spec=settings.spec, advice="an event has numbers, texts and truth values")
+        said = given.get(each.name, setting.Given())
+        if said.datatype or said.shape:
+            what = f"model.inputs.{each.name}: an ONNX file tells type and shape itself"
+            raise SettingsError(what, key="model.inputs", advice="give only where the event has it")
+        shape = tuple(size if isinstance(size, int) else None for size in each.shape)
+        described.append((each.name, said.path(each.name), _TYPES[each.type][0], shape))
+    return signature(described)

@@ -1,0 +1,126 @@
+"""One model server over HTTP: kept connections, a limit of time and size on each answer, and JSON both ways."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import orjson
+import urllib3
+from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.response import BaseHTTPResponse
+
+from infertool import __version__
+from infertool.errors import InferenceError
+from infertool.models.remote import failures
+from infertool.models.remote.endpoint import Endpoint
+from infertool.settings.tree import ModelSettings
+from infertool.tls import client_context
+
+# Connections kept open; more calls at the same time work as well, but their connections are not kept.
+MOST_KEPT = 256
+# Characters of a server's own words that go into an error.
+LONGEST_EXCERPT = 200
+
+_READ_BYTES = 1 << 16
+
+
+class Client:
+    """Asks the server at `origin`. Thread-safe. Errors name the address masked, and never repeat a secret."""
+
+    def __init__(self, origin: str, settings: ModelSettings) -> None:
+        self._timeout_s = settings.timeout_s
+        self._max_bytes = settings.max_response_bytes
+        # Its warnings would show whole URLs, keys included.
+        logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+        tls = {"ssl_context": client_context("model", settings)} if origin.startswith("https:") else {}
+        self._pool = urllib3.connection_from_url(
+            origin,
+            maxsize=MOST_KEPT,
+            retries=False,
+            timeout=urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.timeout_s),
+            **tls,
+        )
+        if not settings.tls_verify:
+            urllib3.disable_warnings()
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._pool.close()
+
+    def post(self, endpoint: Endpoint, document: Any) -> Any:
+        """Send `document` as JSON; return the answer's JSON. Raises `InferenceError` as `failures` says."""
+        return _decoded(endpoint, self._ask("POST", endpoint, orjson.dumps(document)))
+
+    def get(self, endpoint: Endpoint) -> Any:
+        """Return the JSON that is there. Raises `InferenceError` as `failures` says."""
+        return _decoded(endpoint, self._ask("GET", endpoint, None))
+
+    def check(self, endpoint: Endpoint) -> None:
+        """Ask for nothing but a 2xx. Raises `InferenceError` as `failures` says."""
+        self._ask("GET", endpoint, None)
+
+    def _ask(self, method: str, endpoint: Endpoint, body: bytes | None) -> bytes:
+        try:
+            try:
+                status, headers, content = self._exchange(method, endpoint, body)
+            except ProtocolError as error:
+                if not _closed_early(error):
+                    raise
+                # Mostly a kept connection that the server closed just now; a question may be asked twice.
+                status, headers, content = self._exchange(method, endpoint, body)
+        except HTTPError as error:
+            raise failures.of_error(error, endpoint.shown) from None
+        if not 200 <= status < 300:  # noqa: PLR2004  (2xx)
+            text = f"{endpoint.shown} answered {status}{_excerpt(endpoint, content)}"
+            raise failures.of_status(status, text, headers.get("retry-after"))
+        return content
+
+    def _exchange(self, method: str, endpoint: Endpoint, body: bytes | None) -> tuple[int, Any, bytes]:
+        deadline = time.monotonic() + self._timeout_s
+        headers = {"Accept": "application/json", "User-Agent": f"infertool/{__version__}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if endpoint.authorization:
+            headers["Authorization"] = endpoint.authorization.reveal()
+        response = self._pool.urlopen(
+            method, endpoint.target, body=body, headers=headers, redirect=False, preload_content=False
+        )
+        try:
+            content = self._read(response, endpoint, deadline)
+        except BaseException:
+            response.close()
+            raise
+        response.release_conn()
+        return response.status, response.headers, content
+
+    def _read(self, response: BaseHTTPResponse, endpoint: Endpoint, deadline: float) -> bytes:
+        """Return the body. The clock is looked at between reads, each of which may take the whole time again."""
+        content = bytearray()
+        while part := response.read1(_READ_BYTES):
+            content += part
+            if len(content) > self._max_bytes:
+                what = f"{endpoint.shown} answered more than {self._max_bytes} bytes (model.max_response_bytes)"
+                raise InferenceError(what, retryable=False)
+            if time.monotonic() > deadline:
+                raise failures.too_slow(endpoint.shown)
+        return bytes(content)
+
+
+def _decoded(endpoint: Endpoint, content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        raise InferenceError(f"{endpoint.shown} answered what is no JSON{_excerpt(endpoint, content)}") from None
+
+
+def _closed_early(error: ProtocolError) -> bool:
+    """Say whether the connection ended before the answer began."""
+    return any(isinstance(each, ConnectionError) for each in (*error.args, error.__cause__))
+
+
+def _excerpt(endpoint: Endpoint, content: bytes) -> str:
+    # Masked before it is cut, so that no part of a secret is left over.
+    words = " ".join(endpoint.masked(content.decode("utf-8", "replace")).split())
+    return f": {words[:LONGEST_EXCERPT]}" if words else ""

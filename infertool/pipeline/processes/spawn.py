@@ -1,0 +1,85 @@
+"""A process of our own at work, and the connection to it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from multiprocessing.connection import Pipe
+
+
+class Spawned:
+    """Runs `module` with the file descriptors of a connection and of a lifeline (`lifeline.py`) as its arguments.
+
+    It has a session of its own: Ctrl-C reaches this process alone, which then stops things in order.
+    """
+
+    def __init__(self, module: str, *, stdout: int | None = None) -> None:
+        self.connection, theirs = Pipe()
+        lifeline, self._lifeline = os.pipe()
+        fds = (theirs.fileno(), lifeline)
+        self._process = subprocess.Popen(
+            # -P: nothing in the working folder may hide what it imports.
+            [sys.executable, "-P", "-m", module, *map(str, fds)],
+            stdin=subprocess.DEVNULL, stdout=stdout, pass_fds=fds, start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        os.close(lifeline)
+        self._reaping = threading.Lock()
+        self.pidfd = os.pidfd_open(self.pid)
+        self._poll = select.poll()
+        # The process's end is watched as well: what it forked may keep its end of the connection open.
+        for fd in (self.connection.fileno(), self.pidfd):
+            self._poll.register(fd, select.POLLIN)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until it has said something or has ended; False after `timeout_s`."""
+        return bool(self._poll.poll(None if timeout_s is None else timeout_s * 1000))
+
+    def has_ended(self) -> bool:
+        """Say whether the process is gone."""
+        return self._process.returncode is not None or bool(select.select([self.pidfd], [], [], 0)[0])
+
+    def exit_code(self) -> int:
+        """Return its exit code, or the negative number of the signal that killed it, waiting for that.
+
+        What it has started in its session, and left behind, ends as well.
+        """
+        with self._reaping:
+            if self._process.returncode is None:
+                # Before it is reaped, since its number is its session's only until then.
+                os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+                self.kill()
+            return self._process.wait()
+
+    def ending(self) -> str:
+        """Return how the process ended, waiting for that."""
+        code = self.exit_code()
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it, and what it has started in its session, at once."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):  # it was reaped just now
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def discard(self) -> None:
+        """End it at once and release what it holds."""
+        self.kill()
+        self.exit_code()
+        self.connection.close()
+        os.close(self._lifeline)
+        os.close(self.pidfd)

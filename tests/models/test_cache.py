@@ -1,0 +1,110 @@
+"""The cache answers for events that are the same, and for no others."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+
+from infertool.errors import InferenceError
+from infertool.models.cache import cached
+from infertool.models.port import Cached, LoadedModel
+
+
+class Counting:
+    """Numbers its answers; fails for an event that says so."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def predict(self, payload):
+        self.calls += 1
+        if "fail" in payload:
+            raise InferenceError("told to")
+        return {"call": self.calls}
+
+    def predict_batch(self, payloads):
+        return [InferenceError("told to") if "fail" in payload else self.predict(payload) for payload in payloads]
+
+
+def front(model: Counting, *, entries: int = 10, ttl_s: float = 60.0) -> LoadedModel:
+    loaded = LoadedModel("m", "m", model.predict, model.predict_batch)
+    return cached(loaded, entries=entries, ttl_s=ttl_s, ignore=["event_id", "sent_at"])
+
+
+def test_equal_events_are_answered_once_whatever_their_order_of_keys_and_their_ids():
+    model = Counting()
+    predict = front(model).predict
+    assert predict({"a": {"x": 1, "y": [1, 2]}, "event_id": "1"}) == {"call": 1}
+    assert predict({"event_id": "2", "sent_at": 3.5, "a": {"y": [1, 2], "x": 1}}) == Cached({"call": 1})
+    assert predict({"a": {"y": [2, 1], "x": 1}}) == {"call": 2}
+    assert predict({"a": {"y": [2, 1], "x": 1, "event_id": "inner ids count"}}) == {"call": 3}
+    assert model.calls == 3
+
+
+def test_failures_are_not_kept():
+    model = Counting()
+    predict = front(model).predict
+    for _ in range(2):
+        with pytest.raises(InferenceError):
+            predict({"fail": True})
+    assert model.calls == 2
+
+
+def test_a_result_that_is_no_json_is_not_kept():
+    numbers = itertools.count(1)
+    loaded = LoadedModel("m", "m", lambda _payload: {next(numbers)})
+    predict = cached(loaded, entries=1, ttl_s=60, ignore=[]).predict
+    assert [predict({}), predict({})] == [{1}, {2}]
+
+
+def test_what_becomes_of_a_result_does_not_change_what_is_kept():
+    predict = front(Counting()).predict
+    predict({})["call"] = "changed"
+    predict({}).result["call"] = "changed, too"
+    assert predict({}) == Cached({"call": 1})
+
+
+def test_a_batch_asks_for_what_is_missing_and_keeps_the_order():
+    model = Counting()
+    batch = front(model).predict_batch
+    assert batch([{"n": 1}, {"n": 2}]) == [{"call": 1}, {"call": 2}]
+    first, failed, second, new = batch([{"n": 2}, {"n": 9, "fail": 1}, {"n": 1}, {"n": 3}])
+    assert (first, second, new) == (Cached({"call": 2}), Cached({"call": 1}), {"call": 3})
+    assert isinstance(failed, InferenceError)
+    assert batch([{"n": 1}, {"n": 3}]) == [Cached({"call": 1}), Cached({"call": 3})]
+    assert model.calls == 3
+    assert isinstance(batch([{"n": 9, "fail": 1}])[0], InferenceError)
+
+
+def test_a_batch_with_the_wrong_number_of_results_fails():
+    loaded = LoadedModel("m", "m", lambda _payload: 1, lambda _payloads: [1])
+    batch = cached(loaded, entries=5, ttl_s=60, ignore=[]).predict_batch
+    with pytest.raises(InferenceError, match="1 results for 2 events"):
+        batch([{"n": 1}, {"n": 2}])
+
+
+def test_the_oldest_go_when_there_are_too_many_and_all_go_with_time():
+    model = Counting()
+    predict = front(model, entries=2).predict
+    for number in (1, 2, 3, 1):
+        predict({"n": number})
+    assert model.calls == 4
+    model = Counting()
+    predict = front(model, ttl_s=1e-9).predict
+    predict({})
+    predict({})
+    assert model.calls == 2
+
+
+def test_equal_events_at_the_same_time_are_all_asked_for():
+    met = threading.Barrier(2, timeout=20)
+    loaded = LoadedModel("m", "m", lambda _payload: met.wait())
+    predict = cached(loaded, entries=1, ttl_s=60, ignore=[]).predict
+    threads = [threading.Thread(target=predict, args=({},)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert isinstance(predict({}), Cached)
