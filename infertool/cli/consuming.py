@@ -70,6 +70,12 @@ def check(settings: Settings, until: Until) -> None:
             key="consume.concurrency",
             advice="set the number of processes with --workers",
         )
+    if consume.batch_size > 1 and consume.concurrency == "auto":
+        raise SettingsError(
+            "consume.concurrency auto is for single events, and consume.batch_size is more than 1",
+            key="consume.concurrency",
+            advice="adapt the batches with --target-latency",
+        )
     if consume.executor == "processes" and is_remote(settings.model):
         raise SettingsError(
             "consume.executor processes is for models that compute, and a model server is waited for",

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import IO
 
 from infertool.backoff import FullJitter
+from infertool.cli import console
 from infertool.pipeline.consumer import Until
 from infertool.pipeline.processes.spawn import Spawned
 from infertool.settings import Settings
 from infertool.telemetry import logs
+from infertool.telemetry.joint import summed
 from infertool.telemetry.stats import Report
 
 # A process that lived longer than this, in seconds, is not taken for one that cannot live.
 STABLE_S = 60.0
+# Its last words may take so long, in seconds, to be passed on.
+RELAY_S = 1.0
 RESTART_BACKOFF = FullJitter(base_s=1.0, cap_s=30.0)
 
 
@@ -49,15 +56,17 @@ class Place:
         self._deaths = 0
         self._due: float | None = 0.0
         self._failure: str | None = None
-        self._past: list[Report] = []
+        self._past: Report | None = None
+        self._relay: threading.Thread
         self.process: Spawned | None = None
         self.was_ready = False
         self.latest: Report | None = None
 
     @property
-    def reports(self) -> list[Report]:
-        """What each of its processes has told last."""
-        return self._past if self.latest is None else [*self._past, self.latest]
+    def report(self) -> Report | None:
+        """What its processes have told, one after the other, in one."""
+        reports = [report for report in (self._past, self.latest) if report]
+        return summed(reports) if reports else None
 
     def is_waiting(self) -> bool:
         """Say whether another process is to be started, now or later."""
@@ -67,7 +76,9 @@ class Place:
         """Start a process when it is time."""
         if self._due is None or time.monotonic() < self._due:
             return
-        self.process = Spawned("infertool.cli.member")
+        self.process = Spawned("infertool.cli.member", stderr=subprocess.PIPE)
+        self._relay = threading.Thread(target=_pass_on, args=(self.process.stderr,), daemon=True)
+        self._relay.start()
         self._began, self._due, self._failure = time.monotonic(), None, None
         with suppress(OSError):  # when it has died at once, its exit code tells
             self.process.connection.send(self._order)
@@ -96,8 +107,9 @@ class Place:
             return
         self.listen()
         self.process = None
-        self._sum_up()
+        self._past, self.latest = self.report, None
         code, ending = process.exit_code(), process.ending()
+        self._relay.join(RELAY_S)
         process.discard()
         if code == 0:
             return
@@ -106,13 +118,15 @@ class Place:
         if not stopping:
             self._plan_another(self._failure or ending, process.pid)
 
-    def _sum_up(self) -> None:
-        if self.latest:
-            self._past.append(self.latest)
-            self.latest = None
-
     def _plan_another(self, reason: str, pid: int) -> None:
         self._deaths = 1 if time.monotonic() - self._began > STABLE_S else self._deaths + 1
         wait_s = RESTART_BACKOFF.wait(self._deaths)
         self._due = time.monotonic() + wait_s
         logs.log.warning("consumer process %d ended (%s); another starts in %.1f s", pid, reason, wait_s)
+
+
+def _pass_on(stderr: IO[bytes]) -> None:
+    """Write what a process writes to our standard error, line by line, above the status line if there is one."""
+    with stderr:
+        for line in stderr:
+            console.err(line.decode(errors="replace").rstrip("\n"))

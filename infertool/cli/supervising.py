@@ -66,9 +66,8 @@ class Team:
 
     def snapshot(self) -> Snapshot:
         """Return the joint figures now."""
-        reports = [report for place in self._places for report in place.reports]
-        latest = [place.reports[-1] for place in self._places if place.reports]
-        return joint(reports, latest, [place.latest for place in self._places if place.latest])
+        reports = [place.report for place in self._places if place.report]
+        return joint(reports, [place.latest for place in self._places if place.latest])
 
     def _is_going_on(self) -> bool:
         if any(place.process for place in self._places):

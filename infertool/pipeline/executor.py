@@ -207,7 +207,8 @@ class Executor:
         with self._changed:
             if self._batches and self._batches.measured(len(outcomes), spent_s):
                 self._on_tuned("batch_size", self._batches.size)
-            if self._limit and self._limit.measured(spent_s, failed=bool(failures), full=bool(self._backlog)):
+            each_s = spent_s / len(outcomes)
+            if self._limit and self._limit.measured(each_s, failed=bool(failures), full=bool(self._backlog)):
                 self._on_tuned("concurrency", self._limit.value)
                 self._call_workers()
 

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from infertool.telemetry.latencies import Latencies, Percentiles
-from infertool.telemetry.stats import COUNTS, Report, Snapshot, rate
+from infertool.telemetry.latencies import Latencies
+from infertool.telemetry.stats import COUNTS, Report, Snapshot, Stats, rate
 
 # Of several circuits the worst is told.
 _CIRCUITS = ("open", "half-open", "closed")
 
 
-def joint(reports: Sequence[Report], latest: Sequence[Report], running: Sequence[Report]) -> Snapshot:
-    """Return the sum of `reports`.
-
-    Circuit and adapted numbers are what each place in the team told `latest`; links and flow those of what is `running`.
-    """
+def summed(reports: Sequence[Report]) -> Report:
+    """Return the counts and times of `reports` in one; of the other figures, those of the last."""
     counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
     for report in reports:
         counts.update(report.counts)
-    first = min((r.first_delivery for r in reports if r.first_delivery is not None), default=None)
-    last = max((r.last_settlement for r in reports if r.last_settlement is not None), default=None)
-    return Snapshot(
+    return replace(
+        reports[-1],
         counts=dict(counts),
-        rate=rate(counts, first, last),
+        first_delivery=min((r.first_delivery for r in reports if r.first_delivery is not None), default=None),
+        last_settlement=max((r.last_settlement for r in reports if r.last_settlement is not None), default=None),
+        latency=_merged(report.latency for report in reports).encode(),
+        processing=_merged(report.processing for report in reports).encode(),
+    )
+
+
+def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
+    """Return the figures of all `reports`, one for each process; links and flow are of those that are `running`."""
+    if not reports:
+        return Stats().snapshot()
+    total = summed(reports)
+    return Snapshot(
+        counts=total.counts,
+        rate=rate(total.counts, total.first_delivery, total.last_settlement),
         paused=any(report.paused for report in running),
         links=_links(running),
-        circuit=_circuit(latest),
-        tuned=_tuned(latest),
-        latency_ms=_merged(report.latency for report in reports),
-        processing_ms=_merged(report.processing for report in reports),
+        circuit=_circuit(reports),
+        tuned=_tuned(reports),
+        latency_ms=Latencies.decode(total.latency).percentiles(),
+        processing_ms=Latencies.decode(total.processing).percentiles(),
     )
 
 
@@ -39,11 +50,11 @@ def _circuit(reports: Sequence[Report]) -> str:
     return next((state for state in _CIRCUITS if state in states), "none")
 
 
-def _merged(histograms: Iterable[str]) -> Percentiles:
+def _merged(histograms: Iterable[str]) -> Latencies:
     latencies = Latencies()
     for histogram in histograms:
         latencies.merge(Latencies.decode(histogram))
-    return latencies.percentiles()
+    return latencies
 
 
 def _links(running: Sequence[Report]) -> dict[str, str]:
@@ -55,10 +66,10 @@ def _links(running: Sequence[Report]) -> dict[str, str]:
     }
 
 
-def _tuned(latest: Sequence[Report]) -> dict[str, int]:
+def _tuned(reports: Sequence[Report]) -> dict[str, int]:
     """Return how many calls may run in all, and the largest batch size."""
     values: dict[str, list[int]] = {}
-    for report in latest:
+    for report in reports:
         for name, value in report.tuned.items():
             values.setdefault(name, []).append(value)
     return {name: sum(found) if name == "concurrency" else max(found) for name, found in values.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import Literal
+from typing import Literal, TextIO
 
 from infertool.link import LinkEvent, LinkState
 from infertool.telemetry import observer as o
@@ -53,9 +53,18 @@ def _iso(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
 
 
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment: a live display puts its own there, and keeps its line below."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+
 def set_up(level: str, log_format: Literal["text", "json"]) -> None:
     """Send log lines of `level` and above to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = StderrHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -90,6 +90,7 @@ def test_a_second_ctrl_c_leaves_no_process_behind(embedded_bus: Bus) -> None:
         (("--publish", "stdout"), 2, "several processes cannot share stdout"),
         (("--target-latency", "50ms"), 2, "consume.batch_size is 1"),
         (("--executor", "processes", "--concurrency", "auto"), 2, "--workers"),
+        (("--batch-size", "8", "--concurrency", "auto"), 2, "--target-latency"),
     ],
 )
 def test_a_team_that_cannot_start_says_why_once(options: tuple[str, ...], code: int, reason: str) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -130,6 +134,33 @@ def test_a_second_ctrl_c_leaves_the_terminal_in_order(embedded_bus: Bus) -> None
             shown += data
     os.close(ours)
     assert -1 < shown.rindex(b"\x1b[?25l") < shown.rindex(b"\x1b[?25h")
+
+
+@pytest.mark.parametrize("team", [(), ("--processes", "2")])
+def test_log_lines_stand_above_the_status_line(embedded_bus: Bus, team: tuple[str, ...]) -> None:
+    bus = embedded_bus
+    bus.send(200)
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    command = [
+        sys.executable, "-m", "infertool", "consume", "--broker", bus.broker.url, "--queue", bus.queue, *team,
+        "--publish", "none", "--exit-when-idle", "1s", "--model", "sim:?min_ms=10&max_ms=20&failure_rate=0.2",
+    ]  # fmt: skip
+    consumer = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs,
+        env=environment(TERM="xterm", INFERTOOL_CONSUME__STATE_DIR=str(bus.folder), **CREDENTIALS),
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # this is how the end of a terminal is told
+        while data := os.read(ours, 65536):
+            shown += data
+    assert consumer.wait(LONG) == 0
+    os.close(ours)
+    lines = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"\r", shown).replace(b"\r", b"\n").splitlines()
+    assert sum(b" failed on attempt " in line for line in lines) > 20
+    assert any(b" succeeded | " in line for line in lines)
+    assert not [line for line in lines if b" failed on attempt " in line and b" succeeded | " in line]
 
 
 def read_until(terminal: int, text: bytes) -> bytes:

@@ -23,7 +23,8 @@ PROCESSES = ("--executor", "processes", "--workers", "2")
 MODES = {
     "processes": PROCESSES,
     "batches in processes": (*PROCESSES, "--batch-size", "16", "--batch-wait", "5ms"),
-    "adaptive batches": ("--concurrency", "auto", "--batch-size", "32", "--target-latency", "30ms"),
+    "adaptive batches": ("--concurrency", "4", "--batch-size", "32", "--target-latency", "30ms"),
+    "adaptive concurrency": ("--concurrency", "auto"),
     "several consumers": ("--processes", "2", "--concurrency", "4"),
 }
 EVENTS, POISON, KILLS = 600, 10, 2

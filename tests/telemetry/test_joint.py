@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infertool.link import LinkEvent, LinkState
 from infertool.telemetry import observer as o
-from infertool.telemetry.joint import joint
+from infertool.telemetry.joint import joint, summed
 from infertool.telemetry.stats import Report, Stats
 
 
@@ -26,7 +26,7 @@ def test_the_sum_of_parts_is_what_one_process_would_have_counted() -> None:
     whole = Stats()
     for happening in first + second:
         whole(happening)
-    found, expected = joint(parts, parts, parts), whole.snapshot()
+    found, expected = joint(parts, parts), whole.snapshot()
     assert found.counts == expected.counts
     assert found.latency_ms == expected.latency_ms
     assert found.processing_ms == expected.processing_ms
@@ -38,29 +38,34 @@ def test_the_rate_runs_from_the_first_delivery_anywhere_to_the_last_settlement_a
         Report({"succeeded": 50, "dead_lettered": 0}, *times, False, {}, "none", {}, *[Stats().report().latency] * 2)
         for times in ((10.0, 12.0), (11.0, 20.0))
     )
-    assert joint([early, late], [], []).rate == 10.0
+    assert joint([early, late], []).rate == 10.0
 
 
 def test_links_tell_how_many_are_in_which_state() -> None:
     up, down = report(broker(LinkState.CONNECTED)), report(broker(LinkState.LOST))
-    assert joint([], [], [up, up]).links == {"broker": "connected"}
-    assert joint([], [], [up, down, up]).links == {"broker": "connected 2 lost 1"}
-    assert joint([], [], [up, report()]).links == {"broker": "connected"}
+    assert joint([up], [up, up]).links == {"broker": "connected"}
+    assert joint([up], [up, down, up]).links == {"broker": "connected 2 lost 1"}
+    assert joint([up], [up, report()]).links == {"broker": "connected"}
 
 
 def test_calls_that_may_run_are_summed_and_the_largest_batch_is_told() -> None:
     parts = [report(o.Tuned("concurrency", n), o.Tuned("batch_size", 10 * n)) for n in (3, 5)]
-    assert joint(parts, parts, []).tuned == {"concurrency": 8, "batch_size": 50}
+    assert joint(parts, []).tuned == {"concurrency": 8, "batch_size": 50}
 
 
 def test_of_several_circuits_the_worst_is_told() -> None:
     closed, opened, half_open = (report(o.Circuit("m", state)) for state in ("closed", "open", "half-open"))
-    every = [closed, opened, half_open]
-    assert joint(every, [closed, half_open], []).circuit == "half-open"
-    assert joint(every, every, []).circuit == "open"
-    assert joint([report()], [report()], []).circuit == "none"
-    assert joint(every, [closed], []).counts["circuit_opened"] == 1
+    assert joint([closed, half_open], []).circuit == "half-open"
+    assert joint([closed, opened, half_open], []).circuit == "open"
+    assert joint([report()], []).circuit == "none"
+    assert joint([closed, opened], []).counts["circuit_opened"] == 1
+
+
+def test_processes_that_followed_each_other_are_one() -> None:
+    """What is told now is the last one's: a circuit that was open in a process that died is not open any more."""
+    one = summed([report(o.Received(1, 0), o.Circuit("m", "open")), report(o.Received(2, 0), o.Circuit("m", "closed"))])
+    assert (one.counts["received"], one.circuit) == (3, "closed")
 
 
 def test_before_the_first_report_all_is_zero() -> None:
-    assert joint([], [], []).summary() == Stats().snapshot().summary()
+    assert joint([], []).summary() == Stats().snapshot().summary()

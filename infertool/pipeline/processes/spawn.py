@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Pipe
+from typing import IO
 
 
 class Spawned:
@@ -18,14 +19,14 @@ class Spawned:
     It has a session of its own: Ctrl-C reaches this process alone, which then stops things in order.
     """
 
-    def __init__(self, module: str, *, stdout: int | None = None) -> None:
+    def __init__(self, module: str, *, stdout: int | None = None, stderr: int | None = None) -> None:
         self.connection, theirs = Pipe()
         lifeline, self._lifeline = os.pipe()
         fds = (theirs.fileno(), lifeline)
         self._process = subprocess.Popen(
             # -P: nothing in the working folder may hide what it imports.
             [sys.executable, "-P", "-m", module, *map(str, fds)],
-            stdin=subprocess.DEVNULL, stdout=stdout, pass_fds=fds, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, pass_fds=fds, start_new_session=True,
         )  # fmt: skip
         theirs.close()
         os.close(lifeline)
@@ -40,6 +41,11 @@ class Spawned:
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        """What it writes there, when it was started with a pipe."""
+        return self._process.stderr
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until it has said something or has ended; False after `timeout_s`."""

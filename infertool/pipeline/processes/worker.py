@@ -89,6 +89,7 @@ class ProcessWorker(Worker):
             return False
         self._groups = deque(filter(None, map(self._fit, groups)))
         if self._groups:
+            self._since = time.monotonic()
             self._handle.ask([[event.message.body for event in group] for group in self._groups])
         leaving = ""
         while self._groups and not (leaving or self._overrun):
