@@ -8,22 +8,18 @@ takes four minutes, as the plots show five. It needs Chromium and Node, as the t
 from __future__ import annotations
 
 import tempfile
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
 from PIL import Image
 
-from infertool import brokers
-from infertool.load.book import SendBook
-from infertool.load.producer import Producer
-from infertool.settings import BrokerSettings
 from tests.js.dashboard import Service, opened, wait
 from tests.support.embedded import EmbeddedBroker
 from tests.support.hub import HubProcess
-from tests.support.running import Running
+from tests.support.running import Running, infertool
 
 PICTURE = Path(__file__).with_name("dashboard.png")
-QUEUE = "/queue/ai.events.raw"
 RATES = (40, 65, 50, 90, 30, 75, 110, 60)
 SECONDS_EACH = 30
 SIZE = {"scheme": "light", "width": 1280, "height": 800}
@@ -44,18 +40,14 @@ def main() -> None:
         )  # fmt: skip
         stack.callback(consumer.finish)
         stack.callback(consumer.terminate)
-        broker = brokers.open(BrokerSettings(url=embedded.url))
-        broker.connect()
-        stack.callback(broker.close, 5)
-        for rate in RATES:
-            producer = Producer(broker, SendBook(), queue=QUEUE, rate=rate, seconds=SECONDS_EACH)
-            producer.start()
-            producer.join()
+        stages = [part for rate in RATES for part in ("--stage", f"{rate}:{SECONDS_EACH}s")]
+        load = ["loadgen", "--broker", embedded.url]
+        infertool(*load, *stages, timeout_s=600)
         alerts = stack.enter_context(Service(hub))
         alerts.push("alert", {"rule": "error_rate", "state": "resolved", "value": 0.04, "threshold": 0.05})
-        last = Producer(broker, SendBook(), queue=QUEUE, rate=RATES[-1], seconds=12)
-        last.start()
-        last.join(10)  # by then the toast of the resolved rule has left
+        last = Running(folder / "log", *load, "--qps", str(RATES[-1]), "--duration", "12s", "-o", "json")
+        stack.callback(last.finish)
+        time.sleep(10)  # by then the toast of the resolved rule has left
         alerts.push("alert", {"rule": "dlq_depth", "state": "firing", "value": 740, "threshold": 500})
         wait(page, ".toast", "dlq_depth")
         page.send("screenshot", path=str(PICTURE))

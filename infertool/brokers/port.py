@@ -116,6 +116,12 @@ class Outlet(Protocol):
         Raises `ConnectionLostError` while there is no connection; then nothing was sent.
         """
 
+    def flush(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` until the broker has worked on all that was sent; False if it has not.
+
+        Raises `ConnectionLostError`.
+        """
+
 
 class Broker(Protocol):
     """A supervised connection to a broker. Safe to use from several threads."""

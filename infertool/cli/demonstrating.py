@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,17 +17,20 @@ from typing import Any
 import orjson
 
 from infertool import brokers
-from infertool.brokers.port import Broker
 from infertool.cli import console
 from infertool.cli.demoview import View
 from infertool.cli.signals import stopped_by_signals
 from infertool.devserver import processes
 from infertool.errors import InfertoolError
 from infertool.feed.arrival import Arrival
-from infertool.feed.topics import TopicFeed
-from infertool.load.book import SendBook
-from infertool.load.producer import Producer
-from infertool.settings import BrokerSettings, PhoenixSettings
+from infertool.load.arrivals import Planned
+from infertool.load.latency import Measure
+from infertool.load.options import LoadOptions
+from infertool.load.record import Run
+from infertool.load.run import Listeners, LoadRun
+from infertool.load.stamping import EnvelopeOptions
+from infertool.settings import BrokerSettings, PhoenixSettings, Settings
+from infertool.telemetry.latencies import Latencies
 
 HOST = "127.0.0.1"
 # The simulated model's mean time, and room for bursts and retries.
@@ -44,9 +49,9 @@ class Demo:
         self._seconds = seconds
         self._rate = rate
         self._as_json = as_json
-        self._book = SendBook()
-        self._view = View(self._book, silent=as_json or quiet)
-        self._stopping = False
+        self._view = View(silent=as_json or quiet)
+        self._load: LoadRun | None = None
+        self._stopping = threading.Event()
         self._gone: BrokenPipeError | None = None
 
     def run(self) -> None:
@@ -55,51 +60,74 @@ class Demo:
             stack.enter_context(stopped_by_signals(self._stop, "stopping: waiting for what was sent"))
             broker = self._server(stack, processes.BROKER)
             hub = self._server(stack, processes.HUB)
-            stomp = BrokerSettings(url=f"stomp://{HOST}:{broker.port}")
-            phoenix = PhoenixSettings(url=f"ws://{HOST}:{hub.port}/socket/websocket")
-            self._watch(stack, phoenix)
-            consumer = self._consumer(stack, stomp, phoenix)
-            with self._view.shown(f"http://{HOST}:{hub.port}/"):
-                self._produce(stomp, consumer)
+            settings = Settings(
+                broker=BrokerSettings(url=f"stomp://{HOST}:{broker.port}"),
+                phoenix=PhoenixSettings(url=f"ws://{HOST}:{hub.port}/socket/websocket"),
+            )
+            consumer = self._consumer(stack, settings)
+            load = self._load = self._prepared(settings)
+            with self._view.shown(f"http://{HOST}:{hub.port}/", load.tally):
+                self._await_consumer(settings.broker, consumer)
+                done = self._run(load, consumer)
             if self._gone:
                 raise self._gone
-            summary = self._summary(_finish(consumer))
+            summary = _summary(done, _finish(consumer))
         self._print(summary)
 
+    def _prepared(self, settings: Settings) -> LoadRun:
+        options = LoadOptions(
+            planned=Planned(qps=self._rate, duration_s=self._seconds, seed=secrets.randbits(32)),
+            envelope=EnvelopeOptions(settings.broker.queue),
+            e2e=True,
+            settle_s=SETTLE_S,
+        )
+        return LoadRun(settings, options, Listeners(on_second=self._view.second, on_arrivals=self._show), {})
+
+    def _run(self, load: LoadRun, consumer: subprocess.Popen[bytes]) -> Run:
+        """Send, and watch what comes out. Raises InfertoolError when the consumer dies."""
+        over = threading.Event()
+
+        def guard() -> None:
+            while not over.wait(POLL_S):
+                if consumer.poll() is not None or self._gone:
+                    load.abandon()
+                    return
+
+        guarding = threading.Thread(target=guard, name="demo-guard", daemon=True)
+        guarding.start()
+        try:
+            if self._stopping.is_set():
+                load.stop()
+            return load.run()
+        finally:
+            over.set()
+            guarding.join()
+            if not self._gone:
+                self._check(consumer)
+
     def _stop(self) -> None:
-        self._stopping = True
+        self._stopping.set()
+        if self._load:
+            self._load.stop()
+
+    def _show(self, arrivals: Sequence[Arrival]) -> None:
+        try:
+            for arrival in arrivals:
+                self._view.add(arrival)
+        except BrokenPipeError as error:  # this is the socket's thread; the run ends in its own
+            self._gone = error
 
     def _server(self, stack: ExitStack, module: str) -> processes.ServerProcess:
         server = processes.start(module, host=HOST, port=0, env=_environment())
         stack.callback(server.stop)
         return server
 
-    def _watch(self, stack: ExitStack, settings: PhoenixSettings) -> None:
-        topics = (settings.result_topic, settings.alert_topic)
-        feed = TopicFeed(settings, topics, on_arrivals=self._on_arrivals, on_link=lambda _: None)
-        feed.connect()
-        stack.callback(feed.close, 1.0)
-
-    def _on_arrivals(self, arrivals: Sequence[Arrival]) -> None:
-        for arrival in arrivals:
-            if isinstance(arrival.payload, dict):
-                success = arrival.payload.get("status") == "SUCCESS"
-                self._book.seen(str(arrival.payload.get("event_id")), success=success)
-                self._show(arrival)
-
-    def _show(self, arrival: Arrival) -> None:
-        try:
-            self._view.add(arrival)
-        except BrokenPipeError as error:  # this is the socket's thread; the run ends in its own
-            self._gone = error
-            self._stop()
-
-    def _consumer(self, stack: ExitStack, stomp: BrokerSettings, phoenix: PhoenixSettings) -> subprocess.Popen[bytes]:
+    def _consumer(self, stack: ExitStack, settings: Settings) -> subprocess.Popen[bytes]:
         concurrency = max(16, math.ceil(self._rate * MODEL_MEAN_S * HEADROOM))
         command = [
             sys.executable, "-m", "infertool", "--config", os.devnull, "--quiet", "consume",
-            "--broker", stomp.url, "--phoenix", phoenix.url, "--model", "sim:", "--max-attempts", "1",
-            "--concurrency", str(concurrency), "-o", "json",
+            "--broker", settings.broker.url, "--phoenix", settings.phoenix.url, "--model", "sim:",
+            "--max-attempts", "1", "--concurrency", str(concurrency), "-o", "json",
         ]  # fmt: skip
         self._log = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
         process = subprocess.Popen(
@@ -108,51 +136,25 @@ class Demo:
         stack.callback(_end, process)
         return process
 
-    def _produce(self, stomp: BrokerSettings, consumer: subprocess.Popen[bytes]) -> None:
-        broker = brokers.open(stomp)
+    def _await_consumer(self, settings: BrokerSettings, consumer: subprocess.Popen[bytes]) -> None:
+        """Wait for the consumer's subscription, so that its start is not taken for the bus's latency."""
+        broker = brokers.open(settings)
         broker.connect()
+        deadline = time.monotonic() + CONSUMER_START_S
         try:
-            self._await_consumer(broker, stomp.queue, consumer)
-            producer = Producer(broker, self._book, queue=stomp.queue, rate=self._rate, seconds=self._seconds)
-            producer.start()
-            while producer.is_alive():
-                producer.join(POLL_S)
-                if self._stopping:
-                    producer.stop()
+            while time.monotonic() < deadline and not self._stopping.wait(POLL_S):
                 self._check(consumer)
-            if not self._gone:
-                self._book.wait_complete(SETTLE_S)
+                depth = broker.measure(settings.queue, 1.0)
+                if depth is not None and depth.consumers:
+                    return
         finally:
             broker.close(5.0)
-
-    def _await_consumer(self, broker: Broker, queue: str, consumer: subprocess.Popen[bytes]) -> None:
-        """Wait for the consumer's subscription, so that its start is not taken for the bus's latency."""
-        deadline = time.monotonic() + CONSUMER_START_S
-        while time.monotonic() < deadline and not self._stopping:
-            self._check(consumer)
-            depth = broker.measure(queue, 1.0)
-            if depth is not None and depth.consumers:
-                return
-            time.sleep(POLL_S)
 
     def _check(self, consumer: subprocess.Popen[bytes]) -> None:
         if consumer.poll() is not None:
             self._log.seek(0)
             last_words = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
             raise InfertoolError(f"the consumer ended early: {last_words or 'without a word'}")
-
-    def _summary(self, consumed: dict[str, Any]) -> dict[str, Any]:
-        tally = self._book.tally()
-        return {
-            "sent": tally.sent,
-            "results": tally.results,
-            "failures": tally.failures,
-            "dead_letters": consumed["dead_lettered"],
-            "lost": tally.lost,
-            "duplicates": tally.duplicates,
-            "p50_ms": tally.latency_ms.p50,
-            "p99_ms": tally.latency_ms.p99,
-        }
 
     def _print(self, summary: dict[str, Any]) -> None:
         if self._as_json:
@@ -164,6 +166,20 @@ class Demo:
             )
         if summary["lost"]:
             raise InfertoolError(f"{summary['lost']} events were not seen within {SETTLE_S:g} s")
+
+
+def _summary(run: Run, consumed: dict[str, Any]) -> dict[str, Any]:
+    counts, times = run.counts, run.histograms.get(Measure.E2E, Latencies()).percentiles()
+    return {
+        "sent": counts.sent,
+        "results": counts.results,
+        "failures": counts.failures,
+        "dead_letters": consumed["dead_lettered"],
+        "lost": counts.lost,
+        "duplicates": counts.duplicates,
+        "p50_ms": times.p50,
+        "p99_ms": times.p99,
+    }
 
 
 def _environment() -> dict[str, str]:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING
 
 from infertool.cli import console, pretty
 from infertool.feed.arrival import Arrival
-from infertool.load.book import SendBook
+from infertool.load.latency import Measure
+from infertool.load.record import Second
+from infertool.load.tally import Tally
+from infertool.telemetry.latencies import Percentiles
 from infertool.telemetry.logs import clean
 
 if TYPE_CHECKING:
@@ -22,10 +25,10 @@ ROWS = 12
 
 
 class View:
-    """Shows events as they come. `add` may be called from any thread."""
+    """Shows events as they come. `add` and `second` may be called from any thread."""
 
-    def __init__(self, book: SendBook, *, silent: bool) -> None:
-        self._book = book
+    def __init__(self, *, silent: bool) -> None:
+        self._latest = Percentiles()
         self._silent = silent
         self._live = not silent and sys.stdout.isatty()
         self._results: deque[str] = deque(maxlen=ROWS)
@@ -43,8 +46,12 @@ class View:
         with self._lock:
             (self._results if arrival.event == "new_result" else self._alerts).append(line)
 
+    def second(self, second: Second) -> None:
+        """Take the times of a second."""
+        self._latest = second.latency_ms.get(Measure.E2E, self._latest)
+
     @contextmanager
-    def shown(self, dashboard: str) -> Iterator[None]:
+    def shown(self, dashboard: str, tally: Tally) -> Iterator[None]:
         """Show what comes while the block runs."""
         if not self._silent:
             console.err(f"dashboard: {dashboard}   (Ctrl-C ends early)")
@@ -53,22 +60,22 @@ class View:
             return
         from rich.live import Live
 
-        with Live(get_renderable=self._render, refresh_per_second=REFRESH_PER_S):
+        with Live(get_renderable=lambda: self._render(tally), refresh_per_second=REFRESH_PER_S):
             yield
 
-    def _render(self) -> RenderableType:
+    def _render(self, tally: Tally) -> RenderableType:
         from rich.console import Group
         from rich.text import Text
 
         with self._lock:
             results, alerts = list(self._results), list(self._alerts)
-        tally = self._book.tally()
-        p50, p99 = tally.latency_ms.p50, tally.latency_ms.p99
-        counts = f"{tally.sent} sent, {tally.results} results, {tally.failures} failures, {tally.lost} in work"
+        totals, times = tally.totals(), self._latest
+        sent, came = totals["sent"], totals["results"] + totals["failures"]
+        counts = f"{sent} sent, {totals['results']} results, {totals['failures']} failures, {sent - came} in work"
         return Group(
             _panel("results", results, ROWS, "green"),
             _panel("alerts", alerts, ROWS // 3, "red"),
-            Text(f"{counts}; from send to screen p50 {p50} ms, p99 {p99} ms"),
+            Text(f"{counts}; from send to screen p50 {times.p50} ms, p99 {times.p99} ms"),
         )
 
 

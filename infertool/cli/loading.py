@@ -27,7 +27,7 @@ _NOT_TOLD = {"broker", "phoenix", "queue", "output", "save", "asserts"}
 def given(ctx: typer.Context) -> dict[str, str]:
     """Return the options that were given, by name; no URL, which may hold a password."""
     return {
-        name.rstrip("_").replace("_", "-"): ", ".join(value) if isinstance(value, list) else str(value)
+        f"--{name.rstrip('_').replace('_', '-')}": ", ".join(value) if isinstance(value, list) else str(value)
         for name, value in ctx.params.items()
         if name not in _NOT_TOLD and (source := ctx.get_parameter_source(name)) and source.name == "COMMANDLINE"
     }

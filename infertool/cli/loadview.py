@@ -57,9 +57,9 @@ class View:
     @contextmanager
     def shown(self, tally: Tally, info: RunInfo) -> Iterator[None]:
         """Show the run while the block runs."""
-        if not self._quiet:
-            console.err(clean(f"{info.plan}, to {info.queue} at {info.broker}; Ctrl-C ends it"))
         if not self._live:
+            if not self._quiet:
+                console.err(clean(f"{info.plan}, to {info.queue} at {info.broker}; Ctrl-C ends it"))
             yield
             return
         from rich.console import Console
@@ -98,6 +98,7 @@ class View:
         return Panel(
             Text(text, no_wrap=True, overflow="ellipsis"),
             title=Text(clean(f"loadgen: {info.plan}")), title_align="left", border_style=self._colour(seconds),
+            subtitle=Text(clean(f"to {info.queue} at {info.broker}; Ctrl-C ends it")), subtitle_align="left",
         )  # fmt: skip
 
     def _colour(self, seconds: list[Second]) -> str:
@@ -112,7 +113,8 @@ class View:
         if self._options.confirm:
             lines.append(f"          {totals['confirmed']:,} confirmed")
         if self._options.e2e:
-            left = totals["sent"] - totals["results"] - totals["failures"]
+            # Other processes tell what they sent a little later.
+            left = max(totals["sent"] - totals["results"] - totals["failures"], 0)
             lines.append(
                 f"          {totals['results']:,} results + {totals['failures']:,} failures, {left:,} on the way, "
                 f"{totals['duplicates']:,} duplicates"

@@ -48,8 +48,13 @@ def run(given: Globals, flags: Mapping[str, tuple[str, object]], options: Option
         recorder = Recorder(options.record) if options.record else None
         if recorder:
             stack.callback(recorder.close)
+        # What was standard input may be the record; the keyboard takes its place.
+        record_path = options.played or ""
+        if not options.once and not sys.stdin.isatty():
+            stdin_path = _give_stdin_to_keyboard()
+            record_path = stdin_path if options.played == STDIN else record_path
         if options.played is not None:
-            buses = [_played(given, options, first, recorder)]
+            buses = [_played(given, record_path, options, first, recorder)]
         else:
             buses = [_live(given, name, tree, options.topics, recorder) for name, tree in settings.items()]
         for bus in buses:
@@ -65,8 +70,12 @@ def _check(options: Options) -> None:
         raise UsageError("--from plays a record; it takes neither topics nor --bus")
     if options.seconds is not None and not options.once:
         raise UsageError("--for is for --once", advice="leave the view with q")
-    if not options.once and not sys.stdout.isatty():
+    if options.once:
+        return
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         raise UsageError("there is no terminal to show it on", advice="--once prints the view, tail the events")
+    if options.played == STDIN and sys.stdin.isatty():
+        raise UsageError("--from - reads standard input, but that is the terminal", advice="pipe a record into it")
 
 
 def _load(given: Globals, profile: str | None, flags: Mapping[str, tuple[str, object]]) -> Settings:
@@ -78,13 +87,15 @@ def _live(
 ) -> Bus:
     followed = topics or (settings.phoenix.result_topic, settings.phoenix.alert_topic)
     state = State(profile or "bus", settings.watch.keep)
-    return Bus(state, LiveSource(settings, followed), options=_options(given, profile), recorder=recorder)
+    return Bus(
+        state, LiveSource(settings, followed, label=profile or ""), options=_options(given, profile), recorder=recorder
+    )
 
 
-def _played(given: Globals, options: Options, settings: Settings, recorder: Recorder | None) -> Bus:
-    at_stdin = options.played == STDIN
-    reader = RecordReader(_free_keyboard() if at_stdin and not options.once else options.played or "")
-    reader.name = "standard input" if at_stdin else reader.name
+def _played(given: Globals, path: str, options: Options, settings: Settings, recorder: Recorder | None) -> Bus:
+    reader = RecordReader(path)
+    if options.played == STDIN:
+        reader.name = "standard input"
     state = State(reader.name, settings.watch.keep, played=True)
     return Bus(state, PlayedSource(reader, options.speed), options=_options(given, given.profile), recorder=recorder)
 
@@ -112,12 +123,14 @@ def _print_once(buses: list[Bus], options: Options) -> None:
 def _show(buses: list[Bus], chosen: Mapping[str, tuple[str, ...]], theme: str) -> None:
     from infertool.watch.app import WatchApp
 
+    for name in ("COLUMNS", "LINES"):  # Textual would believe an exported one, and never hear of another size
+        os.environ.pop(name, None)
     signs = glyphs.of_terminal(os.environ)
     WatchApp(buses, keys=chosen, theme=theme, glyphs=signs, folder=Path.cwd()).run()
 
 
-def _free_keyboard() -> str:
-    """Make the terminal standard input, where that is the record; return the path the record is at then."""
+def _give_stdin_to_keyboard() -> str:
+    """Make the terminal standard input; return the path at which what was standard input can be read."""
     record = os.dup(0)
     try:
         terminal = os.open("/dev/tty", os.O_RDWR)

@@ -1,1 +1,1 @@
-"""Event production and the book that checks nothing was lost."""
+"""Load on the bus: when events are due, what they hold, sending them, and what became of each."""

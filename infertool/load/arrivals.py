@@ -17,6 +17,8 @@ from infertool.load.trace import read_times
 
 # A sum of rates times durations may miss a whole number of events by its rounding.
 _ROUNDING: Final = 1e-9
+# Times are whole microseconds, so that an event's id can tell its own exactly.
+_DIGITS: Final = 6
 
 
 class Process(StrEnum):
@@ -69,13 +71,13 @@ class Schedule:
 
 
 def arrivals(shape: shapes.Shape, units: Iterator[float]) -> Iterator[float]:
-    """Return when the shape's area reaches each of `units`."""
+    """Return when the shape's area reaches each of `units`, in seconds, to the microsecond."""
     began_s, below = 0.0, 0.0
     due = next(units)
     for segment in shape:
         above = below + segment.events
         while due < above - _ROUNDING:
-            yield began_s + segment.at(due - below)
+            yield round(began_s + segment.at(due - below), _DIGITS)
             due = next(units)
         began_s += segment.seconds
         below = above
@@ -107,6 +109,8 @@ def _check(planned: Planned) -> None:
     if len(given) != 1:
         what = f"{given[0]} and {given[1]} contradict each other" if given else "there is no rate"
         raise UsageError(what, advice=f"give one of {', '.join(shaping)}")
+    if planned.duration_s == 0:
+        raise UsageError("--duration 0 sends nothing", advice="write for example --duration 30s")
     if planned.burst and planned.qps is None:
         raise UsageError("--burst needs a rate in between", advice="give it with --qps, for example --qps 100")
     if planned.trace is None and planned.speed != 1.0:
@@ -120,7 +124,7 @@ _Begun = tuple[str, float, Callable[[], Iterator[float]]]
 
 def _of_trace(planned: Planned, path: Path) -> _Begun:
     """Return the plan's text, its length in seconds, and what begins it."""
-    times = [time / planned.speed for time in read_times(path)]
+    times = [round(time / planned.speed, _DIGITS) for time in read_times(path)]
     speed = "" if planned.speed == 1.0 else f" at {planned.speed:g}x"
     return f"trace {path.name}{speed}", times[-1] + _ROUNDING, times.__iter__
 

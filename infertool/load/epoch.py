@@ -22,8 +22,8 @@ class Epoch:
     wall: float
 
     def event_id(self, number: int, due: float) -> str:
-        """Return the id of event `number`, due so many seconds after the begin."""
-        return f"{self.run_id}-{number}-{int(due * 1e6)}"
+        """Return the id of event `number`, due so many seconds, in whole microseconds, after the begin."""
+        return f"{self.run_id}-{number}-{round(due * 1e6)}"
 
     def read(self, event_id: object) -> tuple[int, float] | None:
         """Return the number and the due time that an id of this run tells; None for any other."""

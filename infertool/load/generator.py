@@ -12,8 +12,8 @@ from typing import Final
 from infertool.load.sender import Due, Sender
 from infertool.load.tally import Tally
 
-# How long after the plan's end what is due may still be sent: a hiccup's time, not what the plan asked too much.
-_GRACE_S: Final = 0.25
+# How long after the plan's end what waits may still be sent: after a hiccup all of it, not what was asked too much.
+_GRACE_S: Final = 5.0
 # Events that are due and wait. Beyond that a plan is out of reach, and only its sum is of interest.
 _MOST_WAITING: Final = 100_000
 _LONGEST_WAIT_S: Final = 0.25
@@ -106,7 +106,7 @@ class ClosedGenerator:
                 pass
             if self._over(counted):
                 return
-            due = self._sender.now()
+            due = round(max(self._sender.now(), 0.0), 6)
             warm = due < self._warmup_s
             counted += not warm
             self._tally.add(warm=warm, planned=1)

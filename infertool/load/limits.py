@@ -11,8 +11,9 @@ from infertool.load.record import Counts
 from infertool.load.work import WorkEnd
 from infertool.telemetry.latencies import Percentiles
 
-# From these shares on a limit is worth a word: of the planned events, of the time, of a core.
-_MANY_LATE: Final = 0.01
+# From these shares on something is worth a word: of the planned events, of the time, of a core.
+_SOME_LATE: Final = 0.01
+_MANY_LATE: Final = 0.1
 _LONG_BLOCKED: Final = 0.02
 _BUSY: Final = 0.9
 
@@ -32,7 +33,7 @@ class Seen:
 
 def notes(seen: Seen) -> tuple[str, ...]:
     """Return what a reader must know of a run."""
-    return tuple(note for note in (*_refused(seen), *_limits(seen), *_lost(seen)) if note)
+    return tuple(note for note in (*_refused(seen), *_limits(seen), *_lost(seen), _uncounted(seen)) if note)
 
 
 def _refused(seen: Seen) -> Sequence[str]:
@@ -42,15 +43,17 @@ def _refused(seen: Seen) -> Sequence[str]:
 def _limits(seen: Seen) -> Sequence[str]:
     counts = seen.counts
     behind = counts.late + counts.dropped
-    if seen.options.closed or not counts.planned or behind < counts.planned * _MANY_LATE:
+    if seen.options.closed or not counts.planned or behind < counts.planned * _SOME_LATE:
         return []
-    what = f"{behind} of {counts.planned} events were more than 10 ms late, or not sent for that"
+    what = f"{behind} of {counts.planned} events were more than 10 ms late, or dropped"
     if seen.end.blocked_s > seen.elapsed_s * _LONG_BLOCKED:
         return [f"the broker was the limit: {what}; {_blocked(seen)}"]
     busy = seen.cpu_s / seen.elapsed_s / seen.options.processes if seen.elapsed_s else 0.0
-    cpu = f", {busy * 100:.0f} % of a core for each process" if seen.cpu_s else ""
-    advice = "add --processes" if busy > _BUSY else "something else kept it from the processor, or the plan is uneven"
-    return [f"the generator was the limit: {what} (slip p99 {seen.slip_ms.p99 or 0:.1f} ms{cpu}); {advice}"]
+    what += f" (slip p99 {seen.slip_ms.p99 or 0:.1f} ms, {busy * 100:.0f} % of a core for each process)"
+    if behind < counts.planned * _MANY_LATE:
+        return [f"the generator did not always get the processor in time: {what}"]
+    advice = "add --processes" if busy > _BUSY else "something else kept it from the processor"
+    return [f"the generator was the limit: {what}; {advice}"]
 
 
 def _blocked(seen: Seen) -> str:
@@ -71,3 +74,9 @@ def _lost(seen: Seen) -> Sequence[str]:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
+
+
+def _uncounted(seen: Seen) -> str:
+    if seen.options.e2e and seen.counts.dead_lettered is None:
+        return "the broker does not tell how deep its queues are, so dead letters were not counted"
+    return ""

@@ -84,6 +84,7 @@ class LoadRun:
         self._writer: RunWriter | None = None
         self._fault: InfertoolError | None = None
         self._stopped = threading.Event()
+        self._abandoned = threading.Event()
         self._seconds: list[Second] = []
         self.info = RunInfo(
             __version__, time.time(), "closed" if options.closed else "open", options.plan_text,
@@ -94,6 +95,11 @@ class LoadRun:
         """End the sending early, from any thread; what was sent is still waited for."""
         self._stopped.set()
         self._work.stop()
+
+    def abandon(self) -> None:
+        """End the sending, and wait for nothing, from any thread."""
+        self._abandoned.set()
+        self.stop()
 
     def run(self, writer: RunWriter | None = None) -> Run:
         """Run to the end. Raises UnreachableError, RefusedError, and InfertoolError when `writer` does."""
@@ -167,16 +173,21 @@ class LoadRun:
         settle_s, sightings = self._options.settle_s, self._sightings
         ended = time.monotonic()
         while not self.tally.wait_until_seen(_POLL_S):
-            if sightings is None or time.monotonic() - max(ended, sightings.last_at) > settle_s:
+            if (
+                self._abandoned.is_set()
+                or sightings is None
+                or time.monotonic() - max(ended, sightings.last_at) > settle_s
+            ):
                 break
-        time.sleep(min(_AFTERMATH_S, settle_s))
+        self._abandoned.wait(min(_AFTERMATH_S, settle_s))
         deadline = time.monotonic() + settle_s
         while (count := dead()) is not None:
             # The warm-up's are among them.
             count = max(count - self.tally.totals(warm=True)["failures"], 0)
             if count >= self.tally.totals()["failures"] or time.monotonic() > deadline:
                 break
-            time.sleep(_POLL_S)
+            if self._abandoned.wait(_POLL_S):
+                break
         return count
 
     def _cut(self, second: Second, histograms: Mapping[Measure, Latencies]) -> None:

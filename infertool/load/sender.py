@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from infertool.errors import ConnectionLostError
@@ -23,11 +25,20 @@ _WAIT_S: Final = 0.02
 Due = tuple[int, float]
 
 
-class Sender:
-    """Takes events (number, due seconds after the begin) off a backlog. Belongs to one thread.
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What counts when: the warm-up is not counted, what is later than `max_late_s` is dropped.
 
-    Unless it `plans`, as a closed model does not, nothing is late, and there is no slip.
+    Unless it is `planned`, as a closed model is not, nothing is late, and there is no slip.
     """
+
+    warmup_s: float = 0.0
+    max_late_s: float = math.inf
+    planned: bool = True
+
+
+class Sender:
+    """Takes events (number, due seconds after the begin) off a backlog. Belongs to one thread."""
 
     def __init__(
         self,
@@ -37,10 +48,7 @@ class Sender:
         envelope: Envelope,
         tally: Tally,
         meter: Meter,
-        *,
-        warmup_s: float,
-        max_late_s: float,
-        plans: bool = True,
+        timing: Timing,
     ) -> None:
         self._epoch = epoch
         self._lanes = deque(lanes)
@@ -48,9 +56,7 @@ class Sender:
         self._envelope = envelope
         self._tally = tally
         self._meter = meter
-        self._warmup_s = warmup_s
-        self._max_late_s = max_late_s
-        self._plans = plans
+        self._timing = timing
         # Seconds in which there was something to send and no connection took it.
         self.blocked_s = 0.0
 
@@ -63,9 +69,9 @@ class Sender:
         lane, room = self._lane()
         if room == 0:
             return
-        warm = backlog[0][1] < self._warmup_s
+        warm = backlog[0][1] < self._timing.warmup_s
         batch: list[Due] = []
-        while backlog and len(batch) < room and (backlog[0][1] < self._warmup_s) == warm:
+        while backlog and len(batch) < room and (backlog[0][1] < self._timing.warmup_s) == warm:
             batch.append(backlog.popleft())
         # Made also for what will not be sent, so that one seed gives each event the same body in every run.
         made = [self._payloads.make(number) for number, _ in batch]
@@ -97,12 +103,12 @@ class Sender:
         sent_at = f"{self._epoch.wall + now:.6f}"
         events, slips, poison = [], [], 0
         for (number, due), (body, broken) in zip(batch, made, strict=True):
-            if now - due <= self._max_late_s:
+            if now - due <= self._timing.max_late_s:
                 slips.append(now - due)
                 events.append((self._envelope.values(self._epoch, number, due, sent_at), body))
                 poison += broken
         sent, dropped = len(events), len(batch) - len(events)
-        late = sum(slip > LATE_S for slip in slips) if self._plans else 0
+        late = sum(slip > LATE_S for slip in slips) if self._timing.planned else 0
         self._tally.add(warm=warm, sent=sent, dropped=dropped, late=late, poison=poison)
         if not events:
             return
@@ -111,5 +117,5 @@ class Sender:
         except ConnectionLostError:
             self._tally.add(warm=warm, sent=-sent, unsent=sent, late=-late, poison=-poison)
             return
-        if self._plans and not warm:
+        if self._timing.planned and not warm:
             self._meter.add(Measure.SLIP, slips)

@@ -55,6 +55,9 @@ class Team:
         self._processes: list[Any] = []
         self._ends: list[WorkEnd] = []
         self._failure: str | None = None
+        self._talking = threading.Lock()
+        self._running = False
+        self._stopped = False
         for index in range(options.processes):
             ours, theirs = context.Pipe()
             share = Share(index, options.processes)
@@ -83,7 +86,12 @@ class Team:
 
     def run(self, epoch: Epoch) -> None:
         """Have all send until the plan is over or `stop`. Raises InfertoolError when one of them dies."""
-        readers = [threading.Thread(target=self._follow, args=(pipe, epoch), daemon=True) for pipe in self._pipes]
+        with self._talking:
+            if self._stopped:
+                return
+            self._running = True
+            self._tell(epoch)
+        readers = [threading.Thread(target=self._follow, args=(pipe,), daemon=True) for pipe in self._pipes]
         for reader in readers:
             reader.start()
         for reader in readers:
@@ -91,9 +99,13 @@ class Team:
         if self._failure:
             raise InfertoolError(self._failure)
 
-    def _follow(self, pipe: Connection, epoch: Epoch) -> None:
+    def _tell(self, word: object) -> None:
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError):
+                pipe.send(word)
+
+    def _follow(self, pipe: Connection) -> None:
         try:
-            pipe.send(epoch)
             while True:
                 match pipe.recv():
                     case _Counts() as counts:
@@ -118,9 +130,10 @@ class Team:
 
     def stop(self) -> None:
         """End early, from any thread."""
-        for pipe in self._pipes:
-            with contextlib.suppress(OSError):
-                pipe.send("stop")
+        with self._talking:
+            self._stopped = True
+            if self._running:
+                self._tell("stop")
 
     def end(self) -> WorkEnd:
         """Return how it went: the latest end, the longest block, all refusals."""

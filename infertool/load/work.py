@@ -18,7 +18,7 @@ from infertool.load.lanes import ConfirmedLane, Lane, OpenLane
 from infertool.load.latency import Meter
 from infertool.load.options import LoadOptions
 from infertool.load.payloads import Payloads
-from infertool.load.sender import Due, Sender
+from infertool.load.sender import Due, Sender, Timing
 from infertool.load.stamping import Envelope
 from infertool.load.tally import Tally
 from infertool.settings.tree import BrokerSettings
@@ -109,10 +109,10 @@ class Work:
     def run(self, epoch: Epoch) -> None:
         """Send until the plan is over or `stop`."""
         options, warmup_s = self._options, self._options.planned.warmup_s
+        timing = Timing(warmup_s, options.max_late_s, planned=options.closed is None)
         sender = self._sender = Sender(
-            epoch, self._lanes, self._payloads, self._envelope, self._tally, self._meter,
-            warmup_s=warmup_s, max_late_s=options.max_late_s, plans=options.closed is None,
-        )  # fmt: skip
+            epoch, self._lanes, self._payloads, self._envelope, self._tally, self._meter, timing
+        )
         if options.closed:
             self._generator = ClosedGenerator(
                 sender, self._tally, slots=self._slots, warmup_s=warmup_s, end_s=self._end_s,

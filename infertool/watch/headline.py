@@ -80,7 +80,7 @@ def _traffic(state: State, now: float, width: int, glyphs: Glyphs) -> Line:
     return [
         (head, Ink.STRONG),
         (spark(rates, glyphs), Ink.SPARK),
-        (f" peak {rate(max(rates, default=0.0))}"[:_PEAK_WIDTH].ljust(_PEAK_WIDTH), Ink.DIM),
+        (f" peak {rate(max([recent.rate, *rates]))}"[:_PEAK_WIDTH].ljust(_PEAK_WIDTH), Ink.DIM),
         (success, Ink.OK),
         (failed, Ink.FAIL if recent.success is not None and recent.success < 1 else Ink.DIM),
         (tail, Ink.DIM),

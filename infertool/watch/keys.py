@@ -30,7 +30,7 @@ class Action:
 ACTIONS = (
     Action("pause", ("space",), "hold the view still; events are counted and kept meanwhile", "Pause"),
     Action("filter", ("/",), "filter both lists by an expression, as tail --where does", "Filter"),
-    Action("detail", ("enter",), "open the selected event, or close it", "Detail"),
+    Action("detail", ("enter",), "open the selected event, or close it", "Open"),
     Action("follow", ("f",), "stay at the first row, or on the selected one", "Follow"),
     Action("sort", ("s",), "sort results: newest, slowest, least confident, by class", "Sort"),
     Action("next_pane", ("tab",), "next pane", "Pane"),

@@ -16,11 +16,12 @@ from infertool.watch.depths import Depthfinder
 
 
 class LiveSource:
-    """Follows topics; keeps trying, also before the first connection."""
+    """Follows topics; keeps trying, also before the first connection. `label` marks what it records."""
 
-    def __init__(self, settings: Settings, topics: Sequence[str]) -> None:
+    def __init__(self, settings: Settings, topics: Sequence[str], *, label: str = "") -> None:
         self._settings = settings
         self._topics = tuple(dict.fromkeys(topics))
+        self._label = label
         self._stopped = threading.Event()
         self._feed: TopicFeed | None = None
         self._thread: threading.Thread | None = None
@@ -78,6 +79,7 @@ class LiveSource:
             on_arrivals=bus.take,
             on_link=lambda event: _tell_link(bus, event),
             on_topic=lambda topic, reason: _tell_topic(bus, topic, reason),
+            source=self._label,
         )
 
 

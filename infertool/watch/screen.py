@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from textual import events, on, work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import Footer
 
+from infertool.filters import Filter
 from infertool.telemetry.logs import clean
 from infertool.watch import export, replay
 from infertool.watch.bus import Bus
@@ -85,7 +86,7 @@ class Main(Screen[None], inherit_bindings=False):
         self._results = Results(self._bus, glyphs, id="results")
         self._alerts = Alerts(self._bus, glyphs, id="alerts")
         self._detail = Detail(glyphs)
-        self._filter_bar = FilterBar(glyphs)
+        self._filter_bar = FilterBar(glyphs, self._fault_of)
         self._too_small = TooSmall(glyphs)
 
     def compose(self) -> ComposeResult:
@@ -104,6 +105,7 @@ class Main(Screen[None], inherit_bindings=False):
 
     def redraw(self, *, figures: bool = True) -> None:
         """Draw what changed; with the `figures` of the header, too."""
+        self._lay_out()
         if self.has_class("-small"):
             self._too_small.show(self._bus)
             return
@@ -114,31 +116,17 @@ class Main(Screen[None], inherit_bindings=False):
             if each.listing.filter_error:
                 self._filter_bar.mark(each.listing.filter_error)
         if self.has_class("-detail"):
-            self._detail.show(self._detail.entry, self._bus.now())
+            self._detail.show(self._bus.now())
 
     def resort(self) -> None:
         """Sort again, where what came changed the order."""
         for each in self._lists():
             each.listing.resort()
 
-    def on_resize(self, event: events.Resize) -> None:
-        """Choose the layout."""
-        width, height = event.size
-        self.set_class(width < LEAST_WIDTH or height < LEAST_HEIGHT, "-small")
-        self.set_class(width < _BESIDE_WIDTH, "-narrow")
-        self.set_class(width >= _WIDE_WIDTH and not self.has_class("-detail"), "-wide")
-        if self.focused is None and not self.has_class("-small"):
-            self._results.focus()
-        self.call_after_refresh(self.redraw)
-
     # Events of the widgets
 
     @on(FilterBar.Changed)
     def _filter(self, event: FilterBar.Changed) -> None:
-        faults = [each.listing.fault_of(event.compiled) for each in self._lists() if event.compiled]
-        if any(faults):
-            self._filter_bar.mark(next(filter(None, faults)))
-            return
         text = f", filter: {event.compiled.expression}" if event.compiled else ""
         for each in self._lists():
             each.filter_text = text
@@ -288,9 +276,21 @@ class Main(Screen[None], inherit_bindings=False):
         if self.has_class("-detail"):
             self._close_detail()
         else:
-            self._filter_bar.clear()
+            self._filter_bar.end()
 
     # How it is done
+
+    def _lay_out(self) -> None:
+        """Choose the layout for the size there is now. At each drawing: a resize can be overtaken by another."""
+        width, height = self.app.size
+        self.set_class(width < LEAST_WIDTH or height < LEAST_HEIGHT, "-small")
+        self.set_class(width < _BESIDE_WIDTH, "-narrow")
+        self.set_class(width >= _WIDE_WIDTH and not self.has_class("-detail"), "-wide")
+        if self.focused is None and self.is_current and not self.has_class("-small"):
+            self._results.focus()
+
+    def _fault_of(self, compiled: Filter) -> str:
+        return next(filter(None, (each.listing.fault_of(compiled) for each in self._lists())), "")
 
     def _lists(self) -> tuple[EventList, EventList]:
         return self._results, self._alerts
@@ -309,25 +309,23 @@ class Main(Screen[None], inherit_bindings=False):
     def _move(self, rows: int) -> None:
         pane = self._pane()
         pane.move(rows)
-        if isinstance(pane, EventList) and self.has_class("-detail"):
-            self._detail.show(self._selected(), self._bus.now())
+        if isinstance(pane, EventList):
+            self._detail.entry = self._selected()
         self.redraw(figures=False)
 
     def _show_detail(self, entry: Entry | None) -> None:
         self._list().listing.set_follow(False)
+        self._detail.entry = entry
         self.add_class("-detail")
-        self.remove_class("-wide")
         if self.has_class("-narrow"):
             self._detail.focus()
-        self._detail.entry = None
-        self.call_after_refresh(lambda: self._detail.show(entry, self._bus.now()))
+        self.redraw()
 
     def _close_detail(self) -> None:
         if self._detail.has_focus:
             self._results.focus()
         self.remove_class("-detail")
-        self.set_class(self.size.width >= _WIDE_WIDTH, "-wide")
-        self.call_after_refresh(self.redraw)
+        self.redraw()
 
     def _say(self, text: str, severity: Literal["information", "warning", "error"] = "information") -> None:
         self.notify(clean(text), severity=severity, timeout=_TOAST_S, markup=False)

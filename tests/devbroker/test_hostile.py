@@ -32,6 +32,21 @@ def test_a_frame_cut_anywhere_and_broken_off(embedded: Embedded, connect_embedde
     assert survivor.quiet()
 
 
+def test_a_producer_that_leaves_at_once_holds_up_nobody(
+    embedded: Embedded, connect_embedded: Connect, queue: str
+) -> None:
+    consumer = connect_embedded()
+    consumer.done(subscribe(f"/queue/{queue}", ack="auto"))
+    for _ in range(30):
+        producer = Raw(embedded.port)
+        producer.connect()
+        # Its socket is gone by the time that the broker has read all this.
+        producer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        producer.write(send(f"/queue/{queue}") * 40, frame("DISCONNECT"))
+        producer.close()
+        consumer.read_many(40)
+
+
 def test_a_frame_in_single_bytes(connect_embedded: Connect, queue: str) -> None:
     client = connect_embedded()
     client.done(subscribe(f"/queue/{queue}"))

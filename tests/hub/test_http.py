@@ -103,9 +103,9 @@ def test_a_bad_token_is_403_with_an_empty_body(hub):
     assert (answer.status, answer.body) == (403, b"")
 
 
-@pytest.mark.parametrize("token", [TOKEN, "päss wörd/+="])
+@pytest.mark.parametrize("token", [TOKEN, "päss wörd/+=", "???>>>"])
 def test_the_token_may_come_in_the_subprotocol(token):
-    encoded = base64.urlsafe_b64encode(token.encode()).rstrip(b"=").decode()
+    encoded = base64.b64encode(token.encode()).rstrip(b"=").decode()
     with RunningHub(bus.definitions(), token) as hub:
         peer = RawClient(hub.port)
         offered = {"Sec-WebSocket-Protocol": f"phoenix, base64url.bearer.phx.{encoded}"}

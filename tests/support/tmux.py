@@ -37,8 +37,13 @@ class Tmux:
         self._tmux("send-keys", *keys)
 
     def resize(self, width: int, height: int) -> None:
-        """Give the terminal another size."""
+        """Give the terminal another size, and wait until the program could know: tmux may take a while."""
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
+        tty = self._tmux("display-message", "-p", "#{pane_tty}").strip()
+        deadline = time.monotonic() + 30
+        while self._size(tty) != f"{height} {width}":
+            assert time.monotonic() < deadline, f"tmux did not resize {tty}"
+            time.sleep(0.05)
 
     def wait(self, *texts: str, timeout_s: float = 60) -> str:
         """Wait until the screen shows all of `texts`; return it."""
@@ -59,6 +64,10 @@ class Tmux:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+    @staticmethod
+    def _size(tty: str) -> str:
+        return subprocess.run(["stty", "-F", tty, "size"], check=True, capture_output=True, text=True).stdout.strip()
 
     def _tmux(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         command = ["tmux", "-L", self._socket, *arguments]

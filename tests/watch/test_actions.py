@@ -294,9 +294,8 @@ def test_any_size_down_to_almost_nothing():
         async with driven([filled()]) as pilot:
             for size in [(20, 5), (1, 1), (80, 24), (300, 90), (79, 24), (81, 25)]:
                 await pilot.resize_terminal(*size)
-                await settled(pilot)
                 small = size[0] < 80 or size[1] < 24
-                assert ("req-0060" in shown(pilot)) is not small
+                assert await seen(pilot, f"{size[0]}x{size[1]} is too small"[: size[0]] if small else "req-0060")
             await press(pilot, "down")
 
     run(steps())

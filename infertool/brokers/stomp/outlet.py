@@ -9,7 +9,8 @@ from typing import Final
 
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.delivery import check, to_send
-from infertool.brokers.stomp.frames import escape_value
+from infertool.brokers.stomp.frames import encode, escape_value
+from infertool.brokers.stomp.receipts import Answer
 from infertool.brokers.stomp.supervisor import Supervisor
 from infertool.errors import ConnectionLostError
 from infertool.message import BodyKind, Outgoing
@@ -42,6 +43,16 @@ class StompOutlet:
         """See `infertool.brokers.port.Outlet`."""
         frames = [self._frame(values, body) for values, body in messages]
         self._current().write(b"".join(frames))
+
+    def flush(self, timeout_s: float) -> bool:
+        """See `infertool.brokers.port.Outlet`: the broker answers an empty transaction behind them."""
+        connection, answer = self._current(), Answer()
+        name = connection.receipts.expect(answer, timeout_s)
+        transaction = {"transaction": name}
+        connection.write(encode("BEGIN", transaction) + encode("ABORT", {**transaction, "receipt": name}))
+        answered = answer.wait(timeout_s)
+        self._current()
+        return answered
 
     def _current(self) -> Connection:
         connection = self._supervisor.current()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import socket
@@ -147,7 +148,9 @@ class Connection(asyncio.Protocol):
         self._farewell = True
         self._session.end()
         self._transport.resume_reading()
-        self._transport.write_eof()
+        # A client that has reset its connection by now is no reason to stop here: others wait for their output.
+        with contextlib.suppress(OSError):
+            self._transport.write_eof()
         self._after("farewell", _FAREWELL_S, self.abort)
 
     def _wants_to_write(self) -> None:

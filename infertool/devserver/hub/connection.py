@@ -10,6 +10,7 @@ handled at once, and what it causes is one write a socket. The whole hub takes 2
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,8 @@ class Connection(asyncio.Protocol):
             self._flush()
             if data == SEND_EOF:
                 self._said_goodbye = True
-                self._transport.write_eof()
+                with contextlib.suppress(OSError):  # a client that has reset its connection by now
+                    self._transport.write_eof()
                 # Closing at once could reset the connection under a client that still sends, before it read why.
                 self._loop.call_later(_LINGER_S, self._transport.abort)
             else:

@@ -74,15 +74,16 @@ def _bearer(subprotocols: list[str]) -> str | None:
     for name in subprotocols:
         if name.startswith(_TOKEN_PREFIX):
             try:
-                return _from_base64url(name.removeprefix(_TOKEN_PREFIX))
+                return _from_base64(name.removeprefix(_TOKEN_PREFIX))
             except (binascii.Error, ValueError):
                 raise Turned(500) from None
     return None
 
 
-def _from_base64url(text: str) -> str:
+def _from_base64(text: str) -> str:
+    # The standard alphabet, as there (Base.decode64!), whatever the prefix says.
     padded = text + "=" * (-len(text) % 4)
-    return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    return base64.b64decode(padded, validate=True).decode()
 
 
 def _origin_fits(headers: Headers, bind_host: str) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from websockets.datastructures import Headers
 from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from infertool.devserver.hub.handshake import SUBPROTOCOL
+from infertool.devserver.hub.handshake import SUBPROTOCOL, offered_subprotocols
 
 _NORMAL = Close(CloseCode.NORMAL_CLOSURE, "").serialize()
 
@@ -17,7 +16,11 @@ class Wire(ServerProtocol):
     """Bytes in, frames out. No extensions: Phoenix's `compress` is off by default."""
 
     def __init__(self, max_frame_bytes: int) -> None:
-        super().__init__(max_size=max_frame_bytes, select_subprotocol=_select_subprotocol)
+        super().__init__(max_size=max_frame_bytes)
+
+    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
+        """Take what is offered as it is: a token in base64 may hold a slash, which the header may not."""
+        return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered_subprotocols(headers) else None
 
     def fail(self, code: CloseCode | int, reason: str = "") -> None:  # noqa: ARG002 - Phoenix never gives one
         """Close with `code` and no reason."""
@@ -28,7 +31,3 @@ class Wire(ServerProtocol):
         super().recv_frame(frame)
         if frame.opcode is Opcode.CLOSE and self.close_rcvd_then_sent:
             self.writes[-2] = Frame(Opcode.CLOSE, _NORMAL).serialize(mask=False)
-
-
-def _select_subprotocol(_wire: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None

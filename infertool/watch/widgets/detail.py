@@ -21,17 +21,16 @@ class Detail(Pane):
         self.entry: Entry | None = None
         self._lines: list[Line] = []
         self._top = 0
-        self._shown: tuple[Entry | None, int] = (None, 0)
+        self._shown: tuple[Entry | None, int] | None = None
         self.border_title = "event"
 
-    def show(self, entry: Entry | None, now: float) -> None:
-        """Show another entry, from its beginning; or the same one at another width."""
-        width = max(self.size.width - 3, 1)
-        if self._shown == (entry, width):
+    def show(self, now: float) -> None:
+        """Draw `entry` as it is now: another one from its beginning."""
+        entry, width = self.entry, max(self.size.width - 3, 1)
+        if self._shown == (entry, width) or not self.size.height:
             return
-        if entry is not self.entry:
+        if self._shown is None or self._shown[0] is not entry:
             self._top = 0
-        self.entry = entry
         self._shown = (entry, width)
         self._lines = detail.lines(entry, now, width, self.glyphs) if entry else [[("Nothing is selected.", Ink.DIM)]]
         self.refresh()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import on
@@ -45,9 +46,11 @@ class FilterBar(Vertical):
     class Closed(Message):
         """Typing has ended."""
 
-    def __init__(self, glyphs: Glyphs) -> None:
+    def __init__(self, glyphs: Glyphs, fault_of: Callable[[Filter], str]) -> None:
+        """`fault_of` says why a filter cannot work on what there is; empty when it can."""
         super().__init__(id="filter")
         self._glyphs = glyphs
+        self._fault_of = fault_of
 
     def compose(self) -> ComposeResult:
         """Compose the two lines."""
@@ -56,19 +59,19 @@ class FilterBar(Vertical):
             yield Input(placeholder="a CEL expression", select_on_focus=False)
         yield Static(_HINT, id="said", markup=False)
 
+    def on_mount(self) -> None:
+        """Load the expression language before it is needed: it takes a quarter of a second."""
+        self.run_worker(lambda: filters.compile("true"), thread=True)
+
     def open(self) -> None:
         """Begin to type, with what is there."""
         self.add_class("-open")
         self.query_one(Input).focus()
 
-    def clear(self) -> None:
-        """End the filter."""
+    def end(self) -> None:
+        """End the filter, and typing it."""
         self.query_one(Input).value = ""
-
-    def close(self) -> None:
-        """End typing."""
-        self.remove_class("-open")
-        self.post_message(self.Closed())
+        self._close()
 
     def mark(self, reason: str) -> None:
         """Say what is wrong, or, when nothing is, how to go on."""
@@ -76,9 +79,8 @@ class FilterBar(Vertical):
         self.query_one("#said", Static).update(clean(f"{self._glyphs.failure} {reason}") if reason else _HINT)
 
     def action_cancel(self) -> None:
-        """End the filter and typing."""
-        self.clear()
-        self.close()
+        """End the filter."""
+        self.end()
 
     @on(Input.Changed)
     def _try(self, event: Input.Changed) -> None:
@@ -88,11 +90,18 @@ class FilterBar(Vertical):
         except FilterError as error:
             self.mark(f"column {error.column}: {error.reason}")
             return
-        self.mark("")
-        self.post_message(self.Changed(compiled))
+        fault = self._fault_of(compiled) if compiled else ""
+        self.mark(fault)
+        if not fault:
+            self.post_message(self.Changed(compiled))
 
     @on(Input.Submitted)
     def _keep(self, event: Input.Submitted) -> None:
         event.stop()
         if not self.has_class("-broken"):
-            self.close()
+            self._close()
+
+    def _close(self) -> None:
+        if self.has_class("-open"):
+            self.remove_class("-open")
+            self.post_message(self.Closed())

@@ -1,0 +1,262 @@
+"""Runs against real brokers: what arrives is what was planned, and every count is true."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from infertool import brokers
+from infertool.errors import ConnectionLostError, InfertoolError, RefusedError
+from infertool.link import LinkState
+from infertool.load.arrivals import Planned, Process
+from infertool.load.latency import Measure
+from infertool.load.options import LoadOptions
+from infertool.load.payloads import PayloadOptions
+from infertool.load.record import Run
+from infertool.load.run import Listeners, LoadRun
+from infertool.load.runfile import RunWriter, read
+from infertool.load.stamping import EnvelopeOptions
+from infertool.message import BodyKind, Outgoing
+from infertool.settings import Settings
+from tests.support.brokers import NOBODYS, Links, new_queue, settings
+from tests.support.embedded import EmbeddedBroker
+from tests.support.proxy import Proxy
+from tests.support.rawstomp import RawStomp
+
+
+def options(queue: str, planned: Planned, **changes) -> LoadOptions:
+    return replace(LoadOptions(planned=planned, envelope=EnvelopeOptions(queue)), **changes)
+
+
+def load(server, asked: LoadOptions, listeners: Listeners | None = None, writer=None) -> Run:
+    return LoadRun(Settings(broker=settings(server.url)), asked, listeners or Listeners(), {}).run(writer)
+
+
+def drained(server, queue: str) -> list[tuple[dict[str, str], bytes]]:
+    raw = RawStomp(server.stomp_port)
+    messages = raw.drain(queue)
+    raw.close()
+    return messages
+
+
+def assert_adds_up(run: Run) -> None:
+    counts = run.counts
+    assert counts.planned == counts.sent + counts.dropped + counts.unsent
+    counted = [second for second in run.seconds if second.t >= 0]
+    for name in ("planned", "sent", "late", "dropped", "unsent"):
+        assert sum(getattr(second, name) for second in counted) == getattr(counts, name)
+
+
+@pytest.mark.parametrize("process", Process)
+def test_what_arrives_is_what_was_planned(server, process: Process) -> None:
+    queue = new_queue()
+    planned = Planned(qps=400, duration_s=1.5, warmup_s=0.5, process=process, seed=4)
+    run = load(server, options(queue, planned))
+    assert_adds_up(run)
+    due = list(LoadOptions(planned=planned, envelope=EnvelopeOptions(queue)).schedule().times())
+    messages = drained(server, queue)
+    intended = [float(headers["intended_at"]) for headers, _ in messages]
+    # Each slip: the intended times are the plan's, to the microsecond they are written with.
+    assert [time - intended[0] for time in intended] == pytest.approx([time - due[0] for time in due], abs=2e-6)
+    assert all(float(headers["sent_at"]) >= float(headers["intended_at"]) for headers, _ in messages)
+    assert run.counts.sent == len([time for time in due if time >= 0.5])
+    assert run.histograms[Measure.SLIP].count == run.counts.sent
+    assert run.elapsed_s >= 1.5
+    assert [json.loads(body)["request_id"] for _, body in messages] == [f"req-{n:06d}" for n in range(len(due))]
+    assert [headers["correlation-id"] for headers, _ in messages] == [f"req-{n:06d}" for n in range(len(due))]
+
+
+@pytest.mark.parametrize("confirm", [False, True])
+def test_two_runs_of_one_seed_send_the_same_bytes(server, confirm: bool) -> None:
+    def one(seed: int) -> list[tuple[str, bytes]]:
+        queue = new_queue()
+        asked = options(
+            queue, Planned(qps=2000, count=500, seed=seed), confirm=confirm,
+            payloads=PayloadOptions(assignments=("x=normal(0,1)",), size="normal(500,100)", poison_rate=0.1),
+        )  # fmt: skip
+        run = load(server, replace(asked, envelope=replace(asked.envelope, priority="9=0.3,4=0.7")))
+        assert run.counts.sent == 500
+        assert 20 < run.counts.poison < 90
+        assert run.counts.confirmed == (500 if confirm else None)
+        messages = sorted(drained(server, queue), key=lambda message: int(message[0]["event_id"].split("-")[1]))
+        assert {headers["priority"] for headers, _ in messages} == {"9", "4"}
+        return [(headers["priority"], body) for headers, body in messages]
+
+    assert one(1) == one(1)
+    assert one(1) != one(2)
+
+
+@pytest.mark.parametrize("kind", BodyKind)
+def test_an_outlet_sends_what_send_sends(server, kind: BodyKind) -> None:
+    queue = new_queue()
+    broker = brokers.open(settings(server.url))
+    broker.connect()
+    bodies = [b"plain", b"with\0nul", b"", "größer".encode()]
+    alike = Outgoing(queue, b"", kind, {"colour": "50%:\\n", "a:b": "c"})
+    outlet = broker.outlet(alike, ["event_id"])
+    outlet.send([((f"x:{n}\n",), body) for n, body in enumerate(bodies)])
+    for n, body in enumerate(bodies):
+        broker.send(replace(alike, body=body, headers={**alike.headers, "event_id": f"x:{n}\n"}), lambda _: None)
+    subscription = broker.subscribe(queue, window=50)
+    taken = []
+    while len(taken) < 2 * len(bodies):
+        taken += subscription.receive(50, 10)
+    own = {"message-id", "ack", "timestamp", "receipt"}
+    seen = [(m.kind, m.body, {k: v for k, v in m.headers.items() if k not in own}) for m in taken]
+    assert seen[: len(bodies)] == seen[len(bodies) :]
+    assert [m.body for m in taken[: len(bodies)]] == bodies
+    assert taken[0].headers["event_id"] == "x:0\n"
+    broker.close(5)
+    with pytest.raises(ConnectionLostError):
+        outlet.send([(("1",), b"")])
+
+
+def test_processes_and_connections_share_the_plan(server) -> None:
+    queue = new_queue()
+    asked = options(
+        queue, Planned(qps=300, duration_s=2, warmup_s=0.5), processes=2, connections=2, confirm=True,
+        payloads=PayloadOptions(poison_rate=0.1),
+    )  # fmt: skip
+    run = load(server, asked)
+    assert_adds_up(run)
+    assert (run.counts.sent, run.counts.confirmed) == (600, 600)
+    assert run.histograms[Measure.SLIP].count == run.histograms[Measure.SEND].count == 600
+    numbers = sorted(int(headers["event_id"].split("-")[1]) for headers, _ in drained(server, queue))
+    assert numbers == list(range(750))
+
+
+@pytest.mark.parametrize("confirm", [False, True])
+def test_what_the_broker_refuses_is_not_sent(server, confirm: bool) -> None:
+    run = load(server, options(NOBODYS, Planned(qps=100, count=30), confirm=confirm))
+    assert_adds_up(run)
+    assert (run.counts.sent, run.counts.unsent) == (0, 30)
+    assert "the broker refused 30 events" in run.notes[0]
+
+
+def test_a_rate_that_cannot_be_met_is_said(server) -> None:
+    queue = f"/topic/load.{time.monotonic_ns()}"
+    run = load(server, options(queue, Planned(qps=500_000, duration_s=1)))
+    assert_adds_up(run)
+    counts = run.counts
+    assert counts.planned == 500_000
+    assert counts.dropped > 0
+    assert counts.late > counts.sent / 2
+    assert "was the limit" in run.notes[0]
+
+
+def test_what_is_too_late_is_dropped_and_counted(embedded_broker) -> None:
+    queue = f"/topic/load.{time.monotonic_ns()}"
+    run = load(embedded_broker, options(queue, Planned(qps=500_000, duration_s=1), max_late_s=0.05))
+    assert_adds_up(run)
+    assert run.counts.dropped > 0
+    assert run.histograms[Measure.SLIP].percentiles().max <= 50.1
+
+
+def test_a_broker_that_goes_and_comes_back() -> None:
+    broker = EmbeddedBroker().start()
+    links, seconds = Links(), []
+    listeners = Listeners(on_second=seconds.append, on_link=lambda _side, event: links(event))
+    asked = options(new_queue(), Planned(qps=200))
+    run = LoadRun(Settings(broker=settings(broker.url, reconnect_max_s=0.2)), asked, listeners, {})
+    finished: list[Run] = []
+    thread = threading.Thread(target=lambda: finished.append(run.run()))
+    thread.start()
+    assert until(lambda: run.tally.totals()["sent"] > 50)
+    broker.stop()
+    links.wait_for(LinkState.LOST)
+    assert until(lambda: run.tally.totals()["unsent"] > 50)
+    broker.start()
+    before = run.tally.totals()["sent"]
+    assert until(lambda: run.tally.totals()["sent"] > before + 50)
+    run.stop()
+    thread.join(30)
+    broker.stop()
+    assert_adds_up(finished[0])
+    assert finished[0].counts.unsent > 50
+    assert any("the connection to the broker was lost" in note for note in finished[0].notes)
+
+
+def until(condition, timeout_s: float = 30) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+def test_closed_model(server) -> None:
+    queue = new_queue()
+    run = load(server, options(queue, Planned(count=200, warmup_s=0.3), closed=5, confirm=True))
+    assert_adds_up(run)
+    assert run.counts.sent == run.counts.confirmed == run.histograms[Measure.SEND].count == 200
+    assert Measure.SLIP not in run.histograms
+    assert run.info.model == "closed"
+    assert len(drained(server, queue)) > 200
+
+
+def test_the_saved_run_is_the_run(embedded_broker, tmp_path) -> None:
+    asked = options(new_queue(), Planned(qps=200, duration_s=2.2, warmup_s=1), confirm=True)
+    run = LoadRun(Settings(broker=settings(embedded_broker.url)), asked, Listeners(), {"--qps": "200"})
+    with RunWriter(tmp_path / "run.jsonl", run.info) as writer:
+        finished = run.run(writer)
+    kept = read(tmp_path / "run.jsonl")
+    assert kept.complete
+    assert kept.counts == finished.counts
+    assert kept.seconds == finished.seconds
+    assert kept.info == finished.info
+    assert [second.t for second in kept.seconds][:3] == [-1, 0, 1]
+
+
+def test_a_wrong_password(activemq) -> None:
+    bad = settings(activemq.url, user="nobody", password=settings(activemq.url).password)
+    asked = options(new_queue(), Planned(qps=1, count=1))
+    with pytest.raises(RefusedError, match="refused the login"):
+        LoadRun(Settings(broker=bad), asked, Listeners(), {}).run()
+
+
+def test_a_process_that_dies_is_noticed(embedded_broker) -> None:
+    asked = options(new_queue(), Planned(qps=200), processes=2)
+    run = LoadRun(Settings(broker=settings(embedded_broker.url)), asked, Listeners(), {})
+    errors: list[InfertoolError] = []
+
+    def go() -> None:
+        try:
+            run.run()
+        except InfertoolError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    assert until(lambda: run.tally.totals()["sent"] > 20)
+    run._work._processes[0][0].kill()
+    thread.join(30)
+    assert "a load process died" in str(errors[0])
+
+
+def test_a_broker_that_takes_nothing_is_the_limit(embedded_broker) -> None:
+    """As producer flow control does it: connected, and not reading."""
+    with Proxy(embedded_broker.stomp_port) as proxy:
+        url = f"stomp://127.0.0.1:{proxy.port}"
+        asked = options(
+            new_queue(), Planned(qps=1000), max_late_s=0.5, payloads=PayloadOptions(documents=({},), size="20000")
+        )
+        run = LoadRun(Settings(broker=settings(url)), asked, Listeners(), {})
+        finished: list[Run] = []
+        thread = threading.Thread(target=lambda: finished.append(run.run()))
+        thread.start()
+        assert until(lambda: run.tally.totals()["sent"] > 50)
+        proxy.stall()
+        stalled = run.tally.totals()["planned"]
+        # The plan goes on without it: 3 s of events are due, and what the buffers did not take is too late in the end.
+        assert until(lambda: run.tally.totals()["planned"] > stalled + 3000)
+        proxy.resume()
+        assert until(lambda: run.tally.totals()["dropped"] > 500)
+        run.stop()
+        thread.join(30)
+    assert_adds_up(finished[0])
+    assert finished[0].counts.dropped > 500
+    assert "the broker was the limit" in finished[0].notes[0]
+    assert "it took nothing" in finished[0].notes[0]
