@@ -6,9 +6,11 @@ delivery to the last settlement. Prefetch 200 and `client-individual`, as infert
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Coroutine
 
 PREFETCH = {"activemq.prefetchSize": "200"}
 TIMEOUT_S = 180
@@ -41,6 +43,14 @@ def arguments() -> tuple[int, str, int]:
     """Return port, queue and count from the command line."""
     port, queue, count = sys.argv[1:]
     return int(port), queue, int(count)
+
+
+def run_async(consume: Callable[[int, str, Clock], Coroutine[None, None, None]]) -> None:
+    """Be a peer on asyncio: `consume` takes port, queue and clock."""
+    port, queue, count = arguments()
+    clock = Clock(count)
+    asyncio.run(consume(port, queue, clock))
+    print(clock.rate)
 
 
 def run(name: str, *given: object) -> float:

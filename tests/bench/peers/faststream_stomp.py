@@ -8,7 +8,7 @@ import logging
 import stompman
 from faststream_stomp import StompBroker
 
-from tests.bench.peers import PREFETCH, TIMEOUT_S, Clock, arguments
+from tests.bench.peers import PREFETCH, TIMEOUT_S, Clock, run_async
 
 
 async def consume(port: int, queue: str, clock: Clock) -> None:
@@ -28,12 +28,5 @@ async def consume(port: int, queue: str, clock: Clock) -> None:
         await asyncio.wait_for(done.wait(), TIMEOUT_S)
 
 
-def main() -> None:
-    port, queue, count = arguments()
-    clock = Clock(count)
-    asyncio.run(consume(port, queue, clock))
-    print(clock.rate)
-
-
 if __name__ == "__main__":
-    main()
+    run_async(consume)

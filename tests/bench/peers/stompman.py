@@ -6,7 +6,7 @@ import asyncio
 
 import stompman
 
-from tests.bench.peers import PREFETCH, TIMEOUT_S, Clock, arguments
+from tests.bench.peers import PREFETCH, TIMEOUT_S, Clock, run_async
 
 
 async def consume(port: int, queue: str, clock: Clock) -> None:
@@ -28,12 +28,5 @@ def raised(error: Exception, _frame: object) -> None:
     raise error
 
 
-def main() -> None:
-    port, queue, count = arguments()
-    clock = Clock(count)
-    asyncio.run(consume(port, queue, clock))
-    print(clock.rate)
-
-
 if __name__ == "__main__":
-    main()
+    run_async(consume)
