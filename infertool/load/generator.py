@@ -75,7 +75,6 @@ class OpenGenerator:
 
     def _give_up(self) -> None:
         """Count what was due and not sent."""
-        self._collect(min(self._sender.now(), self._end_s))
         self._tally.add(dropped=sum(due >= self._warmup_s for _, due in self._backlog))
 
 

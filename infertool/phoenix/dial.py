@@ -118,7 +118,7 @@ def _upgrade(stream: Stream, target: Target, settings: PhoenixSettings) -> Serve
 
 
 def _protocol_header(target: Target) -> str:
-    # Standard base64, whatever the prefix says: Phoenix 1.8 reads it with Base.decode64!, and its own client writes btoa.
+    # Standard base64, whatever the prefix says: Phoenix 1.8 reads it with Base.decode64!, its own client writes btoa.
     token = base64.b64encode(target.token.reveal().encode()).decode().rstrip("=")
     return f"Sec-WebSocket-Protocol: {_PROTOCOL}, {_TOKEN_PREFIX}{token}"
 

@@ -1,6 +1,6 @@
 """Make docs/watch.png, the picture of `infertool watch`.
 
-    .venv/bin/pip install pillow && .venv/bin/python -m docs.pictures
+    .venv/bin/pip install pillow && .venv/bin/python -m docs.watch_picture
 
 takes a minute and a half. What it shows is real: an embedded broker and channel server, a consumer with the
 simulated model, and a producer whose rate changes. Only the alert rule is sent by hand. It needs
@@ -10,22 +10,16 @@ Chromium, which draws the picture from Textual's SVG.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from PIL import Image
 
-from infertool import brokers
-from infertool.devserver import processes
-from infertool.load.book import SendBook
-from infertool.load.producer import Producer
-from infertool.phoenix.socket import PhoenixSocket
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
 from infertool.watch.app import WatchApp
 from infertool.watch.bus import Bus
@@ -33,12 +27,15 @@ from infertool.watch.glyphs import UNICODE
 from infertool.watch.keys import resolve
 from infertool.watch.live import LiveSource
 from infertool.watch.state import State
+from tests.js.dashboard import Service
+from tests.support.embedded import EmbeddedBroker
+from tests.support.hub import HubProcess
+from tests.support.running import Running, infertool
 
-HOST = "127.0.0.1"
 FOLDER = Path(__file__).parent
 # Events a second, for so many seconds each.
 RATES = (20, 35, 60, 90, 70, 45, 55)
-STRETCH_S = 10.0
+STRETCH_S = 10
 SIZE = (128, 34)
 _COLOURS = 96
 ALERT = {"rule": "failure rate", "state": "firing", "value": "7.1%", "threshold": "5%"}
@@ -47,39 +44,27 @@ ALERT = {"rule": "failure rate", "state": "firing", "value": "7.1%", "threshold"
 def main() -> None:
     """Run a bus for a while, and take the picture."""
     with ExitStack() as stack:
-        settings = _bus(stack)
-        svg = asyncio.run(_watched(settings))
+        hub = stack.enter_context(HubProcess())
+        embedded = EmbeddedBroker().start()
+        stack.callback(embedded.stop)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        consumer = Running(
+            folder, "consume", "--broker", embedded.url, "--phoenix", hub.url,
+            "--max-attempts", "1", "--concurrency", "64", "-o", "json",
+        )  # fmt: skip
+        stack.callback(consumer.finish)
+        stack.callback(consumer.terminate)
+        settings = Settings(broker=BrokerSettings(url=embedded.url), phoenix=PhoenixSettings(url=hub.url))
+        svg = asyncio.run(_watched(settings, lambda: _produce(settings, hub)))
         _draw(svg, FOLDER / "watch.png")
 
 
-def _bus(stack: ExitStack) -> Settings:
-    broker = processes.start(processes.BROKER, host=HOST, port=0)
-    stack.callback(broker.stop)
-    hub = processes.start(processes.HUB, host=HOST, port=0)
-    stack.callback(hub.stop)
-    settings = Settings(
-        broker=BrokerSettings(url=f"stomp://{HOST}:{broker.port}"),
-        phoenix=PhoenixSettings(url=f"ws://{HOST}:{hub.port}/socket/websocket"),
-    )
-    consumer = subprocess.Popen(
-        [
-            sys.executable, "-m", "infertool", "--config", os.devnull, "--quiet", "consume",
-            "--broker", settings.broker.url, "--phoenix", settings.phoenix.url,
-            "--max-attempts", "1", "--concurrency", "64", "-o", "json",
-        ],
-        stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    stack.callback(consumer.wait, 30)
-    stack.callback(consumer.terminate)
-    return settings
-
-
-async def _watched(settings: Settings) -> str:
+async def _watched(settings: Settings, produce: Callable[[], None]) -> str:
     topics = (settings.phoenix.result_topic, settings.phoenix.alert_topic)
     bus = Bus(State("production", settings.watch.keep), LiveSource(settings, topics))
     app = WatchApp([bus], keys=resolve({}), theme="dark", glyphs=UNICODE, folder=FOLDER)
     async with app.run_test(size=SIZE) as pilot:
-        await asyncio.to_thread(_produce, settings)
+        await asyncio.to_thread(produce)
         await pilot.press("down", "down", "down", "enter")
         await pilot.pause(0.5)
         svg = app.export_screenshot(title="infertool watch", simplify=True)
@@ -87,25 +72,14 @@ async def _watched(settings: Settings) -> str:
     return svg
 
 
-def _produce(settings: Settings) -> None:
-    broker = brokers.open(settings.broker)
-    broker.connect()
-    for rate in RATES:
-        producer = Producer(broker, SendBook(), queue=settings.broker.queue, rate=rate, seconds=STRETCH_S)
-        producer.start()
-        producer.join()
-        if rate == max(RATES):
-            _fire(settings)
-    broker.close(5.0)
-
-
-def _fire(settings: Settings) -> None:
-    socket = PhoenixSocket(settings.phoenix)
-    socket.connect()
-    channel = socket.channel(settings.phoenix.topic, {}, on_message=lambda _frame: None)
-    channel.join(5.0)
-    channel.push("alert", ALERT).result(5.0)
-    socket.close(1.0)
+def _produce(settings: Settings, hub: HubProcess) -> None:
+    before = [f"{rate}:{STRETCH_S}s" for rate in RATES[:-2]]
+    for stretches in (before, [f"{rate}:{STRETCH_S}s" for rate in RATES[-2:]]):
+        stages = [part for stretch in stretches for part in ("--stage", stretch)]
+        infertool("loadgen", "--broker", settings.broker.url, *stages, timeout_s=600)
+        # A client that is silent for 60 s is dropped, so it comes anew.
+        with Service(hub) as service:
+            service.push("alert", ALERT)
 
 
 def _draw(svg: str, path: Path) -> None:
