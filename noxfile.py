@@ -41,5 +41,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Ratios, side by side in one run, as docs/benchmarks.md explains them."""
+    # Two peers that infertool is compared with; no part of it needs them.
     _install(session, "test")
+    session.install("stompman", "faststream-stomp")
     session.run("pytest", "tests/bench", "--benchmark-enable", "--benchmark-only", "-s", *session.posargs)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import Struct
+
 
 class BodyKind(StrEnum):
     """The JMS type of a body. A replay must keep it: a Java consumer casts to TextMessage or BytesMessage."""
@@ -14,8 +16,9 @@ class BodyKind(StrEnum):
     BYTES = "bytes"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+# A Struct, as all that is made once an event: a tenth of a frozen dataclass's cost. None of them is ever part of a
+# cycle, so the garbage collector need not walk them.
+class Message(Struct, frozen=True, gc=False):
     """One delivery of an event by a broker.
 
     `id` is the broker's message id and stays the same over redeliveries. `headers` are the producer's and the

@@ -92,6 +92,9 @@ def consume(
     window: Annotated[int | None, typer.Option(min=1, help="Unsettled messages held at most.", metavar="N")] = None,
     confirm: Annotated[Confirm | None, typer.Option(help="What proves a push.")] = None,
     publish: Annotated[Publish | None, typer.Option(help="Where outcomes go; stdout prints JSON lines.")] = None,
+    publish_batch: Annotated[
+        int | None, typer.Option(min=1, help="Most results in one push, where the channel takes batches.", metavar="N")
+    ] = None,
     max_attempts: Annotated[int | None, typer.Option(min=1, help="Tries before dead-lettering.", metavar="N")] = None,
     max_messages: Annotated[int | None, typer.Option(min=1, help="End after N events.", metavar="N")] = None,
     exit_when_idle: Annotated[
@@ -130,6 +133,7 @@ def consume(
         "consume.window": ("--window", window),
         "consume.max_attempts": ("--max-attempts", max_attempts),
         "publish.mode": ("--publish", publish and publish.value),
+        "publish.batch": ("--publish-batch", publish_batch),
     })  # fmt: skip
 
     from infertool.cli import consuming, supervising

@@ -10,6 +10,7 @@ from typing import cast
 
 from websocket import ABNF, WebSocketException, continuous_frame, frame_buffer
 
+from infertool.phoenix import wire
 from infertool.phoenix.stream import BufferEmptyError, Stream
 
 TEXT: int = ABNF.OPCODE_TEXT
@@ -140,7 +141,7 @@ class Connection:
         size = 0
         while order is not None:
             opcode, messages, on_written = order
-            pieces += [ABNF.create_frame(message, opcode).format() for message in messages]
+            pieces += wire.frames(messages, opcode)
             size += sum(map(len, messages))
             if on_written:
                 written.append(on_written)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from infertool.errors import UnreachableError
 from infertool.link import LinkEvent, LinkState, OnLink
+from infertool.phoenix import batch
 from infertool.phoenix.confirm import Confirmation
 from infertool.phoenix.errors import DeliveryClosedError
 from infertool.phoenix.frames import Frame, encode_push, reply_of
@@ -30,6 +31,7 @@ OnResults = Callable[[Sequence[PushResult]], None]
 _PATIENCE_S = 5.0
 _LONGEST_TICK_S = 1.0
 CRASHED = "channel crashed"
+UNANSWERED = "no proof came in time"
 # After these the unconfirmed pushes are sent one at a time, until the one that brings it about is found.
 _CRASHES = {Loss.CRASH, Loss.BLAMED}
 
@@ -247,8 +249,10 @@ class Delivery:
             results.append(PushResult(entry.push, refusal=reason))
 
     def _take_echo(self, frame: Frame, results: list[PushResult]) -> None:
-        if self._confirmation.takes_echoes and isinstance(frame.payload, dict):
-            entry = self._ledger.settle_event(frame.payload.get("event_id"))
+        if not self._confirmation.takes_echoes:
+            return
+        for document in batch.documents(frame):
+            entry = self._ledger.settle_event(document.get("event_id")) if isinstance(document, dict) else None
             if entry:
                 self._prove(entry, Proof.ECHO, results)
 
@@ -314,20 +318,32 @@ class Delivery:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        results: list[PushResult] = []
         with self._changed:
-            self._push_overdue_again(now)
-            silent = {entry.push.event for entry in self._ledger.overdue(now - self._patience_s)}
+            self._follow_up_overdue(now, results)
+            silent = {entry.push.event for entry in self._ledger.overdue(now - self._patience_s)} - {batch.EVENT}
             for event in silent:
                 if not self._confirmation.is_known(event):
                     self._lose_patience(event)
+            self._settled(results)
             self._flush()
+        self._report(results)
         self._follow_confirmation()
         self._socket.after(self._tick_s, self._tick)
 
-    def _push_overdue_again(self, now: float) -> None:
+    def _follow_up_overdue(self, now: float, results: list[PushResult]) -> None:
+        """Push again what is overdue; refuse batches, whose owner knows another way to push what they hold.
+
+        A channel that ignores batches gives no proof, and none weaker than that of single results may do.
+        """
         overdue = self._ledger.overdue(now - self._settings.push_timeout_s)
-        if self._join_ref and not self._paused and not self._confirmation.by_writing:
-            self._send(overdue)
+        if not self._join_ref or self._paused or self._confirmation.by_writing:
+            return
+        batches = [entry for entry in overdue if entry.push.event == batch.EVENT]
+        for entry in batches:
+            self._ledger.settle_ref(entry.ref)
+            results.append(PushResult(entry.push, refusal=UNANSWERED))
+        self._send([entry for entry in overdue if entry.push.event != batch.EVENT])
 
     def _lose_patience(self, event: str) -> None:
         if not self._confirmation.gave_no_proof(event):

@@ -6,11 +6,11 @@ Phoenix.Socket.V1.JSONSerializer, and the transcripts in fixtures/phoenix-golden
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 import orjson
+from msgspec import Struct
 
 Vsn = Literal["1.0.0", "2.0.0"]
 Ref = str | int | None
@@ -29,8 +29,7 @@ class FrameError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True, gc=False):
     """One message of the Channels protocol. `payload` is decoded JSON, or the data of a binary frame."""
 
     join_ref: Ref
@@ -40,8 +39,7 @@ class Frame:
     payload: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True, gc=False):
     """What a `phx_reply` says. `status` is ok, error, or any other string the channel chose."""
 
     status: str

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
+
+from msgspec import Struct
 
 # A push that was first in order at this many crashes of the channel is taken for their cause.
 CRASHES_TO_REFUSE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
-    """What is to be delivered. `payload` is an encoded JSON object; `context` is the caller's and comes back."""
+class Push(Struct, frozen=True, gc=False):
+    """What is to be delivered. `payload` is an encoded JSON object; `context` is the caller's and comes back.
+
+    `event_ids` are the ids inside, several for a batch: whoever broadcasts them all has the push.
+    """
 
     event: str
-    event_id: str
+    event_ids: tuple[str, ...]
     payload: bytes
     context: object
 
@@ -34,8 +37,7 @@ class Proof(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class PushResult:
+class PushResult(Struct, frozen=True, gc=False):
     """The end of a push: exactly one of `proof` and `refusal` (the server's reason) is set."""
 
     push: Push
@@ -43,14 +45,17 @@ class PushResult:
     refusal: str | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
-    """An unconfirmed push. `number` is its place in the order of acceptance, `sent_at` monotonic seconds."""
+class Entry(Struct, eq=False, gc=False):
+    """An unconfirmed push. `number` is its place in the order of acceptance, `sent_at` monotonic seconds.
+
+    `unseen` counts the ids of a sent push that were not seen coming back.
+    """
 
     push: Push
     number: int
     ref: str = ""
     sent_at: float = 0.0
+    unseen: int = 0
     crashes: int = 0
     suspect: bool = False
 
@@ -104,20 +109,29 @@ class Ledger:
         if ref not in self._sent:
             entry.ref = ref
             self._sent[ref] = entry
-            self._by_event.setdefault(entry.push.event_id, []).append(entry)
+            entry.unseen = len(entry.push.event_ids)
+            for event_id in entry.push.event_ids:
+                self._by_event.setdefault(event_id, []).append(entry)
 
     def settle_ref(self, ref: object) -> Entry | None:
         """Remove and return the push sent as `ref`, if it is unconfirmed."""
         entry = self._sent.pop(ref, None) if type(ref) is str else None
         if entry is not None:
-            self._drop_from_index(entry)
+            self._drop_all_from_index(entry)
             self._suspects -= entry.suspect
         return entry
 
     def settle_event(self, event_id: object) -> Entry | None:
-        """Remove and return the sent push with `event_id`, the first of several, if any is unconfirmed."""
+        """Note that `event_id` came back; remove and return the sent push, the first of several, that it completes."""
         entries = self._by_event.get(event_id) if type(event_id) is str else None
-        return self.settle_ref(entries[0].ref) if entries else None
+        if not entries:
+            return None
+        entry = entries[0]
+        entry.unseen -= 1
+        if entry.unseen == 0:
+            return self.settle_ref(entry.ref)
+        self._drop_from_index(entry, str(event_id))
+        return None
 
     def overdue(self, before: float) -> list[Entry]:
         """Return those sent before `before`, which is in monotonic seconds."""
@@ -135,7 +149,7 @@ class Ledger:
         entries.sort(key=attrgetter("number"))
         for entry in entries:
             del self._sent[entry.ref]
-            self._drop_from_index(entry)
+            self._drop_all_from_index(entry)
             entry.ref = ""
         self._waiting.extendleft(reversed(entries))
         return entries
@@ -156,11 +170,16 @@ class Ledger:
             entry.suspect = True
         return None
 
-    def _drop_from_index(self, entry: Entry) -> None:
-        entries = self._by_event[entry.push.event_id]
+    def _drop_all_from_index(self, entry: Entry) -> None:
+        for event_id in entry.push.event_ids:
+            if entry in self._by_event.get(event_id, ()):
+                self._drop_from_index(entry, event_id)
+
+    def _drop_from_index(self, entry: Entry, event_id: str) -> None:
+        entries = self._by_event[event_id]
         entries.remove(entry)
         if not entries:
-            del self._by_event[entry.push.event_id]
+            del self._by_event[event_id]
 
     def _clear_suspects(self) -> None:
         self._suspects = 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from infertool.errors import InferenceError, ModelUnavailableError
 from infertool.models.guard import text_of
@@ -17,8 +18,7 @@ from infertool.pipeline.event import Event, Failure, Outcome
 LONGEST_ERROR = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(Struct, frozen=True, gc=False):
     """What the model did with one payload, and how long it took, in seconds."""
 
     prediction: Any = None

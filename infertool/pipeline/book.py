@@ -7,6 +7,7 @@ new delivery, a finished one is acked again, and neither is pushed twice.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -39,19 +40,22 @@ class Book:
     def admit(self, messages: Iterable[Message]) -> Admission:
         """Take in deliveries; new ones are open until `confirmed`, `buried` or `postponed`."""
         admission = Admission()
+        delivered_at, received_at = time.monotonic(), time.time()
         with self._lock:
             for message in messages:
-                self._admit(message, admission)
+                if message.id in self._open or message.id in self._finished:
+                    self._admit_again(message, admission)
+                else:
+                    event = Event(message, envelope_id(message), delivered_at=delivered_at, received_at=received_at)
+                    self._open[message.id] = event
+                    admission.fresh.append(event)
         return admission
 
-    def _admit(self, message: Message, admission: Admission) -> None:
+    def _admit_again(self, message: Message, admission: Admission) -> None:
         event = self._open.get(message.id)
         if event is not None:
             event.message = message
             admission.in_work.append(event)
-        elif message.id not in self._finished:
-            event = self._open[message.id] = Event(message, envelope_id(message))
-            admission.fresh.append(event)
         elif (dead := self._finished[message.id]) is not None:
             del self._finished[message.id]
             dead.event.message = message
@@ -65,8 +69,9 @@ class Book:
         with self._lock:
             messages = [event.message for event in events]
             for message in messages:
-                self._close(message.id)
+                self._open.pop(message.id, None)
                 self._finished[message.id] = None
+            self._tell_if_empty()
             self._forget()
             return messages
 
@@ -74,7 +79,8 @@ class Book:
         """Close events whose dead letters the broker has committed."""
         with self._lock:
             for event in events:
-                self._close(event.message.id)
+                self._open.pop(event.message.id, None)
+            self._tell_if_empty()
 
     def postponed(self, dead: Dead, tried: Message) -> bool:
         """Close an event whose move with delivery `tried` did not work out; True if a newer delivery is here to move.
@@ -84,13 +90,13 @@ class Book:
         with self._lock:
             if dead.event.message is not tried:
                 return True
-            self._close(tried.id)
+            self._open.pop(tried.id, None)
+            self._tell_if_empty()
             self._finished[tried.id] = dead
             self._forget()
             return False
 
-    def _close(self, message_id: str) -> None:
-        self._open.pop(message_id, None)
+    def _tell_if_empty(self) -> None:
         if not self._open:
             self._lock.notify_all()
 

@@ -23,6 +23,7 @@ from infertool.pipeline.delivery import OnResults, Publisher
 from infertool.pipeline.documents import Documents
 from infertool.pipeline.event import Event, Failure, Outcome
 from infertool.pipeline.executor import Executor
+from infertool.pipeline.pushbatches import PushBatches
 from infertool.pipeline.router import Router, Rules
 from infertool.pipeline.staff import Staff
 from infertool.pipeline.workload import batches, concurrency, limit, window
@@ -83,7 +84,12 @@ class Consumer:
         backoff = FullJitter(consume.retry_base_s, consume.retry_max_s)
         documents = Documents(include_payload=publish.include_payload, max_bytes=publish.max_bytes)
         rules = Rules(consume.max_attempts, publish.max_refusals, backoff)
-        return Router(rules, documents, self._book, self._guard, self._observe)
+        push_batches = PushBatches(
+            publish.batch if publish.mode == "phoenix" else 1,
+            publish.max_bytes,
+            warn=lambda text: self._observe(o.Warned(text)),
+        )
+        return Router(rules, documents, push_batches, self._book, self._guard, self._observe)
 
     def _make_executor(self) -> Executor:
         consume = self._settings.consume

@@ -61,6 +61,8 @@ class CrashGuard:
     def end(self, events: Iterable[Event]) -> None:
         """Note that events are settled."""
         with self._lock:
+            if not self._noted:
+                return  # no event was redelivered: nothing was noted
             for event in events:
                 message_id = event.message.id
                 self._suspects.pop(message_id, None)

@@ -14,6 +14,8 @@ from infertool.pipeline.event import Event, Failure, iso
 # How much of a body that is not JSON, and of ids in an oversized document, is shown.
 _EXCERPT = 1024
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+# What is a JSON object as it is. Made once: `dict | Fragment` makes a new union each time.
+_OBJECTS = (dict, orjson.Fragment)
 
 
 class UnencodableError(Exception):
@@ -37,18 +39,21 @@ class Documents:
         self._include_payload = include_payload
         self._max_bytes = max_bytes
 
-    def result(self, event: Event, prediction: Any, processing_s: float) -> bytes:
-        """Return the document of a success; `prediction` may be encoded already. Raises `UnencodableError`."""
+    def result(self, event: Event, prediction: Any, processing_s: float, completed_at: float) -> bytes:
+        """Return the document of a success; `prediction` may be encoded already. Raises `UnencodableError`.
+
+        `completed_at` is wall-clock time.
+        """
         result = prediction.result if isinstance(prediction, Cached) else prediction
         document = {
             "event_id": event.event_id,
             "request_id": event.request_id,
             "status": "SUCCESS",
-            "prediction": result if isinstance(result, dict | orjson.Fragment) else {"value": result},
+            "prediction": result if isinstance(result, _OBJECTS) else {"value": result},
             "processing_ms": round(processing_s * 1000, 3),
             "attempts": event.attempts,
             "received_at": iso(event.received_at),
-            "completed_at": iso(time.time()),
+            "completed_at": iso(completed_at),
         }
         if isinstance(prediction, Cached):
             document["cached"] = True

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
+
+from msgspec import Struct, field
 
 from infertool.message import Message
 
@@ -25,8 +28,7 @@ class Failure:
     hold_s: float | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Event:
+class Event(Struct, eq=False, gc=False):
     """One event from its delivery to its settlement.
 
     `message` is its latest delivery: a redelivery replaces it, since only the newest can be settled.
@@ -55,8 +57,7 @@ class Dead:
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True, gc=False):
     """One try of an event: a prediction, or a failure."""
 
     event: Event
@@ -70,6 +71,7 @@ class Outcome:
         return self.failure is not None and self.failure.hold_s is not None
 
 
+@lru_cache(maxsize=8)  # the events of a batch share their times
 def iso(seconds: float) -> str:
     """Return a wall-clock time as ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

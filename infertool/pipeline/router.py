@@ -21,6 +21,7 @@ from infertool.pipeline.crashguard import CrashGuard
 from infertool.pipeline.delivery import Publisher
 from infertool.pipeline.documents import Documents, UnencodableError, unencodable
 from infertool.pipeline.event import Dead, Event, Failure, Outcome, iso
+from infertool.pipeline.pushbatches import PushBatches, members
 from infertool.pipeline.retry import RetryQueue
 from infertool.telemetry import observer as o
 
@@ -54,9 +55,18 @@ class Rules:
 class Router:
     """Connects executor, publisher and settlement. The collaborators are set by the consumer that owns them."""
 
-    def __init__(self, rules: Rules, documents: Documents, book: Book, guard: CrashGuard, observe: o.Observe) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        documents: Documents,
+        batches: PushBatches,
+        book: Book,
+        guard: CrashGuard,
+        observe: o.Observe,
+    ) -> None:
         self._rules = rules
         self._documents = documents
+        self._batches = batches
         self._book = book
         self._guard = guard
         self._observe = observe
@@ -71,28 +81,29 @@ class Router:
         pushes: list[Push] = []
         dead: list[Dead] = []
         times: list[float] = []
+        now = time.time()
         hits = 0
         for outcome in outcomes:
             failure = outcome.failure
             if failure is None:
                 times.append(outcome.processing_s)
                 hits += isinstance(outcome.prediction, Cached)
-                failure = self._result(outcome, pushes)
+                failure = self._result(outcome, now, pushes)
             if failure is not None and not self._retry(outcome.event, failure):
                 dead.append(Dead(outcome.event, failure))
         if times:
             self._observe(o.Predicted(times))
         if hits:
             self._observe(o.CacheHit(hits))
-        self._push(pushes + [self._alert(each) for each in dead])
+        self._push(pushes, dead)
 
-    def _result(self, outcome: Outcome, pushes: list[Push]) -> Failure | None:
+    def _result(self, outcome: Outcome, now: float, pushes: list[Push]) -> Failure | None:
         event = outcome.event
         try:
-            document = self._documents.result(event, outcome.prediction, outcome.processing_s)
+            document = self._documents.result(event, outcome.prediction, outcome.processing_s, now)
         except UnencodableError as error:
             return unencodable(error)
-        pushes.append(Push(RESULT_EVENT, event.event_id, document, event))
+        pushes.append(Push(RESULT_EVENT, (event.event_id,), document, event))
         return None
 
     def _retry(self, event: Event, failure: Failure) -> bool:
@@ -118,13 +129,13 @@ class Router:
         event, failure = dead.event, dead.failure
         event.first_failed_at = event.first_failed_at or iso(time.time())
         self._observe(o.Failed(event.event_id, failure.stage, failure.error_type, failure.error, event.attempts))
-        return Push(FAILURE_EVENT, event.event_id, self._documents.failure(event, failure), dead)
+        return Push(FAILURE_EVENT, (event.event_id,), self._documents.failure(event, failure), dead)
 
-    def _push(self, pushes: Sequence[Push]) -> None:
-        if not pushes:
-            return
-        self._observe(o.Pushed(len(pushes)))
-        self._push_again(pushes)
+    def _push(self, results: list[Push], dead: Sequence[Dead]) -> None:
+        alerts = [self._alert(each) for each in dead]
+        if results or alerts:
+            self._observe(o.Pushed(len(results) + len(alerts)))
+            self._push_again(self._batches.join(results) + alerts)
 
     def _push_again(self, pushes: Sequence[Push]) -> None:
         try:
@@ -140,10 +151,13 @@ class Router:
             context = result.push.context
             if result.refusal is not None:
                 self._refused(result.push, result.refusal)
-            elif isinstance(context, Dead):
-                reported.append(context)
             elif isinstance(context, Event):
                 succeeded.append(context)
+            elif isinstance(context, Dead):
+                reported.append(context)
+            else:
+                succeeded += [cast("Event", each.context) for each in members(result.push)]
+                self._batches.confirmed()
         if reported or succeeded:
             self._observe(o.Confirmed(len(reported) + len(succeeded)))
         if reported:
@@ -159,6 +173,10 @@ class Router:
 
     def _refused(self, push: Push, reason: str) -> None:
         """Phoenix refused this payload: try again, then give the event up; an alert is given up alone."""
+        if members(push):
+            singly = self._batches.take_apart(push, reason)
+            self.retries.after(0.0, lambda: self._push_again(singly))
+            return
         context = cast("Dead | Event", push.context)  # we push no others
         event = context.event if isinstance(context, Dead) else context
         event.refusals += 1
@@ -166,11 +184,11 @@ class Router:
             delay_s = self._rules.backoff.wait(event.refusals)
             self.retries.after(delay_s, lambda: self._push_again([push]))
         elif isinstance(context, Dead):
-            self._observe(o.Warned(f"Phoenix refuses the alert of {push.event_id}: {reason}"))
+            self._observe(o.Warned(f"Phoenix refuses the alert of {event.event_id}: {reason}"))
             self.undertaker.bury([context])
         else:
             failure = Failure("publish", "PushRefused", f"Phoenix refuses the result: {reason}")
-            self.retries.after(0.0, lambda: self._push([self._alert(Dead(event, failure))]))
+            self.retries.after(0.0, lambda: self._push([], [Dead(event, failure)]))
 
     def admitted_again(self, messages: Sequence[Event], dead: Sequence[Dead]) -> None:
         """Report redelivered events that are in work, and bury again those whose dead letter may not have arrived."""

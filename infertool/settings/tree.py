@@ -138,6 +138,8 @@ class PublishSettings:
     """phoenix; stdout prints outcomes as JSON lines; none drops them."""
     include_payload: bool = True
     """Put the event into the result as original_payload."""
+    batch: int = 1
+    """Most results in one push, a new_results; 1 pushes each as a new_result."""
     max_bytes: int = 1_000_000
     """Largest push; a larger one loses its original_payload, then its prediction, and is marked truncated."""
     max_refusals: int = 3

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.reference import REFERENCE
 from tests.support.activemq import ActiveMQ
 from tests.support.hub import HubProcess
 from tests.support.rawstomp import RawStomp
 
-REFERENCE = Path(__file__).parents[2] / "fixtures" / "events" / "reference.json"
 _rows: list[tuple[str, str, str]] = []
 _numbers = itertools.count(1)
 

@@ -6,7 +6,7 @@ import orjson
 
 from infertool.brokers.stomp.frames import FrameParser, encode
 from infertool.phoenix.frames import decode_text, encode_push
-from tests.bench.conftest import REFERENCE
+from tests.bench.reference import REFERENCE
 
 FRAMES = 1000
 

@@ -10,7 +10,7 @@ import pytest
 
 from infertool.models.opening import open_model
 from infertool.settings import ModelSettings
-from tests.bench.conftest import REFERENCE
+from tests.bench.reference import REFERENCE
 from tests.support.running import CREDENTIALS, Running
 
 MODEL = "onnx:fixtures/models/reference.onnx"

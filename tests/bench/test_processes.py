@@ -10,7 +10,7 @@ import pytest
 from infertool.pipeline.processes.handle import Handle
 from infertool.pipeline.processes.wire import Order
 from infertool.settings import ModelSettings
-from tests.bench.conftest import REFERENCE
+from tests.bench.reference import REFERENCE
 from tests.support.running import CREDENTIALS, Running
 
 EVENTS = 300

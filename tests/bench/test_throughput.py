@@ -1,46 +1,87 @@
-"""Events a second on the real ActiveMQ, against a bare stomp.py listener in the same run."""
+"""Events a second on the real ActiveMQ, against the shortest programs of the same job, all in turn in one run."""
 
 from __future__ import annotations
 
+import importlib.util
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.bench.peers import bare_stomp_py
+from tests.bench import peers
+from tests.bench.reference import NOOP
+from tests.support.activemq import ActiveMQ
+from tests.support.hub import HubProcess
 from tests.support.running import CREDENTIALS, Running
 
 EVENTS = 20_000
 ROUNDS = 3
-CASES = {
-    "confirm on, one push an event": (["--confirm", "auto"], "at least 0.5x"),
-    "--publish none": (["--publish", "none"], "report"),
-}
+LIBRARIES = [name for name in ("stompman", "faststream_stomp") if importlib.util.find_spec(name)]
+# Case, what runs, against which peer, goal.
+ROWS = [
+    ("--publish none, no-op model, against stomp.py that only acks", "none", "stomp_py", "at least 2.0x"),
+    ("the same against a raw socket that acks in bulk", "none", "raw_socket", "at least 0.45x"),
+    ("the raw socket against stomp.py: what the broker gives", "raw_socket", "stomp_py", "report"),
+    ("confirm on, one push an event, against stomp.py that only acks", "confirmed", "stomp_py", "at least 0.5x"),
+    ("the same against websocket-client alone, 64 outstanding", "confirmed", "websocket_client", "at least 0.8x"),
+    ("confirm on, --publish-batch 64, against stomp.py that only acks", "batched", "stomp_py", "at least 1.5x"),
+    ("--publish none against stompman", "none", "stompman", "more than 1x"),
+    ("--publish none against faststream-stomp", "none", "faststream_stomp", "more than 1x"),
+]  # fmt: skip
 
 
-def consume(folder: Path, broker, hub, queue: str, *options: str) -> float:
-    consumer = Running(
-        folder, "consume", "--broker", broker.url, "--queue", queue, "--phoenix", hub.url,
-        "--model", "fixtures/models/noop.py:predict", "--window", "200", "--max-messages", str(EVENTS), "-o", "json",
-        *options, **CREDENTIALS,
-    )  # fmt: skip
-    summary = consumer.finish()
-    assert summary["succeeded"] == EVENTS
-    return summary["rate"]
+class Runners:
+    """The programs under comparison. Each returns events a second."""
+
+    def __init__(self, broker: ActiveMQ, hub: HubProcess, fill: Callable[[int], str], folder: Path) -> None:
+        self._broker = broker
+        self._hub = hub
+        self._fill = fill
+        self._folder = folder
+
+    def all(self) -> dict[str, Callable[[], float]]:
+        return {
+            "stomp_py": lambda: self._peer("stomp_py"),
+            "raw_socket": lambda: self._peer("raw_socket"),
+            "none": lambda: self._consume("--publish", "none"),
+            "confirmed": lambda: self._consume("--confirm", "auto"),
+            "batched": lambda: self._consume("--confirm", "auto", "--publish-batch", "64"),
+            "websocket_client": lambda: peers.run("websocket_client", self._hub.url, EVENTS),
+            **{name: lambda name=name: self._peer(name) for name in LIBRARIES},
+        }
+
+    def _peer(self, name: str) -> float:
+        return peers.run(name, self._broker.stomp_port, self._fill(EVENTS), EVENTS)
+
+    def _consume(self, *options: str) -> float:
+        summary = Running(
+            self._folder, "consume", "--broker", self._broker.url, "--queue", self._fill(EVENTS),
+            "--phoenix", self._hub.url, "--model", NOOP, "--window", "200", "--max-messages", str(EVENTS), "-o", "json",
+            *options, **CREDENTIALS,
+        ).finish()  # fmt: skip
+        assert summary["succeeded"] == EVENTS
+        return summary["rate"]
 
 
 @pytest.mark.activemq
-@pytest.mark.parametrize("case", CASES)
-def test_against_a_bare_listener(case, benchmark, activemq, hub, filled, row, tmp_path) -> None:
-    options, goal = CASES[case]
-    ratios, rates = [], []
+@pytest.mark.timeout(900)
+def test_throughput(benchmark, activemq, hub, filled, row, tmp_path) -> None:
+    runners = Runners(activemq, hub, filled, tmp_path).all()
+    rates: dict[str, list[float]] = {name: [] for name in runners}
 
-    def pair() -> None:
-        bare = bare_stomp_py(activemq, filled(EVENTS), EVENTS)
-        rates.append(consume(tmp_path, activemq, hub, filled(EVENTS), *options))
-        ratios.append(rates[-1] / bare)
+    def one_round() -> None:
+        for name, run in runners.items():
+            rates[name].append(run())
 
-    benchmark.pedantic(pair, rounds=ROUNDS, warmup_rounds=1)
-    ratio = statistics.median(ratios[1:])
-    benchmark.extra_info["ratio"] = ratio
-    row(f"{case}, no-op model, window 200", f"{ratio:.2f}x ({statistics.median(rates[1:]):.0f}/s)", goal)
+    benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=1)
+    for case, ours, theirs, goal in ROWS:
+        if theirs not in rates:
+            row(case, "not installed", goal)
+            continue
+        ratio = statistics.median(a / b for a, b in zip(rates[ours][1:], rates[theirs][1:], strict=True))
+        row(case, f"{ratio:.2f}x ({_median(rates[ours])} against {_median(rates[theirs])}/s)", goal)
+
+
+def _median(rates: list[float]) -> str:
+    return f"{statistics.median(rates[1:]):.0f}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 from infertool.brokers.port import Move
@@ -51,7 +51,7 @@ def refuse_send(message):
 
 
 def refuse_ack(message):
-    return dataclasses.replace(message, token="no such ack"), Outgoing("/queue/test.refused", b"{}")
+    return msgspec.structs.replace(message, token="no such ack"), Outgoing("/queue/test.refused", b"{}")
 
 
 @pytest.mark.parametrize("spoil", [refuse_send, refuse_ack])

@@ -13,7 +13,7 @@ from infertool.settings.tree import PhoenixSettings
 
 
 def push_of(number: int, event: str = "new_result") -> Push:
-    return Push(event, f"e{number}", b'{"event_id":"e%d"}' % number, number)
+    return Push(event, (f"e{number}",), b'{"event_id":"e%d"}' % number, number)
 
 
 def pushes(count: int, event: str = "new_result") -> list[Push]:

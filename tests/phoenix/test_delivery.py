@@ -225,7 +225,7 @@ def test_large_pushes() -> None:
     """5 MB, with small ones around it."""
     from infertool.phoenix.delivery import Push
 
-    large = Push("new_result", "big", b'{"event_id":"big","x":"%b"}' % (b"x" * 5_000_000), -1)
+    large = Push("new_result", ("big",), b'{"event_id":"big","x":"%b"}' % (b"x" * 5_000_000), -1)
 
     def echo(peer: Peer, frame: Frame) -> None:
         peer.reply(frame, "ok", frame.payload)

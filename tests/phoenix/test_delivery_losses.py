@@ -295,7 +295,7 @@ def test_close_on_a_peer_that_reads_nothing() -> None:
     payload = b'{"event_id":"e","x":"%b"}' % (b"x" * 1_000_000)
     with fake_phoenix(deaf) as fake:
         with delivery(fake.url, window=64) as (made, _):
-            made.push([Push("new_result", "e", payload, number) for number in range(40)])
+            made.push([Push("new_result", ("e",), payload, number) for number in range(40)])
             fake.wait_for(fake.pushed)
         stuck.set()
 

@@ -69,7 +69,7 @@ def test_restarted_and_killed_mid_run(hub: HubProcess) -> None:
 
 def test_boom_is_found_among_others(hub: HubProcess) -> None:
     with delivery(hub.url, token=TOKEN) as (made, owner):
-        made.push([*pushes(20), Push("boom", "b", b"{}", -1), *(push_of(number) for number in range(20, 40))])
+        made.push([*pushes(20), Push("boom", ("b",), b"{}", -1), *(push_of(number) for number in range(20, 40))])
         assert made.drain(60)
         assert owner.refused() == [(-1, CRASHED)]
         assert sorted(owner.proved()) == list(range(40))

@@ -114,7 +114,7 @@ class AnyHistory(RuleBasedStateMachine):
     def settle(self, data: st.DataObject) -> None:
         chosen = data.draw(st.sampled_from(list(self.ledger.sent)))
         by_event = data.draw(st.booleans())
-        entry = self.ledger.settle_event(chosen.push.event_id) if by_event else self.ledger.settle_ref(chosen.ref)
+        entry = self.ledger.settle_event(chosen.push.event_ids[0]) if by_event else self.ledger.settle_ref(chosen.ref)
         assert entry is chosen
         self.settled.append(entry.number)
 

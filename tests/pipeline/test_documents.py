@@ -9,6 +9,8 @@ from infertool.pipeline.documents import Documents, UnencodableError
 from infertool.pipeline.event import Event, Failure
 from tests.support.messages import message
 
+NOW = 1_764_000_000.5
+
 
 def decoded(body: bytes, **headers: str) -> Event:
     delivery = message(body, **headers)
@@ -20,13 +22,13 @@ def decoded(body: bytes, **headers: str) -> Event:
 
 def test_a_result_carries_ids_prediction_times_and_the_event() -> None:
     event = decoded(b'{"request_id": "r", "n": 1.50}', event_id="e", traceparent="00-ab-cd-01")
-    document = orjson.loads(Documents(include_payload=True, max_bytes=10_000).result(event, {"class": "A"}, 0.25))
+    document = orjson.loads(Documents(include_payload=True, max_bytes=10_000).result(event, {"class": "A"}, 0.25, NOW))
     assert document.items() >= {
         "event_id": "e", "request_id": "r", "status": "SUCCESS", "prediction": {"class": "A"},
         "processing_ms": 250.0, "attempts": 1, "traceparent": "00-ab-cd-01",
         "original_payload": {"request_id": "r", "n": 1.5},
     }.items()  # fmt: skip
-    assert document["completed_at"].endswith("Z")
+    assert document["completed_at"] == "2025-11-24T16:00:00.500Z"
 
 
 def test_a_failure_says_where_why_and_how_often() -> None:
@@ -40,27 +42,27 @@ def test_a_failure_says_where_why_and_how_often() -> None:
 
 
 def test_the_payload_can_be_left_out() -> None:
-    document = orjson.loads(Documents(include_payload=False, max_bytes=10_000).result(decoded(b'{"a":1}'), {}, 0))
+    document = orjson.loads(Documents(include_payload=False, max_bytes=10_000).result(decoded(b'{"a":1}'), {}, 0, NOW))
     assert "original_payload" not in document
 
 
 @pytest.mark.parametrize("scalar", [3, 0.5, "text", [1, 2], None, True])
 def test_a_result_that_is_no_object_is_wrapped(scalar: object) -> None:
-    document = orjson.loads(Documents(include_payload=False, max_bytes=10_000).result(decoded(b"{}"), scalar, 0))
+    document = orjson.loads(Documents(include_payload=False, max_bytes=10_000).result(decoded(b"{}"), scalar, 0, NOW))
     assert document["prediction"] == {"value": scalar}
 
 
 @pytest.mark.parametrize("bad", [{1, 2}, object(), {"a": {1}}, {1: 2}, "\ud800", 2**70])
 def test_a_result_json_cannot_hold_is_refused(bad: object) -> None:
     with pytest.raises(UnencodableError):
-        Documents(include_payload=False, max_bytes=10_000).result(decoded(b"{}"), bad, 0)
+        Documents(include_payload=False, max_bytes=10_000).result(decoded(b"{}"), bad, 0, NOW)
 
 
 def test_an_endless_result_is_refused() -> None:
     endless: list[object] = []
     endless.append(endless)
     with pytest.raises(UnencodableError):
-        Documents(include_payload=False, max_bytes=10_000).result(decoded(b"{}"), endless, 0)
+        Documents(include_payload=False, max_bytes=10_000).result(decoded(b"{}"), endless, 0, NOW)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_an_endless_result_is_refused() -> None:
 )
 def test_an_oversized_result_is_cut_with_a_mark(event_bytes: int, prediction_bytes: int, truncated: list[str]) -> None:
     event = decoded(orjson.dumps({"request_id": "r", "text": "x" * event_bytes}))
-    encoded = Documents(include_payload=True, max_bytes=2000).result(event, {"text": "y" * prediction_bytes}, 0)
+    encoded = Documents(include_payload=True, max_bytes=2000).result(event, {"text": "y" * prediction_bytes}, 0, NOW)
     assert len(encoded) <= 2000
     document = orjson.loads(encoded)
     assert document["truncated"] == truncated
@@ -78,12 +80,12 @@ def test_an_oversized_result_is_cut_with_a_mark(event_bytes: int, prediction_byt
 
 def test_even_a_huge_id_does_not_pass_the_limit() -> None:
     event = decoded(orjson.dumps({"request_id": "r" * 100_000, "event_id": "e" * 100_000}))
-    assert len(Documents(include_payload=True, max_bytes=4000).result(event, {}, 0)) <= 4000
+    assert len(Documents(include_payload=True, max_bytes=4000).result(event, {}, 0, NOW)) <= 4000
 
 
 def test_a_result_from_the_cache_is_marked() -> None:
     documents = Documents(include_payload=False, max_bytes=10_000)
     event = decoded(b"{}")
-    cached = orjson.loads(documents.result(event, Cached({"class": "A"}), 0.0))
+    cached = orjson.loads(documents.result(event, Cached({"class": "A"}), 0.0, NOW))
     assert (cached["prediction"], cached["cached"]) == ({"class": "A"}, True)
-    assert "cached" not in orjson.loads(documents.result(event, {"class": "A"}, 0.0))
+    assert "cached" not in orjson.loads(documents.result(event, {"class": "A"}, 0.0, NOW))

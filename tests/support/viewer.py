@@ -20,6 +20,7 @@ class Viewer:
         self.results: Counter[str] = Counter()
         self.alerts: Counter[str] = Counter()
         self.payloads: dict[str, Any] = {}
+        self.batches = 0
         self._changed = threading.Condition()
         self._joined = 0
         self._closing = threading.Event()
@@ -67,7 +68,14 @@ class Viewer:
         with self._changed:
             if event == "phx_reply" and ref in {"0", "1"}:
                 self._joined += 1
-            elif event in {"new_result", "inference_failed"}:
-                (self.results if event == "new_result" else self.alerts)[payload["event_id"]] += 1
-                self.payloads[payload["event_id"]] = payload
+            elif event == "inference_failed":
+                self._count(self.alerts, payload)
+            elif event in {"new_result", "new_results"}:
+                self.batches += event == "new_results"
+                for document in payload["results"] if event == "new_results" else [payload]:
+                    self._count(self.results, document)
             self._changed.notify_all()
+
+    def _count(self, seen: Counter[str], document: dict[str, Any]) -> None:
+        seen[document["event_id"]] += 1
+        self.payloads[document["event_id"]] = document

@@ -27,18 +27,18 @@ _SURELY_SHORT: Final = _LIMITS.header_line // 4 - 10
 def to_message(frame: Frame, queue: str, epoch: int) -> Message:
     """Return the message in a MESSAGE frame."""
     headers = frame.headers
-    token = headers.get("ack") or headers.get("message-id", "")
+    message_id = headers.get("message-id", "")
     return Message(
         # STOMP demands a message-id. For a broker without one each delivery is an event of its own: what else tells
         # deliveries apart (subscription, ack) begins anew with every connection, for other events.
-        id=headers.get("message-id") or str(uuid.uuid4()),
+        id=message_id or str(uuid.uuid4()),
         source=headers.get("destination", queue),
         headers=headers,
         body=frame.body,
         kind=_kind(headers),
         redelivered=headers.get("redelivered") == "true",
         epoch=epoch,
-        token=token,
+        token=headers.get("ack") or message_id,
     )
 
 

@@ -11,10 +11,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 # The frames of the handshake come before a version is agreed, so their headers are never escaped.
 _UNESCAPED = frozenset({"CONNECT", "CONNECTED", "STOMP"})
 # UTF-16 halves that surrogateescape did not make: they have no UTF-8 form.
 _LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+# Such a half, which no text off a wire can hold.
+_BETWEEN = "\ud800"
 _ENCODING = "utf-8"
 _ERRORS = "surrogateescape"
 _EXCERPT = 40
@@ -22,8 +26,7 @@ _LF = 0x0A
 _CR = 0x0D
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True, gc=False):
     """One frame. `headers` are unescaped, in the order they came; the first of duplicates is kept."""
 
     command: str
@@ -75,8 +78,9 @@ def escape_value(value: str, version: str) -> str:
 
 
 def encode_acks(ids: Iterable[str]) -> bytes:
-    """Return an ACK frame (STOMP 1.2) for each of `ids`, in one piece: settling is a hot path."""
-    return _to_bytes("".join([f"ACK\nid:{_escape_1_2(ack, '')}\n\n\0" for ack in ids]))
+    """Return an ACK frame (STOMP 1.2) for each of `ids`, one at least, escaped in one piece: settling is a hot path."""
+    escaped = _escape_1_2(_BETWEEN.join(ids), "").replace(_BETWEEN, "\n\n\0ACK\nid:")
+    return _to_bytes(f"ACK\nid:{escaped}\n\n\0")
 
 
 def _to_bytes(text: str) -> bytes:
@@ -107,7 +111,10 @@ def _unescape(text: str, version: str) -> str:
     if "\\\\" in text:
         # What stands between doubled backslashes holds only single escapes, so plain replacements are exact.
         return "\\".join([_unescape(part, version) for part in text.split("\\\\")])
-    text = text.replace("\\c", ":").replace("\\n", "\n")
+    text = text.replace("\\c", ":")
+    if "\\" not in text:
+        return text
+    text = text.replace("\\n", "\n")
     return text.replace("\\r", "\r") if version == "1.2" else text
 
 
@@ -215,25 +222,29 @@ class FrameParser:
             raise FrameError(f"not a STOMP frame: {command[:_EXCERPT]!r}")
         if len(lines) > self._limits.headers + 1:
             raise FrameError(f"more than {self._limits.headers} headers")
-        headers = self._to_headers(lines[1:], escaped=b"\\" in block and command not in _UNESCAPED)
-        return command, headers, self._content_length(headers)
+        del lines[0]
+        literal = command in _UNESCAPED or self.version == "1.0"
+        headers = self._to_headers(lines, 0 if literal else block.count(b"\\"))
+        return command, headers, self._content_length(headers) if "content-length" in headers else None
 
     def _check_lines(self, block: bytes) -> None:
         if any(len(line.removesuffix(b"\r")) > self._limits.header_line for line in block.split(b"\n")):
             raise FrameError(f"a header line of more than {self._limits.header_line} bytes")
 
-    def _to_headers(self, lines: list[str], *, escaped: bool) -> dict[str, str]:
+    def _to_headers(self, lines: list[str], backslashes: int) -> dict[str, str]:
+        """Return the headers; `backslashes` of escapes are in their lines."""
         try:
             headers: dict[str, str] = dict([line.split(":", 1) for line in lines])
         except ValueError:
             raise FrameError("a header line without a colon") from None
-        escaped = escaped and self.version != "1.0"
-        if len(headers) != len(lines) or (escaped and "\\" in "".join(headers)):
-            return self._to_headers_one_by_one(lines, escaped=escaped)
-        if escaped:
+        in_names = backslashes
+        if backslashes:
             for key, value in headers.items():
                 if "\\" in value:
+                    in_names -= value.count("\\")
                     headers[key] = _unescape(value, self.version)
+        if in_names or len(headers) != len(lines):
+            return self._to_headers_one_by_one(lines, escaped=backslashes > 0)
         return headers
 
     def _to_headers_one_by_one(self, lines: list[str], *, escaped: bool) -> dict[str, str]:
@@ -246,11 +257,8 @@ class FrameParser:
             headers.setdefault(key, value)
         return headers
 
-    def _content_length(self, headers: dict[str, str]) -> int | None:
-        text = headers.get("content-length")
-        if text is None:
-            return None
-        text = text.strip()
+    def _content_length(self, headers: dict[str, str]) -> int:
+        text = headers["content-length"].strip()
         if not (text.isascii() and text.isdigit()):
             raise FrameError(f"content-length is no number: {text[:_EXCERPT]!r}")
         # More digits than any limit has need not become a number (and past 4300 cannot).

@@ -1,0 +1,27 @@
+"""Many results in one push: `new_results` with `{"results": [document, ...]}`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from infertool.phoenix.frames import Frame
+
+EVENT: Final = "new_results"
+_HEAD, _TAIL = b'{"results":[', b"]}"
+# Bytes that a batch adds to its documents, and to each of them.
+FRAME_BYTES: Final = len(_HEAD + _TAIL)
+COMMA_BYTES: Final = 1
+
+
+def join(documents: Sequence[bytes]) -> bytes:
+    """Return the payload that holds `documents`, which are encoded JSON objects."""
+    return b"%b%b%b" % (_HEAD, b",".join(documents), _TAIL)
+
+
+def documents(frame: Frame) -> list[Any]:
+    """Return the documents that a broadcast holds: those of a batch, else its payload."""
+    payload = frame.payload
+    if frame.event == EVENT and isinstance(payload, dict) and isinstance(payload.get("results"), list):
+        return list(payload["results"])
+    return [payload]

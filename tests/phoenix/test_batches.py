@@ -1,0 +1,131 @@
+"""Batched pushes: what proves them, and what becomes of those that are not proved."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from infertool.phoenix import batch
+from infertool.phoenix.delivery import UNANSWERED, Push
+from infertool.phoenix.frames import Frame
+from infertool.phoenix.ledger import CRASHES_TO_REFUSE, Ledger
+from tests.phoenix.collect import delivery, push_of, pushes
+from tests.support.hub import HubProcess
+from tests.support.phoenix_fake import Peer, fake_phoenix, is_push, polite
+
+
+def batch_of(*numbers: int) -> Push:
+    singles = [push_of(number) for number in numbers]
+    ids = tuple(f"e{number}" for number in numbers)
+    return Push(batch.EVENT, ids, batch.join([push.payload for push in singles]), numbers)
+
+
+def echoing_batches(peer: Peer, frame: Frame) -> None:
+    if is_push(frame):
+        peer.broadcast("public:results", frame.event, frame.payload)
+    else:
+        polite(peer, frame)
+
+
+def echoing_singly(peer: Peer, frame: Frame) -> None:
+    """Broadcast each result of a batch by itself, the last one first."""
+    if is_push(frame):
+        for document in reversed(batch.documents(frame)):
+            peer.broadcast("public:results", "new_result", document)
+    else:
+        polite(peer, frame)
+
+
+def ignoring_batches(peer: Peer, frame: Frame) -> None:
+    """Answer single results, and batches with nothing at all."""
+    if not (is_push(frame) and frame.event == batch.EVENT):
+        polite(peer, frame)
+
+
+def refusing_batches(peer: Peer, frame: Frame) -> None:
+    if is_push(frame) and frame.event == batch.EVENT:
+        peer.reply(frame, "error", {"reason": "unknown event"})
+    else:
+        polite(peer, frame)
+
+
+def crashing_batches(peer: Peer, frame: Frame) -> None:
+    if is_push(frame) and frame.event == batch.EVENT:
+        peer.crash(frame)
+    else:
+        polite(peer, frame)
+
+
+@pytest.mark.parametrize("server", [echoing_batches, echoing_singly])
+@pytest.mark.parametrize("mode", ["echo", "auto"])
+def test_all_ids_coming_back_are_proof(server, mode: str) -> None:
+    with fake_phoenix(server) as fake, delivery(fake.url, confirm=mode) as (made, owner):
+        made.push([batch_of(0, 1, 2), push_of(3), batch_of(4, 5)])
+        assert made.drain(20)
+        assert sorted(map(str, owner.proved())) == ["(0, 1, 2)", "(4, 5)", "3"]
+        assert owner.proofs() == {"echo"}
+
+
+@pytest.mark.parametrize("mode", ["auto", "reply", "echo", "barrier", "none"])
+def test_the_embedded_hub_takes_batches(mode: str) -> None:
+    with HubProcess() as hub, delivery(hub.url, confirm=mode) as (made, owner):
+        made.push([batch_of(0, 1), push_of(2), batch_of(3, 4)])
+        assert made.drain(20)
+        assert len(owner.proved()) == 3
+
+
+@pytest.mark.parametrize("mode", ["auto", "reply"])
+def test_a_channel_that_ignores_batches_gives_no_proof_of_one(mode: str) -> None:
+    with (
+        fake_phoenix(ignoring_batches) as fake,
+        delivery(fake.url, confirm=mode, push_timeout_s=1.0) as (made, owner),
+    ):
+        made.push([batch_of(0, 1), *pushes(3)])
+        assert made.drain(20)
+        assert owner.refused() == [((0, 1), UNANSWERED)]
+        assert sorted(owner.proved()) == [0, 1, 2]
+
+
+def test_a_refusal_is_of_the_whole_batch() -> None:
+    with fake_phoenix(refusing_batches) as fake, delivery(fake.url) as (made, owner):
+        made.push([batch_of(0, 1), push_of(2)])
+        assert made.drain(20)
+        assert owner.refused() == [((0, 1), "unknown event")]
+        assert owner.proved() == [2]
+
+
+def test_a_batch_that_crashes_the_channel_is_found() -> None:
+    with fake_phoenix(crashing_batches) as fake, delivery(fake.url) as (made, owner):
+        made.push([*pushes(3), batch_of(3, 4), *pushes(3)])
+        assert made.drain(40)
+        assert [context for context, _ in owner.refused()] == [(3, 4)]
+        assert len(owner.proved()) == 6
+        assert sum(frame.event == batch.EVENT for frame in fake.frames) == CRASHES_TO_REFUSE
+
+
+def test_what_was_seen_before_a_loss_counts_for_nothing_after_it() -> None:
+    ledger = Ledger()
+    ledger.accept([batch_of(0, 1)])
+    [entry] = ledger.take_sendable()
+    ledger.mark_sent(entry, "1", 0.0)
+    assert ledger.settle_event("e0") is None
+    ledger.lose()
+    ledger.mark_sent(*ledger.take_sendable(), "2", 1.0)
+    assert ledger.settle_event("e1") is None
+    assert ledger.settle_event("e1") is None
+    assert ledger.settle_event("e0") is entry
+    assert not ledger
+
+
+def test_one_id_twice_in_a_batch() -> None:
+    ledger = Ledger()
+    ledger.accept([batch_of(0, 0)])
+    [entry] = ledger.take_sendable()
+    ledger.mark_sent(entry, "1", 0.0)
+    assert ledger.settle_event("e0") is None
+    assert ledger.settle_event("e0") is entry
+    assert ledger.settle_event("e0") is None
+
+
+def test_the_payload_of_a_batch() -> None:
+    assert orjson.loads(batch_of(1, 2).payload) == {"results": [{"event_id": "e1"}, {"event_id": "e2"}]}
