@@ -29,7 +29,7 @@ def watch(dead: DeadLetters) -> Iterator[Broker]:
 
 
 def test_a_second_run_on_the_queue_refuses_unless_forced(dead: DeadLetters, watch: Broker) -> None:
-    dead.fill(40)
+    dead.fill(100)
     first = dead.start("--rate", "5/s")
     assert wait_until_moving(watch, dead, first.process)
     refused = infertool(*dead.arguments("--to", "other"), **CREDENTIALS)
@@ -39,7 +39,7 @@ def test_a_second_run_on_the_queue_refuses_unless_forced(dead: DeadLetters, watc
     first.terminate()
     first.process.communicate(timeout=LONG_S)
     assert dead.replay()["replayed"] > 0
-    assert sorted(dead.numbers(dead.origin)) == list(range(40))
+    assert sorted(dead.numbers(dead.origin)) == list(range(100))
 
 
 def test_an_interruption_says_what_was_moved_and_puts_the_rest_back(dead: DeadLetters, watch: Broker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,12 @@ def wait(page: NodeProgram, selector: str, text: str) -> None:
 def read(page: NodeProgram, expression: str):
     page.send("read", expression=expression)
     return page.wait_for("value", expression=expression)["value"]
+
+
+def until(page: NodeProgram, condition: str) -> None:
+    """Wait until a JavaScript expression is true; the test's own time limit ends it."""
+    while not read(page, condition):
+        time.sleep(0.05)
 
 
 class Service:

@@ -6,7 +6,7 @@ import pytest
 
 from infertool.devserver.hub.channels import Definition, RefuseJoin
 from tests.hub.running import RunningHub
-from tests.js.dashboard import Service, opened, read, wait
+from tests.js.dashboard import Service, opened, read, until, wait
 from tests.support.hub import HubProcess
 
 pytestmark = pytest.mark.browser
@@ -201,7 +201,13 @@ def test_rows_are_chosen_and_opened_with_the_keyboard(hub, page):
 def test_shortcuts_can_be_switched_off(page):
     press(page, "?")
     wait(page, "#manual[open] h2", "Help")
-    press(page, "Tab", "Space", "Escape", "Space")
+    press(page, "Tab")
+    until(page, "document.activeElement.id === 'shortcuts'")
+    press(page, "Space")
+    until(page, "!document.getElementById('shortcuts').checked")
+    press(page, "Escape")
+    until(page, "document.querySelectorAll('dialog[open]').length === 0")
+    press(page, "Space")
     assert read(page, "document.getElementById('pause').textContent") == "Pause"
     press(page, "?")
     assert read(page, "document.querySelectorAll('dialog[open]').length") == 0
