@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from infertool.feed.arrival import Arrival
+from infertool.phoenix import batch
 from infertool.phoenix.frames import Frame
 
-BATCH_EVENT = "new_results"
 _RESULT_EVENT = "new_result"
 
 
@@ -15,14 +15,9 @@ def arrivals(frames: Sequence[Frame], *, at: float, source: str = "") -> list[Ar
     """Return what `frames` hold, in order. `new_results` that are no `{"results": [...]}` pass as they are."""
     unpacked: list[Arrival] = []
     for frame in frames:
-        results = _results(frame) if frame.event == BATCH_EVENT else None
-        if results is None:
-            unpacked.append(Arrival(frame.topic, frame.event, frame.payload, at, source))
-        else:
+        if batch.is_batch(frame):
+            results = batch.documents(frame)
             unpacked += [Arrival(frame.topic, _RESULT_EVENT, result, at, source) for result in results]
+        else:
+            unpacked.append(Arrival(frame.topic, frame.event, frame.payload, at, source))
     return unpacked
-
-
-def _results(frame: Frame) -> list[object] | None:
-    results = frame.payload.get("results") if isinstance(frame.payload, dict) else None
-    return results if isinstance(results, list) else None

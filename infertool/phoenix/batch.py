@@ -19,9 +19,12 @@ def join(documents: Sequence[bytes]) -> bytes:
     return b"%b%b%b" % (_HEAD, b",".join(documents), _TAIL)
 
 
+def is_batch(frame: Frame) -> bool:
+    """Tell whether a broadcast is a batch. `new_results` with any other payload is none."""
+    payload = frame.payload
+    return frame.event == EVENT and isinstance(payload, dict) and isinstance(payload.get("results"), list)
+
+
 def documents(frame: Frame) -> list[Any]:
     """Return the documents that a broadcast holds: those of a batch, else its payload."""
-    payload = frame.payload
-    if frame.event == EVENT and isinstance(payload, dict) and isinstance(payload.get("results"), list):
-        return list(payload["results"])
-    return [payload]
+    return list(frame.payload["results"]) if is_batch(frame) else [frame.payload]
