@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 from infertool.cli.consuming import consume
 from infertool.cli.place import Failed, Ready
+from infertool.cli.repeated import repeated
 from infertool.errors import InfertoolError
 from infertool.link import LinkState
 from infertool.pipeline.consumer import Until
@@ -33,13 +32,13 @@ def main(connection_fd: int, lifeline_fd: int) -> None:
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
     reporter = Reporter(supervisor)
     try:
-        consume(settings, until, [reporter.stats, reporter], "", reporter.reporting())
+        consume(settings, until, [reporter.stats, reporter], "", repeated(reporter.report, REPORT_S))
     except InfertoolError as error:
         logs.log.debug("ended", exc_info=error)
         reporter.send(Failed(str(error)))
         sys.exit(error.exit_code)
     finally:
-        reporter.send(reporter.stats.report())
+        reporter.report()
 
 
 class Reporter:
@@ -61,22 +60,9 @@ class Reporter:
         with self._lock:
             self._supervisor.send(word)
 
-    @contextmanager
-    def reporting(self) -> Iterator[None]:
-        """Report the figures while the block runs."""
-        ended = threading.Event()
-
-        def run() -> None:
-            while not ended.wait(REPORT_S):
-                self.send(self.stats.report())
-
-        thread = threading.Thread(target=run, name="reports", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    def report(self) -> None:
+        """Tell the supervisor the figures."""
+        self.send(self.stats.report())
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from infertool.cli.repeated import repeated
 from infertool.telemetry.logs import log
 from infertool.telemetry.stats import Snapshot
 
@@ -47,7 +47,7 @@ def shown(stats: Figures, interval_s: float, *, quiet: bool) -> Iterator[None]:
         with _live(stats):
             yield
     else:
-        with _repeated(lambda: log.info("%s", line(stats.snapshot())), interval_s):
+        with repeated(lambda: log.info("%s", line(stats.snapshot())), interval_s):
             yield
 
 
@@ -63,20 +63,3 @@ def _live(stats: Figures) -> Iterator[None]:
     console = Console(stderr=True)
     with Live(console=console, get_renderable=render, refresh_per_second=REFRESH_PER_S, redirect_stdout=False):
         yield
-
-
-@contextmanager
-def _repeated(action: Callable[[], None], interval_s: float) -> Iterator[None]:
-    ended = threading.Event()
-
-    def run() -> None:
-        while not ended.wait(interval_s):
-            action()
-
-    thread = threading.Thread(target=run, name="status", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
