@@ -125,10 +125,10 @@ class Executor:
         self.put_back([group])
 
     def put_back(self, groups: Sequence[Group]) -> None:
-        """See `Employer`. The try that was not made is not counted."""
+        """See `Employer`."""
         events = list(chain.from_iterable(groups))
         for event in events:
-            event.attempts = max(0, event.attempts - 1)
+            event.attempts -= 1
         self.submit(events)
 
     def abandoned(self, worker: Worker) -> None:

@@ -6,7 +6,8 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Protocol
 
 from infertool.errors import InfertoolError
@@ -29,8 +30,11 @@ class Employer(Protocol):
     def failed(self, group: Group, failure: Failure, spent_s: float) -> None:
         """Accept that a call ended without an answer after `spent_s`; a group's events are then tried one by one."""
 
+    def submit(self, events: Iterable[Event]) -> None:
+        """Queue events whose try has not begun."""
+
     def put_back(self, groups: Sequence[Group]) -> None:
-        """Take back what was not tried."""
+        """Take back events whose try was counted and not made."""
 
     def abandoned(self, worker: Worker) -> None:
         """Replace a worker whose call hangs for ever."""
@@ -105,5 +109,5 @@ class ThreadWorker(Worker):
         self._employer.abandoned(self)
         if self._outcomes:
             self._employer.done(self._outcomes, since - self._chunk_since)
-        self._employer.put_back(rest)
+        self._employer.submit(chain.from_iterable(rest))
         self._employer.failed(group, failure, time.monotonic() - since)

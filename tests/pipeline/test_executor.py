@@ -8,9 +8,10 @@ import pytest
 
 from infertool.errors import InferenceError
 from infertool.models.port import LoadedModel
-from infertool.pipeline.event import Failure
+from infertool.pipeline.event import Event, Failure
 from infertool.pipeline.staff import Threads
 from tests.pipeline.bench import LONG, Bench
+from tests.support.messages import message
 
 
 def bench_of(predict: Callable[[dict[str, Any]], object], **options: Any) -> Bench:
@@ -76,6 +77,20 @@ def test_a_call_that_hangs_times_out_and_its_thread_is_replaced() -> None:
     release.set()
     assert bench.stop()
     assert len(bench.outcomes) == 3
+
+
+def test_a_try_that_failed_before_still_counts_behind_a_call_that_hangs() -> None:
+    release = threading.Event()
+    bench = bench_of(lambda payload: payload.get("hangs") and release.wait(LONG), concurrency=1, timeout_s=0.2)
+    bench.submit(500)  # so quick that from now on the worker takes several at once
+    bench.wait(500)
+    hangs, behind = (Event(message(body), "") for body in (b'{"hangs": true}', b"{}"))
+    behind.attempts = 1
+    bench.executor.submit([hangs, behind])
+    outcomes = bench.wait(502)
+    assert [outcome.event.attempts for outcome in outcomes if outcome.event is behind] == [2]
+    release.set()
+    bench.stop()
 
 
 def test_too_many_hung_calls_end_the_run() -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 from typing import Protocol
 
 import orjson
@@ -85,7 +86,7 @@ class ProcessWorker(Worker):
     def _work(self, groups: Sequence[Group]) -> bool:
         """Have `groups` tried; False when there is no process to go on with."""
         if self._handle.has_ended() and not self._replace(f"{self._handle.ending()} with nothing in work"):
-            self._employer.put_back(groups)
+            self._employer.submit(chain.from_iterable(groups))
             return False
         self._groups = deque(filter(None, map(self._fit, groups)))
         if self._groups:
