@@ -25,13 +25,14 @@ def hub() -> Iterator[HubProcess]:
 
 
 @pytest.fixture
-def filled(activemq: ActiveMQ) -> Callable[[int], str]:
+def filled(activemq: ActiveMQ) -> Callable[..., str]:
     """Return a function that fills a new queue with reference events and names it."""
 
-    def fill(count: int) -> str:
+    def fill(count: int, *, persistent: bool = True) -> str:
         queue, body = f"/queue/bench.{next(_numbers)}", REFERENCE.read_bytes()
         raw = RawStomp(activemq.stomp_port)
-        raw.send(queue, (({"event_id": f"e-{n}"}, body) for n in range(count)))
+        kept = {"persistent": "true" if persistent else "false"}
+        raw.send(queue, (({"event_id": f"e-{n}", **kept}, body) for n in range(count)))
         raw.close()
         return queue
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ ROWS = [
 class Runners:
     """The programs under comparison. Each returns events a second."""
 
-    def __init__(self, broker: ActiveMQ, hub: HubProcess, fill: Callable[[int], str], folder: Path) -> None:
+    def __init__(self, broker: ActiveMQ, hub: HubProcess, fill: Callable[[], str], folder: Path) -> None:
         self._broker = broker
         self._hub = hub
         self._fill = fill
@@ -52,11 +53,11 @@ class Runners:
         }
 
     def _peer(self, name: str) -> float:
-        return peers.run(name, self._broker.stomp_port, self._fill(EVENTS), EVENTS)
+        return peers.run(name, self._broker.stomp_port, self._fill(), EVENTS)
 
     def _consume(self, *options: str) -> float:
         summary = Running(
-            self._folder, "consume", "--broker", self._broker.url, "--queue", self._fill(EVENTS),
+            self._folder, "consume", "--broker", self._broker.url, "--queue", self._fill(),
             "--phoenix", self._hub.url, "--model", NOOP, "--window", "200", "--max-messages", str(EVENTS), "-o", "json",
             *options, **CREDENTIALS,
         ).finish()  # fmt: skip
@@ -66,8 +67,11 @@ class Runners:
 
 @pytest.mark.activemq
 @pytest.mark.timeout(900)
-def test_throughput(benchmark, activemq, hub, filled, row, tmp_path) -> None:
-    runners = Runners(activemq, hub, filled, tmp_path).all()
+@pytest.mark.parametrize("persistent", [False, True])
+def test_throughput(persistent, benchmark, activemq, hub, filled, row, tmp_path) -> None:
+    fill = partial(filled, EVENTS, persistent=persistent)
+    runners = Runners(activemq, hub, fill, tmp_path).all()
+    events = "persistent" if persistent else "non-persistent"
     rates: dict[str, list[float]] = {name: [] for name in runners}
 
     def one_round() -> None:
@@ -77,10 +81,10 @@ def test_throughput(benchmark, activemq, hub, filled, row, tmp_path) -> None:
     benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=1)
     for case, ours, theirs, goal in ROWS:
         if theirs not in rates:
-            row(case, "not installed", goal)
+            row(f"{events}: {case}", "not installed", goal)
             continue
         ratio = statistics.median(a / b for a, b in zip(rates[ours][1:], rates[theirs][1:], strict=True))
-        row(case, f"{ratio:.2f}x ({_median(rates[ours])} against {_median(rates[theirs])}/s)", goal)
+        row(f"{events}: {case}", f"{ratio:.2f}x ({_median(rates[ours])} against {_median(rates[theirs])}/s)", goal)
 
 
 def _median(rates: list[float]) -> str:
