@@ -75,7 +75,7 @@ class View:
         return Group(
             _panel("results", results, ROWS, "green"),
             _panel("alerts", alerts, ROWS // 3, "red"),
-            Text(f"{counts}; from send to screen p50 {times.p50} ms, p99 {times.p99} ms"),
+            Text(f"{counts}; from send to screen in the last second p50 {_ms(times.p50)}, p99 {_ms(times.p99)}"),
         )
 
 
@@ -85,3 +85,7 @@ def _panel(title: str, lines: list[str], rows: int, colour: str) -> RenderableTy
 
     text = Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
     return Panel(text, title=title, title_align="left", height=rows + 2, border_style=colour)
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"
