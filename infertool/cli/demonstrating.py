@@ -124,15 +124,19 @@ class Demo:
 
     def _consumer(self, stack: ExitStack, settings: Settings) -> subprocess.Popen[bytes]:
         concurrency = max(16, math.ceil(self._rate * MODEL_MEAN_S * HEADROOM))
+        lifeline, ours = os.pipe()
+        stack.callback(os.close, ours)
         command = [
-            sys.executable, "-m", "infertool", "--config", os.devnull, "--quiet", "consume",
+            sys.executable, "-m", "infertool.cli.tethered", str(lifeline), "--config", os.devnull, "--quiet", "consume",
             "--broker", settings.broker.url, "--phoenix", settings.phoenix.url, "--model", "sim:",
             "--max-attempts", "1", "--concurrency", str(concurrency), "-o", "json",
         ]  # fmt: skip
         self._log = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True, env=_environment()
-        )
+            command, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True, env=_environment(),
+            pass_fds=(lifeline,),
+        )  # fmt: skip
+        os.close(lifeline)
         stack.callback(_end, process)
         return process
 

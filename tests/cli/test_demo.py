@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import psutil
+
 from tests.support.running import environment, infertool
 
 
@@ -39,3 +41,17 @@ def test_a_reader_that_leaves_ends_it_quietly() -> None:
     demo.stdout.close()
     assert demo.wait(60) == 0
     assert b"Traceback" not in demo.stderr.read()
+
+
+def test_what_it_started_ends_with_it_however_it_ends() -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "infertool", "demo", "--for", "10m"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),
+    )  # fmt: skip
+    assert demo.stdout.readline()
+    started = psutil.Process(demo.pid).children(recursive=True)
+    demo.kill()
+    demo.communicate()
+    assert len(started) == 3
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert alive == []
