@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from infertool.brokers.port import Depth
 from infertool.cli import console
+from infertool.cli.repeated import repeated
 from infertool.deadletter import names
 from infertool.deadletter.decide import Fate, Plan
 from infertool.deadletter.tally import Tally
@@ -81,25 +81,20 @@ class Growth:
 @contextmanager
 def shown(tally: Tally, plan: Plan, *, quiet: bool, growth: Growth | None = None) -> Iterator[None]:
     """Show the progress while the block runs; warn of replays that failed again."""
-    ended = threading.Event()
     bar = sys.stderr.isatty() and not quiet
     watch = _Watch(tally, plan, quiet=quiet, growth=growth)
     target, every = (watch.draw, _BAR_EVERY_S) if bar else (watch.tell, _LINE_EVERY_S)
 
-    def run() -> None:
-        while not ended.wait(_BAR_EVERY_S):
-            watch.warn()
-            watch.look()
-            if watch.is_due(every):
-                target()
+    def look() -> None:
+        watch.warn()
+        watch.look()
+        if watch.is_due(every):
+            target()
 
-    thread = threading.Thread(target=run, name="progress", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(look, _BAR_EVERY_S):
+            yield
     finally:
-        ended.set()
-        thread.join()
         watch.warn()
         if bar:
             console.err("")
