@@ -25,11 +25,6 @@ class Selection:
     until: float | None = None
     ids: frozenset[str] = frozenset()
 
-    @property
-    def takes_all(self) -> bool:
-        """Whether every letter matches."""
-        return self == Selection()
-
     def matches(self, letter: DeadLetter) -> bool:
         """Say whether `letter` is meant. The cheap conditions come first. Raises `FilterError`."""
         return (
