@@ -39,6 +39,7 @@ def test_the_supervisor_goes_on_after_refusals_and_says_so(connect, links):
         subscription = broker.subscribe("/queue/q", window=1)
         [message] = take(subscription, 1)
         assert (message.body, message.token) == (b"body", "a1")
+        links.wait_for(LinkState.CONNECTED, times=2)
         broker.close(5)
     cut, login, subscribing = links.of(LinkState.LOST)
     assert "closed" in cut.reason
@@ -67,11 +68,13 @@ def test_a_refused_subscription_is_an_error(connect, script, queue):
         broker.close(0.5)
 
 
-def test_a_listener_that_raises_does_not_end_the_supervision(connect):
+def test_a_listener_that_raises_does_not_end_the_supervision(connect, links):
     def listener(event):
+        links(event)
         raise ValueError(event)
 
     with Scripted(cut_after_connecting, serve_one) as server:
         broker = connect(server.url, listener)
         assert len(take(broker.subscribe("/queue/q", window=1), 1)) == 1
+        links.wait_for(LinkState.CONNECTED, times=2)
         broker.close(5)

@@ -22,7 +22,16 @@ TEAM = ("--processes", "2", "--concurrency", "4")
 
 
 def children(consumer: Running) -> list[psutil.Process]:
-    return psutil.Process(consumer.process.pid).children()
+    return psutil.Process(consumer.process.pid).children(recursive=True)
+
+
+def team_of(consumer: Running, size: int) -> list[psutil.Process]:
+    """Wait until `size` processes run below the consumer; they start one after the other."""
+    deadline = time.monotonic() + LONG
+    while len(found := children(consumer)) != size:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+    return found
 
 
 @pytest.mark.activemq
@@ -51,11 +60,7 @@ def test_a_member_that_dies_is_replaced_and_its_events_come_back(real_bus: Bus) 
     victim.kill()
     assert bus.viewer.wait(len(ids), LONG)
     wait_for(consumer, f"consumer process {victim.pid} ended (was killed by SIGKILL); another starts in")
-    deadline = time.monotonic() + LONG
-    while len(children(consumer)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    team = children(consumer)
+    team = team_of(consumer, 2)
     consumer.terminate()
     assert consumer.finish()["redelivered"] > 0
     assert not psutil.wait_procs(team, LONG)[1]
@@ -69,8 +74,7 @@ def test_a_second_ctrl_c_leaves_no_process_behind(embedded_bus: Bus) -> None:
     model = f"{bus.folder / 'hangs.py'}:predict"
     consumer = bus.consume(*TEAM, "--executor", "processes", "--workers", "1", model=model)
     wait_for(consumer, "in work")
-    below = psutil.Process(consumer.process.pid).children(recursive=True)
-    assert len(below) == 4
+    below = team_of(consumer, 4)
     consumer.process.send_signal(signal.SIGINT)
     wait_for(consumer, "Ctrl-C again leaves at once")
     assert consumer.process.poll() is None

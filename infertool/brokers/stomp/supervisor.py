@@ -144,7 +144,8 @@ class Supervisor:
         with self._lock:
             self._epoch = connection.epoch
             self._ended.clear()
-            self._connection = connection
+            # From here on close() says goodbye to it; one that is still opening is only cut.
+            self._connection, self._opening = connection, None
             self.address = connection.target.address
         try:
             self._attach(connection)
