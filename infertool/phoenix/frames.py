@@ -69,15 +69,12 @@ def encode_text(join_ref: Ref, ref: Ref, topic: str, event: str, payload: Any, v
     parts: object = [join_ref, ref, topic, event, payload]
     if vsn == "1.0.0":
         parts = {"topic": topic, "event": event, "payload": payload, "ref": ref}
-    try:
-        return orjson.dumps(parts)
-    except orjson.JSONEncodeError as error:
-        raise FrameError(f"not encodable as JSON: {error}") from error
+    return _json(parts)
 
 
 def encode_push(join_ref: Ref, ref: Ref, topic: str, event: str, payload_json: bytes) -> bytes:
     """Return the vsn 2.0.0 text frame around a payload that is encoded already, without looking into it."""
-    return b"[%b,%b,%b,%b]" % (_json(join_ref), _json(ref), _json_names(topic, event), payload_json)
+    return b"%b,%b,%b]" % (_json([join_ref, ref])[:-1], _json_names(topic, event), payload_json)
 
 
 def decode_text(data: bytes | str, vsn: Vsn = "2.0.0", *, strict: bool = True) -> Frame:
@@ -119,16 +116,13 @@ def _check(frame: Frame) -> None:
         raise FrameError("join_ref or ref is neither string, integer nor null")
 
 
-def _json(ref: Ref) -> bytes:
-    try:
-        return orjson.dumps(ref)
-    except orjson.JSONEncodeError as error:
-        raise FrameError(f"not encodable as JSON: {error}") from error
-
-
 @lru_cache(maxsize=256)
 def _json_names(topic: str, event: str) -> bytes:
+    return _json([topic, event])[1:-1]
+
+
+def _json(value: Any) -> bytes:
     try:
-        return orjson.dumps([topic, event])[1:-1]
+        return orjson.dumps(value)
     except orjson.JSONEncodeError as error:
         raise FrameError(f"not encodable as JSON: {error}") from error

@@ -7,6 +7,11 @@ import struct
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+try:  # websockets itself chooses in this way: C where there is a wheel for the platform
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
+
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
 _SHORT, _MEDIUM = 126, 1 << 16
@@ -18,7 +23,7 @@ def frames(messages: Sequence[bytes], opcode: int) -> Iterator[bytes]:
     keys = os.urandom(_KEY_BYTES * len(messages))
     for number, message in enumerate(messages):
         key = keys[_KEY_BYTES * number : _KEY_BYTES * (number + 1)]
-        yield b"%b%b%b" % (_head(len(message), opcode), key, _mask(message, key))
+        yield b"%b%b%b" % (_head(len(message), opcode), key, apply_mask(message, key))
 
 
 def _head(length: int, opcode: int) -> bytes:
@@ -27,11 +32,3 @@ def _head(length: int, opcode: int) -> bytes:
     if length < _MEDIUM:
         return struct.pack("!BBH", _FIN | opcode, _MASKED | _SHORT, length)
     return struct.pack("!BBQ", _FIN | opcode, _MASKED | _SHORT + 1, length)
-
-
-def _mask(message: bytes, key: bytes) -> bytes:
-    """Return `message` with each byte XORed with the key's next: as one large number, since Python has no other way."""
-    length = len(message)
-    repeated = (key * (length // _KEY_BYTES + 1))[:length]
-    number = int.from_bytes(message, "little") ^ int.from_bytes(repeated, "little")
-    return number.to_bytes(length, "little")

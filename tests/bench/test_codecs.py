@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import orjson
 
-from infertool.brokers.stomp.frames import FrameParser, encode
+from infertool.brokers.stomp.frames import encode
+from infertool.brokers.stomp.parser import FrameParser
 from infertool.phoenix.frames import decode_text, encode_push
 from tests.bench.reference import REFERENCE
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser, Limits, encode, encode_acks, escape_value
+from infertool.brokers.stomp.frames import Frame, FrameError, Limits, encode, encode_acks, escape_value
+from infertool.brokers.stomp.parser import FrameParser
 
 VERSIONS = st.sampled_from(["1.1", "1.2"])
 COMMANDS = st.sampled_from(["SEND", "MESSAGE", "ACK", "RECEIPT", "ERROR"])

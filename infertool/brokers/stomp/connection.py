@@ -10,7 +10,8 @@ from functools import partial
 from typing import Final
 
 from infertool.brokers.stomp import diagnosis, heartbeat
-from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser, Limits
+from infertool.brokers.stomp.frames import Frame, FrameError, Limits
+from infertool.brokers.stomp.parser import FrameParser
 from infertool.brokers.stomp.receipts import Answer, Receipts
 from infertool.brokers.stomp.stream import Stream
 from infertool.brokers.stomp.target import Target

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from infertool.brokers.stomp.frames import Frame, FrameError, FrameParser
+from infertool.brokers.stomp.frames import Frame, FrameError
+from infertool.brokers.stomp.parser import FrameParser
 from infertool.devserver.broker import handshake, held, wire
 from infertool.devserver.broker.core import Broker
 from infertool.devserver.broker.destinations import DestinationError, Kind

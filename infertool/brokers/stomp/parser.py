@@ -1,0 +1,184 @@
+"""Turning a stream of bytes into STOMP frames: a pure function of what was fed, however the stream was cut."""
+
+from __future__ import annotations
+
+from infertool.brokers.stomp.frames import (
+    ENCODING,
+    ERRORS,
+    LIMITS,
+    UNESCAPED,
+    Frame,
+    FrameError,
+    Limits,
+    unescape,
+)
+from infertool.brokers.stomp.usual import usual_frames
+
+_EXCERPT = 40
+_LF = 0x0A
+_CR = 0x0D
+_Head = tuple[str, dict[str, str], int | None]
+
+
+class FrameParser:
+    """Turns a stream of bytes into frames; how the stream is cut makes no difference.
+
+    `version` may be set when it has been negotiated. Line ends between frames (heartbeats) are skipped. The work is
+    linear in the bytes fed, also for a large body in small pieces.
+    """
+
+    def __init__(self, *, version: str = "1.2", limits: Limits = LIMITS) -> None:
+        self.version = version
+        self._limits = limits
+        self._head: _Head | None = None
+        # An open frame's bytes: of its head, or of its body once `_head` is known.
+        self._pending = bytearray()
+        self._look_again_at = 0
+
+    @property
+    def mid_frame(self) -> bool:
+        """Whether a frame has begun and not ended."""
+        return self._head is not None or bool(self._pending)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that `data` completes. Raises FrameError."""
+        if self._pending:
+            if not self._grow(data):
+                return []
+            data = bytes(self._pending)
+        frames: list[Frame] = []
+        try:
+            self._parse(data, frames)
+        except FrameError as fault:
+            fault.frames = frames
+            raise
+        return frames
+
+    def _grow(self, data: bytes) -> bool:
+        """Add to the open frame; tell whether looking at all of it can be worth while."""
+        seen = max(0, len(self._pending) - 2)
+        self._pending += data
+        if self._head is None:
+            ended = self._pending.find(b"\n\n", seen) >= 0 or self._pending.find(b"\n\r\n", seen) >= 0
+        elif self._head[2] is None:
+            ended = self._pending.find(0, seen) >= 0
+        else:
+            return len(self._pending) > self._head[2]
+        # Limits are looked at each time the open frame has doubled: often enough, and still linear.
+        return ended or len(self._pending) >= self._look_again_at
+
+    def _parse(self, data: bytes, frames: list[Frame]) -> None:
+        position = 0
+        while True:
+            if self._head is None:
+                position = usual_frames(data, position, frames, self.version, self._limits)
+                position = self._read_head(data, position)
+                if self._head is None:
+                    break
+            command, headers, length = self._head
+            end = self._body_end(data, position, length)
+            if end < 0:
+                break
+            frames.append(Frame(command, headers, data[position:end]))
+            self._head = None
+            position = end + 1
+        self._pending = bytearray(data[position:])
+        self._look_again_at = 2 * len(self._pending)
+
+    def _read_head(self, data: bytes, position: int) -> int:
+        """Skip heartbeats and read a head, if all of it is there; return where the rest begins."""
+        while data.startswith((b"\n", b"\r\n"), position):
+            position += 1 if data[position] == _LF else 2
+        end = self._head_end(data, position)
+        if end < 0:
+            self._check_open_head(data, position)
+            return position
+        self._head = self._to_head(data[position:end])
+        return end + (2 if data[end + 1] == _LF else 3)
+
+    def _head_end(self, data: bytes, position: int) -> int:
+        """Return where the line end before the first empty line is, or -1."""
+        first = data.find(b"\n", position)
+        if first < 0 or self.version != "1.2":
+            return data.find(b"\n\n", position)
+        # The usual line end is looked for first, and the other one only before it: a search for what the peer never
+        # sends would run to the end of the buffer for each frame.
+        usual, other = (b"\n\r\n", b"\n\n") if data[first - 1] == _CR else (b"\n\n", b"\n\r\n")
+        end = data.find(usual, position)
+        earlier = data.find(other, position, end + 1 if end >= 0 else len(data))
+        return earlier if earlier >= 0 else end
+
+    def _check_open_head(self, data: bytes, position: int) -> None:
+        if data.count(b"\n", position) > self._limits.headers + 1:
+            raise FrameError(f"more than {self._limits.headers} headers")
+        if len(data) - max(position, data.rfind(b"\n", position) + 1) > self._limits.header_line + 1:
+            raise FrameError(f"a header line of more than {self._limits.header_line} bytes")
+
+    def _to_head(self, block: bytes) -> _Head:
+        if len(block) > self._limits.header_line:
+            self._check_lines(block)
+        lines = block.decode(ENCODING, ERRORS).split("\n")
+        if self.version == "1.2" and b"\r" in block:
+            lines = [line.removesuffix("\r") for line in lines]
+        command = lines[0]
+        if not (command.isupper() and command.isalpha() and command.isascii()):
+            raise FrameError(f"not a STOMP frame: {command[:_EXCERPT]!r}")
+        if len(lines) > self._limits.headers + 1:
+            raise FrameError(f"more than {self._limits.headers} headers")
+        del lines[0]
+        literal = command in UNESCAPED or self.version == "1.0"
+        headers = self._to_headers(lines, 0 if literal else block.count(b"\\"))
+        return command, headers, self._content_length(headers) if "content-length" in headers else None
+
+    def _check_lines(self, block: bytes) -> None:
+        if any(len(line.removesuffix(b"\r")) > self._limits.header_line for line in block.split(b"\n")):
+            raise FrameError(f"a header line of more than {self._limits.header_line} bytes")
+
+    def _to_headers(self, lines: list[str], backslashes: int) -> dict[str, str]:
+        """Return the headers; `backslashes` of escapes are in their lines."""
+        try:
+            headers: dict[str, str] = dict([line.split(":", 1) for line in lines])
+        except ValueError:
+            raise FrameError("a header line without a colon") from None
+        in_names = backslashes
+        if backslashes:
+            for key, value in headers.items():
+                if "\\" in value:
+                    in_names -= value.count("\\")
+                    headers[key] = unescape(value, self.version)
+        if in_names or len(headers) != len(lines):
+            return self._to_headers_one_by_one(lines, escaped=backslashes > 0)
+        return headers
+
+    def _to_headers_one_by_one(self, lines: list[str], *, escaped: bool) -> dict[str, str]:
+        """Read headers that hold duplicates or escaped names: rare, so the usual way need not care."""
+        headers: dict[str, str] = {}
+        for line in lines:
+            key, _, value = line.partition(":")
+            if escaped:
+                key, value = unescape(key, self.version), unescape(value, self.version)
+            headers.setdefault(key, value)
+        return headers
+
+    def _content_length(self, headers: dict[str, str]) -> int:
+        text = headers["content-length"].strip()
+        if not (text.isascii() and text.isdigit()):
+            raise FrameError(f"content-length is no number: {text[:_EXCERPT]!r}")
+        # More digits than any limit has need not become a number (and past 4300 cannot).
+        if len(text) > 18 or int(text) > self._limits.body:  # noqa: PLR2004  # digits of a 64-bit number
+            raise FrameError(f"a body of more than {self._limits.body} bytes")
+        return int(text)
+
+    def _body_end(self, data: bytes, position: int, length: int | None) -> int:
+        """Return where the NUL after the body is, or -1 while it has not come."""
+        if length is not None:
+            end = position + length
+            if end >= len(data):
+                return -1
+            if data[end]:
+                raise FrameError("no NUL after the body that content-length announced")
+            return end
+        end = data.find(0, position)
+        if (len(data) if end < 0 else end) - position > self._limits.body:
+            raise FrameError(f"a body of more than {self._limits.body} bytes")
+        return end
