@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from infertool.brokers.stomp import parser
 from infertool.brokers.stomp.frames import Frame, FrameError, Limits, encode, encode_acks, escape_value
 from infertool.brokers.stomp.parser import FrameParser
 
@@ -75,6 +76,30 @@ def test_a_damaged_stream_gives_the_same_frames_however_it_is_cut(frames, data, 
     assert pieces == whole
     if fault_of_pieces:
         assert fault
+
+
+# Names and values that come near what the quick way through a MESSAGE may take.
+NEAR = st.text(st.sampled_from("ack:\\\n\r\0 é"), max_size=6)
+NEARLY_USUAL = st.builds(
+    lambda headers, body, length, repeated: encode(
+        "MESSAGE", {**headers, **({"content-length": length} if length else {})}, body
+    ).replace(b"\n\n", repeated, 1),
+    st.dictionaries(NEAR, NEAR, max_size=4),
+    st.binary(max_size=8),
+    st.sampled_from(["", "0", "3", "8", "x", "99999999999", "\u0663"]),
+    st.sampled_from([b"\n\n", b"\nack:1\nack:2\n\n", b"\na\\cb:c\n\n", b"\nno colon\nt:w:o\n\n", b"\r\n\r\n"]),
+)
+
+
+@given(st.lists(NEARLY_USUAL, min_size=1, max_size=3), st.sampled_from(["1.0", "1.1", "1.2"]))
+@example([b"MESSAGE\nno colon\nt:w:o\n\nx\0"], "1.2")
+@example([b"MESSAGE\na\\cb:c\\\\cd\n\nx\0"], "1.2")
+def test_the_quick_way_through_a_message_reads_what_the_careful_one_does(stream, version):
+    data, limits = b"\n".join(stream), Limits(header_line=60, headers=5, body=6)
+    quick = feed_all([data], FrameParser(version=version, limits=limits))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parser, "usual_frames", lambda _data, position, *_rest: position)
+        assert feed_all([data], FrameParser(version=version, limits=limits)) == quick
 
 
 def test_the_first_of_duplicate_headers_wins_and_order_is_kept():

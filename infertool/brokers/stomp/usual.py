@@ -26,7 +26,7 @@ def usual_frames(data: bytes, position: int, frames: list[Frame], version: str, 
         # The colons that separate become line ends before those that were escaped become colons.
         text = head.decode(ENCODING, ERRORS).replace(":", "\n").replace("\\c", ":")
         parts = text.split("\n")
-        headers = dict(zip(parts[1::2], parts[2::2]))
+        headers = dict(zip(parts[1::2], parts[2::2], strict=False))  # unequal only where the lines are, too
         lines = len(parts) // 2
         if len(headers) != lines or lines > limits.headers or head.translate(None, _ALL_ELSE) != _LINE * lines:
             return position
