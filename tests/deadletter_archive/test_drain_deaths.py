@@ -42,6 +42,8 @@ def test_killed_at_twenty_instants(dead):
     if dead.broker.__class__.__name__ == "EmbeddedBroker":
         dead.suffix = "jsonl.zst"
     rng = random.Random(5)
+    # Bytes that one drain surely adds; of what is compressed, fewer.
+    deep = 1_000 if dead.suffix == "jsonl.zst" else 70_000
     count = 1000
     dead.fill(count)
     in_the_middle = 0
@@ -50,11 +52,11 @@ def test_killed_at_twenty_instants(dead):
         count += TOP_UP
         before = size(dead)
         running = dead.start_drain()
-        in_the_middle += wait_for_archive(dead, running.process, before + rng.choice([1, before // 10 + 1, 70_000]))
+        more = rng.choice([1, min(before // 10 + 1, deep), deep])
+        in_the_middle += wait_for_archive(dead, running.process, before + more)
         time.sleep(rng.uniform(0, 0.03))
         running.kill()
-    # How many hit depends on the machine; a quarter shows that the kills were no formality.
-    assert in_the_middle >= KILLS // 4, "the kills came too late"
+    assert in_the_middle > KILLS // 2, "the kills came too late"
     final = dead.start_drain()
     final.process.communicate(timeout=LONG_S)
     assert final.process.returncode in {0, 4}, final.log.read_text()

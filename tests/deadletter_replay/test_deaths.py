@@ -45,8 +45,7 @@ def test_killed_at_random_instants(dead: DeadLetters, options: list[str]) -> Non
             in_the_middle += run.process.poll() is None
         run.kill()
     watch.close(5)
-    # How many hit depends on the machine; a quarter shows that the kills were no formality.
-    assert in_the_middle >= KILLS // 4, "the kills came too late"
+    assert in_the_middle > KILLS // 2, "the kills came too late"
     final = dead.start(*options)
     final.process.communicate(timeout=LONG_S)
     assert final.process.returncode in {0, 4}, final.log.read_text()
