@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Final
 
-from infertool.brokers.stomp.frames import Frame, Limits, encode
+from infertool.brokers.stomp.frames import LIMITS, Frame, encode
 from infertool.errors import RefusedError
 from infertool.message import BodyKind, Message, Outgoing
 
@@ -17,11 +17,10 @@ _OURS: Final = frozenset(
     }
 )  # fmt: skip
 
-_LIMITS: Final = Limits()
 # destination, persistent, content-length, amq-msg-type, transaction, receipt
 _MOST_OF_OURS: Final = 6
 # A character becomes at most four bytes.
-_SURELY_SHORT: Final = _LIMITS.header_line // 4 - 10
+_SURELY_SHORT: Final = LIMITS.header_line // 4 - 10
 
 
 def to_message(frame: Frame, queue: str, epoch: int) -> Message:
@@ -65,14 +64,14 @@ def check(outgoing: Outgoing, address: str) -> None:
     The broker would close the connection without a word, and every later one that tries to send it again.
     """
     for name, value in outgoing.headers.items():
-        if len(name) + len(value) > _SURELY_SHORT and _line_bytes(name, value) > _LIMITS.header_line:
-            raise _too_large(address, f"its header {name[:40]} has more than {_LIMITS.header_line} bytes")
-    if len(outgoing.headers) + _MOST_OF_OURS > _LIMITS.headers:
+        if len(name) + len(value) > _SURELY_SHORT and _line_bytes(name, value) > LIMITS.header_line:
+            raise _too_large(address, f"its header {name[:40]} has more than {LIMITS.header_line} bytes")
+    if len(outgoing.headers) + _MOST_OF_OURS > LIMITS.headers:
         raise _too_large(
-            address, f"it has {len(outgoing.headers)} headers, {_LIMITS.headers - _MOST_OF_OURS} are possible"
+            address, f"it has {len(outgoing.headers)} headers, {LIMITS.headers - _MOST_OF_OURS} are possible"
         )
-    if len(outgoing.body) > _LIMITS.body:
-        raise _too_large(address, f"its body has more than {_LIMITS.body} bytes")
+    if len(outgoing.body) > LIMITS.body:
+        raise _too_large(address, f"its body has more than {LIMITS.body} bytes")
 
 
 def _line_bytes(name: str, value: str) -> int:

@@ -17,6 +17,8 @@ from infertool.brokers.stomp.usual import usual_frames
 _EXCERPT = 40
 _LF = 0x0A
 _CR = 0x0D
+# Those of a 64-bit number.
+_DIGITS = 18
 _Head = tuple[str, dict[str, str], int | None]
 
 
@@ -165,7 +167,7 @@ class FrameParser:
         if not (text.isascii() and text.isdigit()):
             raise FrameError(f"content-length is no number: {text[:_EXCERPT]!r}")
         # More digits than any limit has need not become a number (and past 4300 cannot).
-        if len(text) > 18 or int(text) > self._limits.body:  # noqa: PLR2004  # digits of a 64-bit number
+        if len(text) > _DIGITS or int(text) > self._limits.body:
             raise FrameError(f"a body of more than {self._limits.body} bytes")
         return int(text)
 
