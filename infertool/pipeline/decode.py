@@ -44,15 +44,13 @@ def _identify(event: Event, payload: dict[str, Any]) -> None:
     headers = event.message.headers
     if not headers.get("event_id"):
         event.event_id = _id(payload.get("event_id")) or event.event_id
-    request_id = payload.get("request_id")
-    # type() and not isinstance: it is the hot path, and True is no id.
-    if type(request_id) is not str or not request_id:
-        request_id = _id(request_id) or headers.get("correlation-id")
+    request_id = _id(payload.get("request_id")) or headers.get("correlation-id")
     event.request_id = request_id and printable(request_id)
 
 
 def _id(given: Any) -> str | None:
     """Return an id as text; None for what is no id: nothing, true, 1.5, a list."""
+    # type() and not isinstance: it is the hot path, and True is no id.
     if type(given) is str:
         return given
     return str(given) if type(given) is int else None
