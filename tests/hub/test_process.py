@@ -28,7 +28,7 @@ def test_a_signal_closes_sockets_as_phoenix_does(sig):
         assert idle.hear_close() == 1000
         joined.close()
         idle.close()
-        assert hub.stop() == 0
+        assert hub.wait() == 0
 
 
 def test_a_stop_does_not_wait_for_clients_that_do_not_answer():

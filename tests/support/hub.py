@@ -48,6 +48,10 @@ class HubProcess:
         """End as a crash would, without a close frame."""
         return self._end(subprocess.Popen.kill)
 
+    def wait(self) -> int:
+        """Wait for a hub that was sent a signal before; return the exit code."""
+        return self._end(lambda process: None)
+
     def _end(self, how) -> int:
         process, self._process = self._process, None
         if process is None:
