@@ -13,6 +13,7 @@ from typing import Protocol
 from infertool.message import Message, Outgoing
 
 OnSent = Callable[[Exception | None], None]
+OnMessages = Callable[[list[Message]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,16 @@ class Subscription(Protocol):
 
         Messages of a connection that was lost meanwhile are never returned.
         """
+
+    def deliver_to(self, on_messages: OnMessages) -> list[Message]:
+        """Give messages to `on_messages` as they come, in place of `receive`; return those that came before.
+
+        It is called in the thread that reads, which saves a change of threads, and may work on them there: nothing is
+        read meanwhile. Whoever sees it take longer than some milliseconds calls `relieve`.
+        """
+
+    def relieve(self) -> None:
+        """Have another thread read on if the one that reads is in `on_messages`. Returns at once."""
 
     def ack(self, messages: Sequence[Message]) -> None:
         """Settle. Returns at once; acks are joined into few writes. Stale ones are dropped: the broker redelivers."""

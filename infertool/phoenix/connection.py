@@ -1,15 +1,15 @@
-"""One life of one WebSocket: messages in batches out of each read, a writer thread that joins what waits."""
+"""One life of one WebSocket: messages in batches out of each read, and a writer thread for what the socket leaves."""
 
 from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from collections.abc import Sequence
 from typing import cast
 
 from websocket import ABNF, WebSocketException, continuous_frame, frame_buffer
 
+from infertool.outbox import OnWritten, Outbox
 from infertool.phoenix import wire
 from infertool.phoenix.stream import BufferEmptyError, Stream
 
@@ -17,11 +17,7 @@ TEXT: int = ABNF.OPCODE_TEXT
 BINARY: int = ABNF.OPCODE_BINARY
 
 _Message = tuple[int, bytes]
-_OnWritten = Callable[[], None]
-_Order = tuple[int, Sequence[bytes], _OnWritten | None]
 _CLOSE_NORMAL = struct.pack("!H", 1000)
-# A write holds about this many bytes at most, so that what comes first does not wait for all that comes later.
-_WRITE_SIZE = 1 << 18
 # Many times what Phoenix takes by default (10 MB); beyond it, the length is garbage. Bytes.
 _LARGEST_FRAME = 1 << 26
 # How long the answer to the server's close frame may wait for the network. Seconds.
@@ -42,7 +38,7 @@ class Connection:
     def __init__(self, stream: Stream, address: str) -> None:
         self.address = address
         self._stream = stream
-        self._orders: SimpleQueue[_Order | None] = SimpleQueue()
+        self._outbox = Outbox(stream.send_some)
         self._end_reason = ""
         # orjson checks text for UTF-8, faster than websocket-client does.
         self._parser = frame_buffer(stream.take, skip_utf8_validation=True)
@@ -50,7 +46,7 @@ class Connection:
         self._failure = ""
         self._saying_goodbye = False
         self._close_code: int | None = None
-        self._writer = threading.Thread(target=self._write_orders, name="phoenix-writer", daemon=True)
+        self._writer = threading.Thread(target=self._write, name="phoenix-writer", daemon=True)
         self._writer.start()
 
     def read(self) -> list[_Message]:
@@ -62,9 +58,12 @@ class Connection:
             raise ConnectionEndedError(self._end_reason or self._failure, self._close_code)
         return messages
 
-    def write(self, messages: Sequence[bytes], *, opcode: int = TEXT, on_written: _OnWritten | None = None) -> None:
-        """Queue `messages` for the writer; it calls `on_written` once the socket took them all. Never blocks."""
-        self._orders.put((opcode, messages, on_written))
+    def write(self, messages: Sequence[bytes], *, opcode: int = TEXT, on_written: OnWritten | None = None) -> None:
+        """Write `messages`, or queue them for the writer, who calls `on_written` once the socket took them all.
+
+        Never blocks.
+        """
+        self._outbox.put(b"".join(wire.frames(messages, opcode)), on_written)
 
     def say_goodbye(self) -> None:
         """Queue a close frame (1000). The server answers with its own, which ends `read`."""
@@ -77,7 +76,7 @@ class Connection:
 
     def close(self) -> None:
         """Free everything. For the reading thread, when it reads no more."""
-        self._orders.put(None)
+        self._outbox.close()
         if self._saying_goodbye:
             self._writer.join(_GOODBYE_S)
         self._stream.end()
@@ -124,40 +123,14 @@ class Connection:
             (self._close_code,) = struct.unpack("!H", _data(frame)[:2])
         return f"closed by the server with {self._close_code or 'no code'}"
 
-    def _write_orders(self) -> None:
+    def _write(self) -> None:
         try:
-            while (order := self._orders.get()) is not None:
-                self._write_with_followers(order)
+            self._outbox.run(self._stream.send)
         except OSError as error:
             self.end(f"writing failed: {error}")
         finally:
             # Also when a callback raised: nobody would write any more.
             self.end("the writer stopped")
-
-    def _write_with_followers(self, order: _Order | None) -> None:
-        """Write `order` and what waits behind it in one go."""
-        pieces: list[bytes] = []
-        written: list[_OnWritten] = []
-        size = 0
-        while order is not None:
-            opcode, messages, on_written = order
-            pieces += wire.frames(messages, opcode)
-            size += sum(map(len, messages))
-            if on_written:
-                written.append(on_written)
-            order = self._next_order() if size < _WRITE_SIZE else None
-        self._stream.send(b"".join(pieces))
-        for call in written:
-            call()
-
-    def _next_order(self) -> _Order | None:
-        try:
-            order = self._orders.get_nowait()
-        except Empty:
-            return None
-        if order is None:
-            self._orders.put(None)
-        return order
 
 
 def _data(frame: ABNF) -> bytes:

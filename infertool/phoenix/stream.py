@@ -70,6 +70,12 @@ class Stream:
         except BufferEmptyError:
             return b""
 
+    def send_some(self, data: bytes) -> bytes:
+        """Write what can be written without waiting; return the rest. `send` will meet an error again."""
+        with contextlib.suppress(OSError), self._lock:
+            return data[self._sock.send(data) :]
+        return data
+
     def send(self, data: bytes) -> int:
         """Write all of `data`. Raises `OSError`."""
         view = memoryview(data)

@@ -6,6 +6,7 @@ new delivery, a finished one is acked again, and neither is pushed twice.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -19,19 +20,25 @@ from infertool.pipeline.event import Dead, Event
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A batch of deliveries, sorted by what the book knows of them."""
+    """A batch of deliveries, sorted by what the book knows of them. Those `left` are not taken in."""
 
     fresh: list[Event] = field(default_factory=list)
     in_work: list[Event] = field(default_factory=list)
     confirmed: list[Message] = field(default_factory=list)
     dead: list[Dead] = field(default_factory=list)
+    left: list[Message] = field(default_factory=list)
 
 
 class Book:
-    """Thread-safe. Remembers the last `memory` finished events; the broker cannot redeliver more than its window."""
+    """Thread-safe. Remembers the last `memory` finished events; the broker cannot redeliver more than its window.
 
-    def __init__(self, memory: int) -> None:
+    Takes in no more than `most` events, of which `admitted` counts those so far.
+    """
+
+    def __init__(self, memory: int, most: int | None = None) -> None:
         self._memory = memory
+        self._most = sys.maxsize if most is None else most
+        self.admitted = 0
         self._lock = threading.Condition()
         self._open: dict[str, Event] = {}
         # None when the result was confirmed; the dead event when its dead letter may not have arrived.
@@ -45,11 +52,21 @@ class Book:
             for message in messages:
                 if message.id in self._open or message.id in self._finished:
                     self._admit_again(message, admission)
+                elif self.admitted + len(admission.fresh) >= self._most:
+                    admission.left.append(message)
                 else:
                     event = Event(message, envelope_id(message), delivered_at=delivered_at, received_at=received_at)
                     self._open[message.id] = event
                     admission.fresh.append(event)
+            self.admitted += len(admission.fresh)
+            if self.admitted >= self._most:
+                self._lock.notify_all()
         return admission
+
+    def close(self) -> None:
+        """Take in nothing new any more."""
+        with self._lock:
+            self._most = 0
 
     def _admit_again(self, message: Message, admission: Admission) -> None:
         event = self._open.get(message.id)
@@ -112,6 +129,11 @@ class Book:
         """Return how many events are open or postponed: what the broker still has, and will deliver again."""
         with self._lock:
             return len(self._open) + sum(dead is not None for dead in self._finished.values())
+
+    def wait_full(self, timeout_s: float) -> bool:
+        """Wait until as many events as may be were taken in; False if `timeout_s` ran out."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self.admitted >= self._most, timeout_s)
 
     def wait_empty(self, timeout_s: float) -> bool:
         """Wait until no event is open; False if `timeout_s` ran out."""

@@ -15,8 +15,9 @@ from infertool.backoff import FullJitter
 from infertool.brokers.port import Broker, Subscription
 from infertool.errors import InfertoolError
 from infertool.link import LinkEvent, LinkState
+from infertool.message import Message
 from infertool.pipeline.attempt import Preparation
-from infertool.pipeline.book import Admission, Book
+from infertool.pipeline.book import Book
 from infertool.pipeline.burial import Undertaker
 from infertool.pipeline.crashguard import CrashGuard
 from infertool.pipeline.delivery import OnResults, Publisher
@@ -26,12 +27,11 @@ from infertool.pipeline.executor import Executor
 from infertool.pipeline.pushbatches import PushBatches
 from infertool.pipeline.router import Router, Rules
 from infertool.pipeline.staff import Staff
-from infertool.pipeline.workload import batches, concurrency, limit, window
+from infertool.pipeline.workload import window, workload
 from infertool.settings import Settings
 from infertool.telemetry import observer as o
 
-# Deliveries taken over at once, and how long intake waits before it looks whether it should stop, in seconds.
-BATCH = 256
+# How often a run looks whether it should end, in seconds.
 POLL_S = 0.1
 
 
@@ -64,7 +64,7 @@ class Consumer:
         self._observe = observe
         self._until = until
         self._window = window(settings.consume, until.max_messages)
-        self._taken = 0
+        self._seen = 0
         self._quiet_since = time.monotonic()
         self._connected = False
         self._stopping = False
@@ -72,7 +72,7 @@ class Consumer:
         self._broker = open_broker(self._on_link)
         self._guard = CrashGuard(state_dir, broker=self._broker.address, queue=settings.broker.queue, observe=observe)
         # The broker can redeliver no more than the window; several windows cover reconnects in quick succession.
-        self._book = Book(memory=10 * self._window)
+        self._book = Book(memory=10 * self._window, most=until.max_messages)
         self._router = self._make_router()
         self._publisher = make_publisher(self._router.results)
         self._executor = self._make_executor()
@@ -98,13 +98,12 @@ class Consumer:
             on_redelivered=self._guard.begin if consume.crash_guard else _unguarded,
         )
         return Executor(
-            lambda employer: self._staff.hire(employer, prepare),
-            concurrency=concurrency(consume),
-            limit=limit(consume),
-            batches=batches(consume),
-            timeout_s=consume.timeout_s,
+            self._staff,
+            prepare,
+            workload(consume),
             on_outcomes=self._outcomes,
             on_tuned=lambda name, value: self._observe(o.Tuned(name, value)),
+            on_stuck=self._relieve_reader,
             on_fatal=self.fail,
         )
 
@@ -119,7 +118,10 @@ class Consumer:
             self._subscription = self._broker.subscribe(self._settings.broker.queue, window=self._window)
             self._start_parts()
             try:
-                self._take_in()
+                self._admit(self._subscription.deliver_to(self._take_in), self._executor.submit)
+                while not (self._stopping or self._book.wait_full(POLL_S) or self._idled()):
+                    pass
+                self._book.close()
                 self._await_settlement()
             finally:
                 self._finish_work()
@@ -158,27 +160,31 @@ class Consumer:
         self._router.retries.start()
         self._undertaker.start()
 
-    def _take_in(self) -> None:
-        while not self._stopping and not self._enough():
-            wanted = BATCH if self._until.max_messages is None else min(BATCH, self._until.max_messages - self._taken)
-            messages = self._subscription.receive(wanted, POLL_S)
-            if messages:
-                self._observe(o.Received(len(messages), sum(message.redelivered for message in messages)))
-                self._admit(self._book.admit(messages))
+    def _take_in(self, messages: list[Message]) -> None:
+        """Take messages from the thread that reads them."""
+        try:
+            self._admit(messages, self._executor.run_or_submit)
+        except Exception as error:  # noqa: BLE001  (a fault of ours must end the run, not one connection after another)
+            self.fail(error)
 
-    def _admit(self, admission: Admission) -> None:
-        self._taken += len(admission.fresh)
-        self._executor.submit(admission.fresh)
+    def _relieve_reader(self) -> None:
+        self._subscription.relieve()
+
+    def _admit(self, messages: Sequence[Message], work_on: Callable[[Sequence[Event]], None]) -> None:
+        admission = self._book.admit(messages)
+        if received := len(messages) - len(admission.left):
+            redelivered = _redelivered(messages) - _redelivered(admission.left)
+            self._observe(o.Received(received, redelivered))
         if admission.confirmed:
             self._subscription.ack(admission.confirmed)
         if admission.in_work or admission.dead:
             self._router.admitted_again(admission.in_work, admission.dead)
+        work_on(admission.fresh)
 
-    def _enough(self) -> bool:
-        if self._until.max_messages is not None and self._taken >= self._until.max_messages:
-            return True
+    def _idled(self) -> bool:
+        seen, self._seen = self._seen, self._book.admitted
         now = time.monotonic()
-        if len(self._book) or not self._connected:
+        if len(self._book) or self._seen > seen or not self._connected:
             self._quiet_since = now
         return self._until.idle_s is not None and now - self._quiet_since >= self._until.idle_s
 
@@ -211,6 +217,10 @@ class Consumer:
 
 def _unguarded(event: Event) -> Failure | None:  # noqa: ARG001  (the guard's shape)
     return None
+
+
+def _redelivered(messages: Sequence[Message]) -> int:
+    return sum(message.redelivered for message in messages)
 
 
 def _left(deadline: float) -> float:

@@ -9,15 +9,22 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from infertool.errors import InfertoolError
+from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.event import Event, Failure, Outcome
-from infertool.pipeline.tuning import AdaptiveLimit, BatchLimits
-from infertool.pipeline.worker import Employer, Group, Worker
+from infertool.pipeline.staff import Staff
+from infertool.pipeline.tuning import BatchLimits
+from infertool.pipeline.worker import Group, InlineCalls, Worker
+from infertool.pipeline.workload import Workload
 
 OnOutcomes = Callable[[Sequence[Outcome]], None]
 
 # A worker takes as many events at once as fill this time, so that fast models do not pay a hand-off an event.
 CHUNK_S = 0.002
 LARGEST_CHUNK = 64
+# A model that takes less is asked by whoever brings events; to wake a worker takes about as long. Seconds an event.
+QUICK_S = 50e-6
+# Who brought events and is not back after this time has another go on in its place.
+RELIEF_S = 0.02
 # Hung calls cannot be ended. Past this many for each unit of concurrency the process is beyond help.
 HUNG_LIMIT = 4
 
@@ -30,28 +37,31 @@ class Executor:
     """Up to `concurrency` workers, started when they are needed.
 
     A call that takes longer than `timeout_s` fails with `Timeout`. Without `batches` each event is a call of its own.
+    A thread that brings events may have to try them itself; `on_stuck` is called when it is not back soon.
     """
 
     def __init__(
         self,
-        hire: Callable[[Employer], Worker],
+        staff: Staff,
+        prepare: Preparation,
+        workload: Workload,
         *,
-        concurrency: int,
-        timeout_s: float,
         on_outcomes: OnOutcomes,
         on_tuned: Callable[[str, int], None],
+        on_stuck: Callable[[], None],
         on_fatal: Callable[[InfertoolError], None],
-        limit: AdaptiveLimit | None = None,
-        batches: BatchLimits | None = None,
     ) -> None:
-        self._make_worker = hire
+        self._staff = staff
+        self._prepare = prepare
+        self._inline = staff.inline(prepare)
         self._on_outcomes = on_outcomes
         self._on_tuned = on_tuned
+        self._on_stuck = on_stuck
         self._on_fatal = on_fatal
-        self._concurrency = concurrency
-        self._timeout_s = timeout_s
-        self._limit = limit
-        self._batches = batches
+        self._concurrency = workload.concurrency
+        self._timeout_s = workload.timeout_s
+        self._limit = workload.limit
+        self._batches = workload.batches
         self._backlog: deque[Event] = deque()
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
@@ -59,6 +69,9 @@ class Executor:
         self._filled = threading.Condition(lock)
         self._filling = False
         self._workers: set[Worker] = set()
+        # Those of the workers whose threads are wanted elsewhere.
+        self._guests: set[InlineCalls] = set()
+        self._roused = threading.Event()
         self._hung: list[Worker] = []
         self._idle = 0
         self._stopped = False
@@ -85,6 +98,14 @@ class Executor:
             else:
                 self._call_workers()
 
+    def run_or_submit(self, events: Sequence[Event]) -> None:
+        """Try events in the calling thread while the model is quick and a worker's place is free; else queue them."""
+        calls = self._begin_inline() if events else None
+        if calls:
+            calls.run([event] for event in events)
+        else:
+            self.submit(events)
+
     def stop(self, deadline: float) -> bool:
         """Drop what has not begun; wait until `deadline` (monotonic) for what has. True if nothing runs any more."""
         with self._changed:
@@ -94,6 +115,7 @@ class Executor:
             self._filled.notify_all()
             finished = self._changed.wait_for(lambda: not self._workers, max(0.0, deadline - time.monotonic()))
         self._ended.set()
+        self._roused.set()
         return finished
 
     def take(self) -> list[Group]:
@@ -142,7 +164,12 @@ class Executor:
         """See `Employer`."""
         with self._changed:
             self._workers.discard(worker)
-            self._changed.notify_all()
+            if isinstance(worker, InlineCalls):
+                self._guests.discard(worker)
+            if self._stopped:
+                self._changed.notify_all()
+            elif self._backlog:
+                self._call_workers()
 
     def has_stopped(self) -> bool:
         """See `Employer`."""
@@ -156,14 +183,28 @@ class Executor:
         return bool(self._backlog) and not self._filling and not self._is_full()
 
     def _is_full(self) -> bool:
-        return self._limit is not None and len(self._workers) - self._idle >= self._limit.value
+        return len(self._workers) - self._idle >= self._allowed()
+
+    def _begin_inline(self) -> InlineCalls | None:
+        # What adapts learns from calls that wait for each other.
+        if self._inline is None or self._limit or self._mean_s > QUICK_S:
+            return None
+        with self._changed:
+            if self._stopped or self._backlog or self._is_full():
+                return None
+            calls = InlineCalls(self, self._inline)
+            self._workers.add(calls)
+            self._guests.add(calls)
+        if not self._roused.is_set():
+            self._roused.set()
+        return calls
 
     def _call_workers(self) -> None:
         """Wake, or hire, as many workers as there is work for. Called with the lock."""
         wanted = -(-len(self._backlog) // self._share())
         self._changed.notify(wanted)
         for _ in range(min(wanted - self._idle, self._allowed() - len(self._workers))):
-            worker = self._make_worker(self)
+            worker = self._staff.hire(self, self._prepare)
             self._workers.add(worker)
             worker.start()
 
@@ -214,11 +255,27 @@ class Executor:
 
     def _watch(self) -> None:
         failure = Failure("infer", "Timeout", f"the model gave no result within {self._timeout_s:g} s", retryable=True)
-        while not self._ended.wait(self._timeout_s / 10):
+        while self._guests or not self._ended.is_set():
+            if not self._guests:
+                self._roused.wait(self._timeout_s / 10)
+                self._roused.clear()
+            time.sleep(RELIEF_S)
+            self._relieve()
             with self._changed:
                 overdue = [worker for worker in self._workers if worker.running_s() > self._timeout_s]
             for worker in overdue:
                 worker.overrun(failure)
+
+    def _relieve(self) -> None:
+        """Let nobody wait for a thread that runs calls for longer than it seemed, nor for the events that it holds."""
+        with self._changed:
+            stuck = [calls for calls in self._guests if calls.lasted_s() > RELIEF_S]
+            self._guests.difference_update(stuck)
+        for calls in stuck:
+            if calls.running_s():
+                self._mean_s = max(self._mean_s, RELIEF_S)
+            self._on_stuck()
+            calls.unload()
 
 
 def _hangs(count: int, timeout_s: float) -> ModelHangsError:

@@ -7,7 +7,7 @@ from typing import Protocol
 from infertool.models.port import LoadedModel
 from infertool.pipeline.attempt import Attempts, Preparation
 from infertool.pipeline.batching import BatchAttempts, batch_function
-from infertool.pipeline.worker import Employer, ThreadWorker, Worker
+from infertool.pipeline.worker import Employer, ThreadWorker, Try, WorkerThread
 
 
 class Staff(Protocol):
@@ -17,8 +17,11 @@ class Staff(Protocol):
     def name(self) -> str:
         """The model's name, for dead letters and logs."""
 
-    def hire(self, employer: Employer, prepare: Preparation) -> Worker:
+    def hire(self, employer: Employer, prepare: Preparation) -> WorkerThread:
         """Return a new worker, not yet started."""
+
+    def inline(self, prepare: Preparation) -> Try | None:
+        """Return how any thread may try an event itself; None when that takes a worker."""
 
 
 class Threads:
@@ -30,9 +33,16 @@ class Threads:
         self._predict = model.predict
         self._predict_batch = batch_function(model) if in_batches else None
 
-    def hire(self, employer: Employer, prepare: Preparation) -> Worker:
+    def hire(self, employer: Employer, prepare: Preparation) -> WorkerThread:
         """See `Staff`."""
         if self._predict_batch:
             return ThreadWorker(employer, BatchAttempts(self._predict_batch, prepare))
+        return ThreadWorker(employer, self._singly(prepare))
+
+    def inline(self, prepare: Preparation) -> Try | None:
+        """See `Staff`: a batch is for a worker to fill."""
+        return None if self._predict_batch else self._singly(prepare)
+
+    def _singly(self, prepare: Preparation) -> Try:
         attempt = Attempts(self._predict, prepare)
-        return ThreadWorker(employer, lambda group: [attempt(group[0])])
+        return lambda group: [attempt(group[0])]

@@ -49,8 +49,8 @@ class Employer(Protocol):
         """End the run because of `error`."""
 
 
-class Worker(threading.Thread, ABC):
-    """Takes groups of events and has them tried."""
+class Worker(ABC):
+    """Has events tried, and can be watched meanwhile."""
 
     @abstractmethod
     def running_s(self) -> float:
@@ -60,38 +60,45 @@ class Worker(threading.Thread, ABC):
     def overrun(self, failure: Failure) -> None:
         """Give up on the current call, which has taken too long."""
 
+    @abstractmethod
+    def is_alive(self) -> bool:
+        """Say whether it still runs, or hangs."""
 
-class ThreadWorker(Worker):
-    """Calls the model itself. A call that hangs cannot be ended: its thread is left behind."""
+
+class WorkerThread(threading.Thread, Worker):
+    """Takes groups of events and has them tried."""
+
+
+class Calls(Worker):
+    """Calls of the model that one thread makes itself. A call that hangs cannot be ended: its thread is left behind."""
 
     def __init__(self, employer: Employer, attempt: Try) -> None:
-        super().__init__(name="worker", daemon=True)
+        super().__init__()
         self._employer = employer
         self._attempt = attempt
         self._lock = threading.Lock()
         self._groups: deque[Group] = deque()
-        self._chunk_since = 0.0
+        self._begun = time.monotonic()
         self._since: float | None = None
         self._outcomes: list[Outcome] = []
         self._abandoned = False
 
-    def run(self) -> None:
-        """Work until there is nothing more to take."""
-        while groups := self._employer.take():
-            self._chunk_since = time.monotonic()
-            self._groups = deque(groups)
-            self._outcomes = []
-            while self._groups:
-                self._since = time.monotonic()
-                outcomes = self._attempt(self._groups[0])
-                with self._lock:
-                    if self._abandoned:
-                        return
-                    self._since = None
-                    self._groups.popleft()
-                    self._outcomes += outcomes
-            self._employer.done(self._outcomes, time.monotonic() - self._chunk_since)
-        self._employer.retire(self)
+    def make(self, groups: Iterable[Group]) -> bool:
+        """Try `groups` and report the outcomes; False when this thread was given up meanwhile."""
+        self._begun = time.monotonic()
+        self._groups = deque(groups)
+        self._outcomes = []
+        while self._groups:
+            self._since = time.monotonic()
+            outcomes = self._attempt(self._groups[0])
+            with self._lock:
+                if self._abandoned:
+                    return False
+                self._since = None
+                self._groups.popleft()
+                self._outcomes += outcomes
+        self._report(time.monotonic() - self._begun)
+        return True
 
     def running_s(self) -> float:
         """See `Worker`."""
@@ -107,7 +114,59 @@ class ThreadWorker(Worker):
             self._abandoned = True
             group, *rest = self._groups
         self._employer.abandoned(self)
-        if self._outcomes:
-            self._employer.done(self._outcomes, since - self._chunk_since)
+        self._report(since - self._begun)
         self._employer.submit(chain.from_iterable(rest))
         self._employer.failed(group, failure, time.monotonic() - since)
+
+    def _report(self, spent_s: float) -> None:
+        """Report what is done, once: this thread and who watches it may both want to."""
+        with self._lock:
+            outcomes, self._outcomes = self._outcomes, []
+        if outcomes:
+            self._employer.done(outcomes, spent_s)
+
+
+class ThreadWorker(WorkerThread, Calls):
+    """A thread of its own that calls the model."""
+
+    def __init__(self, employer: Employer, attempt: Try) -> None:
+        Calls.__init__(self, employer, attempt)
+        threading.Thread.__init__(self, name="worker", daemon=True)
+
+    def run(self) -> None:
+        """Work until there is nothing more to take."""
+        while groups := self._employer.take():
+            if not self.make(groups):
+                return
+        self._employer.retire(self)
+
+
+class InlineCalls(Calls):
+    """Calls that a thread makes which brought the events, and is wanted elsewhere."""
+
+    def __init__(self, employer: Employer, attempt: Try) -> None:
+        super().__init__(employer, attempt)
+        self._over = False
+
+    def run(self, groups: Iterable[Group]) -> None:
+        """Try `groups`, report the outcomes, and retire."""
+        try:
+            self.make(groups)
+        finally:
+            self._over = True
+            self._employer.retire(self)
+
+    def lasted_s(self) -> float:
+        """Return for how long it lasts already, in seconds, be it the calls or what follows from them."""
+        return time.monotonic() - self._begun
+
+    def unload(self) -> None:
+        """Give back what it has not begun, for others to try, and report what it has done."""
+        with self._lock:
+            rest = [self._groups.pop() for _ in range(len(self._groups) - 1)]
+        self._employer.submit(chain.from_iterable(reversed(rest)))
+        self._report(self.lasted_s() - self.running_s())
+
+    def is_alive(self) -> bool:
+        """See `Worker`."""
+        return not self._over

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from infertool.pipeline.tuning import AdaptiveLimit, BatchLimits
 from infertool.settings import ConsumeSettings
@@ -11,23 +12,28 @@ from infertool.settings import ConsumeSettings
 DEFAULT_WINDOW = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """How many calls of the model may run at once, for how long, and what adapts and joins them, if anything does."""
+
+    concurrency: int
+    timeout_s: float
+    limit: AdaptiveLimit | None = None
+    batches: BatchLimits | None = None
+
+
+def workload(consume: ConsumeSettings) -> Workload:
+    """Return what the settings ask for."""
+    limit = AdaptiveLimit(consume.max_concurrency) if consume.concurrency == "auto" else None
+    batches = BatchLimits(consume.batch_size, consume.batch_wait_s, consume.target_latency_s)
+    return Workload(concurrency(consume), consume.timeout_s, limit, batches if consume.batch_size > 1 else None)
+
+
 def concurrency(consume: ConsumeSettings) -> int:
     """Return how many calls of the model may run at once."""
     if consume.executor == "processes":
         return consume.workers or len(os.sched_getaffinity(0))
     return consume.max_concurrency if consume.concurrency == "auto" else consume.concurrency
-
-
-def limit(consume: ConsumeSettings) -> AdaptiveLimit | None:
-    """Return what adapts the number of calls, if anything does."""
-    return AdaptiveLimit(consume.max_concurrency) if consume.concurrency == "auto" else None
-
-
-def batches(consume: ConsumeSettings) -> BatchLimits | None:
-    """Return what forms batches, if anything does."""
-    if consume.batch_size == 1:
-        return None
-    return BatchLimits(consume.batch_size, consume.batch_wait_s, consume.target_latency_s)
 
 
 def window(consume: ConsumeSettings, max_messages: int | None) -> int:

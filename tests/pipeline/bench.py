@@ -14,6 +14,7 @@ from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.event import Event, Outcome
 from infertool.pipeline.executor import Executor
 from infertool.pipeline.staff import Staff
+from infertool.pipeline.workload import Workload
 from tests.support.messages import message
 
 LONG = 30.0
@@ -25,18 +26,19 @@ class Bench:
     def __init__(self, staff: Staff, *, concurrency: int = 2, timeout_s: float = LONG, **tuning: Any) -> None:
         self.outcomes: list[Outcome] = []
         self.fatal: list[InfertoolError] = []
+        self.stuck: list[threading.Thread] = []
         self.tuned: list[tuple[str, int]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         prepare = Preparation(max_body_bytes=1000, on_redelivered=lambda _event: None)
         self.executor = Executor(
-            lambda employer: staff.hire(employer, prepare),
-            concurrency=concurrency,
-            timeout_s=timeout_s,
+            staff,
+            prepare,
+            Workload(concurrency, timeout_s, **tuning),
             on_outcomes=self._take,
             on_tuned=lambda name, value: self.tuned.append((name, value)),
             on_fatal=self.fatal.append,
-            **tuning,
+            on_stuck=lambda: self.stuck.append(threading.current_thread()),
         )
         self.executor.start()
 

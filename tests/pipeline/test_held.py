@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from infertool.errors import ModelUnavailableError
+from infertool.models.port import LoadedModel
+from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.batching import call_batch
 from infertool.pipeline.event import Event, Failure, Outcome
 from infertool.pipeline.executor import Executor
+from infertool.pipeline.staff import Threads
 from infertool.pipeline.tuning import BatchLimits
+from infertool.pipeline.workload import Workload
 from tests.support.messages import message
 
 
@@ -31,9 +35,14 @@ def test_one_event_of_a_batch_may_be_held() -> None:
 def test_held_events_tune_nothing_and_stay_fit_for_batches() -> None:
     told: list[object] = []
     executor = Executor(
-        lambda _employer: None, concurrency=1, timeout_s=9.0, on_outcomes=told.append, on_fatal=told.append,
-        on_tuned=lambda *change: told.append(change), batches=BatchLimits(64, 0.01, 0.05),
-    )  # fmt: skip
+        Threads(LoadedModel("test", "test", dict), in_batches=False),
+        Preparation(max_body_bytes=1000, on_redelivered=lambda _event: None),
+        Workload(1, 9.0, batches=BatchLimits(64, 0.01, 0.05)),
+        on_outcomes=told.append,
+        on_tuned=lambda *change: told.append(change),
+        on_stuck=lambda: told.append("stuck"),
+        on_fatal=told.append,
+    )
     before = (executor._mean_s, executor._batches.size)
     event = Event(message(), "e")
     outcomes = [Outcome(event, failure=Failure("infer", "ModelUnavailableError", "away", retryable=True, hold_s=1.0))]

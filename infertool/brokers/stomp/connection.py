@@ -16,11 +16,10 @@ from infertool.brokers.stomp.receipts import Answer, Receipts
 from infertool.brokers.stomp.stream import Stream
 from infertool.brokers.stomp.target import Target
 from infertool.brokers.stomp.transport import Commands, StompTransport
-from infertool.brokers.stomp.writer import Outbox, write_all
 from infertool.errors import ConnectionLostError, ServerError
+from infertool.outbox import Outbox
 
 Sink = Callable[[list[Frame]], None]
-
 _TICK_S: Final = 0.25
 _FIRST_BYTES: Final = 64
 # A broker delivers more than it takes: its own headers, escapes, and what came in over JMS, which has no limits.
@@ -29,7 +28,7 @@ _FROM_BROKER: Final = Limits(header_line=16 * 1024 * 1024, headers=100_000)
 
 
 class Connection:
-    """A STOMP 1.2 connection with two threads: the reader only reads, the writer only writes.
+    """A STOMP 1.2 connection with two threads: the reader calls the sinks, the writer waits for the socket.
 
     `epoch` numbers the lives of a supervised connection. `reason` is empty while it lives. `on_end` is called once,
     by the reader, when nothing more will be delivered or answered.
@@ -47,13 +46,18 @@ class Connection:
         self._client_id = client_id
         self._on_end = on_end
         self._sinks: dict[str, Sink] = {}
-        self._outbox = Outbox()
+        self._outbox = Outbox(self._write_some)
         self._parser = FrameParser(limits=_FROM_BROKER)
         self._heartbeat = heartbeat.Heartbeat()
         self._transport = StompTransport(target, self._start_threads, self._outbox.put)
         self._commands = Commands(self._transport)
-        self._threads: list[threading.Thread] = []
+        self._reader: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
+        self._heard = self._ticked = 0.0
+        self._in_sink = False
+        self._relieving = threading.Lock()
         self._ending = threading.Lock()
+        self._has_ended = threading.Event()
         # Set once the handshake came to anything: CONNECTED, ERROR, or the end.
         self._answered = threading.Event()
         self._connected = False
@@ -89,7 +93,7 @@ class Connection:
         return diagnosis.no_handshake(self.target, self._first_bytes, self.reason)
 
     def write(self, data: bytes) -> None:
-        """Queue whole frames for the writer. Dropped when the connection has ended."""
+        """Write whole frames, or queue them for the writer. Dropped when the connection has ended."""
         self._outbox.put(data)
 
     def wait_until_written(self, timeout_s: float) -> bool:
@@ -98,7 +102,7 @@ class Connection:
 
     def wait_for_room(self) -> None:
         """Wait until another send may be open; not in our own threads, which make the room."""
-        if threading.current_thread() not in self._threads:
+        if threading.current_thread() not in {self._reader, self._writer}:
             self.receipts.wait_for_room()
 
     def subscribe(self, queue: str, subscription: str, sink: Sink, *, ack: str, headers: dict[str, str]) -> Answer:
@@ -149,29 +153,43 @@ class Connection:
         self.join()
 
     def join(self) -> None:
-        """Wait for both threads of an ended connection, and give the socket back."""
-        for thread in self._threads:
-            thread.join()
-        if self._threads:
+        """Wait until nobody reads or writes on an ended connection, and give the socket back."""
+        if self._writer:
+            self._has_ended.wait()
+            self._writer.join()
             self._transport.stream.close()
 
+    def relieve_reader(self) -> None:
+        """Have a new thread read on while the reader is in a sink. The old one leaves when that returns."""
+        with self._relieving:
+            if self._in_sink:
+                self._in_sink = False
+                self._start_reader(self._transport.stream)
+
     def _start_threads(self, stream: Stream) -> threading.Thread:
-        name = f"infertool-stomp-{self.epoch}"
-        self._threads = [
-            threading.Thread(target=self._read, args=(stream,), name=f"{name}-reader", daemon=True),
-            threading.Thread(target=self._write, args=(stream,), name=f"{name}-writer", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
-        return self._threads[0]
+        self._writer = self._thread(self._write, stream, "writer")
+        self._writer.start()
+        self._heard = self._ticked = time.monotonic()
+        return self._start_reader(stream)
+
+    def _start_reader(self, stream: Stream) -> threading.Thread:
+        self._reader = self._thread(self._read, stream, "reader")
+        self._reader.start()
+        return self._reader
+
+    def _thread(self, work: Callable[[Stream], None], stream: Stream, name: str) -> threading.Thread:
+        return threading.Thread(target=work, args=(stream,), name=f"infertool-stomp-{self.epoch}-{name}", daemon=True)
 
     def _write(self, stream: Stream) -> None:
         try:
-            write_all(self._outbox, partial(self._write_piece, stream))
+            self._outbox.run(partial(self._write_piece, stream))
         except OSError as fault:
             self.end(fault.strerror or str(fault))
         except Exception as fault:  # noqa: BLE001  # no fault may leave a connection that looks alive and is not
             self.end(f"the writer failed: {fault!r}")
+
+    def _write_some(self, data: bytes) -> bytes:
+        return self._transport.stream.write_some(data)
 
     def _write_piece(self, stream: Stream, data: bytes) -> None:
         stream.write(data, min(self._heartbeat.silence_s, self.target.receipt_timeout_s))
@@ -180,42 +198,52 @@ class Connection:
         try:
             reason = self._read_to_end(stream)
         except FrameError as fault:
-            reason = f"the broker sent something else than STOMP: {self.target.masked(fault.reason)}"
+            reason = self._not_stomp(fault)
         except OSError as fault:
             reason = fault.strerror or str(fault)
         except Exception as fault:  # noqa: BLE001  # no fault may leave a connection that looks alive and is not
             reason = f"the reader failed: {fault!r}"
-        self.end(reason)
-        self._answered.set()
-        self.receipts.lose(self.reason)
-        self._on_end(self)
+        if reason:
+            self.end(reason)
+        if self._is_reader():
+            self._answered.set()
+            self.receipts.lose(self.reason)
+            self._on_end(self)
+            self._has_ended.set()
 
     def _read_to_end(self, stream: Stream) -> str:
-        heard = time.monotonic()
-        ticked = heard
-        while True:
+        """Return why the connection ended; an empty string when another thread reads on."""
+        while not self.reason:
             data = stream.read(_TICK_S)
             now = time.monotonic()
             if data:
-                heard = now
+                self._heard = now
                 self._feed(data)
+                if not self._is_reader():
+                    return ""
             elif data == b"":
                 last = f", its last error was: {self.last_error}" if self.last_error else ""
                 return f"the broker closed the connection{last}"
-            elif now - heard > self._heartbeat.silence_s:
-                return f"no sign of life for {now - heard:.1f} s"
-            if now - ticked > _TICK_S:
-                ticked = now
+            elif now - self._heard > self._heartbeat.silence_s:
+                return f"no sign of life for {now - self._heard:.1f} s"
+            if now - self._ticked > _TICK_S:
+                self._ticked = now
                 self.receipts.expire(now)
+        return self.reason
+
+    def _not_stomp(self, fault: FrameError) -> str:
+        return f"the broker sent something else than STOMP: {self.target.masked(fault.reason)}"
 
     def _feed(self, data: bytes) -> None:
         if not self._connected:
             self._first_bytes = (self._first_bytes + data)[:_FIRST_BYTES]
         try:
-            self._dispatch(self._parser.feed(data))
+            frames = self._parser.feed(data)
         except FrameError as fault:
-            self._dispatch(fault.frames)
-            raise
+            # First, so that whoever may have to read on does not.
+            self.end(self._not_stomp(fault))
+            frames = fault.frames
+        self._dispatch(frames)
 
     def _dispatch(self, frames: Sequence[Frame]) -> None:
         """Hand messages on in batches, one for each sink, and everything else to its handler."""
@@ -228,7 +256,18 @@ class Connection:
             else:
                 self._handle(frame)
         for sink, batch in batches.items():
+            self._deliver(sink, batch)
+
+    def _deliver(self, sink: Sink, batch: list[Frame]) -> None:
+        self._in_sink = self._is_reader()
+        try:
             sink(batch)
+        finally:
+            with self._relieving:
+                self._in_sink = self._in_sink and not self._is_reader()
+
+    def _is_reader(self) -> bool:
+        return self._reader is threading.current_thread()
 
     def _handle(self, frame: Frame) -> None:
         handler = self._handlers.get(frame.command)
@@ -243,7 +282,7 @@ class Connection:
         self.server = frame.headers.get("server", "")
         self._heartbeat = heartbeat.agree(self.target.heartbeat_s, frame.headers.get("heart-beat", "0,0"))
         if self._heartbeat.beat_s:
-            self._outbox.start_heartbeat(self._heartbeat.beat_s)
+            self._outbox.beat(heartbeat.BEAT, self._heartbeat.beat_s)
         self._transport.set_connected(True)
         self._connected = True
         self._answered.set()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from stomp.utils import calculate_heartbeats
 
+BEAT = b"\n"
 # ActiveMQ skips a beat whenever it wrote anything since its last check: up to 2.0 intervals of silence are healthy.
 _SILENCE_SCALE = 2.5
 _BEAT_SCALE = 0.5

@@ -1,4 +1,4 @@
-"""Where the reader leaves messages and the consumer fetches them, in batches."""
+"""Where the reader leaves messages and others fetch them, in batches, unless someone takes them straight away."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from typing import Final
 
+from infertool.brokers.port import OnMessages
 from infertool.message import Message
 
 _NONE: Final = 0
@@ -17,6 +18,7 @@ class Inbox:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._messages: deque[Message] = deque()
+        self._on_messages: OnMessages | None = None
         self._closed = False
         self.epoch = _NONE
 
@@ -38,11 +40,23 @@ class Inbox:
             self._changed.notify_all()
 
     def put(self, messages: list[Message]) -> None:
-        """Add a batch."""
+        """Add a batch, or hand it on."""
         with self._changed:
-            if not self._closed and messages[0].epoch == self.epoch:
+            if self._closed or messages[0].epoch != self.epoch:
+                return
+            if self._on_messages is None:
                 self._messages.extend(messages)
                 self._changed.notify()
+                return
+        self._on_messages(messages)
+
+    def deliver_to(self, on_messages: OnMessages) -> list[Message]:
+        """Hand all later batches to `on_messages`, and return what has gathered so far."""
+        with self._changed:
+            self._on_messages = on_messages
+            gathered = list(self._messages)
+            self._messages.clear()
+            return gathered
 
     def take(self, most: int, timeout_s: float) -> list[Message]:
         """Return up to `most` messages, waiting for the first."""

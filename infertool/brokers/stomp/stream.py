@@ -61,6 +61,12 @@ class Stream:
         if self._acks_late:
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
+    def write_some(self, data: bytes) -> bytes:
+        """Write what can be written without waiting; return the rest. `write` will meet an error again."""
+        with contextlib.suppress(OSError), self._guard:
+            return data[self._socket.send(data) :]
+        return data
+
     def write(self, data: bytes, patience_s: float) -> None:
         """Write all of `data`. Raises StalledError when the peer takes nothing for `patience_s`, else OSError."""
         rest = memoryview(data)

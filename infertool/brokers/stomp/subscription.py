@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from infertool.brokers.port import Move
+from infertool.brokers.port import Move, OnMessages
 from infertool.brokers.stomp import transactions
 from infertool.brokers.stomp.connection import Connection, is_wildcard
 from infertool.brokers.stomp.delivery import to_message
@@ -42,6 +42,7 @@ class StompSubscription:
         self._current = current
         self._prefetches = {f"{name}-{n}": size for n, size in enumerate(_shares(window), 1)}
         self._inbox = Inbox()
+        self._attached: Connection | None = None
         self._counting = threading.Lock()
         self.stale_acks = 0
 
@@ -50,6 +51,7 @@ class StompSubscription:
         if self._inbox.epoch == connection.epoch:
             return
         self._inbox.begin(connection.epoch)
+        self._attached = connection
         try:
             self._subscribe(connection)
         except RefusedError as refusal:
@@ -92,6 +94,15 @@ class StompSubscription:
     def receive(self, max_messages: int, timeout_s: float) -> list[Message]:
         """See `infertool.brokers.port.Subscription`. Returns at once when the broker was closed."""
         return self._inbox.take(max_messages, timeout_s)
+
+    def deliver_to(self, on_messages: OnMessages) -> list[Message]:
+        """See `infertool.brokers.port.Subscription`."""
+        return self._inbox.deliver_to(on_messages)
+
+    def relieve(self) -> None:
+        """See `infertool.brokers.port.Subscription`."""
+        if self._attached:
+            self._attached.relieve_reader()
 
     def ack(self, messages: Sequence[Message]) -> None:
         """See `infertool.brokers.port.Subscription`."""

@@ -15,7 +15,7 @@ from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.processes import wire
 from infertool.pipeline.processes.handle import Handle
 from infertool.pipeline.processes.worker import ProcessWorker
-from infertool.pipeline.worker import Employer, Worker
+from infertool.pipeline.worker import Employer, Try, WorkerThread
 
 # How long processes may take to close their models, in seconds.
 CLOSE_S = 10.0
@@ -65,9 +65,13 @@ class Processes:
         for handle in idle:
             self._finish(handle, deadline)
 
-    def hire(self, employer: Employer, prepare: Preparation) -> Worker:
+    def hire(self, employer: Employer, prepare: Preparation) -> WorkerThread:
         """See `infertool.pipeline.staff.Staff`."""
         return ProcessWorker(employer, self, prepare)
+
+    def inline(self, prepare: Preparation) -> Try | None:  # noqa: ARG002  (the port)
+        """See `infertool.pipeline.staff.Staff`: only a process has the model."""
+        return None
 
     def lend(self) -> Handle:
         """See `Pool`."""

@@ -17,7 +17,7 @@ from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.event import Event, Failure, Outcome
 from infertool.pipeline.processes import wire
 from infertool.pipeline.processes.handle import GoneError, Handle
-from infertool.pipeline.worker import Employer, Group, Worker
+from infertool.pipeline.worker import Employer, Group, WorkerThread
 
 # What a person is told of a process that was ended for a timeout, or left by itself.
 _NOTICES = {
@@ -45,7 +45,7 @@ class Pool(Protocol):
         """Warn a person."""
 
 
-class ProcessWorker(Worker):
+class ProcessWorker(WorkerThread):
     """The thread that waits for one process. When that dies, the event in work fails, and another takes its place."""
 
     def __init__(self, employer: Employer, pool: Pool, prepare: Preparation) -> None:
