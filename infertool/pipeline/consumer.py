@@ -63,7 +63,8 @@ class Consumer:
         self._name = name
         self._observe = observe
         self._until = until
-        self._window = window(settings.consume, until.max_messages)
+        self._push_batch = settings.publish.batch if settings.publish.mode == "phoenix" else 1
+        self._window = window(settings.consume, self._push_batch, until.max_messages)
         self._seen = 0
         self._quiet_since = time.monotonic()
         self._connected = False
@@ -84,11 +85,7 @@ class Consumer:
         backoff = FullJitter(consume.retry_base_s, consume.retry_max_s)
         documents = Documents(include_payload=publish.include_payload, max_bytes=publish.max_bytes)
         rules = Rules(consume.max_attempts, publish.max_refusals, backoff)
-        push_batches = PushBatches(
-            publish.batch if publish.mode == "phoenix" else 1,
-            publish.max_bytes,
-            warn=lambda text: self._observe(o.Warned(text)),
-        )
+        push_batches = PushBatches(self._push_batch, publish.max_bytes, warn=lambda text: self._observe(o.Warned(text)))
         return Router(rules, documents, push_batches, self._book, self._guard, self._observe)
 
     def _make_executor(self) -> Executor:

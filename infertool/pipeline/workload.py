@@ -10,6 +10,8 @@ from infertool.settings import ConsumeSettings
 
 # One subscription of a default ActiveMQ gives no more (facts: maxPageSize).
 DEFAULT_WINDOW = 200
+# Pushes in batches: while one waits for its proof, others are filled, sent and acknowledged.
+BATCHES_UNDER_WAY = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ def concurrency(consume: ConsumeSettings) -> int:
     return consume.max_concurrency if consume.concurrency == "auto" else consume.concurrency
 
 
-def window(consume: ConsumeSettings, max_messages: int | None) -> int:
+def window(consume: ConsumeSettings, push_batch: int, max_messages: int | None) -> int:
     """Return how many unsettled messages a run holds at most."""
-    chosen = consume.window or max(DEFAULT_WINDOW, 2 * concurrency(consume) * consume.batch_size)
+    in_work = 2 * concurrency(consume) * consume.batch_size
+    chosen = consume.window or max(DEFAULT_WINDOW, in_work, BATCHES_UNDER_WAY * push_batch)
     return chosen if max_messages is None else min(chosen, max_messages)

@@ -75,7 +75,7 @@ class ConsumeSettings:
     processes: int = 1
     """Consumer processes, each with connections and a window of its own, under one supervisor."""
     window: int = 0
-    """Unsettled messages held at most; 0 means 200, or enough for twice what is in work, whichever is more."""
+    """Unsettled messages held at most; 0 means 200, or what the concurrency or batched pushes need, if that is more."""
     max_attempts: int = 3
     """Tries of an event before it is dead-lettered."""
     retry_base_s: float = 0.2

@@ -58,7 +58,7 @@ class Runners:
     def _consume(self, *options: str) -> float:
         summary = Running(
             self._folder, "consume", "--broker", self._broker.url, "--queue", self._fill(),
-            "--phoenix", self._hub.url, "--model", NOOP, "--window", "200", "--max-messages", str(EVENTS), "-o", "json",
+            "--phoenix", self._hub.url, "--model", NOOP, "--max-messages", str(EVENTS), "-o", "json",
             *options, **CREDENTIALS,
         ).finish()  # fmt: skip
         assert summary["succeeded"] == EVENTS

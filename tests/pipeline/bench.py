@@ -26,7 +26,7 @@ class Bench:
     def __init__(self, staff: Staff, *, concurrency: int = 2, timeout_s: float = LONG, **tuning: Any) -> None:
         self.outcomes: list[Outcome] = []
         self.fatal: list[InfertoolError] = []
-        self.stuck: list[threading.Thread] = []
+        self.stuck = threading.Semaphore(0)
         self.tuned: list[tuple[str, int]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
@@ -38,7 +38,7 @@ class Bench:
             on_outcomes=self._take,
             on_tuned=lambda name, value: self.tuned.append((name, value)),
             on_fatal=self.fatal.append,
-            on_stuck=lambda: self.stuck.append(threading.current_thread()),
+            on_stuck=self.stuck.release,
         )
         self.executor.start()
 
@@ -49,12 +49,16 @@ class Bench:
 
     def submit(self, count: int, **fields: object) -> list[Event]:
         """Submit `count` events with these fields."""
-        events = [
+        events = self.events(count, **fields)
+        self.executor.submit(events)
+        return events
+
+    def events(self, count: int, **fields: object) -> list[Event]:
+        """Return `count` events with these fields."""
+        return [
             Event(message(json.dumps({"n": n, **fields}).encode()), str(n))
             for n in itertools.islice(self._numbers, count)
         ]
-        self.executor.submit(events)
-        return events
 
     def submit_all(self, payloads: Sequence[dict[str, object]]) -> list[Event]:
         """Submit these events together."""

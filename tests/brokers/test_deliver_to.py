@@ -1,0 +1,162 @@
+"""Messages that are worked on in the thread that reads them: what it may hold up, and how it is relieved."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from infertool.brokers.port import Broker, Subscription
+from infertool.link import LinkState
+from infertool.message import Message
+from tests.support.brokers import TIMEOUT_S, new_queue, numbered, send_all, take
+
+
+class Taker:
+    """Takes messages, and stays in the first call that sees the body `holds_at` until it is let go."""
+
+    def __init__(self, holds_at: bytes = b"") -> None:
+        self.release = threading.Event()
+        self.holding = threading.Event()
+        self.threads: list[threading.Thread] = []
+        self.messages: list[Message] = []
+        self._holds_at = holds_at
+        self._changed = threading.Condition()
+
+    def __call__(self, messages: list[Message]) -> None:
+        with self._changed:
+            self.threads.append(threading.current_thread())
+            self.messages += messages
+            self._changed.notify_all()
+        if self._holds_at in {message.body for message in messages} and not self.holding.is_set():
+            self.holding.set()
+            self.release.wait(TIMEOUT_S)
+
+    def wait(self, count: int) -> list[Message]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.messages) >= count, TIMEOUT_S), len(self.messages)
+            return self.messages[:count]
+
+
+@pytest.fixture
+def taker() -> Iterator[Taker]:
+    taker = Taker(b'{"n": 0}')
+    yield taker
+    taker.release.set()
+    stuck = taker.threads[0]
+    stuck.join(TIMEOUT_S)
+    assert not stuck.is_alive()
+
+
+def stuck(broker: Broker, subscription: Subscription, queue: str, taker: Taker) -> None:
+    """Have the thread that reads stay in the taker, with a message of the queue."""
+    assert subscription.deliver_to(taker) == []
+    broker.send(numbered(queue, 1)[0], lambda _error: None)
+    assert taker.holding.wait(TIMEOUT_S)
+
+
+def bodies(messages: list[Message]) -> list[bytes]:
+    return [message.body for message in messages]
+
+
+def test_what_came_before_is_returned_and_all_else_delivered(server, connect):
+    queue, broker, taker = new_queue(), connect(server.url), Taker()
+    subscription = broker.subscribe(queue, window=100)
+    send_all(broker, numbered(queue, 30))
+    before = take(subscription, 10)
+    before += subscription.deliver_to(taker)
+    send_all(broker, numbered(queue, 60)[30:])
+    everything = before + taker.wait(60 - len(before))
+    assert bodies(everything) == [sent.body for sent in numbered(queue, 60)]
+    assert {thread.name for thread in taker.threads} <= {"infertool-stomp-1-reader"}
+    subscription.ack(everything)
+    broker.close(5)
+    assert connect(server.url).browse(queue, limit=1, timeout_s=5).depth in {0, None}
+
+
+def test_another_thread_reads_on_while_one_is_stuck(server, connect, taker):
+    queue, broker = new_queue(), connect(server.url)
+    subscription = broker.subscribe(queue, window=300)
+    stuck(broker, subscription, queue, taker)
+    subscription.relieve()
+    send_all(broker, numbered(queue, 201)[1:])  # each waits for its receipt, which somebody must read
+    assert sorted(bodies(taker.wait(201))) == sorted(sent.body for sent in numbered(queue, 201))
+    assert len(set(taker.threads)) == 2
+    taker.release.set()
+    send_all(broker, numbered(queue, 202)[201:])
+    assert bodies(taker.wait(202))[201:] == [b'{"n": 201}']
+    assert taker.threads[-1] is not taker.threads[0]
+
+
+def test_nobody_is_relieved_who_is_not_stuck(server, connect):
+    queue, broker, taker = new_queue(), connect(server.url), Taker()
+    subscription = broker.subscribe(queue, window=10)
+    assert subscription.deliver_to(taker) == []
+    for _ in range(5):
+        subscription.relieve()
+    send_all(broker, numbered(queue, 5))
+    taker.wait(5)
+    assert len(set(taker.threads)) == 1
+
+
+def test_a_connection_that_is_lost_meanwhile_comes_again(server, connect, proxy, links, taker):
+    queue, broker = new_queue(), connect(proxy.url, links)
+    subscription = broker.subscribe(queue, window=10)
+    stuck(broker, subscription, queue, taker)
+    proxy.cut()
+    subscription.relieve()
+    links.wait_for(LinkState.CONNECTED, 2)
+    send_all(broker, numbered(queue, 3)[1:])
+    again = taker.wait(4)[1:]
+    assert sorted(bodies(again)) == [sent.body for sent in numbered(queue, 3)]
+    taker.release.set()
+    subscription.ack(taker.messages)
+    assert subscription.stale_acks == 1
+    broker.close(5)
+    assert len(links.of(LinkState.CONNECTED)) == 2
+
+
+def test_garbage_behind_the_message_that_is_worked_on(server, connect, proxy, links, taker):
+    queue, broker = new_queue(), connect(proxy.url, links, heartbeat_s=0.5)
+    subscription = broker.subscribe(queue, window=10)
+    assert subscription.deliver_to(taker) == []
+    proxy.inject(
+        b'MESSAGE\nsubscription:s1-1\nmessage-id:m\nack:a\ndestination:/queue/x\n\n{"n": 0}\0MESSAGE\nno colon\n\n\0'
+    )
+    assert taker.holding.wait(TIMEOUT_S)
+    subscription.relieve()
+    assert "without a colon" in links.wait_for(LinkState.LOST).reason
+    links.wait_for(LinkState.CONNECTED, 2)
+    taker.release.set()
+    send_all(broker, numbered(queue, 3))
+    assert bodies(taker.wait(4))[1:] == [sent.body for sent in numbered(queue, 3)]
+    assert [len(links.of(state)) for state in (LinkState.LOST, LinkState.CONNECTED)] == [1, 2]
+
+
+def test_closing_while_one_is_stuck(server, connect, taker):
+    queue, broker = new_queue(), connect(server.url)
+    subscription = broker.subscribe(queue, window=10)
+    stuck(broker, subscription, queue, taker)
+    threading.Timer(0.2, subscription.relieve).start()
+    broker.close(TIMEOUT_S)
+    assert taker.release.is_set() is False
+
+
+def test_a_taker_that_raises_ends_the_connection_with_a_reason(server, connect, links):
+    queue, broker = new_queue(), connect(server.url, links)
+    calls: list[int] = []
+    went_on = threading.Event()
+
+    def fails_once(messages: list[Message]) -> None:
+        calls.append(len(messages))
+        if len(calls) == 1:
+            raise ZeroDivisionError
+        went_on.set()
+
+    assert broker.subscribe(queue, window=10).deliver_to(fails_once) == []
+    send_all(broker, numbered(queue, 1))
+    assert "the reader failed: ZeroDivisionError" in links.wait_for(LinkState.LOST).reason
+    links.wait_for(LinkState.CONNECTED, 2)
+    send_all(broker, numbered(queue, 1))
+    assert went_on.wait(TIMEOUT_S)
