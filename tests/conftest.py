@@ -23,6 +23,11 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 @pytest.fixture(scope="session")
 def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.ActiveMQ]:
     """One real ActiveMQ for the whole session; a test that stops it must start it again."""
+    yield from new_activemq(tmp_path_factory)
+
+
+def new_activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.ActiveMQ]:
+    """Start an empty broker, yield it once it answers, and remove it."""
     real.install()
     broker = real.ActiveMQ(tmp_path_factory.mktemp("activemq") / "base")
     broker.start()

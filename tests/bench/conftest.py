@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.reference import REFERENCE
+from tests.conftest import new_activemq
 from tests.support.activemq import ActiveMQ
 from tests.support.hub import HubProcess
 from tests.support.rawstomp import RawStomp
@@ -22,6 +23,12 @@ def hub() -> Iterator[HubProcess]:
     server = HubProcess().start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ActiveMQ]:
+    """An empty broker for each row: its memory may not hold what several leave behind, and then it takes no more."""
+    yield from new_activemq(tmp_path_factory)
 
 
 @pytest.fixture
