@@ -12,7 +12,7 @@ from infertool.errors import InfertoolError
 from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.event import Event, Failure, Outcome
 from infertool.pipeline.staff import Staff
-from infertool.pipeline.tuning import BatchLimits
+from infertool.pipeline.tuning import BatchLimits, Quickness
 from infertool.pipeline.worker import Group, InlineCalls, Worker
 from infertool.pipeline.workload import Workload
 
@@ -21,8 +21,6 @@ OnOutcomes = Callable[[Sequence[Outcome]], None]
 # A worker takes as many events at once as fill this time, so that fast models do not pay a hand-off an event.
 CHUNK_S = 0.002
 LARGEST_CHUNK = 64
-# A model that takes less is asked by whoever brings events; to wake a worker takes about as long. Seconds an event.
-QUICK_S = 50e-6
 # Who brought events and is not back after this time has another go on in its place.
 RELIEF_S = 0.02
 # Hung calls cannot be ended. Past this many for each unit of concurrency the process is beyond help.
@@ -77,6 +75,7 @@ class Executor:
         self._stopped = False
         self._ended = threading.Event()
         self._mean_s = 1.0
+        self._quickness = Quickness()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
@@ -101,10 +100,12 @@ class Executor:
     def run_or_submit(self, events: Sequence[Event]) -> None:
         """Try events in the calling thread while the model is quick and a worker's place is free; else queue them."""
         calls = self._begin_inline() if events else None
-        if calls:
-            calls.run([event] for event in events)
-        else:
+        if calls is None:
             self.submit(events)
+            return
+        spent_s = calls.run([event] for event in events)
+        if spent_s is not None:
+            self._quickness.measured(len(events), spent_s, time.monotonic())
 
     def stop(self, deadline: float) -> bool:
         """Drop what has not begun; wait until `deadline` (monotonic) for what has. True if nothing runs any more."""
@@ -187,7 +188,7 @@ class Executor:
 
     def _begin_inline(self) -> InlineCalls | None:
         # What adapts learns from calls that wait for each other.
-        if self._inline is None or self._limit or self._mean_s > QUICK_S:
+        if self._inline is None or self._limit or not self._quickness.holds(time.monotonic()):
             return None
         with self._changed:
             if self._stopped or self._backlog or self._is_full():
@@ -273,9 +274,9 @@ class Executor:
             self._guests.difference_update(stuck)
         for calls in stuck:
             if calls.running_s():
-                self._mean_s = max(self._mean_s, RELIEF_S)
+                self._quickness.refuted(time.monotonic())
             self._on_stuck()
-            calls.unload()
+            calls.relieve()
 
 
 def _hangs(count: int, timeout_s: float) -> ModelHangsError:

@@ -17,6 +17,10 @@ HEADROOM = 0.9
 # A limit is judged by this many calls for each that it allows, but by no fewer than these.
 CALLS_PER_SLOT = 2
 FEWEST_CALLS = 10
+# To wake a worker takes about as long as this: a model that takes less is asked by whoever brings events. Seconds.
+QUICK_S = 50e-6
+# How long a model that was not quick is left to workers before it gets another chance; doubled each time. Seconds.
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 64.0
 # The best latency is measured anew after so many judgements: a model may have become slower or faster for good.
 PROBE_AFTER = 100
 
@@ -71,6 +75,37 @@ class AdaptiveLimit:
             self.value = max(1, int(self.value * DECREASE))
         elif calls.full:
             self.value = min(self._highest, self.value * 2 if self._starting else self.value + 1)
+
+
+class Quickness:
+    """Whether a model answers so quickly that it needs no worker. It may be tried, until it turns out to be slow.
+
+    Only calls without a worker count: those of many workers wait for the interpreter lock, too.
+    """
+
+    def __init__(self) -> None:
+        self._mean_s = 0.0
+        self._pause_s = SHORTEST_PAUSE_S
+        self._slow_until = 0.0
+
+    def holds(self, now: float) -> bool:
+        """Tell whether to ask the model without a worker at `now`, which is in monotonic seconds."""
+        return now >= self._slow_until
+
+    def measured(self, count: int, seconds: float, now: float) -> None:
+        """Take in `count` events that together kept the model busy for `seconds`."""
+        # A few events weigh little: when the thread lost its turn among them, they seem slow.
+        self._mean_s += min(0.2, 0.002 * count) * (seconds / count - self._mean_s)
+        if self._mean_s > QUICK_S:
+            self.refuted(now)
+        else:
+            self._pause_s = SHORTEST_PAUSE_S
+
+    def refuted(self, now: float) -> None:
+        """Leave the model to workers for a while."""
+        self._slow_until = now + self._pause_s
+        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._mean_s = 0.0
 
 
 class BatchLimits:

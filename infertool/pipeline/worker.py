@@ -79,6 +79,7 @@ class Calls(Worker):
         self._lock = threading.Lock()
         self._groups: deque[Group] = deque()
         self._begun = time.monotonic()
+        self._spent_s = 0.0
         self._since: float | None = None
         self._outcomes: list[Outcome] = []
         self._abandoned = False
@@ -97,7 +98,8 @@ class Calls(Worker):
                 self._since = None
                 self._groups.popleft()
                 self._outcomes += outcomes
-        self._report(time.monotonic() - self._begun)
+        self._spent_s = time.monotonic() - self._begun
+        self._report(self._spent_s)
         return True
 
     def running_s(self) -> float:
@@ -146,23 +148,26 @@ class InlineCalls(Calls):
 
     def __init__(self, employer: Employer, attempt: Try) -> None:
         super().__init__(employer, attempt)
+        self._relieved = False
         self._over = False
 
-    def run(self, groups: Iterable[Group]) -> None:
-        """Try `groups`, report the outcomes, and retire."""
+    def run(self, groups: Iterable[Group]) -> float | None:
+        """Try `groups`, report the outcomes, and retire. Return for how long the calls took; None if relieved."""
         try:
-            self.make(groups)
+            finished = self.make(groups)
         finally:
             self._over = True
             self._employer.retire(self)
+        return self._spent_s if finished and not self._relieved else None
 
     def lasted_s(self) -> float:
         """Return for how long it lasts already, in seconds, be it the calls or what follows from them."""
         return time.monotonic() - self._begun
 
-    def unload(self) -> None:
+    def relieve(self) -> None:
         """Give back what it has not begun, for others to try, and report what it has done."""
         with self._lock:
+            self._relieved = True
             rest = [self._groups.pop() for _ in range(len(self._groups) - 1)]
         self._employer.submit(chain.from_iterable(reversed(rest)))
         self._report(self.lasted_s() - self.running_s())

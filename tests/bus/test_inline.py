@@ -1,7 +1,4 @@
-"""A model so quick that the thread which reads from the broker asks it: the same guarantees, and nothing held up.
-
-In each test the model is known to be quick by the time its interesting event comes.
-"""
+"""A model so quick that the thread which reads from the broker asks it: the same guarantees, and nothing held up."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ def test_every_event_ends_once(bus: Bus, pushes: str) -> None:
     assert bus.viewer.wait(EVENTS, LONG)
     results, dead = assert_each_once(bus, ids)
     assert (summary["received"], summary["succeeded"], summary["dead_lettered"]) == (EVENTS, results, dead)
-    assert threads(bus) == {"reader", "worker"}
+    assert "reader" in threads(bus)
 
 
 @in_every_push_mode

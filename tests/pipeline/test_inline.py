@@ -13,9 +13,9 @@ import pytest
 
 from infertool.models.port import LoadedModel
 from infertool.pipeline.event import Event
-from infertool.pipeline.executor import HUNG_LIMIT, QUICK_S
+from infertool.pipeline.executor import HUNG_LIMIT
 from infertool.pipeline.staff import Threads
-from infertool.pipeline.tuning import AdaptiveLimit, BatchLimits
+from infertool.pipeline.tuning import AdaptiveLimit, BatchLimits, Quickness
 from tests.pipeline.bench import LONG, Bench
 
 
@@ -64,17 +64,6 @@ def bench_of(model: Model, *, in_batches: bool = False, **options: Any) -> Bench
     return Bench(Threads(LoadedModel("test", "test", model, model.batch), in_batches=in_batches), **options)
 
 
-def warmed_up(model: Model, **options: Any) -> Bench:
-    """Return a bench that has seen how quick the model is."""
-    bench = bench_of(model, **options)
-    while bench.executor._mean_s > QUICK_S / 2:
-        bench.submit(1)
-        bench.wait(1)
-        bench.outcomes.clear()
-    model.threads.clear()
-    return bench
-
-
 def counts(bench: Bench, events: list[Event]) -> set[int]:
     """Return how often the events got an outcome."""
     found = Counter(outcome.event.event_id for outcome in bench.outcomes)
@@ -82,7 +71,7 @@ def counts(bench: Bench, events: list[Event]) -> set[int]:
 
 
 def test_a_quick_model_is_asked_by_who_brings_the_events(model: Model) -> None:
-    bench = warmed_up(model)
+    bench = bench_of(model)
     events = bench.events(100)
     bench.executor.run_or_submit(events)
     assert counts(bench, events) == {1}  # without waiting
@@ -90,20 +79,24 @@ def test_a_quick_model_is_asked_by_who_brings_the_events(model: Model) -> None:
     assert bench.stop()
 
 
-def test_an_unknown_or_slow_model_is_asked_by_workers(model: Model) -> None:
+def test_a_model_that_turned_out_to_be_slow_is_asked_by_workers(model: Model) -> None:
     model.slow_s = 0.001
     bench = bench_of(model)
-    for _ in range(3):
-        bench.executor.run_or_submit(bench.events(50))
-        bench.wait(50)
+    events = bench.events(100)
+    bench.executor.run_or_submit(events)
+    bench.wait(100)
+    model.threads.clear()
+    more = bench.events(50)
+    bench.executor.run_or_submit(more)
     bench.wait(150)
+    assert counts(bench, [*events, *more]) == {1}
     assert set(model.threads.values()) == {"worker"}
     assert bench.stop()
 
 
 @pytest.mark.parametrize("tuning", [{"batches": BatchLimits(16, 0.0)}, {"limit": AdaptiveLimit(4)}], ids=str)
 def test_what_batches_or_adapts_is_left_to_workers(model: Model, tuning: dict[str, Any]) -> None:
-    bench = warmed_up(model, in_batches="batches" in tuning, **tuning)
+    bench = bench_of(model, in_batches="batches" in tuning, **tuning)
     bench.executor.run_or_submit(bench.events(100))
     bench.wait(100)
     assert set(model.threads.values()) == {"worker"}
@@ -111,7 +104,7 @@ def test_what_batches_or_adapts_is_left_to_workers(model: Model, tuning: dict[st
 
 
 def test_events_behind_others_wait_their_turn(model: Model) -> None:
-    bench = warmed_up(model, concurrency=1)
+    bench = bench_of(model, concurrency=1)
     held = bench.events(1, holds=True)
     bench.executor.submit(held)
     assert model.holding.acquire(timeout=LONG)
@@ -124,7 +117,7 @@ def test_events_behind_others_wait_their_turn(model: Model) -> None:
 
 
 def test_who_brings_events_counts_as_one_of_those_who_call(model: Model, pool: ThreadPoolExecutor) -> None:
-    bench = warmed_up(model, concurrency=1)
+    bench = bench_of(model, concurrency=1)
     stuck = pool.submit(bench.executor.run_or_submit, bench.events(1, holds=True))
     assert model.holding.acquire(timeout=LONG)
     bench.submit(20)
@@ -138,7 +131,7 @@ def test_who_brings_events_counts_as_one_of_those_who_call(model: Model, pool: T
 
 
 def test_a_call_that_takes_its_time_keeps_no_other_event(model: Model, pool: ThreadPoolExecutor) -> None:
-    bench = warmed_up(model, concurrency=2)
+    bench = bench_of(model, concurrency=2)
     before, held, behind = bench.events(10), bench.events(1, holds=True), bench.events(50)
     stuck = pool.submit(bench.executor.run_or_submit, [*before, *held, *behind])
     assert bench.stuck.acquire(timeout=LONG)
@@ -156,7 +149,7 @@ def test_a_call_that_takes_its_time_keeps_no_other_event(model: Model, pool: Thr
 
 def test_outcomes_that_are_slowly_taken_are_reported_once(model: Model, pool: ThreadPoolExecutor) -> None:
     """Phoenix says pause: the push blocks, and who reads from the broker is relieved."""
-    bench = warmed_up(model)
+    bench = bench_of(model)
     events = bench.events(100)
     taken = bench.executor._on_outcomes
     go_on = threading.Event()
@@ -172,7 +165,7 @@ def test_outcomes_that_are_slowly_taken_are_reported_once(model: Model, pool: Th
 
 
 def test_a_call_that_hangs_times_out(model: Model, pool: ThreadPoolExecutor) -> None:
-    bench = warmed_up(model, concurrency=1, timeout_s=0.2)
+    bench = bench_of(model, concurrency=1, timeout_s=0.2)
     events = [*bench.events(5), *bench.events(1, holds=True), *bench.events(5)]
     stuck = pool.submit(bench.executor.run_or_submit, events)
     outcomes = bench.wait(11)
@@ -184,11 +177,11 @@ def test_a_call_that_hangs_times_out(model: Model, pool: ThreadPoolExecutor) -> 
 
 
 def test_calls_that_hang_are_counted(model: Model) -> None:
-    bench = warmed_up(model, concurrency=1, timeout_s=0.05)
+    bench = bench_of(model, concurrency=1, timeout_s=0.05)
     with ThreadPoolExecutor(HUNG_LIMIT + 1) as readers:
         for hung in range(HUNG_LIMIT + 1):
             assert not bench.fatal
-            bench.executor._mean_s = 1e-6
+            bench.executor._quickness = Quickness()
             readers.submit(bench.executor.run_or_submit, bench.events(1, holds=True))
             bench.wait(hung + 1)
         assert "have hung" in str(bench.fatal[0])
@@ -197,7 +190,7 @@ def test_calls_that_hang_are_counted(model: Model) -> None:
 
 
 def test_a_stop_frees_who_is_stuck(model: Model, pool: ThreadPoolExecutor) -> None:
-    bench = warmed_up(model)
+    bench = bench_of(model)
     stuck = pool.submit(bench.executor.run_or_submit, bench.events(3, holds=True))
     assert model.holding.acquire(timeout=LONG)
     assert not bench.stop(0.0)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import mean
 
 import pytest
 
-from infertool.pipeline.tuning import PROBE_AFTER, TOLERANCE, AdaptiveLimit, BatchLimits
+from infertool.pipeline.tuning import (
+    LONGEST_PAUSE_S,
+    PROBE_AFTER,
+    QUICK_S,
+    SHORTEST_PAUSE_S,
+    TOLERANCE,
+    AdaptiveLimit,
+    BatchLimits,
+    Quickness,
+)
 
 HIGHEST = 100
 BASE_S = 0.1
@@ -106,3 +116,44 @@ def test_without_a_target_nothing_adapts() -> None:
     limits = BatchLimits(64, 0.1)
     batches(limits, lambda _: 5.0, 100)
     assert (limits.size, limits.wait_s) == (64, 0.1)
+
+
+def test_a_model_is_quick_until_it_is_not() -> None:
+    quickness = Quickness()
+    for now in range(1000):
+        assert quickness.holds(now)
+        quickness.measured(100, 100 * QUICK_S / 2, now)
+    for _ in range(20):
+        quickness.measured(100, 100 * QUICK_S * 2, 1000)
+    assert not quickness.holds(1000)
+    assert quickness.holds(1000 + LONGEST_PAUSE_S)
+
+
+def test_a_lost_turn_of_the_thread_is_no_slow_model() -> None:
+    quickness = Quickness()
+    for now in range(1000):
+        quickness.measured(100, 100 * QUICK_S / 10, now)
+        quickness.measured(1, 0.005, now)
+        assert quickness.holds(now)
+
+
+def test_a_slow_model_is_tried_less_and_less_often() -> None:
+    quickness, now = Quickness(), 0.0
+    tries = []
+    while now < 1000:
+        if quickness.holds(now):
+            tries.append(now)
+            quickness.refuted(now)
+        now += 0.5
+    waits = [later - earlier for earlier, later in pairwise(tries)]
+    assert waits[:8] == [SHORTEST_PAUSE_S * 2**n for n in range(7)] + [LONGEST_PAUSE_S]
+    assert set(waits[7:]) == {LONGEST_PAUSE_S}
+
+
+def test_a_model_that_is_quick_again_gets_its_next_chance_soon() -> None:
+    quickness = Quickness()
+    for now in (0, 100, 200):
+        quickness.refuted(now)
+    quickness.measured(1, QUICK_S / 2, 300)
+    quickness.refuted(301)
+    assert quickness.holds(301 + SHORTEST_PAUSE_S)
