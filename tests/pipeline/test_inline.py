@@ -94,7 +94,9 @@ def test_a_model_that_turned_out_to_be_slow_is_asked_by_workers(model: Model) ->
     assert bench.stop()
 
 
-@pytest.mark.parametrize("tuning", [{"batches": BatchLimits(16, 0.0)}, {"limit": AdaptiveLimit(4)}], ids=str)
+@pytest.mark.parametrize(
+    "tuning", [{"batches": BatchLimits(16, 0.0)}, {"limit": AdaptiveLimit(4)}], ids=["batches", "limit"]
+)
 def test_what_batches_or_adapts_is_left_to_workers(model: Model, tuning: dict[str, Any]) -> None:
     bench = bench_of(model, in_batches="batches" in tuning, **tuning)
     bench.executor.run_or_submit(bench.events(100))

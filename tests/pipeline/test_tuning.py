@@ -133,7 +133,8 @@ def test_a_lost_turn_of_the_thread_is_no_slow_model() -> None:
     quickness = Quickness()
     for now in range(1000):
         quickness.measured(100, 100 * QUICK_S / 10, now)
-        quickness.measured(1, 0.005, now)
+        if now % 10 == 0:
+            quickness.measured(1, 0.005, now)
         assert quickness.holds(now)
 
 
