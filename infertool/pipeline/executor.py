@@ -275,8 +275,9 @@ class Executor:
         for calls in stuck:
             if calls.running_s():
                 self._quickness.refuted(time.monotonic())
+            calls.unload()  # first: what is read from now on comes behind it
             self._on_stuck()
-            calls.relieve()
+            calls.report_so_far()
 
 
 def _hangs(count: int, timeout_s: float) -> ModelHangsError:

@@ -164,12 +164,15 @@ class InlineCalls(Calls):
         """Return for how long it lasts already, in seconds, be it the calls or what follows from them."""
         return time.monotonic() - self._begun
 
-    def relieve(self) -> None:
-        """Give back what it has not begun, for others to try, and report what it has done."""
+    def unload(self) -> None:
+        """Give back what it has not begun, for others to try."""
         with self._lock:
             self._relieved = True
             rest = [self._groups.pop() for _ in range(len(self._groups) - 1)]
         self._employer.submit(chain.from_iterable(reversed(rest)))
+
+    def report_so_far(self) -> None:
+        """Report what it has done."""
         self._report(self.lasted_s() - self.running_s())
 
     def is_alive(self) -> bool:
