@@ -26,6 +26,7 @@ STOPPING = "stopping after this batch (Ctrl-C again leaves at once; nothing is l
 # How long the last question may take: of a broker that answered the first one, which may have restarted since and
 # needs seconds for its first answer; and of one that did not.
 _MEASURE_AGAIN_S, _MEASURE_S = 10.0, 1.0
+_ASK_AGAIN_S = 0.1
 _LOOK_S = 10.0
 _TELL_EVERY_S = 2.0
 
@@ -55,7 +56,7 @@ def drain(settings: Settings, request: Request) -> None:
             taker = Taker(reach, request.queue, stop=stop)
             with stopped_by_signals(stop.set, STOPPING), taker:
                 _run(work, taker, request)
-        after = broker.measure(request.queue, _MEASURE_S if depth is None else _MEASURE_AGAIN_S)
+        after = _measure(broker, request.queue, _MEASURE_S if depth is None else _MEASURE_AGAIN_S)
     _sum_up(request, work.progress, after, interrupted=stop.is_set())
     if stop.is_set():
         sys.exit(console.EXIT_INTERRUPTED)
@@ -67,6 +68,17 @@ def _look(broker: Broker, queue: str) -> int | None:
     if not browse.messages and not browse.depth:
         raise NothingMatchedError(f"{queue} is empty, or does not exist")
     return browse.depth
+
+
+def _measure(broker: Broker, queue: str, timeout_s: float) -> Depth | None:
+    """Ask until the broker answers: the connection that asks may not be back yet when the one that drains is."""
+    deadline = time.monotonic() + timeout_s
+    while (left_s := deadline - time.monotonic()) > 0:
+        depth = broker.measure(queue, left_s)
+        if depth is not None:
+            return depth
+        time.sleep(_ASK_AGAIN_S)
+    return None
 
 
 def _agree(request: Request, depth: int | None) -> None:
