@@ -79,13 +79,12 @@ class Calls(Worker):
         self._lock = threading.Lock()
         self._groups: deque[Group] = deque()
         self._begun = time.monotonic()
-        self._spent_s = 0.0
         self._since: float | None = None
         self._outcomes: list[Outcome] = []
         self._abandoned = False
 
-    def make(self, groups: Iterable[Group]) -> bool:
-        """Try `groups` and report the outcomes; False when this thread was given up meanwhile."""
+    def make(self, groups: Iterable[Group]) -> float | None:
+        """Try `groups`, report the outcomes, and return the seconds it took; None if given up meanwhile."""
         self._begun = time.monotonic()
         self._groups = deque(groups)
         self._outcomes = []
@@ -94,13 +93,13 @@ class Calls(Worker):
             outcomes = self._attempt(self._groups[0])
             with self._lock:
                 if self._abandoned:
-                    return False
+                    return None
                 self._since = None
                 self._groups.popleft()
                 self._outcomes += outcomes
-        self._spent_s = time.monotonic() - self._begun
-        self._report(self._spent_s)
-        return True
+        spent_s = time.monotonic() - self._begun
+        self._report(spent_s)
+        return spent_s
 
     def running_s(self) -> float:
         """See `Worker`."""
@@ -138,7 +137,7 @@ class ThreadWorker(WorkerThread, Calls):
     def run(self) -> None:
         """Work until there is nothing more to take."""
         while groups := self._employer.take():
-            if not self.make(groups):
+            if self.make(groups) is None:
                 return
         self._employer.retire(self)
 
@@ -154,11 +153,11 @@ class InlineCalls(Calls):
     def run(self, groups: Iterable[Group]) -> float | None:
         """Try `groups`, report the outcomes, and retire. Return for how long the calls took; None if relieved."""
         try:
-            finished = self.make(groups)
+            spent_s = self.make(groups)
         finally:
             self._over = True
             self._employer.retire(self)
-        return self._spent_s if finished and not self._relieved else None
+        return None if self._relieved else spent_s
 
     def lasted_s(self) -> float:
         """Return for how long it lasts already, in seconds, be it the calls or what follows from them."""

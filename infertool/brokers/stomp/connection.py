@@ -20,6 +20,7 @@ from infertool.errors import ConnectionLostError, ServerError
 from infertool.outbox import Outbox
 
 Sink = Callable[[list[Frame]], None]
+
 _TICK_S: Final = 0.25
 _FIRST_BYTES: Final = 64
 # A broker delivers more than it takes: its own headers, escapes, and what came in over JMS, which has no limits.
