@@ -9,6 +9,8 @@ from infertool.message import Message, Outgoing
 
 # A stack trace is no use in a table.
 ERROR_BYTES = 1024
+# Ids, names and error types: nobody reads, or types, a longer one.
+NAME_BYTES = 1024
 
 # The wire allows 1000 headers a frame, ours and the broker's included, and 10 KiB a header line.
 MOST_USER_HEADERS = 900
@@ -33,7 +35,13 @@ _ESCAPED = (b":", b"\\", b"\n", b"\r")
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why an event became a dead letter. Times are ISO 8601 in UTC."""
+    """Which event became a dead letter, and why. Times are ISO 8601 in UTC; a `request_id` is empty when there is none.
+
+    The ids are those of the event's alert, logs and dashboards, wherever they came from (docs/guarantees.md).
+    """
+
+    event_id: str
+    request_id: str
 
     stage: str
     error_type: str
@@ -86,16 +94,18 @@ def _origin(message: Message, carried: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _cause(cause: Cause) -> Mapping[str, str]:
-    return {
+    ours = {
+        "dlq_event_id": cut(cause.event_id, NAME_BYTES),
         "dlq_stage": cause.stage,
-        "dlq_error_type": cause.error_type,
+        "dlq_error_type": cut(cause.error_type, NAME_BYTES),
         "dlq_error": cut(cause.error, ERROR_BYTES),
         "dlq_attempts": str(cause.attempts),
         "dlq_failed_at": cause.failed_at,
         "dlq_first_failed_at": cause.first_failed_at,
-        "dlq_consumer": cause.consumer,
-        "dlq_model": cause.model,
+        "dlq_consumer": cut(cause.consumer, NAME_BYTES),
+        "dlq_model": cut(cause.model, NAME_BYTES),
     }
+    return ours | {"dlq_request_id": cut(cause.request_id, NAME_BYTES)} if cause.request_id else ours
 
 
 def cut(text: str, limit: int) -> str:

@@ -130,6 +130,8 @@ class Undertaker:
     def _letter(self, dead: Dead) -> Outgoing:
         failed_at = iso(time.time())
         cause = Cause(
+            event_id=dead.event.event_id,
+            request_id=dead.event.request_id or "",
             stage=dead.failure.stage,
             error_type=dead.failure.error_type,
             error=dead.failure.error,

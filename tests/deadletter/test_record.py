@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from infertool.deadletter import record
 from infertool.deadletter.record import ERROR_BYTES, Cause, cut, dead_letter
 from infertool.message import BodyKind
 from tests.support.messages import message
 
 CAUSE = Cause(
+    event_id="order-17", request_id="",
     stage="infer", error_type="ValueError", error="no such class", attempts=3, failed_at="2026-01-01T00:00:01.000Z",
     first_failed_at="2026-01-01T00:00:00.000Z", consumer="host:1", model="sim",
 )  # fmt: skip
@@ -23,6 +27,7 @@ def test_body_type_and_user_headers_survive_and_ours_are_added() -> None:
     assert letter.headers == {
         "priority": "9", "tenant": "acme", "correlation-id": "c", "reply-to": "/queue/r", "type": "order",
         "JMSXGroupID": "g", "original_destination": "/queue/in", "original_message_id": "ID:1", "replay_count": "0",
+        "dlq_event_id": "order-17",
         "dlq_stage": "infer", "dlq_error_type": "ValueError", "dlq_error": "no such class", "dlq_attempts": "3",
         "dlq_failed_at": "2026-01-01T00:00:01.000Z", "dlq_first_failed_at": "2026-01-01T00:00:00.000Z",
         "dlq_consumer": "host:1", "dlq_model": "sim",
@@ -60,6 +65,23 @@ def test_the_identity_of_a_replayed_event_is_kept() -> None:
     letter = dead_letter(message(original_message_id="ID:first", replay_count="2"), CAUSE, "/queue/dead")
     assert letter.headers["original_message_id"] == "ID:first"
     assert letter.headers["replay_count"] == "2"
+
+
+def test_the_ids_that_alerts_show_are_written() -> None:
+    headers = dead_letter(message(event_id="of the header"), replace(CAUSE, request_id="r-1"), "/queue/dead").headers
+    assert (headers["dlq_event_id"], headers["dlq_request_id"]) == ("order-17", "r-1")
+    assert headers["event_id"] == "of the header"
+
+
+LONG = ":\n\0\ud800" * 5000
+
+
+@pytest.mark.parametrize("field", ["event_id", "request_id", "error_type", "error", "consumer", "model"])
+def test_what_we_write_is_bounded_and_clean(field: str) -> None:
+    headers = dead_letter(message(), replace(CAUSE, **{field: LONG}), "/queue/dead").headers
+    assert all(record.fits(key, value) for key, value in headers.items())
+    assert "\0" not in "".join(headers.values())
+    "".join(headers.values()).encode()
 
 
 def test_more_headers_than_a_frame_holds_are_counted() -> None:
