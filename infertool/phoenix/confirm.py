@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from infertool.phoenix import batch
 from infertool.phoenix.ledger import Entry, Proof
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ class Confirmation:
     A reply is taken as proof in every mode but `none`. In `auto` the public topics are joined until every event
     seen so far is answered by replies. An event that gets neither reply nor echo is tried once more with the public
     topics joined, then it is confirmed by barriers.
+
+    A channel that does not know batches may ignore them, and neither a heartbeat nor the socket would tell. So these
+    prove a batch only under a join under which a reply or an echo has proved another one.
     """
 
     def __init__(self, mode: ConfirmMode) -> None:
@@ -27,10 +31,11 @@ class Confirmation:
         self._known: dict[str, Proof] = {}
         self._probing = mode == "auto"
         self._unanswered: OrderedDict[str, str] = OrderedDict()
+        self._knows_batches = False
 
     @property
     def by_writing(self) -> bool:
-        """Whether a push is confirmed once the socket took it."""
+        """Whether a push is confirmed once the socket took it, if `takes_weak_proof` of its event."""
         return self._mode == "none"
 
     @property
@@ -60,10 +65,22 @@ class Confirmation:
 
     def by_barrier(self, event: str) -> bool:
         """Whether pushes of `event` are confirmed by a heartbeat behind them."""
-        return self._mode == "barrier" or self._known.get(event) is Proof.BARRIER
+        if self._mode == "barrier":
+            return self.takes_weak_proof(event)
+        return self._known.get(event) is Proof.BARRIER
+
+    def takes_weak_proof(self, event: str) -> bool:
+        """Whether a heartbeat, or the socket, may prove pushes of `event` where the mode says so."""
+        return event != batch.EVENT or self._knows_batches
+
+    def lost(self) -> None:
+        """Forget what was learned of the join that ended: behind the next one may be another channel."""
+        self._knows_batches = False
 
     def proved(self, entry: Entry, proof: Proof) -> None:
         """Learn from a confirmation."""
+        if entry.push.event == batch.EVENT:
+            self._knows_batches = True
         if not self.learning:
             return
         if proof is not Proof.REPLY:

@@ -159,6 +159,7 @@ class Delivery:
         with self._changed:
             self._join_ref = ""
             self._barrier = False
+            self._confirmation.lost()
             if loss in _CRASHES:
                 self._refuse_culprit(self._ledger.lose_by_crash(), reason)
             else:
@@ -223,10 +224,15 @@ class Delivery:
             self._ledger.mark_sent(entry, ref, now)
             push = entry.push
             messages.append(encode_push(self._join_ref, ref, self._settings.topic, push.event, push.payload))
-        written = partial(self._take_written, entries) if self._confirmation.by_writing else None
-        self._socket.send(messages, written)
+        self._socket.send(messages, self._on_written(entries))
         if self._confirmation.uses_barriers and not self._barrier:
             self._send_barrier()
+
+    def _on_written(self, entries: Sequence[Entry]) -> Callable[[], None] | None:
+        if not self._confirmation.by_writing:
+            return None
+        proved = [entry for entry in entries if self._confirmation.takes_weak_proof(entry.push.event)]
+        return partial(self._take_written, proved)
 
     def _send_barrier(self) -> None:
         covered = [entry.ref for entry in self._ledger.sent if self._confirmation.by_barrier(entry.push.event)]
@@ -337,13 +343,14 @@ class Delivery:
         A channel that ignores batches gives no proof, and none weaker than that of single results may do.
         """
         overdue = self._ledger.overdue(now - self._settings.push_timeout_s)
-        if not self._join_ref or self._paused or self._confirmation.by_writing:
+        if not self._join_ref or self._paused:
             return
         batches = [entry for entry in overdue if entry.push.event == batch.EVENT]
         for entry in batches:
             self._ledger.settle_ref(entry.ref)
             results.append(PushResult(entry.push, refusal=UNANSWERED))
-        self._send([entry for entry in overdue if entry.push.event != batch.EVENT])
+        if not self._confirmation.by_writing:
+            self._send([entry for entry in overdue if entry.push.event != batch.EVENT])
 
     def _lose_patience(self, event: str) -> None:
         if not self._confirmation.gave_no_proof(event):

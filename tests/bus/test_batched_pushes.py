@@ -108,6 +108,12 @@ def no_batches(channel: Channel, event: str, payload) -> Answer:
     return handle_service(channel, event, payload)
 
 
+def ignores_batches(channel: Channel, event: str, payload) -> Answer:
+    """Broadcast single results, and have a catch-all: `handle_in(_, _, socket) -> {:noreply, socket}`."""
+    if event != "new_results":
+        handle_service(channel, event, payload)
+
+
 def one_bad_result(channel: Channel, event: str, payload) -> Answer:
     """Refuse whatever holds the result of event 777."""
     results = payload["results"] if event == "new_results" else [payload]
@@ -137,6 +143,19 @@ def test_a_channel_that_knows_no_batches_gets_single_results(embedded_bus: Bus) 
         assert bus.viewer.wait(300, LONG)
     assert_each_once(bus, ids)
     assert not bus.viewer.batches
+    assert consumer.log.read_text().count("results are pushed singly") == 1
+
+
+@pytest.mark.parametrize("confirm", ["barrier", "none", "echo"])
+def test_a_channel_that_ignores_batches_loses_no_result(embedded_bus: Bus, confirm: str) -> None:
+    bus = embedded_bus
+    with served_by(bus, ignores_batches) as url:
+        ids = bus.send(500)
+        options = ("--phoenix", url, "--max-messages", "500", "--publish-batch", "64", "--confirm", confirm)
+        consumer = bus.consume(*options, model=FAST, INFERTOOL_PHOENIX__PUSH_TIMEOUT_S="1")
+        consumer.finish()
+        assert bus.viewer.wait(500, LONG)
+    assert_each_once(bus, ids)
     assert consumer.log.read_text().count("results are pushed singly") == 1
 
 

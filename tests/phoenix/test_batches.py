@@ -74,7 +74,7 @@ def test_the_embedded_hub_takes_batches(mode: str) -> None:
         assert len(owner.proved()) == 3
 
 
-@pytest.mark.parametrize("mode", ["auto", "reply"])
+@pytest.mark.parametrize("mode", ["auto", "reply", "barrier", "none"])
 def test_a_channel_that_ignores_batches_gives_no_proof_of_one(mode: str) -> None:
     with (
         fake_phoenix(ignoring_batches) as fake,
@@ -84,6 +84,45 @@ def test_a_channel_that_ignores_batches_gives_no_proof_of_one(mode: str) -> None
         assert made.drain(20)
         assert owner.refused() == [((0, 1), UNANSWERED)]
         assert sorted(owner.proved()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("mode", ["barrier", "none"])
+def test_a_channel_that_ignores_all_it_does_not_know_loses_no_batch(mode: str) -> None:
+    """`handle_in(_, _, socket) -> {:noreply, socket}`, and a clause for single results that does not reply, either."""
+
+    def heartbeats_only(peer: Peer, frame: Frame) -> None:
+        if not is_push(frame):
+            polite(peer, frame)
+
+    with fake_phoenix(heartbeats_only) as fake, delivery(fake.url, confirm=mode, push_timeout_s=1.0) as (made, owner):
+        made.push([batch_of(0, 1), *pushes(3)])
+        assert made.drain(60)
+        assert owner.refused() == [((0, 1), UNANSWERED)]
+        assert sorted(owner.proved()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("mode", ["barrier", "none"])
+def test_one_proved_batch_lets_weaker_proof_do_for_the_next(mode: str) -> None:
+    """Until the next join: behind that may be a channel that does not know batches."""
+    deaf = False
+
+    def one_reply(peer: Peer, frame: Frame) -> None:
+        if not (deaf and is_push(frame)):
+            polite(peer, frame)
+
+    with fake_phoenix(one_reply) as fake, delivery(fake.url, confirm=mode, push_timeout_s=1.0) as (made, owner):
+        made.push([batch_of(0, 1)])
+        assert made.drain(60)
+        assert owner.proofs() == {"reply"}
+        deaf = True
+        made.push([batch_of(2, 3)])
+        assert made.drain(60)
+        assert str(owner.results[-1].proof) == mode
+        fake.peers[0].drop()
+        fake.wait_for(lambda: fake.events("service:inference").count("phx_join") == 2)
+        made.push([batch_of(4, 5)])
+        assert made.drain(60)
+        assert owner.refused() == [((4, 5), UNANSWERED)]
 
 
 def test_a_refusal_is_of_the_whole_batch() -> None:
