@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -11,13 +12,21 @@ MASK = "********"
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A password or token. `repr`, `str` and formatting show a mask; `reveal()` is the only way to the text."""
+    """A password or token. `repr`, `str` and formatting show a mask; `reveal()` is the only way to the text.
+
+    With `_read` it stands in a file: `reveal()` reads it again, so that a rotated one is used without a restart.
+    """
 
     _text: str = field(default="", repr=False)
+    _read: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
     def reveal(self) -> str:
-        """Return the secret itself, for the wire only."""
-        return self._text
+        """Return the secret itself, for the wire only. Raises `SettingsError` if its file cannot be used now."""
+        return self._read() if self._read else self._text
+
+    def fixed(self) -> Secret:
+        """Return the secret as it is now, for one connection or request. Raises as `reveal`."""
+        return Secret(self.reveal()) if self._read else self
 
     def __bool__(self) -> bool:
         return bool(self._text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from infertool.errors import SettingsError
@@ -44,6 +46,35 @@ def client_context(group: str, settings: TlsSettings) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+class ClientTls:
+    """The context for connections, made anew when one of the files has changed, as when a certificate is renewed."""
+
+    def __init__(self, group: str, settings: TlsSettings) -> None:
+        """Raise `SettingsError` for files that cannot be used."""
+        self._group = group
+        self._settings = settings
+        self._stamp = self._stamp_now()
+        self.context = client_context(group, settings)
+
+    def fresh(self) -> ClientTls:
+        """Return self where no file has changed, else another. Raises `SettingsError` for files that cannot be used."""
+        return self if self._stamp == self._stamp_now() else ClientTls(self._group, self._settings)
+
+    def _stamp_now(self) -> tuple[tuple[int, ...] | None, ...]:
+        settings = self._settings
+        return tuple(map(_stamp, (settings.tls_ca_file, settings.tls_cert_file, settings.tls_key_file)))
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    """Return what changes when a file is written or replaced; None where there is no file."""
+    if not path:
+        return None
+    with suppress(OSError, ValueError):
+        status = Path(path).stat()
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return None
 
 
 def _no_password() -> str:

@@ -58,6 +58,10 @@ def consume(
     dlq: Annotated[str | None, typer.Option(help="Dead-letter queue.", metavar="Q")] = None,
     phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
     topic: Annotated[str | None, typer.Option(help="Channel that takes results.", metavar="T")] = None,
+    join_param: Annotated[
+        list[str] | None,
+        typer.Option(help="Sent in the join's payload; repeatable. The token is there already.", metavar="NAME=VALUE"),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="sim:, module:callable, file.py:callable, a name, onnx:FILE, http://...", metavar="SPEC"),
@@ -107,6 +111,7 @@ def consume(
     At-least-once: an event is acknowledged after Phoenix confirmed its result, or together with its dead letter.
     Ctrl-C or SIGTERM finishes what is in work; a second Ctrl-C leaves at once. Nothing is lost either way.
     """
+    from infertool.cli.joinparams import parse_pairs
     from infertool.units import parse_duration
 
     wait_s = None if batch_wait is None else parse_duration(batch_wait, "--batch-wait")
@@ -119,6 +124,7 @@ def consume(
         "deadletter.queue": ("--dlq", dlq),
         "phoenix.url": ("--phoenix", phoenix),
         "phoenix.topic": ("--topic", topic),
+        "phoenix.join_params": ("--join-param", parse_pairs(join_param) if join_param else None),
         "phoenix.confirm": ("--confirm", confirm and confirm.value),
         "model.spec": ("--model", model),
         "model.cache": ("--cache", cache),

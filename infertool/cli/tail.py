@@ -88,11 +88,12 @@ def tail(
     Exit code 4 when --for ran out before an event matched (or before --count did).
     """
     from infertool import filters
+    from infertool.cli.joinparams import parse_json
     from infertool.cli.tailforms import form_of
-    from infertool.cli.tailing import Asked, Tail, parse_interval, parse_params
+    from infertool.cli.tailing import Asked, Tail, parse_interval
     from infertool.units import parse_duration
 
-    params = None if join_params is None else parse_params(join_params)
+    params = None if join_params is None else parse_json(join_params)
     urls: list[str | None] = [*dict.fromkeys(phoenix or [])] or [None]
     settings = [
         ctx.obj.load({"phoenix.url": ("--phoenix", url), "phoenix.join_params": ("--join-params", params)})

@@ -7,9 +7,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
 
 from infertool.cli import console
 from infertool.cli.tailforms import Form
@@ -30,19 +27,6 @@ MOST_WAITING = 10_000
 POLL_S = 0.1
 # Events hold no cycles. At its default the collector would look at them every 700 objects, for a quarter of the time.
 COLLECT_EVERY = 20_000
-
-_PARAMS_ADVICE = """write for example '{"room":"a"}'"""
-
-
-def parse_params(text: str) -> dict[str, Any]:
-    """Return the join parameters given as JSON. Raises `UsageError`."""
-    try:
-        params = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise UsageError(f"--join-params is not JSON: {error}", advice=_PARAMS_ADVICE) from error
-    if not isinstance(params, dict):
-        raise UsageError("--join-params must be a JSON object", advice=_PARAMS_ADVICE)
-    return params
 
 
 def parse_interval(text: str) -> float:

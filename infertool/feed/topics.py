@@ -66,7 +66,7 @@ class TopicFeed:
         try:
             for topic in self._topics:
                 listener = _Topic(topic, self._hand_over, self._on_topic)
-                membership = Membership(socket, topic, self._settings.join_params, listener)
+                membership = Membership(socket, topic, socket.join_payload, listener)
                 membership.join(self._settings.connect_timeout_s)
         except BaseException:
             socket.close(1.0)

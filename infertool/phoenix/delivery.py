@@ -72,7 +72,7 @@ class Delivery:
         self._warned = False
         self._listening = False
         self._socket = PhoenixSocket(settings, on_link=self._take_link)
-        self._membership = Membership(self._socket, settings.topic, settings.join_params, self)
+        self._membership = Membership(self._socket, settings.topic, self._socket.join_payload, self)
         public = dict.fromkeys([settings.result_topic, settings.alert_topic])
         public.pop(settings.topic, None)
         self._public = [PublicTopic(self._socket, topic, self._take_echoes, self._go_on) for topic in public]

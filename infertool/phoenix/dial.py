@@ -32,8 +32,9 @@ def dial(target: Target, settings: PhoenixSettings) -> Stream:
     """Connect to `target` and upgrade, within `settings.connect_timeout_s` altogether.
 
     Raises `RefusedError` when Phoenix says no, `UnreachableError` when nothing or something else answers, and
-    `SettingsError` for a CA file that cannot be read.
+    `SettingsError` for a token's or CA file that cannot be read now.
     """
+    target = target.fresh()
     deadline = time.monotonic() + settings.connect_timeout_s
     stream = Stream(_open(target, settings, deadline), deadline)
     failure = _upgrade(stream, target, settings)

@@ -48,9 +48,14 @@ class Reply(Struct, frozen=True, gc=False):
     @property
     def reason(self) -> str:
         """The server's reason for a status that is not ok, cut to one line."""
+        return self.whole_reason[:_LONGEST_REASON]
+
+    @property
+    def whole_reason(self) -> str:
+        """The reason at full length, from which a secret can be removed as a whole."""
         response = self.response
         reason = response.get("reason", response) if isinstance(response, dict) else response
-        return f"{reason or 'no reason given'}"[:_LONGEST_REASON]
+        return f"{reason or 'no reason given'}"
 
 
 def reply_of(frame: Frame) -> Reply:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Protocol
 
-from infertool.errors import ConnectionLostError, JoinRefusedError, UnreachableError
+from infertool.errors import ConnectionLostError, InfertoolError, JoinRefusedError, SettingsError, UnreachableError
 from infertool.phoenix.frames import Frame, Reply, encode_text, reply_of
 from infertool.phoenix.schedule import REJOIN
 
@@ -35,6 +35,7 @@ class Loss(StrEnum):
     UNMATCHED = "the server does not know of the join any more"
     REFUSED = "the join was refused"
     TIMEOUT = "the join was not answered"
+    UNSENT = "the join could not be sent"
     LINK = "the connection was lost"
     BLAMED = "the server closed the connection over what it was sent"
 
@@ -65,6 +66,15 @@ class Transport(Protocol):
     def forget(self, membership: Membership) -> None:
         """Route nothing to it any more."""
 
+    def join_payload(self) -> dict[str, Any]:
+        """Return the payload of one join. Raises `SettingsError` when a secret's file cannot be read now."""
+
+    def shown(self, reason: str) -> str:
+        """Return a server's reason, fit to be shown."""
+
+    def refusal(self, topic: str, reason: str) -> JoinRefusedError:
+        """Return the error of a refused join."""
+
 
 class Listener(Protocol):
     """Who a membership tells. Calls come one at a time, under the membership's lock: be quick, do not call back."""
@@ -86,12 +96,12 @@ class Membership:
     timeouts and rejoins from its timer thread.
     """
 
-    def __init__(self, transport: Transport, topic: str, params: Any, listener: Listener) -> None:
+    def __init__(self, transport: Transport, topic: str, payload: Callable[[], Any], listener: Listener) -> None:
         self.topic = topic
         self.state = JoinState.LEFT
         self.join_ref = ""
         self._transport = transport
-        self._params = params
+        self._payload = payload
         self._listener = listener
         self._lock = threading.RLock()
         self._failures = 0
@@ -192,23 +202,23 @@ class Membership:
             self._failures = 0
             self._listener.on_joined(reply.response)
             self._resolve_first(reply.response)
-        elif self._first:
-            self._refuse_first(reply.reason)
         else:
-            self._lose(Loss.REFUSED, reply.reason)
+            self._refuse(self._transport.shown(reply.whole_reason))
+
+    def _refuse(self, reason: str) -> None:
+        if self._first:
+            self._fail_first(self._transport.refusal(self.topic, reason))
+        else:
+            self._lose(Loss.REFUSED, reason)
 
     def _resolve_first(self, response: Any) -> None:
         if self._first:
             self._first.set_result(response)
             self._first = None
 
-    def _refuse_first(self, reason: str) -> None:
+    def _fail_first(self, error: InfertoolError) -> None:
         first, self._first = self._first, None
         self._forget()
-        advice = "check phoenix.topic and the server's join rules"
-        if reason == UNMATCHED:
-            advice = "the server has no channel for it: check the topic's name"
-        error = JoinRefusedError(topic=self.topic, address=self._transport.address, reason=reason, advice=advice)
         if first:
             first.set_exception(error)
 
@@ -233,11 +243,23 @@ class Membership:
     def _send_join(self) -> None:
         self.state = JoinState.WAITING
         self._attempt += 1
+        try:
+            payload = self._payload()
+        except SettingsError as error:
+            self._postpone(error)
+            return
         ref = self._transport.next_ref()
-        if self._transport.send([encode_text(ref, ref, self.topic, "phx_join", self._params)]):
+        if self._transport.send([encode_text(ref, ref, self.topic, "phx_join", payload)]):
             self.state = JoinState.JOINING
             self.join_ref = ref
             self._transport.after(self._transport.join_timeout_s, partial(self._give_up, self._attempt))
+
+    def _postpone(self, error: SettingsError) -> None:
+        """Try again on the schedule what cannot be sent now: a secret's file may be in the middle of a rotation."""
+        if self._first:
+            self._fail_first(error)
+        else:
+            self._lose(Loss.UNSENT, str(error))
 
     def _send_leave(self) -> None:
         ref = self._transport.next_ref()

@@ -23,7 +23,7 @@ class PublicTopic:
         on_frames: Callable[[Sequence[Frame]], None],
         on_settled: Callable[[], None],
     ) -> None:
-        self._membership = Membership(transport, topic, {}, self)
+        self._membership = Membership(transport, topic, transport.join_payload, self)
         self._on_settled = on_settled
         self.on_frames = on_frames
         self.settled = True

@@ -7,14 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from infertool.errors import InfertoolError, RefusedError
+from infertool.errors import InfertoolError, JoinRefusedError, RefusedError
 from infertool.link import LinkEvent, LinkState, OnLink
 from infertool.phoenix.binary import decode_from_server
 from infertool.phoenix.connection import TEXT, Connection, ConnectionEndedError
 from infertool.phoenix.dial import dial
 from infertool.phoenix.frames import Frame, FrameError, decode_text, encode_text, reply_of
+from infertool.phoenix.joining import Joining
 from infertool.phoenix.schedule import RECONNECT
 from infertool.phoenix.target import targets
 from infertool.phoenix.timers import Timers
@@ -41,7 +42,8 @@ class PhoenixSocket:
         self._settings = settings
         self._on_link = on_link
         self._targets = targets(settings)
-        self._address = self._targets[0].address
+        self._target = self._targets[0]
+        self._joining = Joining(settings)
         self._refs = itertools.count(1)
         self._timers = Timers(self._abandon)
         self._members: dict[str, Membership] = {}
@@ -57,7 +59,7 @@ class PhoenixSocket:
     @property
     def address(self) -> str:
         """Where it is or was last connected, without user part and parameters."""
-        return self._address
+        return self._target.address
 
     @property
     def join_timeout_s(self) -> float:
@@ -100,6 +102,18 @@ class PhoenixSocket:
         if self._members.get(membership.topic) is membership:
             del self._members[membership.topic]
 
+    def join_payload(self) -> dict[str, Any]:
+        """Return the payload for one join. Raises `SettingsError` when the token's file cannot be read now."""
+        return self._joining.payload(self._target.token)
+
+    def shown(self, reason: str) -> str:
+        """Return a server's reason, cut, and without the token."""
+        return self._joining.shown(reason)
+
+    def refusal(self, topic: str, reason: str) -> JoinRefusedError:
+        """Return the error of a refused join, with what to do about it."""
+        return self._joining.refusal(topic, self.address, reason, self._target.token)
+
     def next_ref(self) -> str:
         """Return the next ref; joins, pushes and heartbeats share one counter, over reconnects, too."""
         return str(next(self._refs))
@@ -131,13 +145,13 @@ class PhoenixSocket:
             except InfertoolError as error:
                 failure = failure if isinstance(failure, RefusedError) else error
             else:
+                self._target = target
                 self._adopt(Connection(stream, target.address))
                 return
         if failure:
             raise failure
 
     def _adopt(self, connection: Connection) -> None:
-        self._address = connection.address
         self._epoch += 1
         self._since = time.monotonic()
         self._connection = connection
@@ -222,7 +236,7 @@ class PhoenixSocket:
 
     def _tell(self, state: LinkState, reason: str = "", retry_in_s: float | None = None) -> None:
         if self._on_link:
-            self._on_link(LinkEvent(state, self._address, self._epoch, reason, retry_in_s))
+            self._on_link(LinkEvent(state, self.address, self._epoch, reason, retry_in_s))
 
     def _route(self, frames: list[Frame]) -> None:
         by_topic: dict[str, list[Frame]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -47,6 +47,10 @@ class Target:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    def fresh(self) -> Target:
+        """Return the target with the token as it is now, for one connection. Raises `SettingsError`."""
+        return replace(self, token=self.token.fixed())
 
     def url(self, *, token_in_params: bool) -> str:
         """Return the URL for the wire, with vsn and, if asked for, the token. Never show it."""

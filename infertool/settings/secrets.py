@@ -1,8 +1,13 @@
-"""Secrets that stand in files: which of `password` and `password_file` counts, and reading it."""
+"""Secrets that stand in files: which of `password` and `password_file` counts, and reading it.
+
+A file is read when the settings are loaded, and again whenever the secret goes onto the wire: a rotated token works
+without a restart. What is no regular file (a pipe, standard input) can be read only once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from infertool.errors import SettingsError
@@ -37,7 +42,7 @@ def override(lower: Mapping[str, Entry], upper: Mapping[str, Entry]) -> dict[str
 def read_files(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     """Return `entries` with each secret whose file is given read from it. Raises `SettingsError`."""
     read = {
-        secret: Entry(_first_line(file, entries[file]), f"{entries[file].value} ({file} of {entries[file].origin})")
+        secret: Entry(_secret(file, entries[file]), f"{entries[file].value} ({file} of {entries[file].origin})")
         for secret, file in FILES.items()
         if _given(entries, file)
     }
@@ -54,9 +59,27 @@ def _both(secret: str, file: str, layer: Mapping[str, Entry]) -> SettingsError:
     return SettingsError(what, key=file, origin=origin, advice="keep one of them")
 
 
-def _first_line(key: str, entry: Entry) -> Secret:
+def _secret(key: str, entry: Entry) -> Secret:
+    path = Path(entry.value).expanduser().absolute()
+    if _may_be_read_once(path):
+        return Secret(_first_line(key, entry, path))
+    return Secret(_read_again(key, entry, path), partial(_read_again, key, entry, path))
+
+
+def _may_be_read_once(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _read_again(key: str, entry: Entry, path: Path) -> str:
+    # A pipe that has taken the file's place would make the reader wait for ever.
+    if _may_be_read_once(path):
+        raise _unusable(key, entry, "it is no regular file any more")
+    return _first_line(key, entry, path)
+
+
+def _first_line(key: str, entry: Entry, path: Path) -> str:
     try:
-        with Path(entry.value).expanduser().open("rb") as file:
+        with path.open("rb") as file:
             line = file.readline(_LONGEST_LINE).decode("utf-8-sig").rstrip("\r\n")
     except OSError as error:
         raise _unusable(key, entry, error.strerror or type(error).__name__) from error
@@ -64,7 +87,7 @@ def _first_line(key: str, entry: Entry) -> Secret:
         raise _unusable(key, entry, "not UTF-8") from None
     if not line:
         raise _unusable(key, entry, "its first line is empty")
-    return Secret(line)
+    return line
 
 
 def _unusable(key: str, entry: Entry, reason: str) -> SettingsError:

@@ -164,6 +164,8 @@ class PhoenixSettings:
     """The channel that takes results."""
     join_params: dict[str, Any] = field(default_factory=dict, repr=False)
     """Payload of the join."""
+    join_token: bool = True
+    """Put the token into the join's payload, as `token`, too: many channels check it there."""
     result_topic: str = "public:results"
     """Where the server broadcasts results; the confirm mode echo listens here."""
     alert_topic: str = "public:alerts"

@@ -40,6 +40,15 @@ class RunningHub:
 
         self._run(send())
 
+    def disconnect_all(self) -> None:
+        """Close every socket, as a server does that goes away; it stays and takes new ones."""
+
+        async def close() -> None:
+            for connection in list(self._server.connections):
+                connection.go_away()
+
+        self._run(close())
+
     async def _make_server(self) -> Server:
         server = Server(self.hub, "127.0.0.1")
         self.port = await server.start(0)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from pathlib import Path
 
 import pytest
 
+from infertool.errors import SettingsError
+from infertool.settings.secrets import FILES
 from tests.settings.test_load import empty_folder, refusal, settings
+from tests.support.secretfiles import secret_in
 
 __all__ = ["empty_folder"]
 
@@ -78,3 +83,76 @@ def test_a_later_secret_displaces_an_earlier_file():
 def test_a_profile_displaces_what_the_file_says():
     toml = "broker.password = 'x'\n[profile.p.broker]\npassword_file = 'pass.txt'"
     assert settings(toml, profile="p").settings.broker.password.reveal() == S
+
+
+@pytest.mark.parametrize("key", FILES)
+def test_a_file_is_read_again_each_time(secret_file, key):
+    secret = secret_in(secret_file, key)
+    before = secret.fixed()
+    secret_file.write_text("rotated\n")
+    assert secret.reveal() == "rotated"
+    assert secret.fixed().reveal() == "rotated"
+    assert before.reveal() == S
+
+
+@pytest.mark.parametrize("key", FILES)
+def test_a_replaced_file_is_read_through_its_link(secret_file, key):
+    """As Kubernetes mounts secrets: a link is turned to a new file."""
+    link = secret_file.with_name("link")
+    link.symlink_to(secret_file)
+    secret = secret_in(link, key)
+    other = secret_file.with_name("other")
+    other.write_text("rotated")
+    next_link = secret_file.with_name("next")
+    next_link.symlink_to(other)
+    next_link.rename(link)
+    assert secret.reveal() == "rotated"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\n"])
+def test_a_file_that_cannot_be_read_now_can_be_later(secret_file, content):
+    secret = secret_in(secret_file)
+    if content is None:
+        secret_file.unlink()
+    else:
+        secret_file.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"phoenix.token_file.*pass.txt cannot be used") as caught:
+        secret.reveal()
+    assert caught.value.key == "phoenix.token_file"
+    secret_file.write_text("back")
+    assert secret.reveal() == "back"
+
+
+def test_a_pipe_is_read_once_and_never_waited_for(secret_file):
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"piped\nrest\n")
+    os.close(write_end)
+    secret = secret_in(Path(f"/dev/fd/{read_end}"))
+    assert [secret.reveal(), secret.reveal()] == ["piped", "piped"]
+    os.close(read_end)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_an_error(secret_file):
+    secret = secret_in(secret_file)
+    secret_file.unlink()
+    os.mkfifo(secret_file)
+    with pytest.raises(SettingsError, match="no regular file"):
+        secret.reveal()
+
+
+def test_the_working_folder_may_change(secret_file, monkeypatch, tmp_path_factory):
+    loaded = settings("phoenix.token_file = 'pass.txt'")
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert loaded.settings.phoenix.token.reveal() == S
+
+
+def test_a_copy_in_another_process_reads_the_file_as_well(secret_file):
+    copy = pickle.loads(pickle.dumps(secret_in(secret_file)))
+    secret_file.write_text("rotated")
+    assert copy.reveal() == "rotated"
+
+
+def test_nothing_of_a_file_is_shown(secret_file):
+    secret = secret_in(secret_file)
+    assert secret
+    assert S not in f"{secret} {secret!r} {[secret]}"

@@ -42,7 +42,7 @@ class Channel:
         on_state: OnState = ignore_state,
     ) -> None:
         self._transport = transport
-        self._membership = Membership(transport, topic, params, self)
+        self._membership = Membership(transport, topic, lambda: params, self)
         self._push_timeout_s = push_timeout_s
         self._on_message = on_message
         self._on_state = on_state

@@ -31,6 +31,8 @@ _FROM_BROKER: Final = Limits(header_line=16 * 1024 * 1024, headers=100_000)
 class Connection:
     """A STOMP 1.2 connection with two threads: the reader calls the sinks, the writer waits for the socket.
 
+    To make one reads the password's and the TLS files: raises UnreachableError if one cannot be used now.
+
     `epoch` numbers the lives of a supervised connection. `reason` is empty while it lives. `on_end` is called once,
     by the reader, when nothing more will be delivered or answered.
     """
@@ -50,7 +52,9 @@ class Connection:
         self._outbox = Outbox(self._write_some)
         self._parser = FrameParser(limits=_FROM_BROKER)
         self._heartbeat = heartbeat.Heartbeat()
-        self._transport = StompTransport(target, self._start_threads, self._outbox.put)
+        # Other connections are made from `target`, each with what the files hold by then.
+        self._login = target.fresh()
+        self._transport = StompTransport(self._login, self._start_threads, self._outbox.put)
         self._commands = Commands(self._transport)
         self._reader: threading.Thread | None = None
         self._writer: threading.Thread | None = None
@@ -78,7 +82,7 @@ class Connection:
             raise diagnosis.unreachable(self.target, fault) from None
         self._commands.connect(
             self.target.user or None,
-            self.target.password.reveal() or None,
+            self._login.password.reveal() or None,
             with_connect_command=True,
             headers={"heart-beat": heartbeat.wish(self.target.heartbeat_s), "client-id": self._client_id},
         )
@@ -233,7 +237,7 @@ class Connection:
         return self.reason
 
     def _not_stomp(self, fault: FrameError) -> str:
-        return f"the broker sent something else than STOMP: {self.target.masked(fault.reason)}"
+        return f"the broker sent something else than STOMP: {self._login.masked(fault.reason)}"
 
     def _feed(self, data: bytes) -> None:
         if not self._connected:
@@ -294,7 +298,7 @@ class Connection:
     def _on_error(self, frame: Frame) -> None:
         """Answer the request it belongs to. ERROR need not be the end: after an unknown ack id ActiveMQ goes on."""
         # The message header; the body is a Java stack trace.
-        lines = self.target.masked(frame.headers.get("message", "")).splitlines()
+        lines = self._login.masked(frame.headers.get("message", "")).splitlines()
         reason = lines[0] if lines else "no reason given"
         if not self.receipts.refuse(frame.headers.get("receipt-id", ""), reason):
             self.last_error = reason

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from infertool.brokers.url import BrokerUrl
-from infertool.errors import SettingsError
+from infertool.errors import SettingsError, UnreachableError
 from infertool.secret import MASK, Secret
 from infertool.settings.tree import BrokerSettings
-from infertool.tls import client_context
+from infertool.tls import ClientTls
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A host of a broker URL. Times are seconds; `heartbeat_s` 0 means none; `tls` None means plain."""
+    """A host of a broker URL. Times are seconds; `heartbeat_s` 0 means none; `tls` None means plain.
+
+    Password and TLS files are read again for each connection, by `fresh`.
+    """
 
     scheme: str
     host: str
     port: int
     user: str
     password: Secret
-    tls: ssl.SSLContext | None = field(repr=False)
+    tls: ClientTls | None = field(repr=False)
     heartbeat_s: float
     connect_timeout_s: float
     receipt_timeout_s: float
@@ -31,6 +33,18 @@ class Target:
         """The address for people: no user, no password."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
+
+    def fresh(self) -> Target:
+        """Return the target with the files' present content, for one connection.
+
+        Raises UnreachableError for a file that cannot be used now: it may be in the middle of a rotation.
+        """
+        try:
+            password = self.password.fixed()
+            _check(password)
+            return replace(self, password=password, tls=self.tls and self.tls.fresh())
+        except SettingsError as fault:
+            raise UnreachableError(fault.what, address=self.address, advice=fault.advice) from None
 
     def masked(self, text: str) -> str:
         """Return `text`, which a server wrote, without the password."""
@@ -42,10 +56,8 @@ class Target:
 def targets(settings: BrokerSettings, url: BrokerUrl) -> tuple[Target, ...]:
     """Return the hosts of `url`. Its user part goes before the settings'. Raises SettingsError for TLS files."""
     user, password = url.user or settings.user, url.password or settings.password
-    if any(end in text for text in (user, password.reveal()) for end in "\r\n\0"):
-        # The CONNECT frame has no escapes, so the rest of such a password would become headers.
-        raise SettingsError("the broker's user or password holds a line break", key="broker.password")
-    tls = client_context("broker", settings) if url.scheme == "stomp+ssl" else None
+    _check(Secret(user), password)
+    tls = ClientTls("broker", settings) if url.scheme == "stomp+ssl" else None
     return tuple(
         Target(
             url.scheme, host, port, user, password, tls,
@@ -53,3 +65,9 @@ def targets(settings: BrokerSettings, url: BrokerUrl) -> tuple[Target, ...]:
         )
         for host, port in url.hosts
     )  # fmt: skip
+
+
+def _check(*texts: Secret) -> None:
+    if any(end in text.reveal() for text in texts for end in "\r\n\0"):
+        # The CONNECT frame has no escapes, so the rest of such a password would become headers.
+        raise SettingsError("the broker's user or password holds a line break", key="broker.password")

@@ -77,7 +77,7 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._target.tls is None:
             return
-        self.socket = self._target.tls.wrap_socket(
+        self.socket = self._target.tls.context.wrap_socket(
             self.socket, server_hostname=self._target.host, do_handshake_on_connect=False
         )
         self._limit_wait()

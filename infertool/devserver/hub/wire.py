@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from websockets.datastructures import Headers
 from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.server import ServerProtocol
@@ -9,6 +11,9 @@ from websockets.typing import Subprotocol
 
 from infertool.devserver.hub.handshake import SUBPROTOCOL, offered_subprotocols
 
+# At DEBUG the library logs requests and frames, and with them tokens.
+_quiet = logging.getLogger(f"{__name__}.library")
+_quiet.setLevel(logging.WARNING)
 _NORMAL = Close(CloseCode.NORMAL_CLOSURE, "").serialize()
 
 
@@ -16,7 +21,7 @@ class Wire(ServerProtocol):
     """Bytes in, frames out. No extensions: Phoenix's `compress` is off by default."""
 
     def __init__(self, max_frame_bytes: int) -> None:
-        super().__init__(max_size=max_frame_bytes)
+        super().__init__(max_size=max_frame_bytes, logger=_quiet)
 
     def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
         """Take what is offered as it is: a token in base64 may hold a slash, which the header may not."""

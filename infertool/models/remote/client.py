@@ -12,11 +12,11 @@ from urllib3.exceptions import HTTPError, ProtocolError
 from urllib3.response import BaseHTTPResponse
 
 from infertool import __version__
-from infertool.errors import InferenceError
+from infertool.errors import InferenceError, ModelUnavailableError, SettingsError
 from infertool.models.remote import failures
 from infertool.models.remote.endpoint import Endpoint
 from infertool.settings.tree import ModelSettings
-from infertool.tls import client_context
+from infertool.tls import ClientTls
 
 # Connections kept open; more calls at the same time work as well, but their connections are not kept.
 MOST_KEPT = 256
@@ -34,13 +34,13 @@ class Client:
         self._max_bytes = settings.max_response_bytes
         # Its warnings would show whole URLs, keys included.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
-        tls = {"ssl_context": client_context("model", settings)} if origin.startswith("https:") else {}
+        self._tls = ClientTls("model", settings) if origin.startswith("https:") else None
         self._pool = urllib3.connection_from_url(
             origin,
             maxsize=MOST_KEPT,
             retries=False,
             timeout=urllib3.Timeout(connect=settings.connect_timeout_s, read=settings.timeout_s),
-            **tls,
+            **({"ssl_context": self._tls.context} if self._tls else {}),
         )
         if not settings.tls_verify:
             urllib3.disable_warnings()
@@ -62,6 +62,7 @@ class Client:
         self._ask("GET", endpoint, None)
 
     def _ask(self, method: str, endpoint: Endpoint, body: bytes | None) -> bytes:
+        endpoint = self._refreshed(endpoint)
         try:
             try:
                 status, headers, content = self._exchange(method, endpoint, body)
@@ -77,13 +78,27 @@ class Client:
             raise failures.of_status(status, text, headers.get("retry-after"))
         return content
 
+    def _refreshed(self, endpoint: Endpoint) -> Endpoint:
+        """Return `endpoint` with the token's and the TLS files as they are now.
+
+        Raises `ModelUnavailableError` for a file that cannot be used now: the event waits, it does not fail.
+        """
+        try:
+            if self._tls and (tls := self._tls.fresh()) is not self._tls:
+                # Kept connections go on; those made from now on present the new certificate.
+                self._tls = tls
+                self._pool.conn_kw["ssl_context"] = tls.context
+            return endpoint.fresh()
+        except SettingsError as error:
+            raise ModelUnavailableError(str(error), retry_after_s=0.0) from None
+
     def _exchange(self, method: str, endpoint: Endpoint, body: bytes | None) -> tuple[int, Any, bytes]:
         deadline = time.monotonic() + self._timeout_s
         headers = {"Accept": "application/json", "User-Agent": f"infertool/{__version__}"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         if endpoint.authorization:
-            headers["Authorization"] = endpoint.authorization.reveal()
+            headers["Authorization"] = endpoint.authorization
         response = self._pool.urlopen(
             method, endpoint.target, body=body, headers=headers, redirect=False, preload_content=False
         )

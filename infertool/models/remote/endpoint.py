@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, unquote_plus
 from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, parse_url
 
-from infertool.errors import ModelLoadError
+from infertool.errors import ModelLoadError, SettingsError
 from infertool.secret import MASK, Secret, is_telling, mask_url
 from infertool.settings.tree import ModelSettings
 
@@ -21,13 +21,14 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An http(s) address. `query` may hold a key; `authorization` is the value of that header."""
+    """An http(s) address. `query` may hold a key; `token` may stand in a file, which `fresh` reads again."""
 
     origin: str
     path: str
     query: str = field(repr=False)
-    authorization: Secret
-    secrets: tuple[Secret, ...]
+    token: Secret
+    basic: Secret
+    in_url: tuple[Secret, ...]
 
     @property
     def target(self) -> str:
@@ -39,13 +40,26 @@ class Endpoint:
         """The address for people."""
         return mask_url(f"{self.origin}{self.target}")
 
+    @property
+    def authorization(self) -> str:
+        """The value of that header, for the wire only; empty: none is sent."""
+        if self.token:
+            return f"Bearer {self.token.reveal()}"
+        return f"Basic {self.basic.reveal()}" if self.basic else ""
+
+    def fresh(self) -> Self:
+        """Return the address with its token as it is now, for one request. Raises `SettingsError`."""
+        token = self.token.fixed()
+        _check(token)
+        return replace(self, token=token)
+
     def at(self, path: str) -> Self:
         """Return another path of the same server."""
         return replace(self, path=path)
 
     def masked(self, text: str) -> str:
         """Return `text`, which the server wrote, without what it was told in confidence."""
-        for secret in self.secrets:
+        for secret in filter(None, (self.token, self.basic, *self.in_url)):
             for written in _spellings(secret.reveal()):
                 text = text.replace(written, MASK)
         return text
@@ -59,17 +73,23 @@ def endpoint(settings: ModelSettings) -> Endpoint:
         raise _error(settings.spec, "is no address") from None
     if not url.host:
         raise _error(settings.spec, "names no host")
-    token = settings.token.reveal()
-    if not _HEADER_VALUE.fullmatch(token):
-        raise _error(settings.spec, "cannot be asked: model.token holds what a header cannot carry")
-    user = _basic(url.auth) if url.auth else ""
+    try:
+        _check(settings.token)
+    except SettingsError as error:
+        raise _error(settings.spec, f"cannot be asked: {error.what}") from None
     return Endpoint(
         origin=f"{url.scheme}://{url.netloc}",
         path=url.path or "/",
         query=f"?{url.query}" if url.query else "",
-        authorization=Secret(f"Bearer {token}" if token else f"Basic {user}" if user else ""),
-        secrets=tuple(Secret(each) for each in (token, user, *_in_url(url)) if each),
+        token=settings.token,
+        basic=Secret(_basic(url.auth) if url.auth else ""),
+        in_url=tuple(map(Secret, _in_url(url))),
     )
+
+
+def _check(token: Secret) -> None:
+    if not _HEADER_VALUE.fullmatch(token.reveal()):
+        raise SettingsError("model.token holds what a header cannot carry", key="model.token")
 
 
 def _in_url(url: Url) -> Iterator[str]:

@@ -1,0 +1,64 @@
+"""`consume --join-param`: what a channel asks for in its join, besides the token."""
+
+from __future__ import annotations
+
+import pytest
+
+from infertool.cli.joinparams import parse_pairs
+from infertool.devserver.hub.channels import OK, Definition, RefuseJoin
+from infertool.errors import UsageError
+from tests.hub.running import RunningHub
+from tests.support.embedded import EmbeddedBroker
+from tests.support.running import infertool
+
+TOKEN = "Hush-me/31"
+WANTED = {"token": TOKEN, "room": "a=b", "n": "1"}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "params"),
+    [
+        (["room=a"], {"room": "a"}),
+        (["room=a", "n=1"], {"room": "a", "n": "1"}),
+        (["room=a=b"], {"room": "a=b"}),
+        (["room="], {"room": ""}),
+        (["r m= a "], {"r m": " a "}),
+    ],
+)
+def test_pairs(pairs, params):
+    assert parse_pairs(pairs) == params
+
+
+@pytest.mark.parametrize("pair", ["Hush", "=Hush", ""])
+def test_what_is_no_pair_is_not_repeated(pair):
+    with pytest.raises(UsageError, match="--join-param number 2 is no name=value") as caught:
+        parse_pairs(["room=a", pair])
+    assert "Hush" not in str(caught.value)
+
+
+def test_a_name_twice():
+    with pytest.raises(UsageError, match="gives room twice"):
+        parse_pairs(["room=a", "room=b"])
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--join-param", "room=a=b", "--join-param", "n=1"], 0), ([], 3)])
+def test_a_consumer_joins_with_them(tmp_path, arguments, code):
+    joins = []
+
+    def join(_channel, params):
+        joins.append(params)
+        if params != WANTED:
+            raise RefuseJoin("not you")
+        return {}
+
+    broker = EmbeddedBroker().start()
+    with RunningHub([Definition("*", join, lambda *_: OK)], TOKEN) as hub:
+        done = infertool(
+            "consume", "--broker", broker.url, "--phoenix", f"ws://127.0.0.1:{hub.port}/socket/websocket",
+            "--model", "sim:", "--confirm", "reply", "--exit-when-idle", "100ms", "--debug", *arguments,
+            PHOENIX_SERVICE_TOKEN=TOKEN, INFERTOOL_CONSUME__STATE_DIR=str(tmp_path),
+        )  # fmt: skip
+    broker.stop()
+    assert done.returncode == code, done.stderr
+    assert joins == [WANTED if code == 0 else {"token": TOKEN}]
+    assert TOKEN not in done.stdout + done.stderr
