@@ -36,6 +36,7 @@ class Globals:
 
         Raises `SettingsError`.
         """
+        from infertool.cli.queues import in_full
         from infertool.settings.load import load
 
         given = {key: pair for key, pair in (flags or {}).items() if pair[1] is not None}
@@ -45,7 +46,7 @@ class Globals:
             given["telemetry.log_level"] = ("--debug", "debug")
         elif self.quiet:
             given["telemetry.log_level"] = ("--quiet", "warning")
-        return load(config=self.config, profile=self.profile, environ=os.environ, flags=given)
+        return in_full(load(config=self.config, profile=self.profile, environ=os.environ, flags=given))
 
 
 def escape_unknown() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from infertool import brokers
 from infertool.cli import console, status
+from infertool.cli.queues import check_consumed
 from infertool.cli.signals import stopped_by_signals
 from infertool.errors import SettingsError, UsageError
 from infertool.models import loader
@@ -57,6 +58,7 @@ def consume(
 
 def check(settings: Settings, until: Until) -> None:
     """Raise `UsageError` or `SettingsError` for what does not fit together."""
+    check_consumed(settings)
     consume = settings.consume
     if consume.target_latency_s and consume.batch_size == 1:
         raise SettingsError(

@@ -14,23 +14,11 @@ from infertool.brokers.port import Broker
 from infertool.cli import console
 from infertool.deadletter import names, staging
 from infertool.deadletter.take import Bus
-from infertool.errors import UsageError
 from infertool.link import LinkEvent, OnLink
 from infertool.settings import Settings
 
-_QUEUE = "/queue/"
 _GOODBYE_S = 10.0
 _MEASURE_S = 1.0
-
-
-def queue_name(typed: str) -> str:
-    """Return the queue that was typed as `DLQ.x` or `/queue/DLQ.x`. Raises `UsageError`."""
-    name = typed.removeprefix(_QUEUE)
-    if not name or "/" in name or "://" in name:
-        raise UsageError(f"{typed!r} is no queue", advice="write for example DLQ.orders or /queue/DLQ.orders")
-    if any(sign in name for sign in "*>,?\r\n\0"):
-        raise UsageError(f"{typed!r} names many queues or none", advice="name one queue")
-    return _QUEUE + name
 
 
 def who() -> str:

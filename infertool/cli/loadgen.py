@@ -127,6 +127,7 @@ def loadgen(
     if ctx.invoked_subcommand:
         return
     from infertool.cli.loading import given, run
+    from infertool.cli.queues import check_sent_to
     from infertool.load.arrivals import Planned, Process
     from infertool.load.options import LoadOptions
     from infertool.load.payloads import Order, PayloadOptions, read
@@ -158,7 +159,7 @@ def loadgen(
     options = LoadOptions(
         planned=planned,
         envelope=EnvelopeOptions(
-            queue=loaded.settings.broker.queue,
+            queue=check_sent_to(loaded.settings),
             kind=BodyKind(type_.value),
             persistent=persistent,
             headers=tuple(header or ()),

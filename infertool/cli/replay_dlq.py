@@ -92,13 +92,13 @@ def replay_dlq(
 
     Exit code 4 when the queue is empty or nothing matched.
     """
-    from infertool.cli.deadletters import queue_name
+    from infertool.brokers.stomp import destination
     from infertool.cli.replaying import Options, run
 
     loaded = ctx.obj.load({"broker.url": ("--broker", broker)})
     options = Options(
-        queue=queue_name(queue or loaded.settings.deadletter.queue),
-        to=None if to is None else queue_name(to),
+        queue=destination.queue(queue or loaded.settings.deadletter.queue),
+        to=None if to is None else destination.queue(to),
         where=where,
         stage=stage,
         error=error,
@@ -113,7 +113,7 @@ def replay_dlq(
         assignments=tuple(set_ or ()),
         edit=edit,
         max_replays=max_replays,
-        parking=None if parking is None else queue_name(parking),
+        parking=None if parking is None else destination.queue(parking),
         to_broker=to_broker,
         archive=from_,
         abort_on_refail=abort_on_refail,

@@ -16,6 +16,7 @@ from infertool.brokers.port import Broker
 from infertool.cli import console, refilling, replayview
 from infertool.cli.deadletters import bus as bus_of
 from infertool.cli.deadletters import connected, put_back, who
+from infertool.cli.queues import check_replay
 from infertool.cli.replaypreview import Preview, preview
 from infertool.cli.signals import stopped_by_signals
 from infertool.deadletter import edit as editing
@@ -71,6 +72,7 @@ class Options:
 
 def run(settings: Settings, options: Options) -> None:
     """Replay as asked. Raises `NothingMatchedError`, `UsageError`, `ServerError` and what a replay raises."""
+    check_replay(settings, options.queue, to=options.to, parking=options.parking)
     plan = _plan(options)
     if options.archive is not None:
         refilling.run(settings, options, plan, options.archive)
@@ -93,10 +95,6 @@ def run(settings: Settings, options: Options) -> None:
 
 
 def _plan(options: Options) -> Plan:
-    if options.to == options.queue:
-        raise UsageError(f"--to {options.to} is the queue itself")
-    if options.parking == options.queue:
-        raise UsageError(f"--parking {options.parking} is the queue itself")
     now = time.time()
     selection = select(
         where=options.where,

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from infertool.brokers.port import Move
+from infertool.brokers.stomp.destination import is_queue
 from infertool.deadletter import names, outgoing
 from infertool.deadletter.edit import Edit, EditError
-from infertool.deadletter.letter import DeadLetter, Writer, is_queue, read
+from infertool.deadletter.letter import DeadLetter, Writer, read
 from infertool.deadletter.selection import Selection
 from infertool.message import Message, Outgoing
 

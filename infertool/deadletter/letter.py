@@ -16,8 +16,6 @@ from infertool.message import BodyKind, Message
 
 _CAUSE = "dlqDeliveryFailureCause"
 _BROKERS_MARKS = ("original-destination", "originalExpiration", _CAUSE)
-_QUEUE = "/queue/"
-_NO_NAME = frozenset("*>,?")
 
 
 class Writer(StrEnum):
@@ -95,12 +93,6 @@ def read(message: Message) -> DeadLetter:
         consumer=headers.get("dlq_consumer", ""),
         model=headers.get("dlq_model", ""),
     )
-
-
-def is_queue(destination: str) -> bool:
-    """Say whether `destination` names one queue: not a topic, somebody's temporary queue, a pattern or several."""
-    name = destination.removeprefix(_QUEUE)
-    return destination.startswith(_QUEUE) and name.strip() == name != "" and not _NO_NAME.intersection(name)
 
 
 def _writer(message: Message) -> Writer:

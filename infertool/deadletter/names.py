@@ -8,6 +8,11 @@ def staging(queue: str) -> str:
     return f"{queue}.scan"
 
 
+def beside(queue: str) -> tuple[str, str]:
+    """Return the queues that runs on `queue` need for themselves."""
+    return staging(queue), lock(queue)
+
+
 def lock(queue: str) -> str:
     """Return where the runs that work on `queue` meet."""
     return f"{queue}.lock"

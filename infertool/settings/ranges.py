@@ -28,8 +28,6 @@ _FROM_ZERO = {
     "consume.retry_max_s",
     "consume.stop_deadline_s",
 }
-# ActiveMQ takes any destination, also a misspelt one, and confirms what is sent there.
-_QUEUES = {"broker.queue", "deadletter.queue"}
 _NOT_EMPTY = {
     "model.spec",
     "phoenix.topic",
@@ -40,7 +38,6 @@ _URLS = {"broker.url", "phoenix.url"}
 
 _HOST = re.compile(r"(?:\[[^\]]+\]|[^\[\]:]+)(?::(\d+))?")
 _HIGHEST_PORT = 65_535
-_QUEUE = re.compile(r"/queue/[^\s]+")
 
 
 def check(entries: Mapping[str, Entry]) -> None:
@@ -68,10 +65,6 @@ def _seconds(value: float, *, zero: bool) -> str:
     if math.isfinite(value) and (value > 0 or (zero and value == 0)):
         return ""
     return f"is {value:g}, but must be {'0 or more' if zero else 'more than 0'} seconds"
-
-
-def _queue(name: str) -> str:
-    return "" if _QUEUE.fullmatch(name) else f"is {name!r}, but must be /queue/NAME"
 
 
 def _not_empty(text: str) -> str:
@@ -106,7 +99,6 @@ def _is_address(address: str) -> bool:
 
 _TEXTS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(_URLS, _url),
-    **dict.fromkeys(_QUEUES, _queue),
     **dict.fromkeys(_NOT_EMPTY, _not_empty),
     "model.cache": _capacity,
 }

@@ -29,7 +29,7 @@ class BrokerSettings:
     password_file: str = ""
     """File whose first line is the passcode."""
     queue: str = "/queue/ai.events.raw"
-    """The queue to consume."""
+    """The queue to consume: NAME or /queue/NAME; a list with commas, or a pattern like ai.*, is possible."""
     heartbeat_s: float = 10.0
     """Heartbeat promised and asked for, each way; 0 switches heartbeats off."""
     connect_timeout_s: float = 10.0
@@ -191,7 +191,7 @@ class DeadLetterSettings:
     """Where failed events go."""
 
     queue: str = "/queue/ai.events.dlq"
-    """The dead-letter queue."""
+    """The dead-letter queue: one, which broker.queue does not cover."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

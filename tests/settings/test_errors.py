@@ -172,11 +172,3 @@ def test_no_error_shows_a_secret(toml):
 
 def test_a_file_that_cannot_be_read():
     assert config_refusal("/proc/self/mem") == "/proc/self/mem cannot be read: Input/output error"
-
-
-@pytest.mark.parametrize(
-    "queue", ["", "orders", "/queue/", "/queues/orders", "queue/orders", "/topic/orders", "/queue/a b"]
-)
-def test_a_misspelt_queue_is_refused_since_activemq_would_take_it(queue: str) -> None:
-    with pytest.raises(SettingsError, match="must be /queue/NAME"):
-        load(config=None, profile=None, environ={"INFERTOOL_BROKER__QUEUE": queue}, flags={})
