@@ -8,7 +8,6 @@ from rich.cells import cell_len, set_cell_size
 
 from infertool.cli.template import NOTHING
 from infertool.feed.arrival import Arrival
-from infertool.feed.encoding import text
 from infertool.feed.paths import MISSING, Path
 from infertool.telemetry.logs import clean
 
@@ -45,9 +44,9 @@ class Columns:
 
 
 def _shown(path: Path, arrival: Arrival) -> str:
-    value = path.of(arrival)
+    found = path.shown(arrival)
     # Cut before it is cleaned and measured: it may have millions of characters.
-    return NOTHING if value is MISSING else clean(text(value)[: LAST_WIDEST + 1])
+    return NOTHING if found is MISSING else clean(found[: LAST_WIDEST + 1])
 
 
 def _fit(cell: str, width: int) -> str:

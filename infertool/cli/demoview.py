@@ -42,7 +42,7 @@ class View:
         if not self._live:
             console.out(pretty.line(arrival))
             return
-        line = clean(f"{pretty.clock(arrival.at)}  {pretty.gist(arrival.payload)}")
+        line = clean(f"{pretty.clock(arrival.at)}  {pretty.gist(arrival)}")
         with self._lock:
             (self._results if arrival.event == "new_result" else self._alerts).append(line)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
+from infertool import json_text
 from infertool.errors import UsageError
 
 _JSON_ADVICE = """write for example '{"room":"a"}'"""
@@ -16,8 +15,8 @@ _PAIR_ADVICE = "write for example --join-param room=a"
 def parse_json(text: str) -> dict[str, Any]:
     """Return the parameters of `--join-params`, a JSON object. Raises `UsageError`, which does not show them."""
     try:
-        params = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
+        params = json_text.loads(text)
+    except json_text.JsonError as error:
         raise UsageError(f"--join-params is not JSON: {error}", advice=_JSON_ADVICE) from error
     if not isinstance(params, dict):
         raise UsageError("--join-params must be a JSON object", advice=_JSON_ADVICE)

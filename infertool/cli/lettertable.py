@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-import contextlib
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 
+from infertool import json_text
 from infertool.cli.deadletters import iso, when
 from infertool.deadletter.letter import DeadLetter
 from infertool.deadletter.summary import Group
@@ -86,9 +85,8 @@ def _body_lines(body: bytes) -> list[str]:
     except UnicodeDecodeError:
         excerpt = [body[at : at + 16].hex(" ") for at in range(0, min(len(body), _EXCERPT_BYTES), 16)]
         return [*excerpt, *(["... (-o json has all of it)"] if len(body) > _EXCERPT_BYTES else [])]
-    with contextlib.suppress(ValueError, RecursionError):
-        # Not orjson: whole numbers of any size are shown as they are.
-        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    if json_text.is_json(body):
+        text = json_text.pretty(body).decode()
     return [clean(line) for line in text.split("\n")]
 
 
@@ -120,16 +118,13 @@ def document(letter: DeadLetter) -> dict[str, Any]:
 
 def _body(letter: DeadLetter) -> dict[str, Any]:
     body = letter.message.body
-    if letter.payload() is not None:
-        # As it came, not decoded and encoded again; a line break in JSON is white space, and here one too many.
-        return {"payload": orjson.Fragment(body.translate(_NO_LINE_BREAKS))}
+    if json_text.is_json(body):
+        # As it came, not decoded and encoded again.
+        return {"payload": orjson.Fragment(json_text.one_line(body))}
     try:
         return {"body": body.decode()}
     except UnicodeDecodeError:
         return {"body_base64": base64.b64encode(body).decode()}
-
-
-_NO_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
 def group_document(group: Group, fields: Sequence[str]) -> dict[str, Any]:

@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
+import orjson
+
 from infertool.cli import pretty
 from infertool.cli.template import Template
 from infertool.errors import UsageError
 from infertool.feed import records
 from infertool.feed.arrival import Arrival
-from infertool.feed.encoding import encode
+from infertool.feed.encoding import encode, payload_text
 from infertool.feed.paths import MISSING, Path, parse_path
 
 Form = Callable[[Sequence[Arrival]], list[str]]
@@ -61,12 +63,12 @@ def _jsonl(arrival: Arrival) -> str:
 
 
 def _raw(arrival: Arrival) -> str:
-    return encode(arrival.payload).decode()
+    return payload_text(arrival).decode()
 
 
 def _chosen(paths: Sequence[Path], arrival: Arrival) -> str:
-    found = {path.text: path.of(arrival) for path in paths}
-    return encode({name: None if value is MISSING else value for name, value in found.items()}).decode()
+    found = {path.text: path.json(arrival) for path in paths}
+    return encode({name: None if text is MISSING else orjson.Fragment(text) for name, text in found.items()}).decode()
 
 
 FORMS: dict[str, Form] = {"pretty": _each(pretty.line), "jsonl": _each(_jsonl), "raw": _each(_raw)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from infertool.errors import UsageError
 from infertool.feed.arrival import Arrival
-from infertool.feed.encoding import text
+from infertool.feed.encoding import fixed
 from infertool.feed.paths import MISSING, Path, parse_path
 from infertool.telemetry.logs import clean
 
@@ -31,8 +31,8 @@ class _Slot:
         if value is MISSING:
             return NOTHING
         if self.digits is not None and isinstance(value, int | float) and not isinstance(value, bool):
-            return f"{value:.{self.digits}f}"
-        return clean(text(value))
+            return fixed(value, self.digits)
+        return clean(str(self.path.shown(arrival)))
 
 
 class Template:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from infertool import json_place, json_text
 from infertool.deadletter.letter import DeadLetter
 from infertool.errors import UsageError
 from infertool.models import sources
 
-Change = Callable[[Any], Any]
+# Takes a payload as JSON, and returns one.
+Change = Callable[[bytes], bytes]
 
 
 class EditError(Exception):
@@ -22,22 +21,18 @@ class EditError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Changes in the order they were given: each takes a payload and returns one."""
+    """Changes in the order they were given. What they do not touch keeps its text, as far as a script lets it."""
 
     changes: tuple[Change, ...]
 
     def body(self, letter: DeadLetter) -> bytes:
         """Return the letter's new body. Raises `EditError`."""
-        payload = letter.payload()
-        if payload is None:
+        text = letter.message.body
+        if not json_text.is_json(text):
             raise EditError("its body is not JSON, so it cannot be edited")
-        payload = copy.deepcopy(payload)  # --where may look at the letter again
         for change in self.changes:
-            payload = change(payload)
-        try:
-            return orjson.dumps(payload)
-        except orjson.JSONEncodeError as fault:
-            raise EditError(f"its edited payload is not JSON: {fault}") from None
+            text = change(text)
+        return text
 
 
 def parse(assignments: Sequence[str], script: str | None) -> Edit | None:
@@ -57,44 +52,16 @@ def _assignment(text: str) -> Change:
     keys = path.split(".")
     if not equals or not all(keys):
         raise UsageError(f"--set {text!r} is no assignment", advice="write for example customer.tier=gold")
-    try:
-        value = orjson.loads(given)
-    except orjson.JSONDecodeError:
-        value = given
+    value = json_text.of_words(given)
 
-    def assign(payload: Any) -> Any:
-        place = payload
-        for key in keys[:-1]:
-            place = _inside(place, key, path)
-        _put(place, keys[-1], value, path)
-        return payload
+    def assign(payload: bytes) -> bytes:
+        try:
+            return json_place.put(payload, keys, value)
+        except json_place.NoPlaceError as fault:
+            what = f"element {fault.step}" if fault.kind == "a list" else "object or list on the way"
+            raise EditError(f"--set {path}: there is no {what}") from None
 
     return assign
-
-
-def _inside(place: Any, key: str, path: str) -> Any:
-    if isinstance(place, dict):
-        return place.setdefault(key, {})
-    return _list(place, path)[_index(place, key, path)]
-
-
-def _put(place: Any, key: str, value: Any, path: str) -> None:
-    if isinstance(place, dict):
-        place[key] = copy.deepcopy(value)
-    else:
-        _list(place, path)[_index(place, key, path)] = copy.deepcopy(value)
-
-
-def _list(place: Any, path: str) -> list[Any]:
-    if isinstance(place, list):
-        return place
-    raise EditError(f"--set {path}: there is no object or list on the way")
-
-
-def _index(place: list[Any], key: str, path: str) -> int:
-    if isinstance(place, list) and key.isascii() and key.isdigit() and int(key) < len(place):
-        return int(key)
-    raise EditError(f"--set {path}: there is no element {key}")
 
 
 def _script(spec: str) -> Change:
@@ -102,13 +69,23 @@ def _script(spec: str) -> Change:
     if not callable(function):
         raise UsageError(f"--edit {spec!r} names no function", advice="write for example fix.py:fix")
 
-    def run(payload: Any) -> Any:
+    def run(payload: bytes) -> bytes:
         try:
-            edited = function(payload)
+            edited = function(_read(payload))
         except Exception as fault:  # the user's code; its letter stays
             raise EditError(f"--edit raised {type(fault).__name__}: {fault}") from fault
         if edited is None:
             raise EditError("--edit returned nothing; it must return the payload")
-        return edited
+        try:
+            return json_text.dumps(edited)
+        except (TypeError, RecursionError) as fault:
+            raise EditError(f"its edited payload is not JSON: {fault}") from None
 
     return run
+
+
+def _read(payload: bytes) -> Any:
+    try:
+        return json_text.loads_written(payload)
+    except json_text.JsonError as fault:
+        raise EditError(f"its payload cannot be given to --edit: {fault}") from None

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
+from infertool import json_text
 from infertool.message import BodyKind, Message
 
 _CAUSE = "dlqDeliveryFailureCause"
@@ -123,8 +122,8 @@ def _cause_type(cause: str) -> str:
 
 def _decoded(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
+        return json_text.loads_nearest(body)
+    except json_text.JsonError:
         return None
 
 

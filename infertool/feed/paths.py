@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from infertool import json_place
 from infertool.errors import UsageError
 from infertool.feed.arrival import Arrival
+from infertool.feed.encoding import encode, payload_text
 
 _PATH = re.compile(r"[^.\[\]{}\s]+(?:\[\d{1,9}\])*(?:\.[^.\[\]{}\s]+(?:\[\d{1,9}\])*)*")
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
@@ -50,6 +52,26 @@ class Path:
         for step in rest:
             value = _step(value, step)
         return value
+
+    def json(self, arrival: Arrival) -> bytes | Missing:
+        """Return what is there as JSON, in the arrival's own text where that is known."""
+        value = self.of(arrival)
+        if isinstance(value, Missing):
+            return value
+        first, *rest = self.steps
+        inside = rest if first == "payload" else () if first in _BESIDE else self.steps
+        found = json_place.find(arrival.text, inside) if arrival.text and inside else None
+        if first == "payload" and not rest:
+            return payload_text(arrival)
+        return encode(value) if found is None else found
+
+    def shown(self, arrival: Arrival) -> str | Missing:
+        """Return a string as it is, anything else as JSON. Not yet clean."""
+        value = self.of(arrival)
+        if isinstance(value, str | Missing):
+            return value
+        found = self.json(arrival)
+        return found if isinstance(found, Missing) else found.decode()
 
 
 def parse_path(text: str) -> Path:

@@ -12,8 +12,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import orjson
+import msgspec
 
+from infertool import json_text
 from infertool.errors import InfertoolError
 from infertool.feed.arrival import Arrival
 from infertool.feed.encoding import document, encode
@@ -126,15 +127,25 @@ class Recorder:
         return RecordError(self._path, f"cannot be written: {fault.strerror}", advice=advice)
 
 
+class _Line(msgspec.Struct):
+    topic: str
+    event: str
+    payload: msgspec.Raw
+    at: float
+    source: Any = ""
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
 def _parse(text: bytes) -> Arrival | None:
     try:
-        entry: Any = orjson.loads(text)
-    except orjson.JSONDecodeError:
+        entry = _decode(text)
+        written = bytes(entry.payload)
+        payload = json_text.loads_nearest(written)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, json_text.JsonError):
         return None
-    match entry:
-        case {"topic": str(topic), "event": str(event), "payload": payload, "at": int() | float() as at} if (
-            0 <= at <= _LATEST
-        ):
-            source = entry.get("source", "")
-            return Arrival(topic, event, payload, float(at), source if isinstance(source, str) else "")
-    return None
+    if not 0 <= entry.at <= _LATEST:
+        return None
+    source = entry.source if isinstance(entry.source, str) else ""
+    return Arrival(entry.topic, entry.event, payload, entry.at, source, written)

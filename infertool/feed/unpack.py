@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from infertool.feed.arrival import Arrival
 from infertool.phoenix import batch
@@ -16,8 +17,8 @@ def arrivals(frames: Sequence[Frame], *, at: float, source: str = "") -> list[Ar
     unpacked: list[Arrival] = []
     for frame in frames:
         if batch.is_batch(frame):
-            results = batch.documents(frame)
-            unpacked += [Arrival(frame.topic, _RESULT_EVENT, result, at, source) for result in results]
+            pairs = zip_longest(batch.documents(frame), batch.texts(frame), fillvalue=b"")
+            unpacked += [Arrival(frame.topic, _RESULT_EVENT, result, at, source, text) for result, text in pairs]
         else:
-            unpacked.append(Arrival(frame.topic, frame.event, frame.payload, at, source))
+            unpacked.append(Arrival(frame.topic, frame.event, frame.payload, at, source, frame.payload_text()))
     return unpacked

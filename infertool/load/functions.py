@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import orjson
-
+from infertool import json_text
 from infertool.errors import UsageError
 from infertool.nearest import did_you_mean
 
@@ -115,10 +114,7 @@ def _text(arguments: Sequence[str], rng: random.Random) -> Fill:
 
 def json_of(text: str) -> bytes:
     """Return `text` as JSON: itself where it is JSON, else a string."""
-    try:
-        return orjson.dumps(orjson.loads(text))
-    except orjson.JSONDecodeError:
-        return orjson.dumps(text)
+    return json_text.one_line(json_text.of_words(text))
 
 
 def _none(arguments: Sequence[str]) -> None:

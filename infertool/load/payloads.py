@@ -7,10 +7,9 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
+from infertool import json_text
 from infertool.errors import UsageError
 from infertool.load import builtin, poison, sizes
 from infertool.load.template import Template, assignment
@@ -28,9 +27,9 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PayloadOptions:
-    """What the options say of payloads. `documents` come from `read`; empty means the built-in event."""
+    """What the options say of payloads. `documents` (JSON) come from `read`; empty means the built-in event."""
 
-    documents: tuple[Any, ...] = ()
+    documents: tuple[bytes, ...] = ()
     order: Order = Order.TURN
     assignments: tuple[str, ...] = ()
     size: str | None = None
@@ -54,7 +53,7 @@ class Payloads:
         self._order = options.order
         self._size = None if options.size is None else sizes.parse(options.size, self._rng)
         self._poison = poison.Poison(options.poison_rate, self._rng) if options.poison_rate else None
-        if self._size and not all(isinstance(document, dict) for document in options.documents):
+        if self._size and not all(document.startswith(b"{") for document in options.documents):
             raise UsageError("--size needs JSON objects", advice="it pads them with a field; other JSON has none")
 
     def make(self, number: int) -> tuple[bytes, bool]:
@@ -72,8 +71,11 @@ class Payloads:
         return self._templates[number % len(self._templates)]
 
 
-def read(source: str) -> tuple[Any, ...]:
-    """Return the documents of a file, or of standard input for `-`: JSON, or JSON lines. Raises UsageError."""
+def read(source: str) -> tuple[bytes, ...]:
+    """Return the documents of a file, or of standard input for `-`: JSON, or JSON lines. Raises UsageError.
+
+    They are compact JSON, with each number as it is written.
+    """
     name = "standard input" if source == STDIN else source
     try:
         data = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
@@ -82,19 +84,24 @@ def read(source: str) -> tuple[Any, ...]:
     if not data.strip():
         raise UsageError(f"--payload {name} is empty", advice="it needs a JSON document, or one a line")
     try:
-        return (orjson.loads(data),)
-    except orjson.JSONDecodeError as fault:
+        return (_document(data),)
+    except json_text.JsonError as fault:
         return _lines(data, name, fault)
 
 
-def _lines(data: bytes, name: str, whole: orjson.JSONDecodeError) -> tuple[Any, ...]:
-    documents: list[Any] = []
-    for number, line in enumerate(data.splitlines(), 1):
+def _document(text: bytes) -> bytes:
+    json_text.loads_nearest(text)  # says where it is broken
+    return json_text.compact(text)
+
+
+def _lines(data: bytes, name: str, whole: json_text.JsonError) -> tuple[bytes, ...]:
+    documents: list[bytes] = []
+    for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip():
             continue
         try:
-            documents.append(orjson.loads(line))
-        except orjson.JSONDecodeError as fault:
+            documents.append(_document(line))
+        except json_text.JsonError as fault:
             # Either one document over several lines, or lines of which one is broken.
             why = f"line {number}: {fault}" if documents else str(whole)
             raise UsageError(

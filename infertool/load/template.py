@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import random
 import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
+from infertool import json_place
 from infertool.errors import UsageError
 from infertool.load import functions
 from infertool.load.functions import Fill
@@ -49,15 +47,14 @@ def assignment(text: str, rng: random.Random) -> Assignment:
 
 
 class Template:
-    """A document with `assignments` made. Raises UsageError when one does not fit the document."""
+    """A document (JSON) with `assignments` made. Raises UsageError when one does not fit the document."""
 
-    def __init__(self, document: Any, assignments: Sequence[Assignment]) -> None:
+    def __init__(self, document: bytes, assignments: Sequence[Assignment]) -> None:
         mark = secrets.token_hex(8)
-        filled = copy.deepcopy(document)
         for index, assigned in enumerate(assignments):
-            _put(filled, assigned, f"{mark}{index}.")
+            document = _put(document, assigned, f'"{mark}{index}."'.encode())
         # Constant and filled pieces by turns; a later assignment may have replaced an earlier one's place.
-        pieces = re.split(rf'"{mark}(\d+)\."'.encode(), orjson.dumps(filled))
+        pieces = re.split(rf'"{mark}(\d+)\."'.encode(), document)
         self._constant = pieces[0::2]
         self._fills = [assignments[int(index)].fill for index in pieces[1::2]]
 
@@ -69,24 +66,13 @@ class Template:
         return b"".join(parts)
 
 
-def _put(document: Any, assigned: Assignment, mark: str) -> None:
-    *way, last = assigned.steps()
-    place = document
-    for step in way:
-        if isinstance(place, dict) and isinstance(step, str):
-            place = place.setdefault(step, {})
-        else:
-            _check(place, step, assigned.path)
-            place = place[step]
-    if not (isinstance(place, dict) and isinstance(last, str)):
-        _check(place, last, assigned.path)
-    place[last] = mark
-
-
-def _check(place: Any, step: str | int, path: str) -> None:
-    if isinstance(place, list) and isinstance(step, int):
-        if step < len(place):
-            return
-        raise UsageError(f"--set {path}: there is no element {step}", advice=f"the list has {len(place)} elements")
-    kind = "an object" if isinstance(place, dict) else "a list" if isinstance(place, list) else "no object and no list"
-    raise UsageError(f"--set {path}: what {step!r} is looked for in is {kind}", advice="look at the payload")
+def _put(document: bytes, assigned: Assignment, mark: bytes) -> bytes:
+    try:
+        return json_place.put(document, assigned.steps(), mark)
+    except json_place.NoPlaceError as fault:
+        where = f"--set {assigned.path}"
+        if fault.kind == "a list" and isinstance(fault.step, int):
+            advice = f"the list has {fault.size} elements"
+            raise UsageError(f"{where}: there is no element {fault.step}", advice=advice) from None
+        what = f"{where}: what {fault.step!r} is looked for in is {fault.kind}"
+        raise UsageError(what, advice="look at the payload") from None

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from cachetools import TTLCache
 
+from infertool import json_text
 from infertool.errors import InferenceError
 from infertool.models.port import Cached, LoadedModel, Payload, PredictBatch
 
@@ -64,19 +65,19 @@ class _Store:
 
     def key(self, payload: Payload) -> bytes:
         said = {name: value for name, value in payload.items() if name not in self._ignore}
-        return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=_KEY_BYTES).digest()
+        return hashlib.blake2b(json_text.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=_KEY_BYTES).digest()
 
     def get(self, key: bytes) -> Any:
         with self._lock:
             kept = self._kept.get(key)
-        return _MISS if kept is None else Cached(orjson.loads(kept))
+        return _MISS if kept is None else Cached(json_text.loads(kept))
 
     def put(self, key: bytes, result: Any) -> Any:
         """Keep `result` if it can be; return it."""
         if isinstance(result, BaseException):
             return result  # one event of a batch failed
         try:
-            encoded = orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)
+            encoded = json_text.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)
         except (TypeError, RecursionError):
             return result  # no JSON: the event will fail
         with self._lock:

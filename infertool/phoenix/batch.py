@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from infertool import json_text
 from infertool.phoenix.frames import Frame
 
 EVENT: Final = "new_results"
@@ -23,6 +24,12 @@ def is_batch(frame: Frame) -> bool:
     """Tell whether a broadcast is a batch. `new_results` with any other payload is none."""
     payload = frame.payload
     return frame.event == EVENT and isinstance(payload, dict) and isinstance(payload.get("results"), list)
+
+
+def texts(frame: Frame) -> list[bytes]:
+    """Return the documents of a batch as they were written; none where only their values are known."""
+    text = frame.payload_text()
+    return json_text.raw_elements(json_text.raw_members(text)["results"]) if text else []
 
 
 def documents(frame: Frame) -> list[Any]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Literal
 
-import orjson
 from msgspec import Struct
+
+from infertool import json_text
 
 Vsn = Literal["1.0.0", "2.0.0"]
 Ref = str | int | None
 
 _V2_LENGTH = 5
+_PAYLOAD = 4
 _V1_KEYS = ("topic", "event", "payload", "ref")
 _LONGEST_REASON = 200
 _REF_TYPES = (str, type(None), int)
@@ -29,14 +31,36 @@ class FrameError(ValueError):
         self.reason = reason
 
 
-class Frame(Struct, frozen=True, gc=False):
-    """One message of the Channels protocol. `payload` is decoded JSON, or the data of a binary frame."""
+class Frame(Struct, frozen=True, gc=False, eq=False):
+    """One message of the Channels protocol. `payload` is decoded JSON, or the data of a binary frame.
+
+    `text` is all of a vsn 2.0.0 text frame that was received: there numbers are as they were written.
+    """
 
     join_ref: Ref
     ref: Ref
     topic: str
     event: str
     payload: Any
+    text: bytes = b""
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether it is the same message, however it was written."""
+        return isinstance(other, Frame) and self._parts() == other._parts()
+
+    def __hash__(self) -> int:
+        """Raise `TypeError`, as the payload does, where it cannot be hashed."""
+        return hash(self._parts())
+
+    def payload_text(self) -> bytes:
+        """Return the payload as it was written, in one line; empty where only its value is known."""
+        try:
+            return json_text.one_line(json_text.raw_elements(self.text)[_PAYLOAD]) if self.text else b""
+        except json_text.JsonError:  # nested too deep to be cut out
+            return b""
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.join_ref, self.ref, self.topic, self.event, self.payload
 
 
 class Reply(Struct, frozen=True, gc=False):
@@ -89,19 +113,20 @@ def decode_text(data: bytes | str, vsn: Vsn = "2.0.0", *, strict: bool = True) -
     them pass, too. Raises `FrameError`.
     """
     try:
-        parts = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+        parts = json_text.loads_nearest(data)
+    except json_text.JsonError as error:
         raise FrameError(f"not JSON: {error}") from None
-    frame = _from_array(parts) if vsn == "2.0.0" else _from_object(parts)
+    frame = _from_array(parts, data) if vsn == "2.0.0" else _from_object(parts)
     if strict:
         _check(frame)
     return frame
 
 
-def _from_array(parts: Any) -> Frame:
+def _from_array(parts: Any, data: bytes | str) -> Frame:
     if type(parts) is not list or len(parts) < _V2_LENGTH:
         raise FrameError("not an array of five")
-    return Frame(parts[0], parts[1], parts[2], parts[3], parts[4])
+    text = data if isinstance(data, bytes) else data.encode()
+    return Frame(parts[0], parts[1], parts[2], parts[3], parts[4], text)
 
 
 def _from_object(parts: Any) -> Frame:
@@ -128,6 +153,6 @@ def _json_names(topic: str, event: str) -> bytes:
 
 def _json(value: Any) -> bytes:
     try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError as error:
+        return json_text.dumps(value)
+    except (TypeError, RecursionError) as error:
         raise FrameError(f"not encodable as JSON: {error}") from error

@@ -6,8 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
-
+from infertool import json_text
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
 from infertool.models.port import LoadedModel, Payload, PredictBatch
 from infertool.pipeline.attempt import Preparation, Tried, failure_of, outcome
@@ -67,7 +66,7 @@ def call_batch(predict_batch: PredictBatch, payloads: list[Payload], bodies: Seq
         return [
             tried
             for half in (bodies[:middle], bodies[middle:])
-            for tried in call_batch(predict_batch, [orjson.loads(body) for body in half], half)
+            for tried in call_batch(predict_batch, [json_text.loads(body) for body in half], half)
         ]
     seconds = time.monotonic() - started
     return [_tried(result, seconds) for result in results]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import orjson
-
+from infertool import json_text
 from infertool.message import Message
 from infertool.pipeline.event import Event, Failure
 
@@ -30,8 +29,8 @@ def decode(event: Event, max_body_bytes: int) -> Failure | None:
     if not body:
         return _poison("EmptyBody", "the body is empty")
     try:
-        payload = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        payload = json_text.loads(body)
+    except json_text.JsonError as error:
         return _poison(*_explain(body, error))
     if not isinstance(payload, dict):
         return _poison("NotAnObject", f"the body is a JSON {_json_type(payload)}, not an object")
@@ -56,7 +55,9 @@ def _id(given: Any) -> str | None:
     return str(given) if type(given) is int else None
 
 
-def _explain(body: bytes, error: orjson.JSONDecodeError) -> tuple[str, str]:
+def _explain(body: bytes, error: json_text.JsonError) -> tuple[str, str]:
+    if isinstance(error, json_text.NumberError):
+        return "NumberOutOfRange", f"the body holds a number that cannot be held: {error}"
     try:
         body.decode()
     except UnicodeDecodeError as not_utf8:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from infertool import json_text
 from infertool.models.port import Cached
 from infertool.pipeline.decode import printable
 from infertool.pipeline.event import Event, Failure, iso
@@ -100,7 +101,7 @@ class Documents:
 def _add_original(document: dict[str, Any], event: Event) -> None:
     body = event.message.body
     if event.payload is not None:
-        document["original_payload"] = orjson.Fragment(body)
+        document["original_payload"] = orjson.Fragment(json_text.one_line(body))
     else:
         document["original_payload"] = None
         document["original_text"] = body[:_EXCERPT].decode("utf-8", "replace")
@@ -113,6 +114,6 @@ def _milliseconds(seconds: float) -> float:
 
 def _dumps(document: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(document, option=_OPTIONS)
+        return json_text.dumps(document, option=_OPTIONS)
     except (TypeError, RecursionError) as error:
         raise UnencodableError(str(error)) from error

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 from rich.cells import cell_len
 
+from infertool import json_text
 from infertool.telemetry.logs import clean
 from infertool.watch.entry import Entry, Kind, seconds, text
 from infertool.watch.glyphs import Glyphs
@@ -28,7 +28,7 @@ def lines(entry: Entry, now: float, width: int, glyphs: Glyphs) -> list[Line]:
     payload = entry.payload
     found = [line for line in _about(entry, payload, now) for line in _folded(line, width, glyphs)]
     found.append([])
-    for line in _json(payload):
+    for line in _json(entry.body):
         found += _folded(line, width, glyphs)
     if len(entry.body) > MOST_SHOWN:
         found += _folded(
@@ -59,9 +59,9 @@ def _pair(name: str, value: str) -> Line:
     return [(f"{name:<12} ", Ink.DIM), (clean(value), Ink.PLAIN)]
 
 
-def _json(payload: Any) -> Iterator[Line]:
-    shown = orjson.dumps(payload, option=orjson.OPT_INDENT_2)[:MOST_SHOWN].decode("utf-8", "ignore")
-    for line in shown.splitlines():
+def _json(body: bytes) -> Iterator[Line]:
+    shown = json_text.pretty(body)[:MOST_SHOWN].decode("utf-8", "ignore")
+    for line in shown.split("\n"):
         yield _coloured(clean(line))
 
 

@@ -9,9 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
-from infertool.feed.encoding import encode
+from infertool import json_text
+from infertool.feed.arrival import Arrival
+from infertool.feed.encoding import encode, payload_text
 
 # Ids and names past this many characters are cut: they are for a column. The payload keeps all of them.
 _LONGEST = 200
@@ -60,29 +60,29 @@ class Entry:
     @property
     def payload(self) -> Any:
         """The payload again."""
-        return orjson.loads(self.body)
+        return json_text.loads_nearest(self.body)
 
 
-def read(number: int, *, topic: str, event: str, payload: Any, at: float) -> Entry:
+def read(number: int, arrival: Arrival) -> Entry:
     """Return what the view keeps of an event. Whatever the event holds, it can be read."""
-    fields = payload if isinstance(payload, dict) else {}
-    kind = kind_of(event, fields)
+    fields = arrival.payload if isinstance(arrival.payload, dict) else {}
+    kind = kind_of(arrival.event, fields)
     prediction = fields.get("prediction")
     known = prediction if isinstance(prediction, dict) else {}
     event_id = text(fields.get("event_id"))
     return Entry(
         number=number,
         kind=kind,
-        at=at,
-        topic=topic,
-        event=event,
-        body=encode(payload),
+        at=arrival.at,
+        topic=arrival.topic,
+        event=arrival.event,
+        body=payload_text(arrival),
         event_id=event_id,
         name=text(fields.get("request_id")) or event_id or text(fields.get("rule")),
         label=_label(kind, fields, prediction),
         confidence=number_in(known, "confidence"),
         processing_ms=number_in(fields, "processing_ms"),
-        latency_s=_latency(fields, at),
+        latency_s=_latency(fields, arrival.at),
         attempts=text(fields.get("attempts")),
     )
 
@@ -113,7 +113,10 @@ def number_in(fields: Mapping[str, Any], name: str) -> float | None:
     value = fields.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # a whole number past any float
+        return None
 
 
 def _label(kind: Kind, fields: Mapping[str, Any], prediction: Any) -> str:

@@ -108,7 +108,7 @@ class State:
         alerts: list[Entry] = []
         for each in arrivals:
             self._numbers += 1
-            entry = read(self._numbers, topic=each.topic, event=each.event, payload=each.payload, at=each.at)
+            entry = read(self._numbers, each)
             self._count(entry, self._seconds.at(each.at))
             if entry.kind is Kind.ALERT:
                 self._note_rule(each)

@@ -18,6 +18,7 @@ from infertool.pipeline.decode import decode
 from infertool.pipeline.event import Event
 
 DOCUMENT = {"features": [1, 2], "customer": {"tier": "gold"}, "note": 'a "quoted" one'}
+TEXT = json.dumps(DOCUMENT, separators=(",", ":")).encode()
 
 
 def bodies(count: int = 200, seed: str = "1", **options) -> list[bytes]:
@@ -26,7 +27,7 @@ def bodies(count: int = 200, seed: str = "1", **options) -> list[bytes]:
 
 
 def documents(*assignments: str, count: int = 200) -> list:
-    return [json.loads(body) for body in bodies(count, documents=(DOCUMENT,), assignments=assignments)]
+    return [json.loads(body) for body in bodies(count, documents=(TEXT,), assignments=assignments)]
 
 
 def test_the_built_in_event() -> None:
@@ -66,21 +67,21 @@ def test_one_seed_makes_the_same_bytes() -> None:
 
 
 def test_several_documents_in_turn_or_at_random() -> None:
-    several = tuple({"n": n} for n in range(3))
+    several = tuple(b'{"n":%d}' % n for n in range(3))
     assert [json.loads(body)["n"] for body in bodies(6, documents=several)] == [0, 1, 2, 0, 1, 2]
     at_random = [json.loads(body)["n"] for body in bodies(300, documents=several, order=Order.RANDOM)]
     assert min(Counter(at_random).values()) > 60
 
 
 def test_padding_is_exact_and_never_cuts() -> None:
-    assert {len(body) for body in bodies(documents=({},), size="400")} == {400}
-    assert {len(body) for body in bodies(documents=(DOCUMENT,), size="10")} == {
+    assert {len(body) for body in bodies(documents=(b"{}",), size="400")} == {400}
+    assert {len(body) for body in bodies(documents=(TEXT,), size="10")} == {
         len(json.dumps(DOCUMENT, separators=(",", ":")))
     }
-    sizes = [len(body) for body in bodies(2000, documents=({},), size="normal(400,100)")]
+    sizes = [len(body) for body in bodies(2000, documents=(b"{}",), size="normal(400,100)")]
     assert abs(statistics.mean(sizes) - 400) < 15
     assert abs(statistics.stdev(sizes) - 100) < 10
-    assert json.loads(bodies(1, documents=(DOCUMENT,), size="400")[0])["customer"] == DOCUMENT["customer"]
+    assert json.loads(bodies(1, documents=(TEXT,), size="400")[0])["customer"] == DOCUMENT["customer"]
 
 
 def test_broken_events_are_broken_for_the_consumer_and_no_others() -> None:
@@ -109,11 +110,11 @@ def test_priorities_have_their_shares() -> None:
         ({"assignments": ("x=normal(0)",)}, r"write normal\(0,1\)"),
         ({"assignments": ("x=int(5,1)",)}, "cannot be called so"),
         ({"assignments": ("no assignment",)}, "is no assignment"),
-        ({"assignments": ("features[9]=1",), "documents": (DOCUMENT,)}, "there is no element 9"),
-        ({"assignments": ("note.x=1",), "documents": (DOCUMENT,)}, "no object and no list"),
+        ({"assignments": ("features[9]=1",), "documents": (TEXT,)}, "there is no element 9"),
+        ({"assignments": ("note.x=1",), "documents": (TEXT,)}, "no object and no list"),
         ({"size": "large"}, "is no size"),
         ({"size": "-5"}, "out of range"),
-        ({"size": "5", "documents": ([1],)}, "needs JSON objects"),
+        ({"size": "5", "documents": (b"[1]",)}, "needs JSON objects"),
         ({"poison_rate": 2.0}, "is no share"),
         ({"poison_rate": float("nan")}, "is no share"),
     ],
@@ -152,9 +153,9 @@ def test_a_payload_file_that_cannot_be_used(tmp_path, text: bytes, words: str) -
 def test_payload_files(tmp_path) -> None:
     file = tmp_path / "payload.json"
     file.write_text(json.dumps(DOCUMENT, indent=2))
-    assert payloads.read(str(file)) == (DOCUMENT,)
+    assert payloads.read(str(file)) == (TEXT,)
     file.write_text('{"a":1}\n\n{"a":2}\n')
-    assert payloads.read(str(file)) == ({"a": 1}, {"a": 2})
+    assert payloads.read(str(file)) == (b'{"a":1}', b'{"a":2}')
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         payloads.read(str(tmp_path / "none"))
 

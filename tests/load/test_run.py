@@ -241,7 +241,7 @@ def test_a_broker_that_takes_nothing_is_the_limit(embedded_broker) -> None:
     with Proxy(embedded_broker.stomp_port) as proxy:
         url = f"stomp://127.0.0.1:{proxy.port}"
         asked = options(
-            new_queue(), Planned(qps=1000), max_late_s=0.5, payloads=PayloadOptions(documents=({},), size="20000")
+            new_queue(), Planned(qps=1000), max_late_s=0.5, payloads=PayloadOptions(documents=(b"{}",), size="20000")
         )
         run = LoadRun(Settings(broker=settings(url)), asked, Listeners(), {})
         finished: list[Run] = []

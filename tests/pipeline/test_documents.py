@@ -52,7 +52,7 @@ def test_a_result_that_is_no_object_is_wrapped(scalar: object) -> None:
     assert document["prediction"] == {"value": scalar}
 
 
-@pytest.mark.parametrize("bad", [{1, 2}, object(), {"a": {1}}, {1: 2}, "\ud800", 2**70])
+@pytest.mark.parametrize("bad", [{1, 2}, object(), {"a": {1}}, {1: 2}, "\ud800"])
 def test_a_result_json_cannot_hold_is_refused(bad: object) -> None:
     with pytest.raises(UnencodableError):
         Documents(include_payload=False, max_bytes=10_000).result(decoded(b"{}"), bad, 0, NOW)

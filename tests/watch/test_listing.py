@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool import filters
+from infertool.feed.arrival import Arrival
 from infertool.watch.entry import Entry, Kind, gap, read
 from infertool.watch.listing import STEP, Listing, Sort
 from infertool.watch.ring import Ring
 
 
 def entry(number: int, **payload) -> Entry:
-    return read(number, topic="t", event="new_result", payload=payload, at=float(number))
+    return read(number, Arrival("t", "new_result", payload, float(number)))
 
 
 def filled(count: int, keep: int = 100_000) -> Listing:

@@ -25,6 +25,7 @@ from infertool.devserver.hub.handshake import SOCKET_PATH, Turned, admit
 from infertool.devserver.hub.pages import SECURITY_HEADERS, Page, page
 from infertool.devserver.hub.session import Session
 from infertool.devserver.hub.wire import Wire
+from infertool.json_text import JsonError
 from infertool.phoenix.frames import FrameError
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ class Connection(asyncio.Protocol):
         decode = packets.decode if frame.opcode is Opcode.TEXT else packets.decode_binary
         try:
             session.receive(decode(data, session.vsn))
-        except (FrameError, orjson.JSONDecodeError):
+        except (FrameError, JsonError):
             self._close(1011 if frame.opcode is Opcode.BINARY or _is_utf8(data) else 1007)
 
     def _on_request(self, request: Request) -> None:

@@ -13,8 +13,21 @@ from typing import Any, NamedTuple
 import orjson
 from websockets.frames import Frame, Opcode
 
+from infertool import json_text
 from infertool.phoenix import binary
 from infertool.phoenix.frames import FrameError, Vsn, encode_text
+
+_PAYLOAD = 4
+
+
+class Written(dict[str, Any]):
+    """A JSON object that is sent as it was written: a broadcast must not change the numbers in it."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, value: dict[str, Any], text: bytes) -> None:
+        super().__init__(value)
+        self.text = text
 
 
 class Received(NamedTuple):
@@ -28,16 +41,25 @@ class Received(NamedTuple):
 
 
 def decode(data: bytes, vsn: Vsn) -> Received:
-    """Return the message in a text frame. Raises `FrameError`, or `orjson.JSONDecodeError`."""
-    parts = orjson.loads(data)
+    """Return the message in a text frame. Raises `FrameError`, or `JsonError`."""
+    parts = json_text.loads_nearest(data)
     if vsn == "2.0.0":
         if type(parts) is not list or len(parts) < len(Received._fields):
             raise FrameError("not an array of five")
-        return Received(parts[0], parts[1], parts[2], parts[3], parts[4])
+        return Received(parts[0], parts[1], parts[2], parts[3], _as_written(parts[4], data))
     try:
         return Received(parts.get("join_ref"), parts["ref"], parts["topic"], parts["event"], parts["payload"])
     except (AttributeError, KeyError):
         raise FrameError("not an object with topic, event, payload and ref") from None
+
+
+def _as_written(payload: Any, data: bytes) -> Any:
+    if type(payload) is not dict or not payload:
+        return payload
+    try:
+        return Written(payload, json_text.raw_elements(data)[_PAYLOAD])
+    except json_text.JsonError:  # nested too deep to be cut out
+        return payload
 
 
 def decode_binary(data: bytes, vsn: Vsn) -> Received:
@@ -56,7 +78,7 @@ def reply(vsn: Vsn, message: Received, status: str, response: object) -> bytes:
             Opcode.BINARY,
             binary.encode_reply(message.join_ref, message.ref, message.topic, status, response),
         )
-    payload = {"status": status, "response": response}
+    payload = {"status": status, "response": _encodable(response)}
     return _text(vsn, message.join_ref, message.ref, message.topic, "phx_reply", payload)
 
 
@@ -88,12 +110,16 @@ def _no_bytes_on_v1(vsn: Vsn) -> None:
 
 def _text(vsn: Vsn, join_ref: Any, ref: Any, topic: str, event: str, payload: object) -> bytes:
     try:
-        data = encode_text(join_ref, ref, topic, event, payload, vsn)
+        data = encode_text(join_ref, ref, topic, event, _encodable(payload), vsn)
     except FrameError:
         # orjson reads 1024 levels of nesting and writes 254; a real server knows no such limit.
         fragment = orjson.Fragment(json.dumps(payload, ensure_ascii=False))
         data = encode_text(join_ref, ref, topic, event, fragment, vsn)
     return _packet(Opcode.TEXT, data)
+
+
+def _encodable(payload: object) -> object:
+    return orjson.Fragment(payload.text) if isinstance(payload, Written) else payload
 
 
 def _packet(opcode: Opcode, data: bytes) -> bytes:

@@ -6,12 +6,11 @@ import logging
 import time
 from typing import Any
 
-import orjson
 import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError
 from urllib3.response import BaseHTTPResponse
 
-from infertool import __version__
+from infertool import __version__, json_text
 from infertool.errors import InferenceError, ModelUnavailableError, SettingsError
 from infertool.models.remote import failures
 from infertool.models.remote.endpoint import Endpoint
@@ -51,7 +50,7 @@ class Client:
 
     def post(self, endpoint: Endpoint, document: Any) -> Any:
         """Send `document` as JSON; return the answer's JSON. Raises `InferenceError` as `failures` says."""
-        return _decoded(endpoint, self._ask("POST", endpoint, orjson.dumps(document)))
+        return _decoded(endpoint, self._ask("POST", endpoint, json_text.dumps(document)))
 
     def get(self, endpoint: Endpoint) -> Any:
         """Return the JSON that is there. Raises `InferenceError` as `failures` says."""
@@ -125,8 +124,8 @@ class Client:
 
 def _decoded(endpoint: Endpoint, content: bytes) -> Any:
     try:
-        return orjson.loads(content)
-    except orjson.JSONDecodeError:
+        return json_text.loads(content)
+    except json_text.JsonError:
         raise InferenceError(f"{endpoint.shown} answered what is no JSON{_excerpt(endpoint, content)}") from None
 
 

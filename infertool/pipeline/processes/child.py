@@ -13,8 +13,7 @@ import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-import orjson
-
+from infertool import json_text
 from infertool.errors import InfertoolError
 from infertool.models import loader
 from infertool.models.guard import text_of
@@ -83,7 +82,7 @@ class Server:
                     return
 
     def _call(self, bodies: Sequence[bytes]) -> list[Tried]:
-        payloads = [orjson.loads(body) for body in bodies]
+        payloads = [json_text.loads(body) for body in bodies]
         if self._predict_batch:
             return call_batch(self._predict_batch, payloads, bodies)
         return [call(self._predict, payload) for payload in payloads]

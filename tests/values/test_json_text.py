@@ -1,0 +1,157 @@
+"""JSON that is read and passed on: no number is changed, and nothing that is not touched."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+
+import msgspec
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infertool import json_place, json_text
+
+# Each is valid JSON that a decoder and an encoder between them would change.
+NUMBERS = [
+    "12345678901234567890123456789", "-12345678901234567890", "18446744073709551616", "-9223372036854775809",
+    "12345678901234567.89", "1.10", "1.0", "1E-7", "1e5", "-0.0", "-0", "1e400", "0.1000000000000000055511151231257827",
+    "1" * 400, "1" * 5000,
+]  # fmt: skip
+INTEGERS = [n for n in NUMBERS if n.lstrip("-").isdigit() and len(n) < 4300]
+
+
+@pytest.mark.parametrize("number", INTEGERS)
+def test_whole_numbers_of_any_size_are_ints(number: str) -> None:
+    text = f'{{"a":[{number}]}}'
+    for given_text in (text, text.encode()):
+        assert json_text.loads(given_text) == {"a": [int(number)]}
+    assert type(json_text.loads(text)["a"][0]) is int
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" * 5000, "1" * 400 + ".5"])
+def test_what_no_number_can_hold_is_told_apart_from_what_is_no_json(number: str) -> None:
+    with pytest.raises(json_text.NumberError):
+        json_text.loads(f"[{number}]")
+    assert abs(json_text.loads_nearest(f"[{number}]")[0]) == float("inf")
+    assert json_text.is_json(number.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b" ", b"{", b"[1,]", b"01", b"NaN", b"-Infinity", b'"\xff"', b'"\\ud800"', b'"\x01"', b"\xef\xbb\xbf{}"],
+)  # fmt: skip
+def test_what_is_no_json(text: bytes) -> None:
+    for read in (json_text.loads, json_text.loads_nearest, json_text.loads_written):
+        with pytest.raises(json_text.JsonError):
+            read(text)
+    assert not json_text.is_json(text)
+
+
+@given(st.binary(max_size=40), st.integers(0, 2**32))
+def test_it_reads_what_orjson_reads(garbage: bytes, seed: int) -> None:
+    rng = random.Random(seed)
+    text = bytearray(rng.choice([garbage, b'{"a":[1.5,-2e3,"\\u00e9\xc3\xa9",null,true,{}]}', b'"\\ud83d\\ude00\\n"']))
+    for _ in range(rng.randrange(3)):
+        text[rng.randrange(len(text) + 1) : rng.randrange(len(text) + 1)] = rng.choice(b'{}[],:"\\09eE+-. u').to_bytes()
+    try:
+        expected = orjson.loads(bytes(text))
+    except orjson.JSONDecodeError:
+        with pytest.raises(json_text.JsonError):
+            json_text.loads(bytes(text))
+        assert not json_text.is_json(bytes(text))
+    else:
+        assert json_text.loads(bytes(text)) == expected
+        assert json_text.is_json(bytes(text))
+
+
+@pytest.mark.parametrize("depth", [500, 1000, 1023])
+def test_deep_nesting(depth: int) -> None:
+    text = b"[" * depth + b"\n1.10\n" + b"]" * depth
+    assert json_text.is_json(text)
+    assert json_text.loads(text)
+    assert b"1.10" in json_text.one_line(text)
+    assert b"\n" not in json_text.one_line(text)
+    assert b"1.10" in json_text.pretty(text)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_text_in_other_forms(number: str) -> None:
+    text = f'{{"a" : [{number},\r\n {{"b":"x \\u2028\u2028\\n"}}],\n"a":{number}}}'.encode()
+    line = json_text.one_line(text)
+    assert line == f'{{"a":[{number},{{"b":"x \\u2028\u2028\\n"}}],"a":{number}}}'.encode()
+    assert json_text.one_line(line) is line
+    assert json_text.pretty(line).count(number.encode()) == 2
+    assert json_text.pretty(line).count(b"\n") == 8
+    assert msgspec.json.format(json_text.pretty(line), indent=-1) == line
+
+
+@dataclass
+class Result:
+    number: int
+
+
+def test_results_with_large_numbers() -> None:
+    big = 10**40
+    value = {"a": big, "b": [-big, (big, 2**64)], "c": Result(big), "d": 2**64 - 1, "e": True}
+    text = json_text.dumps(value)
+    assert json.loads(text) == {"a": big, "b": [-big, [big, 2**64]], "c": {"number": big}, "d": 2**64 - 1, "e": True}
+    for bad in ({1: 2}, {"a": {1, 2}}, object(), 10**5000):
+        with pytest.raises(TypeError):
+            json_text.dumps({"big": big, "bad": bad})
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_float_knows_how_it_was_written(number: str) -> None:
+    value = json_text.loads_written(f'{{"a":{number},"b":[0.5,{number}]}}'.encode())
+    assert isinstance(value["a"], int | float)
+    expected = number if number != "-0" else "0"
+    assert json_text.dumps(value) == f'{{"a":{expected},"b":[0.5,{expected}]}}'.encode()
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_value_is_put_and_all_else_keeps_its_text(number: str) -> None:
+    text = f' {{"id" : {number},"list":[ {number} , {{"a":"}}]\\"" }}],"id":{number}, "e":{{ }}}} '.encode()
+    head = text.rstrip()[:-1]
+    assert json_place.put(text, ["x"], b"1") == head + b',"x":1} '
+    assert json_place.put(text, ["list", 1, "a"], b"[]") == text.replace(b'"}]\\""', b"[]")
+    assert json_place.put(text, ["list", "1", "a"], b"[]") == text.replace(b'"}]\\""', b"[]")
+    assert json_place.put(text, ["e", "f", "g"], b"2") == text.replace(b"{ }", b'{"f":{"g":2} }')
+    # All readers see it, those that take the first of the same name, too.
+    assert json_place.put(text, ["id"], b"7").count(number.encode()) == 1
+    assert orjson.loads(json_place.put(text, ["id"], b"7").replace(number.encode(), b"0"))["id"] == 7
+
+
+@pytest.mark.parametrize(
+    ("steps", "kind"),
+    [(["a", "b"], "no object and no list"), (["l", 3], "a list"), (["l", "x"], "a list"), (["o", 0], "an object")],
+)
+def test_a_place_that_is_none(steps, kind) -> None:
+    with pytest.raises(json_place.NoPlaceError) as raised:
+        json_place.put(b'{"a":1,"l":[1],"o":{}}', steps, b"1")
+    assert raised.value.kind == kind
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=5), st.text(), JSON, st.sampled_from([None, 2]), st.booleans())
+def test_putting_and_finding_are_what_python_does(document, key, value, indent, ascii_only) -> None:
+    def dumped(each) -> bytes:
+        return json.dumps(each, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "replace")
+
+    text = dumped(document)
+    if not json_text.is_json(text) or not json_text.is_json(dumped([key, value])):
+        return  # surrogates
+    put = json_place.put(text, [key], dumped(value))
+    assert json.loads(put) == {**document, key: value}
+    assert json_place.find(put, [key]) == dumped(value)
+    for name, each in document.items():
+        if name != key:
+            assert json.loads(json_place.find(put, [name])) == each
+    assert json_place.find(text, ["no such key", 0]) is None
