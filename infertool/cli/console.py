@@ -46,7 +46,10 @@ class Globals:
             given["telemetry.log_level"] = ("--debug", "debug")
         elif self.quiet:
             given["telemetry.log_level"] = ("--quiet", "warning")
-        return in_full(load(config=self.config, profile=self.profile, environ=os.environ, flags=given))
+        loaded = in_full(load(config=self.config, profile=self.profile, environ=os.environ, flags=given))
+        if loaded.settings.telemetry.log_format == "json":
+            use_json()
+        return loaded
 
 
 def escape_unknown() -> None:
@@ -70,13 +73,32 @@ def emit_json(value: Any) -> None:
 
 
 def err(text: str) -> None:
-    """Write a line for people to stderr."""
+    """Write a line for people to stderr; a JSON object with --log-format json."""
+    if _is_json():
+        _write_json("info", text, {})
+        return
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
+def pass_on(line: str) -> None:
+    """Write a line of a process of ours to stderr, as it would have written it itself."""
+    if _is_json() and line.startswith("{"):
+        from infertool.telemetry import jsonlogs
+
+        jsonlogs.write(line)
+    else:
+        err(line)
+
+
 def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
     """Print `error` in one line (with the trace under --debug) and leave with its exit code."""
+    if _is_json():
+        fields: dict[str, Any] = {"error_type": type(error).__name__, "exit_code": error.exit_code}
+        if debug:
+            fields["trace"] = "".join(traceback.format_exception(error))
+        _write_json("error", str(error), fields)
+        sys.exit(error.exit_code)
     if debug:
         traceback.print_exception(error)
     from infertool.telemetry.logs import clean
@@ -84,6 +106,25 @@ def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
     # A server's own words may be in it.
     err("infertool: " + "\n".join(map(clean, str(error).splitlines())))
     sys.exit(error.exit_code)
+
+
+def use_json() -> None:
+    """Make each line of stderr a JSON object from now on."""
+    from infertool.telemetry import jsonlogs
+
+    jsonlogs.wrap_stderr()
+
+
+def _is_json() -> bool:
+    # Not imported for this: most commands never write logs.
+    module = sys.modules.get("infertool.telemetry.jsonlogs")
+    return module is not None and module.is_on()
+
+
+def _write_json(level: str, text: str, fields: Mapping[str, Any]) -> None:
+    from infertool.telemetry import jsonlogs
+
+    jsonlogs.write_message(level, text, fields)
 
 
 def _escape(fault: UnicodeError) -> tuple[str, int]:

@@ -142,10 +142,11 @@ def consume(
         "publish.batch": ("--publish-batch", publish_batch),
     })  # fmt: skip
 
-    from infertool.cli import consuming, supervising
+    from infertool.cli import consuming, starting, supervising
     from infertool.pipeline.consumer import Until
 
     until = Until(max_messages=max_messages, idle_s=idle_s)
+    starting.check_model(loaded)
     consuming.check(loaded.settings, until)
     run = consuming.run if loaded.settings.consume.processes == 1 else supervising.run
     run(loaded.settings, until, as_json=output is Output.json, quiet=ctx.obj.quiet)

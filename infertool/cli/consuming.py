@@ -7,11 +7,11 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from infertool import brokers
-from infertool.cli import console, status
+from infertool.cli import console, starting, status
 from infertool.cli.queues import check_consumed
 from infertool.cli.signals import stopped_by_signals
 from infertool.errors import SettingsError, UsageError
@@ -38,18 +38,27 @@ def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None
     """Run a consumer until it ends, then print its summary. Raises what ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
     stats = Stats()
-    consume(settings, until, [stats], STOPPING, status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet))
+    consume(settings, until, [stats], STOPPING, _shown(settings, until, stats, quiet=quiet))
     # Among outcomes on stdout a table would be noise.
     to = console.err if settings.publish.mode == "stdout" else console.out
     print_summary(stats.snapshot(), as_json=as_json, to=to)
+
+
+@contextmanager
+def _shown(settings: Settings, until: Until, stats: Stats, *, quiet: bool) -> Iterator[None]:
+    """Say what starts, once the model is ready; then show the status."""
+    starting.log_start(settings, until.max_messages)
+    with status.shown(stats, settings.telemetry.status_interval_s, quiet=quiet):
+        yield
 
 
 def consume(
     settings: Settings, until: Until, observers: Sequence[Observe], notice: str, shown: AbstractContextManager[None]
 ) -> None:
     """Run a consumer until it ends, with its status `shown`. Raises what ends it early."""
-    observe = fan_out([*observers, logs.LogObserver()])
-    with _staff(settings, observe) as staff:
+    log_lines = logs.LogObserver()
+    observe = fan_out([*observers, log_lines])
+    with closing(log_lines), _staff(settings, observe) as staff:
         consumer = _consumer(settings, staff, until, observe)
         threading.excepthook = lambda death: consumer.fail(_unexpected(death))
         with stopped_by_signals(consumer.stop, notice), shown:

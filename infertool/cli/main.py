@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,7 @@ from typer.core import TyperGroup
 
 from infertool import __version__
 from infertool.cli import config, console, consume, demo, dev, drain_dlq, loadgen, peek_dlq, replay_dlq, tail, watch
-from infertool.errors import InfertoolError
+from infertool.errors import InfertoolError, UsageError
 
 
 class Commands(TyperGroup):
@@ -45,6 +47,9 @@ app.command(epilog=dev.EXAMPLE)(dev.dev)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(loadgen.app, name="loadgen")
 app.add_typer(config.app, name="config")
+
+# Typer brings its own copy of click in newer versions; this is the base of usage errors in either.
+PARSER_ERROR: Any = typer.BadParameter.__mro__[2]
 
 GLOBAL_FLAGS = {"--debug", "--quiet", "--version"}
 GLOBAL_OPTIONS = {"--config", "--profile", "--log-format"}
@@ -93,7 +98,20 @@ def run() -> None:
     """Run the command line; the console script's entry point."""
     arguments = globals_first(sys.argv[1:])
     console.escape_unknown()
+    as_json = _wants_json(arguments)
+    if as_json:
+        console.use_json()
     try:
-        app(arguments, prog_name="infertool")
+        # Outside of its standalone mode the parser raises its usage errors in place of printing them in its own form.
+        sys.exit(app(arguments, prog_name="infertool", standalone_mode=not as_json))
     except InfertoolError as error:
         console.fail(error, debug="--debug" in arguments)
+    except PARSER_ERROR as error:
+        console.fail(UsageError(error.format_message()), debug=False)
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Return True if the command line or the environment asks for JSON logs; a settings file is read later."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    flags = [value for name, value in pairwise(words) if name == "--log-format"]
+    return (flags or [os.environ.get("INFERTOOL_TELEMETRY__LOG_FORMAT", "")])[-1] == "json"

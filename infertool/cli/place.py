@@ -129,4 +129,4 @@ def _pass_on(stderr: IO[bytes]) -> None:
     """Write what a process writes to our standard error, line by line, above the status line if there is one."""
     with stderr:
         for line in stderr:
-            console.err(line.decode(errors="replace").rstrip("\n"))
+            console.pass_on(line.decode(errors="replace").rstrip("\n"))

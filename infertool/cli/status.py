@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from infertool.cli.repeated import repeated
-from infertool.telemetry.logs import log
+from infertool.telemetry import jsonlogs, logs
+from infertool.telemetry.recent import Recent, RecentFigures
 from infertool.telemetry.stats import Snapshot
 
 REFRESH_PER_S = 4
+# Time between two samples of the recent figures. Seconds.
+SAMPLE_S = 1.0
 
 
 class Figures(Protocol):
@@ -21,44 +27,103 @@ class Figures(Protocol):
         """Return the figures now."""
 
 
-def line(snapshot: Snapshot) -> str:
-    """Return the figures in one line."""
-    counts = snapshot.counts
-    p99 = snapshot.latency_ms.p99
-    parts = [
-        f"{counts['succeeded']} succeeded",
-        f"{counts['dead_lettered']} dead-lettered",
-        f"{counts['retried']} retried",
-        f"{snapshot.rate:.0f}/s",
-        "p99 -" if p99 is None else f"p99 {p99:.0f} ms",
-        *([f"circuit {snapshot.circuit}"] if snapshot.circuit in {"open", "half-open"} else []),
-        *(f"{name.replace('_', ' ')} {value}" for name, value in snapshot.tuned.items()),
-        *(f"{side} {state}" for side, state in sorted(snapshot.links.items())),
-    ]
-    return " | ".join([*parts, "PAUSED by Phoenix"] if snapshot.paused else parts)
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The totals, and the figures of the last seconds."""
+
+    snapshot: Snapshot
+    recent: Recent
+
+    def line(self) -> str:
+        """Return the status in one line, for people."""
+        snapshot, counts = self.snapshot, self.snapshot.counts
+        times = self.recent.latency_ms
+        p99 = "p99 -" if times.p99 is None else f"p99 {times.p99:.0f} ms"
+        waiting = "" if snapshot.waiting is None else f", {snapshot.waiting} waiting"
+        parts = [
+            f"{self.recent.rate:.1f}/s, {p99} in the last {self.recent.seconds:.0f} s",
+            f"{snapshot.in_progress} in progress of {snapshot.window}{waiting}",
+            f"{counts['succeeded']} succeeded, {counts['dead_lettered']} dead-lettered, {counts['retried']} retried",
+            *([f"circuit {snapshot.circuit}"] if snapshot.circuit in {"open", "half-open"} else []),
+            *(f"{name.replace('_', ' ')} {value}" for name, value in snapshot.tuned.items()),
+            *(f"{side} {state}" for side, state in sorted(snapshot.links.items())),
+            *(["PAUSED by Phoenix"] if snapshot.paused else []),
+        ]
+        return " | ".join(parts)
+
+    def fields(self) -> dict[str, Any]:
+        """Return the status for machines. Rate and latencies are of the last `seconds`; the counts are totals."""
+        snapshot = self.snapshot
+        return {
+            "event": "status",
+            "seconds": round(self.recent.seconds, 1),
+            "rate": round(self.recent.rate, 1),
+            "latency_ms": self.recent.latency_ms.as_dict(),
+            "in_progress": snapshot.in_progress,
+            "window": snapshot.window,
+            "waiting": snapshot.waiting,
+            **snapshot.counts,
+            **snapshot.tuned,
+            "circuit": snapshot.circuit,
+            "links": snapshot.links,
+            "paused": snapshot.paused,
+        }
+
+
+class StatusSource:
+    """Reads the status of `figures`. Thread-safe."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+        self._recent = RecentFigures()
+        self._lock = threading.Lock()
+
+    def now(self) -> Status:
+        """Return the status now; called once a second, so that there is a sample from ten seconds ago."""
+        with self._lock:
+            snapshot = self._figures.snapshot()
+            return Status(snapshot, self._recent.add(snapshot, time.monotonic()))
 
 
 @contextmanager
-def shown(stats: Figures, interval_s: float, *, quiet: bool) -> Iterator[None]:
+def shown(figures: Figures, interval_s: float, *, quiet: bool) -> Iterator[None]:
     """Show the status while the block runs."""
+    source = StatusSource(figures)
     if quiet:
         yield
-    elif sys.stderr.isatty():
-        with _live(stats):
+    elif sys.stderr.isatty() and not jsonlogs.is_on():
+        with _live(source):
             yield
     else:
-        with repeated(lambda: log.info("%s", line(stats.snapshot())), interval_s):
+        with repeated(LogLines(source, interval_s), min(SAMPLE_S, interval_s)):
             yield
+
+
+class LogLines:
+    """Callable that samples the status, and logs it every `interval_s` seconds."""
+
+    def __init__(self, source: StatusSource, interval_s: float) -> None:
+        self._source = source
+        self._interval_s = interval_s
+        self._due = time.monotonic() + interval_s
+        source.now()
+
+    def __call__(self) -> None:
+        """Take a sample."""
+        status = self._source.now()
+        if time.monotonic() >= self._due:
+            self._due += self._interval_s
+            logs.log.info("%s", status.line(), extra={"fields": status.fields()})
 
 
 @contextmanager
-def _live(stats: Figures) -> Iterator[None]:
+def _live(source: StatusSource) -> Iterator[None]:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
     def render() -> Text:
-        return Text(line(stats.snapshot()), overflow="ellipsis", no_wrap=True)
+        return Text(source.now().line(), overflow="ellipsis", no_wrap=True)
 
     console = Console(stderr=True)
     with Live(console=console, get_renderable=render, refresh_per_second=REFRESH_PER_S, redirect_stdout=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from multiprocessing.connection import wait
 
-from infertool.cli import console, status
+from infertool.cli import console, starting, status
 from infertool.cli.consuming import STOPPING, print_summary
 from infertool.cli.place import Place, StartFailedError
 from infertool.cli.signals import stopped_by_signals
@@ -23,6 +23,7 @@ LOOK_S = 0.1
 def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
     """Run `consume.processes` consumers until they end, then print their joint summary. Raises what ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
+    starting.log_start(settings, until.max_messages)
     team = Team(settings, until)
     with (
         stopped_by_signals(team.stop, STOPPING),

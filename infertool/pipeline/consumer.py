@@ -24,6 +24,7 @@ from infertool.pipeline.delivery import OnResults, Publisher
 from infertool.pipeline.documents import Documents
 from infertool.pipeline.event import Event, Failure, Outcome
 from infertool.pipeline.executor import Executor
+from infertool.pipeline.gauge import Gauge
 from infertool.pipeline.pushbatches import PushBatches
 from infertool.pipeline.router import Router, Rules
 from infertool.pipeline.staff import Staff
@@ -77,6 +78,12 @@ class Consumer:
         self._router = self._make_router()
         self._publisher = make_publisher(self._router.results)
         self._executor = self._make_executor()
+        self._gauge = Gauge(
+            in_progress=lambda: len(self._book),
+            window=self._window,
+            measure=lambda timeout_s: self._broker.measure(settings.broker.queue, timeout_s),
+            observe=observe,
+        )
         self._subscription: Subscription
         self._undertaker: Undertaker
 
@@ -156,6 +163,7 @@ class Consumer:
         self._executor.start()
         self._router.retries.start()
         self._undertaker.start()
+        self._gauge.start()
 
     def _take_in(self, messages: list[Message]) -> None:
         """Take messages from the thread that reads them."""
@@ -191,6 +199,7 @@ class Consumer:
 
     def _finish_work(self) -> None:
         deadline = time.monotonic() + self._settings.consume.stop_deadline_s
+        self._gauge.stop()
         self._router.retries.stop()
         self._executor.stop(deadline)
         self._publisher.drain(_left(deadline))
@@ -209,6 +218,8 @@ class Consumer:
 
     def _on_link(self, event: LinkEvent) -> None:
         self._connected = event.state is LinkState.CONNECTED
+        if self._connected:
+            self._gauge.reconnected()
         self._observe(o.Linked("broker", event))
 
 

@@ -37,11 +37,14 @@ def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
         counts=total.counts,
         rate=rate(total.counts, total.first_delivery, total.last_settlement),
         paused=any(report.paused for report in running),
+        in_progress=sum(report.in_progress for report in running),
+        window=sum(report.window for report in running),
+        waiting=next((report.waiting for report in running if report.waiting is not None), None),
         links=_links(running),
         circuit=_circuit(reports),
         tuned=_tuned(reports),
-        latency_ms=Latencies.decode(total.latency).percentiles(),
-        processing_ms=Latencies.decode(total.processing).percentiles(),
+        latency=Latencies.decode(total.latency),
+        processing=Latencies.decode(total.processing),
     )
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from operator import mul
 from typing import Self
 
@@ -57,15 +57,31 @@ class Latencies:
         """Record all that `other` holds."""
         self._histogram.add(other._histogram)
 
+    def copy(self) -> Latencies:
+        """Return a histogram of the same times."""
+        copied = Latencies()
+        copied.merge(self)
+        return copied
+
     def percentiles(self) -> Percentiles:
         """Return what was recorded so far."""
-        counts = self._counts()
+        return self._percentiles(self._counts())
+
+    def percentiles_since(self, earlier: Latencies) -> Percentiles:
+        """Return what was recorded after `earlier`, a copy of this histogram made before."""
+        counts = [now - before for now, before in zip_longest(self._counts(), earlier._counts(), fillvalue=0)]
+        while counts and not counts[-1]:
+            counts.pop()
+        return self._percentiles(counts)
+
+    def _percentiles(self, counts: list[int]) -> Percentiles:
         if not counts:
             return Percentiles()
         sums = list(accumulate(counts))
-        p50, p90, p99, p99_9 = (self._value_ms(bisect_left(sums, self._rank(q))) for q in _QUANTILES)
-        mean_us = sum(map(mul, counts, _middles())) / self.count
-        return Percentiles(p50, p90, p99, p99_9, self._value_ms(len(counts) - 1), round(mean_us / 1000, 3), self.count)
+        total = sums[-1]
+        p50, p90, p99, p99_9 = (self._value_ms(bisect_left(sums, _rank(q, total))) for q in _QUANTILES)
+        mean_us = sum(map(mul, counts, _middles())) / total
+        return Percentiles(p50, p90, p99, p99_9, self._value_ms(len(counts) - 1), round(mean_us / 1000, 3), total)
 
     def curve(self) -> list[tuple[float, float]]:
         """Return (fraction of samples at or below, milliseconds) for every value that occurred, in order."""
@@ -104,15 +120,16 @@ class Latencies:
         ]
         return counts
 
-    def _rank(self, quantile: int) -> int:
-        """Return which sample, counted from 1, is the quantile: the first that as large a share is at or below."""
-        return -(-quantile * self.count // 1000)
-
     def _value_ms(self, index: int) -> float:
         """Return the largest time that counts at `index`."""
         lowest = self._histogram.get_value_from_index(index)
         highest_us: int = self._histogram.get_highest_equivalent_value(lowest)
         return round(highest_us / 1000, 3)
+
+
+def _rank(quantile: int, total: int) -> int:
+    """Return which sample, counted from 1, is the quantile: the first that as large a share is at or below."""
+    return -(-quantile * total // 1000)
 
 
 @cache

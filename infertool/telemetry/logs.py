@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
-from typing import Literal, TextIO
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Literal, TextIO
 
-from infertool.link import LinkEvent, LinkState
+from infertool.link import LinkState
+from infertool.telemetry import jsonlogs
 from infertool.telemetry import observer as o
+from infertool.telemetry.repeats import Line, Repeats
 
 log = logging.getLogger("infertool")
+_WITH_DIGIT = re.compile(r"\S*\d\S*")
 
 
 def clean(text: str) -> str:
@@ -30,29 +36,6 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, message, and the fields a caller put into `extra={"fields": …}`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return one line of JSON."""
-        import orjson  # noqa: PLC0415  (text logs do not need it)
-
-        document = {
-            "time": _iso(record.created),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            document["trace"] = self.formatException(record.exc_info)
-        return orjson.dumps(document, default=str).decode()
-
-
-def _iso(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
-
-
 class StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to what standard error is at that moment: a live display puts its own there, and keeps its line below."""
 
@@ -63,64 +46,122 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
 
 def set_up(level: str, log_format: Literal["text", "json"]) -> None:
-    """Send log lines of `level` and above to standard error."""
-    handler = StderrHandler()
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    """Send log lines of `level` and above, and Python's warnings, to standard error.
+
+    With `json` each line of standard error is a JSON object, also what others write to `sys.stderr`.
+    """
+    handler: logging.Handler
+    if log_format == "json":
+        jsonlogs.wrap_stderr()
+        handler = jsonlogs.Handler()
+    else:
+        handler = StderrHandler()
+        handler.setFormatter(TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     log.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
 
 
 class LogObserver:
-    """An observer that writes a log line for what a person on call wants to read later."""
+    """An observer that writes a log line for what a person on call wants to read later.
+
+    Lines that repeat are summed up, except at level debug. `close` writes the sums that are due.
+    """
+
+    def __init__(self) -> None:
+        self._repeats = Repeats(_write)
+
+    def close(self) -> None:
+        """Write what is still to be summed up."""
+        self._repeats.close()
 
     def __call__(self, happening: o.Happening) -> None:
         """Log what happened."""
-        match happening:
-            case o.Linked(side, event):
-                self._link(side, event)
-            case o.Failed(event_id, stage, error_type, error, attempts):
-                log.warning(
-                    "%s failed at %s after %d attempts: %s: %s",
-                    event_id, stage, attempts, error_type, error,
-                    extra={"fields": {"event_id": event_id, "stage": stage, "error_type": error_type}},
-                )  # fmt: skip
-            case o.Retried(event_id, attempt, delay_s, error):
-                log.info(
-                    "%s failed on attempt %d, tried again in %.2f s: %s", event_id, attempt, delay_s, error,
-                    extra={"fields": {"event_id": event_id, "attempt": attempt}},
-                )  # fmt: skip
-            case o.Held(event_id, delay_s, error):
-                log.debug("%s held for %.2f s: %s", event_id, delay_s, error)
-            case o.Circuit(address, state, reason, retry_in_s):
-                _circuit(address, state, reason, retry_in_s)
-            case o.Recognised(event_id):
-                log.debug("%s came again; it is known", event_id)
-            case o.HandedBack(count):
-                log.info("%d events handed back to the broker", count)
-            case o.Flow(paused):
-                log.warning("Phoenix asked to pause" if paused else "Phoenix asked to resume")
-            case o.Warned(text):
-                log.warning("%s", text)
-            case _:
-                pass
-
-    def _link(self, side: str, event: LinkEvent) -> None:
-        fields = {"fields": {"side": side, "address": event.address, "epoch": event.epoch}}
-        match event.state:
-            case LinkState.CONNECTED:
-                log.info("%s connected: %s", side, event.address, extra=fields)
-            case LinkState.LOST:
-                again = f", next try in {event.retry_in_s:.1f} s" if event.retry_in_s is not None else ""
-                log.warning("%s lost: %s: %s%s", side, event.address, event.reason, again, extra=fields)
-            case LinkState.CONNECTING | LinkState.CLOSED:
-                log.debug("%s %s: %s", side, event.state.value, event.address, extra=fields)
+        make = _LINES.get(type(happening))
+        line = make(happening) if make else None
+        if line is None or not log.isEnabledFor(line.level):
+            return
+        if log.isEnabledFor(logging.DEBUG):
+            _write(line.level, line.text, line.fields)
+        else:
+            self._repeats.add(line)
 
 
-def _circuit(address: str, state: str, reason: str, retry_in_s: float) -> None:
-    fields = {"fields": {"address": address, "circuit": state}}
-    if state == "open":
-        log.warning("the model is unavailable: %s; events wait, next try in %.1f s", reason, retry_in_s, extra=fields)
-    else:
-        log.info("model %s: circuit %s", address, state, extra=fields)
+def _write(level: int, text: str, fields: Mapping[str, Any]) -> None:
+    log.log(level, "%s", text, extra={"fields": fields})
+
+
+def _failed(failed: o.Failed) -> Line:
+    text = (
+        f"{failed.event_id} failed at {failed.stage} after {failed.attempts} attempts:"
+        f" {failed.error_type}: {failed.error}"
+    )
+    return Line(logging.WARNING, "failures", f"{failed.stage} {failed.error_type}", text, asdict(failed))
+
+
+def _retried(retried: o.Retried) -> Line:
+    text = (
+        f"{retried.event_id} failed on attempt {retried.attempt}, tried again in {retried.delay_s:.2f} s:"
+        f" {retried.error}"
+    )
+    return Line(logging.INFO, "retries", _shape(retried.error), text, asdict(retried))
+
+
+def _held(held: o.Held) -> Line:
+    text = f"{held.event_id} held for {held.delay_s:.2f} s: {held.error}"
+    return Line(logging.DEBUG, "held events", _shape(held.error), text, asdict(held))
+
+
+def _recognised(again: o.Recognised) -> Line:
+    return Line(logging.DEBUG, "known events", "", f"{again.event_id} came again; it is known", asdict(again))
+
+
+def _handed_back(back: o.HandedBack) -> Line:
+    text = f"{back.count} events handed back to the broker"
+    return Line(logging.INFO, "events handed back", "", text, {"handed_back": back.count})
+
+
+def _flow(flow: o.Flow) -> Line:
+    text = "Phoenix asked to pause" if flow.paused else "Phoenix asked to resume"
+    return Line(logging.WARNING, "pauses and resumes", text, text, asdict(flow))
+
+
+def _warned(warned: o.Warned) -> Line:
+    return Line(logging.WARNING, "warnings", _shape(warned.text), warned.text, {})
+
+
+def _linked(linked: o.Linked) -> Line:
+    side, event = linked.side, linked.event
+    fields = {"side": side, **asdict(event)}
+    group = f"changes of the connection to {side}"
+    match event.state:
+        case LinkState.CONNECTED:
+            return Line(logging.INFO, group, "connected", f"{side} connected: {event.address}", fields)
+        case LinkState.LOST:
+            again = f", next try in {event.retry_in_s:.1f} s" if event.retry_in_s is not None else ""
+            text = f"{side} lost: {event.address}: {event.reason}{again}"
+            return Line(logging.WARNING, group, _shape(event.reason), text, fields)
+        case LinkState.CONNECTING | LinkState.CLOSED:
+            text = f"{side} {event.state.value}: {event.address}"
+            return Line(logging.DEBUG, group, event.state.value, text, fields)
+
+
+def _circuit(circuit: o.Circuit) -> Line:
+    group, fields = "changes of the circuit", {**asdict(circuit), "circuit": circuit.state}
+    if circuit.state == "open":
+        text = f"the model is unavailable: {circuit.reason}; events wait, next try in {circuit.retry_in_s:.1f} s"
+        return Line(logging.WARNING, group, "open", text, fields)
+    return Line(logging.INFO, group, circuit.state, f"model {circuit.address}: circuit {circuit.state}", fields)
+
+
+def _shape(text: str) -> str:
+    """Return `text` without the words that differ from one repeat to the next: ids, times, counts."""
+    return _WITH_DIGIT.sub("#", text)
+
+
+_LINES: Mapping[type, Callable[[Any], Line]] = {
+    o.Linked: _linked, o.Failed: _failed, o.Retried: _retried, o.Held: _held, o.Circuit: _circuit,
+    o.Recognised: _recognised, o.HandedBack: _handed_back, o.Flow: _flow, o.Warned: _warned,
+}  # fmt: skip

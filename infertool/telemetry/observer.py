@@ -142,6 +142,18 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True)
+class InProgress:
+    """The consumer holds `count` unsettled events of at most `window`; `waiting` more are in the queue.
+
+    `waiting` is None when the broker does not tell.
+    """
+
+    count: int
+    window: int
+    waiting: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something a person should know."""
 
@@ -165,6 +177,7 @@ Happening = (
     | HandedBack
     | Flow
     | Tuned
+    | InProgress
     | Warned
 )
 Observe = Callable[[Happening], None]

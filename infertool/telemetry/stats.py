@@ -26,17 +26,36 @@ class Snapshot:
     """The figures at one moment.
 
     `rate` is settled events a second, from the first delivery to the last settlement; `circuit` is the state of a
-    remote model's circuit breaker, or "none".
+    remote model's circuit breaker, or "none". `waiting` is the number of messages in the queue that no consumer holds,
+    None where the broker does not tell.
     """
 
     counts: dict[str, int]
     rate: float
+    in_progress: int
+    window: int
+    waiting: int | None
     paused: bool
     links: dict[str, str]
     circuit: str
     tuned: dict[str, int]
-    latency_ms: Percentiles
-    processing_ms: Percentiles
+    latency: Latencies
+    processing: Latencies
+
+    @property
+    def settled(self) -> int:
+        """How many events were settled."""
+        return settled(self.counts)
+
+    @property
+    def latency_ms(self) -> Percentiles:
+        """Times from delivery to settlement."""
+        return self.latency.percentiles()
+
+    @property
+    def processing_ms(self) -> Percentiles:
+        """Times that the model took."""
+        return self.processing.percentiles()
 
     def summary(self) -> dict[str, Any]:
         """Return the summary that `consume -o json` prints."""
@@ -61,6 +80,9 @@ class Report:
     first_delivery: float | None
     last_settlement: float | None
     paused: bool
+    in_progress: int
+    window: int
+    waiting: int | None
     links: dict[str, str]
     circuit: str
     tuned: dict[str, int]
@@ -68,12 +90,16 @@ class Report:
     processing: str
 
 
+def settled(counts: Mapping[str, int]) -> int:
+    """Return the number of settled events."""
+    return counts["succeeded"] + counts["dead_lettered"]
+
+
 def rate(counts: Mapping[str, int], first_delivery: float | None, last_settlement: float | None) -> float:
     """Return settled events a second."""
     if first_delivery is None or last_settlement is None:
         return 0.0
-    settled = counts["succeeded"] + counts["dead_lettered"]
-    return round(settled / max(last_settlement - first_delivery, 1e-9), 1)
+    return round(settled(counts) / max(last_settlement - first_delivery, 1e-9), 1)
 
 
 class Stats:
@@ -87,6 +113,7 @@ class Stats:
         self._first_delivery: float | None = None
         self._last_settlement: float | None = None
         self._paused = False
+        self._in_progress = o.InProgress(0, 0, None)
         self._links: dict[str, str] = {}
         self._circuit = "none"
         self._tuned: dict[str, int] = {}
@@ -124,6 +151,8 @@ class Stats:
                 counts["handed_back"] += count
             case o.Flow(paused):
                 self._paused = paused
+            case o.InProgress():
+                self._in_progress = happening
             case o.Tuned(name, value):
                 self._tuned[name] = value
             case o.Linked(side, event):
@@ -145,6 +174,9 @@ class Stats:
                 first_delivery=self._first_delivery,
                 last_settlement=self._last_settlement,
                 paused=self._paused,
+                in_progress=self._in_progress.count,
+                window=self._in_progress.window,
+                waiting=self._in_progress.waiting,
                 links=dict(self._links),
                 circuit=self._circuit,
                 tuned=dict(self._tuned),
@@ -159,9 +191,12 @@ class Stats:
                 counts=dict(self._counts),
                 rate=rate(self._counts, self._first_delivery, self._last_settlement),
                 paused=self._paused,
+                in_progress=self._in_progress.count,
+                window=self._in_progress.window,
+                waiting=self._in_progress.waiting,
                 links=dict(self._links),
                 circuit=self._circuit,
                 tuned=dict(self._tuned),
-                latency_ms=self._latency.percentiles(),
-                processing_ms=self._processing.percentiles(),
+                latency=self._latency.copy(),
+                processing=self._processing.copy(),
             )

@@ -105,7 +105,7 @@ def test_a_wrong_password(activemq: ActiveMQ, way: str, tmp_path) -> None:
 
 
 def test_an_unknown_host() -> None:
-    line = refused("consume", "--broker", "stomp://no-such-host.invalid:61613", *NO_PHOENIX, code=3)
+    line = refused("consume", "--broker", "stomp://no-such-host.invalid:61613", "--model", "sim:", *NO_PHOENIX, code=3)
     assert "'no-such-host.invalid'" in line
     assert "broker.url" in line
     line = refused("tail", "public:results", "--phoenix", "ws://no-such-host.invalid:4000/socket/websocket", code=3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from infertool.link import LinkEvent, LinkState
 from infertool.telemetry import observer as o
 from infertool.telemetry.joint import joint, summed
@@ -35,7 +37,12 @@ def test_the_sum_of_parts_is_what_one_process_would_have_counted() -> None:
 
 def test_the_rate_runs_from_the_first_delivery_anywhere_to_the_last_settlement_anywhere() -> None:
     early, late = (
-        Report({"succeeded": 50, "dead_lettered": 0}, *times, False, {}, "none", {}, *[Stats().report().latency] * 2)
+        replace(
+            Stats().report(),
+            counts={"succeeded": 50, "dead_lettered": 0},
+            first_delivery=times[0],
+            last_settlement=times[1],
+        )
         for times in ((10.0, 12.0), (11.0, 20.0))
     )
     assert joint([early, late], []).rate == 10.0

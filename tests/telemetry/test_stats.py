@@ -6,9 +6,10 @@ import logging
 import pytest
 
 from infertool.link import LinkEvent, LinkState
+from infertool.telemetry import jsonlogs
 from infertool.telemetry import observer as o
 from infertool.telemetry.latencies import Latencies
-from infertool.telemetry.logs import JsonFormatter, LogObserver, TextFormatter
+from infertool.telemetry.logs import LogObserver, TextFormatter
 from infertool.telemetry.stats import Stats
 
 
@@ -70,7 +71,7 @@ def test_log_lines_say_what_a_person_wants(caplog: pytest.LogCaptureFixture) -> 
         "phoenix lost: ws://h:1/s: closed with 1012, next try in 0.5 s",
         "e-1 failed at infer after 3 attempts: ValueError: bad",
     ]
-    document = json.loads(JsonFormatter().format(caplog.records[1]))
+    document = json.loads(jsonlogs.Formatter().format(caplog.records[1]))
     assert document.items() >= {"level": "warning", "event_id": "e-1", "stage": "infer"}.items()
     assert (
         TextFormatter()

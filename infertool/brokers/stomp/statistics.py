@@ -44,7 +44,9 @@ class StatisticsProbe:
     def measure(self, destination: str, timeout_s: float) -> Depth | None:
         """Return the depth of `destination`, or None: not connected, not answered in time, or not understood."""
         deadline = time.monotonic() + timeout_s
-        if not destination.startswith(_QUEUES) or not self._asking.acquire(timeout=timeout_s):
+        # A pattern is answered for each of its queues.
+        is_one = destination.startswith(_QUEUES) and not set("*>,") & set(destination)
+        if not is_one or not self._asking.acquire(timeout=timeout_s):
             return None
         try:
             connection = self._connected(timeout_s)

@@ -1,0 +1,111 @@
+"""Standard error for machines: each line of it is one JSON object, whoever writes it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, TextIO
+
+
+class Formatter(logging.Formatter):
+    """One JSON object a line: time, level, message, and the fields a caller put into `extra={"fields": …}`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line of JSON."""
+        fields: dict[str, Any] = dict(getattr(record, "fields", {}))
+        if record.exc_info:
+            fields["trace"] = self.formatException(record.exc_info)
+        return _line(record.created, record.levelname.lower(), record.name, record.getMessage(), fields)
+
+
+class Handler(logging.Handler):
+    """Writes log records to standard error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(Formatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        write(self.format(record))
+
+
+class Stream(io.TextIOBase):
+    """Takes the place of `sys.stderr`: makes an object of each line, such as those that a model prints."""
+
+    def __init__(self, target: TextIO) -> None:
+        self.target = target
+        # Threads that print at the same time do not mix their lines.
+        self._begun = threading.local()
+
+    def write(self, text: str, /) -> int:
+        """Write the lines that are complete; keep the rest."""
+        *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
+        self._begun.text = rest
+        for line in filter(None, lines):
+            write(_line(time.time(), "info", "stderr", line, {}))
+        return len(text)
+
+    def flush(self) -> None:
+        """Write the lines that are complete."""
+        self.target.flush()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the stream that is wrapped."""
+        return self.target.fileno()
+
+    def isatty(self) -> bool:
+        """Return False: nothing on it is for a terminal."""
+        return False
+
+
+def is_on() -> bool:
+    """Return True if standard error is for machines."""
+    return isinstance(sys.stderr, Stream)
+
+
+def wrap_stderr() -> None:
+    """Make `sys.stderr` write JSON objects only, also for an exception that ends the process."""
+    if not is_on():
+        sys.stderr = Stream(sys.stderr)
+        sys.excepthook = _log_uncaught
+
+
+def write(line: str) -> None:
+    """Write a line that is a JSON object."""
+    target = sys.stderr.target if isinstance(sys.stderr, Stream) else sys.stderr
+    target.write(line + "\n")
+    target.flush()
+
+
+def write_message(level: str, message: str, fields: Mapping[str, Any]) -> None:
+    """Write a line as if it were logged, whatever the level that is logged."""
+    write(_line(time.time(), level, "infertool", message, fields))
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    text = logging.Formatter().formatException((kind, error, trace))
+    write_message("error", f"{kind.__name__}: {error}", {"error_type": kind.__name__, "trace": text})
+
+
+def _line(seconds: float, level: str, logger: str, message: str, fields: Mapping[str, Any]) -> str:
+    return _encoded({"time": _iso(seconds), "level": level, "logger": logger, "message": message, **fields})
+
+
+def _encoded(document: dict[str, Any]) -> str:
+    import orjson  # noqa: PLC0415  (text logs do not need it)
+
+    try:
+        return orjson.dumps(document, default=str).decode()
+    except TypeError:  # an integer beyond 64 bits, or half a surrogate pair, from a server or a model
+        return json.dumps(document, default=str)
+
+
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"

@@ -1,0 +1,90 @@
+"""With --log-format json every line of standard error is one object, whoever wrote it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import threading
+import warnings
+from contextlib import contextmanager
+
+import pytest
+
+from infertool.telemetry import logs
+
+
+@contextmanager
+def json_logs():
+    """Set up JSON logs on a stream of the test's own; yield a function that reads what was written."""
+    target = io.StringIO()
+    root, log = logging.getLogger(), logs.log
+    handlers, levels, hook, stderr = list(root.handlers), (root.level, log.level), sys.excepthook, sys.stderr
+    sys.stderr = target
+    logs.set_up("info", "json")
+    try:
+        yield lambda: [json.loads(line) for line in target.getvalue().split("\n")[:-1]]
+    finally:
+        sys.stderr, sys.excepthook = stderr, hook
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        log.setLevel(levels[1])
+        logging.captureWarnings(capture=False)
+
+
+def test_everything_written_to_stderr_is_an_object():
+    with json_logs() as lines:
+        logs.log.info("%s", "hello", extra={"fields": {"count": 3, "rate": 1.5, "links": {"broker": "connected"}}})
+        print("a model prints\nand prints", file=sys.stderr)
+        sys.stderr.write("in pieces, ")
+        sys.stderr.write("one line\n")
+        warnings.warn("a warning", stacklevel=1)
+        logging.getLogger("some.library").error("a library's line")
+        sys.excepthook(*_raised())
+        found = lines()
+    assert [each["message"] for each in found[:4]] == ["hello", "a model prints", "and prints", "in pieces, one line"]
+    assert found[0]["count"] == 3
+    assert found[0]["links"] == {"broker": "connected"}
+    assert "a warning" in found[4]["message"]
+    assert found[5]["logger"] == "some.library"
+    assert found[-1]["error_type"] == "KeyError"
+    assert "Traceback" in found[-1]["trace"]
+    assert all({"time", "level", "logger", "message"} <= each.keys() for each in found)
+
+
+def _raised():
+    try:
+        {}["missing"]
+    except KeyError:
+        return sys.exc_info()
+
+
+@pytest.mark.parametrize(
+    "value", ["\ud800", "\u2028\u0085\n\r", 2**70, -(2**64), float("nan"), {1, 2}, b"\xff", "\x1b]0;x\x07", None]
+)
+def test_values_that_json_or_orjson_refuses_have_a_line_too(value):
+    with json_logs() as lines:
+        logs.log.warning("%s", value, extra={"fields": {"value": value}})
+        assert len(lines()) == 1
+        assert "value" in lines()[0]
+
+
+def test_threads_do_not_mix_their_lines():
+    started = threading.Barrier(8)
+
+    def work(name: str) -> None:
+        started.wait()
+        for _ in range(200):
+            for piece in (name, name, name, "\n"):
+                sys.stderr.write(piece)
+
+    threads = [threading.Thread(target=work, args=(str(number),)) for number in range(8)]
+    with json_logs() as lines:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = [each["message"] for each in lines()]
+    assert len(found) == 1600
+    assert all(len(set(text)) == 1 and len(text) == 3 for text in found)

@@ -1,0 +1,81 @@
+"""The figures of the last seconds: an idle consumer shows none, a busy one shows those of now."""
+
+from __future__ import annotations
+
+import pytest
+
+from infertool.telemetry import observer as o
+from infertool.telemetry.joint import joint
+from infertool.telemetry.latencies import Latencies
+from infertool.telemetry.recent import RecentFigures
+from infertool.telemetry.stats import Stats
+
+
+def test_the_rate_and_latencies_are_of_the_last_ten_seconds():
+    stats, recent = Stats(), RecentFigures()
+    recent.add(stats.snapshot(), 0.0)
+    for second in range(1, 61):
+        stats(o.Succeeded([1.0] * 100))
+        figures = recent.add(stats.snapshot(), float(second))
+    assert figures.rate == pytest.approx(100)
+    assert figures.latency_ms.p99 == pytest.approx(1000, rel=0.01)
+    for second in range(61, 121):
+        stats(o.Succeeded([0.01] * 40))
+        figures = recent.add(stats.snapshot(), float(second))
+        if second == 65:
+            assert figures.rate == pytest.approx(70)
+    assert figures.rate == pytest.approx(40)
+    assert figures.latency_ms.p99 == pytest.approx(10, rel=0.01)
+    assert figures.seconds == 10
+
+
+def test_an_idle_consumer_has_no_rate_and_no_latency():
+    stats, recent = Stats(), RecentFigures()
+    stats(o.Succeeded([1.238] * 1000))
+    for second in range(30):
+        figures = recent.add(stats.snapshot(), float(second))
+    assert figures.rate == 0
+    assert figures.latency_ms.p99 is None
+    assert stats.snapshot().latency_ms.p99 == pytest.approx(1238, rel=0.01)
+
+
+def test_samples_at_any_distance_do_for_it():
+    for distance in (0.05, 0.25, 3.0, 10.0, 60.0):
+        stats, recent = Stats(), RecentFigures()
+        for number in range(round(120 / distance)):
+            figures = recent.add(stats.snapshot(), number * distance)
+            stats(o.DeadLettered([0.1] * 10))
+        assert figures.rate == pytest.approx(10 / distance, rel=0.15)
+        assert 10 <= figures.seconds <= 11 + distance
+
+
+def test_before_a_second_sample_nothing_is_known():
+    figures = RecentFigures().add(Stats().snapshot(), 5.0)
+    assert (figures.seconds, figures.rate, figures.latency_ms.p50) == (0, 0, None)
+
+
+def test_the_figures_of_several_processes_are_those_of_one():
+    first, second, recent = Stats(), Stats(), RecentFigures()
+    first(o.InProgress(3, 200, 17))
+    second(o.InProgress(5, 200, None))
+    recent.add(joint([first.report(), second.report()], [first.report()]), 0.0)
+    first(o.Succeeded([0.1] * 30))
+    second(o.Succeeded([0.2] * 20))
+    reports = [first.report(), second.report()]
+    together = joint(reports, reports)
+    assert recent.add(together, 10.0).rate == 5
+    assert (together.in_progress, together.window, together.waiting) == (8, 400, 17)
+
+
+def test_a_histogram_can_be_compared_with_what_it_was():
+    now = Latencies()
+    now.add([5.0, 7.0])
+    before = now.copy()
+    assert now.percentiles_since(before).count == 0
+    now.add([0.001] * 98)
+    now.add([0.2] * 2)
+    since = now.percentiles_since(before)
+    assert since.count == 100
+    assert since.p50 == pytest.approx(1, rel=0.01)
+    assert since.max == pytest.approx(200, rel=0.01)
+    assert before.percentiles().count == 2

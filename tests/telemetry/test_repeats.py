@@ -1,0 +1,164 @@
+"""Log lines that repeat: the first of a kind at once, the others in one line, and none hides another kind."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import pytest
+
+from infertool.link import LinkEvent, LinkState
+from infertool.telemetry import observer as o
+from infertool.telemetry.logs import LogObserver
+from infertool.telemetry.repeats import MOST_KINDS, Line, Repeats
+
+NEVER = 3600.0
+LONG = 60.0
+
+
+class Written:
+    """What was written, which a test can wait for."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, str, dict]] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, level, text, fields) -> None:
+        with self._changed:
+            self.lines.append((level, text, dict(fields)))
+            self._changed.notify_all()
+
+    def wait_for(self, condition) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: condition(self.lines), LONG), self.lines
+
+
+def line(kind: str, text: str = "", group: str = "failures", level: int = logging.WARNING) -> Line:
+    return Line(level, group, kind, text or kind, {"kind_of": kind})
+
+
+def test_the_first_of_each_kind_is_written_at_once_and_the_rest_is_summed_up():
+    written = Written()
+    repeats = Repeats(written, NEVER)
+    for number in range(500):
+        repeats.add(line("infer ValueError" if number % 5 else "decode NotJson", f"e-{number} failed"))
+    assert [text for _, text, _ in written.lines] == ["e-0 failed", "e-1 failed"]
+    repeats.close()
+    level, text, fields = written.lines[2]
+    assert text == (
+        "+ 498 more failures in 3600 s, 2 kinds (infer ValueError 399, decode NotJson 99); the latest: e-499 failed"
+    )
+    assert level == logging.WARNING
+    assert fields["count"] == 498
+    assert fields["kinds"] == {"infer ValueError": 399, "decode NotJson": 99}
+    assert len(written.lines) == 3
+
+
+def test_another_group_and_a_new_kind_are_written_at_once():
+    written = Written()
+    repeats = Repeats(written, NEVER)
+    for _ in range(100):
+        repeats.add(line("a"))
+    repeats.add(line("b"))
+    repeats.add(line("a", group="retries"))
+    assert [text for _, text, _ in written.lines] == ["a", "b", "a"]
+
+
+def test_kinds_that_never_end_are_repeats_too():
+    written = Written()
+    repeats = Repeats(written, NEVER)
+    for number in range(1000):
+        repeats.add(line(f"kind {number}"))
+    assert len(written.lines) == MOST_KINDS
+    repeats.close()
+    assert f"+ {1000 - MOST_KINDS} more failures" in written.lines[-1][1]
+    assert len(written.lines[-1][2]["kinds"]) <= MOST_KINDS
+
+
+def test_a_single_repeat_is_written_as_it_is():
+    written = Written()
+    repeats = Repeats(written, NEVER)
+    repeats.add(line("a", "first"))
+    repeats.add(line("a", "second"))
+    repeats.close()
+    assert [text for _, text, _ in written.lines] == ["first", "second"]
+
+
+def test_a_kind_that_goes_on_is_only_summed_and_one_that_comes_again_later_is_written():
+    written = Written()
+    repeats = Repeats(written, 0.05)
+    repeats.add(line("a", "one"))
+    repeats.add(line("a", "two"))
+    repeats.add(line("a", "three"))
+    written.wait_for(lambda lines: any(text.startswith("+ 2 more") for _, text, _ in lines))
+    # No line for two intervals: the kind is forgotten, and is news when it comes again.
+    over = threading.Event()
+
+    def again() -> None:
+        while not over.is_set():
+            with repeats._lock:
+                if not repeats._groups:
+                    over.set()
+            over.wait(0.01)
+
+    waiting = threading.Thread(target=again)
+    waiting.start()
+    waiting.join(LONG)
+    repeats.add(line("a", "four"))
+    assert written.lines[-1][1] == "four"
+    repeats.close()
+
+
+def test_what_comes_after_the_end_is_written():
+    written = Written()
+    repeats = Repeats(written, NEVER)
+    repeats.close()
+    repeats.add(line("a", "one"))
+    repeats.add(line("a", "two"))
+    assert [text for _, text, _ in written.lines] == ["one", "two"]
+
+
+def lost(reason: str) -> o.Linked:
+    return o.Linked("broker", LinkEvent(LinkState.LOST, "stomp://h:1", 1, reason, 0.25))
+
+
+@pytest.mark.parametrize(
+    ("happenings", "most"),
+    [
+        ([o.Failed(f"e-{n}", "decode", "NotJson", f"at byte {n}", 1) for n in range(5000)], 2),
+        ([o.Retried(f"e-{n}", 1, 0.1 * n, f"request {n} timed out") for n in range(5000)], 2),
+        ([o.Warned(f"worker process {n} ended; another takes its place") for n in range(5000)], 2),
+        ([lost("Connection refused")] * 5000, 2),
+        ([o.Flow(paused=n % 2 == 0) for n in range(5000)], 3),
+        ([o.Circuit("m", "open" if n % 2 else "half-open", "503", 5.0) for n in range(5000)], 3),
+    ],
+    ids=["failures", "retries", "warnings", "reconnects", "flow", "circuit"],
+)
+def test_no_kind_of_happening_floods_the_log(happenings, most, caplog: pytest.LogCaptureFixture):
+    observe = LogObserver()
+    with caplog.at_level(logging.INFO, logger="infertool"):
+        for happening in happenings:
+            observe(happening)
+        observe.close()
+    assert 0 < len(caplog.records) <= most
+
+
+def test_debug_writes_every_line(caplog: pytest.LogCaptureFixture):
+    observe = LogObserver()
+    with caplog.at_level(logging.DEBUG, logger="infertool"):
+        for _ in range(100):
+            observe(lost("Connection refused"))
+        observe.close()
+    assert len(caplog.records) == 100
+
+
+def test_a_change_of_state_is_told_at_once_also_in_the_middle_of_a_flood(caplog: pytest.LogCaptureFixture):
+    observe = LogObserver()
+    with caplog.at_level(logging.INFO, logger="infertool"):
+        for _ in range(100):
+            observe(lost("Connection refused"))
+        observe(o.Linked("broker", LinkEvent(LinkState.CONNECTED, "stomp://h:1", 2)))
+        assert caplog.messages[-1] == "broker connected: stomp://h:1"
+        observe(o.Failed("e-1", "infer", "ValueError", "x", 1))
+        assert caplog.messages[-1].startswith("e-1 failed at infer")
+        observe.close()
