@@ -73,6 +73,10 @@ class ConnectionLostError(ServerError):
     """The connection ended before the answer came. Whether the server acted on the request is unknown."""
 
 
+class ReceiptTimeoutError(ConnectionLostError):
+    """No receipt came in time, on a connection that goes on. Whether the server acted on the request is unknown."""
+
+
 class ModelLoadError(InfertoolError):
     """The model cannot be imported, built or warmed up."""
 

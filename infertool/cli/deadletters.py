@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from infertool import brokers
@@ -19,6 +20,8 @@ from infertool.settings import Settings
 
 _GOODBYE_S = 10.0
 _MEASURE_S = 1.0
+# Somebody waits, and a letter over which the broker ends the connection costs three of them.
+_LONGEST_BACKOFF_S = 1.0
 
 
 def who() -> str:
@@ -29,8 +32,9 @@ def who() -> str:
 def bus(settings: Settings, on_link: OnLink) -> Bus:
     """Return how to reach the configured broker."""
     name = f"infertool-{socket.gethostname()}-{os.getpid()}"
+    broker = replace(settings.broker, reconnect_max_s=min(settings.broker.reconnect_max_s, _LONGEST_BACKOFF_S))
     return Bus(
-        lambda linked: brokers.open(settings.broker, name=name, on_link=linked),
+        lambda linked: brokers.open(broker, name=name, on_link=linked),
         timeout_s=settings.broker.receipt_timeout_s,
         on_link=on_link,
     )

@@ -15,7 +15,7 @@ from infertool.cli.signals import stopped_by_signals
 from infertool.deadletter import edit as editing
 from infertool.deadletter import refill
 from infertool.deadletter.audit import Audit
-from infertool.deadletter.decide import Fate, Plan
+from infertool.deadletter.decide import Fate, Fault, Plan
 from infertool.deadletter.journal import Journal
 from infertool.deadletter.pace import Pace, parse_rate
 from infertool.deadletter.refill import Look, Refill
@@ -108,6 +108,7 @@ def _refill(settings: Settings, options: Options, plan: Plan, path: Path, journa
         except InfertoolError:
             # What was done must be known also when the rest cannot be done.
             console.err(_sentence(path, work.tally))
+            replayview.tell_reasons(work.tally)
             raise
 
 
@@ -116,11 +117,16 @@ def _sum_up(path: Path, tally: Tally, look: Look, options: Options, *, interrupt
         console.emit_json({"file": str(path), "sent_before": look.sent_before, **tally.summary()})
     else:
         console.out(_sentence(path, tally))
+    replayview.tell_reasons(tally)
     if interrupted:
         sys.exit(console.EXIT_INTERRUPTED)
 
 
 def _sentence(path: Path, tally: Tally) -> str:
-    kept = f", {tally.fates[Fate.KEEP]} kept" if tally.fates[Fate.KEEP] else ""
-    parked = f", {tally.fates[Fate.PARK]} parked" if tally.fates[Fate.PARK] else ""
-    return f"sent {tally.replayed}{parked}{kept} from {path}; {tally.seconds:.1f} s"
+    counts = [
+        ("parked", tally.fates[Fate.PARK]),
+        ("kept", tally.fates[Fate.KEEP] - tally.faults[Fault.UNCONFIRMED]),
+        ("never confirmed, which may have arrived", tally.faults[Fault.UNCONFIRMED]),
+    ]
+    others = "".join(f", {count} {name}" for name, count in counts if count)
+    return f"sent {tally.replayed}{others} from {path}; {tally.seconds:.1f} s"

@@ -22,11 +22,11 @@ from infertool.cli.signals import stopped_by_signals
 from infertool.deadletter import edit as editing
 from infertool.deadletter.audit import Audit
 from infertool.deadletter.decide import Plan
-from infertool.deadletter.elsewhere import Elsewhere
 from infertool.deadletter.lock import locked
 from infertool.deadletter.pace import Pace, parse_rate
 from infertool.deadletter.replay import Replay
 from infertool.deadletter.selection import select
+from infertool.deadletter.sending import Sender
 from infertool.deadletter.take import Bus
 from infertool.deadletter.tally import Tally
 from infertool.errors import InfertoolError, NothingMatchedError, UsageError
@@ -172,7 +172,7 @@ def _replay(
         if options.to_broker:
             there = dataclasses.replace(settings.broker, url=options.to_broker)
             other = stack.enter_context(connected(dataclasses.replace(settings, broker=there)))
-            elsewhere = Elsewhere(other, stop, settings.broker.receipt_timeout_s)
+            elsewhere = Sender(other, stop)
         stack.enter_context(stopped_by_signals(stop.set, replayview.STOPPING))
         pace = None if rate is None else Pace(rate, stop)
         replay = Replay(bus, plan, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere)
@@ -182,6 +182,7 @@ def _replay(
         except InfertoolError:
             # What was done must be known also when the rest cannot be done.
             console.err(replayview.sentence(replay.tally, plan))
+            replayview.tell_reasons(replay.tally)
             raise
 
 
@@ -191,9 +192,7 @@ def _sum_up(plan: Plan, tally: Tally, options: Options, *, interrupted: bool) ->
         console.emit_json({"queue": plan.queue, "run": plan.run, **tally.summary(), "ended": ended})
     else:
         console.out(replayview.sentence(tally, plan))
-    for reason, count in tally.reasons.most_common():
-        if count:
-            console.err(f"  {count} stay: {reason}")
+    replayview.tell_reasons(tally)
     if interrupted:
         sys.exit(console.EXIT_INTERRUPTED)
     if tally.ended == "failed again":

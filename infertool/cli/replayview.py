@@ -11,14 +11,15 @@ from infertool.brokers.port import Depth
 from infertool.cli import console
 from infertool.cli.repeated import repeated
 from infertool.deadletter import names
-from infertool.deadletter.decide import Fate, Plan
-from infertool.deadletter.tally import Tally
+from infertool.deadletter.decide import Fate, Fault, Plan
+from infertool.deadletter.tally import MOST_NAMED, Tally
 from infertool.link import LinkEvent, LinkState
 
 STOPPING = (
     "stopping after this transaction, and putting back what is staged; "
     "Ctrl-C again leaves that to the next run (nothing is lost)"
 )
+_MOST_NAMED = 20
 _LINE_EVERY_S = 5.0
 _BAR_EVERY_S = 0.25
 _LOOK_EVERY_S = 2.0
@@ -35,6 +36,8 @@ def sentence(tally: Tally, plan: Plan) -> str:
     verb = "copied" if plan.copy else "replayed"
     parts = [f"{verb} {tally.replayed}"]
     for name, count in (
+        ("refused", tally.faults[Fault.REFUSED]),
+        ("never confirmed, which may have arrived", tally.faults[Fault.UNCONFIRMED]),
         ("parked", tally.fates[Fate.PARK]),
         ("kept", tally.fates[Fate.KEEP] + tally.fates[Fate.HOLD]),
         ("not matching", tally.fates[Fate.OTHER]),
@@ -48,6 +51,18 @@ def sentence(tally: Tally, plan: Plan) -> str:
     if left > 0:
         parts.append(f"{left} still in {names.staging(plan.queue)}: the next run puts them back")
     return f"{', '.join(parts)}; {remaining(tally, plan)} in {plan.queue}; {tally.seconds:.1f} s"
+
+
+def tell_reasons(tally: Tally) -> None:
+    """Say why letters stay, and name those that were tried and did not get through."""
+    for reason, count in tally.reasons.most_common():
+        if count:
+            console.err(f"  {count} stay: {reason}")
+    for named in tally.named[:_MOST_NAMED]:
+        event = "" if named.event_id == named.message_id else f" (event id {named.event_id})"
+        console.err(f"  {named.fault}: {named.message_id}{event}: {named.why}")
+    if (more := tally.faults.total() - _MOST_NAMED) > 0:
+        console.err(f"  and {more} more; -o json names {MOST_NAMED}, --audit all")
 
 
 def remaining(tally: Tally, plan: Plan) -> str:

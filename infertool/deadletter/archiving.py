@@ -14,9 +14,10 @@ from typing import Final, Self
 
 from infertool.deadletter import archive, packing
 from infertool.deadletter.archive import ArchiveError
+from infertool.deadletter.identity import key
 from infertool.message import Message
 
-# Ids remembered of what was archived: a drain that died had at most a window of messages archived and not yet acked.
+# Letters remembered of what was archived: a drain that died had at most a window of them archived and not yet acked.
 _RECENT: Final = 10_000
 _LOOK_AT: Final = 1 << 16
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -57,9 +58,9 @@ class ArchiveWriter:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def has(self, message_id: str) -> bool:
-        """Say whether the message is among the last 10 000 of the archive."""
-        return message_id in self._known
+    def has(self, message: Message) -> bool:
+        """Say whether this very letter, by queue, id and content, is among the last 10 000 of the archive."""
+        return key(message) in self._known
 
     def append(self, messages: Sequence[Message]) -> None:
         """Write and sync to disk. Raises ArchiveError, and the archive is as it was."""
@@ -122,8 +123,9 @@ class ArchiveWriter:
         for message in messages:
             if len(self._recent) == _RECENT:
                 self._known.discard(self._recent[0])
-            self._recent.append(message.id)
-            self._known.add(message.id)
+            letter = key(message)
+            self._recent.append(letter)
+            self._known.add(letter)
 
 
 def sync_folder(path: Path) -> None:

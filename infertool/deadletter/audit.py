@@ -1,10 +1,11 @@
-"""The record of what was decided: JSON lines, on disk before the broker is told."""
+"""The record of a run: JSON lines. An intent is on disk before the broker is told; its outcome follows."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,21 +19,34 @@ from infertool.errors import InfertoolError
 _TOLD = frozenset({Fate.REPLAY, Fate.PARK, Fate.KEEP})
 
 
+class Result(StrEnum):
+    """What became of an intent. `DONE` is written as replayed, copied, parked or kept."""
+
+    DONE = "done"
+    UNDONE = "undone"
+    REFUSED = "refused"
+    IN_DOUBT = "in doubt"
+
+
+_DONE = {Fate.REPLAY: "replayed", Fate.PARK: "parked", Fate.KEEP: "kept"}
+
+
 class AuditError(InfertoolError):
-    """The record cannot be written, so nothing may be moved. `path` is its file."""
+    """The record cannot be written, so nothing more may be moved. `path` is its file."""
 
     def __init__(self, path: Path, fault: OSError) -> None:
         super().__init__(
             f"the audit file {path} cannot be written: {fault.strerror or fault}",
-            advice="nothing was moved without a record; make room, or name another file",
+            advice="nothing was moved without an intent in it; what lacks an outcome is in doubt; make room, or name "
+            "another file",
         )
         self.path = path
 
 
 class Audit:
-    """Appends to `path`. A line says what is about to be done; `undone` says of which of those nothing came.
+    """Appends to `path`. Each letter has a line with its `intent`, and one or more with its `outcome`; the last counts.
 
-    After a `kill -9` the last lines may name moves that the broker never did: look for their `replay_id`.
+    An intent without an outcome is in doubt: the run was killed in between. Look for its `replay_id` then.
     """
 
     def __init__(self, path: Path, plan: Plan, who: str) -> None:
@@ -48,43 +62,63 @@ class Audit:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        with contextlib.suppress(OSError):  # the outcomes; what is lost of them is in doubt
+            os.fsync(self._file)
         os.close(self._file)
 
-    def write(self, decisions: Iterable[Decision], at: float) -> None:
-        """Append what is decided, and wait for the disk. Raises `AuditError`."""
-        self._append([self._line(each, str(each.fate), at) for each in decisions if each.fate in _TOLD])
+    def intend(self, decisions: Iterable[Decision], at: float) -> None:
+        """Append what is about to be done, and wait for the disk. Raises `AuditError`: nothing may be done then."""
+        self._append([self._line(each, {"intent": each.fate}, at) for each in decisions if _is_told(each)])
+        self._guard(os.fsync)
 
-    def undone(self, decisions: Iterable[Decision], at: float) -> None:
-        """Append that these were not done after all. Raises `AuditError`."""
-        self._append([self._line(each, "undone", at) for each in decisions if each.fate in _TOLD])
+    def note(self, decisions: Iterable[Decision], result: Result, at: float, why: str = "") -> None:
+        """Append what became of it. Raises `AuditError`."""
+        self._append(
+            [self._line(each, {"outcome": _outcome(each, result)}, at, why) for each in decisions if _is_told(each)]
+        )
 
-    def _line(self, decision: Decision, done: str, at: float) -> bytes:
-        copied = decision.also is not None and done == Fate.REPLAY
+    def _line(self, decision: Decision, what: dict[str, str], at: float, why: str = "") -> bytes:
         line = {
             "at": iso(at),
             "who": self._who,
             "run": self._plan.run,
             "from": self._plan.queue,
             "to": None if decision.fate is Fate.KEEP else decision.replacement.destination,
+            "message_id": decision.letter.message.id,
             "original_id": decision.letter.original_id,
             "event_id": decision.letter.event_id,
             "replay_id": decision.replay_id or None,
-            "decision": "copy" if copied else done,
-            "why": decision.why or None,
+            **what,
+            "why": why or decision.why or None,
         }
         return orjson.dumps({key: _printable(value) for key, value in line.items()}) + b"\n"
 
     def _append(self, lines: Sequence[bytes]) -> None:
-        if not lines:
-            return
-        size = os.fstat(self._file).st_size
+        if lines:
+            size = os.fstat(self._file).st_size
+            try:
+                self._guard(lambda file: _write_all(file, b"".join(lines)))
+            except AuditError:
+                with contextlib.suppress(OSError):  # no half line may stay; what is no file has no length to cut
+                    os.ftruncate(self._file, size)
+                raise
+
+    def _guard(self, write: Callable[[int], None]) -> None:
         try:
-            _write_all(self._file, b"".join(lines))
-            os.fsync(self._file)
+            write(self._file)
         except OSError as fault:
-            with contextlib.suppress(OSError):  # no half line may stay; what is no file has no length to cut
-                os.ftruncate(self._file, size)
             raise AuditError(self._path, fault) from None
+
+
+def _is_told(decision: Decision) -> bool:
+    # Of a letter that did not get through, the outcome of its intent tells all.
+    return decision.fate in _TOLD and decision.fault is None
+
+
+def _outcome(decision: Decision, result: Result) -> str:
+    if result is not Result.DONE:
+        return result
+    return "copied" if decision.also is not None else _DONE[decision.fate]
 
 
 def _write_all(file: int, data: bytes) -> None:

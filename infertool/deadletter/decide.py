@@ -11,12 +11,13 @@ from infertool.brokers.port import Move
 from infertool.brokers.stomp.destination import is_queue
 from infertool.deadletter import names, outgoing
 from infertool.deadletter.edit import Edit, EditError
+from infertool.deadletter.identity import key
 from infertool.deadletter.letter import DeadLetter, Writer, read
 from infertool.deadletter.selection import Selection
 from infertool.message import Message, Outgoing
 
-# A target that refused so many letters is not asked again.
-_REFUSALS = 3
+# A target that refused so many letters, one after the other, is not asked again. Fewer may be odd letters of one kind.
+MOST_REFUSALS = 20
 # A letter that was alone in so many transactions that ended with the connection is not tried again.
 _LOSSES = 3
 
@@ -36,9 +37,22 @@ class Fate(StrEnum):
     HOLD = "hold"
 
 
+class Fault(StrEnum):
+    """What went wrong with one letter, so that it must be named."""
+
+    REFUSED = "refused"
+    # It was sent, and never confirmed: it may have arrived.
+    UNCONFIRMED = "unconfirmed"
+    # The connection ends whenever it is sent.
+    UNSENDABLE = "unsendable"
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One letter's fate. `replacement` is what is sent in place of it, to `target`; `why` is for people."""
+    """One letter's fate. `replacement` is what is sent in place of it, to `target`; `why` is for people.
+
+    `fault` is set where this letter was tried and did not get through.
+    """
 
     fate: Fate
     letter: DeadLetter
@@ -46,6 +60,7 @@ class Decision:
     also: Outgoing | None = None
     replay_id: str = ""
     why: str = ""
+    fault: Fault | None = None
 
     def move(self) -> Move:
         """Return it as a move in one broker."""
@@ -107,7 +122,9 @@ class Decider:
         self._plan = plan
         self._staging = names.staging(plan.queue)
         self._numbers = itertools.count(1)
-        self._refused: dict[str, str] = {}
+        self._refused_targets: dict[str, str] = {}
+        self._failed: dict[str, tuple[Fault, str]] = {}
+        self._immovable: dict[str, tuple[Fault, str]] = {}
         self._refusals: Counter[str] = Counter()
         self._losses: Counter[str] = Counter()
 
@@ -118,35 +135,53 @@ class Decider:
             return self._stay(Fate.HOLD, letter, "its body is empty or of a JMS type that STOMP cannot show")
         if not outgoing.can_be_carried(message.headers):
             return self._stay(Fate.HOLD, letter, "it has more headers, or longer ones, than the broker takes")
-        if self._losses.get(message.id, 0) >= _LOSSES:
-            return self._stay(Fate.HOLD, letter, "the broker ends the connection when it is sent")
+        if self._immovable and (failure := self._immovable.get(key(message))):
+            fault, why = failure
+            return self._stay(Fate.HOLD, letter, why, fault)
         if self._plan.is_new(letter):
             return self._stay(Fate.NEW, letter, "it arrived after the start")
         if not self._plan.selection.matches(letter):
             return self._stay(Fate.OTHER, letter, "it does not match")
         return self._replay(letter)
 
+    def accepted(self, decision: Decision) -> None:
+        """Note that the broker took this decision."""
+        self._refusals.pop(decision.replacement.destination, None)
+
     def refused(self, decision: Decision, reason: str) -> bool:
         """Note that the broker refused this decision alone; return whether another one is possible."""
-        if decision.fate not in {Fate.REPLAY, Fate.PARK}:
-            return False
-        target = decision.replacement.destination
+        target, letter = decision.replacement.destination, key(decision.letter.message)
         self._refusals[target] += 1
-        self._refused[decision.letter.message.id] = reason
-        if self._refusals[target] >= _REFUSALS:
-            self._refused[target] = reason
+        given_up = self._refusals[target] >= MOST_REFUSALS
+        if decision.fate not in {Fate.REPLAY, Fate.PARK}:
+            self._immovable[letter] = Fault.REFUSED, f"the broker refused to move it: {reason}"
+            return not given_up
+        self._failed[letter] = Fault.REFUSED, f"the broker refused it: {reason}"
+        if given_up:
+            self._refused_targets[target] = reason
         return True
 
     def lost(self, decision: Decision) -> None:
         """Note that the connection was lost while this letter alone was moved."""
-        self._losses[decision.letter.message.id] += 1
+        letter = key(decision.letter.message)
+        self._losses[letter] += 1
+        if self._losses[letter] >= _LOSSES:
+            self._immovable[letter] = Fault.UNSENDABLE, "the broker ends the connection when it is sent"
+
+    def unconfirmed(self, decision: Decision, reason: str) -> None:
+        """Note that this letter was sent to another broker, which did not confirm it."""
+        why = f"the broker did not confirm it, so it may have arrived: {reason}"
+        self._failed[key(decision.letter.message)] = Fault.UNCONFIRMED, why
 
     def _replay(self, letter: DeadLetter) -> Decision:
         plan = self._plan
+        if self._failed and (failure := self._failed.get(key(letter.message))):
+            fault, why = failure
+            return self._stay(Fate.KEEP, letter, why, fault)
         if letter.replay_count >= plan.max_replays:
             return self._exhausted(letter)
         target = plan.to or letter.origin
-        why = self._obstacle(letter, target)
+        why = self._obstacle(target)
         if why:
             return self._stay(Fate.KEEP, letter, why)
         try:
@@ -161,19 +196,19 @@ class Decider:
     def _exhausted(self, letter: DeadLetter) -> Decision:
         why = f"it was replayed {letter.replay_count} times"
         parking = self._plan.parking
-        if parking is None or self._obstacle(letter, parking):
+        if parking is None or self._obstacle(parking):
             return self._stay(Fate.KEEP, letter, why)
         return Decision(Fate.PARK, letter, outgoing.unchanged(letter.message, parking), why=why)
 
-    def _obstacle(self, letter: DeadLetter, target: str) -> str:
+    def _obstacle(self, target: str) -> str:
         if not target:
             return "nothing says where it came from; --to does"
         if not is_queue(target):
             return f"{target!r} is not one queue; --to says where to"
         if target == self._plan.queue:
             return "it came from this very queue; --to says where to"
-        reason = self._refused.get(target) or self._refused.get(letter.message.id)
-        return f"the broker refused it: {reason}" if reason else ""
+        reason = self._refused_targets.get(target)
+        return f"the broker refuses all that is sent to {target}: {reason}" if reason else ""
 
-    def _stay(self, fate: Fate, letter: DeadLetter, why: str) -> Decision:
-        return Decision(fate, letter, outgoing.staged(letter.message, self._staging), why=why)
+    def _stay(self, fate: Fate, letter: DeadLetter, why: str, fault: Fault | None = None) -> Decision:
+        return Decision(fate, letter, outgoing.staged(letter.message, self._staging), why=why, fault=fault)

@@ -109,7 +109,7 @@ class Drain:
             self._count_removed(len(messages))
 
     def _keep(self, archive: ArchiveWriter, messages: Sequence[Message]) -> None:
-        new = [message for message in messages if not archive.has(message.id)]
+        new = [message for message in messages if not archive.has(message)]
         if new:
             archive.append(new)
         self.progress.archived += len(new)

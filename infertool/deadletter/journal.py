@@ -2,10 +2,12 @@
 
 It lies next to the archive, as `FILE.journal`: JSON lines, synced to disk. A batch is noted before it is sent and again
 once the broker has confirmed it; what stands only as `sending` was in work when a run died, and may have been sent.
+A letter is its queue, its id and a digest of its content (`identity.py`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Iterable, Sequence
@@ -17,19 +19,23 @@ import orjson
 from infertool.deadletter.archiving import sync_folder
 from infertool.errors import InfertoolError
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _MARK: Final = "infertool_journal"
 _SENDING: Final = "sending"
 _SENT: Final = "sent"
-_REFUSED: Final = "refused"
+_UNSENT: Final = "unsent"
 
 
 class JournalError(InfertoolError):
-    """The journal cannot be read or written, so nothing may be sent."""
+    """The journal cannot be read or written, so nothing more may be sent.
 
-    def __init__(self, path: Path, what: str, *, advice: str = "") -> None:
+    `unrecorded` letters were sent and confirmed, and the journal does not know it.
+    """
+
+    def __init__(self, path: Path, what: str, *, advice: str = "", unrecorded: int = 0) -> None:
         super().__init__(f"the journal {path} {what}", advice=advice)
         self.path = path
+        self.unrecorded = unrecorded
 
 
 class Journal:
@@ -65,23 +71,23 @@ class Journal:
         """How many were in work when an earlier run died: they may have been sent, and are sent again."""
         return len(self._doubtful)
 
-    def has(self, message_id: str) -> bool:
-        """Say whether the message was sent."""
-        return message_id in self._sent
+    def has(self, letter: str) -> bool:
+        """Say whether the letter was sent."""
+        return letter in self._sent
 
-    def sending(self, ids: Sequence[str]) -> None:
+    def sending(self, letters: Sequence[str]) -> None:
         """Note what is about to be sent. Raises JournalError; nothing may be sent then."""
-        self._append(_SENDING, ids)
+        self._append(_SENDING, letters)
 
-    def sent(self, ids: Sequence[str]) -> None:
-        """Note what the broker confirmed. Raises JournalError: these stay in doubt."""
-        self._append(_SENT, ids)
-        self._note(_SENT, ids)
+    def sent(self, letters: Sequence[str]) -> None:
+        """Note what the broker confirmed. Raises JournalError: the next run takes these for letters in doubt."""
+        self._append(_SENT, letters)
+        self._note(_SENT, letters)
 
-    def refused(self, ids: Sequence[str]) -> None:
-        """Note what the broker refused: it was not sent. Raises JournalError."""
-        self._append(_REFUSED, ids)
-        self._note(_REFUSED, ids)
+    def unsent(self, letters: Sequence[str]) -> None:
+        """Note what was not sent after all. Raises JournalError."""
+        self._append(_UNSENT, letters)
+        self._note(_UNSENT, letters)
 
     def close(self) -> None:
         """Let others write."""
@@ -109,24 +115,29 @@ class Journal:
         try:
             entry: Any = orjson.loads(line)
             version = entry[_MARK]
-            kind = next(kind for kind in (_SENT, _SENDING, _REFUSED) if kind in entry)
-            ids = [str(each) for each in entry[kind]]
-        except (orjson.JSONDecodeError, KeyError, TypeError, StopIteration):
+            kind = next((kind for kind in (_SENT, _SENDING, _UNSENT) if kind in entry), "")
+            letters = [str(each) for each in entry.get(kind, [])]
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
             raise JournalError(self.path, f"is damaged in line {number}", advice=advice) from None
         if version != _VERSION:
-            raise JournalError(self.path, f"is of version {version!r}; this infertool knows version {_VERSION}")
-        self._note(kind, ids)
+            what = f"is of version {version!r}; this infertool knows version {_VERSION}"
+            raise JournalError(self.path, what, advice="finish with the infertool that wrote it, or move it away")
+        if not kind:
+            raise JournalError(self.path, f"is damaged in line {number}", advice=advice)
+        self._note(kind, letters)
 
-    def _note(self, kind: str, ids: Iterable[str]) -> None:
+    def _note(self, kind: str, letters: Iterable[str]) -> None:
         if kind == _SENDING:
-            self._doubtful.update(each for each in ids if each not in self._sent)
+            self._doubtful.update(each for each in letters if each not in self._sent)
             return
-        self._doubtful.difference_update(ids)
+        self._doubtful.difference_update(letters)
         if kind == _SENT:
-            self._sent.update(ids)
+            self._sent.update(letters)
 
-    def _append(self, kind: str, ids: Sequence[str]) -> None:
-        data = orjson.dumps({_MARK: _VERSION, kind: list(ids)}) + b"\n"
+    def _append(self, kind: str, letters: Sequence[str]) -> None:
+        if not letters:
+            return
+        data = orjson.dumps({_MARK: _VERSION, kind: list(letters)}) + b"\n"
         begin = os.lseek(self._file, 0, os.SEEK_CUR)
         try:
             rest = memoryview(data)
@@ -134,9 +145,15 @@ class Journal:
                 rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError as fault:
-            os.ftruncate(self._file, begin)
-            os.lseek(self._file, begin, os.SEEK_SET)
-            raise self._unusable(fault) from None
+            with contextlib.suppress(OSError):  # half a line at its end is not read
+                os.ftruncate(self._file, begin)
+                os.lseek(self._file, begin, os.SEEK_SET)
+            raise self._unusable(fault, len(letters) if kind == _SENT else 0) from None
 
-    def _unusable(self, fault: OSError) -> JournalError:
-        return JournalError(self.path, f"cannot be written: {fault.strerror}", advice="make room, or copy the archive")
+    def _unusable(self, fault: OSError, unrecorded: int = 0) -> JournalError:
+        what = f"cannot be written: {fault.strerror}"
+        advice = "make room, or copy the archive"
+        if unrecorded:
+            what += f", so it does not know of the last {unrecorded} letters, which were sent and confirmed"
+            advice = "make room; the next run would send those again"
+        return JournalError(self.path, what, advice=advice, unrecorded=unrecorded)

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import math
-import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 from infertool.brokers.port import Broker
 from infertool.deadletter import archive, summary
-from infertool.deadletter.audit import Audit
+from infertool.deadletter.audit import Audit, Result
 from infertool.deadletter.decide import Decider, Decision, Fate, Plan
+from infertool.deadletter.identity import key
 from infertool.deadletter.journal import Journal
 from infertool.deadletter.letter import DeadLetter
 from infertool.deadletter.pace import Pace
+from infertool.deadletter.sending import Outcome, Sender, Word
 from infertool.deadletter.summary import Group
 from infertool.deadletter.tally import Tally
-from infertool.errors import ConnectionLostError, RefusedError
 from infertool.message import Message
 
-_LONGEST_LOSS_S: Final = 300.0
-_AGAIN_S: Final = 1.0
 _SENDS: Final = frozenset({Fate.REPLAY, Fate.PARK})
 _MOST_BYTES: Final = 8_388_608
-
-_Answers = queue.SimpleQueue[tuple[int, Exception | None]]
+_RESULTS: Final = {
+    Outcome.CONFIRMED: Result.DONE,
+    Outcome.REFUSED: Result.REFUSED,
+    Outcome.IN_DOUBT: Result.IN_DOUBT,
+    Outcome.NOT_SENT: Result.UNDONE,
+}
 
 
 @dataclass(slots=True)
@@ -71,9 +72,9 @@ def look(path: Path, plan: Plan, journal: Journal) -> Look:
 
 def _matching(path: Path, plan: Plan, journal: Journal, found: Look) -> Iterator[DeadLetter]:
     decider = Decider(plan_for(path, plan))
-    for message in _unlike(path):
+    for letter, message in _unlike(path):
         found.records += 1
-        if journal.has(message.id):
+        if journal.has(letter):
             found.sent_before += 1
             continue
         decision = decider.decide(message)
@@ -97,7 +98,7 @@ class Refill:
         audit: Audit | None = None,
     ) -> None:
         self.tally = Tally()
-        self._broker = broker
+        self._sender = Sender(broker, stop)
         self._path = path
         self._plan = plan_for(path, plan)
         self._decider = Decider(self._plan)
@@ -107,7 +108,10 @@ class Refill:
         self._audit = audit
 
     def run(self) -> Tally:
-        """Send all that match and were not sent. Raises `ArchiveError`, `JournalError`, `AuditError`, `ServerError`."""
+        """Send all that match and were not sent. Raises `ArchiveError`, `JournalError`, `AuditError`, `ServerError`.
+
+        `tally` is right also then.
+        """
         began = time.monotonic()
         for batch in self._batches():
             if self._pace and not self._pace.wait(len(batch)):
@@ -135,10 +139,10 @@ class Refill:
     def _decisions(self) -> Iterator[Decision]:
         """Yield what is to be sent, each message once, up to the limit."""
         sends = 0
-        for message in _unlike(self._path):
+        for letter, message in _unlike(self._path):
             if self._stop.is_set():
                 return
-            if self._journal.has(message.id):
+            if self._journal.has(letter):
                 continue
             decision = self._decider.decide(message)
             if decision.fate not in _SENDS:
@@ -151,69 +155,57 @@ class Refill:
             yield decision
 
     def _send(self, batch: Sequence[Decision]) -> None:
-        self._journal.sending([each.letter.message.id for each in batch])
+        self._journal.sending([key(each.letter.message) for each in batch])
         if self._audit:
-            self._audit.write(batch, time.time())
-        confirmed = self._confirmed(batch)
-        self._journal.sent([each.letter.message.id for each in confirmed])
-        self.tally.add(confirmed)
-        done = {each.letter.message.id for each in confirmed}
-        refused = [each for each in batch if each.letter.message.id not in done]
-        if refused:
-            self._journal.refused([each.letter.message.id for each in refused])
-        if refused and self._audit:
-            self._audit.undone(refused, time.time())
+            self._audit.intend(batch, time.time())
+        sent = self._sender.send([each.replacement for each in batch])
+        told = list(zip(batch, sent.words, strict=True))
+        # Counted before it is written down: what is certain stays so when the disk is full.
+        for decision, word in told:
+            self._count(decision, word)
+        self._write_down(told)
+        if sent.fault and not self._stop.is_set():
+            raise sent.fault
 
-    def _confirmed(self, batch: Sequence[Decision]) -> list[Decision]:
-        """Send until the broker has confirmed or refused each. Raises `ConnectionLostError` after five minutes."""
-        open_ones, confirmed = list(batch), []
-        deadline = time.monotonic() + _LONGEST_LOSS_S
-        while open_ones:
-            answers = self._answers(open_ones)
-            confirmed += [each for each, error in zip(open_ones, answers, strict=True) if error is None]
-            self._note_refusals(open_ones, answers)
-            lost = [error for error in answers if isinstance(error, ConnectionLostError)]
-            open_ones = [
-                each for each, error in zip(open_ones, answers, strict=True) if isinstance(error, ConnectionLostError)
-            ]
-            if lost and (self._stop.wait(_AGAIN_S) or time.monotonic() > deadline):
-                self._journal.sent([each.letter.message.id for each in confirmed])
-                raise lost[0]
-        return confirmed
+    def _count(self, decision: Decision, word: Word) -> None:
+        match word.outcome:
+            case Outcome.CONFIRMED:
+                self._decider.accepted(decision)
+                self.tally.add([decision])
+            case Outcome.REFUSED:
+                self._decider.refused(decision, word.reason)
+                self.tally.add([self._decider.decide(decision.letter.message)])
+            case Outcome.IN_DOUBT:
+                self._decider.unconfirmed(decision, word.reason)
+                self.tally.add([self._decider.decide(decision.letter.message)])
+            case Outcome.NOT_SENT:
+                pass
 
-    def _note_refusals(self, sent: Sequence[Decision], answers: Sequence[Exception | None]) -> None:
-        for each, error in zip(sent, answers, strict=True):
-            if isinstance(error, RefusedError):
-                self._decider.refused(each, error.reason)
-                self.tally.add([replace(each, fate=Fate.KEEP, why=f"the broker refused it: {error.reason}")])
+    def _write_down(self, told: Sequence[tuple[Decision, Word]]) -> None:
+        """Note the words, in both files also when one is full. What is in doubt stays noted as being sent."""
+        letters: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
+        for decision, word in told:
+            letters[word.outcome].append(key(decision.letter.message))
+        try:
+            self._journal.sent(letters[Outcome.CONFIRMED])
+            self._journal.unsent(letters[Outcome.REFUSED] + letters[Outcome.NOT_SENT])
+        finally:
+            self._tell_audit(told)
 
-    def _answers(self, batch: Sequence[Decision]) -> list[Exception | None]:
-        """Send, and return the broker's word on each, in order. The adapter answers every send in the end."""
-        answers: _Answers = queue.SimpleQueue()
-        found: list[Exception | None] = [None] * len(batch)
-        waiting = 0
-        for number, each in enumerate(batch):
-            try:
-                self._broker.send(each.replacement, partial(_put, answers, number))
-            except ConnectionLostError as error:
-                found[number] = error
-            else:
-                waiting += 1
-        for _ in range(waiting):
-            number, answer = answers.get()
-            found[number] = answer
-        return found
+    def _tell_audit(self, told: Sequence[tuple[Decision, Word]]) -> None:
+        if self._audit:
+            now = time.time()
+            for word in {word for _, word in told}:
+                decisions = [decision for decision, its in told if its == word]
+                self._audit.note(decisions, _RESULTS[word.outcome], now, word.reason)
 
 
-def _put(answers: _Answers, number: int, error: Exception | None) -> None:
-    answers.put((number, error))
-
-
-def _unlike(path: Path) -> Iterator[Message]:
-    """Yield each message of the archive once: a drain that was interrupted may have written some twice."""
+def _unlike(path: Path) -> Iterator[tuple[str, Message]]:
+    """Yield each letter of the archive once, with its key: a drain that was interrupted may have written some twice."""
     seen: set[str] = set()
     for batch in archive.read(path):
         for message in batch.messages:
-            if message.id not in seen:
-                seen.add(message.id)
-                yield message
+            letter = key(message)
+            if letter not in seen:
+                seen.add(letter)
+                yield letter, message

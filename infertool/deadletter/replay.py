@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from infertool.deadletter import staging
-from infertool.deadletter.audit import Audit
+from infertool.deadletter.audit import Audit, AuditError, Result
 from infertool.deadletter.decide import Decider, Decision, Fate, Plan
-from infertool.deadletter.elsewhere import Elsewhere
+from infertool.deadletter.identity import key
 from infertool.deadletter.pace import Pace
+from infertool.deadletter.sending import Outcome, Sender, Word
 from infertool.deadletter.take import PATIENCE_S, QUIET_S, Bus, Moved, Step, Taker
 from infertool.deadletter.tally import Tally
-from infertool.errors import InfertoolError, MoveRefusedError
+from infertool.errors import InfertoolError, MoveRefusedError, ServerError
 from infertool.message import Message
 
 # A transaction is held in the broker's memory until its commit.
@@ -43,7 +44,7 @@ class Replay:
         stop: threading.Event,
         pace: Pace | None = None,
         audit: Audit | None = None,
-        elsewhere: Elsewhere | None = None,
+        elsewhere: Sender | None = None,
     ) -> None:
         self.tally = Tally()
         self._bus = bus
@@ -53,8 +54,11 @@ class Replay:
         self._pace = pace
         self._audit = audit
         self._elsewhere = elsewhere
+        # Confirmed elsewhere, and not taken off the queue yet.
+        self._arrived: set[str] = set()
         self._failed_again: set[str] = set()
         self._pending: tuple[Sequence[Decision], Step] | None = None
+        self._unwritten: AuditError | None = None
         # After a transaction that failed its letters are moved one by one, to find the one.
         self._one_by_one = 0
 
@@ -70,6 +74,8 @@ class Replay:
         finally:
             self._restore()
             self.tally.seconds = time.monotonic() - began
+        if self._unwritten:
+            raise self._unwritten
         return self.tally
 
     def _sweep(self) -> None:
@@ -77,7 +83,7 @@ class Replay:
         with Taker(self._bus, plan.queue, stop=self._stop, selector=plan.selector, on_arrival=self._look) as taker:
             try:
                 self.tally.sweeping = True
-                while not (self._is_over() or self._stop.is_set()):
+                while not (self._is_over() or self._stop.is_set() or self._unwritten):
                     messages = taker.take(self._size(), self._patience())
                     if not messages:
                         break
@@ -175,17 +181,60 @@ class Replay:
         While the broker commits it, the next one is prepared: a commit is a disk sync.
         """
         if self._audit:
-            self._audit.write(decisions, time.time())
+            self._audit.intend(decisions, time.time())
+        fault = None
         if self._elsewhere:
-            self._elsewhere.send([each.replacement for each in decisions if each.fate is Fate.REPLAY])
-            moves = [each.move_without_replay() for each in decisions]
-        else:
-            moves = [each.move() for each in decisions]
-        step = taker.start(moves, undo=self._undoing(decisions))
+            decisions, fault = self._send_elsewhere(self._elsewhere, decisions)
+        if decisions:
+            self._begin(taker, decisions)
+        if fault and not self._stop.is_set():
+            raise fault
+
+    def _begin(self, taker: Taker, decisions: Sequence[Decision]) -> None:
+        moves = [each.move_without_replay() if self._elsewhere else each.move() for each in decisions]
+        try:
+            step = taker.start(moves, undo=self._undoing(decisions))
+        except MoveRefusedError as refusal:
+            self._settle()
+            self._refused(decisions, refusal)
+            return
         self._settle()
         self.tally.add(decisions)
         self._pending = decisions, step
         self._conclude(decisions, step.commit)
+
+    def _send_elsewhere(
+        self, elsewhere: Sender, decisions: Sequence[Decision]
+    ) -> tuple[list[Decision], ServerError | None]:
+        """Send the replays to the other broker; return what is to be done with the letters here."""
+        replays = [
+            each
+            for each in decisions
+            if each.fate is Fate.REPLAY and not (self._arrived and key(each.letter.message) in self._arrived)
+        ]
+        sent = elsewhere.send([each.replacement for each in replays])
+        words = {each.replay_id: word for each, word in zip(replays, sent.words, strict=True)}
+        settled = [self._settled(each, words.get(each.replay_id)) for each in decisions]
+        return [each for each in settled if each], sent.fault
+
+    def _settled(self, decision: Decision, word: Word | None) -> Decision | None:
+        """Return what is to be done here after the other broker's `word`; None when nothing can be said."""
+        if word is None:  # it was not to be sent
+            return decision
+        match word.outcome:
+            case Outcome.CONFIRMED:
+                self._decider.accepted(decision)
+                return decision
+            case Outcome.NOT_SENT:
+                self._note([decision], Result.UNDONE)
+                return None
+            case Outcome.REFUSED:
+                self._note([decision], Result.REFUSED, word.reason)
+                self._decider.refused(decision, word.reason)
+            case Outcome.IN_DOUBT:
+                self._note([decision], Result.IN_DOUBT, word.reason)
+                self._decider.unconfirmed(decision, word.reason)
+        return self._decider.decide(decision.letter.message)
 
     def _settle(self) -> None:
         """Wait for what was begun."""
@@ -207,27 +256,40 @@ class Replay:
         self._pending = None
         if moved is Moved.IN_DOUBT:
             self.tally.in_doubt += len(decisions)
+            self._note(decisions, Result.IN_DOUBT)
         elif moved is Moved.NOT_DONE:
-            self.tally.add(decisions, -1)
-            self._note_undone(decisions)
+            self._take_back(decisions)
         else:
             self._one_by_one = max(0, self._one_by_one - len(decisions))
+            for each in decisions:
+                self._decider.accepted(each)
+            self._note(decisions, Result.DONE)
 
     def _undoing(self, decisions: Sequence[Decision]) -> Callable[[], None]:
         def undo() -> None:
             self.tally.in_doubt -= len(decisions)
-            self.tally.add(decisions, -1)
-            self._note_undone(decisions)
+            self._take_back(decisions)
             self._suspect(decisions)
 
         return undo
 
+    def _take_back(self, decisions: Sequence[Decision]) -> None:
+        self.tally.add(decisions, -1)
+        self._undone(decisions, Result.UNDONE)
+
+    def _undone(self, decisions: Sequence[Decision], result: Result, why: str = "") -> None:
+        if self._elsewhere:
+            # They are there, and come again here: only to be taken off.
+            self._arrived.update(key(each.letter.message) for each in decisions if each.fate is Fate.REPLAY)
+        self._note(decisions, result, why)
+
     def _refused(self, decisions: Sequence[Decision], refusal: MoveRefusedError) -> None:
-        self._note_undone(decisions)
-        self.tally.refusals += 1
         if len(decisions) > 1:
+            self._undone(decisions, Result.UNDONE, refusal.reason)
             self._one_by_one = len(decisions)
-        elif not self._decider.refused(decisions[0], refusal.reason):
+            return
+        self._undone(decisions, Result.REFUSED, refusal.reason)
+        if not self._decider.refused(decisions[0], refusal.reason):
             raise refusal
 
     def _suspect(self, decisions: Sequence[Decision]) -> None:
@@ -237,6 +299,10 @@ class Replay:
         else:
             self._decider.lost(decisions[0])
 
-    def _note_undone(self, decisions: Sequence[Decision]) -> None:
+    def _note(self, decisions: Sequence[Decision], result: Result, why: str = "") -> None:
+        """Tell the audit what became of them. A fault of it ends the run, after what is done was settled."""
         if self._audit:
-            self._audit.undone(decisions, time.time())
+            try:
+                self._audit.note(decisions, result, time.time(), why)
+            except AuditError as fault:
+                self._unwritten = fault

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Self, TypeVar
 
 from infertool.brokers.port import Broker, Move, Subscription, Transaction
+from infertool.deadletter.identity import key
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError, UnreachableError
 from infertool.link import LinkEvent, LinkState, OnLink
 from infertool.message import Message
@@ -165,7 +166,7 @@ class Taker:
 
     def hold(self, message: Message) -> None:
         """Keep `message` out of the way, unsettled: it stays in its queue."""
-        self.held.add(message.id)
+        self.held.add(key(message))
 
     def move(self, moves: Sequence[Move], undo: Callable[[], None]) -> Moved:
         """Move in one transaction. `undo` is called when it was in doubt and turns out not to have been done.
@@ -185,7 +186,7 @@ class Taker:
 
     def doubt(self, moves: Sequence[Move], undo: Callable[[], None]) -> None:
         """Call `undo` when one of the messages comes again; for `Step`."""
-        self._doubts.append((frozenset(move.message.id for move in moves), undo))
+        self._doubts.append((frozenset(key(move.message) for move in moves), undo))
 
     def forget(self, epoch: int) -> None:
         """Drop what a lost connection delivered; for `Step`."""
@@ -197,13 +198,16 @@ class Taker:
             if message.epoch != self._epoch:
                 self._buffer.clear()
                 self._epoch = message.epoch
-            self._resolve(message.id)
+            self._resolve(message)
             self._on_arrival(message)
-            if message.id not in self.held:
+            if not self.held or key(message) not in self.held:
                 self._buffer.append(message)
 
-    def _resolve(self, came_again: str) -> None:
-        for doubt in [doubt for doubt in self._doubts if came_again in doubt[0]]:
+    def _resolve(self, came_again: Message) -> None:
+        if not self._doubts:
+            return
+        letter = key(came_again)
+        for doubt in [doubt for doubt in self._doubts if letter in doubt[0]]:
             self._doubts.remove(doubt)
             doubt[1]()
 

@@ -7,11 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from infertool.deadletter.decide import Decision, Fate
+from infertool.deadletter.decide import Decision, Fate, Fault
 
 _STAGED = frozenset({Fate.KEEP, Fate.OTHER, Fate.NEW})
 # Texts of faults may differ from letter to letter; the counts of them must not grow without end.
 _MOST_REASONS = 100
+
+
+# Letters that went wrong and are named; the others are counted.
+MOST_NAMED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A letter that was tried and did not get through."""
+
+    message_id: str
+    event_id: str
+    fault: Fault
+    why: str
 
 
 @dataclass(slots=True)
@@ -19,16 +33,17 @@ class Tally:
     """Counts of letters. Those of a transaction that turns out not to have been done are taken back.
 
     `staged` wait to be put back, `restored` are put back. `taken` were there at the start. While `sweeping` the run
-    puts nothing into its queue.
+    puts nothing into its queue. `faults` counts letters that were tried and did not get through; the first are `named`.
     """
 
     fates: Counter[Fate] = field(default_factory=Counter)
     targets: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    faults: Counter[Fault] = field(default_factory=Counter)
+    named: list[Named] = field(default_factory=list)
     staged: int = 0
     restored: int = 0
     failed_again: int = 0
-    refusals: int = 0
     in_doubt: int = 0
     sweeping: bool = False
     seconds: float = 0.0
@@ -58,6 +73,17 @@ class Tally:
                 self.targets[each.replacement.destination] += sign
             elif each.fate in {Fate.KEEP, Fate.HOLD}:
                 self.reasons[self._reason(each.why)] += sign
+            if each.fault is not None:
+                self._name(each, each.fault, sign)
+
+    def _name(self, decision: Decision, fault: Fault, sign: int) -> None:
+        self.faults[fault] += sign
+        letter = decision.letter
+        named = Named(letter.message.id, letter.event_id, fault, decision.why)
+        if sign < 0 and named in self.named:
+            self.named.remove(named)
+        elif sign > 0 and len(self.named) < MOST_NAMED:
+            self.named.append(named)
 
     def _reason(self, why: str) -> str:
         return why if why in self.reasons or len(self.reasons) < _MOST_REASONS else "other reasons"
@@ -68,13 +94,25 @@ class Tally:
             "replayed": self.replayed,
             "parked": self.fates[Fate.PARK],
             "kept": self.fates[Fate.KEEP] + self.fates[Fate.HOLD],
+            "refused": self.faults[Fault.REFUSED],
+            "unconfirmed": self.faults[Fault.UNCONFIRMED],
+            "in_doubt": self.in_doubt,
+            "named": [
+                {"message_id": _utf8(one.message_id), "event_id": _utf8(one.event_id), "why": _utf8(one.why)}
+                for one in self.named
+            ],
             "not_matching": self.fates[Fate.OTHER],
             "arrived_meanwhile": self.fates[Fate.NEW],
             "failed_again": self.failed_again,
             "put_back": self.restored,
             "left_in_staging": max(self.staged - self.restored, 0),
-            "targets": {target: count for target, count in self.targets.items() if count},
-            "reasons": {reason: count for reason, count in self.reasons.items() if count},
+            "targets": {_utf8(target): count for target, count in self.targets.items() if count},
+            "reasons": {_utf8(reason): count for reason, count in self.reasons.items() if count},
             "seconds": round(self.seconds, 3),
             "ended": self.ended,
         }
+
+
+def _utf8(text: str) -> str:
+    """Return `text` with header bytes that are no UTF-8 shown as U+FFFD: JSON cannot hold them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -73,10 +73,10 @@ def test_it_is_appended_to(tmp_path, suffix):
     write(path, batch(0), batch(3))
     with ArchiveWriter(path) as writer:
         assert (writer.found, writer.cut_bytes) == (6, 0)
-        assert writer.has("ID:5")
-        assert not writer.has("ID:6")
+        assert writer.has(message(5))
+        assert not writer.has(message(6))
         writer.append(batch(6))
-        assert writer.has("ID:6")
+        assert writer.has(message(6))
     assert read(path) == batch(0, 9)
     assert path.stat().st_mode & 0o777 == 0o600
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from infertool import brokers
+from infertool.deadletter.archiving import ArchiveWriter
+from tests.support.brokers import settings as broker_settings
 from tests.support.running import CREDENTIALS, environment, infertool
 
 
@@ -128,19 +131,12 @@ def test_a_second_drain_appends_and_a_half_written_record_is_cut_off(dead):
 def test_a_message_that_is_archived_and_was_not_removed_is_not_archived_again(dead):
     """As after a death between the sync and the commit: the archive has it, and so has the queue."""
     dead.fill(5)
-    shown = [json.loads(line) for line in dead.peek("-o", "jsonl").stdout.splitlines()]
-    records = [
-        {
-            "infertool_message": 1,
-            "id": each["id"],
-            "queue": dead.queue,
-            "type": "text",
-            "headers": [],
-            "body": '{"n":0}',
-        }
-        for each in shown[:2]
-    ]
-    dead.file.write_text("".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records))
+    broker = brokers.open(broker_settings(dead.broker.url))
+    broker.connect()
+    shown = broker.browse(dead.queue, limit=2, timeout_s=60).messages
+    broker.close(10)
+    with ArchiveWriter(dead.file) as archive:
+        archive.append(shown)
     summary = dead.drained()
     assert (summary["archived"], summary["known"], summary["removed"]) == (3, 2, 5)
     assert len({message.id for message in dead.archived()}) == len(dead.archived()) == 5

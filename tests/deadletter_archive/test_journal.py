@@ -33,11 +33,11 @@ def test_what_was_in_work_is_in_doubt_until_it_is_sent(path):
         assert (journal.has("b"), journal.in_doubt) == (True, 0)
 
 
-def test_what_was_refused_is_neither_sent_nor_in_doubt(path):
+def test_what_was_not_sent_is_neither_sent_nor_in_doubt(path):
     with Journal(path) as journal:
         journal.sending(["a", "b"])
         journal.sent(["a"])
-        journal.refused(["b"])
+        journal.unsent(["b"])
         assert (journal.has("b"), journal.in_doubt) == (False, 0)
     with Journal(path) as journal:
         assert (journal.has("b"), journal.in_doubt) == (False, 0)
@@ -60,7 +60,13 @@ def test_a_line_that_was_cut_short_says_nothing_and_is_written_over(path):
 
 
 @pytest.mark.parametrize(
-    ("line", "says"), [(b"{}\n", "damaged"), (b"x\n", "damaged"), (b'{"infertool_journal":2,"sent":[]}\n', "version 2")]
+    ("line", "says"),
+    [
+        (b"{}\n", "damaged"),
+        (b"x\n", "damaged"),
+        (b'{"infertool_journal":3,"sent":[]}\n', "version 3"),
+        (b'{"infertool_journal":1,"sent":["ID:1"]}\n', "version 1"),
+    ],
 )
 def test_a_spoiled_line_is_named(path, line, says):
     with Journal(path) as journal:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ import pytest
 
 from tests.support.embedded import EmbeddedBroker
 from tests.support.rawstomp import RawStomp
-from tests.support.running import CREDENTIALS, Running, infertool
+from tests.support.running import CREDENTIALS, Running, environment, infertool
 
 _numbers = itertools.count(1)
 Received = tuple[dict[str, str], bytes]
@@ -82,6 +84,14 @@ class DeadLetters:
         assert "Traceback" not in done.stderr, done.stderr
         summary = json.loads(done.stdout) if done.stdout.strip() else {}
         return {**summary, "said": done.stderr}
+
+    def run_limited(self, code: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end in a process that runs `code` first."""
+        return subprocess.run(
+            [sys.executable, "-c", f"{code}from infertool.cli.main import run; run()", *self.arguments(*options)],
+            capture_output=True, text=True, check=False, timeout=300, env=environment(**CREDENTIALS),
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
 
     def start(self, *options: str, **env: str) -> Running:
         return Running(self.folder / "runs", *self.arguments(*options), **CREDENTIALS, **env)

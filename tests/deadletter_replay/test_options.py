@@ -61,14 +61,13 @@ def test_the_audit_tells_every_decision(dead: DeadLetters) -> None:
     audit.write_text("{}\n")
     dead.replay("--where", "n > 0", "--audit", str(audit))
     lines = [json.loads(line) for line in audit.read_text().splitlines()][1:]
-    assert [(line["event_id"], line["decision"]) for line in lines] == [
-        ("e-1", "replay"),
-        ("e-2", "keep"),
-        ("e-3", "replay"),
-    ]
+    intents = [(line["event_id"], line["intent"]) for line in lines if "intent" in line]
+    assert intents == [("e-1", "replay"), ("e-2", "keep"), ("e-3", "replay")]
+    outcomes = [(line["event_id"], line["outcome"]) for line in lines if "outcome" in line]
+    assert outcomes == [("e-1", "replayed"), ("e-2", "kept"), ("e-3", "replayed")]
     assert {(line["from"], line["original_id"][:9]) for line in lines} == {(dead.queue, "ID:first-")}
     sent = {headers["event_id"]: headers["replay_id"] for headers, _ in dead.drain(dead.origin)}
-    assert {line["event_id"]: line["replay_id"] for line in lines if line["decision"] == "replay"} == sent
+    assert {line["event_id"]: line["replay_id"] for line in lines if line.get("outcome") == "replayed"} == sent
 
 
 def test_without_room_for_the_audit_nothing_moves(dead: DeadLetters) -> None:

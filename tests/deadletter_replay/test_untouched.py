@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infertool.deadletter.decide import Decider, Fate, Plan
+from infertool.deadletter.decide import MOST_REFUSALS, Decider, Fate, Plan
 from tests.deadletter_replay.conftest import DeadLetters
 from tests.support.messages import message
 from tests.support.rawstomp import RawStomp
@@ -62,10 +62,26 @@ def test_what_ends_the_connection_again_and_again_is_left_alone() -> None:
 
 def test_a_target_that_refuses_is_not_asked_for_ever() -> None:
     decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None, to="/queue/in"))
-    for n in range(3):
+    for n in range(MOST_REFUSALS):
         decision = decider.decide(message(b"{}", message_id=f"ID:{n}"))
         assert decider.refused(decision, "forbidden")
         assert decider.decide(decision.letter.message).fate is Fate.KEEP
     last = decider.decide(message(b"{}", message_id="ID:new"))
-    assert (last.fate, last.why) == (Fate.KEEP, "the broker refused it: forbidden")
-    assert not decider.refused(last, "forbidden")
+    assert (last.fate, last.why) == (Fate.KEEP, "the broker refuses all that is sent to /queue/in: forbidden")
+
+
+def test_a_target_that_takes_others_is_asked_on_however_many_it_refuses() -> None:
+    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None, to="/queue/in"))
+    for n in range(3 * MOST_REFUSALS):
+        decider.refused(decider.decide(message(b"{}", message_id=f"ID:odd-{n}")), "forbidden")
+        decider.accepted(decider.decide(message(b"{}", message_id=f"ID:good-{n}")))
+    assert decider.decide(message(b"{}", message_id="ID:new")).fate is Fate.REPLAY
+
+
+def test_a_letter_that_staging_refuses_is_left_alone_and_a_staging_that_takes_nothing_ends_it() -> None:
+    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None))
+    for n in range(MOST_REFUSALS):
+        decision = decider.decide(message(b"{}", message_id=f"ID:{n}"))
+        assert decision.fate is Fate.KEEP
+        assert decider.refused(decision, "no") is (n < MOST_REFUSALS - 1)
+        assert decider.decide(decision.letter.message).fate is Fate.HOLD

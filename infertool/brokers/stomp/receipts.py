@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from infertool.errors import ConnectionLostError, RefusedError
+from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Receipts:
         """Answer requests whose time is over."""
         with self._changed:
             late = [receipt for receipt, request in self._open.items() if request.deadline <= now]
-        error = ConnectionLostError(f"{self._address} sent no receipt in time", address=self._address)
+        error = ReceiptTimeoutError(f"{self._address} sent no receipt in time", address=self._address)
         for receipt in late:
             self._answer(receipt, error)
 
