@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from zlib import crc32
 
 from msgspec import Struct
+
+# Queue, message id, the time it was sent, and a sum over its body. See `Message.identity`.
+Identity = tuple[str, str, str, int]
 
 
 class BodyKind(StrEnum):
@@ -21,9 +25,9 @@ class BodyKind(StrEnum):
 class Message(Struct, frozen=True, gc=False):
     """One delivery of an event by a broker.
 
-    `id` is the broker's message id and stays the same over redeliveries. `headers` are the producer's and the
-    broker's, unescaped, first of duplicates wins. `epoch` and `token` belong to the connection that delivered it:
-    only the adapter reads them.
+    `id` is the broker's message id and stays the same over redeliveries; other events may have the same, see
+    `identity`. `headers` are the producer's and the broker's, unescaped, first of duplicates wins. `epoch` numbers the
+    connection that delivered it, the only one that can settle it; `token` is for the adapter.
     """
 
     id: str
@@ -34,6 +38,15 @@ class Message(Struct, frozen=True, gc=False):
     redelivered: bool
     epoch: int
     token: str
+
+    @property
+    def identity(self) -> Identity:
+        """What each delivery of this event has in common, and other events have not.
+
+        An id alone does not tell: a composite SEND puts one message into several queues, a JMS property `message-id`
+        gives one id to many messages, and the next broker of a failover counts its own.
+        """
+        return self.source, self.id, self.headers.get("timestamp", ""), crc32(self.body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""The book of events this process holds or has finished, by broker message id.
+"""The book of events this process holds or has finished.
 
-After a reconnect the broker delivers again what was not acked. The book knows those: an event in work takes over the
-new delivery, a finished one is acked again, and neither is pushed twice.
+A delivery is settled on the connection that made it, or never. Deliveries of one connection are always events of their
+own, whatever their ids. After a reconnect the broker delivers again what was not acked. The book knows those by their
+identity: an event in work takes over the new delivery, a finished one is acked again, and neither is pushed twice.
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from infertool.message import Message
+from msgspec import Struct
+
+from infertool.message import Identity, Message
 from infertool.pipeline.decode import envelope_id
 from infertool.pipeline.event import Dead, Event
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A batch of deliveries, sorted by what the book knows of them. Those `left` are not taken in."""
+    """A batch of deliveries, sorted by what the book knows of them.
+
+    Those `left` are not taken in: there were enough, or their connection is over and the broker delivers them again.
+    """
 
     fresh: list[Event] = field(default_factory=list)
     in_work: list[Event] = field(default_factory=list)
@@ -29,10 +35,18 @@ class Admission:
     left: list[Message] = field(default_factory=list)
 
 
+class _Finished(Struct, eq=False, gc=False):
+    """An event that was closed. `dead` is None when the result was confirmed; else its dead letter may have arrived."""
+
+    identity: Identity
+    dead: Dead | None
+
+
 class Book:
     """Thread-safe. Remembers the last `memory` finished events; the broker cannot redeliver more than its window.
 
-    Takes in no more than `most` events, of which `admitted` counts those so far.
+    Takes in no more than `most` events, of which `admitted` counts those so far. At any time every delivery of the
+    living connection is open, settled, or was left.
     """
 
     def __init__(self, memory: int, most: int | None = None) -> None:
@@ -40,9 +54,11 @@ class Book:
         self._most = sys.maxsize if most is None else most
         self.admitted = 0
         self._lock = threading.Condition()
-        self._open: dict[str, Event] = {}
-        # None when the result was confirmed; the dead event when its dead letter may not have arrived.
-        self._finished: OrderedDict[str, Dead | None] = OrderedDict()
+        self._open: dict[Event, None] = {}
+        self._finished: OrderedDict[_Finished, None] = OrderedDict()
+        self._epoch = 0
+        # What earlier connections delivered, and the living one has not yet delivered again.
+        self._awaited: dict[Identity, list[Event | _Finished]] = {}
 
     def admit(self, messages: Iterable[Message]) -> Admission:
         """Take in deliveries; new ones are open until `confirmed`, `buried` or `postponed`."""
@@ -50,13 +66,15 @@ class Book:
         delivered_at, received_at = time.monotonic(), time.time()
         with self._lock:
             for message in messages:
-                if message.id in self._open or message.id in self._finished:
-                    self._admit_again(message, admission)
+                if message.epoch != self._epoch and not self._begin(message.epoch):
+                    admission.left.append(message)
+                elif self._awaited and (known := self._take_awaited(message.identity)):
+                    self._admit_again(known, message, admission)
                 elif self.admitted + len(admission.fresh) >= self._most:
                     admission.left.append(message)
                 else:
                     event = Event(message, envelope_id(message), delivered_at=delivered_at, received_at=received_at)
-                    self._open[message.id] = event
+                    self._open[event] = None
                     admission.fresh.append(event)
             self.admitted += len(admission.fresh)
             if self.admitted >= self._most:
@@ -68,16 +86,37 @@ class Book:
         with self._lock:
             self._most = 0
 
-    def _admit_again(self, message: Message, admission: Admission) -> None:
-        event = self._open.get(message.id)
-        if event is not None:
-            event.message = message
-            admission.in_work.append(event)
-        elif (dead := self._finished[message.id]) is not None:
-            del self._finished[message.id]
-            dead.event.message = message
-            self._open[message.id] = dead.event
-            admission.dead.append(dead)
+    def _begin(self, epoch: int) -> bool:
+        """Expect on a new connection what the earlier ones delivered; False if `epoch` is itself an earlier one."""
+        if epoch < self._epoch:
+            return False
+        self._epoch = epoch
+        self._awaited = {}
+        for finished in self._finished:
+            self._awaited.setdefault(finished.identity, []).append(finished)
+        for event in self._open:
+            self._awaited.setdefault(event.message.identity, []).append(event)
+        return True
+
+    def _take_awaited(self, identity: Identity) -> Event | _Finished | None:
+        known = self._awaited.get(identity)
+        if known is None:
+            return None
+        # The newest: with several alike, the broker has most likely forgotten those that were acked first.
+        found = known.pop()
+        if not known:
+            del self._awaited[identity]
+        return found
+
+    def _admit_again(self, known: Event | _Finished, message: Message, admission: Admission) -> None:
+        if isinstance(known, Event):
+            known.message = message
+            admission.in_work.append(known)
+        elif known.dead is not None:
+            self._finished.pop(known, None)
+            known.dead.event.message = message
+            self._open[known.dead.event] = None
+            admission.dead.append(known.dead)
         else:
             admission.confirmed.append(message)
 
@@ -85,18 +124,17 @@ class Book:
         """Close events whose results are confirmed; return their latest deliveries, to be acked."""
         with self._lock:
             messages = [event.message for event in events]
-            for message in messages:
-                self._open.pop(message.id, None)
-                self._finished[message.id] = None
+            for event in events:
+                self._finish(event, None)
             self._tell_if_empty()
-            self._forget()
             return messages
 
     def buried(self, events: Sequence[Event]) -> None:
         """Close events whose dead letters the broker has committed."""
         with self._lock:
             for event in events:
-                self._open.pop(event.message.id, None)
+                self._open.pop(event, None)
+                self._replace_awaited(event, None)
             self._tell_if_empty()
 
     def postponed(self, dead: Dead, tried: Message) -> bool:
@@ -107,19 +145,36 @@ class Book:
         with self._lock:
             if dead.event.message is not tried:
                 return True
-            self._open.pop(tried.id, None)
+            self._finish(dead.event, dead)
             self._tell_if_empty()
-            self._finished[tried.id] = dead
-            self._forget()
             return False
+
+    def _finish(self, event: Event, dead: Dead | None) -> None:
+        self._open.pop(event, None)
+        finished = _Finished(event.message.identity, dead)
+        self._finished[finished] = None
+        self._replace_awaited(event, finished)
+        if len(self._finished) > self._memory:
+            self._finished.popitem(last=False)
+
+    def _replace_awaited(self, event: Event, finished: _Finished | None) -> None:
+        """Expect the redelivery of an event that was closed after its connection was lost, or no longer expect it."""
+        if event.message.epoch == self._epoch:
+            return
+        identity = event.message.identity
+        known = self._awaited.get(identity, [])
+        if event in known:
+            known.remove(event)
+        if finished:
+            known.append(finished)
+        if known:
+            self._awaited[identity] = known
+        else:
+            self._awaited.pop(identity, None)
 
     def _tell_if_empty(self) -> None:
         if not self._open:
             self._lock.notify_all()
-
-    def _forget(self) -> None:
-        while len(self._finished) > self._memory:
-            self._finished.popitem(last=False)
 
     def __len__(self) -> int:
         """Return how many events are open."""
@@ -128,7 +183,7 @@ class Book:
     def unsettled(self) -> int:
         """Return how many events are open or postponed: what the broker still has, and will deliver again."""
         with self._lock:
-            return len(self._open) + sum(dead is not None for dead in self._finished.values())
+            return len(self._open) + sum(finished.dead is not None for finished in self._finished)
 
     def wait_full(self, timeout_s: float) -> bool:
         """Wait until as many events as may be were taken in; False if `timeout_s` ran out."""

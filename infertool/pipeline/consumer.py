@@ -182,8 +182,8 @@ class Consumer:
             self._observe(o.Received(received, redelivered))
         if admission.confirmed:
             self._subscription.ack(admission.confirmed)
-        if admission.in_work or admission.dead:
-            self._router.admitted_again(admission.in_work, admission.dead)
+        if admission.in_work or admission.confirmed or admission.dead:
+            self._router.admitted_again(admission)
         work_on(admission.fresh)
 
     def _idled(self) -> bool:

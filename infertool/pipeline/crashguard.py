@@ -43,7 +43,7 @@ class CrashGuard:
         self._observe = observe
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
-        self._noted: set[str] = set()
+        self._noted: set[Event] = set()
         self._suspects: dict[str, None] = {}
         self._scanned = 0.0
         self._broken = False
@@ -54,21 +54,23 @@ class CrashGuard:
             self._scan()
             if event.message.id in self._suspects:
                 return _CRASH_LOOP
-            self._noted.add(event.message.id)
-            self._write("+", event.message.id)
+            if event not in self._noted:
+                self._noted.add(event)
+                self._write("+", event.message.id)
             return None
 
     def end(self, events: Iterable[Event]) -> None:
         """Note that events are settled."""
         with self._lock:
-            if not self._noted:
+            if not (self._noted or self._suspects):
                 return  # no event was redelivered: nothing was noted
             for event in events:
-                message_id = event.message.id
-                self._suspects.pop(message_id, None)
-                if message_id in self._noted:
-                    self._noted.discard(message_id)
-                    self._write("-", message_id)
+                if event in self._noted:
+                    self._noted.discard(event)
+                    self._write("-", event.message.id)
+                if event.message.id in self._suspects:
+                    del self._suspects[event.message.id]
+                    self._write("-", event.message.id)
 
     def close(self) -> None:
         """Leave in peace: what is still in work is handed back, not lost to a crash."""
@@ -106,12 +108,9 @@ class CrashGuard:
 
     def _suspect(self, message_id: str) -> None:
         self._suspects[message_id] = None
-        self._noted.add(message_id)
         self._write("+", message_id)
         if len(self._suspects) > MOST_SUSPECTS:
-            oldest = next(iter(self._suspects))
-            del self._suspects[oldest]
-            self._noted.discard(oldest)
+            del self._suspects[next(iter(self._suspects))]
 
     def _write(self, sign: str, message_id: str) -> None:
         if self._broken:
@@ -135,15 +134,15 @@ class CrashGuard:
 
 
 def _open_notes(content: bytes) -> list[str]:
-    """Return the ids that were in work. A last line without its end was cut off by the death and is left out."""
-    noted: dict[str, None] = {}
+    """Return the ids that were in work. A last line without its end was cut off by the death and is left out.
+
+    Two events may have one id, so an id is in work until it was settled as often as it was noted.
+    """
+    noted: dict[str, int] = {}
     for line in content.decode("ascii", "replace").split("\n")[:-1]:
         try:
             message_id = json.loads(line[1:])
         except ValueError:
             continue
-        if line[0] == "+":
-            noted[message_id] = None
-        else:
-            noted.pop(message_id, None)
-    return list(noted)
+        noted[message_id] = noted.get(message_id, 0) + (1 if line[0] == "+" else -1)
+    return [message_id for message_id, count in noted.items() if count > 0]

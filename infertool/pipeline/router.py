@@ -16,8 +16,9 @@ from infertool.brokers.port import Subscription
 from infertool.models.port import Cached
 from infertool.phoenix.delivery import Push, PushResult
 from infertool.phoenix.errors import DeliveryClosedError
-from infertool.pipeline.book import Book
+from infertool.pipeline.book import Admission, Book
 from infertool.pipeline.crashguard import CrashGuard
+from infertool.pipeline.decode import envelope_id
 from infertool.pipeline.delivery import Publisher
 from infertool.pipeline.documents import Documents, UnencodableError, unencodable
 from infertool.pipeline.event import Dead, Event, Failure, Outcome, iso
@@ -190,9 +191,13 @@ class Router:
             failure = Failure("publish", "PushRefused", f"Phoenix refuses the result: {reason}")
             self.retries.after(0.0, lambda: self._push([], [Dead(event, failure)]))
 
-    def admitted_again(self, messages: Sequence[Event], dead: Sequence[Dead]) -> None:
-        """Report redelivered events that are in work, and bury again those whose dead letter may not have arrived."""
-        for event in messages:
-            self._observe(o.Recognised(event.event_id))
-        if dead:
-            self.undertaker.bury(dead)
+    def admitted_again(self, admission: Admission) -> None:
+        """Report redelivered events that are known, and bury again those whose dead letter may not have arrived."""
+        for event_id in (
+            *(event.event_id for event in admission.in_work),
+            *(envelope_id(message) for message in admission.confirmed),
+            *(dead.event.event_id for dead in admission.dead),
+        ):
+            self._observe(o.Recognised(event_id))
+        if admission.dead:
+            self.undertaker.bury(admission.dead)

@@ -22,6 +22,14 @@ from tests.support.viewer import Viewer
 _numbers = itertools.count(1)
 
 
+def assert_balanced(summary: dict[str, Any]) -> None:
+    """Check that each delivery was settled, or is held by the broker: after every scenario."""
+    if not summary or summary.get("restarts"):
+        return  # it did not end by itself, or a process that counted was killed
+    settled = summary["succeeded"] + summary["dead_lettered"]
+    assert summary["received"] - summary["recognised"] == settled + summary["handed_back"], summary
+
+
 @dataclass
 class Bus:
     """One test's broker, hub, queues and folder."""
@@ -114,6 +122,8 @@ def _bus(broker: Any, hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
     yield bus
     bus.close()
     viewer.close()
+    for consumer in bus.consumers:
+        assert_balanced(consumer.summary)
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_headers_that_are_not_utf_8_come_out_as_they_went_in(connect_embedded: C
 
 
 @pytest.mark.parametrize(
-    "destination", ["/queue/", "/topic/", "/temp-queue/", "/queue/a,/queue/b", "/queue/a?consumer.prefetchSize=1"]
+    "destination", ["/queue/", "/topic/", "/temp-queue/", "/queue/a,,/queue/b", "/queue/a?consumer.prefetchSize=1"]
 )
 def test_destinations_that_cannot_be_honoured_are_refused(connect_embedded: Connect, destination: str) -> None:
     client = connect_embedded()

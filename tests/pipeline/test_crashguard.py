@@ -68,6 +68,11 @@ def test_a_settled_event_leaves_no_trace(tmp_path: Path) -> None:
     assert guard_of(tmp_path).begin(redelivered("killer")) is None
 
 
+def test_of_two_events_with_one_id_the_one_in_work_stays_noted(tmp_path: Path) -> None:
+    assert die_in_work(tmp_path, "same", "same") == "work work"
+    assert guard_of(tmp_path).begin(redelivered("same")) is not None
+
+
 def test_a_living_process_is_left_alone(tmp_path: Path) -> None:
     mine, other = guard_of(tmp_path), guard_of(tmp_path)
     assert mine.begin(redelivered("a")) is None

@@ -33,6 +33,8 @@ class Running:
 
     def __init__(self, folder: Path, *arguments: str, **env: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        # What `finish` returned, if it was called.
+        self.summary: dict[str, Any] = {}
         self.log = folder / f"stderr-{len(list(folder.iterdir()))}.log"
         with self.log.open("wb") as stderr:
             self.process = subprocess.Popen(
@@ -55,4 +57,5 @@ class Running:
             self.kill()
             raise AssertionError(f"still running after {timeout_s} s:\n{self.log.read_text()[-3000:]}") from None
         assert self.process.returncode == 0, self.log.read_text()[-3000:]
-        return json.loads(output.splitlines()[-1]) if output.strip() else {}
+        self.summary = json.loads(output.splitlines()[-1]) if output.strip() else {}
+        return self.summary

@@ -63,7 +63,8 @@ class _Shown:
         for frame in frames:
             if self._over.is_set():
                 return
-            if frame.headers.get("browser") == "end":
+            # Any message may have a property `browser`; what ends a browse has no time.
+            if frame.headers.get("browser") == "end" and "timestamp" not in frame.headers:
                 self._over.set()
             else:
                 self._add(to_message(frame, self._queue, 0))

@@ -23,6 +23,8 @@ Sink = Callable[[list[Frame]], None]
 
 _TICK_S: Final = 0.25
 _FIRST_BYTES: Final = 64
+# ActiveMQ's answer to an ACK that it cannot place.
+_ACK_REFUSED: Final = "Unexpected ACK received"
 # A broker delivers more than it takes: its own headers, escapes, and what came in over JMS, which has no limits.
 # A frame that we refused would come again with every connection, for ever.
 _FROM_BROKER: Final = Limits(header_line=16 * 1024 * 1024, headers=100_000)
@@ -45,6 +47,8 @@ class Connection:
         # The newest ERROR frame that belonged to no request, and how many there were.
         self.last_error = ""
         self.errors = 0
+        # Whether an ACK was refused: the broker will hold that message for as long as this connection lives.
+        self.ack_refused = False
         self.receipts = Receipts(target.address)
         self._client_id = client_id
         self._on_end = on_end
@@ -234,6 +238,9 @@ class Connection:
             if now - self._ticked > _TICK_S:
                 self._ticked = now
                 self.receipts.expire(now)
+                # A request that is open may be a transaction with that ACK, which ends the connection itself.
+                if self.ack_refused and not self.receipts.pending:
+                    return f"the broker refused to take a message as acknowledged: {self.last_error}"
         return self.reason
 
     def _not_stomp(self, fault: FrameError) -> str:
@@ -303,10 +310,16 @@ class Connection:
         if not self.receipts.refuse(frame.headers.get("receipt-id", ""), reason):
             self.last_error = reason
             self.errors += 1
+            self.ack_refused = self.ack_refused or reason.startswith(_ACK_REFUSED)
         if not self._connected:
             self._answered.set()
 
 
 def is_wildcard(queue: str) -> bool:
-    """Tell whether `queue` names many queues, in ActiveMQ's way."""
+    """Tell whether `queue` is a pattern for queues that are not known yet, in ActiveMQ's way."""
     return "*" in queue or ">" in queue
+
+
+def is_pattern(queue: str) -> bool:
+    """Tell whether `queue` names several queues, in ActiveMQ's way."""
+    return "," in queue or is_wildcard(queue)

@@ -23,15 +23,15 @@ _MOST_OF_OURS: Final = 6
 _SURELY_SHORT: Final = LIMITS.header_line // 4 - 10
 
 
-def to_message(frame: Frame, queue: str, epoch: int) -> Message:
-    """Return the message in a MESSAGE frame."""
+def to_message(frame: Frame, source: str, epoch: int) -> Message:
+    """Return the message in a MESSAGE frame. Without a `source`, its headers tell where it comes from."""
     headers = frame.headers
     message_id = headers.get("message-id", "")
     return Message(
         # STOMP demands a message-id. For a broker without one each delivery is an event of its own: what else tells
         # deliveries apart (subscription, ack) begins anew with every connection, for other events.
         id=message_id or str(uuid.uuid4()),
-        source=headers.get("destination", queue),
+        source=source or headers.get("destination", ""),
         headers=headers,
         body=frame.body,
         kind=_kind(headers),

@@ -40,6 +40,11 @@ class Receipts:
         self._changed = threading.Condition()
         self._lost: ConnectionLostError | None = None
 
+    @property
+    def pending(self) -> bool:
+        """Whether a request has no answer yet."""
+        return bool(self._open)
+
     def expect(self, on_answer: OnAnswer, timeout_s: float, size: int = 0) -> str:
         """Return a new receipt id. Raises ConnectionLostError once the connection has ended."""
         with self._changed:

@@ -11,10 +11,11 @@ from typing import Final
 
 from infertool.brokers.port import Move, OnMessages
 from infertool.brokers.stomp import transactions
-from infertool.brokers.stomp.connection import Connection, is_wildcard
+from infertool.brokers.stomp.connection import Connection, is_pattern, is_wildcard
 from infertool.brokers.stomp.delivery import to_message
 from infertool.brokers.stomp.frames import Frame, encode_acks
 from infertool.brokers.stomp.inbox import Inbox
+from infertool.brokers.stomp.inflight import InFlightIds
 from infertool.errors import RefusedError, StaleMessagesError
 from infertool.message import Message
 
@@ -24,6 +25,8 @@ _PER_SUBSCRIPTION: Final = 200
 
 class StompSubscription:
     """One window of messages, shared by as many STOMP subscriptions as ActiveMQ needs for it.
+
+    After two messages with one id have come, each STOMP subscription holds a single message (see `InFlightIds`).
 
     `stale_acks` counts acks that came after their connection was lost.
     """
@@ -38,9 +41,15 @@ class StompSubscription:
         headers: Mapping[str, str],
     ) -> None:
         self._queue = queue
+        # A JMS property `destination` hides the broker's own, so that is read only where the name is not known.
+        self._source = "" if is_pattern(queue) or "?" in queue else queue
+        self._window = window
+        self._name = name
         self._headers = headers
         self._current = current
-        self._prefetches = {f"{name}-{n}": size for n, size in enumerate(_shares(window), 1)}
+        self._share = _PER_SUBSCRIPTION
+        # Only several queues can hold one id.
+        self._ids = InFlightIds(window) if is_pattern(queue) else None
         self._inbox = Inbox()
         self._attached: Connection | None = None
         self._counting = threading.Lock()
@@ -71,7 +80,7 @@ class StompSubscription:
                 ack="client-individual",
                 headers={**_prefetch(size), **self._headers},
             )
-            for subscription, size in self._prefetches.items()
+            for subscription, size in self._prefetches().items()
         ]
         for answer in answers:
             connection.wait_for(answer, deadline, f"the subscription to {self._queue}")
@@ -79,13 +88,26 @@ class StompSubscription:
         if is_wildcard(self._queue) and connection.errors != errors:
             raise RefusedError("", address=connection.target.address, reason=connection.last_error)
 
+    def _prefetches(self) -> dict[str, int]:
+        return {f"{self._name}-{n}": size for n, size in enumerate(_shares(self._window, self._share), 1)}
+
     def _deliver(self, epoch: int, frames: list[Frame]) -> None:
-        queue = self._queue
-        self._inbox.put([to_message(frame, queue, epoch) for frame in frames])
+        source = self._source
+        messages = [to_message(frame, source, epoch) for frame in frames]
+        if self._ids and self._share > 1 and (twice := self._ids.add(messages)):
+            self._share = 1
+            if self._attached:
+                self._attached.end(f"two messages with the id {twice} came at once; next time one at a time")
+            return
+        self._inbox.put(messages)
 
     def lost(self) -> None:
         """Forget what the connection delivered: it ended, and all of that comes again."""
         self._inbox.drop()
+        if self._attached and self._attached.ack_refused:
+            self._share = 1
+        if self._ids:
+            self._ids.clear()
 
     def close(self) -> None:
         """Deliver nothing more."""
@@ -112,6 +134,8 @@ class StompSubscription:
         if len(fresh) < len(messages):
             with self._counting:
                 self.stale_acks += len(messages) - len(fresh)
+        if self._ids:
+            self._ids.remove(message for message in messages if message.epoch == epoch)
         if connection and fresh:
             connection.write(encode_acks(fresh))
 
@@ -129,12 +153,14 @@ class StompSubscription:
             raise StaleMessagesError(
                 "the messages belong to a connection that was lost; the broker delivers them again"
             )
+        if self._ids:
+            self._ids.remove(move.message for move in moves)
         return connection
 
 
-def _shares(window: int) -> list[int]:
-    """Return the prefetch of each subscription: as few as possible, as even as possible, `window` in all."""
-    count = math.ceil(window / _PER_SUBSCRIPTION)
+def _shares(window: int, most: int) -> list[int]:
+    """Return the prefetch of each subscription: as few as possible, at most `most`, `window` in all."""
+    count = math.ceil(window / most)
     return [window // count + (n < window % count) for n in range(count)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -45,13 +46,24 @@ def parse(text: str) -> Destination:
     """Read a destination header. A name without a known prefix is a queue's (ActiveMQ 5.17.2, measured)."""
     text = text.strip()
     if "," in text:
-        raise DestinationError(f"composite destinations are not supported: {text}")
+        raise DestinationError(f"one destination is needed here, not several: {text}")
     if "?" in text:
         raise DestinationError(f"destination options are not supported: {text}")
     for kind in Kind:
         if text.startswith(kind):
             return _named(kind, text[len(kind) :].strip())
     return _named(Kind.QUEUE, text)
+
+
+def split(text: str) -> list[str]:
+    """Return the names in a header that holds several, separated by commas; each once, as ActiveMQ takes them."""
+    return list(dict.fromkeys(text.rstrip(" ,").split(",")))
+
+
+def composite(parts: Sequence[Destination]) -> str:
+    """Return what ActiveMQ shows as the `original-destination` of a message that was sent to all of `parts`."""
+    first, *others = parts
+    return ",".join([str(first), *(f"{other.kind.strip('/')}://{other.name}" for other in others)])
 
 
 def _named(kind: Kind, name: str) -> Destination:

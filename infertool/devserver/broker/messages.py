@@ -56,3 +56,10 @@ class StoredMessage:
         return StoredMessage(
             self.id, self.headers, self.body, self.arrived_ms, self.priority, self.persistent, self.expires
         )
+
+    def copies(self, count: int) -> list[StoredMessage]:
+        """Return `count` messages for as many places, this one among them, each with headers of its own."""
+        others = [self.twin() for _ in range(count - 1)]
+        for other in others:
+            other.headers = self.headers.copy()
+        return [self, *others]

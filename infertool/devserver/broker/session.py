@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from infertool.brokers.stomp.frames import Frame, FrameError
 from infertool.brokers.stomp.parser import FrameParser
-from infertool.devserver.broker import handshake, held, wire
+from infertool.devserver.broker import destinations, handshake, held, wire
 from infertool.devserver.broker.core import Broker
-from infertool.devserver.broker.destinations import DestinationError, Kind
+from infertool.devserver.broker.destinations import Destination, DestinationError, Kind
 from infertool.devserver.broker.errors import ProtocolError
 from infertool.devserver.broker.incoming import to_message
 from infertool.devserver.broker.login import Login
@@ -178,30 +178,40 @@ class Session:
         headers = frame.headers
         if "destination" not in headers:
             raise ProtocolError("SEND received without a Destination specified!")
-        destination = self._temporaries.resolve(headers["destination"])
+        places = self._destinations(headers["destination"])
         message_id = f"{self.id}:-1:1:{next(self._messages)}"
         message = to_message(frame, message_id, self._broker.now_ms())
         if headers.get("reply-to", "").startswith("/temp-"):
             message.headers["reply-to"] = str(self._temporaries.resolve(headers["reply-to"]))
-        if "transaction" in headers:
-            self._broker.check(destination)
-            self._transaction(headers).sends.append((destination, message))
-        else:
-            self._broker.send(destination, message)
+        if len(places) > 1:
+            message.headers["original-destination"] = destinations.composite(places)
+        transaction = self._transaction(headers) if "transaction" in headers else None
+        for place in places:
+            self._broker.check(place)
+        for place, each in zip(places, message.copies(len(places)), strict=True):
+            if transaction:
+                transaction.sends.append((place, each))
+            else:
+                self._broker.send(place, each)
+
+    def _destinations(self, header: str) -> list[Destination]:
+        return [self._temporaries.resolve(name) for name in destinations.split(header)]
 
     def _on_subscribe(self, frame: Frame) -> None:
         headers = frame.headers
         page_size = self._broker.page_size
         subscription = to_subscription(headers, self, next(self._serials), page_size=page_size, version=self._version)
-        destination = self._temporaries.resolve(headers["destination"])
-        if not self._temporaries.may_receive_from(destination):
-            raise ProtocolError(f"{destination} belongs to another connection")
-        if headers.get("browser") != "true":
-            self._broker.subscribe(destination, subscription)
-        elif destination.kind is Kind.QUEUE and not destination.is_pattern:
-            self._broker.browse(destination, subscription)
+        places = self._destinations(headers["destination"])
+        for place in places:
+            if not self._temporaries.may_receive_from(place):
+                raise ProtocolError(f"{place} belongs to another connection")
+        if headers.get("browser") == "true":
+            if len(places) > 1 or places[0].kind is not Kind.QUEUE or places[0].is_pattern:
+                raise ProtocolError(f"only a queue can be browsed, one at a time: {headers['destination']}")
+            self._broker.browse(places[0], subscription)
         else:
-            raise ProtocolError(f"only a queue can be browsed, one at a time: {destination}")
+            for place in places:
+                self._broker.subscribe(place, subscription)
         self._held.add(subscription)
 
     def _on_unsubscribe(self, frame: Frame) -> None:
