@@ -12,6 +12,7 @@ from typing import Final
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.delivery import to_message
 from infertool.brokers.stomp.frames import Frame
+from infertool.brokers.stomp.unreadable import Unreadable
 from infertool.errors import ConnectionLostError
 from infertool.message import Message
 
@@ -23,25 +24,37 @@ _MOST_BYTES: Final = 256 * 1024 * 1024
 def browse(
     main: Connection, name: str, queue: str, *, limit: int, timeout_s: float, selector: str | None
 ) -> list[Message]:
-    """Return what the broker shows of `queue`, at most `limit`. Raises ServerError.
+    """Return what the broker shows of `queue`, at most `limit`, but for what cannot be read. Raises ServerError."""
+    deadline = time.monotonic() + timeout_s
+    unreadable = Unreadable(queue, failures=1)
+    headers = {"selector": selector} if selector else {}
+    while True:
+        target = replace(main.target, connect_timeout_s=min(timeout_s, main.target.connect_timeout_s))
+        shown = _Shown(queue, limit)
+        connection = Connection(target, 1, f"{name}-browse-{os.getpid()}-{secrets.token_hex(3)}", shown.on_end)
+        try:
+            return _browse(connection, queue, limit, deadline, unreadable.selecting(headers), shown)
+        except ConnectionLostError:
+            if not unreadable.note(connection.suspect, connection.reason):
+                raise
+
+
+def _browse(
+    connection: Connection, queue: str, limit: int, deadline: float, headers: dict[str, str], shown: _Shown
+) -> list[Message]:
+    """Browse once.
 
     On a connection of its own: ending that is the only way to stop a browse, and a browse that stalls (the broker waits
     for a client that does not read) must not hold up acks.
     """
-    target = replace(main.target, connect_timeout_s=min(timeout_s, main.target.connect_timeout_s))
-    shown = _Shown(queue, limit)
-    client_id = f"{name}-browse-{os.getpid()}-{secrets.token_hex(3)}"
-    connection = Connection(target, 1, client_id, shown.on_end)
-    deadline = time.monotonic() + timeout_s
     connection.open()
     try:
         # A large prefetch, or ActiveMQ waits for acks in between, four times as long for a page.
-        headers = {"browser": "true", "activemq.prefetchSize": str(limit)}
-        if selector:
-            headers["selector"] = selector
+        headers |= {"browser": "true", "activemq.prefetchSize": str(limit)}
         answer = connection.subscribe(queue, _SUBSCRIPTION, shown.take, ack="auto", headers=headers)
         if not answer.wait(deadline - time.monotonic()):
-            raise ConnectionLostError(f"{target.address} did not answer in {timeout_s:g} s", address=target.address)
+            address = connection.target.address
+            raise ConnectionLostError(f"{address} did not answer the browse in time", address=address)
         return shown.wait(deadline - time.monotonic(), connection)
     finally:
         connection.end("the browse is over")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,14 +11,16 @@ from functools import partial
 from typing import Final
 
 from infertool.brokers.stomp import diagnosis, heartbeat
+from infertool.brokers.stomp.doubt import DoubtfulParser
 from infertool.brokers.stomp.frames import Frame, FrameError, Limits
-from infertool.brokers.stomp.parser import FrameParser
 from infertool.brokers.stomp.receipts import Answer, Receipts
 from infertool.brokers.stomp.stream import Stream
 from infertool.brokers.stomp.target import Target
 from infertool.brokers.stomp.transport import Commands, StompTransport
 from infertool.errors import ConnectionLostError, ServerError
 from infertool.outbox import Outbox
+
+_log = logging.getLogger(__name__)
 
 Sink = Callable[[list[Frame]], None]
 
@@ -26,8 +29,8 @@ _FIRST_BYTES: Final = 64
 # ActiveMQ's answer to an ACK that it cannot place.
 _ACK_REFUSED: Final = "Unexpected ACK received"
 # A broker delivers more than it takes: its own headers, escapes, and what came in over JMS, which has no limits.
-# A frame that we refused would come again with every connection, for ever.
-_FROM_BROKER: Final = Limits(header_line=16 * 1024 * 1024, headers=100_000)
+# A frame that we refused would come again with the next connection, and be left out by the one after.
+_FROM_BROKER: Final = Limits(header_line=200 * 1024 * 1024, headers=1_000_000)
 
 
 class Connection:
@@ -54,7 +57,10 @@ class Connection:
         self._on_end = on_end
         self._sinks: dict[str, Sink] = {}
         self._outbox = Outbox(self._write_some)
-        self._parser = FrameParser(limits=_FROM_BROKER)
+        self._parser = DoubtfulParser(limits=_FROM_BROKER, mark=self.receipts.mark.encode())
+        # The id of the message that could not be read, and ended the connection.
+        self.suspect = ""
+        self._probed = False
         self._heartbeat = heartbeat.Heartbeat()
         # Other connections are made from `target`, each with what the files hold by then.
         self._login = target.fresh()
@@ -207,6 +213,7 @@ class Connection:
         try:
             reason = self._read_to_end(stream)
         except FrameError as fault:
+            self.suspect = self.suspect or fault.suspect
             reason = self._not_stomp(fault)
         except OSError as fault:
             reason = fault.strerror or str(fault)
@@ -238,10 +245,22 @@ class Connection:
             if now - self._ticked > _TICK_S:
                 self._ticked = now
                 self.receipts.expire(now)
+                self._probe(stalled=not data or not data.strip(b"\n"))
                 # A request that is open may be a transaction with that ACK, which ends the connection itself.
                 if self.ack_refused and not self.receipts.pending:
                     return f"the broker refused to take a message as acknowledged: {self.last_error}"
         return self.reason
+
+    def _probe(self, *, stalled: bool) -> None:
+        """Have the broker answer when it ends within a body of announced length: a wrong length takes that in, too."""
+        if not self._parser.awaits_length:
+            self._probed = False
+        elif stalled and not self._probed:
+            self._probed = True
+            with contextlib.suppress(ConnectionLostError):
+                name = self.receipts.expect(Answer(), self.target.receipt_timeout_s)
+                self._commands.begin(name)
+                self._commands.abort(name, receipt=name)
 
     def _not_stomp(self, fault: FrameError) -> str:
         return f"the broker sent something else than STOMP: {self._login.masked(fault.reason)}"
@@ -253,9 +272,20 @@ class Connection:
             frames = self._parser.feed(data)
         except FrameError as fault:
             # First, so that whoever may have to read on does not.
+            self.suspect = fault.suspect
             self.end(self._not_stomp(fault))
             frames = fault.frames
+        if self._parser.misfits:
+            self._report_misfits(self._parser.misfits)
         self._dispatch(frames)
+
+    def _report_misfits(self, ids: list[str]) -> None:
+        for message_id in ids:
+            _log.warning(
+                "message %s from %s has a property content-length that does not fit its body; all of it was read",
+                message_id, self.target.address,
+            )  # fmt: skip
+        ids.clear()
 
     def _dispatch(self, frames: Sequence[Frame]) -> None:
         """Hand messages on in batches, one for each sink, and everything else to its handler."""
@@ -263,8 +293,10 @@ class Connection:
         for frame in frames:
             if frame.command == "MESSAGE":
                 sink = self._sinks.get(frame.headers.get("subscription", ""))
-                if sink:
-                    batches.setdefault(sink, []).append(frame)
+                if sink is None:
+                    what = "a message for a subscription that is not ours"
+                    raise FrameError(what, frame.headers.get("message-id", ""))
+                batches.setdefault(sink, []).append(frame)
             else:
                 self._handle(frame)
         for sink, batch in batches.items():

@@ -37,7 +37,7 @@ def to_message(frame: Frame, source: str, epoch: int) -> Message:
         kind=_kind(headers),
         redelivered=headers.get("redelivered") == "true",
         epoch=epoch,
-        token=headers.get("ack") or message_id,
+        token=headers.get("ack", ""),
     )
 
 

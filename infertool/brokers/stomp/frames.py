@@ -46,12 +46,14 @@ LIMITS = Limits()
 class FrameError(Exception):
     """The bytes are no STOMP frame, or break a limit; the parser cannot go on.
 
-    `frames` holds what the same `feed` had completed before the fault.
+    `frames` holds what the same `feed` had completed before the fault, `suspect` the id of the message that is at
+    fault: the one that could not be read, or the last before the garbage. It is empty where none is known.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, suspect: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.suspect = suspect
         self.frames: list[Frame] = []
 
 

@@ -18,8 +18,8 @@ _EXCERPT = 40
 _LF = 0x0A
 _CR = 0x0D
 # Those of a 64-bit number.
-_DIGITS = 18
-_Head = tuple[str, dict[str, str], int | None]
+DIGITS = 18
+Head = tuple[str, dict[str, str], int | None]
 
 
 class FrameParser:
@@ -32,7 +32,9 @@ class FrameParser:
     def __init__(self, *, version: str = "1.2", limits: Limits = LIMITS) -> None:
         self.version = version
         self._limits = limits
-        self._head: _Head | None = None
+        self._head: Head | None = None
+        # Where the frame that is read now begins, in what was fed last.
+        self._begin = 0
         # An open frame's bytes: of its head, or of its body once `_head` is known.
         self._pending = bytearray()
         self._look_again_at = 0
@@ -77,10 +79,10 @@ class FrameParser:
                 position = self._read_head(data, position)
                 if self._head is None:
                     break
-            command, headers, length = self._head
-            end = self._body_end(data, position, length)
+            end = self._body_end(data, position, self._head[2])
             if end < 0:
                 break
+            command, headers, _ = self._head
             frames.append(Frame(command, headers, data[position:end]))
             self._head = None
             position = end + 1
@@ -91,6 +93,7 @@ class FrameParser:
         """Skip heartbeats and read a head, if all of it is there; return where the rest begins."""
         while data.startswith((b"\n", b"\r\n"), position):
             position += 1 if data[position] == _LF else 2
+        self._begin = position
         end = self._head_end(data, position)
         if end < 0:
             self._check_open_head(data, position)
@@ -116,7 +119,7 @@ class FrameParser:
         if len(data) - max(position, data.rfind(b"\n", position) + 1) > self._limits.header_line + 1:
             raise FrameError(f"a header line of more than {self._limits.header_line} bytes")
 
-    def _to_head(self, block: bytes) -> _Head:
+    def _to_head(self, block: bytes) -> Head:
         if len(block) > self._limits.header_line:
             self._check_lines(block)
         lines = block.decode(ENCODING, ERRORS).split("\n")
@@ -130,7 +133,7 @@ class FrameParser:
         del lines[0]
         literal = command in UNESCAPED or self.version == "1.0"
         headers = self._to_headers(lines, 0 if literal else block.count(b"\\"))
-        return command, headers, self._content_length(headers) if "content-length" in headers else None
+        return command, headers, self._content_length(command, headers) if "content-length" in headers else None
 
     def _check_lines(self, block: bytes) -> None:
         if any(len(line.removesuffix(b"\r")) > self._limits.header_line for line in block.split(b"\n")):
@@ -162,12 +165,12 @@ class FrameParser:
             headers.setdefault(key, value)
         return headers
 
-    def _content_length(self, headers: dict[str, str]) -> int:
+    def _content_length(self, _command: str, headers: dict[str, str]) -> int | None:
         text = headers["content-length"].strip()
         if not (text.isascii() and text.isdigit()):
             raise FrameError(f"content-length is no number: {text[:_EXCERPT]!r}")
         # More digits than any limit has need not become a number (and past 4300 cannot).
-        if len(text) > _DIGITS or int(text) > self._limits.body:
+        if len(text) > DIGITS or int(text) > self._limits.body:
             raise FrameError(f"a body of more than {self._limits.body} bytes")
         return int(text)
 

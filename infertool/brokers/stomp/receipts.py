@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,8 @@ class Receipts:
 
     def __init__(self, address: str) -> None:
         self._address = address
+        # In each receipt id, and in nothing that anybody else writes.
+        self.mark = secrets.token_hex(8)
         self._ids = itertools.count(1)
         self._open: dict[str, _Request] = {}
         self._bytes = 0
@@ -50,7 +53,7 @@ class Receipts:
         with self._changed:
             if self._lost:
                 raise self._lost
-            receipt = f"r{next(self._ids)}"
+            receipt = f"r{next(self._ids)}-{self.mark}"
             self._open[receipt] = _Request(time.monotonic() + timeout_s, size, on_answer)
             self._bytes += size
             return receipt

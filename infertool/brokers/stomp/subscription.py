@@ -13,9 +13,10 @@ from infertool.brokers.port import Move, OnMessages
 from infertool.brokers.stomp import transactions
 from infertool.brokers.stomp.connection import Connection, is_pattern, is_wildcard
 from infertool.brokers.stomp.delivery import to_message
-from infertool.brokers.stomp.frames import Frame, encode_acks
+from infertool.brokers.stomp.frames import Frame, FrameError, encode_acks
 from infertool.brokers.stomp.inbox import Inbox
 from infertool.brokers.stomp.inflight import InFlightIds
+from infertool.brokers.stomp.unreadable import Unreadable
 from infertool.errors import RefusedError, StaleMessagesError
 from infertool.message import Message
 
@@ -46,6 +47,7 @@ class StompSubscription:
         self._window = window
         self._name = name
         self._headers = headers
+        self._unreadable = Unreadable(queue)
         self._current = current
         self._share = _PER_SUBSCRIPTION
         # Only several queues can hold one id.
@@ -78,7 +80,7 @@ class StompSubscription:
                 subscription,
                 deliver,
                 ack="client-individual",
-                headers={**_prefetch(size), **self._headers},
+                headers={**_prefetch(size), **self._unreadable.selecting(self._headers)},
             )
             for subscription, size in self._prefetches().items()
         ]
@@ -94,6 +96,9 @@ class StompSubscription:
     def _deliver(self, epoch: int, frames: list[Frame]) -> None:
         source = self._source
         messages = [to_message(frame, source, epoch) for frame in frames]
+        if not all(message.token for message in messages):
+            first = next(message for message in messages if not message.token)
+            raise FrameError("a message without an ack header", first.id)
         if self._ids and self._share > 1 and (twice := self._ids.add(messages)):
             self._share = 1
             if self._attached:
@@ -104,8 +109,10 @@ class StompSubscription:
     def lost(self) -> None:
         """Forget what the connection delivered: it ended, and all of that comes again."""
         self._inbox.drop()
-        if self._attached and self._attached.ack_refused:
-            self._share = 1
+        if self._attached:
+            self._unreadable.note(self._attached.suspect, self._attached.reason)
+            if self._attached.ack_refused:
+                self._share = 1
         if self._ids:
             self._ids.clear()
 

@@ -15,7 +15,8 @@ _DIGITS: Final = 9
 def usual_frames(data: bytes, position: int, frames: list[Frame], version: str, limits: Limits) -> int:
     """Append whole frames of `data` from `position` on; return where one begins that is not usual, or not all there.
 
-    Usual is a MESSAGE with line ends of one LF, each header once, no escapes but those of colons, and within limits.
+    Usual is a MESSAGE with line ends of one LF, each header once, no escapes but those of colons, and within limits. It
+    has an id, and a body that holds a NUL is left to the careful parser: its length may be wrong.
     """
     while True:
         begin = position + 1 if data.startswith(b"\n", position) else position
@@ -34,16 +35,17 @@ def usual_frames(data: bytes, position: int, frames: list[Frame], version: str, 
             return position
         body = gap + 2
         end = _body_end(data, body, headers) if "content-length" in headers else data.find(b"\0", body)
-        if not 0 <= end - body <= limits.body:
+        if not 0 <= end - body <= limits.body or "message-id" not in headers:
             return position
         frames.append(Frame("MESSAGE", headers, data[body:end]))
         position = end + 1
 
 
 def _body_end(data: bytes, position: int, headers: dict[str, str]) -> int:
-    """Return where the NUL after the announced body is, or -1 when that cannot be said at a glance."""
+    """Return where the NUL after the announced body is, or -1 when that cannot be told at a glance."""
     text = headers["content-length"]
     if len(text) > _DIGITS or not (text.isascii() and text.isdigit()):
         return -1
     end = position + int(text)
-    return end if end < len(data) and not data[end] else -1
+    # The first NUL: within the body there is none.
+    return end if data.find(b"\0", position, end + 1) == end else -1
