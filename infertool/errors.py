@@ -18,6 +18,10 @@ class InfertoolError(Exception):
     def __str__(self) -> str:
         return f"{self.what}; {self.advice}" if self.advice else self.what
 
+    def lines(self) -> list[str]:
+        """Return what a person is told, as lines. Other line breaks are a server's, or in a name."""
+        return [str(self)]
+
 
 class UsageError(InfertoolError):
     """The command line or an expression on it cannot be understood."""

@@ -76,8 +76,12 @@ class FilterError(UsageError):
         self.column = column
 
     def __str__(self) -> str:
-        text = (self.expression.splitlines() or [""])[self.line - 1].replace("\t", " ")
-        return f"{super().__str__()}\n  {text}\n  {' ' * (self.column - 1)}^"
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """Return the reason, the expression's line, and a sign under the character."""
+        text = self.expression.split("\n")[self.line - 1].replace("\t", " ")
+        return [super().__str__(), f"  {text}", f"  {' ' * (self.column - 1)}^"]
 
 
 @dataclass(frozen=True, slots=True)

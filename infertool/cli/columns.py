@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from infertool.cli.template import NOTHING
 from infertool.feed.arrival import Arrival
 from infertool.feed.paths import MISSING, Path
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 
 # Terminal cells of a column at most; the last one may take more.
 WIDEST = 40

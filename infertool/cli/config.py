@@ -44,7 +44,7 @@ def show(
         case Output.JSON:
             console.emit_json({row.key: {"value": row.value, "origin": row.origin} for row in rows(loaded)})
         case Output.TOML:
-            console.out(as_toml(loaded))
+            console.out_data(*as_toml(loaded).split("\n"))
 
 
 @app.command(epilog="Example: infertool config init ~/.config/infertool/infertool.toml")
@@ -77,7 +77,7 @@ def path(ctx: typer.Context) -> None:
     config: Path | None = ctx.obj.config
     used = find(config, os.environ)
     for candidate in (config,) if config else config_candidates(os.environ):
-        console.out(
+        console.out_data(
             f"{candidate}\t{'used' if candidate == used else 'not used' if candidate.is_file() else 'not there'}"
         )
 
@@ -99,9 +99,11 @@ def _print_rich(lines: list[tuple[str, str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from infertool.printable import clean
+
     table = Table("setting", "value", "from", box=None, header_style="bold")
     for key, value, origin in lines:
-        table.add_row(key, Text(value), Text(origin, style="dim" if origin == "default" else ""))
+        table.add_row(key, Text(clean(value)), Text(clean(origin), style="dim" if origin == "default" else ""))
     Console().print(table)
 
 

@@ -9,12 +9,14 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from infertool.errors import InfertoolError
+from infertool.errors import InfertoolError, UsageError
+from infertool.printable import clean, clean_json, is_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
 
     from infertool.settings.load import Loaded
 
@@ -59,25 +61,47 @@ def escape_unknown() -> None:
         sys.stdout.reconfigure(errors="infertool.escape")
 
 
-def out(text: str) -> None:
-    """Write a line of data to stdout, at once."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+def out(*lines: str) -> None:
+    """Write lines of text to stdout, at once. What a terminal obeys in them is escaped, line breaks too."""
+    _write(sys.stdout, map(clean, lines))
+
+
+def out_data(*lines: str) -> None:
+    """Write lines of JSON or another format to stdout: exactly, but for a terminal; there as `clean_json` does."""
+    _write(sys.stdout, map(clean_json, lines) if is_terminal(sys.stdout) else lines)
 
 
 def emit_json(value: Any) -> None:
     """Write `value` to stdout as one line of JSON."""
-    import orjson
+    from infertool import json_text
 
-    out(orjson.dumps(value).decode())
+    out_data(json_text.dumps(value).decode())
 
 
-def err(text: str) -> None:
-    """Write a line for people to stderr; a JSON object with --log-format json."""
+def err(*lines: str) -> None:
+    """Write lines for people to stderr, escaped as by `out`; JSON objects with --log-format json."""
     if _is_json():
-        _write_json("info", text, {})
-        return
-    sys.stderr.write(text + "\n")
+        for line in lines:
+            _write_json("info", line, {})
+    else:
+        _write(sys.stderr, map(clean, lines))
+
+
+def ask(question: str, *, otherwise: str) -> str:
+    """Return the answer to a question, without white space around it. Raises `UsageError` where nobody can answer.
+
+    `otherwise` is the option that answers beforehand.
+    """
+    if not is_terminal(sys.stdin):
+        raise UsageError("there is no terminal to ask on", advice=f"add {otherwise} to agree beforehand")
+    sys.stderr.write(clean(question))
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()
+
+
+def progress(line: str) -> None:
+    """Write `line` to a terminal in place of the last one."""
+    sys.stderr.write(f"\r\x1b[K{clean(line)}")
     sys.stderr.flush()
 
 
@@ -100,12 +124,21 @@ def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
         _write_json("error", str(error), fields)
         sys.exit(error.exit_code)
     if debug:
-        traceback.print_exception(error)
-    from infertool.telemetry.logs import clean
-
+        say_trace(type(error), error, error.__traceback__)
     # A server's own words may be in it.
-    err("infertool: " + "\n".join(map(clean, str(error).splitlines())))
+    first, *rest = error.lines()
+    err(f"infertool: {first}", *rest)
     sys.exit(error.exit_code)
+
+
+def say_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write the trace of an error that nobody expected to stderr; a server's own words may be in it, too."""
+    err(*"".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"))
+
+
+def _write(stream: TextIO, lines: Iterable[str]) -> None:
+    stream.write("".join([f"{line}\n" for line in lines]))
+    stream.flush()
 
 
 def use_json() -> None:

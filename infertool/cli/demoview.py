@@ -14,8 +14,8 @@ from infertool.feed.arrival import Arrival
 from infertool.load.latency import Measure
 from infertool.load.record import Second
 from infertool.load.tally import Tally
+from infertool.printable import clean
 from infertool.telemetry.latencies import Percentiles
-from infertool.telemetry.logs import clean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -88,7 +88,7 @@ def _agree(request: Request, depth: int | None) -> None:
         _agree_to_discard(request, f"this deletes {count} messages of {request.queue} for ever")
     elif request.yes is None:
         question = f"archive {count} messages of {request.queue} in {request.file} and remove them? [y/N] "
-        if _ask(question, "--yes").strip().lower() not in {"y", "yes"}:
+        if console.ask(question, otherwise="--yes").lower() not in {"y", "yes"}:
             raise InfertoolError("nothing was done: not agreed")
 
 
@@ -100,16 +100,8 @@ def _agree_to_discard(request: Request, what: str) -> None:
         if request.yes not in right:
             raise UsageError(f"{what}; --yes must name the queue", advice=f"write {option}")
         return
-    if _ask(f"{what}; type the queue's name to agree: ", option).strip() not in right:
+    if console.ask(f"{what}; type the queue's name to agree: ", otherwise=option) not in right:
         raise InfertoolError("nothing was deleted: that is not the queue's name")
-
-
-def _ask(question: str, option: str) -> str:
-    if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask on", advice=f"add {option} to agree beforehand")
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    return sys.stdin.readline()
 
 
 @contextmanager

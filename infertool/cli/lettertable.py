@@ -12,19 +12,19 @@ from infertool import json_text
 from infertool.cli.deadletters import iso, when
 from infertool.deadletter.letter import DeadLetter
 from infertool.deadletter.summary import Group
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 
 _ERROR_WIDTH = 80
 _EXCERPT_BYTES = 512
 
 
-def listed(letters: Iterable[DeadLetter]) -> str:
+def listed(letters: Iterable[DeadLetter]) -> list[str]:
     """Return a table with a line for each letter."""
     head = ("died", "id", "origin", "stage", "attempts", "replays", "error")
     return aligned([head, *(_row(letter) for letter in letters)])
 
 
-def grouped(groups: Iterable[Group], fields: Sequence[str]) -> str:
+def grouped(groups: Iterable[Group], fields: Sequence[str]) -> list[str]:
     """Return a table with a line for each group."""
     head = ("count", *fields, "first", "last", "sample")
     rows = [
@@ -34,11 +34,11 @@ def grouped(groups: Iterable[Group], fields: Sequence[str]) -> str:
     return aligned([head, *rows])
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines with columns of equal width."""
     safe = [[clean(cell) or "-" for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in safe)
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in safe]
 
 
 def _row(letter: DeadLetter) -> tuple[str, ...]:
@@ -57,8 +57,8 @@ def _error(letter: DeadLetter) -> str:
     return ": ".join(filter(None, (letter.error_type, letter.error)))
 
 
-def in_full(letter: DeadLetter) -> str:
-    """Return all of a letter, body pretty-printed."""
+def in_full(letter: DeadLetter) -> list[str]:
+    """Return all of a letter as lines, body pretty-printed."""
     facts = {
         "id": letter.message.id,
         "original id": letter.original_id,
@@ -74,9 +74,9 @@ def in_full(letter: DeadLetter) -> str:
         "model": letter.model,
         "body": f"{letter.message.kind}, {len(letter.message.body)} bytes",
     }
-    lines = [f"{name:>12}  {clean(value)}" for name, value in facts.items() if value]
-    headers = [f"  {clean(key)}: {clean(value)}" for key, value in letter.message.headers.items()]
-    return "\n".join([*lines, "", "headers", *headers, "", "body", *_body_lines(letter.message.body)])
+    lines = [f"{name:>12}  {value}" for name, value in facts.items() if value]
+    headers = [f"  {key}: {value}" for key, value in letter.message.headers.items()]
+    return [*lines, "", "headers", *headers, "", "body", *_body_lines(letter.message.body)]
 
 
 def _body_lines(body: bytes) -> list[str]:
@@ -87,7 +87,7 @@ def _body_lines(body: bytes) -> list[str]:
         return [*excerpt, *(["... (-o json has all of it)"] if len(body) > _EXCERPT_BYTES else [])]
     if json_text.is_json(body):
         text = json_text.pretty(body).decode()
-    return [clean(line) for line in text.split("\n")]
+    return text.split("\n")
 
 
 def document(letter: DeadLetter) -> dict[str, Any]:

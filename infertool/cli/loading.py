@@ -58,7 +58,7 @@ def run(
     if as_json:
         console.emit_json(report)
     else:
-        console.out(summary(report))
+        console.out(*summary(report))
     if not finished.counts.sent and finished.counts.planned:
         raise InfertoolError(f"none of {finished.counts.planned} planned events was sent", advice="see the notes above")
     check(report)

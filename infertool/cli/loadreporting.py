@@ -11,7 +11,7 @@ from infertool.errors import UsageError
 from infertool.load import assertions, comparison, runfile
 from infertool.load.plot.charts import MOST_RUNS, Shown
 from infertool.load.report import document
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 
 
 class Reporting:
@@ -49,9 +49,9 @@ class Reporting:
             console.emit_json(reports[0] if len(reports) == 1 else comparison.document(names, reports))
             return
         for name, report in zip(names, reports, strict=True):
-            console.out(summary(report, name) + "\n")
+            console.out(*summary(report, name), "")
         if len(reports) > 1:
-            console.out(compared(names, reports))
+            console.out(*compared(names, reports))
 
 
 def _names(files: Sequence[Path]) -> list[str]:

@@ -7,22 +7,21 @@ from typing import Any
 
 from infertool.errors import InfertoolError
 from infertool.load import summary as words
-from infertool.telemetry.logs import clean
 
 
-def summary(report: Mapping[str, Any], name: str = "") -> str:
-    """Return the summary of one report; `name` is that of its file."""
+def summary(report: Mapping[str, Any], name: str = "") -> list[str]:
+    """Return the summary of one report as lines; `name` is that of its file."""
     facts = words.facts(report)
     width = max(len(label) for label, _ in facts)
     lines = [name] if name else []
-    lines += [f"{label:>{width}}  {clean(text)}" for label, text in facts]
+    lines += [f"{label:>{width}}  {text}" for label, text in facts]
     lines += ["", *_aligned(words.times(report))]
-    notes = [f"note: {clean(text)}" for text in words.remarks(report)]
+    notes = [f"note: {text}" for text in words.remarks(report)]
     verdicts = [
-        f"{'held' if verdict['passed'] else 'FAILED'}  {clean(verdict['expression'])}  ({words.actual(verdict)})"
+        f"{'held' if verdict['passed'] else 'FAILED'}  {verdict['expression']}  ({words.actual(verdict)})"
         for verdict in report["asserts"]
     ]
-    return "\n".join([*lines, *([""] if notes or verdicts else []), *notes, *verdicts])
+    return [*lines, *([""] if notes or verdicts else []), *notes, *verdicts]
 
 
 def check(report: Mapping[str, Any], *, of: str = "") -> None:
@@ -33,9 +32,9 @@ def check(report: Mapping[str, Any], *, of: str = "") -> None:
         raise InfertoolError(f"--assert does not hold{where}: {'; '.join(failed)}")
 
 
-def compared(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> str:
-    """Return runs side by side."""
-    return "\n".join(_aligned(words.compared(names, reports)))
+def compared(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return runs side by side, as lines."""
+    return _aligned(words.compared(names, reports))
 
 
 def _aligned(rows: words.Rows) -> list[str]:

@@ -14,7 +14,7 @@ from infertool.load.latency import Measure
 from infertool.load.options import LoadOptions
 from infertool.load.record import RunInfo, Second
 from infertool.load.tally import Tally
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -50,16 +50,16 @@ class View:
         if lost and side not in self._links:
             self._links[side] = event.address
             doing = "what is planned meanwhile counts as unsent" if side == "broker" else "what comes out is not seen"
-            console.err(clean(f"lost {event.address}: {event.reason}; connecting again, {doing}"))
+            console.err(f"lost {event.address}: {event.reason}; connecting again, {doing}")
         elif event.state is LinkState.CONNECTED and self._links.pop(side, ""):
-            console.err(clean(f"connected again to {event.address}"))
+            console.err(f"connected again to {event.address}")
 
     @contextmanager
     def shown(self, tally: Tally, info: RunInfo) -> Iterator[None]:
         """Show the run while the block runs."""
         if not self._live:
             if not self._quiet:
-                console.err(clean(f"{info.plan}, to {info.queue} at {info.broker}; Ctrl-C ends it"))
+                console.err(f"{info.plan}, to {info.queue} at {info.broker}; Ctrl-C ends it")
             yield
             return
         from rich.console import Console

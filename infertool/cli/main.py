@@ -98,6 +98,7 @@ def run() -> None:
     """Run the command line; the console script's entry point."""
     arguments = globals_first(sys.argv[1:])
     console.escape_unknown()
+    sys.excepthook = console.say_trace
     as_json = _wants_json(arguments)
     if as_json:
         console.use_json()

@@ -47,28 +47,28 @@ class Peek:
 
     def _show_one(self, letter: DeadLetter) -> None:
         if self._form == "table":
-            console.out(lettertable.in_full(letter))
+            console.out(*lettertable.in_full(letter))
         else:
-            console.out(lettertable.dump(lettertable.document(letter)))
+            console.emit_json(lettertable.document(letter))
 
     def _show_all(self, seen: Sequence[DeadLetter], browse: Browse) -> None:
         if self._form == "table":
-            console.out(lettertable.listed(seen))
+            console.out(*lettertable.listed(seen))
         else:
             self._emit("letters", [lettertable.document(letter) for letter in seen], browse)
 
     def _show_groups(self, groups: Sequence[summary.Group], fields: Sequence[str], browse: Browse) -> None:
         if self._form == "table":
-            console.out(lettertable.grouped(groups, fields))
+            console.out(*lettertable.grouped(groups, fields))
         else:
             self._emit("groups", [lettertable.group_document(group, fields) for group in groups], browse)
 
     def _emit(self, name: str, documents: Sequence[dict[str, Any]], browse: Browse) -> None:
         if self._form == "jsonl":
-            console.out("\n".join(map(lettertable.dump, documents)))
+            console.out_data(*map(lettertable.dump, documents))
             return
         seen = {"queue": self._queue, "depth": browse.depth, "seen": len(browse.messages), "complete": browse.complete}
-        console.out(lettertable.dump({**seen, name: documents}))
+        console.emit_json({**seen, name: documents})
 
     def _say_what_is_staged(self, broker: Broker) -> None:
         depth = broker.measure(names.staging(self._queue), _MEASURE_S)

@@ -10,7 +10,7 @@ from typing import Any
 from infertool.feed.arrival import Arrival
 from infertool.feed.encoding import fixed, payload_text, text
 from infertool.feed.paths import parse_path
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 
 WIDEST = 400
 _NUMERIC = (int, float)

@@ -77,17 +77,13 @@ def _show(path: Path, look: Look, journal: Journal, plan: Plan) -> None:
         console.err(f"  stay: {count}, {why}")
     if look.groups:
         console.err(f"  oldest {when(look.oldest)}, newest {when(look.newest)}")
-        console.err(lettertable.grouped(look.groups, _FIELDS))
+        console.err(*lettertable.grouped(look.groups, _FIELDS))
     else:
         raise NothingMatchedError(f"nothing in {path} is to be sent")
 
 
 def _ask(path: Path) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask on", advice="add --yes to agree beforehand")
-    sys.stderr.write(f"send them from {path}? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if console.ask(f"send them from {path}? [y/N] ", otherwise="--yes").lower() not in {"y", "yes"}:
         raise InfertoolError("nothing was sent: not agreed")
 
 

@@ -29,7 +29,7 @@ from infertool.deadletter.selection import select
 from infertool.deadletter.sending import Sender
 from infertool.deadletter.take import Bus
 from infertool.deadletter.tally import Tally
-from infertool.errors import InfertoolError, NothingMatchedError, UsageError
+from infertool.errors import InfertoolError, NothingMatchedError
 from infertool.settings import Settings
 
 _LOOK_S = 20.0
@@ -138,8 +138,7 @@ def _look(broker: Broker, plan: Plan) -> Preview:
 
 
 def _show(shown: Preview, options: Options) -> None:
-    for line in shown.lines():
-        console.err(line)
+    console.err(*shown.lines())
     if options.selector:
         console.err("--selector: the broker looks for matches only near the head of the queue (200 on a default")
         console.err("ActiveMQ) and shows nothing of what lies deeper; --where, --stage and --error see all of it")
@@ -152,13 +151,9 @@ def _show(shown: Preview, options: Options) -> None:
 
 
 def _ask(options: Options, shown: Preview) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask on", advice="add --yes to agree beforehand")
     verb = "copy" if options.copy else "replay"
     count = f"{len(shown.replays)}" if shown.browse.complete else "all that match"
-    sys.stderr.write(f"{verb} {count} of {options.queue}? [y/N] ")
-    sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if console.ask(f"{verb} {count} of {options.queue}? [y/N] ", otherwise="--yes").lower() not in {"y", "yes"}:
         raise InfertoolError("nothing was moved: not agreed")
 
 

@@ -45,7 +45,7 @@ class Preview:
             died = [letter.failed_at for letter in letters if letter.failed_at is not None]
             if died:
                 lines.append(f"  oldest {when(min(died))}, newest {when(max(died))}")
-            lines.append(lettertable.grouped(summary.group(letters, _FIELDS), _FIELDS))
+            lines += lettertable.grouped(summary.group(letters, _FIELDS), _FIELDS)
         return lines
 
     def _depth_line(self) -> str:

@@ -161,8 +161,7 @@ class _Watch:
 
     def draw(self) -> None:
         """Write over the last line."""
-        sys.stderr.write(f"\r\x1b[K{self._line()}")
-        sys.stderr.flush()
+        console.progress(self._line())
 
     def _line(self) -> str:
         tally, depth = self._tally, self._plan.known_depth

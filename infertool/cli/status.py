@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from infertool.cli.repeated import repeated
+from infertool.printable import clean
 from infertool.telemetry import jsonlogs, logs
 from infertool.telemetry.recent import Recent, RecentFigures
 from infertool.telemetry.stats import Snapshot
@@ -123,7 +124,7 @@ def _live(source: StatusSource) -> Iterator[None]:
     from rich.text import Text
 
     def render() -> Text:
-        return Text(source.now().line(), overflow="ellipsis", no_wrap=True)
+        return Text(clean(source.now().line()), overflow="ellipsis", no_wrap=True)
 
     console = Console(stderr=True)
     with Live(console=console, get_renderable=render, refresh_per_second=REFRESH_PER_S, redirect_stdout=False):

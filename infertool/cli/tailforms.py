@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 
@@ -15,6 +14,7 @@ from infertool.feed import records
 from infertool.feed.arrival import Arrival
 from infertool.feed.encoding import encode, payload_text
 from infertool.feed.paths import MISSING, Path, parse_path
+from infertool.printable import is_terminal
 
 Form = Callable[[Sequence[Arrival]], list[str]]
 
@@ -25,10 +25,8 @@ def form_of(output: str | None, *, fields: str | None, template: str | None, sev
         if output or fields:
             raise UsageError("--format says all about a line", advice="leave out -o and --fields")
         return _each(Template(template).line)
-    on_terminal = sys.stdout.isatty()
-    output = output or ("pretty" if on_terminal else "jsonl")
-    form = FORMS[output] if fields is None else _form_of_fields(output, fields, several=several)
-    return _escaped(form) if on_terminal and output != "pretty" else form
+    output = output or ("pretty" if is_terminal(sys.stdout) else "jsonl")
+    return FORMS[output] if fields is None else _form_of_fields(output, fields, several=several)
 
 
 def _form_of_fields(output: str, fields: str, *, several: bool) -> Form:
@@ -46,16 +44,6 @@ def _form_of_fields(output: str, fields: str, *, several: bool) -> Form:
 
 def _each(line: Callable[[Arrival], str]) -> Form:
     return lambda arrivals: [line(arrival) for arrival in arrivals]
-
-
-def _escaped(form: Form) -> Form:
-    """Return `form` with what JSON may hold raw, and a terminal should not get, as JSON's own escapes."""
-    return lambda arrivals: [printable_json(line) for line in form(arrivals)]
-
-
-def printable_json(line: str) -> str:
-    """Return the same JSON with every control character (also bidirectional overrides) escaped."""
-    return line if line.isprintable() else "".join([c if c.isprintable() else json.dumps(c)[1:-1] for c in line])
 
 
 def _jsonl(arrival: Arrival) -> str:

@@ -19,7 +19,6 @@ from infertool.feed.inbox import Inbox
 from infertool.feed.records import Recorder, RecordReader
 from infertool.filters import Filter
 from infertool.settings.tree import PhoenixSettings
-from infertool.telemetry.logs import clean
 from infertool.units import parse_duration
 
 # Events that wait to be printed; past this many the reader waits, and with it the server.
@@ -88,7 +87,7 @@ class Tail:
 
     def _note(self, text: str) -> None:
         if not self._asked.quiet:
-            console.err(clean(text))
+            console.err(text)
 
     def _print_record(self, recorded: RecordReader) -> None:
         for batch in recorded.batches():
@@ -117,7 +116,7 @@ class Tail:
         if self._asked.count is not None:
             matching = matching[: self._asked.count - self._printed]
         if matching:
-            console.out("\n".join(self._asked.form(matching)))
+            console.out_data(*self._asked.form(matching))
             self._printed += len(matching)
         return matching
 
@@ -129,8 +128,7 @@ class Tail:
         )
 
     def _tell(self, lines: Sequence[str]) -> None:
-        for line in lines:
-            console.err(line)
+        console.err(*lines)
 
     def _finished(self) -> bool:
         if self._asked.count is not None and self._printed >= self._asked.count:

@@ -8,8 +8,8 @@ from math import isfinite
 from typing import Any
 
 from infertool.feed.arrival import Arrival
+from infertool.printable import clean
 from infertool.telemetry.latencies import Latencies
-from infertool.telemetry.logs import clean
 
 _Key = tuple[str, str]
 

@@ -12,7 +12,7 @@ from infertool.errors import UsageError
 from infertool.feed.arrival import Arrival
 from infertool.feed.encoding import fixed
 from infertool.feed.paths import MISSING, Path, parse_path
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 
 NOTHING = "-"
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[^{}]+")

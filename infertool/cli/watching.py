@@ -117,7 +117,7 @@ def _print_once(buses: list[Bus], options: Options) -> None:
         if options.as_json:
             console.emit_json(once.document(bus))
         else:
-            console.out(once.text(bus))
+            console.out(*once.text(bus).split("\n"))
 
 
 def _show(buses: list[Bus], chosen: Mapping[str, tuple[str, ...]], theme: str) -> None:

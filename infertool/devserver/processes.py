@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from infertool.errors import ServerError
+from infertool.printable import clean
 
 BROKER = "infertool.devserver.broker"
 HUB = "infertool.devserver.hub"
@@ -56,7 +57,8 @@ def start(module: str, *, host: str, port: int, env: dict[str, str] | None = Non
 
 def _no_start(name: str, address: str, process: subprocess.Popen[bytes]) -> ServerError:
     _, words = process.communicate()
-    *_, last = words.decode(errors="replace").splitlines() or [f"exit code {process.returncode}"]
+    *_, last = words.decode(errors="replace").strip().split("\n")
+    last = last or f"exit code {process.returncode}"
     reason = last.removeprefix(f"{name}: ").partition(";")[0]
     what = f"the embedded {name} did not start: {reason}"
     return ServerError(what, address=address, advice="choose another address or port, 0 for any free one")
@@ -64,5 +66,5 @@ def _no_start(name: str, address: str, process: subprocess.Popen[bytes]) -> Serv
 
 def _pass_on(stream: IO[bytes]) -> None:
     for line in stream:
-        sys.stderr.buffer.write(line)
+        sys.stderr.write(clean(line.decode(errors="replace").rstrip("\r\n")) + "\n")
         sys.stderr.flush()

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
+from infertool.printable import clean_json, is_terminal
+
 
 class Formatter(logging.Formatter):
     """One JSON object a line: time, level, message, and the fields a caller put into `extra={"fields": …}`."""
@@ -80,7 +82,7 @@ def wrap_stderr() -> None:
 def write(line: str) -> None:
     """Write a line that is a JSON object."""
     target = sys.stderr.target if isinstance(sys.stderr, Stream) else sys.stderr
-    target.write(line + "\n")
+    target.write((clean_json(line) if is_terminal(target) else line) + "\n")
     target.flush()
 
 

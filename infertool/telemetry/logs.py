@@ -11,19 +11,13 @@ from dataclasses import asdict
 from typing import Any, Literal, TextIO
 
 from infertool.link import LinkState
+from infertool.printable import clean
 from infertool.telemetry import jsonlogs
 from infertool.telemetry import observer as o
 from infertool.telemetry.repeats import Line, Repeats
 
 log = logging.getLogger("infertool")
 _WITH_DIGIT = re.compile(r"\S*\d\S*")
-
-
-def clean(text: str) -> str:
-    """Return `text` with control characters (ANSI escapes, bidirectional overrides, …) written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 class TextFormatter(logging.Formatter):
@@ -33,7 +27,9 @@ class TextFormatter(logging.Formatter):
         """Return one line, and a trace under it if there is one."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = f"{clock}.{int(record.msecs):03d} {record.levelname.lower():7} {clean(record.getMessage())}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        if not record.exc_info:
+            return line
+        return "\n".join([line, *map(clean, self.formatException(record.exc_info).split("\n"))])
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):

@@ -13,7 +13,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 from infertool.watch.bus import Bus
 from infertool.watch.glyphs import Glyphs
 from infertool.watch.keys import ACTIONS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 from infertool.watch.entry import Entry, Kind
 from infertool.watch.glyphs import Glyphs
 from infertool.watch.ink import Ink, Line

@@ -9,7 +9,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from infertool import json_text
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 from infertool.watch.entry import Entry, Kind, seconds, text
 from infertool.watch.glyphs import Glyphs
 from infertool.watch.ink import Ink, Line

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 from infertool.link import LinkState
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 from infertool.watch.glyphs import Glyphs
 from infertool.watch.ink import Ink, Line
 from infertool.watch.seconds import Spread

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 
 # A replay of one letter out of a deep queue has to look at all of it.
 _TIMEOUT_S = 300.0

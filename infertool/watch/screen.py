@@ -15,7 +15,7 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from infertool.filters import Filter
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 from infertool.watch import export, replay
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry, Kind

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len, get_character_cell_size, set_cell_size
 
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 from infertool.watch.glyphs import Glyphs
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400

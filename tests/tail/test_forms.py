@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from infertool.cli.columns import Columns
-from infertool.cli.tailforms import FORMS, form_of, printable_json
+from infertool.cli.tailforms import FORMS, form_of
 from infertool.cli.template import Template
 from infertool.errors import UsageError
 from infertool.feed.arrival import Arrival
 from infertool.feed.paths import MISSING, parse_path
+from infertool.printable import clean_json
 
 PAYLOAD = {
     "request_id": "r1", "prediction": {"class": "A", "confidence": 0.98765, "n": 3}, "features": [1.5, [2]],
@@ -105,7 +106,7 @@ def test_nothing_reaches_the_terminal_raw(evil) -> None:
         Template("{x} {payload} {error:.2f}").line(event),
         *Columns([parse_path("x"), parse_path("payload")]).lines([event]),
         *FORMS["pretty"]([event]),
-        *(printable_json(line) for line in FORMS["jsonl"]([event])),
+        *(clean_json(line) for line in FORMS["jsonl"]([event])),
     ]
     assert not [line for line in shown if evil in line or not line.isprintable()]
     assert json.loads(shown[-1])["payload"] == event.payload

@@ -8,7 +8,7 @@ from html import escape
 from itertools import groupby
 
 from infertool.load.plot.scale import Scale
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 
 WIDTH, HEIGHT = 600, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 60, 42

@@ -7,7 +7,7 @@ from textual import events
 from textual.markup import escape
 from textual.message import Message
 
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry
 from infertool.watch.glyphs import Glyphs

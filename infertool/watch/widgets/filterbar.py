@@ -14,7 +14,7 @@ from textual.widgets import Input, Label, Static
 
 from infertool import filters
 from infertool.filters import Filter, FilterError
-from infertool.telemetry.logs import clean
+from infertool.printable import clean
 from infertool.watch.glyphs import Glyphs
 
 _HINT = "enter keeps it, esc ends it; for example: prediction.confidence < 0.8"
