@@ -1,7 +1,8 @@
-"""Turns whatever a model's own code raises while it is loaded into a `ModelLoadError`."""
+"""Guards against what a model's own code does besides its work: it raises anything, and may fork."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,15 +11,38 @@ from infertool.errors import ModelLoadError
 _LONGEST_REASON = 500
 
 
+_forked = False
+
+
+def _note_fork() -> None:
+    global _forked  # noqa: PLW0603  (a process has one)
+    _forked = True
+
+
+os.register_at_fork(after_in_child=_note_fork)
+
+
+def end_if_forked() -> None:
+    """End this process if it is a copy that a model made by fork. Called after each call of a model's code.
+
+    What a fork is made for, it does without returning to us; a copy that returns would be a second consumer.
+    """
+    if _forked:
+        os._exit(0)
+
+
 @contextmanager
 def guarded(what: str, spec: str, advice: str) -> Iterator[None]:
     """Raise `ModelLoadError` for any exception inside, `SystemExit` too; only Ctrl-C passes."""
     try:
         yield
     except (ModelLoadError, KeyboardInterrupt):
+        end_if_forked()
         raise
     except BaseException as error:  # a model's code may raise anything, and none of it may end the program
+        end_if_forked()
         raise ModelLoadError(f"model {spec} {what}: {_reason(error)}", spec=spec, advice=advice) from error
+    end_if_forked()
 
 
 def text_of(error: BaseException) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from msgspec import Struct
 
 from infertool.errors import InferenceError, ModelUnavailableError
-from infertool.models.guard import text_of
+from infertool.models.frames import traceback_of
+from infertool.models.guard import end_if_forked, text_of
 from infertool.models.port import Payload, Predict
 from infertool.pipeline.decode import decode, printable
 from infertool.pipeline.event import Event, Failure, Outcome
@@ -64,7 +65,9 @@ def call(predict: Predict, payload: Payload) -> Tried:
     try:
         prediction = predict(payload)
     except BaseException as error:  # noqa: BLE001  (a model may raise anything, and sys.exit must not end a worker)
+        end_if_forked()
         return Tried(failure=failure_of(error))
+    end_if_forked()
     return Tried(prediction, time.monotonic() - started)
 
 
@@ -77,5 +80,7 @@ def failure_of(error: BaseException) -> Failure:
     """Return what an exception of a model means; anything but a deliberate refusal or an exit might be transient."""
     retryable = error.retryable if isinstance(error, InferenceError) else isinstance(error, Exception)
     text = printable(text_of(error)[:LONGEST_ERROR])
-    hold_s = error.retry_after_s if isinstance(error, ModelUnavailableError) else None
-    return Failure("infer", type(error).__name__, text, retryable=retryable, hold_s=hold_s)
+    if isinstance(error, ModelUnavailableError):
+        return Failure("infer", type(error).__name__, text, retryable=retryable, hold_s=error.retry_after_s)
+    where = printable(traceback_of(error))
+    return Failure("infer", type(error).__name__, text, retryable=retryable, traceback=where)

@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infertool import json_text
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
+from infertool.models.guard import end_if_forked
 from infertool.models.port import LoadedModel, Payload, PredictBatch
-from infertool.pipeline.attempt import Preparation, Tried, failure_of, outcome
+from infertool.pipeline.attempt import Tried, failure_of, outcome
 from infertool.pipeline.event import Event, Outcome
 
 
@@ -32,42 +32,33 @@ def batch_function(model: LoadedModel) -> PredictBatch:
 
 
 class BatchAttempts:
-    """Callable that tries events together with `predict_batch`."""
+    """Callable that tries prepared events together with `predict_batch`."""
 
-    def __init__(self, predict_batch: PredictBatch, prepare: Preparation) -> None:
+    def __init__(self, predict_batch: PredictBatch) -> None:
         self._predict_batch = predict_batch
-        self._prepare = prepare
 
-    def __call__(self, events: Sequence[Event]) -> list[Outcome]:
-        """Return the outcome of each event; never raises."""
-        failures = [self._prepare(event) for event in events]
-        fit = [event for event, failure in zip(events, failures, strict=True) if failure is None]
-        outcomes = [Outcome(event, failure=f) for event, f in zip(events, failures, strict=True) if f is not None]
-        payloads = [event.payload or {} for event in fit]
-        tried = call_batch(self._predict_batch, payloads, [event.message.body for event in fit])
-        return outcomes + [outcome(event, each) for event, each in zip(fit, tried, strict=True)]
+    def __call__(self, events: Sequence[Event]) -> list[Outcome] | None:
+        """Return the outcome of each event, or None as `call_batch` does; never raises."""
+        tried = call_batch(self._predict_batch, [event.payload or {} for event in events])
+        return None if tried is None else [outcome(event, each) for event, each in zip(events, tried, strict=True)]
 
 
-def call_batch(predict_batch: PredictBatch, payloads: list[Payload], bodies: Sequence[bytes]) -> list[Tried]:
+def call_batch(predict_batch: PredictBatch, payloads: list[Payload]) -> list[Tried] | None:
     """Ask the model about all of `payloads`; never raises.
 
-    A call that raises is repeated with each half, and so on, until who is to blame is alone. Each call gets payloads
-    of its own, decoded from `bodies`, since the model may have changed them before it failed.
+    None when the call for several payloads raised. The caller repeats it with each half, and so on, until the payload
+    to blame is alone. A call of its own for each half lets the caller report what is done in between.
     """
-    if not bodies:
-        return []
+    count = len(payloads)
     started = time.monotonic()
     try:
-        results = _matched(predict_batch(payloads), len(bodies))
+        results = _matched(predict_batch(payloads), count)
     except BaseException as error:  # noqa: BLE001  (a model may raise anything, and sys.exit must not end a worker)
-        if len(bodies) == 1 or isinstance(error, ModelUnavailableError):
-            return [Tried(failure=failure_of(error)) for _ in bodies]
-        middle = len(bodies) // 2
-        return [
-            tried
-            for half in (bodies[:middle], bodies[middle:])
-            for tried in call_batch(predict_batch, [json_text.loads(body) for body in half], half)
-        ]
+        end_if_forked()
+        if count > 1 and not isinstance(error, ModelUnavailableError):
+            return None
+        return [Tried(failure=failure_of(error))] * count
+    end_if_forked()
     seconds = time.monotonic() - started
     return [_tried(result, seconds) for result in results]
 

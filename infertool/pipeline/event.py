@@ -19,6 +19,7 @@ class Failure:
     """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash.
 
     `hold_s` is set when the model was unavailable: the try does not count, and another follows after so many seconds.
+    `traceback` has a line for each frame of the model's code, the latest call last (`infertool.models.frames`).
     """
 
     stage: str
@@ -26,6 +27,7 @@ class Failure:
     error: str
     retryable: bool = False
     hold_s: float | None = None
+    traceback: str = ""
 
 
 class Event(Struct, eq=False, gc=False):

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 
 from infertool.errors import InfertoolError
 from infertool.pipeline.attempt import Preparation
+from infertool.pipeline.backlog import Backlog
 from infertool.pipeline.event import Event, Failure, Outcome
 from infertool.pipeline.staff import Staff
 from infertool.pipeline.tuning import BatchLimits, Quickness
+from infertool.pipeline.watchdog import LateReports, Watchdog
 from infertool.pipeline.worker import Group, InlineCalls, Worker
 from infertool.pipeline.workload import Workload
 
 OnOutcomes = Callable[[Sequence[Outcome]], None]
 
-# A worker takes as many events at once as fill this time, so that fast models do not pay a hand-off an event.
-CHUNK_S = 0.002
-LARGEST_CHUNK = 64
-# Who brought events and is not back after this time has another go on in its place.
-RELIEF_S = 0.02
 # Hung calls cannot be ended. Past this many for each unit of concurrency the process is beyond help.
 HUNG_LIMIT = 4
 
@@ -60,23 +55,20 @@ class Executor:
         self._timeout_s = workload.timeout_s
         self._limit = workload.limit
         self._batches = workload.batches
-        self._backlog: deque[Event] = deque()
+        self._backlog = Backlog(workload.concurrency, workload.batches)
         lock = threading.RLock()
         self._changed = threading.Condition(lock)
         # One worker at a time waits for its batch to fill; the others wait for their turn.
         self._filled = threading.Condition(lock)
         self._filling = False
         self._workers: set[Worker] = set()
-        # Those of the workers whose threads are wanted elsewhere.
-        self._guests: set[InlineCalls] = set()
-        self._roused = threading.Event()
         self._hung: list[Worker] = []
         self._idle = 0
         self._stopped = False
         self._ended = threading.Event()
-        self._mean_s = 1.0
         self._quickness = Quickness()
-        self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._watchdog = Watchdog(self, workload.timeout_s)
+        self._late_reports = LateReports(self.done)
 
     def start(self) -> None:
         """Start watching for calls that take too long."""
@@ -85,17 +77,11 @@ class Executor:
         if self._batches and self._batches.adapts:
             self._on_tuned("batch_size", self._batches.size)
         self._watchdog.start()
+        self._late_reports.start()
 
     def submit(self, events: Iterable[Event]) -> None:
         """Queue events. The caller bounds how many are open."""
-        with self._changed:
-            if self._stopped:
-                return
-            self._backlog.extend(events)
-            if self._filling:
-                self._filled.notify()
-            else:
-                self._call_workers()
+        self._queue(events, self._backlog.add)
 
     def run_or_submit(self, events: Sequence[Event]) -> None:
         """Try events in the calling thread while the model is quick and a worker's place is free; else queue them."""
@@ -115,44 +101,58 @@ class Executor:
             self._changed.notify_all()
             self._filled.notify_all()
             finished = self._changed.wait_for(lambda: not self._workers, max(0.0, deadline - time.monotonic()))
+        reported = self._late_reports.finish(max(0.0, deadline - time.monotonic()))
         self._ended.set()
-        self._roused.set()
-        return finished
+        self._watchdog.stop()
+        return finished and reported
 
-    def take(self) -> list[Group]:
+    def take(self, worker: Worker) -> list[Group]:
         """See `Employer`. Waits for it."""
+        self._watchdog.release(worker)
         with self._changed:
             self._idle += 1
             while not (self._stopped or self._may_take()):
                 self._changed.wait()
             self._idle -= 1
-            return [] if self._stopped else self._next()
+            groups = [] if self._stopped else self._next()
+            if len(groups) > 1 or (groups and len(groups[0]) > 1):
+                self._watchdog.hold(worker)
+            return groups
 
     def done(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
         """See `Employer`. What ends after a stop's deadline is dropped: the broker has those events back."""
         if self._ended.is_set():
             return
-        if not any(outcome.is_held for outcome in outcomes):  # a model that is away says nothing about its speed
-            self._mean_s += 0.2 * (spent_s / len(outcomes) - self._mean_s)
+        # A model that is away says nothing about its speed, nor does an event that it never saw.
+        if spent_s and not any(outcome.is_held for outcome in outcomes):
+            self._backlog.measured(len(outcomes), spent_s)
             if self._batches or self._limit:
                 self._tune(outcomes, spent_s)
         self._on_outcomes(outcomes)
 
+    def done_later(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
+        """See `Employer`."""
+        self._late_reports.put(outcomes, spent_s)
+
     def failed(self, group: Group, failure: Failure, spent_s: float) -> None:
         """See `Employer`. What happened to a group is held against none of its events."""
         if len(group) == 1:
-            self.done([Outcome(group[0], failure=failure)], spent_s)
+            self.done_later([Outcome(group[0], failure=failure)], spent_s)
             return
         for event in group:
             event.alone = True
-        self.put_back([group])
+        self.return_counted(group)
 
-    def put_back(self, groups: Sequence[Group]) -> None:
+    def return_uncounted(self, events: Iterable[Event]) -> None:
         """See `Employer`."""
-        events = list(chain.from_iterable(groups))
+        self._queue(events, self._backlog.add_first)
+
+    def return_counted(self, events: Iterable[Event]) -> None:
+        """See `Employer`."""
+        events = list(events)
         for event in events:
             event.attempts -= 1
-        self.submit(events)
+        self.return_uncounted(events)
 
     def abandoned(self, worker: Worker) -> None:
         """See `Employer`."""
@@ -163,10 +163,9 @@ class Executor:
 
     def retire(self, worker: Worker) -> None:
         """See `Employer`."""
+        self._watchdog.release(worker)
         with self._changed:
             self._workers.discard(worker)
-            if isinstance(worker, InlineCalls):
-                self._guests.discard(worker)
             if self._stopped:
                 self._changed.notify_all()
             elif self._backlog:
@@ -179,6 +178,32 @@ class Executor:
     def fail(self, error: InfertoolError) -> None:
         """See `Employer`."""
         self._on_fatal(error)
+
+    def workers(self) -> list[Worker]:
+        """See `Watched`."""
+        with self._changed:
+            return list(self._workers)
+
+    def relieve(self, worker: Worker) -> None:
+        """See `Watched`."""
+        if not isinstance(worker, InlineCalls):
+            worker.relieve()
+            return
+        self._watchdog.release(worker)
+        if worker.running_s():
+            self._quickness.refuted(time.monotonic())
+        worker.relieve()  # first: what is read from now on comes behind it
+        self._on_stuck()
+
+    def _queue(self, events: Iterable[Event], add: Callable[[Iterable[Event]], None]) -> None:
+        with self._changed:
+            if self._stopped:
+                return
+            add(events)
+            if self._filling:
+                self._filled.notify()
+            else:
+                self._call_workers()
 
     def _may_take(self) -> bool:
         return bool(self._backlog) and not self._filling and not self._is_full()
@@ -195,52 +220,40 @@ class Executor:
                 return None
             calls = InlineCalls(self, self._inline)
             self._workers.add(calls)
-            self._guests.add(calls)
-        if not self._roused.is_set():
-            self._roused.set()
+        self._watchdog.hold(calls)
         return calls
 
     def _call_workers(self) -> None:
         """Wake, or hire, as many workers as there is work for. Called with the lock."""
-        wanted = -(-len(self._backlog) // self._share())
+        wanted = -(-len(self._backlog) // self._backlog.share())
         self._changed.notify(wanted)
         for _ in range(min(wanted - self._idle, self._allowed() - len(self._workers))):
             worker = self._staff.hire(self, self._prepare)
+            if worker is None:
+                return
             self._workers.add(worker)
             worker.start()
 
     def _allowed(self) -> int:
         return self._limit.value if self._limit else self._concurrency
 
-    def _share(self) -> int:
-        return self._batches.size if self._batches else self._chunk()
-
     def _next(self) -> list[Group]:
         if self._batches is None:
-            return [[self._backlog.popleft()] for _ in range(min(self._chunk(), len(self._backlog)))]
+            return self._backlog.chunk()
         self._fill(self._batches)
-        return [self._batch(self._batches.size)] if self._backlog else []
+        if not self._backlog:
+            return []
+        batch = self._backlog.batch(self._batches.size)
+        self._call_workers()
+        return [batch]
 
     def _fill(self, batches: BatchLimits) -> None:
-        left_s = batches.wait_s - (time.monotonic() - self._backlog[0].delivered_at)
-        if left_s <= 0 or self._backlog[0].alone or len(self._backlog) >= batches.size:
+        left_s = batches.wait_s - (time.monotonic() - self._backlog.oldest_at())
+        if left_s <= 0 or self._backlog.fills(batches.size):
             return
         self._filling = True
-        self._filled.wait_for(lambda: self._stopped or len(self._backlog) >= batches.size, left_s)
+        self._filled.wait_for(lambda: self._stopped or self._backlog.fills(batches.size), left_s)
         self._filling = False
-
-    def _batch(self, size: int) -> Group:
-        group = [self._backlog.popleft()]
-        while self._backlog and len(group) < size and not (group[0].alone or self._backlog[0].alone):
-            group.append(self._backlog.popleft())
-        self._call_workers()
-        return group
-
-    def _chunk(self) -> int:
-        if self._mean_s > CHUNK_S:
-            return 1
-        share = -(-len(self._backlog) // self._concurrency)
-        return max(share, min(LARGEST_CHUNK, int(CHUNK_S / max(self._mean_s, 1e-6))))
 
     def _tune(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
         failures = [outcome for outcome in outcomes if outcome.failure and outcome.failure.retryable]
@@ -253,31 +266,6 @@ class Executor:
             if self._limit and self._limit.measured(each_s, failed=bool(failures), full=bool(self._backlog)):
                 self._on_tuned("concurrency", self._limit.value)
                 self._call_workers()
-
-    def _watch(self) -> None:
-        failure = Failure("infer", "Timeout", f"the model gave no result within {self._timeout_s:g} s", retryable=True)
-        while self._guests or not self._ended.is_set():
-            if not self._guests:
-                self._roused.wait(self._timeout_s / 10)
-                self._roused.clear()
-            time.sleep(RELIEF_S)
-            self._relieve()
-            with self._changed:
-                overdue = [worker for worker in self._workers if worker.running_s() > self._timeout_s]
-            for worker in overdue:
-                worker.overrun(failure)
-
-    def _relieve(self) -> None:
-        """Let nobody wait for a thread that runs calls for longer than it seemed, nor for the events that it holds."""
-        with self._changed:
-            stuck = [calls for calls in self._guests if calls.lasted_s() > RELIEF_S]
-            self._guests.difference_update(stuck)
-        for calls in stuck:
-            if calls.running_s():
-                self._quickness.refuted(time.monotonic())
-            calls.unload()  # first: what is read from now on comes behind it
-            self._on_stuck()
-            calls.report_so_far()
 
 
 def _hangs(count: int, timeout_s: float) -> ModelHangsError:

@@ -7,7 +7,7 @@ from typing import Protocol
 from infertool.models.port import LoadedModel
 from infertool.pipeline.attempt import Attempts, Preparation
 from infertool.pipeline.batching import BatchAttempts, batch_function
-from infertool.pipeline.worker import Employer, ThreadWorker, Try, WorkerThread
+from infertool.pipeline.worker import BatchWorker, Employer, ThreadWorker, Try, Worker
 
 
 class Staff(Protocol):
@@ -17,8 +17,8 @@ class Staff(Protocol):
     def name(self) -> str:
         """The model's name, for dead letters and logs."""
 
-    def hire(self, employer: Employer, prepare: Preparation) -> WorkerThread:
-        """Return a new worker, not yet started."""
+    def hire(self, employer: Employer, prepare: Preparation) -> Worker | None:
+        """Return a new worker, not yet started; None when there can be no other now."""
 
     def inline(self, prepare: Preparation) -> Try | None:
         """Return how any thread may try an event itself; None when that takes a worker."""
@@ -33,10 +33,10 @@ class Threads:
         self._predict = model.predict
         self._predict_batch = batch_function(model) if in_batches else None
 
-    def hire(self, employer: Employer, prepare: Preparation) -> WorkerThread:
+    def hire(self, employer: Employer, prepare: Preparation) -> Worker:
         """See `Staff`."""
         if self._predict_batch:
-            return ThreadWorker(employer, BatchAttempts(self._predict_batch, prepare))
+            return BatchWorker(employer, BatchAttempts(self._predict_batch), prepare)
         return ThreadWorker(employer, self._singly(prepare))
 
     def inline(self, prepare: Preparation) -> Try | None:

@@ -1,4 +1,4 @@
-"""One worker thread of the executor."""
+"""Workers of the executor: what every kind can do, and those that call the model on a thread of this process."""
 
 from __future__ import annotations
 
@@ -10,30 +10,36 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Protocol
 
+from infertool import json_text
 from infertool.errors import InfertoolError
+from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.event import Event, Failure, Outcome
 
 # Events that are tried in one call; one event, but for batches.
 Group = list[Event]
-Try = Callable[[Group], Sequence[Outcome]]
+# Calls the model. None: the call for several events raised, and each half is to be tried for itself.
+Try = Callable[[Group], Sequence[Outcome] | None]
 
 
 class Employer(Protocol):
     """What a worker needs of its executor."""
 
-    def take(self) -> list[Group]:
+    def take(self, worker: Worker) -> list[Group]:
         """Return what to try next; empty when the worker should end."""
 
     def done(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
-        """Accept outcomes, for which the model was busy for `spent_s`."""
+        """Accept outcomes, for which the model was busy for `spent_s`. May wait, for room at Phoenix."""
+
+    def done_later(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
+        """Accept outcomes from a thread that must not wait."""
 
     def failed(self, group: Group, failure: Failure, spent_s: float) -> None:
         """Accept that a call ended without an answer after `spent_s`; a group's events are then tried one by one."""
 
-    def submit(self, events: Iterable[Event]) -> None:
-        """Queue events whose try has not begun."""
+    def return_uncounted(self, events: Iterable[Event]) -> None:
+        """Take back events whose try has not begun and was not counted. They come before all others."""
 
-    def put_back(self, groups: Sequence[Group]) -> None:
+    def return_counted(self, events: Iterable[Event]) -> None:
         """Take back events whose try was counted and not made."""
 
     def abandoned(self, worker: Worker) -> None:
@@ -43,40 +49,48 @@ class Employer(Protocol):
         """Strike the worker."""
 
     def has_stopped(self) -> bool:
-        """Say whether there will be nothing more to take."""
+        """Return True when there will be nothing more to take."""
 
     def fail(self, error: InfertoolError) -> None:
         """End the run because of `error`."""
 
 
 class Worker(ABC):
-    """Has events tried, and can be watched meanwhile."""
+    """Has events tried, and can be watched meanwhile. All but `start` may be called from any thread."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin to take events."""
 
     @abstractmethod
     def running_s(self) -> float:
-        """Return for how long the current call has run, in seconds; 0 when there is none."""
+        """Return for how long the current call of the model has run, in seconds; 0 when there is none."""
 
     @abstractmethod
-    def overrun(self, failure: Failure) -> None:
-        """Give up on the current call, which has taken too long."""
+    def lasted_s(self) -> float:
+        """Return for how long the calls for the events it took have lasted, in seconds."""
+
+    @abstractmethod
+    def relieve(self) -> None:
+        """Give back the events whose call has not begun, and report the outcomes that are there. Does not wait."""
+
+    @abstractmethod
+    def overrun(self, limit_s: float, failure: Failure) -> None:
+        """Give up on the current call if it has run for longer than `limit_s`."""
 
     @abstractmethod
     def is_alive(self) -> bool:
-        """Say whether it still runs, or hangs."""
-
-
-class WorkerThread(threading.Thread, Worker):
-    """Takes groups of events and has them tried."""
+        """Return True while it runs, or hangs."""
 
 
 class Calls(Worker):
     """Calls of the model that one thread makes itself. A call that hangs cannot be ended: its thread is left behind."""
 
     def __init__(self, employer: Employer, attempt: Try) -> None:
-        super().__init__()
         self._employer = employer
         self._attempt = attempt
         self._lock = threading.Lock()
+        # The first is in work. Only the thread that makes the calls removes it; `relieve` removes those behind it.
         self._groups: deque[Group] = deque()
         self._begun = time.monotonic()
         self._since: float | None = None
@@ -84,21 +98,26 @@ class Calls(Worker):
         self._abandoned = False
 
     def make(self, groups: Iterable[Group]) -> float | None:
-        """Try `groups`, report the outcomes, and return the seconds it took; None if given up meanwhile."""
+        """Try `groups`, report the outcomes, and return the seconds the calls took; None if given up meanwhile."""
         self._begun = time.monotonic()
         self._groups = deque(groups)
         self._outcomes = []
         while self._groups:
             self._since = time.monotonic()
             outcomes = self._attempt(self._groups[0])
+            parts = halves(self._groups[0]) if outcomes is None else ()
             with self._lock:
                 if self._abandoned:
                     return None
                 self._since = None
                 self._groups.popleft()
-                self._outcomes += outcomes
-        spent_s = time.monotonic() - self._begun
-        self._report(spent_s)
+                self._groups.extendleft(reversed(parts))
+                self._outcomes += outcomes or ()
+        with self._lock:
+            spent_s = time.monotonic() - self._begun
+            outcomes, self._outcomes = self._outcomes, []
+        if outcomes:
+            self._employer.done(outcomes, spent_s)
         return spent_s
 
     def running_s(self) -> float:
@@ -106,40 +125,76 @@ class Calls(Worker):
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
-    def overrun(self, failure: Failure) -> None:
-        """See `Worker`. What this thread has done before is reported here, since it may never return."""
+    def lasted_s(self) -> float:
+        """See `Worker`. What follows from the calls, such as waiting for room at Phoenix, counts as well."""
+        return time.monotonic() - self._begun
+
+    def relieve(self) -> None:
+        """See `Worker`."""
         with self._lock:
-            since = self._since
-            if since is None:
+            rest = [self._groups.pop() for _ in range(len(self._groups) - 1)]
+            outcomes, self._outcomes = self._outcomes, []
+            spent_s = 0.0
+            if outcomes:
+                now = time.monotonic()
+                spent_s = (self._since or now) - self._begun
+                self._begun = self._since or now
+        self._give_back(chain.from_iterable(reversed(rest)))
+        if outcomes:
+            self._employer.done_later(outcomes, spent_s)
+
+    def overrun(self, limit_s: float, failure: Failure) -> None:
+        """See `Worker`."""
+        with self._lock:
+            spent_s = self.running_s()
+            if spent_s <= limit_s:
                 return
             self._abandoned = True
-            group, *rest = self._groups
+            group = self._groups[0]
         self._employer.abandoned(self)
-        self._report(since - self._begun)
-        self._employer.submit(chain.from_iterable(rest))
-        self._employer.failed(group, failure, time.monotonic() - since)
+        self.relieve()
+        self._employer.failed(group, failure, spent_s)
 
-    def _report(self, spent_s: float) -> None:
-        """Report what is done, once: this thread and who watches it may both want to."""
-        with self._lock:
-            outcomes, self._outcomes = self._outcomes, []
-        if outcomes:
-            self._employer.done(outcomes, spent_s)
+    def _give_back(self, events: Iterable[Event]) -> None:
+        self._employer.return_uncounted(events)
 
 
-class ThreadWorker(WorkerThread, Calls):
-    """A thread of its own that calls the model."""
+class ThreadWorker(Calls):
+    """A thread of its own that calls `predict` for one event after the other."""
 
     def __init__(self, employer: Employer, attempt: Try) -> None:
-        Calls.__init__(self, employer, attempt)
-        threading.Thread.__init__(self, name="worker", daemon=True)
+        super().__init__(employer, attempt)
+        # Not a subclass of Thread: its private names would be ours, and differ between versions of Python.
+        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
 
-    def run(self) -> None:
-        """Work until there is nothing more to take."""
-        while groups := self._employer.take():
+    def start(self) -> None:
+        """See `Worker`."""
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """See `Worker`."""
+        return self._thread.is_alive()
+
+    def _work(self) -> None:
+        while groups := self._employer.take(self):
             if self.make(groups) is None:
                 return
         self._employer.retire(self)
+
+
+class BatchWorker(ThreadWorker):
+    """A thread of its own that calls `predict_batch`. The tries of a batch's events are counted when it takes them."""
+
+    def __init__(self, employer: Employer, attempt: Try, prepare: Preparation) -> None:
+        super().__init__(employer, attempt)
+        self._prepare = prepare
+
+    def make(self, groups: Iterable[Group]) -> float | None:
+        """See `Calls`."""
+        return super().make(list(fit(groups, self._prepare, self._employer)))
+
+    def _give_back(self, events: Iterable[Event]) -> None:
+        self._employer.return_counted(events)
 
 
 class InlineCalls(Calls):
@@ -150,6 +205,9 @@ class InlineCalls(Calls):
         self._relieved = False
         self._over = False
 
+    def start(self) -> None:
+        """See `Worker`. The thread is there already."""
+
     def run(self, groups: Iterable[Group]) -> float | None:
         """Try `groups`, report the outcomes, and retire. Return for how long the calls took; None if relieved."""
         try:
@@ -159,21 +217,30 @@ class InlineCalls(Calls):
             self._employer.retire(self)
         return None if self._relieved else spent_s
 
-    def lasted_s(self) -> float:
-        """Return for how long it lasts already, in seconds, be it the calls or what follows from them."""
-        return time.monotonic() - self._begun
-
-    def unload(self) -> None:
-        """Give back what it has not begun, for others to try."""
-        with self._lock:
-            self._relieved = True
-            rest = [self._groups.pop() for _ in range(len(self._groups) - 1)]
-        self._employer.submit(chain.from_iterable(reversed(rest)))
-
-    def report_so_far(self) -> None:
-        """Report what it has done."""
-        self._report(self.lasted_s() - self.running_s())
+    def relieve(self) -> None:
+        """See `Worker`."""
+        self._relieved = True
+        super().relieve()
 
     def is_alive(self) -> bool:
         """See `Worker`."""
         return not self._over
+
+
+def fit(groups: Iterable[Group], prepare: Preparation, employer: Employer) -> Iterable[Group]:
+    """Yield each group without the events that cannot be tried; those are reported at once."""
+    for group in groups:
+        failures = [(event, prepare(event)) for event in group]
+        poison = [Outcome(event, failure=failure) for event, failure in failures if failure is not None]
+        if poison:
+            employer.done(poison, 0.0)
+        if len(poison) < len(group):
+            yield [event for event, failure in failures if failure is None]
+
+
+def halves(group: Group) -> list[Group]:
+    """Return both halves of a group whose call raised, decoded anew: the model may have changed the payloads."""
+    for event in group:
+        event.payload = json_text.loads(event.message.body)
+    middle = len(group) // 2
+    return [group[:middle], group[middle:]]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,7 +56,9 @@ def test_whatever_a_model_raises_is_an_outcome(error: BaseException, retryable: 
     bench = bench_of(predict, concurrency=1)
     bench.submit(2)
     for outcome in bench.wait(2):
-        assert outcome.failure == Failure("infer", type(error).__name__, str(error) or type(error).__name__, retryable)
+        text = str(error) or type(error).__name__
+        assert outcome.failure is not None
+        assert replace(outcome.failure, traceback="") == Failure("infer", type(error).__name__, text, retryable)
     assert bench.stop()
 
 

@@ -21,14 +21,14 @@ def test_the_whole_batch_is_held_with_one_call() -> None:
         calls.append(len(payloads))
         raise ModelUnavailableError("away", retry_after_s=3.0)
 
-    tried = call_batch(predict_batch, [{}, {}, {}], [b"{}"] * 3)
+    tried = call_batch(predict_batch, [{}, {}, {}])
     assert [each.failure.hold_s for each in tried] == [3.0] * 3
     assert calls == [3]
 
 
 def test_one_event_of_a_batch_may_be_held() -> None:
     answers = [1, ModelUnavailableError("away", retry_after_s=3.0)]
-    fine, held = call_batch(lambda _payloads: answers, [{}, {}], [b"{}"] * 2)
+    fine, held = call_batch(lambda _payloads: answers, [{}, {}])
     assert (fine.prediction, fine.failure, held.failure.hold_s) == (1, None, 3.0)
 
 
@@ -43,10 +43,10 @@ def test_held_events_tune_nothing_and_stay_fit_for_batches() -> None:
         on_stuck=lambda: told.append("stuck"),
         on_fatal=told.append,
     )
-    before = (executor._mean_s, executor._batches.size)
+    before = (executor._backlog.mean_s, executor._batches.size)
     event = Event(message(), "e")
     outcomes = [Outcome(event, failure=Failure("infer", "ModelUnavailableError", "away", retryable=True, hold_s=1.0))]
     executor.done(outcomes * 4, 1e-6)
-    assert (executor._mean_s, executor._batches.size) == before
+    assert (executor._backlog.mean_s, executor._batches.size) == before
     assert not event.alone
     assert told == [outcomes * 4]

@@ -1,17 +1,17 @@
 """A worker process: loads the model, then answers requests until it is told to leave, or its consumer is gone.
 
-Run as `python -m infertool.pipeline.processes.child CONNECTION LIFELINE`, both inherited file descriptors.
+Run as `python -m infertool.pipeline.processes.child CONNECTION LIFELINE PERMITS`, all inherited file descriptors.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Iterable, Iterator, Sequence
 
 from infertool import json_text
 from infertool.errors import InfertoolError
@@ -28,24 +28,25 @@ from infertool.pipeline.processes.lifeline import end_with_parent
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def main(connection_fd: int, lifeline_fd: int) -> None:
+def main(connection_fd: int, lifeline_fd: int, permits_fd: int) -> None:
     """Serve until told to leave."""
     end_with_parent(lifeline_fd)
     for number in (signal.SIGINT, signal.SIGTERM):
         # The consumer alone says when we end. Not SIG_IGN: what the model starts would inherit that.
         signal.signal(number, lambda *_: None)
-    connection = Connection(connection_fd)
-    order = wire.decode_order(connection.recv_bytes())
+    connection = socket.socket(fileno=connection_fd)
+    incoming = wire.Incoming(connection)
+    order = wire.decode_order(incoming.wait() or sys.exit())
     try:
         model = open_model(order.model)
         loader.warm_up(model)
         server = Server(model, order, connection)
     except InfertoolError as error:
-        connection.send_bytes(wire.encode(wire.Unfit(error.what, error.advice, traceback.format_exc())))
+        wire.send(connection, wire.Unfit(error.what, error.advice, traceback.format_exc()))
         return
-    connection.send_bytes(wire.encode(wire.Ready(model.name)))
-    server.serve()
-    connection.send_bytes(wire.encode(wire.Closed(_close(model))))
+    wire.send(connection, wire.Ready(model.name))
+    server.serve(Requests(incoming, socket.socket(fileno=permits_fd)))
+    wire.send(connection, wire.Closed(_close(model)))
 
 
 def _close(model: LoadedModel) -> str:
@@ -56,10 +57,31 @@ def _close(model: LoadedModel) -> str:
     return ""
 
 
+class Requests:
+    """Iterates over the groups to be tried and their numbers. Each is begun once the iterator has returned it."""
+
+    def __init__(self, incoming: wire.Incoming, permits: socket.socket) -> None:
+        self._incoming = incoming
+        self._permits = permits
+
+    def __iter__(self) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield until told to leave."""
+        request = wire.Request(0, [])
+        while permit := self._permits.recv(wire.PERMIT_BYTES):
+            number = int.from_bytes(permit)
+            # Groups that were passed over have been taken back.
+            while number >= request.first + len(request.groups):
+                message = self._incoming.wait()
+                if message is None:
+                    return
+                request = wire.decode_request(message)
+            yield number, request.groups[number - request.first]
+
+
 class Server:
     """Answers requests with `model`."""
 
-    def __init__(self, model: LoadedModel, order: wire.Order, connection: Connection) -> None:
+    def __init__(self, model: LoadedModel, order: wire.Order, connection: socket.socket) -> None:
         """Raise `ModelLoadError` for a model without `predict_batch` that is to work in batches."""
         self._predict = model.predict
         self._predict_batch = batch_function(model) if order.in_batches else None
@@ -67,24 +89,26 @@ class Server:
         self._connection = connection
         self._tasks = 0
         self._memory = os.open("/proc/self/statm", os.O_RDONLY)
+        self._pid = os.getpid()
 
-    def serve(self) -> None:
+    def serve(self, requests: Iterable[tuple[int, list[bytes]]]) -> None:
         """Work until told to leave, or until it is time to be replaced."""
-        while groups := wire.decode_request(self._connection.recv_bytes()):
-            for bodies in groups:
-                started = time.monotonic()
-                parts = [_part(tried) for tried in self._call(bodies)]
-                self._tasks += len(bodies)
-                leaving = self._worn_out()
-                reply = wire.Reply(parts, time.monotonic() - started, leaving)
-                self._connection.send_bytes(wire.encode(reply))
-                if leaving:
-                    return
+        for number, bodies in requests:
+            started = time.monotonic()
+            tried = self._call(bodies)
+            if os.getpid() != self._pid:
+                os._exit(0)  # the model has forked, and this is the other process: nobody has asked it
+            parts = None if tried is None else [_part(each) for each in tried]
+            self._tasks += len(bodies) if parts else 0
+            leaving = self._worn_out()
+            wire.send(self._connection, wire.Reply(number, parts, time.monotonic() - started, leaving))
+            if leaving:
+                return
 
-    def _call(self, bodies: Sequence[bytes]) -> list[Tried]:
+    def _call(self, bodies: Sequence[bytes]) -> list[Tried] | None:
         payloads = [json_text.loads(body) for body in bodies]
         if self._predict_batch:
-            return call_batch(self._predict_batch, payloads, bodies)
+            return call_batch(self._predict_batch, payloads)
         return [call(self._predict, payload) for payload in payloads]
 
     def _worn_out(self) -> str:

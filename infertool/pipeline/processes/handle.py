@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import select
+import socket
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import msgspec
 
 from infertool.errors import ModelLoadError
 from infertool.pipeline.processes import wire
@@ -11,6 +18,8 @@ from infertool.pipeline.processes.spawn import Spawned
 
 # How often a wait for a model that loads looks whether it is still wanted, in seconds.
 _LOOK_S = 0.1
+# A process that has closed its connection ends by itself within this time, or is killed. Seconds.
+_LAST_BREATH_S = 5.0
 _STDERR = 2
 
 
@@ -19,15 +28,21 @@ class GoneError(Exception):
 
 
 class Handle(Spawned):
-    """Starts a worker and talks to it. Used by one thread at a time; `kill` by any.
+    """Starts a worker and talks to it. Used by one thread at a time; `kill` and `take_back` by any.
 
     The worker's standard output is our standard error: nothing a model prints gets among the data.
     """
 
     def __init__(self, order: wire.Order) -> None:
-        super().__init__("infertool.pipeline.processes.child", stdout=_STDERR)
+        # Both ends of the permits are ours: what the worker has not read from its end, we read back.
+        self._permits, self._unread_permits = socket.socketpair()
+        super().__init__("infertool.pipeline.processes.child", stdout=_STDERR, more_fds=[self._unread_permits.fileno()])
+        self._socket = socket.socket(fileno=os.dup(self.connection.fileno()))
+        self._incoming = wire.Incoming(self._socket)
         self._spec = order.model.spec
-        self._send(wire.encode(order))
+        self._next_number = 1
+        self._closed: wire.Closed | None = None
+        self._send(order)
 
     def wait_ready(self, is_wanted: Callable[[], bool]) -> str | None:
         """Return the model's name once it is ready, or None when `is_wanted` says no. Raises `ModelLoadError`."""
@@ -35,6 +50,7 @@ class Handle(Spawned):
             try:
                 answers = self.answers(_LOOK_S)
             except GoneError:
+                self.kill()
                 raise ModelLoadError(
                     f"model {self._spec} cannot be loaded: the worker process {self.ending()}",
                     spec=self._spec,
@@ -42,43 +58,92 @@ class Handle(Spawned):
                 ) from None
             for answer in answers:
                 if isinstance(answer, wire.Ready):
+                    self._incoming.garbled = False
                     return answer.name
                 if isinstance(answer, wire.Unfit):
                     raise _unfit(self._spec, answer)
         return None
 
-    def ask(self, request: wire.Request) -> None:
-        """Send a request; whether it arrives is told by the answers."""
-        self._send(wire.encode(request))
+    @property
+    def garbled(self) -> bool:
+        """Whether something else than answers came since it was ready."""
+        return self._incoming.garbled
+
+    def number(self, count: int) -> range:
+        """Return the numbers of the next `count` groups."""
+        numbers = range(self._next_number, self._next_number + count)
+        self._next_number += count
+        return numbers
+
+    def ask(self, numbers: range, groups: Sequence[Sequence[bytes]]) -> None:
+        """Send groups, and the permits to begin them; whether they arrive is told by the answers."""
+        self.permit(numbers)  # first: the worker reads a request when it has a permit for it
+        self._send(wire.Request(numbers.start, [list(group) for group in groups]))
+
+    def permit(self, numbers: Sequence[int]) -> None:
+        """Send permits to begin these groups."""
+        try:
+            self._permits.sendall(struct.pack(f"!{len(numbers)}Q", *numbers))
+        except OSError:
+            return  # it is gone, which reading will tell
+
+    def take_back(self) -> list[int]:
+        """Return the numbers of the groups that have not begun, and never will."""
+        permits = b""
+        try:
+            while more := self._unread_permits.recv(65_536, socket.MSG_DONTWAIT):
+                permits += more
+        except BlockingIOError:
+            pass
+        return [number for (number,) in struct.iter_unpack("!Q", permits)]
+
+    def leave(self) -> None:
+        """Ask it to close its model and end."""
+        self._permits.shutdown(socket.SHUT_WR)
 
     def answers(self, timeout_s: float | None = None) -> list[wire.Answer]:
-        """Wait for answers and return all that are there; none after `timeout_s`. Raises `GoneError`."""
-        found: list[wire.Answer] = []
+        """Wait for news and return the answers that are there; none after `timeout_s`, or when one is incomplete.
+
+        Raises `GoneError`.
+        """
         if not self.wait(timeout_s):
-            return found
-        try:
-            while self.connection.poll(0):
-                found.append(wire.decode_answer(self.connection.recv_bytes()))
-        except (EOFError, OSError):
-            pass
-        if not found:
+            return []
+        has_ended = self.has_ended()  # before the reading: what it said last is there by now
+        messages, is_open = self._incoming.ready()
+        if not messages and not is_open:
+            # Not before it had the time to end by itself: its exit code says more.
+            select.select([self.pidfd], [], [], _LAST_BREATH_S)
+            self.kill()
             raise GoneError
-        return found
+        if not messages and has_ended:
+            raise GoneError
+        answers: list[wire.Answer] = []
+        for message in messages:
+            try:
+                answers.append(wire.decode_answer(message))
+            except msgspec.MsgspecError:
+                self._incoming.garbled = True
+        for answer in answers:
+            if isinstance(answer, wire.Closed):
+                self._closed = answer
+        return [answer for answer in answers if not isinstance(answer, wire.Closed)]
 
     def closing_error(self, deadline: float) -> str:
         """Wait until it has closed its model, or until `deadline` (monotonic); return what that raised."""
-        try:
-            while (left_s := deadline - time.monotonic()) > 0:
-                for answer in self.answers(left_s):
-                    if isinstance(answer, wire.Closed):
-                        return answer.error
-        except GoneError:
-            pass
-        return ""
+        with suppress(GoneError):
+            while self._closed is None and (left_s := deadline - time.monotonic()) > 0:
+                self.answers(left_s)
+        return self._closed.error if self._closed else ""
 
-    def _send(self, message: bytes) -> None:
+    def discard(self) -> None:
+        """End it at once and release what it holds."""
+        super().discard()
+        for each in (self._permits, self._unread_permits, self._socket):
+            each.close()
+
+    def _send(self, message: msgspec.Struct) -> None:
         try:
-            self.connection.send_bytes(message)
+            wire.send(self._socket, message)
         except OSError:
             return  # it is gone, which reading will tell
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Pipe
 from typing import IO
@@ -16,13 +17,17 @@ from typing import IO
 class Spawned:
     """Runs `module` with the file descriptors of a connection and of a lifeline (`lifeline.py`) as its arguments.
 
+    Those of `more_fds` follow.
+
     It has a session of its own: Ctrl-C reaches this process alone, which then stops things in order.
     """
 
-    def __init__(self, module: str, *, stdout: int | None = None, stderr: int | None = None) -> None:
+    def __init__(
+        self, module: str, *, stdout: int | None = None, stderr: int | None = None, more_fds: Sequence[int] = ()
+    ) -> None:
         self.connection, theirs = Pipe()
         lifeline, self._lifeline = os.pipe()
-        fds = (theirs.fileno(), lifeline)
+        fds = (theirs.fileno(), lifeline, *more_fds)
         self._process = subprocess.Popen(
             # -P: nothing in the working folder may hide what it imports.
             [sys.executable, "-P", "-m", module, *map(str, fds)],
@@ -70,6 +75,9 @@ class Spawned:
     def ending(self) -> str:
         """Return how the process ended, waiting for that."""
         code = self.exit_code()
+        if code == -signal.SIGKILL:
+            # Nobody else tells: the kernel writes it to its own log only.
+            return "was killed by SIGKILL (by the kernel if memory ran out; see dmesg)"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def terminate(self) -> None:

@@ -15,7 +15,7 @@ from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.processes import wire
 from infertool.pipeline.processes.handle import Handle
 from infertool.pipeline.processes.worker import ProcessWorker
-from infertool.pipeline.worker import Employer, Try, WorkerThread
+from infertool.pipeline.worker import Employer, Try, Worker
 
 # How long processes may take to close their models, in seconds.
 CLOSE_S = 10.0
@@ -60,14 +60,14 @@ class Processes:
             handle.kill()
             handle.exit_code()
         for handle in idle:
-            handle.ask([])
+            handle.leave()
         deadline = time.monotonic() + CLOSE_S
         for handle in idle:
             self._finish(handle, deadline)
 
-    def hire(self, employer: Employer, prepare: Preparation) -> WorkerThread:
+    def hire(self, employer: Employer, prepare: Preparation) -> Worker | None:
         """See `infertool.pipeline.staff.Staff`."""
-        return ProcessWorker(employer, self, prepare)
+        return ProcessWorker(employer, self, prepare) if self._idle else None
 
     def inline(self, prepare: Preparation) -> Try | None:  # noqa: ARG002  (the port)
         """See `infertool.pipeline.staff.Staff`: only a process has the model."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from itertools import chain
 from typing import Protocol
@@ -17,7 +16,7 @@ from infertool.pipeline.attempt import Preparation
 from infertool.pipeline.event import Event, Failure, Outcome
 from infertool.pipeline.processes import wire
 from infertool.pipeline.processes.handle import GoneError, Handle
-from infertool.pipeline.worker import Employer, Group, WorkerThread
+from infertool.pipeline.worker import Employer, Group, Worker, fit, halves
 
 # What a person is told of a process that was ended for a timeout, or left by itself.
 _NOTICES = {
@@ -45,24 +44,63 @@ class Pool(Protocol):
         """Warn a person."""
 
 
-class ProcessWorker(WorkerThread):
-    """The thread that waits for one process. When that dies, the event in work fails, and another takes its place."""
+class ProcessWorker(Worker):
+    """A thread that waits for one process. When that dies, the event in work fails, and another takes its place."""
 
     def __init__(self, employer: Employer, pool: Pool, prepare: Preparation) -> None:
-        super().__init__(name="worker", daemon=True)
         self._employer = employer
         self._pool = pool
         self._prepare = prepare
         self._handle = pool.lend()
         self._lock = threading.Lock()
-        self._groups: deque[Group] = deque()
+        # Groups that the process has, by their numbers, in the order in which it begins them; and those it will get.
+        self._asked: dict[int, Group] = {}
+        self._unasked: list[Group] = []
+        self._begun = time.monotonic()
         self._since: float | None = None
-        self._overrun: Failure | None = None
+        self._overrun: tuple[int, Failure] | None = None
+        self._stray = False
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
-    def run(self) -> None:
-        """Work until there is nothing more to take."""
+    def start(self) -> None:
+        """See `Worker`."""
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """See `Worker`."""
+        return self._thread.is_alive()
+
+    def running_s(self) -> float:
+        """See `Worker`."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def lasted_s(self) -> float:
+        """See `Worker`."""
+        return time.monotonic() - self._begun
+
+    def relieve(self) -> None:
+        """See `Worker`. Outcomes are reported as they come."""
+        with self._lock:
+            numbers = self._handle.take_back() if self._asked else []
+            if numbers and len(numbers) == len(self._asked):
+                # The process has not begun. It keeps the first group, so that an answer will come.
+                self._handle.permit(numbers[:1])
+                del numbers[0]
+            groups = [self._asked.pop(number) for number in numbers] + self._unasked
+            self._unasked = []
+        self._employer.return_counted(chain.from_iterable(groups))
+
+    def overrun(self, limit_s: float, failure: Failure) -> None:
+        """See `Worker`. A process can be ended from outside."""
+        with self._lock:
+            if self.running_s() > limit_s and self._overrun is None:
+                self._overrun = (next(iter(self._asked)), failure)
+                self._handle.kill()
+
+    def _run(self) -> None:
         try:
-            while groups := self._employer.take():
+            while groups := self._employer.take(self):
                 if not self._work(groups):
                     break
             else:
@@ -71,78 +109,118 @@ class ProcessWorker(WorkerThread):
             self._employer.fail(error)
         self._employer.retire(self)
 
-    def running_s(self) -> float:
-        """See `Worker`."""
-        since = self._since
-        return 0.0 if since is None else time.monotonic() - since
-
-    def overrun(self, failure: Failure) -> None:
-        """See `Worker`. A process can be ended from outside."""
-        with self._lock:
-            if self._since is not None and self._overrun is None:
-                self._overrun = failure
-                self._handle.kill()
-
     def _work(self, groups: Sequence[Group]) -> bool:
-        """Have `groups` tried; False when there is no process to go on with."""
-        if self._handle.has_ended() and not self._replace(f"{self._handle.ending()} with nothing in work"):
-            self._employer.submit(chain.from_iterable(groups))
+        """Have `groups` tried; return False when there is no process to go on with."""
+        if not self._make_sure_of_process():
+            self._employer.return_uncounted(chain.from_iterable(groups))
             return False
-        self._groups = deque(filter(None, map(self._fit, groups)))
-        if self._groups:
-            self._since = time.monotonic()
-            self._handle.ask([[event.message.body for event in group] for group in self._groups])
-        leaving = ""
-        while self._groups and not (leaving or self._overrun):
-            self._since = time.monotonic()
-            try:
-                answers = self._handle.answers()
-            except GoneError:
-                return self._died()
-            leaving = self._report([answer for answer in answers if isinstance(answer, wire.Reply)])
-        if leaving or self._overrun:
-            self._employer.put_back(self._groups)
-            return self._replace(_NOTICES[leaving])
-        return True
+        self._begun = time.monotonic()
+        self._unasked = list(fit(groups, self._prepare, self._employer))
+        while self._ask():
+            while self._asked:
+                try:
+                    leaving = self._report(self._handle.answers())
+                except GoneError:
+                    return self._died()
+                if leaving:
+                    self._return_unbegun()
+                    return self._replace(_NOTICES[leaving])
+                if self._is_strange():
+                    self.relieve()  # what has begun may still be answered
+        if self._overrun:
+            return self._replace(_NOTICES[""])
+        return self._end_stranger() if self._is_strange() else True
 
-    def _fit(self, group: Group) -> Group:
-        """Return the events of a group that can be tried, and report the others."""
-        failures = [(event, self._prepare(event)) for event in group]
-        poison = [Outcome(event, failure=failure) for event, failure in failures if failure is not None]
-        if poison:
-            self._employer.done(poison, 0.0)
-        return [event for event, failure in failures if failure is None]
+    def _make_sure_of_process(self) -> bool:
+        if not self._handle.wait(0):
+            return True
+        if self._handle.has_ended():
+            return self._replace(f"{self._handle.ending()} with nothing in work")
+        return self._end_stranger()  # it was asked nothing
 
-    def _report(self, replies: Sequence[wire.Reply]) -> str:
+    def _is_strange(self) -> bool:
+        return self._stray or self._handle.garbled
+
+    def _end_stranger(self) -> bool:
+        self._handle.kill()
+        return self._replace("was ended: it sent what is no answer to a call, which was dropped")
+
+    def _ask(self) -> bool:
+        """Give the process what is to be tried; return False when that is nothing."""
         with self._lock:
-            self._since = None
-        outcomes = [each for reply in replies for each in _outcomes(self._groups.popleft(), reply)]
+            groups, self._unasked = self._unasked, []
+            numbers = self._handle.number(len(groups))
+            self._asked = dict(zip(numbers, groups, strict=True))
+            self._since = time.monotonic() if groups else None
+        if groups:
+            self._handle.ask(numbers, [[event.message.body for event in group] for group in groups])
+        return bool(groups)
+
+    def _report(self, answers: Sequence[wire.Answer]) -> str:
+        """Report what became of groups; return why the process leaves, if it does."""
+        outcomes: list[Outcome] = []
+        spent_s, leaving = 0.0, ""
+        with self._lock:
+            for answer in answers:
+                if not isinstance(answer, wire.Reply) or not (group := self._answered(answer)):
+                    self._stray = True
+                    continue
+                self._since = None
+                if answer.parts is None:
+                    self._unasked += halves(group)
+                else:
+                    outcomes += map(_outcome, group, answer.parts)
+                spent_s += answer.busy_s
+                leaving = answer.leaving
         if outcomes:
-            self._employer.done(outcomes, sum(reply.busy_s for reply in replies))
-        return replies[-1].leaving if replies else ""
+            self._employer.done(outcomes, spent_s)
+        with self._lock:
+            if self._asked and self._since is None:
+                self._since = time.monotonic()
+        return leaving
+
+    def _answered(self, reply: wire.Reply) -> Group | None:
+        """Remove and return the group that is answered; None for a reply that no group can have."""
+        # The process begins them in this order.
+        group = self._asked.get(reply.number) if next(iter(self._asked), None) == reply.number else None
+        if group is None or (len(group) == 1 if reply.parts is None else len(reply.parts) != len(group)):
+            return None
+        return self._asked.pop(reply.number)
 
     def _died(self) -> bool:
+        """Blame the event in work for the end of the process, and go on with another process."""
+        spent_s = self.running_s()
+        self._return_unbegun()
         with self._lock:
-            spent_s, self._since = self.running_s(), None
-        group, *rest = self._groups
-        self._employer.put_back(rest)
+            in_work, self._asked = self._asked, {}
+            self._since = None
         ending = self._handle.ending()
-        self._employer.failed(group, self._overrun or _death(group, ending), spent_s)
+        for number, group in in_work.items():  # one, or none
+            if self._overrun is None:
+                self._employer.failed(group, _death(group, ending), spent_s)
+            elif number == self._overrun[0]:
+                self._employer.failed(group, self._overrun[1], spent_s)
+            else:  # begun just before the end of the process, which was for another
+                self._employer.return_counted(group)
         return self._replace(_NOTICES[""] if self._overrun else ending)
+
+    def _return_unbegun(self) -> None:
+        with self._lock:
+            numbers = self._handle.take_back()
+            groups = [self._asked.pop(number) for number in numbers if number in self._asked] + self._unasked
+            self._unasked = []
+        self._employer.return_counted(chain.from_iterable(groups))
 
     def _replace(self, notice: str) -> bool:
         if notice:
             self._pool.tell(f"worker process {self._handle.pid} {notice}; another takes its place")
-        self._overrun = None
         handle = self._pool.replace(self._handle, self._employer)
+        self._overrun = None
+        self._stray = False
         if handle is None:
             return False
         self._handle = handle
         return True
-
-
-def _outcomes(group: Group, reply: wire.Reply) -> list[Outcome]:
-    return [_outcome(event, part) for event, part in zip(group, reply.parts, strict=True)]
 
 
 def _outcome(event: Event, part: wire.Part) -> Outcome:
