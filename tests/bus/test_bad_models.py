@@ -136,7 +136,7 @@ def test_a_model_that_hangs(bus: Bus) -> None:
     """)  # fmt: skip
     ids = bus.send(10)
     options = ("--max-messages", "10", "--max-attempts", "1", "--concurrency", "2")
-    summary = bus.consume(*options, model=model, INFERTOOL_CONSUME__TIMEOUT_S="0.5").finish()
+    summary = bus.consume(*options, model=model, INFERTOOL_CONSUME__TIMEOUT_S="2").finish()
     assert bus.viewer.wait(10, LONG)
     assert set(bus.viewer.alerts) == {ids[0], ids[5]} == set(bus.dead_ids())
     assert bus.viewer.payloads[ids[0]]["error_type"] == "Timeout"

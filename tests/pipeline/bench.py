@@ -6,7 +6,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from infertool.errors import InfertoolError
@@ -17,7 +17,7 @@ from infertool.pipeline.staff import Staff
 from infertool.pipeline.workload import Workload
 from tests.support.messages import message
 
-LONG = 30.0
+LONG = 60.0
 
 
 class Bench:
@@ -78,12 +78,28 @@ class Bench:
         self.executor.submit([outcome.event])
         return self.wait(1)[0]
 
+    def wait_running(self) -> None:
+        """Wait until a call of the model has begun, and not ended."""
+        wait_until(lambda: any(worker.running_s() for worker in self.executor.workers()))
+
+    def wait_stopped(self) -> None:
+        """Wait until a stop has begun, which another thread makes."""
+        wait_until(self.executor.has_stopped)
+
     @property
     def has_stopped(self) -> bool:
         return self.executor.has_stopped()
 
     def stop(self, within_s: float = LONG) -> bool:
         return self.executor.stop(time.monotonic() + within_s)
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    """Wait for a condition that nothing tells of."""
+    end = time.monotonic() + LONG
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def failures(outcomes: Sequence[Outcome]) -> dict[str, str]:

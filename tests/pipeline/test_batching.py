@@ -179,7 +179,7 @@ def test_a_batch_that_hangs_is_tried_one_by_one() -> None:
             release.wait(LONG)
         return [payload["n"] for payload in payloads]
 
-    bench = bench_of(function, BatchLimits(3, LONG), timeout_s=0.2)
+    bench = bench_of(function, BatchLimits(3, LONG), timeout_s=1.0)
     bench.submit(3)
     outcomes: list[Outcome] = bench.wait(3)
     assert failures(outcomes) == {"1": "Timeout"}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_a_call_that_hangs_times_out_and_its_thread_is_replaced() -> None:
             release.wait(LONG)
         return "done"
 
-    bench = bench_of(predict, concurrency=1, timeout_s=0.2)
+    bench = bench_of(predict, concurrency=1, timeout_s=1.0)
     bench.submit(3)
     outcomes = bench.wait(3)
     failed = [outcome for outcome in outcomes if outcome.failure]
@@ -84,7 +85,7 @@ def test_a_call_that_hangs_times_out_and_its_thread_is_replaced() -> None:
 
 def test_a_try_that_failed_before_still_counts_behind_a_call_that_hangs() -> None:
     release = threading.Event()
-    bench = bench_of(lambda payload: payload.get("hangs") and release.wait(LONG), concurrency=1, timeout_s=0.2)
+    bench = bench_of(lambda payload: payload.get("hangs") and release.wait(LONG), concurrency=1, timeout_s=1.0)
     bench.submit(500)  # so quick that from now on the worker takes several at once
     bench.wait(500)
     hangs, behind = (Event(message(body), "") for body in (b'{"hangs": true}', b"{}"))
@@ -116,6 +117,9 @@ def test_a_stop_drops_what_has_not_begun_and_waits_for_what_has() -> None:
     bench = bench_of(predict, concurrency=1)
     bench.submit(5)
     assert begun.wait(LONG)
-    threading.Timer(0.1, release.set).start()
-    assert bench.stop()
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(bench.stop)
+        bench.wait_stopped()
+        release.set()
+        assert stopping.result(LONG)
     assert len(bench.outcomes) == 1

@@ -112,7 +112,7 @@ def test_as_many_slow_events_as_workers_but_one(opened: Open, release: Path, log
 
 @in_both
 def test_a_slow_event_that_never_ends_costs_only_itself(opened: Open, release: Path) -> None:
-    with opened(concurrency=1, timeout_s=1.0) as bench:
+    with opened(concurrency=1, timeout_s=3.0) as bench:
         taught(bench)
         before, slow, behind = bench.events(5), bench.events(1, holds=str(release)), bench.events(BEHIND)
         bench.executor.submit([*before, *slow, *behind])
