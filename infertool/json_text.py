@@ -23,6 +23,10 @@ _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _NOT_READ = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _LINE_BREAKS_TO_SPACES: Final = bytes.maketrans(b"\r\n", b"  ")
+# Java's own form of UTF-8, in which ActiveMQ sends the text of a JMS TextMessage: a character past U+FFFF is two
+# surrogates of three bytes each, a NUL is two bytes.
+_JAVAS: Final = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]|\xc0\x80")
+_JAVAS_NUL: Final = b"\xc0\x80"
 _LEAST_INT, _MOST_INT = -(1 << 63), (1 << 64) - 1
 _LARGE: Final = re.compile(rb"\d{19}")
 
@@ -41,6 +45,19 @@ def loads(text: bytes | str) -> Any:
         return _decode(text)
     except _NOT_READ:
         return _carefully(text)
+
+
+def utf8(text: bytes) -> bytes:
+    """Return text that may have been written by Java in its own form of UTF-8 as UTF-8."""
+    if text.isascii() or not _JAVAS.search(text):
+        return text
+    return _JAVAS.sub(lambda found: _from_java(found[0]), text)
+
+
+def _from_java(sequence: bytes) -> bytes:
+    if len(sequence) == len(_JAVAS_NUL):
+        return b"\0"
+    return sequence.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16").encode()
 
 
 def loads_nearest(text: bytes | str) -> Any:
@@ -174,7 +191,9 @@ def _digits(value: int) -> str:
 
 
 def _carefully(text: bytes | str) -> Any:
-    """Return the value of what was not read at first: nested deep, or not read at all."""
+    """Return the value of what was not read at first: Java's text, nested deep, or not read at all."""
+    if isinstance(text, bytes) and (usual := utf8(text)) != text:
+        return loads(usual)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:

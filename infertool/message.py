@@ -27,7 +27,8 @@ class Message(Struct, frozen=True, gc=False):
 
     `id` is the broker's message id and stays the same over redeliveries; other events may have the same, see
     `identity`. `headers` are the producer's and the broker's, unescaped, first of duplicates wins. `epoch` numbers the
-    connection that delivered it, the only one that can settle it; `token` is for the adapter.
+    connection that delivered it, the only one that can settle it; `token` is for the adapter. With `hides_body` it may
+    have content that did not come with it: it must not be settled, which would destroy that.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Message(Struct, frozen=True, gc=False):
     redelivered: bool
     epoch: int
     token: str
+    hides_body: bool = False
 
     @property
     def identity(self) -> Identity:

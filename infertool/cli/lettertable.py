@@ -80,6 +80,7 @@ def in_full(letter: DeadLetter) -> list[str]:
 
 
 def _body_lines(body: bytes) -> list[str]:
+    body = json_text.utf8(body)
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -117,7 +118,7 @@ def document(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _body(letter: DeadLetter) -> dict[str, Any]:
-    body = letter.message.body
+    body = json_text.utf8(letter.message.body)
     if json_text.is_json(body):
         # As it came, not decoded and encoded again.
         return {"payload": orjson.Fragment(json_text.one_line(body))}

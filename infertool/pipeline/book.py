@@ -46,7 +46,7 @@ class Book:
     """Thread-safe. Remembers the last `memory` finished events; the broker cannot redeliver more than its window.
 
     Takes in no more than `most` events, of which `admitted` counts those so far. At any time every delivery of the
-    living connection is open, settled, or was left.
+    living connection is open, kept, settled, or was left.
     """
 
     def __init__(self, memory: int, most: int | None = None) -> None:
@@ -55,13 +55,14 @@ class Book:
         self.admitted = 0
         self._lock = threading.Condition()
         self._open: dict[Event, None] = {}
+        self._kept: dict[Event, None] = {}
         self._finished: OrderedDict[_Finished, None] = OrderedDict()
         self._epoch = 0
         # What earlier connections delivered, and the living one has not yet delivered again.
         self._awaited: dict[Identity, list[Event | _Finished]] = {}
 
     def admit(self, messages: Iterable[Message]) -> Admission:
-        """Take in deliveries; new ones are open until `confirmed`, `buried` or `postponed`."""
+        """Take in deliveries; new ones are open until `confirmed`, `buried`, `keep` or `postponed`."""
         admission = Admission()
         delivered_at, received_at = time.monotonic(), time.time()
         with self._lock:
@@ -94,7 +95,7 @@ class Book:
         self._awaited = {}
         for finished in self._finished:
             self._awaited.setdefault(finished.identity, []).append(finished)
-        for event in self._open:
+        for event in (*self._open, *self._kept):
             self._awaited.setdefault(event.message.identity, []).append(event)
         return True
 
@@ -136,6 +137,15 @@ class Book:
                 self._open.pop(event, None)
                 self._replace_awaited(event, None)
             self._tell_if_empty()
+
+    def keep(self, events: Sequence[Event]) -> int:
+        """Close events that stay unsettled to the end of the run. Return how many have been kept so far."""
+        with self._lock:
+            for event in events:
+                self._open.pop(event, None)
+                self._kept[event] = None
+            self._tell_if_empty()
+            return len(self._kept)
 
     def postponed(self, dead: Dead, tried: Message) -> bool:
         """Close an event whose move with delivery `tried` did not work out; True if a newer delivery is here to move.
@@ -181,9 +191,9 @@ class Book:
         return len(self._open)
 
     def unsettled(self) -> int:
-        """Return how many events are open or postponed: what the broker still has, and will deliver again."""
+        """Return how many events are open, kept or postponed: what the broker still has, and will deliver again."""
         with self._lock:
-            return len(self._open) + sum(finished.dead is not None for finished in self._finished)
+            return len(self._open) + len(self._kept) + sum(finished.dead is not None for finished in self._finished)
 
     def wait_full(self, timeout_s: float) -> bool:
         """Wait until as many events as may be were taken in; False if `timeout_s` ran out."""

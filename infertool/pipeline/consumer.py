@@ -91,7 +91,7 @@ class Consumer:
         consume, publish = self._settings.consume, self._settings.publish
         backoff = FullJitter(consume.retry_base_s, consume.retry_max_s)
         documents = Documents(include_payload=publish.include_payload, max_bytes=publish.max_bytes)
-        rules = Rules(consume.max_attempts, publish.max_refusals, backoff)
+        rules = Rules(consume.max_attempts, publish.max_refusals, backoff, self._window)
         push_batches = PushBatches(self._push_batch, publish.max_bytes, warn=lambda text: self._observe(o.Warned(text)))
         return Router(rules, documents, push_batches, self._book, self._guard, self._observe)
 

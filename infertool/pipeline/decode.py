@@ -9,6 +9,10 @@ from infertool import json_text
 from infertool.message import Message
 from infertool.pipeline.event import Event, Failure
 
+_HIDDEN = (
+    "its body did not come with it: it is a JMS map, object or stream message, or an empty text. "
+    "It stays in its queue as it is; take it with a JMS client, and send text or bytes"
+)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -27,7 +31,8 @@ def decode(event: Event, max_body_bytes: int) -> Failure | None:
     if len(body) > max_body_bytes:
         return _poison("TooLarge", f"the body has {len(body)} bytes; consume.max_body_bytes is {max_body_bytes}")
     if not body:
-        return _poison("EmptyBody", "the body is empty")
+        hidden = event.message.hides_body
+        return _poison("HiddenBody", _HIDDEN) if hidden else _poison("EmptyBody", "the body is empty")
     try:
         payload = json_text.loads(body)
     except json_text.JsonError as error:

@@ -101,7 +101,7 @@ class Documents:
 def _add_original(document: dict[str, Any], event: Event) -> None:
     body = event.message.body
     if event.payload is not None:
-        document["original_payload"] = orjson.Fragment(json_text.one_line(body))
+        document["original_payload"] = orjson.Fragment(json_text.one_line(json_text.utf8(body)))
     else:
         document["original_payload"] = None
         document["original_text"] = body[:_EXCERPT].decode("utf-8", "replace")

@@ -6,6 +6,7 @@ a dead letter without an alert cannot happen; an alert may come twice, like ever
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from infertool.telemetry import observer as o
 
 RESULT_EVENT = "new_result"
 FAILURE_EVENT = "inference_failed"
+_FULL = "Take them out with a JMS client, or raise consume.window"
 
 
 class Executor(Protocol):
@@ -46,11 +48,12 @@ class Burier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How often and how patiently an event is tried."""
+    """How often and how patiently an event is tried, and how many events can be open."""
 
     max_attempts: int
     max_refusals: int
     backoff: FullJitter
+    window: int = sys.maxsize
 
 
 class Router:
@@ -162,9 +165,20 @@ class Router:
         if reported or succeeded:
             self._observe(o.Confirmed(len(reported) + len(succeeded)))
         if reported:
-            self.undertaker.bury(reported)
+            self._bury(reported)
         if succeeded:
             self._acknowledge(succeeded)
+
+    def _bury(self, dead: Sequence[Dead]) -> None:
+        """Have events moved to the dead letters; those that would lose their content there stay where they are."""
+        hidden = [each.event for each in dead if each.event.message.hides_body]
+        if hidden:
+            kept = self._book.keep(hidden)
+            self._guard.end(hidden)
+            if kept - len(hidden) < self._rules.window <= kept:
+                self._observe(o.Warned(f"{kept} messages that cannot be read fill the window: no others come. {_FULL}"))
+        if moving := [each for each in dead if not each.event.message.hides_body]:
+            self.undertaker.bury(moving)
 
     def _acknowledge(self, events: Sequence[Event]) -> None:
         self.subscription.ack(self._book.confirmed(events))
@@ -186,7 +200,7 @@ class Router:
             self.retries.after(delay_s, lambda: self._push_again([push]))
         elif isinstance(context, Dead):
             self._observe(o.Warned(f"Phoenix refuses the alert of {event.event_id}: {reason}"))
-            self.undertaker.bury([context])
+            self._bury([context])
         else:
             failure = Failure("publish", "PushRefused", f"Phoenix refuses the result: {reason}")
             self.retries.after(0.0, lambda: self._push([], [Dead(event, failure)]))

@@ -108,3 +108,24 @@ def test_statistics(body, depth):
 def test_heartbeats(ours, answer, agreed):
     assert agree(ours, answer) == agreed
     assert wish(1.5) == "1500,1500"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "hidden"),
+    [
+        ({"message-id": "ID:vm-1-2-1:1:1:1:5"}, b"", True),
+        ({"message-id": "ID:vm-1-2-1:1:1:1:5"}, b"x", False),
+        ({"message-id": "ID:vm-1-2-1:1:1:1:5", "content-length": "0"}, b"", False),
+        ({"message-id": "ID:vm-1-2-6:8:-1:1:12"}, b"", False),
+        ({"message-id": "ID:vm-1-2-6:8:-1:1:12", "transformation": "jms-map-json"}, b"", True),
+        ({"message-id": "order-1"}, b"", True),
+    ],
+)
+def test_a_message_that_may_have_a_body_that_did_not_come(headers, body, hidden):
+    assert to_message(Frame("MESSAGE", headers, body), "/queue/q", 1).hides_body is hidden
+
+
+def test_where_a_message_comes_from_is_what_was_subscribed_to():
+    frame = Frame("MESSAGE", {"message-id": "m", "destination": "/queue/lie"})
+    assert to_message(frame, "/queue/q", 1).source == "/queue/q"
+    assert to_message(frame, "", 1).source == "/queue/lie"

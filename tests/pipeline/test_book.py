@@ -218,3 +218,14 @@ def test_whatever_happens_each_delivery_is_settled_once_or_held(seed) -> None:
         work = []
     assert len(book) == 0
     assert broker.settled == broker._sent
+
+
+def test_an_event_that_is_kept_stays_with_the_broker_over_reconnects() -> None:
+    book = Book(memory=10)
+    (event,) = book.admit([message(message_id="a")]).fresh
+    assert book.keep([event]) == 1
+    assert (len(book), book.unsettled()) == (0, 1)
+    again = message(message_id="a", epoch=2, redelivered=True)
+    admission = book.admit([again])
+    assert (admission.fresh, admission.in_work) == ([], [event])
+    assert (len(book), book.unsettled(), event.message) == (0, 1, again)

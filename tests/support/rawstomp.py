@@ -47,10 +47,11 @@ class RawStomp:
         while self._socket.recv(1 << 18):
             pass
 
-    def drain(self, queue: str, *, quiet_s: float = 1.0) -> list[tuple[dict[str, str], bytes]]:
-        """Take everything out of a queue, until nothing came for `quiet_s`."""
+    def drain(self, queue: str, *, quiet_s: float = 1.0, **more: str) -> list[tuple[dict[str, str], bytes]]:
+        """Take everything out of a queue, until nothing came for `quiet_s`; `more` headers go into SUBSCRIBE."""
         subscription = str(next(self._numbers))
-        self._write("SUBSCRIBE", {"id": subscription, "destination": queue, "ack": "client-individual"}, b"")
+        asked = {"id": subscription, "destination": queue, "ack": "client-individual", **more}
+        self._write("SUBSCRIBE", asked, b"")
         taken = []
         while True:
             try:

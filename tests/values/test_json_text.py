@@ -155,3 +155,24 @@ def test_putting_and_finding_are_what_python_does(document, key, value, indent, 
         if name != key:
             assert json.loads(json_place.find(put, [name])) == each
     assert json_place.find(text, ["no such key", 0]) is None
+
+
+@pytest.mark.parametrize(
+    ("java", "usual"),
+    [
+        (b"plain", b"plain"),
+        ("grüße 漢字".encode(), "grüße 漢字".encode()),
+        (b"\xed\xa0\xbd\xed\xb0\x8d\xc0\x80\xed\xaf\xbf\xed\xbf\xbf", "\U0001f40d\0\U0010ffff".encode()),
+        (b"\xed\xa0\xbd alone \xed\xb0\x8d", b"\xed\xa0\xbd alone \xed\xb0\x8d"),
+        ("퟿ \U0001f40d".encode(), "퟿ \U0001f40d".encode()),
+        (b"\xff\xed", b"\xff\xed"),
+    ],
+)
+def test_javas_own_utf8(java, usual):
+    assert json_text.utf8(java) == usual
+
+
+def test_json_in_javas_own_utf8_is_read():
+    assert json_text.loads(b'{"a":"\xed\xa0\xbd\xed\xb0\x8d"}') == {"a": "\U0001f40d"}
+    with pytest.raises(json_text.JsonError):
+        json_text.loads(b'{"a":"\xed\xa0\xbd"}')

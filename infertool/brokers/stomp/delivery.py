@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Final
 
@@ -17,6 +18,8 @@ _OURS: Final = frozenset(
     }
 )  # fmt: skip
 
+# What ActiveMQ's STOMP connector ends an id with: session, producer, number.
+_STOMP_ID: Final = re.compile(r":-1:\d+:\d+$")
 # destination, persistent, content-length, amq-msg-type, transaction, receipt
 _MOST_OF_OURS: Final = 6
 # A character becomes at most four bytes.
@@ -38,7 +41,18 @@ def to_message(frame: Frame, source: str, epoch: int) -> Message:
         redelivered=headers.get("redelivered") == "true",
         epoch=epoch,
         token=headers.get("ack", ""),
+        hides_body=not frame.body and _hides_body(headers),
     )
+
+
+def _hides_body(headers: dict[str, str]) -> bool:
+    """Tell whether this message, which came without a body, may have one.
+
+    ActiveMQ shows a JMS MapMessage, ObjectMessage or StreamMessage as it does an empty text. A STOMP client can send
+    only bytes and text, unless it asks for a transformation; it has no JMS session, which the id tells (`:-1:`).
+    """
+    sent_over_stomp = _STOMP_ID.search(headers.get("message-id", "")) and "transformation" not in headers
+    return not sent_over_stomp and _kind(headers) is BodyKind.TEXT
 
 
 def _kind(headers: dict[str, str]) -> BodyKind:
