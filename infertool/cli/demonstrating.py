@@ -179,7 +179,7 @@ def _summary(run: Run, consumed: dict[str, Any]) -> dict[str, Any]:
         "results": counts.results,
         "failures": counts.failures,
         "dead_letters": consumed["dead_lettered"],
-        "lost": counts.lost,
+        "lost": None if counts.lost is None else counts.lost + (counts.queued or 0),
         "duplicates": counts.duplicates,
         "p50_ms": times.p50,
         "p99_ms": times.p99,

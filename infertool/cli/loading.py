@@ -45,7 +45,8 @@ def run(
 ) -> None:
     """Run to the end and report. Raises InfertoolError, also when an assertion does not hold."""
     view = View(options, quiet=quiet)
-    load = LoadRun(settings, options, Listeners(on_second=view.second, on_link=view.link), given)
+    listeners = Listeners(on_second=view.second, on_link=view.link, on_death=view.death)
+    load = LoadRun(settings, options, listeners, given)
     wanted = assertions.parse(expressions, options.measures)
     with ExitStack() as stack:
         # From here on a signal ends in good order, also one that comes while connecting.
@@ -59,6 +60,8 @@ def run(
         console.emit_json(report)
     else:
         console.out(*summary(report))
+    if load.fault:
+        raise load.fault
     if not finished.counts.sent and finished.counts.planned:
         raise InfertoolError(f"none of {finished.counts.planned} planned events was sent", advice="see the notes above")
     check(report)

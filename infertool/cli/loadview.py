@@ -54,6 +54,10 @@ class View:
         elif event.state is LinkState.CONNECTED and self._links.pop(side, ""):
             console.err(f"connected again to {event.address}")
 
+    def death(self, text: str) -> None:
+        """Tell of a process that died."""
+        console.err(f"{text}; the others go on")
+
     @contextmanager
     def shown(self, tally: Tally, info: RunInfo) -> Iterator[None]:
         """Show the run while the block runs."""

@@ -18,8 +18,11 @@ from infertool.load.report import COUNTS, FIGURES, OPTION_OF, SUMS, figures
 from infertool.nearest import did_you_mean
 
 _NEEDS_E2E = frozenset(
-    {"results", "failures", "dead_lettered", "lost", "duplicates", "out_of_order", "result_rate", "failed_share"}
-)
+    {
+        "results", "failures", "dead_lettered", "queued", "lost", "duplicates", "out_of_order", "queue_before",
+        "queue_after", "result_rate", "failed_share",
+    }
+)  # fmt: skip
 _STRINGS = re.compile(r"""r?"[^"]*"|r?'[^']*'""")
 
 

@@ -1,7 +1,8 @@
-"""When a run began, and the ids of its events, which tell when each was due."""
+"""When a run began, the second it is in, and the ids of its events, which tell when each was due."""
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import time
@@ -33,6 +34,30 @@ class Epoch:
         return match and (int(match[1]), int(match[2]) / 1e6)
 
 
-def begin(delay_s: float) -> Epoch:
+def new_run_id() -> str:
+    """Return the beginning of the ids of a run's events."""
+    return f"lg{secrets.token_hex(4)}"
+
+
+def begin(delay_s: float, run_id: str | None = None) -> Epoch:
     """Return the epoch of a run that begins in `delay_s`."""
-    return Epoch(f"lg{secrets.token_hex(4)}", time.monotonic() + delay_s, time.time() + delay_s)
+    return Epoch(run_id or new_run_id(), time.monotonic() + delay_s, time.time() + delay_s)
+
+
+class Clock:
+    """Tells the second of a run: 0 begins at the end of the warm-up; those of the warm-up are negative."""
+
+    def __init__(self) -> None:
+        self._zero = time.monotonic()
+
+    def start(self, epoch: Epoch, warmup_s: float) -> None:
+        """Take the run's begin and the length of its warm-up."""
+        self._zero = epoch.mono + warmup_s
+
+    def since_zero(self) -> float:
+        """Return the seconds since the end of the warm-up."""
+        return time.monotonic() - self._zero
+
+    def second(self, at: float | None = None) -> int:
+        """Return the second of `at` on the monotonic clock; by default of now."""
+        return math.floor(self.since_zero() if at is None else at - self._zero)

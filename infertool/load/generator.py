@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,16 +14,24 @@ from infertool.load.sender import Due, Sender
 from infertool.load.tally import Tally
 
 # How long after the plan's end what waits may still be sent: after a hiccup all of it, not what was asked too much.
-_GRACE_S: Final = 5.0
+OVERTIME_S: Final = 60.0
 # Events that are due and wait. Beyond that a plan is out of reach, and only its sum is of interest.
-_MOST_WAITING: Final = 100_000
+MOST_WAITING: Final = 100_000
 _LONGEST_WAIT_S: Final = 0.25
+# Why an event was dropped, as the notes of a report say it.
+_AT_STOP: Final = "still waited when the run was stopped"
+_AT_END: Final = f"still waited {OVERTIME_S:g} s after the plan's end"
+_TOO_MANY: Final = f"became due while {MOST_WAITING:,} others waited"
 
 
 class OpenGenerator:
-    """Sends each event when it is due, whatever became of those before it."""
+    """Sends each event when it is due, whatever became of those before it.
+
+    Every event that became due is counted: as sent or unsent by the sender, else as dropped. `drops` says why.
+    """
 
     def __init__(self, sender: Sender, tally: Tally, times: Iterator[Due], *, warmup_s: float, end_s: float) -> None:
+        self.drops: Counter[str] = Counter()
         self._sender = sender
         self._tally = tally
         self._times = times
@@ -30,7 +39,8 @@ class OpenGenerator:
         self._end_s = end_s
         self._stopped = threading.Event()
         self._backlog: deque[Due] = deque()
-        self._next: Due | None = None
+        self._next = next(times, None)
+        self._overtime_ends = math.inf
 
     def stop(self) -> None:
         """End early, from any thread."""
@@ -38,10 +48,12 @@ class OpenGenerator:
 
     def run(self) -> None:
         """Send until the plan is over, or `stop`."""
-        self._next = next(self._times, None)
         while not self._stopped.is_set() and self.step():
             pass
-        self._give_up()
+        self._collect(self._sender.now())
+        stopped = self._stopped.is_set()
+        warm = sum(due < self._warmup_s for _, due in self._backlog)
+        self._drop(warm, len(self._backlog) - warm, _AT_STOP if stopped else _AT_END)
 
     def step(self) -> bool:
         """Wait for what is due, or send some of it. Return whether there is more to come."""
@@ -53,29 +65,33 @@ class OpenGenerator:
             return False
         else:
             self._stopped.wait(min(self._next[1] - now, _LONGEST_WAIT_S))
-        return now < self._end_s + _GRACE_S
+        # From when the end was seen: this process may have been kept from the processor until long after it.
+        if now >= self._end_s:
+            self._overtime_ends = min(self._overtime_ends, now + OVERTIME_S)
+        return now < self._overtime_ends
 
     def _collect(self, now: float) -> None:
         """Put what is due into the backlog."""
-        warm, counted, beyond = 0, 0, 0
+        planned: Counter[int] = Counter()
+        beyond: Counter[bool] = Counter()
         while self._next and self._next[1] <= now:
-            if self._next[1] < self._warmup_s:
-                warm += 1
-            else:
-                counted += 1
-            if len(self._backlog) < _MOST_WAITING:
+            planned[math.floor(self._next[1] - self._warmup_s)] += 1
+            if len(self._backlog) < MOST_WAITING:
                 self._backlog.append(self._next)
             else:
-                beyond += 1
+                beyond[self._next[1] < self._warmup_s] += 1
             self._next = next(self._times, None)
-        if warm:
-            self._tally.add(warm=True, planned=warm)
-        if counted:
-            self._tally.add(planned=counted, dropped=beyond)
+        for second, count in planned.items():
+            self._tally.add(warm=second < 0, second=second, planned=count)
+        self._drop(beyond[True], beyond[False], _TOO_MANY)
 
-    def _give_up(self) -> None:
-        """Count what was due and not sent."""
-        self._tally.add(dropped=sum(due >= self._warmup_s for _, due in self._backlog))
+    def _drop(self, warm: int, counted: int, why: str) -> None:
+        """Count what was due and is not sent."""
+        if warm:
+            self._tally.add(warm=True, dropped=warm)
+        if counted:
+            self._tally.add(dropped=counted)
+            self.drops[why] += counted
 
 
 class ClosedGenerator:
@@ -86,6 +102,7 @@ class ClosedGenerator:
     ) -> None:
         self._sender = sender
         self._tally = tally
+        self.drops: Counter[str] = Counter()
         self._slots = slots
         self._warmup_s = warmup_s
         self._end_s = end_s
@@ -113,6 +130,8 @@ class ClosedGenerator:
             while backlog and not self._stopped.is_set():
                 self._sender.send_some(backlog)
             self._tally.add(warm=warm, dropped=len(backlog))
+            if backlog and not warm:
+                self.drops[_AT_STOP] += 1
 
     def _over(self, counted: int) -> bool:
         return self._stopped.is_set() or counted >= self._count or self._sender.now() >= self._end_s

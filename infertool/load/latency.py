@@ -1,11 +1,13 @@
-"""The three times a load run measures, for the whole run and for the second that is running."""
+"""The three times a load run measures, for the whole run and by the second in which they were taken."""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from infertool.load.epoch import Clock
 from infertool.telemetry.latencies import Latencies
 
 
@@ -23,35 +25,49 @@ class Measure(StrEnum):
 
 
 class Meter:
-    """The histograms of a run. Thread-safe; hand it batches, a sample at a time costs a lock each.
+    """The histograms of a run, warm-up left out. Thread-safe; hand it batches, a sample at a time costs a lock each.
 
-    Whoever runs the clock calls `cut` every second. With several processes each has a meter, sends what `cut` returns
-    (`Latencies.encode`), and the one that reports takes it in with `merge`.
+    Whoever runs the clock calls `cut` every second. With several processes each has a meter, sends what `cut_seconds`
+    returns (`Latencies.encode`), and the one that reports takes it in with `merge`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self._lock = threading.Lock()
         self._total = {measure: Latencies() for measure in Measure}
-        self._interval = {measure: Latencies() for measure in Measure}
+        self._seconds: dict[tuple[int, Measure], Latencies] = {}
 
-    def add(self, measure: Measure, seconds: Sequence[float]) -> None:
-        """Record times in seconds."""
-        with self._lock:
-            self._interval[measure].add(seconds)
+    def add(self, measure: Measure, seconds: Sequence[float], *, second: int | None = None) -> None:
+        """Record times in seconds, for `second`, by default the present one."""
+        if seconds:
+            with self._lock:
+                self._of(self.clock.second() if second is None else second, measure).add(seconds)
 
-    def merge(self, measure: Measure, latencies: Latencies) -> None:
+    def merge(self, second: int, measure: Measure, latencies: Latencies) -> None:
         """Record what another process measured."""
         with self._lock:
-            self._interval[measure].merge(latencies)
+            self._of(second, measure).merge(latencies)
 
-    def cut(self, *, counted: bool = True) -> Mapping[Measure, Latencies]:
-        """End the interval and return it; only measures with samples. Unless `counted` (a warm-up) totals skip it."""
+    def _of(self, second: int, measure: Measure) -> Latencies:
+        return self._seconds.setdefault((second, measure), Latencies())
+
+    def cut_seconds(self, up_to: float = math.inf) -> Mapping[tuple[int, Measure], Latencies]:
+        """Return what was recorded since the last cut, of the seconds up to `up_to`."""
         with self._lock:
-            interval, self._interval = self._interval, {measure: Latencies() for measure in Measure}
-            if counted:
-                for measure, latencies in interval.items():
-                    self._total[measure].merge(latencies)
-        return {measure: latencies for measure, latencies in interval.items() if latencies.count}
+            found = {key: self._seconds.pop(key) for key in sorted(self._seconds) if key[0] <= up_to}
+            for (_, measure), latencies in found.items():
+                self._total[measure].merge(latencies)
+        return found
+
+    def cut(self, up_to: float = math.inf) -> Mapping[Measure, Latencies]:
+        """Return the same, all seconds together; only measures with samples."""
+        together: dict[Measure, Latencies] = {}
+        for (_, measure), latencies in self.cut_seconds(up_to).items():
+            if measure in together:
+                together[measure].merge(latencies)
+            else:
+                together[measure] = latencies
+        return together
 
     def totals(self) -> Mapping[Measure, Latencies]:
         """Return the whole run up to the last cut; only measures with samples. Call it when nothing cuts any more."""

@@ -16,24 +16,31 @@ _SOME_LATE: Final = 0.01
 _MANY_LATE: Final = 0.1
 _LONG_BLOCKED: Final = 0.02
 _BUSY: Final = 0.9
+_LONG_OVERTIME_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a run has seen. `losses` counts lost connections by side, "broker" and "phoenix"."""
+    """What a run has seen. `losses` counts lost connections by side, "broker" and "phoenix".
+
+    Unless `dead_exact`, dead letters of others may be among the counted ones.
+    """
 
     options: LoadOptions
     counts: Counts
     elapsed_s: float
+    planned_s: float
     cpu_s: float
     slip_ms: Percentiles
     end: WorkEnd
     losses: Mapping[str, int]
+    dead_exact: bool
 
 
 def notes(seen: Seen) -> tuple[str, ...]:
     """Return what a reader must know of a run."""
-    return tuple(note for note in (*_refused(seen), *_limits(seen), *_lost(seen), _uncounted(seen)) if note)
+    found = (*seen.end.deaths, *_refused(seen), *_limits(seen), *_dropped(seen), *_lost(seen), *_uncounted(seen))
+    return tuple(note for note in found if note)
 
 
 def _refused(seen: Seen) -> Sequence[str]:
@@ -56,6 +63,14 @@ def _limits(seen: Seen) -> Sequence[str]:
     return [f"the generator was the limit: {what}; {advice}"]
 
 
+def _dropped(seen: Seen) -> Sequence[str]:
+    found = [f"{count} events were dropped: they {why}" for why, count in seen.end.drops.items()]
+    over_s = seen.elapsed_s - seen.planned_s
+    if over_s >= _LONG_OVERTIME_S:
+        found.append(f"the sending ended {over_s:.1f} s after the plan: what waited at its end was sent late")
+    return found
+
+
 def _blocked(seen: Seen) -> str:
     if seen.options.confirm:
         return f"for {seen.end.blocked_s:.1f} s all {seen.options.in_flight} events of --in-flight waited for a receipt"
@@ -76,7 +91,16 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
-def _uncounted(seen: Seen) -> str:
-    if seen.options.e2e and seen.counts.dead_lettered is None:
-        return "the broker does not tell how deep its queues are, so dead letters were not counted"
-    return ""
+def _uncounted(seen: Seen) -> Sequence[str]:
+    counts = seen.counts
+    if not seen.options.e2e:
+        return []
+    unknown = "the broker does not tell how deep its queues are, so "
+    return [
+        f"{unknown}dead letters were not counted" if counts.dead_lettered is None else "",
+        f"{unknown}lost are also those that still wait" if counts.queued is None and counts.lost else "",
+        f"{counts.queued} events were not seen, and may still be in the queue: it held {counts.queue_before or 0} "
+        f"messages at the start and {counts.queue_after} at the end" if counts.queued else "",
+        "the broker did not show every dead letter, so those of others may be among the counted ones"
+        if not seen.dead_exact else "",
+    ]  # fmt: skip

@@ -31,10 +31,10 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """What happened in one second, by the clock, whichever second it was planned for.
+    """One second: what was `planned` for it, and what happened in it, whichever second that was planned for.
 
     `t` counts from the end of the warm-up; a negative one is warm-up and is in no sum. `late` were sent, though not in
-    time; `dropped` were not sent because they were too late (--max-late), `unsent` because there was no broker.
+    time; `dropped` were given up because they were too late, `unsent` because nobody took them.
     """
 
     t: int
@@ -54,8 +54,9 @@ class Second:
 class Counts:
     """The sums of a run, warm-up left out. None: not known, mostly because --confirm or --e2e was not asked for.
 
-    `planned` = `sent` + `dropped` + `unsent`; with --e2e `sent` = `results` + `failures` + `lost`. `poison` are the
-    broken events among the sent, `dead_lettered` those of the failures that lie in a dead-letter queue now.
+    `planned` = `sent` + `dropped` + `unsent`; with --e2e `sent` = `results` + `failures` + `queued` + `lost`. `poison`
+    are the broken events among the sent, `dead_lettered` those of the failures that lie in a dead-letter queue now,
+    `queued` those that were not seen and may be in the queue, which held `queue_before` and `queue_after` messages.
     """
 
     planned: int = 0
@@ -68,9 +69,12 @@ class Counts:
     results: int | None = None
     failures: int | None = None
     dead_lettered: int | None = None
+    queued: int | None = None
     lost: int | None = None
     duplicates: int | None = None
     out_of_order: int | None = None
+    queue_before: int | None = None
+    queue_after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,9 @@ class Run:
     """A run as it is reported. `elapsed_s` is the time of counted sending, `cpu_s` the generator's own, all processes.
 
     `notes` are sentences for people, such as that the generator was the limit. A run whose file ends early is not
-    `complete`: its sums are those of the seconds that were written.
+    `complete`: its sums are those of the seconds that were written. `planned_s` is the length of the plan, or of what
+    was kept of it; `came_out_s` the time up to the last arrival, at least `elapsed_s`. Both leave the warm-up out, and
+    are None in the files of older versions.
     """
 
     info: RunInfo
@@ -89,3 +95,5 @@ class Run:
     cpu_s: float | None = None
     notes: tuple[str, ...] = ()
     complete: bool = True
+    planned_s: float | None = None
+    came_out_s: float | None = None

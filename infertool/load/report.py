@@ -31,9 +31,9 @@ def document(run: Run) -> dict[str, Any]:
         "complete": run.complete,
         "run": _info(run),
         **asdict(counts),
-        "planned_rate": _ratio(counts.planned, run.elapsed_s, 3),
+        "planned_rate": _ratio(counts.planned, run.elapsed_s if run.planned_s is None else run.planned_s, 3),
         "sent_rate": _ratio(counts.sent, run.elapsed_s, 3),
-        "result_rate": _ratio(came_out, run.elapsed_s, 3),
+        "result_rate": _ratio(came_out, _came_out_s(run), 3),
         "failed_share": _ratio(failures, came_out, 6),
         "elapsed_s": round(run.elapsed_s, 3),
         "cpu_s": None if run.cpu_s is None else round(run.cpu_s, 3),
@@ -65,7 +65,12 @@ def _measured(run: Run, measure: Measure) -> dict[str, Any] | None:
         return None
     latencies = run.histograms.get(measure) or Latencies()
     values = _percentiles(latencies.percentiles())
-    return {"count": values.pop("count"), "rate": _ratio(latencies.count, run.elapsed_s, 3), **values}
+    length_s = _came_out_s(run) if measure is Measure.E2E else run.elapsed_s
+    return {"count": values.pop("count"), "rate": _ratio(latencies.count, length_s, 3), **values}
+
+
+def _came_out_s(run: Run) -> float:
+    return run.elapsed_s if run.came_out_s is None else run.came_out_s
 
 
 def _second(second: Second, measures: Collection[Measure]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -17,14 +18,14 @@ from infertool.feed.arrival import Arrival, OnArrivals
 from infertool.feed.topics import TopicFeed
 from infertool.link import LinkEvent, LinkState
 from infertool.load import epoch as epochs
-from infertool.load.deadcount import DeadLetterCount
-from infertool.load.epoch import Epoch
+from infertool.load.deadcount import DeadLetterCount, Found
+from infertool.load.epoch import Clock, Epoch
 from infertool.load.latency import Measure, Meter
 from infertool.load.limits import Seen, notes
 from infertool.load.options import LoadOptions
 from infertool.load.record import Counts, Run, RunInfo, Second
 from infertool.load.runfile import RunWriter
-from infertool.load.seconds import Seconds
+from infertool.load.seconds import PlannedEvents, Seconds
 from infertool.load.sightings import Sightings
 from infertool.load.tally import Tally
 from infertool.load.team import Team
@@ -36,7 +37,10 @@ from infertool.telemetry.latencies import Latencies
 _BEGIN_S: Final = 0.2
 # After the last event was seen: time for a further copy of it, and for its dead letter.
 _AFTERMATH_S: Final = 0.5
+# Dead letters that did not come by this time after the last one do not come.
+_DEAD_QUIET_S: Final = 10.0
 _POLL_S: Final = 0.1
+_MEASURE_S: Final = 2.0
 _CLOSE_S: Final = 5.0
 
 
@@ -46,6 +50,10 @@ def _ignore_second(_second: Second) -> None:
 
 def _ignore_link(_side: str, _event: LinkEvent) -> None:
     """Do nothing: the default of `on_link`."""
+
+
+def _ignore_death(_text: str) -> None:
+    """Do nothing: the default of `on_death`."""
 
 
 def _ignore_arrivals(_arrivals: Sequence[Arrival]) -> None:
@@ -59,33 +67,52 @@ class Listeners:
     on_second: Callable[[Second], None] = _ignore_second
     on_link: Callable[[str, LinkEvent], None] = _ignore_link
     on_arrivals: OnArrivals = _ignore_arrivals
+    on_death: Callable[[str], None] = _ignore_death
+
+
+@dataclass(frozen=True, slots=True)
+class _CameOut:
+    """What is known of the other end when a run is over; None: not known."""
+
+    queue_before: int | None = None
+    queue_after: int | None = None
+    dead: Found | None = None
 
 
 class LoadRun:
-    """Made, run once. Making one raises UsageError for options that cannot work."""
+    """Made, run once. Making one raises UsageError for options that cannot work.
+
+    `fault` is what went wrong in a run that has a report all the same.
+    """
 
     def __init__(
         self, settings: Settings, options: LoadOptions, listeners: Listeners, given: Mapping[str, str]
     ) -> None:
         options.check()
-        self.tally = Tally()
+        self._clock = Clock()
+        self.tally = Tally(self._clock)
+        self.fault: InfertoolError | None = None
         self._settings = settings
         self._options = options
         self._listeners = listeners
-        self._meter = Meter()
+        self._meter = Meter(self._clock)
         self._losses = Counter[str]()
         self._control = brokers.open(settings.broker, name="infertool-loadgen")
         link = partial(self._linked, "broker")
         if options.processes > 1:
-            self._work: Work | Team = Team(settings.broker, options, self.tally, self._meter, on_link=link)
+            self._work: Work | Team = Team(
+                settings.broker, options, self.tally, self._meter, on_link=link, on_death=listeners.on_death
+            )
         else:
             self._work = Work(settings.broker, options, Share(), self.tally, self._meter, on_link=link)
         self._sightings: Sightings | None = None
         self._writer: RunWriter | None = None
-        self._fault: InfertoolError | None = None
-        self._stopped = threading.Event()
+        self._stopped_s: float | None = None
         self._abandoned = threading.Event()
-        self._seconds: list[Second] = []
+        self._rows: list[Second] = []
+        warmup_s = options.planned.warmup_s
+        plan = None if options.closed else PlannedEvents(options.schedule().times(), warmup_s)
+        self._seconds = Seconds(self._clock, math.floor(-warmup_s), plan, self.tally, self._meter, self._cut)
         self.info = RunInfo(
             __version__, time.time(), "closed" if options.closed else "open", options.plan_text,
             self._control.address, options.envelope.queue, options.planned.seed, options.measures, given,
@@ -93,7 +120,9 @@ class LoadRun:
 
     def stop(self) -> None:
         """End the sending early, from any thread; what was sent is still waited for."""
-        self._stopped.set()
+        if self._stopped_s is None:
+            self._stopped_s = self._clock.since_zero()
+        self._seconds.end_plan()
         self._work.stop()
 
     def abandon(self) -> None:
@@ -102,7 +131,7 @@ class LoadRun:
         self.stop()
 
     def run(self, writer: RunWriter | None = None) -> Run:
-        """Run to the end. Raises UnreachableError, RefusedError, and InfertoolError when `writer` does."""
+        """Run to the end. Raises UnreachableError, RefusedError; what comes later is in `fault`."""
         self._writer = writer
         with ExitStack() as stack:
             stack.callback(self._control.close, _CLOSE_S)
@@ -112,11 +141,19 @@ class LoadRun:
             stack.callback(self._work.close)
             self._work.connect()
             run = self._measured()
-        if self._fault:
-            raise self._fault
-        if writer:
-            writer.end(run)
+        if writer and not self.fault:
+            self._try(lambda: writer.end(run))
+        if deaths := self._work.end().deaths:
+            self.fault = self.fault or InfertoolError("; ".join(deaths), advice="the report is of what the others did")
         return run
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """Write; a failure ends the sending, and is the run's fault."""
+        try:
+            write()
+        except InfertoolError as error:
+            self.fault = error
+            self.stop()
 
     def _watch(self) -> TopicFeed:
         phoenix = self._settings.phoenix
@@ -138,92 +175,140 @@ class LoadRun:
         self._listeners.on_link(side, event)
 
     def _measured(self) -> Run:
-        options, dead = self._options, None
+        options = self._options
+        run_id, warmup_s = epochs.new_run_id(), options.planned.warmup_s
+        before, dead = None, None
         if options.e2e:
             dlq = self._settings.deadletter.queue
-            dead = DeadLetterCount(self._control, dlq, sent_to=options.envelope.queue)
-        epoch = epochs.begin(_BEGIN_S)
-        warmup_s = options.planned.warmup_s
+            dead = DeadLetterCount(self._control, dlq, sent_to=options.envelope.queue, run_id=run_id)
+            before = self._depth()
+        epoch = epochs.begin(_BEGIN_S, run_id)
+        self._clock.start(epoch, warmup_s)
         self._sightings = Sightings(epoch, self.tally, self._meter, warmup_s=warmup_s)
-        seconds = Seconds(epoch, warmup_s, self.tally, self._meter, self._cut)
-        seconds.start()
-        before = time.process_time()
+        self._seconds.start()
+        began = time.process_time()
         self._send(epoch)
-        cpu_s = time.process_time() - before
-        dead_lettered = self._settle(dead) if dead else None
-        seconds.stop()
-        return self._result(cpu_s, dead_lettered)
+        cpu_s = time.process_time() - began
+        if self._clock.since_zero() < options.end_s - warmup_s:
+            self._seconds.end_plan()
+        came_out = _CameOut()
+        if dead:
+            self._settle()
+            after = self._depth()
+            # A broker that tells depths tells none of a queue that never was.
+            before = 0 if before is None and after is not None else before
+            came_out = _CameOut(before, after, self._dead(dead, epoch))
+        self._count_unreported()
+        self._seconds.stop()
+        return self._result(cpu_s, came_out)
+
+    def _depth(self) -> int | None:
+        depth = self._control.measure(self._options.envelope.queue, _MEASURE_S)
+        return depth.size if depth else None
 
     def _send(self, epoch: Epoch) -> None:
         """Have all sent, in a thread, so that signals reach this one."""
-
-        def work() -> None:
-            try:
-                self._work.run(epoch)
-            except InfertoolError as error:
-                self._fault = error
-
-        thread = threading.Thread(target=work, name="loadgen", daemon=True)
+        thread = threading.Thread(target=self._work.run, args=(epoch,), name="loadgen", daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(_POLL_S)
 
-    def _settle(self, dead: DeadLetterCount) -> int | None:
-        """Wait until all came out or nothing came for the settling time. Return how many dead letters there are."""
-        settle_s, sightings = self._options.settle_s, self._sightings
-        ended = time.monotonic()
-        while not self.tally.wait_until_seen(_POLL_S):
-            if (
-                self._abandoned.is_set()
-                or sightings is None
-                or time.monotonic() - max(ended, sightings.last_at) > settle_s
-            ):
-                break
+    def _settle(self) -> None:
+        """Wait until all came out, or nothing came for the settling time.
+
+        Only the time that was waited counts: results lie in the socket when this process was stopped for long.
+        """
+        settle_s, newest, quiet_s = self._options.settle_s, 0.0, 0.0
+        while not self.tally.wait_until_seen(_POLL_S) and not self._abandoned.is_set() and quiet_s < settle_s:
+            last = self._sightings.last_at if self._sightings else 0.0
+            quiet_s = quiet_s + _POLL_S if last == newest else 0.0
+            newest = last
         self._abandoned.wait(min(_AFTERMATH_S, settle_s))
-        deadline = time.monotonic() + settle_s
-        while (count := dead()) is not None:
-            # The warm-up's are among them.
-            count = max(count - self.tally.totals(warm=True)["failures"], 0)
-            if count >= self.tally.totals()["failures"] or time.monotonic() > deadline:
+
+    def _dead(self, dead: DeadLetterCount, epoch: Epoch) -> Found | None:
+        """Wait until there is a dead letter of each failure, or no more come. Return how many are the run's own."""
+        failures = sum(self.tally.totals(warm=warm)["failures"] for warm in (True, False))
+        most, newest_at = 0, time.monotonic()
+        while (growth := dead.growth()) is not None and growth < failures:
+            if growth > most:
+                most, newest_at = growth, time.monotonic()
+            elif time.monotonic() - newest_at > min(self._options.settle_s, _DEAD_QUIET_S):
                 break
             if self._abandoned.wait(_POLL_S):
                 break
-        return count
+        if self._abandoned.is_set():
+            return None
+        return dead.own(
+            self.tally.totals()["failures"],
+            lambda event_id: (known := epoch.read(event_id)) is not None and known[1] >= self._options.planned.warmup_s,
+        )
+
+    def _count_unreported(self) -> None:
+        """Count as sent what came out though the process that sent it died before it said so."""
+        totals = self.tally.totals()
+        if self._options.e2e and (more := totals["results"] + totals["failures"] - totals["sent"]) > 0:
+            self.tally.add(sent=more, unsent=-more)
 
     def _cut(self, second: Second, histograms: Mapping[Measure, Latencies]) -> None:
-        self._seconds.append(second)
-        if self._writer and not self._fault:
-            try:
-                self._writer.second(second, histograms)
-            except InfertoolError as error:
-                self._fault = error
-                self.stop()
+        self._rows.append(second)
+        if self._writer and not self.fault:
+            writer = self._writer
+            self._try(lambda: writer.second(second, histograms))
         self._listeners.on_second(second)
 
-    def _result(self, cpu_s: float, dead_lettered: int | None) -> Run:
+    def _result(self, cpu_s: float, came_out: _CameOut) -> Run:
         options, end, histograms = self._options, self._work.end(), self._meter.totals()
         elapsed_s = self._elapsed_s(end)
         # What the warm-up took is left out by its length.
         whole_s = elapsed_s + options.planned.warmup_s
         cpu_s = (cpu_s + (end.cpu_s if options.processes > 1 else 0.0)) * (elapsed_s / whole_s if whole_s else 1.0)
-        counts = self._counts(dead_lettered)
+        counts = self._counts(came_out)
         slip = histograms.get(Measure.SLIP, Latencies()).percentiles()
-        seen = Seen(options, counts, elapsed_s, cpu_s, slip, end, self._losses)
-        return Run(self.info, tuple(self._seconds), counts, histograms, elapsed_s, cpu_s, notes(seen))
+        dead_exact = came_out.dead is None or came_out.dead.exact
+        seen = Seen(options, counts, elapsed_s, self._planned_s(elapsed_s), cpu_s, slip, end, self._losses, dead_exact)
+        return Run(
+            self.info, tuple(self._rows), counts, histograms, elapsed_s, cpu_s, notes(seen),
+            planned_s=self._planned_s(elapsed_s), came_out_s=self._came_out_s(elapsed_s),
+        )  # fmt: skip
 
     def _elapsed_s(self, end: WorkEnd) -> float:
         """Return the time of counted sending: the plan's, unless the sending took longer or was stopped."""
         options = self._options
         end_s = end.finished_s
-        if options.closed is None and not self._stopped.is_set():
+        if options.closed is None and self._stopped_s is None:
             end_s = max(end_s, options.end_s)
         return max(end_s - options.planned.warmup_s, 0.0)
 
-    def _counts(self, dead_lettered: int | None) -> Counts:
+    def _planned_s(self, elapsed_s: float) -> float:
+        """Return the time that the counted part of the plan takes, or took until it was stopped."""
+        options = self._options
+        planned_s = elapsed_s if options.closed else options.end_s - options.planned.warmup_s
+        if math.isinf(planned_s):
+            planned_s = elapsed_s
+        return max(min(planned_s, math.inf if self._stopped_s is None else self._stopped_s), 0.0)
+
+    def _came_out_s(self, elapsed_s: float) -> float:
+        """Return the time from the first counted second to the last arrival, at least that of sending."""
+        last_at = self._sightings.last_at if self._sightings else 0.0
+        return max(elapsed_s, self._clock.since_zero() - (time.monotonic() - last_at) if last_at else 0.0)
+
+    def _counts(self, came_out: _CameOut) -> Counts:
         options, totals = self._options, self.tally.totals()
         names = ["planned", "sent", "late", "dropped", "unsent"]
         names += ["poison"] if options.payloads.poison_rate else []
         names += ["confirmed"] if options.confirm else []
-        names += ["results", "failures", "duplicates", "out_of_order"] if options.e2e else []
-        lost = totals["sent"] - totals["results"] - totals["failures"] if options.e2e else None
-        return Counts(**{name: totals[name] for name in names}, lost=lost, dead_lettered=dead_lettered)
+        counts = Counts(**{name: totals[name] for name in names})
+        if not options.e2e:
+            return counts
+        unseen = totals["sent"] - totals["results"] - totals["failures"]
+        # A queue gives out what came first, so what is left in it are the newest.
+        queued = None if came_out.queue_after is None else min(unseen, came_out.queue_after)
+        return replace(
+            counts,
+            **{name: totals[name] for name in ("results", "failures", "duplicates", "out_of_order")},
+            queued=queued,
+            lost=unseen - (queued or 0),
+            dead_lettered=came_out.dead.count if came_out.dead else None,
+            queue_before=came_out.queue_before,
+            queue_after=came_out.queue_after,
+        )

@@ -37,6 +37,8 @@ class _End(msgspec.Struct, frozen=True, tag="end", tag_field="line"):
     cpu_s: float | None
     notes: tuple[str, ...]
     hdr: Mapping[Measure, str]
+    planned_s: float | None = None
+    came_out_s: float | None = None
 
 
 class RunFileError(UsageError):
@@ -76,7 +78,8 @@ class RunWriter:
 
     def end(self, run: Run) -> None:
         """Write the sums."""
-        self._write(_End(run.counts, run.elapsed_s, run.cpu_s, run.notes, _encoded(run.histograms)))
+        hdr = _encoded(run.histograms)
+        self._write(_End(run.counts, run.elapsed_s, run.cpu_s, run.notes, hdr, run.planned_s, run.came_out_s))
         self._empty = False
 
     def _write(self, line: msgspec.Struct) -> None:
@@ -98,7 +101,10 @@ def read(path: Path) -> Run:
             for number, line in _lines(file, path):
                 if isinstance(line, _End):
                     hdr = _decoded(line.hdr, path, number)
-                    return Run(info, tuple(seconds), line.counts, hdr, line.elapsed_s, line.cpu_s, line.notes)
+                    return Run(
+                        info, tuple(seconds), line.counts, hdr, line.elapsed_s, line.cpu_s, line.notes,
+                        planned_s=line.planned_s, came_out_s=line.came_out_s,
+                    )  # fmt: skip
                 seconds.append(line.second)
             file.seek(begin)
             return _cut_short(info, seconds, _summed_histograms(file, path))
@@ -153,7 +159,14 @@ def _cut_short(info: RunInfo, seconds: list[Second], histograms: Mapping[Measure
         confirmed=total("confirmed", measured=send),
         **{name: total(name, measured=e2e) for name in ("results", "failures", "duplicates")},
     )
-    return Run(info, tuple(seconds), counts, histograms, elapsed_s=len(counted), complete=False)
+
+    def length(*names: str) -> float:
+        return 1.0 + max((each.t for each in counted if any(getattr(each, name) for name in names)), default=-1)
+
+    return Run(
+        info, tuple(seconds), counts, histograms, elapsed_s=length("planned", "sent"), complete=False,
+        planned_s=length("planned"), came_out_s=length("planned", "sent", "results", "failures"),
+    )  # fmt: skip
 
 
 def _encoded(histograms: Mapping[Measure, Latencies]) -> dict[Measure, str]:

@@ -109,13 +109,14 @@ class Sender:
                 poison += broken
         sent, dropped = len(events), len(batch) - len(events)
         late = sum(slip > LATE_S for slip in slips) if self._timing.planned else 0
-        self._tally.add(warm=warm, sent=sent, dropped=dropped, late=late, poison=poison)
+        second = self._tally.clock.second(now + self._epoch.mono)
+        self._tally.add(warm=warm, second=second, sent=sent, dropped=dropped, late=late, poison=poison)
         if not events:
             return
         try:
             lane.send(events, warm=warm)
         except ConnectionLostError:
-            self._tally.add(warm=warm, sent=-sent, unsent=sent, late=-late, poison=-poison)
+            self._tally.add(warm=warm, second=second, sent=-sent, unsent=sent, late=-late, poison=-poison)
             return
         if self._timing.planned and not warm:
-            self._meter.add(Measure.SLIP, slips)
+            self._meter.add(Measure.SLIP, slips, second=second)

@@ -64,12 +64,12 @@ class Sightings:
         return new
 
     def _note(self, counts: dict[bool, Counter[str]], latencies: Sequence[float]) -> int:
-        first = 0
+        first, second = 0, self._tally.clock.second()
         for warm, found in counts.items():
             if found:
                 self.last_at = time.monotonic()
-                self._tally.merge(found, warm=warm)
+                self._tally.merge({second: found}, warm=warm)
                 first += found["results"] + found["failures"]
         # After the counts, so that no second holds more times than events.
-        self._meter.add(Measure.E2E, latencies)
+        self._meter.add(Measure.E2E, latencies, second=second)
         return first

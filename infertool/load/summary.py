@@ -18,6 +18,7 @@ CLOSED: Final = (
     "closed model: an event is sent when an earlier one has come back, so a slow consumer slows the load, "
     "and latencies look better than they are for those who do not wait"
 )
+_WORDS: Final = {"queued": "still queued", "out_of_order": "out of order"}
 _TIMES = ("count", "rate/s", "mean", "p50", "p90", "p99", "p99.9", "max")
 
 
@@ -34,6 +35,7 @@ def facts(report: Mapping[str, Any]) -> Rows:
         told.append(("confirmed", f"{figure(report['confirmed'])} by the broker"))
     if Measure.E2E in run["measures"]:
         told.append(("came out", _came_out(report)))
+        told.append(("queue", _queue(report)))
     if report["cpu_s"] is not None:
         told.append(("processor", f"{report['cpu_s']:.2f} s: {_percent(report['cpu_share'])} of a core"))
     return told
@@ -50,10 +52,16 @@ def _sent(report: Mapping[str, Any]) -> str:
 
 def _came_out(report: Mapping[str, Any]) -> str:
     dead = f" ({figure(report['dead_lettered'])} dead letters)" if report["dead_lettered"] is not None else ""
-    others = ", ".join(
-        f"{figure(report[name])} {name.replace('_', ' ')}" for name in ("lost", "duplicates", "out_of_order")
+    names = (
+        ("queued", "lost", "duplicates", "out_of_order") if report["queued"] else ("lost", "duplicates", "out_of_order")
     )
+    others = ", ".join(f"{figure(report[name])} {_WORDS.get(name, name)}" for name in names)
     return f"{figure(report['results'])} results + {figure(report['failures'])} failures{dead}, {others}"
+
+
+def _queue(report: Mapping[str, Any]) -> str:
+    before, after = (figure(report[name]) for name in ("queue_before", "queue_after"))
+    return f"{before} messages at the start, {after} at the end"
 
 
 def times(report: Mapping[str, Any]) -> Rows:

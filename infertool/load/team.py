@@ -1,23 +1,28 @@
-"""The sending of several processes, for rates that one interpreter cannot reach. They count; this one adds up."""
+"""The sending of several processes, for rates that one interpreter cannot reach. They count; this one adds up.
+
+One that dies does not end the others: what it did not report is counted as unsent, and its death is in `WorkEnd`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import signal
 import threading
+import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from infertool.errors import InfertoolError
 from infertool.link import LinkEvent, OnLink
-from infertool.load.epoch import Epoch
+from infertool.load.epoch import Clock, Epoch
 from infertool.load.latency import Measure, Meter
 from infertool.load.options import LoadOptions
-from infertool.load.tally import Tally
+from infertool.load.tally import BySecond, Tally
 from infertool.load.work import Share, Work, WorkEnd
 from infertool.settings.tree import BrokerSettings
 from infertool.telemetry.latencies import Latencies
@@ -25,15 +30,16 @@ from infertool.telemetry.latencies import Latencies
 _START_S: Final = 60.0
 _STOP_S: Final = 15.0
 _REPORT_EVERY_S: Final = 0.25
+_WORD_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """What a process counted since its last report."""
+    """What a process counted since its last report, by second."""
 
-    warm: Mapping[str, int]
-    counted: Mapping[str, int]
-    times: Mapping[Measure, str]
+    warm: BySecond
+    counted: BySecond
+    times: Mapping[tuple[int, Measure], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,37 +47,56 @@ class _Failure:
     text: str
 
 
+@dataclass(slots=True)
+class _Member:
+    """One of the processes, and the sums that it reported, by whether they are of the warm-up."""
+
+    share: Share
+    process: Any
+    pipe: Connection
+    theirs: Connection
+    reported: dict[bool, Counter[str]] = field(default_factory=lambda: {True: Counter(), False: Counter()})
+    end: WorkEnd | None = None
+    death: str = ""
+
+
 class Team:
-    """Looks like `Work`, with the connections in other processes."""
+    """Looks like `Work`, with the connections in other processes. `on_death` hears of one that dies."""
 
     def __init__(
-        self, settings: BrokerSettings, options: LoadOptions, tally: Tally, meter: Meter, *, on_link: OnLink
+        self,
+        settings: BrokerSettings,
+        options: LoadOptions,
+        tally: Tally,
+        meter: Meter,
+        *,
+        on_link: OnLink,
+        on_death: Callable[[str], None],
     ) -> None:
+        self._options = options
         self._tally = tally
         self._meter = meter
         self._on_link = on_link
+        self._on_death = on_death
         context = multiprocessing.get_context("spawn")
-        self._pipes: list[Connection] = []
-        self._processes: list[Any] = []
-        self._ends: list[WorkEnd] = []
-        self._failure: str | None = None
+        self._members: list[_Member] = []
         self._talking = threading.Lock()
         self._running = False
-        self._stopped = False
+        self._stopped_s = math.inf
+        self._begin = 0.0
         for index in range(options.processes):
             ours, theirs = context.Pipe()
             share = Share(index, options.processes)
             process = context.Process(target=_child, args=(theirs, settings, options, share), daemon=True)
-            self._pipes.append(ours)
-            self._processes.append((process, theirs))
+            self._members.append(_Member(share, process, ours, theirs))
 
     def connect(self) -> None:
         """Start all and wait until each is connected. Raises InfertoolError."""
-        for process, theirs in self._processes:
-            process.start()
-            theirs.close()
-        for pipe in self._pipes:
-            self._answer(pipe)
+        for member in self._members:
+            member.process.start()
+            member.theirs.close()
+        for member in self._members:
+            self._answer(member.pipe)
 
     def _answer(self, pipe: Connection) -> None:
         try:
@@ -85,45 +110,74 @@ class Team:
             raise InfertoolError(f"a load process cannot start: {answer.text}")
 
     def run(self, epoch: Epoch) -> None:
-        """Have all send until the plan is over or `stop`. Raises InfertoolError when one of them dies."""
+        """Have all send until the plan is over or `stop`."""
         with self._talking:
-            if self._stopped:
+            if self._stopped_s < math.inf:
                 return
             self._running = True
+            self._begin = epoch.mono
             self._tell(epoch)
-        readers = [threading.Thread(target=self._follow, args=(pipe,), daemon=True) for pipe in self._pipes]
+        readers = [threading.Thread(target=self._follow, args=(member,), daemon=True) for member in self._members]
         for reader in readers:
             reader.start()
         for reader in readers:
             reader.join()
-        if self._failure:
-            raise InfertoolError(self._failure)
+        for member in self._members:
+            if member.death:
+                self._take_over(member)
 
     def _tell(self, word: object) -> None:
-        for pipe in self._pipes:
+        for member in self._members:
             with contextlib.suppress(OSError):
-                pipe.send(word)
+                member.pipe.send(word)
 
-    def _follow(self, pipe: Connection) -> None:
+    def _follow(self, member: _Member) -> None:
         try:
             while True:
-                match pipe.recv():
+                match member.pipe.recv():
                     case _Counts() as counts:
-                        self._add(counts)
+                        self._add(member, counts)
                     case LinkEvent() as event:
                         self._on_link(event)
                     case WorkEnd() as end:
-                        self._ends.append(end)
-                        return
+                        member.end = end
+                        how = "".join(end.deaths)
+                        break
         except (EOFError, OSError):
-            self._failure = "a load process died; what it did since its last report, a quarter of a second, is unknown"
-            self.stop()
+            member.process.join(_STOP_S)
+            how = _death(member.process.exitcode)
+        if how:
+            member.death = f"load process {member.share.index + 1} of {member.share.of} {how}"
+            self._on_death(member.death)
 
-    def _add(self, counts: _Counts) -> None:
-        self._tally.merge(counts.warm, warm=True)
-        for measure, text in counts.times.items():
-            self._meter.merge(measure, Latencies.decode(text))
-        self._tally.merge(counts.counted)
+    def _add(self, member: _Member, counts: _Counts) -> None:
+        for warm, seconds in ((True, counts.warm), (False, counts.counted)):
+            self._tally.merge(seconds, warm=warm)
+            for each in seconds.values():
+                member.reported[warm].update(each)
+        for (second, measure), text in counts.times.items():
+            self._meter.merge(second, measure, Latencies.decode(text))
+
+    def _take_over(self, member: _Member) -> None:
+        """Count what a dead process was to send, and did not report, as unsent."""
+        now_s = time.monotonic() - self._begin
+        warmup_s = self._options.planned.warmup_s
+        planned: Counter[int] = Counter()
+        for _, due in member.share.of_all(self._options.schedule().times()):
+            if due > min(now_s, self._stopped_s):
+                break
+            planned[math.floor(due - warmup_s)] += 1
+        for warm, reported in member.reported.items():
+            seconds = {second: count for second, count in sorted(planned.items()) if (second < 0) == warm}
+            unsent = sum(seconds.values()) - reported["sent"] - reported["dropped"] - reported["unsent"]
+            missing = sum(seconds.values()) - reported["planned"]
+            for second, count in reversed(seconds.items()):
+                taken = min(count, missing)
+                self._tally.add(warm=warm, second=second, planned=taken)
+                missing -= taken
+            self._tally.add(warm=warm, unsent=unsent)
+            if not warm:
+                member.death += f"; {unsent} events of its share were not reported as sent, and count as unsent"
 
     def done(self, count: int) -> None:
         """Do nothing: a closed model has one process."""
@@ -131,60 +185,80 @@ class Team:
     def stop(self) -> None:
         """End early, from any thread."""
         with self._talking:
-            self._stopped = True
+            self._stopped_s = min(self._stopped_s, time.monotonic() - self._begin)
             if self._running:
                 self._tell("stop")
 
     def end(self) -> WorkEnd:
-        """Return how it went: the latest end, the longest block, all refusals."""
+        """Return how it went: the latest end, the longest block, all refusals and deaths."""
+        ends = [member.end for member in self._members if member.end]
         refusals: Counter[str] = Counter()
-        for end in self._ends:
+        drops: Counter[str] = Counter()
+        for end in ends:
             refusals.update(end.refusals)
+            drops.update(end.drops)
         return WorkEnd(
-            max((end.finished_s for end in self._ends), default=0.0),
-            max((end.blocked_s for end in self._ends), default=0.0),
-            sum(end.cpu_s for end in self._ends),
+            max((end.finished_s for end in ends), default=0.0),
+            max((end.blocked_s for end in ends), default=0.0),
+            sum(end.cpu_s for end in ends),
             dict(refusals),
+            dict(drops),
+            tuple(member.death for member in self._members if member.death),
         )
 
     def close(self) -> None:
         """End all processes."""
-        for pipe in self._pipes:
-            pipe.close()
-        for process, _ in self._processes:
-            if process.pid is not None:
-                process.join(_STOP_S)
-                process.kill()
-                process.join()
+        for member in self._members:
+            member.pipe.close()
+        for member in self._members:
+            if member.process.pid is not None:
+                member.process.join(_STOP_S)
+                member.process.kill()
+                member.process.join()
+
+
+def _death(code: int | None) -> str:
+    return f"died (signal {-code})" if code is not None and code < 0 else f"died (exit code {code})"
 
 
 def _child(pipe: Connection, settings: BrokerSettings, options: LoadOptions, share: Share) -> None:
-    # Ctrl-C goes to all processes of a terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and a terminal's end, go to all processes of a terminal; the parent decides what they mean.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     lock = threading.Lock()
 
     def tell(message: object) -> None:
         with lock, contextlib.suppress(OSError):
             pipe.send(message)
 
-    tally, meter = Tally(), Meter()
+    clock = Clock()
+    tally, meter = Tally(clock), Meter(clock)
     work = Work(settings, options, share, tally, meter, on_link=tell)
     try:
         work.connect()
     except InfertoolError as error:
         tell(_Failure(str(error)))
         return
+    signalled, told = threading.Event(), threading.Event()
+
+    def end_early(_number: int, _frame: object) -> None:
+        # Not in the handler: what it interrupts may hold the locks that `stop` takes.
+        signalled.set()
+        threading.Thread(target=work.stop, daemon=True).start()
+
+    signal.signal(signal.SIGTERM, end_early)
     tell("connected")
     try:
         epoch = pipe.recv()
     except EOFError:
         work.close()
         return
+    clock.start(epoch, options.planned.warmup_s)
     over = threading.Event()
 
     def report() -> None:
-        times = {measure: latencies.encode() for measure, latencies in meter.cut().items()}
-        tell(_Counts(dict(tally.cut(warm=True)), dict(tally.cut()), times))
+        times = {key: latencies.encode() for key, latencies in meter.cut_seconds().items()}
+        tell(_Counts(tally.cut(warm=True), tally.cut(), times))
 
     def report_often() -> None:
         while not over.wait(_REPORT_EVERY_S):
@@ -194,6 +268,7 @@ def _child(pipe: Connection, settings: BrokerSettings, options: LoadOptions, sha
         # A word from the parent, or its end.
         with contextlib.suppress(EOFError, OSError):
             pipe.recv()
+            told.set()
         work.stop()
 
     reporter = threading.Thread(target=report_often, daemon=True)
@@ -203,5 +278,7 @@ def _child(pipe: Connection, settings: BrokerSettings, options: LoadOptions, sha
     over.set()
     reporter.join()
     report()
-    tell(work.end())
+    # A signal to all processes of a run comes with a word from the parent.
+    early = signalled.is_set() and not told.wait(_WORD_S)
+    tell(replace(work.end(), deaths=("was ended by SIGTERM",) if early else ()))
     work.close()

@@ -24,6 +24,8 @@ from infertool.load.tally import Tally
 from infertool.settings.tree import BrokerSettings
 
 _CLOSE_S = 5.0
+# For each receipt of what is under way at the end. The broker port ends a connection that is silent for less.
+_FINISH_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +35,26 @@ class Share:
     index: int = 0
     of: int = 1
 
+    def of_all(self, times: Iterator[float]) -> Iterator[Due]:
+        """Return the events of this share among those of the whole plan."""
+        return itertools.islice(enumerate(times), self.index, None, self.of)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkEnd:
     """How it went.
 
     `finished_s` is when the last event was sent, after the begin; `blocked_s` how long no connection took anything;
-    `cpu_s` what the process used; `refusals` counts refused events by the broker's words.
+    `cpu_s` what the process used; `refusals` counts refused events by the broker's words, `drops` dropped ones by the
+    reason; `deaths` says which processes died.
     """
 
     finished_s: float = 0.0
     blocked_s: float = 0.0
     cpu_s: float = 0.0
     refusals: dict[str, int] = field(default_factory=dict)
+    drops: dict[str, int] = field(default_factory=dict)
+    deaths: tuple[str, ...] = ()
 
 
 class Work:
@@ -126,11 +135,11 @@ class Work:
         self._cpu_s = time.process_time() - before
         self._finished_s = sender.now()
         for lane in self._lanes:
-            lane.finish(_CLOSE_S)
+            lane.finish(_FINISH_S)
 
     def _times(self) -> Iterator[Due]:
         times = self._schedule.times() if self._schedule else iter(())
-        return itertools.islice(enumerate(times), self._share.index, None, self._share.of)
+        return self._share.of_all(times)
 
     def stop(self) -> None:
         """End early, from any thread."""
@@ -144,7 +153,8 @@ class Work:
         for lane in self._lanes:
             refusals.update(lane.refusals())
         blocked_s = self._sender.blocked_s if self._sender else 0.0
-        return WorkEnd(self._finished_s, blocked_s, self._cpu_s, dict(refusals))
+        drops = dict(self._generator.drops) if self._generator else {}
+        return WorkEnd(self._finished_s, blocked_s, self._cpu_s, dict(refusals), drops)
 
     def close(self) -> None:
         """Disconnect."""

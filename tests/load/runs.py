@@ -31,9 +31,10 @@ def played(
     rng = random.Random(seed)
     asked = info(**changes)
     writer = RunWriter(path, asked) if path else None
-    meter = Meter()
+    counted_meter = Meter()
     recorded = []
     for t in range(-warmup, seconds):
+        meter = counted_meter if t >= 0 else Meter()
         failures = 1 + (t % 3 == 0)
         slow = 20 if t == seconds // 2 else 1
         meter.add(Measure.SLIP, [rng.expovariate(5000) for _ in range(qps)])
@@ -41,7 +42,7 @@ def played(
             meter.add(Measure.SEND, [rng.lognormvariate(-6, 0.3) for _ in range(qps)])
         if Measure.E2E in asked.measures:
             meter.add(Measure.E2E, [slow * rng.gammavariate(4, typical_s / 4) for _ in range(qps)])
-        histograms = meter.cut(counted=t >= 0)
+        histograms = meter.cut()
         figures = {measure: latencies.percentiles() for measure, latencies in histograms.items()}
         second = Second(t, qps, qps, confirmed=qps, results=qps - failures, failures=failures, latency_ms=figures)
         recorded.append(second)
@@ -52,11 +53,12 @@ def played(
     sent = qps * seconds
     counts = Counts(
         planned=sent, sent=sent, poison=3, confirmed=sent, results=sent - failures, failures=failures,
-        dead_lettered=failures, lost=0, duplicates=0, out_of_order=5,
+        dead_lettered=failures, queued=0, lost=0, duplicates=0, out_of_order=5,
+        queue_before=0, queue_after=0,
     )  # fmt: skip
     if Measure.E2E not in asked.measures:
         counts = Counts(planned=sent, sent=sent, poison=0)
-    run = Run(asked, tuple(recorded), counts, meter.totals(), elapsed_s=float(seconds), cpu_s=0.4)
+    run = Run(asked, tuple(recorded), counts, counted_meter.totals(), elapsed_s=float(seconds), cpu_s=0.4)
     if writer:
         writer.end(run)
     return run

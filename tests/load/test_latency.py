@@ -23,20 +23,21 @@ def test_an_interval_ends_and_totals_go_on() -> None:
     assert Measure.SEND not in totals
 
 
-def test_a_warm_up_is_in_its_interval_and_in_no_total() -> None:
+def test_times_belong_to_their_second_also_when_they_come_late() -> None:
     meter = Meter()
-    meter.add(Measure.SEND, [9.0])
-    assert meter.cut(counted=False)[Measure.SEND].count == 1
-    meter.add(Measure.SEND, [0.01])
-    meter.cut()
-    assert meter.totals()[Measure.SEND].percentiles().max < 11
+    meter.add(Measure.SEND, [0.01], second=3)
+    meter.add(Measure.SEND, [0.02] * 2, second=4)
+    assert meter.cut(3)[Measure.SEND].count == 1
+    meter.add(Measure.SEND, [0.03], second=3)
+    assert meter.cut(4)[Measure.SEND].count == 3
+    assert meter.totals()[Measure.SEND].count == 4
 
 
 def test_what_other_processes_measured_counts() -> None:
     meter, other = Meter(), Meter()
     other.add(Measure.SLIP, [0.2] * 5)
-    for measure, latencies in other.cut().items():
-        meter.merge(measure, Latencies.decode(latencies.encode()))
+    for (second, measure), latencies in other.cut_seconds().items():
+        meter.merge(second, measure, Latencies.decode(latencies.encode()))
     meter.add(Measure.SLIP, [0.1])
     meter.cut()
     assert meter.totals()[Measure.SLIP].count == 6

@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 from infertool import brokers
-from infertool.errors import ConnectionLostError, InfertoolError, RefusedError
+from infertool.errors import ConnectionLostError, RefusedError
 from infertool.link import LinkState
+from infertool.load import generator
 from infertool.load.arrivals import Planned, Process
 from infertool.load.latency import Measure
 from infertool.load.options import LoadOptions
@@ -27,6 +28,8 @@ from tests.support.embedded import EmbeddedBroker
 from tests.support.proxy import Proxy
 from tests.support.rawstomp import RawStomp
 
+LONG = 120
+
 
 def options(queue: str, planned: Planned, **changes) -> LoadOptions:
     return replace(LoadOptions(planned=planned, envelope=EnvelopeOptions(queue)), **changes)
@@ -36,9 +39,10 @@ def load(server, asked: LoadOptions, listeners: Listeners | None = None, writer=
     return LoadRun(Settings(broker=settings(server.url)), asked, listeners or Listeners(), {}).run(writer)
 
 
-def drained(server, queue: str) -> list[tuple[dict[str, str], bytes]]:
-    raw = RawStomp(server.stomp_port)
-    messages = raw.drain(queue)
+def drained(server, queue: str, count: int) -> list[tuple[dict[str, str], bytes]]:
+    """Take `count` messages out of a queue, or what there is when no more come."""
+    raw, messages = RawStomp(server.stomp_port), []
+    assert until(lambda: messages.extend(raw.drain(queue)) or len(messages) >= count), len(messages)
     raw.close()
     return messages
 
@@ -58,7 +62,7 @@ def test_what_arrives_is_what_was_planned(server, process: Process) -> None:
     run = load(server, options(queue, planned))
     assert_adds_up(run)
     due = list(LoadOptions(planned=planned, envelope=EnvelopeOptions(queue)).schedule().times())
-    messages = drained(server, queue)
+    messages = drained(server, queue, len(due))
     intended = [float(headers["intended_at"]) for headers, _ in messages]
     # Each slip: the intended times are the plan's, to the microsecond they are written with.
     assert [time - intended[0] for time in intended] == pytest.approx([time - due[0] for time in due], abs=2e-6)
@@ -82,7 +86,7 @@ def test_two_runs_of_one_seed_send_the_same_bytes(server, confirm: bool) -> None
         assert run.counts.sent == 500
         assert 20 < run.counts.poison < 90
         assert run.counts.confirmed == (500 if confirm else None)
-        messages = sorted(drained(server, queue), key=lambda message: int(message[0]["event_id"].split("-")[1]))
+        messages = sorted(drained(server, queue, 500), key=lambda message: int(message[0]["event_id"].split("-")[1]))
         assert {headers["priority"] for headers, _ in messages} == {"9", "4"}
         return [(headers["priority"], body) for headers, body in messages]
 
@@ -104,7 +108,7 @@ def test_an_outlet_sends_what_send_sends(server, kind: BodyKind) -> None:
     subscription = broker.subscribe(queue, window=50)
     taken = []
     while len(taken) < 2 * len(bodies):
-        taken += subscription.receive(50, 10)
+        taken += subscription.receive(50, LONG)
     own = {"message-id", "ack", "timestamp", "receipt"}
     seen = [(m.kind, m.body, {k: v for k, v in m.headers.items() if k not in own}) for m in taken]
     assert seen[: len(bodies)] == seen[len(bodies) :]
@@ -125,7 +129,7 @@ def test_processes_and_connections_share_the_plan(server) -> None:
     assert_adds_up(run)
     assert (run.counts.sent, run.counts.confirmed) == (600, 600)
     assert run.histograms[Measure.SLIP].count == run.histograms[Measure.SEND].count == 600
-    numbers = sorted(int(headers["event_id"].split("-")[1]) for headers, _ in drained(server, queue))
+    numbers = sorted(int(headers["event_id"].split("-")[1]) for headers, _ in drained(server, queue, 750))
     assert numbers == list(range(750))
 
 
@@ -137,7 +141,8 @@ def test_what_the_broker_refuses_is_not_sent(server, confirm: bool) -> None:
     assert "the broker refused 30 events" in run.notes[0]
 
 
-def test_a_rate_that_cannot_be_met_is_said(server) -> None:
+def test_a_rate_that_cannot_be_met_is_said(server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "OVERTIME_S", 1.0)
     queue = f"/topic/load.{time.monotonic_ns()}"
     run = load(server, options(queue, Planned(qps=500_000, duration_s=1)))
     assert_adds_up(run)
@@ -146,6 +151,7 @@ def test_a_rate_that_cannot_be_met_is_said(server) -> None:
     assert counts.dropped > 0
     assert counts.late > counts.sent / 2
     assert "was the limit" in run.notes[0]
+    assert [note for note in run.notes if "events were dropped: they" in note]
 
 
 def test_what_is_too_late_is_dropped_and_counted(embedded_broker) -> None:
@@ -173,14 +179,14 @@ def test_a_broker_that_goes_and_comes_back() -> None:
     before = run.tally.totals()["sent"]
     assert until(lambda: run.tally.totals()["sent"] > before + 50)
     run.stop()
-    thread.join(30)
+    thread.join(LONG)
     broker.stop()
     assert_adds_up(finished[0])
     assert finished[0].counts.unsent > 50
     assert any("the connection to the broker was lost" in note for note in finished[0].notes)
 
 
-def until(condition, timeout_s: float = 30) -> bool:
+def until(condition, timeout_s: float = LONG) -> bool:
     deadline = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -194,7 +200,7 @@ def test_closed_model(server) -> None:
     assert run.counts.sent == run.counts.confirmed == run.histograms[Measure.SEND].count == 200
     assert Measure.SLIP not in run.histograms
     assert run.info.model == "closed"
-    assert len(drained(server, queue)) > 200
+    assert len(drained(server, queue, 201)) > 200
 
 
 def test_the_saved_run_is_the_run(embedded_broker, tmp_path) -> None:
@@ -217,25 +223,6 @@ def test_a_wrong_password(activemq) -> None:
         LoadRun(Settings(broker=bad), asked, Listeners(), {}).run()
 
 
-def test_a_process_that_dies_is_noticed(embedded_broker) -> None:
-    asked = options(new_queue(), Planned(qps=200), processes=2)
-    run = LoadRun(Settings(broker=settings(embedded_broker.url)), asked, Listeners(), {})
-    errors: list[InfertoolError] = []
-
-    def go() -> None:
-        try:
-            run.run()
-        except InfertoolError as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=go)
-    thread.start()
-    assert until(lambda: run.tally.totals()["sent"] > 20)
-    run._work._processes[0][0].kill()
-    thread.join(30)
-    assert "a load process died" in str(errors[0])
-
-
 def test_a_broker_that_takes_nothing_is_the_limit(embedded_broker) -> None:
     """As producer flow control does it: connected, and not reading."""
     with Proxy(embedded_broker.stomp_port) as proxy:
@@ -255,7 +242,7 @@ def test_a_broker_that_takes_nothing_is_the_limit(embedded_broker) -> None:
         proxy.resume()
         assert until(lambda: run.tally.totals()["dropped"] > 500)
         run.stop()
-        thread.join(30)
+        thread.join(LONG)
     assert_adds_up(finished[0])
     assert finished[0].counts.dropped > 500
     assert "the broker was the limit" in finished[0].notes[0]
