@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import io
 import os
 import sys
@@ -79,12 +80,16 @@ def emit_json(value: Any) -> None:
 
 
 def err(*lines: str) -> None:
-    """Write lines for people to stderr, escaped as by `out`; JSON objects with --log-format json."""
-    if _is_json():
-        for line in lines:
-            _write_json("info", line, {})
-    else:
-        _write(sys.stderr, map(clean, lines))
+    """Write lines for people to stderr, escaped as by `out`; JSON objects with --log-format json.
+
+    What stderr does not take is lost: the work that it tells of goes on.
+    """
+    with contextlib.suppress(OSError):
+        if _is_json():
+            for line in lines:
+                _write_json("info", line, {})
+        else:
+            _write(sys.stderr, map(clean, lines))
 
 
 def ask(question: str, *, otherwise: str) -> str:
@@ -101,8 +106,9 @@ def ask(question: str, *, otherwise: str) -> str:
 
 def progress(line: str) -> None:
     """Write `line` to a terminal in place of the last one."""
-    sys.stderr.write(f"\r\x1b[K{clean(line)}")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"\r\x1b[K{clean(line)}")
+        sys.stderr.flush()
 
 
 def pass_on(line: str) -> None:
@@ -175,7 +181,12 @@ def show_cursor() -> None:
                 os.write(stream.fileno(), b"\x1b[?25h\n")
 
 
+def give_up_stdout() -> None:
+    """Drop what stdout does not take, so that the end of the process does not try again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def leave_quietly() -> NoReturn:
     """Leave without a word: the reader of stdout has gone (`| head`)."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    give_up_stdout()
     sys.exit(0)

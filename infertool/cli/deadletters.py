@@ -15,6 +15,7 @@ from infertool.brokers.port import Broker
 from infertool.cli import console
 from infertool.deadletter import names, staging
 from infertool.deadletter.take import Bus
+from infertool.errors import InfertoolError
 from infertool.link import LinkEvent, OnLink
 from infertool.settings import Settings
 
@@ -60,6 +61,22 @@ def put_back(broker: Broker, bus: Bus, queue: str) -> None:
     count = staging.restore(bus, queue, staged=known)
     if count:
         console.err(f"put back {count} letters that an interrupted run had left in {names.staging(queue)}")
+
+
+@contextmanager
+def reporting(done: str = "") -> Iterator[None]:
+    """Write to standard output in the block. Where that cannot be written, what was `done` is told in the error.
+
+    Raises `InfertoolError`. When nothing was done, a reader that has gone (`| head`) is no error.
+    """
+    try:
+        yield
+    except OSError as fault:
+        if isinstance(fault, BrokenPipeError) and not done:
+            raise
+        console.give_up_stdout()
+        what = f"standard output cannot be written: {fault.strerror}"
+        raise InfertoolError(f"{what}; this was done: {done}" if done else what) from None
 
 
 def iso(at: float | None) -> str | None:

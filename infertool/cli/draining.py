@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infertool.brokers.port import Broker, Depth
 from infertool.cli import console
-from infertool.cli.deadletters import bus, connected, put_back, who
+from infertool.cli.deadletters import bus, connected, put_back, reporting, who
 from infertool.cli.signals import stopped_by_signals
 from infertool.deadletter.archiving import ArchiveWriter
 from infertool.deadletter.drain import OPAQUE, Drain, Progress
@@ -152,11 +152,13 @@ def _sum_up(request: Request, progress: Progress, after: Depth | None, *, interr
     remaining = after.size if after else None
     if progress.left:
         console.err(f"{progress.left} stay in {request.queue}: each is {OPAQUE}")
-    if request.as_json:
-        place = {"queue": request.queue, "file": None if request.file is None else str(request.file)}
-        console.emit_json({**place, **asdict(progress), "remaining": remaining, "interrupted": interrupted})
-        return
     known = f" ({progress.known} were in it already)" if progress.known else ""
     kept = "deleted" if request.file is None else f"archived {progress.archived} in {request.file}{known}, removed"
     rest = "an unknown number remains" if remaining is None else f"{remaining} remain"
-    console.out(f"{kept} {progress.removed} from {request.queue}; {rest}")
+    sentence = f"{kept} {progress.removed} from {request.queue}; {rest}"
+    with reporting(sentence):
+        if request.as_json:
+            place = {"queue": request.queue, "file": None if request.file is None else str(request.file)}
+            console.emit_json({**place, **asdict(progress), "remaining": remaining, "interrupted": interrupted})
+        else:
+            console.out(sentence)

@@ -11,6 +11,7 @@ import orjson
 from infertool import json_text
 from infertool.cli.deadletters import iso, when
 from infertool.deadletter.letter import DeadLetter
+from infertool.deadletter.printable import printable
 from infertool.deadletter.summary import Group
 from infertool.printable import clean
 
@@ -95,24 +96,24 @@ def document(letter: DeadLetter) -> dict[str, Any]:
     """Return all of a letter for a program: its body as `payload` (JSON), else `body` (text) or `body_base64`."""
     message = letter.message
     return {
-        "id": message.id,
-        "original_id": letter.original_id,
-        "event_id": _utf8(letter.event_id),
-        "queue": _utf8(message.source),
-        "origin": _utf8(letter.origin),
+        "id": printable(message.id),
+        "original_id": printable(letter.original_id),
+        "event_id": printable(letter.event_id),
+        "queue": printable(message.source),
+        "origin": printable(letter.origin),
         "writer": letter.writer,
-        "stage": _utf8(letter.stage),
-        "error_type": _utf8(letter.error_type),
-        "error": _utf8(letter.error),
+        "stage": printable(letter.stage),
+        "error_type": printable(letter.error_type),
+        "error": printable(letter.error),
         "attempts": letter.attempts,
         "failed_at": iso(letter.failed_at),
         "first_failed_at": iso(letter.first_failed_at),
         "replay_count": letter.replay_count,
-        "consumer": _utf8(letter.consumer),
-        "model": _utf8(letter.model),
+        "consumer": printable(letter.consumer),
+        "model": printable(letter.model),
         "type": message.kind,
         "size": len(message.body),
-        "headers": {_utf8(key): _utf8(value) for key, value in message.headers.items()},
+        "headers": {printable(key): printable(value) for key, value in message.headers.items()},
         **_body(letter),
     }
 
@@ -131,17 +132,12 @@ def _body(letter: DeadLetter) -> dict[str, Any]:
 def group_document(group: Group, fields: Sequence[str]) -> dict[str, Any]:
     """Return a group for a program."""
     return {
-        **{field: _utf8(value) for field, value in zip(fields, group.values, strict=True)},
+        **{field: printable(value) for field, value in zip(fields, group.values, strict=True)},
         "count": group.count,
         "first_failed_at": iso(group.first),
         "last_failed_at": iso(group.last),
-        "sample": group.sample.message.id,
+        "sample": printable(group.sample.message.id),
     }
-
-
-def _utf8(text: str) -> str:
-    """Return `text` with header bytes that are no UTF-8 shown as U+FFFD: JSON cannot hold them."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def dump(value: Any) -> str:

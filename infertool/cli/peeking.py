@@ -7,7 +7,7 @@ from typing import Any
 
 from infertool.brokers.port import Broker, Browse
 from infertool.cli import console, lettertable
-from infertool.cli.deadletters import connected
+from infertool.cli.deadletters import connected, reporting
 from infertool.deadletter import letter as letters
 from infertool.deadletter import lookup, names, summary
 from infertool.deadletter.letter import DeadLetter
@@ -39,17 +39,19 @@ class Peek:
         if not browse.messages:
             raise NothingMatchedError(empty(self._queue, browse))
         seen = [letters.read(message) for message in browse.messages]
-        if fields is None:
-            self._show_all(seen, browse)
-        else:
-            self._show_groups(summary.group(seen, fields), fields, browse)
+        with reporting():
+            if fields is None:
+                self._show_all(seen, browse)
+            else:
+                self._show_groups(summary.group(seen, fields), fields, browse)
         self._say_what_was_seen(browse)
 
     def _show_one(self, letter: DeadLetter) -> None:
-        if self._form == "table":
-            console.out(*lettertable.in_full(letter))
-        else:
-            console.emit_json(lettertable.document(letter))
+        with reporting():
+            if self._form == "table":
+                console.out(*lettertable.in_full(letter))
+            else:
+                console.emit_json(lettertable.document(letter))
 
     def _show_all(self, seen: Sequence[DeadLetter], browse: Browse) -> None:
         if self._form == "table":

@@ -15,7 +15,7 @@ from pathlib import Path
 from infertool.brokers.port import Broker
 from infertool.cli import console, refilling, replayview
 from infertool.cli.deadletters import bus as bus_of
-from infertool.cli.deadletters import connected, put_back, who
+from infertool.cli.deadletters import connected, put_back, reporting, who
 from infertool.cli.queues import check_replay
 from infertool.cli.replaypreview import Preview, preview
 from infertool.cli.signals import stopped_by_signals
@@ -183,11 +183,13 @@ def _replay(
 
 def _sum_up(plan: Plan, tally: Tally, options: Options, *, interrupted: bool) -> None:
     ended = "interrupted" if interrupted else tally.ended or "end"
-    if options.as_json:
-        console.emit_json({"queue": plan.queue, "run": plan.run, **tally.summary(), "ended": ended})
-    else:
-        console.out(replayview.sentence(tally, plan))
+    sentence = replayview.sentence(tally, plan)
     replayview.tell_reasons(tally)
+    with reporting(sentence):
+        if options.as_json:
+            console.emit_json({"queue": plan.queue, "run": plan.run, **tally.summary(), "ended": ended})
+        else:
+            console.out(sentence)
     if interrupted:
         sys.exit(console.EXIT_INTERRUPTED)
     if tally.ended == "failed again":

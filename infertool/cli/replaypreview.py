@@ -67,6 +67,6 @@ class Preview:
 
 
 def preview(plan: Plan, browse: Browse) -> Preview:
-    """Return what `plan` would do with what was seen. Raises `FilterError`."""
+    """Return what `plan` would do with what was seen."""
     decider = Decider(plan)
     return Preview(plan, browse, [decider.decide(message) for message in browse.messages])

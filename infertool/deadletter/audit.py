@@ -14,6 +14,7 @@ import orjson
 
 from infertool.deadletter.clock import iso
 from infertool.deadletter.decide import Decision, Fate, Plan
+from infertool.deadletter.printable import printable
 from infertool.errors import InfertoolError
 
 _TOLD = frozenset({Fate.REPLAY, Fate.PARK, Fate.KEEP})
@@ -91,7 +92,7 @@ class Audit:
             **what,
             "why": why or decision.why or None,
         }
-        return orjson.dumps({key: _printable(value) for key, value in line.items()}) + b"\n"
+        return orjson.dumps({key: value and printable(value) for key, value in line.items()}) + b"\n"
 
     def _append(self, lines: Sequence[bytes]) -> None:
         if lines:
@@ -124,8 +125,3 @@ def _outcome(decision: Decision, result: Result) -> str:
 def _write_all(file: int, data: bytes) -> None:
     while data:
         data = data[os.write(file, data) :]
-
-
-def _printable(value: str | None) -> str | None:
-    """Return header text fit for JSON: bytes that were not UTF-8 become U+FFFD."""
-    return value and value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -14,6 +14,7 @@ from infertool.deadletter.edit import Edit, EditError
 from infertool.deadletter.identity import key
 from infertool.deadletter.letter import DeadLetter, Writer, read
 from infertool.deadletter.selection import Selection
+from infertool.filters import FilterError
 from infertool.message import Message, Outgoing
 
 # A target that refused so many letters, one after the other, is not asked again. Fewer may be odd letters of one kind.
@@ -129,7 +130,7 @@ class Decider:
         self._losses: Counter[str] = Counter()
 
     def decide(self, message: Message) -> Decision:
-        """Return what becomes of `message`. Raises `FilterError`."""
+        """Return what becomes of `message`."""
         letter = read(message)
         if letter.opaque:
             return self._stay(Fate.HOLD, letter, "its body is empty or of a JMS type that STOMP cannot show")
@@ -140,9 +141,7 @@ class Decider:
             return self._stay(Fate.HOLD, letter, why, fault)
         if self._plan.is_new(letter):
             return self._stay(Fate.NEW, letter, "it arrived after the start")
-        if not self._plan.selection.matches(letter):
-            return self._stay(Fate.OTHER, letter, "it does not match")
-        return self._replay(letter)
+        return self._choose(letter)
 
     def accepted(self, decision: Decision) -> None:
         """Note that the broker took this decision."""
@@ -172,6 +171,13 @@ class Decider:
         """Note that this letter was sent to another broker, which did not confirm it."""
         why = f"the broker did not confirm it, so it may have arrived: {reason}"
         self._failed[key(decision.letter.message)] = Fault.UNCONFIRMED, why
+
+    def _choose(self, letter: DeadLetter) -> Decision:
+        try:
+            matches = self._plan.selection.matches(letter)
+        except FilterError as fault:  # one odd letter must not end the run for the others
+            return self._stay(Fate.KEEP, letter, f"--where says neither yes nor no: {fault.reason}")
+        return self._replay(letter) if matches else self._stay(Fate.OTHER, letter, "it does not match")
 
     def _replay(self, letter: DeadLetter) -> Decision:
         plan = self._plan

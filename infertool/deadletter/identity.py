@@ -9,6 +9,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
+from infertool.deadletter.printable import printable
 from infertool.message import Message
 
 # They differ from one delivery of a letter to the next, or are in the key already.
@@ -20,8 +21,7 @@ _DIGEST_BYTES: Final = 16
 
 def key(message: Message) -> str:
     """Return "QUEUE ID DIGEST": the same for each delivery of a letter, and for its record in an archive."""
-    readable = f"{message.source} {message.id}".encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return f"{readable} {_digest(message)}"
+    return f"{printable(message.source)} {printable(message.id)} {_digest(message)}"
 
 
 def _digest(message: Message) -> str:

@@ -17,6 +17,9 @@ _CAUSE = "dlqDeliveryFailureCause"
 _BROKERS_MARKS = ("original-destination", "originalExpiration", _CAUSE)
 
 
+_YEAR_10000 = 253_402_300_799
+
+
 class Writer(StrEnum):
     """Who put a message into a dead-letter queue."""
 
@@ -132,12 +135,17 @@ def _number(text: str) -> int:
 
 
 def _milliseconds(text: str) -> float | None:
-    return int(text) / 1000 if text.isascii() and text.isdigit() and len(text) < 15 else None  # noqa: PLR2004  # < y 5138
+    return _time(int(text) / 1000) if text.isascii() and text.isdigit() and len(text) < 20 else None  # noqa: PLR2004  # a sane size
 
 
 def _iso(text: str) -> float | None:
     try:
         at = datetime.fromisoformat(text)
-    except ValueError:
+        return _time((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
         return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _time(at: float) -> float | None:
+    """Return a time that can be shown and compared, None for others: an unset one is the year 1, or past all years."""
+    return at if 0 <= at < _YEAR_10000 else None

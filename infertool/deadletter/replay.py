@@ -65,7 +65,7 @@ class Replay:
     def run(self) -> Tally:
         """Replay to the end of what was there at the start, or until stopped; then put back what was left out.
 
-        Raises `ServerError` (what is staged waits there for the next run), `AuditError`, `FilterError`,
+        Raises `ServerError` (what is staged waits there for the next run), `AuditError`,
         `TooManyHeldError`.
         """
         began = time.monotonic()

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from infertool import filters
 from infertool.deadletter.letter import DeadLetter
+from infertool.deadletter.printable import printable
 from infertool.errors import UsageError
 from infertool.filters import Filter
 from infertool.units import parse_duration
@@ -32,8 +33,14 @@ class Selection:
             and (self.stage is None or letter.stage == self.stage)
             and self._in_time(letter.failed_at)
             and (self.error is None or self.error.search(f"{letter.error_type}: {letter.error}") is not None)
-            and (self.where is None or self.where.matches(letter.payload(), headers=letter.message.headers))
+            and (self.where is None or self._is_where(self.where, letter))
         )
+
+    def _is_where(self, where: Filter, letter: DeadLetter) -> bool:
+        headers = letter.message.headers
+        if "headers" in where.names:
+            headers = {printable(name): printable(value) for name, value in headers.items()}
+        return where.matches(letter.payload(), headers=headers)
 
     def _in_time(self, at: float | None) -> bool:
         if self.since is None and self.until is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infertool.deadletter.decide import Decision, Fate, Fault
+from infertool.deadletter.printable import printable
 
 _STAGED = frozenset({Fate.KEEP, Fate.OTHER, Fate.NEW})
 # Texts of faults may differ from letter to letter; the counts of them must not grow without end.
@@ -98,7 +99,11 @@ class Tally:
             "unconfirmed": self.faults[Fault.UNCONFIRMED],
             "in_doubt": self.in_doubt,
             "named": [
-                {"message_id": _utf8(one.message_id), "event_id": _utf8(one.event_id), "why": _utf8(one.why)}
+                {
+                    "message_id": printable(one.message_id),
+                    "event_id": printable(one.event_id),
+                    "why": printable(one.why),
+                }
                 for one in self.named
             ],
             "not_matching": self.fates[Fate.OTHER],
@@ -106,13 +111,8 @@ class Tally:
             "failed_again": self.failed_again,
             "put_back": self.restored,
             "left_in_staging": max(self.staged - self.restored, 0),
-            "targets": {_utf8(target): count for target, count in self.targets.items() if count},
-            "reasons": {_utf8(reason): count for reason, count in self.reasons.items() if count},
+            "targets": {printable(target): count for target, count in self.targets.items() if count},
+            "reasons": {printable(reason): count for reason, count in self.reasons.items() if count},
             "seconds": round(self.seconds, 3),
             "ended": self.ended,
         }
-
-
-def _utf8(text: str) -> str:
-    """Return `text` with header bytes that are no UTF-8 shown as U+FFFD: JSON cannot hold them."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
