@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import hypothesis
@@ -20,16 +22,34 @@ hypothesis.settings.load_profile("shared")
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each worker of a run its share of the long tests first, so that none is left with one at the end.
+
+    With worksteal each worker begins with an equal, contiguous part of the list.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.get_closest_marker("long")]
+    others = iter([item for item in items if not item.get_closest_marker("long")])
+    part = -(-len(items) // workers)
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        first = long[worker::workers]
+        ordered += [*first, *islice(others, part - len(first))]
+    items[:] = [*ordered, *others]
+
+
 @pytest.fixture(scope="session")
 def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.ActiveMQ]:
     """One real ActiveMQ for the whole session; a test that stops it must start it again."""
     yield from new_activemq(tmp_path_factory)
 
 
-def new_activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.ActiveMQ]:
+def new_activemq(
+    tmp_path_factory: pytest.TempPathFactory, java: Sequence[str] = real.QUICK_START
+) -> Iterator[real.ActiveMQ]:
     """Start an empty broker, yield it once it answers, and remove it."""
     real.install()
-    broker = real.ActiveMQ(tmp_path_factory.mktemp("activemq") / "base")
+    broker = real.ActiveMQ(tmp_path_factory.mktemp("activemq") / "base", java)
     broker.start()
     _warm_up(broker)
     yield broker

@@ -28,7 +28,7 @@ def hub() -> Iterator[HubProcess]:
 @pytest.fixture
 def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ActiveMQ]:
     """An empty broker for each row: its memory may not hold what several leave behind, and then it takes no more."""
-    yield from new_activemq(tmp_path_factory)
+    yield from new_activemq(tmp_path_factory, java=())
 
 
 @pytest.fixture

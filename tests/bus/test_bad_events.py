@@ -19,7 +19,7 @@ from tests.support.rawstomp import RawStomp
 from tests.support.scripted import Line, Scripted
 from tests.support.viewer import Viewer
 
-LONG = 60
+LONG = 180
 
 # What a broker writes anew on every delivery.
 DELIVERY = {

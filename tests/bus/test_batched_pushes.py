@@ -18,7 +18,7 @@ from tests.hub.running import RunningHub
 from tests.support.hub import HubProcess
 from tests.support.viewer import Viewer
 
-LONG = 120
+LONG = 240
 EVENTS = 2000
 KILLS = 8
 FAST = "sim:?min_ms=0&max_ms=0&failure_rate=0.02&seed=1"

@@ -16,7 +16,7 @@ from tests.bus.test_interrupts import HANGS, wait_for
 from tests.bus.test_settlement import assert_each_once
 from tests.support.running import CREDENTIALS, Running, infertool
 
-LONG = 60
+LONG = 180
 SLOW = "sim:?min_ms=10&max_ms=20&failure_rate=0"
 TEAM = ("--processes", "2", "--concurrency", "4")
 

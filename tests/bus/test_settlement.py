@@ -8,7 +8,7 @@ import pytest
 
 from tests.bus.conftest import Bus
 
-LONG = 120
+LONG = 240
 
 
 def assert_each_once(bus: Bus, ids: list[str]) -> tuple[int, int]:

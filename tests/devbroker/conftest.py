@@ -46,7 +46,7 @@ def start(*arguments: str, **environment: str) -> Embedded:
 def stop(embedded: Embedded) -> str:
     """Stop it as an administrator would; return what it wrote to standard error."""
     embedded.process.send_signal(signal.SIGTERM)
-    _, errors = embedded.process.communicate(timeout=20)
+    _, errors = embedded.process.communicate(timeout=120)
     return errors.decode()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 ESCAPES = {"\\n": "\n", "\\c": ":", "\\r": "\r", "\\\\": "\\"}
 
 

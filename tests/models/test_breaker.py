@@ -152,7 +152,7 @@ def test_one_probe_passes_and_the_others_wait():
 
 def test_calls_that_were_under_way_when_it_opened_are_held_if_they_fail_and_change_nothing_if_they_do_not():
     circuit = Circuit()
-    under_way = threading.Barrier(3, timeout=20)
+    under_way = threading.Barrier(3, timeout=120)
     opened = threading.Event()
     seen: list[object] = []
 

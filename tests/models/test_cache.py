@@ -99,7 +99,7 @@ def test_the_oldest_go_when_there_are_too_many_and_all_go_with_time():
 
 
 def test_equal_events_at_the_same_time_are_all_asked_for():
-    met = threading.Barrier(2, timeout=20)
+    met = threading.Barrier(2, timeout=120)
     loaded = LoadedModel("m", "m", lambda _payload: met.wait())
     predict = cached(loaded, entries=1, ttl_s=60, ignore=[]).predict
     threads = [threading.Thread(target=predict, args=({},)) for _ in range(2)]

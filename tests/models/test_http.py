@@ -84,7 +84,7 @@ def test_one_connection_serves_many_events(server, opened):
 
 
 def test_as_many_connections_as_calls_at_the_same_time(server, opened):
-    together = threading.Barrier(8, timeout=20)
+    together = threading.Barrier(8, timeout=120)
 
     def meet(_request: Request) -> Reply:
         together.wait()

@@ -58,7 +58,7 @@ class HubProcess:
             return 0
         how(process)
         try:
-            code = process.wait(20)
+            code = process.wait(120)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

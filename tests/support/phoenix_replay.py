@@ -63,7 +63,7 @@ class Replay:
             if line.direction == "recv":
                 self._send(ws, decode_text(line.data))
             else:
-                self._expect(decode_text(ws.recv(timeout=20)), decode_text(line.data))
+                self._expect(decode_text(ws.recv(timeout=120)), decode_text(line.data))
                 self._send_early(ws, lines)
 
     def _expect(self, sent: Frame, recorded: Frame) -> None:
@@ -94,7 +94,7 @@ class Replay:
             ws.close(line.data["code"])
             return
         with contextlib.suppress(ConnectionClosed):
-            raise MismatchError(f"sent {ws.recv(timeout=20)!r} instead of a close frame")
+            raise MismatchError(f"sent {ws.recv(timeout=120)!r} instead of a close frame")
         if ws.close_code != 1000:
             raise MismatchError(f"closed with {ws.close_code}")
 

@@ -7,7 +7,7 @@ import ssl
 import threading
 from typing import Any, Self
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 
 
 class _Line:

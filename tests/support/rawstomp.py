@@ -6,7 +6,7 @@ import itertools
 import socket
 from collections.abc import Iterable, Mapping
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 
 
 class RawStomp:

@@ -19,7 +19,7 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "NO_COLOR": "1", **extra}
 
 
-def infertool(*arguments: str, timeout_s: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+def infertool(*arguments: str, timeout_s: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `infertool` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "infertool", *arguments],
@@ -49,7 +49,7 @@ class Running:
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
-    def finish(self, timeout_s: float = 120) -> dict[str, Any]:
+    def finish(self, timeout_s: float = 300) -> dict[str, Any]:
         """Wait for a clean end; return the last line of stdout, read as JSON."""
         try:
             output, _ = self.process.communicate(timeout=timeout_s)

@@ -27,11 +27,11 @@ class Viewer:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         with self._changed:
-            assert self._changed.wait_for(lambda: self._joined >= len(TOPICS), 20)
+            assert self._changed.wait_for(lambda: self._joined >= len(TOPICS), 120)
 
     def close(self) -> None:
         self._closing.set()
-        self._thread.join(20)
+        self._thread.join(120)
 
     @property
     def seen(self) -> set[str]:

@@ -34,7 +34,7 @@ def connected() -> tuple[stomp.Connection, Listener]:
 
 
 def next_frame(listener: Listener, command: str) -> Frame:
-    frame = listener.frames.get(timeout=20)
+    frame = listener.frames.get(timeout=120)
     assert frame.cmd == command, frame
     return frame
 
