@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 
+_data: TextIO | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class Globals:
@@ -62,14 +64,26 @@ def escape_unknown() -> None:
         sys.stdout.reconfigure(errors="infertool.escape")
 
 
+def write_data_to(stream: TextIO) -> None:
+    """Write data to `stream` from now on, and not to `sys.stdout`."""
+    global _data  # noqa: PLW0603  (a process has one standard output)
+    _data = stream
+
+
+def data_stream() -> TextIO:
+    """Return the stream of standard output for data."""
+    return _data or sys.stdout
+
+
 def out(*lines: str) -> None:
     """Write lines of text to stdout, at once. What a terminal obeys in them is escaped, line breaks too."""
-    _write(sys.stdout, map(clean, lines))
+    _write(data_stream(), map(clean, lines))
 
 
 def out_data(*lines: str) -> None:
     """Write lines of JSON or another format to stdout: exactly, but for a terminal; there as `clean_json` does."""
-    _write(sys.stdout, map(clean_json, lines) if is_terminal(sys.stdout) else lines)
+    stream = data_stream()
+    _write(stream, map(clean_json, lines) if is_terminal(stream) else lines)
 
 
 def emit_json(value: Any) -> None:
@@ -176,14 +190,14 @@ def _escape(fault: UnicodeError) -> tuple[str, int]:
 def show_cursor() -> None:
     """Show the terminal's cursor, which a live display hides, where nothing else will any more."""
     if os.environ.get("TERM") != "dumb":
-        for stream in (sys.stdout, sys.stderr):
+        for stream in (data_stream(), sys.stderr):
             if stream.isatty():
                 os.write(stream.fileno(), b"\x1b[?25h\n")
 
 
 def give_up_stdout() -> None:
     """Drop what stdout does not take, so that the end of the process does not try again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), data_stream().fileno())
 
 
 def leave_quietly() -> NoReturn:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 from infertool import brokers
-from infertool.cli import console, starting, status
+from infertool.cli import console, starting, status, streams
 from infertool.cli.queues import check_consumed
 from infertool.cli.signals import stopped_by_signals
+from infertool.cli.threadends import watch_threads
 from infertool.errors import SettingsError, UsageError
-from infertool.models import loader
+from infertool.models import loader, process_state
 from infertool.models.guard import text_of
 from infertool.models.opening import is_remote, open_model
 from infertool.models.port import LoadedModel
@@ -27,6 +26,7 @@ from infertool.pipeline.processes.wire import Order
 from infertool.pipeline.staff import Staff, Threads
 from infertool.pipeline.workload import concurrency
 from infertool.settings import ModelSettings, Settings, locations
+from infertool.settings.paths import anchored
 from infertool.telemetry import logs
 from infertool.telemetry.observer import Circuit, Flow, Linked, Observe, Warned, fan_out
 from infertool.telemetry.stats import Snapshot, Stats
@@ -37,6 +37,7 @@ STOPPING = "stopping: finishing what is in work (Ctrl-C again leaves at once; no
 def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
     """Run a consumer until it ends, then print its summary. Raises what ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
+    streams.keep_for_data()
     stats = Stats()
     consume(settings, until, [stats], STOPPING, _shown(settings, until, stats, quiet=quiet))
     # Among outcomes on stdout a table would be noise.
@@ -56,11 +57,12 @@ def consume(
     settings: Settings, until: Until, observers: Sequence[Observe], notice: str, shown: AbstractContextManager[None]
 ) -> None:
     """Run a consumer until it ends, with its status `shown`. Raises what ends it early."""
+    settings = anchored(settings)
     log_lines = logs.LogObserver()
     observe = fan_out([*observers, log_lines])
     with closing(log_lines), _staff(settings, observe) as staff:
         consumer = _consumer(settings, staff, until, observe)
-        threading.excepthook = lambda death: consumer.fail(_unexpected(death))
+        watch_threads(consumer.fail)
         with stopped_by_signals(consumer.stop, notice), shown:
             consumer.run()
 
@@ -104,11 +106,6 @@ def check(settings: Settings, until: Until) -> None:
         )
 
 
-def _unexpected(death: threading.ExceptHookArgs) -> BaseException:
-    """Return why a thread died. Without that thread events would wait for ever, so the run must end."""
-    return death.exc_value or death.exc_type()
-
-
 @contextmanager
 def _staff(settings: Settings, observe: Observe) -> Iterator[Staff]:
     """Yield who works, with the model warmed up; close it in the end. Raises `ModelLoadError`."""
@@ -126,9 +123,12 @@ def _staff(settings: Settings, observe: Observe) -> Iterator[Staff]:
 @contextmanager
 def _ready(settings: ModelSettings, observe: Observe) -> Iterator[LoadedModel]:
     """Yield the model, warmed up; close it in the end, also when its warm-up failed. Raises `ModelLoadError`."""
-    model = open_model(settings, lambda *change: observe(Circuit(*change)))
+    watch_threads(logs.log.error)
+    with process_state.kept():
+        model = open_model(settings, lambda *change: observe(Circuit(*change)))
     try:
-        loader.warm_up(model)
+        with process_state.kept():
+            loader.warm_up(model)
         yield model
     finally:
         _close(model)
@@ -160,7 +160,7 @@ def _consumer(settings: Settings, staff: Staff, until: Until, observe: Observe) 
 def _publisher(settings: Settings, on_results: OnResults, observe: Observe) -> Publisher:
     match settings.publish.mode:
         case "stdout":
-            return LocalPublisher(Lines(sys.stdout.buffer), on_results)
+            return LocalPublisher(Lines(console.data_stream().buffer), on_results)
         case "none":
             return LocalPublisher(nowhere, on_results)
         case "phoenix":

@@ -6,6 +6,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
+from infertool.cli import streams
 from infertool.cli.consuming import consume
 from infertool.cli.place import Failed, Ready
 from infertool.cli.repeated import repeated
@@ -30,6 +31,7 @@ def main(connection_fd: int, lifeline_fd: int) -> None:
     until: Until
     settings, until = supervisor.recv()
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
+    streams.keep_for_data()
     reporter = Reporter(supervisor)
     try:
         consume(settings, until, [reporter.stats, reporter], "", repeated(reporter.report, REPORT_S))

@@ -16,7 +16,27 @@ from infertool.telemetry import jsonlogs
 from infertool.telemetry import observer as o
 from infertool.telemetry.repeats import Line, Repeats
 
+
+class _Log(logging.Logger):
+    """A logger that the logging set-up of a model cannot silence: `logging.config`, `logging.disable`."""
+
+    @property
+    def disabled(self) -> bool:
+        """False, whatever it is set to."""
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None: ...
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  (logging's)
+        """Return True if records of this level are written."""
+        return level >= self.getEffectiveLevel()
+
+
+logging.setLoggerClass(_Log)
 log = logging.getLogger("infertool")
+logging.setLoggerClass(logging.Logger)
+
 _WITH_DIGIT = re.compile(r"\S*\d\S*")
 
 
@@ -56,6 +76,9 @@ def set_up(level: str, log_format: Literal["text", "json"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # Not by way of the root's handlers, which a model may replace.
+    log.handlers[:] = [handler]
+    log.propagate = False
     log.setLevel(level.upper())
     logging.captureWarnings(capture=True)
 

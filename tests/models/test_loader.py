@@ -197,8 +197,8 @@ def test_the_cause_is_kept_for_the_trace():
 def test_every_model_fixture_is_used_or_loads():
     failing = {"import_error.py", "import_exits.py", "constructor_failure.py", "warm_up_failure.py", "unfit.py"}
     classes = {
-        "batched.py": "Batched", "counts.py": "Counts", "misbehaves.py": "Misbehaves", "quick.py": "Quick",
-        "sklearn_file.py": "Classifier",
+        "batched.py": "Batched", "counts.py": "Counts", "holds.py": "Holds", "misbehaves.py": "Misbehaves",
+        "quick.py": "Quick", "sklearn_file.py": "Classifier", "strange.py": "Strange",
     }  # fmt: skip
     for file in sorted(Path(MODELS).glob("*.py")):
         if file.name not in failing:

@@ -12,6 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 _DAY = dt.timedelta(days=1)
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False, key_encipherment=False,
+    data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Authority:
     def issue(self, name: str, *addresses: str) -> Path:
         """Return a PEM file with a certificate for `addresses` and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_named(name), self.name, key)
+        builder = _builder(_named(name), self.name, key, self.key)
         if addresses:
             names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -38,8 +42,10 @@ class Authority:
 def authority(folder: Path, name: str = "authority") -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _named(name)
-    builder = _builder(subject, subject, key).add_extension(
-        x509.BasicConstraints(ca=True, path_length=None), critical=True
+    builder = (
+        _builder(subject, subject, key, key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_SIGNS, critical=True)
     )
     path = folder / f"{name}.pem"
     path.write_bytes(_pem(builder.sign(key, hashes.SHA256())))
@@ -50,7 +56,10 @@ def _named(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    """Return what every certificate has. Python 3.13 insists on the key identifiers."""
     now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
@@ -60,6 +69,8 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivate
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _DAY)
         .not_valid_after(now + _DAY)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
 
 

@@ -29,6 +29,8 @@ def json_logs():
         sys.stderr, sys.excepthook = stderr, hook
         root.handlers[:] = handlers
         root.setLevel(levels[0])
+        log.handlers.clear()
+        log.propagate = True
         log.setLevel(levels[1])
         logging.captureWarnings(capture=False)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from infertool import json_text
 from infertool.errors import InfertoolError
-from infertool.models import loader
+from infertool.models import loader, process_state
 from infertool.models.guard import text_of
 from infertool.models.opening import open_model
 from infertool.models.port import Cached, LoadedModel
@@ -38,8 +38,9 @@ def main(connection_fd: int, lifeline_fd: int, permits_fd: int) -> None:
     incoming = wire.Incoming(connection)
     order = wire.decode_order(incoming.wait() or sys.exit())
     try:
-        model = open_model(order.model)
-        loader.warm_up(model)
+        with process_state.kept():
+            model = open_model(order.model)
+            loader.warm_up(model)
         server = Server(model, order, connection)
     except InfertoolError as error:
         wire.send(connection, wire.Unfit(error.what, error.advice, traceback.format_exc()))
