@@ -94,8 +94,8 @@ ODD = """
                 case "stop":
                     raise StopIteration
 """
-FINE = {"fine", "none", "nan"}
-UNENCODABLE = {"set", "bytes", "surrogate", "keys", "huge", "recursive", "deep", "lock"}
+FINE = {"fine", "none", "nan", "huge"}
+UNENCODABLE = {"set", "bytes", "surrogate", "keys", "recursive", "deep", "lock"}
 RAISED = {
     "exit": "SystemExit", "interrupt": "KeyboardInterrupt", "base": "Unusual", "generator": "GeneratorExit",
     "no-text": "NoText", "long-text": "ValueError", "odd-text": "ValueError", "memory": "MemoryError",
