@@ -129,8 +129,8 @@ def test_the_101st_join_is_refused(hub):
     peer.close()
 
 
-def test_a_push_without_join_ref_is_dropped(service):
-    service.tell(None, "2", "service:inference", "echo", {"dropped": True})
+def test_a_push_of_an_earlier_join_is_dropped(service):
+    service.tell("0", "2", "service:inference", "echo", {"dropped": True})
     service.tell("1", "3", "service:inference", "echo", {})
     assert service.hear()[1] == "3"
 

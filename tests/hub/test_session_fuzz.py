@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,13 +28,17 @@ MESSAGES = st.lists(st.tuples(REFS, REFS, TOPICS, EVENTS, ANY_JSON), max_size=6)
 
 
 @settings(max_examples=60, deadline=None)
-@given(MESSAGES, st.sampled_from(["1.0.0", "2.0.0"]))
-def test_any_messages_are_taken(messages, vsn):
+@given(MESSAGES, st.sampled_from(["1.0.0", "2.0.0"]), st.lists(st.booleans(), min_size=1, max_size=3))
+def test_any_messages_are_taken(messages, vsn, batches):
     hub = Hub(bus.definitions())
     sent: list[bytes] = []
     session = Session(hub, vsn, sent.append, authorized=True)
-    for message in messages:
-        session.receive(packets.Received(*message))
+    for message, ends_batch in zip(messages, itertools.cycle(batches), strict=False):
+        with contextlib.suppress(FrameError):  # as for a malformed frame, the socket is closed
+            session.receive(packets.Received(*message))
+        if ends_batch:
+            session.end_batch()
+    session.end_batch()
     session.leave_all()
     assert hub.describe() == {}
 

@@ -29,16 +29,17 @@ def join_service(channel: Channel, _params: object) -> dict[str, Any]:
     """Let in who brought the token."""
     if not channel.authorized:
         raise RefuseJoin("unauthorized")
+    channel.flow.welcome(channel)
     return {}
 
 
 def handle_service(channel: Channel, event: str, payload: object) -> Answer:
     """Broadcast results and alerts, and answer every push."""
-    public_topic = REBROADCAST.get(event)
+    public_topic = REBROADCAST.get(event) if isinstance(event, str) else None
     if public_topic:
         channel.broadcast(public_topic, event, payload)
     elif event == "flow":
-        channel.broadcast(channel.topic, event, payload)
+        channel.flow.say(channel.topic, payload)
     elif event == "echo":
         return Reply(payload)
     elif event == "boom":

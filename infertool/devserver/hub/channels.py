@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
+    from infertool.devserver.hub.flow import Flow
     from infertool.devserver.hub.session import Session
 
 
@@ -42,20 +43,34 @@ Answer: TypeAlias = Reply | Stop | None
 
 
 class Channel:
-    """One topic joined by one socket."""
+    """One topic joined by one socket.
 
-    __slots__ = ("definition", "join_ref", "session", "topic")
+    `join_ref` is what the join said; `reply_ref` is what answers and pushes carry: the ref of a join without join_ref.
+    `held` says that an operator has paused it.
+    """
 
-    def __init__(self, session: Session, definition: Definition, topic: str, join_ref: object) -> None:
+    __slots__ = ("alive", "definition", "held", "join_ref", "reply_ref", "session", "topic")
+
+    def __init__(
+        self, session: Session, definition: Definition, topic: str, join_ref: object, reply_ref: object
+    ) -> None:
         self.session = session
         self.definition = definition
         self.topic = topic
         self.join_ref = join_ref
+        self.reply_ref = reply_ref
+        self.alive = True
+        self.held = False
 
     @property
     def authorized(self) -> bool:
         """Whether the socket brought the token, or none is needed."""
         return self.session.authorized
+
+    @property
+    def flow(self) -> Flow:
+        """What pauses publishers."""
+        return self.session.hub.flow
 
     def push(self, event: str, payload: object) -> None:
         """Send an event to this channel's client only."""

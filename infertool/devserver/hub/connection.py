@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ from infertool.phoenix.frames import FrameError
 if TYPE_CHECKING:
     from infertool.devserver.hub.server import Server
 
+_log = logging.getLogger(__name__)
+_TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_WRITE_BYTES = 65_536
 _LINGER_S = 2.0
 """How long a client may take to read its close frame before the connection is cut."""
 
@@ -45,11 +49,15 @@ class Connection(asyncio.Protocol):
         self._wire = Wire(self._limits.max_frame_bytes)
         self._session: Session | None = None
         self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._blocked = False
+        self._progress: tuple[int, float] = (0, 0.0)
         self._said_goodbye = False
         self._fragments: list[Frame] = []
         self._heard_at = self._loop.time()
         self._transport: asyncio.Transport
         self._idle_timer: asyncio.TimerHandle
+        self._request_timer: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
@@ -58,10 +66,12 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._server.connections.add(self)
         self._idle_timer = self._loop.call_later(self._limits.idle_s, self._check_idle)
+        self._request_timer = self._loop.call_later(self._limits.request_s, self._give_up_request)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """End; the channels' members are updated."""
         self._idle_timer.cancel()
+        self._request_timer.cancel()
         self._server.left(self)
         if self._session:
             self._session.leave_all()
@@ -85,13 +95,56 @@ class Connection(asyncio.Protocol):
         """Let the transport close; there is nothing to add for a client that says no more."""
         self._wire.receive_eof()
 
+    def pause_writing(self) -> None:
+        """Keep what comes: the client reads too slowly. It is not read from either, as a real server would not."""
+        self._blocked = True
+        self._progress = (0, self._loop.time())
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Send what was kept."""
+        self._blocked = False
+        self._flush()
+        if not self._blocked and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    @property
+    def waiting(self) -> int:
+        """How many messages the client has not taken, without those that are on their way."""
+        return len(self._unsent) if self._blocked else 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The size of what the client has not taken."""
+        return self._unsent_bytes + self._transport.get_write_buffer_size()
+
+    def is_stuck(self, now: float) -> bool:
+        """Tell whether the client has read nothing for the time that a send may take."""
+        if not self._blocked:
+            return False
+        size, since = self._transport.get_write_buffer_size(), self._progress[1]
+        if size != self._progress[0]:
+            self._progress = (size, now)
+            return False
+        return now - since > self._limits.send_timeout_s
+
+    def drop(self, reason: str) -> None:
+        """End the connection without a close frame, which would not be read either."""
+        _log.warning("a client is dropped: %s", reason)
+        self._unsent.clear()
+        self._said_goodbye = True
+        self._transport.abort()
+
     def send(self, packet: bytes) -> None:
         """Send a finished WebSocket frame, joined with what else this turn of the loop sends here."""
         if self._said_goodbye:
             return
-        if not self._unsent:
+        if not self._unsent and not self._blocked:
             self._loop.call_soon(self._flush)
         self._unsent.append(packet)
+        self._unsent_bytes += len(packet)
+        if self._blocked:
+            self._check_size()
 
     def go_away(self) -> None:
         """Close because the server stops: 1012 if channels are joined, else 1000 (v2_server_shutdown_sigterm.jsonl)."""
@@ -102,11 +155,27 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _flush(self) -> None:
-        if self._unsent:
-            self._transport.write(b"".join(self._unsent))
-            self._unsent.clear()
-        if self._transport.get_write_buffer_size() > self._limits.max_unsent_bytes:
-            self._transport.abort()
+        while self._unsent and not self._blocked and not self._said_goodbye:
+            count = len(self._unsent) if self._unsent_bytes <= _WRITE_BYTES else self._first()
+            data = b"".join(self._unsent[:count])
+            del self._unsent[:count]
+            self._unsent_bytes -= len(data)
+            self._transport.write(data)
+        if self._blocked:
+            self._check_size()
+
+    def _first(self) -> int:
+        """Return how many messages make one write: what the socket does not take stays countable."""
+        size = 0
+        for count, packet in enumerate(self._unsent, 1):
+            size += len(packet)
+            if size > _WRITE_BYTES:
+                return count
+        return len(self._unsent)
+
+    def _check_size(self) -> None:
+        if self.waiting_bytes > self._limits.max_unsent_bytes:
+            self.drop(f"{self.waiting_bytes} bytes wait for it")
 
     def _send_control(self) -> None:
         for data in self._wire.data_to_send():
@@ -123,6 +192,12 @@ class Connection(asyncio.Protocol):
     def _close(self, code: int) -> None:
         self._wire.fail(code)
         self._send_control()
+
+    def _give_up_request(self) -> None:
+        """End a connection whose request has not come in whole: a byte now and then must not keep it for ever."""
+        if self._wire.state is State.CONNECTING:
+            self._transport.write(_TIMED_OUT)
+            self._transport.close()
 
     def _check_idle(self) -> None:
         wait_s = self._heard_at + self._limits.idle_s - self._loop.time()
@@ -158,6 +233,7 @@ class Connection(asyncio.Protocol):
             self._close(1011 if frame.opcode is Opcode.BINARY or _is_utf8(data) else 1007)
 
     def _on_request(self, request: Request) -> None:
+        self._request_timer.cancel()
         path = request.path.partition("?")[0]
         answer = self._open_socket if path == SOCKET_PATH else self._answer_page
         self._wire.send_response(answer(request))

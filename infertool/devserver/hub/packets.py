@@ -67,7 +67,8 @@ def decode_binary(data: bytes, vsn: Vsn) -> Received:
     if vsn == "1.0.0":
         raise FrameError("vsn 1.0.0 has no binary frames")
     frame = binary.decode_from_client(data)
-    return Received(frame.join_ref, frame.ref, frame.topic, frame.event, frame.payload)
+    # Here nothing is an empty text, not null: a push without join_ref counts as one of an earlier join.
+    return Received(frame.join_ref or "", frame.ref or "", frame.topic, frame.event, frame.payload)
 
 
 def reply(vsn: Vsn, message: Received, status: str, response: object) -> bytes:

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from infertool.devserver.hub.connection import Connection
+from infertool.devserver.hub.overload import Overload
 
 if TYPE_CHECKING:
     from infertool.devserver.hub.hub import Hub
@@ -23,16 +24,19 @@ class Server:
         self.host = host
         self.connections: set[Connection] = set()
         self._all_left = asyncio.Event()
+        self._overload = Overload(hub, self.connections)
         self._listener: asyncio.Server | None = None
 
     async def start(self, port: int) -> int:
         """Listen; 0 takes any port. Return the port. Raises OSError."""
         loop = asyncio.get_running_loop()
+        self._overload.start()
         self._listener = await loop.create_server(lambda: Connection(self), self.host, port)
         return int(self._listener.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Stop listening, close every socket as Phoenix does, and wait a moment for the clients."""
+        self._overload.stop()
         if self._listener:
             self._listener.close()
         for connection in list(self.connections):
