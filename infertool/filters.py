@@ -10,13 +10,17 @@ without an `x`; `has(payload.x)` asks for it. The other side of `||` or `&&` can
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from infertool import effort
 from infertool.errors import UsageError
+from infertool.evaluating import Evaluator, TooLongError
 from infertool.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -55,8 +59,12 @@ _FUNCTIONS = frozenset(
 # it stands more than twice these.
 _LONGEST_EXPRESSION = 2_000
 _SHOWN = 60
+_LARGEST = int(sys.float_info.max)
 _DEEPEST = 100
 _CONTAINERS = (dict, list)
+
+# For what may take long; one process for all expressions, started when there is need of it.
+_PATIENT = Evaluator()
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _NOT_EVALUATED = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
@@ -84,19 +92,30 @@ class FilterError(UsageError):
         return [super().__str__(), f"  {text}", f"  {' ' * (self.column - 1)}^"]
 
 
+class NotEvaluatedError(FilterError):
+    """Whether an event matches cannot be known: to evaluate the expression on it takes too long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A compiled expression. Safe to use from several threads."""
+    """A compiled expression. Safe to use from several threads.
+
+    An evaluation ends within two seconds of processor time, whatever the expression and the event.
+    """
 
     expression: str
     _program: cel.Program = field(repr=False)
     _fields: tuple[str, ...] = field(repr=False)
     _reserved: tuple[str, ...] = field(repr=False)
+    _loops: int = field(repr=False)
 
     def matches(
         self, payload: Any, *, headers: Mapping[str, str] = _NO_HEADERS, topic: str = "", event: str = ""
     ) -> bool:
-        """Say whether the event matches. Raises `FilterError` when the result is neither true nor false."""
+        """Say whether the event matches.
+
+        Raises `FilterError` when the result is neither true nor false, `NotEvaluatedError`.
+        """
         known = payload if isinstance(payload, dict) else {}
         # Only what the expression names is handed over: converting a whole event costs ten times an evaluation.
         names = {name: known[name] for name in self._fields if name in known}
@@ -106,10 +125,9 @@ class Filter:
         if any(isinstance(value, _CONTAINERS) and _too_deep(value) for value in names.values()):
             return False
         try:
-            result = self._program.execute(names)
+            return self._decide(names)
         except _NOT_EVALUATED:
             return False
-        return _truth(result, self.expression)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,10 +137,21 @@ class Filter:
     def evaluate(self, payload: Mapping[str, Any]) -> bool:
         """Say whether our own payload matches. Raises `FilterError` also where an operator does not fit a value."""
         try:
-            result = self._program.execute({name: payload[name] for name in self._fields if name in payload})
+            return self._decide({name: payload[name] for name in self._fields if name in payload})
         except _NOT_EVALUATED as error:
             raise FilterError(str(error).partition(".")[0], expression=self.expression) from None
-        return _truth(result, self.expression)
+
+    def _decide(self, names: dict[str, Any]) -> bool:
+        if effort.is_small(self._loops, self.expression, names):
+            try:
+                result = self._program.execute(names)
+            except OverflowError:
+                result = self._program.execute(_as_floats(names))
+            return _truth(result if isinstance(result, bool) else type(result).__name__, self.expression)
+        try:
+            return _truth(_PATIENT.execute(self.expression, _as_floats(names)), self.expression)
+        except TooLongError as error:
+            raise NotEvaluatedError(str(error), expression=self.expression) from None
 
 
 def compile(expression: str) -> Filter:  # noqa: A001 - filters.compile reads like re.compile
@@ -140,14 +169,27 @@ def compile(expression: str) -> Filter:  # noqa: A001 - filters.compile reads li
     variables = frozenset(program.variables())
     if not variables:
         _check_constant(expression, program)
-    return Filter(expression, program, tuple(sorted(variables - _RESERVED)), tuple(sorted(variables & _RESERVED)))
+    fields, reserved = tuple(sorted(variables - _RESERVED)), tuple(sorted(variables & _RESERVED))
+    return Filter(expression, program, fields, reserved, effort.macros(expression))
 
 
 def _truth(result: object, expression: str) -> bool:
     if isinstance(result, bool):
         return result
-    reason = f"its result is not true or false, but of type {type(result).__name__}"
+    reason = f"its result is not true or false, but of type {result}"
     raise FilterError(reason, expression=expression, advice="compare it with something")
+
+
+def _as_floats(value: Any) -> Any:
+    """Return `value` with whole numbers past any float as infinite ones: the evaluator takes no larger ones."""
+    match value:
+        case dict():
+            return {key: _as_floats(each) for key, each in value.items()}
+        case list():
+            return [_as_floats(each) for each in value]
+        case int() if abs(value) > _LARGEST:
+            return math.copysign(math.inf, value)
+    return value
 
 
 def _too_deep(value: object) -> bool:
@@ -200,7 +242,7 @@ def _check_constant(expression: str, program: cel.Program) -> None:
         result = program.execute({})
     except _NOT_EVALUATED as error:
         raise FilterError(str(error).partition(".")[0], expression=expression) from None
-    _truth(result, expression)
+    _truth(result if isinstance(result, bool) else type(result).__name__, expression)
 
 
 def _at(position: int, reason: str, expression: str, advice: str = "") -> FilterError:

@@ -19,6 +19,11 @@ def clean_json(line: str) -> str:
     return "".join(char if char.isprintable() or char == "\t" else _json_escape(char) for char in line)
 
 
+def whole(text: str) -> str:
+    """Return `text` fit for UTF-8: bytes that were none, and other halves of surrogate pairs, become question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def is_terminal(stream: TextIO | None) -> bool:
     """Say whether people read `stream`. A closed one is none."""
     return stream is not None and not stream.closed and stream.isatty()

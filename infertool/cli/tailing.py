@@ -15,9 +15,10 @@ from infertool.cli.tailstats import TailStats
 from infertool.errors import NothingMatchedError, UsageError
 from infertool.feed.arrival import Arrival
 from infertool.feed.doubles import Doubles
+from infertool.feed.encoding import text
 from infertool.feed.inbox import Inbox
 from infertool.feed.records import Recorder, RecordReader
-from infertool.filters import Filter
+from infertool.filters import Filter, NotEvaluatedError
 from infertool.settings.tree import PhoenixSettings
 from infertool.units import parse_duration
 
@@ -123,9 +124,16 @@ class Tail:
     def _matches(self, arrival: Arrival) -> bool:
         if self._asked.event is not None and arrival.event != self._asked.event:
             return False
-        return self._asked.where is None or self._asked.where.matches(
-            arrival.payload, topic=arrival.topic, event=arrival.event
-        )
+        if self._asked.where is None:
+            return True
+        try:
+            return self._asked.where.matches(arrival.payload, topic=arrival.topic, event=arrival.event)
+        except NotEvaluatedError as fault:
+            self._note(
+                f"--where {self._asked.where.expression!r} cannot be evaluated on {arrival.event} of {arrival.topic}"
+                f" {_name(arrival)}: {fault.reason}; it is not shown"
+            )
+            return False
 
     def _tell(self, lines: Sequence[str]) -> None:
         console.err(*lines)
@@ -141,3 +149,7 @@ class Tail:
         if self._printed < (self._asked.count or 1):
             wanted = "" if self._asked.count is None else f" of {self._asked.count}"
             raise NothingMatchedError(f"the time ran out after {self._printed}{wanted} matching events")
+
+
+def _name(arrival: Arrival) -> str:
+    return text(arrival.payload.get("event_id")) if isinstance(arrival.payload, dict) else ""

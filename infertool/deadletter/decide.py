@@ -14,13 +14,15 @@ from infertool.deadletter.edit import Edit, EditError
 from infertool.deadletter.identity import key
 from infertool.deadletter.letter import DeadLetter, Writer, read
 from infertool.deadletter.selection import Selection
-from infertool.filters import FilterError
+from infertool.filters import FilterError, NotEvaluatedError
 from infertool.message import Message, Outgoing
 
 # A target that refused so many letters, one after the other, is not asked again. Fewer may be odd letters of one kind.
 MOST_REFUSALS = 20
 # A letter that was alone in so many transactions that ended with the connection is not tried again.
 _LOSSES = 3
+# Characters of an expression that are shown in a reason.
+_SHOWN = 60
 
 
 class Fate(StrEnum):
@@ -175,6 +177,9 @@ class Decider:
     def _choose(self, letter: DeadLetter) -> Decision:
         try:
             matches = self._plan.selection.matches(letter)
+        except NotEvaluatedError as fault:
+            why = f"--where {fault.expression[:_SHOWN]!r} cannot be evaluated on {letter.event_id}: {fault.reason}"
+            return self._stay(Fate.KEEP, letter, why)
         except FilterError as fault:  # one odd letter must not end the run for the others
             return self._stay(Fate.KEEP, letter, f"--where says neither yes nor no: {fault.reason}")
         return self._replay(letter) if matches else self._stay(Fate.OTHER, letter, "it does not match")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from infertool import filters
+from infertool import filters, patterns
 from infertool.deadletter.letter import DeadLetter
 from infertool.deadletter.printable import printable
 from infertool.errors import UsageError
 from infertool.filters import Filter
+from infertool.patterns import Pattern, PatternError
 from infertool.units import parse_duration
 
 
@@ -21,18 +21,18 @@ class Selection:
 
     where: Filter | None = None
     stage: str | None = None
-    error: re.Pattern[str] | None = None
+    error: Pattern | None = None
     since: float | None = None
     until: float | None = None
     ids: frozenset[str] = frozenset()
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Say whether `letter` is meant. The cheap conditions come first. Raises `FilterError`."""
+        """Say whether `letter` is meant. The cheap conditions come first. Raises `FilterError`, `NotEvaluatedError`."""
         return (
             (not self.ids or not self.ids.isdisjoint((letter.message.id, letter.original_id, letter.event_id)))
             and (self.stage is None or letter.stage == self.stage)
             and self._in_time(letter.failed_at)
-            and (self.error is None or self.error.search(f"{letter.error_type}: {letter.error}") is not None)
+            and (self.error is None or self.error.search(f"{letter.error_type}: {letter.error}"))
             and (self.where is None or self._is_where(self.where, letter))
         )
 
@@ -88,9 +88,8 @@ def parse_time(text: str, now: float) -> float:
         raise UsageError(f"{text!r} is no time", advice="write for example 2h or 2026-01-31T03:00:00Z") from None
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _pattern(text: str) -> Pattern:
     try:
-        return re.compile(text, re.IGNORECASE)
-    except re.error as fault:
-        at = f" at character {fault.pos + 1}" if fault.pos is not None else ""
-        raise UsageError(f"--error {text!r} is no regular expression: {fault.msg}{at}") from None
+        return patterns.compile(text)
+    except PatternError as fault:
+        raise UsageError(f"--error {text!r} is no regular expression: {fault}") from None

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
 
-from infertool.filters import Filter, FilterError
+from infertool.filters import Filter, FilterError, NotEvaluatedError
 from infertool.watch.entry import Entry, Kind
 from infertool.watch.ring import Ring
 
 # Entries a step of filtering looks at: about 15 ms.
 STEP = 1_000
+# A step ends at an entry that it is true for; the others come in the next one.
+_TOO_LONG = "some events take too long to be tried, and are left out"
 
 
 class Sort(StrEnum):
@@ -54,6 +56,7 @@ class Listing:
         self._unseen: deque[Entry] = deque(maxlen=keep)
         self._backlog: deque[Entry] = deque()
         self._frozen: tuple[Entry, ...] | None = None
+        self._late = False
         self._waiting = 0
 
     # What there is
@@ -121,7 +124,8 @@ class Listing:
     def fault_of(self, compiled: Filter) -> str:
         """Return why a filter cannot work, as far as the newest entry shows; empty when it can."""
         newest = next((entry for entry in reversed(self.ring) if entry.kind is not Kind.GAP), None)
-        return self._try(compiled, newest)[1] if newest else ""
+        fault = self._try(compiled, newest)[1] if newest else ""
+        return "" if fault == _TOO_LONG else fault
 
     def set_filter(self, compiled: Filter | None) -> None:
         """Show only what matches, of what is kept, too."""
@@ -197,10 +201,13 @@ class Listing:
     def _take_unseen(self) -> None:
         before = len(self._shown)
         waiting = len(self._unseen)
+        self._late = False
         for _ in range(waiting if self._filter is None else min(waiting, STEP)):
             entry = self._unseen.popleft()
             if self._matches(entry):
                 self._shown.appendleft(entry)
+            if self._late:
+                break
         added = len(self._shown) - before
         if added:
             self.version += 1
@@ -212,9 +219,14 @@ class Listing:
     def _take_backlog(self) -> None:
         before = len(self._shown)
         waiting = len(self._backlog)
-        looked_at = [self._backlog.popleft() for _ in range(waiting if self._filter is None else min(waiting, STEP))]
         oldest = self.ring.first_number if self._frozen is None else 0
-        self._shown.extend(entry for entry in looked_at if entry.number >= oldest and self._matches(entry))
+        self._late = False
+        for _ in range(waiting if self._filter is None else min(waiting, STEP)):
+            entry = self._backlog.popleft()
+            if entry.number >= oldest and self._matches(entry):
+                self._shown.append(entry)
+            if self._late:
+                break
         if len(self._shown) != before:
             self.version += 1
             self._changed = True
@@ -232,6 +244,7 @@ class Listing:
         if self._filter is None or entry.kind is Kind.GAP:
             return True
         matches, fault = self._try(self._filter, entry)
+        self._late = self._late or fault == _TOO_LONG
         self.filter_error = self.filter_error or fault
         return matches
 
@@ -239,6 +252,8 @@ class Listing:
     def _try(compiled: Filter, entry: Entry) -> tuple[bool, str]:
         try:
             return compiled.matches(entry.payload, topic=entry.topic, event=entry.event), ""
+        except NotEvaluatedError:
+            return False, _TOO_LONG
         except FilterError as error:  # its result is not true or false
             return False, error.reason
 

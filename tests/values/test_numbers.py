@@ -26,7 +26,6 @@ from infertool.models.cache import cached
 from infertool.models.port import Cached, LoadedModel
 from infertool.phoenix import batch
 from infertool.phoenix.frames import decode_text, encode_push, encode_text
-from infertool.pipeline.batching import call_batch
 from infertool.pipeline.decode import decode
 from infertool.pipeline.documents import Documents, encode_prediction
 from infertool.pipeline.event import Event
@@ -148,17 +147,6 @@ def test_a_number_that_no_model_can_get_is_said(number: bytes) -> None:
     assert failure.error_type == "NumberOutOfRange"
 
 
-def test_halves_of_a_batch_get_ints_too() -> None:
-    given: list[object] = []
-
-    def predict_batch(payloads):
-        given.extend(payloads)
-        raise ValueError
-
-    call_batch(predict_batch, [{}, {}], [WRITTEN, WRITTEN])
-    assert [each["id"] for each in given[2:]] == [BIG, BIG]
-
-
 def test_a_cache_keeps_them() -> None:
     calls: list[object] = []
 
@@ -205,7 +193,7 @@ def test_a_script_leaves_what_it_does_not_touch(tmp_path) -> None:
 def test_peek_shows_the_text() -> None:
     found = letter.read(message(WRITTEN.replace(b",", b",\n")))
     assert WRITTEN in lettertable.dump(lettertable.document(found)).encode()
-    shown = lettertable.in_full(found)
+    shown = "\n".join(lettertable.in_full(found))
     assert f'"id": {BIG},' in shown
     assert "12345678901234567.89" in shown
     assert lettertable.document(letter.read(message(FAR)))["payload"]

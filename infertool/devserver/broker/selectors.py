@@ -148,8 +148,8 @@ class _Parser:
             options = self._list()
             return lambda value: str(value) in options
         if self._take("LIKE"):
-            pattern = _like(self._string())
-            return lambda value: pattern.fullmatch(str(value)) is not None
+            like = _like(self._string())
+            return lambda value: like(str(value))
         self._expect("BETWEEN")
         low = self._constant()
         self._expect("AND")
@@ -185,9 +185,29 @@ def _negated(inner: Selector) -> Selector:
     return lambda message: not inner(message)
 
 
-def _like(pattern: str) -> re.Pattern[str]:
-    wild = {"%": ".*", "_": "."}
-    return re.compile("".join(wild.get(letter) or re.escape(letter) for letter in pattern), re.DOTALL)
+def _like(pattern: str) -> Callable[[str], bool]:
+    """Return what says whether a text is like `pattern`; one with a `.*` for each `%` could take for ever."""
+    pieces = pattern.split("%")
+    first, *between = [
+        re.compile("".join("." if letter == "_" else re.escape(letter) for letter in piece), re.DOTALL)
+        for piece in pieces
+    ]
+    if not between:
+        return lambda text: first.fullmatch(text) is not None
+    last = between.pop()
+
+    def like(text: str) -> bool:
+        at, end = len(pieces[0]), len(text) - len(pieces[-1])
+        if at > end or not first.match(text) or not last.match(text, end):
+            return False
+        for each in between:
+            found = each.search(text, at, end)
+            if found is None:
+                return False
+            at = found.end()
+        return True
+
+    return like
 
 
 def _comparing(read: _Read, sign: str, constant: Constant) -> Selector:
