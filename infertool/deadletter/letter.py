@@ -5,16 +5,18 @@ Dead letters are written by infertool (`record.py`), by the broker itself (a NAC
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from infertool import json_text
+from infertool.deadletter import marks
 from infertool.message import BodyKind, Message
 
 _CAUSE = "dlqDeliveryFailureCause"
-_BROKERS_MARKS = ("original-destination", "originalExpiration", _CAUSE)
+BROKERS_MARKS = frozenset({"original-destination", "originalExpiration", _CAUSE})
 
 
 _YEAR_10000 = 253_402_300_799
@@ -50,12 +52,14 @@ class DeadLetter:
     replay_id: str = ""
     consumer: str = ""
     model: str = ""
+    told_id: str = ""
+    request_id: str = ""
     _payload: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def event_id(self) -> str:
-        """The producer's `event_id` header, else the original message id."""
-        return self.message.headers.get("event_id") or self.original_id
+        """The id that its alert showed; of letters of others the producer's `event_id` header, else the original id."""
+        return self.told_id or self.message.headers.get("event_id") or self.original_id
 
     def payload(self) -> Any:
         """Return the body read as JSON, None when it is none. It is decoded once."""
@@ -71,45 +75,49 @@ class DeadLetter:
         it. What infertool wrote itself is what it looks like.
         """
         empty = not self.message.body and self.message.kind is BodyKind.TEXT
-        return empty and self.writer is not Writer.INFERTOOL and "original_message_id" not in self.message.headers
+        return empty and "original_message_id" not in marks.ours(self.message.headers)
 
 
 def read(message: Message) -> DeadLetter:
     """Return `message` as a dead letter, whoever wrote it."""
-    headers = message.headers
+    headers, own = message.headers, marks.ours(message.headers)
     writer = _writer(message)
     sent_at = _milliseconds(headers.get("timestamp", ""))
     return DeadLetter(
         message=message,
         writer=writer,
-        origin=_origin(message, writer),
-        original_id=headers.get("original_message_id") or message.id,
-        stage=headers.get("dlq_stage") or ("broker" if writer is Writer.BROKER else ""),
-        error_type=headers.get("dlq_error_type") or _cause_type(headers.get(_CAUSE, "")),
-        error=headers.get("dlq_error") or headers.get(_CAUSE, ""),
-        attempts=_number(headers.get("dlq_attempts", "")),
-        failed_at=_iso(headers.get("dlq_failed_at", "")) or sent_at,
-        first_failed_at=_iso(headers.get("dlq_first_failed_at", "")) or sent_at,
-        replay_count=_number(headers.get("replay_count", "")),
-        replay_id=headers.get("replay_id", ""),
-        consumer=headers.get("dlq_consumer", ""),
-        model=headers.get("dlq_model", ""),
+        origin=_origin(headers, own, writer),
+        original_id=own.get("original_message_id") or message.id,
+        stage=own.get("dlq_stage") or ("broker" if writer is Writer.BROKER else ""),
+        error_type=own.get("dlq_error_type") or _cause_type(headers.get(_CAUSE, "")),
+        error=own.get("dlq_error") or headers.get(_CAUSE, ""),
+        attempts=_number(own.get("dlq_attempts", "")),
+        failed_at=_iso(own.get("dlq_failed_at", "")) or sent_at,
+        first_failed_at=_iso(own.get("dlq_first_failed_at", "")) or sent_at,
+        replay_count=_number(own.get("replay_count", "")),
+        replay_id=own.get("replay_id", ""),
+        consumer=own.get("dlq_consumer", ""),
+        model=own.get("dlq_model", ""),
+        told_id=own.get("dlq_event_id", ""),
+        request_id=own.get("dlq_request_id", ""),
     )
 
 
 def _writer(message: Message) -> Writer:
-    # A replay strips dlq_stage and the broker's marks, so what is here was written by the latest death.
-    if "dlq_stage" in message.headers:
+    # A replay leaves our marks of a death and the broker's behind, so what is here was written by the latest death.
+    if marks.is_dead_letter(message.headers):
         return Writer.INFERTOOL
-    if any(mark in message.headers for mark in _BROKERS_MARKS):
+    if not BROKERS_MARKS.isdisjoint(message.headers):
         return Writer.BROKER
     return Writer.STRANGER
 
 
-def _origin(message: Message, writer: Writer) -> str:
-    ours = message.headers.get("original_destination", "")
-    brokers = message.headers.get("original-destination", "")
-    return (ours or brokers) if writer is Writer.INFERTOOL else (brokers or ours)
+def _origin(headers: Mapping[str, str], own: Mapping[str, str], writer: Writer) -> str:
+    brokers = headers.get("original-destination", "")
+    if writer is Writer.INFERTOOL:
+        return own.get("original_destination") or brokers
+    # Other tools may say it in the same way.
+    return brokers or own.get("original_destination") or headers.get("original_destination", "")
 
 
 def _cause_type(cause: str) -> str:

@@ -1,58 +1,59 @@
 """A dead letter as the message to send: to its target, or unchanged to another queue.
 
-Sources: docs/architecture.md, "Facts we build on"; what the broker would act upon again (`expires`,
-`original-destination`) or says of one delivery must not be copied.
+Sources: docs/architecture.md, "Facts we build on"; what the broker would act upon again (`expires`, schedules, its own
+marks of a death) or says of one delivery must not be copied under its own name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from infertool.deadletter.letter import DeadLetter
-from infertool.deadletter.record import DELIVERY_HEADERS, fits
+from infertool.brokers.stomp.sendable import is_sendable
+from infertool.deadletter import marks
+from infertool.deadletter.letter import BROKERS_MARKS, DeadLetter, Writer
+from infertool.deadletter.record import fits
 from infertool.message import Message, Outgoing
 
-# Of the last death only: they would be lies on a living event. `original_*` stay: they tell where it once came from.
-_OF_DEATH = frozenset({"dlqDeliveryFailureCause", "originalExpiration"})
-_OURS = "dlq_"
 # The wire's limit of 1000 headers a frame, less those the adapter adds.
 _MOST_HEADERS = 990
-
-# Only what settles or addresses one delivery; the adapter writes these anew.
-_OF_DELIVERY = frozenset({
-    "message-id", "subscription", "ack", "destination", "content-length", "redelivered", "transaction", "receipt",
-    "persistent", "amq-msg-type",
-})  # fmt: skip
-_ASIDE = "staged_expires"
+_ASIDE = f"{marks.OWN}staged_expires"
+_ORIGINAL_ID = "original_message_id"
 
 
 def replay(letter: DeadLetter, target: str, *, replay_id: str, body: bytes | None = None) -> Outgoing:
     """Return `letter` as an event for `target`, with `body` in place of its own when given.
 
-    The user's headers, priority, correlation id and JMS type are kept; `replay_count` is one more, `replay_id` is
+    The producer's headers, priority, correlation id and JMS type are kept; `replay_count` is one more, `replay_id` is
     new. It never expires. The broker gives it a new timestamp, so that consumers see when it was sent; the old one is
     kept as `original_timestamp`. It is persistent, whatever the event was: a replay must survive a broker restart.
     """
-    headers = {key: value for key, value in letter.message.headers.items() if not _is_of_death(key)}
-    sent_at = headers.pop("timestamp", None)
-    if sent_at is not None:
-        headers.setdefault("original_timestamp", sent_at)
-    headers |= {
-        "original_message_id": letter.original_id,
-        "replay_count": str(letter.replay_count + 1),
-        "replay_id": replay_id,
-    }
+    headers = letter.message.headers
+    theirs = marks.producers(headers)
+    own = marks.ours(headers)
+    if letter.writer is Writer.BROKER:
+        theirs = {name: value for name, value in theirs.items() if name not in BROKERS_MARKS}
+    for name in ("expires", "timestamp"):
+        value = theirs.get(name, "")
+        if is_sendable(name, value):
+            del theirs[name]
+            if name == "timestamp":
+                own.setdefault("original_timestamp", value)
+    if letter.origin:
+        own.setdefault("original_destination", letter.origin)
+    own |= {_ORIGINAL_ID: letter.original_id, "replay_count": str(letter.replay_count + 1), "replay_id": replay_id}
     kept = letter.message.body if body is None else body
-    return Outgoing(target, kept, letter.message.kind, headers, persistent=True)
+    return Outgoing(target, kept, letter.message.kind, marks.of_replay(theirs, own), persistent=True)
 
 
 def unchanged(message: Message, queue: str) -> Outgoing:
     """Return `message` as it is, for another queue of dead letters.
 
-    Its id is the only thing that cannot be kept, so `original_message_id` remembers it.
+    Its id is the only thing that cannot be kept, so a header remembers it. What the broker would not take, or act upon,
+    is kept under another name.
     """
-    headers = {key: value for key, value in message.headers.items() if key not in _OF_DELIVERY}
-    headers.setdefault("original_message_id", message.id)
+    headers = marks.sendable(message.headers)
+    if _ORIGINAL_ID not in marks.ours(message.headers):
+        headers[marks.OWN + _ORIGINAL_ID] = message.id
     persistent = message.headers.get("persistent") == "true"
     return Outgoing(queue, message.body, message.kind, headers, persistent=persistent)
 
@@ -77,9 +78,5 @@ def unstaged(message: Message, queue: str) -> Outgoing:
 
 
 def can_be_carried(headers: Mapping[str, str]) -> bool:
-    """Say whether a broker takes a message with these headers; it may have delivered more than it takes."""
-    return len(headers) <= _MOST_HEADERS and all(fits(key, value) for key, value in headers.items())
-
-
-def _is_of_death(key: str) -> bool:
-    return key in DELIVERY_HEADERS or key in _OF_DEATH or key.startswith(_OURS)
+    """Return True if a broker takes a message with these headers; it may have delivered more than it takes."""
+    return len(headers) <= _MOST_HEADERS and all(fits(key, value) for key, value in marks.sendable(headers).items())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from infertool.brokers.stomp.sendable import is_sendable
+from infertool.deadletter import marks
 from infertool.message import Message, Outgoing
 
 # A stack trace is no use in a table.
@@ -16,18 +18,11 @@ NAME_BYTES = 1024
 MOST_USER_HEADERS = 900
 LONGEST_LINE = 10_240
 
-# What the broker says of one delivery, or would act upon again: it must not travel into the dead letter.
-# `expires` would make the dead letter expire, too; the original is kept as `original_expires`.
-DELIVERY_HEADERS = frozenset({
-    "message-id", "subscription", "ack", "destination", "content-length", "content-encoding", "redelivered",
-    "transaction", "receipt", "expires", "persistent", "amq-msg-type", "original-destination",
-})  # fmt: skip
-
 # What an event cannot do without when not all can be carried.
-KEPT_FIRST = frozenset({
-    "correlation-id", "reply-to", "type", "priority", "timestamp", "event_id", "original_message_id", "replay_count",
-    "traceparent",
-})  # fmt: skip
+KEPT_FIRST = frozenset({"correlation-id", "reply-to", "type", "priority", "timestamp", "event_id", "traceparent"})
+
+# ActiveMQ writes both when it dead-letters.
+_BROKERS_MARKS = frozenset({"original-destination", "originalExpiration"})
 
 # Each of these takes a byte more on the wire.
 _ESCAPED = (b":", b"\\", b"\n", b"\r")
@@ -54,25 +49,43 @@ class Cause:
 
 
 def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
-    """Return `message` as a dead letter for `queue`: body, type and the user's headers as they came, ours added.
+    """Return `message` as a dead letter for `queue`: body, type and the producer's headers as they came, ours added.
 
-    A broker may deliver more than it takes: headers past the first 900, and those too long for the wire, cannot be
-    carried. `dlq_headers_dropped` says how many those were.
+    Where it came from, and what else an earlier death or a replay wrote on it, stays. A header that cannot stand under
+    its own name is kept under another (`marks`). A broker may deliver more than it takes: headers past the first 900,
+    and those too long for the wire, cannot be carried. `dlq_headers_dropped` says how many those were.
     """
-    users = [(key, value) for key, value in message.headers.items() if key not in DELIVERY_HEADERS]
-    fitting = [(key, value) for key, value in users if fits(key, value)]
+    past = marks.ours(message.headers)
+    theirs = marks.producers(message.headers)
+    if message.headers.get("destination", message.source) != message.source:
+        theirs["destination"] = message.headers["destination"]  # a property, which hides the broker's own
+    # It would make the dead letter expire, too.
+    expires = theirs.pop("expires") if is_sendable("expires", theirs.get("expires", "")) else "0"
+    headers = _carried(marks.of_letter(theirs))
+    if len(headers) < len(theirs):
+        headers["dlq_headers_dropped"] = str(len(theirs) - len(headers))
+    headers |= _origin(message, past)
+    if expires != "0":
+        headers["original_expires"] = expires
+    # A dead letter must survive a broker restart, whatever the producer thought of the event.
+    if message.headers.get("persistent") != "true":
+        headers["original_persistent"] = "false"
+    headers |= _cause(cause)
+    return Outgoing(destination=queue, body=message.body, kind=message.kind, headers=headers, persistent=True)
+
+
+def comes_back(message: Message, queue: str) -> bool:
+    """Return True if `message` is a dead letter that was not replayed, and dead-lettering it to `queue` were a loop."""
+    if not marks.is_dead_letter(message.headers):
+        return False
+    return queue in {message.source, marks.ours(message.headers).get("original_destination")}
+
+
+def _carried(headers: Mapping[str, str]) -> dict[str, str]:
+    fitting = [(key, value) for key, value in headers.items() if fits(key, value)]
     if len(fitting) > MOST_USER_HEADERS:
         fitting.sort(key=lambda pair: pair[0] not in KEPT_FIRST)
-    headers = dict(fitting[:MOST_USER_HEADERS])
-    if len(headers) < len(users):
-        headers["dlq_headers_dropped"] = str(len(users) - len(headers))
-    headers |= _origin(message, headers)
-    headers |= _cause(cause)
-    persistent = message.headers.get("persistent") == "true"
-    # A dead letter must survive a broker restart, whatever the producer thought of the event.
-    if not persistent:
-        headers["original_persistent"] = "false"
-    return Outgoing(destination=queue, body=message.body, kind=message.kind, headers=headers, persistent=True)
+    return dict(fitting[:MOST_USER_HEADERS])
 
 
 def fits(key: str, value: str) -> bool:
@@ -83,18 +96,25 @@ def fits(key: str, value: str) -> bool:
     return len(text) + sum(map(text.count, _ESCAPED)) < LONGEST_LINE  # less: there is a colon between the two
 
 
-def _origin(message: Message, carried: Mapping[str, str]) -> Mapping[str, str]:
+def _origin(message: Message, past: Mapping[str, str]) -> Mapping[str, str]:
+    """Return where the event came from: what an earlier death said of it stays."""
     origin = {
-        "original_destination": message.headers.get("destination", message.source),
-        "original_message_id": carried.get("original_message_id", message.id),
-        "replay_count": carried.get("replay_count", "0"),
+        "original_destination": _brokers_origin(message.headers) or message.source,
+        "original_message_id": message.id,
+        "replay_count": "0",
+        **{name: value for name, value in past.items() if name in marks.OF_LIFE},
     }
-    expires = message.headers.get("expires", "0")
-    return origin if expires == "0" else origin | {"original_expires": expires}
+    return {name: cut(value, NAME_BYTES) for name, value in origin.items()}
+
+
+def _brokers_origin(headers: Mapping[str, str]) -> str:
+    """Return where the broker took it from when it dead-lettered it; a producer may send one of its marks alone."""
+    return headers["original-destination"] if headers.keys() >= _BROKERS_MARKS else ""
 
 
 def _cause(cause: Cause) -> Mapping[str, str]:
     ours = {
+        marks.FORMAT: marks.WRITTEN,
         "dlq_event_id": cut(cause.event_id, NAME_BYTES),
         "dlq_stage": cause.stage,
         "dlq_error_type": cut(cause.error_type, NAME_BYTES),

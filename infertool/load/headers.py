@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Final
 
+from infertool.brokers.stomp.sendable import is_refused
 from infertool.errors import UsageError
 
 # The names each event has a value of its own for.
@@ -30,6 +31,8 @@ def user_headers(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--header {text!r} is no header", advice="write NAME=VALUE")
         if name in _TAKEN:
             raise UsageError(f"--header {name} is set by loadgen itself", advice="leave it out")
+        if is_refused(name, value):
+            raise UsageError(f"--header {text!r}: ActiveMQ closes the connection over it", advice="use another name")
         headers[name] = value
     return headers
 

@@ -193,7 +193,10 @@ class Book:
     def unsettled(self) -> int:
         """Return how many events are open, kept or postponed: what the broker still has, and will deliver again."""
         with self._lock:
-            return len(self._open) + len(self._kept) + sum(finished.dead is not None for finished in self._finished)
+            return len(self._open) + len(self._kept) + self._postponed()
+
+    def _postponed(self) -> int:
+        return sum(finished.dead is not None for finished in self._finished)
 
     def wait_full(self, timeout_s: float) -> bool:
         """Wait until as many events as may be were taken in; False if `timeout_s` ran out."""
@@ -201,6 +204,6 @@ class Book:
             return self._lock.wait_for(lambda: self.admitted >= self._most, timeout_s)
 
     def wait_empty(self, timeout_s: float) -> bool:
-        """Wait until no event is open; False if `timeout_s` ran out."""
+        """Wait until no event is open or postponed; False if `timeout_s` ran out."""
         with self._lock:
-            return self._lock.wait_for(lambda: not self._open, timeout_s)
+            return self._lock.wait_for(lambda: not self._open and not self._postponed(), timeout_s)

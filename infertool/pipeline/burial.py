@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from infertool.backoff import FullJitter
 from infertool.brokers.port import Move, Subscription
-from infertool.deadletter.record import Cause, dead_letter
+from infertool.deadletter.record import Cause, comes_back, dead_letter
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
 from infertool.message import Outgoing
 from infertool.pipeline.book import Book
-from infertool.pipeline.event import Dead, iso
+from infertool.pipeline.event import Dead, Event, iso
+from infertool.pipeline.movequeue import MoveQueue, suspect
 from infertool.telemetry.observer import DeadLettered, Observe, Warned
 
-# A commit is a disk sync, so many moves share one; the page of a default ActiveMQ is 200 messages.
-MOST_MOVES = 100
-# A transaction is held in the broker's memory until its commit.
-MOST_BYTES = 8_388_608
-REFUSED_BACKOFF = FullJitter(base_s=1.0, cap_s=30.0)
+# After a refusal: it may be of any dead letter, as while the broker's store is full, and then they all go on at once.
+REFUSED_BACKOFF = FullJitter(base_s=1.0, cap_s=10.0)
+# For one over which the connection ended: each further try costs another.
+ALONE_BACKOFF = FullJitter(base_s=1.0, cap_s=300.0)
+# A broker that is restarted ends one connection, so the first failure tells nothing of the event.
+_FAILURES_TOLD = 2
+_NAMED = 10
 
 
 class Undertaker:
@@ -46,10 +49,11 @@ class Undertaker:
         self._timeout_s = timeout_s
         self._observe = observe
         self._on_buried = on_buried
-        self._waiting: deque[Dead] = deque()
+        self._waiting = MoveQueue()
         self._changed = threading.Condition()
         self._stopped = False
         self._refusals = 0
+        self._stuck: dict[Event, None] = {}
         self._thread = threading.Thread(target=self._run, name="dead-letters", daemon=True)
 
     def start(self) -> None:
@@ -57,9 +61,12 @@ class Undertaker:
         self._thread.start()
 
     def bury(self, dead: Sequence[Dead]) -> None:
-        """Queue events. Returns at once."""
+        """Queue events. Returns at once. One that came out of a loop of dead letters is left unsettled."""
+        looping = [each for each in dead if comes_back(each.event.message, self._queue)]
+        if looping:
+            self._leave(looping)
         with self._changed:
-            self._waiting.extend(dead)
+            self._waiting.add((each for each in dead if each not in looping), time.monotonic())
             self._changed.notify()
 
     def stop(self, timeout_s: float) -> None:
@@ -76,15 +83,10 @@ class Undertaker:
             self._move(batch)
 
     def _next(self) -> list[Dead]:
+        """Return the events of the next transaction; none when stopped and only those are left that wait longer."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stopped)
-            batch: list[Dead] = []
-            size = 0
-            while self._waiting and len(batch) < MOST_MOVES:
-                size += len(self._waiting[0].event.message.body)
-                if batch and size > MOST_BYTES:
-                    break
-                batch.append(self._waiting.popleft())
+            while not (batch := self._waiting.take(now := time.monotonic())) and not self._stopped:
+                self._changed.wait(self._waiting.wait_s(now))
             return batch
 
     def _move(self, batch: list[Dead]) -> None:
@@ -93,17 +95,47 @@ class Undertaker:
             self._subscription.move(moves, self._timeout_s)
         except StaleMessagesError:
             self._one_by_one(batch, moves)
-        except ConnectionLostError:
+        except ConnectionLostError as error:
+            self._suspect(batch, ALONE_BACKOFF, str(error))
             self._postpone(batch, moves)
         except MoveRefusedError as error:
+            self._suspect(batch, REFUSED_BACKOFF, error.reason)
             self._postpone(batch, moves)
             self._wait_after_refusal(error)
         else:
             self._refusals = 0
+            for dead in batch:
+                self._stuck.pop(dead.event, None)
             self._book.buried([dead.event for dead in batch])
             self._on_buried(batch)
             now = time.monotonic()
             self._observe(DeadLettered([now - dead.event.delivered_at for dead in batch]))
+
+    def _suspect(self, batch: list[Dead], backoff: FullJitter, reason: str) -> None:
+        """Look for the one that fails: in halves; it waits then, longer each time."""
+        guilty = suspect(batch)
+        if guilty is None:
+            return
+        wait_s = backoff.wait(guilty.failures)
+        guilty.not_before = time.monotonic() + wait_s
+        if guilty.failures < _FAILURES_TOLD:
+            return
+        self._stuck[guilty.event] = None
+        names = ", ".join(event.event_id for event in itertools.islice(self._stuck, _NAMED))
+        more = f" and {len(self._stuck) - _NAMED} more" if len(self._stuck) > _NAMED else ""
+        text = f"events that cannot be dead-lettered to {self._queue}: {names}{more}; the broker's word: {reason}"
+        self._observe(Warned(f"{text}; they stay with the broker, the next try is in {wait_s:.0f} s"))
+
+    def _leave(self, looping: Sequence[Dead]) -> None:
+        self._book.keep([each.event for each in looping])
+        self._on_buried(looping)
+        sources = ", ".join(sorted({each.event.message.source for each in looping}))
+        self._observe(
+            Warned(
+                f"{len(looping)} dead letters came back from {sources} and failed again: {self._queue} is where they"
+                " are or came from, so they stay there; give this consumer another --dlq, or another --queue"
+            )
+        )
 
     def _one_by_one(self, batch: list[Dead], moves: list[Move]) -> None:
         """Find out which of a batch belong to an earlier connection."""

@@ -194,8 +194,13 @@ class Consumer:
         return self._until.idle_s is not None and now - self._quiet_since >= self._until.idle_s
 
     def _await_settlement(self) -> None:
+        """Wait for what is open, and for what was postponed: that comes again, unless another consumer gets it."""
+        quiet_since = time.monotonic()
         while not self._stopping and not self._book.wait_empty(POLL_S):
-            pass
+            if len(self._book) or not self._connected:
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > self._settings.consume.stop_deadline_s:
+                return
 
     def _finish_work(self) -> None:
         deadline = time.monotonic() + self._settings.consume.stop_deadline_s

@@ -51,12 +51,19 @@ class Event(Struct, eq=False, gc=False):
     alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Dead:
-    """An event that failed for good; it is reported to Phoenix, then moved to the dead-letter queue."""
+    """An event that failed for good; it is reported to Phoenix, then moved to the dead-letter queue.
+
+    At most `together` events share a transaction with it, fewer with each that failed; `failures` counts those in which
+    it was alone. It is not tried before `not_before` (monotonic, in seconds).
+    """
 
     event: Event
     failure: Failure
+    together: int = 100
+    failures: int = 0
+    not_before: float = 0.0
 
 
 class Outcome(Struct, frozen=True, gc=False):

@@ -27,7 +27,8 @@ DELIVERY = {
 }  # fmt: skip
 OURS = {
     "dlq_stage", "dlq_error_type", "dlq_error", "dlq_attempts", "dlq_failed_at", "dlq_first_failed_at", "dlq_consumer",
-    "dlq_model", "dlq_headers_dropped", "original_destination", "original_message_id", "original_persistent",
+    "dlq_model", "dlq_headers_dropped", "dlq_format", "dlq_event_id", "dlq_request_id", "dlq_traceback",
+    "original_destination", "original_message_id", "original_persistent",
     "replay_count",
 }  # fmt: skip
 # More than can be carried into a dead letter: past 900 headers, or past 10 KiB once escaped.

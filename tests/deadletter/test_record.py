@@ -27,7 +27,7 @@ def test_body_type_and_user_headers_survive_and_ours_are_added() -> None:
     assert letter.headers == {
         "priority": "9", "tenant": "acme", "correlation-id": "c", "reply-to": "/queue/r", "type": "order",
         "JMSXGroupID": "g", "original_destination": "/queue/in", "original_message_id": "ID:1", "replay_count": "0",
-        "dlq_event_id": "order-17",
+        "dlq_format": "infertool/1", "dlq_event_id": "order-17",
         "dlq_stage": "infer", "dlq_error_type": "ValueError", "dlq_error": "no such class", "dlq_attempts": "3",
         "dlq_failed_at": "2026-01-01T00:00:01.000Z", "dlq_first_failed_at": "2026-01-01T00:00:00.000Z",
         "dlq_consumer": "host:1", "dlq_model": "sim",
@@ -62,7 +62,8 @@ def test_a_non_persistent_event_makes_a_persistent_dead_letter_that_says_so() ->
 
 
 def test_the_identity_of_a_replayed_event_is_kept() -> None:
-    letter = dead_letter(message(original_message_id="ID:first", replay_count="2"), CAUSE, "/queue/dead")
+    replayed = message(original_message_id="ID:first", replay_count="2", replay_id="run-1")
+    letter = dead_letter(replayed, CAUSE, "/queue/dead")
     assert letter.headers["original_message_id"] == "ID:first"
     assert letter.headers["replay_count"] == "2"
 
@@ -91,7 +92,7 @@ def test_more_headers_than_a_frame_holds_are_counted() -> None:
 
 
 def test_what_an_event_needs_is_not_among_the_dropped() -> None:
-    needed = {"priority": "9", "correlation-id": "c", "event_id": "e", "replay_count": "2"}
+    needed = {"priority": "9", "correlation-id": "c", "event_id": "e"}
     letter = dead_letter(message(b"{}", **{f"h{n}": "x" for n in range(990)}, **needed), CAUSE, "/queue/dead")
     assert letter.headers.items() >= needed.items()
 

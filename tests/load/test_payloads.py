@@ -132,6 +132,8 @@ def test_nonsense_is_refused(options, words: str) -> None:
         ({"priority": "9"}, "is no share"),
         ({"headers": ("event_id=x",)}, "set by loadgen itself"),
         ({"headers": ("colour",)}, "is no header"),
+        ({"headers": ("reply-to=/queue/",)}, "closes the connection"),
+        ({"headers": ("timestamp=2026-11-26",)}, "closes the connection"),
     ],
 )
 def test_nonsense_around_the_body_is_refused(options, words: str) -> None:

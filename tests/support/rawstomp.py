@@ -38,6 +38,13 @@ class RawStomp:
         """Write frames made by hand, well or badly."""
         self._socket.sendall(data)
 
+    def answer(self, timeout_s: float) -> str:
+        """Return the command of the next frame; empty when none comes in time."""
+        try:
+            return self._frame(timeout_s)[0]
+        except TimeoutError:
+            return ""
+
     def barrier(self, queue: str) -> None:
         """Wait until the broker has taken everything written before."""
         self._receipt("SEND", {"destination": f"{queue}.receipts"}, b"")
