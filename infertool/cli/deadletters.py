@@ -14,6 +14,7 @@ from infertool import brokers
 from infertool.brokers.port import Broker
 from infertool.cli import console
 from infertool.deadletter import names, staging
+from infertool.deadletter.clock import NOTABLE_S
 from infertool.deadletter.take import Bus
 from infertool.errors import InfertoolError
 from infertool.link import LinkEvent, OnLink
@@ -61,6 +62,16 @@ def put_back(broker: Broker, bus: Bus, queue: str) -> None:
     count = staging.restore(bus, queue, staged=known)
     if count:
         console.err(f"put back {count} letters that an interrupted run had left in {names.staging(queue)}")
+
+
+def tell_skew(broker_s: float, letters_s: float) -> None:
+    """Warn where other clocks differ from this machine's: how far the broker's is ahead, and at least the letters'."""
+    apart = [
+        f"the broker's is {abs(broker_s):.0f} s {'ahead' if broker_s > 0 else 'behind'}" * (abs(broker_s) > NOTABLE_S),
+        f"the newest letter is dated {letters_s:.0f} s ahead of now" * (letters_s > NOTABLE_S),
+    ]
+    if told := ", and ".join(filter(None, apart)):
+        console.err(f"warning: clocks differ from this machine's: {told}; --since and --until go by this machine's")
 
 
 @contextmanager

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from infertool.brokers.port import Broker, Depth
 from infertool.cli import console
-from infertool.cli.deadletters import bus, connected, put_back, reporting, who
+from infertool.cli.deadletters import bus, connected, put_back, reporting, tell_skew, who
 from infertool.cli.signals import stopped_by_signals
+from infertool.deadletter import clock
+from infertool.deadletter import letter as letters
 from infertool.deadletter.archiving import ArchiveWriter
 from infertool.deadletter.drain import OPAQUE, Drain, Progress
 from infertool.deadletter.lock import locked
@@ -29,6 +31,7 @@ _MEASURE_AGAIN_S, _MEASURE_S = 10.0, 1.0
 _ASK_AGAIN_S = 0.1
 _LOOK_S = 10.0
 _TELL_EVERY_S = 2.0
+_MOST_SHOWN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,10 @@ def drain(settings: Settings, request: Request) -> None:
     with connected(settings) as broker, nullcontext() if request.force else locked(broker, request.queue, who()):
         reach = bus(settings, _say_link)
         put_back(broker, reach, request.queue)
-        depth = _look(broker, request.queue)
+        depth, began = _look(broker, request.queue)
         _agree(request, depth)
         with _archive(request) as archive:
-            work = Drain(archive, depth=depth, began=time.time(), on_progress=Ticker(request, depth))
+            work = Drain(archive, depth=depth, began=began, on_progress=Ticker(request, depth))
             taker = Taker(reach, request.queue, stop=stop)
             with stopped_by_signals(stop.set, STOPPING), taker:
                 _run(work, taker, request)
@@ -62,12 +65,20 @@ def drain(settings: Settings, request: Request) -> None:
         sys.exit(console.EXIT_INTERRUPTED)
 
 
-def _look(broker: Broker, queue: str) -> int | None:
-    """Return the depth, None where the broker does not tell it. Raises `NothingMatchedError`."""
+def _look(broker: Broker, queue: str) -> tuple[int | None, float]:
+    """Return the depth, None where the broker does not tell it, and when the drain begins by the letters' clock.
+
+    Raises `NothingMatchedError`.
+    """
     browse = broker.browse(queue, limit=1, timeout_s=_LOOK_S)
     if not browse.messages and not browse.depth:
         raise NothingMatchedError(f"{queue} is empty, or does not exist")
-    return browse.depth
+    if browse.depth is not None:
+        return browse.depth, time.time()  # the depth bounds it, no clock
+    browse = broker.browse(queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S)
+    began, ahead_s = clock.start(time.time(), map(letters.read, browse.messages))
+    tell_skew(0.0, ahead_s)
+    return None, began
 
 
 def _measure(broker: Broker, queue: str, timeout_s: float) -> Depth | None:

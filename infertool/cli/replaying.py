@@ -15,11 +15,13 @@ from pathlib import Path
 from infertool.brokers.port import Broker
 from infertool.cli import console, refilling, replayview
 from infertool.cli.deadletters import bus as bus_of
-from infertool.cli.deadletters import connected, put_back, reporting, who
+from infertool.cli.deadletters import connected, put_back, reporting, tell_skew, who
 from infertool.cli.queues import check_replay
 from infertool.cli.replaypreview import Preview, preview
 from infertool.cli.signals import stopped_by_signals
+from infertool.deadletter import clock
 from infertool.deadletter import edit as editing
+from infertool.deadletter import letter as letters
 from infertool.deadletter.audit import Audit
 from infertool.deadletter.decide import Plan
 from infertool.deadletter.lock import locked
@@ -79,10 +81,10 @@ def run(settings: Settings, options: Options) -> None:
         return
     rate = None if options.rate is None else parse_rate(options.rate)
     bus = bus_of(settings, replayview.say_link)
-    with connected(settings) as broker, _alone(broker, options):
+    with connected(settings) as broker, _alone(broker, options) as skew_s:
         if not options.dry_run:
             put_back(broker, bus, plan.queue)
-        shown = _look(broker, plan)
+        shown = _look(broker, plan, skew_s)
         plan = dataclasses.replace(shown.plan, edit=editing.parse(options.assignments, options.edit))
         _show(shown, options)
         if options.dry_run:
@@ -123,18 +125,20 @@ def _plan(options: Options) -> Plan:
 
 
 @contextmanager
-def _alone(broker: Broker, options: Options) -> Iterator[None]:
-    """Keep other runs away from the queue, where this one may change it. Raises `BusyError`."""
+def _alone(broker: Broker, options: Options) -> Iterator[float]:
+    """Keep other runs away from the queue, where this one may change it; yield as `locked`. Raises `BusyError`."""
     free = options.dry_run or options.force
-    with nullcontext() if free else locked(broker, options.queue, who()):
-        yield
+    with nullcontext(0.0) if free else locked(broker, options.queue, who()) as skew_s:
+        yield skew_s
 
 
-def _look(broker: Broker, plan: Plan) -> Preview:
+def _look(broker: Broker, plan: Plan, skew_s: float) -> Preview:
     browse = broker.browse(plan.queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S, selector=plan.selector)
     if not browse.messages and not browse.depth:
         raise NothingMatchedError(f"{plan.queue} is empty, or does not exist")
-    return preview(dataclasses.replace(plan, began=time.time(), depth=browse.depth), browse)
+    began, ahead_s = clock.start(time.time(), map(letters.read, browse.messages))
+    tell_skew(skew_s, ahead_s)
+    return preview(dataclasses.replace(plan, began=began, depth=browse.depth), browse)
 
 
 def _show(shown: Preview, options: Options) -> None:

@@ -12,7 +12,7 @@ from infertool.brokers.stomp.destination import is_queue
 from infertool.deadletter import names, outgoing
 from infertool.deadletter.edit import Edit, EditError
 from infertool.deadletter.identity import key
-from infertool.deadletter.letter import DeadLetter, Writer, read
+from infertool.deadletter.letter import DeadLetter, read
 from infertool.deadletter.selection import Selection
 from infertool.filters import FilterError, NotEvaluatedError
 from infertool.message import Message, Outgoing
@@ -78,8 +78,9 @@ class Decision:
 class Plan:
     """What a run is to do with `queue`.
 
-    `run` is its id. `began` (seconds since the epoch) and `depth` are of its start; `depth` is None where the broker
-    does not tell it. `to` replaces every origin. `batch` letters at most share a transaction.
+    `run` is its id. `began` (seconds since the epoch) and `depth` are of its start. `depth` is None where the broker does
+    not tell it; only then `began` counts: letters that died after it are left alone. `to` replaces every origin. `batch`
+    letters at most share a transaction.
     """
 
     queue: str
@@ -109,13 +110,11 @@ class Plan:
     def is_new(self, letter: DeadLetter) -> bool:
         """Say whether it died after the start, as far as that can be told.
 
-        Only infertool writes the time of death. For others it is the time of the event, good enough only when there
-        is no depth to end at.
+        Where the depth is known it bounds the run: the time of a death is by the consumer's clock, and ours may differ.
         """
         if self.is_own(letter.message):
             return True
-        told = letter.writer is Writer.INFERTOOL or self.depth is None
-        return told and letter.failed_at is not None and letter.failed_at > self.began
+        return self.known_depth is None and letter.failed_at is not None and letter.failed_at > self.began
 
 
 class Decider:

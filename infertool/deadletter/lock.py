@@ -33,19 +33,32 @@ class BusyError(InfertoolError):
 
 
 @contextmanager
-def locked(broker: Broker, queue: str, who: str) -> Iterator[None]:
-    """Hold the lock of `queue` while the block runs. Raises `BusyError`, `ServerError`."""
+def locked(broker: Broker, queue: str, who: str) -> Iterator[float]:
+    """Hold the lock of `queue` while the block runs. Raises `BusyError`, `ServerError`.
+
+    Yields how many seconds the broker's clock is ahead of ours, 0 when that is less than the exchange took.
+    """
     place, token = names.lock(queue), secrets.token_hex(8)
     subscription = broker.subscribe(place, window=100, exclusive=True)
     note = Outgoing(place, who.encode(), headers={"lock_token": token}, persistent=False)
+    sent_at = time.time()
     broker.send(note, lambda _answer: None)
     mine = _await_own(subscription, token)
     if mine is None:
         raise BusyError(queue, _holder(broker, place, token))
     try:
-        yield
+        yield _ahead(mine, sent_at, time.time())
     finally:
         subscription.ack([mine])
+
+
+def _ahead(note: Message, sent_at: float, received_at: float) -> float:
+    """Return how far the broker's clock is ahead: it stamps what a client sends."""
+    stamp = note.headers.get("timestamp", "")
+    if not (stamp.isascii() and stamp.isdigit()):
+        return 0.0
+    at = int(stamp) / 1000
+    return max(at - received_at, 0.0) + min(at - sent_at, 0.0)
 
 
 def _await_own(subscription: Subscription, token: str) -> Message | None:
