@@ -10,6 +10,7 @@ import orjson
 
 from infertool import json_text
 from infertool.cli.deadletters import iso, when
+from infertool.deadletter import ids
 from infertool.deadletter.letter import DeadLetter
 from infertool.deadletter.printable import printable
 from infertool.deadletter.summary import Group
@@ -21,7 +22,7 @@ _EXCERPT_BYTES = 512
 
 def listed(letters: Iterable[DeadLetter]) -> list[str]:
     """Return a table with a line for each letter."""
-    head = ("died", "id", "origin", "stage", "attempts", "replays", "error")
+    head = ("died", "id", "event id", "request id", "origin", "stage", "attempts", "replays", "error")
     return aligned([head, *(_row(letter) for letter in letters)])
 
 
@@ -46,6 +47,8 @@ def _row(letter: DeadLetter) -> tuple[str, ...]:
     return (
         when(letter.failed_at),
         letter.message.id,
+        ids.event_id(letter),
+        ids.request_id(letter),
         letter.origin,
         letter.stage or letter.writer,
         str(letter.attempts),
@@ -63,6 +66,8 @@ def in_full(letter: DeadLetter) -> list[str]:
     facts = {
         "id": letter.message.id,
         "original id": letter.original_id,
+        "event id": ids.event_id(letter),
+        "request id": ids.request_id(letter),
         "from": letter.origin,
         "written by": letter.writer,
         "stage": letter.stage,
@@ -98,7 +103,8 @@ def document(letter: DeadLetter) -> dict[str, Any]:
     return {
         "id": printable(message.id),
         "original_id": printable(letter.original_id),
-        "event_id": printable(letter.event_id),
+        "event_id": ids.event_id(letter),
+        "request_id": ids.request_id(letter) or None,
         "queue": printable(message.source),
         "origin": printable(letter.origin),
         "writer": letter.writer,

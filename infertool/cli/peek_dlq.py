@@ -36,7 +36,7 @@ def peek_dlq(
         str | None, typer.Option(help="Count by fields, e.g. stage,error_type.", metavar="FIELDS")
     ] = None,
     id_: Annotated[
-        str | None, typer.Option("--id", help="Show this one in full: a message id or an event id.", metavar="ID")
+        str | None, typer.Option("--id", help="Show this one in full: a message, event or request id.", metavar="ID")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Look at the first N at most.", metavar="N")] = 1000,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")] = Output.table,

@@ -44,7 +44,7 @@ def replay_dlq(
     since: Annotated[str | None, typer.Option(help="Only what died since: 2h, or an ISO time.", metavar="T")] = None,
     until: Annotated[str | None, typer.Option(help="Only what died before: 10m, or an ISO time.", metavar="T")] = None,
     id_: Annotated[
-        list[str] | None, typer.Option("--id", help="Only this message or event id; repeatable.", metavar="ID")
+        list[str] | None, typer.Option("--id", help="Only this message, event or request id; repeatable.", metavar="ID")
     ] = None,
     selector: Annotated[
         str | None, typer.Option(help="JMS selector for the broker; it looks no deeper than its window.")

@@ -10,20 +10,22 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from infertool.brokers.port import Broker
+from infertool.brokers.port import Broker, Browse
 from infertool.cli import console, refilling, replayview
 from infertool.cli.deadletters import bus as bus_of
 from infertool.cli.deadletters import connected, put_back, reporting, tell_skew, who
 from infertool.cli.queues import check_replay
 from infertool.cli.replaypreview import Preview, preview
 from infertool.cli.signals import stopped_by_signals
-from infertool.deadletter import clock
+from infertool.deadletter import clock, ids, lookup
 from infertool.deadletter import edit as editing
 from infertool.deadletter import letter as letters
 from infertool.deadletter.audit import Audit
-from infertool.deadletter.decide import Plan
+from infertool.deadletter.decide import Fate, Plan
+from infertool.deadletter.identity import key
 from infertool.deadletter.lock import locked
 from infertool.deadletter.pace import Pace, parse_rate
 from infertool.deadletter.replay import Replay
@@ -32,12 +34,15 @@ from infertool.deadletter.sending import Sender
 from infertool.deadletter.take import Bus
 from infertool.deadletter.tally import Tally
 from infertool.errors import InfertoolError, NothingMatchedError
+from infertool.message import Message
 from infertool.settings import Settings
 
 _LOOK_S = 20.0
 _MEASURE_S = 1.0
 # As far as a look goes that people wait for; a default ActiveMQ shows 400.
 _MOST_SHOWN = 1000
+# Ids in one selector: a header line has 10 KiB.
+_MOST_SELECTED = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +143,33 @@ def _look(broker: Broker, plan: Plan, skew_s: float) -> Preview:
         raise NothingMatchedError(f"{plan.queue} is empty, or does not exist")
     began, ahead_s = clock.start(time.time(), map(letters.read, browse.messages))
     tell_skew(skew_s, ahead_s)
-    return preview(dataclasses.replace(plan, began=began, depth=browse.depth), browse)
+    plan = dataclasses.replace(plan, began=began, depth=browse.depth)
+    if plan.selection.ids and plan.selector is None:
+        return _look_for_ids(broker, plan, browse)
+    return preview(plan, browse)
+
+
+def _look_for_ids(broker: Broker, plan: Plan, browse: Browse) -> Preview:
+    """Return what becomes of the letters with the ids that were asked for: only they are to be moved.
+
+    Where one is not found the whole queue has to be gone through.
+    """
+    deadline = time.monotonic() + _LOOK_S
+    found: dict[str, Message] = {}
+    for wanted in sorted(plan.selection.ids):
+        those = lookup.find_in(broker, plan.queue, browse, wanted, deadline)
+        if not those and not browse.complete:
+            console.err(
+                f"{wanted}: neither a look nor a selector of the broker reaches it; all letters are gone through"
+            )
+            return preview(plan, browse)
+        found.update((key(letter.message), letter.message) for letter in those)
+    seen = preview(plan, Browse(list(found.values()), complete=True, depth=browse.depth))
+    names = sorted({each.letter.message.id for each in seen.decisions if each.fate in {Fate.REPLAY, Fate.PARK}})
+    if not names or len(names) > _MOST_SELECTED:
+        return seen
+    selector = f"JMSMessageID IN ({', '.join(map(ids.quoted, names))})"
+    return dataclasses.replace(seen, plan=dataclasses.replace(plan, selector=selector, reach=len(names)))
 
 
 def _show(shown: Preview, options: Options) -> None:
@@ -174,15 +205,21 @@ def _replay(
             elsewhere = Sender(other, stop)
         stack.enter_context(stopped_by_signals(stop.set, replayview.STOPPING))
         pace = None if rate is None else Pace(rate, stop)
-        replay = Replay(bus, plan, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere)
+        tally = Tally()
+        replay = partial(Replay, bus, tally=tally, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere)
         try:
-            with replayview.shown(replay.tally, plan, quiet=options.quiet, growth=growth):
-                return replay.run(), stop.is_set()
+            with replayview.shown(tally, plan, quiet=options.quiet, growth=growth):
+                replay(plan).run()
+                if plan.reach is not None and tally.taken < plan.reach and not (stop.is_set() or tally.ended):
+                    beyond = plan.reach - tally.taken
+                    console.err(f"the selector does not reach {beyond} of them; all letters are gone through")
+                    replay(dataclasses.replace(plan, selector=None, reach=None)).run()
         except InfertoolError:
             # What was done must be known also when the rest cannot be done.
-            console.err(replayview.sentence(replay.tally, plan))
-            replayview.tell_reasons(replay.tally)
+            console.err(replayview.sentence(tally, plan))
+            replayview.tell_reasons(tally)
             raise
+        return tally, stop.is_set()
 
 
 def _sum_up(plan: Plan, tally: Tally, options: Options, *, interrupted: bool) -> None:

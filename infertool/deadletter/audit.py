@@ -12,6 +12,7 @@ from typing import Self
 
 import orjson
 
+from infertool.deadletter import ids
 from infertool.deadletter.clock import iso
 from infertool.deadletter.decide import Decision, Fate, Plan
 from infertool.deadletter.printable import printable
@@ -87,7 +88,8 @@ class Audit:
             "to": None if decision.fate is Fate.KEEP else decision.replacement.destination,
             "message_id": decision.letter.message.id,
             "original_id": decision.letter.original_id,
-            "event_id": decision.letter.event_id,
+            "event_id": ids.event_id(decision.letter),
+            "request_id": ids.request_id(decision.letter) or None,
             "replay_id": decision.replay_id or None,
             **what,
             "why": why or decision.why or None,

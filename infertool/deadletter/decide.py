@@ -78,9 +78,9 @@ class Decision:
 class Plan:
     """What a run is to do with `queue`.
 
-    `run` is its id. `began` (seconds since the epoch) and `depth` are of its start. `depth` is None where the broker does
-    not tell it; only then `began` counts: letters that died after it are left alone. `to` replaces every origin. `batch`
-    letters at most share a transaction.
+    `run` is its id. `began` (seconds since the epoch) and `depth` are of its start. `depth` is None where the broker
+    does not tell it; only then `began` counts: letters that died after it are left alone. `to` replaces every origin.
+    `batch` letters at most share a transaction. `reach` is how many letters the `selector` finds, where that is known.
     """
 
     queue: str
@@ -95,13 +95,14 @@ class Plan:
     parking: str | None = None
     limit: int | None = None
     selector: str | None = None
+    reach: int | None = None
     batch: int = 100
     abort_on_refail: int | None = None
 
     @property
     def known_depth(self) -> int | None:
-        """How many letters are to be seen; with a selector the others stay where they are, and nobody knows."""
-        return None if self.selector else self.depth
+        """How many letters are to be seen; with a selector the others stay where they are."""
+        return self.reach if self.selector else self.depth
 
     def is_own(self, message: Message) -> bool:
         """Say whether this run has replayed the message: it failed again."""
@@ -118,12 +119,12 @@ class Plan:
 
 
 class Decider:
-    """Decides about letters, one by one, and remembers what targets refused."""
+    """Decides about letters, one by one, and remembers what targets refused. Replays are numbered from `first`."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, first: int = 1) -> None:
         self._plan = plan
         self._staging = names.staging(plan.queue)
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first)
         self._refused_targets: dict[str, str] = {}
         self._failed: dict[str, tuple[Fault, str]] = {}
         self._immovable: dict[str, tuple[Fault, str]] = {}

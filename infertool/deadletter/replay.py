@@ -34,7 +34,7 @@ class TooManyHeldError(InfertoolError):
 
 
 class Replay:
-    """One run. `tally` may be read from other threads while it goes on."""
+    """One run, or the next part of one, with its `tally`. That may be read from other threads meanwhile."""
 
     def __init__(
         self,
@@ -45,11 +45,14 @@ class Replay:
         pace: Pace | None = None,
         audit: Audit | None = None,
         elsewhere: Sender | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        self.tally = Tally()
+        self.tally = tally or Tally()
+        # What an earlier part of the same run put back.
+        self._restored_before = self.tally.restored
         self._bus = bus
         self._plan = plan
-        self._decider = Decider(plan)
+        self._decider = Decider(plan, first=self.tally.taken + 1)
         self._stop = stop
         self._pace = pace
         self._audit = audit
@@ -73,7 +76,7 @@ class Replay:
             self._sweep()
         finally:
             self._restore()
-            self.tally.seconds = time.monotonic() - began
+            self.tally.seconds += time.monotonic() - began
         if self._unwritten:
             raise self._unwritten
         return self.tally
@@ -93,11 +96,12 @@ class Replay:
                 self._settle()
 
     def _restore(self) -> None:
-        if self.tally.staged > 0:
-            staging.restore(self._bus, self._plan.queue, staged=self.tally.staged, on_restored=self._restored)
+        staged = self.tally.staged - self._restored_before
+        if staged > 0:
+            staging.restore(self._bus, self._plan.queue, staged=staged, on_restored=self._restored)
 
     def _restored(self, count: int) -> None:
-        self.tally.restored = count
+        self.tally.restored = self._restored_before + count
 
     def _is_over(self) -> bool:
         if self._looks_over():

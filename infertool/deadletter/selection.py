@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from infertool import filters, patterns
+from infertool.deadletter.ids import is_known_as
 from infertool.deadletter.letter import DeadLetter
 from infertool.deadletter.printable import printable
 from infertool.errors import UsageError
@@ -29,7 +30,7 @@ class Selection:
     def matches(self, letter: DeadLetter) -> bool:
         """Say whether `letter` is meant. The cheap conditions come first. Raises `FilterError`, `NotEvaluatedError`."""
         return (
-            (not self.ids or not self.ids.isdisjoint((letter.message.id, letter.original_id, letter.event_id)))
+            (not self.ids or is_known_as(letter, self.ids))
             and (self.stage is None or letter.stage == self.stage)
             and self._in_time(letter.failed_at)
             and (self.error is None or self.error.search(f"{letter.error_type}: {letter.error}"))

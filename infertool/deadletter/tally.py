@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infertool.deadletter.decide import Decision, Fate, Fault
+from infertool.deadletter.ids import event_id
 from infertool.deadletter.printable import printable
 
 _STAGED = frozenset({Fate.KEEP, Fate.OTHER, Fate.NEW})
@@ -80,7 +81,7 @@ class Tally:
     def _name(self, decision: Decision, fault: Fault, sign: int) -> None:
         self.faults[fault] += sign
         letter = decision.letter
-        named = Named(letter.message.id, letter.event_id, fault, decision.why)
+        named = Named(letter.message.id, event_id(letter), fault, decision.why)
         if sign < 0 and named in self.named:
             self.named.remove(named)
         elif sign > 0 and len(self.named) < MOST_NAMED:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 from msgspec import Struct
 
+from infertool.deadletter.ids import envelope_id
 from infertool.message import Identity, Message
-from infertool.pipeline.decode import envelope_id
 from infertool.pipeline.event import Dead, Event
 
 

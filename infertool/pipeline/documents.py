@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from infertool import json_text
+from infertool.deadletter.printable import printable
 from infertool.models.port import Cached
-from infertool.pipeline.decode import printable
 from infertool.pipeline.event import Event, Failure, iso
 
 # How much of a body that is not JSON, and of ids in an oversized document, is shown.

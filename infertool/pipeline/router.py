@@ -14,12 +14,12 @@ from typing import Protocol, cast
 
 from infertool.backoff import FullJitter
 from infertool.brokers.port import Subscription
+from infertool.deadletter.ids import envelope_id
 from infertool.models.port import Cached
 from infertool.phoenix.delivery import Push, PushResult
 from infertool.phoenix.errors import DeliveryClosedError
 from infertool.pipeline.book import Admission, Book
 from infertool.pipeline.crashguard import CrashGuard
-from infertool.pipeline.decode import envelope_id
 from infertool.pipeline.delivery import Publisher
 from infertool.pipeline.documents import Documents, UnencodableError, unencodable
 from infertool.pipeline.event import Dead, Event, Failure, Outcome, iso

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from infertool import brokers
+from infertool.brokers.port import Depth
+from tests.support.brokers import settings
 from tests.support.embedded import EmbeddedBroker
 from tests.support.rawstomp import RawStomp
 from tests.support.running import CREDENTIALS, Running, environment, infertool
@@ -73,6 +76,17 @@ class DeadLetters:
     def numbers(self, queue: str) -> list[int]:
         """Empty a queue; return its payloads' numbers in order."""
         return [json.loads(body)["n"] for _, body in self.drain(queue)]
+
+    def depth(self) -> Depth:
+        """Return what the broker tells of the queue."""
+        broker = brokers.open(settings(self.broker.url))
+        broker.connect()
+        try:
+            depth = broker.measure(self.queue, 60)
+        finally:
+            broker.close(10)
+        assert depth
+        return depth
 
     def arguments(self, *options: str) -> list[str]:
         return ["replay-dlq", self.queue, "--broker", self.broker.url, "--yes", "-o", "json", *options]

@@ -6,7 +6,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from infertool.pipeline.decode import decode, envelope_id, printable
+from infertool.deadletter.ids import envelope_id
+from infertool.deadletter.printable import printable
+from infertool.pipeline.decode import decode
 from infertool.pipeline.event import Event
 from tests.support.messages import message
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
+from infertool.deadletter.ids import envelope_id
 from infertool.models.port import Cached
-from infertool.pipeline.decode import decode, envelope_id
+from infertool.pipeline.decode import decode
 from infertool.pipeline.documents import Documents, UnencodableError
 from infertool.pipeline.event import Event, Failure
 from tests.support.messages import message
