@@ -12,6 +12,7 @@ from infertool.brokers.stomp.destination import is_queue
 from infertool.deadletter import names, outgoing
 from infertool.deadletter.edit import Edit, EditError
 from infertool.deadletter.identity import key
+from infertool.deadletter.ids import event_id
 from infertool.deadletter.letter import DeadLetter, read
 from infertool.deadletter.selection import Selection
 from infertool.filters import FilterError, NotEvaluatedError
@@ -178,7 +179,7 @@ class Decider:
         try:
             matches = self._plan.selection.matches(letter)
         except NotEvaluatedError as fault:
-            why = f"--where {fault.expression[:_SHOWN]!r} cannot be evaluated on {letter.event_id}: {fault.reason}"
+            why = f"--where {fault.expression[:_SHOWN]!r} cannot be evaluated on {event_id(letter)}: {fault.reason}"
             return self._stay(Fate.KEEP, letter, why)
         except FilterError as fault:  # one odd letter must not end the run for the others
             return self._stay(Fate.KEEP, letter, f"--where says neither yes nor no: {fault.reason}")
