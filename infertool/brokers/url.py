@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from urllib.parse import unquote
 
 from infertool.errors import SettingsError
+from infertool.identify import bracketed
 from infertool.secret import Secret
 
 _DEFAULT_PORTS = {"stomp": 61613, "stomp+ssl": 61612}
@@ -48,11 +49,13 @@ def _check_scheme(scheme: str) -> None:
 
 
 def _host_and_port(scheme: str, address: str) -> tuple[str, int]:
+    if meant := bracketed(address):
+        raise _wrong(f"{address!r} in the broker URL is an IPv6 address without brackets", f"write {scheme}://{meant}")
     host, colon, port = address.rpartition(":")
     if not colon or port.endswith("]"):
         host, port = address, str(_DEFAULT_PORTS[scheme])
     host = host.removeprefix("[").removesuffix("]")
-    if not host or any(character in host for character in "/?#[] "):
+    if not host or any(character in host for character in "/?#[] ") or (":" in host and f"[{host}]" not in address):
         raise _wrong(f"{address!r} in the broker URL is no host:port", "several hosts are separated by commas")
     if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _LARGEST_PORT):
         raise _wrong(f"{address!r} in the broker URL has no valid port", "ports are 1 to 65535")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import websocket
 
 from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
+from infertool.identify import Kind, identify, kind_of
 from infertool.phoenix.stream import Stream
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def _no_connection(error: Exception, target: Target, settings: PhoenixSettings) 
         return _unreachable(f"nothing listens at {address}", address, start)
     if isinstance(error, TimeoutError):
         what = f"no connection to {address} within {settings.connect_timeout_s:g} s"
-        return _unreachable(what, address, "check phoenix.url and the network")
+        kind = identify(target.host, target.port)
+        return _instead(target, kind) or _unreachable(what, address, "check phoenix.url and the network")
     if isinstance(error, ssl.SSLCertVerificationError):
         what = f"the certificate of {address} is not trusted: {error.verify_message}"
         return _unreachable(what, address, "set phoenix.tls_ca_file to its authority's PEM file")
@@ -109,9 +111,14 @@ def _upgrade(stream: Stream, target: Target, settings: PhoenixSettings) -> Serve
         return _by_status(error.status_code, target.address)
     except websocket.WebSocketTimeoutException:
         what = f"{target.address} accepted the connection but did not answer within {settings.connect_timeout_s:g} s"
-        return _unreachable(what, target.address, "is it Phoenix there?")
+        kind = identify(target.host, target.port)
+        return _instead(target, kind) or _unreachable(what, target.address, "is it Phoenix there?")
     except (websocket.WebSocketException, OSError, ValueError):
-        return _not_phoenix(target.address, "no WebSocket handshake")
+        if not (stream.newest or target.secure):
+            advice = "check phoenix.url; if the server wants TLS, write wss://"
+            return _not_phoenix(target.address, "it closed the connection without a word", advice)
+        instead = _instead(target, kind_of(stream.newest))
+        return instead or _not_phoenix(target.address, "no WebSocket handshake")
     if in_protocol and (upgraded.getheaders() or {}).get("sec-websocket-protocol") != _PROTOCOL:
         what = f"{target.address} does not read a token from Sec-WebSocket-Protocol"
         return RefusedError(what, address=target.address, advice="set phoenix.token_in to params")
@@ -142,8 +149,21 @@ def _by_status(status: int | None, address: str) -> ServerError:
     return _not_phoenix(address, f"HTTP status {status}")
 
 
-def _not_phoenix(address: str, what: str) -> UnreachableError:
-    return _unreachable(f"{address} answers, but not as a Phoenix socket ({what})", address, "check phoenix.url")
+def _not_phoenix(address: str, what: str, advice: str = "check phoenix.url") -> UnreachableError:
+    return _unreachable(f"{address} answers, but not as a Phoenix socket ({what})", address, advice)
+
+
+def _instead(target: Target, kind: Kind) -> UnreachableError | None:
+    """Return the error that names what is there, when it is known and no Phoenix can be."""
+    address, other = target.address, "ws" if target.secure else "wss"
+    there = f"{other}:{address.partition(':')[2]}"
+    if target.secure and kind is Kind.HTTP:
+        return _unreachable(f"{address} answers without TLS", address, f"use {other}:// in phoenix.url: {there}")
+    if not target.secure and kind is Kind.TLS:
+        return _unreachable(f"{address} wants TLS", address, f"use {other}:// in phoenix.url: {there}")
+    if kind in {Kind.UNKNOWN, Kind.HTTP, Kind.TLS}:
+        return None
+    return _unreachable(f"what answers at {address} speaks {kind}, not HTTP", address, "check the port in phoenix.url")
 
 
 def _unreachable(what: str, address: str, advice: str = "") -> UnreachableError:

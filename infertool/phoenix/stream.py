@@ -39,6 +39,11 @@ class Stream:
         """Drop the deadline of the handshake: from now on reads and writes wait as long as it takes."""
         self._deadline = None
 
+    @property
+    def newest(self) -> bytes:
+        """What was received last, taken or not."""
+        return self._buffer
+
     def take(self, size: int) -> bytes:
         """Return 1 to `size` bytes of what was received. Raises `BufferEmptyError`."""
         chunk = self._buffer[self._at : self._at + size]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from infertool.errors import SettingsError, UsageError
+from infertool.identify import bracketed
 from infertool.secret import mask_url
 from infertool.settings.keys import types
 from infertool.settings.tree import Concurrency
@@ -84,8 +85,11 @@ def _url(url: str) -> str:
     if not (scheme and separator):
         return f"is {mask_url(url)!r}, but must be scheme://host:port"
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if all(_is_address(host.rpartition("@")[2]) for host in authority.split(",")):
+    hosts = [host.rpartition("@")[2] for host in authority.split(",")]
+    if all(map(_is_address, hosts)):
         return ""
+    if meant := next(filter(None, map(bracketed, hosts)), ""):
+        return f"names an IPv6 address, which needs brackets: {scheme}://{meant}"
     return (
         f"is {mask_url(url)!r}, but must be scheme://host:port with a port from 1 to {_HIGHEST_PORT}"
         " (percent-encode special characters of a user or password)"

@@ -52,6 +52,8 @@ def test_credentials(user_part, user, password):
         ("stomp://u:hidden@a,,b", "no host:port", ""),
         ("stomp://u:hidden@a:1/vhost", "valid port", ""),
         ("stomp://", "no host:port", ""),
+        ("stomp://u:hidden@::1:61613", "write stomp://[::1]:61613", ""),
+        ("stomp://a:b:1", "no host:port", ""),
     ],
 )
 def test_a_wrong_url_is_named_without_its_password(url, words, nearest):

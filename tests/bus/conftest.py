@@ -24,8 +24,8 @@ _numbers = itertools.count(1)
 
 def assert_balanced(summary: dict[str, Any]) -> None:
     """Check that each delivery was settled, or is held by the broker: after every scenario."""
-    if not summary or summary.get("restarts"):
-        return  # it did not end by itself, or a process that counted was killed
+    if not summary:
+        return  # it did not end by itself
     settled = summary["succeeded"] + summary["dead_lettered"]
     assert summary["received"] - summary["recognised"] == settled + summary["handed_back"], summary
 
@@ -40,6 +40,8 @@ class Bus:
     viewer: Viewer
     queue: str = field(default_factory=lambda: f"/queue/test.{next(_numbers)}.{uuid.uuid4().hex[:6]}")
     consumers: list[Running] = field(default_factory=list)
+    # Set by a test that kills one of several processes: what that had settled lately is not counted.
+    lost_count: bool = False
 
     @property
     def dlq(self) -> str:
@@ -123,7 +125,8 @@ def _bus(broker: Any, hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
     bus.close()
     viewer.close()
     for consumer in bus.consumers:
-        assert_balanced(consumer.summary)
+        if not bus.lost_count:
+            assert_balanced(consumer.summary)
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ def test_a_member_that_dies_is_replaced_and_its_events_come_back(real_bus: Bus) 
     consumer = bus.consume(*TEAM, model=SLOW)
     assert bus.viewer.wait(100, LONG)
     victim = children(consumer)[0]
+    bus.lost_count = True
     victim.kill()
     assert bus.viewer.wait(len(ids), LONG)
     wait_for(consumer, f"consumer process {victim.pid} ended (was killed by SIGKILL (by the kernel")

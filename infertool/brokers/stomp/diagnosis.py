@@ -8,10 +8,28 @@ from ipaddress import ip_address
 
 from infertool.brokers.stomp.target import Target
 from infertool.errors import RefusedError, UnreachableError
+from infertool.identify import Kind, identify, kind_of, plain_kind
 
 # Short: an echo server would send our own CONNECT back, passcode and all.
 _EXCERPT = 16
-_TLS_ALERT = b"\x15\x03"
+# X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_OUT_OF_DATE = {9, 10}
+_PORTS = "STOMP's port is mostly 61613"
+_OTHERS = {
+    Kind.HTTP: ("an HTTP server", _PORTS),
+    Kind.OPENWIRE: ("an OpenWire port, which is for JMS clients", f"use the broker's stomp connector; {_PORTS}"),
+    Kind.AMQP: ("an AMQP port", f"use the broker's stomp connector; {_PORTS}"),
+    Kind.MQTT: ("an MQTT port", f"use the broker's stomp connector; {_PORTS}"),
+}
+
+
+class PlainError(OSError):
+    """A server that was asked for TLS speaks `kind` without it."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.reason = f"it speaks {kind} without TLS"
+        super().__init__(self.reason)
+        self.kind = kind
 
 
 def unreachable(target: Target, fault: OSError) -> UnreachableError:
@@ -22,18 +40,27 @@ def unreachable(target: Target, fault: OSError) -> UnreachableError:
 
 def _explain(target: Target, fault: OSError) -> tuple[str, str]:
     address = target.address
+    if isinstance(fault, PlainError | ssl.SSLError):
+        return _explain_tls(target, fault)
     if isinstance(fault, socket.gaierror):
         return f"the host name {target.host!r} of {address} is unknown", "check broker.url"
-    if isinstance(fault, ssl.SSLCertVerificationError):
-        advice = "trust its authority with broker.tls_ca_file, or check the host name in broker.url"
-        return f"the certificate of {address} is not accepted: {fault.verify_message}", advice
-    if isinstance(fault, ssl.SSLError):
-        return f"TLS with {address} failed: {fault.reason or fault}", "is it a stomp+ssl port?"
     if isinstance(fault, ConnectionRefusedError):
         return f"nothing listens at {address}", _loopback_advice(target)
     if isinstance(fault, TimeoutError):
         return f"{address} did not answer within {target.connect_timeout_s:g} s", "check the address and firewalls"
     return f"{address} cannot be reached: {fault.strerror or fault}", "check broker.url"
+
+
+def _explain_tls(target: Target, fault: PlainError | ssl.SSLError) -> tuple[str, str]:
+    address = target.address
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        advice = "trust its authority with broker.tls_ca_file, or check the host name in broker.url"
+        if fault.verify_code in _OUT_OF_DATE:
+            advice = "have the broker's certificate renewed, and check the clocks of both machines"
+        return f"the certificate of {address} is not accepted: {fault.verify_message}", advice
+    if kind := fault.kind if isinstance(fault, PlainError) else plain_kind(target.host, target.port):
+        return _plain(target, kind)
+    return f"TLS with {address} failed: {fault.reason or fault}", "is it a stomp+ssl port?"
 
 
 def _loopback_advice(target: Target) -> str:
@@ -50,12 +77,25 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _plain(target: Target, kind: Kind) -> tuple[str, str]:
+    if kind in _OTHERS:
+        return _other(target, kind)
+    return f"{target.address} speaks {kind} without TLS", f"use stomp:// in broker.url: stomp://{target.place}"
+
+
+def _other(target: Target, kind: Kind) -> tuple[str, str]:
+    what, advice = _OTHERS[kind]
+    return f"what answers at {target.address} is {what}, not a STOMP broker", advice
+
+
 def silent(target: Target) -> UnreachableError:
     """Return the error for a server that accepts and never answers CONNECT."""
-    return UnreachableError(
+    kind = identify(target.host, target.port)
+    return _failed(
+        target,
+        kind,
         f"{target.address} accepts connections but did not answer CONNECT within {target.connect_timeout_s:g} s",
-        address=target.address,
-        advice="is it a STOMP port, and does it want TLS (stomp+ssl)?",
+        "is it a STOMP port, and does it want TLS (stomp+ssl)?",
     )
 
 
@@ -64,15 +104,19 @@ def no_handshake(target: Target, first_bytes: bytes, reason: str) -> Unreachable
     what, advice = f"{target.address} ended the handshake: {reason}", "is it a STOMP port?"
     if target.tls:
         advice = "is it a STOMP port, and does it want a client certificate (broker.tls_cert_file)?"
-    if first_bytes.startswith((b"HTTP/", b"<")):
-        what, advice = (
-            f"what answers at {target.address} is an HTTP server, not a STOMP broker",
-            "STOMP's port is mostly 61613",
-        )
-    elif first_bytes.startswith(_TLS_ALERT):
-        what, advice = f"{target.address} wants TLS", "use stomp+ssl:// in broker.url"
-    elif first_bytes and not first_bytes.startswith((b"CONNECTED", b"ERROR")):
+    kind = kind_of(first_bytes)
+    if not first_bytes and not target.tls:
+        kind = identify(target.host, target.port)
+    elif first_bytes and not kind:
         what = f"what answers at {target.address} is not a STOMP broker: it sent {first_bytes[:_EXCERPT]!r}"
+    return _failed(target, kind, what, advice)
+
+
+def _failed(target: Target, kind: Kind, what: str, advice: str) -> UnreachableError:
+    if kind is Kind.TLS and not target.tls:
+        what, advice = f"{target.address} wants TLS", f"use stomp+ssl:// in broker.url: stomp+ssl://{target.place}"
+    elif kind in _OTHERS:
+        what, advice = _other(target, kind)
     return UnreachableError(what, address=target.address, advice=advice)
 
 

@@ -31,8 +31,13 @@ class Target:
     @property
     def address(self) -> str:
         """The address for people: no user, no password."""
+        return f"{self.scheme}://{self.place}"
+
+    @property
+    def place(self) -> str:
+        """Host and port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{host}:{self.port}"
 
     def fresh(self) -> Target:
         """Return the target with the files' present content, for one connection.

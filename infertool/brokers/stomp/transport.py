@@ -8,21 +8,30 @@ one frame at a time with regular expressions, and its thread dies of whatever a 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import select
 import socket
+import ssl
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from stomp.connect import BaseConnection
 from stomp.protocol import Protocol12
 from stomp.transport import Transport
 from stomp.utils import convert_frame
 
+from infertool.brokers.stomp.diagnosis import PlainError
 from infertool.brokers.stomp.stream import Stream, shut
+from infertool.identify import plain_kind
 
 if TYPE_CHECKING:
     from infertool.brokers.stomp.target import Target
+
+
+# A server that speaks TLS answers the hello at once; one that does not is asked what else it speaks.
+_HELLO_S: Final = 1.0
 
 
 def _above_debug(record: logging.LogRecord) -> bool:
@@ -58,10 +67,11 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
         """Connect TCP and TLS within the target's timeout."""
         host, port = self._target.host, self._target.port
         fault: OSError | None = None
-        for family, kind, protocol, _, address in _resolve(host, port):
+        addresses = _resolve(host, port)
+        for number, (family, kind, protocol, _, address) in enumerate(addresses):
             self.socket = socket.socket(family, kind, protocol)
             try:
-                self._connect(address)
+                self._connect(address, len(addresses) - number)
             except OSError as refusal:
                 self.socket.close()
                 fault = refusal
@@ -71,8 +81,9 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
                 return
         raise fault or OSError(f"{host} has no address")
 
-    def _connect(self, address: Any) -> None:
-        self._limit_wait()
+    def _connect(self, address: Any, addresses_left: int) -> None:
+        # One that swallows everything must leave time for the next: `localhost` may be ::1 first.
+        self._limit_wait(addresses_left)
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._target.tls is None:
@@ -80,14 +91,24 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
         self.socket = self._target.tls.context.wrap_socket(
             self.socket, server_hostname=self._target.host, do_handshake_on_connect=False
         )
+        self._check_for_tls(self.socket)
         self._limit_wait()
         self.socket.do_handshake()
 
-    def _limit_wait(self) -> None:
+    def _check_for_tls(self, connected: ssl.SSLSocket) -> None:
+        """Begin the handshake. Raises PlainError for a server that says nothing, as it waits for words without TLS."""
+        connected.settimeout(0)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            connected.do_handshake()
+        answered, _, _ = select.select([connected], [], [], _HELLO_S)
+        if not answered and (kind := plain_kind(self._target.host, self._target.port)):
+            raise PlainError(kind)
+
+    def _limit_wait(self, shares: int = 1) -> None:
         left = self._deadline - time.monotonic()
         if self._aborted or left <= 0:
             raise TimeoutError("timed out")
-        self.socket.settimeout(left)
+        self.socket.settimeout(left / shares)
 
     def abort(self) -> None:
         """End the connection, or the attempt to make one, from any thread."""

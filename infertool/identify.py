@@ -1,0 +1,122 @@
+"""What answers at an address: asked after a connection failed, so that the error can say what is there instead."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import socket
+import ssl
+import time
+from enum import StrEnum
+from typing import Final
+
+# How long each question waits for its answer. A server of the right kind answers within milliseconds.
+_PATIENCE_S: Final = 1.0
+_ENOUGH: Final = 64
+_LEAST_PORT: Final = 1000
+_STOMP: Final = b"CONNECT\naccept-version:1.2\nhost:/\n\n\0"
+_HTTP: Final = b"GET / HTTP/1.0\r\n\r\n"
+
+
+class Kind(StrEnum):
+    """A protocol, as people call it. Empty for one that is not known, and for silence."""
+
+    UNKNOWN = ""
+    STOMP = "STOMP"
+    TLS = "TLS"
+    HTTP = "HTTP"
+    OPENWIRE = "OpenWire"
+    AMQP = "AMQP"
+    MQTT = "MQTT"
+
+
+_BEGINNINGS: Final = {
+    b"CONNECTED\n": Kind.STOMP,
+    b"CONNECTED\r\n": Kind.STOMP,
+    b"ERROR\n": Kind.STOMP,
+    b"ERROR\r\n": Kind.STOMP,
+    b"HTTP/": Kind.HTTP,
+    b"<": Kind.HTTP,
+    b"\x15\x03": Kind.TLS,
+    b"\x16\x03": Kind.TLS,
+    b"AMQP": Kind.AMQP,
+    b"\x20\x02": Kind.MQTT,
+}
+# OpenWire's first command has its length before it.
+_OPENWIRE: Final = re.compile(rb".{5}ActiveMQ", re.DOTALL)
+
+
+def kind_of(first_bytes: bytes) -> Kind:
+    """Return the protocol of a server whose first words are `first_bytes`."""
+    if _OPENWIRE.match(first_bytes):
+        return Kind.OPENWIRE
+    return next((kind for begin, kind in _BEGINNINGS.items() if first_bytes.startswith(begin)), Kind.UNKNOWN)
+
+
+def identify(host: str, port: int) -> Kind:
+    """Ask what is there, on connections of its own: up to three seconds. No login is sent."""
+    for ask in (_stomp, _tls, _http):
+        if kind := ask(host, port):
+            return kind
+    return Kind.UNKNOWN
+
+
+def plain_kind(host: str, port: int) -> Kind:
+    """Ask what is there, without TLS: up to two seconds."""
+    return _stomp(host, port) or _http(host, port)
+
+
+def _stomp(host: str, port: int) -> Kind:
+    return kind_of(_answer(host, port, _STOMP))
+
+
+def _http(host: str, port: int) -> Kind:
+    return kind_of(_answer(host, port, _HTTP))
+
+
+def _answer(host: str, port: int, question: bytes) -> bytes:
+    deadline = time.monotonic() + _PATIENCE_S
+    answer = b""
+    with contextlib.suppress(OSError, UnicodeError), socket.create_connection((host, port), _PATIENCE_S) as line:
+        line.sendall(question)
+        while len(answer) < _ENOUGH and (left_s := deadline - time.monotonic()) > 0:
+            line.settimeout(left_s)
+            data = line.recv(_ENOUGH)
+            answer += data
+            if not data or kind_of(answer):
+                break
+    return answer
+
+
+def _tls(host: str, port: int) -> Kind:
+    # A server that answers with an alert speaks TLS, too: it may want a certificate of ours.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), _PATIENCE_S) as line,
+            context.wrap_socket(line, server_hostname=host),
+        ):
+            return Kind.TLS
+    except ssl.SSLError as fault:
+        return Kind.TLS if "ALERT" in (fault.reason or "") else Kind.UNKNOWN
+    except (OSError, UnicodeError):
+        return Kind.UNKNOWN
+
+
+def bracketed(address: str) -> str:
+    """Return the `[address]:port` that an IPv6 address without brackets was meant for; empty for anything else."""
+    host, _, port = address.rpartition(":")
+    # The end of an address may look like a port; most ports have more digits than people write there.
+    if port.isdecimal() and int(port) >= _LEAST_PORT and _is_ipv6(host):
+        return f"[{host}]:{port}"
+    return f"[{address}]" if _is_ipv6(address) else ""
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == 6  # noqa: PLR2004
+    except ValueError:
+        return False

@@ -1,0 +1,109 @@
+"""A port that is not the right one: what is there is named, and what to write instead."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from infertool.errors import UnreachableError
+from infertool.identify import Kind, bracketed, identify, kind_of
+from infertool.settings.ranges import check
+from infertool.settings.values import Entry
+from tests.brokers.test_tls import authority as _authority
+from tests.brokers.test_tls import server_context
+from tests.support.proxy import Proxy
+
+authority = _authority
+
+
+@pytest.fixture
+def http_port() -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def refusal(connect, url: str) -> UnreachableError:
+    with pytest.raises(UnreachableError) as caught:
+        connect(url, connect_timeout_s=120.0)
+    return caught.value
+
+
+def test_tls_to_a_stomp_port_without(server, connect):
+    """It need not wait for the end of the handshake: that never comes."""
+    error = refusal(connect, f"stomp+ssl://127.0.0.1:{server.stomp_port}")
+    assert "speaks STOMP without TLS" in error.what
+    assert error.advice.endswith(f"stomp://127.0.0.1:{server.stomp_port}")
+
+
+@pytest.mark.parametrize("wants_certificate", [False, True])
+def test_no_tls_to_a_port_with(server, connect, authority, wants_certificate):
+    context = server_context(
+        authority.issue("server", "127.0.0.1"), client_authority=authority if wants_certificate else None
+    )
+    with Proxy(server.stomp_port, tls=context) as proxy:
+        error = refusal(connect, f"stomp://127.0.0.1:{proxy.port}")
+    assert "wants TLS" in error.what
+    assert error.advice.endswith(f"stomp+ssl://127.0.0.1:{proxy.port}")
+
+
+@pytest.mark.parametrize("scheme", ["stomp", "stomp+ssl"])
+def test_an_http_server(connect, http_port, scheme):
+    assert "an HTTP server, not a STOMP broker" in refusal(connect, f"{scheme}://127.0.0.1:{http_port}").what
+
+
+@pytest.mark.activemq
+@pytest.mark.parametrize("scheme", ["stomp", "stomp+ssl"])
+def test_the_brokers_openwire_port(activemq, connect, scheme):
+    error = refusal(connect, f"{scheme}://127.0.0.1:{activemq.openwire_port}")
+    assert "an OpenWire port, which is for JMS clients" in error.what
+    assert "61613" in error.advice
+
+
+@pytest.mark.parametrize(
+    ("first_bytes", "kind"),
+    [
+        (b"CONNECTED\nversion:1.2", Kind.STOMP), (b"ERROR\nmessage", Kind.STOMP), (b"CONNECTION", Kind.UNKNOWN),
+        (b"HTTP/1.1 400", Kind.HTTP), (b"<html>", Kind.HTTP), (b"\x15\x03\x01\0\x02", Kind.TLS),
+        (b"\0\0\x01\x40\x01ActiveMQ\0", Kind.OPENWIRE), (b"AMQP\x03\x01\0\0", Kind.AMQP), (b"SSH-2.0-x", Kind.UNKNOWN),
+        (b"\x20\x02\0\x05", Kind.MQTT), (b"", Kind.UNKNOWN), (b"220 mail", Kind.UNKNOWN),
+    ],
+)  # fmt: skip
+def test_first_words(first_bytes, kind):
+    assert kind_of(first_bytes) is kind
+
+
+def test_a_server_that_says_nothing_and_a_port_where_nobody_is():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert identify("127.0.0.1", port) is Kind.UNKNOWN
+    assert identify("127.0.0.1", port) is Kind.UNKNOWN
+    assert identify("no-such-host.invalid", 1) is Kind.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("::1:35233", "[::1]:35233"), ("::1", "[::1]"), ("fe80::1:61613", "[fe80::1]:61613"),
+        ("2001:db8::1:2", "[2001:db8::1:2]"), ("2001:db8:0:0:0:0:0:1:61613", "[2001:db8:0:0:0:0:0:1]:61613"),
+        ("fe80::1%eth0:61613", "[fe80::1%eth0]:61613"), ("a:61613", ""), ("127.0.0.1:61613", ""), ("a:b:1", ""),
+        ("[::1]:61613", ""), ("", ""), ("user:password", ""),
+    ],
+)  # fmt: skip
+def test_ipv6_addresses_need_brackets(typed, meant):
+    assert bracketed(typed) == meant
+
+
+@pytest.mark.parametrize("key", ["broker.url", "phoenix.url"])
+@pytest.mark.parametrize("url", ["x://::1:4000/y", "x://a:1,::1:4000", "x://user:hidden@::1:4000"])
+def test_the_settings_tell_brackets_and_no_password(key, url):
+    with pytest.raises(Exception, match=r"needs brackets: x://\[::1\]:4000") as caught:
+        check({key: Entry(url, "--x")})
+    assert "hidden" not in str(caught.value)
