@@ -42,6 +42,10 @@ def report(
 
     Exit code 1 when an --assert does not hold. A file cut short is reported up to its last second, and says so.
     """
+    from infertool.cli.apart import check_apart
     from infertool.cli.loadreporting import Reporting
 
+    runs = [("a saved run", file) for file in files]
+    check_apart("--html", html, *runs, ("--png", png))
+    check_apart("--png", png, *runs)
     Reporting(files, expressions=asserts or ()).run(form=output.value, html=html, png=png)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infertool.cli import console, lettertable, replayview
+from infertool.cli.apart import check_apart
 from infertool.cli.deadletters import bus, reporting, when, who
 from infertool.cli.signals import stopped_by_signals
 from infertool.deadletter import edit as editing
@@ -58,6 +59,7 @@ def _check(options: Options, path: Path) -> None:
             raise UsageError(f"{option} is about a queue, and cannot be used with --from")
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
+    check_apart("--audit", options.audit, ("--from", path), ("the journal of --from", Path(f"{path}.journal")))
 
 
 def _show(path: Path, look: Look, journal: Journal, plan: Plan) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infertool.cli import console
+from infertool.cli.apart import check_apart
 from infertool.cli.console import Globals
 from infertool.errors import UsageError
 from infertool.feed.records import STDIN, Recorder, RecordReader
@@ -68,6 +69,8 @@ def run(given: Globals, flags: Mapping[str, tuple[str, object]], options: Option
 def _check(options: Options) -> None:
     if options.played is not None and (options.buses or options.topics):
         raise UsageError("--from plays a record; it takes neither topics nor --bus")
+    if options.record is not None and options.played not in {None, STDIN}:
+        check_apart("--record", Path(options.record), ("--from", Path(options.played)))
     if options.seconds is not None and not options.once:
         raise UsageError("--for is for --once", advice="leave the view with q")
     if options.once:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from infertool.brokers.stomp.destination import is_queue
 from infertool.brokers.stomp.sendable import is_sendable
 from infertool.deadletter import marks
 from infertool.deadletter.letter import BROKERS_MARKS, DeadLetter, Writer
-from infertool.deadletter.record import fits
+from infertool.deadletter.record import NAME_BYTES, cut, fits
 from infertool.message import Message, Outgoing
 
 # The wire's limit of 1000 headers a frame, less those the adapter adds.
@@ -38,9 +39,13 @@ def replay(letter: DeadLetter, target: str, *, replay_id: str, body: bytes | Non
             del theirs[name]
             if name == "timestamp":
                 own.setdefault("original_timestamp", value)
-    if letter.origin:
+    if is_queue(letter.origin):
         own.setdefault("original_destination", letter.origin)
-    own |= {_ORIGINAL_ID: letter.original_id, "replay_count": str(letter.replay_count + 1), "replay_id": replay_id}
+    own |= {
+        _ORIGINAL_ID: cut(letter.original_id, NAME_BYTES),
+        "replay_count": str(letter.replay_count + 1),
+        "replay_id": replay_id,
+    }
     kept = letter.message.body if body is None else body
     return Outgoing(target, kept, letter.message.kind, marks.of_replay(theirs, own), persistent=True)
 
@@ -53,7 +58,7 @@ def unchanged(message: Message, queue: str) -> Outgoing:
     """
     headers = marks.sendable(message.headers)
     if _ORIGINAL_ID not in marks.ours(message.headers):
-        headers[marks.OWN + _ORIGINAL_ID] = message.id
+        headers[marks.OWN + _ORIGINAL_ID] = cut(message.id, NAME_BYTES)
     persistent = message.headers.get("persistent") == "true"
     return Outgoing(queue, message.body, message.kind, headers, persistent=persistent)
 

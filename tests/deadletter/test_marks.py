@@ -190,6 +190,18 @@ def test_what_we_take_over_is_bounded(name: str) -> None:
     assert outgoing.can_be_carried(letter_of.headers)
 
 
+def test_an_id_of_any_length_is_bounded_where_we_write_it() -> None:
+    stranger = Message(
+        ":" * 50_000, "/queue/dead", {"original-destination": "/queue/in"}, b"{}", BodyKind.TEXT, False, 1, "a"
+    )
+    for sent in (
+        dead_letter(stranger, CAUSE, "/queue/dead"),
+        outgoing.staged(stranger, "/queue/dead.scan"),
+        outgoing.replay(letter.read(stranger), "/queue/in", replay_id="r-1"),
+    ):
+        assert outgoing.can_be_carried(sent.headers)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "taken"),
     [
