@@ -81,8 +81,10 @@ def in_full(letter: DeadLetter) -> list[str]:
         "body": f"{letter.message.kind}, {len(letter.message.body)} bytes",
     }
     lines = [f"{name:>12}  {value}" for name, value in facts.items() if value]
-    headers = [f"  {key}: {value}" for key, value in letter.message.headers.items()]
-    return [*lines, "", "headers", *headers, "", "body", *_body_lines(letter.message.body)]
+    # Lines of their own, and not again among the headers.
+    trace = ["", "traceback", *(f"  {line}" for line in letter.traceback.split("\n"))] if letter.traceback else []
+    headers = [f"  {key}: {value}" for key, value in letter.message.headers.items() if key != "dlq_traceback"]
+    return [*lines, *trace, "", "headers", *headers, "", "body", *_body_lines(letter.message.body)]
 
 
 def _body_lines(body: bytes) -> list[str]:
@@ -117,6 +119,7 @@ def document(letter: DeadLetter) -> dict[str, Any]:
         "replay_count": letter.replay_count,
         "consumer": printable(letter.consumer),
         "model": printable(letter.model),
+        "traceback": printable(letter.traceback),
         "type": message.kind,
         "size": len(message.body),
         "headers": {printable(key): printable(value) for key, value in message.headers.items()},

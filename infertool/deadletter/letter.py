@@ -54,6 +54,7 @@ class DeadLetter:
     model: str = ""
     told_id: str = ""
     request_id: str = ""
+    traceback: str = ""
     _payload: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -100,6 +101,7 @@ def read(message: Message) -> DeadLetter:
         model=own.get("dlq_model", ""),
         told_id=own.get("dlq_event_id", ""),
         request_id=own.get("dlq_request_id", ""),
+        traceback=own.get("dlq_traceback", ""),
     )
 
 

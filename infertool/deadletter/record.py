@@ -13,6 +13,8 @@ from infertool.message import Message, Outgoing
 ERROR_BYTES = 1024
 # Ids, names and error types: nobody reads, or types, a longer one.
 NAME_BYTES = 1024
+# The lines of a traceback; each of their ends takes two bytes on the wire, and a header's line has at most 10 KiB.
+TRACEBACK_BYTES = 4096
 
 # The wire allows 1000 headers a frame, ours and the broker's included, and 10 KiB a header line.
 MOST_USER_HEADERS = 900
@@ -46,6 +48,7 @@ class Cause:
     first_failed_at: str
     consumer: str
     model: str
+    traceback: str = ""
 
 
 def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
@@ -125,7 +128,11 @@ def _cause(cause: Cause) -> Mapping[str, str]:
         "dlq_consumer": cut(cause.consumer, NAME_BYTES),
         "dlq_model": cut(cause.model, NAME_BYTES),
     }
-    return ours | {"dlq_request_id": cut(cause.request_id, NAME_BYTES)} if cause.request_id else ours
+    if cause.request_id:
+        ours["dlq_request_id"] = cut(cause.request_id, NAME_BYTES)
+    if cause.traceback:
+        ours["dlq_traceback"] = cut(cause.traceback, TRACEBACK_BYTES)
+    return ours
 
 
 def cut(text: str, limit: int) -> str:

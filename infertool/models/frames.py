@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 from collections.abc import Iterator
 from types import TracebackType
 
 from infertool.models.guard import text_of
+from infertool.secret import MASK
 
 # Frames shown of one exception, those nearest to its origin; a recursion has a thousand.
 MOST_FRAMES = 12
@@ -18,6 +20,7 @@ LONGEST_LINE = 300
 # Bytes of it all: it goes into a header, where an escaped character takes two, and a line has at most 10 KiB.
 MOST_BYTES = 4096
 
+_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 _PACKAGES = {os.path.join(sysconfig.get_path(name), "") for name in ("purelib", "platlib")}  # noqa: PTH118
 
 
@@ -27,7 +30,7 @@ def traceback_of(error: BaseException) -> str:
     for position, each in enumerate(_chain(error)):
         frames = list(_frames(each.__traceback__))
         if position:
-            said = " ".join(text_of(each).split())[:LONGEST_LINE]
+            said = _PASSWORD.sub(rf"\1{MASK}@", " ".join(text_of(each).split()))[:LONGEST_LINE]
             lines.append(f"caused by {type(each).__name__}: {said}")
         if len(frames) > MOST_FRAMES:
             lines.append(f"... {len(frames) - MOST_FRAMES} more")
@@ -59,17 +62,17 @@ def _is_ours(module: object) -> bool:
 
 def _short(path: str) -> str:
     """Return a file's path from the folder of packages or the working folder, if it is in there."""
-    for folder in (*_PACKAGES, os.path.join(_working_folder(), "")):  # noqa: PTH118
-        if path.startswith(folder):
+    for folder in (*_PACKAGES, _working_folder()):
+        if path.startswith(folder) and folder != os.sep:
             return path[len(folder) :]
     return path
 
 
 def _working_folder() -> str:
     try:
-        return os.getcwd()  # noqa: PTH109
+        return os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118
     except OSError:
-        return "/"  # it was removed
+        return os.sep  # it was removed
 
 
 def _cut(text: str) -> str:

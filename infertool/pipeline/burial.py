@@ -172,5 +172,6 @@ class Undertaker:
             first_failed_at=dead.event.first_failed_at or failed_at,
             consumer=self._consumer,
             model=self._model,
+            traceback=dead.failure.traceback,
         )
         return dead_letter(dead.event.message, cause, self._queue)

@@ -14,6 +14,8 @@ from infertool.pipeline.event import Event, Failure, iso
 
 # How much of a body that is not JSON, and of ids in an oversized document, is shown.
 _EXCERPT = 1024
+# Characters of a traceback: dashboards keep a few thousand of an event.
+_LONGEST_TRACEBACK = 2000
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 # What is a JSON object as it is. Made once: `dict | Fragment` makes a new union each time.
 _OBJECTS = (dict, orjson.Fragment)
@@ -73,6 +75,8 @@ class Documents:
             "received_at": iso(event.received_at),
             "failed_at": iso(time.time()),
         }
+        if failure.traceback:
+            document["traceback"] = failure.traceback[:_LONGEST_TRACEBACK]
         return self._encode(event, document, "original_text")
 
     def _encode(self, event: Event, document: dict[str, Any], dispensable: str) -> bytes:

@@ -118,7 +118,7 @@ class Router:
         if not failure.retryable or event.attempts >= self._rules.max_attempts:
             return False
         delay_s = self._rules.backoff.wait(event.attempts)
-        self._observe(o.Retried(event.event_id, event.attempts, delay_s, failure.error))
+        self._observe(o.Retried(event.event_id, event.attempts, delay_s, failure.error, failure.traceback))
         self.retries.after(delay_s, lambda: self.executor.submit([event]))
         return True
 
@@ -132,7 +132,8 @@ class Router:
     def _alert(self, dead: Dead) -> Push:
         event, failure = dead.event, dead.failure
         event.first_failed_at = event.first_failed_at or iso(time.time())
-        self._observe(o.Failed(event.event_id, failure.stage, failure.error_type, failure.error, event.attempts))
+        why = (failure.stage, failure.error_type, failure.error)
+        self._observe(o.Failed(event.event_id, *why, event.attempts, failure.traceback))
         return Push(FAILURE_EVENT, (event.event_id,), self._documents.failure(event, failure), dead)
 
     def _push(self, results: list[Push], dead: Sequence[Dead]) -> None:

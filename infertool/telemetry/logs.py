@@ -115,7 +115,7 @@ def _write(level: int, text: str, fields: Mapping[str, Any]) -> None:
 def _failed(failed: o.Failed) -> Line:
     text = (
         f"{failed.event_id} failed at {failed.stage} after {failed.attempts} attempts:"
-        f" {failed.error_type}: {failed.error}"
+        f" {failed.error_type}: {failed.error}{_place(failed.traceback)}"
     )
     return Line(logging.WARNING, "failures", f"{failed.stage} {failed.error_type}", text, asdict(failed))
 
@@ -123,9 +123,15 @@ def _failed(failed: o.Failed) -> Line:
 def _retried(retried: o.Retried) -> Line:
     text = (
         f"{retried.event_id} failed on attempt {retried.attempt}, tried again in {retried.delay_s:.2f} s:"
-        f" {retried.error}"
+        f" {retried.error}{_place(retried.traceback)}"
     )
     return Line(logging.INFO, "retries", _shape(retried.error), text, asdict(retried))
+
+
+def _place(traceback: str) -> str:
+    """Return where in the model's code an error came from, if that is known."""
+    frame = traceback.split("\ncaused by ", 1)[0].rsplit("\n", 1)[-1]
+    return f" ({frame})" if frame else ""
 
 
 def _held(held: o.Held) -> Line:

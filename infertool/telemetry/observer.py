@@ -42,6 +42,7 @@ class Retried:
     attempt: int
     delay_s: float
     error: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Failed:
     error_type: str
     error: str
     attempts: int
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)

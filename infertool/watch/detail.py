@@ -53,6 +53,9 @@ def _about(entry: Entry, payload: Any, now: float) -> Iterator[Line]:
     for name in _HEADS:
         if name in fields:
             yield _pair(name, text(fields[name]))
+    if isinstance(trace := fields.get("traceback"), str):
+        for number, line in enumerate(trace.split("\n")):
+            yield _pair("" if number else "traceback", line)
 
 
 def _pair(name: str, value: str) -> Line:

@@ -99,6 +99,17 @@ def test_content_is_text_never_html(hub, page):
     assert read(page, "document.title") == "infertool dashboard"
 
 
+def test_a_failure_shows_its_traceback_line_by_line(hub, page):
+    trace = "model.py:3 in predict\nmodel.py:9 in <b>scale</b>"
+    with Service(hub) as service:
+        service.push("inference_failed", {"request_id": "r-1", "error": "no", "traceback": trace})
+    wait(page, "#failures tr", "r-1")
+    assert read(page, "(document.querySelector('#failures .rows tr').click(), true)")
+    wait(page, "#detail[open]", "model.py:3 in predict")
+    shown = read(page, "document.querySelector('#detail-text').textContent").split("\n")
+    assert shown[:4] == ["model.py:3 in predict", "model.py:9 in <b>scale</b>", "", "{"]
+
+
 def test_odd_events_are_counted_and_shown_as_far_as_they_can_be(hub, page):
     deep = {}
     for _ in range(200):

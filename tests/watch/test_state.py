@@ -152,6 +152,17 @@ def test_whatever_an_event_holds_it_shows_and_nothing_of_it_is_raw(payload, topi
     once.document(Bus(state, Still()))
 
 
+def test_a_failure_shows_its_traceback_line_by_line():
+    state = State("a", 10)
+    state.take([failure(1, traceback="model.py:3 in predict\nmodel.py:9 in \x1b[2Jscale"), failure(2, traceback=[7])])
+    state.work()
+    odd, entry = state.alerts.all_rows()
+    shown = [text([line]).strip() for line in detail.lines(entry, NOW, 200, UNICODE)]
+    at = shown.index("traceback    model.py:3 in predict")
+    assert shown[at + 1] == r"model.py:9 in \x1b[2Jscale"
+    assert "traceback  " not in text(detail.lines(odd, NOW, 200, UNICODE))
+
+
 def test_a_huge_payload_and_a_deep_one():
     huge = result(1, original_payload={"text": "x" * 5_000_000}, request_id="y" * 5_000_000)
     deep = []

@@ -77,6 +77,8 @@ function tick() {
 function open(record) {
   byId("detail-title").textContent = record.request || record.type || "Event";
   const lines = JSON.stringify(record.doc ?? null, null, 2).split("\n");
+  const { traceback } = record.doc ?? {};
+  if (typeof traceback === "string") lines.unshift(...traceback.split("\n"), "");
   byId("detail-text").textContent = lines.map(visible).join("\n");
   byId("detail").showModal();
 }
