@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from infertool.settings.load import Loaded
 
 EXIT_INTERRUPTED = 130
+# A terminal that is gone is none any more.
+_stdout_was_terminal = sys.stdout.isatty()
 
 _data: TextIO | None = None
 
@@ -156,9 +159,26 @@ def say_trace(kind: type[BaseException], error: BaseException, trace: TracebackT
     err(*"".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"))
 
 
+class OutputError(OSError):
+    """Standard output cannot be written: its disk is full, for example."""
+
+
 def _write(stream: TextIO, lines: Iterable[str]) -> None:
-    stream.write("".join([f"{line}\n" for line in lines]))
-    stream.flush()
+    text = "".join([f"{line}\n" for line in lines])
+    if stream is not sys.stdout:
+        stream.write(text)
+        stream.flush()
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as fault:
+        if fault.errno != errno.EIO or not _stdout_was_terminal:
+            raise OutputError(fault.errno, fault.strerror) from None
+        # The terminal is gone, and SIGHUP, unless it is ignored, says what follows.
+        give_up_stdout()
 
 
 def use_json() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from infertool.cli import console, pretty
 from infertool.feed.arrival import Arrival
+from infertool.hangup import tolerant
 from infertool.load.latency import Measure
 from infertool.load.record import Second
 from infertool.load.tally import Tally
@@ -58,9 +59,13 @@ class View:
         if not self._live:
             yield
             return
+        from rich.console import Console
         from rich.live import Live
 
-        with Live(get_renderable=lambda: self._render(tally), refresh_per_second=REFRESH_PER_S):
+        terminal = Console(file=tolerant(sys.stdout))
+        with Live(
+            console=terminal, get_renderable=lambda: self._render(tally), refresh_per_second=REFRESH_PER_S,
+        ):  # fmt: skip
             yield
 
     def _render(self, tally: Tally) -> RenderableType:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from infertool import __version__
+from infertool import __version__, hangup
 from infertool.cli import config, console, consume, demo, dev, drain_dlq, loadgen, peek_dlq, replay_dlq, tail, watch
 from infertool.errors import InfertoolError, UsageError
 
@@ -25,6 +25,9 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             console.leave_quietly()
+        except console.OutputError as fault:
+            console.give_up_stdout()
+            raise InfertoolError(f"standard output cannot be written: {fault.strerror}") from None
 
 
 app = typer.Typer(
@@ -98,6 +101,7 @@ def run() -> None:
     """Run the command line; the console script's entry point."""
     arguments = globals_first(sys.argv[1:])
     console.escape_unknown()
+    hangup.shield_stderr()
     sys.excepthook = console.say_trace
     as_json = _wants_json(arguments)
     if as_json:

@@ -1,31 +1,43 @@
-"""Ctrl-C and SIGTERM: the first one ends in good order, a second Ctrl-C at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one ends in good order, a second Ctrl-C at once."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from infertool.cli import console
 
 
+def ending() -> list[signal.Signals]:
+    """Return the signals that end a command in good order: not SIGHUP where that is ignored, as by `nohup`."""
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
+
+
 @contextmanager
 def stopped_by_signals(stop: Callable[[], None], notice: str) -> Iterator[None]:
-    """Print `notice`, if any, and call `stop` on the first SIGINT or SIGTERM; leave at once on a second SIGINT."""
+    """On the first signal call `stop`, in another thread, and print `notice`; on a second SIGINT leave at once."""
+
+    def end() -> None:
+        stop()
+        if notice:
+            with suppress(OSError):
+                console.err(notice)
 
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, second)
-        if notice:
-            console.err(notice)
-        stop()
+        # Not here: what the signal interrupts may be a write to standard error, or hold a lock that is needed.
+        threading.Thread(target=end, name="stopping").start()
 
     def second(number: int, frame: FrameType | None) -> None:
         console.show_cursor()
         os._exit(console.EXIT_INTERRUPTED)
 
-    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, first) for number in ending()}
     try:
         yield
     finally:

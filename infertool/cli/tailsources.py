@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -113,18 +114,26 @@ class _Link:
     def __init__(self, note: Note, label: str) -> None:
         self._note = note
         self._at = f" at {label}" if label else ""
-        self._lost = False
+        self._lost_at: float | None = None
+        self._topics_lost_at: dict[str, float] = {}
 
     def changed(self, event: LinkEvent) -> None:
-        if event.state is LinkState.LOST and not self._lost:
-            self._lost = True
+        if event.state is LinkState.LOST and self._lost_at is None:
+            self._lost_at = time.monotonic()
             self._note(f"lost {event.address}: {event.reason}; connecting again")
-        elif event.state is LinkState.CONNECTED and self._lost:
-            self._lost = False
-            self._note(f"connected to {event.address} again; what was broadcast meanwhile is missed")
+        elif event.state is LinkState.CONNECTED and self._lost_at is not None:
+            missed = _missed("disconnected", self._lost_at)
+            self._lost_at = None
+            self._note(f"connected to {event.address} again; {missed}")
 
     def topic_changed(self, topic: str, reason: str) -> None:
         if reason:
+            self._topics_lost_at.setdefault(topic, time.monotonic())
             self._note(f"lost {topic}{self._at}: {reason}; joining again")
         else:
-            self._note(f"joined {topic}{self._at} again; what was broadcast meanwhile is missed")
+            missed = _missed("not joined", self._topics_lost_at.pop(topic, time.monotonic()))
+            self._note(f"joined {topic}{self._at} again; {missed}")
+
+
+def _missed(what: str, since: float) -> str:
+    return f"what was broadcast meanwhile is missed ({what} for {time.monotonic() - since:.1f} s)"

@@ -13,6 +13,7 @@ from pathlib import Path
 from infertool.cli import console
 from infertool.cli.apart import check_apart
 from infertool.cli.console import Globals
+from infertool.cli.signals import stopped_by_signals
 from infertool.errors import UsageError
 from infertool.feed.records import STDIN, Recorder, RecordReader
 from infertool.settings import Settings
@@ -117,6 +118,7 @@ def _print_once(buses: list[Bus], options: Options) -> None:
         bus.start()
     once.watch(buses, seconds)
     for bus in buses:
+        once.check_recorded(bus)
         if options.as_json:
             console.emit_json(once.document(bus))
         else:
@@ -129,7 +131,12 @@ def _show(buses: list[Bus], chosen: Mapping[str, tuple[str, ...]], theme: str) -
     for name in ("COLUMNS", "LINES"):  # Textual would believe an exported one, and never hear of another size
         os.environ.pop(name, None)
     signs = glyphs.of_terminal(os.environ)
-    WatchApp(buses, keys=chosen, theme=theme, glyphs=signs, folder=Path.cwd()).run()
+    app = WatchApp(buses, keys=chosen, theme=theme, glyphs=signs, folder=Path.cwd())
+    with stopped_by_signals(app.end, ""):
+        app.run()
+    # What the screen told is gone with it.
+    for bus in buses:
+        once.check_recorded(bus)
 
 
 def _give_stdin_to_keyboard() -> str:

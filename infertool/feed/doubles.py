@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
 
 from infertool.feed.arrival import Arrival
+from infertool.feed.encoding import encode
 
 # A record overlaps with what comes live only at its end.
 _REMEMBERED = 100_000
+_SUCCEEDED = "SUCCESS"
+_RESULT = "new_result"
 
-_Key = tuple[str, str]
+_Key = tuple[str, ...]
 
 
 class Doubles:
-    """Remembers the last arrivals of a record by event and `event_id`."""
+    """Remembers the last arrivals of a record: a result by its event, a failure by its event and its time.
+
+    So a result that was pushed again, or made again, is a double, and so is a failure that was reported again; an event
+    that failed again is not.
+    """
 
     def __init__(self) -> None:
         self._known: dict[_Key, None] = {}
@@ -35,5 +45,18 @@ class Doubles:
 
 
 def _key(arrival: Arrival) -> _Key | None:
-    event_id = arrival.payload.get("event_id") if isinstance(arrival.payload, dict) else None
-    return (arrival.event, event_id) if isinstance(event_id, str) else None
+    payload = arrival.payload
+    if not isinstance(payload, dict) or not isinstance(event_id := payload.get("event_id"), str):
+        return None
+    if payload.get("status", _SUCCEEDED if arrival.event == _RESULT else None) == _SUCCEEDED:
+        return arrival.event, event_id
+    return arrival.event, event_id, _occasion(payload)
+
+
+def _occasion(payload: Mapping[str, Any]) -> str:
+    """Return what tells a failure from another of the same event: its time, else all that it says."""
+    failed_at = payload.get("failed_at")
+    if isinstance(failed_at, str):
+        return failed_at
+    # A server may put the keys into another order.
+    return orjson.dumps(orjson.loads(encode(payload)), option=orjson.OPT_SORT_KEYS).decode()

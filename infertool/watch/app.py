@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import signal
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -41,6 +38,7 @@ class WatchApp(App[None], inherit_bindings=False):
         self._buses = buses
         self._main = Main(buses, glyphs, folder)
         self._ticks = 0
+        self._ending = False
         self._notes: set[str] = set()
         self.register_theme(DARK)
         self.register_theme(LIGHT)
@@ -66,12 +64,20 @@ class WatchApp(App[None], inherit_bindings=False):
         """Begin to take events."""
         for bus in self._buses:
             bus.start()
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # not in the main thread, as in tests
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
         self.set_interval(1 / _PER_SECOND, self.tick)
+
+    def end(self) -> None:
+        """Leave soon, whatever runs; from a signal handler."""
+        self._ending = True
+
+    async def action_quit(self) -> None:
+        """Leave, as the key for it does."""
+        self._main.action_quit()
 
     def tick(self) -> None:
         """Take what came, and draw what changed."""
+        if self._ending:
+            self.exit()
         self._ticks += 1
         for bus in self._buses:
             bus.drain()

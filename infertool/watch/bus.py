@@ -29,7 +29,10 @@ class Source(Protocol):
 
 
 class Bus:
-    """One bus. `options` are the global options that name it on a command line."""
+    """One bus. `options` are the global options that name it on a command line.
+
+    `record_fault` is why the recording stopped.
+    """
 
     def __init__(
         self, state: State, source: Source, *, options: Sequence[str] = (), recorder: Recorder | None = None
@@ -37,6 +40,7 @@ class Bus:
         self.state = state
         self.inbox = Inbox()
         self.options = tuple(options)
+        self.record_fault: RecordError | None = None
         self._source = source
         self._recorder = recorder
 
@@ -67,6 +71,6 @@ class Bus:
         try:
             recorder.write(arrivals)
         except RecordError as error:
-            self._recorder = None
+            self._recorder, self.record_fault = None, error
             note = f"recording stopped: {error}"
             self.inbox.put(lambda state, _now: setattr(state, "note", note))

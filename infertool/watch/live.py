@@ -66,6 +66,7 @@ class LiveSource:
                 self._feed = feed
                 for topic in topics:
                     _tell_topic(bus, topic, "")  # which may have been refused before
+                bus.inbox.put(lambda state, _now: setattr(state, "joined", True))
                 return
             failures += 1
             wait_s = RECONNECT.wait(failures)

@@ -9,6 +9,7 @@ from typing import Any
 
 from infertool.errors import ServerError
 from infertool.link import LinkState
+from infertool.printable import clean
 from infertool.watch import columns, headline
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry, Kind
@@ -26,15 +27,21 @@ _IDLE_S = 0.05
 
 
 def watch(buses: Sequence[Bus], seconds: float | None) -> None:
-    """Take what comes for `seconds`, or until all records are played. Raises `ServerError` when nothing connects."""
-    deadline = None if seconds is None else time.monotonic() + seconds
+    """Take what comes for `seconds` from when all topics are joined, or until all records are played.
+
+    Raises `ServerError` when nothing connects, and `RecordError` when the record cannot be written.
+    """
+    deadline: float | None = None
     while not all(bus.state.ended for bus in buses):
+        if deadline is None and seconds is not None and all(bus.state.joined or bus.state.played for bus in buses):
+            deadline = time.monotonic() + seconds
         if deadline is not None and time.monotonic() >= deadline:
             return
         if sum(bus.drain() for bus in buses) == 0:
             time.sleep(_IDLE_S)
         for bus in buses:
             _check_connected(bus.state)
+            check_recorded(bus)
 
 
 def document(bus: Bus) -> dict[str, Any]:
@@ -80,8 +87,15 @@ def text(bus: Bus) -> str:
         [],
         *([_INDENT, *columns.rule_row(rule, _WIDTH, now, UNICODE)] for rule in state.rules.values()),
         *([_INDENT, *columns.alert_row(entry, _WIDTH, now, UNICODE)] for entry in _newest(state.alerts)),
+        *([_INDENT, (clean(entry.label), Ink.WARN)] for entry in _gaps(state.results)),
     ]
     return "\n".join("".join(piece for piece, _ in line).rstrip() for line in lines).rstrip()
+
+
+def check_recorded(bus: Bus) -> None:
+    """Raise the `RecordError` that ended the recording, if any."""
+    if bus.record_fault is not None:
+        raise bus.record_fault
 
 
 def _check_connected(state: State) -> None:
@@ -92,6 +106,10 @@ def _check_connected(state: State) -> None:
 
 def _newest(listing: Listing) -> list[Entry]:
     return list(islice((entry for entry in reversed(listing.ring) if entry.kind is not Kind.GAP), _NEWEST))
+
+
+def _gaps(listing: Listing) -> list[Entry]:
+    return list(islice((entry for entry in reversed(listing.ring) if entry.kind is Kind.GAP), _NEWEST))
 
 
 def _entry(entry: Entry) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from textual.containers import Container
 from textual.screen import Screen
 from textual.widgets import Footer
 
+from infertool.errors import InfertoolError
 from infertool.filters import Filter
 from infertool.printable import clean
 from infertool.watch import export, replay
@@ -41,6 +42,8 @@ _WIDE_WIDTH = 160
 # A clipboard over a terminal takes no more than this in many of them; bytes.
 _MOST_COPIED = 70_000
 _TOAST_S = 15.0
+# Between two looks at a replay that runs.
+_LOOK_S = 0.2
 
 
 class Main(Screen[None], inherit_bindings=False):
@@ -86,6 +89,10 @@ class Main(Screen[None], inherit_bindings=False):
         self._results = Results(self._bus, glyphs, id="results")
         self._alerts = Alerts(self._bus, glyphs, id="alerts")
         self._detail = Detail(glyphs)
+        # The list that had the focus last: where it goes back to from the detail, the filter, and a small terminal.
+        self._last: EventList = self._results
+        self._replays: list[replay.Replay] = []
+        self._leaving: Confirm | None = None
         self._filter_bar = FilterBar(glyphs, self._fault_of)
         self._too_small = TooSmall(glyphs)
 
@@ -137,7 +144,7 @@ class Main(Screen[None], inherit_bindings=False):
 
     @on(FilterBar.Closed)
     def _end_typing(self) -> None:
-        self._results.focus()
+        self._last.focus()
 
     @on(EventList.Opened)
     def _open(self) -> None:
@@ -154,6 +161,7 @@ class Main(Screen[None], inherit_bindings=False):
 
     def action_filter(self) -> None:
         """Begin to type a filter."""
+        self._list()
         self._filter_bar.open()
 
     def action_detail(self) -> None:
@@ -221,8 +229,22 @@ class Main(Screen[None], inherit_bindings=False):
         question = Confirm("replay", about, replay.shown(arguments))
         if not await self.app.push_screen_wait(question):
             return
-        self._say("The replay runs.")
-        done, said = await asyncio.to_thread(replay.run, arguments)
+        try:
+            running = replay.Replay(arguments)
+        except InfertoolError as error:
+            self._say(str(error), severity="error")
+            return
+        self._replays.append(running)
+        told = "The replay runs."
+        self._say(told)
+        # Not in a thread: that would have to end before the view can.
+        while running.is_running():
+            await asyncio.sleep(_LOOK_S)
+            if (progress := running.progress()) and progress != told:
+                told = progress
+                self._say(progress)
+        self._replays.remove(running)
+        done, said = running.outcome()
         self._say(said, severity="information" if done else "error")
 
     def action_next_bus(self) -> None:
@@ -244,8 +266,24 @@ class Main(Screen[None], inherit_bindings=False):
         self.app.push_screen(Help(cast("WatchApp", self.app).keys))
 
     def action_quit(self) -> None:
-        """Leave."""
-        self.app.exit()
+        """Leave; ask first where a replay runs, and a second time leave at once."""
+        running = [each for each in self._replays if each.is_running()]
+        if not running or self._leaving:
+            self.app.exit()
+        else:
+            self._ask_to_leave(running)
+
+    @work(group="leave")
+    async def _ask_to_leave(self, running: Sequence[replay.Replay]) -> None:
+        count = "A replay still runs" if len(running) == 1 else f"{len(running)} replays still run"
+        about = f"{count}. To leave ends it after its present transaction; what it staged goes back."
+        self._leaving = Confirm("leave", about, running[0].text, yes="end it and leave", no="stay")
+        leave = await self.app.push_screen_wait(self._leaving)
+        self._leaving = None
+        if leave:
+            for each in running:
+                each.stop()
+            self.app.exit()
 
     def action_up(self) -> None:
         """One row up."""
@@ -286,8 +324,9 @@ class Main(Screen[None], inherit_bindings=False):
         self.set_class(width < LEAST_WIDTH or height < LEAST_HEIGHT, "-small")
         self.set_class(width < _BESIDE_WIDTH, "-narrow")
         self.set_class(width >= _WIDE_WIDTH and not self.has_class("-detail"), "-wide")
+        self._list()
         if self.focused is None and self.is_current and not self.has_class("-small"):
-            self._results.focus()
+            self._last.focus()
 
     def _fault_of(self, compiled: Filter) -> str:
         return next(filter(None, (each.listing.fault_of(compiled) for each in self._lists())), "")
@@ -296,11 +335,13 @@ class Main(Screen[None], inherit_bindings=False):
         return self._results, self._alerts
 
     def _pane(self) -> Pane:
-        return self.focused if isinstance(self.focused, Pane) else self._results
+        return self.focused if isinstance(self.focused, Pane) else self._last
 
     def _list(self) -> EventList:
-        pane = self._pane()
-        return pane if isinstance(pane, EventList) else self._results
+        """Return the list with the focus, or the one that had it last."""
+        if isinstance(self.focused, EventList):
+            self._last = self.focused
+        return self._last
 
     def _selected(self) -> Entry | None:
         pane = self._pane()
@@ -323,7 +364,7 @@ class Main(Screen[None], inherit_bindings=False):
 
     def _close_detail(self) -> None:
         if self._detail.has_focus:
-            self._results.focus()
+            self._last.focus()
         self.remove_class("-detail")
         self.redraw()
 

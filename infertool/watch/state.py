@@ -77,7 +77,8 @@ class Depths:
 class State:
     """All that is known of one bus. `note` is a warning for people, such as a recording that stopped.
 
-    `played` says that it is a record that is played, `ended` that it is at its end.
+    `played` says that it is a record that is played, `ended` that it is at its end, `joined` that what can be joined of
+    a live bus was joined.
     """
 
     name: str
@@ -91,6 +92,7 @@ class State:
     results: Listing = field(init=False)
     alerts: Listing = field(init=False)
     ended: bool = False
+    joined: bool = False
     note: str = ""
     _seconds: Seconds = field(default_factory=Seconds)
     _numbers: int = 0

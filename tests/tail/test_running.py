@@ -67,6 +67,26 @@ def test_a_record_is_printed_first_and_gone_on_with(tailing, pusher: Pusher, tmp
     assert reader.skipped == 2
 
 
+def test_a_new_failure_is_a_new_line_and_what_was_pushed_twice_stays_one(tailing, pusher: Pusher, tmp_path) -> None:
+    """As after a replay that failed again; with and without the time at which it failed."""
+    record = tmp_path / "r.jsonl"
+    timed = {**FAILURE, "event_id": "timed", "failed_at": "2026-11-25T03:00:00.000Z"}
+    untimed = {**FAILURE, "event_id": "untimed"}
+    result = results(1)[0]
+    old = [Arrival("public:alerts", "inference_failed", each, 1.0) for each in (timed, untimed)]
+    old.append(Arrival("public:results", "new_result", result, 1.0))
+    record.write_bytes(b"".join(line(each) + b"\n" for each in old))
+    running = tailing("--since-file", str(record), "--record", str(record), "--count", "6", "-o", "jsonl")
+    again = {**timed, "failed_at": "2026-11-25T04:00:00.000Z"}
+    pusher.push("inference_failed", timed, {**timed, "original_payload": None}, untimed, again)
+    pusher.push("inference_failed", {**untimed, "attempts": 3})
+    pusher.push("new_result", result, {**result, "completed_at": "2026-11-25T05:00:00.000Z"}, *results(2))
+    assert ids(output(running)) == ["timed", "untimed", "e1", "timed", "untimed", "e2"]
+    assert [each.payload["event_id"] for each in recorded(record)] == [
+        "timed", "untimed", "e1", "timed", "untimed", "e2",
+    ]  # fmt: skip
+
+
 def test_chosen_fields_and_templates(tailing, pusher: Pusher) -> None:
     columns = tailing("--fields", "request_id,prediction.class,error", "-o", "pretty", "--count", "2")
     objects = tailing("--fields", "request_id,prediction.class,error", "--count", "2")
@@ -122,7 +142,7 @@ def test_several_servers_of_which_some_are_gone(tailing, hub: HubProcess, pusher
         pusher.push("new_result", *results(3))
         running.process.stdout.readline()
         other.start()
-        wait_for(running, f"connected to {other.url} again; what was broadcast meanwhile is missed")
+        wait_for(running, f"connected to {other.url} again; what was broadcast meanwhile is missed (disconnected for ")
         while running.process.poll() is None:  # the join may still be under way
             late = Pusher(other.url)
             late.push("new_result", *results(4))

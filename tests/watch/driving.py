@@ -13,7 +13,7 @@ from rich.console import Console
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from infertool.watch.app import WatchApp
+from infertool.watch.app import _SORT_EVERY, WatchApp
 from infertool.watch.bus import Bus
 from infertool.watch.glyphs import UNICODE, Glyphs
 from infertool.watch.keys import resolve
@@ -47,7 +47,7 @@ async def press(pilot: Pilot[None], *keys: str) -> None:
 
 async def seen(pilot: Pilot[None], text: str) -> bool:
     """Wait until the screen shows `text`, which comes a little later: a toast, the end of a process."""
-    for _ in range(200):
+    for _ in range(1200):
         if text in shown(pilot):
             return True
         await pilot.pause(0.05)
@@ -55,10 +55,11 @@ async def seen(pilot: Pilot[None], text: str) -> bool:
 
 
 async def settled(pilot: Pilot[None]) -> None:
-    """Let all that is under way come to the screen."""
+    """Let all that is under way come to the screen, the header's figures and a new order, too."""
     for _ in range(2):
         await pilot.pause()
-        pilot.app.tick()
+        for _ in range(_SORT_EVERY):
+            pilot.app.tick()
         await pilot.pause()
 
 

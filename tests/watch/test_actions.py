@@ -199,35 +199,6 @@ def test_c_copies_the_event_by_osc_52(monkeypatch):
     run(steps())
 
 
-def test_r_shows_the_command_and_runs_it_only_when_told(monkeypatch):
-    ran = []
-
-    def run_nothing(arguments: list[str]) -> tuple[bool, str]:
-        ran.append(arguments)
-        return True, "1 replayed"
-
-    monkeypatch.setattr("infertool.watch.replay.run", run_nothing)
-
-    async def steps():
-        made = filled(options=("--profile=blue",))
-        async with driven([made], size=(100, 30)) as pilot:
-            await press(pilot, "r")
-            assert await seen(pilot, "Select a failure first")
-            await press(pilot, "tab", "down", "r")
-            assert "$ infertool --profile=blue replay-dlq --id=e-69 --yes" in shown(pilot)
-            await press(pilot, "enter")
-            assert ran == []
-            await press(pilot, "r", "escape", "r", "n")
-            assert ran == []
-            await press(pilot, "r", "y")
-            await pilot.app.workers.wait_for_complete()
-            await settled(pilot)
-            assert ran == [["--profile=blue", "replay-dlq", "--id=e-69", "--yes"]]
-            assert await seen(pilot, "1 replayed")
-
-    run(steps())
-
-
 def test_b_shows_the_next_bus():
     async def steps():
         other = bus("staging")

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from infertool import json_text
 from infertool.errors import InfertoolError
+from infertool.hangup import shield_stderr
 from infertool.models import loader, process_state
 from infertool.models.guard import text_of
 from infertool.models.opening import open_model
@@ -31,6 +32,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 def main(connection_fd: int, lifeline_fd: int, permits_fd: int) -> None:
     """Serve until told to leave."""
     end_with_parent(lifeline_fd)
+    shield_stderr()
     for number in (signal.SIGINT, signal.SIGTERM):
         # The consumer alone says when we end. Not SIG_IGN: what the model starts would inherit that.
         signal.signal(number, lambda *_: None)

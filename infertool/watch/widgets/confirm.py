@@ -12,7 +12,7 @@ from textual.widgets import Button, Static
 
 
 class Confirm(ModalScreen[bool]):
-    """Shows the exact command; gives True only when it is to be run."""
+    """Shows the exact command; gives True only for a yes. `yes` and `no` say what the answers mean."""
 
     DEFAULT_CSS = """
     Confirm {
@@ -27,15 +27,17 @@ class Confirm(ModalScreen[bool]):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "Run it"),
-        Binding("n,escape", "answer(False)", "Leave it"),
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape", "answer(False)", "No"),
     ]
 
-    def __init__(self, title: str, about: str, command: str) -> None:
+    def __init__(self, title: str, about: str, command: str, *, yes: str = "run it", no: str = "leave it") -> None:
         super().__init__()
         self._title = title
         self._about = about
         self._command = command
+        self._yes = yes
+        self._no = no
 
     def compose(self) -> ComposeResult:
         """Compose the question."""
@@ -44,8 +46,8 @@ class Confirm(ModalScreen[bool]):
             yield Static(self._about, markup=False)
             yield Static(f"$ {self._command}", classes="command", markup=False)
             with Horizontal():
-                yield Button("n: leave it", id="no", compact=True)
-                yield Button("y: run it", id="yes", compact=True)
+                yield Button(f"n: {self._no}", id="no", compact=True)
+                yield Button(f"y: {self._yes}", id="yes", compact=True)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Take a click."""
