@@ -17,7 +17,7 @@ from infertool.settings.tree import PhoenixSettings
 
 OnTopic = Callable[[str, str], None]
 # These are told of as losses of the connection.
-_LINK_LOSSES = {Loss.LINK, Loss.BLAMED}
+_LINK_LOSSES = {Loss.LINK, Loss.BLAMED, Loss.TOO_LARGE}
 
 
 def _ignore_topic(_topic: str, _reason: str) -> None:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from infertool.phoenix import batch
-from infertool.phoenix.ledger import Entry, Proof
+from infertool.phoenix.push import Entry, Proof
 
 if TYPE_CHECKING:
     from infertool.settings.tree import ConfirmMode
@@ -73,6 +73,10 @@ class Confirmation:
         """Whether a heartbeat, or the socket, may prove pushes of `event` where the mode says so."""
         return event != batch.EVENT or self._knows_batches
 
+    def has_proved(self, event: str) -> bool:
+        """Whether a push of `event` was ever proved."""
+        return event in self._known
+
     def lost(self) -> None:
         """Forget what was learned of the join that ended: behind the next one may be another channel."""
         self._knows_batches = False
@@ -81,9 +85,7 @@ class Confirmation:
         """Learn from a confirmation."""
         if entry.push.event == batch.EVENT:
             self._knows_batches = True
-        if not self.learning:
-            return
-        if proof is not Proof.REPLY:
+        if self.learning and proof is not Proof.REPLY:
             self._remember(entry)
         if self._known.get(entry.push.event) is not proof:
             self._learn(entry.push.event, proof)

@@ -55,7 +55,9 @@ class Connection:
         if not self._failure:
             self._failure = self._read_into(messages)
         if self._failure and not messages:
-            raise ConnectionEndedError(self._end_reason or self._failure, self._close_code)
+            # A server that closes while we write says why, and what we wrote fails: its word counts.
+            reason = self._failure if self._close_code else self._end_reason or self._failure
+            raise ConnectionEndedError(reason, self._close_code)
         return messages
 
     def write(self, messages: Sequence[bytes], *, opcode: int = TEXT, on_written: OnWritten | None = None) -> None:

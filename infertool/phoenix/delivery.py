@@ -5,20 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from infertool.errors import UnreachableError
 from infertool.link import LinkEvent, LinkState, OnLink
-from infertool.phoenix import batch
+from infertool.phoenix import batch, endings
 from infertool.phoenix.confirm import Confirmation
 from infertool.phoenix.errors import DeliveryClosedError
 from infertool.phoenix.frames import Frame, encode_push, reply_of
-from infertool.phoenix.ledger import Entry, Ledger, Proof, Push, PushResult
+from infertool.phoenix.ledger import Ledger
 from infertool.phoenix.membership import Loss, Membership
-from infertool.phoenix.public import PublicTopic
+from infertool.phoenix.public import PublicTopics
+from infertool.phoenix.push import Entry, Proof, Push, PushResult
+from infertool.phoenix.silence import Silence
 from infertool.phoenix.socket import PhoenixSocket
+from infertool.phoenix.suspects import Cause
 
 if TYPE_CHECKING:
     from infertool.settings.tree import PhoenixSettings
@@ -30,18 +31,18 @@ OnResults = Callable[[Sequence[PushResult]], None]
 # How long auto waits for a reply or an echo before it does something about it, at most. Seconds.
 _PATIENCE_S = 5.0
 _LONGEST_TICK_S = 1.0
-CRASHED = "channel crashed"
 UNANSWERED = "no proof came in time"
-# After these the unconfirmed pushes are sent one at a time, until the one that brings it about is found.
-_CRASHES = {Loss.CRASH, Loss.BLAMED}
+# After these the unconfirmed pushes are suspects. A channel may also close itself over what it was sent.
+_ENDINGS = {Loss.CRASH, Loss.CLOSE, Loss.BLAMED, Loss.TOO_LARGE}
 
 
 class Delivery:
     """Pushes to one topic and reports, push by push, what proves it.
 
-    A push is sent again, with the same event_id, when it stays unconfirmed for `push_timeout_s`, and after every
-    rejoin; so what arrives may arrive twice. All callbacks come from the delivery's threads, must be quick, and must
-    not push, stop or close. `on_results` gets the results of one read at a time.
+    A push is sent again, with the same event_id, after every rejoin; and under the same join, ever more seldom, while
+    it stays unconfirmed although others behind it are confirmed. So what arrives may arrive twice. All callbacks come
+    from the delivery's threads, must be quick, and must not push, stop or close. `on_results` gets the results of one
+    read at a time.
 
     A pause (`flow` with `{"state": "pause"}`) lasts until `resume`, or until the next join: a server that lost the
     channel may have lost the pause with it, and would never end it. One that still means it says so after the join.
@@ -70,12 +71,12 @@ class Delivery:
         self._stopped = False
         self._barrier = False
         self._warned = False
-        self._listening = False
+        self._silence = Silence(settings)
         self._socket = PhoenixSocket(settings, on_link=self._take_link)
         self._membership = Membership(self._socket, settings.topic, self._socket.join_payload, self)
         public = dict.fromkeys([settings.result_topic, settings.alert_topic])
         public.pop(settings.topic, None)
-        self._public = [PublicTopic(self._socket, topic, self._take_echoes, self._go_on) for topic in public]
+        self._public = PublicTopics(self._socket, public, self._take_echoes, self._go_on)
         self._patience_s = min(_PATIENCE_S, settings.push_timeout_s / 2)
         self._tick_s = min(_LONGEST_TICK_S, self._patience_s / 4)
 
@@ -94,11 +95,12 @@ class Delivery:
             raise
         self._socket.after(self._tick_s, self._tick)
 
-    def push(self, pushes: Sequence[Push]) -> None:
+    def push(self, pushes: Sequence[Push], *, crashes: int = 0) -> None:
         """Take `pushes`; returns when the last of them was sent, or waits in the window for the link to come back.
 
         Blocks while `window` pushes are unconfirmed and while Phoenix says pause. Raises `DeliveryClosedError`,
-        which holds those not taken, once `stop` or `close` began.
+        which holds those not taken, once `stop` or `close` began. `crashes` is what an earlier result of theirs, or of
+        the batch they were in, says: then they are tested with care.
         """
         taken = 0
         with self._changed:
@@ -106,7 +108,7 @@ class Delivery:
                 room = self._wait_for_room()
                 if not room:
                     raise DeliveryClosedError(pushes[taken:])
-                self._ledger.accept(pushes[taken : taken + room])
+                self._ledger.accept(pushes[taken : taken + room], crashes)
                 self._flush()
                 taken += room
 
@@ -122,9 +124,12 @@ class Delivery:
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` until every taken push has its result; False if some have not."""
+        """Wait up to `timeout_s` until every taken push has its result; False if some have not.
+
+        Those that are left alone for some time, because the channel ends over them, are not waited for.
+        """
         with self._changed:
-            return self._changed.wait_for(lambda: not self._ledger and not self._unreported, timeout_s)
+            return self._changed.wait_for(self._is_drained, timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """Stop, and disconnect within about `timeout_s`. Pushes still unconfirmed get no result."""
@@ -160,38 +165,39 @@ class Delivery:
             self._join_ref = ""
             self._barrier = False
             self._confirmation.lost()
-            if loss in _CRASHES:
-                self._refuse_culprit(self._ledger.lose_by_crash(), reason)
+            if loss in _ENDINGS:
+                self._take_ending(loss, reason)
             else:
-                self._ledger.lose()
-        if loss is not Loss.LINK:
-            why = f"{loss}: {reason}" if reason else str(loss)
-            self._later(partial(self._on_warning, f"{self._settings.topic}: {why}; joining again"))
+                self._ledger.lose(connection=loss is Loss.LINK)
+                if loss is not Loss.LINK:
+                    self._warn(endings.described(self._settings.topic, loss, reason, None))
+            self._changed.notify_all()
 
-    def _refuse_culprit(self, culprit: Entry | None, reason: str) -> None:
-        if culprit:
-            results = [PushResult(culprit.push, refusal=reason or CRASHED)]
-            self._settled(results)
-            self._later(partial(self._report, results))
+    def _take_ending(self, loss: Loss, reason: str) -> None:
+        """Find out what the end of the channel says about the unconfirmed pushes; refuse what is to blame."""
+        finding = self._ledger.crash(time.monotonic(), too_large=loss is Loss.TOO_LARGE)
+        self._warn(endings.described(self._settings.topic, loss, reason, finding))
+        if finding is None:
+            return
+        why = endings.refusal(loss, reason, finding)
+        # The results in the batch that was first in order are likelier to be at fault than those of the others.
+        results = [
+            PushResult(entry.push, refusal=why, crashes=1 + (entry is finding.suspect)) for entry in finding.apart
+        ]
+        if finding.cause is Cause.PUSH:
+            results.append(PushResult(finding.suspect.push, refusal=why, crashes=finding.crashes))
+        self._settled(results)
+        self._later(partial(self._report, results))
 
     # Joining.
 
     def _join_all(self) -> None:
-        self._membership.join(self._settings.connect_timeout_s)
-        if not self._confirmation.wants_public_topics:
-            return
-        self._listening = True
-        for future in [topic.join() for topic in self._public]:
-            error = self._error_of(future)
+        timeout_s = self._settings.connect_timeout_s
+        self._membership.join(timeout_s)
+        if self._confirmation.wants_public_topics:
+            error = self._public.join(timeout_s)
             if error and self._confirmation.needs_public_topics:
                 raise error
-
-    def _error_of(self, joining: Future[Any]) -> BaseException | None:
-        try:
-            return joining.exception(self._settings.connect_timeout_s)
-        except TimeoutError:
-            what = f"no answer to joining the public topics at {self.address}"
-        return UnreachableError(what, address=self.address, advice="phoenix.confirm echo needs them")
 
     def _take_link(self, event: LinkEvent) -> None:
         if event.state is LinkState.CLOSED:
@@ -203,30 +209,29 @@ class Delivery:
     def _wait_for_room(self) -> int:
         """Return how many pushes may be taken now, waiting for one at least; 0 when stopped."""
         while not self._stopped:
-            room = self._settings.window - len(self._ledger)
+            room = self._settings.window - self._ledger.in_window(time.monotonic())
             if room > 0 and not self._paused:
                 return room
             self._changed.wait()
         return 0
 
     def _flush(self) -> None:
-        if self._join_ref and not self._paused and all(topic.settled for topic in self._public):
-            self._send(self._ledger.take_sendable())
+        if self._join_ref and not self._paused and self._public.settled:
+            now = time.monotonic()
+            self._send(self._ledger.take_sendable(now, self._settings.push_timeout_s), now)
 
-    def _send(self, entries: Sequence[Entry]) -> None:
+    def _send(self, entries: Sequence[Entry], now: float) -> None:
         if not entries:
             return
-        now = time.monotonic()
-        messages = []
         for entry in entries:
-            # Sent again under the same join, a push keeps its ref: a late reply to the first one counts.
-            ref = entry.ref or self._socket.next_ref()
-            self._ledger.mark_sent(entry, ref, now)
-            push = entry.push
-            messages.append(encode_push(self._join_ref, ref, self._settings.topic, push.event, push.payload))
-        self._socket.send(messages, self._on_written(entries))
+            self._ledger.mark_sent(entry, self._socket.next_ref(), now)
+        self._socket.send(self._encode(entries), self._on_written(entries))
         if self._confirmation.uses_barriers and not self._barrier:
             self._send_barrier()
+
+    def _encode(self, entries: Sequence[Entry]) -> list[bytes]:
+        join_ref, topic = self._join_ref, self._settings.topic
+        return [encode_push(join_ref, entry.ref, topic, entry.push.event, entry.push.payload) for entry in entries]
 
     def _on_written(self, entries: Sequence[Entry]) -> Callable[[], None] | None:
         if not self._confirmation.by_writing:
@@ -326,6 +331,7 @@ class Delivery:
         now = time.monotonic()
         results: list[PushResult] = []
         with self._changed:
+            self._look_at_silence(now)
             self._follow_up_overdue(now, results)
             silent = {entry.push.event for entry in self._ledger.overdue(now - self._patience_s)} - {batch.EVENT}
             for event in silent:
@@ -334,56 +340,55 @@ class Delivery:
             self._settled(results)
             self._flush()
         self._report(results)
-        self._follow_confirmation()
+        self._public.follow(wanted=self._confirmation.wants_public_topics)
         self._socket.after(self._tick_s, self._tick)
 
     def _follow_up_overdue(self, now: float, results: list[PushResult]) -> None:
-        """Push again what is overdue; refuse batches, whose owner knows another way to push what they hold.
+        """Push again what the channel left out; refuse batches, whose owner knows another way to push what they hold.
 
-        A channel that ignores batches gives no proof, and none weaker than that of single results may do.
+        Under one join a push is lost only with the channel, so one that has no proof waits in the channel's mailbox,
+        and repeating it would make that longer. Unless the channel has handled pushes behind it: it was left out.
         """
-        overdue = self._ledger.overdue(now - self._settings.push_timeout_s)
         if not self._join_ref or self._paused:
             return
-        batches = [entry for entry in overdue if entry.push.event == batch.EVENT]
-        for entry in batches:
-            self._ledger.settle_ref(entry.ref)
+        timeout_s = self._settings.push_timeout_s
+        by_weak_proof = self._confirmation.takes_weak_proof(batch.EVENT)
+        for entry in self._ledger.hopeless_batches(now, timeout_s, only_overtaken=by_weak_proof):
+            self._ledger.give_up(entry)
             results.append(PushResult(entry.push, refusal=UNANSWERED))
-        if not self._confirmation.by_writing:
-            self._send([entry for entry in overdue if entry.push.event != batch.EVENT])
+        left_out = self._ledger.left_out(now, timeout_s)
+        if left_out and not self._confirmation.by_writing:
+            # With the refs they have, so that a late reply to the first one counts.
+            self._socket.send(self._encode(left_out))
+
+    def _look_at_silence(self, now: float) -> None:
+        if self._join_ref and not self._paused:
+            sent = list(self._ledger.sent)
+            proved_before = bool(sent) and self._confirmation.has_proved(sent[0].push.event)
+            if warning := self._silence.look(sent, now, proved_before=proved_before):
+                self._warn(warning)
 
     def _lose_patience(self, event: str) -> None:
         if not self._confirmation.gave_no_proof(event):
             # Once more, with the public topics joined: they are by the time these are sent.
             self._ledger.take_back(event)
-            for topic in self._public:
-                topic.settled = topic.settled and self._listening
+            self._public.expect()
             return
         if not self._barrier:
             self._send_barrier()
         if not self._warned:
             self._warned = True
-            self._later(partial(self._on_warning, self._no_proof_text(event)))
-
-    def _no_proof_text(self, event: str) -> str:
-        topics = f"{self._settings.result_topic} or {self._settings.alert_topic}"
-        return (
-            f"{self._settings.topic} answers {event} neither with a reply nor with a broadcast on {topics}; "
-            "confirming by heartbeats, which prove only that the server read it (phoenix.confirm chooses another way)"
-        )
-
-    def _follow_confirmation(self) -> None:
-        wanted = self._confirmation.wants_public_topics
-        for topic in self._public:
-            if not wanted:
-                topic.leave()
-            elif not self._listening:
-                topic.join()
-        self._listening = wanted
+            self._warn(self._silence.no_proof(event))
 
     def _go_on(self) -> None:
         with self._changed:
             self._flush()
+
+    def _is_drained(self) -> bool:
+        return not self._unreported and not self._ledger.in_hand(time.monotonic())
+
+    def _warn(self, text: str) -> None:
+        self._later(partial(self._on_warning, text))
 
     def _later(self, call: Callable[[], None]) -> None:
         """Call from the timer thread: a callback of the owner must not run under our locks."""

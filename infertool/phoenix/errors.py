@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from infertool.errors import InfertoolError
 
 if TYPE_CHECKING:
-    from infertool.phoenix.ledger import Push
+    from infertool.phoenix.push import Push
 
 
 class DeliveryClosedError(InfertoolError):

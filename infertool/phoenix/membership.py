@@ -38,6 +38,7 @@ class Loss(StrEnum):
     UNSENT = "the join could not be sent"
     LINK = "the connection was lost"
     BLAMED = "the server closed the connection over what it was sent"
+    TOO_LARGE = "the server closed the connection over a message larger than it takes"
 
 
 class Transport(Protocol):
@@ -142,11 +143,11 @@ class Membership:
             if self.state is JoinState.WAITING:
                 self._send_join()
 
-    def link_down(self, reason: str, *, blames_us: bool) -> None:
-        """Wait for the next connection. `blames_us` says that the server ended this one over what it was sent."""
+    def link_down(self, loss: Loss, reason: str) -> None:
+        """Wait for the next connection."""
         with self._lock:
             if self.state in {JoinState.JOINING, JoinState.JOINED}:
-                self._wait(Loss.BLAMED if blames_us else Loss.LINK, reason)
+                self._wait(loss, reason)
 
     def link_closed(self) -> None:
         """Give up: there will be no further connection."""

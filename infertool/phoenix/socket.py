@@ -16,19 +16,19 @@ from infertool.phoenix.connection import TEXT, Connection, ConnectionEndedError
 from infertool.phoenix.dial import dial
 from infertool.phoenix.frames import Frame, FrameError, decode_text, encode_text, reply_of
 from infertool.phoenix.joining import Joining
+from infertool.phoenix.membership import Loss, Membership
 from infertool.phoenix.schedule import RECONNECT
 from infertool.phoenix.target import targets
 from infertool.phoenix.timers import Timers
 
 if TYPE_CHECKING:
-    from infertool.phoenix.membership import Membership
     from infertool.settings.tree import PhoenixSettings
 
 _OnAnswer = Callable[[], None]
 # A connection that lived this long ends a row of failures; shorter ones keep the schedule going. Seconds.
 _STABLE_S = 5.0
 # Closes because of what was sent: invalid UTF-8, too large a frame, a frame that crashed the transport.
-_BLAMING = {1007, 1009, 1011}
+_LOSSES = {1007: Loss.BLAMED, 1009: Loss.TOO_LARGE, 1011: Loss.BLAMED}
 
 
 class PhoenixSocket:
@@ -186,20 +186,20 @@ class PhoenixSocket:
 
     def _serve(self, connection: Connection) -> str:
         """Read until the connection ends. Return why it did."""
-        blames_us = False
+        loss = Loss.LINK
         try:
             while True:
                 self._route(_decode(connection.read()))
         except ConnectionEndedError as error:
             reason = str(error)
-            blames_us = error.code in _BLAMING
+            loss = _LOSSES.get(error.code or 0, Loss.LINK)
         except FrameError as error:
             reason = f"the server sent what is no Phoenix frame: {error}"
         self._connection = None
         connection.close()
         self._answers.clear()
         for membership in list(self._members.values()):
-            membership.link_down(reason, blames_us=blames_us)
+            membership.link_down(loss, reason)
         return reason
 
     def _reconnect(self, reason: str) -> None:

@@ -47,7 +47,7 @@ class Owner:
             add(what)
             self.changed.notify_all()
 
-    def wait_for(self, condition: Callable[[], object], timeout_s: float = 20) -> None:
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = 90) -> None:
         with self.changed:
             assert self.changed.wait_for(condition, timeout_s), "the owner waited in vain"
 

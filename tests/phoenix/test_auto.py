@@ -51,7 +51,7 @@ def test_echo(mode: str) -> None:
     with fake_phoenix(broadcasting) as fake, delivery(fake.url, confirm=mode) as (made, owner):
         made.push(pushes(50))
         made.push(pushes(1, "inference_failed"))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proofs() == {"echo"}
         assert len(fake.pushed()) == 51
         assert members(fake) == {"service:inference", "public:results", "public:alerts"}
@@ -85,7 +85,7 @@ def test_public_joins_never_answered(mode: str) -> None:
         delivery(fake.url, confirm=mode, connect_timeout_s=0.5) as (made, owner),
     ):
         made.push(pushes(3))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proofs() == {"reply"}
 
 
@@ -98,7 +98,7 @@ def test_foreign_and_odd_broadcasts_confirm_nothing() -> None:
 
     with fake_phoenix(strange) as fake, delivery(fake.url, confirm="echo") as (made, owner):
         made.push(pushes(3))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proved() == [0, 1, 2]
 
 
@@ -108,7 +108,7 @@ def test_auto_leaves_the_public_topics_once_replies_come() -> None:
         made.push(pushes(50))
         fake.wait_for(lambda: members(fake) == {"service:inference"})
         made.push([push_of(100)])
-        assert made.drain(20)
+        assert made.drain(90)
         assert str(owner.results[-1].proof) == "reply"
 
 
@@ -116,9 +116,9 @@ def test_auto_falls_back_to_barrier_with_one_warning() -> None:
     with fake_phoenix(silent) as fake, delivery(fake.url, confirm="auto", push_timeout_s=0.8) as (made, owner):
         made.push(pushes(5))
         made.push(pushes(5, "inference_failed"))
-        assert made.drain(20)
+        assert made.drain(90)
         made.push([push_of(100)])
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proofs() == {"barrier"}
         owner.wait_for(lambda: owner.warnings)
         assert len(owner.warnings) == 1
@@ -136,10 +136,10 @@ def test_auto_without_public_topics() -> None:
 
     with fake_phoenix(refuse_public) as fake, delivery(fake.url, confirm="auto") as (made, owner):
         made.push(pushes(5))
-        assert made.drain(20)
+        assert made.drain(90)
         fake.peers[0].drop()
         made.push([push_of(5)])
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proofs() == {"reply"}
 
 
@@ -147,15 +147,15 @@ def test_auto_joins_the_public_topics_again_for_an_event_without_reply() -> None
     """Results are answered, failures only broadcast: the second is found out, too, and no barrier is needed."""
     with fake_phoenix() as fake, delivery(fake.url, confirm="auto", push_timeout_s=4.0) as (made, owner):
         made.push(pushes(5))
-        assert made.drain(20)
+        assert made.drain(90)
         fake.wait_for(lambda: members(fake) == {"service:inference"})
         fake.on_frame = only_to_members(fake)
         made.push(pushes(1, "inference_failed"))
-        assert made.drain(20)
+        assert made.drain(90)
         assert str(owner.results[-1].proof) == "echo"
         assert owner.warnings == []
         made.push(pushes(5))
-        assert made.drain(20)
+        assert made.drain(90)
         assert [str(result.proof) for result in owner.results[-5:]] == ["reply"] * 5
 
 
@@ -174,7 +174,7 @@ def test_echoes_wait_for_the_public_rejoin() -> None:
     with fake_phoenix(broadcasting) as fake, delivery(fake.url, confirm="echo", push_timeout_s=60) as (made, owner):
         fake.peers[0].drop()
         made.push(pushes(20))
-        assert made.drain(20)
+        assert made.drain(90)
         second = [frame for frame in fake.frames if frame.topic != "phoenix"][3:]
         assert {frame.event for frame in second[:3]} == {"phx_join"}
         assert owner.proofs() == {"echo"}

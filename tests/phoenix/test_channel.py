@@ -193,7 +193,7 @@ def test_close_while_joining() -> None:
 
     def join(listener: Listener) -> None:
         try:
-            listener.channel.join(30)
+            listener.channel.join(90)
         except ConnectionLostError as error:
             failed.put(error)
 

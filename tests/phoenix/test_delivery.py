@@ -29,7 +29,7 @@ def in_thread(call: object) -> threading.Thread:
 def test_replies_confirm() -> None:
     with fake_phoenix() as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(500))
-        assert made.drain(20)
+        assert made.drain(90)
         assert sorted(owner.proved()) == list(range(500))
         assert owner.proofs() == {"reply"}
         assert made.outstanding() == 0
@@ -39,7 +39,7 @@ def test_replies_confirm() -> None:
 def test_every_frame_bears_the_join_ref_and_its_own_ref() -> None:
     with fake_phoenix() as fake, delivery(fake.url) as (made, _):
         made.push(pushes(3))
-        assert made.drain(20)
+        assert made.drain(90)
     join, *sent = fake.frames
     assert (join.event, join.join_ref) == ("phx_join", join.ref)
     assert all(frame.join_ref == join.ref for frame in sent)
@@ -61,7 +61,7 @@ def test_replies_out_of_order() -> None:
 
     with fake_phoenix(backwards) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(10))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proved() == list(range(9, -1, -1))
         assert len(fake.pushed()) == 10
 
@@ -76,7 +76,7 @@ def test_refusal(status: str, refusal: str) -> None:
 
     with fake_phoenix(refuse) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(3))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proved() == [0, 2]
         assert owner.refused() == [(1, refusal)]
 
@@ -99,8 +99,8 @@ def test_window_blocks_and_opens() -> None:
         opened.set()
         for peer, frame in held:
             polite(peer, frame)
-        pusher.join(20)
-        assert made.drain(20)
+        pusher.join(90)
+        assert made.drain(90)
         assert sorted(owner.proved()) == list(range(20))
 
 
@@ -117,7 +117,7 @@ def test_stop_wakes_those_who_wait_and_tells_what_was_not_taken() -> None:
         pusher = in_thread(push)
         fake.wait_for(lambda: len(fake.pushed()) == 2)
         made.stop()
-        pusher.join(20)
+        pusher.join(90)
         assert [push.context for push in caught[0].unpushed] == [2, 3, 4]
         assert made.outstanding() == 2
         assert not made.drain(0.05)
@@ -130,14 +130,14 @@ def test_what_was_taken_before_stop_is_still_delivered() -> None:
 
     def later(peer: Peer, frame: Frame) -> None:
         if is_push(frame):
-            gate.wait(20)
+            gate.wait(90)
         polite(peer, frame)
 
     with fake_phoenix(later) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(5))
         made.stop()
         gate.set()
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proved() == list(range(5))
 
 
@@ -154,8 +154,8 @@ def test_pause_and_resume() -> None:
         assert pusher.is_alive()
         assert not fake.pushed()
         flow(fake, "resume")
-        pusher.join(20)
-        assert made.drain(20)
+        pusher.join(90)
+        assert made.drain(90)
         owner.wait_for(lambda: owner.flows == [True, False])
 
 
@@ -165,7 +165,7 @@ def test_a_rejoin_ends_a_pause() -> None:
         owner.wait_for(lambda: owner.flows == [True])
         fake.peers[0].drop()
         made.push(pushes(1))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.flows == [True, False]
 
 
@@ -174,14 +174,14 @@ def test_odd_flow_signals_are_ignored() -> None:
         for payload in (None, [], "pause", {"state": "stop"}, {}):
             fake.peers[0].broadcast("service:inference", "flow", payload)
         made.push(pushes(1))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.flows == []
 
 
 def test_none_confirms_what_was_written() -> None:
     with fake_phoenix(silent) as fake, delivery(fake.url, confirm="none") as (made, owner):
         made.push(pushes(100))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proofs() == {str(Proof.NONE)}
         fake.wait_for(lambda: len(fake.pushed()) == 100)
 
@@ -189,7 +189,7 @@ def test_none_confirms_what_was_written() -> None:
 def test_barrier() -> None:
     with fake_phoenix(silent) as fake, delivery(fake.url, confirm="barrier", window=10) as (made, owner):
         made.push(pushes(100))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proofs() == {str(Proof.BARRIER)}
         assert sorted(owner.proved()) == list(range(100))
         assert len(fake.events("phoenix")) >= 10
@@ -232,7 +232,7 @@ def test_large_pushes() -> None:
 
     with fake_phoenix(echo) as fake, delivery(fake.url) as (made, owner):
         made.push([push_of(0), large, push_of(1)])
-        assert made.drain(60)
+        assert made.drain(90)
         assert owner.proved() == [0, -1, 1]
 
 
@@ -243,7 +243,7 @@ def test_outstanding_counts_until_the_owner_knows(monkeypatch: pytest.MonkeyPatc
         keep = owner.on_results
 
         def slow(results: object) -> None:
-            gate.wait(20)
+            gate.wait(90)
             keep(results)  # type: ignore[arg-type]  # as given
 
         monkeypatch.setattr(made, "_on_results", slow)
@@ -251,7 +251,7 @@ def test_outstanding_counts_until_the_owner_knows(monkeypatch: pytest.MonkeyPatc
         assert not made.drain(0.2)
         assert made.outstanding() == 1
         gate.set()
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proved() == [0]
 
 
@@ -259,8 +259,8 @@ def test_two_pushers_share_one_delivery() -> None:
     with fake_phoenix() as fake, delivery(fake.url, window=16) as (made, owner):
         threads = [in_thread(lambda part=part: _push_each(made, part)) for part in range(2)]
         for thread in threads:
-            thread.join(30)
-        assert made.drain(20)
+            thread.join(90)
+        assert made.drain(90)
         assert sorted(owner.proved()) == list(range(400))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from infertool.link import LinkState
-from infertool.phoenix.delivery import CRASHED, Push
+from infertool.phoenix.delivery import Push
+from infertool.phoenix.endings import CRASHED
 from infertool.phoenix.frames import Frame
 from tests.phoenix.collect import delivery, push_of, pushes
 from tests.support.phoenix_fake import OnFrame, Peer, fake_phoenix, is_push, polite
@@ -48,7 +49,7 @@ def test_close_codes(code: int) -> None:
     server = OnceAt(is_event("e3"), lambda peer, _: peer.ws.close(code))
     with fake_phoenix(server) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(10))
-        assert made.drain(20)
+        assert made.drain(90)
         assert sorted(owner.proved()) == list(range(10))
         event = owner.wait_for_link(LinkState.LOST, 1)
         assert event.reason == f"closed by the server with {code}"
@@ -59,7 +60,7 @@ def test_close_codes(code: int) -> None:
 def test_no_close_frame() -> None:
     with fake_phoenix(OnceAt(is_event("e3"), drop)) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(10))
-        assert made.drain(20)
+        assert made.drain(90)
         assert sorted(owner.proved()) == list(range(10))
         assert "without a close frame" in owner.wait_for_link(LinkState.LOST, 1).reason
         again = event_ids(fake.pushed(fake.frames[-1].join_ref))
@@ -73,7 +74,7 @@ def test_garbage_after_the_upgrade(garbage: bytes) -> None:
     server = OnceAt(is_event("e3"), lambda peer, _: peer.ws.socket.sendall(garbage))
     with fake_phoenix(server) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(10))
-        assert made.drain(20)
+        assert made.drain(90)
         assert sorted(owner.proved()) == list(range(10))
         assert "the server" in owner.wait_for_link(LinkState.LOST, 1).reason
 
@@ -84,7 +85,7 @@ def test_a_reply_without_status_ends_the_connection() -> None:
 
     with fake_phoenix(OnceAt(is_event("e3"), answer)) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(10))
-        assert made.drain(20)
+        assert made.drain(90)
         assert sorted(owner.proved()) == list(range(10))
         assert "phx_reply" in owner.wait_for_link(LinkState.LOST, 1).reason
 
@@ -96,7 +97,7 @@ def test_restart_of_the_server() -> None:
         context = delivery(first.url, window=4)
         made, owner = context.__enter__()
         made.push(pushes(2))
-        assert made.drain(20)
+        assert made.drain(90)
     owner.wait_for_link(LinkState.LOST, 1)
     pusher = threading.Thread(target=made.push, args=([push_of(number) for number in range(2, 12)],))
     pusher.start()
@@ -104,8 +105,8 @@ def test_restart_of_the_server() -> None:
     assert pusher.is_alive()
     assert made.outstanding() == 4
     with fake_phoenix(port=port) as second:
-        pusher.join(20)
-        assert made.drain(20)
+        pusher.join(90)
+        assert made.drain(90)
         assert owner.proved() == list(range(12))
         assert event_ids(second.pushed()) == [f"e{number}" for number in range(2, 12)]
         context.__exit__(None, None, None)
@@ -115,7 +116,7 @@ def test_unanswered_pushes_are_pushed_again() -> None:
     server = OnceAt(is_event("e1"), lambda _peer, _frame: None)
     with fake_phoenix(server) as fake, delivery(fake.url, push_timeout_s=0.4) as (made, owner):
         made.push(pushes(3))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proved() == [0, 2, 1]
         assert event_ids(fake.pushed()) == ["e0", "e1", "e2", "e1"]
         assert len(fake.peers) == 1
@@ -126,7 +127,7 @@ def test_a_late_reply_counts_after_a_repeat() -> None:
     held: list[Frame] = []
 
     def slow(peer: Peer, frame: Frame) -> None:
-        if not is_push(frame):
+        if not is_event("e0")(frame):
             polite(peer, frame)
         elif held:
             polite(peer, held[0])
@@ -134,9 +135,9 @@ def test_a_late_reply_counts_after_a_repeat() -> None:
             held.append(frame)
 
     with fake_phoenix(slow) as fake, delivery(fake.url, push_timeout_s=0.4) as (made, owner):
-        made.push(pushes(1))
-        assert made.drain(20)
-        assert owner.proved() == [0]
+        made.push(pushes(2))
+        assert made.drain(90)
+        assert owner.proved() == [1, 0]
 
 
 def test_heartbeats_never_answered() -> None:
@@ -148,7 +149,7 @@ def test_heartbeats_never_answered() -> None:
 
     with fake_phoenix(deaf) as fake, delivery(fake.url, heartbeat_s=0.3) as (made, owner):
         made.push(pushes(5))
-        assert made.drain(20)
+        assert made.drain(90)
         assert "heartbeat" in owner.wait_for_link(LinkState.LOST, 1).reason
         assert fake.events("phoenix")[0] == "heartbeat"
 
@@ -159,7 +160,7 @@ def test_heartbeats_are_not_starved_by_traffic() -> None:
         while len(fake.events("phoenix")) < 3:
             made.push([push_of(number)])
             number += 1
-        assert made.drain(20)
+        assert made.drain(90)
         assert {event.state for event in owner.links} == {LinkState.CONNECTING, LinkState.CONNECTED}
 
 
@@ -167,7 +168,7 @@ def test_heartbeats_are_not_starved_by_traffic() -> None:
 def test_channel_ends_once(end: OnFrame) -> None:
     with fake_phoenix(OnceAt(is_event("e2"), end)) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(5))
-        assert made.drain(20)
+        assert made.drain(90)
         assert sorted(owner.proved()) == list(range(5))
         joins = [frame.join_ref for frame in fake.frames if frame.event == "phx_join"]
         assert len(joins) == 2
@@ -196,7 +197,7 @@ def test_queue_behind_a_crash_answered_unmatched() -> None:
 
     with fake_phoenix(crash) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(5))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proved() == list(range(5))
         assert fake.events("service:inference").count("phx_join") == 2
 
@@ -204,7 +205,7 @@ def test_queue_behind_a_crash_answered_unmatched() -> None:
 def test_the_server_forgot_the_join() -> None:
     with fake_phoenix(OnceAt(is_event("e0"), Peer.unmatched)) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(1))
-        assert made.drain(20)
+        assert made.drain(90)
         assert owner.proved() == [0]
         assert fake.events("service:inference").count("phx_join") == 2
 
@@ -222,10 +223,11 @@ def test_a_push_that_always_crashes_the_channel_is_found() -> None:
     dead: set[object] = set()
     with fake_phoenix(fragile) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(20))
-        assert made.drain(60)
+        owner.wait_for(lambda: len(owner.results) == 20)
         assert owner.refused() == [(3, CRASHED)]
         assert sorted(owner.proved()) == [number for number in range(20) if number != 3]
-        assert event_ids(fake.pushed()).count("e3") == 3
+        assert event_ids(fake.pushed()).count("e3") <= 3
+        assert any("new_result e3" in text and "service:inference" in text for text in owner.warnings)
 
 
 @pytest.mark.parametrize("code", [1007, 1009, 1011])
@@ -240,8 +242,10 @@ def test_a_push_that_always_ends_the_connection_is_found(code: int) -> None:
 
     with fake_phoenix(fragile) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(20))
-        assert made.drain(60)
-        assert owner.refused() == [(3, f"closed by the server with {code}")]
+        owner.wait_for(lambda: len(owner.results) == 20)
+        [(culprit, reason)] = owner.refused()
+        assert culprit == 3
+        assert str(reason).startswith(f"closed by the server with {code}")
         assert sorted(owner.proved()) == [number for number in range(20) if number != 3]
 
 
@@ -260,7 +264,7 @@ def test_a_refused_rejoin_is_tried_again() -> None:
         fake.peers[0].drop()
         owner.wait_for_link(LinkState.CONNECTED, 2)
         made.push(pushes(2))
-        assert made.drain(20)
+        assert made.drain(90)
         assert len(joins) == 3
         assert any("unmatched topic" in text for text in owner.warnings)
 
@@ -278,7 +282,7 @@ def test_an_unanswered_rejoin_is_left_and_joined_again() -> None:
     with fake_phoenix(ignore_second) as fake, delivery(fake.url, connect_timeout_s=1.0) as (made, _):
         fake.peers[0].drop()
         made.push(pushes(2))
-        assert made.drain(20)
+        assert made.drain(90)
         leave = next(frame for frame in fake.frames if frame.event == "phx_leave")
         assert leave.join_ref == joins[1].ref
 
@@ -290,7 +294,7 @@ def test_close_on_a_peer_that_reads_nothing() -> None:
     def deaf(peer: Peer, frame: Frame) -> None:
         polite(peer, frame)
         if is_push(frame):
-            stuck.wait(30)
+            stuck.wait(90)
 
     payload = b'{"event_id":"e","x":"%b"}' % (b"x" * 1_000_000)
     with fake_phoenix(deaf) as fake:

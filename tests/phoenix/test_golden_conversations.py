@@ -122,11 +122,11 @@ class Driver:
         recorded: dict[str, Any] = self._replies[frame.ref].payload
         if recorded["status"] == "ok":
             self._channels[frame.topic] = channel
-            assert channel.join(20) == recorded["response"]
+            assert channel.join(90) == recorded["response"]
             assert self._joins.get(timeout=20) == (JoinState.JOINED, "")
             return
         with pytest.raises(JoinRefusedError) as refused:
-            channel.join(20)
+            channel.join(90)
         assert refused.value.reason == recorded["response"]["reason"]
 
     def _push(self, frame: Frame) -> None:

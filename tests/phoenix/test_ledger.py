@@ -1,4 +1,4 @@
-"""The book: order, repeats, suspects."""
+"""The book: order and repeats."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from infertool.phoenix.ledger import CRASHES_TO_REFUSE, Ledger
+from infertool.phoenix.ledger import Ledger
+from infertool.phoenix.suspects import Cause
 from tests.phoenix.collect import push_of, pushes
 
 
 def send(ledger: Ledger, first_ref: int) -> list[int]:
     """Send all that may be sent, and return their numbers."""
     sent = []
-    for ref, entry in enumerate(ledger.take_sendable(), first_ref):
+    for ref, entry in enumerate(ledger.take_sendable(0.0, 10.0), first_ref):
         ledger.mark_sent(entry, str(ref), float(ref))
         sent.append(entry.number)
     return sent
@@ -25,7 +26,7 @@ def test_lost_pushes_come_first_and_in_order() -> None:
     assert send(ledger, 1) == [0, 1, 2]
     assert ledger.settle_ref("2")
     ledger.accept([push_of(3)])
-    ledger.lose()
+    ledger.lose(connection=True)
     assert send(ledger, 10) == [0, 2, 3]
     assert ledger.settle_ref("1") is None
 
@@ -38,43 +39,11 @@ def test_order_survives_a_repeat() -> None:
     assert send(ledger, 10) == [0, 1, 2]
 
 
-def test_after_a_crash_one_at_a_time() -> None:
-    ledger = Ledger()
-    ledger.accept(pushes(3))
-    send(ledger, 1)
-    assert ledger.lose_by_crash() is None
-    ledger.accept([push_of(3)])
-    assert ledger.isolating
-    assert send(ledger, 10) == [0]
-    assert send(ledger, 20) == []
-    ledger.settle_ref("10")
-    assert send(ledger, 20) == [1]
-    ledger.settle_ref("20")
-    assert send(ledger, 30) == [2]
-    ledger.settle_ref("30")
-    assert not ledger.isolating
-    assert send(ledger, 40) == [3]
-
-
-def test_the_culprit_is_taken_out() -> None:
-    ledger = Ledger()
-    ledger.accept(pushes(2))
-    culprit = None
-    for crash in range(CRASHES_TO_REFUSE):
-        assert culprit is None
-        send(ledger, 10 * crash)
-        culprit = ledger.lose_by_crash()
-    assert culprit
-    assert culprit.number == 0
-    assert not ledger.isolating
-    assert send(ledger, 100) == [1]
-
-
 def test_a_crash_with_nothing_sent_accuses_nobody() -> None:
     ledger = Ledger()
     ledger.accept(pushes(1))
-    assert ledger.lose_by_crash() is None
-    assert not ledger.isolating
+    assert ledger.crash(0.0, too_large=False) is None
+    assert not ledger.suspects.active
 
 
 def test_equal_event_ids() -> None:
@@ -108,6 +77,7 @@ class AnyHistory(RuleBasedStateMachine):
         numbers = send(self.ledger, self.ref)
         self.ref += len(numbers)
         assert numbers == sorted(numbers)
+        assert all(number not in self.settled for number in numbers)
 
     @precondition(lambda self: any(True for _ in self.ledger.sent))
     @rule(data=st.data())
@@ -120,19 +90,19 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule()
     def lose(self) -> None:
-        self.ledger.lose()
+        self.ledger.lose(connection=False)
 
     @rule()
     def crash(self) -> None:
-        culprit = self.ledger.lose_by_crash()
-        if culprit:
-            self.settled.append(culprit.number)
+        finding = self.ledger.crash(0.0, too_large=False)
+        if finding and finding.cause is Cause.PUSH:
+            self.settled.append(finding.suspect.number)
 
     @invariant()
     def nothing_is_lost(self) -> None:
         assert len(self.settled) == len(set(self.settled))
         assert len(self.ledger) + len(self.settled) == self.accepted
-        assert not self.ledger.isolating or len(self.ledger)
+        assert 0 <= self.ledger.in_hand(0.0) <= len(self.ledger)
 
 
 TestAnyHistory = AnyHistory.TestCase

@@ -61,7 +61,7 @@ def test_wrong_host_is_refused(authority: certificates.Authority) -> None:
 def test_verification_switched_off(authority: certificates.Authority) -> None:
     with fake_phoenix(tls=server_with(authority)) as fake, delivery(wss(fake), tls_verify=False) as (made, _):
         made.push(pushes(3))
-        assert made.drain(20)
+        assert made.drain(90)
 
 
 def test_losses_over_tls(authority: certificates.Authority) -> None:
@@ -71,5 +71,5 @@ def test_losses_over_tls(authority: certificates.Authority) -> None:
     ):
         fake.peers[0].drop()
         made.push(pushes(100))
-        assert made.drain(20)
+        assert made.drain(90)
         assert sorted(owner.proved()) == list(range(100))

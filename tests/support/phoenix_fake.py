@@ -86,7 +86,7 @@ class FakePhoenix:
                     self.changed.notify_all()
                 self.on_frame(peer, frame)
 
-    def wait_for(self, condition: Callable[[], object], timeout_s: float = 20) -> None:
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = 90) -> None:
         with self.changed:
             assert self.changed.wait_for(condition, timeout_s), "the server waited in vain"
 

@@ -1,0 +1,84 @@
+"""A push, what proves it, what becomes of it, and what is kept of it until then."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Push(Struct, frozen=True, gc=False):
+    """What is to be delivered. `payload` is an encoded JSON object; `context` is the caller's and comes back.
+
+    `event_ids` are the ids inside, several for a batch: whoever broadcasts them all has the push. `reduced` is a
+    smaller payload that may take the place of `payload` when the channel crashes of that; empty when there is none.
+    """
+
+    event: str
+    event_ids: tuple[str, ...]
+    payload: bytes
+    context: object
+    reduced: bytes = b""
+
+    def __str__(self) -> str:
+        """Return event and id, for people."""
+        more = len(self.event_ids) - 1
+        return f"{self.event} {self.event_ids[0]}{f' and {more} more' if more else ''}"
+
+    def without_payload(self) -> Push:
+        """Return the push of `reduced`."""
+        return Push(self.event, self.event_ids, self.reduced, self.context)
+
+
+class Proof(StrEnum):
+    """What confirmed a push; docs/guarantees.md says what each is worth."""
+
+    REPLY = "reply"
+    ECHO = "echo"
+    BARRIER = "barrier"
+    NONE = "none"
+
+
+class PushResult(Struct, frozen=True, gc=False):
+    """The end of a push: exactly one of `proof` and `refusal` (the server's reason) is set.
+
+    `crashes` is set when it was refused because the channel, or the connection, ended over it: the number of crashes
+    that it took part in. Push it again with that number, or not at all.
+    """
+
+    push: Push
+    proof: Proof | None = None
+    refusal: str | None = None
+    crashes: int = 0
+
+
+class Case(Struct, eq=False, gc=False):
+    """What speaks against a suspect.
+
+    `crashes` counts the ends of the channel at which it was unconfirmed, `first` says whether it was the likeliest
+    cause of one. `evidence` counts those that it caused alone while others passed, `holds` those that say nothing
+    about it; after these it waits until `not_before`, in monotonic seconds.
+    """
+
+    crashes: int = 0
+    first: bool = False
+    evidence: int = 0
+    holds: int = 0
+    not_before: float = 0.0
+
+
+class Entry(Struct, eq=False, gc=False):
+    """An unconfirmed push. `number` is its place in the order of acceptance, `order` in that of sending.
+
+    `sent_at` is monotonic seconds, of the first time under this join; `repeats` counts the others. `unseen` counts the
+    ids of a sent push that were not seen coming back. `case` is set for a suspect.
+    """
+
+    push: Push
+    number: int
+    ref: str = ""
+    order: int = 0
+    sent_at: float = 0.0
+    repeats: int = 0
+    unseen: int = 0
+    case: Case | None = None

@@ -1,0 +1,250 @@
+"""Which push ends the channel: suspects are tested until one is found guilty or all are confirmed.
+
+The rules, and why they are so, are in docs/guarantees.md, "When the channel crashes". Pure: no lock, no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from enum import StrEnum
+from operator import attrgetter
+
+from msgspec import Struct
+
+from infertool.phoenix import batch
+from infertool.phoenix.blame import NOTHING_PASSES, Blame
+from infertool.phoenix.push import Case, Entry
+
+# A push that was in so many ends of the channel is tested alone, and may be found guilty.
+REPEATED = 2
+# One of whose event none passes, while others do, must have been in so many.
+_ENOUGH = 3
+
+
+class Cause(StrEnum):
+    """Who is held responsible for an end of the channel."""
+
+    UNKNOWN = "unknown"
+    PUSH = "push"
+    PAYLOAD = "payload"
+    BATCH = "batch"
+    EVENT = "event"
+    SERVER = "server"
+
+
+class Finding(Struct, frozen=True, gc=False):
+    """What an end of the channel says: about `suspect`, the likeliest of `lost` pushes.
+
+    PUSH: it is guilty, and taken out. PAYLOAD: it goes on with its reduced payload. EVENT and SERVER: pushes of its
+    event wait for `wait_s`; else `wait_s` is how long it waits itself. The batches of `apart` are taken out, too.
+    `crashes` counts the ends of the channel at which it was unconfirmed.
+    """
+
+    cause: Cause
+    suspect: Entry
+    lost: int
+    crashes: int
+    apart: Sequence[Entry] = ()
+    wait_s: float | None = None
+
+
+class Suspects:
+    """The pushes that were unconfirmed when the channel ended, and which of all pushes may be sent next.
+
+    `active` is False while there is nothing to find out: then everything may be sent.
+    """
+
+    def __init__(self) -> None:
+        self.active = False
+        self._pool: list[Entry] = []
+        self._parked: list[Entry] = []
+        self._blame = Blame()
+        # The events of which one was confirmed since the channel ended the last time.
+        self._passing: set[str] = set()
+        self._unsettled = 0
+        self._found = False
+        self._needed = 1
+        self._others_first = True
+
+    def __len__(self) -> int:
+        """Return how many pushes are kept here."""
+        return len(self._pool) + len(self._parked)
+
+    @property
+    def others_pass(self) -> bool:
+        """Whether anything was confirmed since the channel ended the last time."""
+        return bool(self._passing)
+
+    def waiting_long(self, now: float) -> int:
+        """Return how many of them may not be tried yet."""
+        pool = sum(not self._may_try(entry, now) for entry in self._pool)
+        return pool + sum(self._blame.waits(entry.push.event, now) for entry in self._parked)
+
+    def add(self, entry: Entry, crashes: int) -> None:
+        """Take in a push that took part in `crashes` ends of the channel, maybe as part of a batch."""
+        self._suspect(entry).crashes = crashes
+        self._take_back([entry])
+
+    def ended(self, lost: list[Entry], now: float, *, too_large: bool) -> Finding:
+        """Note that the channel ended with `lost` unconfirmed, in the order they were sent; they are taken in.
+
+        `too_large` says that the server closed the connection over the size of a message.
+        """
+        suspect = max(lost, key=lambda entry: len(entry.push.payload)) if too_large else lost[0]
+        knew, passing = self.active, self._passing
+        self._passing, self._others_first = set(), False
+        for entry in lost:
+            self._suspect(entry).crashes += 1
+        case = self._suspect(suspect)
+        case.first = True
+        apart = [entry for entry in lost if entry.push.event == batch.EVENT]
+        cause = Cause.BATCH if suspect in apart else self._judge(suspect, passing, alone=len(lost) == 1)
+        self._found = self._found or bool(apart) or cause is not Cause.UNKNOWN
+        wait_s = None
+        if cause is Cause.UNKNOWN:
+            cause, wait_s = self._hold(suspect, now, passing if knew else {suspect.push.event})
+        crashes = case.crashes
+        out = [*apart, suspect] if cause is Cause.PUSH else apart
+        self._take_back([entry for entry in lost if entry not in out])
+        for entry in out:
+            self.forget(entry)
+        return Finding(cause, suspect, len(lost), crashes, apart, wait_s)
+
+    def choose(self, waiting: deque[Entry], now: float, *, busy: bool) -> list[Entry]:
+        """Return what to send now; what is no suspect comes from `waiting`. `busy`: pushes wait for their proofs."""
+        self._park(waiting)
+        if not self._passing:
+            # One by one, those first that took part in the fewest crashes, until something passes.
+            return [] if busy else self._take([waiting.popleft()] if waiting else self._first_trial(now))
+        test = self._next_test(now)
+        if test and busy:
+            return []
+        if waiting and (self._others_first or not test):
+            self._others_first = False
+            flowing = list(waiting)
+            waiting.clear()
+            return flowing
+        self._others_first = True
+        return self._take(test)
+
+    def settled(self, entry: Entry) -> None:
+        """Note that a push was handled: confirmed, or refused with an answer."""
+        self._passing.add(entry.push.event)
+        self._blame.passed(entry.push.event)
+        self.forget(entry)
+
+    def forget(self, entry: Entry) -> None:
+        """Note that a push is not waited for any more."""
+        if entry.case:
+            entry.case = None
+            self._unsettled -= 1
+            if not self._unsettled:
+                # A channel that ends without a guilty push may do so over an innocent one twice: ask for more.
+                self._needed = self._needed if self._found else REPEATED
+                self._found = False
+        self.active = self._unsettled > 0 or bool(self._blame) or bool(self._parked)
+
+    def lost(self, entries: Sequence[Entry], *, connection: bool) -> None:
+        """Take suspects back that were lost for another reason: with the connection, or with the membership alone.
+
+        Behind a new connection there may be another server, so everything may be tried again.
+        """
+        self._passing, self._others_first = set(), False
+        self._take_back(entries)
+        if connection:
+            self._blame.expire()
+            for entry in self._pool:
+                self._suspect(entry).not_before = 0.0
+
+    def _take_back(self, entries: Sequence[Entry]) -> None:
+        self._pool = sorted([*self._pool, *entries], key=attrgetter("number"))
+
+    def _suspect(self, entry: Entry) -> Case:
+        if entry.case is None:
+            entry.case = Case()
+            self._unsettled += 1
+            self.active = True
+        return entry.case
+
+    def _judge(self, suspect: Entry, passing: set[str], *, alone: bool) -> Cause:
+        case, push = self._suspect(suspect), suspect.push
+        if not alone or case.crashes < REPEATED:
+            return Cause.UNKNOWN
+        if push.reduced:
+            suspect.push = push.without_payload()
+            return Cause.PAYLOAD
+        if push.event in passing:
+            case.evidence += 1
+            if case.evidence >= self._needed:
+                self._blame.acquit(push.event, suspect.number)
+                return Cause.PUSH
+        elif passing and case.crashes >= _ENOUGH and self._blame.is_of_one(push.event, suspect.number):
+            return Cause.PUSH
+        return Cause.UNKNOWN
+
+    def _hold(self, suspect: Entry, now: float, passing: set[str]) -> tuple[Cause, float | None]:
+        """Find out whether it is the event or the server; have the suspect wait if nothing was said about it."""
+        event, case = suspect.push.event, self._suspect(suspect)
+        wait_s = self._blame.crashed(event, suspect.number, now, others_pass=bool(passing))
+        if wait_s is not None:
+            return Cause.EVENT if passing else Cause.SERVER, wait_s
+        if event in passing:
+            return Cause.UNKNOWN, None
+        case.holds += 1
+        wait_s = NOTHING_PASSES.wait(case.holds)
+        case.not_before = now + wait_s
+        return Cause.UNKNOWN, wait_s
+
+    def _park(self, waiting: deque[Entry]) -> None:
+        """Keep pushes of events that wait apart, and give them back when their event goes on."""
+        if self._blame or self._parked:
+            entries = sorted([*self._parked, *waiting], key=attrgetter("number"))
+            self._parked = [entry for entry in entries if self._blame.holds(entry.push.event)]
+            waiting.clear()
+            waiting.extend([entry for entry in entries if not self._blame.holds(entry.push.event)])
+
+    def _first_trial(self, now: float) -> list[Entry]:
+        """Return the first suspect, so that the order is kept if the channel ended for another reason; then others."""
+        triable = self._triable(now)
+        fresh = [entry for entry in triable if entry.case and entry.case.first and entry.case.crashes < REPEATED]
+        return fresh[:1] or _least(triable, newest=True)
+
+    def _next_test(self, now: float) -> list[Entry]:
+        triable = self._triable(now)
+        alone = [entry for entry in triable if self._alone(entry)]
+        provable = [entry for entry in alone if entry.push.event in self._passing]
+        if provable:
+            return [min(provable, key=lambda entry: (not self._suspect(entry).first, entry.number))]
+        grouped = [entry for entry in triable if not self._alone(entry)]
+        return grouped[: (len(grouped) + 1) // 2] or _least(alone, newest=False)
+
+    def _triable(self, now: float) -> list[Entry]:
+        pool = [entry for entry in self._pool if self._may_try(entry, now)]
+        return pool + [entry for entry in self._parked if not self._blame.waits(entry.push.event, now)]
+
+    def _may_try(self, entry: Entry, now: float) -> bool:
+        event = entry.push.event
+        if event in self._passing:
+            return True
+        return self._suspect(entry).not_before <= now and not self._blame.waits(event, now)
+
+    def _alone(self, entry: Entry) -> bool:
+        case = entry.case
+        return self._blame.holds(entry.push.event) or (case is not None and (case.first or case.crashes >= REPEATED))
+
+    def _take(self, entries: list[Entry]) -> list[Entry]:
+        if entries:
+            self._pool = [entry for entry in self._pool if entry not in entries]
+            self._parked = [entry for entry in self._parked if entry not in entries]
+        return entries
+
+
+def _least(entries: list[Entry], *, newest: bool) -> list[Entry]:
+    """Return the one with the least against it, if there is one; of several, the oldest or the newest."""
+
+    def weight(entry: Entry) -> tuple[bool, int, int]:
+        number = -entry.number if newest else entry.number
+        return (entry.case.first, entry.case.crashes, number) if entry.case else (False, 0, number)
+
+    return [min(entries, key=weight)] if entries else []
