@@ -27,6 +27,7 @@ class Ledger:
         self._accepted = 0
         self._sends = 0
         self._latest_settled = 0
+        self._in_order = True
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._sent) + len(self.suspects)
@@ -86,10 +87,12 @@ class Ledger:
         entry = self._sent.pop(ref, None) if type(ref) is str else None
         if entry is not None:
             self._drop_all_from_index(entry)
-            if entry.order > self._latest_settled:  # noqa: PLR1730  (max() takes three times as long)
+            if entry.order > self._latest_settled:
                 self._latest_settled = entry.order
+            else:
+                self._in_order = False
             if self.suspects.active:
-                self.suspects.settled(entry)
+                self.suspects.settled(entry, in_order=self._in_order)
         return entry
 
     def settle_event(self, event_id: object) -> Entry | None:

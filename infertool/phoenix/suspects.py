@@ -63,7 +63,6 @@ class Suspects:
         # The events of which one was confirmed since the channel ended the last time.
         self._passing: set[str] = set()
         self._unsettled = 0
-        self._found = False
         self._needed = 1
         self._others_first = True
 
@@ -100,7 +99,6 @@ class Suspects:
         case.first = True
         apart = [entry for entry in lost if entry.push.event == batch.EVENT]
         cause = Cause.BATCH if suspect in apart else self._judge(suspect, passing, alone=len(lost) == 1)
-        self._found = self._found or bool(apart) or cause is not Cause.UNKNOWN
         wait_s = None
         if cause is Cause.UNKNOWN:
             cause, wait_s = self._hold(suspect, now, passing if knew else {suspect.push.event})
@@ -128,8 +126,14 @@ class Suspects:
         self._others_first = True
         return self._take(test)
 
-    def settled(self, entry: Entry) -> None:
-        """Note that a push was handled: confirmed, or refused with an answer."""
+    def settled(self, entry: Entry, *, in_order: bool) -> None:
+        """Note that a push was handled: confirmed, or refused with an answer.
+
+        `in_order` says whether the channel handles pushes in the order they are sent. Then an innocent push that was
+        first means that the channel ends by chance, maybe over the same one twice: more must speak against the next.
+        """
+        if in_order and entry.case and entry.case.first:
+            self._needed = REPEATED
         self._passing.add(entry.push.event)
         self._blame.passed(entry.push.event)
         self.forget(entry)
@@ -139,10 +143,6 @@ class Suspects:
         if entry.case:
             entry.case = None
             self._unsettled -= 1
-            if not self._unsettled:
-                # A channel that ends without a guilty push may do so over an innocent one twice: ask for more.
-                self._needed = self._needed if self._found else REPEATED
-                self._found = False
         self.active = self._unsettled > 0 or bool(self._blame) or bool(self._parked)
 
     def lost(self, entries: Sequence[Entry], *, connection: bool) -> None:

@@ -17,8 +17,11 @@ class Publisher(Protocol):
     def start(self) -> None:
         """Make ready. Raises `UnreachableError`, `RefusedError` or `JoinRefusedError`."""
 
-    def push(self, pushes: Sequence[Push]) -> None:
-        """Send; blocks while too many are unconfirmed. Raises `DeliveryClosedError` once `stop` was called."""
+    def push(self, pushes: Sequence[Push], *, crashes: int = 0) -> None:
+        """Send; blocks while too many are unconfirmed. Raises `DeliveryClosedError` once `stop` was called.
+
+        `crashes` is that of the result after which they are pushed again.
+        """
 
     def stop(self) -> None:
         """Take no more pushes, and wake who waits to push."""
@@ -40,7 +43,7 @@ class LocalPublisher:
     def start(self) -> None:
         """Do nothing."""
 
-    def push(self, pushes: Sequence[Push]) -> None:
+    def push(self, pushes: Sequence[Push], *, crashes: int = 0) -> None:  # noqa: ARG002  (the port)
         """Write, then confirm. A reader that has gone raises `BrokenPipeError`: what it did not read stays open."""
         self._write(pushes)
         self._on_results([PushResult(push, Proof.NONE, None) for push in pushes])

@@ -79,6 +79,21 @@ class Documents:
             document["traceback"] = failure.traceback[:_LONGEST_TRACEBACK]
         return self._encode(event, document, "original_text")
 
+    def minimal(self, event: Event, failure: Failure) -> bytes:
+        """Return the document of a failure with nothing in it that came with the event, but its id."""
+        return _dumps(
+            {
+                "event_id": event.event_id,
+                "status": "FAILED",
+                "stage": failure.stage,
+                "error_type": failure.error_type,
+                "error": "left out, as the channel does not take the whole alert: see the dead letter",
+                "attempts": event.attempts,
+                "failed_at": iso(time.time()),
+                "truncated": ["request_id", "error", "original_payload"],
+            }
+        )
+
     def _encode(self, event: Event, document: dict[str, Any], dispensable: str) -> bytes:
         traceparent = event.message.headers.get("traceparent")
         if traceparent:

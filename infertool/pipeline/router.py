@@ -23,6 +23,7 @@ from infertool.pipeline.crashguard import CrashGuard
 from infertool.pipeline.delivery import Publisher
 from infertool.pipeline.documents import Documents, UnencodableError, unencodable
 from infertool.pipeline.event import Dead, Event, Failure, Outcome, iso
+from infertool.pipeline.heldalerts import HeldAlerts
 from infertool.pipeline.pushbatches import PushBatches, members
 from infertool.pipeline.retry import RetryQueue
 from infertool.telemetry import observer as o
@@ -74,6 +75,7 @@ class Router:
         self._book = book
         self._guard = guard
         self._observe = observe
+        self._held_alerts = HeldAlerts(lambda text: observe(o.Warned(text)))
         self.retries = RetryQueue()
         self.executor: Executor
         self.publisher: Publisher
@@ -134,7 +136,8 @@ class Router:
         event.first_failed_at = event.first_failed_at or iso(time.time())
         why = (failure.stage, failure.error_type, failure.error)
         self._observe(o.Failed(event.event_id, *why, event.attempts, failure.traceback))
-        return Push(FAILURE_EVENT, (event.event_id,), self._documents.failure(event, failure), dead)
+        document, minimal = self._documents.failure(event, failure), self._documents.minimal(event, failure)
+        return Push(FAILURE_EVENT, (event.event_id,), document, dead, minimal)
 
     def _push(self, results: list[Push], dead: Sequence[Dead]) -> None:
         alerts = [self._alert(each) for each in dead]
@@ -142,9 +145,9 @@ class Router:
             self._observe(o.Pushed(len(results) + len(alerts)))
             self._push_again(self._batches.join(results) + alerts)
 
-    def _push_again(self, pushes: Sequence[Push]) -> None:
+    def _push_again(self, pushes: Sequence[Push], crashes: int = 0) -> None:
         try:
-            self.publisher.push(pushes)
+            self.publisher.push(pushes, crashes=crashes)
         except DeliveryClosedError:
             return  # we are stopping; the events stay with the broker
 
@@ -155,7 +158,7 @@ class Router:
         for result in results:
             context = result.push.context
             if result.refusal is not None:
-                self._refused(result.push, result.refusal)
+                self._refused(result, result.refusal)
             elif isinstance(context, Event):
                 succeeded.append(context)
             elif isinstance(context, Dead):
@@ -166,6 +169,7 @@ class Router:
         if reported or succeeded:
             self._observe(o.Confirmed(len(reported) + len(succeeded)))
         if reported:
+            self._held_alerts.reported(reported)
             self._bury(reported)
         if succeeded:
             self._acknowledge(succeeded)
@@ -187,24 +191,37 @@ class Router:
         now = time.monotonic()
         self._observe(o.Succeeded([now - event.delivered_at for event in events]))
 
-    def _refused(self, push: Push, reason: str) -> None:
-        """Phoenix refused this payload: try again, then give the event up; an alert is given up alone."""
+    def _refused(self, result: PushResult, reason: str) -> None:
+        """Phoenix refused this payload: try again, then give it up; at once if the channel crashed of it."""
+        push, crashes = result.push, result.crashes
         if members(push):
             singly = self._batches.take_apart(push, reason)
-            self.retries.after(0.0, lambda: self._push_again(singly))
+            self._push_later(0.0, singly, crashes)
             return
         context = cast("Dead | Event", push.context)  # we push no others
         event = context.event if isinstance(context, Dead) else context
         event.refusals += 1
-        if event.refusals % self._rules.max_refusals:
-            delay_s = self._rules.backoff.wait(event.refusals)
-            self.retries.after(delay_s, lambda: self._push_again([push]))
+        if isinstance(context, Dead) and not push.reduced:
+            self._push_later(self._held_alerts.hold(context, result), [push], crashes)
+        elif not crashes and event.refusals % self._rules.max_refusals:
+            self._push_later(self._rules.backoff.wait(event.refusals), [push])
         elif isinstance(context, Dead):
-            self._observe(o.Warned(f"Phoenix refuses the alert of {event.event_id}: {reason}"))
-            self._bury([context])
+            self._push_later(0.0, [push.without_payload()], crashes)
         else:
-            failure = Failure("publish", "PushRefused", f"Phoenix refuses the result: {reason}")
-            self.retries.after(0.0, lambda: self._push([], [Dead(event, failure)]))
+            self._give_up(event, reason, crashes)
+
+    def _give_up(self, event: Event, reason: str, crashes: int) -> None:
+        """Report and bury an event whose result is refused; with a minimal alert if that result crashes the channel."""
+        dead = Dead(event, Failure("publish", "PushRefused", f"Phoenix refuses the result: {reason}"))
+        if not crashes:
+            self.retries.after(0.0, lambda: self._push([], [dead]))
+            return
+        alert = self._alert(dead).without_payload()
+        self._observe(o.Pushed(1))
+        self._push_later(0.0, [alert], crashes)
+
+    def _push_later(self, delay_s: float, pushes: Sequence[Push], crashes: int = 0) -> None:
+        self.retries.after(delay_s, lambda: self._push_again(pushes, crashes))
 
     def admitted_again(self, admission: Admission) -> None:
         """Report redelivered events that are known, and bury again those whose dead letter may not have arrived."""

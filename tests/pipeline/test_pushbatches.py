@@ -91,3 +91,20 @@ def test_what_a_broadcast_holds() -> None:
     for payload in ([], {"results": 3}, None):
         odd = batch.Frame(None, None, "t", "new_results", payload)
         assert batch.documents(odd) == [payload]
+
+
+def test_a_channel_that_took_batches_gets_them_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was away says nothing about batches."""
+    now = 1000.0
+    monkeypatch.setattr("infertool.pipeline.pushbatches.time.monotonic", lambda: now)
+    joined = Joined(4)
+    first, second = joined.trusted().join(results(8))
+    joined.batches.take_apart(first, "channel crashed")
+    [trial] = joined.batches.join(results(4))
+    joined.batches.take_apart(second, "channel crashed")
+    assert {push.event for push in joined.batches.join(results(4))} == {"new_result"}, "one trial at a time"
+    joined.batches.take_apart(trial, "channel crashed")
+    assert {push.event for push in joined.batches.join(results(4))} == {"new_result"}
+    now += 3600
+    assert [push.event for push in joined.batches.join(results(4))] == ["new_results"]
+    assert not joined.warnings
