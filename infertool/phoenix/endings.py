@@ -43,7 +43,7 @@ def _which(loss: Loss, finding: Finding) -> str:
         case Cause.PAYLOAD:
             return f"it ends over {push}, also alone: that one is pushed again without its payload"
         case Cause.BATCH:
-            return f"unconfirmed first was {push}: the results are pushed singly"
+            return f"unconfirmed first was {push}: it is taken apart"
         case Cause.EVENT:
             return (
                 f"it ends over every {push.event}, now {push}, while other events pass: has the channel a clause for "

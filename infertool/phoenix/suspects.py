@@ -113,8 +113,11 @@ class Suspects:
         """Return what to send now; what is no suspect comes from `waiting`. `busy`: pushes wait for their proofs."""
         self._park(waiting)
         if not self._passing:
-            # One by one, those first that took part in the fewest crashes, until something passes.
-            return [] if busy else self._take([waiting.popleft()] if waiting else self._first_trial(now))
+            # One by one, until something passes: those first of which the least is known. The newest of them, since
+            # guilty pushes often come in a row.
+            return (
+                [] if busy else self._take([waiting.popleft()] if waiting else _least(self._triable(now), newest=True))
+            )
         test = self._next_test(now)
         if test and busy:
             return []
@@ -189,7 +192,7 @@ class Suspects:
         wait_s = self._blame.crashed(event, suspect.number, now, others_pass=bool(passing))
         if wait_s is not None:
             return Cause.EVENT if passing else Cause.SERVER, wait_s
-        if event in passing:
+        if event in passing or (passing and case.crashes == _ENOUGH - 1):
             return Cause.UNKNOWN, None
         case.holds += 1
         wait_s = NOTHING_PASSES.wait(case.holds)
@@ -204,12 +207,6 @@ class Suspects:
             waiting.clear()
             waiting.extend([entry for entry in entries if not self._blame.holds(entry.push.event)])
 
-    def _first_trial(self, now: float) -> list[Entry]:
-        """Return the first suspect, so that the order is kept if the channel ended for another reason; then others."""
-        triable = self._triable(now)
-        fresh = [entry for entry in triable if entry.case and entry.case.first and entry.case.crashes < REPEATED]
-        return fresh[:1] or _least(triable, newest=True)
-
     def _next_test(self, now: float) -> list[Entry]:
         triable = self._triable(now)
         alone = [entry for entry in triable if self._alone(entry)]
@@ -217,7 +214,9 @@ class Suspects:
         if provable:
             return [min(provable, key=lambda entry: (not self._suspect(entry).first, entry.number))]
         grouped = [entry for entry in triable if not self._alone(entry)]
-        return grouped[: (len(grouped) + 1) // 2] or _least(alone, newest=False)
+        events = {entry.push.event for entry in grouped}
+        incomparable = [entry for entry in alone if entry.push.event not in events]
+        return _least(incomparable, newest=False) or grouped[: (len(grouped) + 1) // 2]
 
     def _triable(self, now: float) -> list[Entry]:
         pool = [entry for entry in self._pool if self._may_try(entry, now)]
