@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from infertool.devserver.hub import bus
+from infertool.devserver.hub.hub import Limits
 from infertool.settings import PhoenixSettings
 from tests.conftest import FIXTURES
 
@@ -28,3 +29,15 @@ def test_topics_and_path_are_infertools_defaults():
 def test_the_page_listens_to_what_is_broadcast():
     javascript = (FIXTURES / "phoenix_app" / "assets" / "js" / "bus.js").read_text()
     assert set(re.findall(r'\.on\("(\w+)"', javascript)) == set(bus.REBROADCAST)
+
+
+def test_the_marks_of_the_overload_are_the_hubs():
+    overload = (FIXTURES / "phoenix_app" / "lib" / "inference_bus" / "overload.ex").read_text()
+    marks = re.search(r"@defaults \[viewer: ([\d_]+), all: ([\d_]+)", overload)
+    assert tuple(map(int, marks.groups())) == (Limits().viewer_messages, Limits().all_messages)
+
+
+def test_every_environment_variable_is_in_its_readme():
+    read = re.findall(r'System.get_env\("(\w+)"', (FIXTURES / "phoenix_app" / "config" / "runtime.exs").read_text())
+    readme = (FIXTURES / "phoenix_app" / "README.md").read_text()
+    assert [name for name in read if name not in readme] == []
