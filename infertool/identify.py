@@ -63,8 +63,9 @@ def identify(host: str, port: int) -> Kind:
 
 
 def plain_kind(host: str, port: int) -> Kind:
-    """Ask what is there, without TLS: up to two seconds."""
-    return _stomp(host, port) or _http(host, port)
+    """Ask what is there that does without TLS: up to two seconds."""
+    kind = _stomp(host, port) or _http(host, port)
+    return Kind.UNKNOWN if kind is Kind.TLS else kind
 
 
 def _stomp(host: str, port: int) -> Kind:

@@ -7,20 +7,28 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from infertool import brokers
+from infertool import brokers, identify
 from infertool.brokers.port import Broker
-from tests.support.brokers import SERVERS, Links, Server, settings
+from infertool.brokers.stomp import broker
+from tests.support.brokers import SERVERS, TIMEOUT_S, Links, Server, settings
 from tests.support.embedded import EmbeddedBroker
 from tests.support.proxy import Proxy
 
 Connect = Callable[..., Broker]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for what comes, however long that takes on a busy machine."""
+    monkeypatch.setattr(broker, "_MEASURE_S", TIMEOUT_S)
+    monkeypatch.setattr(identify, "_PATIENCE_S", TIMEOUT_S)
+
+
 @pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[EmbeddedBroker]:
-    broker = EmbeddedBroker().start()
-    yield broker
-    broker.stop()
+    started = EmbeddedBroker().start()
+    yield started
+    started.stop()
 
 
 @pytest.fixture(params=SERVERS)
@@ -45,12 +53,12 @@ def connect() -> Iterator[Connect]:
     opened: list[Broker] = []
 
     def connect(url: str, links: Links | None = None, **changes: object) -> Broker:
-        broker = brokers.open(settings(url, **changes), on_link=links)
-        opened.append(broker)
-        broker.connect()
-        return broker
+        made = brokers.open(settings(url, **changes), on_link=links)
+        opened.append(made)
+        made.connect()
+        return made
 
     yield connect
-    for broker in opened:
-        broker.close(5)
+    for made in opened:
+        made.close(5)
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("infertool-stomp")] == []

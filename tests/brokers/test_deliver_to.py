@@ -71,8 +71,8 @@ def test_what_came_before_is_returned_and_all_else_delivered(server, connect):
     assert bodies(everything) == [sent.body for sent in numbered(queue, 60)]
     assert {thread.name for thread in taker.threads} <= {"infertool-stomp-1-reader"}
     subscription.ack(everything)
-    broker.close(5)
-    assert connect(server.url).browse(queue, limit=1, timeout_s=5).depth in {0, None}
+    broker.close(TIMEOUT_S)
+    assert connect(server.url).browse(queue, limit=1, timeout_s=TIMEOUT_S).depth in {0, None}
 
 
 def test_another_thread_reads_on_while_one_is_stuck(server, connect, taker):
@@ -118,7 +118,7 @@ def test_a_connection_that_is_lost_meanwhile_comes_again(server, connect, proxy,
 
 
 def test_garbage_behind_the_message_that_is_worked_on(server, connect, proxy, links, taker):
-    queue, broker = new_queue(), connect(proxy.url, links, heartbeat_s=0.5)
+    queue, broker = new_queue(), connect(proxy.url, links, heartbeat_s=10.0)
     subscription = broker.subscribe(queue, window=10)
     assert subscription.deliver_to(taker) == []
     proxy.inject(

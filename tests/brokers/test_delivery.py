@@ -57,7 +57,7 @@ def test_acked_messages_are_gone_and_others_come_again(server, connect):
     messages = take(subscription, 50)
     assert [message.body for message in messages] == [sent.body for sent in numbered(queue, 50)]
     subscription.ack(messages[:20])
-    first.close(5)
+    first.close(TIMEOUT_S)
     assert subscription.receive(1, 5) == []
     second = connect(server.url)
     again = take(second.subscribe(queue, window=50), 30)
@@ -72,7 +72,7 @@ def test_the_window_is_what_was_asked_for(server, connect, window):
     send_all(broker, numbered(queue, window + 50))
     subscription = broker.subscribe(queue, window=window)
     held = take(subscription, window)
-    assert broker.measure(queue, 5) == Depth(
+    assert broker.measure(queue, TIMEOUT_S) == Depth(
         size=window + 50, in_flight=window, consumers=-(-window // 200), enqueued=window + 50, dequeued=0
     )
     assert subscription.receive(1, 0.2) == []
@@ -112,7 +112,7 @@ def test_sends_from_a_callback_do_not_wait_for_the_room_they_make(server, connec
 def test_more_sends_than_may_be_unconfirmed(server, connect):
     queue, broker = new_queue(), connect(server.url)
     send_all(broker, numbered(queue, 3000))
-    assert broker.measure(queue, 5).size == 3000
+    assert broker.measure(queue, TIMEOUT_S).size == 3000
 
 
 def test_a_refused_send_says_why(server, connect):

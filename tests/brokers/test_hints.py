@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from infertool.errors import UnreachableError
-from infertool.identify import Kind, bracketed, identify, kind_of
+from infertool.identify import Kind, bracketed, identify, kind_of, plain_kind
 from infertool.settings.ranges import check
 from infertool.settings.values import Entry
 from tests.brokers.test_tls import authority as _authority
@@ -67,6 +67,12 @@ def test_the_brokers_openwire_port(activemq, connect, scheme):
     assert "61613" in error.advice
 
 
+def test_a_slow_server_with_tls_is_not_taken_for_one_without(server, authority):
+    with Proxy(server.stomp_port, tls=server_context(authority.issue("server", "127.0.0.1"))) as proxy:
+        assert plain_kind("127.0.0.1", proxy.port) is Kind.UNKNOWN
+        assert identify("127.0.0.1", proxy.port) is Kind.TLS
+
+
 @pytest.mark.parametrize(
     ("first_bytes", "kind"),
     [
@@ -80,7 +86,8 @@ def test_first_words(first_bytes, kind):
     assert kind_of(first_bytes) is kind
 
 
-def test_a_server_that_says_nothing_and_a_port_where_nobody_is():
+def test_a_server_that_says_nothing_and_a_port_where_nobody_is(monkeypatch):
+    monkeypatch.setattr("infertool.identify._PATIENCE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert identify("127.0.0.1", port) is Kind.UNKNOWN

@@ -26,7 +26,7 @@ def test_moved_messages_are_there_and_not_here(server, connect, count):
     subscription = broker.subscribe(queue, window=count)
     messages = take(subscription, count)
     subscription.move(moved_to(f"{queue}.dlq", messages), TIMEOUT_S)
-    assert broker.measure(queue, 5).size == 0
+    assert broker.measure(queue, TIMEOUT_S).size == 0
     found = take(broker.subscribe(f"{queue}.dlq", window=count), count)
     assert [message.body for message in found] == [message.body for message in messages]
     assert {(m.kind, m.headers["dlq_stage"], m.headers["persistent"]) for m in found} == {
@@ -43,7 +43,7 @@ def test_moves_from_many_threads(server, connect):
         list(pool.map(lambda move: subscription.move(move, TIMEOUT_S), moves))
     bodies = {message.body for message in take(broker.subscribe(f"{queue}.dlq", window=100), 60)}
     assert len(bodies) == 60
-    assert broker.measure(queue, 5).size == 0
+    assert broker.measure(queue, TIMEOUT_S).size == 0
 
 
 def refuse_send(message):

@@ -7,7 +7,7 @@ import pytest
 from infertool.errors import ConnectionLostError
 from infertool.link import LinkState
 from infertool.message import Outgoing
-from tests.support.brokers import new_queue, numbered, send_all, take
+from tests.support.brokers import TIMEOUT_S, new_queue, numbered, send_all, take
 
 pytestmark = pytest.mark.activemq
 
@@ -32,4 +32,4 @@ def test_the_adapter_comes_back_by_itself(activemq, connect, links, how):
     links.wait_for(LinkState.CONNECTED, 2)
     again = take(subscription, 15)
     assert [message.body for message in again] == [message.body for message in before[5:]]
-    assert broker.measure(queue, 5).size == 15
+    assert broker.measure(queue, TIMEOUT_S).size == 15

@@ -149,7 +149,7 @@ def test_properties_that_look_like_the_brokers_own_headers(activemq, connect, li
     assert {message.headers["event_id"]: message.body for message in messages} == bodies
     assert {message.kind for message in messages} == {BodyKind.TEXT}
     subscription.ack(messages)
-    broker.close(5)
+    broker.close(TIMEOUT_S)
     assert [event.state.value for event in links.events] == ["connecting", "connected", "closed"]
     assert connect(activemq.url).measure(queue, TIMEOUT_S).size == 0
 
@@ -174,5 +174,5 @@ def test_what_cannot_be_read_is_left_and_blocks_nobody(activemq, connect, links,
     told = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
     assert told
     assert all(f"in {queue} cannot be read" in text for text in told)
-    broker.close(5)
+    broker.close(TIMEOUT_S)
     assert connect(activemq.url).measure(queue, TIMEOUT_S).size == len(odd)

@@ -16,6 +16,11 @@ from tests.support.embedded import EmbeddedBroker
 from tests.support.phoenix_fake import fake_phoenix, raw_server, read_request
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infertool.identify._PATIENCE_S", 120.0)
+
+
 def refusal(url: str, **options: float) -> InfertoolError:
     with pytest.raises(UnreachableError) as caught:
         PhoenixSocket(PhoenixSettings(url=url, **options)).connect()  # type: ignore[arg-type]
@@ -39,7 +44,7 @@ def test_the_ports_of_an_activemq(activemq: object, port: str) -> None:
 
 def test_ws_to_a_server_with_tls(tmp_path: Path) -> None:
     with fake_phoenix(tls=server_with(certificates.authority(tmp_path))) as fake:
-        error = refusal(f"ws://127.0.0.1:{fake.port}/socket/websocket", connect_timeout_s=5.0)
+        error = refusal(f"ws://127.0.0.1:{fake.port}/socket/websocket", connect_timeout_s=120.0)
     assert error.advice
     assert "wss://" in str(error)
 
@@ -50,12 +55,12 @@ def test_ws_to_a_server_that_answers_with_an_alert_of_tls() -> None:
         connection.sendall(b"\x15\x03\x01\x00\x02\x02\x0a")
 
     with raw_server(answer) as port:
-        error = refusal(f"ws://127.0.0.1:{port}/socket/websocket", connect_timeout_s=5.0)
+        error = refusal(f"ws://127.0.0.1:{port}/socket/websocket", connect_timeout_s=120.0)
     assert f"wss://127.0.0.1:{port}/socket/websocket" in str(error)
 
 
 def test_wss_to_a_server_without_tls() -> None:
     with fake_phoenix() as fake:
-        error = refusal(f"wss://127.0.0.1:{fake.port}/socket/websocket", connect_timeout_s=5.0)
+        error = refusal(f"wss://127.0.0.1:{fake.port}/socket/websocket", connect_timeout_s=120.0)
     assert "ws://" in str(error)
     assert "firewall" not in str(error)

@@ -57,7 +57,7 @@ class Links:
 
 def settings(url: str, **changes: object) -> BrokerSettings:
     login = {"user": "admin", "password": Secret("admin")}
-    return BrokerSettings(**{"url": url, "connect_timeout_s": 5.0, **login, **changes})
+    return BrokerSettings(**{"url": url, "connect_timeout_s": TIMEOUT_S, **login, **changes})
 
 
 def new_queue() -> str:
