@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator
@@ -15,6 +16,13 @@ from infertool.devserver.broker.server import Server
 from tests.devbroker.conftest import Connect, Embedded, start, stop
 from tests.devbroker.raw import PATIENCE_S, Raw, frame, frame_of, send, subscribe
 from tests.devbroker.test_settling import bodies, filled
+
+
+@pytest.fixture
+def fresh() -> Iterator[Embedded]:
+    broker = start()
+    yield broker
+    assert stop(broker) == ""
 
 
 def test_a_frame_cut_anywhere_and_broken_off(embedded: Embedded, connect_embedded: Connect, queue: str) -> None:
@@ -136,10 +144,30 @@ def test_destinations_that_cannot_be_honoured_are_refused(connect_embedded: Conn
     assert client.sync() == []
 
 
-@pytest.mark.parametrize("header", ["activemq.subscriptionName", "durable-subscriber-name"])
-def test_durable_subscriptions_are_refused(connect_embedded: Connect, queue: str, header: str) -> None:
+@pytest.mark.parametrize("header", ["durable", "durable-subscriber-name"])
+def test_what_other_brokers_call_durable_is_refused(connect_embedded: Connect, queue: str, header: str) -> None:
+    """ActiveMQ ignores it, and what is published while the client is away is lost."""
     asked = {"id": "s", "destination": f"/topic/{queue}", header: "me"}
-    assert connect_embedded().ask(frame_of("SUBSCRIBE", asked))["message"].startswith("durable subscriptions are not")
+    assert "activemq.subscriptionName" in connect_embedded().ask(frame_of("SUBSCRIBE", asked))["message"]
+
+
+def test_clients_that_never_finish_connect_keep_nobody_out(fresh: Embedded) -> None:
+    half = [socket.create_connection(("127.0.0.1", fresh.port), PATIENCE_S) for _ in range(500)]
+    for line in half:
+        with contextlib.suppress(OSError):  # the oldest are closed while others come
+            line.sendall(b"CONNECT\naccept-version:1.2\n")
+    client = Raw(fresh.port)
+    assert client.connect().command == "CONNECTED"
+    client.done(subscribe("/queue/q", "auto"))
+    # No more of them than that are waited for; whoever said CONNECT is none of them.
+    closed = half[:250]
+    for line in closed:
+        with contextlib.suppress(ConnectionResetError):
+            assert line.recv(1) == b""
+    client.write(send("/queue/q", "still here"))
+    assert client.read().body == b"still here"
+    for line in half:
+        line.close()
 
 
 def test_others_temporary_destinations_are_refused(connect_embedded: Connect, queue: str) -> None:
@@ -162,13 +190,6 @@ def test_a_message_survives_a_client_that_is_reset(embedded: Embedded, connect_e
 
 
 BIG = 1_000_000
-
-
-@pytest.fixture
-def fresh() -> Iterator[Embedded]:
-    broker = start()
-    yield broker
-    assert stop(broker) == ""
 
 
 def test_a_client_that_does_not_read_is_bounded(fresh: Embedded) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from infertool.devserver.broker import destinations, statistics
 from infertool.devserver.broker.destinations import Destination, DestinationError, Kind
 from infertool.devserver.broker.messages import StoredMessage
 from infertool.devserver.broker.queues import Queue
-from infertool.devserver.broker.subscriptions import AckMode, Subscription
+from infertool.devserver.broker.scheduling import Scheduler
+from infertool.devserver.broker.subscriptions import AckMode, Durable, Subscription
 from infertool.devserver.broker.topics import Topics
 
 _STATISTICS = "ActiveMQ.Statistics."
@@ -41,6 +43,7 @@ class Broker:
         self.queues: dict[str, Queue] = {}
         # Queues that may have something to deliver, in the order they came to.
         self.dirty: dict[Queue, None] = {}
+        self.scheduler = Scheduler(identity)
         self._topics = Topics()
         self._temporaries: dict[str, Temporary] = {}
         self._wildcards: list[tuple[str, Subscription]] = []
@@ -57,7 +60,10 @@ class Broker:
         return queue
 
     def send(self, destination: Destination, message: StoredMessage) -> None:
-        """Route a message. Raises DestinationError when a temporary destination is gone."""
+        """Route a message, now or when its time has come. Raises DestinationError for a temporary one that is gone."""
+        if message.schedule:
+            self.scheduler.add(destination, message, message.schedule, self.now_ms())
+            return
         if destination.name.startswith(_STATISTICS) and "reply-to" in message.headers:
             self._answer_statistics(destination.name, message)
             return
@@ -93,7 +99,7 @@ class Broker:
         """Let the subscription take messages from the destination."""
         temporary = self.check(destination)
         if destination.kind in _TOPICS:
-            self._topics.add(destination.name, subscription, is_pattern=destination.is_pattern)
+            self._topics.add(destination, subscription)
         elif temporary and temporary.queue:
             _attach(subscription, temporary.queue)
         elif destination.is_pattern:
@@ -132,6 +138,10 @@ class Broker:
         self._topics.remove(subscription)
         self.give_back(subscription.unacked.values())
         subscription.unacked = {}
+
+    def forget_durable(self, durable: Durable) -> None:
+        """Delete a durable subscription with what waits for it. Raises DestinationError while it is in use."""
+        self._topics.forget(durable)
 
     def give_back(self, messages: Iterable[StoredMessage]) -> None:
         """Return unacked messages to their queues, marked as redelivered, in the order they had."""
@@ -174,6 +184,7 @@ class Broker:
 
     def dispatch(self) -> None:
         """Deliver all that can be delivered now."""
+        self._send_scheduled()
         while self.dirty:
             now = self.now_ms()
             dirty, self.dirty = self.dirty, {}
@@ -181,6 +192,14 @@ class Broker:
                 if queue.waiting and queue.subscriptions:
                     queue.dispatch(now)
                     self._bury_expired(queue)
+
+    def _send_scheduled(self) -> None:
+        due = self.scheduler.next_ms
+        if due is None or due > (now := self.now_ms()):
+            return
+        for destination, message in self.scheduler.take_due(now):
+            with contextlib.suppress(DestinationError):
+                self.send(destination, message)
 
     def sweep(self) -> None:
         """Take out expired messages everywhere; call it now and then."""

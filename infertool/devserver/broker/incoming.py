@@ -5,6 +5,7 @@ from __future__ import annotations
 from infertool.brokers.stomp.frames import Frame
 from infertool.devserver.broker.errors import ProtocolError
 from infertool.devserver.broker.messages import StoredMessage
+from infertool.devserver.broker.schedule import take_schedule
 
 _DEFAULT_PRIORITY = 4
 _HIGHEST_PRIORITY = 9
@@ -36,7 +37,8 @@ def to_message(frame: Frame, message_id: str, now_ms: int) -> StoredMessage:
     persistent = sent.get("persistent") == "true"
     if persistent:
         headers["persistent"] = "true"
-    return StoredMessage(message_id, headers, frame.body, now_ms, priority, persistent, expires)
+    schedule = take_schedule(headers)
+    return StoredMessage(message_id, headers, frame.body, now_ms, priority, persistent, expires, schedule=schedule)
 
 
 def _number(headers: dict[str, str], name: str, default: int) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from infertool.devserver.broker import wire
+from infertool.devserver.broker.schedule import Schedule
 
 if TYPE_CHECKING:
     from infertool.devserver.broker.queues import Queue
@@ -32,6 +33,7 @@ class StoredMessage:
     delivery: int = 0
     returns: int = 0
     queue: Queue | None = None
+    schedule: Schedule | None = None
     _head: bytes = field(default=b"", repr=False)
     _head_version: str = field(default="", repr=False)
 

@@ -21,6 +21,8 @@ _SILENCES = 3.0
 # How long a client may take to read its last frames.
 _FAREWELL_S = 5.0
 _SWEEP_EVERY_S = 1.0
+# A client says CONNECT within milliseconds. More than these that do not are no clients.
+_MOST_STRANGERS = 200
 
 
 class Server:
@@ -35,7 +37,10 @@ class Server:
         self.login = login
         self.numbers = itertools.count(1)
         self.connections: set[Connection] = set()
+        # Those that have not said CONNECT, the oldest first.
+        self.strangers: dict[Connection, None] = {}
         self._to_flush: dict[Connection, None] = {}
+        self._wakes_ms = 0
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -56,6 +61,12 @@ class Server:
             self._listener.close()
             await self._listener.wait_closed()
 
+    def greet(self, connection: Connection) -> None:
+        """Wait for the connection's CONNECT. If too many are waited for, the oldest is closed."""
+        self.strangers[connection] = None
+        if len(self.strangers) > _MOST_STRANGERS:
+            next(iter(self.strangers)).abort()
+
     def wants_to_write(self, connection: Connection) -> None:
         """Note that a connection has output."""
         self._to_flush[connection] = None
@@ -66,9 +77,17 @@ class Server:
         to_flush, self._to_flush = self._to_flush, {}
         for connection in to_flush:
             connection.flush()
+        self._wake_at(self.broker.scheduler.next_ms)
         if self.broker.dirty:
             # Somebody's output was full. By the next turn of the loop it is known whether he reads.
             asyncio.get_running_loop().call_soon(self.pump)
+
+    def _wake_at(self, due_ms: int | None) -> None:
+        """Deliver again when the next scheduled message is due."""
+        if due_ms is not None and due_ms != self._wakes_ms:
+            self._wakes_ms = due_ms
+            wait_s = max(0, due_ms - self.broker.now_ms()) / 1000
+            asyncio.get_running_loop().call_later(wait_s, self.pump)
 
     def _sweep(self) -> None:
         self.broker.sweep()
@@ -92,6 +111,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=OUTPUT_LIMIT)
         self._server.connections.add(self)
+        self._server.greet(self)
         self._after("handshake", self._server.handshake_timeout_s, self._too_late)
 
     def data_received(self, data: bytes) -> None:
@@ -102,6 +122,7 @@ class Connection(asyncio.Protocol):
         agreed = self._session.agreement is not None
         self._session.receive(data)
         if not agreed and self._session.agreement is not None:
+            self._server.strangers.pop(self, None)
             self._begin_heartbeats()
         if self._session.closing:
             # DISCONNECT without a receipt leaves nothing to write.
@@ -126,11 +147,13 @@ class Connection(asyncio.Protocol):
         for timer in self._timers.values():
             timer.cancel()
         self._server.connections.discard(self)
+        self._server.strangers.pop(self, None)
         self._session.end()
         self._server.pump()
 
     def abort(self) -> None:
         """Close at once."""
+        self._server.strangers.pop(self, None)
         self._transport.abort()
 
     def flush(self) -> None:

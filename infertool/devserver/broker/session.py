@@ -18,8 +18,8 @@ from infertool.devserver.broker.errors import ProtocolError
 from infertool.devserver.broker.incoming import to_message
 from infertool.devserver.broker.login import Login
 from infertool.devserver.broker.messages import StoredMessage
-from infertool.devserver.broker.subscribing import to_subscription
-from infertool.devserver.broker.subscriptions import Subscription
+from infertool.devserver.broker.subscribing import DURABLE, to_subscription
+from infertool.devserver.broker.subscriptions import Durable, Subscription
 from infertool.devserver.broker.temporaries import Temporaries
 from infertool.devserver.broker.transactions import Transaction
 
@@ -202,6 +202,10 @@ class Session:
         page_size = self._broker.page_size
         subscription = to_subscription(headers, self, next(self._serials), page_size=page_size, version=self._version)
         places = self._destinations(headers["destination"])
+        if DURABLE in headers:
+            if any(place.kind is not Kind.TOPIC for place in places):
+                raise ProtocolError("Invalid Subscription: cannot durably subscribe to a Queue destination!")
+            subscription.durable = self._durable(headers)
         for place in places:
             if not self._temporaries.may_receive_from(place):
                 raise ProtocolError(f"{place} belongs to another connection")
@@ -214,8 +218,15 @@ class Session:
                 self._broker.subscribe(place, subscription)
         self._held.add(subscription)
 
+    def _durable(self, headers: dict[str, str]) -> Durable:
+        client = self.agreement.connected["session"] if self.agreement else ""
+        return client, headers[DURABLE]
+
     def _on_unsubscribe(self, frame: Frame) -> None:
         headers = frame.headers
+        if DURABLE in headers:
+            self._broker.forget_durable(self._durable(headers))
+            return
         wanted = headers.get("id", headers.get("destination") if self._version == "1.0" else None)
         if wanted is None:
             raise ProtocolError("UNSUBSCRIBE received without a subscription id!")

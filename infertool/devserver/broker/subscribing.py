@@ -10,7 +10,8 @@ from infertool.devserver.broker.subscriptions import AckMode, Consumer, Subscrip
 _DEFAULT_PREFETCH = 1000
 _MODES = {str(mode): mode for mode in AckMode}
 # Asking for these and not getting them would lose messages, so they are refused.
-_NOT_SUPPORTED = ("activemq.subscriptionName", "durable-subscriber-name", "durable")
+_NOT_SUPPORTED = ("durable-subscriber-name", "durable")
+DURABLE = "activemq.subscriptionName"
 
 
 def to_subscription(
@@ -23,7 +24,7 @@ def to_subscription(
         raise ProtocolError("SUBSCRIBE received without a subscription id!")
     for name in _NOT_SUPPORTED:
         if name in headers:
-            raise ProtocolError(f"durable subscriptions are not supported: {name}")
+            raise ProtocolError(f"durable subscriptions are not asked for with {name}; ActiveMQ has {DURABLE}")
     subscription = Subscription(
         # STOMP 1.0 may leave the id out, and unsubscribes by destination then.
         id=headers.get("id", headers["destination"]),
@@ -36,6 +37,7 @@ def to_subscription(
     if "id" in headers:
         subscription.lines = wire.header_lines({"subscription": headers["id"]}, version=version)
     if headers.get("selector"):
+        subscription.selector = headers["selector"]
         subscription.matches = _selector(headers["selector"])
     return subscription
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from infertool.devserver.broker.queues import Queue
 
 Taken = list[tuple[str, StoredMessage]]
+# The client's id and the subscription's name.
+Durable = tuple[str, str]
 
 
 class AckMode(StrEnum):
@@ -39,7 +41,8 @@ class Subscription:
     """One SUBSCRIBE. `unacked` is what its client holds, by ack key, in the order of delivery.
 
     `queues` are where it takes messages from: several for a wildcard. `lines` are the header lines that every
-    delivery to it has. `serial` is unique in its connection. The first `exclusive` one of a queue gets everything.
+    delivery to it has. `serial` is unique in its connection. The first `exclusive` one of a queue gets everything. What
+    comes for a `durable` one is kept while its client is away.
     """
 
     id: str
@@ -48,6 +51,8 @@ class Subscription:
     prefetch: int
     serial: int
     exclusive: bool = False
+    durable: Durable | None = None
+    selector: str = ""
     lines: bytes = b""
     matches: Callable[[StoredMessage], bool] | None = None
     queues: list[Queue] = field(default_factory=list)
