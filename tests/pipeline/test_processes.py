@@ -75,7 +75,13 @@ def test_each_event_gets_one_outcome_from_every_worker() -> None:
 
 @pytest.mark.parametrize(
     ("deed", "ending"),
-    [("segfault", "was killed by SIGSEGV"), ("exit", "ended with exit code 3"), ("fork", "was killed by SIGABRT")],
+    [
+        ("segfault", "was killed by SIGSEGV"),
+        ("exit", "ended with exit code 3"),
+        ("fork", "was killed by SIGABRT"),
+        # As the kernel does when memory runs out.
+        ("kill", "was killed by SIGKILL (by the kernel if memory ran out; see dmesg)"),
+    ],
 )
 def test_a_death_costs_its_event_one_retry_and_its_neighbours_nothing(deed: str, ending: str) -> None:
     with bench_of() as (bench, warnings):
