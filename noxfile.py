@@ -4,8 +4,10 @@
 """
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nox
 
@@ -49,6 +51,43 @@ def tests(session: nox.Session) -> None:
     """All tests: unit, embedded, real ActiveMQ, Node, Chromium. What the machine lacks is installed when it can be."""
     _install(session, "test")
     session.run("pytest", *WORKERS, *session.posargs)
+
+
+def _interpreters() -> list[str]:
+    """Return a Python of each version that infertool supports, of those on this machine."""
+    found = []
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        of_pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python3"))
+        found += list(filter(_works, filter(None, [shutil.which(f"python{version}"), *map(str, of_pyenv)])))[:1]
+    return found
+
+
+def _works(python: str) -> bool:
+    # A shim of pyenv is there for each version that it knows, also for those it does not run now.
+    return subprocess.run([python, "-c", "import ssl, sqlite3"], capture_output=True, check=False).returncode == 0
+
+
+# The folders whose tests need no server but what they start themselves, and no browser.
+UNIT = (
+    "pipeline",
+    "settings",
+    "telemetry",
+    "deadletter",
+    "filters",
+    "feed",
+    "models",
+    "values",
+    "watch",
+    "test_outbox.py",
+)
+
+
+@nox.session(python=_interpreters())
+def unit(session: nox.Session) -> None:
+    """Unit tests, worker processes among them, on each interpreter that is found."""
+    _install(session, "test")
+    folders = [f"tests/{name}" for name in UNIT]
+    session.run("pytest", *WORKERS, "-m", "not activemq and not browser and not node", *folders, *session.posargs)
 
 
 @nox.session
