@@ -165,7 +165,7 @@ class OutputError(OSError):
 
 def _write(stream: TextIO, lines: Iterable[str]) -> None:
     text = "".join([f"{line}\n" for line in lines])
-    if stream is not sys.stdout:
+    if stream is not data_stream():
         stream.write(text)
         stream.flush()
         return

@@ -100,6 +100,9 @@ class Tail:
             self._note(f"{recorded.skipped} lines of {recorded.name} are no records; skipped")
 
     def _follow(self, recorder: Recorder | None) -> None:
+        if self._stats:
+            # To connect, and to print a record, is no time in which events came.
+            self._stats.restart()
         while not self._finished():
             arrivals = self._doubles.without(self._inbox.take(POLL_S))
             if recorder and arrivals:

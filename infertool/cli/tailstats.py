@@ -45,7 +45,7 @@ class TailStats:
     def __init__(self, every_s: float, keys: Sequence[_Key]) -> None:
         self._every_s = every_s
         self._keys = keys
-        self._reset()
+        self.restart()
 
     def add(self, arrivals: Iterable[Arrival]) -> None:
         """Count `arrivals`."""
@@ -64,10 +64,11 @@ class TailStats:
             f"stats {elapsed_s:.1f} s  {clean(f'{source} {topic}'.strip())}  {counts.line(elapsed_s)}"
             for (source, topic), counts in self._counts.items()
         ]
-        self._reset()
+        self.restart()
         return lines
 
-    def _reset(self) -> None:
+    def restart(self) -> None:
+        """Count from zero, from now on."""
         self._since = time.monotonic()
         self._counts = {key: _Counts() for key in self._keys}
 

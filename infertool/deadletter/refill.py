@@ -97,7 +97,7 @@ class Refill:
         pace: Pace | None = None,
         audit: Audit | None = None,
     ) -> None:
-        self.tally = Tally()
+        self.tally = Tally(stages=False)
         self._sender = Sender(broker, stop)
         self._path = path
         self._plan = plan_for(path, plan)

@@ -34,8 +34,9 @@ class Named:
 class Tally:
     """Counts of letters. Those of a transaction that turns out not to have been done are taken back.
 
-    `staged` wait to be put back, `restored` are put back. `taken` were there at the start. While `sweeping` the run
-    puts nothing into its queue. `faults` counts letters that were tried and did not get through; the first are `named`.
+    `staged` wait to be put back, `restored` are put back; unless it `stages` (from a file it does not), there are none.
+    `taken` were there at the start. While `sweeping` the run puts nothing into its queue. `faults` counts letters that
+    were tried and did not get through; the first are `named`.
     """
 
     fates: Counter[Fate] = field(default_factory=Counter)
@@ -50,6 +51,7 @@ class Tally:
     sweeping: bool = False
     seconds: float = 0.0
     ended: str = ""
+    stages: bool = True
 
     @property
     def replayed(self) -> int:
@@ -70,7 +72,7 @@ class Tally:
         """Count `decisions`, or take them back with -1."""
         for each in decisions:
             self.fates[each.fate] += sign
-            self.staged += sign if each.fate in _STAGED or each.also else 0
+            self.staged += sign if self.stages and (each.fate in _STAGED or each.also) else 0
             if each.fate in {Fate.REPLAY, Fate.PARK}:
                 self.targets[each.replacement.destination] += sign
             elif each.fate in {Fate.KEEP, Fate.HOLD}:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import termios
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -51,8 +50,6 @@ class Console:
         )  # fmt: skip
         os.close(worker)
         self.written = b""
-        self._lock = threading.Lock()
-        self._gone = False
 
     def wait(self, text: bytes) -> None:
         deadline = time.monotonic() + LONG
@@ -81,6 +78,13 @@ def recorded(folder: Path) -> str:
         line(Arrival("public:results", "new_result", {"event_id": "e1", "status": "SUCCESS"}, 1.0)) + b"\n"
     )
     return str(path)
+
+
+def letters(broker: EmbeddedBroker) -> str:
+    queue, raw = new_queue(), RawStomp(broker.stomp_port)
+    raw.send(queue, [({"original_destination": f"{queue}.back", "dlq_stage": "infer"}, b"{}")] * 50)
+    raw.close()
+    return queue
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
@@ -118,7 +122,18 @@ COMMANDS: dict[str, tuple[Arguments, bytes, int]] = {
         lambda broker, _h, _f: ["loadgen", "--broker", broker.url, "--queue", new_queue(), "--qps", "20"],
         b"planned", 0,
     ),
+    "loadgen processes": (
+        lambda broker, _h, _f: [
+            "loadgen", "--broker", broker.url, "--queue", new_queue(), "--qps", "20", "--processes", "2",
+        ],
+        b"planned", 0,
+    ),
+    "replay-dlq": (
+        lambda broker, _h, _f: ["replay-dlq", letters(broker), "--broker", broker.url, "--rate", "1/s", "--yes"],
+        b"replayed", 130,
+    ),
     "demo": (lambda _b, _h, _f: ["demo", "--for", "10m"], b"req-", 0),
+    "tail": (lambda _b, hub, _f: ["tail", "public:results", "--phoenix", hub.url], b"following", -signal.SIGHUP),
 }  # fmt: skip
 
 

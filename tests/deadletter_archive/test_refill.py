@@ -49,6 +49,16 @@ def test_a_second_run_does_not_send_twice(dead, suffix):
     assert dead.numbers(dead.origin) == list(range(250))
 
 
+def test_nothing_of_an_archive_is_left_in_a_staging_queue(dead):
+    """What does not match, and what must stay, is in the file as before: nowhere else."""
+    dead.fill(30)
+    dead.put([(dead.letter(n, replay_count="9"), b'{"n": %d}' % n) for n in range(30, 35)])
+    dead.drained()
+    summary = dead.refilled("--where", "n >= 25")
+    assert summary["left_in_staging"] == summary["put_back"] == summary["arrived_meanwhile"] == 0
+    assert (summary["replayed"] + summary["kept"], summary["not_matching"]) == (10, 25)
+
+
 def test_the_same_filters(dead):
     dead.fill(10)
     dead.put([(dead.letter(n, dlq_stage="decode"), b'{"n": %d}' % n) for n in range(10, 14)])

@@ -32,7 +32,7 @@ class Collected:
     def all(self) -> list[Arrival]:
         return [arrival for batch in self.batches for arrival in batch]
 
-    def wait(self, count: int, timeout_s: float = 30) -> list[Arrival]:
+    def wait(self, count: int, timeout_s: float = 60) -> list[Arrival]:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.all) >= count, timeout_s), self.all[-3:]
         return self.all

@@ -87,6 +87,7 @@ def _figures(report: Mapping[str, Any]) -> str:
     measures = report["run"]["measures"]
     if Measure.E2E in measures:
         came = f"of {figure(report['sent'])} sent; {figure(report['failures'])} failed"
+        came += f"; {figure(report['queued'])} still queued" if report["queued"] else ""
         cards.append(("Lost", figure(report["lost"]), came, bool(report["lost"])))
     main = next(measure for measure in (Measure.E2E, Measure.SEND, Measure.SLIP) if measure in measures)
     for name, title in (("p50_ms", "p50"), ("p99_ms", "p99"), ("p99_9_ms", "p99.9"), ("max_ms", "Longest")):
