@@ -18,6 +18,8 @@ OVERTIME_S: Final = 60.0
 # Events that are due and wait. Beyond that a plan is out of reach, and only its sum is of interest.
 MOST_WAITING: Final = 100_000
 _LONGEST_WAIT_S: Final = 0.25
+# A longer time between two looks was not waited.
+_AWAY_S: Final = 1.0
 # Why an event was dropped, as the notes of a report say it.
 _AT_STOP: Final = "still waited when the run was stopped"
 _AT_END: Final = f"still waited {OVERTIME_S:g} s after the plan's end"
@@ -138,24 +140,32 @@ class ClosedGenerator:
 
 
 class Slots:
-    """How many events may be open. Thread-safe. One that nobody frees is free again after `patience_s`: it is lost."""
+    """How many events may be open. Thread-safe. One that nobody frees is free again after `patience_s`: it is lost.
+
+    Time in which nobody asked for a slot, as when this process was stopped, is no time that was waited.
+    """
 
     def __init__(self, size: int, patience_s: float) -> None:
         self._free = size
         self._patience_s = patience_s
+        self._asked = time.monotonic()
+        self._away_s = 0.0
         self._taken: deque[float] = deque()
         self._changed = threading.Condition()
 
     def take(self, timeout_s: float) -> bool:
         """Take a slot, waiting up to `timeout_s`; return whether there was one."""
         with self._changed:
-            if self._taken and time.monotonic() - self._taken[0] > self._patience_s:
+            now = time.monotonic()
+            self._away_s += max(now - self._asked - _AWAY_S, 0.0)
+            if self._taken and now - self._away_s - self._taken[0] > self._patience_s:
                 self._release()
-            if not self._changed.wait_for(lambda: self._free > 0, timeout_s):
-                return False
-            self._free -= 1
-            self._taken.append(time.monotonic())
-            return True
+            found = self._changed.wait_for(lambda: self._free > 0, timeout_s)
+            self._asked = time.monotonic()
+            if found:
+                self._free -= 1
+                self._taken.append(self._asked - self._away_s)
+            return found
 
     def release(self, count: int = 1) -> None:
         """Free slots: so many events are done."""

@@ -95,7 +95,8 @@ class Sender:
                 return self._lanes[0], room
         if not connected:
             return None, BATCH
-        self.blocked_s += time.monotonic() - began
+        # No more than was waited: this process may have been stopped meanwhile, which is not the broker's doing.
+        self.blocked_s += min(time.monotonic() - began, 2 * _WAIT_S)
         return None, 0
 
     def _send(self, lane: Lane, batch: list[Due], made: list[tuple[bytes, bool]], *, warm: bool) -> None:

@@ -98,6 +98,21 @@ def test_more_than_can_wait_is_dropped_with_the_reason(monkeypatch: pytest.Monke
     assert list(made.drops.values()) == [15]
 
 
+def test_a_stop_is_no_time_in_which_a_slot_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = [100.0]
+    monkeypatch.setattr(generator.time, "monotonic", lambda: at[0])
+    slots = generator.Slots(2, 10.0)
+    assert slots.take(0)
+    assert slots.take(0)
+    at[0] += 500
+    assert not slots.take(0)
+    found = []
+    for _ in range(12):
+        at[0] += 1
+        found.append(slots.take(0))
+    assert found == [False] * 9 + [True, True, False]  # both are lost, ten seconds after they were taken
+
+
 PLANS = st.one_of(
     st.integers(1, 300).map(lambda rate: {"qps": rate, "duration_s": 7}),
     st.tuples(st.integers(0, 200), st.integers(1, 200)).map(lambda p: {"ramp": f"{p[0]}:{p[1]}:5s"}),
