@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from infertool.brokers.stomp import sendable
 from infertool.deadletter import archive, letter, marks, outgoing
 from infertool.deadletter.letter import Writer
-from infertool.deadletter.record import Cause, dead_letter
+from infertool.deadletter.record import Cause, comes_back, dead_letter
 from infertool.message import BodyKind, Message, Outgoing
 
 _numbers = itertools.count(1)
@@ -181,6 +181,18 @@ def test_where_the_broker_says_it_came_from_is_not_overwritten() -> None:
     assert dies(event(brokers)).headers["original_destination"] == "/queue/orders"
     alone = {"original-destination": "/queue/orders"}
     assert dies(event(alone)).headers["original_destination"] == "/queue/in"
+
+
+def test_a_dead_letter_is_sent_neither_to_where_it_is_nor_to_where_it_came_from() -> None:
+    dead = dies(event({}), "/queue/dead")
+    assert comes_back(dead, "/queue/dead")
+    assert comes_back(dead, "/queue/in")
+    assert not comes_back(dead, "/queue/other")
+    # Neither has an event, nor a replay, whatever a producer writes on it.
+    assert not comes_back(event({"dlq_stage": "infer", "original_destination": "/queue/dead"}), "/queue/dead")
+    assert not comes_back(replayed(dead), "/queue/dead")
+    before_the_marks = {**OLD, "destination": "/queue/x"}
+    assert comes_back(event(before_the_marks), "/queue/in")
 
 
 @pytest.mark.parametrize("name", ["original_message_id", "original_destination"])
