@@ -11,6 +11,7 @@ import pytest
 
 from infertool.devserver.hub.bus import definitions, handle_service
 from infertool.devserver.hub.channels import Answer, Channel, Definition, EventHandler, Reply
+from infertool.devserver.hub.hub import Limits
 from tests.bus.conftest import Bus
 from tests.bus.test_deaths import assert_none_lost
 from tests.bus.test_settlement import assert_each_once
@@ -123,11 +124,11 @@ def one_bad_result(channel: Channel, event: str, payload) -> Answer:
 
 
 @contextlib.contextmanager
-def served_by(bus: Bus, handle: EventHandler) -> Iterator[str]:
+def served_by(bus: Bus, handle: EventHandler, limits: Limits | None = None) -> Iterator[str]:
     """Give the bus a hub whose service channel is `handle`; yield its URL."""
     bus.viewer.close()
     _, public = definitions()
-    with RunningHub([Definition("service:*", lambda _channel, _params: {}, handle), public]) as hub:
+    with RunningHub([Definition("service:*", lambda _channel, _params: {}, handle), public], limits=limits) as hub:
         url = f"ws://127.0.0.1:{hub.port}/socket/websocket"
         bus.viewer = Viewer(url)
         yield url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 
 from infertool.devserver.hub.bus import handle_service
 from infertool.devserver.hub.channels import Answer, Channel, Reply
+from infertool.devserver.hub.hub import Limits
 from tests.bus.conftest import Bus
 from tests.bus.test_batched_pushes import served_by
 from tests.bus.test_settlement import assert_each_once
@@ -101,6 +103,29 @@ def test_payloads_that_crash_the_channel(bus: Bus, batch: str) -> None:
     assert sum(service.crashes.values()) <= 9
     for number in (10, 150, 151):
         assert bus.viewer.payloads[ids[number]]["stage"] == "publish"
+
+
+@pytest.mark.parametrize("batch", ["1", "32"])
+def test_results_larger_than_the_server_takes(embedded_bus: Bus, batch: str) -> None:
+    """The server closes the connection, 1009. The message says which two limits do not fit."""
+    bus = embedded_bus
+    with served_by(bus, handle_service, Limits(max_frame_bytes=100_000)) as url:
+        ids = bus.send(100)
+        raw = bus.raw()
+        large = json.dumps({"features": [0], "x": "y" * 500_000}).encode()
+        raw.send(bus.queue, [({"event_id": f"large-{number}"}, large) for number in range(2)])
+        raw.close()
+        ids += [f"large-{number}" for number in range(2)] + bus.send(100)
+        options = ("--phoenix", url, "--max-messages", "202", "--publish-batch", batch)
+        consumer = bus.consume(*options, model=PLAIN)
+        consumer.finish()
+        assert bus.viewer.wait(202, LONG)
+    assert assert_each_once(bus, ids) == (200, 2)
+    assert bus.viewer.payloads["large-0"]["stage"] == "publish"
+    log = consumer.log.read_text()
+    assert "new_result large-0" in log
+    assert "publish.max_bytes" in log
+    assert "max_frame_size" in log
 
 
 def test_ids_that_crash_the_channel(embedded_bus: Bus) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -51,6 +52,10 @@ class Owner:
         with self.changed:
             assert self.changed.wait_for(condition, timeout_s), "the owner waited in vain"
 
+    def wait_for_warning(self, words: str) -> str:
+        self.wait_for(lambda: any(words in text for text in self.warnings))
+        return next(text for text in self.warnings if words in text)
+
     def wait_for_link(self, state: LinkState, epoch: int) -> LinkEvent:
         self.wait_for(lambda: self._find(state, epoch))
         event = self._find(state, epoch)
@@ -71,10 +76,18 @@ class Owner:
         return {str(result.proof) for result in self.results}
 
 
+def wait_until(condition: Callable[[], object], timeout_s: float = 90) -> None:
+    """Wait for what nobody announces."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
 @contextlib.contextmanager
 def delivery(url: str, **settings: Any) -> Iterator[tuple[Delivery, Owner]]:
     """Yield a started delivery; confirm mode reply unless told otherwise."""
-    options = {"confirm": "reply", "connect_timeout_s": 5.0} | settings
+    options = {"confirm": "reply", "connect_timeout_s": 60.0} | settings
     owner = Owner()
     made = Delivery(
         PhoenixSettings(url=url, **options),

@@ -12,7 +12,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
     yield
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 90
     while (left := _client_threads()) and time.monotonic() < deadline:
         left[0].join(1)
     assert not _client_threads()

@@ -82,7 +82,7 @@ def test_public_joins_never_answered(mode: str) -> None:
     with (
         fake_phoenix(ignore_public) as fake,
         expected,
-        delivery(fake.url, confirm=mode, connect_timeout_s=0.5) as (made, owner),
+        delivery(fake.url, confirm=mode, connect_timeout_s=3.0) as (made, owner),
     ):
         made.push(pushes(3))
         assert made.drain(90)
@@ -120,9 +120,8 @@ def test_auto_falls_back_to_barrier_with_one_warning() -> None:
         made.push([push_of(100)])
         assert made.drain(90)
         assert owner.proofs() == {"barrier"}
-        owner.wait_for(lambda: owner.warnings)
-        assert len(owner.warnings) == 1
-        assert "phoenix.confirm" in owner.warnings[0]
+        assert "phoenix.confirm" in owner.wait_for_warning("confirming by heartbeats")
+        assert sum("confirming by heartbeats" in text for text in owner.warnings) == 1
 
 
 def test_auto_without_public_topics() -> None:
@@ -145,7 +144,7 @@ def test_auto_without_public_topics() -> None:
 
 def test_auto_joins_the_public_topics_again_for_an_event_without_reply() -> None:
     """Results are answered, failures only broadcast: the second is found out, too, and no barrier is needed."""
-    with fake_phoenix() as fake, delivery(fake.url, confirm="auto", push_timeout_s=4.0) as (made, owner):
+    with fake_phoenix() as fake, delivery(fake.url, confirm="auto", push_timeout_s=20.0) as (made, owner):
         made.push(pushes(5))
         assert made.drain(90)
         fake.wait_for(lambda: members(fake) == {"service:inference"})
@@ -153,7 +152,7 @@ def test_auto_joins_the_public_topics_again_for_an_event_without_reply() -> None
         made.push(pushes(1, "inference_failed"))
         assert made.drain(90)
         assert str(owner.results[-1].proof) == "echo"
-        assert owner.warnings == []
+        assert not any("confirming by heartbeats" in text for text in owner.warnings)
         made.push(pushes(5))
         assert made.drain(90)
         assert [str(result.proof) for result in owner.results[-5:]] == ["reply"] * 5

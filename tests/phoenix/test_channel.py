@@ -46,7 +46,7 @@ class Listener:
 
 @contextlib.contextmanager
 def connected(fake: FakePhoenix, **options: Any) -> Iterator[PhoenixSocket]:
-    phoenix = PhoenixSocket(PhoenixSettings(url=fake.url, **({"connect_timeout_s": 5.0} | options)))
+    phoenix = PhoenixSocket(PhoenixSettings(url=fake.url, **({"connect_timeout_s": 60.0} | options)))
     phoenix.connect()
     try:
         yield phoenix
@@ -98,7 +98,7 @@ def test_push_and_reply() -> None:
         peer.reply(frame, "busy" if is_push(frame) else "ok", frame.payload)
 
     with fake_phoenix(echo) as fake, joined(fake) as listener:
-        assert listener.channel.push("echo", {"n": 1}).result(20) == Reply("busy", {"n": 1})
+        assert listener.channel.push("echo", {"n": 1}).result(90) == Reply("busy", {"n": 1})
 
 
 def silent(peer: Peer, frame: Frame) -> None:
@@ -108,7 +108,7 @@ def silent(peer: Peer, frame: Frame) -> None:
 
 def test_push_without_reply() -> None:
     with fake_phoenix(silent) as fake, joined(fake, push_timeout_s=0.2) as listener:
-        assert isinstance(listener.channel.push("echo", {}).exception(20), PushTimeoutError)
+        assert isinstance(listener.channel.push("echo", {}).exception(90), PushTimeoutError)
 
 
 def test_push_fails_with_the_channel() -> None:
@@ -117,9 +117,9 @@ def test_push_fails_with_the_channel() -> None:
         fake.wait_for(lambda: len(fake.frames) == 2)
         fake.peers[0].crash(fake.frames[0])
         with pytest.raises(ConnectionLostError, match="crashed"):
-            reply.result(20)
+            reply.result(90)
         with pytest.raises(ConnectionLostError, match="not joined"):
-            listener.channel.push("echo", {}).result(20)
+            listener.channel.push("echo", {}).result(90)
 
 
 def test_rejoin_after_a_loss() -> None:
@@ -219,7 +219,7 @@ def test_a_callback_that_raises_ends_all_in_view(monkeypatch: pytest.MonkeyPatch
         fake.peers[0].broadcast(TOPIC, "new_result", {})
         raised.get(timeout=20)
         with pytest.raises(ConnectionLostError):
-            channel.push("echo", {}).result(20)
+            channel.push("echo", {}).result(90)
 
 
 def test_a_timer_callback_that_raises_ends_all_in_view(monkeypatch: pytest.MonkeyPatch) -> None:

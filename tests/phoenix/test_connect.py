@@ -20,7 +20,7 @@ TOKEN = "tok/en+very secret"
 
 
 def settings_for(port: int, **options: object) -> PhoenixSettings:
-    given = {"url": f"ws://127.0.0.1:{port}/socket/websocket", "token": Secret(TOKEN), "connect_timeout_s": 5.0}
+    given = {"url": f"ws://127.0.0.1:{port}/socket/websocket", "token": Secret(TOKEN), "connect_timeout_s": 60.0}
     return PhoenixSettings(**(given | options))  # type: ignore[arg-type]  # keyword names are the test's
 
 

@@ -166,7 +166,7 @@ def test_a_rejoin_ends_a_pause() -> None:
         fake.peers[0].drop()
         made.push(pushes(1))
         assert made.drain(90)
-        assert owner.flows == [True, False]
+        owner.wait_for(lambda: owner.flows == [True, False])
 
 
 def test_odd_flow_signals_are_ignored() -> None:

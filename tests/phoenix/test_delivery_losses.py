@@ -11,7 +11,7 @@ from infertool.link import LinkState
 from infertool.phoenix.delivery import Push
 from infertool.phoenix.endings import CRASHED
 from infertool.phoenix.frames import Frame
-from tests.phoenix.collect import delivery, push_of, pushes
+from tests.phoenix.collect import delivery, push_of, pushes, wait_until
 from tests.support.phoenix_fake import OnFrame, Peer, fake_phoenix, is_push, polite
 from tests.support.ports import free_port
 
@@ -101,6 +101,7 @@ def test_restart_of_the_server() -> None:
     owner.wait_for_link(LinkState.LOST, 1)
     pusher = threading.Thread(target=made.push, args=([push_of(number) for number in range(2, 12)],))
     pusher.start()
+    wait_until(lambda: made.outstanding() == 4)
     pusher.join(0.3)
     assert pusher.is_alive()
     assert made.outstanding() == 4
@@ -118,7 +119,7 @@ def test_unanswered_pushes_are_pushed_again() -> None:
         made.push(pushes(3))
         assert made.drain(90)
         assert owner.proved() == [0, 2, 1]
-        assert event_ids(fake.pushed()) == ["e0", "e1", "e2", "e1"]
+        assert event_ids(fake.pushed())[:4] == ["e0", "e1", "e2", "e1"]
         assert len(fake.peers) == 1
 
 
@@ -155,7 +156,7 @@ def test_heartbeats_never_answered() -> None:
 
 
 def test_heartbeats_are_not_starved_by_traffic() -> None:
-    with fake_phoenix() as fake, delivery(fake.url, heartbeat_s=0.2, window=16) as (made, owner):
+    with fake_phoenix() as fake, delivery(fake.url, heartbeat_s=1.5, window=16) as (made, owner):
         number = 0
         while len(fake.events("phoenix")) < 3:
             made.push([push_of(number)])
@@ -174,7 +175,7 @@ def test_channel_ends_once(end: OnFrame) -> None:
         assert len(joins) == 2
         assert len(set(joins)) == 2
         assert len(fake.peers) == 1
-        assert owner.warnings
+        owner.wait_for_warning("new_result e2")
 
 
 def test_queue_behind_a_crash_answered_unmatched() -> None:
@@ -227,7 +228,7 @@ def test_a_push_that_always_crashes_the_channel_is_found() -> None:
         assert owner.refused() == [(3, CRASHED)]
         assert sorted(owner.proved()) == [number for number in range(20) if number != 3]
         assert event_ids(fake.pushed()).count("e3") <= 3
-        assert any("new_result e3" in text and "service:inference" in text for text in owner.warnings)
+        assert "service:inference" in owner.wait_for_warning("it ends over new_result e3")
 
 
 @pytest.mark.parametrize("code", [1007, 1009, 1011])
@@ -266,7 +267,7 @@ def test_a_refused_rejoin_is_tried_again() -> None:
         made.push(pushes(2))
         assert made.drain(90)
         assert len(joins) == 3
-        assert any("unmatched topic" in text for text in owner.warnings)
+        owner.wait_for_warning("unmatched topic")
 
 
 def test_an_unanswered_rejoin_is_left_and_joined_again() -> None:
@@ -279,7 +280,7 @@ def test_an_unanswered_rejoin_is_left_and_joined_again() -> None:
                 return
         polite(peer, frame)
 
-    with fake_phoenix(ignore_second) as fake, delivery(fake.url, connect_timeout_s=1.0) as (made, _):
+    with fake_phoenix(ignore_second) as fake, delivery(fake.url, connect_timeout_s=5.0) as (made, _):
         fake.peers[0].drop()
         made.push(pushes(2))
         assert made.drain(90)

@@ -32,7 +32,7 @@ def hub() -> Iterator[HubProcess]:
 def test_every_mode(hub: HubProcess, mode: str) -> None:
     with delivery(hub.url, token=TOKEN, confirm=mode) as (made, owner):
         made.push(pushes(1000))
-        assert made.drain(30)
+        assert made.drain(90)
         assert sorted(owner.proved()) == list(range(1000))
 
 
@@ -48,8 +48,8 @@ def test_a_viewer_sees_every_result_once_and_in_order(hub: HubProcess) -> None:
     Channel(viewer, "public:results", {}, on_message=seen.put).join(10)
     with delivery(hub.url, token=TOKEN) as (made, _):
         made.push(pushes(500))
-        assert made.drain(30)
-    ids = [seen.get(timeout=20).payload["event_id"] for _ in range(500)]
+        assert made.drain(90)
+    ids = [seen.get(timeout=90).payload["event_id"] for _ in range(500)]
     viewer.close(2)
     assert ids == [f"e{number}" for number in range(500)]
     assert seen.empty()
@@ -80,11 +80,11 @@ def test_flow(hub: HubProcess) -> None:
     operator: PhoenixSocket = PhoenixSocket(PhoenixSettings(url=hub.url, token=TOKEN))
     operator.connect()
     channel = Channel(operator, "service:inference", {}, on_message=lambda _: None)
-    channel.join(10)
+    channel.join(90)
     with delivery(hub.url, token=TOKEN) as (made, owner):
-        assert channel.push("flow", {"state": "pause"}).result(20).status == "ok"
+        assert channel.push("flow", {"state": "pause"}).result(90).status == "ok"
         owner.wait_for(lambda: owner.flows == [True])
-        assert channel.push("flow", {"state": "resume"}).result(20).status == "ok"
+        assert channel.push("flow", {"state": "resume"}).result(90).status == "ok"
         made.push(pushes(3))
         assert made.drain(90)
         owner.wait_for(lambda: owner.flows == [True, False])
