@@ -73,7 +73,7 @@ class Sources:
         link = _Link(self._note, label)
         return TopicFeed(
             settings, self._topics, on_arrivals=on_arrivals, on_link=link.changed, on_topic=link.topic_changed,
-            source=label,
+            on_missed=link.missed, source=label,
         )  # fmt: skip
 
     def _follow(self, feed: TopicFeed) -> None:
@@ -125,6 +125,13 @@ class _Link:
             missed = _missed("disconnected", self._lost_at)
             self._lost_at = None
             self._note(f"connected to {event.address} again; {missed}")
+
+    def missed(self, topic: str, count: int, complete: bool) -> None:
+        whole = "" if complete else "; there may have been more before them"
+        if count:
+            self._note(f"{topic}{self._at}: {count} missed broadcasts follow{whole}")
+        elif complete:
+            self._note(f"{topic}{self._at}: nothing was missed")
 
     def topic_changed(self, topic: str, reason: str) -> None:
         if reason:

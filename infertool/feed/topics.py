@@ -9,6 +9,7 @@ from typing import Any
 from infertool.feed.arrival import OnArrivals
 from infertool.feed.unpack import arrivals
 from infertool.link import OnLink
+from infertool.phoenix import batch
 from infertool.phoenix.frames import Frame
 from infertool.phoenix.membership import Loss, Membership
 from infertool.phoenix.socket import PhoenixSocket
@@ -16,6 +17,7 @@ from infertool.phoenix.target import targets
 from infertool.settings.tree import PhoenixSettings
 
 OnTopic = Callable[[str, str], None]
+OnMissed = Callable[[str, int, bool], None]
 # These are told of as losses of the connection.
 _LINK_LOSSES = {Loss.LINK, Loss.BLAMED, Loss.TOO_LARGE}
 
@@ -29,7 +31,9 @@ class TopicFeed:
 
     `on_arrivals` gets what came in one read; while it waits, nothing is read, and the server holds the rest. `on_link`
     hears of the connection; `on_topic` of a topic that was lost while the connection stands: with the reason, and with
-    an empty one when it is joined again. All are called from the socket's threads, and must not close the feed.
+    an empty one when it is joined again. With `on_missed` a rejoin says which `event_id` was the last, and the embedded
+    channel server sends what was broadcast since; it hears of how many, and whether they are all. All are called from
+    the socket's threads, and must not close the feed.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class TopicFeed:
         on_arrivals: OnArrivals,
         on_link: OnLink,
         on_topic: OnTopic = _ignore_topic,
+        on_missed: OnMissed | None = None,
         source: str = "",
     ) -> None:
         self._settings = settings
@@ -47,6 +52,7 @@ class TopicFeed:
         self._on_arrivals = on_arrivals
         self._on_link = on_link
         self._on_topic = on_topic
+        self._on_missed = on_missed
         self._source = source
         self._address = targets(settings)[0].address
         self._socket: PhoenixSocket | None = None
@@ -65,8 +71,8 @@ class TopicFeed:
         socket.connect()
         try:
             for topic in self._topics:
-                listener = _Topic(topic, self._hand_over, self._on_topic)
-                membership = Membership(socket, topic, socket.join_payload, listener)
+                listener = _Topic(topic, self._hand_over, self._on_topic, self._on_missed, socket.join_payload)
+                membership = Membership(socket, topic, listener.join_payload, listener)
                 membership.join(self._settings.connect_timeout_s)
         except BaseException:
             socket.close(1.0)
@@ -83,20 +89,52 @@ class TopicFeed:
 
 
 class _Topic:
-    """Hears of one topic's membership."""
+    """Hears of one topic's membership, and remembers what it saw last."""
 
-    def __init__(self, topic: str, on_frames: Callable[[Sequence[Frame]], None], on_topic: OnTopic) -> None:
-        self.on_frames = on_frames
+    def __init__(
+        self,
+        topic: str,
+        hand_over: Callable[[Sequence[Frame]], None],
+        on_topic: OnTopic,
+        on_missed: OnMissed | None,
+        payload: Callable[[], dict[str, Any]],
+    ) -> None:
         self._topic = topic
+        self._hand_over = hand_over
         self._on_topic = on_topic
+        self._on_missed = on_missed
+        self._payload = payload
         self._lost = False
+        self._last_id: object = None
 
-    def on_joined(self, _response: Any) -> None:
+    def join_payload(self) -> dict[str, Any]:
+        """Return what a join carries; a rejoin says which event was the last."""
+        payload = self._payload()
+        wanted = self._on_missed is not None and self._last_id is not None
+        return {"after": self._last_id, **payload} if wanted else payload
+
+    def on_frames(self, frames: Sequence[Frame]) -> None:
+        for frame in reversed(frames):
+            if (event_id := _last_id(frame)) is not None:
+                self._last_id = event_id
+                break
+        self._hand_over(frames)
+
+    def on_joined(self, response: Any) -> None:
         if self._lost:
             self._lost = False
             self._on_topic(self._topic, "")
+        if self._on_missed and isinstance(response, dict) and isinstance(missed := response.get("missed"), int):
+            self._on_missed(self._topic, missed, response.get("complete") is True)
 
     def on_lost(self, loss: Loss, reason: str) -> None:
         if loss not in _LINK_LOSSES:
             self._lost = True
             self._on_topic(self._topic, f"{loss}: {reason}" if reason else str(loss))
+
+
+def _last_id(frame: Frame) -> object:
+    """Return the event_id of an event, or of the last one in a batch; None where there is none."""
+    documents = batch.documents(frame)
+    last = documents[-1] if documents else None
+    return last.get("event_id") if isinstance(last, dict) else None

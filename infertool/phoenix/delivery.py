@@ -17,6 +17,7 @@ from infertool.phoenix.ledger import Ledger
 from infertool.phoenix.membership import Loss, Membership
 from infertool.phoenix.public import PublicTopics
 from infertool.phoenix.push import Entry, Proof, Push, PushResult
+from infertool.phoenix.schedule import PUBLISHER
 from infertool.phoenix.silence import Silence
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.phoenix.suspects import Cause
@@ -72,7 +73,7 @@ class Delivery:
         self._barrier = False
         self._warned = False
         self._silence = Silence(settings)
-        self._socket = PhoenixSocket(settings, on_link=self._take_link)
+        self._socket = PhoenixSocket(settings, on_link=self._take_link, reconnecting=PUBLISHER)
         self._membership = Membership(self._socket, settings.topic, self._socket.join_payload, self)
         public = dict.fromkeys([settings.result_topic, settings.alert_topic])
         public.pop(settings.topic, None)

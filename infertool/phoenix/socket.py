@@ -17,7 +17,7 @@ from infertool.phoenix.dial import dial
 from infertool.phoenix.frames import Frame, FrameError, decode_text, encode_text, reply_of
 from infertool.phoenix.joining import Joining
 from infertool.phoenix.membership import Loss, Membership
-from infertool.phoenix.schedule import RECONNECT
+from infertool.phoenix.schedule import VIEWER, Reconnecting
 from infertool.phoenix.target import targets
 from infertool.phoenix.timers import Timers
 
@@ -38,8 +38,11 @@ class PhoenixSocket:
     quick and must not close the socket.
     """
 
-    def __init__(self, settings: PhoenixSettings, *, on_link: OnLink | None = None) -> None:
+    def __init__(
+        self, settings: PhoenixSettings, *, on_link: OnLink | None = None, reconnecting: Reconnecting = VIEWER
+    ) -> None:
         self._settings = settings
+        self._reconnecting = reconnecting
         self._on_link = on_link
         self._targets = targets(settings)
         self._target = self._targets[0]
@@ -69,7 +72,7 @@ class PhoenixSocket:
     def connect(self) -> None:
         """Connect once, trying each host. Raises `UnreachableError`, `RefusedError`, `SettingsError`.
 
-        After the first success a supervisor reconnects for ever, on phoenix.js's schedule, until `close`.
+        After the first success a supervisor reconnects for ever, on its schedule, until `close`.
         """
         self._tell(LinkState.CONNECTING)
         self._dial_any()
@@ -161,8 +164,16 @@ class PhoenixSocket:
         self._answered = True
         if self._settings.heartbeat_s:
             self.after(self._settings.heartbeat_s, partial(self._beat, connection))
-        for membership in list(self._members.values()):
-            membership.link_up()
+        # More than one failure: the server was away, for viewers as well. A first reconnect is a matter of this socket.
+        if self._reconnecting.settle_s and self._failures > 1:
+            self.after(self._reconnecting.settle_s, partial(self._link_up, connection))
+        else:
+            self._link_up(connection)
+
+    def _link_up(self, connection: Connection) -> None:
+        if connection is self._connection:
+            for membership in list(self._members.values()):
+                membership.link_up()
 
     def _beat(self, connection: Connection) -> None:
         if connection is not self._connection:
@@ -208,7 +219,7 @@ class PhoenixSocket:
             self._failures = 0
         while not self._closing.is_set() and self._connection is None:
             self._failures += 1
-            wait_s = RECONNECT.wait(self._failures)
+            wait_s = self._reconnecting.schedule.wait(self._failures)
             self._tell(LinkState.LOST, reason, wait_s)
             if self._closing.wait(wait_s):
                 return

@@ -14,9 +14,9 @@ from infertool.secret import Secret
 class RunningHub:
     """Serve `definitions` on 127.0.0.1 while the `with` block runs."""
 
-    def __init__(self, definitions, token: str = "", limits: Limits | None = None) -> None:
+    def __init__(self, definitions, token: str = "", limits: Limits | None = None, port: int = 0) -> None:
         self.hub = Hub(definitions, Secret(token), limits or Limits())
-        self.port = 0
+        self.port = port
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -49,9 +49,18 @@ class RunningHub:
 
         self._run(close())
 
+    def cut(self, topic: str) -> None:
+        """End the connections of those who have joined `topic`, without a close frame."""
+
+        async def abort() -> None:
+            for channel in self.hub.channels(topic):
+                channel.session.send.__self__.drop("a test cuts it")
+
+        self._run(abort())
+
     async def _make_server(self) -> Server:
         server = Server(self.hub, "127.0.0.1")
-        self.port = await server.start(0)
+        self.port = await server.start(self.port)
         return server
 
     def _run(self, coroutine):

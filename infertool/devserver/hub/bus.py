@@ -49,9 +49,10 @@ def handle_service(channel: Channel, event: str, payload: object) -> Answer:
     return OK
 
 
-def join_public(_channel: Channel, _params: object) -> dict[str, Any]:
-    """Let in anyone."""
-    return {}
+def join_public(channel: Channel, params: object) -> dict[str, Any]:
+    """Let in anyone; give who comes back what it missed, if it asks for that."""
+    after = params.get("after") if isinstance(params, dict) else None
+    return {} if after is None else channel.catch_up(after)
 
 
 def handle_public(_channel: Channel, _event: str, _payload: object) -> Answer:

@@ -76,6 +76,15 @@ class Channel:
         """Send an event to this channel's client only."""
         self.session.push(self, event, payload)
 
+    def catch_up(self, event_id: object) -> dict[str, Any]:
+        """Send what was broadcast on the topic since that event, behind the join's reply; return the reply."""
+        if self.session.vsn != "2.0.0":
+            return {}
+        missed, complete = self.session.hub.recent.after(self.topic, event_id)
+        for packet in missed:
+            self.session.deliver(packet)
+        return {"missed": len(missed), "complete": complete}
+
     def broadcast(self, topic: str, event: str, payload: object) -> None:
         """Send an event to everyone on `topic`. Raises `TypeError` unless `payload` is an object or bytes.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from infertool.devserver.hub import packets
 from infertool.devserver.hub.flow import Flow
+from infertool.devserver.hub.recent import Recent
 from infertool.secret import Secret
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Hub:
     """Empty: anyone may join anything."""
     limits: Limits = field(default_factory=Limits)
     flow: Flow = field(init=False)
+    recent: Recent = field(default_factory=Recent)
     _members: dict[str, set[Session]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,9 +79,12 @@ class Hub:
         if not isinstance(payload, dict | bytes):
             raise TypeError("only an object or bytes can be broadcast")
         members = self._members.get(topic, ())
-        encoded: dict[Vsn, bytes] = {
-            vsn: packets.broadcast(vsn, topic, event, payload) for vsn in {member.vsn for member in members}
-        }
+        vsns = {member.vsn for member in members}
+        if self.recent.keeps(topic):
+            vsns.add("2.0.0")
+        encoded: dict[Vsn, bytes] = {vsn: packets.broadcast(vsn, topic, event, payload) for vsn in vsns}
+        if self.recent.keeps(topic):
+            self.recent.note(topic, payload, encoded["2.0.0"])
         for member in members:
             member.deliver(encoded[member.vsn])
 
