@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from infertool.deadletter.letter import DeadLetter, Writer
+from infertool.deadletter.letter import DeadLetter
 from infertool.deadletter.printable import printable
 from infertool.message import Message
 
@@ -31,17 +31,14 @@ def as_id(given: Any) -> str | None:
 def event_id(letter: DeadLetter) -> str:
     """Return the id that alerts, logs and dashboards showed of the letter."""
     headers = letter.message.headers
-    told = headers.get("dlq_event_id", "") if letter.writer is Writer.INFERTOOL else ""
-    if told:
-        return printable(told)
-    return printable(headers.get("event_id") or _of_payload(letter, "event_id") or letter.original_id)
+    given = letter.told_id or headers.get("event_id") or _of_payload(letter, "event_id")
+    return printable(given or headers.get("original_message_id") or letter.original_id)
 
 
 def request_id(letter: DeadLetter) -> str:
     """Return the request id that they showed, empty where there is none."""
-    headers = letter.message.headers
-    told = headers.get("dlq_request_id", "") if letter.writer is Writer.INFERTOOL else ""
-    return printable(told or _of_payload(letter, "request_id") or headers.get("correlation-id", ""))
+    given = letter.request_id or _of_payload(letter, "request_id")
+    return printable(given or letter.message.headers.get("correlation-id", ""))
 
 
 def is_known_as(letter: DeadLetter, wanted: frozenset[str]) -> bool:

@@ -57,11 +57,6 @@ class DeadLetter:
     traceback: str = ""
     _payload: list[Any] = field(default_factory=list, repr=False, compare=False)
 
-    @property
-    def event_id(self) -> str:
-        """The id that its alert showed; of letters of others the producer's `event_id` header, else the original id."""
-        return self.told_id or self.message.headers.get("event_id") or self.original_id
-
     def payload(self) -> Any:
         """Return the body read as JSON, None when it is none. It is decoded once."""
         if not self._payload:

@@ -55,6 +55,7 @@ def check(tmp_path, odd):
     good = message(
         {
             "event_id": "good",
+            "dlq_format": "infertool/1",
             "dlq_stage": "infer",
             "tenant": "a",
             "original_destination": "/queue/in",
@@ -63,7 +64,7 @@ def check(tmp_path, odd):
     )
     messages = [odd, good, odd]
     seen = [letters.read(each) for each in messages]
-    assert "/queue/in" in lettertable.listed(seen)
+    assert any("/queue/in" in line for line in lettertable.listed(seen))
     for fields in (*((field,) for field in summary.FIELDS), ("stage", "error_type")):
         groups = summary.group(seen, fields)
         assert sum(group.count for group in groups) == 3
