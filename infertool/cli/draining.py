@@ -17,7 +17,7 @@ from infertool.cli.signals import stopped_by_signals
 from infertool.deadletter import clock
 from infertool.deadletter import letter as letters
 from infertool.deadletter.archiving import ArchiveWriter
-from infertool.deadletter.drain import OPAQUE, Drain, Progress
+from infertool.deadletter.drain import WHY_LEFT, Drain, Progress
 from infertool.deadletter.lock import locked
 from infertool.deadletter.take import Taker
 from infertool.errors import InfertoolError, NothingMatchedError, UsageError
@@ -162,7 +162,7 @@ class Ticker:
 def _sum_up(request: Request, progress: Progress, after: Depth | None, *, interrupted: bool) -> None:
     remaining = after.size if after else None
     if progress.left:
-        console.err(f"{progress.left} stay in {request.queue}: each is {OPAQUE}")
+        console.err(f"{progress.left} stay in {request.queue}: each is {WHY_LEFT}")
     known = f" ({progress.known} were in it already)" if progress.known else ""
     kept = "deleted" if request.file is None else f"archived {progress.archived} in {request.file}{known}, removed"
     rest = "an unknown number remains" if remaining is None else f"{remaining} remain"

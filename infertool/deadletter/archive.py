@@ -38,7 +38,7 @@ class ArchiveError(InfertoolError):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages that were written together, and the offset in the file where they end."""
+    """Messages that were read together, and the offset in the file up to which these and all before are whole."""
 
     messages: list[Message]
     end: int
@@ -69,37 +69,39 @@ def is_cut_record(data: bytes) -> bool:
 
 
 def read(path: Path) -> Iterator[Batch]:
-    """Yield what the archive holds, in order; a last batch that was cut short is left out. Raises ArchiveError.
+    """Yield what the archive holds, in order; what was cut short at its end is left out. Raises ArchiveError.
 
-    Only whole batches are drained from a queue, so what was cut short is still there.
+    Only what is whole is removed from a queue, so what was cut short is still there.
     """
-    records = 0
+    number = 0
     try:
         with path.open("rb") as file:
-            for data, end in packing.unpack(path, file):
-                batch = _decode_batch(path, data, records)
-                if batch is None:
+            for line, end in packing.unpack(path, file):
+                if not line.strip():
+                    continue
+                number += 1
+                message = _decode(path, line, number)
+                if message is None:
                     return
-                records += len(batch)
-                yield Batch(batch, end)
+                yield Batch([message], end)
     except packing.DamagedError as fault:
         raise ArchiveError(path, f"damaged at byte {fault.offset}: {fault.reason}") from None
+    except packing.TooLongError as fault:
+        what = f"is longer than {packing.MOST_RECORD >> 20} MiB, and no broker has letters so large"
+        raise ArchiveError(path, what, record=fault.number, advice=_REPAIR) from None
     except OSError as fault:
         raise ArchiveError(path, f"cannot be read: {fault.strerror}") from None
 
 
-def _decode_batch(path: Path, data: bytes, records: int) -> list[Message] | None:
-    lines = [line for line in data.split(b"\n") if line.strip()]
-    messages = []
-    for number, line in enumerate(lines, records + 1):
-        try:
-            document = json.loads(line)
-        except (ValueError, RecursionError):
-            if not data.endswith(b"\n"):
-                return None
-            raise ArchiveError(path, "is not JSON", record=number, advice=_REPAIR) from None
-        messages.append(_message(path, document, number))
-    return messages
+def _decode(path: Path, line: bytes, number: int) -> Message | None:
+    """Return the message in a line; None for the last one of a plain file, cut short."""
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        if not line.endswith(b"\n"):
+            return None
+        raise ArchiveError(path, "is not JSON", record=number, advice=_REPAIR) from None
+    return _message(path, document, number)
 
 
 def _message(path: Path, document: Any, number: int) -> Message:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -19,6 +19,7 @@ from infertool.message import Message
 
 # Letters remembered of what was archived: a drain that died had at most a window of them archived and not yet acked.
 _RECENT: Final = 10_000
+_GROUP_BYTES: Final = 1 << 23
 _LOOK_AT: Final = 1 << 16
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -64,16 +65,19 @@ class ArchiveWriter:
 
     def append(self, messages: Sequence[Message]) -> None:
         """Write and sync to disk. Raises ArchiveError, and the archive is as it was."""
-        data = packing.pack(self.path, b"".join(map(archive.encode, messages)))
+        size = 0
         try:
-            self._write(data)
+            for records in _groups(messages):
+                data = packing.pack(self.path, records)
+                self._write(data)
+                size += len(data)
             os.fsync(self._file)
         except OSError as fault:
             with contextlib.suppress(OSError):
                 self._cut_back()
             advice = "make room and run it again" if fault.errno in _FULL else ""
             raise ArchiveError(self.path, f"cannot be written: {fault.strerror}", advice=advice) from None
-        self._end += len(data)
+        self._end += size
         self._remember(messages)
 
     def close(self) -> None:
@@ -126,6 +130,20 @@ class ArchiveWriter:
             letter = key(message)
             self._recent.append(letter)
             self._known.add(letter)
+
+
+def _groups(messages: Sequence[Message]) -> Iterator[bytes]:
+    """Yield the records of some messages together, some MiB at a time: letters may be 100 MiB each."""
+    records, size = [], 0
+    for message in messages:
+        record = archive.encode(message)
+        records.append(record)
+        size += len(record)
+        if size >= _GROUP_BYTES:
+            yield b"".join(records)
+            records, size = [], 0
+    if records:
+        yield b"".join(records)
 
 
 def sync_folder(path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from infertool.brokers.port import Move
 from infertool.deadletter import letter as letters
 from infertool.deadletter.archiving import ArchiveWriter
+from infertool.deadletter.packing import MOST_BODY
 from infertool.deadletter.take import PATIENCE_S, QUIET_S, Moved, Taker
 from infertool.errors import InfertoolError
 from infertool.message import Message
@@ -17,7 +18,9 @@ from infertool.message import Message
 BATCH: Final = 100
 # Messages that must stay in the queue stay in the window, too. With these many, no full batch fits beside them.
 _MOST_LEFT: Final = 100
-OPAQUE: Final = "a JMS map, object or stream (or an empty text), whose body STOMP does not show"
+WHY_LEFT: Final = (
+    "a JMS map, object or stream (or an empty text), whose body STOMP does not show, or larger than 100 MiB"
+)
 
 
 @dataclass(slots=True)
@@ -89,12 +92,12 @@ class Drain:
         return messages
 
     def _must_stay(self, taker: Taker, message: Message) -> bool:
-        if self._archive is None or not letters.read(message).opaque:
+        if self._archive is None or not (len(message.body) > MOST_BODY or letters.read(message).opaque):
             return False
         taker.hold(message)
         self.progress.left = len(taker.held)
         if self.progress.left >= _MOST_LEFT:
-            what = f"{self.progress.left} messages at the head of the queue cannot be archived: each is {OPAQUE}"
+            what = f"{self.progress.left} messages at the head of the queue cannot be archived: each is {WHY_LEFT}"
             raise InfertoolError(what, advice="move them with a JMS tool first")
         return True
 
