@@ -97,6 +97,16 @@ def globals_first(arguments: list[str]) -> list[str]:
     return front + rest
 
 
+def refuse_empty(arguments: list[str]) -> None:
+    """Raise `UsageError` for an argument without text: an unset variable must not mean a default."""
+    for before, word in pairwise(["infertool", *arguments]):
+        option, equals, value = word.partition("=")
+        if word and not (option.startswith("-") and equals and not value):
+            continue
+        what = f"the argument after {before} is empty" if not word else f"{option} is empty"
+        raise UsageError(what, advice="is a variable unset? For the default, leave it out")
+
+
 def run() -> None:
     """Run the command line; the console script's entry point."""
     arguments = globals_first(sys.argv[1:])
@@ -107,6 +117,7 @@ def run() -> None:
     if as_json:
         console.use_json()
     try:
+        refuse_empty(sys.argv[1:])
         # Outside of its standalone mode the parser raises its usage errors in place of printing them in its own form.
         sys.exit(app(arguments, prog_name="infertool", standalone_mode=not as_json))
     except InfertoolError as error:
