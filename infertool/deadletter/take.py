@@ -23,6 +23,8 @@ QUIET_S = 1.0
 # A queue that should have more may be slow: a broker that restarts, a dead client that it has not noticed yet.
 PATIENCE_S = 5.0
 LONGEST_LOSS_S = 300.0
+# A letter may have 100 MiB, and a line may be slow.
+_SLOWEST_BYTES_S = 1_000_000
 _POLL_S = 0.1
 _GOODBYE_S = 10.0
 
@@ -32,7 +34,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Bus:
-    """How to reach the broker. `timeout_s` is the longest wait for a commit; `on_link` hears of lost connections."""
+    """How to reach the broker. `timeout_s` is the longest wait for a commit, besides a second for each MB that is sent.
+
+    `on_link` hears of lost connections.
+    """
 
     open_broker: Callable[[OnLink], Broker]
     timeout_s: float
@@ -182,7 +187,8 @@ class Taker:
 
     def begin(self, moves: Sequence[Move]) -> Transaction:
         """Begin a transaction; for `Step`."""
-        return self._subscription.start_move(moves, self._bus.timeout_s)
+        size = sum(len(outgoing.body) for move in moves for outgoing in move.sends)
+        return self._subscription.start_move(moves, self._bus.timeout_s + size / _SLOWEST_BYTES_S)
 
     def doubt(self, moves: Sequence[Move], undo: Callable[[], None]) -> None:
         """Call `undo` when one of the messages comes again; for `Step`."""

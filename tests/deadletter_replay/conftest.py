@@ -69,7 +69,8 @@ class DeadLetters:
     def drain(self, queue: str) -> list[Received]:
         """Empty a queue; return what it held."""
         raw = RawStomp(self.broker.stomp_port)
-        found = raw.drain(queue, quiet_s=1.0)
+        # A slow machine may be silent for longer than any second: the broker says when it has no more.
+        found = raw.drain(queue, is_empty=lambda: not self.depth(queue).size)
         raw.close()
         return found
 
@@ -77,12 +78,12 @@ class DeadLetters:
         """Empty a queue; return its payloads' numbers in order."""
         return [json.loads(body)["n"] for _, body in self.drain(queue)]
 
-    def depth(self) -> Depth:
-        """Return what the broker tells of the queue."""
+    def depth(self, queue: str = "") -> Depth:
+        """Return what the broker tells of a queue, by default the dead letters'."""
         broker = brokers.open(settings(self.broker.url))
         broker.connect()
         try:
-            depth = broker.measure(self.queue, 60)
+            depth = broker.measure(queue or self.queue, 60)
         finally:
             broker.close(10)
         assert depth

@@ -30,7 +30,7 @@ def watch(dead: DeadLetters) -> Iterator[Broker]:
 
 def test_a_second_run_on_the_queue_refuses_unless_forced(dead: DeadLetters, watch: Broker) -> None:
     dead.fill(100)
-    first = dead.start("--rate", "5/s")
+    first = dead.start("--rate", "0.2/s")  # longer than anything here takes
     assert wait_until_moving(watch, dead, first.process)
     refused = infertool(*dead.arguments("--to", "other"), **CREDENTIALS)
     assert refused.returncode == 1
@@ -44,9 +44,8 @@ def test_a_second_run_on_the_queue_refuses_unless_forced(dead: DeadLetters, watc
 
 def test_an_interruption_says_what_was_moved_and_puts_the_rest_back(dead: DeadLetters, watch: Broker) -> None:
     dead.fill(300)
-    run = dead.start("--where", "n % 2 == 0", "--rate", "30/s")
+    run = dead.start("--where", "n % 2 == 0", "--rate", "1/s")
     assert wait_until_moving(watch, dead, run.process)
-    time.sleep(1)
     run.process.send_signal(signal.SIGINT)
     output, _ = run.process.communicate(timeout=LONG_S)
     assert run.process.returncode == 130
@@ -91,7 +90,7 @@ class Failing:
 def test_events_that_fail_again_are_told_of_and_stop_it(dead: DeadLetters) -> None:
     dead.fill(100)
     failing = Failing(dead)
-    done = dead.replay("--rate", "20/s", "--abort-on-refail", "5", code=1)
+    done = dead.replay("--rate", "4/s", "--abort-on-refail", "5", code=1)
     assert done["ended"] == "failed again"
     assert 5 <= done["failed_again"] <= done["replayed"] < 100
     assert "have failed again" in done["said"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 
 TIMEOUT_S = 120.0
 
@@ -15,7 +16,7 @@ class RawStomp:
     def __init__(self, port: int, *, login: str = "admin", passcode: str = "admin") -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = b""
+        self._buffer = bytearray()
         self._numbers = itertools.count(1)
         credentials = f"login:{login}\npasscode:{passcode}\n"
         self._socket.sendall(f"CONNECT\naccept-version:1.2\nhost:x\n{credentials}heart-beat:0,0\n\n\0".encode())
@@ -54,17 +55,27 @@ class RawStomp:
         while self._socket.recv(1 << 18):
             pass
 
-    def drain(self, queue: str, *, quiet_s: float = 1.0, **more: str) -> list[tuple[dict[str, str], bytes]]:
-        """Take everything out of a queue, until nothing came for `quiet_s`; `more` headers go into SUBSCRIBE."""
+    def drain(
+        self, queue: str, *, quiet_s: float = 1.0, is_empty: Callable[[], bool] = lambda: True, **more: str
+    ) -> list[tuple[dict[str, str], bytes]]:
+        """Take everything out of a queue, until nothing came for `quiet_s` and it `is_empty`.
+
+        `more` headers go into SUBSCRIBE.
+        """
         subscription = str(next(self._numbers))
         asked = {"id": subscription, "destination": queue, "ack": "client-individual", **more}
         self._write("SUBSCRIBE", asked, b"")
         taken = []
+        deadline = time.monotonic() + TIMEOUT_S
         while True:
             try:
                 command, headers, body = self._frame(quiet_s)
             except TimeoutError:
-                break
+                # What has come of a frame so far stays in the buffer.
+                if is_empty() or time.monotonic() > deadline:
+                    break
+                continue
+            deadline = time.monotonic() + TIMEOUT_S
             assert command == "MESSAGE", (command, headers, body[:500])
             self._write("ACK", {"id": headers["ack"]}, b"")
             taken.append((headers, body))
@@ -84,24 +95,40 @@ class RawStomp:
 
     def _frame(self, timeout_s: float) -> tuple[str, dict[str, str], bytes]:
         self._socket.settimeout(timeout_s)
-        self._buffer = self._buffer.lstrip(b"\n")
+        self._skip_line_ends()
         while b"\n\n" not in self._buffer:
             self._read()
-        head, _, rest = self._buffer.partition(b"\n\n")
+        head, _, _ = self._buffer.partition(b"\n\n")
         command, *lines = head.decode("utf-8", "surrogateescape").split("\n")
         headers: dict[str, str] = {}
         for line in lines:
             key, _, value = line.partition(":")
             headers.setdefault(key, _unescaped(value))
+        begin = len(head) + 2
         length = int(headers["content-length"]) if "content-length" in headers else None
-        while (len(rest) <= length) if length is not None else (b"\0" not in rest):
-            rest += self._receive()
-        end = length if length is not None else rest.index(b"\0")
-        self._buffer = rest[end + 1 :]
-        return command, headers, rest[:end]
+        end = self._end(begin, length)
+        body, self._buffer = bytes(self._buffer[begin:end]), self._buffer[end + 1 :]
+        return command, headers, body
+
+    def _end(self, begin: int, length: int | None) -> int:
+        """Read until the body is there; return where it ends. A body of 50 MB is looked through once."""
+        if length is not None:
+            while len(self._buffer) <= begin + length:
+                self._buffer += self._receive()
+            return begin + length
+        looked = begin
+        while (end := self._buffer.find(b"\0", looked)) < 0:
+            looked = len(self._buffer)
+            self._buffer += self._receive()
+        return end
 
     def _read(self) -> None:
-        self._buffer = (self._buffer + self._receive()).lstrip(b"\n")
+        self._buffer += self._receive()
+        self._skip_line_ends()
+
+    def _skip_line_ends(self) -> None:
+        """Drop heart-beats and what ends a frame."""
+        del self._buffer[: len(self._buffer) - len(self._buffer.lstrip(b"\n"))]
 
     def _receive(self) -> bytes:
         data = self._socket.recv(1 << 18)

@@ -23,6 +23,8 @@ from infertool.link import OnLink
 from infertool.message import Outgoing
 from infertool.settings.tree import BrokerSettings
 
+# A message may have 100 MiB, and a line may be slow: each MB may take a second more than a receipt may.
+_SLOWEST_BYTES_S: Final = 1_000_000
 # Longest wait for a queue's depth after a browse: the answer comes at once, or (no plugin) never.
 _MEASURE_S: Final = 1.0
 
@@ -99,7 +101,8 @@ class StompBroker:
             raise ConnectionLostError(f"there is no connection to {self.address}", address=self.address)
         check(outgoing, self.address)
         connection.wait_for_room()
-        receipt = connection.receipts.expect(on_sent, self._receipt_timeout_s, len(outgoing.body))
+        timeout_s = self._receipt_timeout_s + len(outgoing.body) / _SLOWEST_BYTES_S
+        receipt = connection.receipts.expect(on_sent, timeout_s, len(outgoing.body))
         connection.write(to_send(outgoing, {"receipt": receipt}))
 
     def outlet(self, alike: Outgoing, varying: Sequence[str]) -> StompOutlet:
