@@ -72,14 +72,22 @@ def counts(bench: Bench, events: list[Event]) -> set[int]:
 
 def test_a_quick_model_is_asked_by_who_brings_the_events(model: Model) -> None:
     bench = bench_of(model)
-    events = bench.events(100)
-    bench.executor.run_or_submit(events)
-    assert counts(bench, events) == {1}  # without waiting
+    for turn in range(1, 100):  # a busy machine may take this thread away for so long that it is relieved
+        model.threads.clear()
+        bench.executor._quickness = Quickness()
+        events = bench.events(100)
+        bench.executor.run_or_submit(events)
+        without_waiting = counts(bench, events)
+        bench.wait(100 * turn)
+        if set(model.threads.values()) == {threading.current_thread().name}:
+            break
     assert set(model.threads.values()) == {threading.current_thread().name}
+    assert without_waiting == {1}
     assert bench.stop()
 
 
-def test_a_model_that_turned_out_to_be_slow_is_asked_by_workers(model: Model) -> None:
+def test_a_model_that_turned_out_to_be_slow_is_asked_by_workers(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infertool.pipeline.tuning.SHORTEST_PAUSE_S", 1000.0)
     model.slow_s = 0.001
     bench = bench_of(model)
     events = bench.events(100)
