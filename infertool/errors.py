@@ -95,6 +95,14 @@ class NothingMatchedError(InfertoolError):
     exit_code = 4
 
 
+class OutputError(InfertoolError):
+    """Standard output cannot be written. `reason` is the system's; `done` is what was done all the same."""
+
+    def __init__(self, reason: str, *, done: str = "") -> None:
+        super().__init__(f"standard output cannot be written: {reason}{f'; this was done: {done}' if done else ''}")
+        self.reason = reason
+
+
 class InferenceError(Exception):
     """Raise this in a model to say that one event failed.
 

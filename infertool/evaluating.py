@@ -14,6 +14,8 @@ from functools import lru_cache
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Final
 
+from infertool.errors import InfertoolError
+
 # Of processor time, so that a busy machine changes nothing.
 LIMIT_S: Final = 2.0
 _MEMORY_BYTES: Final = 1 << 30
@@ -36,7 +38,7 @@ class Evaluator:
     def execute(self, expression: str, names: dict[str, Any]) -> object:
         """Return the result if it is true or false, else the name of its type.
 
-        Raises `TooLongError`, and `RuntimeError` for what the expression cannot be evaluated on.
+        Raises `TooLongError`, `InfertoolError`, and `RuntimeError` for what the expression cannot be evaluated on.
         """
         with self._lock:
             connection = self._connection or self._start()
@@ -46,6 +48,9 @@ class Evaluator:
             except (OSError, EOFError):
                 self.end()
                 raise TooLongError(f"it takes more than {self._limit_s:g} s, or too much memory") from None
+            except BaseException:  # an interrupt: the answer that is still to come would be taken for the next one
+                self.end()
+                raise
         if fault is not None:
             raise RuntimeError(fault)
         return result
@@ -67,6 +72,11 @@ class Evaluator:
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         theirs.close()
+        try:
+            ours.recv()
+        except EOFError:
+            self._process.wait()
+            raise InfertoolError("the process that evaluates expressions cannot be started") from None
         self._connection = ours
         return ours
 
@@ -76,6 +86,7 @@ def serve(connection: Connection, limit_s: float) -> None:
     import cel  # noqa: PLC0415 - only this process needs it here
 
     compiled = lru_cache(64)(cel.compile)
+    connection.send("ready")
     while True:
         try:
             expression, names = connection.recv()

@@ -22,6 +22,7 @@ from infertool import effort
 from infertool.errors import UsageError
 from infertool.evaluating import Evaluator, TooLongError
 from infertool.nearest import did_you_mean
+from infertool.printable import clean
 
 if TYPE_CHECKING:
     import cel
@@ -88,8 +89,10 @@ class FilterError(UsageError):
 
     def lines(self) -> list[str]:
         """Return the reason, the expression's line, and a sign under the character."""
+        from infertool.cells import widest  # noqa: PLC0415 - only errors draw
+
         text = self.expression.split("\n")[self.line - 1].replace("\t", " ")
-        return [super().__str__(), f"  {text}", f"  {' ' * (self.column - 1)}^"]
+        return [super().__str__(), f"  {text}", f"  {' ' * widest([clean(text[: self.column - 1])])}^"]
 
 
 class NotEvaluatedError(FilterError):

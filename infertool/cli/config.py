@@ -83,15 +83,14 @@ def path(ctx: typer.Context) -> None:
 
 
 def _print_table(shown: list[Row]) -> None:
-    import sys
-
     lines = [(row.key, _cell(row.value), row.origin) for row in shown]
-    if sys.stdout.isatty():
+    if console.on_terminal():
         _print_rich(lines)
         return
-    widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
-    for key, value, origin in lines:
-        console.out(f"{key:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
+    from infertool import cells
+    from infertool.printable import clean
+
+    console.out(*cells.aligned([[clean(cell) for cell in line] for line in lines]))
 
 
 def _print_rich(lines: list[tuple[str, str, str]]) -> None:

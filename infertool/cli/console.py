@@ -9,22 +9,24 @@ import io
 import os
 import sys
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from infertool.errors import InfertoolError, UsageError
+from infertool.errors import InfertoolError, OutputError, UsageError
 from infertool.printable import clean, clean_json, is_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from infertool.settings.load import Loaded
 
 EXIT_INTERRUPTED = 130
+_STDIN, _STDERR = 0, 2
 # A terminal that is gone is none any more.
-_stdout_was_terminal = sys.stdout.isatty()
+_stdout_was_terminal = is_terminal(sys.stdout)
 
 _data: TextIO | None = None
 
@@ -60,8 +62,18 @@ class Globals:
         return loaded
 
 
-def escape_unknown() -> None:
-    """Make stdout write characters that its encoding lacks as JSON's escapes, instead of failing."""
+def prepare_streams() -> None:
+    """Make stdout write characters that its encoding lacks as JSON's escapes, instead of failing.
+
+    Where a standard stream was closed (`>&-`), its number must not become that of a file or a connection of ours.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(_STDIN)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(_STDERR, "w")
     codecs.register_error("infertool.escape", _escape)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="infertool.escape")
@@ -74,19 +86,45 @@ def write_data_to(stream: TextIO) -> None:
 
 
 def data_stream() -> TextIO:
-    """Return the stream of standard output for data."""
-    return _data or sys.stdout
+    """Return the stream of standard output for data. Raises `OutputError` where it was closed from the start."""
+    stream = _data or sys.stdout
+    if stream is None:
+        raise OutputError("it is closed")
+    return stream
+
+
+def on_terminal() -> bool:
+    """Say whether standard output is a terminal."""
+    return is_terminal(_data or sys.stdout)
 
 
 def out(*lines: str) -> None:
-    """Write lines of text to stdout, at once. What a terminal obeys in them is escaped, line breaks too."""
-    _write(data_stream(), map(clean, lines))
+    """Write lines of text to stdout, at once. What a terminal obeys in them is escaped, line breaks too.
+
+    Raises `OutputError`, as all here that write to stdout; `BrokenPipeError` when who reads it has gone (`| head`).
+    """
+    _write_data(map(clean, lines))
 
 
 def out_data(*lines: str) -> None:
     """Write lines of JSON or another format to stdout: exactly, but for a terminal; there as `clean_json` does."""
-    stream = data_stream()
-    _write(stream, map(clean_json, lines) if is_terminal(stream) else lines)
+    _write_data(map(clean_json, lines) if on_terminal() else lines)
+
+
+@contextmanager
+def reporting(done: Callable[[], str] | str = "") -> Iterator[None]:
+    """Write to standard output in the block. Where that cannot be written, what was `done` is told in the error.
+
+    Raises `OutputError`. When nothing was done, a reader that has gone (`| head`) is no error.
+    """
+    try:
+        yield
+    except (OutputError, BrokenPipeError) as fault:
+        if isinstance(fault, BrokenPipeError) and not done:
+            raise
+        give_up_stdout()
+        reason = fault.reason if isinstance(fault, OutputError) else os.strerror(errno.EPIPE)
+        raise OutputError(reason, done=done() if callable(done) else done) from None
 
 
 def emit_json(value: Any) -> None:
@@ -159,26 +197,21 @@ def say_trace(kind: type[BaseException], error: BaseException, trace: TracebackT
     err(*"".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"))
 
 
-class OutputError(OSError):
-    """Standard output cannot be written: its disk is full, for example."""
-
-
-def _write(stream: TextIO, lines: Iterable[str]) -> None:
-    text = "".join([f"{line}\n" for line in lines])
-    if stream is not data_stream():
-        stream.write(text)
-        stream.flush()
-        return
+def _write_data(lines: Iterable[str]) -> None:
     try:
-        stream.write(text)
-        stream.flush()
+        _write(data_stream(), lines)
     except BrokenPipeError:
         raise
     except OSError as fault:
-        if fault.errno != errno.EIO or not _stdout_was_terminal:
-            raise OutputError(fault.errno, fault.strerror) from None
-        # The terminal is gone, and SIGHUP, unless it is ignored, says what follows.
         give_up_stdout()
+        # When the terminal is gone, SIGHUP says what follows, unless it is ignored.
+        if fault.errno != errno.EIO or not _stdout_was_terminal:
+            raise OutputError(fault.strerror or str(fault)) from None
+
+
+def _write(stream: TextIO, lines: Iterable[str]) -> None:
+    stream.write("".join([f"{line}\n" for line in lines]))
+    stream.flush()
 
 
 def use_json() -> None:
@@ -210,14 +243,27 @@ def _escape(fault: UnicodeError) -> tuple[str, int]:
 def show_cursor() -> None:
     """Show the terminal's cursor, which a live display hides, where nothing else will any more."""
     if os.environ.get("TERM") != "dumb":
-        for stream in (data_stream(), sys.stderr):
-            if stream.isatty():
+        for stream in (_data or sys.stdout, sys.stderr):
+            if is_terminal(stream):
                 os.write(stream.fileno(), b"\x1b[?25h\n")
 
 
 def give_up_stdout() -> None:
     """Drop what stdout does not take, so that the end of the process does not try again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), data_stream().fileno())
+    stream = _data or sys.stdout
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def finish() -> None:
+    """Write what stdout still holds. Raises `OutputError`, also where somebody else wrote to it and failed."""
+    try:
+        if (stream := _data or sys.stdout) is not None:
+            stream.flush()
+    except OSError as fault:
+        give_up_stdout()
+        if not isinstance(fault, BrokenPipeError):
+            raise OutputError(fault.strerror or str(fault)) from None
 
 
 def leave_quietly() -> NoReturn:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
-from infertool import brokers
+from infertool import brokers, cells
 from infertool.cli import console, starting, status, streams
 from infertool.cli.queues import check_consumed
 from infertool.cli.signals import stopped_by_signals
@@ -18,7 +20,7 @@ from infertool.models import loader, process_state
 from infertool.models.guard import text_of
 from infertool.models.opening import is_remote, open_model
 from infertool.models.port import LoadedModel
-from infertool.phoenix.delivery import Delivery
+from infertool.phoenix.delivery import Delivery, Push
 from infertool.pipeline.consumer import Consumer, Until
 from infertool.pipeline.delivery import Lines, LocalPublisher, OnResults, Publisher, nowhere
 from infertool.pipeline.processes.staff import Processes
@@ -39,7 +41,8 @@ def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
     streams.keep_for_data()
     stats = Stats()
-    consume(settings, until, [stats], STOPPING, _shown(settings, until, stats, quiet=quiet))
+    with console.reporting(lambda: done(stats.snapshot())):
+        consume(settings, until, [stats], STOPPING, _shown(settings, until, stats, quiet=quiet))
     # Among outcomes on stdout a table would be noise.
     to = console.err if settings.publish.mode == "stdout" else console.out
     print_summary(stats.snapshot(), as_json=as_json, to=to)
@@ -160,7 +163,7 @@ def _consumer(settings: Settings, staff: Staff, until: Until, observe: Observe) 
 def _publisher(settings: Settings, on_results: OnResults, observe: Observe) -> Publisher:
     match settings.publish.mode:
         case "stdout":
-            return LocalPublisher(Lines(console.data_stream().buffer), on_results)
+            return LocalPublisher(_lines(), on_results)
         case "none":
             return LocalPublisher(nowhere, on_results)
         case "phoenix":
@@ -173,16 +176,40 @@ def _publisher(settings: Settings, on_results: OnResults, observe: Observe) -> P
             )
 
 
+def _lines() -> Callable[[Sequence[Push]], None]:
+    """Return what writes documents to standard output, a line each. Raises `OutputError`."""
+    stream = console.data_stream()
+    if not console.on_terminal():
+        return Lines(stream.buffer)
+    alone = threading.Lock()
+
+    def write(pushes: Sequence[Push]) -> None:
+        with alone:
+            console.out_data(*(push.payload.decode() for push in pushes))
+
+    return write
+
+
+def done(snapshot: Snapshot) -> str:
+    """Return what a run did, in one line."""
+    counts = snapshot.counts
+    return ", ".join(f"{counts[name]} {name.replace('_', '-')}" for name in ("received", "succeeded", "dead_lettered"))
+
+
 def print_summary(snapshot: Snapshot, *, as_json: bool, to: Callable[[str], None]) -> None:
-    """Print the figures of a run."""
-    summary = snapshot.summary()
+    """Print the figures of a run. Raises `OutputError`."""
+    with console.reporting(done(snapshot)):
+        _print_summary(snapshot.summary(), as_json=as_json, to=to)
+
+
+def _print_summary(summary: Mapping[str, Any], *, as_json: bool, to: Callable[[str], None]) -> None:
     if as_json:
         console.emit_json(summary)
         return
-    width = max(map(len, summary))
+    width = cells.widest(summary)
     for key, value in summary.items():
         shown = "  ".join(f"{name} {_or_dash(ms)}" for name, ms in value.items()) if isinstance(value, dict) else value
-        to(f"{key:>{width}}  {shown}")
+        to(f"{cells.right(key, width)}  {shown}")
 
 
 def _or_dash(value: float | None) -> str:

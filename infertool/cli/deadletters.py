@@ -16,7 +16,6 @@ from infertool.cli import console
 from infertool.deadletter import names, staging
 from infertool.deadletter.clock import NOTABLE_S
 from infertool.deadletter.take import Bus
-from infertool.errors import InfertoolError
 from infertool.link import LinkEvent, OnLink
 from infertool.settings import Settings
 
@@ -72,22 +71,6 @@ def tell_skew(broker_s: float, letters_s: float) -> None:
     ]
     if told := ", and ".join(filter(None, apart)):
         console.err(f"warning: clocks differ from this machine's: {told}; --since and --until go by this machine's")
-
-
-@contextmanager
-def reporting(done: str = "") -> Iterator[None]:
-    """Write to standard output in the block. Where that cannot be written, what was `done` is told in the error.
-
-    Raises `InfertoolError`. When nothing was done, a reader that has gone (`| head`) is no error.
-    """
-    try:
-        yield
-    except OSError as fault:
-        if isinstance(fault, BrokenPipeError) and not done:
-            raise
-        console.give_up_stdout()
-        what = f"standard output cannot be written: {fault.strerror}"
-        raise InfertoolError(f"{what}; this was done: {done}" if done else what) from None
 
 
 def iso(at: float | None) -> str | None:

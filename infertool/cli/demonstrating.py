@@ -21,7 +21,7 @@ from infertool.cli import console
 from infertool.cli.demoview import View
 from infertool.cli.signals import stopped_by_signals
 from infertool.devserver import processes
-from infertool.errors import InfertoolError
+from infertool.errors import InfertoolError, OutputError
 from infertool.feed.arrival import Arrival
 from infertool.load.arrivals import Planned
 from infertool.load.latency import Measure
@@ -52,7 +52,7 @@ class Demo:
         self._view = View(silent=as_json or quiet)
         self._load: LoadRun | None = None
         self._stopping = threading.Event()
-        self._gone: BrokenPipeError | None = None
+        self._gone: BrokenPipeError | OutputError | None = None
 
     def run(self) -> None:
         """Run to the end and print the summary. Raises `InfertoolError` when the sums do not add up."""
@@ -114,7 +114,7 @@ class Demo:
         try:
             for arrival in arrivals:
                 self._view.add(arrival)
-        except BrokenPipeError as error:  # this is the socket's thread; the run ends in its own
+        except (BrokenPipeError, OutputError) as error:  # this is the socket's thread; the run ends in its own
             self._gone = error
 
     def _server(self, stack: ExitStack, module: str) -> processes.ServerProcess:

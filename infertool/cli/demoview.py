@@ -31,7 +31,7 @@ class View:
     def __init__(self, *, silent: bool) -> None:
         self._latest = Percentiles()
         self._silent = silent
-        self._live = not silent and sys.stdout.isatty()
+        self._live = not silent and console.on_terminal()
         self._results: deque[str] = deque(maxlen=ROWS)
         self._alerts: deque[str] = deque(maxlen=ROWS // 3)
         self._lock = threading.Lock()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infertool.brokers.port import Broker, Depth
 from infertool.cli import console
-from infertool.cli.deadletters import bus, connected, put_back, reporting, tell_skew, who
+from infertool.cli.deadletters import bus, connected, put_back, tell_skew, who
 from infertool.cli.signals import stopped_by_signals
 from infertool.deadletter import clock
 from infertool.deadletter import letter as letters
@@ -167,7 +167,7 @@ def _sum_up(request: Request, progress: Progress, after: Depth | None, *, interr
     kept = "deleted" if request.file is None else f"archived {progress.archived} in {request.file}{known}, removed"
     rest = "an unknown number remains" if remaining is None else f"{remaining} remain"
     sentence = f"{kept} {progress.removed} from {request.queue}; {rest}"
-    with reporting(sentence):
+    with console.reporting(sentence):
         if request.as_json:
             place = {"queue": request.queue, "file": None if request.file is None else str(request.file)}
             console.emit_json({**place, **asdict(progress), "remaining": remaining, "interrupted": interrupted})

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from infertool import json_text
+from infertool import cells, json_text
 from infertool.cli.deadletters import iso, when
 from infertool.deadletter import ids
 from infertool.deadletter.letter import DeadLetter
@@ -38,9 +38,7 @@ def grouped(groups: Iterable[Group], fields: Sequence[str]) -> list[str]:
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows as lines with columns of equal width."""
-    safe = [[clean(cell) or "-" for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in safe]
+    return cells.aligned([[clean(cell) or "-" for cell in row] for row in rows])
 
 
 def _row(letter: DeadLetter) -> tuple[str, ...]:

@@ -56,10 +56,12 @@ def run(
             finished = load.run(writer)
     report = document(finished)
     assertions.judge(wanted, report)
-    if as_json:
-        console.emit_json(report)
-    else:
-        console.out(*summary(report))
+    where = f"; {save} holds the run" if save else ""
+    with console.reporting(f"{finished.counts.sent} events sent{where}"):
+        if as_json:
+            console.emit_json(report)
+        else:
+            console.out(*summary(report))
     if load.fault:
         raise load.fault
     if not finished.counts.sent and finished.counts.planned:

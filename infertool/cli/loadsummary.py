@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infertool import cells
 from infertool.errors import InfertoolError
 from infertool.load import summary as words
+from infertool.printable import clean
 
 
 def summary(report: Mapping[str, Any], name: str = "") -> list[str]:
     """Return the summary of one report as lines; `name` is that of its file."""
     facts = words.facts(report)
-    width = max(len(label) for label, _ in facts)
+    width = cells.widest(label for label, _ in facts)
     lines = [name] if name else []
-    lines += [f"{label:>{width}}  {text}" for label, text in facts]
+    lines += [f"{cells.right(label, width)}  {text}" for label, text in facts]
     lines += ["", *_aligned(words.times(report))]
     notes = [f"note: {text}" for text in words.remarks(report)]
     verdicts = [
@@ -38,10 +40,5 @@ def compared(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> list
 
 
 def _aligned(rows: words.Rows) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
+    shown = [[clean(cell) for cell in row] for row in rows]
+    return cells.aligned(shown, rights=[False, *[True] * (len(rows[0]) - 1)])

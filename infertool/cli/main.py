@@ -25,9 +25,6 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             console.leave_quietly()
-        except console.OutputError as fault:
-            console.give_up_stdout()
-            raise InfertoolError(f"standard output cannot be written: {fault.strerror}") from None
 
 
 app = typer.Typer(
@@ -110,7 +107,7 @@ def refuse_empty(arguments: list[str]) -> None:
 def run() -> None:
     """Run the command line; the console script's entry point."""
     arguments = globals_first(sys.argv[1:])
-    console.escape_unknown()
+    console.prepare_streams()
     hangup.shield_stderr()
     sys.excepthook = console.say_trace
     as_json = _wants_json(arguments)
@@ -118,12 +115,23 @@ def run() -> None:
         console.use_json()
     try:
         refuse_empty(sys.argv[1:])
-        # Outside of its standalone mode the parser raises its usage errors in place of printing them in its own form.
-        sys.exit(app(arguments, prog_name="infertool", standalone_mode=not as_json))
+        _call(arguments, as_json=as_json)
     except InfertoolError as error:
         console.fail(error, debug="--debug" in arguments)
     except PARSER_ERROR as error:
         console.fail(UsageError(error.format_message()), debug=False)
+
+
+def _call(arguments: list[str], *, as_json: bool) -> None:
+    try:
+        # Outside of its standalone mode the parser raises its usage errors in place of printing them in its own form.
+        sys.exit(app(arguments, prog_name="infertool", standalone_mode=not as_json))
+    except SystemExit:
+        console.finish()
+        raise
+    except OSError:
+        console.out("")  # raises `OutputError` if it was the parser that could not write the help
+        raise
 
 
 def _wants_json(arguments: list[str]) -> bool:

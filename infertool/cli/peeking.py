@@ -7,7 +7,7 @@ from typing import Any
 
 from infertool.brokers.port import Broker, Browse
 from infertool.cli import console, lettertable
-from infertool.cli.deadletters import connected, reporting
+from infertool.cli.deadletters import connected
 from infertool.deadletter import letter as letters
 from infertool.deadletter import lookup, names, summary
 from infertool.deadletter.letter import DeadLetter
@@ -39,7 +39,7 @@ class Peek:
         if not browse.messages:
             raise NothingMatchedError(empty(self._queue, browse))
         seen = [letters.read(message) for message in browse.messages]
-        with reporting():
+        with console.reporting():
             if fields is None:
                 self._show_all(seen, browse)
             else:
@@ -47,7 +47,7 @@ class Peek:
         self._say_what_was_seen(browse)
 
     def _show_one(self, letter: DeadLetter) -> None:
-        with reporting():
+        with console.reporting():
             if self._form == "table":
                 console.out(*lettertable.in_full(letter))
             else:

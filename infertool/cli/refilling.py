@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from infertool.cli import console, lettertable, replayview
 from infertool.cli.apart import check_apart
-from infertool.cli.deadletters import bus, reporting, when, who
+from infertool.cli.deadletters import bus, when, who
 from infertool.cli.signals import stopped_by_signals
 from infertool.deadletter import edit as editing
 from infertool.deadletter import refill
@@ -113,7 +113,7 @@ def _refill(settings: Settings, options: Options, plan: Plan, path: Path, journa
 def _sum_up(path: Path, tally: Tally, look: Look, options: Options, *, interrupted: bool) -> None:
     sentence = _sentence(path, tally)
     replayview.tell_reasons(tally)
-    with reporting(sentence):
+    with console.reporting(sentence):
         if options.as_json:
             console.emit_json({"file": str(path), "sent_before": look.sent_before, **tally.summary()})
         else:

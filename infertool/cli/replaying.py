@@ -16,7 +16,7 @@ from pathlib import Path
 from infertool.brokers.port import Broker, Browse
 from infertool.cli import console, refilling, replayview
 from infertool.cli.deadletters import bus as bus_of
-from infertool.cli.deadletters import connected, put_back, reporting, tell_skew, who
+from infertool.cli.deadletters import connected, put_back, tell_skew, who
 from infertool.cli.queues import check_replay
 from infertool.cli.replaypreview import Preview, preview
 from infertool.cli.signals import stopped_by_signals
@@ -226,7 +226,7 @@ def _sum_up(plan: Plan, tally: Tally, options: Options, *, interrupted: bool) ->
     ended = "interrupted" if interrupted else tally.ended or "end"
     sentence = replayview.sentence(tally, plan)
     replayview.tell_reasons(tally)
-    with reporting(sentence):
+    with console.reporting(sentence):
         if options.as_json:
             console.emit_json({"queue": plan.queue, "run": plan.run, **tally.summary(), "ended": ended})
         else:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 
 import orjson
 
-from infertool.cli import pretty
+from infertool.cli import console, pretty
 from infertool.cli.template import Template
 from infertool.errors import UsageError
 from infertool.feed import records
 from infertool.feed.arrival import Arrival
 from infertool.feed.encoding import encode, payload_text
 from infertool.feed.paths import MISSING, Path, parse_path
-from infertool.printable import is_terminal
 
 Form = Callable[[Sequence[Arrival]], list[str]]
 
@@ -25,7 +23,7 @@ def form_of(output: str | None, *, fields: str | None, template: str | None, sev
         if output or fields:
             raise UsageError("--format says all about a line", advice="leave out -o and --fields")
         return _each(Template(template).line)
-    output = output or ("pretty" if is_terminal(sys.stdout) else "jsonl")
+    output = output or ("pretty" if console.on_terminal() else "jsonl")
     return FORMS[output] if fields is None else _form_of_fields(output, fields, several=several)
 
 

@@ -76,7 +76,7 @@ def _check(options: Options) -> None:
         raise UsageError("--for is for --once", advice="leave the view with q")
     if options.once:
         return
-    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+    if not console.on_terminal() or os.environ.get("TERM") == "dumb":
         raise UsageError("there is no terminal to show it on", advice="--once prints the view, tail the events")
     if options.played == STDIN and sys.stdin.isatty():
         raise UsageError("--from - reads standard input, but that is the terminal", advice="pipe a record into it")

@@ -12,7 +12,7 @@ from infertool.errors import UsageError
 def read_times(path: Path) -> list[float]:
     """Return the times in seconds after the first. Empty lines and `# comments` are skipped. Raises UsageError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as fault:
         raise UsageError(f"--trace {path} cannot be read: {fault.strerror}") from None
     except UnicodeDecodeError:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from infertool.backoff import FullJitter
 from infertool.brokers.port import Broker, Subscription
-from infertool.errors import InfertoolError
+from infertool.errors import OutputError
 from infertool.link import LinkEvent, LinkState
 from infertool.message import Message
 from infertool.pipeline.attempt import Preparation
@@ -216,10 +216,8 @@ class Consumer:
     def _outcomes(self, outcomes: Sequence[Outcome]) -> None:
         try:
             self._router.outcomes(outcomes)
-        except BrokenPipeError as error:
-            self.fail(error)  # the reader of stdout has gone, as with `| head`
         except OSError as error:
-            self.fail(InfertoolError(f"the outcomes cannot be written: {error.strerror or error}"))
+            self.fail(OutputError(error.strerror or str(error)))
 
     def _on_link(self, event: LinkEvent) -> None:
         self._connected = event.state is LinkState.CONNECTED

@@ -17,7 +17,7 @@ def line_numbers(text: str) -> dict[str, int]:
     """
     numbers: dict[str, int] = {}
     table = ""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if header := _HEADER.fullmatch(line):
             table = _plain(header[1])
             numbers.setdefault(table, number)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from infertool.cells import right
 from infertool.printable import clean
 from infertool.watch.entry import Entry, Kind
 from infertool.watch.glyphs import Glyphs
@@ -18,6 +19,7 @@ _GAP = "  "
 _NAME_WIDTH = 12
 _WIDEST_NAME = 36
 _DIGITS_WIDTH = 6
+_WIDEST_TRY = 12
 _UNSURE = 0.5
 
 
@@ -35,7 +37,7 @@ class Place:
 
     def right(self, text: str) -> str:
         """Return `text` at the right edge."""
-        return fit(text.rjust(self.width), self.width, self.glyphs)
+        return fit(right(self.glyphs.safe(clean(text)), self.width), self.width, self.glyphs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,24 +129,25 @@ def alert_row(entry: Entry, width: int, now: float, glyphs: Glyphs) -> Line:
     """Return the line of a failure or of an alert rule's change, without the cursor's sign."""
     if entry.kind is Kind.GAP:
         return row(entry, [], now, glyphs)
-    age = span(max(now - entry.at, 0.0)).rjust(6)
-    tried = f"  try {entry.attempts}" if entry.attempts not in {"", "1"} else ""
+    age = right(span(max(now - entry.at, 0.0)), 6)
+    tried = glyphs.safe(clean(f"  try {entry.attempts}")) if entry.attempts not in {"", "1"} else ""
+    tried = fit(tried, min(cell_len(tried), _WIDEST_TRY), glyphs)
     sign, ink = (glyphs.failure, Ink.FAIL) if entry.kind is Kind.FAILURE else (glyphs.firing, Ink.WARN)
     name = fit(entry.name or "-", _alert_name_width(width), glyphs)
-    room = max(width - len(sign) - len(tried) - len(age) - 6 - cell_len(name), 0)
+    room = max(width - len(sign) - cell_len(tried) - len(age) - 6 - cell_len(name), 0)
     return [
         (f"{sign} ", ink),
         (name, Ink.PLAIN),
         (_GAP, Ink.PLAIN),
         (fit(entry.label, room, glyphs), ink),
-        (fit(tried, len(tried), glyphs), Ink.DIM),
+        (tried, Ink.DIM),
         (f" {age}", Ink.DIM),
     ]
 
 
 def rule_row(rule: Rule, width: int, now: float, glyphs: Glyphs) -> Line:
     """Return the line of an alert rule that fires."""
-    age = span(max(now - rule.since, 0.0)).rjust(6)
+    age = right(span(max(now - rule.since, 0.0)), 6)
     name = fit(rule.name, _alert_name_width(width), glyphs)
     room = max(width - len(glyphs.firing) - len(age) - 6 - cell_len(name), 0)
     return [(f"{glyphs.firing} {name}  {fit(rule.label, room, glyphs)} {age}", Ink.WARN)]

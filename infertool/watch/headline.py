@@ -12,7 +12,7 @@ from infertool.watch.glyphs import Glyphs
 from infertool.watch.ink import Ink, Line
 from infertool.watch.seconds import Spread
 from infertool.watch.state import State
-from infertool.watch.words import clock, count, ms, percent, rate, span, spark
+from infertool.watch.words import clock, count, fit, ms, percent, rate, span, spark
 
 HEIGHT = 3
 # A cell of the sparkline, in seconds, and as many as ten minutes hold.
@@ -80,7 +80,7 @@ def _traffic(state: State, now: float, width: int, glyphs: Glyphs) -> Line:
     return [
         (head, Ink.STRONG),
         (spark(rates, glyphs), Ink.SPARK),
-        (f" peak {rate(max([recent.rate, *rates]))}"[:_PEAK_WIDTH].ljust(_PEAK_WIDTH), Ink.DIM),
+        (fit(f" peak {rate(max([recent.rate, *rates]))}", _PEAK_WIDTH, glyphs), Ink.DIM),
         (success, Ink.OK),
         (failed, Ink.FAIL if recent.success is not None and recent.success < 1 else Ink.DIM),
         (tail, Ink.DIM),

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from infertool import filters
 from infertool.filters import FilterError
@@ -173,7 +174,7 @@ def test_a_broken_expression_points_at_the_character(expression, reason, line, c
     assert (error.line, error.column) == (line, column)
     first, shown, caret = str(error).split("\n")
     assert reason in first
-    assert caret == "  " + " " * (column - 1) + "^"
+    assert caret == "  " + " " * cell_len(shown[2 : column + 1]) + "^"
     if error.expression == expression and expression:
         assert shown == "  " + expression.split("\n")[line - 1].replace("\t", " ")
 

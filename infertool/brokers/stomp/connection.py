@@ -337,7 +337,7 @@ class Connection:
     def _on_error(self, frame: Frame) -> None:
         """Answer the request it belongs to. ERROR need not be the end: after an unknown ack id ActiveMQ goes on."""
         # The message header; the body is a Java stack trace.
-        lines = self._login.masked(frame.headers.get("message", "")).splitlines()
+        lines = self._login.masked(frame.headers.get("message", "")).split("\n")
         reason = lines[0] if lines else "no reason given"
         if not self.receipts.refuse(frame.headers.get("receipt-id", ""), reason):
             self.last_error = reason
