@@ -1,0 +1,73 @@
+"""A service channel with a fault, and what the tests of such channels share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from infertool.devserver.hub.bus import handle_service
+from infertool.devserver.hub.channels import Answer, Channel
+from tests.support.running import Running
+
+LONG = 180
+PLAIN = "sim:?min_ms=0&max_ms=0&failure_rate=0"
+# Events whose number ends with 7 fail.
+FAILING = """
+from infertool import InferenceError
+
+
+def predict(payload):
+    if payload["features"][0] % 10 == 7:
+        raise InferenceError("no", retryable=False)
+    return {"ok": True}
+"""
+
+
+class Service:
+    """The channel of the embedded server, with a fault of its own before it."""
+
+    def __init__(self, fault: Callable[[str, dict], Answer]) -> None:
+        self.fault = fault
+        self.crashes: Counter[str] = Counter()
+        self.pushes = 0
+        self.changed = threading.Condition()
+
+    def __call__(self, channel: Channel, event: str, payload: dict) -> Answer:
+        with self.changed:
+            self.pushes += 1
+            self.changed.notify_all()
+        try:
+            answer = self.fault(event, payload)
+        except RuntimeError:
+            with self.changed:
+                self.crashes[payload.get("event_id", event)] += 1
+                self.changed.notify_all()
+            raise
+        return answer or handle_service(channel, event, payload)
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        with self.changed:
+            assert self.changed.wait_for(condition, LONG)
+
+
+def wait_for_log(consumer: Running, text: str, times: int = 1) -> None:
+    deadline = time.monotonic() + LONG
+    while consumer.log.read_text().count(text) < times:
+        assert time.monotonic() < deadline, consumer.log.read_text()[-3000:]
+        assert consumer.process.poll() is None
+        time.sleep(0.1)
+
+
+def stop(consumer: Running) -> dict[str, Any]:
+    consumer.terminate()
+    return consumer.finish()
+
+
+def numbers_of(payload: dict) -> list[int]:
+    """Return the numbers of the events in a push, from what was sent with them."""
+    documents = payload.get("results", [payload])
+    originals = [document.get("original_payload") or {} for document in documents]
+    return [int(original["features"][0]) for original in originals if "features" in original]
