@@ -21,6 +21,13 @@ OnAnswer = Callable[[Exception | None], None]
 # waits behind all of them (a disk sync each, 20 ms on a busy disk) still comes within the receipt timeout.
 _MOST_REQUESTS: Final = 500
 _MOST_BYTES: Final = 8 * 1024 * 1024
+# What a slow line and a busy broker manage: 99 MiB took an ActiveMQ with a heap of 1 GiB 13 s on a good day.
+_SLOWEST_BYTES_S: Final = 1024 * 1024
+
+
+def seconds_for(size: int) -> float:
+    """Return how much longer an answer may take for `size` bytes."""
+    return size / _SLOWEST_BYTES_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +56,12 @@ class Receipts:
         return bool(self._open)
 
     def expect(self, on_answer: OnAnswer, timeout_s: float, size: int = 0) -> str:
-        """Return a new receipt id. Raises ConnectionLostError once the connection has ended."""
+        """Return a new receipt id, for a request of `size` bytes. Raises ConnectionLostError once it has ended."""
         with self._changed:
             if self._lost:
                 raise self._lost
             receipt = f"r{next(self._ids)}-{self.mark}"
-            self._open[receipt] = _Request(time.monotonic() + timeout_s, size, on_answer)
+            self._open[receipt] = _Request(time.monotonic() + timeout_s + seconds_for(size), size, on_answer)
             self._bytes += size
             return receipt
 

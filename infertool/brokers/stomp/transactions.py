@@ -10,7 +10,7 @@ from infertool.brokers.port import Move
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.delivery import check, to_send
 from infertool.brokers.stomp.frames import encode
-from infertool.brokers.stomp.receipts import Answer
+from infertool.brokers.stomp.receipts import Answer, seconds_for
 from infertool.errors import MoveRefusedError, RefusedError
 from infertool.message import Outgoing
 
@@ -41,9 +41,9 @@ class Transaction:
 
     def __init__(self, connection: Connection, moves: Sequence[Move], deadline: float) -> None:
         self._connection = connection
-        self._deadline = deadline
         self._errors = connection.errors
         sends = [outgoing for one in moves for outgoing in one.sends]
+        self._deadline = deadline + seconds_for(sum(len(outgoing.body) for outgoing in sends))
         self._places = ", ".join(sorted({outgoing.destination for outgoing in sends}))
         self._check(sends)
         self._taken, self._committed = Answer(), Answer()
