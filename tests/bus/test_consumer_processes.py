@@ -46,7 +46,7 @@ def test_a_team_shares_the_work_and_sums_up_as_one(real_bus: Bus) -> None:
     assert summary["received"] == summary["succeeded"] == 500
     assert summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"] <= summary["latency_ms"]["max"]
     assert summary["processing_ms"]["p50"] >= 10
-    assert consumer.log.read_text().count("broker connected") == 2
+    assert consumer.log.read_text().count("broker connected: ") == 2
     assert_each_once(bus, ids)
 
 

@@ -25,6 +25,7 @@ class _Line:
                     self._proxy.holding.set()
                 await self._proxy.flowing.wait()
                 if to_client:
+                    self._proxy.greeted(self)
                     data = self._proxy.spend(data)
                 sink.write(data)
                 await sink.drain()
@@ -56,6 +57,9 @@ class Proxy:
         self.left_to_client: int | None = None
         self._left_to_next: int | None = None
         self.connections = 0
+        # Connections to whose clients the server has said something.
+        self.answered = 0
+        self._silent: set[_Line] = set()
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -96,6 +100,12 @@ class Proxy:
         """Send `data` to every client as if the server had."""
         self._run(self._inject(data))
 
+    def greeted(self, line: _Line) -> None:
+        """Note that the server says something to the client of `line`."""
+        if line in self._silent:
+            self._silent.discard(line)
+            self.answered += 1
+
     def spend(self, data: bytes) -> bytes:
         if self.left_to_client is None:
             return data
@@ -125,6 +135,7 @@ class Proxy:
             return
         line = _Line(self, writer, server_writer)
         self._lines.add(line)
+        self._silent.add(line)
         await asyncio.gather(
             line.pump(reader, server_writer, to_client=False), line.pump(server_reader, writer, to_client=True)
         )

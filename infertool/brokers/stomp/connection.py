@@ -100,12 +100,17 @@ class Connection:
         if not self._connected:
             self.end("the handshake failed")
             self.join()
-            raise self._why_not() if answered else diagnosis.silent(self.target)
+            raise self._why_not() if answered else diagnosis.silent(self.target, ask=self._is_first)
 
     def _why_not(self) -> ServerError:
         if self.last_error:
             return diagnosis.refused(self.target, self.last_error)
-        return diagnosis.no_handshake(self.target, self._first_bytes, self.reason)
+        return diagnosis.no_handshake(self.target, self._first_bytes, self.reason, ask=self._is_first)
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether there was no connection before: what answers there need not be a broker."""
+        return self.epoch == 1
 
     def write(self, data: bytes) -> None:
         """Write whole frames, or queue them for the writer. Dropped when the connection has ended."""

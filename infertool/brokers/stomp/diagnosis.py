@@ -88,9 +88,9 @@ def _other(target: Target, kind: Kind) -> tuple[str, str]:
     return f"what answers at {target.address} is {what}, not a STOMP broker", advice
 
 
-def silent(target: Target) -> UnreachableError:
-    """Return the error for a server that accepts and never answers CONNECT."""
-    kind = identify(target.host, target.port)
+def silent(target: Target, *, ask: bool) -> UnreachableError:
+    """Return the error for a server that accepts and never answers CONNECT. With `ask` it is asked what it is."""
+    kind = identify(target.host, target.port) if ask else Kind.UNKNOWN
     return _failed(
         target,
         kind,
@@ -99,13 +99,16 @@ def silent(target: Target) -> UnreachableError:
     )
 
 
-def no_handshake(target: Target, first_bytes: bytes, reason: str) -> UnreachableError:
-    """Return the error for a server that ended the handshake with something else than CONNECTED or ERROR."""
+def no_handshake(target: Target, first_bytes: bytes, reason: str, *, ask: bool) -> UnreachableError:
+    """Return the error for a server that ended the handshake with something else than CONNECTED or ERROR.
+
+    If it said nothing, it is asked what it is, with `ask`.
+    """
     what, advice = f"{target.address} ended the handshake: {reason}", "is it a STOMP port?"
     if target.tls:
         advice = "is it a STOMP port, and does it want a client certificate (broker.tls_cert_file)?"
     kind = kind_of(first_bytes)
-    if not first_bytes and not target.tls:
+    if not first_bytes and not target.tls and ask:
         kind = identify(target.host, target.port)
     elif first_bytes and not kind:
         what = f"what answers at {target.address} is not a STOMP broker: it sent {first_bytes[:_EXCERPT]!r}"
