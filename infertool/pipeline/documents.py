@@ -80,17 +80,18 @@ class Documents:
         return self._encode(event, document, "original_text")
 
     def minimal(self, event: Event, failure: Failure) -> bytes:
-        """Return the document of a failure with nothing in it that came with the event, but its id."""
+        """Return the document of a failure with nothing in it that came with the event, but its ids."""
         return _dumps(
             {
                 "event_id": event.event_id,
+                "request_id": event.request_id,
                 "status": "FAILED",
                 "stage": failure.stage,
                 "error_type": failure.error_type,
                 "error": "left out, as the channel does not take the whole alert: see the dead letter",
                 "attempts": event.attempts,
                 "failed_at": iso(time.time()),
-                "truncated": ["request_id", "error", "original_payload"],
+                "truncated": ["error", "original_payload"],
             }
         )
 

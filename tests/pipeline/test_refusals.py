@@ -135,7 +135,7 @@ def test_a_result_that_crashes_the_channel_is_not_pushed_again(runs: Runs) -> No
     assert run.phoenix.announced == [0, 2]
     document = orjson.loads(alert.payload)
     assert (document["event_id"], document["status"], document["stage"]) == ("e1", "FAILED", "publish")
-    assert "request_id" not in document
+    assert document["request_id"] == "r1"
 
 
 @pytest.mark.parametrize("crashes", [0, 2])
