@@ -14,6 +14,8 @@ from tests.bus.faulty import FAILING, LONG, PLAIN, Service, numbers_of, stop, wa
 from tests.bus.test_batched_pushes import served_by
 from tests.bus.test_settlement import assert_each_once
 
+pytestmark = pytest.mark.long
+
 
 def crash_over(*numbers: int) -> Callable[[str, dict], None]:
     def fault(_event: str, payload: dict) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 import time
 
+import pytest
+
 from tests.bus.conftest import Bus
 from tests.bus.test_interrupts import HANGS, wait_for
+
+pytestmark = pytest.mark.long
 
 LONG = 180
 EVENTS = 2000

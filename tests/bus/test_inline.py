@@ -15,6 +15,8 @@ from tests.bus.test_interrupts import wait_for
 from tests.bus.test_settlement import assert_each_once
 from tests.support.hub import HubProcess
 
+pytestmark = pytest.mark.long
+
 LONG = 120
 MODEL = "fixtures/models/quick.py:Quick"
 # The model holds this one, after so many quick ones before it.

@@ -17,6 +17,8 @@ from tests.bus.conftest import Bus
 from tests.support.brokers import settings
 from tests.support.running import CREDENTIALS, Running, infertool
 
+pytestmark = pytest.mark.long
+
 STEADY = "sim:?min_ms=0&max_ms=2&failure_rate=0"
 
 

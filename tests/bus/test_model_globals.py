@@ -14,6 +14,8 @@ from tests.support.hub import HubProcess
 from tests.support.running import CREDENTIALS, environment
 from tests.support.viewer import Viewer
 
+pytestmark = pytest.mark.long
+
 LONG = 60
 
 IMPORTS = "import contextlib, ctypes, io, logging, logging.config, os, signal, socket, sys, threading, warnings\n"

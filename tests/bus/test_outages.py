@@ -15,6 +15,8 @@ from tests.hub.running import RunningHub
 from tests.support.hub import HubProcess
 from tests.support.viewer import Viewer
 
+pytestmark = pytest.mark.long
+
 LONG = 180
 
 

@@ -14,6 +14,8 @@ from tests.support.frameproxy import Answer, FrameProxy, Hook, header, hiding_th
 from tests.support.jms import Jms, produce
 from tests.support.running import CREDENTIALS, Running, infertool
 
+pytestmark = pytest.mark.long
+
 LONG = 180
 
 # As JMS string properties: ActiveMQ closes the connection over most of these in a SEND, and acts upon the others.

@@ -8,6 +8,8 @@ import pytest
 
 from tests.bus.conftest import Bus
 
+pytestmark = pytest.mark.long
+
 LONG = 240
 
 

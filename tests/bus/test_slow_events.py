@@ -8,6 +8,8 @@ from tests.bus.conftest import Bus
 from tests.bus.test_inline import MODEL, hold
 from tests.bus.test_settlement import assert_each_once
 
+pytestmark = pytest.mark.long
+
 LONG = 120
 # The model holds number 2000, after so many quick ones before it.
 EVENTS = 3000

@@ -13,6 +13,8 @@ from tests.bus.conftest import Bus
 from tests.support.embedded import EmbeddedBroker
 from tests.support.running import infertool
 
+pytestmark = pytest.mark.long
+
 LONG = 240.0
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.deadletter_archive.conftest import Dead
 
+pytestmark = pytest.mark.long
+
 KILLS = 20
 TOP_UP = 500
 LONG_S = 120.0

@@ -15,6 +15,8 @@ from tests.deadletter_replay.conftest import DeadLetters
 from tests.support.messages import message
 from tests.support.running import CREDENTIALS, infertool
 
+pytestmark = pytest.mark.long
+
 BY_PAYLOAD = b'{"n": 7, "event_id": "order-17", "request_id": "req-17"}'
 
 

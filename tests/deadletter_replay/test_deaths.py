@@ -13,6 +13,8 @@ from infertool.brokers.port import Broker
 from tests.deadletter_replay.conftest import DeadLetters
 from tests.support.brokers import settings
 
+pytestmark = pytest.mark.long
+
 LETTERS = 2100
 KILLS = 20
 LONG_S = 120.0

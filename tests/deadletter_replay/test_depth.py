@@ -9,6 +9,8 @@ import pytest
 from tests.deadletter_replay.conftest import DeadLetters
 from tests.support import jms
 
+pytestmark = pytest.mark.long
+
 LETTERS = 5000
 OWN = ("event_id", "correlation-id", "priority", "tenant", "original_message_id")
 
