@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +60,7 @@ class Repeats:
         self._lock = threading.Lock()
         self._groups: dict[str, _Group] = {}
         self._timer: threading.Timer | None = None
+        self._began = 0.0
         self._closed = False
 
     def add(self, line: Line) -> None:
@@ -94,6 +97,7 @@ class Repeats:
         return True
 
     def _start_timer(self) -> None:
+        self._began = time.monotonic()
         self._timer = threading.Timer(self._interval_s, self._end_interval)
         self._timer.name = "log-repeats"
         self._timer.daemon = True
@@ -110,22 +114,25 @@ class Repeats:
                 self._start_timer()
 
     def _sum_up(self) -> None:
+        seconds = math.ceil(time.monotonic() - self._began)
         for name, group in self._groups.items():
             if group.latest:
-                self._write(group.level, self._text(name, group, group.latest), self._fields(name, group))
+                text = _text(name, group, group.latest, seconds)
+                self._write(group.level, text, _fields(name, group, group.latest, seconds))
 
-    def _text(self, name: str, group: _Group, latest: Line) -> str:
-        count = group.held.total()
-        # What is repeated once needs no sum.
-        if count == 1:
-            return latest.text
-        kinds = group.held.most_common(NAMED_KINDS)
-        named = ", ".join(f"{kind} {times}" for kind, times in kinds)
-        more = ", …" if len(group.held) > NAMED_KINDS else ""
-        counted = f", {len(group.held)} kinds ({named}{more})" if len(group.held) > 1 else ""
-        return f"+ {count} more {name} in {self._interval_s:g} s{counted}; the latest: {latest.text}"
 
-    def _fields(self, name: str, group: _Group) -> Mapping[str, Any]:
-        latest = group.latest.fields if group.latest else {}
-        kinds = dict(group.held.most_common(MOST_KINDS))
-        return {**latest, "repeats": name, "count": group.held.total(), "seconds": self._interval_s, "kinds": kinds}
+def _text(name: str, group: _Group, latest: Line, seconds: int) -> str:
+    count = group.held.total()
+    # What is repeated once needs no sum.
+    if count == 1:
+        return latest.text
+    kinds = group.held.most_common(NAMED_KINDS)
+    named = ", ".join(f"{kind} {times}" for kind, times in kinds)
+    more = ", …" if len(group.held) > NAMED_KINDS else ""
+    counted = f", {len(group.held)} kinds ({named}{more})" if len(group.held) > 1 else ""
+    return f"+ {count} more {name} in {seconds} s{counted}; the latest: {latest.text}"
+
+
+def _fields(name: str, group: _Group, latest: Line, seconds: int) -> Mapping[str, Any]:
+    kinds = dict(group.held.most_common(MOST_KINDS))
+    return {**latest.fields, "repeats": name, "count": group.held.total(), "seconds": seconds, "kinds": kinds}

@@ -111,7 +111,7 @@ def test_thousands_of_poison_events_are_a_handful_of_lines(embedded_bus: Bus, pr
     assert consumer.finish(LONG)["dead_lettered"] == 3000
     text = consumer.log.read_text()
     told = [line for line in text.split("\n") if "failed at decode" in line]
-    assert any(" more failures in 10 s" in line for line in told), text
+    assert any(re.search(r"\+ \d+ more failures in \d+ s", line) for line in told), text
     # One at once and one for each ten seconds, of each process.
     assert len(told) < 100, text
 
@@ -124,12 +124,12 @@ def test_a_broker_that_stays_away_is_told_once_and_then_summed_up(embedded_bus: 
     while "broker connected" not in consumer.log.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
     broker.stop()
-    while "broker in 10 s" not in consumer.log.read_text() and time.monotonic() < deadline:
+    while "more changes of the connection to broker in" not in consumer.log.read_text() and time.monotonic() < deadline:
         assert consumer.process.poll() is None
         time.sleep(0.1)
     lost = [line for line in consumer.log.read_text().split("\n") if "broker lost:" in line]
     bus.close()
-    assert "more changes of the connection to broker in 10 s" in lost[-1]
+    assert "more changes of the connection to broker in" in lost[-1]
     # Tries every 50 ms at most would have been hundreds of lines.
     assert len(lost) < 20, lost
 
