@@ -42,8 +42,8 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports", "--no-cache")
 
 
-# Most tests wait for a server, so two cores take four at a time. A worker that has none left takes some of another's.
-WORKERS = ("--numprocesses=4", "--dist=worksteal")
+# Most tests wait for a server, so two cores take six at a time. A worker that has none left takes some of another's.
+WORKERS = ("--numprocesses=6", "--dist=worksteal")
 
 
 @nox.session

@@ -74,8 +74,10 @@ def test_a_consumer_whose_reader_has_gone_leaves_the_rest_to_the_broker(bus: Bus
     consumer = bus.consume("--publish", "stdout", "--concurrency", "1", model="sim:?min_ms=5&max_ms=5&failure_rate=0")
     read = [json.loads(consumer.process.stdout.readline())["event_id"] for _ in range(5)]
     consumer.process.stdout.close()
-    assert consumer.process.wait(LONG) == 0
-    assert "Traceback" not in consumer.log.read_text()
+    assert consumer.process.wait(LONG) == 1
+    log = consumer.log.read_text()
+    assert "Traceback" not in log
+    assert log.count("infertool: standard output cannot be written") == 1
     raw = bus.raw()
     left = [headers["event_id"] for headers, _ in raw.drain(bus.queue)]
     raw.close()

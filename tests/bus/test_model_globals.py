@@ -83,7 +83,8 @@ def test_what_a_model_prints_in_a_team_is_not_among_the_data(embedded_bus: Bus) 
     assert consumer.process.returncode == 0, consumer.log.read_text()
     [summary] = map(json.loads, output.splitlines())
     assert summary["succeeded"] == 20
-    assert consumer.log.read_text().splitlines().count("by C") >= 20
+    # The lines of two processes may run into each other.
+    assert consumer.log.read_text().count("by C") >= 20
 
 
 @pytest.mark.parametrize("how", ["threads", "processes"])

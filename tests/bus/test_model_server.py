@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.bus.conftest import Bus
-from tests.bus.test_held import LONG, wait_for_log
+from tests.bus.faulty import LONG, wait_for_log
 from tests.support.modelserver import ModelServer, Reply, Request, answer, reply
 from tests.support.running import Running
 

@@ -15,7 +15,7 @@ def letter(number, **headers):
 
 
 def died(number, at, **headers):
-    return letter(number, dlq_stage="infer", dlq_failed_at=at, **headers)
+    return letter(number, dlq_format="infertool/1", dlq_stage="infer", dlq_failed_at=at, **headers)
 
 
 def test_groups_count_and_know_first_last_and_a_sample():

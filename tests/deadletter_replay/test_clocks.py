@@ -15,6 +15,8 @@ from infertool.deadletter.decide import Decider, Fate, Plan
 from tests.deadletter_replay.conftest import DeadLetters
 from tests.support.messages import message
 
+OURS = {"dlq_format": "infertool/1", "dlq_stage": "infer"}
+
 
 def iso(ahead_s: float) -> str:
     return datetime.fromtimestamp(time.time() + ahead_s, UTC).isoformat()
@@ -68,7 +70,7 @@ def test_with_clocks_that_agree_nothing_is_told(dead: DeadLetters) -> None:
 def test_the_start_is_told_by_those_who_wrote_the_letters() -> None:
     at = datetime(2026, 1, 31, tzinfo=UTC).timestamp()
     seen = [
-        letters.read(message(dlq_stage="infer", dlq_failed_at="2026-01-31T00:00:10Z")),
+        letters.read(message(**OURS, dlq_failed_at="2026-01-31T00:00:10Z")),
         letters.read(message()),
     ]
     assert clock.start(at + 60, seen) == (at + 60, 0.0)
@@ -79,6 +81,6 @@ def test_the_start_is_told_by_those_who_wrote_the_letters() -> None:
 @pytest.mark.parametrize(("depth", "fate"), [(5, Fate.REPLAY), (None, Fate.NEW)])
 def test_only_where_the_depth_is_not_known_a_time_bounds_the_run(depth: int | None, fate: Fate) -> None:
     decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=depth, to="/queue/in"))
-    late = {"dlq_stage": "infer", "dlq_failed_at": "2026-01-31T00:00:00Z"}
+    late = {**OURS, "dlq_failed_at": "2026-01-31T00:00:00Z"}
     assert decider.decide(message(**late)).fate is fate
     assert decider.decide(message(replay_id="r-1", **late)).fate is Fate.NEW

@@ -6,7 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Self
+
+PROGRAM = Path(__file__).with_name("patient_hub.py")
 
 
 class HubProcess:
@@ -31,7 +34,7 @@ class HubProcess:
         return self._process.pid
 
     def start(self) -> Self:
-        command = [sys.executable, "-m", "infertool.devserver.hub", "--port", str(self.port), "--die-with-parent"]
+        command = [sys.executable, str(PROGRAM), "--port", str(self.port), "--die-with-parent"]
         environment = {**os.environ, "PHOENIX_SERVICE_TOKEN": self._token}
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         line = self._process.stdout.readline()

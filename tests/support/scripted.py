@@ -72,7 +72,8 @@ class Scripted:
         while True:
             accepted, _ = self._listener.accept()
             accepted.settimeout(LONG)
-            # A consumer asks for the depth of its queue on a connection of its own: such a broker tells none.
-            if b"-statistics-" not in accepted.recv(65536, socket.MSG_PEEK):
+            # A consumer asks for the depth of its queue, and what answers here, on connections of their own.
+            head = accepted.recv(65536, socket.MSG_PEEK)
+            if head and b"-statistics-" not in head and b"\nclient-id:" in head:
                 return accepted
             accepted.close()

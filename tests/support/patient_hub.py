@@ -1,0 +1,22 @@
+"""The embedded hub as a program, with no limit on how far a viewer may be behind.
+
+A test's viewer is behind while the machine is busy. The hub would end it, and the test would miss what is broadcast.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from infertool.devserver.hub import __main__ as command
+from infertool.devserver.hub.hub import Hub, Limits
+
+UNBOUNDED = 1 << 40
+PATIENT = Limits(
+    viewer_messages=UNBOUNDED, max_unsent_bytes=UNBOUNDED, all_messages=UNBOUNDED, all_bytes=UNBOUNDED,
+    send_timeout_s=3600.0,
+)  # fmt: skip
+
+if __name__ == "__main__":
+    command.Hub = partial(Hub, limits=PATIENT)
+    sys.exit(command.main())
