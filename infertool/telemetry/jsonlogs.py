@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -50,13 +50,18 @@ class Stream(io.TextIOBase):
         """Write the lines that are complete; keep the rest."""
         *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
         self._begun.text = rest
-        for line in filter(None, lines):
-            write(_line(time.time(), "info", "stderr", line, {}))
+        self._write(lines)
         return len(text)
 
     def flush(self) -> None:
-        """Write the lines that are complete."""
+        """Write what is kept, such as a question that waits for its answer."""
+        rest, self._begun.text = getattr(self._begun, "text", ""), ""
+        self._write([rest])
         self.target.flush()
+
+    def _write(self, lines: Sequence[str]) -> None:
+        for line in filter(None, lines):
+            write(_line(time.time(), "info", "stderr", line, {}))
 
     def fileno(self) -> int:
         """Return the descriptor of the stream that is wrapped."""

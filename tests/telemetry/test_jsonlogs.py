@@ -90,3 +90,13 @@ def test_threads_do_not_mix_their_lines():
         found = [each["message"] for each in lines()]
     assert len(found) == 1600
     assert all(len(set(text)) == 1 and len(text) == 3 for text in found)
+
+
+def test_a_question_is_written_before_its_answer_is_waited_for():
+    with json_logs() as lines:
+        sys.stderr.write("move 3 letters? [y/N] ")
+        assert lines() == []
+        sys.stderr.flush()
+        sys.stderr.flush()
+        sys.stderr.write("agreed\n")
+        assert [each["message"] for each in lines()] == ["move 3 letters? [y/N] ", "agreed"]
