@@ -10,13 +10,13 @@ import pytest
 from tests.bus.conftest import Bus
 from tests.support.running import Running
 
-LONG = 60
+LONG = 180
 
 
 def wait_for_held(consumer: Running, count: int = 1) -> None:
     """Wait until that many events are held."""
     end = time.monotonic() + LONG
-    while len(set(re.findall(r"(\S+) held for 0\.05 s", consumer.log.read_text()))) < count:
+    while len(set(re.findall(r"(\S+) held for ", consumer.log.read_text()))) < count:
         assert time.monotonic() < end, consumer.log.read_text()[-3000:]
         time.sleep(0.05)
 
@@ -36,8 +36,9 @@ def test_events_wait_for_a_model_that_is_away(embedded_bus: Bus, model: str, how
     options = ("--debug", "--window", "10", "--max-attempts", "2", *how)
     away = {"model": f"fixtures/models/{model}", "AWAY_UNTIL": str(back)}
     for _ in range(2):  # deaths while it waits are not the event's: the crash guard must not count them
-        killed = bus.consume(*options, **away)
-        wait_for_held(killed)
+        # All of the window is held, and none is tried at the moment of the kill: that one would be blamed, rightly.
+        killed = bus.consume(*options, **away, AWAY_FOR_S="600")
+        wait_for_held(killed, 10)
         killed.kill()
     stopped = bus.consume(*options, **away)
     wait_for_held(stopped, 10)
