@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from infertool.brokers.stomp import diagnosis, heartbeat
+from infertool.brokers.stomp.destination import is_wildcard
 from infertool.brokers.stomp.doubt import DoubtfulParser
 from infertool.brokers.stomp.frames import Frame, FrameError, Limits
 from infertool.brokers.stomp.receipts import Answer, Receipts
@@ -350,13 +351,3 @@ class Connection:
             self.ack_refused = self.ack_refused or reason.startswith(_ACK_REFUSED)
         if not self._connected:
             self._answered.set()
-
-
-def is_wildcard(queue: str) -> bool:
-    """Tell whether `queue` is a pattern for queues that are not known yet, in ActiveMQ's way."""
-    return "*" in queue or ">" in queue
-
-
-def is_pattern(queue: str) -> bool:
-    """Tell whether `queue` names several queues, in ActiveMQ's way."""
-    return "," in queue or is_wildcard(queue)

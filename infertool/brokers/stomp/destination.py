@@ -20,7 +20,7 @@ _ADVICE: Final = "write for example orders or /queue/orders"
 
 def queue(text: str) -> str:
     """Return the one queue that was typed as `NAME` or `/queue/NAME`, as `/queue/NAME`. Raises `UsageError`."""
-    if any(sign in text for sign in "*>,?"):
+    if is_pattern(text) or "?" in text:
         raise UsageError(f"{text!r} names many queues or none", advice="name one queue, without options")
     return PREFIX + _name(text, text)
 
@@ -31,6 +31,16 @@ def is_queue(destination: str) -> bool:
         return queue(destination) == destination
     except UsageError:
         return False
+
+
+def is_wildcard(queue: str) -> bool:
+    """Return True if `queue` is a pattern for queues that are not known yet, in ActiveMQ's way."""
+    return _PART in queue or _REST in queue
+
+
+def is_pattern(queue: str) -> bool:
+    """Return True if `queue` names several queues, in ActiveMQ's way."""
+    return "," in queue or is_wildcard(queue)
 
 
 def source(text: str) -> str:

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from infertool.brokers.port import Depth
 from infertool.brokers.stomp.connection import Connection
+from infertool.brokers.stomp.destination import PREFIX, is_pattern
 from infertool.brokers.stomp.frames import Frame, encode
 from infertool.errors import ServerError
 
 _REPLIES: Final = "/temp-queue/statistics"
 _SUBSCRIPTION: Final = "statistics"
-_QUEUES: Final = "/queue/"
 _QUESTION: Final = "/queue/ActiveMQ.Statistics.Destination."
 _FIELDS: Final = {
     "size": "size",
@@ -45,7 +45,7 @@ class StatisticsProbe:
         """Return the depth of `destination`, or None: not connected, not answered in time, or not understood."""
         deadline = time.monotonic() + timeout_s
         # A pattern is answered for each of its queues.
-        is_one = destination.startswith(_QUEUES) and not set("*>,") & set(destination)
+        is_one = destination.startswith(PREFIX) and not is_pattern(destination)
         if not is_one or not self._asking.acquire(timeout=timeout_s):
             return None
         try:
@@ -85,7 +85,7 @@ class StatisticsProbe:
     def _ask(self, connection: Connection, destination: str, deadline: float) -> Depth | None:
         question = secrets.token_hex(8)
         headers = {
-            "destination": _QUESTION + destination.removeprefix(_QUEUES),
+            "destination": _QUESTION + destination.removeprefix(PREFIX),
             "reply-to": _REPLIES,
             "correlation-id": question,
         }
