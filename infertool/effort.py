@@ -20,7 +20,7 @@ def macros(expression: str) -> int:
 
 
 def is_small(loops: int, expression: str, names: Mapping[str, Any]) -> bool:
-    """Say whether an evaluation ends soon for certain.
+    """Return True if an evaluation ends soon for certain.
 
     Each loop may go through all there is, inside of another one, and look at all there is in each turn.
     """

@@ -115,7 +115,7 @@ class Filter:
     def matches(
         self, payload: Any, *, headers: Mapping[str, str] = _NO_HEADERS, topic: str = "", event: str = ""
     ) -> bool:
-        """Say whether the event matches.
+        """Return True if the event matches.
 
         Raises `FilterError` when the result is neither true nor false, `NotEvaluatedError`.
         """

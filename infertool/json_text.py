@@ -78,7 +78,7 @@ def loads_written(text: bytes | str) -> Any:
 
 
 def is_json(text: bytes | str) -> bool:
-    """Say whether it is JSON, whatever numbers it holds."""
+    """Return True if it is JSON, whatever numbers it holds."""
     try:
         _decode_raw(text)
         if isinstance(text, bytes):

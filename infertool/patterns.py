@@ -30,7 +30,7 @@ class Pattern:
     _search: Callable[[str], bool] = field(repr=False, compare=False)
 
     def search(self, text: str) -> bool:
-        """Say whether it is found anywhere in `text`."""
+        """Return True if it is found anywhere in `text`."""
         return self._search(text)
 
 

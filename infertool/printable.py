@@ -25,7 +25,7 @@ def whole(text: str) -> str:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Say whether people read `stream`. A closed one is none."""
+    """Return True if people read `stream`. A closed one is none."""
     return stream is not None and not stream.closed and stream.isatty()
 
 

@@ -94,7 +94,7 @@ def data_stream() -> TextIO:
 
 
 def on_terminal() -> bool:
-    """Say whether standard output is a terminal."""
+    """Return True if standard output is a terminal."""
     return is_terminal(_data or sys.stdout)
 
 

@@ -60,7 +60,7 @@ class ArchiveWriter:
         self.close()
 
     def has(self, message: Message) -> bool:
-        """Say whether this very letter, by queue, id and content, is among the last 10 000 of the archive."""
+        """Return True if this very letter, by queue, id and content, is among the last 10 000 of the archive."""
         return key(message) in self._known
 
     def append(self, messages: Sequence[Message]) -> None:

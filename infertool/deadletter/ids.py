@@ -42,7 +42,7 @@ def request_id(letter: DeadLetter) -> str:
 
 
 def is_known_as(letter: DeadLetter, wanted: frozenset[str]) -> bool:
-    """Say whether one of `wanted` is an id of the letter. Its body is read only where its headers do not decide."""
+    """Return True if one of `wanted` is an id of the letter. Its body is read only where its headers do not decide."""
     headers = letter.message.headers
     known = (letter.message.id, letter.original_id, *(headers.get(name, "") for name in HEADERS))
     if not wanted.isdisjoint(map(printable, known)):

@@ -72,7 +72,7 @@ class Journal:
         return len(self._doubtful)
 
     def has(self, letter: str) -> bool:
-        """Say whether the letter was sent."""
+        """Return True if the letter was sent."""
         return letter in self._sent
 
     def sending(self, letters: Sequence[str]) -> None:

@@ -66,7 +66,7 @@ def _ahead(note: Message, sent_at: float, received_at: float) -> float:
 
 
 def _is_alone(broker: Broker, place: str) -> bool:
-    """Say whether the broker tells of no other consumer."""
+    """Return True if the broker tells of no other consumer."""
     depth = broker.measure(place, _LOOK_S)
     return depth is not None and depth.consumers == 1
 

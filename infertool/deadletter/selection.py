@@ -28,7 +28,7 @@ class Selection:
     ids: frozenset[str] = frozenset()
 
     def matches(self, letter: DeadLetter) -> bool:
-        """Say whether `letter` is meant. The cheap conditions come first. Raises `FilterError`, `NotEvaluatedError`."""
+        """Return True if `letter` is meant. Cheap conditions come first. Raises `FilterError`, `NotEvaluatedError`."""
         return (
             (not self.ids or is_known_as(letter, self.ids))
             and (self.stage is None or letter.stage == self.stage)

@@ -124,7 +124,7 @@ class _Batch:
         return [number for number, word in enumerate(self._words) if word is None]
 
     def has_word(self, numbers: Sequence[int]) -> bool:
-        """Say whether there is a word on one of these."""
+        """Return True if there is a word on one of these."""
         return any(self._words[number] for number in numbers)
 
     def note(self, number: int, error: Exception | None) -> None:

@@ -45,7 +45,7 @@ class Frame(Struct, frozen=True, gc=False, eq=False):
     text: bytes = b""
 
     def __eq__(self, other: object) -> bool:
-        """Say whether it is the same message, however it was written."""
+        """Return True if it is the same message, however it was written."""
         return isinstance(other, Frame) and self._parts() == other._parts()
 
     def __hash__(self) -> int:

@@ -134,7 +134,7 @@ class Ledger:
         return [entry for entry in late if not only_overtaken or self._is_overtaken(entry)]
 
     def _is_overtaken(self, entry: Entry) -> bool:
-        """Tell whether a push that was sent later was handled: then the channel is not just slow."""
+        """Return True if a push that was sent later was handled: then the channel is not just slow."""
         return entry.order < self._latest_settled
 
     def lose(self, *, connection: bool) -> None:

@@ -46,7 +46,7 @@ def to_message(frame: Frame, source: str, epoch: int) -> Message:
 
 
 def _hides_body(headers: dict[str, str]) -> bool:
-    """Tell whether this message, which came without a body, may have one.
+    """Return True if this message, which came without a body, may have one.
 
     ActiveMQ shows a JMS MapMessage, ObjectMessage or StreamMessage as it does an empty text. A STOMP client can send
     only bytes and text, unless it asks for a transformation; it has no JMS session, which the id tells (`:-1:`).

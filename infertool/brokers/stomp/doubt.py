@@ -126,7 +126,7 @@ class DoubtfulParser(FrameParser):
             raise FrameError("a header line without a colon")
 
     def _is_wrong(self, data: bytes, position: int, end: int) -> bool:
-        """Tell whether the body that begins at `position` cannot end at `end`."""
+        """Return True if the body that begins at `position` cannot end at `end`."""
         if (end < len(data) and data[end]) or (end >= len(data) and self._is_marked(data, position)):
             return True
         if min(end, len(data)) - position > self._limits.body:

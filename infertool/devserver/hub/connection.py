@@ -119,7 +119,7 @@ class Connection(asyncio.Protocol):
         return self._unsent_bytes + self._transport.get_write_buffer_size()
 
     def is_stuck(self, now: float) -> bool:
-        """Tell whether the client has read nothing for the time that a send may take."""
+        """Return True if the client has read nothing for the time that a send may take."""
         if not self._blocked:
             return False
         size, since = self._transport.get_write_buffer_size(), self._progress[1]

@@ -34,7 +34,7 @@ class Recent:
 
     @staticmethod
     def keeps(topic: str) -> bool:
-        """Tell whether what is broadcast on `topic` is remembered."""
+        """Return True if what is broadcast on `topic` is remembered."""
         return topic.startswith(_PUBLIC)
 
     def note(self, topic: str, payload: object, packet: bytes) -> None:

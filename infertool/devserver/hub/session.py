@@ -182,7 +182,7 @@ def _error(reason: str) -> Reply:
 
 
 def _same(one: object, other: object) -> bool:
-    """Tell whether two JSON values are the same to Elixir's `===`: 1 is neither 1.0 nor true."""
+    """Return True if two JSON values are the same to Elixir's `===`: 1 is neither 1.0 nor true."""
     if isinstance(one, dict | list):
         return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     return type(one) is type(other) and one == other
