@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -51,14 +50,6 @@ class Service:
     def wait_for(self, condition: Callable[[], object]) -> None:
         with self.changed:
             assert self.changed.wait_for(condition, LONG)
-
-
-def wait_for_log(consumer: Running, text: str, times: int = 1) -> None:
-    deadline = time.monotonic() + LONG
-    while consumer.log.read_text().count(text) < times:
-        assert time.monotonic() < deadline, consumer.log.read_text()[-3000:]
-        assert consumer.process.poll() is None
-        time.sleep(0.1)
 
 
 def stop(consumer: Running) -> dict[str, Any]:

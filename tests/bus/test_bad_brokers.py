@@ -69,14 +69,6 @@ def connected(proxy: Proxy, times: int) -> bool:
     return proxy.answered >= times
 
 
-def told(consumer: Running, text: str) -> bool:
-    """Wait until the consumer's log holds `text`."""
-    deadline = time.monotonic() + LONG
-    while text not in consumer.log.read_text() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return text in consumer.log.read_text()
-
-
 def finish(bus: Bus, consumer: Running, ids: list[str]) -> dict[str, Any]:
     """Wait for every outcome, stop the consumer, and check that nothing is lost; return its summary."""
     assert bus.viewer.wait(len(ids), LONG), consumer.log.read_text()[-3000:]
@@ -121,7 +113,7 @@ def test_a_broker_that_falls_silent(bus: Bus, proxy: Proxy) -> None:
     consumer = consume(bus, proxy.url, IMPATIENT)
     assert bus.viewer.wait(20, LONG)
     proxy.stall()
-    assert told(consumer, "did not answer CONNECT")
+    consumer.wait_for("did not answer CONNECT")
     proxy.cut()
     proxy.holding.clear()
     assert proxy.holding.wait(LONG), "it did not try again"

@@ -10,7 +10,7 @@ import pytest
 from infertool.devserver.hub.bus import handle_service
 from infertool.devserver.hub.hub import Limits
 from tests.bus.conftest import Bus
-from tests.bus.faulty import FAILING, LONG, PLAIN, Service, numbers_of, stop, wait_for_log
+from tests.bus.faulty import FAILING, LONG, PLAIN, Service, numbers_of, stop
 from tests.bus.test_batched_pushes import served_by
 from tests.bus.test_settlement import assert_each_once
 
@@ -79,7 +79,7 @@ def test_ids_that_crash_the_channel(embedded_bus: Bus) -> None:
         poison.update((ids[20], ids[90]))
         consumer = bus.consume("--phoenix", url, model=PLAIN)
         assert bus.viewer.wait(198, LONG)
-        wait_for_log(consumer, "not even with nothing but its id")
+        consumer.wait_for("not even with nothing but its id")
         summary = stop(consumer)
     assert max(service.crashes.values()) <= 3
     assert (summary["succeeded"], summary["dead_lettered"], summary["handed_back"]) == (198, 0, 2)
@@ -123,7 +123,7 @@ def test_a_channel_without_a_clause_for_failures(embedded_bus: Bus) -> None:
         ids = bus.send(300)
         consumer = bus.consume("--phoenix", url, model=f"{model}:predict")
         assert bus.viewer.wait(270, LONG)
-        wait_for_log(consumer, "inference_failed")
+        consumer.wait_for("inference_failed")
         summary = stop(consumer)
     assert max(service.crashes.values()) <= 3
     assert (summary["succeeded"], summary["dead_lettered"], summary["handed_back"]) == (270, 0, 30)

@@ -6,7 +6,7 @@ import pytest
 
 from infertool.devserver.hub.channels import Answer, Channel, Reply
 from tests.bus.conftest import Bus
-from tests.bus.faulty import FAILING, LONG, PLAIN, Service, numbers_of, stop, wait_for_log
+from tests.bus.faulty import FAILING, LONG, PLAIN, Service, numbers_of, stop
 from tests.bus.test_batched_pushes import served_by
 from tests.bus.test_settlement import assert_each_once
 
@@ -49,7 +49,7 @@ def test_alerts_that_are_refused_make_no_dead_letters_until_they_are_taken(bus: 
         ids = bus.send(20)
         consumer = bus.consume("--phoenix", url, "--max-messages", "20", model=f"{model}:predict", **QUICK)
         assert bus.viewer.wait(18, LONG)
-        wait_for_log(consumer, "is no dead letter without an alert")
+        consumer.wait_for("is no dead letter without an alert")
         assert not bus.dead_ids()
         refused = False
         consumer.finish()
@@ -70,7 +70,7 @@ def test_a_channel_that_ignores_everything_is_told_of(embedded_bus: Bus, confirm
         bus.send(50)
         environment = {"INFERTOOL_PHOENIX__PUSH_TIMEOUT_S": "1", "INFERTOOL_CONSUME__STOP_DEADLINE_S": "1"}
         consumer = bus.consume("--phoenix", url, "--confirm", confirm, model=PLAIN, **environment)
-        wait_for_log(consumer, f"phoenix.confirm = {confirm}", times=2)
+        consumer.wait_for(f"phoenix.confirm = {confirm}", times=2)
         assert len(pushes) == 50
         summary = stop(consumer)
     assert (summary["succeeded"], summary["handed_back"]) == (0, 50)

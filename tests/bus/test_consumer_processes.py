@@ -12,7 +12,7 @@ import pytest
 from infertool.telemetry.stats import Stats
 from tests.bus.conftest import Bus
 from tests.bus.test_deaths import assert_none_lost
-from tests.bus.test_interrupts import HANGS, wait_for
+from tests.bus.test_interrupts import HANGS
 from tests.bus.test_settlement import assert_each_once
 from tests.support.running import CREDENTIALS, Running, infertool
 
@@ -60,7 +60,7 @@ def test_a_member_that_dies_is_replaced_and_its_events_come_back(real_bus: Bus) 
     bus.lost_count = True
     victim.kill()
     assert bus.viewer.wait(len(ids), LONG)
-    wait_for(consumer, f"consumer process {victim.pid} ended (was killed by SIGKILL (by the kernel")
+    consumer.wait_for(f"consumer process {victim.pid} ended (was killed by SIGKILL (by the kernel")
     team = team_of(consumer, 2)
     consumer.terminate()
     assert consumer.finish()["redelivered"] > 0
@@ -74,10 +74,10 @@ def test_a_second_ctrl_c_leaves_no_process_behind(embedded_bus: Bus) -> None:
     (bus.folder / "hangs.py").write_text(HANGS)
     model = f"{bus.folder / 'hangs.py'}:predict"
     consumer = bus.consume(*TEAM, "--executor", "processes", "--workers", "1", model=model)
-    wait_for(consumer, "in work")
+    consumer.wait_for("in work")
     below = team_of(consumer, 4)
     consumer.process.send_signal(signal.SIGINT)
-    wait_for(consumer, "Ctrl-C again leaves at once")
+    consumer.wait_for("Ctrl-C again leaves at once")
     assert consumer.process.poll() is None
     consumer.process.send_signal(signal.SIGINT)
     assert consumer.process.wait(LONG) == 130

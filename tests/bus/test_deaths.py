@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.bus.conftest import Bus
-from tests.bus.test_interrupts import HANGS, wait_for
+from tests.bus.test_interrupts import HANGS
 
 pytestmark = pytest.mark.long
 
@@ -58,7 +58,7 @@ def test_a_stop_does_not_wait_for_a_hung_model_past_the_deadline(bus: Bus) -> No
     bus.send(3)
     (bus.folder / "hangs.py").write_text(HANGS)
     consumer = bus.consume(model=f"{bus.folder / 'hangs.py'}:predict", INFERTOOL_CONSUME__STOP_DEADLINE_S="1")
-    wait_for(consumer, "in work")
+    consumer.wait_for("in work")
     consumer.terminate()
     # The model never returns: the consumer ends because the deadline is over, or not at all.
     summary = consumer.finish(LONG)

@@ -11,7 +11,6 @@ import pytest
 
 from tests.bus.conftest import Bus
 from tests.bus.test_deaths import assert_none_lost
-from tests.bus.test_interrupts import wait_for
 from tests.bus.test_settlement import assert_each_once
 from tests.support.hub import HubProcess
 
@@ -85,7 +84,7 @@ def test_the_hub_restarts(real_bus: Bus) -> None:
     with HubProcess() as bus.hub:
         bus.send(10_000)
         consumer = bus.consume("--exit-when-idle", "1s", model=MODEL)
-        wait_for(consumer, "broker connected")
+        consumer.wait_for("broker connected")
         bus.hub.kill()
         bus.hub.start()
         summary = consumer.finish()

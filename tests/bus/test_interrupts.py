@@ -13,7 +13,6 @@ import struct
 import subprocess
 import sys
 import termios
-import time
 
 import pytest
 import websocket
@@ -23,13 +22,6 @@ from tests.support.hub import HubProcess
 from tests.support.running import CREDENTIALS, Running, environment
 
 LONG = 120
-
-
-def wait_for(running: Running, text: str) -> None:
-    deadline = time.monotonic() + LONG
-    while text not in running.log.read_text():
-        assert time.monotonic() < deadline, running.log.read_text()
-        time.sleep(0.02)
 
 
 def broadcast(hub: HubProcess, count: int) -> None:
@@ -46,7 +38,7 @@ def broadcast(hub: HubProcess, count: int) -> None:
 @pytest.fixture
 def tail(session_hub: HubProcess, tmp_path):
     running = Running(tmp_path, "tail", "public:results", "public:alerts", "--phoenix", session_hub.url)
-    wait_for(running, "following")
+    running.wait_for("following")
     yield running
     running.kill()
 
@@ -101,9 +93,9 @@ def test_a_second_ctrl_c_leaves_at_once(bus: Bus) -> None:
     ids = bus.send(3)
     (bus.folder / "hangs.py").write_text(HANGS)
     consumer = bus.consume(model=f"{bus.folder / 'hangs.py'}:predict")
-    wait_for(consumer, "in work")
+    consumer.wait_for("in work")
     consumer.process.send_signal(signal.SIGINT)
-    wait_for(consumer, "Ctrl-C again leaves at once")
+    consumer.wait_for("Ctrl-C again leaves at once")
     assert consumer.process.poll() is None
     consumer.process.send_signal(signal.SIGINT)
     assert consumer.process.wait(LONG) == 130

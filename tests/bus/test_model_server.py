@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.bus.conftest import Bus
-from tests.bus.faulty import LONG, wait_for_log
+from tests.bus.faulty import LONG
 from tests.support.modelserver import ModelServer, Reply, Request, answer, reply
 from tests.support.running import Running
 
@@ -61,17 +61,17 @@ def test_the_server_goes_away_and_comes_back(real_bus: Bus, server: ModelServer)
     killed = bus.consume(*options, model=server.url, **QUICK)
     assert bus.viewer.wait(50, LONG)
     server.stop()
-    wait_for_log(killed, "is unavailable: http://127.0.0.1")
-    wait_for_log(killed, "cannot be reached: Connection refused; events wait")
+    killed.wait_for("is unavailable: http://127.0.0.1")
+    killed.wait_for("cannot be reached: Connection refused; events wait")
     killed.kill()
     stopped = bus.consume(*options, model=server.url, **QUICK)
-    wait_for_log(stopped, "circuit half-open")
+    stopped.wait_for("circuit half-open")
     stopped.terminate()
     summary = stopped.finish()
     assert summary["handed_back"] == 20, "what is held is within the window, and no more than that"
     assert summary["circuit"] in {"open", "half-open"}
     consumer = bus.consume(*options, "--exit-when-idle", "1s", model=server.url, **QUICK)
-    wait_for_log(consumer, "is unavailable")
+    consumer.wait_for("is unavailable")
     server.start()
     summary = consumer.finish()
     assert (summary["dead_lettered"], summary["retried"], summary["circuit"]) == (0, 0, "closed")

@@ -12,7 +12,6 @@ import pytest
 
 from tests.bus.conftest import Bus
 from tests.bus.test_deaths import assert_none_lost
-from tests.bus.test_interrupts import wait_for
 from tests.bus.test_settlement import assert_each_once
 from tests.support.hub import HubProcess
 from tests.support.viewer import Viewer
@@ -68,7 +67,7 @@ def test_the_consumer_is_killed_and_the_broker_too(real_bus: Bus, mode: str) -> 
         consumer.kill()
     assert len(bus.viewer.seen) < EVENTS, "the kills came after the work"
     consumer = bus.consume(*MODES[mode], model=MODEL, INFERTOOL_BROKER__RECONNECT_MAX_S="0.5")
-    wait_for(consumer, "broker connected")
+    consumer.wait_for("broker connected")
     bus.broker.kill()
     bus.broker.start()
     more = bus.send(50)

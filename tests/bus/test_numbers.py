@@ -8,7 +8,6 @@ import pytest
 
 from tests.bus.conftest import Bus
 from tests.support.running import CREDENTIALS, Running, infertool
-from tests.tail.conftest import wait_for
 
 BIG = 12345678901234567890123456789
 MODEL = """
@@ -29,7 +28,7 @@ def test_numbers_stay_what_they_are(bus: Bus, executor: tuple[str, ...]) -> None
         bus.folder / "tails", "tail", "public:results", "public:alerts", "--phoenix", bus.hub.url, "-o", "jsonl",
         "--count", "2", "--record", str(bus.folder / "record.jsonl"),
     )  # fmt: skip
-    wait_for(tail, "following")
+    tail.wait_for("following")
     raw = bus.raw()
     event_id = 10**25 + int(bus.queue.rpartition(".")[2], 16)
     raw.send(bus.queue, [({}, GOOD % event_id), ({"event_id": "bad"}, BAD)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import psutil
@@ -21,13 +20,6 @@ def command_lines(pid: int) -> str:
     return "\n".join(" ".join(each.cmdline()) for each in [process, *process.children(recursive=True)])
 
 
-def wait_for(file: Path, text: str) -> None:
-    deadline = time.monotonic() + 30
-    while text not in file.read_text():
-        assert time.monotonic() < deadline, file.read_text()
-        time.sleep(0.02)
-
-
 def test_dev_and_a_consumer_of_it(tmp_path: Path) -> None:
     dev = Running(tmp_path, "dev", "--stomp-port", "0", "--http-port", "0", "-o", "json", "--debug", **SECRETS)
     urls = json.loads(dev.process.stdout.readline())
@@ -36,8 +28,8 @@ def test_dev_and_a_consumer_of_it(tmp_path: Path) -> None:
         tmp_path, "consume", "--broker", urls["stomp"], "--phoenix", urls["phoenix"], "--debug", "--log-format", "json",
         **SECRETS, **state,
     )  # fmt: skip
-    wait_for(consumer.log, "phoenix connected")
-    wait_for(consumer.log, "broker connected")
+    consumer.wait_for("phoenix connected")
+    consumer.wait_for("broker connected")
     shown = command_lines(dev.process.pid) + command_lines(consumer.process.pid)
     assert shown.count("infertool.devserver") == 2
     for process in (consumer, dev):

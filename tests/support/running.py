@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+LONG = 240.0
 CREDENTIALS = {"ACTIVEMQ_USER": "admin", "ACTIVEMQ_PASSWORD": "admin"}
 
 
@@ -41,6 +43,16 @@ class Running:
                 [sys.executable, "-m", "infertool", *arguments],
                 stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, env=environment(**env),
             )  # fmt: skip
+
+    def wait_for(self, text: str, times: int = 1) -> None:
+        """Wait until it has said `text` so many times; it must not end before."""
+        deadline = time.monotonic() + LONG
+        going = True
+        while self.log.read_text().count(text) < times:
+            assert going, self.log.read_text()[-3000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            going = self.process.poll() is None  # what it said at its end is still to be read
+            time.sleep(0.05)
 
     def kill(self) -> None:
         self.process.kill()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -29,21 +28,13 @@ def tailing(hub: HubProcess, tmp_path) -> Iterator[Callable[..., Running]]:
         phoenix = () if "--phoenix" in options else ("--phoenix", hub.url)
         running = Running(tmp_path / "runs", "tail", "public:results", "public:alerts", *phoenix, *options)
         started.append(running)
-        wait_for(running, "following", following)
+        running.wait_for("following", following)
         return running
 
     yield start
     for running in started:
         running.kill()
         running.process.stdout.close()
-
-
-def wait_for(running: Running, text: str, times: int = 1) -> None:
-    deadline = time.monotonic() + LONG
-    while running.log.read_text().count(text) < times:
-        assert time.monotonic() < deadline, running.log.read_text()
-        assert running.process.poll() is None, running.log.read_text()
-        time.sleep(0.02)
 
 
 def output(running: Running) -> list[str]:

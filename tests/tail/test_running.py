@@ -13,7 +13,7 @@ from tests.feed.conftest import Pusher
 from tests.support.hub import HubProcess
 from tests.support.ports import free_port
 from tests.support.running import infertool
-from tests.tail.conftest import LONG, output, results, wait_for
+from tests.tail.conftest import LONG, output, results
 
 FAILURE = {
     "event_id": "bad",
@@ -118,7 +118,7 @@ def test_statistics_of_what_matches(tailing, pusher: Pusher) -> None:
 
 def test_statistics_come_while_nothing_else_does(tailing) -> None:
     running = tailing("--stats", "50ms")
-    wait_for(running, "public:alerts  0.0/s  0 events", 2)
+    running.wait_for("public:alerts  0.0/s  0 events", 2)
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(LONG) == 130
 
@@ -127,10 +127,10 @@ def test_several_servers_of_which_some_are_gone(tailing, hub: HubProcess, pusher
     other = HubProcess(free_port())
     phoenix = ("--phoenix", hub.url, "--phoenix", other.url, "--phoenix", "ws://no-such-host.invalid/socket/websocket")
     running = tailing(*phoenix, "--count", "4", "-o", "jsonl")
-    wait_for(running, "; trying again", 2)
+    running.wait_for("; trying again", 2)
 
     with other:  # it starts late
-        wait_for(running, "following", 2)
+        running.wait_for("following", 2)
         pusher.push("new_result", *results(1))
         sources = [json.loads(running.process.stdout.readline())["source"]]
         late = Pusher(other.url)
@@ -138,11 +138,11 @@ def test_several_servers_of_which_some_are_gone(tailing, hub: HubProcess, pusher
         late.close()
         sources.append(json.loads(running.process.stdout.readline())["source"])
         other.kill()
-        wait_for(running, f"lost {other.url}")
+        running.wait_for(f"lost {other.url}")
         pusher.push("new_result", *results(3))
         running.process.stdout.readline()
         other.start()
-        wait_for(running, f"connected to {other.url} again; what was broadcast meanwhile is missed (disconnected for ")
+        running.wait_for(f"connected to {other.url} again; what was broadcast meanwhile is missed (disconnected for ")
         while running.process.poll() is None:  # the join may still be under way
             late = Pusher(other.url)
             late.push("new_result", *results(4))
