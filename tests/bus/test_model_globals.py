@@ -168,11 +168,12 @@ LOGGING = {
 }
 
 
-@pytest.mark.parametrize("where", ["load", "predict"])
-@pytest.mark.parametrize("what", LOGGING)
+# A model that takes standard error away while it predicts has taken it.
+@pytest.mark.parametrize(
+    ("what", "where"),
+    [(what, where) for what in LOGGING for where in ("load", "predict") if (what, where) != ("streams", "predict")],
+)
 def test_the_logging_of_a_model_does_not_silence_ours(embedded_bus: Bus, what: str, where: str) -> None:
-    if (what, where) == ("streams", "predict"):
-        pytest.skip("who takes standard error away at run time has taken it")
     bus = embedded_bus
     bus.send(40)  # one fails
     statement = LOGGING[what] + "\nlogging.getLogger('theirs').warning('a warning of theirs')"
