@@ -19,6 +19,13 @@ from infertool.errors import InfertoolError, UsageError
 class Commands(TyperGroup):
     """The subcommands; any of them ends quietly when who reads stdout has gone (`| head`). Typer would exit with 1."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Parse the global options; --help and --version write here."""
+        try:
+            return super().make_context(*args, **options)
+        except BrokenPipeError:
+            console.leave_quietly()
+
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
         try:

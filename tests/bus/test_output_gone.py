@@ -46,15 +46,22 @@ def check(done: subprocess.CompletedProcess[str], says: str = "") -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["config", "show"], ["config", "show", "-o", "json"], ["config", "show", "-o", "toml"], ["config", "path"],
-     ["--help"]],
+     ["--version"], ["--help"], ["consume", "--help"], ["config", "--help"], ["loadgen", "report", "--help"]],
 )  # fmt: skip
 def test_what_only_shows(place: str, arguments: list[str], tmp_path) -> None:
     done = run_to(place, *arguments, cwd=tmp_path)
-    if place == "closed pipe" or (place == "closed" and arguments == ["--help"]):  # as with `| head`
-        assert "Traceback" not in done.stderr
-        assert "cannot be written" not in done.stderr
+    if place == "closed pipe" or (place == "closed" and "--help" in arguments):  # as with `| head`
+        assert (done.returncode, done.stderr) == (0, "")
         return
     check(done)
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["config", "show"], ["--version"], ["--help"], ["consume", "--help"]])
+def test_what_only_shows_with_json_logs(arguments: list[str], tmp_path) -> None:
+    done = run_to("/dev/full", "--log-format", "json", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert json.loads(done.stderr)["message"].startswith("standard output cannot be written: ")
 
 
 @pytest.mark.parametrize("place", PLACES)
