@@ -36,12 +36,16 @@ def client_context(group: str, settings: TlsSettings) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=settings.tls_ca_file or None)
     except (OSError, ssl.SSLError) as fault:
         raise _unusable(f"{group}.tls_ca_file", settings.tls_ca_file, fault) from None
+    if settings.tls_key_file and not settings.tls_cert_file:
+        key = f"{group}.tls_key_file"
+        raise SettingsError(f"{key} is set without {group}.tls_cert_file", key=key)
     if settings.tls_cert_file:
         try:
             # Without a password function OpenSSL would ask for an encrypted key's password on the terminal.
             context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file or None, password=_no_password)
         except (OSError, ssl.SSLError, ValueError) as fault:
-            raise _unusable(f"{group}.tls_cert_file", settings.tls_cert_file, fault) from None
+            name = "tls_key_file" if _is_key_missing(settings, fault) else "tls_cert_file"
+            raise _unusable(f"{group}.{name}", getattr(settings, name), fault) from None
     if not settings.tls_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -56,6 +60,7 @@ class ClientTls:
         self._group = group
         self._settings = settings
         self._stamp = self._stamp_now()
+        self.shows_certificate = bool(settings.tls_cert_file)
         self.context = client_context(group, settings)
 
     def fresh(self) -> ClientTls:
@@ -81,6 +86,25 @@ def _no_password() -> str:
     raise ValueError("the key is encrypted; store it without a password, readable by its user only")
 
 
+def _is_key_missing(settings: TlsSettings, fault: Exception) -> bool:
+    """Tell whether the key's file, not the certificate's, is the one that cannot be read: OpenSSL does not say."""
+    if isinstance(fault, ssl.SSLError) or not isinstance(fault, OSError) or not settings.tls_key_file:
+        return False
+    with suppress(OSError, ValueError), Path(settings.tls_cert_file).open("rb"):
+        return True
+    return False
+
+
 def _unusable(key: str, path: str, fault: Exception) -> SettingsError:
-    reason = getattr(fault, "strerror", None) or getattr(fault, "reason", None) or str(fault)
-    return SettingsError(f"{key} {path!r} cannot be used: {reason}", key=key)
+    return SettingsError(f"{key} {path!r} cannot be used: {_reason(key, fault)}", key=key)
+
+
+def _reason(key: str, fault: Exception) -> str:
+    if not isinstance(fault, ssl.SSLError):
+        return getattr(fault, "strerror", None) or str(fault)
+    # For what is no PEM file OpenSSL has names such as "PEM lib".
+    if fault.reason == "KEY_VALUES_MISMATCH":
+        return "certificate and key do not belong together"
+    if key.endswith("ca_file"):
+        return "it holds no certificate in PEM form"
+    return "certificate and key in PEM form are needed, the key in this file or in tls_key_file"

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import websocket
 
-from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
+from infertool.errors import RefusedError, ServerError, UnreachableError
 from infertool.identify import Kind, identify, kind_of
 from infertool.phoenix.stream import Stream
+from infertool.tls import client_context
+from infertool.tlsfaults import certificate_question, explain, said
 
 if TYPE_CHECKING:
     from infertool.phoenix.target import Target
@@ -33,7 +35,7 @@ def dial(target: Target, settings: PhoenixSettings) -> Stream:
     """Connect to `target` and upgrade, within `settings.connect_timeout_s` altogether.
 
     Raises `RefusedError` when Phoenix says no, `UnreachableError` when nothing or something else answers, and
-    `SettingsError` for a token's or CA file that cannot be read now.
+    `SettingsError` for a token's or TLS file that cannot be read now.
     """
     target = target.fresh()
     deadline = time.monotonic() + settings.connect_timeout_s
@@ -47,7 +49,7 @@ def dial(target: Target, settings: PhoenixSettings) -> Stream:
 
 
 def _open(target: Target, settings: PhoenixSettings, deadline: float) -> socket.socket:
-    context = _tls_context(settings) if target.secure else None
+    context = client_context("phoenix", settings) if target.secure else None
     sock = None
     try:
         sock = socket.create_connection((target.host, target.port), settings.connect_timeout_s)
@@ -63,18 +65,6 @@ def _open(target: Target, settings: PhoenixSettings, deadline: float) -> socket.
     raise failure
 
 
-def _tls_context(settings: PhoenixSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.tls_ca_file or None)
-    except OSError as error:
-        what = f"phoenix.tls_ca_file {settings.tls_ca_file} cannot be read: {error.strerror or 'no PEM certificates'}"
-        raise SettingsError(what, key="phoenix.tls_ca_file") from None
-    if not settings.tls_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
 def _no_connection(error: Exception, target: Target, settings: PhoenixSettings) -> ServerError:
     address = target.address
     if isinstance(error, socket.gaierror | UnicodeError):
@@ -86,12 +76,18 @@ def _no_connection(error: Exception, target: Target, settings: PhoenixSettings) 
         what = f"no connection to {address} within {settings.connect_timeout_s:g} s"
         kind = identify(target.host, target.port)
         return _instead(target, kind) or _unreachable(what, address, "check phoenix.url and the network")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        what = f"the certificate of {address} is not trusted: {error.verify_message}"
-        return _unreachable(what, address, "set phoenix.tls_ca_file to its authority's PEM file")
     if isinstance(error, ssl.SSLError):
-        return _unreachable(f"no TLS at {address}: {error.reason}", address, "is it ws:// there, not wss://?")
+        return _no_tls(error, address, shown=bool(settings.tls_cert_file))
     return _unreachable(f"no connection to {address}: {getattr(error, 'strerror', None) or error}", address)
+
+
+def _no_tls(error: ssl.SSLError, address: str, *, shown: bool) -> UnreachableError:
+    if known := explain(error, address, "phoenix", shown=shown):
+        return _unreachable(known[0], address, known[1])
+    advice = "is it ws:// there, not wss://"
+    if isinstance(error, ssl.SSLEOFError):
+        advice += f", or {certificate_question('phoenix', shown=shown)}"
+    return _unreachable(f"no TLS at {address}: {said(error)}", address, f"{advice}?")
 
 
 def _upgrade(stream: Stream, target: Target, settings: PhoenixSettings) -> ServerError | None:
@@ -113,16 +109,26 @@ def _upgrade(stream: Stream, target: Target, settings: PhoenixSettings) -> Serve
         what = f"{target.address} accepted the connection but did not answer within {settings.connect_timeout_s:g} s"
         kind = identify(target.host, target.port)
         return _instead(target, kind) or _unreachable(what, target.address, "is it Phoenix there?")
-    except (websocket.WebSocketException, OSError, ValueError):
-        if not (stream.newest or target.secure):
-            advice = "check phoenix.url; if the server wants TLS, write wss://"
-            return _not_phoenix(target.address, "it closed the connection without a word", advice)
-        instead = _instead(target, kind_of(stream.newest))
-        return instead or _not_phoenix(target.address, "no WebSocket handshake")
+    except (websocket.WebSocketException, OSError, ValueError) as error:
+        return _not_upgraded(error, stream, target, settings)
     if in_protocol and (upgraded.getheaders() or {}).get("sec-websocket-protocol") != _PROTOCOL:
         what = f"{target.address} does not read a token from Sec-WebSocket-Protocol"
         return RefusedError(what, address=target.address, advice="set phoenix.token_in to params")
     return None
+
+
+def _not_upgraded(error: Exception, stream: Stream, target: Target, settings: PhoenixSettings) -> ServerError:
+    shown = bool(settings.tls_cert_file)
+    # With TLS 1.3 a server looks at the client's certificate when the client's handshake is over.
+    if isinstance(error, ssl.SSLError) and (known := explain(error, target.address, "phoenix", shown=shown)):
+        return _unreachable(known[0], target.address, known[1])
+    if stream.newest:
+        instead = _instead(target, kind_of(stream.newest))
+        return instead or _not_phoenix(target.address, "no WebSocket handshake")
+    advice = "check phoenix.url; if the server wants TLS, write wss://"
+    if target.secure:
+        advice = f"check phoenix.url; {certificate_question('phoenix', shown=shown)}?"
+    return _not_phoenix(target.address, "it closed the connection without a word", advice)
 
 
 def _protocol_header(target: Target) -> str:

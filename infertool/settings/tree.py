@@ -184,6 +184,10 @@ class PhoenixSettings:
     """Check the server's certificate and host name (wss)."""
     tls_ca_file: str = ""
     """PEM file of the authorities to trust instead of the system's."""
+    tls_cert_file: str = ""
+    """PEM file of the client certificate."""
+    tls_key_file: str = ""
+    """PEM file of the client certificate's key; empty when it is in tls_cert_file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

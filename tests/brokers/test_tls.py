@@ -44,27 +44,36 @@ def test_both_directions_at_once(server, connect, authority, links):
         broker.close(5)
 
 
-def test_a_client_certificate(server, connect, authority):
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_certificate(server, connect, authority, version):
+    """Before TLS 1.3 the server looks at it within the handshake, since then after the client's part of it."""
     context = server_context(authority.issue("server", "127.0.0.1"), client_authority=authority)
+    context.maximum_version = version
+    stranger = certificates.authority(authority.folder, "strangers").issue("stranger")
     with Proxy(server.stomp_port, tls=context) as proxy:
         trust = {"tls_ca_file": str(authority.file)}
         broker = connect(proxy.url, tls_cert_file=str(authority.issue("client")), **trust)
         send_all(broker, numbered(new_queue(), 1))
-        with pytest.raises(UnreachableError, match="tls_cert_file"):
+        with pytest.raises(UnreachableError, match=r"client certificate.*tls_cert_file"):
             connect(proxy.url, **trust)
+        with pytest.raises(UnreachableError, match=r"accept the client certificate of broker\.tls_cert_file"):
+            connect(proxy.url, tls_cert_file=str(stranger), **trust)
         broker.close(5)
 
 
 @pytest.mark.parametrize(
-    ("addresses", "trusted", "reason"),
-    [(["127.0.0.2"], True, "IP address mismatch"), (["127.0.0.1"], False, "certificate")],
+    ("addresses", "trusted", "reason", "advice"),
+    [
+        (["127.0.0.2"], True, "IP address mismatch", "a name that the certificate has"),
+        (["127.0.0.1"], False, "local issuer", "broker.tls_ca_file"),
+    ],
 )
-def test_a_certificate_that_is_not_good_is_refused(server, connect, authority, addresses, trusted, reason):
+def test_a_certificate_that_is_not_good_is_refused(server, connect, authority, addresses, trusted, reason, advice):
     with Proxy(server.stomp_port, tls=server_context(authority.issue("wrong", *addresses))) as proxy:
         trust = {"tls_ca_file": str(authority.file)} if trusted else {}
         with pytest.raises(UnreachableError, match=reason) as caught:
             connect(proxy.url, **trust)
-        assert "broker.tls_ca_file" in caught.value.advice
+        assert advice in caught.value.advice
         broker = connect(proxy.url, tls_verify=False)
         send_all(broker, numbered(new_queue(), 1))
         broker.close(5)

@@ -248,9 +248,17 @@ def test_tls(tmp_path, opened):
     assert opened(server.url, **trusting).predict(EVENT) == {"class": "A"}
     assert opened(server.url, tls_verify=False, tls_cert_file=client).predict(EVENT) == {"class": "A"}
     untrusted = failure(opened(server.url, tls_ca_file=str(stranger.file)))
-    assert (kind(untrusted), "certificate verify failed" in str(untrusted)) == ("held", True)
+    assert kind(untrusted) == "held"
+    assert str(untrusted).endswith("set model.tls_ca_file to the PEM file of its authority")
     other_name = server.url.replace("127.0.0.1", "localhost")
     assert "certificate is not valid for 'localhost'" in str(failure(opened(other_name, **trusting)))
+    without = failure(opened(server.url, tls_ca_file=str(ours.file)))
+    assert kind(without) == "held"
+    assert "a client certificate" in str(without)
+    assert "model.tls_cert_file" in str(without)
+    strange = failure(opened(server.url, tls_ca_file=str(ours.file), tls_cert_file=str(stranger.issue("strange"))))
+    assert kind(strange) == "held"
+    assert "accept the client certificate of model.tls_cert_file" in str(strange)
     server.stop()
     with pytest.raises(InfertoolError, match=r"model\.tls_ca_file '/nowhere' cannot be used: No such file"):
         opened(server.url, tls_ca_file="/nowhere")

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-_DAY = dt.timedelta(days=1)
+DAY = dt.timedelta(days=1)
 _SIGNS = x509.KeyUsage(
     key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False, key_encipherment=False,
     data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
@@ -27,10 +27,10 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
     file: Path
 
-    def issue(self, name: str, *addresses: str) -> Path:
+    def issue(self, name: str, *addresses: str, ends_in: dt.timedelta = DAY) -> Path:
         """Return a PEM file with a certificate for `addresses` and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_named(name), self.name, key, self.key)
+        builder = _builder(_named(name), self.name, key, self.key, ends_in)
         if addresses:
             names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -57,8 +57,9 @@ def _named(name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey,
+    ends_in: dt.timedelta = DAY,
+) -> x509.CertificateBuilder:  # fmt: skip
     """Return what every certificate has. Python 3.13 insists on the key identifiers."""
     now = dt.datetime.now(dt.UTC)
     return (
@@ -67,8 +68,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _DAY)
-        .not_valid_after(now + _DAY)
+        .not_valid_before(now - 2 * DAY)
+        .not_valid_after(now + ends_in)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )

@@ -78,6 +78,8 @@ class Connection:
         self._answered = threading.Event()
         self._connected = False
         self._first_bytes = b""
+        # What the socket said to the reader, if that ended the connection.
+        self._fault: OSError | None = None
         self._handlers: dict[str, Callable[[Frame], None]] = {
             "CONNECTED": self._on_connected,
             "RECEIPT": self._on_receipt,
@@ -106,7 +108,7 @@ class Connection:
     def _why_not(self) -> ServerError:
         if self.last_error:
             return diagnosis.refused(self.target, self.last_error)
-        return diagnosis.no_handshake(self.target, self._first_bytes, self.reason, ask=self._is_first)
+        return diagnosis.no_handshake(self.target, self._first_bytes, self.reason, self._fault, ask=self._is_first)
 
     @property
     def _is_first(self) -> bool:
@@ -222,6 +224,7 @@ class Connection:
             self.suspect = self.suspect or fault.suspect
             reason = self._not_stomp(fault)
         except OSError as fault:
+            self._fault = fault
             reason = fault.strerror or str(fault)
         except Exception as fault:  # noqa: BLE001  # no fault may leave a connection that looks alive and is not
             reason = f"the reader failed: {fault!r}"

@@ -9,11 +9,10 @@ from ipaddress import ip_address
 from infertool.brokers.stomp.target import Target
 from infertool.errors import RefusedError, UnreachableError
 from infertool.identify import Kind, identify, kind_of, plain_kind
+from infertool.tlsfaults import certificate_question, explain, said
 
 # Short: an echo server would send our own CONNECT back, passcode and all.
 _EXCERPT = 16
-# X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
-_OUT_OF_DATE = {9, 10}
 _PORTS = "STOMP's port is mostly 61613"
 _OTHERS = {
     Kind.HTTP: ("an HTTP server", _PORTS),
@@ -53,14 +52,18 @@ def _explain(target: Target, fault: OSError) -> tuple[str, str]:
 
 def _explain_tls(target: Target, fault: PlainError | ssl.SSLError) -> tuple[str, str]:
     address = target.address
-    if isinstance(fault, ssl.SSLCertVerificationError):
-        advice = "trust its authority with broker.tls_ca_file, or check the host name in broker.url"
-        if fault.verify_code in _OUT_OF_DATE:
-            advice = "have the broker's certificate renewed, and check the clocks of both machines"
-        return f"the certificate of {address} is not accepted: {fault.verify_message}", advice
-    if kind := fault.kind if isinstance(fault, PlainError) else plain_kind(target.host, target.port):
+    if isinstance(fault, PlainError):
+        return _plain(target, fault.kind)
+    if known := explain(fault, address, "broker", shown=_shows(target)):
+        return known
+    if kind := plain_kind(target.host, target.port):
         return _plain(target, kind)
-    return f"TLS with {address} failed: {fault.reason or fault}", "is it a stomp+ssl port?"
+    advice = f"is it a stomp+ssl port, and {certificate_question('broker', shown=_shows(target))}?"
+    return f"TLS with {address} failed: {said(fault)}", advice
+
+
+def _shows(target: Target) -> bool:
+    return target.tls is not None and target.tls.shows_certificate
 
 
 def _loopback_advice(target: Target) -> str:
@@ -99,14 +102,19 @@ def silent(target: Target, *, ask: bool) -> UnreachableError:
     )
 
 
-def no_handshake(target: Target, first_bytes: bytes, reason: str, *, ask: bool) -> UnreachableError:
+def no_handshake(
+    target: Target, first_bytes: bytes, reason: str, fault: OSError | None, *, ask: bool
+) -> UnreachableError:
     """Return the error for a server that ended the handshake with something else than CONNECTED or ERROR.
 
-    If it said nothing, it is asked what it is, with `ask`.
+    `fault` is what the socket said, if it did. If the server said nothing, it is asked what it is, with `ask`.
     """
+    # With TLS 1.3 a server looks at the client's certificate when the client's handshake is over.
+    if isinstance(fault, ssl.SSLError) and (known := explain(fault, target.address, "broker", shown=_shows(target))):
+        return UnreachableError(known[0], address=target.address, advice=known[1])
     what, advice = f"{target.address} ended the handshake: {reason}", "is it a STOMP port?"
     if target.tls:
-        advice = "is it a STOMP port, and does it want a client certificate (broker.tls_cert_file)?"
+        advice = f"is it a STOMP port, and {certificate_question('broker', shown=_shows(target))}?"
     kind = kind_of(first_bytes)
     if not first_bytes and not target.tls and ask:
         kind = identify(target.host, target.port)

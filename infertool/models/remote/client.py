@@ -34,6 +34,7 @@ class Client:
         # Its warnings would show whole URLs, keys included.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._tls = ClientTls("model", settings) if origin.startswith("https:") else None
+        self._shows_certificate = bool(settings.tls_cert_file)
         self._pool = urllib3.connection_from_url(
             origin,
             maxsize=MOST_KEPT,
@@ -71,7 +72,7 @@ class Client:
                 # Mostly a kept connection that the server closed just now; a question may be asked twice.
                 status, headers, content = self._exchange(method, endpoint, body)
         except HTTPError as error:
-            raise failures.of_error(error, endpoint.shown) from None
+            raise failures.of_error(error, endpoint.shown, shown=self._shows_certificate) from None
         if not 200 <= status < 300:  # noqa: PLR2004  (2xx)
             text = f"{endpoint.shown} answered {status}{_excerpt(endpoint, content)}"
             raise failures.of_status(status, text, headers.get("retry-after"))

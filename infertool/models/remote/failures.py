@@ -10,6 +10,7 @@ Three things can be said:
 
 from __future__ import annotations
 
+import ssl
 import time
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from http import HTTPStatus
 from urllib3 import exceptions as u
 
 from infertool.errors import InferenceError, ModelUnavailableError
+from infertool.tlsfaults import certificate_question, explain, said
 
 # A server may ask for a pause; a longer one is looked into after this many seconds.
 LONGEST_PAUSE_S = 600.0
@@ -47,8 +49,8 @@ def of_status(status: int, text: str, retry_after: str | None) -> InferenceError
     return InferenceError(text, retryable=status >= _SERVER_ERROR)
 
 
-def of_error(error: u.HTTPError, address: str) -> InferenceError:
-    """Return what it means that no whole answer came."""
+def of_error(error: u.HTTPError, address: str, *, shown: bool) -> InferenceError:
+    """Return what it means that no whole answer came. `shown` tells whether we have a client certificate."""
     match error:
         case u.NameResolutionError():
             return _unavailable(f"the host of {address} is not known")
@@ -57,7 +59,7 @@ def of_error(error: u.HTTPError, address: str) -> InferenceError:
         case u.NewConnectionError():
             return _unavailable(f"{address} cannot be reached: {_reason(error)}")
         case u.SSLError():
-            return _unavailable(f"TLS with {address} failed: {_reason(error)}")
+            return _unavailable(_of_tls(_innermost(error), address, shown=shown))
         case u.ReadTimeoutError():
             return too_slow(address)
         case _:
@@ -69,15 +71,30 @@ def too_slow(address: str) -> InferenceError:
     return InferenceError(f"{address} did not answer in time (model.timeout_s)")
 
 
+def _of_tls(fault: BaseException, address: str, *, shown: bool) -> str:
+    if not isinstance(fault, ssl.SSLError):
+        return f"TLS with {address} failed: {_told(fault)}"
+    if known := explain(fault, address, "model", shown=shown):
+        return "; ".join(known)
+    question = f"; {certificate_question('model', shown=shown)}?" if isinstance(fault, ssl.SSLEOFError) else ""
+    return f"TLS with {address} failed: {said(fault)}{question}"
+
+
 def _unavailable(text: str) -> ModelUnavailableError:
     return ModelUnavailableError(text, retry_after_s=0.0)
 
 
 def _reason(error: BaseException) -> str:
     """Return what the operating system or TLS said: urllib3 puts its own objects' addresses around that."""
+    return _told(_innermost(error))
+
+
+def _innermost(error: BaseException) -> BaseException:
     inner = error.__cause__ or error.__context__ or next((a for a in error.args if isinstance(a, Exception)), None)
-    if inner is not None and inner is not error:
-        return _reason(inner)
+    return error if inner is None or inner is error else _innermost(inner)
+
+
+def _told(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
