@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from infertool.printable import whole
+from infertool.printable import printable
 
 # A queue holds few different errors; a pattern is compiled anew for each search.
 _KEPT = 4096
@@ -42,7 +42,7 @@ def compile(text: str) -> Pattern:  # noqa: A001 - patterns.compile reads like r
 
     @lru_cache(_KEPT)
     def search(searched: str) -> bool:
-        return bool(program.execute({"text": whole(searched), "pattern": f"(?i){text}"}))
+        return bool(program.execute({"text": printable(searched), "pattern": f"(?i){text}"}))
 
     try:
         search("")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TextIO
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
@@ -19,9 +22,9 @@ def clean_json(line: str) -> str:
     return "".join(char if char.isprintable() or char == "\t" else _json_escape(char) for char in line)
 
 
-def whole(text: str) -> str:
-    """Return `text` fit for UTF-8: bytes that were none, and other halves of surrogate pairs, become question marks."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+def printable(text: str) -> str:
+    """Return `text` fit for UTF-8 and JSON: bytes that were none, and other surrogates, become U+FFFD."""
+    return text if text.isascii() else _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def is_terminal(stream: TextIO | None) -> bool:

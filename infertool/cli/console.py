@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from infertool.errors import InfertoolError, OutputError, UsageError
 from infertool.printable import clean, clean_json, is_terminal
+from infertool.telemetry import uncaught
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import TracebackType
 
     from infertool.settings.load import Loaded
 
@@ -166,16 +166,6 @@ def progress(line: str) -> None:
         sys.stderr.flush()
 
 
-def pass_on(line: str) -> None:
-    """Write a line of a process of ours to stderr, as it would have written it itself."""
-    if _is_json() and line.startswith("{"):
-        from infertool.telemetry import jsonlogs
-
-        jsonlogs.write(line)
-    else:
-        err(line)
-
-
 def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
     """Print `error` in one line (with the trace under --debug) and leave with its exit code."""
     if _is_json():
@@ -185,16 +175,11 @@ def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
         _write_json("error", str(error), fields)
         sys.exit(error.exit_code)
     if debug:
-        say_trace(type(error), error, error.__traceback__)
+        uncaught.say_trace(type(error), error, error.__traceback__)
     # A server's own words may be in it.
     first, *rest = error.lines()
     err(f"infertool: {first}", *rest)
     sys.exit(error.exit_code)
-
-
-def say_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Write the trace of an error that nobody expected to stderr; a server's own words may be in it, too."""
-    err(*"".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"))
 
 
 def _write_data(lines: Iterable[str]) -> None:

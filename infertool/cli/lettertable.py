@@ -12,9 +12,8 @@ from infertool import cells, json_text
 from infertool.cli.deadletters import iso, when
 from infertool.deadletter import ids
 from infertool.deadletter.letter import DeadLetter
-from infertool.deadletter.printable import printable
 from infertool.deadletter.summary import Group
-from infertool.printable import clean
+from infertool.printable import clean, printable
 
 _ERROR_WIDTH = 80
 _EXCERPT_BYTES = 512

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from infertool import __version__, hangup
 from infertool.cli import config, console, consume, demo, dev, drain_dlq, loadgen, peek_dlq, replay_dlq, tail, watch
 from infertool.errors import InfertoolError, UsageError
+from infertool.telemetry import uncaught
 
 
 class Commands(TyperGroup):
@@ -116,7 +117,7 @@ def run() -> None:
     arguments = globals_first(sys.argv[1:])
     console.prepare_streams()
     hangup.shield_stderr()
-    sys.excepthook = console.say_trace
+    sys.excepthook = uncaught.say_trace
     as_json = _wants_json(arguments)
     if as_json:
         console.use_json()

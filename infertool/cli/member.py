@@ -15,7 +15,7 @@ from infertool.link import LinkState
 from infertool.pipeline.consumer import Until
 from infertool.pipeline.processes.lifeline import end_with_parent
 from infertool.settings import Settings
-from infertool.telemetry import logs
+from infertool.telemetry import logs, uncaught
 from infertool.telemetry.observer import Happening, Linked
 from infertool.telemetry.stats import Report, Stats
 
@@ -26,6 +26,7 @@ REPORT_S = 0.25
 def main(connection_fd: int, lifeline_fd: int) -> None:
     """Consume as the supervisor says, report, and leave with the exit code of `infertool consume`."""
     end_with_parent(lifeline_fd)
+    sys.excepthook = uncaught.say_trace
     supervisor = Connection(connection_fd)
     settings: Settings
     until: Until

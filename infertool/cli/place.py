@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import subprocess
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO
 
 from infertool.backoff import FullJitter
-from infertool.cli import console
 from infertool.pipeline.consumer import Until
 from infertool.pipeline.processes.spawn import Spawned
 from infertool.settings import Settings
 from infertool.telemetry import logs
 from infertool.telemetry.joint import summed
+from infertool.telemetry.relay import Relay
 from infertool.telemetry.stats import Report
 
 # A process that lived longer than this, in seconds, is not taken for one that cannot live.
 STABLE_S = 60.0
-# Its last words may take so long, in seconds, to be passed on.
-RELAY_S = 1.0
 RESTART_BACKOFF = FullJitter(base_s=1.0, cap_s=30.0)
 
 
@@ -57,7 +53,7 @@ class Place:
         self._due: float | None = 0.0
         self._failure: str | None = None
         self._past: Report | None = None
-        self._relay: threading.Thread
+        self._relay: Relay
         self.process: Spawned | None = None
         self.was_ready = False
         self.latest: Report | None = None
@@ -77,8 +73,7 @@ class Place:
         if self._due is None or time.monotonic() < self._due:
             return
         self.process = Spawned("infertool.cli.member", stderr=subprocess.PIPE)
-        self._relay = threading.Thread(target=_pass_on, args=(self.process.stderr,), daemon=True)
-        self._relay.start()
+        self._relay = Relay(self.process.output, {"process": "consumer", "pid": self.process.pid})
         self._began, self._due, self._failure = time.monotonic(), None, None
         with suppress(OSError):  # when it has died at once, its exit code tells
             self.process.connection.send(self._order)
@@ -109,7 +104,7 @@ class Place:
         self.process = None
         self._past, self.latest = self.report, None
         code, ending = process.exit_code(), process.ending()
-        self._relay.join(RELAY_S)
+        self._relay.join()
         process.discard()
         if code == 0:
             return
@@ -123,10 +118,3 @@ class Place:
         wait_s = RESTART_BACKOFF.wait(self._deaths)
         self._due = time.monotonic() + wait_s
         logs.log.warning("consumer process %d ended (%s); another starts in %.1f s", pid, reason, wait_s)
-
-
-def _pass_on(stderr: IO[bytes]) -> None:
-    """Write what a process writes to our standard error, line by line, above the status line if there is one."""
-    with stderr:
-        for line in stderr:
-            console.pass_on(line.decode(errors="replace").rstrip("\n"))

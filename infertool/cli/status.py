@@ -13,12 +13,10 @@ from typing import Any, Protocol
 from infertool.cli.repeated import repeated
 from infertool.printable import clean
 from infertool.telemetry import jsonlogs, logs
-from infertool.telemetry.recent import Recent, RecentFigures
+from infertool.telemetry.recent import SAMPLE_S, Recent, RecentFigures
 from infertool.telemetry.stats import Snapshot
 
 REFRESH_PER_S = 4
-# Time between two samples of the recent figures. Seconds.
-SAMPLE_S = 1.0
 
 
 class Figures(Protocol):

@@ -15,8 +15,8 @@ import orjson
 from infertool.deadletter import ids
 from infertool.deadletter.clock import iso
 from infertool.deadletter.decide import Decision, Fate, Plan
-from infertool.deadletter.printable import printable
 from infertool.errors import InfertoolError
+from infertool.printable import printable
 
 _TOLD = frozenset({Fate.REPLAY, Fate.PARK, Fate.KEEP})
 

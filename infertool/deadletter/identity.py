@@ -9,8 +9,8 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
-from infertool.deadletter.printable import printable
 from infertool.message import Message
+from infertool.printable import printable
 
 # They differ from one delivery of a letter to the next, or are in the key already.
 _OF_DELIVERY: Final = frozenset({

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from infertool.deadletter.letter import DeadLetter
-from infertool.deadletter.printable import printable
 from infertool.message import Message
+from infertool.printable import printable
 
 
 def envelope_id(message: Message) -> str:

@@ -9,10 +9,10 @@ from datetime import datetime
 from infertool import filters, patterns
 from infertool.deadletter.ids import is_known_as
 from infertool.deadletter.letter import DeadLetter
-from infertool.deadletter.printable import printable
 from infertool.errors import UsageError
 from infertool.filters import Filter
 from infertool.patterns import Pattern, PatternError
+from infertool.printable import printable
 from infertool.units import parse_duration
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from infertool.deadletter.decide import Decision, Fate, Fault
 from infertool.deadletter.ids import event_id
-from infertool.deadletter.printable import printable
+from infertool.printable import printable
 
 _STAGED = frozenset({Fate.KEEP, Fate.OTHER, Fate.NEW})
 # Texts of faults may differ from letter to letter; the counts of them must not grow without end.

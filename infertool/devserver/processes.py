@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass
-from typing import IO
 
 from infertool.errors import ServerError
-from infertool.printable import clean
+from infertool.telemetry.relay import Relay
 
 BROKER = "infertool.devserver.broker"
 HUB = "infertool.devserver.hub"
@@ -51,7 +49,7 @@ def start(module: str, *, host: str, port: int, env: dict[str, str] | None = Non
     ready = process.stdout.readline()
     if not ready:
         raise _no_start(name, f"{host}:{port}", process)
-    threading.Thread(target=_pass_on, args=(process.stderr,), name=f"{name}-stderr", daemon=True).start()
+    Relay(process.stderr, {"process": name, "pid": process.pid})
     return ServerProcess(name, json.loads(ready)["port"], process)
 
 
@@ -62,9 +60,3 @@ def _no_start(name: str, address: str, process: subprocess.Popen[bytes]) -> Serv
     reason = last.removeprefix(f"{name}: ").partition(";")[0]
     what = f"the embedded {name} did not start: {reason}"
     return ServerError(what, address=address, advice="choose another address or port, 0 for any free one")
-
-
-def _pass_on(stream: IO[bytes]) -> None:
-    for line in stream:
-        sys.stderr.write(clean(line.decode(errors="replace").rstrip("\r\n")) + "\n")
-        sys.stderr.flush()

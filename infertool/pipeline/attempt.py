@@ -8,13 +8,13 @@ from typing import Any
 
 from msgspec import Struct
 
-from infertool.deadletter.printable import printable
 from infertool.errors import InferenceError, ModelUnavailableError
 from infertool.models.frames import traceback_of
 from infertool.models.guard import end_if_forked, text_of
 from infertool.models.port import Payload, Predict
 from infertool.pipeline.decode import decode
 from infertool.pipeline.event import Event, Failure, Outcome
+from infertool.printable import printable
 
 # Characters kept of what a model says; it goes into logs, alerts and headers.
 LONGEST_ERROR = 1024

@@ -6,8 +6,8 @@ from typing import Any
 
 from infertool import json_text
 from infertool.deadletter.ids import as_id
-from infertool.deadletter.printable import printable
 from infertool.pipeline.event import Event, Failure
+from infertool.printable import printable
 
 _HIDDEN = (
     "its body did not come with it: it is a JMS map, object or stream message, or an empty text. "

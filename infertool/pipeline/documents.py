@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from infertool import json_text
-from infertool.deadletter.printable import printable
 from infertool.models.port import Cached
 from infertool.pipeline.event import Event, Failure, iso
+from infertool.printable import printable
 
 # How much of a body that is not JSON, and of ids in an oversized document, is shown.
 _EXCERPT = 1024

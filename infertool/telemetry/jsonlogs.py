@@ -9,10 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any, TextIO
 
 from infertool.printable import clean_json, is_terminal
+
+_KEYS = {"time", "level", "logger", "message"}
 
 
 class Formatter(logging.Formatter):
@@ -78,10 +79,9 @@ def is_on() -> bool:
 
 
 def wrap_stderr() -> None:
-    """Make `sys.stderr` write JSON objects only, also for an exception that ends the process."""
+    """Make `sys.stderr` write JSON objects only."""
     if not is_on():
         sys.stderr = Stream(sys.stderr)
-        sys.excepthook = _log_uncaught
 
 
 def write(line: str) -> None:
@@ -96,9 +96,23 @@ def write_message(level: str, message: str, fields: Mapping[str, Any]) -> None:
     write(_line(time.time(), level, "infertool", message, fields))
 
 
-def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    text = logging.Formatter().formatException((kind, error, trace))
-    write_message("error", f"{kind.__name__}: {error}", {"error_type": kind.__name__, "trace": text})
+def pass_on(line: str, fields: Mapping[str, Any]) -> None:
+    """Write a line of another process: with `fields` added if it is a record, as a record's message if it is not."""
+    if not line:
+        return
+    record = _record(line)
+    if record is None:
+        write(_line(time.time(), "info", "stderr", line, fields))
+    else:
+        write(_encoded({**record, **{key: value for key, value in fields.items() if key not in record}}))
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line) if line.startswith("{") else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and value.keys() >= _KEYS else None
 
 
 def _line(seconds: float, level: str, logger: str, message: str, fields: Mapping[str, Any]) -> str:

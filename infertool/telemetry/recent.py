@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from infertool.telemetry.latencies import Latencies, Percentiles
 from infertool.telemetry.stats import Snapshot
 
-# Span of the recent figures, and the time between two samples that are kept. Seconds.
+# Span of the recent figures, and the time between two samples. Seconds.
 SPAN_S = 10.0
-SAMPLE_S = 0.9
+SAMPLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

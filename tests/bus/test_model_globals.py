@@ -87,6 +87,43 @@ def test_what_a_model_prints_in_a_team_is_not_among_the_data(embedded_bus: Bus) 
     assert consumer.log.read_text().count("by C") >= 20
 
 
+LOGS = """
+    logging.getLogger("theirs").warning("a warning of theirs")
+    warnings.warn("a warning of Python's")
+    print("to stderr", file=sys.stderr)
+    os.write(2, b"by os.write to stderr\\n")
+    print('{"by": "an object of theirs"}')
+    try:
+        raise ValueError("of theirs")
+    except ValueError:
+        logging.getLogger("theirs").exception("with a trace")
+"""
+
+
+@pytest.mark.parametrize(
+    ("executor", "team"), [(HOW["processes"], ()), ((), ("--processes", "2")), (HOW["processes"], ("--processes", "2"))]
+)
+def test_with_json_logs_each_line_of_a_process_is_a_record_of_its_own(
+    embedded_bus: Bus, executor: tuple[str, ...], team: tuple[str, ...]
+) -> None:
+    bus = embedded_bus
+    bus.send(20)
+    model = write(bus, load=PRINTS + LOGS, predict=PRINTS + LOGS)
+    consumer = bus.consume("--exit-when-idle", "2s", "--log-format", "json", *executor, *team, model=model)
+    assert consumer.finish()["succeeded"] == 20
+    records = [json.loads(line) for line in consumer.log.read_text().splitlines()]
+    assert all({"time", "level", "logger", "message"} <= record.keys() for record in records)
+    theirs = [record for record in records if record.get("process") == ("worker" if executor else "consumer")]
+    assert PRINTED | {"to stderr", "by os.write to stderr", '{"by": "an object of theirs"}'} <= {
+        record["message"] for record in theirs
+    }
+    assert consumer.process.pid not in {record["pid"] for record in theirs}
+    [warning, *_] = [record for record in theirs if record["message"] == "a warning of theirs"]
+    assert (warning["level"], warning["logger"]) == ("warning", "theirs")
+    assert "ValueError: of theirs" in next(r["trace"] for r in theirs if r["message"] == "with a trace")
+    assert any("a warning of Python's" in record["message"] for record in theirs)
+
+
 @pytest.mark.parametrize("how", ["threads", "processes"])
 def test_a_model_has_no_input(embedded_bus: Bus, how: str) -> None:
     """What is piped into the command is not for the model, and a terminal is never waited for."""

@@ -7,9 +7,9 @@ import orjson
 import pytest
 
 from infertool.deadletter.ids import envelope_id
-from infertool.deadletter.printable import printable
 from infertool.pipeline.decode import decode
 from infertool.pipeline.event import Event
+from infertool.printable import printable
 from tests.support.messages import message
 
 BROKEN = Path(__file__).parents[2] / "fixtures" / "broken"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from infertool.telemetry import logs
+from infertool.telemetry import jsonlogs, logs, uncaught
 
 
 @contextmanager
@@ -20,13 +20,13 @@ def json_logs():
     """Set up JSON logs on a stream of the test's own; yield a function that reads what was written."""
     target = io.StringIO()
     root, log = logging.getLogger(), logs.log
-    handlers, levels, hook, stderr = list(root.handlers), (root.level, log.level), sys.excepthook, sys.stderr
+    handlers, levels, stderr = list(root.handlers), (root.level, log.level), sys.stderr
     sys.stderr = target
     logs.set_up("info", "json")
     try:
         yield lambda: [json.loads(line) for line in target.getvalue().split("\n")[:-1]]
     finally:
-        sys.stderr, sys.excepthook = stderr, hook
+        sys.stderr = stderr
         root.handlers[:] = handlers
         root.setLevel(levels[0])
         log.handlers.clear()
@@ -43,7 +43,7 @@ def test_everything_written_to_stderr_is_an_object():
         sys.stderr.write("one line\n")
         warnings.warn("a warning", stacklevel=1)
         logging.getLogger("some.library").error("a library's line")
-        sys.excepthook(*_raised())
+        uncaught.say_trace(*_raised())
         found = lines()
     assert [each["message"] for each in found[:4]] == ["hello", "a model prints", "and prints", "in pieces, one line"]
     assert found[0]["count"] == 3
@@ -100,3 +100,33 @@ def test_a_question_is_written_before_its_answer_is_waited_for():
         sys.stderr.flush()
         sys.stderr.write("agreed\n")
         assert [each["message"] for each in lines()] == ["move 3 letters? [y/N] ", "agreed"]
+
+
+RECORD = {"time": "2026-01-01T00:00:00.000Z", "level": "warning", "logger": "theirs", "message": "m"}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (json.dumps(RECORD), {**RECORD, "process": "worker", "pid": 7}),
+        (json.dumps({**RECORD, "pid": 8}), {**RECORD, "process": "worker", "pid": 8}),
+        *(
+            (line, {"level": "info", "message": line, "process": "worker", "pid": 7})
+            for line in ("plain", "{no object", "{}", '{"message": "of a model"}', "[1]", "\ufffd\x00", "{" * 100_000)
+        ),
+        *((json.dumps(RECORD) + rest, {"message": json.dumps(RECORD) + rest, "pid": 7}) for rest in ("x", "{}")),
+    ],
+)
+def test_lines_of_other_processes_are_records_and_say_whose_they_are(line, expected):
+    with json_logs() as lines:
+        jsonlogs.pass_on(line, {"process": "worker", "pid": 7})
+        jsonlogs.pass_on("", {"process": "worker", "pid": 7})
+        [found] = lines()
+    assert found.keys() >= {"time", "level", "logger", "message"}
+    assert found.items() >= expected.items()
+
+
+def test_an_error_that_nobody_expected_is_text_without_json_logs(capsys):
+    uncaught.say_trace(*_raised())
+    *_, last = capsys.readouterr().err.split("\n")[:-1]
+    assert last == "KeyError: 'missing'"

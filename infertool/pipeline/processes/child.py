@@ -5,6 +5,7 @@ Run as `python -m infertool.pipeline.processes.child CONNECTION LIFELINE PERMITS
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ from infertool.pipeline.batching import batch_function, call_batch
 from infertool.pipeline.documents import UnencodableError, encode_prediction, unencodable
 from infertool.pipeline.processes import wire
 from infertool.pipeline.processes.lifeline import end_with_parent
+from infertool.telemetry import logs, uncaught
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -33,12 +35,15 @@ def main(connection_fd: int, lifeline_fd: int, permits_fd: int) -> None:
     """Serve until told to leave."""
     end_with_parent(lifeline_fd)
     shield_stderr()
+    sys.excepthook = uncaught.say_trace
     for number in (signal.SIGINT, signal.SIGTERM):
         # The consumer alone says when we end. Not SIG_IGN: what the model starts would inherit that.
         signal.signal(number, lambda *_: None)
     connection = socket.socket(fileno=connection_fd)
     incoming = wire.Incoming(connection)
     order = wire.decode_order(incoming.wait() or sys.exit())
+    if order.json_logs:
+        _log_as_json()
     try:
         with process_state.kept():
             model = open_model(order.model)
@@ -50,6 +55,12 @@ def main(connection_fd: int, lifeline_fd: int, permits_fd: int) -> None:
     wire.send(connection, wire.Ready(model.name))
     server.serve(Requests(incoming, socket.socket(fileno=permits_fd)))
     wire.send(connection, wire.Closed(_close(model)))
+
+
+def _log_as_json() -> None:
+    logs.set_up("info", "json")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what is printed comes between the records, in order
 
 
 def _close(model: LoadedModel) -> str:

@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ import msgspec
 from infertool.errors import ModelLoadError
 from infertool.pipeline.processes import wire
 from infertool.pipeline.processes.spawn import Spawned
+from infertool.telemetry import jsonlogs
+from infertool.telemetry.relay import Relay
 
 # How often a wait for a model that loads looks whether it is still wanted, in seconds.
 _LOOK_S = 0.1
@@ -30,19 +33,27 @@ class GoneError(Exception):
 class Handle(Spawned):
     """Starts a worker and talks to it. Used by one thread at a time; `kill` and `take_back` by any.
 
-    The worker's standard output is our standard error: nothing a model prints gets among the data.
+    The worker's standard output is our standard error: nothing a model prints gets among the data. With JSON logs both
+    of its streams come through a pipe: libraries and commands of a model write there what is no object.
     """
 
     def __init__(self, order: wire.Order) -> None:
         # Both ends of the permits are ours: what the worker has not read from its end, we read back.
         self._permits, self._unread_permits = socket.socketpair()
-        super().__init__("infertool.pipeline.processes.child", stdout=_STDERR, more_fds=[self._unread_permits.fileno()])
+        self._relay: Relay | None = None
+        stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if jsonlogs.is_on() else (_STDERR, None)
+        super().__init__(
+            "infertool.pipeline.processes.child",
+            stdout=stdout, stderr=stderr, more_fds=[self._unread_permits.fileno()],
+        )  # fmt: skip
+        if jsonlogs.is_on():
+            self._relay = Relay(self.output, {"process": "worker", "pid": self.pid})
         self._socket = socket.socket(fileno=os.dup(self.connection.fileno()))
         self._incoming = wire.Incoming(self._socket)
         self._spec = order.model.spec
         self._next_number = 1
         self._closed: wire.Closed | None = None
-        self._send(order)
+        self._send(msgspec.structs.replace(order, json_logs=jsonlogs.is_on()))
 
     def wait_ready(self, is_wanted: Callable[[], bool]) -> str | None:
         """Return the model's name once it is ready, or None when `is_wanted` says no. Raises `ModelLoadError`."""
@@ -138,6 +149,8 @@ class Handle(Spawned):
     def discard(self) -> None:
         """End it at once and release what it holds."""
         super().discard()
+        if self._relay:
+            self._relay.join()
         for each in (self._permits, self._unread_permits, self._socket):
             each.close()
 

@@ -48,9 +48,11 @@ class Spawned:
         return self._process.pid
 
     @property
-    def stderr(self) -> IO[bytes] | None:
-        """What it writes there, when it was started with a pipe."""
-        return self._process.stderr
+    def output(self) -> IO[bytes]:
+        """What it writes to the one stream that it was started with a pipe for."""
+        stream = self._process.stdout or self._process.stderr
+        assert stream is not None  # noqa: S101  (the owner asked for a pipe)
+        return stream
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until it has said something or has ended; False after `timeout_s`."""

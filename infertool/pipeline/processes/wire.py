@@ -26,12 +26,16 @@ PERMIT_BYTES = 8
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True):
-    """What a worker is to do. `max_tasks` and `memory_bytes` end it, see the settings; 0 never does."""
+    """What a worker is to do. `max_tasks` and `memory_bytes` end it, see the settings; 0 never does.
+
+    With `json_logs` it writes records, as its consumer does.
+    """
 
     model: ModelSettings
     in_batches: bool
     max_tasks: int
     memory_bytes: int
+    json_logs: bool = False
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
