@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import socket
 import threading
@@ -180,3 +181,43 @@ def test_heartbeats_keep_a_quiet_connection(server, connect, links):
     send_all(broker, numbered(queue, 1))
     assert len(take(subscription, 1)) == 1
     assert links.of(LinkState.LOST) == []
+
+
+@pytest.mark.parametrize("answer", [b"", b"ERROR\nmessage:no\n\n\0", None])
+@pytest.mark.parametrize("use", ["measure", "browse"])
+def test_what_answers_is_asked_for_the_first_connection_only(connect, answer, use):
+    """A connection beside it that is closed, refused or left without an answer leads to no other."""
+    heads: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        kept = []
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = listener.accept()
+                kept.append(line)
+                heads.append(line.recv(65536))
+                if len(heads) == 1:
+                    line.sendall(b"CONNECTED\nversion:1.2\nheart-beat:0,0\n\n\0")
+                elif answer is not None:
+                    line.sendall(answer)
+                    line.shutdown(socket.SHUT_RDWR)
+        for line in kept:
+            line.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    try:
+        broker = connect(f"stomp://127.0.0.1:{listener.getsockname()[1]}")
+        if use == "measure":
+            assert broker.measure("/queue/q", 1.0) is None
+        else:
+            with pytest.raises((UnreachableError, RefusedError)):
+                broker.browse("/queue/q", limit=1, timeout_s=1.0)
+    finally:
+        broker.close(0.1)
+        listener.shutdown(socket.SHUT_RDWR)
+        server.join()
+        listener.close()
+    assert len(heads) == 2, heads
+    assert f"-{'statistics' if use == 'measure' else 'browse'}-".encode() in heads[1]

@@ -31,7 +31,7 @@ def browse(
     while True:
         target = replace(main.target, connect_timeout_s=min(timeout_s, main.target.connect_timeout_s))
         shown = _Shown(queue, limit)
-        connection = Connection(target, 1, f"{name}-browse-{os.getpid()}-{secrets.token_hex(3)}", shown.on_end)
+        connection = Connection(target, 0, f"{name}-browse-{os.getpid()}-{secrets.token_hex(3)}", shown.on_end)
         try:
             return _browse(connection, queue, limit, deadline, unreadable.selecting(headers), shown)
         except ConnectionLostError:

@@ -39,8 +39,8 @@ class Connection:
 
     To make one reads the password's and the TLS files: raises UnreachableError if one cannot be used now.
 
-    `epoch` numbers the lives of a supervised connection. `reason` is empty while it lives. `on_end` is called once,
-    by the reader, when nothing more will be delivered or answered.
+    `epoch` numbers the lives of a supervised connection; it is 0 for a connection beside it. `reason` is empty while it
+    lives. `on_end` is called once, by the reader, when nothing more will be delivered or answered.
     """
 
     def __init__(self, target: Target, epoch: int, client_id: str, on_end: Callable[[Connection], None]) -> None:
@@ -65,7 +65,7 @@ class Connection:
         self._heartbeat = heartbeat.Heartbeat()
         # Other connections are made from `target`, each with what the files hold by then.
         self._login = target.fresh()
-        self._transport = StompTransport(self._login, self._start_threads, self._outbox.put)
+        self._transport = StompTransport(self._login, self._start_threads, self._outbox.put, ask=self._is_first)
         self._commands = Commands(self._transport)
         self._reader: threading.Thread | None = None
         self._writer: threading.Thread | None = None
@@ -92,7 +92,7 @@ class Connection:
         try:
             self._transport.start()
         except OSError as fault:
-            raise diagnosis.unreachable(self.target, fault) from None
+            raise diagnosis.unreachable(self.target, fault, ask=self._is_first) from None
         self._commands.connect(
             self.target.user or None,
             self._login.password.reveal() or None,

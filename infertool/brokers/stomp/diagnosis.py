@@ -31,16 +31,16 @@ class PlainError(OSError):
         self.kind = kind
 
 
-def unreachable(target: Target, fault: OSError) -> UnreachableError:
-    """Return the error for a connection that could not be made."""
-    what, advice = _explain(target, fault)
+def unreachable(target: Target, fault: OSError, *, ask: bool) -> UnreachableError:
+    """Return the error for a connection that could not be made. With `ask` a server without TLS is asked what it is."""
+    what, advice = _explain(target, fault, ask=ask)
     return UnreachableError(what, address=target.address, advice=advice)
 
 
-def _explain(target: Target, fault: OSError) -> tuple[str, str]:
+def _explain(target: Target, fault: OSError, *, ask: bool) -> tuple[str, str]:
     address = target.address
     if isinstance(fault, PlainError | ssl.SSLError):
-        return _explain_tls(target, fault)
+        return _explain_tls(target, fault, ask=ask)
     if isinstance(fault, socket.gaierror):
         return f"the host name {target.host!r} of {address} is unknown", "check broker.url"
     if isinstance(fault, ConnectionRefusedError):
@@ -50,13 +50,13 @@ def _explain(target: Target, fault: OSError) -> tuple[str, str]:
     return f"{address} cannot be reached: {fault.strerror or fault}", "check broker.url"
 
 
-def _explain_tls(target: Target, fault: PlainError | ssl.SSLError) -> tuple[str, str]:
+def _explain_tls(target: Target, fault: PlainError | ssl.SSLError, *, ask: bool) -> tuple[str, str]:
     address = target.address
     if isinstance(fault, PlainError):
         return _plain(target, fault.kind)
     if known := explain(fault, address, "broker", shown=_shows(target)):
         return known
-    if kind := plain_kind(target.host, target.port):
+    if ask and (kind := plain_kind(target.host, target.port)):
         return _plain(target, kind)
     advice = f"is it a stomp+ssl port, and {certificate_question('broker', shown=_shows(target))}?"
     return f"TLS with {address} failed: {said(fault)}", advice

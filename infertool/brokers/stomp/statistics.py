@@ -74,7 +74,7 @@ class StatisticsProbe:
             return None
         client_id = f"{self._name}-statistics-{os.getpid()}-{secrets.token_hex(3)}"
         target = replace(main.target, connect_timeout_s=timeout_s)
-        self._connection = connection = Connection(target, 1, client_id, self._on_end)
+        self._connection = connection = Connection(target, 0, client_id, self._on_end)
         if self._closed:
             return None
         connection.open()

@@ -43,15 +43,21 @@ logging.getLogger("stomp.py").addFilter(_above_debug)
 
 
 class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
-    """Connects once to one host. `start()` raises OSError with the true reason."""
+    """Connects once to one host. `start()` raises OSError with the true reason.
 
-    def __init__(self, target: Target, run: Callable[[Stream], object], write: Callable[[bytes], None]) -> None:
+    With `ask`, a server that does not answer in TLS is asked, on other connections, what it speaks.
+    """
+
+    def __init__(
+        self, target: Target, run: Callable[[Stream], object], write: Callable[[bytes], None], *, ask: bool
+    ) -> None:
         super().__init__(
             [(target.host, target.port)], prefer_localhost=False, try_loopback_connect=False, auto_decode=False
         )
         self._target = target
         self._deadline = time.monotonic() + target.connect_timeout_s
         self._write = write
+        self._ask = ask
         self._stream: Stream | None = None
         self._aborted = False
         self.override_threading(lambda _io_loop: run(self.stream))
@@ -91,7 +97,8 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
         self.socket = self._target.tls.context.wrap_socket(
             self.socket, server_hostname=self._target.host, do_handshake_on_connect=False
         )
-        self._check_for_tls(self.socket)
+        if self._ask:
+            self._check_for_tls(self.socket)
         self._limit_wait()
         self.socket.do_handshake()
 
