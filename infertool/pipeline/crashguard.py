@@ -52,11 +52,12 @@ class CrashGuard:
         """Note that a redelivered event goes into work, or return why it must not."""
         with self._lock:
             self._scan()
-            if event.message.id in self._suspects:
+            name = _name(event)
+            if name in self._suspects:
                 return _CRASH_LOOP
             if event not in self._noted:
                 self._noted.add(event)
-                self._write("+", event.message.id)
+                self._write("+", name)
             return None
 
     def end(self, events: Iterable[Event]) -> None:
@@ -65,12 +66,13 @@ class CrashGuard:
             if not (self._noted or self._suspects):
                 return  # no event was redelivered: nothing was noted
             for event in events:
+                name = _name(event)
                 if event in self._noted:
                     self._noted.discard(event)
-                    self._write("-", event.message.id)
-                if event.message.id in self._suspects:
-                    del self._suspects[event.message.id]
-                    self._write("-", event.message.id)
+                    self._write("-", name)
+                if name in self._suspects:
+                    del self._suspects[name]
+                    self._write("-", name)
 
     def close(self) -> None:
         """Leave in peace: what is still in work is handed back, not lost to a crash."""
@@ -102,23 +104,23 @@ class CrashGuard:
                 fcntl.flock(notes, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            for message_id in _open_notes(notes.read()):
-                self._suspect(message_id)
+            for name in _open_notes(notes.read()):
+                self._suspect(name)
             path.unlink(missing_ok=True)
 
-    def _suspect(self, message_id: str) -> None:
-        self._suspects[message_id] = None
-        self._write("+", message_id)
+    def _suspect(self, name: str) -> None:
+        self._suspects[name] = None
+        self._write("+", name)
         if len(self._suspects) > MOST_SUSPECTS:
             del self._suspects[next(iter(self._suspects))]
 
-    def _write(self, sign: str, message_id: str) -> None:
+    def _write(self, sign: str, name: str) -> None:
         if self._broken:
             return
         try:
             if self._file is None:
                 self._file = self._open()
-            self._file.write(f"{sign}{json.dumps(message_id)}\n".encode())
+            self._file.write(f"{sign}{name}\n".encode())
         except OSError as error:
             self._give_up(error)
 
@@ -133,16 +135,18 @@ class CrashGuard:
         self._observe(Warned(f"the crash guard is off: {self._folder} cannot be used: {error.strerror}"))
 
 
-def _open_notes(content: bytes) -> list[str]:
-    """Return the ids that were in work. A last line without its end was cut off by the death and is left out.
+def _name(event: Event) -> str:
+    """Return what is noted of an event: its identity in one line, since an id alone may be another event's, too."""
+    return json.dumps(event.message.identity)
 
-    Two events may have one id, so an id is in work until it was settled as often as it was noted.
+
+def _open_notes(content: bytes) -> list[str]:
+    """Return the names that were in work. A last line without its end was cut off by the death and is left out.
+
+    Two events may be alike in all of it, so a name is in work until it was settled as often as it was noted.
     """
     noted: dict[str, int] = {}
     for line in content.decode("ascii", "replace").split("\n")[:-1]:
-        try:
-            message_id = json.loads(line[1:])
-        except ValueError:
-            continue
-        noted[message_id] = noted.get(message_id, 0) + (1 if line[0] == "+" else -1)
-    return [message_id for message_id, count in noted.items() if count > 0]
+        name = line[1:]
+        noted[name] = noted.get(name, 0) + (1 if line[:1] == "+" else -1)
+    return [name for name, count in noted.items() if count > 0]
