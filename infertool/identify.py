@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import re
+import select
 import socket
 import ssl
 import time
 from enum import StrEnum
 from typing import Final
 
-# How long each question waits for its answer. A server of the right kind answers within milliseconds.
+# A server of the right kind answers within milliseconds. One that has said nothing by now is asked what it is. Seconds.
+HELLO_S: Final = 1.0
+# How long each question waits for its answer. Seconds.
 _PATIENCE_S: Final = 1.0
 _ENOUGH: Final = 64
 _LEAST_PORT: Final = 1000
@@ -54,8 +57,13 @@ def kind_of(first_bytes: bytes) -> Kind:
     return next((kind for begin, kind in _BEGINNINGS.items() if first_bytes.startswith(begin)), Kind.UNKNOWN)
 
 
-def identify(host: str, port: int) -> Kind:
-    """Ask what is there, on connections of its own: up to three seconds. No login is sent."""
+def identify(host: str, port: int, tls: ssl.SSLContext | None = None) -> Kind:
+    """Ask what is there, on connections of its own: up to three seconds. No login is sent.
+
+    With `tls` it is asked what it speaks within TLS, which it is known to speak.
+    """
+    if tls:
+        return kind_of(_answer(host, port, _STOMP, tls)) or kind_of(_answer(host, port, _HTTP, tls))
     for ask in (_stomp, _tls, _http):
         if kind := ask(host, port):
             return kind
@@ -68,6 +76,19 @@ def plain_kind(host: str, port: int) -> Kind:
     return Kind.UNKNOWN if kind is Kind.TLS else kind
 
 
+def answers_hello(connected: ssl.SSLSocket) -> bool:
+    """Begin the handshake, without waiting for its end; return True if the server answers at once. Raises `OSError`.
+
+    A server that does without TLS may wait for more words. Blocking is for the caller to set again.
+    """
+    connected.settimeout(0)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        connected.do_handshake()
+    poll = select.poll()
+    poll.register(connected, select.POLLIN)
+    return bool(poll.poll(HELLO_S * 1000))
+
+
 def _stomp(host: str, port: int) -> Kind:
     return kind_of(_answer(host, port, _STOMP))
 
@@ -76,10 +97,13 @@ def _http(host: str, port: int) -> Kind:
     return kind_of(_answer(host, port, _HTTP))
 
 
-def _answer(host: str, port: int, question: bytes) -> bytes:
+def _answer(host: str, port: int, question: bytes, tls: ssl.SSLContext | None = None) -> bytes:
     deadline = time.monotonic() + _PATIENCE_S
     answer = b""
-    with contextlib.suppress(OSError, UnicodeError), socket.create_connection((host, port), _PATIENCE_S) as line:
+    with contextlib.suppress(OSError, UnicodeError), contextlib.ExitStack() as stack:
+        line = stack.enter_context(socket.create_connection((host, port), _PATIENCE_S))
+        if tls:
+            line = stack.enter_context(tls.wrap_socket(line, server_hostname=host))
         line.sendall(question)
         while len(answer) < _ENOUGH and (left_s := deadline - time.monotonic()) > 0:
             line.settimeout(left_s)

@@ -10,12 +10,14 @@ import base64
 import socket
 import ssl
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import websocket
 
 from infertool.errors import RefusedError, ServerError, UnreachableError
-from infertool.identify import Kind, identify, kind_of
+from infertool.identify import Kind, answers_hello, identify, kind_of, plain_kind
+from infertool.phoenix.handshake import Handshake, OtherServerError
 from infertool.phoenix.stream import Stream
 from infertool.tls import client_context
 from infertool.tlsfaults import certificate_question, explain, said
@@ -31,16 +33,20 @@ _NOT_FOUND = 404
 _INTERNAL = 500
 
 
-def dial(target: Target, settings: PhoenixSettings) -> Stream:
+def dial(target: Target, settings: PhoenixSettings, *, ask: bool) -> Stream:
     """Connect to `target` and upgrade, within `settings.connect_timeout_s` altogether.
+
+    With `ask`, a server that says nothing is asked what it is, on other connections, which may take three seconds more.
 
     Raises `RefusedError` when Phoenix says no, `UnreachableError` when nothing or something else answers, and
     `SettingsError` for a token's or TLS file that cannot be read now.
     """
     target = target.fresh()
     deadline = time.monotonic() + settings.connect_timeout_s
-    stream = Stream(_open(target, settings, deadline), deadline)
-    failure = _upgrade(stream, target, settings)
+    context = client_context("phoenix", settings) if target.secure else None
+    stream = Stream(_open(target, settings, context, deadline, ask=ask), deadline)
+    handshake = Handshake(stream, partial(identify, target.host, target.port, context) if ask else None)
+    failure = _upgrade(handshake, target, settings)
     if failure:
         stream.close()
         raise failure
@@ -48,24 +54,30 @@ def dial(target: Target, settings: PhoenixSettings) -> Stream:
     return stream
 
 
-def _open(target: Target, settings: PhoenixSettings, deadline: float) -> socket.socket:
-    context = client_context("phoenix", settings) if target.secure else None
-    sock = None
+def _open(
+    target: Target, settings: PhoenixSettings, context: ssl.SSLContext | None, deadline: float, *, ask: bool
+) -> socket.socket:
+    failure: ServerError | None
+    sock, kind = None, Kind.UNKNOWN
     try:
         sock = socket.create_connection((target.host, target.port), settings.connect_timeout_s)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is None:
             return sock
-        sock.settimeout(max(0.001, deadline - time.monotonic()))
-        return context.wrap_socket(sock, server_hostname=target.host)
+        sock = tls = context.wrap_socket(sock, server_hostname=target.host, do_handshake_on_connect=False)
+        if not ask or answers_hello(tls) or not (kind := plain_kind(target.host, target.port)):
+            tls.settimeout(max(0.001, deadline - time.monotonic()))
+            tls.do_handshake()
+            return tls
+        failure = _instead(target, kind)
     except (OSError, UnicodeError) as error:
-        failure = _no_connection(error, target, settings)
+        failure = _no_connection(error, target, settings, ask=ask)
     if sock:
         sock.close()
-    raise failure
+    raise failure or _not_phoenix(target.address, "no TLS")
 
 
-def _no_connection(error: Exception, target: Target, settings: PhoenixSettings) -> ServerError:
+def _no_connection(error: Exception, target: Target, settings: PhoenixSettings, *, ask: bool) -> ServerError:
     address = target.address
     if isinstance(error, socket.gaierror | UnicodeError):
         return _unreachable(f"the host of {address} is unknown", address, "check phoenix.url")
@@ -74,29 +86,31 @@ def _no_connection(error: Exception, target: Target, settings: PhoenixSettings) 
         return _unreachable(f"nothing listens at {address}", address, start)
     if isinstance(error, TimeoutError):
         what = f"no connection to {address} within {settings.connect_timeout_s:g} s"
-        kind = identify(target.host, target.port)
-        return _instead(target, kind) or _unreachable(what, address, "check phoenix.url and the network")
+        return _unreachable(what, address, "check phoenix.url and the network")
     if isinstance(error, ssl.SSLError):
-        return _no_tls(error, address, shown=bool(settings.tls_cert_file))
+        return _no_tls(error, target, shown=bool(settings.tls_cert_file), ask=ask)
     return _unreachable(f"no connection to {address}: {getattr(error, 'strerror', None) or error}", address)
 
 
-def _no_tls(error: ssl.SSLError, address: str, *, shown: bool) -> UnreachableError:
+def _no_tls(error: ssl.SSLError, target: Target, *, shown: bool, ask: bool) -> UnreachableError:
+    address = target.address
     if known := explain(error, address, "phoenix", shown=shown):
         return _unreachable(known[0], address, known[1])
+    if ask and (instead := _instead(target, plain_kind(target.host, target.port))):
+        return instead
     advice = "is it ws:// there, not wss://"
     if isinstance(error, ssl.SSLEOFError):
         advice += f", or {certificate_question('phoenix', shown=shown)}"
     return _unreachable(f"no TLS at {address}: {said(error)}", address, f"{advice}?")
 
 
-def _upgrade(stream: Stream, target: Target, settings: PhoenixSettings) -> ServerError | None:
+def _upgrade(handshake: Handshake, target: Target, settings: PhoenixSettings) -> ServerError | None:
     in_protocol = settings.token_in == "protocol" and bool(target.token)  # noqa: S105 - a place, no token
     websocket.enableTrace(traceable=False)
     try:
         upgraded = websocket.create_connection(
             target.url(token_in_params=not in_protocol),
-            socket=stream,
+            socket=handshake,
             # As a plain header: given as subprotocols, websocket-client logs the token when none is chosen.
             header=[_protocol_header(target)] if in_protocol else [],
             origin=settings.origin or None,
@@ -107,10 +121,11 @@ def _upgrade(stream: Stream, target: Target, settings: PhoenixSettings) -> Serve
         return _by_status(error.status_code, target.address)
     except websocket.WebSocketTimeoutException:
         what = f"{target.address} accepted the connection but did not answer within {settings.connect_timeout_s:g} s"
-        kind = identify(target.host, target.port)
-        return _instead(target, kind) or _unreachable(what, target.address, "is it Phoenix there?")
+        return _unreachable(what, target.address, "is it Phoenix there?")
+    except OtherServerError as other:
+        return _instead(target, other.kind) or _not_phoenix(target.address, "no WebSocket handshake")
     except (websocket.WebSocketException, OSError, ValueError) as error:
-        return _not_upgraded(error, stream, target, settings)
+        return _not_upgraded(error, handshake.stream, target, settings)
     if in_protocol and (upgraded.getheaders() or {}).get("sec-websocket-protocol") != _PROTOCOL:
         what = f"{target.address} does not read a token from Sec-WebSocket-Protocol"
         return RefusedError(what, address=target.address, advice="set phoenix.token_in to params")

@@ -144,7 +144,7 @@ class PhoenixSocket:
         failure: InfertoolError | None = None
         for target in self._targets:
             try:
-                stream = dial(target, self._settings)
+                stream = dial(target, self._settings, ask=self._epoch == 0)
             except InfertoolError as error:
                 failure = failure if isinstance(failure, RefusedError) else error
             else:

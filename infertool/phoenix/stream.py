@@ -65,6 +65,26 @@ class Stream:
         self._buffer = self._buffer[self._at :] + data
         self._at = 0
 
+    def fills_within(self, seconds: float) -> bool:
+        """Return True if bytes to take, or the end of the stream, come in time. Raises `OSError`.
+
+        Raises `TimeoutError` at the deadline of the handshake.
+        """
+        deadline = self._deadline
+        soon = time.monotonic() + seconds
+        self._deadline = soon if deadline is None else min(deadline, soon)
+        try:
+            self.fill()
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise
+            return False
+        finally:
+            self._deadline = deadline
+        return True
+
     def recv(self, size: int) -> bytes:
         """Return 1 to `size` bytes, or none at the end of the stream. Raises `TimeoutError` at the deadline."""
         if self._at == len(self._buffer):

@@ -15,6 +15,7 @@ from infertool.settings.ranges import check
 from infertool.settings.values import Entry
 from tests.brokers.test_tls import authority as _authority
 from tests.brokers.test_tls import server_context
+from tests.support.phoenix_fake import raw_server
 from tests.support.proxy import Proxy
 
 authority = _authority
@@ -57,6 +58,25 @@ def test_no_tls_to_a_port_with(server, connect, authority, wants_certificate):
 @pytest.mark.parametrize("scheme", ["stomp", "stomp+ssl"])
 def test_an_http_server(connect, http_port, scheme):
     assert "an HTTP server, not a STOMP broker" in refusal(connect, f"{scheme}://127.0.0.1:{http_port}").what
+
+
+@pytest.mark.parametrize("scheme", ["stomp", "stomp+ssl"])
+def test_an_http_server_that_says_nothing_for_a_while(connect, authority, scheme):
+    """It need not wait until the time to connect is over."""
+    context = server_context(authority.issue("server", "127.0.0.1"))
+    first, over = threading.Lock(), threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) if scheme == "stomp+ssl" else connection as line:
+            if first.acquire(blocking=False):
+                over.wait()
+            line.recv(4096)
+            line.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")
+
+    with raw_server(answer) as port, pytest.raises(UnreachableError) as caught:
+        connect(f"{scheme}://127.0.0.1:{port}", connect_timeout_s=3600.0, tls_ca_file=str(authority.file))
+    over.set()
+    assert "an HTTP server, not a STOMP broker" in caught.value.what
 
 
 @pytest.mark.activemq

@@ -19,6 +19,7 @@ from infertool.brokers.stomp.stream import Stream
 from infertool.brokers.stomp.target import Target
 from infertool.brokers.stomp.transport import Commands, StompTransport
 from infertool.errors import ConnectionLostError, ServerError
+from infertool.identify import HELLO_S, Kind
 from infertool.outbox import Outbox
 
 _log = logging.getLogger(__name__)
@@ -99,11 +100,16 @@ class Connection:
             with_connect_command=True,
             headers={"heart-beat": heartbeat.wish(self.target.heartbeat_s), "client-id": self._client_id},
         )
-        answered = self._answered.wait(deadline - time.monotonic())
+        kind = Kind.UNKNOWN
+        answered = self._answered.wait(min(HELLO_S, deadline - time.monotonic()))
+        if not answered and self._is_first:
+            kind = diagnosis.kind_behind(self._login)
+        if kind in {Kind.UNKNOWN, Kind.STOMP}:  # it may be a slow broker
+            answered = self._answered.wait(deadline - time.monotonic())
         if not self._connected:
             self.end("the handshake failed")
             self.join()
-            raise self._why_not() if answered else diagnosis.silent(self.target, ask=self._is_first)
+            raise self._why_not() if answered else diagnosis.silent(self.target, kind)
 
     def _why_not(self) -> ServerError:
         if self.last_error:

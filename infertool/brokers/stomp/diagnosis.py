@@ -91,9 +91,13 @@ def _other(target: Target, kind: Kind) -> tuple[str, str]:
     return f"what answers at {target.address} is {what}, not a STOMP broker", advice
 
 
-def silent(target: Target, *, ask: bool) -> UnreachableError:
-    """Return the error for a server that accepts and never answers CONNECT. With `ask` it is asked what it is."""
-    kind = identify(target.host, target.port) if ask else Kind.UNKNOWN
+def kind_behind(target: Target) -> Kind:
+    """Ask a server that accepts and says nothing what it is."""
+    return identify(target.host, target.port, target.tls.context if target.tls else None)
+
+
+def silent(target: Target, kind: Kind) -> UnreachableError:
+    """Return the error for a server, of `kind` as far as is known, that accepts and never answers CONNECT."""
     return _failed(
         target,
         kind,

@@ -8,14 +8,11 @@ one frame at a time with regular expressions, and its thread dies of whatever a 
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import select
 import socket
-import ssl
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from stomp.connect import BaseConnection
 from stomp.protocol import Protocol12
@@ -24,14 +21,10 @@ from stomp.utils import convert_frame
 
 from infertool.brokers.stomp.diagnosis import PlainError
 from infertool.brokers.stomp.stream import Stream, shut
-from infertool.identify import plain_kind
+from infertool.identify import answers_hello, plain_kind
 
 if TYPE_CHECKING:
     from infertool.brokers.stomp.target import Target
-
-
-# A server that speaks TLS answers the hello at once; one that does not is asked what else it speaks.
-_HELLO_S: Final = 1.0
 
 
 def _above_debug(record: logging.LogRecord) -> bool:
@@ -97,19 +90,10 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
         self.socket = self._target.tls.context.wrap_socket(
             self.socket, server_hostname=self._target.host, do_handshake_on_connect=False
         )
-        if self._ask:
-            self._check_for_tls(self.socket)
+        if self._ask and not answers_hello(self.socket) and (kind := plain_kind(self._target.host, self._target.port)):
+            raise PlainError(kind)
         self._limit_wait()
         self.socket.do_handshake()
-
-    def _check_for_tls(self, connected: ssl.SSLSocket) -> None:
-        """Begin the handshake. Raises PlainError for a server that says nothing, as it waits for words without TLS."""
-        connected.settimeout(0)
-        with contextlib.suppress(ssl.SSLWantReadError):
-            connected.do_handshake()
-        answered, _, _ = select.select([connected], [], [], _HELLO_S)
-        if not answered and (kind := plain_kind(self._target.host, self._target.port)):
-            raise PlainError(kind)
 
     def _limit_wait(self, shares: int = 1) -> None:
         left = self._deadline - time.monotonic()
