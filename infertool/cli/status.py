@@ -17,6 +17,8 @@ from infertool.telemetry.recent import SAMPLE_S, Recent, RecentFigures
 from infertool.telemetry.stats import Snapshot
 
 REFRESH_PER_S = 4
+# A push that waits for its proof this long is told. Seconds.
+LONG_S = 2.0
 
 
 class Figures(Protocol):
@@ -45,10 +47,17 @@ class Status:
             f"{counts['succeeded']} succeeded, {counts['dead_lettered']} dead-lettered, {counts['retried']} retried",
             *([f"circuit {snapshot.circuit}"] if snapshot.circuit in {"open", "half-open"} else []),
             *(f"{name.replace('_', ' ')} {value}" for name, value in snapshot.tuned.items()),
-            *(f"{side} {state}" for side, state in sorted(snapshot.links.items())),
+            *(f"{side} {state}{self._pushes(side)}" for side, state in sorted(snapshot.links.items())),
             *(["PAUSED by Phoenix"] if snapshot.paused else []),
         ]
         return " | ".join(parts)
+
+    def _pushes(self, side: str) -> str:
+        """Return what waits for a proof, once that takes long: a channel that is connected may take nothing."""
+        snapshot = self.snapshot
+        if side != "phoenix" or snapshot.oldest_push_s < LONG_S:
+            return ""
+        return f", {snapshot.unconfirmed} pushes unconfirmed, oldest {snapshot.oldest_push_s:.0f} s"
 
     def fields(self) -> dict[str, Any]:
         """Return the status for machines. Rate and latencies are of the last `seconds`; the counts are totals."""
@@ -61,6 +70,8 @@ class Status:
             "in_progress": snapshot.in_progress,
             "window": snapshot.window,
             "waiting": snapshot.waiting,
+            "unconfirmed": snapshot.unconfirmed,
+            "oldest_push_s": round(snapshot.oldest_push_s, 1),
             **snapshot.counts,
             **snapshot.tuned,
             "circuit": snapshot.circuit,

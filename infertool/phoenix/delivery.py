@@ -16,7 +16,7 @@ from infertool.phoenix.frames import Frame, encode_push, reply_of
 from infertool.phoenix.ledger import Ledger
 from infertool.phoenix.membership import Loss, Membership
 from infertool.phoenix.public import PublicTopics
-from infertool.phoenix.push import Entry, Proof, Push, PushResult
+from infertool.phoenix.push import Entry, Pending, Proof, Push, PushResult
 from infertool.phoenix.schedule import PUBLISHER
 from infertool.phoenix.silence import Silence
 from infertool.phoenix.socket import PhoenixSocket
@@ -66,6 +66,8 @@ class Delivery:
         self._changed = threading.Condition()
         self._ledger = Ledger()
         self._confirmation = Confirmation(settings.confirm)
+        # Since when each thread in `push` waits for room, and with how many.
+        self._queued: dict[int, tuple[float, int]] = {}
         self._unreported = 0
         self._join_ref = ""
         self._paused = False
@@ -106,10 +108,10 @@ class Delivery:
         taken = 0
         with self._changed:
             while taken < len(pushes):
-                room = self._wait_for_room()
+                room = self._wait_for_room(len(pushes) - taken)
                 if not room:
                     raise DeliveryClosedError(pushes[taken:])
-                self._ledger.accept(pushes[taken : taken + room], crashes)
+                self._ledger.accept(pushes[taken : taken + room], crashes, time.monotonic())
                 self._flush()
                 taken += room
 
@@ -117,6 +119,15 @@ class Delivery:
         """Return how many accepted pushes have no reported result yet."""
         with self._changed:
             return len(self._ledger) + self._unreported
+
+    def pending(self) -> Pending:
+        """Return how many pushes have no result, with those that wait to be taken, and the age of the oldest."""
+        now = time.monotonic()
+        with self._changed:
+            pending = self._ledger.pending(now)
+            for since, count in self._queued.values():
+                pending = pending.joined(Pending(count, now - since))
+            return pending
 
     def stop(self) -> None:
         """Take no more pushes, and wake those who wait in `push`. What was taken is still delivered."""
@@ -207,14 +218,19 @@ class Delivery:
 
     # Sending. All with the lock held.
 
-    def _wait_for_room(self) -> int:
-        """Return how many pushes may be taken now, waiting for one at least; 0 when stopped."""
-        while not self._stopped:
-            room = self._settings.window - self._ledger.in_window(time.monotonic())
-            if room > 0 and not self._paused:
-                return room
-            self._changed.wait()
-        return 0
+    def _wait_for_room(self, count: int) -> int:
+        """Return how many of `count` pushes may be taken now, waiting for one at least; 0 when stopped."""
+        try:
+            while not self._stopped:
+                room = self._settings.window - self._ledger.in_window(time.monotonic())
+                if room > 0 and not self._paused:
+                    return room
+                self._queued.setdefault(threading.get_ident(), (time.monotonic(), count))
+                self._changed.wait()
+            return 0
+        finally:
+            if self._queued:
+                self._queued.pop(threading.get_ident(), None)
 
     def _flush(self) -> None:
         if self._join_ref and not self._paused and self._public.settled:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from operator import attrgetter
 
 from infertool.phoenix import batch
-from infertool.phoenix.push import Entry, Proof, Push, PushResult
+from infertool.phoenix.push import NOTHING_PENDING, Entry, Pending, Proof, Push, PushResult
 from infertool.phoenix.suspects import Finding, Suspects
 
 __all__ = ["Entry", "Ledger", "Proof", "Push", "PushResult"]
@@ -45,11 +45,16 @@ class Ledger:
         """Those waiting for proof, in the order they were sent."""
         return iter(self._sent.values())
 
-    def accept(self, pushes: Sequence[Push], crashes: int = 0) -> None:
+    def pending(self, now: float) -> Pending:
+        """Return how many there are, and how old the oldest is."""
+        entries = [*self._waiting, *self._sent.values(), *self.suspects]
+        return Pending(len(entries), now - min(entry.accepted_at for entry in entries)) if entries else NOTHING_PENDING
+
+    def accept(self, pushes: Sequence[Push], crashes: int = 0, now: float = 0.0) -> None:
         """Take `pushes` in, to be sent; as suspects if they took part in `crashes` ends of the channel."""
         first = self._accepted
         self._accepted += len(pushes)
-        entries = [Entry(push, number) for number, push in enumerate(pushes, first)]
+        entries = [Entry(push, number, now) for number, push in enumerate(pushes, first)]
         if not crashes:
             self._waiting.extend(entries)
             return

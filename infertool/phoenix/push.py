@@ -52,6 +52,20 @@ class PushResult(Struct, frozen=True, gc=False):
     crashes: int = 0
 
 
+class Pending(Struct, frozen=True, gc=False):
+    """How many pushes have no result yet, and for how many seconds the oldest of them has waited."""
+
+    count: int
+    oldest_s: float
+
+    def joined(self, other: Pending) -> Pending:
+        """Return the figures of both."""
+        return Pending(self.count + other.count, max(self.oldest_s, other.oldest_s))
+
+
+NOTHING_PENDING = Pending(0, 0.0)
+
+
 class Case(Struct, eq=False, gc=False):
     """What speaks against a suspect.
 
@@ -70,12 +84,13 @@ class Case(Struct, eq=False, gc=False):
 class Entry(Struct, eq=False, gc=False):
     """An unconfirmed push. `number` is its place in the order of acceptance, `order` in that of sending.
 
-    `sent_at` is monotonic seconds, of the first time under this join; `repeats` counts the others. `unseen` counts the
-    ids of a sent push that were not seen coming back. `case` is set for a suspect.
+    `accepted_at` and `sent_at` are monotonic seconds, the latter of the first time under this join; `repeats` counts
+    the others. `unseen` counts the ids of a sent push that were not seen coming back. `case` is set for a suspect.
     """
 
     push: Push
     number: int
+    accepted_at: float = 0.0
     ref: str = ""
     order: int = 0
     sent_at: float = 0.0

@@ -6,8 +6,9 @@ The rules, and why they are so, are in docs/guarantees.md, "When the channel cra
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from itertools import chain
 from operator import attrgetter
 
 from msgspec import Struct
@@ -69,6 +70,10 @@ class Suspects:
     def __len__(self) -> int:
         """Return how many pushes are kept here."""
         return len(self._pool) + len(self._parked)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Return the pushes that are kept here."""
+        return chain(self._pool, self._parked)
 
     @property
     def others_pass(self) -> bool:

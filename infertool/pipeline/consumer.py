@@ -82,6 +82,7 @@ class Consumer:
             in_progress=lambda: len(self._book),
             window=self._window,
             measure=lambda timeout_s: self._broker.measure(settings.broker.queue, timeout_s),
+            pending=lambda: self._publisher.pending().joined(self._router.held_alerts()),
             observe=observe,
         )
         self._subscription: Subscription

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO, Protocol
 
 from infertool.phoenix.delivery import Proof, Push, PushResult
+from infertool.phoenix.push import NOTHING_PENDING, Pending
 
 OnResults = Callable[[Sequence[PushResult]], None]
 
@@ -22,6 +23,9 @@ class Publisher(Protocol):
 
         `crashes` is that of the result after which they are pushed again.
         """
+
+    def pending(self) -> Pending:
+        """Return how many pushes have no result yet, and the age of the oldest."""
 
     def stop(self) -> None:
         """Take no more pushes, and wake who waits to push."""
@@ -47,6 +51,10 @@ class LocalPublisher:
         """Write, then confirm. A reader that has gone raises `BrokenPipeError`: what it did not read stays open."""
         self._write(pushes)
         self._on_results([PushResult(push, Proof.NONE, None) for push in pushes])
+
+    def pending(self) -> Pending:
+        """Return nothing: a push has its result when it returns."""
+        return NOTHING_PENDING
 
     def stop(self) -> None:
         """Do nothing: a push never waits."""

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from infertool.brokers.port import Depth
-from infertool.telemetry.observer import InProgress, Observe
+from infertool.phoenix.push import Pending
+from infertool.telemetry.observer import InProgress, Observe, Unconfirmed
 
 # Times between two reports, and between two questions to the broker. Seconds.
 REPORT_S = 1.0
@@ -19,7 +20,10 @@ MOST_UNANSWERED = 3
 
 
 class Gauge:
-    """Reports the events in progress and the messages that wait, from a thread of its own, until `stop`."""
+    """Reports the events in progress, the pushes without a result and the messages that wait, until `stop`.
+
+    It has a thread of its own.
+    """
 
     def __init__(
         self,
@@ -27,11 +31,13 @@ class Gauge:
         in_progress: Callable[[], int],
         window: int,
         measure: Callable[[float], Depth | None],
+        pending: Callable[[], Pending],
         observe: Observe,
     ) -> None:
         self._in_progress = in_progress
         self._window = window
         self._measure = measure
+        self._pending = pending
         self._observe = observe
         self._waiting: int | None = None
         self._ask_at = 0.0
@@ -55,7 +61,9 @@ class Gauge:
         while not self._stopped.is_set():
             if time.monotonic() >= self._ask_at and self._unanswered < MOST_UNANSWERED:
                 self._ask()
+            pending = self._pending()
             self._observe(InProgress(self._in_progress(), self._window, self._waiting))
+            self._observe(Unconfirmed(pending.count, pending.oldest_s))
             self._stopped.wait(REPORT_S)
 
     def _ask(self) -> None:

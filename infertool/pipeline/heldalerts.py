@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
-from infertool.phoenix.push import PushResult
+from infertool.phoenix.push import NOTHING_PENDING, Pending, PushResult
 from infertool.phoenix.schedule import Schedule
 from infertool.pipeline.event import Dead
 
@@ -21,11 +22,13 @@ class HeldAlerts:
         self._warn = warn
         self._lock = threading.Lock()
         self._tries: dict[Dead, int] = {}
+        self._since: dict[Dead, float] = {}
 
     def hold(self, dead: Dead, refused: PushResult) -> float:
         """Note that the minimal alert of `dead` was refused; return after how many seconds to try again."""
         with self._lock:
             tries = self._tries[dead] = self._tries.get(dead, 0) + 1
+            self._since.setdefault(dead, time.monotonic())
             held = len(self._tries)
         wait_s = (AFTER_A_CRASH if refused.crashes else AFTER_AN_ANSWER).wait(tries)
         if tries == 1:
@@ -41,3 +44,11 @@ class HeldAlerts:
             with self._lock:
                 for each in dead:
                     self._tries.pop(each, None)
+                    self._since.pop(each, None)
+
+    def pending(self) -> Pending:
+        """Return how many are kept, and for how long the oldest is."""
+        with self._lock:
+            if not self._since:
+                return NOTHING_PENDING
+            return Pending(len(self._since), time.monotonic() - min(self._since.values()))

@@ -18,6 +18,7 @@ from infertool.deadletter.ids import envelope_id
 from infertool.models.port import Cached
 from infertool.phoenix.delivery import Push, PushResult
 from infertool.phoenix.errors import DeliveryClosedError
+from infertool.phoenix.push import Pending
 from infertool.pipeline.book import Admission, Book
 from infertool.pipeline.crashguard import CrashGuard
 from infertool.pipeline.delivery import Publisher
@@ -81,6 +82,10 @@ class Router:
         self.publisher: Publisher
         self.undertaker: Burier
         self.subscription: Subscription
+
+    def held_alerts(self) -> Pending:
+        """Return how many alerts Phoenix does not take; they are pushed again later."""
+        return self._held_alerts.pending()
 
     def outcomes(self, outcomes: Sequence[Outcome]) -> None:
         """Take outcomes from a worker thread."""

@@ -40,6 +40,8 @@ def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
         in_progress=sum(report.in_progress for report in running),
         window=sum(report.window for report in running),
         waiting=next((report.waiting for report in running if report.waiting is not None), None),
+        unconfirmed=sum(report.unconfirmed for report in running),
+        oldest_push_s=max((report.oldest_push_s for report in running), default=0.0),
         links=_links(running),
         circuit=_circuit(reports),
         tuned=_tuned(reports),

@@ -156,6 +156,14 @@ class InProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """`count` results and alerts have no proof yet; the oldest waits since `oldest_s` seconds."""
+
+    count: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something a person should know."""
 
@@ -180,6 +188,7 @@ Happening = (
     | Flow
     | Tuned
     | InProgress
+    | Unconfirmed
     | Warned
 )
 Observe = Callable[[Happening], None]

@@ -19,6 +19,9 @@ COUNTS = (
 _ONE_EACH: dict[type, str] = {
     o.Failed: "failed", o.Retried: "retried", o.Held: "held", o.Recognised: "recognised",
 }  # fmt: skip
+_SEVERAL: dict[type, str] = {
+    o.Pushed: "pushed", o.Confirmed: "confirmed", o.CacheHit: "cache_hits", o.HandedBack: "handed_back",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Snapshot:
 
     `rate` is settled events a second, from the first delivery to the last settlement; `circuit` is the state of a
     remote model's circuit breaker, or "none". `waiting` is the number of messages in the queue that no consumer holds,
-    None where the broker does not tell.
+    None where the broker does not tell. `unconfirmed` pushes have no proof; the oldest waits since `oldest_push_s`.
     """
 
     counts: dict[str, int]
@@ -35,6 +38,8 @@ class Snapshot:
     in_progress: int
     window: int
     waiting: int | None
+    unconfirmed: int
+    oldest_push_s: float
     paused: bool
     links: dict[str, str]
     circuit: str
@@ -83,6 +88,8 @@ class Report:
     in_progress: int
     window: int
     waiting: int | None
+    unconfirmed: int
+    oldest_push_s: float
     links: dict[str, str]
     circuit: str
     tuned: dict[str, int]
@@ -114,6 +121,7 @@ class Stats:
         self._last_settlement: float | None = None
         self._paused = False
         self._in_progress = o.InProgress(0, 0, None)
+        self._unconfirmed = o.Unconfirmed(0, 0.0)
         self._links: dict[str, str] = {}
         self._circuit = "none"
         self._tuned: dict[str, int] = {}
@@ -132,27 +140,23 @@ class Stats:
                 self._first_delivery = self._first_delivery or time.monotonic()
             case o.Predicted(times):
                 self._processing.add(times)
-            case o.Pushed(count):
-                counts["pushed"] += count
-            case o.Confirmed(count):
-                counts["confirmed"] += count
+            case o.Pushed(count) | o.Confirmed(count) | o.CacheHit(count) | o.HandedBack(count):
+                counts[_SEVERAL[type(happening)]] += count
             case o.Succeeded(times):
                 self._settled("succeeded", times)
             case o.DeadLettered(times):
                 self._settled("dead_lettered", times)
             case o.Failed() | o.Retried() | o.Held() | o.Recognised():
                 counts[_ONE_EACH[type(happening)]] += 1
-            case o.CacheHit(count):
-                counts["cache_hits"] += count
             case o.Circuit(_, state):
                 self._circuit = state
                 counts["circuit_opened"] += state == "open"
-            case o.HandedBack(count):
-                counts["handed_back"] += count
             case o.Flow(paused):
                 self._paused = paused
             case o.InProgress():
                 self._in_progress = happening
+            case o.Unconfirmed():
+                self._unconfirmed = happening
             case o.Tuned(name, value):
                 self._tuned[name] = value
             case o.Linked(side, event):
@@ -177,6 +181,8 @@ class Stats:
                 in_progress=self._in_progress.count,
                 window=self._in_progress.window,
                 waiting=self._in_progress.waiting,
+                unconfirmed=self._unconfirmed.count,
+                oldest_push_s=self._unconfirmed.oldest_s,
                 links=dict(self._links),
                 circuit=self._circuit,
                 tuned=dict(self._tuned),
@@ -194,6 +200,8 @@ class Stats:
                 in_progress=self._in_progress.count,
                 window=self._in_progress.window,
                 waiting=self._in_progress.waiting,
+                unconfirmed=self._unconfirmed.count,
+                oldest_push_s=self._unconfirmed.oldest_s,
                 links=dict(self._links),
                 circuit=self._circuit,
                 tuned=dict(self._tuned),

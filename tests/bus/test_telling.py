@@ -11,6 +11,7 @@ import pytest
 
 from tests.bus.conftest import Bus
 from tests.support.embedded import EmbeddedBroker
+from tests.support.phoenix_fake import fake_phoenix, is_push, polite
 from tests.support.running import infertool
 
 pytestmark = pytest.mark.long
@@ -102,6 +103,20 @@ def test_what_is_held_and_what_waits_is_told(bus: Bus) -> None:
     assert found["window"] == 20
     consumer.terminate()
     assert consumer.finish()["handed_back"] == 20
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_channel_that_confirms_nothing_is_told(embedded_bus: Bus, processes: str) -> None:
+    with fake_phoenix(lambda peer, frame: None if is_push(frame) else polite(peer, frame)) as fake:
+        consumer = embedded_bus.consume(
+            "--log-format", "json", "--phoenix", fake.url, "--processes", processes,
+            INFERTOOL_PHOENIX__CONFIRM="reply", INFERTOOL_CONSUME__STOP_DEADLINE_S="0.1", **FAST,
+        )  # fmt: skip
+        embedded_bus.send(3)
+        found = wait_for(consumer, lambda status: status["unconfirmed"] == 3 and status["oldest_push_s"] >= 2)
+        assert "phoenix connected, 3 pushes unconfirmed, oldest " in found["message"]
+        consumer.terminate()
+        assert consumer.finish()["handed_back"] == 3
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,7 +13,8 @@ from infertool.errors import JoinRefusedError
 from infertool.phoenix.delivery import Delivery, Proof
 from infertool.phoenix.errors import DeliveryClosedError
 from infertool.phoenix.frames import Frame
-from tests.phoenix.collect import delivery, push_of, pushes
+from infertool.phoenix.push import NOTHING_PENDING, Push
+from tests.phoenix.collect import delivery, push_of, pushes, wait_until
 from tests.support.phoenix_fake import FakePhoenix, Peer, fake_phoenix, is_push, polite
 
 
@@ -267,3 +271,42 @@ def test_two_pushers_share_one_delivery() -> None:
 def _push_each(made: Delivery, part: int) -> None:
     for number in range(part * 200, part * 200 + 200):
         made.push([push_of(number)])
+
+
+def test_pushes_without_a_proof_are_counted_and_timed() -> None:
+    with fake_phoenix(silent) as fake:
+        with delivery(fake.url, window=3) as (made, owner):
+            assert made.pending() == NOTHING_PENDING
+            started = time.monotonic()
+            blocked = threading.Thread(target=push_until_closed, args=(made, pushes(5)))
+            blocked.start()
+            fake.wait_for(lambda: len(fake.pushed()) == 3)
+            wait_until(lambda: made.pending().count == 5)  # two wait for room
+            assert 0 < made.pending().oldest_s <= time.monotonic() - started
+            for frame in [frame for frame in fake.frames if is_push(frame)]:
+                fake.peers[0].reply(frame)
+            fake.wait_for(lambda: len(fake.pushed()) == 5)
+            wait_until(lambda: made.pending().count == 2)
+            for frame in [frame for frame in fake.frames if is_push(frame)][3:]:
+                fake.peers[0].reply(frame)
+            owner.wait_for(lambda: len(owner.results) == 5)
+            wait_until(lambda: made.pending() == NOTHING_PENDING)
+        blocked.join()
+
+
+def test_pushes_wait_in_a_pause_as_well() -> None:
+    with fake_phoenix() as fake, delivery(fake.url) as (made, owner):
+        fake.peers[0].broadcast("service:inference", "flow", {"state": "pause"})
+        owner.wait_for(lambda: owner.flows == [True])
+        blocked = threading.Thread(target=push_until_closed, args=(made, pushes(4)))
+        blocked.start()
+        wait_until(lambda: made.pending().count == 4)
+        fake.peers[0].broadcast("service:inference", "flow", {"state": "resume"})
+        blocked.join()
+        owner.wait_for(lambda: len(owner.results) == 4)
+        wait_until(lambda: made.pending() == NOTHING_PENDING)
+
+
+def push_until_closed(made: Delivery, wanted: Sequence[Push]) -> None:
+    with contextlib.suppress(DeliveryClosedError):
+        made.push(wanted)

@@ -157,8 +157,11 @@ def test_without_an_alert_there_is_no_dead_letter(runs: Runs, crashes: int) -> N
     [warning] = run.warnings
     assert "inference_failed e1" in warning
     assert "no alerts" in warning
+    assert run.router.held_alerts().count == 1
+    assert run.router.held_alerts().oldest_s > 0
     refused = False
     run.phoenix.wait_for(lambda: run.phoenix.buried)
+    assert run.router.held_alerts().count == 0
     assert len(run.phoenix.buried) == 1
 
 

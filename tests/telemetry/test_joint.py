@@ -55,6 +55,12 @@ def test_links_tell_how_many_are_in_which_state() -> None:
     assert joint([up], [up, report()]).links == {"broker": "connected"}
 
 
+def test_unconfirmed_pushes_are_summed_and_the_oldest_is_told() -> None:
+    running = [report(o.Unconfirmed(3, 12.0)), report(o.Unconfirmed(2, 40.0)), report()]
+    found = joint([*running, report(o.Unconfirmed(9, 99.0))], running)
+    assert (found.unconfirmed, found.oldest_push_s) == (5, 40.0)
+
+
 def test_calls_that_may_run_are_summed_and_the_largest_batch_is_told() -> None:
     parts = [report(o.Tuned("concurrency", n), o.Tuned("batch_size", 10 * n)) for n in (3, 5)]
     assert joint(parts, []).tuned == {"concurrency": 8, "batch_size": 50}

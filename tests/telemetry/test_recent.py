@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from infertool.cli.status import StatusSource
+from infertool.link import LinkEvent, LinkState
 from infertool.telemetry import observer as o
 from infertool.telemetry.joint import joint
 from infertool.telemetry.latencies import Latencies
@@ -79,3 +81,21 @@ def test_a_histogram_can_be_compared_with_what_it_was():
     assert since.p50 == pytest.approx(1, rel=0.01)
     assert since.max == pytest.approx(200, rel=0.01)
     assert before.percentiles().count == 2
+
+
+@pytest.mark.parametrize(
+    ("told", "phoenix"),
+    [
+        (o.Unconfirmed(3, 12.4), "phoenix connected, 3 pushes unconfirmed, oldest 12 s"),
+        (o.Unconfirmed(200, 0.1), "phoenix connected"),  # as in any busy run
+        (o.Unconfirmed(0, 0.0), "phoenix connected"),
+    ],
+)
+def test_the_status_tells_of_pushes_that_have_long_had_no_proof(told, phoenix):
+    stats = Stats()
+    for side in ("broker", "phoenix"):
+        stats(o.Linked(side, LinkEvent(LinkState.CONNECTED, "x://h", 1)))
+    stats(told)
+    status = StatusSource(stats).now()
+    assert status.line().split(" | ")[-2:] == ["broker connected", phoenix]
+    assert (status.fields()["unconfirmed"], status.fields()["oldest_push_s"]) == (told.count, told.oldest_s)
