@@ -158,5 +158,7 @@ class Proxy:
     async def _end(self) -> None:
         self._listener.close()
         self.flowing.set()
-        await self._cut()
-        await asyncio.gather(*self._serving)
+        while self._serving:
+            # Again: one that was just being connected to the server was not there to be cut.
+            await self._cut()
+            await asyncio.wait(self._serving, timeout=0.1)
