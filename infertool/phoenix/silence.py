@@ -46,7 +46,7 @@ class Silence:
         )
 
     def _public(self) -> str:
-        return f"{self._settings.result_topic} or {self._settings.alert_topic}"
+        return " or ".join(dict.fromkeys([self._settings.result_topic, self._settings.alert_topic]))
 
     def _what(self, oldest: Entry, count: int, age: float) -> str:
         mode = self._settings.confirm

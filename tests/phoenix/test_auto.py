@@ -57,6 +57,29 @@ def test_echo(mode: str) -> None:
         assert members(fake) == {"service:inference", "public:results", "public:alerts"}
 
 
+@pytest.mark.parametrize("mode", ["echo", "auto", "reply"])
+def test_results_and_alerts_may_share_a_topic(mode: str) -> None:
+    """It is joined once, and each push is confirmed once."""
+
+    def on_one_topic(peer: Peer, frame: Frame) -> None:
+        if is_push(frame):
+            peer.broadcast("public:all", frame.event, frame.payload)
+        if mode == "reply" or not is_push(frame):
+            polite(peer, frame)
+
+    topics = {"result_topic": "public:all", "alert_topic": "public:all"}
+    with fake_phoenix(on_one_topic) as fake, delivery(fake.url, confirm=mode, **topics) as (made, owner):
+        made.push(pushes(20))
+        made.push([push_of(number, "inference_failed") for number in range(20, 40)])
+        assert made.drain(90)
+        assert sorted(owner.proved()) == list(range(40))
+        assert not owner.refused()
+        assert owner.proofs() == {"reply" if mode == "reply" else "echo"}
+        expected = {"service:inference"} if mode == "reply" else {"service:inference", "public:all"}
+        assert members(fake) == expected
+        assert fake.events("public:all") == ([] if mode == "reply" else ["phx_join"])
+
+
 def test_echo_needs_the_public_topics() -> None:
     def refuse_public(peer: Peer, frame: Frame) -> None:
         if frame.topic == "public:alerts":
