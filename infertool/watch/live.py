@@ -80,6 +80,7 @@ class LiveSource:
             on_arrivals=bus.take,
             on_link=lambda event: _tell_link(bus, event),
             on_topic=lambda topic, reason: _tell_topic(bus, topic, reason),
+            on_missed=lambda topic, count, complete: _tell_missed(bus, topic, count, complete=complete),
             source=self._label,
         )
 
@@ -90,3 +91,7 @@ def _tell_link(bus: Bus, event: LinkEvent) -> None:
 
 def _tell_topic(bus: Bus, topic: str, reason: str) -> None:
     bus.inbox.put(lambda state, now: state.take_topic(topic, reason, now))
+
+
+def _tell_missed(bus: Bus, topic: str, count: int, *, complete: bool) -> None:
+    bus.inbox.put(lambda state, now: state.take_missed(topic, count, now, complete=complete))

@@ -142,6 +142,14 @@ class State:
             self.topics.pop(topic, None)
             self._see_again(topic, f"{topic} not joined", now)
 
+    def take_missed(self, topic: str, count: int, now: float, *, complete: bool) -> None:
+        """Take what a server that remembers says of a gap: `count` broadcasts follow, which are all if `complete`."""
+        if count:
+            more = "" if complete else "; there may have been more before them"
+            self._add_line(f"{topic}: {count} missed broadcasts follow{more}", now)
+        elif complete:
+            self._add_line(f"{topic}: nothing was missed", now)
+
     def take_end(self, note: str) -> None:
         """Take that nothing more will come."""
         self.ended = True
@@ -203,7 +211,11 @@ class State:
         if began is None:
             return
         self.totals.gaps += 1
-        label = f"{what} {clock(began)} to {clock(now)} ({span(now - began)}): what was sent then is missed"
+        self._add_line(
+            f"{what} {clock(began)} to {clock(now)} ({span(now - began)}): what was sent then is missed", now
+        )
+
+    def _add_line(self, label: str, now: float) -> None:
         for listing in (self.results, self.alerts):
             self._numbers += 1
             listing.add([gap(self._numbers, now, label)])

@@ -64,8 +64,9 @@ class Service:
         prediction = {"class": predicted, "confidence": 0.875}
         self.push("new_result", {"request_id": request_id, "prediction": prediction, "processing_ms": 12.5})
 
-    def failure(self, request_id: str, error: str) -> None:
-        self.push("inference_failed", {"request_id": request_id, "error_type": "InferenceError", "error": error})
+    def failure(self, request_id: str, error: str, **more: str) -> None:
+        failure = {"request_id": request_id, "error_type": "InferenceError", "error": error}
+        self.push("inference_failed", failure | more)
 
     def alert(self, rule: str, state: str) -> None:
         self.push("alert", {"rule": rule, "state": state, "value": 7, "threshold": 5})

@@ -8,6 +8,7 @@ from infertool.devserver.hub.channels import Definition, RefuseJoin
 from tests.hub.running import RunningHub
 from tests.js.dashboard import Service, opened, read, until, wait
 from tests.support.hub import HubProcess
+from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.browser
 
@@ -266,6 +267,41 @@ def test_a_restart_of_the_hub_is_survived_and_shown(hub, page):
     with Service(hub) as service:
         service.result("req-after")
     wait(page, "#results td", "req-after")
+
+
+def test_what_was_missed_while_the_connection_was_away_follows(hub, tmp_path):
+    with (
+        Proxy(hub.port) as proxy,
+        opened(f"http://127.0.0.1:{proxy.port}/", tmp_path) as page,
+        Service(hub) as service,
+    ):
+        service.push("new_results", {"results": [{"event_id": "e-0", "request_id": "req-0"}]})
+        wait(page, "#results td", "req-0")
+        proxy.stall()
+        proxy.cut()
+        wait(page, "#connection[data-state=disconnected]", "disconnected")
+        for number in (1, 2):
+            service.push("new_result", {"event_id": f"e-{number}", "request_id": f"req-{number}"})
+        proxy.resume()
+        wait(page, "#results td", "req-2")
+        wait(page, "#results-total", "3")
+        service.result("req-3")
+        wait(page, "#results-total", "4")
+        rows = requests(page)
+        assert [row for row in rows if row.startswith("req-")] == ["req-3", "req-2", "req-1", "req-0"]
+        # Of failures none was seen before, so nobody can know whether one was missed.
+        assert [row for row in rows if row.endswith("; what came then is not here, but for the last (2)")]
+        service.failure("req-4", "a failure", event_id="e-4")
+        wait(page, "#failures tr", "a failure")
+        service.push("new_result", {"event_id": "e-5", "request_id": "req-5"})
+        wait(page, "#results-total", "5")
+        proxy.stall()
+        proxy.cut()
+        wait(page, "#connection[data-state=disconnected]", "disconnected")
+        service.push("new_result", {"event_id": "e-6", "request_id": "req-6"})
+        proxy.resume()
+        wait(page, "#results .gap", "all that came then is here (1)")
+        wait(page, "#results td", "req-6")
 
 
 def test_a_topic_that_ends_and_is_refused_for_a_while_is_said_and_joined_again(tmp_path):

@@ -73,6 +73,25 @@ def test_what_is_missed_is_a_line_in_both_lists():
     assert state.totals.gaps == 1
 
 
+@pytest.mark.parametrize(
+    ("count", "complete", "label"),
+    [
+        (3, True, "public:results: 3 missed broadcasts follow"),
+        (3, False, "public:results: 3 missed broadcasts follow; there may have been more before them"),
+        (0, True, "public:results: nothing was missed"),
+        (0, False, None),  # a hub that was started anew
+    ],
+)
+def test_what_a_server_remembers_of_a_gap_is_a_line_too(count, complete, label):
+    state = State("a", 100)
+    state.take([result(1)])
+    state.take_missed("public:results", count, NOW, complete=complete)
+    state.work()
+    lines = [row.label for row in state.results.all_rows() if row.kind is Kind.GAP]
+    assert lines == [row.label for row in state.alerts.all_rows() if row.kind is Kind.GAP]
+    assert lines == ([label] if label else [])
+
+
 def test_a_topic_that_is_lost_shows_until_it_is_joined_again():
     state = State("a", 100)
     state.take_topic("public:alerts", "the channel crashed", NOW)

@@ -7,13 +7,14 @@ const HEARTBEAT_MS = 15000;
 // Viewers are back before publishers (infertool/phoenix/schedule.py), or they would miss what comes first.
 const RECONNECT_MS = [10, 50, 100, 150, 200, 250, 500, 1000];
 
-// Calls `onState` with connecting, connected, disconnected or refused, and a few words; `on` is by topic and event.
+// Calls `onState` with connecting, connected, disconnected or refused, and a few words; with connected also how many
+// broadcasts the server sent that came meanwhile, and whether these are all. `on` is by topic and event.
 export function connect({ on, onState }) {
   const socket = new Socket(SOCKET_PATH, {
     heartbeatIntervalMs: HEARTBEAT_MS,
     reconnectAfterMs: (tries) => RECONNECT_MS[Math.min(tries, RECONNECT_MS.length) - 1],
   });
-  const joined = new Set();
+  const joined = new Map(); // topic to the reply of its join
   const topics = Object.keys(on);
   const lost = (...those) => {
     those.forEach((topic) => joined.delete(topic));
@@ -22,16 +23,34 @@ export function connect({ on, onState }) {
   socket.onClose(() => lost(...topics));
   socket.onError(() => lost(...topics));
   for (const topic of topics) {
-    const channel = socket.channel(topic);
-    for (const [event, handle] of Object.entries(on[topic])) channel.on(event, handle);
+    // A rejoin says which event was the last; the hub sends what was broadcast since (infertool/devserver/hub/recent.py).
+    let last;
+    const channel = socket.channel(topic, () => (last === undefined ? {} : { after: last }));
+    for (const [event, handle] of Object.entries(on[topic])) {
+      channel.on(event, (payload) => {
+        last = lastId(payload) ?? last;
+        handle(payload);
+      });
+    }
     channel.onError(() => lost(topic));
     channel
       .join()
-      .receive("ok", () => {
-        joined.add(topic);
-        if (joined.size === topics.length) onState("connected", "connected");
+      .receive("ok", (reply) => {
+        joined.set(topic, reply);
+        if (joined.size === topics.length) onState("connected", "connected", filled([...joined.values()]));
       })
       .receive("error", (response) => onState("refused", `${topic} refused: ${response?.reason ?? "no reason given"}`));
   }
   socket.connect();
+}
+
+function filled(replies) {
+  const missed = replies.reduce((sum, reply) => sum + (reply?.missed ?? 0), 0);
+  return { missed, complete: replies.every((reply) => reply?.complete === true) };
+}
+
+// The event_id of an event, or of the last result in a batch.
+function lastId(payload) {
+  const results = payload?.results;
+  return (Array.isArray(results) && results.length > 0 ? results.at(-1) : payload)?.event_id;
 }

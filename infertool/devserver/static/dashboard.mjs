@@ -113,11 +113,11 @@ function escape() {
   } else dismissToasts();
 }
 
-function onState(state, words) {
+function onState(state, words, filled) {
   if (connection.state === state) return;
   const nowMs = Date.now();
   if (state === "connected" && connection.lostAtMs) {
-    views.results.add(gap(connection.lostAtMs, nowMs));
+    views.results.add(gap(connection.lostAtMs, nowMs, filled));
     connection.lostAtMs = undefined;
   }
   if (connection.state === "connected") connection.lostAtMs = nowMs;
@@ -128,9 +128,10 @@ function onState(state, words) {
   schedule();
 }
 
-function gap(fromMs, toMs) {
+function gap(fromMs, toMs, { missed, complete }) {
   const span = `from ${clock(fromMs)} to ${clock(toMs)} (${duration(toMs - fromMs)})`;
-  const request = `not connected ${span}; what came then is not here`;
+  const all = complete ? "all that came then is here" : `what came then is not here${missed ? ", but for the last" : ""}`;
+  const request = `not connected ${span}; ${all}${missed ? ` (${missed})` : ""}`;
   return { kind: "gap", request, class: "", confidence: null, ms: null, atMs: toMs, doc: { gap: request } };
 }
 
