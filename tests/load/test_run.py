@@ -159,7 +159,8 @@ def test_what_is_too_late_is_dropped_and_counted(embedded_broker) -> None:
     run = load(embedded_broker, options(queue, Planned(qps=500_000, duration_s=1), max_late_s=0.05))
     assert_adds_up(run)
     assert run.counts.dropped > 0
-    assert run.histograms[Measure.SLIP].percentiles().max <= 50.1
+    # A machine that is busy enough is late with all of them.
+    assert run.counts.sent == 0 or run.histograms[Measure.SLIP].percentiles().max <= 50.1
 
 
 def test_a_broker_that_goes_and_comes_back() -> None:
