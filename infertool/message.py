@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 from zlib import crc32
 
 from msgspec import Struct
 
-# Queue, message id, the time it was sent, and a sum over its body. See `Message.identity`.
-Identity = tuple[str, str, str, int]
+# Queue, message id, the time it was sent, and its body or a sum over that. See `Message.identity`.
+Identity = tuple[str, str, str, bytes | int]
+
+# Bytes. A sum takes longer than all else of an identity; a body of this size can be remembered instead.
+_SHORT_BODY: Final = 1024
 
 
 class BodyKind(StrEnum):
@@ -41,14 +45,14 @@ class Message(Struct, frozen=True, gc=False):
     token: str
     hides_body: bool = False
 
-    @property
     def identity(self) -> Identity:
-        """What each delivery of this event has in common, and other events have not.
+        """Return what each delivery of this event has in common, and other events have not.
 
         An id alone does not tell: a composite SEND puts one message into several queues, a JMS property `message-id`
         gives one id to many messages, and the next broker of a failover counts its own.
         """
-        return self.source, self.id, self.headers.get("timestamp", ""), crc32(self.body)
+        body = self.body if len(self.body) <= _SHORT_BODY else crc32(self.body)
+        return self.source, self.id, self.headers.get("timestamp", ""), body
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -36,10 +36,14 @@ class Admission:
 
 
 class _Finished(Struct, eq=False, gc=False):
-    """An event that was closed. `dead` is None when the result was confirmed; else its dead letter may have arrived."""
+    """An event that was closed. `dead` is None when the result was confirmed; else its dead letter may have arrived.
+
+    It is `reopened` when that event came back to be moved again.
+    """
 
     identity: Identity
     dead: Dead | None
+    reopened: bool = False
 
 
 class Book:
@@ -50,13 +54,12 @@ class Book:
     """
 
     def __init__(self, memory: int, most: int | None = None) -> None:
-        self._memory = memory
         self._most = sys.maxsize if most is None else most
         self.admitted = 0
         self._lock = threading.Condition()
         self._open: dict[Event, None] = {}
         self._kept: dict[Event, None] = {}
-        self._finished: OrderedDict[_Finished, None] = OrderedDict()
+        self._finished: deque[_Finished] = deque(maxlen=memory)
         self._epoch = 0
         # What earlier connections delivered, and the living one has not yet delivered again.
         self._awaited: dict[Identity, list[Event | _Finished]] = {}
@@ -69,7 +72,7 @@ class Book:
             for message in messages:
                 if message.epoch != self._epoch and not self._begin(message.epoch):
                     admission.left.append(message)
-                elif self._awaited and (known := self._take_awaited(message.identity)):
+                elif self._awaited and (known := self._take_awaited(message.identity())):
                     self._admit_again(known, message, admission)
                 elif self.admitted + len(admission.fresh) >= self._most:
                     admission.left.append(message)
@@ -94,9 +97,10 @@ class Book:
         self._epoch = epoch
         self._awaited = {}
         for finished in self._finished:
-            self._awaited.setdefault(finished.identity, []).append(finished)
+            if not finished.reopened:
+                self._awaited.setdefault(finished.identity, []).append(finished)
         for event in (*self._open, *self._kept):
-            self._awaited.setdefault(event.message.identity, []).append(event)
+            self._awaited.setdefault(event.message.identity(), []).append(event)
         return True
 
     def _take_awaited(self, identity: Identity) -> Event | _Finished | None:
@@ -114,10 +118,10 @@ class Book:
             known.message = message
             admission.in_work.append(known)
         elif known.dead is not None:
-            self._finished.pop(known, None)
-            known.dead.event.message = message
-            self._open[known.dead.event] = None
-            admission.dead.append(known.dead)
+            dead, known.dead, known.reopened = known.dead, None, True
+            dead.event.message = message
+            self._open[dead.event] = None
+            admission.dead.append(dead)
         else:
             admission.confirmed.append(message)
 
@@ -125,8 +129,7 @@ class Book:
         """Close events whose results are confirmed; return their latest deliveries, to be acked."""
         with self._lock:
             messages = [event.message for event in events]
-            for event in events:
-                self._finish(event, None)
+            self._finish(events, None)
             self._tell_if_empty()
             return messages
 
@@ -135,7 +138,8 @@ class Book:
         with self._lock:
             for event in events:
                 self._open.pop(event, None)
-                self._replace_awaited(event, None)
+                if event.message.epoch != self._epoch:
+                    self._replace_awaited(event, None)
             self._tell_if_empty()
 
     def keep(self, events: Sequence[Event]) -> int:
@@ -155,23 +159,22 @@ class Book:
         with self._lock:
             if dead.event.message is not tried:
                 return True
-            self._finish(dead.event, dead)
+            self._finish([dead.event], dead)
             self._tell_if_empty()
             return False
 
-    def _finish(self, event: Event, dead: Dead | None) -> None:
-        self._open.pop(event, None)
-        finished = _Finished(event.message.identity, dead)
-        self._finished[finished] = None
-        self._replace_awaited(event, finished)
-        if len(self._finished) > self._memory:
-            self._finished.popitem(last=False)
+    def _finish(self, events: Sequence[Event], dead: Dead | None) -> None:
+        for event in events:
+            message = event.message
+            finished = _Finished(message.identity(), dead)
+            self._open.pop(event, None)
+            self._finished.append(finished)
+            if message.epoch != self._epoch:
+                self._replace_awaited(event, finished)
 
     def _replace_awaited(self, event: Event, finished: _Finished | None) -> None:
         """Expect the redelivery of an event that was closed after its connection was lost, or no longer expect it."""
-        if event.message.epoch == self._epoch:
-            return
-        identity = event.message.identity
+        identity = event.message.identity()
         known = self._awaited.get(identity, [])
         if event in known:
             known.remove(event)

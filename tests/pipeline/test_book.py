@@ -96,6 +96,27 @@ def test_an_id_that_another_event_has_is_no_redelivery(other, state, redelivered
     assert (admission.in_work, admission.confirmed, admission.dead) == ([], [], [])
 
 
+@pytest.mark.parametrize("size", [0, 1023, 1024, 1025, 100_000])
+def test_bodies_of_one_size_are_told_apart_whether_they_are_remembered_or_summed(size) -> None:
+    book = Book(memory=10)
+    book.confirmed(book.admit([message(b"a" * size + b"1", message_id="a")]).fresh)
+    other = message(b"a" * size + b"2", message_id="a", epoch=2, redelivered=True)
+    same = message(b"a" * size + b"1", message_id="a", epoch=2, redelivered=True)
+    admission = book.admit([other, same])
+    assert [event.message for event in admission.fresh] == [other]
+    assert admission.confirmed == [same]
+
+
+def test_a_dead_event_that_came_back_is_expected_once_over_the_next_reconnect() -> None:
+    book = Book(memory=10)
+    (event,) = book.admit([message(message_id="a")]).fresh
+    book.postponed(Dead(event, FAILURE), event.message)
+    book.admit([message(message_id="a", epoch=2)])
+    assert book.unsettled() == 1
+    admission = book.admit([message(message_id="a", epoch=3), message(b"{}", message_id="a", epoch=3)])
+    assert (admission.in_work, len(admission.fresh), admission.confirmed) == ([event], 1, [])
+
+
 def test_a_delivery_of_a_connection_that_is_over_replaces_nothing() -> None:
     book = Book(memory=10)
     newer = message(message_id="a", epoch=2, redelivered=True)
