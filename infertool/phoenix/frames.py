@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Literal
 
+import orjson
 from msgspec import Struct
 
 from infertool import json_text
@@ -102,8 +103,15 @@ def encode_text(join_ref: Ref, ref: Ref, topic: str, event: str, payload: Any, v
 
 
 def encode_push(join_ref: Ref, ref: Ref, topic: str, event: str, payload_json: bytes) -> bytes:
-    """Return the vsn 2.0.0 text frame around a payload that is encoded already, without looking into it."""
-    return b"%b,%b,%b]" % (_json([join_ref, ref])[:-1], _json_names(topic, event), payload_json)
+    """Return the vsn 2.0.0 text frame around a payload that is encoded already, without looking into it.
+
+    Raises `FrameError`.
+    """
+    try:  # once a push: what `_json` calls first
+        refs = orjson.dumps([join_ref, ref])
+    except orjson.JSONEncodeError:
+        refs = _json([join_ref, ref])
+    return b"%b,%b,%b]" % (refs[:-1], _json_names(topic, event), payload_json)
 
 
 def decode_text(data: bytes | str, vsn: Vsn = "2.0.0", *, strict: bool = True) -> Frame:

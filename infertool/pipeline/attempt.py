@@ -29,13 +29,13 @@ class Tried(Struct, frozen=True, gc=False):
 
 
 class Preparation:
-    """Callable that makes an event ready for a try. `on_redelivered` is told of a redelivered one before the model."""
+    """Makes events ready for a try. `on_redelivered` is told of a redelivered one before the model."""
 
     def __init__(self, *, max_body_bytes: int, on_redelivered: Callable[[Event], Failure | None]) -> None:
         self._max_body_bytes = max_body_bytes
         self._on_redelivered = on_redelivered
 
-    def __call__(self, event: Event) -> Failure | None:
+    def begin(self, event: Event) -> Failure | None:
         """Count the try and decode the event, or return why it must not be tried."""
         event.attempts += 1
         # Decoded for each try: a model may have changed the payload before it failed.
@@ -54,7 +54,7 @@ class Attempts:
 
     def __call__(self, event: Event) -> Outcome:
         """Return the outcome of one try; never raises."""
-        failure = self._prepare(event)
+        failure = self._prepare.begin(event)
         if failure is not None:
             return Outcome(event, failure=failure)
         return outcome(event, call(self._predict, event.payload or {}))

@@ -50,7 +50,8 @@ class LocalPublisher:
     def push(self, pushes: Sequence[Push], *, crashes: int = 0) -> None:  # noqa: ARG002  (the port)
         """Write, then confirm. A reader that has gone raises `BrokenPipeError`: what it did not read stays open."""
         self._write(pushes)
-        self._on_results([PushResult(push, Proof.NONE, None) for push in pushes])
+        proof = Proof.NONE
+        self._on_results([PushResult(push, proof) for push in pushes])
 
     def pending(self) -> Pending:
         """Return nothing: a push has its result when it returns."""

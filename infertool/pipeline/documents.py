@@ -134,6 +134,6 @@ def _milliseconds(seconds: float) -> float:
 
 def _dumps(document: dict[str, Any]) -> bytes:
     try:
-        return json_text.dumps(document, option=_OPTIONS)
+        return json_text.dumps(document, _OPTIONS)
     except (TypeError, RecursionError) as error:
         raise UnencodableError(str(error)) from error

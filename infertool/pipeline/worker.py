@@ -230,7 +230,7 @@ class InlineCalls(Calls):
 def fit(groups: Iterable[Group], prepare: Preparation, employer: Employer) -> Iterable[Group]:
     """Yield each group without the events that cannot be tried; those are reported at once."""
     for group in groups:
-        failures = [(event, prepare(event)) for event in group]
+        failures = [(event, prepare.begin(event)) for event in group]
         poison = [Outcome(event, failure=failure) for event, failure in failures if failure is not None]
         if poison:
             employer.done(poison, 0.0)
