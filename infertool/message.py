@@ -45,8 +45,9 @@ class Message(Struct, frozen=True, gc=False):
     token: str
     hides_body: bool = False
 
+    @property
     def identity(self) -> Identity:
-        """Return what each delivery of this event has in common, and other events have not.
+        """What each delivery of this event has in common, and other events have not.
 
         An id alone does not tell: a composite SEND puts one message into several queues, a JMS property `message-id`
         gives one id to many messages, and the next broker of a failover counts its own.

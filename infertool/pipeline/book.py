@@ -72,7 +72,7 @@ class Book:
             for message in messages:
                 if message.epoch != self._epoch and not self._begin(message.epoch):
                     admission.left.append(message)
-                elif self._awaited and (known := self._take_awaited(message.identity())):
+                elif self._awaited and (known := self._take_awaited(message.identity)):
                     self._admit_again(known, message, admission)
                 elif self.admitted + len(admission.fresh) >= self._most:
                     admission.left.append(message)
@@ -100,7 +100,7 @@ class Book:
             if not finished.reopened:
                 self._awaited.setdefault(finished.identity, []).append(finished)
         for event in (*self._open, *self._kept):
-            self._awaited.setdefault(event.message.identity(), []).append(event)
+            self._awaited.setdefault(event.message.identity, []).append(event)
         return True
 
     def _take_awaited(self, identity: Identity) -> Event | _Finished | None:
@@ -166,7 +166,7 @@ class Book:
     def _finish(self, events: Sequence[Event], dead: Dead | None) -> None:
         for event in events:
             message = event.message
-            finished = _Finished(message.identity(), dead)
+            finished = _Finished(message.identity, dead)
             self._open.pop(event, None)
             self._finished.append(finished)
             if message.epoch != self._epoch:
@@ -174,7 +174,7 @@ class Book:
 
     def _replace_awaited(self, event: Event, finished: _Finished | None) -> None:
         """Expect the redelivery of an event that was closed after its connection was lost, or no longer expect it."""
-        identity = event.message.identity()
+        identity = event.message.identity
         known = self._awaited.get(identity, [])
         if event in known:
             known.remove(event)

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 from infertool.pipeline.event import Event, Failure
 from infertool.telemetry.observer import Observe, Warned
@@ -137,7 +138,8 @@ class CrashGuard:
 
 def _name(event: Event) -> str:
     """Return what is noted of an event: its identity in one line, since an id alone may be another event's, too."""
-    return json.dumps(event.message.identity)
+    source, message_id, sent_at, _body = event.message.identity
+    return json.dumps([source, message_id, sent_at, crc32(event.message.body)])
 
 
 def _open_notes(content: bytes) -> list[str]:
