@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from infertool.errors import SettingsError
+from infertool.net.tls import client_context
 from infertool.settings import BrokerSettings, ModelSettings, PhoenixSettings
-from infertool.tls import client_context
 from tests.support import certificates
 
 _KEY = "-----BEGIN PRIVATE KEY-----"

@@ -8,12 +8,12 @@ from infertool.brokers import url
 
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker
-    from infertool.link import OnLink
+    from infertool.net.connection_state import OnConnection
     from infertool.settings.tree import BrokerSettings
 
 
 def open(  # noqa: A001  # brokers.open(...) reads as what it does
-    settings: BrokerSettings, *, name: str = "infertool", on_link: OnLink | None = None
+    settings: BrokerSettings, *, name: str = "infertool", on_connection: OnConnection | None = None
 ) -> Broker:
     """Return the broker that `settings.url` names, not yet connected.
 
@@ -24,4 +24,4 @@ def open(  # noqa: A001  # brokers.open(...) reads as what it does
     # Imported late: `infertool --help` must not pay for a protocol it does not use.
     from infertool.brokers.stomp.broker import StompBroker  # noqa: PLC0415
 
-    return StompBroker(settings, parsed, name=name, on_link=on_link)
+    return StompBroker(settings, parsed, name=name, on_connection=on_connection)

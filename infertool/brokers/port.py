@@ -105,7 +105,7 @@ class Subscription(Protocol):
         """
 
 
-class Outlet(Protocol):
+class BulkSender(Protocol):
     """Sends many messages that are alike, without receipts. One thread uses it at a time.
 
     What the broker refuses is known only afterwards: `refused` counts it, `reason` is the broker's newest word. What
@@ -162,7 +162,7 @@ class Broker(Protocol):
         Raises `ConnectionLostError` at once while there is no connection.
         """
 
-    def outlet(self, alike: Outgoing, varying: Sequence[str]) -> Outlet:
+    def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> BulkSender:
         """Return an outlet for messages that have all but their bodies and the headers `varying` from `alike`.
 
         Raises `RefusedError` for what breaks the limits of the wire format.

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from urllib.parse import unquote
 
 from infertool.errors import SettingsError
-from infertool.identify import bracketed
+from infertool.net.identify import bracketed
 from infertool.secret import Secret
 
 _DEFAULT_PORTS = {"stomp": 61613, "stomp+ssl": 61612}

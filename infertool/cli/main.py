@@ -12,7 +12,17 @@ import typer
 from typer.core import TyperGroup
 
 from infertool import __version__, hangup
-from infertool.cli import config, console, consume, demo, dev, drain_dlq, loadgen, peek_dlq, replay_dlq, tail, watch
+from infertool.cli.common import console
+from infertool.cli.config import command as config
+from infertool.cli.consume import command as consume
+from infertool.cli.demo import command as demo
+from infertool.cli.dev import command as dev
+from infertool.cli.drain_dlq import command as drain_dlq
+from infertool.cli.loadgen import command as loadgen
+from infertool.cli.peek_dlq import command as peek_dlq
+from infertool.cli.replay_dlq import command as replay_dlq
+from infertool.cli.tail import command as tail
+from infertool.cli.watch import command as watch
 from infertool.errors import InfertoolError, UsageError
 from infertool.telemetry import uncaught
 

@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from infertool import filters
 from infertool.errors import UsageError
-from infertool.load.latency import Measure
+from infertool.filters import expression as filters
 from infertool.load.report import COUNTS, FIGURES, OPTION_OF, SUMS, figures
-from infertool.nearest import did_you_mean
+from infertool.load.tally import Measure
+from infertool.text.nearest import did_you_mean
 
 _NEEDS_E2E = frozenset(
     {

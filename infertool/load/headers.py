@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from infertool.brokers.stomp.sendable import is_refused
+from infertool.brokers.stomp.messages import is_refused
 from infertool.errors import UsageError
+from infertool.load import payloads
+from infertool.load.run_clock import RunClock
+from infertool.message import BodyKind, Outgoing
 
 # The names each event has a value of its own for.
 OWN: Final = ("event_id", "correlation-id", "sent_at", "intended_at")
@@ -62,3 +66,40 @@ def _share(part: str, text: str) -> tuple[str, float]:
 
 def _wrong(text: str, why: str) -> UsageError:
     return UsageError(f"--priority {text!r}: {why}", advice="write for example high:9=0.1,low:4=0.9")
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeOptions:
+    """What the options say of all but the body."""
+
+    queue: str
+    kind: BodyKind = BodyKind.TEXT
+    persistent: bool = True
+    headers: tuple[str, ...] = ()
+    priority: str | None = None
+    traceparent: bool = False
+
+
+class Envelope:
+    """Stamps events. Raises UsageError for options that cannot work."""
+
+    def __init__(self, options: EnvelopeOptions, seed: str) -> None:
+        rng = random.Random(f"headers {seed}")  # noqa: S311  # sample data
+        self.template = Outgoing(options.queue, b"", options.kind, user_headers(options.headers), options.persistent)
+        self._priority = None if options.priority is None else priorities(options.priority, rng)
+        # Not of the seed: two runs must not share their traces.
+        self._trace = random.Random() if options.traceparent else None  # noqa: S311
+        self.variable_headers = list(OWN)
+        if self._priority:
+            self.variable_headers.append("priority")
+        if self._trace:
+            self.variable_headers.append("traceparent")
+
+    def values(self, run_clock: RunClock, number: int, due: float, sent_at: str) -> Sequence[str]:
+        """Return the values of `varying`; `sent_at` is wall-clock time."""
+        values = [run_clock.event_id(number, due), payloads.request_id(number), sent_at, f"{run_clock.wall + due:.6f}"]
+        if self._priority:
+            values.append(self._priority())
+        if self._trace:
+            values.append(f"00-{self._trace.getrandbits(128):032x}-{self._trace.getrandbits(64):016x}-01")
+        return values

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from infertool.errors import UsageError
 from infertool.load import arrivals
 from infertool.load.arrivals import Planned, Schedule
-from infertool.load.latency import Measure
+from infertool.load.headers import Envelope, EnvelopeOptions
 from infertool.load.payloads import PayloadOptions, Payloads
-from infertool.load.stamping import Envelope, EnvelopeOptions
+from infertool.load.tally import Measure
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,116 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from infertool import json_text
+import orjson
+
 from infertool.errors import UsageError
-from infertool.load import builtin, poison, sizes
-from infertool.load.template import Template, assignment
+from infertool.load import template
+from infertool.load.template import Assignment, Template, assignment
 from infertool.message import BodyKind
+from infertool.text import json_text
+
+_FEATURES: Final = 8
+# Drawing eight normal numbers an event would take half of the time an event may take, so they are drawn once.
+_VECTORS: Final = 1024
+_SOURCES: Final = (b'"checkout"', b'"search"', b'"mobile"', b'"partner-api"')
+DOCUMENT: Final = orjson.dumps({
+    "request_id": "",
+    "source": "",
+    "features": [0.0] * _FEATURES,
+    "context": {"tenant": "acme", "region": "eu-central-1", "model_hint": "reference"},
+    "text": "The parcel was delivered to the wrong address, and nobody answered the phone "
+    "when I called to ask why it was not the one on the label.",
+})  # fmt: skip
+
+
+def request_id(number: int) -> str:
+    """Return the request id of event `number`."""
+    return f"req-{number:06d}"
+
+
+def fields(rng: random.Random, *, single_features: bool) -> list[Assignment]:
+    """Return what fills the event. With `single_features` each feature is a field of its own."""
+    return [
+        Assignment("request_id", lambda number: b'"req-%06d"' % number),
+        Assignment("source", lambda _number: rng.choice(_SOURCES)),
+        *(_single_features(rng) if single_features else [_features(rng)]),
+    ]
+
+
+def _single_features(rng: random.Random) -> list[Assignment]:
+    return [Assignment(f"features[{at}]", lambda _number: b"%.6f" % rng.gauss(0, 1)) for at in range(_FEATURES)]
+
+
+def _features(rng: random.Random) -> Assignment:
+    vectors = [orjson.dumps([round(rng.gauss(0, 1), 6) for _ in range(_FEATURES)]) for _ in range(_VECTORS)]
+    return Assignment("features", lambda _number: rng.choice(vectors))
+
+
+Size = Callable[[int], int]
+_LARGEST: Final = 100 * 1024 * 1024
+_HEAD, _TAIL = b'"padding":"', b'"}'
+
+
+def parse(text: str, rng: random.Random) -> Size:
+    """Return what gives event `number` its size in bytes. Raises UsageError."""
+    advice = "write bytes, for example --size 400, or a function: normal(400,100), int(100,1000), choice(200,2000)"
+    try:
+        fill = template.parse(text, rng)
+        size = float(text if fill is None else fill(0))
+    except (UsageError, ValueError) as error:
+        what = error.what if isinstance(error, UsageError) else "is no size"
+        raise UsageError(f"--size {text!r}: {what}", advice=advice) from None
+    if fill is not None:
+        return lambda number: min(int(float(fill(number))), _LARGEST)
+    if not 0 < size <= _LARGEST:
+        raise UsageError(f"--size {text!r} is out of range", advice=f"a body has 1 to {_LARGEST} bytes")
+    return lambda _number: int(size)
+
+
+def padded(body: bytes, size: int) -> bytes:
+    """Return the JSON object `body` with a field `padding` that makes it `size` bytes, itself where it is as large."""
+    joint = b"" if body == b"{}" else b","
+    missing = size - len(body) - len(joint) - len(_HEAD) - 1
+    if missing < 0:
+        return body
+    return b"".join((body[:-1], joint, _HEAD, b"x" * missing, _TAIL))
+
+
+# Each takes a good body: cut short, not JSON, not UTF-8, no object, nothing at all.
+_KINDS: Final[tuple[Callable[[bytes], bytes], ...]] = (
+    lambda body: body[: max(1, len(body) // 2)],
+    lambda _body: b"<event>not JSON</event>",
+    lambda body: b'{"text":"\xff\xfe",' + body[1:],
+    lambda body: b"[%b]" % body,
+    lambda _body: b"",
+)
+
+
+class Poison:
+    """Spoils a share of the events, chosen by `rng`, in several ways by turns of chance."""
+
+    def __init__(self, rate: float, rng: random.Random) -> None:
+        self._rate = rate
+        self._rng = rng
+
+    def __call__(self, body: bytes) -> bytes | None:
+        """Return a broken body in place of `body`, or None when the event stays good."""
+        if self._rng.random() >= self._rate:
+            return None
+        return self._rng.choice(_KINDS)(body)
+
+
+def check_rate(rate: float) -> None:
+    """Raise UsageError for a share that is none."""
+    if not 0 <= rate <= 1:
+        raise UsageError(f"--poison-rate {rate:g} is no share", advice="write a number from 0 to 1, for example 0.01")
+
 
 STDIN: Final = "-"
 
@@ -41,18 +141,18 @@ class Payloads:
     """Makes bodies. One seed makes the same ones. Raises UsageError for options that cannot work."""
 
     def __init__(self, options: PayloadOptions, seed: str) -> None:
-        poison.check_rate(options.poison_rate)
+        check_rate(options.poison_rate)
         self._rng = random.Random(f"payloads {seed}")  # noqa: S311  # sample data
         filled = [assignment(text, self._rng) for text in options.assignments]
         if options.documents:
             self._templates = [Template(document, filled) for document in options.documents]
         else:
             single = any(assigned.path.startswith("features[") for assigned in filled)
-            fields = builtin.fields(self._rng, single_features=single)
-            self._templates = [Template(builtin.DOCUMENT, [*fields, *filled])]
+            standard = fields(self._rng, single_features=single)
+            self._templates = [Template(DOCUMENT, [*standard, *filled])]
         self._order = options.order
-        self._size = None if options.size is None else sizes.parse(options.size, self._rng)
-        self._poison = poison.Poison(options.poison_rate, self._rng) if options.poison_rate else None
+        self._size = None if options.size is None else parse(options.size, self._rng)
+        self._poison = Poison(options.poison_rate, self._rng) if options.poison_rate else None
         if self._size and not all(document.startswith(b"{") for document in options.documents):
             raise UsageError("--size needs JSON objects", advice="it pads them with a field; other JSON has none")
 
@@ -60,7 +160,7 @@ class Payloads:
         """Return the body of event `number`, and whether it is a broken one."""
         body = self._template(number).body(number)
         if self._size:
-            body = sizes.padded(body, self._size(number))
+            body = padded(body, self._size(number))
         if self._poison and (broken := self._poison(body)) is not None:
             return broken, True
         return body, False

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal, Self
 
-from infertool.load.latency import Measure
+import msgspec
+
+from infertool.errors import InfertoolError, UsageError
+from infertool.load.tally import Measure
 from infertool.telemetry.latencies import Latencies, Percentiles
 
 
@@ -97,3 +101,170 @@ class Run:
     complete: bool = True
     planned_s: float | None = None
     came_out_s: float | None = None
+
+
+_VERSION: Final = 1
+_LONGEST_HEAD: Final = 1_000_000
+
+
+class _Head(msgspec.Struct, frozen=True):
+    infertool_loadgen: int
+    info: RunInfo
+
+
+class _Line(msgspec.Struct, frozen=True, tag="second", tag_field="line"):
+    second: Second
+    hdr: Mapping[Measure, str]
+
+
+class _End(msgspec.Struct, frozen=True, tag="end", tag_field="line"):
+    counts: Counts
+    elapsed_s: float
+    cpu_s: float | None
+    notes: tuple[str, ...]
+    hdr: Mapping[Measure, str]
+    planned_s: float | None = None
+    came_out_s: float | None = None
+
+
+class RunFileError(UsageError):
+    """The file is not what a run has written."""
+
+
+class RunWriter:
+    """Writes a run's file; a line is in the system's hands when the call returns. Every call may raise InfertoolError.
+
+    Opening raises UsageError when the file cannot be written, or is there already. Of a run that ends before its first
+    second nothing is kept.
+    """
+
+    def __init__(self, path: Path, info: RunInfo) -> None:
+        self.path = path
+        self._empty = True
+        try:
+            self._file = path.open("xb", buffering=0)
+        except FileExistsError:
+            raise UsageError(f"{path} is there already", advice="name another file, or remove it") from None
+        except OSError as fault:
+            raise UsageError(f"{path} cannot be written: {fault.strerror}") from None
+        self._write(_Head(_VERSION, info))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if self._empty:
+            self.path.unlink(missing_ok=True)
+
+    def second(self, second: Second, histograms: Mapping[Measure, Latencies]) -> None:
+        """Write a second and its histograms, as `Meter.cut` returns them."""
+        self._write(_Line(second, _encoded(histograms)))
+        self._empty = False
+
+    def end(self, run: Run) -> None:
+        """Write the sums."""
+        hdr = _encoded(run.histograms)
+        self._write(_End(run.counts, run.elapsed_s, run.cpu_s, run.notes, hdr, run.planned_s, run.came_out_s))
+        self._empty = False
+
+    def _write(self, line: msgspec.Struct) -> None:
+        rest = memoryview(msgspec.json.encode(line) + b"\n")
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as fault:
+            raise InfertoolError(f"{self.path} cannot be written: {fault.strerror}") from None
+
+
+def read(path: Path) -> Run:
+    """Return the run that `path` holds; one that is cut short is not `complete`. Raises RunFileError."""
+    try:
+        with path.open("rb") as file:
+            info = _head(file, path)
+            begin = file.tell()
+            seconds: list[Second] = []
+            for number, line in _lines(file, path):
+                if isinstance(line, _End):
+                    hdr = _decoded(line.hdr, path, number)
+                    return Run(
+                        info, tuple(seconds), line.counts, hdr, line.elapsed_s, line.cpu_s, line.notes,
+                        planned_s=line.planned_s, came_out_s=line.came_out_s,
+                    )  # fmt: skip
+                seconds.append(line.second)
+            file.seek(begin)
+            return _cut_short(info, seconds, _summed_histograms(file, path))
+    except OSError as fault:
+        raise RunFileError(f"{path} cannot be read: {fault.strerror}") from None
+
+
+def _head(file: BinaryIO, path: Path) -> RunInfo:
+    try:
+        head = msgspec.json.decode(file.readline(_LONGEST_HEAD), type=_Head)
+    except msgspec.DecodeError:
+        raise RunFileError(f"{path} is no file of infertool loadgen --save") from None
+    if head.infertool_loadgen != _VERSION:
+        found = head.infertool_loadgen
+        raise RunFileError(f"{path} is of version {found}; this infertool knows version {_VERSION}")
+    return head.info
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, _Line | _End]]:
+    """Return the lines after the first, with their numbers; the last may be cut short."""
+    decoder = msgspec.json.Decoder(_Line | _End)
+    for number, line in enumerate(file, 2):
+        try:
+            decoded = decoder.decode(line)
+        except msgspec.DecodeError:
+            if file.readline():
+                raise _damaged(path, number) from None
+            return
+        yield number, decoded
+
+
+def _summed_histograms(file: BinaryIO, path: Path) -> Mapping[Measure, Latencies]:
+    """Return the histograms of all seconds together, warm-up left out."""
+    totals: dict[Measure, Latencies] = {}
+    for number, line in _lines(file, path):
+        if isinstance(line, _Line) and line.second.t >= 0:
+            for measure, latencies in _decoded(line.hdr, path, number).items():
+                totals.setdefault(measure, Latencies()).merge(latencies)
+    return totals
+
+
+def _cut_short(info: RunInfo, seconds: list[Second], histograms: Mapping[Measure, Latencies]) -> Run:
+    """Return a run whose sums are those of the seconds."""
+    counted = [second for second in seconds if second.t >= 0]
+
+    def total(name: str, *, measured: bool = True) -> Any:
+        return sum(getattr(second, name) for second in counted) if measured else None
+
+    send, e2e = Measure.SEND in info.measures, Measure.E2E in info.measures
+    counts = Counts(
+        **{name: total(name) for name in ("planned", "sent", "late", "dropped", "unsent")},
+        confirmed=total("confirmed", measured=send),
+        **{name: total(name, measured=e2e) for name in ("results", "failures", "duplicates")},
+    )
+
+    def length(*names: str) -> float:
+        return 1.0 + max((each.t for each in counted if any(getattr(each, name) for name in names)), default=-1)
+
+    return Run(
+        info, tuple(seconds), counts, histograms, elapsed_s=length("planned", "sent"), complete=False,
+        planned_s=length("planned"), came_out_s=length("planned", "sent", "results", "failures"),
+    )  # fmt: skip
+
+
+def _encoded(histograms: Mapping[Measure, Latencies]) -> dict[Measure, str]:
+    return {measure: latencies.encode() for measure, latencies in histograms.items()}
+
+
+def _decoded(hdr: Mapping[Measure, str], path: Path, number: int) -> dict[Measure, Latencies]:
+    try:
+        return {measure: Latencies.decode(text) for measure, text in hdr.items()}
+    except ValueError:
+        raise _damaged(path, number) from None
+
+
+def _damaged(path: Path, number: int) -> RunFileError:
+    return RunFileError(f"{path} is damaged in line {number}")

@@ -13,23 +13,19 @@ from functools import partial
 from typing import Final
 
 from infertool import __version__, brokers
+from infertool.channels.event import ChannelEvent, OnChannelEvents
+from infertool.channels.topics import TopicFeed
 from infertool.errors import InfertoolError
-from infertool.feed.arrival import Arrival, OnArrivals
-from infertool.feed.topics import TopicFeed
-from infertool.link import LinkEvent, LinkState
-from infertool.load import epoch as epochs
-from infertool.load.deadcount import DeadLetterCount, Found
-from infertool.load.epoch import Clock, Epoch
-from infertool.load.latency import Measure, Meter
 from infertool.load.limits import Seen, notes
+from infertool.load.observed import DeadLetterCount, Found, Observed
 from infertool.load.options import LoadOptions
-from infertool.load.record import Counts, Run, RunInfo, Second
-from infertool.load.runfile import RunWriter
+from infertool.load.record import Counts, Run, RunInfo, RunWriter, Second
+from infertool.load.run_clock import Clock, RunClock, begin, new_run_id
 from infertool.load.seconds import PlannedEvents, Seconds
-from infertool.load.sightings import Sightings
-from infertool.load.tally import Tally
+from infertool.load.tally import Measure, Meter, Tally
 from infertool.load.team import Team
 from infertool.load.work import Share, Work, WorkEnd
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.settings import Settings
 from infertool.telemetry.latencies import Latencies
 
@@ -48,7 +44,7 @@ def _ignore_second(_second: Second) -> None:
     """Do nothing: the default of `on_second`."""
 
 
-def _ignore_link(_side: str, _event: LinkEvent) -> None:
+def _ignore_link(_side: str, _event: ConnectionEvent) -> None:
     """Do nothing: the default of `on_link`."""
 
 
@@ -56,7 +52,7 @@ def _ignore_death(_text: str) -> None:
     """Do nothing: the default of `on_death`."""
 
 
-def _ignore_arrivals(_arrivals: Sequence[Arrival]) -> None:
+def _ignore_arrivals(_arrivals: Sequence[ChannelEvent]) -> None:
     """Do nothing: the default of `on_arrivals`."""
 
 
@@ -65,8 +61,8 @@ class Listeners:
     """Who hears of a run as it goes. Calls come from its threads, must be quick and must not raise."""
 
     on_second: Callable[[Second], None] = _ignore_second
-    on_link: Callable[[str, LinkEvent], None] = _ignore_link
-    on_arrivals: OnArrivals = _ignore_arrivals
+    on_connection: Callable[[str, ConnectionEvent], None] = _ignore_link
+    on_arrivals: OnChannelEvents = _ignore_arrivals
     on_death: Callable[[str], None] = _ignore_death
 
 
@@ -101,11 +97,11 @@ class LoadRun:
         link = partial(self._linked, "broker")
         if options.processes > 1:
             self._work: Work | Team = Team(
-                settings.broker, options, self.tally, self._meter, on_link=link, on_death=listeners.on_death
+                settings.broker, options, self.tally, self._meter, on_connection=link, on_death=listeners.on_death
             )
         else:
-            self._work = Work(settings.broker, options, Share(), self.tally, self._meter, on_link=link)
-        self._sightings: Sightings | None = None
+            self._work = Work(settings.broker, options, Share(), self.tally, self._meter, on_connection=link)
+        self._observed: Observed | None = None
         self._writer: RunWriter | None = None
         self._stopped_s: float | None = None
         self._abandoned = threading.Event()
@@ -159,35 +155,35 @@ class LoadRun:
         phoenix = self._settings.phoenix
         topics = (phoenix.result_topic, phoenix.alert_topic)
         link = partial(self._linked, "phoenix")
-        feed = TopicFeed(phoenix, topics, on_arrivals=self._arrived, on_link=link)
+        feed = TopicFeed(phoenix, topics, on_arrivals=self._arrived, on_connection=link)
         feed.connect()
         return feed
 
-    def _arrived(self, arrivals: Sequence[Arrival]) -> None:
-        if self._sightings:
-            self._work.done(self._sightings.take(arrivals))
+    def _arrived(self, arrivals: Sequence[ChannelEvent]) -> None:
+        if self._observed:
+            self._work.done(self._observed.take(arrivals))
         self._listeners.on_arrivals(arrivals)
 
-    def _linked(self, side: str, event: LinkEvent) -> None:
+    def _linked(self, side: str, event: ConnectionEvent) -> None:
         # A connection that is tried again and again was lost once.
-        if event.state is LinkState.CONNECTED and event.epoch > 1:
+        if event.state is ConnectionState.CONNECTED and event.epoch > 1:
             self._losses[side] += 1
-        self._listeners.on_link(side, event)
+        self._listeners.on_connection(side, event)
 
     def _measured(self) -> Run:
         options = self._options
-        run_id, warmup_s = epochs.new_run_id(), options.planned.warmup_s
+        run_id, warmup_s = new_run_id(), options.planned.warmup_s
         before, dead = None, None
         if options.e2e:
             dlq = self._settings.deadletter.queue
             dead = DeadLetterCount(self._control, dlq, sent_to=options.envelope.queue, run_id=run_id)
             before = self._depth()
-        epoch = epochs.begin(_BEGIN_S, run_id)
-        self._clock.start(epoch, warmup_s)
-        self._sightings = Sightings(epoch, self.tally, self._meter, warmup_s=warmup_s)
+        run_clock = begin(_BEGIN_S, run_id)
+        self._clock.start(run_clock, warmup_s)
+        self._observed = Observed(run_clock, self.tally, self._meter, warmup_s=warmup_s)
         self._seconds.start()
         began = time.process_time()
-        self._send(epoch)
+        self._send(run_clock)
         cpu_s = time.process_time() - began
         if self._clock.since_zero() < options.end_s - warmup_s:
             self._seconds.end_plan()
@@ -197,7 +193,7 @@ class LoadRun:
             after = self._depth()
             # A broker that tells depths tells none of a queue that never was.
             before = 0 if before is None and after is not None else before
-            came_out = _CameOut(before, after, self._dead(dead, epoch))
+            came_out = _CameOut(before, after, self._dead(dead, run_clock))
         self._count_unreported()
         self._seconds.stop()
         return self._result(cpu_s, came_out)
@@ -206,9 +202,9 @@ class LoadRun:
         depth = self._control.measure(self._options.envelope.queue, _MEASURE_S)
         return depth.size if depth else None
 
-    def _send(self, epoch: Epoch) -> None:
+    def _send(self, run_clock: RunClock) -> None:
         """Have all sent, in a thread, so that signals reach this one."""
-        thread = threading.Thread(target=self._work.run, args=(epoch,), name="loadgen", daemon=True)
+        thread = threading.Thread(target=self._work.run, args=(run_clock,), name="loadgen", daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(_POLL_S)
@@ -220,12 +216,12 @@ class LoadRun:
         """
         settle_s, newest, quiet_s = self._options.settle_s, 0.0, 0.0
         while not self.tally.wait_until_seen(_POLL_S) and not self._abandoned.is_set() and quiet_s < settle_s:
-            last = self._sightings.last_at if self._sightings else 0.0
+            last = self._observed.last_at if self._observed else 0.0
             quiet_s = quiet_s + _POLL_S if last == newest else 0.0
             newest = last
         self._abandoned.wait(min(_AFTERMATH_S, settle_s))
 
-    def _dead(self, dead: DeadLetterCount, epoch: Epoch) -> Found | None:
+    def _dead(self, dead: DeadLetterCount, run_clock: RunClock) -> Found | None:
         """Wait until there is a dead letter of each failure, or no more come. Return how many are the run's own."""
         failures = sum(self.tally.totals(warm=warm)["failures"] for warm in (True, False))
         most, newest_at = 0, time.monotonic()
@@ -240,7 +236,9 @@ class LoadRun:
             return None
         return dead.own(
             self.tally.totals()["failures"],
-            lambda event_id: (known := epoch.read(event_id)) is not None and known[1] >= self._options.planned.warmup_s,
+            lambda event_id: (
+                (known := run_clock.read(event_id)) is not None and known[1] >= self._options.planned.warmup_s
+            ),
         )
 
     def _count_unreported(self) -> None:
@@ -289,7 +287,7 @@ class LoadRun:
 
     def _came_out_s(self, elapsed_s: float) -> float:
         """Return the time from the first counted second to the last arrival, at least that of sending."""
-        last_at = self._sightings.last_at if self._sightings else 0.0
+        last_at = self._observed.last_at if self._observed else 0.0
         return max(elapsed_s, self._clock.since_zero() - (time.monotonic() - last_at) if last_at else 0.0)
 
     def _counts(self, came_out: _CameOut) -> Counts:

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from infertool.load.epoch import Clock
-from infertool.load.latency import Measure, Meter
 from infertool.load.record import Second
-from infertool.load.tally import Tally
+from infertool.load.run_clock import Clock
+from infertool.load.tally import Measure, Meter, Tally
 from infertool.telemetry.latencies import Latencies
 
 _COUNTS = ("planned", "sent", "late", "dropped", "unsent", "confirmed", "results", "failures", "duplicates")

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from infertool.errors import ConnectionLostError
-from infertool.load.epoch import Epoch
-from infertool.load.lanes import BATCH, Lane
-from infertool.load.latency import Measure, Meter
+from infertool.load.connections import BATCH, SendConnection
+from infertool.load.headers import Envelope
 from infertool.load.payloads import Payloads
-from infertool.load.stamping import Envelope
-from infertool.load.tally import Tally
+from infertool.load.run_clock import RunClock
+from infertool.load.tally import Measure, Meter, Tally
 
 # An event sent later than this after its time counts as late.
 LATE_S: Final = 0.01
@@ -42,16 +41,16 @@ class Sender:
 
     def __init__(
         self,
-        epoch: Epoch,
-        lanes: Sequence[Lane],
+        run_clock: RunClock,
+        connections: Sequence[SendConnection],
         payloads: Payloads,
         envelope: Envelope,
         tally: Tally,
         meter: Meter,
         timing: Timing,
     ) -> None:
-        self._epoch = epoch
-        self._lanes = deque(lanes)
+        self._run_clock = run_clock
+        self._connections = deque(connections)
         self._payloads = payloads
         self._envelope = envelope
         self._tally = tally
@@ -62,11 +61,11 @@ class Sender:
 
     def now(self) -> float:
         """Return the seconds since the begin."""
-        return time.monotonic() - self._epoch.mono
+        return time.monotonic() - self._run_clock.mono
 
     def send_some(self, backlog: deque[Due]) -> None:
         """Send a batch off the backlog's head, or find that nothing takes it just now."""
-        lane, room = self._lane()
+        connection, room = self._connection()
         if room == 0:
             return
         warm = backlog[0][1] < self._timing.warmup_s
@@ -75,47 +74,49 @@ class Sender:
             batch.append(backlog.popleft())
         # Made also for what will not be sent, so that one seed gives each event the same body in every run.
         made = [self._payloads.make(number) for number, _ in batch]
-        if lane is None:
+        if connection is None:
             self._tally.add(warm=warm, unsent=len(batch))
             return
-        self._send(lane, batch, made, warm=warm)
+        self._send(connection, batch, made, warm=warm)
 
-    def _lane(self) -> tuple[Lane | None, int]:
+    def _connection(self) -> tuple[SendConnection | None, int]:
         """Return the next connection that takes events, and how many; None when there is no connection at all."""
         began = time.monotonic()
         connected = False
-        for _ in range(len(self._lanes)):
-            self._lanes.rotate(-1)
+        for _ in range(len(self._connections)):
+            self._connections.rotate(-1)
             try:
-                room = self._lanes[0].room(_WAIT_S / len(self._lanes))
+                room = self._connections[0].room(_WAIT_S / len(self._connections))
             except ConnectionLostError:
                 continue
             connected = True
             if room:
-                return self._lanes[0], room
+                return self._connections[0], room
         if not connected:
             return None, BATCH
         # No more than was waited: this process may have been stopped meanwhile, which is not the broker's doing.
         self.blocked_s += min(time.monotonic() - began, 2 * _WAIT_S)
         return None, 0
 
-    def _send(self, lane: Lane, batch: list[Due], made: list[tuple[bytes, bool]], *, warm: bool) -> None:
+    def _send(
+        self, connection: SendConnection, batch: list[Due], made: list[tuple[bytes, bool]], *, warm: bool
+    ) -> None:
         now = self.now()
-        sent_at = f"{self._epoch.wall + now:.6f}"
+        sent_at = f"{self._run_clock.wall + now:.6f}"
         events, slips, poison = [], [], 0
         for (number, due), (body, broken) in zip(batch, made, strict=True):
             if now - due <= self._timing.max_late_s:
                 slips.append(now - due)
-                events.append((self._envelope.values(self._epoch, number, due, sent_at), body))
+                events.append((self._envelope.values(self._run_clock, number, due, sent_at), body))
                 poison += broken
         sent, dropped = len(events), len(batch) - len(events)
         late = sum(slip > LATE_S for slip in slips) if self._timing.planned else 0
-        second = self._tally.clock.second(now + self._epoch.mono)
+        second = self._tally.clock.second(now + self._run_clock.mono)
         self._tally.add(warm=warm, second=second, sent=sent, dropped=dropped, late=late, poison=poison)
         if not events:
             return
         try:
-            lane.send(events, warm=warm)
+            connection.send(events, warm=warm)
         except ConnectionLostError:
             self._tally.add(warm=warm, second=second, sent=-sent, unsent=sent, late=-late, poison=-poison)
             return

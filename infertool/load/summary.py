@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from infertool.load.comparison import compare
-from infertool.load.latency import Measure
-from infertool.load.report import FIGURES
+from infertool.load.report import FIGURES, compare
+from infertool.load.tally import Measure
 
 Rows = list[tuple[str, ...]]
 UNKNOWN: Final = "-"

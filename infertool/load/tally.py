@@ -5,9 +5,75 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
 
-from infertool.load.epoch import Clock
+from infertool.load.run_clock import Clock
+from infertool.telemetry.latencies import Latencies
+
+
+class Measure(StrEnum):
+    """What a time says.
+
+    `SLIP`: from the intended send to the actual one; the generator's own lateness.
+    `SEND`: from the actual send to the broker's receipt; with --confirm.
+    `E2E`: from the *intended* send to the arrival at the dashboard's topic; with --e2e.
+    """
+
+    SLIP = "slip"
+    SEND = "send"
+    E2E = "e2e"
+
+
+class Meter:
+    """The histograms of a run, warm-up left out. Thread-safe; hand it batches, a sample at a time costs a lock each.
+
+    Whoever runs the clock calls `cut` every second. With several processes each has a meter, sends what `cut_seconds`
+    returns (`Latencies.encode`), and the one that reports takes it in with `merge`.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
+        self._lock = threading.Lock()
+        self._total = {measure: Latencies() for measure in Measure}
+        self._seconds: dict[tuple[int, Measure], Latencies] = {}
+
+    def add(self, measure: Measure, seconds: Sequence[float], *, second: int | None = None) -> None:
+        """Record times in seconds, for `second`, by default the present one."""
+        if seconds:
+            with self._lock:
+                self._of(self.clock.second() if second is None else second, measure).add(seconds)
+
+    def merge(self, second: int, measure: Measure, latencies: Latencies) -> None:
+        """Record what another process measured."""
+        with self._lock:
+            self._of(second, measure).merge(latencies)
+
+    def _of(self, second: int, measure: Measure) -> Latencies:
+        return self._seconds.setdefault((second, measure), Latencies())
+
+    def cut_seconds(self, up_to: float = math.inf) -> Mapping[tuple[int, Measure], Latencies]:
+        """Return what was recorded since the last cut, of the seconds up to `up_to`."""
+        with self._lock:
+            found = {key: self._seconds.pop(key) for key in sorted(self._seconds) if key[0] <= up_to}
+            for (_, measure), latencies in found.items():
+                self._total[measure].merge(latencies)
+        return found
+
+    def cut(self, up_to: float = math.inf) -> Mapping[Measure, Latencies]:
+        """Return the same, all seconds together; only measures with samples."""
+        together: dict[Measure, Latencies] = {}
+        for (_, measure), latencies in self.cut_seconds(up_to).items():
+            if measure in together:
+                together[measure].merge(latencies)
+            else:
+                together[measure] = latencies
+        return together
+
+    def totals(self) -> Mapping[Measure, Latencies]:
+        """Return the whole run up to the last cut; only measures with samples. Call it when nothing cuts any more."""
+        return {measure: latencies for measure, latencies in self._total.items() if latencies.count}
+
 
 BySecond = Mapping[int, Mapping[str, int]]
 

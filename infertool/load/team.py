@@ -18,12 +18,11 @@ from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from infertool.errors import InfertoolError
-from infertool.link import LinkEvent, OnLink
-from infertool.load.epoch import Clock, Epoch
-from infertool.load.latency import Measure, Meter
 from infertool.load.options import LoadOptions
-from infertool.load.tally import BySecond, Tally
+from infertool.load.run_clock import Clock, RunClock
+from infertool.load.tally import BySecond, Measure, Meter, Tally
 from infertool.load.work import Share, Work, WorkEnd
+from infertool.net.connection_state import ConnectionEvent, OnConnection
 from infertool.settings.tree import BrokerSettings
 from infertool.telemetry.latencies import Latencies
 
@@ -70,13 +69,13 @@ class Team:
         tally: Tally,
         meter: Meter,
         *,
-        on_link: OnLink,
+        on_connection: OnConnection,
         on_death: Callable[[str], None],
     ) -> None:
         self._options = options
         self._tally = tally
         self._meter = meter
-        self._on_link = on_link
+        self._on_connection = on_connection
         self._on_death = on_death
         context = multiprocessing.get_context("spawn")
         self._members: list[_Member] = []
@@ -102,21 +101,21 @@ class Team:
         try:
             if not pipe.poll(_START_S):
                 raise InfertoolError(f"a load process did not connect within {_START_S:g} s")
-            while isinstance(answer := pipe.recv(), LinkEvent):
-                self._on_link(answer)
+            while isinstance(answer := pipe.recv(), ConnectionEvent):
+                self._on_connection(answer)
         except EOFError:
             raise InfertoolError("a load process ended before it was connected") from None
         if isinstance(answer, _Failure):
             raise InfertoolError(f"a load process cannot start: {answer.text}")
 
-    def run(self, epoch: Epoch) -> None:
+    def run(self, run_clock: RunClock) -> None:
         """Have all send until the plan is over or `stop`."""
         with self._talking:
             if self._stopped_s < math.inf:
                 return
             self._running = True
-            self._begin = epoch.mono
-            self._tell(epoch)
+            self._begin = run_clock.mono
+            self._tell(run_clock)
         readers = [threading.Thread(target=self._follow, args=(member,), daemon=True) for member in self._members]
         for reader in readers:
             reader.start()
@@ -137,8 +136,8 @@ class Team:
                 match member.pipe.recv():
                     case _Counts() as counts:
                         self._add(member, counts)
-                    case LinkEvent() as event:
-                        self._on_link(event)
+                    case ConnectionEvent() as event:
+                        self._on_connection(event)
                     case WorkEnd() as end:
                         member.end = end
                         how = "".join(end.deaths)
@@ -233,7 +232,7 @@ def _child(pipe: Connection, settings: BrokerSettings, options: LoadOptions, sha
 
     clock = Clock()
     tally, meter = Tally(clock), Meter(clock)
-    work = Work(settings, options, share, tally, meter, on_link=tell)
+    work = Work(settings, options, share, tally, meter, on_connection=tell)
     try:
         work.connect()
     except InfertoolError as error:
@@ -249,11 +248,11 @@ def _child(pipe: Connection, settings: BrokerSettings, options: LoadOptions, sha
     signal.signal(signal.SIGTERM, end_early)
     tell("connected")
     try:
-        epoch = pipe.recv()
+        run_clock = pipe.recv()
     except EOFError:
         work.close()
         return
-    clock.start(epoch, options.planned.warmup_s)
+    clock.start(run_clock, options.planned.warmup_s)
     over = threading.Event()
 
     def report() -> None:
@@ -274,7 +273,7 @@ def _child(pipe: Connection, settings: BrokerSettings, options: LoadOptions, sha
     reporter = threading.Thread(target=report_often, daemon=True)
     reporter.start()
     threading.Thread(target=hear, daemon=True).start()
-    work.run(epoch)
+    work.run(run_clock)
     over.set()
     reporter.join()
     report()

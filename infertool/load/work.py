@@ -11,16 +11,15 @@ from dataclasses import dataclass, field
 
 from infertool import brokers
 from infertool.brokers.port import Broker
-from infertool.link import OnLink
-from infertool.load.epoch import Epoch
+from infertool.load.connections import ConfirmedConnection, OpenConnection, SendConnection
 from infertool.load.generator import ClosedGenerator, OpenGenerator, Slots
-from infertool.load.lanes import ConfirmedLane, Lane, OpenLane
-from infertool.load.latency import Meter
+from infertool.load.headers import Envelope
 from infertool.load.options import LoadOptions
 from infertool.load.payloads import Payloads
+from infertool.load.run_clock import RunClock
 from infertool.load.sender import Due, Sender, Timing
-from infertool.load.stamping import Envelope
-from infertool.load.tally import Tally
+from infertool.load.tally import Meter, Tally
+from infertool.net.connection_state import OnConnection
 from infertool.settings.tree import BrokerSettings
 
 _CLOSE_S = 5.0
@@ -68,7 +67,7 @@ class Work:
         tally: Tally,
         meter: Meter,
         *,
-        on_link: OnLink,
+        on_connection: OnConnection,
     ) -> None:
         self._options = options
         self._share = share
@@ -81,10 +80,10 @@ class Work:
         self._end_s = options.end_s
         self._slots = Slots(options.closed or 0, options.settle_s)
         self._brokers = [
-            brokers.open(settings, name=f"infertool-loadgen-{share.index}-{number}", on_link=on_link)
+            brokers.open(settings, name=f"infertool-loadgen-{share.index}-{number}", on_connection=on_connection)
             for number in range(options.connections)
         ]
-        self._lanes: list[Lane] = []
+        self._connections: list[SendConnection] = []
         self._generator: OpenGenerator | ClosedGenerator | None = None
         self._sender: Sender | None = None
         self._stopped = False
@@ -95,13 +94,13 @@ class Work:
         """Connect all. Raises UnreachableError, RefusedError."""
         for broker in self._brokers:
             broker.connect()
-        self._lanes = [self._lane(broker) for broker in self._brokers]
+        self._connections = [self._connection(broker) for broker in self._brokers]
 
-    def _lane(self, broker: Broker) -> Lane:
+    def _connection(self, broker: Broker) -> SendConnection:
         options = self._options
         if not options.confirm:
-            return OpenLane(broker, self._envelope, self._tally)
-        return ConfirmedLane(
+            return OpenConnection(broker, self._envelope, self._tally)
+        return ConfirmedConnection(
             broker, self._envelope, self._tally, self._meter,
             window=options.in_flight, on_confirmed=self._confirmed,
         )  # fmt: skip
@@ -115,12 +114,12 @@ class Work:
         if count:
             self._slots.release(count)
 
-    def run(self, epoch: Epoch) -> None:
+    def run(self, run_clock: RunClock) -> None:
         """Send until the plan is over or `stop`."""
         options, warmup_s = self._options, self._options.planned.warmup_s
         timing = Timing(warmup_s, options.max_late_s, planned=options.closed is None)
         sender = self._sender = Sender(
-            epoch, self._lanes, self._payloads, self._envelope, self._tally, self._meter, timing
+            run_clock, self._connections, self._payloads, self._envelope, self._tally, self._meter, timing
         )
         if options.closed:
             self._generator = ClosedGenerator(
@@ -134,8 +133,8 @@ class Work:
             self._generator.run()
         self._cpu_s = time.process_time() - before
         self._finished_s = sender.now()
-        for lane in self._lanes:
-            lane.finish(_FINISH_S)
+        for connection in self._connections:
+            connection.finish(_FINISH_S)
 
     def _times(self) -> Iterator[Due]:
         times = self._schedule.times() if self._schedule else iter(())
@@ -150,8 +149,8 @@ class Work:
     def end(self) -> WorkEnd:
         """Return how it went so far."""
         refusals: Counter[str] = Counter()
-        for lane in self._lanes:
-            refusals.update(lane.refusals())
+        for connection in self._connections:
+            refusals.update(connection.refusals())
         blocked_s = self._sender.blocked_s if self._sender else 0.0
         drops = dict(self._generator.drops) if self._generator else {}
         return WorkEnd(self._finished_s, blocked_s, self._cpu_s, dict(refusals), drops)

@@ -16,9 +16,9 @@ from typing import Any
 import orjson
 from cachetools import TTLCache
 
-from infertool import json_text
 from infertool.errors import InferenceError
 from infertool.models.port import Cached, LoadedModel, Payload, PredictBatch
+from infertool.text import json_text
 
 _KEY_BYTES = 16
 _MISS = object()

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from infertool.errors import InferenceError, ModelLoadError, SettingsError
-from infertool.models import inputs as setting
-from infertool.models.classes import as_results
+from infertool.models import tensors as setting
 from infertool.models.guard import guarded, text_of
 from infertool.models.port import LoadedModel, Payload
-from infertool.models.tensors import Kind, Signature, Tensor, shown, signature
-from infertool.nearest import did_you_mean
+from infertool.models.tensors import Kind, Signature, Tensor, as_results, shown, signature
 from infertool.settings.tree import ModelSettings
+from infertool.text.nearest import did_you_mean
 
 try:
     import numpy as np

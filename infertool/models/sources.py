@@ -13,7 +13,7 @@ from types import ModuleType
 
 from infertool.errors import ModelLoadError
 from infertool.models.guard import guarded
-from infertool.nearest import did_you_mean
+from infertool.text.nearest import did_you_mean
 
 ENTRY_POINTS = "infertool.models"
 

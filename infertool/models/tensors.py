@@ -2,12 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from infertool.errors import InferenceError
+import msgspec
+
+from infertool.errors import InferenceError, SettingsError
 from infertool.models.port import Payload
+from infertool.secret import mask_url
+from infertool.settings.tree import ModelSettings
+from infertool.text.nearest import did_you_mean
+
+# What scikit-learn's exports call them (skl2onnx, with and without a pipeline).
+_LABELS = ("label", "output_label")
+_PROBABILITIES = ("probabilities", "output_probability")
+
+
+def as_results(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
+    """Return the results of events, of which `columns` has the outputs by name.
+
+    A label and its probabilities, as a map by class or as a list, become `{"class": ..., "confidence": ...}`.
+    """
+    for names in zip(_LABELS, _PROBABILITIES, strict=True):
+        if columns.keys() == set(names):
+            pairs = zip(*(columns[name] for name in names), strict=True)
+            return [{"class": label, "confidence": _confidence(label, each)} for label, each in pairs]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _confidence(label: Any, probabilities: Any) -> Any:
+    if isinstance(probabilities, dict):
+        return probabilities[label]
+    return max(probabilities) if isinstance(probabilities, list) else probabilities
+
+
+class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the settings say of one input.
+
+    `datatype` and `shape`, that of one event's value, are for a server that does not tell them.
+    """
+
+    at: str = msgspec.field(name="from", default="")
+    datatype: str = ""
+    shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.datatype) != (self.shape is not None):
+            raise ValueError("datatype and shape go together")
+
+    def path(self, name: str) -> tuple[str, ...]:
+        """Return the way into an event to the input called `name`: under its name, unless the settings say where."""
+        return tuple(self.at.split(".")) if self.at else (name,)
+
+
+def given(inputs: Mapping[str, Any]) -> dict[str, Given]:
+    """Return the setting by input. Raises `SettingsError`."""
+    return {name: _given(name, value) for name, value in inputs.items()}
+
+
+def _given(name: str, value: Any) -> Given:
+    try:
+        return msgspec.convert({"from": value} if isinstance(value, str) else value, Given)
+    except msgspec.ValidationError as error:
+        advice = 'write "path.to.value", or {from = "path.to.value", datatype = "FP32", shape = [8]}'
+        raise SettingsError(f"model.inputs.{name}: {error}", key="model.inputs", advice=advice) from None
+
+
+def check_names(inputs: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `SettingsError` for a name that the model does not have."""
+    names = list(known)
+    for name in inputs:
+        if name not in names:
+            advice = did_you_mean(name, names) or f"it has: {', '.join(names)}"
+            raise SettingsError(f"model.inputs.{name}: the model has no such input", key="model.inputs", advice=advice)
+
+
+def refuse_inputs(settings: ModelSettings) -> None:
+    """Raise `SettingsError` if `model.inputs` is set for a model that gets the whole event."""
+    if settings.inputs:
+        what = f"model.inputs is for ONNX and KServe models, and {mask_url(settings.spec)} gets the whole event"
+        raise SettingsError(what, key="model.inputs", advice="leave it out")
+
 
 Kind = Literal["float", "int", "bool", "text"]
 Shape = tuple[int | None, ...]

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from infertool.phoenix import batch
-from infertool.phoenix.push import Entry, Proof
+from infertool.phoenix import push
+from infertool.phoenix.push import ConfirmedBy, Entry
 
 if TYPE_CHECKING:
     from infertool.settings.tree import ConfirmMode
+
 
 # So many pushes that something weaker confirmed are remembered, to notice that replies come after all.
 _REMEMBERED = 256
 
 
-class Confirmation:
+class ConfirmPolicy:
     """The confirm mode; for `auto`, what was learned so far, event by event.
 
     A reply is taken as proof in every mode but `none`. In `auto` the public topics are joined until every event
@@ -28,7 +29,7 @@ class Confirmation:
 
     def __init__(self, mode: ConfirmMode) -> None:
         self._mode = mode
-        self._known: dict[str, Proof] = {}
+        self._known: dict[str, ConfirmedBy] = {}
         self._probing = mode == "auto"
         self._unanswered: OrderedDict[str, str] = OrderedDict()
         self._knows_batches = False
@@ -51,12 +52,12 @@ class Confirmation:
     @property
     def uses_barriers(self) -> bool:
         """Whether any event is confirmed by barriers."""
-        return self._mode == "barrier" or Proof.BARRIER in self._known.values()
+        return self._mode == "barrier" or ConfirmedBy.BARRIER in self._known.values()
 
     @property
     def wants_public_topics(self) -> bool:
         """Whether echoes are worth listening for."""
-        return self._mode == "echo" or self._probing or Proof.ECHO in self._known.values()
+        return self._mode == "echo" or self._probing or ConfirmedBy.ECHO in self._known.values()
 
     @property
     def needs_public_topics(self) -> bool:
@@ -66,14 +67,14 @@ class Confirmation:
     def by_barrier(self, event: str) -> bool:
         """Whether pushes of `event` are confirmed by a heartbeat behind them."""
         if self._mode == "barrier":
-            return self.takes_weak_proof(event)
-        return self._known.get(event) is Proof.BARRIER
+            return self.takes_weak_confirmation(event)
+        return self._known.get(event) is ConfirmedBy.BARRIER
 
-    def takes_weak_proof(self, event: str) -> bool:
+    def takes_weak_confirmation(self, event: str) -> bool:
         """Whether a heartbeat, or the socket, may prove pushes of `event` where the mode says so."""
-        return event != batch.EVENT or self._knows_batches
+        return event != push.EVENT or self._knows_batches
 
-    def has_proved(self, event: str) -> bool:
+    def has_confirmed(self, event: str) -> bool:
         """Whether a push of `event` was ever proved."""
         return event in self._known
 
@@ -81,37 +82,37 @@ class Confirmation:
         """Forget what was learned of the join that ended: behind the next one may be another channel."""
         self._knows_batches = False
 
-    def proved(self, entry: Entry, proof: Proof) -> None:
+    def confirmed(self, entry: Entry, confirmed_by: ConfirmedBy) -> None:
         """Learn from a confirmation."""
-        if entry.push.event == batch.EVENT:
+        if entry.push.event == push.EVENT:
             self._knows_batches = True
-        if self.learning and proof is not Proof.REPLY:
+        if self.learning and confirmed_by is not ConfirmedBy.REPLY:
             self._remember(entry)
-        if self._known.get(entry.push.event) is not proof:
-            self._learn(entry.push.event, proof)
+        if self._known.get(entry.push.event) is not confirmed_by:
+            self._learn(entry.push.event, confirmed_by)
 
     def replied_late(self, ref: object) -> None:
         """Learn from a reply to a push that something weaker had confirmed already."""
         event = self._unanswered.pop(str(ref), None)
         if event:
-            self._learn(event, Proof.REPLY)
+            self._learn(event, ConfirmedBy.REPLY)
 
     def is_known(self, event: str) -> bool:
         """Whether it is known what confirms `event`; always in modes other than auto."""
         return not self.learning or event in self._known
 
-    def gave_no_proof(self, event: str) -> bool:
+    def gave_no_confirmation(self, event: str) -> bool:
         """Note that a push of `event` stayed without proof; True when barriers must do from now on."""
         if self.wants_public_topics:
-            self._learn(event, Proof.BARRIER)
+            self._learn(event, ConfirmedBy.BARRIER)
             return True
         self._probing = True
         return False
 
-    def _learn(self, event: str, proof: Proof) -> None:
-        if self._known.get(event) is Proof.REPLY:
+    def _learn(self, event: str, confirmed_by: ConfirmedBy) -> None:
+        if self._known.get(event) is ConfirmedBy.REPLY:
             return
-        self._known[event] = proof
+        self._known[event] = confirmed_by
         self._probing = False
 
     def _remember(self, entry: Entry) -> None:

@@ -9,8 +9,8 @@ from typing import cast
 
 from websocket import ABNF, WebSocketException, continuous_frame, frame_buffer
 
-from infertool.outbox import OnWritten, Outbox
-from infertool.phoenix import wire
+from infertool.net.write_buffer import OnWritten, WriteBuffer
+from infertool.phoenix import stream as wire
 from infertool.phoenix.stream import BufferEmptyError, Stream
 
 TEXT: int = ABNF.OPCODE_TEXT
@@ -38,7 +38,7 @@ class Connection:
     def __init__(self, stream: Stream, address: str) -> None:
         self.address = address
         self._stream = stream
-        self._outbox = Outbox(stream.send_some)
+        self._write_buffer = WriteBuffer(stream.send_some)
         self._end_reason = ""
         # orjson checks text for UTF-8, faster than websocket-client does.
         self._parser = frame_buffer(stream.take, skip_utf8_validation=True)
@@ -65,7 +65,7 @@ class Connection:
 
         Never blocks.
         """
-        self._outbox.put(b"".join(wire.frames(messages, opcode)), on_written)
+        self._write_buffer.put(b"".join(wire.frames(messages, opcode)), on_written)
 
     def say_goodbye(self) -> None:
         """Queue a close frame (1000). The server answers with its own, which ends `read`."""
@@ -78,7 +78,7 @@ class Connection:
 
     def close(self) -> None:
         """Free everything. For the reading thread, when it reads no more."""
-        self._outbox.close()
+        self._write_buffer.close()
         if self._saying_goodbye:
             self._writer.join(_GOODBYE_S)
         self._stream.end()
@@ -127,7 +127,7 @@ class Connection:
 
     def _write(self) -> None:
         try:
-            self._outbox.run(self._stream.send)
+            self._write_buffer.run(self._stream.send)
         except OSError as error:
             self.end(f"writing failed: {error}")
         finally:

@@ -8,24 +8,25 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from infertool.link import LinkEvent, LinkState, OnLink
-from infertool.phoenix import batch, endings
-from infertool.phoenix.confirm import Confirmation
-from infertool.phoenix.errors import DeliveryClosedError
+from infertool.net.backoff import PUBLISHER
+from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
+from infertool.phoenix import notices
+from infertool.phoenix import push as batch
+from infertool.phoenix.confirm import ConfirmPolicy
 from infertool.phoenix.frames import Frame, encode_push, reply_of
-from infertool.phoenix.ledger import Ledger
 from infertool.phoenix.membership import Loss, Membership
+from infertool.phoenix.notices import Silence
+from infertool.phoenix.pending_pushes import PendingPushes
 from infertool.phoenix.public import PublicTopics
-from infertool.phoenix.push import Entry, Pending, Proof, Push, PushResult
-from infertool.phoenix.schedule import PUBLISHER
-from infertool.phoenix.silence import Silence
+from infertool.phoenix.push import ConfirmedBy, DeliveryClosedError, Entry, Pending, Push, PushResult
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.phoenix.suspects import Cause
 
 if TYPE_CHECKING:
     from infertool.settings.tree import PhoenixSettings
 
-__all__ = ["Delivery", "Proof", "Push", "PushResult"]
+
+__all__ = ["ConfirmedBy", "Delivery", "Push", "PushResult"]
 
 OnResults = Callable[[Sequence[PushResult]], None]
 
@@ -54,18 +55,18 @@ class Delivery:
         settings: PhoenixSettings,
         *,
         on_results: OnResults,
-        on_link: OnLink,
+        on_connection: OnConnection,
         on_flow: Callable[[bool], None],
         on_warning: Callable[[str], None],
     ) -> None:
         self._settings = settings
         self._on_results = on_results
-        self._on_link = on_link
+        self._on_connection = on_connection
         self._on_flow = on_flow
         self._on_warning = on_warning
         self._changed = threading.Condition()
-        self._ledger = Ledger()
-        self._confirmation = Confirmation(settings.confirm)
+        self._pending = PendingPushes()
+        self._confirmation = ConfirmPolicy(settings.confirm)
         # Since when each thread in `push` waits for room, and with how many.
         self._queued: dict[int, tuple[float, int]] = {}
         self._unreported = 0
@@ -75,7 +76,7 @@ class Delivery:
         self._barrier = False
         self._warned = False
         self._silence = Silence(settings)
-        self._socket = PhoenixSocket(settings, on_link=self._take_link, reconnecting=PUBLISHER)
+        self._socket = PhoenixSocket(settings, on_connection=self._take_link, reconnecting=PUBLISHER)
         self._membership = Membership(self._socket, settings.topic, self._socket.join_payload, self)
         public = dict.fromkeys([settings.result_topic, settings.alert_topic])
         public.pop(settings.topic, None)
@@ -111,20 +112,20 @@ class Delivery:
                 room = self._wait_for_room(len(pushes) - taken)
                 if not room:
                     raise DeliveryClosedError(pushes[taken:])
-                self._ledger.accept(pushes[taken : taken + room], crashes, time.monotonic())
+                self._pending.accept(pushes[taken : taken + room], crashes, time.monotonic())
                 self._flush()
                 taken += room
 
     def outstanding(self) -> int:
         """Return how many accepted pushes have no reported result yet."""
         with self._changed:
-            return len(self._ledger) + self._unreported
+            return len(self._pending) + self._unreported
 
     def pending(self) -> Pending:
         """Return how many pushes have no result, with those that wait to be taken, and the age of the oldest."""
         now = time.monotonic()
         with self._changed:
-            pending = self._ledger.pending(now)
+            pending = self._pending.pending(now)
             for since, count in self._queued.values():
                 pending = pending.joined(Pending(count, now - since))
             return pending
@@ -180,24 +181,24 @@ class Delivery:
             if loss in _ENDINGS:
                 self._take_ending(loss, reason)
             else:
-                self._ledger.lose(connection=loss is Loss.LINK)
+                self._pending.lose(connection=loss is Loss.LINK)
                 if loss is not Loss.LINK:
-                    self._warn(endings.described(self._settings.topic, loss, reason, None))
+                    self._warn(notices.described(self._settings.topic, loss, reason, None))
             self._changed.notify_all()
 
     def _take_ending(self, loss: Loss, reason: str) -> None:
         """Find out what the end of the channel says about the unconfirmed pushes; refuse what is to blame."""
-        finding = self._ledger.crash(time.monotonic(), too_large=loss is Loss.TOO_LARGE)
-        self._warn(endings.described(self._settings.topic, loss, reason, finding))
+        finding = self._pending.crash(time.monotonic(), too_large=loss is Loss.TOO_LARGE)
+        self._warn(notices.described(self._settings.topic, loss, reason, finding))
         if finding is None:
             return
-        why = endings.refusal(loss, reason, finding)
+        why = notices.rejection(loss, reason, finding)
         # The results in the batch that was first in order are likelier to be at fault than those of the others.
         results = [
-            PushResult(entry.push, refusal=why, crashes=1 + (entry is finding.suspect)) for entry in finding.apart
+            PushResult(entry.push, rejection=why, crashes=1 + (entry is finding.suspect)) for entry in finding.apart
         ]
         if finding.cause is Cause.PUSH:
-            results.append(PushResult(finding.suspect.push, refusal=why, crashes=finding.crashes))
+            results.append(PushResult(finding.suspect.push, rejection=why, crashes=finding.crashes))
         self._settled(results)
         self._later(partial(self._report, results))
 
@@ -211,10 +212,10 @@ class Delivery:
             if error and self._confirmation.needs_public_topics:
                 raise error
 
-    def _take_link(self, event: LinkEvent) -> None:
-        if event.state is LinkState.CLOSED:
+    def _take_link(self, event: ConnectionEvent) -> None:
+        if event.state is ConnectionState.CLOSED:
             self.stop()
-        self._on_link(event)
+        self._on_connection(event)
 
     # Sending. All with the lock held.
 
@@ -222,7 +223,7 @@ class Delivery:
         """Return how many of `count` pushes may be taken now, waiting for one at least; 0 when stopped."""
         try:
             while not self._stopped:
-                room = self._settings.window - self._ledger.in_window(time.monotonic())
+                room = self._settings.window - self._pending.in_window(time.monotonic())
                 if room > 0 and not self._paused:
                     return room
                 self._queued.setdefault(threading.get_ident(), (time.monotonic(), count))
@@ -235,13 +236,13 @@ class Delivery:
     def _flush(self) -> None:
         if self._join_ref and not self._paused and self._public.settled:
             now = time.monotonic()
-            self._send(self._ledger.take_sendable(now, self._settings.push_timeout_s), now)
+            self._send(self._pending.take_sendable(now, self._settings.push_timeout_s), now)
 
     def _send(self, entries: Sequence[Entry], now: float) -> None:
         if not entries:
             return
         for entry in entries:
-            self._ledger.mark_sent(entry, self._socket.next_ref(), now)
+            self._pending.mark_sent(entry, self._socket.next_ref(), now)
         self._socket.send(self._encode(entries), self._on_written(entries))
         if self._confirmation.uses_barriers and not self._barrier:
             self._send_barrier()
@@ -253,11 +254,11 @@ class Delivery:
     def _on_written(self, entries: Sequence[Entry]) -> Callable[[], None] | None:
         if not self._confirmation.by_writing:
             return None
-        proved = [entry for entry in entries if self._confirmation.takes_weak_proof(entry.push.event)]
-        return partial(self._take_written, proved)
+        confirmed = [entry for entry in entries if self._confirmation.takes_weak_confirmation(entry.push.event)]
+        return partial(self._take_written, confirmed)
 
     def _send_barrier(self) -> None:
-        covered = [entry.ref for entry in self._ledger.sent if self._confirmation.by_barrier(entry.push.event)]
+        covered = [entry.ref for entry in self._pending.sent if self._confirmation.by_barrier(entry.push.event)]
         if covered:
             self._barrier = True
             self._socket.heartbeat(partial(self._take_barrier, covered))
@@ -265,24 +266,24 @@ class Delivery:
     # Proofs. `_take_reply` and `_take_echo` with the lock held.
 
     def _take_reply(self, frame: Frame, results: list[PushResult]) -> None:
-        entry = self._ledger.settle_ref(frame.ref)
+        entry = self._pending.settle_ref(frame.ref)
         if entry is None:
             self._confirmation.replied_late(frame.ref)
             return
         reply = reply_of(frame)
         if reply.status == "ok":
-            self._prove(entry, Proof.REPLY, results)
+            self._prove(entry, ConfirmedBy.REPLY, results)
         else:
             reason = reply.reason if reply.status == "error" else f"{reply.status}: {reply.reason}"
-            results.append(PushResult(entry.push, refusal=reason))
+            results.append(PushResult(entry.push, rejection=reason))
 
     def _take_echo(self, frame: Frame, results: list[PushResult]) -> None:
         if not self._confirmation.takes_echoes:
             return
         for document in batch.documents(frame):
-            entry = self._ledger.settle_event(document.get("event_id")) if isinstance(document, dict) else None
+            entry = self._pending.settle_event(document.get("event_id")) if isinstance(document, dict) else None
             if entry:
-                self._prove(entry, Proof.ECHO, results)
+                self._prove(entry, ConfirmedBy.ECHO, results)
 
     def _take_echoes(self, frames: Sequence[Frame]) -> None:
         results: list[PushResult] = []
@@ -293,26 +294,26 @@ class Delivery:
         self._report(results)
 
     def _take_written(self, entries: Sequence[Entry]) -> None:
-        self._settle_refs([entry.ref for entry in entries], Proof.NONE)
+        self._settle_refs([entry.ref for entry in entries], ConfirmedBy.NONE)
 
     def _take_barrier(self, refs: Sequence[str]) -> None:
         self._barrier = False
-        self._settle_refs(refs, Proof.BARRIER)
+        self._settle_refs(refs, ConfirmedBy.BARRIER)
         with self._changed:
             if not self._barrier:
                 self._send_barrier()
 
-    def _settle_refs(self, refs: Sequence[str], proof: Proof) -> None:
+    def _settle_refs(self, refs: Sequence[str], confirmed_by: ConfirmedBy) -> None:
         results: list[PushResult] = []
         with self._changed:
-            for entry in filter(None, map(self._ledger.settle_ref, refs)):
-                self._prove(entry, proof, results)
+            for entry in filter(None, map(self._pending.settle_ref, refs)):
+                self._prove(entry, confirmed_by, results)
             self._settled(results)
         self._report(results)
 
-    def _prove(self, entry: Entry, proof: Proof, results: list[PushResult]) -> None:
-        self._confirmation.proved(entry, proof)
-        results.append(PushResult(entry.push, proof))
+    def _prove(self, entry: Entry, confirmed_by: ConfirmedBy, results: list[PushResult]) -> None:
+        self._confirmation.confirmed(entry, confirmed_by)
+        results.append(PushResult(entry.push, confirmed_by))
 
     def _settled(self, results: Sequence[PushResult]) -> None:
         """Go on with the room that `results` made. With the lock held; `_report` follows without it."""
@@ -350,7 +351,7 @@ class Delivery:
         with self._changed:
             self._look_at_silence(now)
             self._follow_up_overdue(now, results)
-            silent = {entry.push.event for entry in self._ledger.overdue(now - self._patience_s)} - {batch.EVENT}
+            silent = {entry.push.event for entry in self._pending.overdue(now - self._patience_s)} - {batch.EVENT}
             for event in silent:
                 if not self._confirmation.is_known(event):
                     self._lose_patience(event)
@@ -369,40 +370,40 @@ class Delivery:
         if not self._join_ref or self._paused:
             return
         timeout_s = self._settings.push_timeout_s
-        by_weak_proof = self._confirmation.takes_weak_proof(batch.EVENT)
-        for entry in self._ledger.hopeless_batches(now, timeout_s, only_overtaken=by_weak_proof):
-            self._ledger.give_up(entry)
-            results.append(PushResult(entry.push, refusal=UNANSWERED))
-        left_out = self._ledger.left_out(now, timeout_s)
+        by_weak_confirmation = self._confirmation.takes_weak_confirmation(batch.EVENT)
+        for entry in self._pending.hopeless_batches(now, timeout_s, only_overtaken=by_weak_confirmation):
+            self._pending.give_up(entry)
+            results.append(PushResult(entry.push, rejection=UNANSWERED))
+        left_out = self._pending.left_out(now, timeout_s)
         if left_out and not self._confirmation.by_writing:
             # With the refs they have, so that a late reply to the first one counts.
             self._socket.send(self._encode(left_out))
 
     def _look_at_silence(self, now: float) -> None:
         if self._join_ref and not self._paused:
-            sent = list(self._ledger.sent)
-            proved_before = bool(sent) and self._confirmation.has_proved(sent[0].push.event)
+            sent = list(self._pending.sent)
+            proved_before = bool(sent) and self._confirmation.has_confirmed(sent[0].push.event)
             if warning := self._silence.look(sent, now, proved_before=proved_before):
                 self._warn(warning)
 
     def _lose_patience(self, event: str) -> None:
-        if not self._confirmation.gave_no_proof(event):
+        if not self._confirmation.gave_no_confirmation(event):
             # Once more, with the public topics joined: they are by the time these are sent.
-            self._ledger.take_back(event)
+            self._pending.take_back(event)
             self._public.expect()
             return
         if not self._barrier:
             self._send_barrier()
         if not self._warned:
             self._warned = True
-            self._warn(self._silence.no_proof(event))
+            self._warn(self._silence.no_confirmation(event))
 
     def _go_on(self) -> None:
         with self._changed:
             self._flush()
 
     def _is_drained(self) -> bool:
-        return not self._unreported and not self._ledger.in_hand(time.monotonic())
+        return not self._unreported and not self._pending.in_hand(time.monotonic())
 
     def _warn(self, text: str) -> None:
         self._later(partial(self._on_warning, text))

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import websocket
 
 from infertool.errors import RefusedError, ServerError, UnreachableError
-from infertool.identify import Kind, answers_hello, identify, kind_of, plain_kind
+from infertool.net.identify import Kind, answers_hello, identify, kind_of, plain_kind
+from infertool.net.tls import certificate_question, client_context, explain, said
 from infertool.phoenix.handshake import Handshake, OtherServerError
 from infertool.phoenix.stream import Stream
-from infertool.tls import client_context
-from infertool.tlsfaults import certificate_question, explain, said
 
 if TYPE_CHECKING:
     from infertool.phoenix.target import Target
     from infertool.settings.tree import PhoenixSettings
+
 
 _PROTOCOL = "phoenix"
 _TOKEN_PREFIX = "base64url.bearer.phx."  # noqa: S105 - what precedes the token on the wire

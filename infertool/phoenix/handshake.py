@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from infertool.identify import HELLO_S, Kind, kind_of
+from infertool.net.identify import HELLO_S, Kind, kind_of
 from infertool.phoenix.stream import Stream
 
 _HTTP = b"HTTP/"

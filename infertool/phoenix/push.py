@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any, Final
 
 from msgspec import Struct
+
+from infertool.errors import InfertoolError
+from infertool.phoenix.frames import Frame
+from infertool.text import json_text
+
+
+class DeliveryClosedError(InfertoolError):
+    """The delivery takes no more pushes. `unpushed` are those it did not take, for the caller to hand back."""
+
+    def __init__(self, unpushed: Sequence[Push]) -> None:
+        super().__init__(f"the delivery is closed; {len(unpushed)} pushes were not taken")
+        self.unpushed = tuple(unpushed)
 
 
 class Push(Struct, frozen=True, gc=False):
@@ -30,7 +44,7 @@ class Push(Struct, frozen=True, gc=False):
         return Push(self.event, self.event_ids, self.reduced, self.context)
 
 
-class Proof(StrEnum):
+class ConfirmedBy(StrEnum):
     """What confirmed a push; docs/guarantees.md says what each is worth."""
 
     REPLY = "reply"
@@ -47,8 +61,8 @@ class PushResult(Struct, frozen=True, gc=False):
     """
 
     push: Push
-    proof: Proof | None = None
-    refusal: str | None = None
+    confirmed_by: ConfirmedBy | None = None
+    rejection: str | None = None
     crashes: int = 0
 
 
@@ -97,3 +111,32 @@ class Entry(Struct, eq=False, gc=False):
     repeats: int = 0
     unseen: int = 0
     case: Case | None = None
+
+
+EVENT: Final = "new_results"
+_HEAD, _TAIL = b'{"results":[', b"]}"
+# Bytes that a batch adds to its documents, and to each of them.
+FRAME_BYTES: Final = len(_HEAD + _TAIL)
+COMMA_BYTES: Final = 1
+
+
+def join(documents: Sequence[bytes]) -> bytes:
+    """Return the payload that holds `documents`, which are encoded JSON objects."""
+    return b"%b%b%b" % (_HEAD, b",".join(documents), _TAIL)
+
+
+def is_batch(frame: Frame) -> bool:
+    """Tell whether a broadcast is a batch. `new_results` with any other payload is none."""
+    payload = frame.payload
+    return frame.event == EVENT and isinstance(payload, dict) and isinstance(payload.get("results"), list)
+
+
+def texts(frame: Frame) -> list[bytes]:
+    """Return the documents of a batch as they were written; none where only their values are known."""
+    text = frame.payload_text()
+    return json_text.raw_elements(json_text.raw_members(text)["results"]) if text else []
+
+
+def documents(frame: Frame) -> list[Any]:
+    """Return the documents that a broadcast holds: those of a batch, else its payload."""
+    return list(frame.payload["results"]) if is_batch(frame) else [frame.payload]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import threading
 import time
@@ -10,19 +11,70 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from infertool.errors import InfertoolError, JoinRefusedError, RefusedError
-from infertool.link import LinkEvent, LinkState, OnLink
-from infertool.phoenix.binary import decode_from_server
+from infertool.net.backoff import VIEWER, Reconnecting
+from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 from infertool.phoenix.connection import TEXT, Connection, ConnectionEndedError
 from infertool.phoenix.dial import dial
-from infertool.phoenix.frames import Frame, FrameError, decode_text, encode_text, reply_of
-from infertool.phoenix.joining import Joining
-from infertool.phoenix.membership import Loss, Membership
-from infertool.phoenix.schedule import VIEWER, Reconnecting
+from infertool.phoenix.frames import Frame, FrameError, decode_from_server, decode_text, encode_text, reply_of
+from infertool.phoenix.membership import Joining, Loss, Membership
 from infertool.phoenix.target import targets
-from infertool.phoenix.timers import Timers
 
 if TYPE_CHECKING:
     from infertool.settings.tree import PhoenixSettings
+
+
+_Call = Callable[[], None]
+
+
+class Timers:
+    """Calls back in due order, from a thread of its own. Calls must be quick; one that raises ends the thread.
+
+    Then `on_failure` is called, so that nobody waits for timers that will not fire.
+    """
+
+    def __init__(self, on_failure: _Call) -> None:
+        self._on_failure = on_failure
+        self._due: list[tuple[float, int, _Call]] = []
+        self._numbers = itertools.count()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="phoenix-timers", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def after(self, delay_s: float, call: _Call) -> None:
+        """Call `call` in `delay_s` seconds. There is no cancelling: the call must see for itself if it is stale."""
+        with self._changed:
+            heapq.heappush(self._due, (time.monotonic() + delay_s, next(self._numbers), call))
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Call nothing any more and end the thread."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            while call := self._next():
+                call()
+        except BaseException:
+            self._on_failure()
+            raise
+
+    def _next(self) -> _Call | None:
+        with self._changed:
+            while not self._stopped:
+                wait = self._due[0][0] - time.monotonic() if self._due else None
+                if wait is not None and wait <= 0:
+                    return heapq.heappop(self._due)[2]
+                self._changed.wait(wait)
+        return None
+
 
 _OnAnswer = Callable[[], None]
 # A connection that lived this long ends a row of failures; shorter ones keep the schedule going. Seconds.
@@ -39,11 +91,15 @@ class PhoenixSocket:
     """
 
     def __init__(
-        self, settings: PhoenixSettings, *, on_link: OnLink | None = None, reconnecting: Reconnecting = VIEWER
+        self,
+        settings: PhoenixSettings,
+        *,
+        on_connection: OnConnection | None = None,
+        reconnecting: Reconnecting = VIEWER,
     ) -> None:
         self._settings = settings
         self._reconnecting = reconnecting
-        self._on_link = on_link
+        self._on_connection = on_connection
         self._targets = targets(settings)
         self._target = self._targets[0]
         self._joining = Joining(settings)
@@ -74,7 +130,7 @@ class PhoenixSocket:
 
         After the first success a supervisor reconnects for ever, on its schedule, until `close`.
         """
-        self._tell(LinkState.CONNECTING)
+        self._tell(ConnectionState.CONNECTING)
         self._dial_any()
         self._timers.start()
         self._reader.start()
@@ -113,9 +169,9 @@ class PhoenixSocket:
         """Return a server's reason, cut, and without the token."""
         return self._joining.shown(reason)
 
-    def refusal(self, topic: str, reason: str) -> JoinRefusedError:
+    def rejection(self, topic: str, reason: str) -> JoinRefusedError:
         """Return the error of a refused join, with what to do about it."""
-        return self._joining.refusal(topic, self.address, reason, self._target.token)
+        return self._joining.rejection(topic, self.address, reason, self._target.token)
 
     def next_ref(self) -> str:
         """Return the next ref; joins, pushes and heartbeats share one counter, over reconnects, too."""
@@ -160,7 +216,7 @@ class PhoenixSocket:
         self._connection = connection
         if self._closing.is_set():
             connection.end("closed")
-        self._tell(LinkState.CONNECTED)
+        self._tell(ConnectionState.CONNECTED)
         self._answered = True
         if self._settings.heartbeat_s:
             self.after(self._settings.heartbeat_s, partial(self._beat, connection))
@@ -220,10 +276,10 @@ class PhoenixSocket:
         while not self._closing.is_set() and self._connection is None:
             self._failures += 1
             wait_s = self._reconnecting.schedule.wait(self._failures)
-            self._tell(LinkState.LOST, reason, wait_s)
+            self._tell(ConnectionState.LOST, reason, wait_s)
             if self._closing.wait(wait_s):
                 return
-            self._tell(LinkState.CONNECTING)
+            self._tell(ConnectionState.CONNECTING)
             try:
                 self._dial_any()
             except InfertoolError as error:
@@ -243,11 +299,11 @@ class PhoenixSocket:
             connection.close()
         for membership in list(self._members.values()):
             membership.link_closed()
-        self._tell(LinkState.CLOSED)
+        self._tell(ConnectionState.CLOSED)
 
-    def _tell(self, state: LinkState, reason: str = "", retry_in_s: float | None = None) -> None:
-        if self._on_link:
-            self._on_link(LinkEvent(state, self.address, self._epoch, reason, retry_in_s))
+    def _tell(self, state: ConnectionState, reason: str = "", retry_in_s: float | None = None) -> None:
+        if self._on_connection:
+            self._on_connection(ConnectionEvent(state, self.address, self._epoch, reason, retry_in_s))
 
     def _route(self, frames: list[Frame]) -> None:
         by_topic: dict[str, list[Frame]] = {}

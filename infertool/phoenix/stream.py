@@ -3,13 +3,68 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from infertool.phoenix.textframes import whole_texts
+_FINAL_TEXT = 0x81
+_LONGEST_SHORT = 125
+_TWO_BYTES = 126
+
+
+def whole_texts(data: bytes, at: int) -> tuple[list[bytes], int]:
+    """Return the texts of such frames from `at` on, up to anything else, and where that begins."""
+    texts: list[bytes] = []
+    # A frame of less than 4 bytes at the very end is left to others: then no index below can be out of range.
+    last = len(data) - 4
+    while at <= last and data[at] == _FINAL_TEXT:
+        size = data[at + 1]
+        begin = at + 2
+        if size == _TWO_BYTES:
+            size = data[at + 2] << 8 | data[at + 3]
+            begin = at + 4
+        elif size > _LONGEST_SHORT:
+            break
+        end = begin + size
+        if end > len(data):
+            break
+        texts.append(data[begin:end])
+        at = end
+    return texts, at
+
+
+try:  # websockets itself chooses in this way: C where there is a wheel for the platform
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
+
+_FIN: Final = 0x80
+_MASKED: Final = 0x80
+_SHORT, _MEDIUM = 126, 1 << 16
+_KEY_BYTES: Final = 4
+
+
+def frames(messages: Sequence[bytes], opcode: int) -> Iterator[bytes]:
+    """Yield a whole frame for each of `messages`, masked with a key of its own."""
+    keys = os.urandom(_KEY_BYTES * len(messages))
+    for number, message in enumerate(messages):
+        key = keys[_KEY_BYTES * number : _KEY_BYTES * (number + 1)]
+        yield b"%b%b%b" % (_head(len(message), opcode), key, apply_mask(message, key))
+
+
+def _head(length: int, opcode: int) -> bytes:
+    if length < _SHORT:
+        return bytes((_FIN | opcode, _MASKED | length))
+    if length < _MEDIUM:
+        return struct.pack("!BBH", _FIN | opcode, _MASKED | _SHORT, length)
+    return struct.pack("!BBQ", _FIN | opcode, _MASKED | _SHORT + 1, length)
+
 
 _READ_SIZE = 1 << 16
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)

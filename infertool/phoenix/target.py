@@ -13,6 +13,7 @@ from infertool.secret import Secret
 if TYPE_CHECKING:
     from infertool.settings.tree import PhoenixSettings
 
+
 VSN = "2.0.0"
 _PORTS = {"ws": 80, "wss": 443}
 _EXAMPLE = "write it as ws://host:4000/socket/websocket"

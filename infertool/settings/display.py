@@ -2,15 +2,75 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from infertool.secret import MASK, Secret, is_telling, mask_url
-from infertool.settings.keys import flatten
+from infertool.settings import tree
+from infertool.settings.keys import flatten, groups, types, variable
 from infertool.settings.load import Loaded
-from infertool.settings.toml import dump
+from infertool.settings.sources import dump
+
+_WIDTH = 110
+
+_HEAD = f"""\
+# Settings of infertool. Every key stands here with its default, commented out: remove the # before a key to set it.
+# Later wins: this file, a profile in it (--profile NAME), environment ({variable("broker.url")} and so on), flags.
+# Times are in seconds. Check the outcome with: infertool config show
+"""
+
+_PROFILE = """\
+
+# A profile is the same tree once more, for --profile production or INFERTOOL_PROFILE=production.
+#[profile.production.broker]
+#url = "stomp+ssl://broker-a:61614,broker-b:61614"
+#user = "infertool"
+#password_file = "/run/secrets/activemq"
+#[profile.production.consume]
+#concurrency = 64
+"""
+
+
+def init_text() -> str:
+    """Return the commented settings file; with its `#key = value` lines uncommented it gives the defaults."""
+    return _HEAD + "".join(map(_group, groups().items())) + _PROFILE
+
+
+def meanings() -> dict[str, str]:
+    """Return what each dotted key means: the strings under the fields of the tree."""
+    classes = {node.name: node for node in ast.parse(inspect.getsource(tree)).body if isinstance(node, ast.ClassDef)}
+    return {f"{group}.{name}": text for group, cls in groups().items() for name, text in _fields(classes[cls.__name__])}
+
+
+def _fields(cls: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for field, below in zip(cls.body, cls.body[1:], strict=False):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                yield name, text
+
+
+def _group(group: tuple[str, type]) -> str:
+    name, cls = group
+    keys = {key: value for key, value in flatten(tree.Settings()).items() if key.startswith(f"{name}.")}
+    return f"\n[{name}]\n{_comment(inspect.getdoc(cls) or '')}" + "".join(
+        _key(key, value) for key, value in keys.items()
+    )
+
+
+def _key(key: str, value: Any) -> str:
+    plain = value.reveal() if isinstance(value, Secret) else value
+    hint = types()[key]
+    choices = f" One of {', '.join(get_args(hint))}." if get_origin(hint) is Literal else ""
+    return f"\n#{key.partition('.')[2]} = {dump(plain)}\n{_comment(meanings()[key] + choices)}"
+
+
+def _comment(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, initial_indent="# ", subsequent_indent="# ") + "\n"
 
 
 @dataclass(frozen=True, slots=True)

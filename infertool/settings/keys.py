@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from infertool.settings.tree import Settings
+import msgspec
+
+from infertool.errors import SettingsError
+from infertool.secret import Secret
+from infertool.settings.tree import Concurrency, Settings
+from infertool.text.nearest import did_you_mean
 
 PREFIX = "INFERTOOL_"
 
@@ -46,3 +52,54 @@ def unflatten(values: Mapping[str, Any]) -> Settings:
             for group, cls in groups().items()
         }
     )
+
+
+_EXPECTED = {
+    Secret: "text", str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table",
+    list: "a list of texts", Concurrency: "a whole number or auto",
+}  # fmt: skip
+_GIVEN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table", list: "a list"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A converted value. `origin` names the file and line, variable, or flag that gave it."""
+
+    value: Any
+    origin: str
+
+
+def typed(key: str, value: object, origin: str) -> Entry:
+    """Return `value`, of a TOML file or a flag, as the type of `key`. Raises `SettingsError`."""
+    hint = types()[key]
+    try:
+        if hint is Secret:
+            return Entry(Secret(msgspec.convert(value, str)), origin)
+        return Entry(msgspec.convert(value, hint), origin)
+    except msgspec.ValidationError:
+        raise _wrong(key, value, origin, given=_GIVEN.get(type(value), type(value).__name__)) from None
+
+
+def parsed(key: str, text: str, origin: str) -> Entry:
+    """Return the `text` of an environment variable as the type of `key`. Raises `SettingsError`."""
+    hint = types()[key]
+    try:
+        if hint is Secret:
+            return Entry(Secret(text), origin)
+        if get_origin(hint) in {dict, list}:
+            return Entry(msgspec.convert(json.loads(text), hint), origin)
+        return Entry(msgspec.convert(text, hint, strict=False), origin)
+    except ValueError:  # msgspec.ValidationError and json.JSONDecodeError are ValueErrors
+        raise _wrong(key, text, origin, given="something else") from None
+
+
+def _wrong(key: str, value: object, origin: str, *, given: str) -> SettingsError:
+    hint = types()[key]
+    if get_origin(hint) is Literal:
+        options = get_args(hint)
+        advice = did_you_mean(value, options) if isinstance(value, str) else ""
+        what = f"{key} must be one of {', '.join(options)}"
+    else:
+        advice = ""
+        what = f"{key} must be {_EXPECTED[hint if hint in _EXPECTED else get_origin(hint)]}, not {given}"
+    return SettingsError(f"{origin}: {what}", key=key, origin=origin, advice=advice)

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infertool.errors import SettingsError
-from infertool.nearest import did_you_mean
-from infertool.settings import file as settings_file
-from infertool.settings.environment import PROFILE, from_aliases, from_variables
-from infertool.settings.keys import flatten, unflatten
-from infertool.settings.locations import config_candidates
+from infertool.settings import sources as settings_file
+from infertool.settings.keys import Entry, flatten, typed, unflatten
+from infertool.settings.paths import config_candidates
 from infertool.settings.ranges import check
 from infertool.settings.secrets import override, read_files
+from infertool.settings.sources import PROFILE, from_aliases, from_variables
 from infertool.settings.tree import Settings
-from infertool.settings.values import Entry, typed
+from infertool.text.nearest import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

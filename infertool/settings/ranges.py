@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from infertool.errors import SettingsError, UsageError
-from infertool.identify import bracketed
+from infertool.net.identify import bracketed
 from infertool.secret import mask_url
-from infertool.settings.keys import types
+from infertool.settings.keys import Entry, types
 from infertool.settings.tree import Concurrency
-from infertool.settings.values import Entry
-from infertool.units import parse_capacity
+from infertool.text.units import parse_capacity
 
 _FROM_ZERO = {
     "broker.heartbeat_s",

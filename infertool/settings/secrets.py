@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infertool.errors import SettingsError
 from infertool.secret import Secret
-from infertool.settings.values import Entry
+from infertool.settings.keys import Entry
 
 FILES = {
     "broker.password": "broker.password_file",

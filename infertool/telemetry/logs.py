@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Literal, TextIO
 
-from infertool.link import LinkState
-from infertool.printable import clean
-from infertool.telemetry import jsonlogs
-from infertool.telemetry import observer as o
+from infertool.net.connection_state import ConnectionState
+from infertool.telemetry import json_logs
+from infertool.telemetry import signals as o
 from infertool.telemetry.repeats import Line, Repeats
+from infertool.text.sanitize import clean
 
 
 class _Log(logging.Logger):
@@ -68,8 +68,8 @@ def set_up(level: str, log_format: Literal["text", "json"]) -> None:
     """
     handler: logging.Handler
     if log_format == "json":
-        jsonlogs.wrap_stderr()
-        handler = jsonlogs.Handler()
+        json_logs.wrap_stderr()
+        handler = json_logs.Handler()
     else:
         handler = StderrHandler()
         handler.setFormatter(TextFormatter())
@@ -96,10 +96,10 @@ class LogObserver:
         """Write what is still to be summed up."""
         self._repeats.close()
 
-    def __call__(self, happening: o.Happening) -> None:
+    def __call__(self, signal: o.Signal) -> None:
         """Log what happened."""
-        make = _LINES.get(type(happening))
-        line = make(happening) if make else None
+        make = _LINES.get(type(signal))
+        line = make(signal) if make else None
         if line is None or not log.isEnabledFor(line.level):
             return
         if log.isEnabledFor(logging.DEBUG):
@@ -134,12 +134,12 @@ def _place(traceback: str) -> str:
     return f" ({frame})" if frame else ""
 
 
-def _held(held: o.Held) -> Line:
+def _held(held: o.Deferred) -> Line:
     text = f"{held.event_id} held for {held.delay_s:.2f} s: {held.error}"
     return Line(logging.DEBUG, "held events", _shape(held.error), text, asdict(held))
 
 
-def _recognised(again: o.Recognised) -> Line:
+def _recognised(again: o.DuplicateDelivery) -> Line:
     return Line(logging.DEBUG, "known events", "", f"{again.event_id} came again; it is known", asdict(again))
 
 
@@ -157,18 +157,18 @@ def _warned(warned: o.Warned) -> Line:
     return Line(logging.WARNING, "warnings", _shape(warned.text), warned.text, {})
 
 
-def _linked(linked: o.Linked) -> Line:
+def _linked(linked: o.ConnectionChanged) -> Line:
     side, event = linked.side, linked.event
     fields = {"side": side, **asdict(event)}
     group = f"changes of the connection to {side}"
     match event.state:
-        case LinkState.CONNECTED:
+        case ConnectionState.CONNECTED:
             return Line(logging.INFO, group, "connected", f"{side} connected: {event.address}", fields)
-        case LinkState.LOST:
+        case ConnectionState.LOST:
             again = f", next try in {event.retry_in_s:.1f} s" if event.retry_in_s is not None else ""
             text = f"{side} lost: {event.address}: {event.reason}{again}"
             return Line(logging.WARNING, group, _shape(event.reason), text, fields)
-        case LinkState.CONNECTING | LinkState.CLOSED:
+        case ConnectionState.CONNECTING | ConnectionState.CLOSED:
             text = f"{side} {event.state.value}: {event.address}"
             return Line(logging.DEBUG, group, event.state.value, text, fields)
 
@@ -187,6 +187,6 @@ def _shape(text: str) -> str:
 
 
 _LINES: Mapping[type, Callable[[Any], Line]] = {
-    o.Linked: _linked, o.Failed: _failed, o.Retried: _retried, o.Held: _held, o.Circuit: _circuit,
-    o.Recognised: _recognised, o.HandedBack: _handed_back, o.Flow: _flow, o.Warned: _warned,
+    o.ConnectionChanged: _linked, o.Failed: _failed, o.Retried: _retried, o.Deferred: _held, o.Circuit: _circuit,
+    o.DuplicateDelivery: _recognised, o.HandedBack: _handed_back, o.Flow: _flow, o.Warned: _warned,
 }  # fmt: skip

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from infertool.link import LinkState
-from infertool.telemetry import observer as o
+from infertool.net.connection_state import ConnectionState
+from infertool.telemetry import signals as o
 from infertool.telemetry.latencies import Latencies, Percentiles
 
 COUNTS = (
@@ -17,7 +18,7 @@ COUNTS = (
     "reconnects", "handed_back", "held", "cache_hits", "circuit_opened",
 )  # fmt: skip
 _ONE_EACH: dict[type, str] = {
-    o.Failed: "failed", o.Retried: "retried", o.Held: "held", o.Recognised: "recognised",
+    o.Failed: "failed", o.Retried: "retried", o.Deferred: "held", o.DuplicateDelivery: "recognised",
 }  # fmt: skip
 _SEVERAL: dict[type, str] = {
     o.Pushed: "pushed", o.Confirmed: "confirmed", o.CacheHit: "cache_hits", o.HandedBack: "handed_back",
@@ -126,14 +127,14 @@ class Stats:
         self._circuit = "none"
         self._tuned: dict[str, int] = {}
 
-    def __call__(self, happening: o.Happening) -> None:
+    def __call__(self, signal: o.Signal) -> None:
         """Count what happened."""
         with self._lock:
-            self._count(happening)
+            self._count(signal)
 
-    def _count(self, happening: o.Happening) -> None:
+    def _count(self, signal: o.Signal) -> None:
         counts = self._counts
-        match happening:
+        match signal:
             case o.Received(count, redelivered):
                 counts["received"] += count
                 counts["redelivered"] += redelivered
@@ -141,27 +142,27 @@ class Stats:
             case o.Predicted(times):
                 self._processing.add(times)
             case o.Pushed(count) | o.Confirmed(count) | o.CacheHit(count) | o.HandedBack(count):
-                counts[_SEVERAL[type(happening)]] += count
+                counts[_SEVERAL[type(signal)]] += count
             case o.Succeeded(times):
                 self._settled("succeeded", times)
             case o.DeadLettered(times):
                 self._settled("dead_lettered", times)
-            case o.Failed() | o.Retried() | o.Held() | o.Recognised():
-                counts[_ONE_EACH[type(happening)]] += 1
+            case o.Failed() | o.Retried() | o.Deferred() | o.DuplicateDelivery():
+                counts[_ONE_EACH[type(signal)]] += 1
             case o.Circuit(_, state):
                 self._circuit = state
                 counts["circuit_opened"] += state == "open"
             case o.Flow(paused):
                 self._paused = paused
             case o.InProgress():
-                self._in_progress = happening
+                self._in_progress = signal
             case o.Unconfirmed():
-                self._unconfirmed = happening
+                self._unconfirmed = signal
             case o.Tuned(name, value):
                 self._tuned[name] = value
-            case o.Linked(side, event):
+            case o.ConnectionChanged(side, event):
                 self._links[side] = event.state.value
-                counts["reconnects"] += event.state is LinkState.CONNECTED and event.epoch > 1
+                counts["reconnects"] += event.state is ConnectionState.CONNECTED and event.epoch > 1
             case o.Warned():
                 pass
 
@@ -208,3 +209,74 @@ class Stats:
                 latency=self._latency.copy(),
                 processing=self._processing.copy(),
             )
+
+
+# Of several circuits the worst is told.
+_CIRCUITS = ("open", "half-open", "closed")
+
+
+def summed(reports: Sequence[Report]) -> Report:
+    """Return the counts and times of `reports` in one; of the other figures, those of the last."""
+    counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
+    for report in reports:
+        counts.update(report.counts)
+    return replace(
+        reports[-1],
+        counts=dict(counts),
+        first_delivery=min((r.first_delivery for r in reports if r.first_delivery is not None), default=None),
+        last_settlement=max((r.last_settlement for r in reports if r.last_settlement is not None), default=None),
+        latency=_merged(report.latency for report in reports).encode(),
+        processing=_merged(report.processing for report in reports).encode(),
+    )
+
+
+def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
+    """Return the figures of all `reports`, one for each process; links and flow are of those that are `running`."""
+    if not reports:
+        return Stats().snapshot()
+    total = summed(reports)
+    return Snapshot(
+        counts=total.counts,
+        rate=rate(total.counts, total.first_delivery, total.last_settlement),
+        paused=any(report.paused for report in running),
+        in_progress=sum(report.in_progress for report in running),
+        window=sum(report.window for report in running),
+        waiting=next((report.waiting for report in running if report.waiting is not None), None),
+        unconfirmed=sum(report.unconfirmed for report in running),
+        oldest_push_s=max((report.oldest_push_s for report in running), default=0.0),
+        links=_links(running),
+        circuit=_circuit(reports),
+        tuned=_tuned(reports),
+        latency=Latencies.decode(total.latency),
+        processing=Latencies.decode(total.processing),
+    )
+
+
+def _circuit(reports: Sequence[Report]) -> str:
+    states = {report.circuit for report in reports}
+    return next((state for state in _CIRCUITS if state in states), "none")
+
+
+def _merged(histograms: Iterable[str]) -> Latencies:
+    latencies = Latencies()
+    for histogram in histograms:
+        latencies.merge(Latencies.decode(histogram))
+    return latencies
+
+
+def _links(running: Sequence[Report]) -> dict[str, str]:
+    """Return each side's state, with how many processes are in it when not all are in the same."""
+    sides = {side: Counter(r.links[side] for r in running if side in r.links) for r in running for side in r.links}
+    return {
+        side: " ".join(state if len(states) == 1 else f"{state} {count}" for state, count in states.items())
+        for side, states in sides.items()
+    }
+
+
+def _tuned(reports: Sequence[Report]) -> dict[str, int]:
+    """Return how many calls may run in all, and the largest batch size."""
+    values: dict[str, list[int]] = {}
+    for report in reports:
+        for name, value in report.tuned.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(found) if name == "concurrency" else max(found) for name, found in values.items()}

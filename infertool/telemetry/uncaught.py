@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from infertool.printable import clean
+from infertool.text.sanitize import clean
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,7 +17,7 @@ def say_trace(kind: type[BaseException], error: BaseException, trace: TracebackT
     """Write the trace to stderr, escaped as a server's own words may be in it; one record with --log-format json."""
     text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
     # Not imported for this: it is there when standard error is for machines.
-    jsonlogs = sys.modules.get("infertool.telemetry.jsonlogs")
+    jsonlogs = sys.modules.get("infertool.telemetry.json_logs")
     with contextlib.suppress(OSError):
         if jsonlogs is not None and jsonlogs.is_on():
             fields = {"error_type": kind.__name__, "trace": text}

@@ -10,11 +10,11 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from infertool.printable import clean
+from infertool.text.sanitize import clean
 from infertool.watch.bus import Bus
-from infertool.watch.glyphs import Glyphs
 from infertool.watch.keys import ACTIONS
 from infertool.watch.screen import Main
+from infertool.watch.style import Glyphs
 from infertool.watch.theme import DARK, LIGHT
 
 _PER_SECOND = 15

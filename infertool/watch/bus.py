@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from infertool.feed.arrival import Arrival
-from infertool.feed.records import Recorder, RecordError
-from infertool.watch.inbox import Inbox
+from infertool.channels.event import ChannelEvent
+from infertool.channels.recording import Recorder, RecordError
 from infertool.watch.state import State
+
+# Events that wait for the screen; past this many the source waits, and with it the server. None is dropped.
+MOST_WAITING = 20_000
+
+Change = Callable[[State, float], None]
+
+
+class Inbox:
+    """Changes of one bus's state, oldest first."""
+
+    def __init__(self) -> None:
+        self._changes: deque[tuple[Change, int]] = deque()
+        self._waiting = 0
+        self._closed = False
+        self._room = threading.Condition()
+
+    def put_arrivals(self, arrivals: Sequence[ChannelEvent]) -> None:
+        """Take a batch of events; wait while too many wait already."""
+        with self._room:
+            self._room.wait_for(lambda: self._waiting < MOST_WAITING or self._closed)
+            self._changes.append((lambda state, _now: state.take(arrivals), len(arrivals)))
+            self._waiting += len(arrivals)
+
+    def put(self, change: Change) -> None:
+        """Take another change."""
+        with self._room:
+            self._changes.append((change, 0))
+
+    def drain(self, state: State, now: float, most: int) -> int:
+        """Apply what waits, whole batches until there were `most` events; return how many there were."""
+        count = 0
+        while count < most:
+            with self._room:
+                if not self._changes:
+                    break
+                change, events = self._changes.popleft()
+                self._waiting -= events
+                self._room.notify_all()
+            change(state, now)
+            count += events
+        return count
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self._room:
+            self._closed = True
+            self._room.notify_all()
+
 
 # Events taken at a time, between two looks at the keyboard: about 15 ms.
 _MOST_AT_ONCE = 1_000
@@ -57,7 +106,7 @@ class Bus:
         """Return the time it is for the bus, in wall-clock seconds."""
         return self._source.now()
 
-    def take(self, arrivals: Sequence[Arrival]) -> None:
+    def take(self, arrivals: Sequence[ChannelEvent]) -> None:
         """Take events; from any thread. Waits while the screen is behind."""
         if self._recorder is not None:
             self._record(self._recorder, arrivals)
@@ -67,7 +116,7 @@ class Bus:
         """Bring the state up to date; return how many events came. Only from the thread of the screen."""
         return self.inbox.drain(self.state, self.now(), _MOST_AT_ONCE)
 
-    def _record(self, recorder: Recorder, arrivals: Sequence[Arrival]) -> None:
+    def _record(self, recorder: Recorder, arrivals: Sequence[ChannelEvent]) -> None:
         try:
             recorder.write(arrivals)
         except RecordError as error:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from infertool.cells import right
-from infertool.printable import clean
+from infertool.text.sanitize import clean, right
 from infertool.watch.entry import Entry, Kind
-from infertool.watch.glyphs import Glyphs
-from infertool.watch.ink import Ink, Line
+from infertool.watch.formatting import bar, clock, fit, ms, span
 from infertool.watch.state import Rule
-from infertool.watch.words import bar, clock, fit, ms, span
+from infertool.watch.style import Glyphs, Line, TextStyle
 
 _GAP = "  "
 _NAME_WIDTH = 12
@@ -53,38 +51,42 @@ class Column:
 
 
 def _time(entry: Entry, place: Place) -> Line:
-    return [(place.left(clock(entry.at)), Ink.DIM)]
+    return [(place.left(clock(entry.at)), TextStyle.DIM)]
 
 
 def _name(entry: Entry, place: Place) -> Line:
-    return [(place.left(entry.name or entry.event), Ink.PLAIN)]
+    return [(place.left(entry.name or entry.event), TextStyle.PLAIN)]
 
 
 def _class(entry: Entry, place: Place) -> Line:
-    return [(place.left(entry.label), Ink.STRONG if entry.kind is Kind.RESULT else Ink.DIM)]
+    return [(place.left(entry.label), TextStyle.STRONG if entry.kind is Kind.RESULT else TextStyle.DIM)]
 
 
 def _confidence(entry: Entry, place: Place) -> Line:
     if entry.confidence is None:
-        return [(place.left("-"), Ink.DIM)]
+        return [(place.left("-"), TextStyle.DIM)]
     full, rest = bar(entry.confidence, place.width - _DIGITS_WIDTH, place.glyphs)
     figure = fit(f" {entry.confidence:.3f}", _DIGITS_WIDTH, place.glyphs)
-    return [(full, Ink.BAR if entry.confidence >= _UNSURE else Ink.LOW), (rest, Ink.EMPTY), (figure, Ink.PLAIN)]
+    return [
+        (full, TextStyle.BAR if entry.confidence >= _UNSURE else TextStyle.LOW),
+        (rest, TextStyle.EMPTY),
+        (figure, TextStyle.PLAIN),
+    ]
 
 
 def _model(entry: Entry, place: Place) -> Line:
-    return [(place.right("-" if entry.processing_ms is None else ms(entry.processing_ms)), Ink.PLAIN)]
+    return [(place.right("-" if entry.processing_ms is None else ms(entry.processing_ms)), TextStyle.PLAIN)]
 
 
 def _latency(entry: Entry, place: Place) -> Line:
     latency = entry.latency_s
     if latency is None:
-        return [(place.right("-"), Ink.DIM)]
-    return [(place.right(ms(latency * 1000)), Ink.WARN if latency < 0 else Ink.PLAIN)]
+        return [(place.right("-"), TextStyle.DIM)]
+    return [(place.right(ms(latency * 1000)), TextStyle.WARN if latency < 0 else TextStyle.PLAIN)]
 
 
 def _age(entry: Entry, place: Place) -> Line:
-    return [(place.right(span(max(place.now - entry.at, 0.0))), Ink.DIM)]
+    return [(place.right(span(max(place.now - entry.at, 0.0))), TextStyle.DIM)]
 
 
 COLUMNS = (
@@ -112,16 +114,16 @@ def heading(columns: list[tuple[Column, int]], glyphs: Glyphs) -> Line:
     """Return the line of titles."""
     places = [(column, Place(width, 0.0, glyphs)) for column, width in columns]
     cells = [place.right(column.title) if column.right else place.left(column.title) for column, place in places]
-    return [("  " + _GAP.join(cells), Ink.TITLE)]
+    return [("  " + _GAP.join(cells), TextStyle.TITLE)]
 
 
 def row(entry: Entry, columns: list[tuple[Column, int]], now: float, glyphs: Glyphs) -> Line:
     """Return the cells of an entry, without the cursor's sign."""
     if entry.kind is Kind.GAP:
-        return [(glyphs.safe(clean(f"{glyphs.gap * 3} {entry.label} {glyphs.gap * 200}")), Ink.WARN)]
+        return [(glyphs.safe(clean(f"{glyphs.gap * 3} {entry.label} {glyphs.gap * 200}")), TextStyle.WARN)]
     line: Line = []
     for column, width in columns:
-        line += [*column.cell(entry, Place(width, now, glyphs)), (_GAP, Ink.PLAIN)]
+        line += [*column.cell(entry, Place(width, now, glyphs)), (_GAP, TextStyle.PLAIN)]
     return line
 
 
@@ -132,16 +134,16 @@ def alert_row(entry: Entry, width: int, now: float, glyphs: Glyphs) -> Line:
     age = right(span(max(now - entry.at, 0.0)), 6)
     tried = glyphs.safe(clean(f"  try {entry.attempts}")) if entry.attempts not in {"", "1"} else ""
     tried = fit(tried, min(cell_len(tried), _WIDEST_TRY), glyphs)
-    sign, ink = (glyphs.failure, Ink.FAIL) if entry.kind is Kind.FAILURE else (glyphs.firing, Ink.WARN)
+    sign, style = (glyphs.failure, TextStyle.FAIL) if entry.kind is Kind.FAILURE else (glyphs.firing, TextStyle.WARN)
     name = fit(entry.name or "-", _alert_name_width(width), glyphs)
     room = max(width - len(sign) - cell_len(tried) - len(age) - 6 - cell_len(name), 0)
     return [
-        (f"{sign} ", ink),
-        (name, Ink.PLAIN),
-        (_GAP, Ink.PLAIN),
-        (fit(entry.label, room, glyphs), ink),
-        (tried, Ink.DIM),
-        (f" {age}", Ink.DIM),
+        (f"{sign} ", style),
+        (name, TextStyle.PLAIN),
+        (_GAP, TextStyle.PLAIN),
+        (fit(entry.label, room, glyphs), style),
+        (tried, TextStyle.DIM),
+        (f" {age}", TextStyle.DIM),
     ]
 
 
@@ -150,7 +152,7 @@ def rule_row(rule: Rule, width: int, now: float, glyphs: Glyphs) -> Line:
     age = right(span(max(now - rule.since, 0.0)), 6)
     name = fit(rule.name, _alert_name_width(width), glyphs)
     room = max(width - len(glyphs.firing) - len(age) - 6 - cell_len(name), 0)
-    return [(f"{glyphs.firing} {name}  {fit(rule.label, room, glyphs)} {age}", Ink.WARN)]
+    return [(f"{glyphs.firing} {name}  {fit(rule.label, room, glyphs)} {age}", TextStyle.WARN)]
 
 
 def _alert_name_width(width: int) -> int:

@@ -8,12 +8,11 @@ from typing import Any
 
 from rich.cells import cell_len
 
-from infertool import json_text
-from infertool.printable import clean
+from infertool.text import json_text
+from infertool.text.sanitize import clean
 from infertool.watch.entry import Entry, Kind, seconds, text
-from infertool.watch.glyphs import Glyphs
-from infertool.watch.ink import Ink, Line
-from infertool.watch.words import clock, ms, size, span, take
+from infertool.watch.formatting import clock, ms, size, span, take
+from infertool.watch.style import Glyphs, Line, TextStyle
 
 # More JSON than this is cut: nobody reads it here, and the export has all of it.
 MOST_SHOWN = 100_000
@@ -24,7 +23,7 @@ _HEADS = ("event_id", "traceparent")
 def lines(entry: Entry, now: float, width: int, glyphs: Glyphs) -> list[Line]:
     """Return the lines, folded to `width` cells."""
     if entry.kind is Kind.GAP:
-        return [*_folded([(clean(entry.label), Ink.WARN)], width, glyphs)]
+        return [*_folded([(clean(entry.label), TextStyle.WARN)], width, glyphs)]
     payload = entry.payload
     found = [line for line in _about(entry, payload, now) for line in _folded(line, width, glyphs)]
     found.append([])
@@ -32,7 +31,7 @@ def lines(entry: Entry, now: float, width: int, glyphs: Glyphs) -> list[Line]:
         found += _folded(line, width, glyphs)
     if len(entry.body) > MOST_SHOWN:
         found += _folded(
-            [(f"cut here: the payload has {size(len(entry.body))}; e exports it", Ink.WARN)], width, glyphs
+            [(f"cut here: the payload has {size(len(entry.body))}; e exports it", TextStyle.WARN)], width, glyphs
         )
     return found
 
@@ -59,7 +58,7 @@ def _about(entry: Entry, payload: Any, now: float) -> Iterator[Line]:
 
 
 def _pair(name: str, value: str) -> Line:
-    return [(f"{name:<12} ", Ink.DIM), (clean(value), Ink.PLAIN)]
+    return [(f"{name:<12} ", TextStyle.DIM), (clean(value), TextStyle.PLAIN)]
 
 
 def _json(body: bytes) -> Iterator[Line]:
@@ -72,10 +71,10 @@ def _coloured(line: str) -> Line:
     spans: Line = []
     for string, colon, literal, other in _TOKENS.findall(line):
         if string:
-            spans.append((string, Ink.KEY if colon else Ink.STRING))
-            spans.append((colon, Ink.DIM))
+            spans.append((string, TextStyle.KEY if colon else TextStyle.STRING))
+            spans.append((colon, TextStyle.DIM))
         else:
-            spans.append((literal, Ink.NUMBER) if literal else (other, Ink.DIM))
+            spans.append((literal, TextStyle.NUMBER) if literal else (other, TextStyle.DIM))
     return spans
 
 
@@ -83,7 +82,7 @@ def _folded(line: Line, width: int, glyphs: Glyphs) -> Iterator[Line]:
     """Cut a line into ones of `width` cells."""
     row: Line = []
     room = width
-    for full, ink in line:
+    for full, style in line:
         rest = glyphs.safe(full)
         while rest:
             if room <= 0:
@@ -92,6 +91,6 @@ def _folded(line: Line, width: int, glyphs: Glyphs) -> Iterator[Line]:
             head, rest = take(rest, room)
             if not head and not row:  # a wide character where only one cell is
                 head, rest = rest[0], rest[1:]
-            row.append((head, ink))
+            row.append((head, style))
             room -= cell_len(head) if head else room
     yield row

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
-from infertool import json_text
-from infertool.feed.arrival import Arrival
-from infertool.feed.encoding import encode, payload_text
+import orjson
+
+from infertool.channels.event import ChannelEvent, encode, payload_text
+from infertool.text import json_text
 
 # Ids and names past this many characters are cut: they are for a column. The payload keeps all of them.
 _LONGEST = 200
@@ -63,7 +66,7 @@ class Entry:
         return json_text.loads_nearest(self.body)
 
 
-def read(number: int, arrival: Arrival) -> Entry:
+def read(number: int, arrival: ChannelEvent) -> Entry:
     """Return what the view keeps of an event. Whatever the event holds, it can be read."""
     fields = arrival.payload if isinstance(arrival.payload, dict) else {}
     kind = kind_of(arrival.event, fields)
@@ -162,3 +165,28 @@ def seconds(value: Any) -> float | None:
     if number is None or not 0 < number < _LAST_MS:
         return None
     return number / 1000 if number >= _FIRST_MS else number
+
+
+def line(entry: Entry) -> bytes:
+    """Return an entry as one line of JSON, without its end."""
+    document = {"topic": entry.topic, "event": entry.event, "payload": orjson.Fragment(entry.body), "at": entry.at}
+    return orjson.dumps(document)
+
+
+def write(entries: Sequence[Entry], folder: Path, now: float) -> tuple[Path, int]:
+    """Write `entries`, in this order, to a new file in `folder`; return it and their number. Raises `OSError`."""
+    events = [entry for entry in entries if entry.kind is not Kind.GAP]
+    stem = time.strftime("infertool-watch-%Y%m%d-%H%M%S", time.localtime(now))
+    path = _free(folder, stem)
+    with path.open("xb") as file:
+        file.writelines(line(entry) + b"\n" for entry in events)
+    return path, len(events)
+
+
+def _free(folder: Path, stem: str) -> Path:
+    path = folder / f"{stem}.jsonl"
+    number = 2
+    while path.exists():
+        path = folder / f"{stem}-{number}.jsonl"
+        number += 1
+    return path

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from rich.cells import cell_len
 
-from infertool.link import LinkState
-from infertool.printable import clean
-from infertool.watch.glyphs import Glyphs
-from infertool.watch.ink import Ink, Line
+from infertool.net.connection_state import ConnectionState
+from infertool.text.sanitize import clean
+from infertool.watch.formatting import clock, count, fit, ms, percent, rate, span, spark
 from infertool.watch.seconds import Spread
 from infertool.watch.state import State
-from infertool.watch.words import clock, count, fit, ms, percent, rate, span, spark
+from infertool.watch.style import Glyphs, Line, TextStyle
 
 HEIGHT = 3
 # A cell of the sparkline, in seconds, and as many as ten minutes hold.
@@ -20,39 +19,39 @@ CELL_S = 5
 _MOST_CELLS = 60
 _PEAK_WIDTH = 11
 _WORDS = {
-    LinkState.CONNECTING: "connecting",
-    LinkState.CONNECTED: "connected",
-    LinkState.LOST: "lost",
-    LinkState.CLOSED: "ended",
+    ConnectionState.CONNECTING: "connecting",
+    ConnectionState.CONNECTED: "connected",
+    ConnectionState.LOST: "lost",
+    ConnectionState.CLOSED: "ended",
 }
 
 
 def lines(states: Sequence[State], shown: State, now: float, width: int, glyphs: Glyphs) -> list[Line]:
     """Return the lines, at most `width` wide."""
-    right: Line = [_mode(shown, glyphs), (f"  {clock(now)} ", Ink.DIM)]
+    right: Line = [_mode(shown, glyphs), (f"  {clock(now)} ", TextStyle.DIM)]
     links: Line = []
     for state in states:
         links += _link(state, now, glyphs, marked=len(states) > 1 and state is shown)
     return [_both(links, right, width), _traffic(shown, now, width, glyphs), _times(shown, now)]
 
 
-def _mode(state: State, glyphs: Glyphs) -> tuple[str, Ink]:
+def _mode(state: State, glyphs: Glyphs) -> tuple[str, TextStyle]:
     if state.results.paused:
         waiting = state.results.waiting + state.alerts.waiting
-        return f"{glyphs.paused} PAUSED, {count(waiting)} waiting", Ink.WARN
+        return f"{glyphs.paused} PAUSED, {count(waiting)} waiting", TextStyle.WARN
     if state.results.follow:
-        return f"{glyphs.live} live", Ink.OK
-    return f"{glyphs.live} live, list held", Ink.ACCENT
+        return f"{glyphs.live} live", TextStyle.OK
+    return f"{glyphs.live} live, list held", TextStyle.ACCENT
 
 
 def _link(state: State, now: float, glyphs: Glyphs, *, marked: bool) -> Line:
-    up = state.link.state is LinkState.CONNECTED or state.played
+    up = state.link.state is ConnectionState.CONNECTED or state.played
     line: Line = [
-        (f" {glyphs.up if up else glyphs.down} ", Ink.OK if up else Ink.FAIL),
-        (f"[{clean(state.name)}]" if marked else clean(state.name), Ink.STRONG),
-        (f" {_word(state, now)} ", Ink.PLAIN if up else Ink.WARN),
+        (f" {glyphs.up if up else glyphs.down} ", TextStyle.OK if up else TextStyle.FAIL),
+        (f"[{clean(state.name)}]" if marked else clean(state.name), TextStyle.STRONG),
+        (f" {_word(state, now)} ", TextStyle.PLAIN if up else TextStyle.WARN),
     ]
-    line += [(f" {glyphs.failure} {clean(topic)} lost ", Ink.FAIL) for topic in state.topics]
+    line += [(f" {glyphs.failure} {clean(topic)} lost ", TextStyle.FAIL) for topic in state.topics]
     return line
 
 
@@ -63,7 +62,7 @@ def _word(state: State, now: float) -> str:
     word = _WORDS[link.state]
     if link.since is not None:
         word += f" {span(max(now - link.since, 0))}"
-    if link.retry_at is not None and link.state is LinkState.LOST:
+    if link.retry_at is not None and link.state is ConnectionState.LOST:
         word += f", again in {span(max(link.retry_at - now, 0))}"
     return word
 
@@ -78,24 +77,24 @@ def _traffic(state: State, now: float, width: int, glyphs: Glyphs) -> Line:
     cells = min(width - len(head) - len(success) - len(failed) - len(tail) - _PEAK_WIDTH, _MOST_CELLS)
     rates = state.rates(max(cells, 0), CELL_S)
     return [
-        (head, Ink.STRONG),
-        (spark(rates, glyphs), Ink.SPARK),
-        (fit(f" peak {rate(max([recent.rate, *rates]))}", _PEAK_WIDTH, glyphs), Ink.DIM),
-        (success, Ink.OK),
-        (failed, Ink.FAIL if recent.success is not None and recent.success < 1 else Ink.DIM),
-        (tail, Ink.DIM),
+        (head, TextStyle.STRONG),
+        (spark(rates, glyphs), TextStyle.SPARK),
+        (fit(f" peak {rate(max([recent.rate, *rates]))}", _PEAK_WIDTH, glyphs), TextStyle.DIM),
+        (success, TextStyle.OK),
+        (failed, TextStyle.FAIL if recent.success is not None and recent.success < 1 else TextStyle.DIM),
+        (tail, TextStyle.DIM),
     ]
 
 
 def _times(state: State, now: float) -> Line:
     recent = state.recent(now)
     depths = state.depths
-    line: Line = [("  p50/p99", Ink.DIM), *_spread("  model ", recent.processing)]
+    line: Line = [("  p50/p99", TextStyle.DIM), *_spread("  model ", recent.processing)]
     line += _spread("  end to end ", recent.latency)
     if depths.queue is not None:
-        line += [("  queue ", Ink.DIM), (count(depths.queue), Ink.STRONG)]
+        line += [("  queue ", TextStyle.DIM), (count(depths.queue), TextStyle.STRONG)]
     if depths.dlq is not None:
-        line += [("  dlq ", Ink.DIM), (count(depths.dlq), Ink.FAIL if depths.dlq else Ink.STRONG)]
+        line += [("  dlq ", TextStyle.DIM), (count(depths.dlq), TextStyle.FAIL if depths.dlq else TextStyle.STRONG)]
     return line
 
 
@@ -103,11 +102,11 @@ def _spread(name: str, spread: Spread) -> Line:
     behind = spread.p50 is not None and spread.p50 < 0
     (low, unit), (high, high_unit) = ms(spread.p50).rsplit(" ", 1), ms(spread.p99).rsplit(" ", 1)
     return [
-        (name, Ink.DIM),
-        (low if unit == high_unit else f"{low} {unit}", Ink.WARN if behind else Ink.STRONG),
-        ("/", Ink.DIM),
-        (f"{high} {high_unit}", Ink.STRONG),
-        (" clocks differ" if behind else "", Ink.WARN),
+        (name, TextStyle.DIM),
+        (low if unit == high_unit else f"{low} {unit}", TextStyle.WARN if behind else TextStyle.STRONG),
+        ("/", TextStyle.DIM),
+        (f"{high} {high_unit}", TextStyle.STRONG),
+        (" clocks differ" if behind else "", TextStyle.WARN),
     ]
 
 
@@ -115,9 +114,9 @@ def _both(left: Line, right: Line, width: int) -> Line:
     """Return `left` and, at the right edge, `right`; `left` is cut when there is no room for both."""
     room = width - sum(cell_len(text) for text, _ in right)
     line: Line = []
-    for text, ink in left:
+    for text, style in left:
         if cell_len(text) > room:
             break
         room -= cell_len(text)
-        line.append((text, ink))
-    return [*line, (" " * max(room, 0), Ink.PLAIN), *right]
+        line.append((text, style))
+    return [*line, (" " * max(room, 0), TextStyle.PLAIN), *right]

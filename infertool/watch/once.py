@@ -8,21 +8,20 @@ from itertools import islice
 from typing import Any
 
 from infertool.errors import ServerError
-from infertool.link import LinkState
-from infertool.printable import clean
+from infertool.net.connection_state import ConnectionState
+from infertool.text.sanitize import clean
 from infertool.watch import columns, headline
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry, Kind
-from infertool.watch.glyphs import UNICODE
-from infertool.watch.ink import Ink, Line
 from infertool.watch.listing import Listing
 from infertool.watch.seconds import Spread, spread
 from infertool.watch.state import State
+from infertool.watch.style import UNICODE, Line, TextStyle
 
 # The newest results and failures that are shown: a look, not the record.
 _NEWEST = 10
 _WIDTH = 100
-_INDENT = ("  ", Ink.PLAIN)
+_INDENT = ("  ", TextStyle.PLAIN)
 _IDLE_S = 0.05
 
 
@@ -87,7 +86,7 @@ def text(bus: Bus) -> str:
         [],
         *([_INDENT, *columns.rule_row(rule, _WIDTH, now, UNICODE)] for rule in state.rules.values()),
         *([_INDENT, *columns.alert_row(entry, _WIDTH, now, UNICODE)] for entry in _newest(state.alerts)),
-        *([_INDENT, (clean(entry.label), Ink.WARN)] for entry in _gaps(state.results)),
+        *([_INDENT, (clean(entry.label), TextStyle.WARN)] for entry in _gaps(state.results)),
     ]
     return "\n".join("".join(piece for piece, _ in line).rstrip() for line in lines).rstrip()
 
@@ -100,7 +99,7 @@ def check_recorded(bus: Bus) -> None:
 
 def _check_connected(state: State) -> None:
     link = state.link
-    if link.state is LinkState.LOST and link.epoch == 0:
+    if link.state is ConnectionState.LOST and link.epoch == 0:
         raise ServerError(link.reason, address=link.address)
 
 

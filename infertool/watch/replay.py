@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from infertool.errors import InfertoolError
-from infertool.printable import clean
+from infertool.text.sanitize import clean
 
 # The end of what it says; its lines are short.
 _TAIL = 4096

@@ -15,26 +15,23 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from infertool.errors import InfertoolError
-from infertool.filters import Filter
-from infertool.printable import clean
-from infertool.watch import export, replay
+from infertool.filters.expression import Filter
+from infertool.text.sanitize import clean
+from infertool.watch import entry as export
+from infertool.watch import replay
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry, Kind
-from infertool.watch.glyphs import Glyphs
 from infertool.watch.keys import ACTIONS
-from infertool.watch.widgets.alerts import Alerts
-from infertool.watch.widgets.confirm import Confirm
+from infertool.watch.style import Glyphs
 from infertool.watch.widgets.detail import Detail
-from infertool.watch.widgets.eventlist import EventList
+from infertool.watch.widgets.eventlist import Alerts, EventList, Results
 from infertool.watch.widgets.filterbar import FilterBar
-from infertool.watch.widgets.headerbar import HeaderBar
-from infertool.watch.widgets.help import Help
-from infertool.watch.widgets.pane import Pane
-from infertool.watch.widgets.results import Results
-from infertool.watch.widgets.toosmall import LEAST_HEIGHT, LEAST_WIDTH, TooSmall
+from infertool.watch.widgets.lines import HeaderBar, Pane
+from infertool.watch.widgets.overlays import LEAST_HEIGHT, LEAST_WIDTH, Confirm, Help, TooSmall
 
 if TYPE_CHECKING:
     from infertool.watch.app import WatchApp
+
 
 # From these widths on the detail stands beside the lists, and the lists beside each other.
 _BESIDE_WIDTH = 120

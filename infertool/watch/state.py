@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from infertool.feed.arrival import Arrival
-from infertool.link import LinkEvent, LinkState
+from infertool.channels.event import ChannelEvent
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.watch.entry import Entry, Kind, gap, read, rule_label, text
+from infertool.watch.formatting import clock, span
 from infertool.watch.listing import Listing
 from infertool.watch.seconds import Recent, Second, Seconds, bucket
-from infertool.watch.words import clock, span
 
 # Alert rules that are remembered; a bus has a handful.
 _MOST_RULES = 100
@@ -57,7 +57,7 @@ class Link:
     Times are wall-clock seconds.
     """
 
-    state: LinkState = LinkState.CONNECTING
+    state: ConnectionState = ConnectionState.CONNECTING
     since: float | None = None
     address: str = ""
     reason: str = ""
@@ -104,7 +104,7 @@ class State:
 
     # What comes
 
-    def take(self, arrivals: Sequence[Arrival]) -> None:
+    def take(self, arrivals: Sequence[ChannelEvent]) -> None:
         """Take events, oldest first."""
         results: list[Entry] = []
         alerts: list[Entry] = []
@@ -118,19 +118,19 @@ class State:
         self.results.add(results)
         self.alerts.add(alerts)
 
-    def take_link(self, event: LinkEvent, now: float) -> None:
+    def take_link(self, event: ConnectionEvent, now: float) -> None:
         """Take a change of the connection; one that came back leaves a gap line."""
         link = self.link
-        if event.state is LinkState.LOST and link.state is LinkState.CONNECTED:
+        if event.state is ConnectionState.LOST and link.state is ConnectionState.CONNECTED:
             self._blind[""] = now
         if event.state is not link.state or link.since is None:
             link.since = now
-        if event.state is LinkState.CONNECTED:
+        if event.state is ConnectionState.CONNECTED:
             self._see_again("", "not connected", now)
         link.state = event.state
         link.address = event.address
         link.epoch = event.epoch
-        link.reason = event.reason if event.reason or event.state is LinkState.CONNECTED else link.reason
+        link.reason = event.reason if event.reason or event.state is ConnectionState.CONNECTED else link.reason
         link.retry_at = None if event.retry_in_s is None else now + event.retry_in_s
 
     def take_topic(self, topic: str, reason: str, now: float) -> None:
@@ -195,7 +195,7 @@ class State:
             second.latency[number] += 1
             totals.latency[number] += 1
 
-    def _note_rule(self, arrival: Arrival) -> None:
+    def _note_rule(self, arrival: ChannelEvent) -> None:
         fields = arrival.payload if isinstance(arrival.payload, dict) else {}
         name = text(fields.get("rule")) or "alert"
         before = self.rules.pop(name, None)

@@ -16,7 +16,7 @@ from pathlib import Path
 from websockets.sync.server import ServerConnection, serve
 
 from infertool.phoenix.frames import decode_text
-from tests.hub import raw
+from tests.embedded.channel_server import raw
 from tests.support.phoenix_fake import Peer, polite
 
 REFERENCE = Path(__file__).parents[2] / "fixtures" / "events" / "reference.json"

@@ -10,21 +10,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infertool.backoff import FullJitter
-from infertool.brokers.stomp.delivery import to_message
 from infertool.brokers.stomp.frames import encode, encode_acks
+from infertool.brokers.stomp.messages import to_message
 from infertool.brokers.stomp.parser import FrameParser
+from infertool.consumer.attempt import Attempts, Preparation
+from infertool.consumer.crash_guard import CrashGuard
+from infertool.consumer.delivery import LocalPublisher
+from infertool.consumer.documents import Documents
+from infertool.consumer.in_flight import Book
+from infertool.consumer.push_batches import PushBatches
+from infertool.consumer.router import Router, Rules
 from infertool.message import Message
+from infertool.net.backoff import FullJitter
 from infertool.phoenix.frames import encode_push
-from infertool.phoenix.ledger import Push
-from infertool.pipeline.attempt import Attempts, Preparation
-from infertool.pipeline.book import Book
-from infertool.pipeline.crashguard import CrashGuard
-from infertool.pipeline.delivery import LocalPublisher
-from infertool.pipeline.documents import Documents
-from infertool.pipeline.pushbatches import PushBatches
-from infertool.pipeline.router import Router, Rules
-from infertool.telemetry import observer as o
+from infertool.phoenix.pending_pushes import Push
+from infertool.telemetry import signals as o
 from infertool.telemetry.stats import Stats
 from tests.bench.reference import REFERENCE
 

@@ -7,9 +7,9 @@ import sys
 from textual.app import App, ComposeResult
 from textual.widgets import RichLog
 
-from infertool.cli import pretty
-from infertool.feed.arrival import Arrival
-from infertool.feed.topics import TopicFeed
+from infertool.channels.event import ChannelEvent
+from infertool.channels.topics import TopicFeed
+from infertool.cli.common import eventlines
 from infertool.settings import PhoenixSettings
 
 
@@ -20,15 +20,15 @@ class Plain(App[None]):
     def on_mount(self) -> None:
         settings = PhoenixSettings(url=sys.argv[1])
         topics = (settings.result_topic, settings.alert_topic)
-        self.feed = TopicFeed(settings, topics, on_arrivals=self.take, on_link=lambda event: None)
+        self.feed = TopicFeed(settings, topics, on_arrivals=self.take, on_connection=lambda event: None)
         self.run_worker(self.feed.connect, thread=True)
 
-    def take(self, arrivals: list[Arrival]) -> None:
+    def take(self, arrivals: list[ChannelEvent]) -> None:
         for each in arrivals:
             self.call_later(self.write, each)
 
-    def write(self, each: Arrival) -> None:
-        self.query_one(RichLog).write(pretty.line(each))
+    def write(self, each: ChannelEvent) -> None:
+        self.query_one(RichLog).write(eventlines.line(each))
 
 
 if __name__ == "__main__":

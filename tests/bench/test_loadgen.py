@@ -11,15 +11,14 @@ from collections import deque
 import pytest
 import stomp
 
-from infertool.load import lanes
+from infertool.load import connections
 from infertool.load.arrivals import Planned
-from infertool.load.epoch import begin
-from infertool.load.latency import Measure, Meter
+from infertool.load.headers import Envelope, EnvelopeOptions
 from infertool.load.options import LoadOptions
 from infertool.load.payloads import PayloadOptions, Payloads
 from infertool.load.run import Listeners, LoadRun
-from infertool.load.stamping import Envelope, EnvelopeOptions
-from infertool.load.tally import Tally
+from infertool.load.run_clock import begin
+from infertool.load.tally import Measure, Meter, Tally
 from infertool.load.work import Share, Work
 from infertool.secret import Secret
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
@@ -49,7 +48,7 @@ def events(place: str):
     payloads, epoch = Payloads(PayloadOptions(), "bench"), begin(0)
     for number in itertools.count():
         values = envelope.values(epoch, number, number / 1000, "1764000000.000000")
-        yield dict(zip(envelope.varying, values, strict=True)), payloads.make(number)[0]
+        yield dict(zip(envelope.variable_headers, values, strict=True)), payloads.make(number)[0]
 
 
 def of_loadgen(server) -> float:
@@ -58,12 +57,12 @@ def of_loadgen(server) -> float:
     options = LoadOptions(
         planned=Planned(qps=OUT_OF_REACH, duration_s=SECONDS), envelope=EnvelopeOptions(place, persistent=False)
     )
-    work = Work(settings(server).broker, options, Share(), tally, Meter(), on_link=lambda _: None)
+    work = Work(settings(server).broker, options, Share(), tally, Meter(), on_connection=lambda _: None)
     work.connect()
     began = time.perf_counter()
     work.run(begin(0))
     # Without the wait for refusals, in which nothing is sent.
-    rate = tally.totals()["sent"] / (time.perf_counter() - began - lanes._REFUSALS_S)
+    rate = tally.totals()["sent"] / (time.perf_counter() - began - connections._REFUSALS_S)
     work.close()
     return rate
 

@@ -8,7 +8,7 @@ import time
 import orjson
 import pytest
 
-from infertool.models.opening import open_model
+from infertool.models.loader import open_model
 from infertool.settings import ModelSettings
 from tests.bench.reference import REFERENCE
 from tests.support.running import CREDENTIALS, Running

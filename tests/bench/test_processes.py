@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infertool.pipeline.processes.handle import Handle
-from infertool.pipeline.processes.wire import Order
+from infertool.consumer.processes.handle import Handle
+from infertool.consumer.processes.wire import Order
 from infertool.settings import ModelSettings
 from tests.bench.reference import REFERENCE
 from tests.support.running import CREDENTIALS, Running

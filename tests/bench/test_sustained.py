@@ -6,10 +6,10 @@ import pytest
 
 from infertool import brokers
 from infertool.load.arrivals import Planned
-from infertool.load.latency import Measure
+from infertool.load.headers import EnvelopeOptions
 from infertool.load.options import LoadOptions
 from infertool.load.run import Listeners, LoadRun
-from infertool.load.stamping import EnvelopeOptions
+from infertool.load.tally import Measure
 from infertool.secret import Secret
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
 from tests.support.running import CREDENTIALS, Running

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from infertool import brokers, identify
+from infertool import brokers
 from infertool.brokers.port import Broker
 from infertool.brokers.stomp import broker
+from infertool.net import identify
 from tests.support.brokers import SERVERS, TIMEOUT_S, Links, Server, settings
 from tests.support.embedded import EmbeddedBroker
 from tests.support.proxy import Proxy
@@ -53,7 +54,7 @@ def connect() -> Iterator[Connect]:
     opened: list[Broker] = []
 
     def connect(url: str, links: Links | None = None, **changes: object) -> Broker:
-        made = brokers.open(settings(url, **changes), on_link=links)
+        made = brokers.open(settings(url, **changes), on_connection=links)
         opened.append(made)
         made.connect()
         return made

@@ -12,7 +12,7 @@ import pytest
 
 from infertool import brokers
 from infertool.errors import RefusedError, UnreachableError
-from infertool.link import LinkState
+from infertool.net.connection_state import ConnectionState
 from infertool.secret import Secret
 from tests.support.brokers import new_queue, numbered, send_all, settings, take
 from tests.support.ports import free_port
@@ -33,7 +33,7 @@ def http_port():
 @pytest.fixture
 def listener(monkeypatch):
     """Return a socket that accepts; what is behind it says nothing when asked what it is."""
-    monkeypatch.setattr("infertool.identify._PATIENCE_S", 0.1)
+    monkeypatch.setattr("infertool.net.identify._PATIENCE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server
 
@@ -142,7 +142,10 @@ def test_the_next_host_is_tried(server, connect, links):
     dead = free_port()
     broker = connect(f"stomp://127.0.0.1:{dead},127.0.0.1:{server.stomp_port}", links)
     assert broker.address == server.url
-    assert [event.address for event in links.of(LinkState.CONNECTING)] == [f"stomp://127.0.0.1:{dead}", server.url]
+    assert [event.address for event in links.of(ConnectionState.CONNECTING)] == [
+        f"stomp://127.0.0.1:{dead}",
+        server.url,
+    ]
     send_all(broker, numbered(new_queue(), 1))
 
 
@@ -163,7 +166,7 @@ def test_the_urls_login_goes_before_the_settings(activemq, connect):
 def test_nothing_secret_is_logged_at_debug(activemq, caplog, links):
     caplog.set_level(0)
     caplog.set_level(0, logger="stomp.py")
-    broker = brokers.open(settings(activemq.url, user="someone", password=Secret(HIDDEN)), on_link=links)
+    broker = brokers.open(settings(activemq.url, user="someone", password=Secret(HIDDEN)), on_connection=links)
     with pytest.raises(RefusedError):
         broker.connect()
     broker.close(1)
@@ -180,7 +183,7 @@ def test_heartbeats_keep_a_quiet_connection(server, connect, links):
         assert subscription.receive(1, 0.5) == []
     send_all(broker, numbered(queue, 1))
     assert len(take(subscription, 1)) == 1
-    assert links.of(LinkState.LOST) == []
+    assert links.of(ConnectionState.LOST) == []
 
 
 @pytest.mark.parametrize("answer", [b"", b"ERROR\nmessage:no\n\n\0", None])

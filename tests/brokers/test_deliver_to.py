@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from infertool.brokers.port import Broker, Subscription
-from infertool.link import LinkState
 from infertool.message import Message
+from infertool.net.connection_state import ConnectionState
 from tests.support.brokers import TIMEOUT_S, new_queue, numbered, send_all, take
 
 
@@ -106,7 +106,7 @@ def test_a_connection_that_is_lost_meanwhile_comes_again(server, connect, proxy,
     stuck(broker, subscription, queue, taker)
     proxy.cut()
     subscription.relieve()
-    links.wait_for(LinkState.CONNECTED, 2)
+    links.wait_for(ConnectionState.CONNECTED, 2)
     send_all(broker, numbered(queue, 3)[1:])
     again = taker.wait(4)[1:]
     assert sorted(bodies(again)) == [sent.body for sent in numbered(queue, 3)]
@@ -114,7 +114,7 @@ def test_a_connection_that_is_lost_meanwhile_comes_again(server, connect, proxy,
     subscription.ack(taker.messages)
     assert subscription.stale_acks == 1
     broker.close(5)
-    assert len(links.of(LinkState.CONNECTED)) == 2
+    assert len(links.of(ConnectionState.CONNECTED)) == 2
 
 
 def test_garbage_behind_the_message_that_is_worked_on(server, connect, proxy, links, taker):
@@ -126,12 +126,12 @@ def test_garbage_behind_the_message_that_is_worked_on(server, connect, proxy, li
     )
     assert taker.holding.wait(TIMEOUT_S)
     subscription.relieve()
-    assert "without a colon" in links.wait_for(LinkState.LOST).reason
-    links.wait_for(LinkState.CONNECTED, 2)
+    assert "without a colon" in links.wait_for(ConnectionState.LOST).reason
+    links.wait_for(ConnectionState.CONNECTED, 2)
     taker.release.set()
     send_all(broker, numbered(queue, 3))
     assert bodies(taker.wait(4))[1:] == [sent.body for sent in numbered(queue, 3)]
-    assert [len(links.of(state)) for state in (LinkState.LOST, LinkState.CONNECTED)] == [1, 2]
+    assert [len(links.of(state)) for state in (ConnectionState.LOST, ConnectionState.CONNECTED)] == [1, 2]
 
 
 def test_closing_while_one_is_stuck(server, connect, taker):
@@ -156,7 +156,7 @@ def test_a_taker_that_raises_ends_the_connection_with_a_reason(server, connect, 
 
     assert broker.subscribe(queue, window=10).deliver_to(fails_once) == []
     send_all(broker, numbered(queue, 1))
-    assert "the reader failed: ZeroDivisionError" in links.wait_for(LinkState.LOST).reason
-    links.wait_for(LinkState.CONNECTED, 2)
+    assert "the reader failed: ZeroDivisionError" in links.wait_for(ConnectionState.LOST).reason
+    links.wait_for(ConnectionState.CONNECTED, 2)
     send_all(broker, numbered(queue, 1))
     assert went_on.wait(TIMEOUT_S)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from infertool.errors import UnreachableError
-from infertool.identify import Kind, bracketed, identify, kind_of, plain_kind
+from infertool.net.identify import Kind, bracketed, identify, kind_of, plain_kind
+from infertool.settings.keys import Entry
 from infertool.settings.ranges import check
-from infertool.settings.values import Entry
 from tests.brokers.test_tls import authority as _authority
 from tests.brokers.test_tls import server_context
 from tests.support.phoenix_fake import raw_server
@@ -107,7 +107,7 @@ def test_first_words(first_bytes, kind):
 
 
 def test_a_server_that_says_nothing_and_a_port_where_nobody_is(monkeypatch):
-    monkeypatch.setattr("infertool.identify._PATIENCE_S", 0.1)
+    monkeypatch.setattr("infertool.net.identify._PATIENCE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert identify("127.0.0.1", port) is Kind.UNKNOWN

@@ -7,8 +7,8 @@ from queue import SimpleQueue
 import pytest
 
 from infertool.errors import ConnectionLostError
-from infertool.link import LinkState
 from infertool.message import Outgoing
+from infertool.net.connection_state import ConnectionState
 from tests.support.brokers import TIMEOUT_S, new_queue, numbered, send_all, take
 
 
@@ -20,16 +20,17 @@ def test_after_a_cut_everything_unsettled_comes_again(server, connect, proxy, li
     subscription.ack(messages[:100])
     send_all(broker, numbered(f"{queue}.barrier", 1))
     proxy.cut()
-    lost = links.wait_for(LinkState.LOST)
+    lost = links.wait_for(ConnectionState.LOST)
     assert (lost.address, lost.epoch, lost.retry_in_s is not None) == (proxy.url, 1, True)
     again = take(subscription, 200)
     assert {message.epoch for message in again} == {2}
     assert {message.body for message in again} == {sent.body for sent in numbered(queue, 300)[100:]}
     seen = {message.body for message in messages}
     assert all(message.redelivered for message in again if message.body in seen)
-    links.wait_for(LinkState.CONNECTED, 2)
+    links.wait_for(ConnectionState.CONNECTED, 2)
     assert [event.state for event in links.events] == [
-        LinkState.CONNECTING, LinkState.CONNECTED, LinkState.LOST, LinkState.CONNECTING, LinkState.CONNECTED,
+        ConnectionState.CONNECTING, ConnectionState.CONNECTED,
+        ConnectionState.LOST, ConnectionState.CONNECTING, ConnectionState.CONNECTED,
     ]  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def test_stale_acks_are_dropped_and_counted(server, connect, proxy, links):
     subscription = broker.subscribe(queue, window=20)
     stale = take(subscription, 20)
     proxy.cut()
-    links.wait_for(LinkState.CONNECTED, 2)
+    links.wait_for(ConnectionState.CONNECTED, 2)
     fresh = take(subscription, 20)
     subscription.ack([*stale, *fresh[:5]])
     assert subscription.stale_acks == 20
@@ -55,7 +56,7 @@ def test_a_cut_in_the_middle_of_a_frame(server, connect, proxy, links, size):
     send_all(broker, sent)
     proxy.cut_after(size)
     subscription = broker.subscribe(queue, window=50)
-    links.wait_for(LinkState.CONNECTED, 2)
+    links.wait_for(ConnectionState.CONNECTED, 2)
     assert {message.body for message in take(subscription, 50)} == {outgoing.body for outgoing in sent}
     assert subscription.receive(1, 0.1) == []
 
@@ -73,8 +74,8 @@ def test_garbage_ends_the_connection_with_a_reason(server, connect, proxy, links
     queue, broker = new_queue(), connect(proxy.url, links, heartbeat_s=10.0)
     subscription = broker.subscribe(queue, window=10)
     proxy.inject(garbage)
-    assert reason in links.wait_for(LinkState.LOST).reason
-    links.wait_for(LinkState.CONNECTED, 2)
+    assert reason in links.wait_for(ConnectionState.LOST).reason
+    links.wait_for(ConnectionState.CONNECTED, 2)
     send_all(broker, numbered(queue, 3))
     assert len(take(subscription, 3)) == 3
 
@@ -83,9 +84,9 @@ def test_a_server_that_falls_silent_is_noticed(server, connect, proxy, links):
     queue, broker = new_queue(), connect(proxy.url, links, heartbeat_s=1.0)
     subscription = broker.subscribe(queue, window=10)
     proxy.stall()
-    assert "no sign of life" in links.wait_for(LinkState.LOST).reason
+    assert "no sign of life" in links.wait_for(ConnectionState.LOST).reason
     proxy.resume()
-    links.wait_for(LinkState.CONNECTED, 2)
+    links.wait_for(ConnectionState.CONNECTED, 2)
     send_all(broker, numbered(queue, 1))
     assert len(take(subscription, 1)) == 1
 
@@ -94,7 +95,7 @@ def test_a_server_that_falls_silent_within_a_frame_is_noticed(server, connect, p
     connect(proxy.url, links, heartbeat_s=1.0)
     proxy.stall()
     proxy.inject(b"MESSAGE\ncontent-length:10\n\nhalf")
-    assert "no sign of life" in links.wait_for(LinkState.LOST).reason
+    assert "no sign of life" in links.wait_for(ConnectionState.LOST).reason
     proxy.resume()
 
 
@@ -107,7 +108,7 @@ def test_sends_learn_of_the_loss(server, connect, proxy, links):
     errors = [answers.get(timeout=TIMEOUT_S) for _ in range(20)]
     assert all(isinstance(error, ConnectionLostError) and error.address == proxy.url for error in errors)
     proxy.resume()
-    links.wait_for(LinkState.CONNECTED, 2)
+    links.wait_for(ConnectionState.CONNECTED, 2)
     send_all(broker, numbered(queue, 5))
 
 
@@ -144,8 +145,8 @@ def test_closing_on_a_dead_peer_ends_in_time(server, connect, proxy):
 def test_closing_while_disconnected(server, connect, proxy, links):
     broker = connect(proxy.url, links, reconnect_base_s=30.0, reconnect_max_s=30.0)
     proxy.cut()
-    links.wait_for(LinkState.LOST)
+    links.wait_for(ConnectionState.LOST)
     broker.close(5)
-    assert links.events[-1].state is LinkState.CLOSED
+    assert links.events[-1].state is ConnectionState.CLOSED
     broker.close(5)
-    assert len(links.of(LinkState.CLOSED)) == 1
+    assert len(links.of(ConnectionState.CLOSED)) == 1

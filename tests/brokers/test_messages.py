@@ -7,11 +7,11 @@ import math
 import pytest
 
 from infertool.brokers.port import Depth
-from infertool.brokers.stomp.delivery import check, to_message, to_send
 from infertool.brokers.stomp.frames import Frame
-from infertool.brokers.stomp.heartbeat import Heartbeat, agree, wish
+from infertool.brokers.stomp.messages import check, to_message, to_send
 from infertool.brokers.stomp.parser import FrameParser
 from infertool.brokers.stomp.statistics import parse_depth
+from infertool.brokers.stomp.transport import Heartbeat, agree, wish
 from infertool.errors import RefusedError
 from infertool.message import BodyKind, Outgoing
 

@@ -10,8 +10,8 @@ import pytest
 
 from infertool.brokers.port import Move
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
-from infertool.link import LinkState
 from infertool.message import BodyKind, Outgoing
+from infertool.net.connection_state import ConnectionState
 from tests.support.brokers import NOBODYS, TIMEOUT_S, new_queue, numbered, send_all, take
 
 
@@ -70,7 +70,7 @@ def test_a_refused_move_does_nothing_and_brings_the_messages_back(server, connec
     # In which order a broker gives back what a transaction held is not promised.
     assert {message.body for message in again} == {message.body for message in messages}
     assert all(message.redelivered and message.epoch > messages[0].epoch for message in again)
-    assert "refused a move" in links.of(LinkState.LOST)[0].reason
+    assert "refused a move" in links.of(ConnectionState.LOST)[0].reason
     with pytest.raises(StaleMessagesError):
         subscription.move(moved_to(f"{queue}.dlq", messages), TIMEOUT_S)
     subscription.move(moved_to(f"{queue}.dlq", again), TIMEOUT_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infertool.errors import RefusedError
-from infertool.link import LinkState
+from infertool.net.connection_state import ConnectionState
 from tests.support.brokers import take
 from tests.support.scripted import Line, Scripted
 
@@ -39,9 +39,9 @@ def test_the_supervisor_goes_on_after_refusals_and_says_so(connect, links):
         subscription = broker.subscribe("/queue/q", window=1)
         [message] = take(subscription, 1)
         assert (message.body, message.token) == (b"body", "a1")
-        links.wait_for(LinkState.CONNECTED, times=2)
+        links.wait_for(ConnectionState.CONNECTED, times=2)
         broker.close(5)
-    cut, login, subscribing = links.of(LinkState.LOST)
+    cut, login, subscribing = links.of(ConnectionState.LOST)
     assert "closed" in cut.reason
     assert "refused the login: no more logins" in login.reason
     assert "refused the subscription to /queue/q: not yours" in subscribing.reason
@@ -76,5 +76,5 @@ def test_a_listener_that_raises_does_not_end_the_supervision(connect, links):
     with Scripted(cut_after_connecting, serve_one) as server:
         broker = connect(server.url, listener)
         assert len(take(broker.subscribe("/queue/q", window=1), 1)) == 1
-        links.wait_for(LinkState.CONNECTED, times=2)
+        links.wait_for(ConnectionState.CONNECTED, times=2)
         broker.close(5)

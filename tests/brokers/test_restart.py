@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from infertool.errors import ConnectionLostError
-from infertool.link import LinkState
 from infertool.message import Outgoing
+from infertool.net.connection_state import ConnectionState
 from tests.support.brokers import TIMEOUT_S, new_queue, numbered, send_all, take
 
 pytestmark = pytest.mark.activemq
@@ -23,13 +23,13 @@ def test_the_adapter_comes_back_by_itself(activemq, connect, links, how):
     send_all(broker, numbered(f"{queue}.barrier", 1))
     try:
         getattr(activemq, how)()
-        links.wait_for(LinkState.LOST, 2)
+        links.wait_for(ConnectionState.LOST, 2)
         assert broker.measure(queue, 1) is None
         with pytest.raises(ConnectionLostError):
             broker.send(Outgoing(queue, b"{}"), print)
     finally:
         activemq.start()
-    links.wait_for(LinkState.CONNECTED, 2)
+    links.wait_for(ConnectionState.CONNECTED, 2)
     again = take(subscription, 15)
     assert [message.body for message in again] == [message.body for message in before[5:]]
     assert broker.measure(queue, TIMEOUT_S).size == 15

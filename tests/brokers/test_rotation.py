@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infertool.link import LinkState
+from infertool.net.connection_state import ConnectionState
 from tests.support import certificates
 from tests.support.brokers import Links, new_queue, numbered, send_all, take
 from tests.support.proxy import Proxy
@@ -31,7 +31,7 @@ def test_a_rotated_password_is_used_by_the_next_connection(activemq, connect, li
         refused = _wait_for_loss(links, "is invalid")
         assert "of yesterday" not in refused
         password.write_text("admin\n")
-        links.wait_for(LinkState.CONNECTED, 2)
+        links.wait_for(ConnectionState.CONNECTED, 2)
         send_all(broker, numbered(queue, 1))
         broker.close(5)
 
@@ -55,7 +55,7 @@ def test_a_password_file_that_is_away_is_waited_for(server, proxy, connect, link
     broker = connect(proxy.url, links, password=secret_in(password, "broker.password"), reconnect_max_s=0.2)
     subscription = broker.subscribe(queue, window=10)
     for content in (None, "", "\n"):
-        connected = len(links.of(LinkState.CONNECTED))
+        connected = len(links.of(ConnectionState.CONNECTED))
         if content is None:
             password.unlink()
         else:
@@ -63,7 +63,7 @@ def test_a_password_file_that_is_away_is_waited_for(server, proxy, connect, link
         proxy.cut()
         _wait_for_loss(links, "broker.password_file", after=connected)
         password.write_text("admin\n")
-        links.wait_for(LinkState.CONNECTED, connected + 1)
+        links.wait_for(ConnectionState.CONNECTED, connected + 1)
         send_all(broker, numbered(queue, 1))
         subscription.ack(take(subscription, 1))
     broker.close(5)
@@ -75,7 +75,7 @@ def test_a_password_with_a_line_break_is_not_sent(server, proxy, connect, links,
     proxy.cut()
     assert "receipt" not in _wait_for_loss(links, "line break")
     password.write_text("admin\n")
-    links.wait_for(LinkState.CONNECTED, 2)
+    links.wait_for(ConnectionState.CONNECTED, 2)
     broker.close(5)
 
 
@@ -94,7 +94,7 @@ def test_a_renewed_client_certificate_is_used_by_the_next_connection(server, con
         _wait_for_loss(links, "broker.tls_cert_file")
         _install(new, files)
         context.load_verify_locations(new.file)
-        links.wait_for(LinkState.CONNECTED, 2)
+        links.wait_for(ConnectionState.CONNECTED, 2)
         send_all(broker, numbered(new_queue(), 1))
         broker.close(5)
 
@@ -116,7 +116,7 @@ def _wait_for_loss(links: Links, words: str, *, after: int = 0) -> str:
     """Return the reason of a loss that says `words`, of those after the connection of that number."""
     number = 1
     while True:
-        loss = links.wait_for(LinkState.LOST, number)
+        loss = links.wait_for(ConnectionState.LOST, number)
         if words in loss.reason and loss.epoch >= after:
             return loss.reason
         number += 1

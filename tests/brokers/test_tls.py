@@ -7,8 +7,8 @@ import ssl
 import pytest
 
 from infertool.errors import UnreachableError
-from infertool.link import LinkState
 from infertool.message import Outgoing
+from infertool.net.connection_state import ConnectionState
 from tests.support import certificates
 from tests.support.brokers import new_queue, numbered, send_all, take
 from tests.support.proxy import Proxy
@@ -38,7 +38,7 @@ def test_both_directions_at_once(server, connect, authority, links):
         send_all(broker, large)
         subscription.ack(take(subscription, 100))
         proxy.cut()
-        links.wait_for(LinkState.CONNECTED, 2)
+        links.wait_for(ConnectionState.CONNECTED, 2)
         send_all(broker, numbered(queue, 10))
         assert len(take(subscription, 10)) == 10
         broker.close(5)

@@ -6,9 +6,8 @@ import logging
 
 import pytest
 
-from infertool.brokers.stomp.doubt import DoubtfulParser
 from infertool.brokers.stomp.frames import FrameError, Limits
-from infertool.brokers.stomp.unreadable import Unreadable
+from infertool.brokers.stomp.unreadable import DoubtfulParser, Unreadable
 from infertool.message import BodyKind
 from tests.brokers.test_frames import cut, feed_all
 from tests.support.brokers import TIMEOUT_S, new_queue, take

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from infertool.devserver.hub.bus import handle_service
-from infertool.devserver.hub.channels import Answer, Channel
+from infertool.embedded.channel_server.channels import Answer, Channel
+from infertool.embedded.channel_server.server import handle_service
 from tests.support.running import Running
 
 LONG = 180

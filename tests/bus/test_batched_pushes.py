@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from infertool.devserver.hub.bus import definitions, handle_service
-from infertool.devserver.hub.channels import Answer, Channel, Definition, EventHandler, Reply
-from infertool.devserver.hub.hub import Limits
+from infertool.embedded.channel_server.channels import Answer, Channel, Definition, EventHandler, Reply
+from infertool.embedded.channel_server.hub import Limits
+from infertool.embedded.channel_server.server import definitions, handle_service
 from tests.bus.conftest import Bus
 from tests.bus.test_deaths import assert_none_lost
 from tests.bus.test_settlement import assert_each_once
-from tests.hub.running import RunningHub
+from tests.embedded.channel_server.running import RunningHub
 from tests.support.hub import HubProcess
 from tests.support.viewer import Viewer
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from infertool.devserver.hub.bus import handle_service
-from infertool.devserver.hub.hub import Limits
+from infertool.embedded.channel_server.hub import Limits
+from infertool.embedded.channel_server.server import handle_service
 from tests.bus.conftest import Bus
 from tests.bus.faulty import FAILING, LONG, PLAIN, Service, numbers_of, stop
 from tests.bus.test_batched_pushes import served_by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infertool.devserver.hub.channels import Answer, Channel, Reply
+from infertool.embedded.channel_server.channels import Answer, Channel, Reply
 from tests.bus.conftest import Bus
 from tests.bus.faulty import FAILING, LONG, PLAIN, Service, numbers_of, stop
 from tests.bus.test_batched_pushes import served_by

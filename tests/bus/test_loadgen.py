@@ -11,7 +11,7 @@ import pytest
 import websocket
 
 from infertool import brokers
-from infertool.feed.topics import TopicFeed
+from infertool.channels.topics import TopicFeed
 from infertool.settings import PhoenixSettings
 from tests.bus.conftest import Bus
 from tests.support.brokers import settings
@@ -108,7 +108,7 @@ def test_what_comes_twice_is_a_duplicate(embedded_bus: Bus) -> None:
 
     push("phx_join", {})
     settings = PhoenixSettings(url=embedded_bus.hub.url)
-    feed = TopicFeed(settings, [settings.result_topic], on_arrivals=again, on_link=lambda _: None)
+    feed = TopicFeed(settings, [settings.result_topic], on_arrivals=again, on_connection=lambda _: None)
     feed.connect()
     consumer = embedded_bus.consume(model=STEADY)
     report = loadgen(embedded_bus, "--qps", "50", "--count", "100").finish()

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from infertool.devserver.hub.channels import OK, Channel, Definition
+from infertool.embedded.channel_server.channels import OK, Channel, Definition
 from tests.bus.conftest import Bus
 from tests.bus.test_deaths import assert_none_lost
-from tests.hub.running import RunningHub
+from tests.embedded.channel_server.running import RunningHub
 from tests.support.hub import HubProcess
 from tests.support.viewer import Viewer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infertool.cli.apart import check_apart
+from infertool.cli.common.options import check_apart
 from infertool.errors import UsageError
 from tests.support.running import infertool
 

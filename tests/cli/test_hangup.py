@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from infertool.feed.arrival import Arrival
-from infertool.feed.records import line
-from infertool.feed.topics import TopicFeed
+from infertool.channels.event import ChannelEvent
+from infertool.channels.recording import line
+from infertool.channels.topics import TopicFeed
 from infertool.settings import PhoenixSettings
-from tests.feed.conftest import Collected
+from tests.channels.conftest import Collected
 from tests.support.brokers import new_queue
 from tests.support.embedded import EmbeddedBroker
 from tests.support.hub import HubProcess
@@ -75,7 +75,7 @@ def servers() -> Iterator[tuple[EmbeddedBroker, HubProcess]]:
 def recorded(folder: Path) -> str:
     path = folder / "r.jsonl"
     path.write_bytes(
-        line(Arrival("public:results", "new_result", {"event_id": "e1", "status": "SUCCESS"}, 1.0)) + b"\n"
+        line(ChannelEvent("public:results", "new_result", {"event_id": "e1", "status": "SUCCESS"}, 1.0)) + b"\n"
     )
     return str(path)
 
@@ -150,7 +150,7 @@ def test_what_a_consumer_has_in_work_is_finished_and_the_rest_handed_back(server
     broker, hub = servers
     queue, seen = new_queue(), Collected()
     settings = PhoenixSettings(url=hub.url)
-    feed = TopicFeed(settings, [settings.result_topic], on_arrivals=seen, on_link=lambda _: None)
+    feed = TopicFeed(settings, [settings.result_topic], on_arrivals=seen, on_connection=lambda _: None)
     feed.connect()
     raw = RawStomp(broker.stomp_port)
     raw.send(queue, (({"event_id": f"{queue}-{n}"}, json.dumps({"n": n}).encode()) for n in range(1000)))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from infertool.cli.joinparams import parse_pairs
-from infertool.devserver.hub.channels import OK, Definition, RefuseJoin
+from infertool.cli.common.options import parse_pairs
+from infertool.embedded.channel_server.channels import OK, Definition, RefuseJoin
 from infertool.errors import UsageError
-from tests.hub.running import RunningHub
+from tests.embedded.channel_server.running import RunningHub
 from tests.support.embedded import EmbeddedBroker
 from tests.support.running import infertool
 

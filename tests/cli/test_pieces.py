@@ -4,12 +4,12 @@ import logging
 
 import pytest
 
+from infertool.channels.event import ChannelEvent
+from infertool.cli.common.eventlines import line
 from infertool.cli.main import globals_first
-from infertool.cli.pretty import line
 from infertool.errors import UsageError
-from infertool.feed.arrival import Arrival
 from infertool.telemetry.logs import TextFormatter
-from infertool.units import parse_capacity, parse_duration
+from infertool.text.units import parse_capacity, parse_duration
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_is_no_capacity_says_how_to_write_one(text: str) -> None:
 @pytest.mark.parametrize("evil", ["\x1b[2J", "\x1b]52;c;x\x07", "\u202e", "\x9b31m", "\r", "\n", "\0", "\ud800"])
 def test_nothing_from_an_event_reaches_the_terminal_raw(evil: str) -> None:
     payload = {"status": "SUCCESS", "request_id": evil, "prediction": {}}
-    shown = line(Arrival("public:results", "new_result", payload, 0))
+    shown = line(ChannelEvent("public:results", "new_result", payload, 0))
     assert evil not in shown
     assert shown.isprintable()
 
@@ -64,4 +64,4 @@ def test_nothing_from_an_event_reaches_the_log_raw(evil: str) -> None:
 
 def test_odd_payloads_have_a_line_too() -> None:
     for payload in [None, [], {}, {"status": "SUCCESS"}, {"status": "FAILED"}, b"\0\1", 1e300, {"prediction": 1}]:
-        assert line(Arrival("t", "e", payload, 0))
+        assert line(ChannelEvent("t", "e", payload, 0))

@@ -31,7 +31,7 @@ def test_dev_and_a_consumer_of_it(tmp_path: Path) -> None:
     consumer.wait_for("phoenix connected")
     consumer.wait_for("broker connected")
     shown = command_lines(dev.process.pid) + command_lines(consumer.process.pid)
-    assert shown.count("infertool.devserver") == 2
+    assert shown.count("infertool.embedded") == 2
     for process in (consumer, dev):
         process.terminate()
         process.process.wait(30)

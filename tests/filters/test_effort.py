@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertool import effort, filters, patterns
-from infertool.deadletter.decide import Decider, Fate, Plan
-from infertool.deadletter.selection import select
-from infertool.devserver.broker import selectors
+from infertool.channels.event import ChannelEvent
+from infertool.deadletters.replay.decide import Decider, Fate, Plan
+from infertool.deadletters.selection import select
+from infertool.embedded.broker import selectors
 from infertool.errors import UsageError
-from infertool.evaluating import Evaluator, TooLongError
-from infertool.feed.arrival import Arrival
-from infertool.filters import NotEvaluatedError
+from infertool.filters import expression as effort
+from infertool.filters import expression as filters
+from infertool.filters import regex
+from infertool.filters.evaluator import Evaluator, TooLongError
+from infertool.filters.expression import NotEvaluatedError
 from infertool.watch.entry import read
 from infertool.watch.listing import Listing
 from tests.support.messages import message
@@ -94,7 +96,7 @@ def test_what_is_small(loops: int) -> None:
     "pattern", ["(a+)+$", "(a|aa)+$", "(a|a)*$", "(.*a){20}$", "(a*)*b", r"(\w+\s?)+$", "^(([a-z])+.)+[A-Z]$"]
 )
 def test_patterns_take_linear_time(pattern: str) -> None:
-    found = patterns.compile(pattern)
+    found = regex.compile(pattern)
     for _ in range(3):
         found.search(LONG)
 
@@ -108,7 +110,7 @@ def test_patterns_take_linear_time(pattern: str) -> None:
     ],
 )  # fmt: skip
 def test_patterns_find_what_they_should(pattern: str, text: str, found: bool) -> None:
-    compiled = patterns.compile(pattern)
+    compiled = regex.compile(pattern)
     assert compiled.search(text) is found
     assert compiled.search(text) is found
 
@@ -120,7 +122,7 @@ def test_patterns_find_what_they_should(pattern: str, text: str, found: bool) ->
 )  # fmt: skip
 def test_what_is_no_pattern_says_why(pattern: str, why: str) -> None:
     if pattern == "a**":
-        patterns.compile(pattern)
+        regex.compile(pattern)
         return
     with pytest.raises(UsageError, match=f"--error .* is no regular expression: .*{why}"):
         select(error=pattern, now=0.0)
@@ -143,7 +145,7 @@ def test_watch_leaves_it_out_and_shows_the_others() -> None:
     listing = Listing(100)
     payloads = [{"l": [n]} for n in range(4)]
     payloads.insert(2, {"l": list(range(5000))})
-    listing.add([read(n, Arrival("t", "e", payload, 1.0)) for n, payload in enumerate(payloads, 1)])
+    listing.add([read(n, ChannelEvent("t", "e", payload, 1.0)) for n, payload in enumerate(payloads, 1)])
     compiled = filters.compile(NESTED)
     assert listing.fault_of(compiled) == ""
     listing.set_filter(compiled)

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from infertool import filters
-from infertool.filters import FilterError
+from infertool.filters import expression as filters
+from infertool.filters.expression import FilterError
 
 EVENT = {
     "status": "FAILED",
@@ -230,5 +230,5 @@ def test_no_event_raises(payload):
 
 
 def test_importing_filters_does_not_load_the_evaluator():
-    code = "import sys, infertool.filters; sys.exit('cel' in sys.modules)"
+    code = "import sys, infertool.filters.expression; sys.exit('cel' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], timeout=60).returncode == 0

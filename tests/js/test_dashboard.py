@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from infertool.devserver.hub.channels import Definition, RefuseJoin
-from tests.hub.running import RunningHub
+from infertool.embedded.channel_server.channels import Definition, RefuseJoin
+from tests.embedded.channel_server.running import RunningHub
 from tests.js.dashboard import Service, opened, read, until, wait
 from tests.support.hub import HubProcess
 from tests.support.proxy import Proxy

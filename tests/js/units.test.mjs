@@ -3,12 +3,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { alert, failure, results, sketch, text } from "../../infertool/devserver/static/feed.mjs";
-import { compile, FilterError } from "../../infertool/devserver/static/filter.mjs";
-import { duration } from "../../infertool/devserver/static/format.mjs";
-import { Kept, View } from "../../infertool/devserver/static/kept.mjs";
-import { ceiling } from "../../infertool/devserver/static/plot.mjs";
-import { Series } from "../../infertool/devserver/static/series.mjs";
+import { alert, failure, results, sketch, text } from "../../infertool/embedded/static/feed.mjs";
+import { compile, FilterError } from "../../infertool/embedded/static/filter.mjs";
+import { duration } from "../../infertool/embedded/static/format.mjs";
+import { Kept, View } from "../../infertool/embedded/static/kept.mjs";
+import { ceiling } from "../../infertool/embedded/static/plot.mjs";
+import { Series } from "../../infertool/embedded/static/series.mjs";
 
 const NOW = Date.parse("2026-11-25T12:00:00Z");
 const odd = [undefined, null, 7, "text", [], {}, { prediction: 3, processing_ms: "x", completed_at: {}, request_id: [] }];

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 
-from infertool.load.latency import Measure, Meter
-from infertool.load.record import Counts, Run, RunInfo, Second
-from infertool.load.runfile import RunWriter
+from infertool.load.record import Counts, Run, RunInfo, RunWriter, Second
+from infertool.load.tally import Measure, Meter
 
 
 def info(**changes) -> RunInfo:

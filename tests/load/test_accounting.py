@@ -16,17 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.errors import InfertoolError
-from infertool.load import generator, runfile
+from infertool.load import generator
+from infertool.load import record as runfile
 from infertool.load.arrivals import Planned, Process, schedule
-from infertool.load.epoch import Clock, begin
 from infertool.load.generator import OpenGenerator
-from infertool.load.latency import Meter
 from infertool.load.options import LoadOptions
-from infertool.load.record import Run
+from infertool.load.record import Run, RunWriter
 from infertool.load.run import Listeners, LoadRun
-from infertool.load.runfile import RunWriter
+from infertool.load.run_clock import Clock, begin
 from infertool.load.seconds import PlannedEvents, Seconds
-from infertool.load.tally import Tally
+from infertool.load.tally import Meter, Tally
 from infertool.settings import Settings
 from tests.load.test_run import assert_adds_up, drained, load, options, until
 from tests.support.brokers import new_queue, settings

@@ -6,8 +6,8 @@ import pytest
 
 from infertool.errors import UsageError
 from infertool.load.assertions import judge, parse
-from infertool.load.latency import Measure
 from infertool.load.report import document, figures
+from infertool.load.tally import Measure
 from tests.load.runs import played
 
 

@@ -15,7 +15,7 @@ from infertool.load.run import Listeners, LoadRun
 from infertool.load.summary import facts
 from infertool.message import Message, Outgoing
 from infertool.settings import DeadLetterSettings, PhoenixSettings, Settings
-from tests.feed.conftest import Pusher
+from tests.channels.conftest import Pusher
 from tests.load.test_run import LONG, options
 from tests.support.brokers import new_queue, numbered, send_all, settings
 from tests.support.hub import HubProcess

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from infertool.load.latency import Measure, Meter
+from infertool.load.tally import Measure, Meter
 from infertool.telemetry.latencies import Latencies
 
 

@@ -12,12 +12,12 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from infertool.errors import UsageError
-from infertool.load import runfile
+from infertool.load import record as runfile
 from infertool.load.assertions import judge, parse
-from infertool.load.latency import Measure
 from infertool.load.plot import charts, page, picture
 from infertool.load.plot.charts import Shown
 from infertool.load.report import document
+from infertool.load.tally import Measure
 from tests.load.runs import played
 
 HOSTILE = "<script>document.title='owned'</script>\"'&<img src=http://192.0.2.1/x.png onerror=alert(1)>\x1b[31m"

@@ -9,13 +9,13 @@ from collections import Counter
 
 import pytest
 
+from infertool.consumer.attempt import decode
+from infertool.consumer.event import Event
 from infertool.errors import UsageError
 from infertool.load import headers, payloads
+from infertool.load.headers import Envelope, EnvelopeOptions
 from infertool.load.payloads import Order, PayloadOptions, Payloads
-from infertool.load.stamping import Envelope, EnvelopeOptions
 from infertool.message import BodyKind, Message
-from infertool.pipeline.decode import decode
-from infertool.pipeline.event import Event
 
 DOCUMENT = {"features": [1, 2], "customer": {"tier": "gold"}, "note": 'a "quoted" one'}
 TEXT = json.dumps(DOCUMENT, separators=(",", ":")).encode()

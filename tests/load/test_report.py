@@ -9,10 +9,12 @@ import jsonschema
 import orjson
 import pytest
 
-from infertool.load import comparison, runfile, summary
+from infertool.load import record as runfile
+from infertool.load import report as comparison
+from infertool.load import summary
 from infertool.load.assertions import judge, parse
-from infertool.load.latency import Measure
 from infertool.load.report import SCHEMA, document, figures
+from infertool.load.tally import Measure
 from tests.load.runs import played
 
 SCHEMA_DOCUMENT = orjson.loads(SCHEMA.read_bytes())

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from infertool.load.latency import Measure
+from infertool.load.tally import Measure
 from tests.load.runs import played
 from tests.support.running import environment
 

@@ -11,17 +11,16 @@ import pytest
 
 from infertool import brokers
 from infertool.errors import ConnectionLostError, RefusedError
-from infertool.link import LinkState
 from infertool.load import generator
 from infertool.load.arrivals import Planned, Process
-from infertool.load.latency import Measure
+from infertool.load.headers import EnvelopeOptions
 from infertool.load.options import LoadOptions
 from infertool.load.payloads import PayloadOptions
-from infertool.load.record import Run
+from infertool.load.record import Run, RunWriter, read
 from infertool.load.run import Listeners, LoadRun
-from infertool.load.runfile import RunWriter, read
-from infertool.load.stamping import EnvelopeOptions
+from infertool.load.tally import Measure
 from infertool.message import BodyKind, Outgoing
+from infertool.net.connection_state import ConnectionState
 from infertool.settings import Settings
 from tests.support.brokers import NOBODYS, Links, new_queue, settings
 from tests.support.embedded import EmbeddedBroker
@@ -100,11 +99,11 @@ def test_an_outlet_sends_what_send_sends(server, kind: BodyKind) -> None:
     broker = brokers.open(settings(server.url))
     broker.connect()
     bodies = [b"plain", b"with\0nul", b"", "größer".encode()]
-    alike = Outgoing(queue, b"", kind, {"colour": "50%:\\n", "a:b": "c"})
-    outlet = broker.outlet(alike, ["event_id"])
-    outlet.send([((f"x:{n}\n",), body) for n, body in enumerate(bodies)])
+    template = Outgoing(queue, b"", kind, {"colour": "50%:\\n", "a:b": "c"})
+    bulk_sender = broker.bulk_sender(template, ["event_id"])
+    bulk_sender.send([((f"x:{n}\n",), body) for n, body in enumerate(bodies)])
     for n, body in enumerate(bodies):
-        broker.send(replace(alike, body=body, headers={**alike.headers, "event_id": f"x:{n}\n"}), lambda _: None)
+        broker.send(replace(template, body=body, headers={**template.headers, "event_id": f"x:{n}\n"}), lambda _: None)
     subscription = broker.subscribe(queue, window=50)
     taken = []
     while len(taken) < 2 * len(bodies):
@@ -116,7 +115,7 @@ def test_an_outlet_sends_what_send_sends(server, kind: BodyKind) -> None:
     assert taken[0].headers["event_id"] == "x:0\n"
     broker.close(5)
     with pytest.raises(ConnectionLostError):
-        outlet.send([(("1",), b"")])
+        bulk_sender.send([(("1",), b"")])
 
 
 def test_processes_and_connections_share_the_plan(server) -> None:
@@ -166,7 +165,7 @@ def test_what_is_too_late_is_dropped_and_counted(embedded_broker) -> None:
 def test_a_broker_that_goes_and_comes_back() -> None:
     broker = EmbeddedBroker().start()
     links, seconds = Links(), []
-    listeners = Listeners(on_second=seconds.append, on_link=lambda _side, event: links(event))
+    listeners = Listeners(on_second=seconds.append, on_connection=lambda _side, event: links(event))
     asked = options(new_queue(), Planned(qps=200))
     run = LoadRun(Settings(broker=settings(broker.url, reconnect_max_s=0.2)), asked, listeners, {})
     finished: list[Run] = []
@@ -174,7 +173,7 @@ def test_a_broker_that_goes_and_comes_back() -> None:
     thread.start()
     assert until(lambda: run.tally.totals()["sent"] > 50)
     broker.stop()
-    links.wait_for(LinkState.LOST)
+    links.wait_for(ConnectionState.LOST)
     assert until(lambda: run.tally.totals()["unsent"] > 50)
     broker.start()
     before = run.tally.totals()["sent"]

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.errors import InfertoolError, UsageError
-from infertool.load import runfile
-from infertool.load.latency import Measure
-from infertool.load.record import Counts, Run, Second
-from infertool.load.runfile import RunFileError, RunWriter
+from infertool.load import record as runfile
+from infertool.load.record import Counts, Run, RunFileError, RunWriter, Second
+from infertool.load.tally import Measure
 from infertool.telemetry.latencies import Latencies, Percentiles
 from tests.load.runs import info, played
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from infertool.load.plot.scale import linear, logarithmic, milliseconds, number, percentiles
+from infertool.load.plot.chart import linear, logarithmic, milliseconds, number, percentiles
 
 TIMES = st.floats(0.001, 3.6e6)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from infertool.consumer.attempt import call
 from infertool.models import loader
-from infertool.models.frames import LONGEST_CHAIN, LONGEST_LINE, MOST_BYTES, MOST_FRAMES, traceback_of
-from infertool.pipeline.attempt import call
+from infertool.models.traceback import LONGEST_CHAIN, LONGEST_LINE, MOST_BYTES, MOST_FRAMES, traceback_of
 
 MODEL = """
 import json

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from infertool.errors import InferenceError, InfertoolError, ModelUnavailableError
-from infertool.models.loader import warm_up
-from infertool.models.opening import open_model
+from infertool.models.loader import open_model, warm_up
 from infertool.models.port import LoadedModel
 from infertool.secret import MASK, Secret
 from infertool.settings import ModelSettings

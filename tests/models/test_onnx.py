@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from infertool.errors import InferenceError, InfertoolError
-from infertool.models.opening import open_model
+from infertool.models.loader import open_model
 from infertool.models.port import LoadedModel
 from infertool.models.tensors import Input, nested
 from infertool.settings import ModelSettings
@@ -191,7 +191,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path):
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('No module named onnxruntime')")
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from infertool.models.opening import open_model\n"
+        "from infertool.models.loader import open_model\n"
         "from infertool.settings import ModelSettings\n"
         "try: open_model(ModelSettings(spec='onnx:m.onnx'))\n"
         "except Exception as error: print(type(error).__name__, error)"

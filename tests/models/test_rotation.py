@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from infertool.errors import ModelUnavailableError
-from infertool.models.loader import warm_up
-from infertool.models.opening import open_model
+from infertool.models.loader import open_model, warm_up
 from infertool.settings import ModelSettings
 from tests.support.certificates import authority
 from tests.support.modelserver import ModelServer, Reply, Request, answer, reply

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from infertool.link import LinkEvent, LinkState
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.phoenix.delivery import Delivery, Push, PushResult
 from infertool.settings.tree import PhoenixSettings
 
@@ -27,14 +27,14 @@ class Owner:
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.results: list[PushResult] = []
-        self.links: list[LinkEvent] = []
+        self.links: list[ConnectionEvent] = []
         self.flows: list[bool] = []
         self.warnings: list[str] = []
 
     def on_results(self, results: Sequence[PushResult]) -> None:
         self._note(self.results.extend, results)
 
-    def on_link(self, event: LinkEvent) -> None:
+    def on_connection(self, event: ConnectionEvent) -> None:
         self._note(self.links.append, event)
 
     def on_flow(self, paused: bool) -> None:
@@ -56,24 +56,24 @@ class Owner:
         self.wait_for(lambda: any(words in text for text in self.warnings))
         return next(text for text in self.warnings if words in text)
 
-    def wait_for_link(self, state: LinkState, epoch: int) -> LinkEvent:
+    def wait_for_link(self, state: ConnectionState, epoch: int) -> ConnectionEvent:
         self.wait_for(lambda: self._find(state, epoch))
         event = self._find(state, epoch)
         assert event
         return event
 
-    def _find(self, state: LinkState, epoch: int) -> LinkEvent | None:
+    def _find(self, state: ConnectionState, epoch: int) -> ConnectionEvent | None:
         return next((event for event in self.links if event.state is state and event.epoch == epoch), None)
 
-    def proved(self) -> list[int]:
+    def confirmed(self) -> list[int]:
         """Return the numbers of confirmed pushes, in the order of their results."""
-        return [result.push.context for result in self.results if result.proof]
+        return [result.push.context for result in self.results if result.confirmed_by]
 
     def refused(self) -> list[tuple[int, str | None]]:
-        return [(result.push.context, result.refusal) for result in self.results if not result.proof]
+        return [(result.push.context, result.rejection) for result in self.results if not result.confirmed_by]
 
-    def proofs(self) -> set[str]:
-        return {str(result.proof) for result in self.results}
+    def confirmations(self) -> set[str]:
+        return {str(result.confirmed_by) for result in self.results}
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 90) -> None:
@@ -92,7 +92,7 @@ def delivery(url: str, **settings: Any) -> Iterator[tuple[Delivery, Owner]]:
     made = Delivery(
         PhoenixSettings(url=url, **options),
         on_results=owner.on_results,
-        on_link=owner.on_link,
+        on_connection=owner.on_connection,
         on_flow=owner.on_flow,
         on_warning=owner.on_warning,
     )

@@ -52,7 +52,7 @@ def test_echo(mode: str) -> None:
         made.push(pushes(50))
         made.push(pushes(1, "inference_failed"))
         assert made.drain(90)
-        assert owner.proofs() == {"echo"}
+        assert owner.confirmations() == {"echo"}
         assert len(fake.pushed()) == 51
         assert members(fake) == {"service:inference", "public:results", "public:alerts"}
 
@@ -72,9 +72,9 @@ def test_results_and_alerts_may_share_a_topic(mode: str) -> None:
         made.push(pushes(20))
         made.push([push_of(number, "inference_failed") for number in range(20, 40)])
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(40))
+        assert sorted(owner.confirmed()) == list(range(40))
         assert not owner.refused()
-        assert owner.proofs() == {"reply" if mode == "reply" else "echo"}
+        assert owner.confirmations() == {"reply" if mode == "reply" else "echo"}
         expected = {"service:inference"} if mode == "reply" else {"service:inference", "public:all"}
         assert members(fake) == expected
         assert fake.events("public:all") == ([] if mode == "reply" else ["phx_join"])
@@ -109,7 +109,7 @@ def test_public_joins_never_answered(mode: str) -> None:
     ):
         made.push(pushes(3))
         assert made.drain(90)
-        assert owner.proofs() == {"reply"}
+        assert owner.confirmations() == {"reply"}
 
 
 def test_foreign_and_odd_broadcasts_confirm_nothing() -> None:
@@ -122,7 +122,7 @@ def test_foreign_and_odd_broadcasts_confirm_nothing() -> None:
     with fake_phoenix(strange) as fake, delivery(fake.url, confirm="echo") as (made, owner):
         made.push(pushes(3))
         assert made.drain(90)
-        assert owner.proved() == [0, 1, 2]
+        assert owner.confirmed() == [0, 1, 2]
 
 
 def test_auto_leaves_the_public_topics_once_replies_come() -> None:
@@ -132,7 +132,7 @@ def test_auto_leaves_the_public_topics_once_replies_come() -> None:
         fake.wait_for(lambda: members(fake) == {"service:inference"})
         made.push([push_of(100)])
         assert made.drain(90)
-        assert str(owner.results[-1].proof) == "reply"
+        assert str(owner.results[-1].confirmed_by) == "reply"
 
 
 def test_auto_falls_back_to_barrier_with_one_warning() -> None:
@@ -142,7 +142,7 @@ def test_auto_falls_back_to_barrier_with_one_warning() -> None:
         assert made.drain(90)
         made.push([push_of(100)])
         assert made.drain(90)
-        assert owner.proofs() == {"barrier"}
+        assert owner.confirmations() == {"barrier"}
         assert "phoenix.confirm" in owner.wait_for_warning("confirming by heartbeats")
         assert sum("confirming by heartbeats" in text for text in owner.warnings) == 1
 
@@ -162,7 +162,7 @@ def test_auto_without_public_topics() -> None:
         fake.peers[0].drop()
         made.push([push_of(5)])
         assert made.drain(90)
-        assert owner.proofs() == {"reply"}
+        assert owner.confirmations() == {"reply"}
 
 
 def test_auto_joins_the_public_topics_again_for_an_event_without_reply() -> None:
@@ -174,11 +174,11 @@ def test_auto_joins_the_public_topics_again_for_an_event_without_reply() -> None
         fake.on_frame = only_to_members(fake)
         made.push(pushes(1, "inference_failed"))
         assert made.drain(90)
-        assert str(owner.results[-1].proof) == "echo"
+        assert str(owner.results[-1].confirmed_by) == "echo"
         assert not any("confirming by heartbeats" in text for text in owner.warnings)
         made.push(pushes(5))
         assert made.drain(90)
-        assert [str(result.proof) for result in owner.results[-5:]] == ["reply"] * 5
+        assert [str(result.confirmed_by) for result in owner.results[-5:]] == ["reply"] * 5
 
 
 def only_to_members(fake: FakePhoenix) -> Any:
@@ -199,4 +199,4 @@ def test_echoes_wait_for_the_public_rejoin() -> None:
         assert made.drain(90)
         second = [frame for frame in fake.frames if frame.topic != "phoenix"][3:]
         assert {frame.event for frame in second[:3]} == {"phx_join"}
-        assert owner.proofs() == {"echo"}
+        assert owner.confirmations() == {"echo"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from infertool.phoenix import batch
+from infertool.phoenix import push as batch
 from infertool.phoenix.delivery import UNANSWERED, Push
 from infertool.phoenix.frames import Frame
-from infertool.phoenix.ledger import Ledger
+from infertool.phoenix.pending_pushes import PendingPushes
 from tests.phoenix.collect import delivery, push_of, pushes
 from tests.support.hub import HubProcess
 from tests.support.phoenix_fake import Peer, fake_phoenix, is_push, polite
@@ -62,8 +62,8 @@ def test_all_ids_coming_back_are_proof(server, mode: str) -> None:
     with fake_phoenix(server) as fake, delivery(fake.url, confirm=mode) as (made, owner):
         made.push([batch_of(0, 1, 2), push_of(3), batch_of(4, 5)])
         assert made.drain(90)
-        assert sorted(map(str, owner.proved())) == ["(0, 1, 2)", "(4, 5)", "3"]
-        assert owner.proofs() == {"echo"}
+        assert sorted(map(str, owner.confirmed())) == ["(0, 1, 2)", "(4, 5)", "3"]
+        assert owner.confirmations() == {"echo"}
 
 
 @pytest.mark.parametrize("mode", ["auto", "reply", "echo", "barrier", "none"])
@@ -71,7 +71,7 @@ def test_the_embedded_hub_takes_batches(mode: str) -> None:
     with HubProcess() as hub, delivery(hub.url, confirm=mode) as (made, owner):
         made.push([batch_of(0, 1), push_of(2), batch_of(3, 4)])
         assert made.drain(90)
-        assert len(owner.proved()) == 3
+        assert len(owner.confirmed()) == 3
 
 
 @pytest.mark.parametrize("mode", ["auto", "reply", "barrier", "none"])
@@ -83,7 +83,7 @@ def test_a_channel_that_ignores_batches_gives_no_proof_of_one(mode: str) -> None
         made.push([batch_of(0, 1), *pushes(3)])
         assert made.drain(90)
         assert owner.refused() == [((0, 1), UNANSWERED)]
-        assert sorted(owner.proved()) == [0, 1, 2]
+        assert sorted(owner.confirmed()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("mode", ["barrier", "none"])
@@ -98,7 +98,7 @@ def test_a_channel_that_ignores_all_it_does_not_know_loses_no_batch(mode: str) -
         made.push([batch_of(0, 1), *pushes(3)])
         assert made.drain(90)
         assert owner.refused() == [((0, 1), UNANSWERED)]
-        assert sorted(owner.proved()) == [0, 1, 2]
+        assert sorted(owner.confirmed()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("mode", ["barrier", "none"])
@@ -113,11 +113,11 @@ def test_one_proved_batch_lets_weaker_proof_do_for_the_next(mode: str) -> None:
     with fake_phoenix(one_reply) as fake, delivery(fake.url, confirm=mode, push_timeout_s=1.0) as (made, owner):
         made.push([batch_of(0, 1)])
         assert made.drain(90)
-        assert owner.proofs() == {"reply"}
+        assert owner.confirmations() == {"reply"}
         deaf = True
         made.push([batch_of(2, 3)])
         assert made.drain(90)
-        assert str(owner.results[-1].proof) == mode
+        assert str(owner.results[-1].confirmed_by) == mode
         fake.peers[0].drop()
         fake.wait_for(lambda: fake.events("service:inference").count("phx_join") == 2)
         made.push([batch_of(4, 5)])
@@ -130,7 +130,7 @@ def test_a_refusal_is_of_the_whole_batch() -> None:
         made.push([batch_of(0, 1), push_of(2)])
         assert made.drain(90)
         assert owner.refused() == [((0, 1), "unknown event")]
-        assert owner.proved() == [2]
+        assert owner.confirmed() == [2]
 
 
 def test_a_batch_that_crashes_the_channel_is_taken_apart_at_once() -> None:
@@ -138,34 +138,34 @@ def test_a_batch_that_crashes_the_channel_is_taken_apart_at_once() -> None:
         made.push([*pushes(3), batch_of(3, 4), *pushes(3)])
         assert made.drain(90)
         assert [context for context, _ in owner.refused()] == [(3, 4)]
-        assert len(owner.proved()) == 6
+        assert len(owner.confirmed()) == 6
         assert sum(frame.event == batch.EVENT for frame in fake.frames) == 1
         # First in order, so that its members are suspects that are tested alone.
-        assert [result.crashes for result in owner.results if not result.proof] == [2]
+        assert [result.crashes for result in owner.results if not result.confirmed_by] == [2]
 
 
 def test_what_was_seen_before_a_loss_counts_for_nothing_after_it() -> None:
-    ledger = Ledger()
-    ledger.accept([batch_of(0, 1)])
-    [entry] = ledger.take_sendable(0.0, 10.0)
-    ledger.mark_sent(entry, "1", 0.0)
-    assert ledger.settle_event("e0") is None
-    ledger.lose(connection=True)
-    ledger.mark_sent(*ledger.take_sendable(0.0, 10.0), "2", 1.0)
-    assert ledger.settle_event("e1") is None
-    assert ledger.settle_event("e1") is None
-    assert ledger.settle_event("e0") is entry
-    assert not ledger
+    pending = PendingPushes()
+    pending.accept([batch_of(0, 1)])
+    [entry] = pending.take_sendable(0.0, 10.0)
+    pending.mark_sent(entry, "1", 0.0)
+    assert pending.settle_event("e0") is None
+    pending.lose(connection=True)
+    pending.mark_sent(*pending.take_sendable(0.0, 10.0), "2", 1.0)
+    assert pending.settle_event("e1") is None
+    assert pending.settle_event("e1") is None
+    assert pending.settle_event("e0") is entry
+    assert not pending
 
 
 def test_one_id_twice_in_a_batch() -> None:
-    ledger = Ledger()
-    ledger.accept([batch_of(0, 0)])
-    [entry] = ledger.take_sendable(0.0, 10.0)
-    ledger.mark_sent(entry, "1", 0.0)
-    assert ledger.settle_event("e0") is None
-    assert ledger.settle_event("e0") is entry
-    assert ledger.settle_event("e0") is None
+    pending = PendingPushes()
+    pending.accept([batch_of(0, 0)])
+    [entry] = pending.take_sendable(0.0, 10.0)
+    pending.mark_sent(entry, "1", 0.0)
+    assert pending.settle_event("e0") is None
+    assert pending.settle_event("e0") is entry
+    assert pending.settle_event("e0") is None
 
 
 def test_the_payload_of_a_batch() -> None:

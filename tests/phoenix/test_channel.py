@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from infertool.errors import ConnectionLostError, JoinRefusedError, UnreachableError
-from infertool.phoenix.binary import encode_broadcast
-from infertool.phoenix.frames import Frame, Reply
+from infertool.phoenix.frames import Frame, Reply, encode_broadcast
 from infertool.phoenix.membership import JoinState
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.settings.tree import PhoenixSettings

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 import pytest
 
 from infertool.errors import JoinRefusedError
-from infertool.phoenix.delivery import Delivery, Proof
-from infertool.phoenix.errors import DeliveryClosedError
+from infertool.phoenix.delivery import ConfirmedBy, Delivery
 from infertool.phoenix.frames import Frame
-from infertool.phoenix.push import NOTHING_PENDING, Push
+from infertool.phoenix.push import NOTHING_PENDING, DeliveryClosedError, Push
 from tests.phoenix.collect import delivery, push_of, pushes, wait_until
 from tests.support.phoenix_fake import FakePhoenix, Peer, fake_phoenix, is_push, polite
 
@@ -34,8 +33,8 @@ def test_replies_confirm() -> None:
     with fake_phoenix() as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(500))
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(500))
-        assert owner.proofs() == {"reply"}
+        assert sorted(owner.confirmed()) == list(range(500))
+        assert owner.confirmations() == {"reply"}
         assert made.outstanding() == 0
         assert [payload["event_id"] for payload in fake.pushed()] == [f"e{number}" for number in range(500)]
 
@@ -66,12 +65,12 @@ def test_replies_out_of_order() -> None:
     with fake_phoenix(backwards) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(10))
         assert made.drain(90)
-        assert owner.proved() == list(range(9, -1, -1))
+        assert owner.confirmed() == list(range(9, -1, -1))
         assert len(fake.pushed()) == 10
 
 
-@pytest.mark.parametrize(("status", "refusal"), [("error", "bad_payload"), ("busy", "busy: bad_payload")])
-def test_refusal(status: str, refusal: str) -> None:
+@pytest.mark.parametrize(("status", "rejection"), [("error", "bad_payload"), ("busy", "busy: bad_payload")])
+def test_refusal(status: str, rejection: str) -> None:
     def refuse(peer: Peer, frame: Frame) -> None:
         if is_push(frame) and frame.payload["event_id"] == "e1":
             peer.reply(frame, status, {"reason": "bad_payload"})
@@ -81,8 +80,8 @@ def test_refusal(status: str, refusal: str) -> None:
     with fake_phoenix(refuse) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(3))
         assert made.drain(90)
-        assert owner.proved() == [0, 2]
-        assert owner.refused() == [(1, refusal)]
+        assert owner.confirmed() == [0, 2]
+        assert owner.refused() == [(1, rejection)]
 
 
 def test_window_blocks_and_opens() -> None:
@@ -105,7 +104,7 @@ def test_window_blocks_and_opens() -> None:
             polite(peer, frame)
         pusher.join(90)
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(20))
+        assert sorted(owner.confirmed()) == list(range(20))
 
 
 def test_stop_wakes_those_who_wait_and_tells_what_was_not_taken() -> None:
@@ -142,7 +141,7 @@ def test_what_was_taken_before_stop_is_still_delivered() -> None:
         made.stop()
         gate.set()
         assert made.drain(90)
-        assert owner.proved() == list(range(5))
+        assert owner.confirmed() == list(range(5))
 
 
 def flow(fake: FakePhoenix, state: str) -> None:
@@ -186,7 +185,7 @@ def test_none_confirms_what_was_written() -> None:
     with fake_phoenix(silent) as fake, delivery(fake.url, confirm="none") as (made, owner):
         made.push(pushes(100))
         assert made.drain(90)
-        assert owner.proofs() == {str(Proof.NONE)}
+        assert owner.confirmations() == {str(ConfirmedBy.NONE)}
         fake.wait_for(lambda: len(fake.pushed()) == 100)
 
 
@@ -194,8 +193,8 @@ def test_barrier() -> None:
     with fake_phoenix(silent) as fake, delivery(fake.url, confirm="barrier", window=10) as (made, owner):
         made.push(pushes(100))
         assert made.drain(90)
-        assert owner.proofs() == {str(Proof.BARRIER)}
-        assert sorted(owner.proved()) == list(range(100))
+        assert owner.confirmations() == {str(ConfirmedBy.BARRIER)}
+        assert sorted(owner.confirmed()) == list(range(100))
         assert len(fake.events("phoenix")) >= 10
 
 
@@ -237,7 +236,7 @@ def test_large_pushes() -> None:
     with fake_phoenix(echo) as fake, delivery(fake.url) as (made, owner):
         made.push([push_of(0), large, push_of(1)])
         assert made.drain(90)
-        assert owner.proved() == [0, -1, 1]
+        assert owner.confirmed() == [0, -1, 1]
 
 
 def test_outstanding_counts_until_the_owner_knows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +255,7 @@ def test_outstanding_counts_until_the_owner_knows(monkeypatch: pytest.MonkeyPatc
         assert made.outstanding() == 1
         gate.set()
         assert made.drain(90)
-        assert owner.proved() == [0]
+        assert owner.confirmed() == [0]
 
 
 def test_two_pushers_share_one_delivery() -> None:
@@ -265,7 +264,7 @@ def test_two_pushers_share_one_delivery() -> None:
         for thread in threads:
             thread.join(90)
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(400))
+        assert sorted(owner.confirmed()) == list(range(400))
 
 
 def _push_each(made: Delivery, part: int) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from infertool.link import LinkState
+from infertool.net.connection_state import ConnectionState
 from infertool.phoenix.delivery import Push
-from infertool.phoenix.endings import CRASHED
 from infertool.phoenix.frames import Frame
+from infertool.phoenix.notices import CRASHED
 from tests.phoenix.collect import delivery, push_of, pushes, wait_until
 from tests.support.phoenix_fake import OnFrame, Peer, fake_phoenix, is_push, polite
 from tests.support.ports import free_port
@@ -50,19 +50,19 @@ def test_close_codes(code: int) -> None:
     with fake_phoenix(server) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(10))
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(10))
-        event = owner.wait_for_link(LinkState.LOST, 1)
+        assert sorted(owner.confirmed()) == list(range(10))
+        event = owner.wait_for_link(ConnectionState.LOST, 1)
         assert event.reason == f"closed by the server with {code}"
         assert event.retry_in_s is not None
-        owner.wait_for_link(LinkState.CONNECTED, 2)
+        owner.wait_for_link(ConnectionState.CONNECTED, 2)
 
 
 def test_no_close_frame() -> None:
     with fake_phoenix(OnceAt(is_event("e3"), drop)) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(10))
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(10))
-        assert "without a close frame" in owner.wait_for_link(LinkState.LOST, 1).reason
+        assert sorted(owner.confirmed()) == list(range(10))
+        assert "without a close frame" in owner.wait_for_link(ConnectionState.LOST, 1).reason
         again = event_ids(fake.pushed(fake.frames[-1].join_ref))
         assert again == [f"e{number}" for number in range(3, 10)]
 
@@ -75,8 +75,8 @@ def test_garbage_after_the_upgrade(garbage: bytes) -> None:
     with fake_phoenix(server) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(10))
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(10))
-        assert "the server" in owner.wait_for_link(LinkState.LOST, 1).reason
+        assert sorted(owner.confirmed()) == list(range(10))
+        assert "the server" in owner.wait_for_link(ConnectionState.LOST, 1).reason
 
 
 def test_a_reply_without_status_ends_the_connection() -> None:
@@ -86,8 +86,8 @@ def test_a_reply_without_status_ends_the_connection() -> None:
     with fake_phoenix(OnceAt(is_event("e3"), answer)) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(10))
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(10))
-        assert "phx_reply" in owner.wait_for_link(LinkState.LOST, 1).reason
+        assert sorted(owner.confirmed()) == list(range(10))
+        assert "phx_reply" in owner.wait_for_link(ConnectionState.LOST, 1).reason
 
 
 def test_restart_of_the_server() -> None:
@@ -98,7 +98,7 @@ def test_restart_of_the_server() -> None:
         made, owner = context.__enter__()
         made.push(pushes(2))
         assert made.drain(90)
-    owner.wait_for_link(LinkState.LOST, 1)
+    owner.wait_for_link(ConnectionState.LOST, 1)
     pusher = threading.Thread(target=made.push, args=([push_of(number) for number in range(2, 12)],))
     pusher.start()
     wait_until(lambda: made.outstanding() == 4)
@@ -108,7 +108,7 @@ def test_restart_of_the_server() -> None:
     with fake_phoenix(port=port) as second:
         pusher.join(90)
         assert made.drain(90)
-        assert owner.proved() == list(range(12))
+        assert owner.confirmed() == list(range(12))
         assert event_ids(second.pushed()) == [f"e{number}" for number in range(2, 12)]
         context.__exit__(None, None, None)
 
@@ -118,7 +118,7 @@ def test_unanswered_pushes_are_pushed_again() -> None:
     with fake_phoenix(server) as fake, delivery(fake.url, push_timeout_s=0.4) as (made, owner):
         made.push(pushes(3))
         assert made.drain(90)
-        assert owner.proved() == [0, 2, 1]
+        assert owner.confirmed() == [0, 2, 1]
         assert event_ids(fake.pushed())[:4] == ["e0", "e1", "e2", "e1"]
         assert len(fake.peers) == 1
 
@@ -138,7 +138,7 @@ def test_a_late_reply_counts_after_a_repeat() -> None:
     with fake_phoenix(slow) as fake, delivery(fake.url, push_timeout_s=0.4) as (made, owner):
         made.push(pushes(2))
         assert made.drain(90)
-        assert owner.proved() == [1, 0]
+        assert owner.confirmed() == [1, 0]
 
 
 def test_heartbeats_never_answered() -> None:
@@ -151,7 +151,7 @@ def test_heartbeats_never_answered() -> None:
     with fake_phoenix(deaf) as fake, delivery(fake.url, heartbeat_s=0.3) as (made, owner):
         made.push(pushes(5))
         assert made.drain(90)
-        assert "heartbeat" in owner.wait_for_link(LinkState.LOST, 1).reason
+        assert "heartbeat" in owner.wait_for_link(ConnectionState.LOST, 1).reason
         assert fake.events("phoenix")[0] == "heartbeat"
 
 
@@ -162,7 +162,7 @@ def test_heartbeats_are_not_starved_by_traffic() -> None:
             made.push([push_of(number)])
             number += 1
         assert made.drain(90)
-        assert {event.state for event in owner.links} == {LinkState.CONNECTING, LinkState.CONNECTED}
+        assert {event.state for event in owner.links} == {ConnectionState.CONNECTING, ConnectionState.CONNECTED}
 
 
 @pytest.mark.parametrize("end", [Peer.crash, Peer.close_channel])
@@ -170,7 +170,7 @@ def test_channel_ends_once(end: OnFrame) -> None:
     with fake_phoenix(OnceAt(is_event("e2"), end)) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(5))
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(5))
+        assert sorted(owner.confirmed()) == list(range(5))
         joins = [frame.join_ref for frame in fake.frames if frame.event == "phx_join"]
         assert len(joins) == 2
         assert len(set(joins)) == 2
@@ -199,7 +199,7 @@ def test_queue_behind_a_crash_answered_unmatched() -> None:
     with fake_phoenix(crash) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(5))
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(5))
+        assert sorted(owner.confirmed()) == list(range(5))
         assert fake.events("service:inference").count("phx_join") == 2
 
 
@@ -207,7 +207,7 @@ def test_the_server_forgot_the_join() -> None:
     with fake_phoenix(OnceAt(is_event("e0"), Peer.unmatched)) as fake, delivery(fake.url) as (made, owner):
         made.push(pushes(1))
         assert made.drain(90)
-        assert owner.proved() == [0]
+        assert owner.confirmed() == [0]
         assert fake.events("service:inference").count("phx_join") == 2
 
 
@@ -226,7 +226,7 @@ def test_a_push_that_always_crashes_the_channel_is_found() -> None:
         made.push(pushes(20))
         owner.wait_for(lambda: len(owner.results) == 20)
         assert owner.refused() == [(3, CRASHED)]
-        assert sorted(owner.proved()) == [number for number in range(20) if number != 3]
+        assert sorted(owner.confirmed()) == [number for number in range(20) if number != 3]
         assert event_ids(fake.pushed()).count("e3") <= 3
         assert "service:inference" in owner.wait_for_warning("it ends over new_result e3")
 
@@ -247,7 +247,7 @@ def test_a_push_that_always_ends_the_connection_is_found(code: int) -> None:
         [(culprit, reason)] = owner.refused()
         assert culprit == 3
         assert str(reason).startswith(f"closed by the server with {code}")
-        assert sorted(owner.proved()) == [number for number in range(20) if number != 3]
+        assert sorted(owner.confirmed()) == [number for number in range(20) if number != 3]
 
 
 def test_a_refused_rejoin_is_tried_again() -> None:
@@ -263,7 +263,7 @@ def test_a_refused_rejoin_is_tried_again() -> None:
 
     with fake_phoenix(refuse_second) as fake, delivery(fake.url) as (made, owner):
         fake.peers[0].drop()
-        owner.wait_for_link(LinkState.CONNECTED, 2)
+        owner.wait_for_link(ConnectionState.CONNECTED, 2)
         made.push(pushes(2))
         assert made.drain(90)
         assert len(joins) == 3
@@ -309,6 +309,6 @@ def test_close_while_it_reconnects() -> None:
     with fake_phoenix() as fake:
         context = delivery(fake.url)
         _, owner = context.__enter__()
-    owner.wait_for_link(LinkState.LOST, 1)
+    owner.wait_for_link(ConnectionState.LOST, 1)
     context.__exit__(None, None, None)
-    owner.wait_for(lambda: owner.links[-1].state is LinkState.CLOSED)
+    owner.wait_for(lambda: owner.links[-1].state is ConnectionState.CLOSED)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from infertool.phoenix import blame, membership, suspects
+from infertool.net.backoff import Schedule
+from infertool.phoenix import membership, suspects
+from infertool.phoenix import suspects as blame
 from infertool.phoenix.frames import Frame
-from infertool.phoenix.ledger import Push
-from infertool.phoenix.schedule import Schedule
+from infertool.phoenix.pending_pushes import Push
 from tests.phoenix.collect import delivery, push_of, pushes
 from tests.support.phoenix_fake import OnFrame, Peer, fake_phoenix, is_push, polite
 
@@ -66,9 +67,9 @@ def test_three_guilty_pushes_are_found_and_the_others_flow(end: OnFrame) -> None
         made.push(pushes(120))
         owner.wait_for(lambda: len(owner.results) == 120)
         assert sorted(number for number, _ in owner.refused()) == [3, 40, 41]
-        assert sorted(owner.proved()) == [number for number in range(120) if number not in {3, 40, 41}]
+        assert sorted(owner.confirmed()) == [number for number in range(120) if number not in {3, 40, 41}]
         assert max(channel.ended.values()) <= 3
-        assert all(result.crashes >= 2 for result in owner.results if not result.proof)
+        assert all(result.crashes >= 2 for result in owner.results if not result.confirmed_by)
         for event_id in ("e3", "e40", "e41"):
             assert "service:inference" in owner.wait_for_warning(f"it ends over new_result {event_id}")
 
@@ -150,7 +151,7 @@ def test_an_event_without_a_clause_waits_and_the_others_go_on(monkeypatch: pytes
     channel = Fragile(lambda frame: frame.event == "inference_failed")
     with fake_phoenix(channel) as fake, delivery(fake.url, window=WINDOW) as (made, owner):
         made.push([alert(number) if number % 10 == 9 else push_of(number) for number in range(400)])
-        owner.wait_for(lambda: len(owner.proved()) == 360)
+        owner.wait_for(lambda: len(owner.confirmed()) == 360)
         assert not owner.refused()
         assert sum(channel.ended.values()) <= 6
         # They are not waited for at a stop, and go out once there is another server.

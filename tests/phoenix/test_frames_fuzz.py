@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertool.phoenix import binary, frames
+from infertool.phoenix import frames
+from infertool.phoenix import frames as binary
 from infertool.phoenix.frames import Frame, FrameError
 
 INT64 = st.integers(-(2**63), 2**63 - 1)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from infertool.phoenix import binary, frames
+from infertool.phoenix import frames
+from infertool.phoenix import frames as binary
 from tests.phoenix import golden
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infertool.errors import InfertoolError, UnreachableError
-from infertool.identify import Kind
+from infertool.net.identify import Kind
 from infertool.phoenix.handshake import Handshake
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.phoenix.stream import Stream
@@ -25,10 +25,10 @@ from tests.support.proxy import Proxy
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infertool.identify._PATIENCE_S", 120.0)
+    monkeypatch.setattr("infertool.net.identify._PATIENCE_S", 120.0)
 
 
-def refusal(url: str, **options: Any) -> InfertoolError:
+def rejection(url: str, **options: Any) -> InfertoolError:
     """Return the error, for which nobody waits until the time to connect is over."""
     with pytest.raises(UnreachableError) as caught:
         PhoenixSocket(PhoenixSettings(url=url, **{"connect_timeout_s": 3600.0, **options})).connect()
@@ -38,7 +38,7 @@ def refusal(url: str, **options: Any) -> InfertoolError:
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
 def test_a_stomp_broker(scheme: str) -> None:
     broker = EmbeddedBroker().start()
-    error = refusal(f"{scheme}://127.0.0.1:{broker.stomp_port}/socket/websocket")
+    error = rejection(f"{scheme}://127.0.0.1:{broker.stomp_port}/socket/websocket")
     assert "speaks STOMP, not HTTP" in str(error)
     broker.stop()
 
@@ -47,7 +47,7 @@ def test_a_stomp_broker_behind_tls(tmp_path: Path) -> None:
     authority = certificates.authority(tmp_path)
     broker = EmbeddedBroker().start()
     with Proxy(broker.stomp_port, tls=server_with(authority)) as proxy:
-        error = refusal(f"wss://127.0.0.1:{proxy.port}/socket/websocket", tls_ca_file=str(authority.file))
+        error = rejection(f"wss://127.0.0.1:{proxy.port}/socket/websocket", tls_ca_file=str(authority.file))
     assert "speaks STOMP, not HTTP" in str(error)
     broker.stop()
 
@@ -78,11 +78,11 @@ def test_a_server_that_speaks_first_and_stays(
 
     options: dict[str, Any] = {}
     if "0.5 s" in words:
-        monkeypatch.setattr("infertool.identify._PATIENCE_S", 0.1)
+        monkeypatch.setattr("infertool.net.identify._PATIENCE_S", 0.1)
         options["connect_timeout_s"] = 0.5
     scheme = "wss" if secure else "ws"
     with raw_server(greet) as port:
-        error = refusal(f"{scheme}://127.0.0.1:{port}/socket/websocket", tls_ca_file=str(authority.file), **options)
+        error = rejection(f"{scheme}://127.0.0.1:{port}/socket/websocket", tls_ca_file=str(authority.file), **options)
         over.set()
     assert words in str(error)
 
@@ -115,13 +115,13 @@ def test_after_a_loss_nothing_else_is_asked() -> None:
 @pytest.mark.activemq
 @pytest.mark.parametrize("port", ["stomp_port", "openwire_port"])
 def test_the_ports_of_an_activemq(activemq: object, port: str) -> None:
-    error = refusal(f"ws://127.0.0.1:{getattr(activemq, port)}/socket/websocket")
+    error = rejection(f"ws://127.0.0.1:{getattr(activemq, port)}/socket/websocket")
     assert f"speaks {'STOMP' if port == 'stomp_port' else 'OpenWire'}, not HTTP" in str(error)
 
 
 def test_ws_to_a_server_with_tls(tmp_path: Path) -> None:
     with fake_phoenix(tls=server_with(certificates.authority(tmp_path))) as fake:
-        error = refusal(f"ws://127.0.0.1:{fake.port}/socket/websocket")
+        error = rejection(f"ws://127.0.0.1:{fake.port}/socket/websocket")
     assert error.advice
     assert "wss://" in str(error)
 
@@ -132,12 +132,12 @@ def test_ws_to_a_server_that_answers_with_an_alert_of_tls() -> None:
         connection.sendall(b"\x15\x03\x01\x00\x02\x02\x0a")
 
     with raw_server(answer) as port:
-        error = refusal(f"ws://127.0.0.1:{port}/socket/websocket")
+        error = rejection(f"ws://127.0.0.1:{port}/socket/websocket")
     assert f"wss://127.0.0.1:{port}/socket/websocket" in str(error)
 
 
 def test_wss_to_a_server_without_tls() -> None:
     with fake_phoenix() as fake:
-        error = refusal(f"wss://127.0.0.1:{fake.port}/socket/websocket")
+        error = rejection(f"wss://127.0.0.1:{fake.port}/socket/websocket")
     assert "ws://" in str(error)
     assert "firewall" not in str(error)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from infertool.errors import JoinRefusedError
-from infertool.link import LinkState
+from infertool.net.connection_state import ConnectionState
 from infertool.phoenix.delivery import Push
-from infertool.phoenix.endings import CRASHED
 from infertool.phoenix.frames import Frame
+from infertool.phoenix.notices import CRASHED
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.secret import Secret
 from infertool.settings.tree import PhoenixSettings
@@ -33,7 +33,7 @@ def test_every_mode(hub: HubProcess, mode: str) -> None:
     with delivery(hub.url, token=TOKEN, confirm=mode) as (made, owner):
         made.push(pushes(1000))
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(1000))
+        assert sorted(owner.confirmed()) == list(range(1000))
 
 
 def test_without_token(hub: HubProcess) -> None:
@@ -61,11 +61,11 @@ def test_restarted_and_killed_mid_run(hub: HubProcess) -> None:
         for round_, end in enumerate((hub.stop, hub.kill, hub.stop)):
             made.push([push_of(round_ * 300 + number) for number in range(290)])
             end()
-            owner.wait_for(lambda: owner.links[-1].state is not LinkState.CONNECTED)
+            owner.wait_for(lambda: owner.links[-1].state is not ConnectionState.CONNECTED)
             made.push([push_of(round_ * 300 + number) for number in range(290, 300)])
             hub.start()
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(900))
+        assert sorted(owner.confirmed()) == list(range(900))
 
 
 def test_boom_is_found_among_others(hub: HubProcess) -> None:
@@ -73,7 +73,7 @@ def test_boom_is_found_among_others(hub: HubProcess) -> None:
         made.push([*pushes(20), Push("boom", ("b",), b"{}", -1), *(push_of(number) for number in range(20, 40))])
         owner.wait_for(lambda: len(owner.results) == 41)
         assert owner.refused() == [(-1, CRASHED)]
-        assert sorted(owner.proved()) == list(range(40))
+        assert sorted(owner.confirmed()) == list(range(40))
 
 
 def test_flow(hub: HubProcess) -> None:

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.phoenix.connection import BINARY, TEXT, Connection
-from infertool.phoenix.stream import Stream
-from infertool.phoenix.textframes import whole_texts
-from tests.hub import raw
+from infertool.phoenix.stream import Stream, whole_texts
+from tests.embedded.channel_server import raw
 
 DATA = st.one_of(
     st.binary(max_size=6), st.sampled_from([125, 126, 127, 300, 65_535, 65_536]).map(lambda size: b"x" * size)

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from infertool.devserver.hub import bus
-from infertool.devserver.hub.channels import OK, Channel, Definition, RefuseJoin
+from infertool.channels.topics import TopicFeed
+from infertool.embedded.channel_server import server
+from infertool.embedded.channel_server.channels import OK, Channel, Definition, RefuseJoin
 from infertool.errors import JoinRefusedError, SettingsError
-from infertool.feed.topics import TopicFeed
-from infertool.link import LinkState
+from infertool.net.connection_state import ConnectionState
 from infertool.secret import MASK, Secret
 from infertool.settings.tree import PhoenixSettings
-from tests.hub.running import RunningHub
+from tests.embedded.channel_server.running import RunningHub
 from tests.phoenix.collect import delivery, pushes
 from tests.support.secretfiles import secret_in
 
@@ -44,7 +44,7 @@ class Guarded:
         if self.crash_once:
             self.crash_once = False
             raise RuntimeError(event)
-        channel.broadcast(bus.REBROADCAST[event], event, payload)
+        channel.broadcast(server.REBROADCAST[event], event, payload)
         return OK
 
 
@@ -60,7 +60,7 @@ def test_the_token_is_in_the_payload_wherever_the_socket_has_it(token_in):
         with delivery(url(hub), **changes) as (made, owner):
             made.push(pushes(3))
             assert made.drain(60)
-            assert owner.proved() == [0, 1, 2]
+            assert owner.confirmed() == [0, 1, 2]
     assert guarded.joins[0] == ("service:inference", {"token": TOKEN, "room": "a"})
 
 
@@ -79,12 +79,12 @@ def test_echoes_and_listeners_join_with_it():
     guarded = Guarded()
     with RunningHub(guarded.definitions()) as hub:
         settings = PhoenixSettings(url=url(hub), token=Secret(TOKEN), join_params={"room": "a"})
-        feed = TopicFeed(settings, ["public:alerts"], on_arrivals=lambda _: None, on_link=lambda _: None)
+        feed = TopicFeed(settings, ["public:alerts"], on_arrivals=lambda _: None, on_connection=lambda _: None)
         feed.connect()
         with delivery(url(hub), confirm="echo", token=Secret(TOKEN), join_params={"room": "a"}) as (made, owner):
             made.push(pushes(3))
             assert made.drain(60)
-            assert owner.proofs() == {"echo"}
+            assert owner.confirmations() == {"echo"}
         feed.close(5)
     assert {topic for topic, _ in guarded.joins} == {"service:inference", "public:results", "public:alerts"}
     assert all(params == {"token": TOKEN, "room": "a"} for _, params in guarded.joins)
@@ -165,15 +165,15 @@ def test_a_rejoin_reads_the_tokens_file_again(tmp_path: Path):
         token.write_text(TOKEN)
         owner.wait_for(lambda: any("refused" in text for text in owner.warnings), 60)
         token.write_text("rotated")
-        owner.wait_for(lambda: sorted(owner.proved()) == [0, 1], 60)
-        assert not [event for event in owner.links if event.state is LinkState.LOST]
+        owner.wait_for(lambda: sorted(owner.confirmed()) == [0, 1], 60)
+        assert not [event for event in owner.links if event.state is ConnectionState.LOST]
     assert not [text for text in owner.warnings if "Hush" in text]
 
 
 def test_a_reconnect_reads_the_tokens_file_again(tmp_path: Path):
     token = tmp_path / "token"
     token.write_text(TOKEN)
-    with RunningHub(bus.definitions(), TOKEN) as hub, delivery(url(hub), token=secret_in(token)) as (made, owner):
+    with RunningHub(server.definitions(), TOKEN) as hub, delivery(url(hub), token=secret_in(token)) as (made, owner):
         token.write_text("")
         hub.hub.token = Secret("rotated")
         hub.disconnect_all()
@@ -181,10 +181,10 @@ def test_a_reconnect_reads_the_tokens_file_again(tmp_path: Path):
         token.write_text(TOKEN)
         owner.wait_for(lambda: any("403" in event.reason for event in owner.links), 60)
         token.write_text("rotated")
-        owner.wait_for_link(LinkState.CONNECTED, 2)
+        owner.wait_for_link(ConnectionState.CONNECTED, 2)
         made.push(pushes(2))
         assert made.drain(60)
-        assert owner.proved() == [0, 1]
+        assert owner.confirmed() == [0, 1]
 
 
 def test_a_first_connection_says_what_is_wrong_with_the_file(tmp_path: Path):
@@ -193,7 +193,7 @@ def test_a_first_connection_says_what_is_wrong_with_the_file(tmp_path: Path):
     secret = secret_in(token)
     token.unlink()
     with (
-        RunningHub(bus.definitions(), TOKEN) as hub,
+        RunningHub(server.definitions(), TOKEN) as hub,
         pytest.raises(SettingsError, match=r"phoenix\.token_file"),
         delivery(url(hub), token=secret),
     ):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
-from infertool.devserver.hub import bus
-from infertool.devserver.hub.channels import Definition
-from infertool.feed.arrival import Arrival
-from infertool.feed.topics import TopicFeed
-from infertool.link import LinkEvent, LinkState
+from infertool.channels.event import ChannelEvent
+from infertool.channels.topics import TopicFeed
+from infertool.embedded.channel_server import server
+from infertool.embedded.channel_server.channels import Definition
+from infertool.net import backoff
+from infertool.net.backoff import PUBLISHER, VIEWER
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.phoenix import delivery as delivery_module
-from infertool.phoenix import schedule
-from infertool.phoenix.schedule import PUBLISHER, VIEWER
 from infertool.settings.tree import PhoenixSettings
-from tests.hub.running import RunningHub
+from tests.embedded.channel_server.running import RunningHub
 from tests.phoenix.collect import delivery, pushes
 
 LONG = 60
@@ -31,7 +31,7 @@ class Viewer:
 
     def feed(self, url: str) -> TopicFeed:
         return TopicFeed(
-            PhoenixSettings(url=url), ["public:results"], on_arrivals=self._take, on_link=self._link,
+            PhoenixSettings(url=url), ["public:results"], on_arrivals=self._take, on_connection=self._link,
             on_missed=self._missed,
         )  # fmt: skip
 
@@ -39,14 +39,14 @@ class Viewer:
         with self.changed:
             assert self.changed.wait_for(condition, LONG), f"in vain: {len(self.seen)} seen"
 
-    def _take(self, arrivals: list[Arrival]) -> None:
+    def _take(self, arrivals: list[ChannelEvent]) -> None:
         with self.changed:
             self.seen += [arrival.payload["event_id"] for arrival in arrivals]
             self.changed.notify_all()
 
-    def _link(self, event: LinkEvent) -> None:
+    def _link(self, event: ConnectionEvent) -> None:
         with self.changed:
-            self.losses += event.state is LinkState.LOST
+            self.losses += event.state is ConnectionState.LOST
             self.changed.notify_all()
 
     def _missed(self, _topic: str, count: int, complete: bool) -> None:
@@ -65,7 +65,7 @@ def recording(joins: list[str]) -> list[Definition]:
 
         return replace(definition, join=join)
 
-    return [noted(definition) for definition in bus.definitions()]
+    return [noted(definition) for definition in server.definitions()]
 
 
 def test_a_viewer_has_come_back_before_a_publisher_joins():
@@ -73,14 +73,14 @@ def test_a_viewer_has_come_back_before_a_publisher_joins():
     longest = max(VIEWER.schedule.wait(failures) for failures in range(1, 200))
     assert longest < PUBLISHER.settle_s - 0.3
     assert min(PUBLISHER.schedule.wait(1) for _ in range(100)) > 5 * max(VIEWER.schedule.wait(1) for _ in range(100))
-    assert max(schedule.RECONNECT.waits_s) == max(VIEWER.schedule.waits_s)
+    assert max(backoff.RECONNECT.waits_s) == max(VIEWER.schedule.waits_s)
 
 
 def test_after_an_outage_nothing_is_pushed_before_the_viewer_is_back(monkeypatch):
     # More time than any machine needs: what is tested is the order.
     monkeypatch.setattr(delivery_module, "PUBLISHER", replace(PUBLISHER, settle_s=10.0))
     viewer = Viewer()
-    with RunningHub(bus.definitions()) as hub:
+    with RunningHub(server.definitions()) as hub:
         url = f"ws://127.0.0.1:{hub.port}/socket/websocket"
         feed = viewer.feed(url)
         feed.connect()
@@ -90,7 +90,7 @@ def test_after_an_outage_nothing_is_pushed_before_the_viewer_is_back(monkeypatch
             viewer.wait_for(lambda: len(viewer.seen) == 100)
             hub.stop()
             made.push(pushes(200)[100:])
-            owner.wait_for(lambda: len([link for link in owner.links if link.state is LinkState.LOST]) >= 3, LONG)
+            owner.wait_for(lambda: len([link for link in owner.links if link.state is ConnectionState.LOST]) >= 3, LONG)
             viewer.wait_for(lambda: viewer.losses >= 3)
             joins: list[str] = []
             with RunningHub(recording(joins), port=hub.port):
@@ -103,7 +103,7 @@ def test_after_an_outage_nothing_is_pushed_before_the_viewer_is_back(monkeypatch
 
 def test_what_a_viewer_missed_comes_after_all():
     viewer = Viewer()
-    with RunningHub(bus.definitions()) as hub:
+    with RunningHub(server.definitions()) as hub:
         url = f"ws://127.0.0.1:{hub.port}/socket/websocket"
         feed = viewer.feed(url)
         feed.connect()

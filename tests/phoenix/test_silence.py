@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from infertool.phoenix import silence
+from infertool.phoenix import notices
 from infertool.phoenix.frames import Frame
+from infertool.phoenix.notices import Silence
 from infertool.phoenix.push import Entry
-from infertool.phoenix.silence import Silence
 from infertool.settings.tree import PhoenixSettings
 from tests.phoenix.collect import delivery, push_of, pushes
 from tests.phoenix.test_batches import batch_of
@@ -75,7 +75,7 @@ def test_a_blocked_channel_gets_each_push_once(before: int) -> None:
         assert ("earlier" in owner.warnings[-1]) is bool(before)
         channel.go_on()
         assert made.drain(90)
-        assert len(owner.proved()) == 50 + before
+        assert len(owner.confirmed()) == 50 + before
         owner.wait_for_warning("proves its pushes again")
         assert len(fake.pushed()) == 50 + before
 
@@ -123,7 +123,7 @@ def test_warnings_come_after_the_timeout_then_at_twice_the_distance() -> None:
     watch = Silence(PhoenixSettings(push_timeout_s=10.0))
     told = [now for now in range(4000) if look(watch, float(now), [entry(0.0)])]
     assert told[:6] == [10, 20, 40, 80, 160, 320]
-    assert {later - earlier for earlier, later in pairwise(told[7:])} == {int(silence._LONGEST_PAUSE_S)}
+    assert {later - earlier for earlier, later in pairwise(told[7:])} == {int(notices._LONGEST_PAUSE_S)}
 
 
 def test_a_channel_that_is_always_a_little_late_is_no_flood() -> None:

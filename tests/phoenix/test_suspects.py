@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infertool.phoenix.ledger import Entry, Ledger, Push
+from infertool.phoenix.pending_pushes import Entry, PendingPushes, Push
 from infertool.phoenix.suspects import Cause, Finding
 from tests.phoenix.collect import push_of
 
@@ -26,7 +26,7 @@ class Model:
     """
 
     def __init__(self, ends: Callable[[Push], bool], rng: random.Random | None = None) -> None:
-        self.ledger = Ledger()
+        self.pending = PendingPushes()
         self.ends = ends
         self.rng = rng
         self.now = 0.0
@@ -41,12 +41,12 @@ class Model:
         self.sends: Counter[int] = Counter()
 
     def push(self, pushes: Sequence[Push], crashes: int = 0) -> None:
-        self.ledger.accept(pushes, crashes)
+        self.pending.accept(pushes, crashes)
 
     def send(self) -> None:
-        for entry in self.ledger.take_sendable(self.now, PATIENCE_S):
+        for entry in self.pending.take_sendable(self.now, PATIENCE_S):
             self.ref += 1
-            self.ledger.mark_sent(entry, str(self.ref), self.now)
+            self.pending.mark_sent(entry, str(self.ref), self.now)
             self.flight.append(entry)
             self.sends[entry.push.context] += 1
 
@@ -59,7 +59,7 @@ class Model:
         if self.ends(entry.push):
             self.crashes[entry.push.context] += 1
             self.flight.clear()
-            finding = self.ledger.crash(self.now, too_large=False)
+            finding = self.pending.crash(self.now, too_large=False)
             assert finding
             self.findings.append(finding)
             if finding.cause is Cause.PUSH:
@@ -67,7 +67,7 @@ class Model:
             self.refused += [each.push.context for each in finding.apart]
             self.now += 1
         else:
-            assert self.ledger.settle_ref(entry.ref) is entry
+            assert self.pending.settle_ref(entry.ref) is entry
             self.confirmed.append(entry.push.context)
         return True
 
@@ -77,8 +77,8 @@ class Model:
         `trickle` pushes another one, which is innocent, whenever there is nothing else to do.
         """
         self.rest += stream
-        while (self.rest or len(self.ledger)) and self.now < until:
-            room = WINDOW - self.ledger.in_window(self.now)
+        while (self.rest or len(self.pending)) and self.now < until:
+            room = WINDOW - self.pending.in_window(self.now)
             if room > 0:
                 self.push(self.rest[:room])
                 del self.rest[:room]
@@ -223,7 +223,7 @@ def test_an_event_without_a_clause_waits_and_the_others_go_on() -> None:
     assert max(model.crashes.values()) <= MOST_CRASHES
     assert sum(model.crashes.values()) <= 8
     assert Cause.EVENT in model.causes
-    assert model.ledger.in_hand(model.now) <= 1
+    assert model.pending.in_hand(model.now) <= 1
     model.ends = lambda _: False
     model.run(trickle=True)
     assert len(model.confirmed) == 300 + model.trickled
@@ -233,7 +233,7 @@ def test_a_new_connection_ends_the_wait() -> None:
     model = Model(lambda push: push.event == "inference_failed")
     model.run(mixed(300, 10), trickle=True, until=120)
     model.ends = lambda _: False
-    model.ledger.lose(connection=True)
+    model.pending.lose(connection=True)
     model.run(until=model.now + 5)
     assert sorted(model.confirmed)[:300] == list(range(300))
 
@@ -277,12 +277,12 @@ def test_batches_are_taken_apart_at_once() -> None:
 
 
 def test_the_largest_is_suspected_first_after_a_close_for_size() -> None:
-    ledger = Ledger()
+    pending = PendingPushes()
     sizes = [10, 500, 20]
-    ledger.accept([Push("new_result", (f"e{size}",), b"x" * size, size) for size in sizes])
-    for ref, entry in enumerate(ledger.take_sendable(0, PATIENCE_S)):
-        ledger.mark_sent(entry, str(ref), 0)
-    finding = ledger.crash(0, too_large=True)
+    pending.accept([Push("new_result", (f"e{size}",), b"x" * size, size) for size in sizes])
+    for ref, entry in enumerate(pending.take_sendable(0, PATIENCE_S)):
+        pending.mark_sent(entry, str(ref), 0)
+    finding = pending.crash(0, too_large=True)
     assert finding
     assert finding.suspect.push.context == 500
 
@@ -295,7 +295,7 @@ def test_pushes_that_are_never_answered_do_not_stop_the_tests() -> None:
         pass
     model.push([push_of(5)])
     model.run(until=1)
-    ignored = [entry for entry in model.ledger.sent if entry.push.context == 5]
+    ignored = [entry for entry in model.pending.sent if entry.push.context == 5]
     model.flight = [entry for entry in model.flight if entry not in ignored]
     model.push([push_of(number) for number in range(6, 20)])
     model.run(trickle=True, until=200)

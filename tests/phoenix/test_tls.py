@@ -34,7 +34,7 @@ def server_with(
     return context
 
 
-def refusal(tls: ssl.SSLContext | None, scheme: str = "wss", **settings: str) -> UnreachableError:
+def rejection(tls: ssl.SSLContext | None, scheme: str = "wss", **settings: str) -> UnreachableError:
     with (
         fake_phoenix(tls=tls) as fake,
         pytest.raises(UnreachableError) as caught,
@@ -56,21 +56,21 @@ def test_trusted_authority(authority: certificates.Authority) -> None:
     ):
         made.push(pushes(2000))
         assert made.drain(30)
-        assert len(owner.proved()) == 2000
+        assert len(owner.confirmed()) == 2000
 
 
 def test_unknown_authority_is_refused(authority: certificates.Authority) -> None:
-    assert "phoenix.tls_ca_file" in refusal(server_with(authority)).advice
+    assert "phoenix.tls_ca_file" in rejection(server_with(authority)).advice
 
 
 def test_wrong_host_is_refused(authority: certificates.Authority) -> None:
-    error = refusal(server_with(authority, "127.0.0.2"), tls_ca_file=str(authority.file))
+    error = rejection(server_with(authority, "127.0.0.2"), tls_ca_file=str(authority.file))
     assert "IP address mismatch" in error.what
     assert "a name that the certificate has" in error.advice
 
 
 def test_expired_certificate_is_refused(authority: certificates.Authority) -> None:
-    error = refusal(server_with(authority, ends_in=-certificates.DAY), tls_ca_file=str(authority.file))
+    error = rejection(server_with(authority, ends_in=-certificates.DAY), tls_ca_file=str(authority.file))
     assert "certificate has expired" in error.what
     assert "renewed" in error.advice
 
@@ -83,15 +83,15 @@ def test_client_certificate(authority: certificates.Authority) -> None:
     ):
         made.push(pushes(3))
         assert made.drain(90)
-    assert "phoenix.tls_cert_file" in refusal(server_with(authority, asks=True), **trust).advice
+    assert "phoenix.tls_cert_file" in rejection(server_with(authority, asks=True), **trust).advice
     stranger = str(certificates.authority(authority.folder, "strangers").issue("stranger"))
-    error = refusal(server_with(authority, asks=True), tls_cert_file=stranger, **trust)
+    error = rejection(server_with(authority, asks=True), tls_cert_file=stranger, **trust)
     assert "accept the client certificate of phoenix.tls_cert_file" in str(error)
 
 
 def test_wrong_scheme(authority: certificates.Authority) -> None:
-    assert "wss://" in refusal(server_with(authority), "ws").advice
-    assert "ws://" in refusal(None, "wss").advice
+    assert "wss://" in rejection(server_with(authority), "ws").advice
+    assert "ws://" in rejection(None, "wss").advice
 
 
 def test_verification_switched_off(authority: certificates.Authority) -> None:
@@ -108,4 +108,4 @@ def test_losses_over_tls(authority: certificates.Authority) -> None:
         fake.peers[0].drop()
         made.push(pushes(100))
         assert made.drain(90)
-        assert sorted(owner.proved()) == list(range(100))
+        assert sorted(owner.confirmed()) == list(range(100))

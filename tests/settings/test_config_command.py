@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infertool.settings.document import init_text
+from infertool.settings.display import init_text
 from infertool.settings.keys import types
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from infertool.settings.environment import ALIASES
+from infertool.settings.sources import ALIASES
 from tests.settings.test_load import empty_folder, refusal, settings
 
 __all__ = ["empty_folder"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from infertool.brokers.stomp import destination
-from infertool.cli import queues
-from infertool.cli.console import Globals
+from infertool.cli.common import options
+from infertool.cli.common.console import Globals
 from infertool.errors import SettingsError, UsageError
 from infertool.settings import Settings
 from tests.support.running import infertool
@@ -112,7 +112,7 @@ LOOPS = [
 @pytest.mark.parametrize(("source", "dead"), LOOPS)
 def test_a_consumer_of_its_own_dead_letters_is_refused(source: str, dead: str) -> None:
     with pytest.raises(SettingsError, match="--dlq outside"):
-        queues.check_consumed(settings(source, dead))
+        options.check_consumed(settings(source, dead))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_consumer_of_its_own_dead_letters_is_refused(source: str, dead: str) -
     ],
 )
 def test_a_consumer_of_other_queues_is_not(source: str, dead: str) -> None:
-    queues.check_consumed(settings(source, dead))
+    options.check_consumed(settings(source, dead))
 
 
 def from_file(folder: Path) -> Mapping[str, str]:
@@ -158,7 +158,7 @@ def test_consume_refuses_at_the_start_wherever_the_names_come_from(given, tmp_pa
 )
 def test_events_are_sent_to_one_queue_that_is_not_that_of_dead_letters(source: str, dead: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        queues.check_sent_to(settings(source, dead))
+        options.check_sent_to(settings(source, dead))
 
 
 @pytest.mark.parametrize(
@@ -175,11 +175,11 @@ def test_events_are_sent_to_one_queue_that_is_not_that_of_dead_letters(source: s
 )
 def test_a_replay_into_what_is_read_is_refused(to: str | None, parking: str | None, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        queues.check_replay(settings("/queue/in,/queue/more.*", "/queue/dead"), "/queue/d", to=to, parking=parking)
+        options.check_replay(settings("/queue/in,/queue/more.*", "/queue/dead"), "/queue/d", to=to, parking=parking)
 
 
 def test_a_replay_elsewhere_is_not() -> None:
-    queues.check_replay(settings("/queue/in", "/queue/dead"), "/queue/d", to="/queue/in", parking="/queue/parked")
+    options.check_replay(settings("/queue/in", "/queue/dead"), "/queue/d", to="/queue/in", parking="/queue/parked")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +210,6 @@ def test_the_parser_is_one() -> None:
     """What a consumer dead-letters to, every tool opens, and the other way round."""
     for name in ("/queue/dlq/c4", "DLQ.orders", "/queue/my orders", "/queue/a..b", "日本", "/queue/a:b\\c"):
         spelt = settings("/queue/in", name).deadletter.queue
-        queues.check_replay(settings("/queue/in", "/queue/dead"), spelt, to=None, parking=None)
+        options.check_replay(settings("/queue/in", "/queue/dead"), spelt, to=None, parking=None)
         assert destination.queue(name) == destination.queue(spelt) == spelt
         assert destination.is_queue(spelt)

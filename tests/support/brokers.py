@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from infertool.brokers.port import Broker, Subscription
-from infertool.link import LinkEvent, LinkState
 from infertool.message import Message, Outgoing
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.secret import Secret
 from infertool.settings.tree import BrokerSettings
 
@@ -38,18 +38,18 @@ class Links:
     """Records what a supervised connection tells."""
 
     def __init__(self) -> None:
-        self.events: list[LinkEvent] = []
+        self.events: list[ConnectionEvent] = []
         self._changed = threading.Condition()
 
-    def __call__(self, event: LinkEvent) -> None:
+    def __call__(self, event: ConnectionEvent) -> None:
         with self._changed:
             self.events.append(event)
             self._changed.notify_all()
 
-    def of(self, state: LinkState) -> list[LinkEvent]:
+    def of(self, state: ConnectionState) -> list[ConnectionEvent]:
         return [event for event in self.events if event.state is state]
 
-    def wait_for(self, state: LinkState, times: int = 1) -> LinkEvent:
+    def wait_for(self, state: ConnectionState, times: int = 1) -> ConnectionEvent:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.of(state)) >= times, TIMEOUT_S), self.events
             return self.of(state)[times - 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from infertool.devserver import processes
+from infertool.embedded import processes
 
 
 class EmbeddedBroker:

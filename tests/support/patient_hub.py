@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from infertool.devserver.hub import __main__ as command
-from infertool.devserver.hub.hub import Hub, Limits
+from infertool.embedded.channel_server import __main__ as command
+from infertool.embedded.channel_server.hub import Hub, Limits
 
 UNBOUNDED = 1 << 40
 PATIENT = Limits(

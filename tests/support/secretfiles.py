@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from infertool.secret import Secret
+from infertool.settings.keys import Entry
 from infertool.settings.secrets import FILES, read_files
-from infertool.settings.values import Entry
 
 
 def secret_in(file: Path, key: str = "phoenix.token") -> Secret:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from infertool.link import LinkEvent, LinkState
-from infertool.telemetry import observer as o
-from infertool.telemetry.joint import joint, summed
-from infertool.telemetry.stats import Report, Stats
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.telemetry import signals as o
+from infertool.telemetry.stats import Report, Stats, joint, summed
 
 
-def report(*happenings: o.Happening) -> Report:
+def report(*signals: o.Signal) -> Report:
     stats = Stats()
-    for happening in happenings:
-        stats(happening)
+    for signal in signals:
+        stats(signal)
     return stats.report()
 
 
-def broker(state: LinkState) -> o.Linked:
-    return o.Linked("broker", LinkEvent(state, "stomp://h", 1))
+def broker(state: ConnectionState) -> o.ConnectionChanged:
+    return o.ConnectionChanged("broker", ConnectionEvent(state, "stomp://h", 1))
 
 
 def test_the_sum_of_parts_is_what_one_process_would_have_counted() -> None:
@@ -26,8 +25,8 @@ def test_the_sum_of_parts_is_what_one_process_would_have_counted() -> None:
     second = [o.Received(2, 0), o.Predicted([0.9]), o.Failed("e", "infer", "E", "x", 1), o.DeadLettered([1.5])]
     parts = [report(*first), report(*second)]
     whole = Stats()
-    for happening in first + second:
-        whole(happening)
+    for signal in first + second:
+        whole(signal)
     found, expected = joint(parts, parts), whole.snapshot()
     assert found.counts == expected.counts
     assert found.latency_ms == expected.latency_ms
@@ -49,7 +48,7 @@ def test_the_rate_runs_from_the_first_delivery_anywhere_to_the_last_settlement_a
 
 
 def test_links_tell_how_many_are_in_which_state() -> None:
-    up, down = report(broker(LinkState.CONNECTED)), report(broker(LinkState.LOST))
+    up, down = report(broker(ConnectionState.CONNECTED)), report(broker(ConnectionState.LOST))
     assert joint([up], [up, up]).links == {"broker": "connected"}
     assert joint([up], [up, down, up]).links == {"broker": "connected 2 lost 1"}
     assert joint([up], [up, report()]).links == {"broker": "connected"}

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from infertool.telemetry import jsonlogs, logs, uncaught
+from infertool.telemetry import json_logs as jsonlogs
+from infertool.telemetry import logs, uncaught
 
 
 @contextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from infertool.cli.status import StatusSource
-from infertool.link import LinkEvent, LinkState
-from infertool.telemetry import observer as o
-from infertool.telemetry.joint import joint
+from infertool.cli.consume.view import StatusSource
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.telemetry import signals as o
 from infertool.telemetry.latencies import Latencies
 from infertool.telemetry.recent import RecentFigures
-from infertool.telemetry.stats import Stats
+from infertool.telemetry.stats import Stats, joint
 
 
 def test_the_rate_and_latencies_are_of_the_last_ten_seconds():
@@ -94,7 +93,7 @@ def test_a_histogram_can_be_compared_with_what_it_was():
 def test_the_status_tells_of_pushes_that_have_long_had_no_proof(told, phoenix):
     stats = Stats()
     for side in ("broker", "phoenix"):
-        stats(o.Linked(side, LinkEvent(LinkState.CONNECTED, "x://h", 1)))
+        stats(o.ConnectionChanged(side, ConnectionEvent(ConnectionState.CONNECTED, "x://h", 1)))
     stats(told)
     status = StatusSource(stats).now()
     assert status.line().split(" | ")[-2:] == ["broker connected", phoenix]

@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from infertool.link import LinkEvent, LinkState
-from infertool.telemetry import observer as o
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.telemetry import signals as o
 from infertool.telemetry.logs import LogObserver
 from infertool.telemetry.repeats import MOST_KINDS, Line, Repeats
 
@@ -119,8 +119,8 @@ def test_what_comes_after_the_end_is_written():
     assert [text for _, text, _ in written.lines] == ["one", "two"]
 
 
-def lost(reason: str) -> o.Linked:
-    return o.Linked("broker", LinkEvent(LinkState.LOST, "stomp://h:1", 1, reason, 0.25))
+def lost(reason: str) -> o.ConnectionChanged:
+    return o.ConnectionChanged("broker", ConnectionEvent(ConnectionState.LOST, "stomp://h:1", 1, reason, 0.25))
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,11 @@ def lost(reason: str) -> o.Linked:
     ],
     ids=["failures", "retries", "warnings", "reconnects", "flow", "circuit"],
 )
-def test_no_kind_of_happening_floods_the_log(happenings, most, caplog: pytest.LogCaptureFixture):
+def test_no_kind_of_happening_floods_the_log(signals, most, caplog: pytest.LogCaptureFixture):
     observe = LogObserver()
     with caplog.at_level(logging.INFO, logger="infertool"):
-        for happening in happenings:
-            observe(happening)
+        for signal in signals:
+            observe(signal)
         observe.close()
     assert 0 < len(caplog.records) <= most
 
@@ -158,7 +158,7 @@ def test_a_change_of_state_is_told_at_once_also_in_the_middle_of_a_flood(caplog:
     with caplog.at_level(logging.INFO, logger="infertool"):
         for _ in range(100):
             observe(lost("Connection refused"))
-        observe(o.Linked("broker", LinkEvent(LinkState.CONNECTED, "stomp://h:1", 2)))
+        observe(o.ConnectionChanged("broker", ConnectionEvent(ConnectionState.CONNECTED, "stomp://h:1", 2)))
         assert caplog.messages[-1] == "broker connected: stomp://h:1"
         observe(o.Failed("e-1", "infer", "ValueError", "x", 1))
         assert caplog.messages[-1].startswith("e-1 failed at infer")

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
-from infertool.link import LinkEvent, LinkState
-from infertool.telemetry import jsonlogs
-from infertool.telemetry import observer as o
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.telemetry import json_logs
+from infertool.telemetry import signals as o
 from infertool.telemetry.latencies import Latencies
 from infertool.telemetry.logs import LogObserver, TextFormatter
 from infertool.telemetry.stats import Stats
@@ -16,16 +16,16 @@ from infertool.telemetry.stats import Stats
 def test_what_is_told_is_counted() -> None:
     stats = Stats()
     told = [
-        o.Received(10, 3), o.Recognised("e"), o.Retried("e", 1, 0.1, "x"), o.Predicted([0.1, 0.2]),
+        o.Received(10, 3), o.DuplicateDelivery("e"), o.Retried("e", 1, 0.1, "x"), o.Predicted([0.1, 0.2]),
         o.Failed("e", "infer", "ValueError", "x", 3), o.Pushed(8), o.Confirmed(7), o.Succeeded([0.1] * 6),
-        o.Held("e", 1.0, "x"), o.CacheHit(4), o.Circuit("m", "open", "x", 5.0), o.Circuit("m", "half-open"),
+        o.Deferred("e", 1.0, "x"), o.CacheHit(4), o.Circuit("m", "open", "x", 5.0), o.Circuit("m", "half-open"),
         o.DeadLettered([0.2]), o.HandedBack(2), o.Warned("w"), o.Flow(paused=True),
-        o.Linked("broker", LinkEvent(LinkState.CONNECTED, "a", 1)),
-        o.Linked("broker", LinkEvent(LinkState.LOST, "a", 1)),
-        o.Linked("broker", LinkEvent(LinkState.CONNECTED, "a", 2)),
+        o.ConnectionChanged("broker", ConnectionEvent(ConnectionState.CONNECTED, "a", 1)),
+        o.ConnectionChanged("broker", ConnectionEvent(ConnectionState.LOST, "a", 1)),
+        o.ConnectionChanged("broker", ConnectionEvent(ConnectionState.CONNECTED, "a", 2)),
     ]  # fmt: skip
-    for happening in told:
-        stats(happening)
+    for signal in told:
+        stats(signal)
     snapshot = stats.snapshot()
     assert snapshot.counts == {
         "received": 10, "succeeded": 6, "failed": 1, "dead_lettered": 1, "retried": 1, "redelivered": 3,
@@ -65,13 +65,17 @@ def test_odd_times_do_not_break_a_histogram() -> None:
 def test_log_lines_say_what_a_person_wants(caplog: pytest.LogCaptureFixture) -> None:
     observe = LogObserver()
     with caplog.at_level(logging.DEBUG, logger="infertool"):
-        observe(o.Linked("phoenix", LinkEvent(LinkState.LOST, "ws://h:1/s", 1, "closed with 1012", 0.5)))
+        observe(
+            o.ConnectionChanged(
+                "phoenix", ConnectionEvent(ConnectionState.LOST, "ws://h:1/s", 1, "closed with 1012", 0.5)
+            )
+        )
         observe(o.Failed("e-1", "infer", "ValueError", "bad", 3))
     assert [record.getMessage() for record in caplog.records] == [
         "phoenix lost: ws://h:1/s: closed with 1012, next try in 0.5 s",
         "e-1 failed at infer after 3 attempts: ValueError: bad",
     ]
-    document = json.loads(jsonlogs.Formatter().format(caplog.records[1]))
+    document = json.loads(json_logs.Formatter().format(caplog.records[1]))
     assert document.items() >= {"level": "warning", "event_id": "e-1", "stage": "infer"}.items()
     assert (
         TextFormatter()

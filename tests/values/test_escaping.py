@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from infertool import filters
-from infertool.cli import console, lettertable
-from infertool.deadletter import letter
+from infertool.cli.common import console, deadletters
+from infertool.deadletters import letter
 from infertool.errors import RefusedError, UsageError
-from infertool.printable import clean, clean_json
-from infertool.telemetry import jsonlogs
+from infertool.filters import expression
+from infertool.telemetry import json_logs
+from infertool.text.sanitize import clean, clean_json
 from tests.support.messages import message
 
-SOURCES = Path(console.__file__).parents[1]
+SOURCES = Path(console.__file__).parents[2]
 
 EVIL = [
     "\x1b]0;pwned\x07", "\x1b[2J", "\x9b31m", "\x90", "\x85", "\u202e", "\u2066", "\u2069", "\u200e", "\u200f",
@@ -96,15 +96,15 @@ def test_json_on_a_terminal_is_escaped_and_piped_it_is_exact(monkeypatch, evil: 
 @pytest.mark.parametrize("evil", EVIL[:-1])
 def test_json_logs_on_a_terminal(monkeypatch, evil: str) -> None:
     tty = terminal(monkeypatch)
-    jsonlogs.write_message("warning", f"failed {evil}", {"event_id": evil})
+    json_logs.write_message("warning", f"failed {evil}", {"event_id": evil})
     check(tty.getvalue())
     assert json.loads(tty.getvalue())["event_id"] == evil
 
 
 def test_an_expression_keeps_its_lines(monkeypatch) -> None:
     tty = terminal(monkeypatch)
-    with pytest.raises(filters.FilterError) as raised:
-        filters.compile("a ==\n\x1b[2J")
+    with pytest.raises(expression.FilterError) as raised:
+        expression.compile("a ==\n\x1b[2J")
     with pytest.raises(SystemExit):
         console.fail(raised.value, debug=False)
     assert tty.getvalue().count("\n") == 3
@@ -116,8 +116,8 @@ def test_a_letter_in_full(monkeypatch, evil: str) -> None:
     tty = terminal(monkeypatch)
     body = json.dumps({"a": f"{evil}"}, ensure_ascii=False).encode("utf-8", "replace")
     found = letter.read(message(body, evil_header=evil, dlq_stage=evil, dlq_error=evil, original_destination=evil))
-    lines = lettertable.in_full(found)
-    console.out(*lines, *lettertable.listed([found]))
+    lines = deadletters.in_full(found)
+    console.out(*lines, *deadletters.listed([found]))
     check(tty.getvalue(), len(lines) + 2)
 
 
@@ -135,8 +135,8 @@ def test_only_the_console_writes() -> None:
         "cli/console.py",
         "cli/streams.py",  # a model's own words, as it prints them
         "telemetry/jsonlogs.py",
-        "devserver/broker/__main__.py",
-        "devserver/hub/__main__.py",
+        "embedded/broker/__main__.py",
+        "embedded/channel_server/__main__.py",
         "telemetry/relay.py",
         "telemetry/uncaught.py",
     }

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertool import json_place, json_text
+from infertool.text import json_place, json_text
 
 # Each is valid JSON that a decoder and an encoder between them would change.
 NUMBERS = [

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import infertool
-from infertool.feed.arrival import Arrival
-from infertool.feed.records import Recorder, RecordReader
+from infertool.channels.event import ChannelEvent
+from infertool.channels.recording import Recorder, RecordReader
 from infertool.load import payloads
 from infertool.watch import detail
 from infertool.watch.entry import read
-from infertool.watch.glyphs import ASCII, UNICODE
+from infertool.watch.style import ASCII, UNICODE
 
 BREAKS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r", "\n", "\r\n"]
 # JSON holds these raw.
@@ -29,8 +29,8 @@ def test_nothing_splits_at_other_line_breaks() -> None:
 @pytest.mark.parametrize("ends", BREAKS)
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])
 def test_the_detail_shows_them(ends: str, glyphs) -> None:
-    entry = read(1, Arrival("t", "e", {"a": f"x{ends}y", f"k{ends}": 1}, 1.0))
-    plain = read(1, Arrival("t", "e", {"a": "xy", "k": 1}, 1.0))
+    entry = read(1, ChannelEvent("t", "e", {"a": f"x{ends}y", f"k{ends}": 1}, 1.0))
+    plain = read(1, ChannelEvent("t", "e", {"a": "xy", "k": 1}, 1.0))
     lines = ["".join(text for text, _ in line) for line in detail.lines(entry, 2.0, 300, glyphs)]
     assert len(lines) == len(detail.lines(plain, 2.0, 300, glyphs))
     assert all(line.isprintable() for line in lines)
@@ -40,7 +40,7 @@ def test_the_detail_shows_them(ends: str, glyphs) -> None:
 
 @pytest.mark.parametrize("ends", RAW)
 def test_records_and_payload_files(tmp_path, ends: str) -> None:
-    arrivals = [Arrival("t", "e", {"a": f"x{ends}y", "n": n}, 1.0) for n in range(3)]
+    arrivals = [ChannelEvent("t", "e", {"a": f"x{ends}y", "n": n}, 1.0) for n in range(3)]
     record = tmp_path / "r.jsonl"
     recorder = Recorder(str(record))
     recorder.write(arrivals)

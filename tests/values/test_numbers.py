@@ -7,31 +7,31 @@ import json
 import orjson
 import pytest
 
-from infertool import filters
-from infertool.cli import lettertable, pretty
-from infertool.cli.columns import Columns
-from infertool.cli.joinparams import parse_json
-from infertool.cli.tailforms import FORMS, form_of
-from infertool.cli.template import Template
-from infertool.deadletter import edit, letter
-from infertool.deadletter.edit import EditError
-from infertool.devserver.hub import packets
-from infertool.feed.arrival import Arrival
-from infertool.feed.paths import parse_path
-from infertool.feed.records import Recorder, RecordReader
-from infertool.feed.unpack import arrivals
+from infertool.channels.event import ChannelEvent, arrivals
+from infertool.channels.paths import parse_path
+from infertool.channels.recording import Recorder, RecordReader
+from infertool.cli.common import deadletters, eventlines
+from infertool.cli.common.eventlines import Columns, Template
+from infertool.cli.common.options import parse_json
+from infertool.cli.tail.view import FORMS, form_of
+from infertool.consumer.attempt import decode
+from infertool.consumer.documents import Documents, encode_prediction
+from infertool.consumer.event import Event
+from infertool.deadletters import letter
+from infertool.deadletters.replay import edit
+from infertool.deadletters.replay.edit import EditError
+from infertool.embedded.channel_server import packets
+from infertool.filters import expression
 from infertool.load import payloads
 from infertool.load.payloads import PayloadOptions, Payloads
 from infertool.models.cache import cached
 from infertool.models.port import Cached, LoadedModel
-from infertool.phoenix import batch
+from infertool.phoenix import push
 from infertool.phoenix.frames import decode_text, encode_push, encode_text
-from infertool.pipeline.decode import decode
-from infertool.pipeline.documents import Documents, encode_prediction
-from infertool.pipeline.event import Event
-from infertool.watch import detail, export
+from infertool.watch import detail
+from infertool.watch import entry as export
 from infertool.watch.entry import read
-from infertool.watch.glyphs import UNICODE
+from infertool.watch.style import UNICODE
 from tests.support.messages import message
 
 BIG = 12345678901234567890123456789
@@ -43,7 +43,7 @@ WRITTEN = (
 FAR = b'{"far":1e400,"n":1}'
 
 
-def arrival(text: bytes = WRITTEN, event: str = "other") -> Arrival:
+def arrival(text: bytes = WRITTEN, event: str = "other") -> ChannelEvent:
     frame = decode_text(encode_push(None, None, "t", event, text))
     [found] = arrivals([frame], at=1.5)
     return found
@@ -52,7 +52,7 @@ def arrival(text: bytes = WRITTEN, event: str = "other") -> Arrival:
 def test_a_feed_hands_over_the_text() -> None:
     assert arrival().text == WRITTEN
     assert arrival().payload["id"] == BIG
-    results = decode_text(encode_push(None, None, "t", batch.EVENT, batch.join([WRITTEN, b'{"a":1.0}'])))
+    results = decode_text(encode_push(None, None, "t", push.EVENT, push.join([WRITTEN, b'{"a":1.0}'])))
     assert [each.text for each in arrivals([results], at=1.0)] == [WRITTEN, b'{"a":1.0}']
     assert arrivals([results], at=1.0)[0].payload["id"] == BIG
     spread = b'{\n "a" : 1.10 }'
@@ -89,7 +89,7 @@ def test_tail_prints_the_text() -> None:
 
 def test_a_line_for_people_has_them() -> None:
     success = b'{"status":"SUCCESS","request_id":%d,"prediction":{"score":1.10},"processing_ms":%d}'
-    line = pretty.line(arrival(success % (BIG, 10**400)))
+    line = eventlines.line(arrival(success % (BIG, 10**400)))
     assert f"{BIG}  {{" in line
     assert '{"score":1.10}' in line
 
@@ -99,7 +99,7 @@ def test_a_record_keeps_the_text_and_reads_it_again(tmp_path) -> None:
     recorder = Recorder(str(path))
     recorder.write([arrival(), arrival(FAR), arrival(b'{\r\n"a":1.10}')])
     recorder.close()
-    found = [each for batch in RecordReader(str(path)).batches() for each in batch]
+    found = [each for push in RecordReader(str(path)).batches() for each in push]
     assert [each.text for each in found] == [WRITTEN, FAR, b'{"a":1.10}'][: len(found)]
     assert found[0].payload["id"] == BIG
     assert WRITTEN in path.read_bytes()
@@ -192,17 +192,17 @@ def test_a_script_leaves_what_it_does_not_touch(tmp_path) -> None:
 
 def test_peek_shows_the_text() -> None:
     found = letter.read(message(WRITTEN.replace(b",", b",\n")))
-    assert WRITTEN in lettertable.dump(lettertable.document(found)).encode()
-    shown = "\n".join(lettertable.in_full(found))
+    assert WRITTEN in deadletters.dump(deadletters.document(found)).encode()
+    shown = "\n".join(deadletters.in_full(found))
     assert f'"id": {BIG},' in shown
     assert "12345678901234567.89" in shown
-    assert lettertable.document(letter.read(message(FAR)))["payload"]
+    assert deadletters.document(letter.read(message(FAR)))["payload"]
 
 
 def test_filters_take_them() -> None:
-    where = filters.compile("id > 1e28 && amt > 1.0 && payload.n[0] == 1.1")
+    where = expression.compile("id > 1e28 && amt > 1.0 && payload.n[0] == 1.1")
     assert where.matches(arrival().payload)
-    assert filters.compile("n == 1").matches(letter.read(message(FAR)).payload())
+    assert expression.compile("n == 1").matches(letter.read(message(FAR)).payload())
 
 
 def test_payloads_of_a_load_keep_them(tmp_path) -> None:

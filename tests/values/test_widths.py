@@ -10,16 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from infertool import cells, filters
-from infertool.cli import config, console, consuming, lettertable, loadsummary
-from infertool.cli.columns import Columns
-from infertool.deadletter import letter, summary
-from infertool.feed.arrival import Arrival
-from infertool.feed.paths import parse_path
+from infertool.app import consumer
+from infertool.channels.event import ChannelEvent
+from infertool.channels.paths import parse_path
+from infertool.cli.common import console, deadletters
+from infertool.cli.common.eventlines import Columns
+from infertool.cli.config import command as config
+from infertool.cli.loadgen import view as loadsummary
+from infertool.deadletters import letter, selection
+from infertool.filters import expression
+from infertool.text import sanitize
 from infertool.watch import columns as watched
 from infertool.watch.entry import read
-from infertool.watch.glyphs import ASCII, UNICODE
 from infertool.watch.state import Rule
+from infertool.watch.style import ASCII, UNICODE
 from tests.support.messages import message
 
 WIDE = ["日本語", "\uff46\uff55\uff4c\uff4c", "한국어", "e\u0301te\u0301", "👍", "naïve", "plain", "x"]
@@ -33,14 +37,14 @@ def columns_of(lines: list[str], marks: str) -> set[int]:
 @given(st.lists(st.lists(st.text(max_size=8), min_size=3, max_size=3), min_size=1, max_size=6))
 def test_aligned(rows) -> None:
     marked = [[*row[:2], "#" + row[2]] for row in ([cell.replace("#", "") for cell in row] for row in rows)]
-    lines = cells.aligned(marked, rights=[False, True])
+    lines = sanitize.aligned(marked, rights=[False, True])
     assert len(columns_of(lines, "#")) == 1
 
 
 @pytest.mark.parametrize("wide", WIDE)
 def test_one_text(wide: str) -> None:
-    assert cell_len(cells.left(wide, 10)) == cell_len(cells.right(wide, 10)) == 10
-    assert cells.left(wide, 0) == cells.right(wide, 0) == wide
+    assert cell_len(sanitize.left(wide, 10)) == cell_len(sanitize.right(wide, 10)) == 10
+    assert sanitize.left(wide, 0) == sanitize.right(wide, 0) == wide
 
 
 def letters() -> list[letter.DeadLetter]:
@@ -48,9 +52,9 @@ def letters() -> list[letter.DeadLetter]:
 
 
 def test_peek_and_the_preview() -> None:
-    head, *lines = lettertable.listed(letters())
+    head, *lines = deadletters.listed(letters())
     assert {cell_len(line[: line.rindex("-")]) for line in lines} == {cell_len(head[: head.index("error")])}
-    grouped = lettertable.grouped(summary.group(letters(), ("origin", "stage")), ("origin", "stage"))
+    grouped = deadletters.grouped(selection.group(letters(), ("origin", "stage")), ("origin", "stage"))
     assert len({cell_len(line[: line.index("ID:test")]) for line in grouped[1:]}) == 1
 
 
@@ -69,13 +73,13 @@ def test_settings(capsys) -> None:
     config._print_table([Row(wide, wide * 2) for wide in WIDE])
     assert len(columns_of(capsys.readouterr().out.rstrip("\n").split("\n"), "#")) == 1
     said: list[str] = []
-    consuming._print_summary(dict.fromkeys(WIDE, "#"), as_json=False, to=said.append)
+    consumer._print_summary(dict.fromkeys(WIDE, "#"), as_json=False, to=said.append)
     assert len(columns_of(said, "#")) == 1
 
 
 def test_tail() -> None:
     made = Columns([parse_path("a"), parse_path("b")])
-    lines = made.lines([Arrival("t", "e", {"a": wide * 20, "b": "#"}, 1.0) for wide in WIDE])
+    lines = made.lines([ChannelEvent("t", "e", {"a": wide * 20, "b": "#"}, 1.0) for wide in WIDE])
     assert len(columns_of(lines[1:], "#")) == 1
 
 
@@ -85,10 +89,12 @@ def test_watch(glyphs, width: int) -> None:
     fitting = watched.layout(width)
     heads = sum(cell_len(text) for text, _ in watched.heading(fitting, glyphs))
     for wide in WIDE:
-        result = read(1, Arrival("t", "new_result", {"request_id": wide * 9, "prediction": {"class": wide * 9}}, 1.0))
+        result = read(
+            1, ChannelEvent("t", "new_result", {"request_id": wide * 9, "prediction": {"class": wide * 9}}, 1.0)
+        )
         assert sum(cell_len(text) for text, _ in watched.row(result, fitting, 2.0, glyphs)) == heads
         failed = {"status": "FAILED", "request_id": wide * 9, "attempts": wide, "error": wide * 99}
-        failure = read(2, Arrival("t", "inference_failed", failed, 1.0))
+        failure = read(2, ChannelEvent("t", "inference_failed", failed, 1.0))
         assert sum(cell_len(text) for text, _ in watched.alert_row(failure, width, 2.0, glyphs)) <= width
         rule = Rule(wide * 9, wide * 99, 1.0)
         assert sum(cell_len(text) for text, _ in watched.rule_row(rule, width, 2.0, glyphs)) <= width
@@ -96,14 +102,14 @@ def test_watch(glyphs, width: int) -> None:
 
 @pytest.mark.parametrize("wide", WIDE)
 def test_the_sign_under_an_expression(wide: str) -> None:
-    with pytest.raises(filters.FilterError) as raised:
-        filters.compile(f"'{wide}' == 1 §")
+    with pytest.raises(expression.FilterError) as raised:
+        expression.compile(f"'{wide}' == 1 §")
     _, text, sign = raised.value.lines()
     assert cell_len(sign) - 1 == cell_len(text[: text.index("§")])
 
 
 def test_nothing_pads_by_len() -> None:
-    """`len` counts characters; `infertool.cells` counts cells."""
-    folder = Path(console.__file__).parents[1]
+    """`len` counts characters; `infertool.text.sanitize` counts cells."""
+    folder = Path(console.__file__).parents[2]
     pads = re.compile(r"\.[lr]just\(|str\.[lr]just|\.center\(|:[<>^]\{")
     assert [str(path) for path in folder.rglob("*.py") if pads.search(path.read_text())] == []

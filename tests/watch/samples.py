@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from infertool.feed.arrival import Arrival
+from infertool.channels.event import ChannelEvent
 from infertool.watch.bus import Bus
 from infertool.watch.state import State
 
@@ -29,7 +29,7 @@ def bus(name: str = "production", *, keep: int = 1_000, options: tuple[str, ...]
     return Bus(State(name, keep), Still(), options=options)
 
 
-def result(number: int, *, ago: float = 0.0, **fields: Any) -> Arrival:
+def result(number: int, *, ago: float = 0.0, **fields: Any) -> ChannelEvent:
     name = f"req-{number:04d}"
     at = NOW - ago
     payload = {
@@ -38,17 +38,17 @@ def result(number: int, *, ago: float = 0.0, **fields: Any) -> Arrival:
         "processing_ms": 100.0 + number * 53 % 400, "received_at": at - 0.5,
         "original_payload": {"request_id": name, "features": [number, 0.25]}, **fields,
     }  # fmt: skip
-    return Arrival("public:results", "new_result", payload, at)
+    return ChannelEvent("public:results", "new_result", payload, at)
 
 
-def failure(number: int, *, ago: float = 0.0, **fields: Any) -> Arrival:
+def failure(number: int, *, ago: float = 0.0, **fields: Any) -> ChannelEvent:
     payload = {
         "event_id": f"e-{number}", "request_id": f"req-{number:04d}", "status": "FAILED", "stage": "infer",
         "error_type": "InferenceError", "error": "the model said no", "attempts": 3, **fields,
     }  # fmt: skip
-    return Arrival("public:alerts", "inference_failed", payload, NOW - ago)
+    return ChannelEvent("public:alerts", "inference_failed", payload, NOW - ago)
 
 
-def alert(rule: str, state: str, *, ago: float = 0.0) -> Arrival:
+def alert(rule: str, state: str, *, ago: float = 0.0) -> ChannelEvent:
     payload = {"rule": rule, "state": state, "value": 7.5, "threshold": 5, "since": "2026-11-25T02:58:00Z"}
-    return Arrival("public:alerts", "alert", payload, NOW - ago)
+    return ChannelEvent("public:alerts", "alert", payload, NOW - ago)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertool import filters
-from infertool.feed.arrival import Arrival
+from infertool.channels.event import ChannelEvent
+from infertool.filters import expression
 from infertool.watch.entry import Entry, Kind, gap, read
-from infertool.watch.listing import STEP, Listing, Sort
-from infertool.watch.ring import Ring
+from infertool.watch.listing import STEP, Listing, Ring, Sort
 
 
 def entry(number: int, **payload) -> Entry:
-    return read(number, Arrival("t", "new_result", payload, float(number)))
+    return read(number, ChannelEvent("t", "new_result", payload, float(number)))
 
 
 def filled(count: int, keep: int = 100_000) -> Listing:
@@ -48,7 +47,7 @@ def test_large_payloads_bound_the_ring_and_the_newest_stays():
 
 def test_a_filter_works_through_the_older_ones_in_steps_newest_first():
     listing = filled(3 * STEP)
-    listing.set_filter(filters.compile("n % 2 == 0"))
+    listing.set_filter(expression.compile("n % 2 == 0"))
     assert numbers(listing)[:2] == [3 * STEP, 3 * STEP - 2]
     assert listing.count == STEP // 2
     settle(listing)
@@ -59,7 +58,7 @@ def test_a_filter_works_through_the_older_ones_in_steps_newest_first():
 
 def test_a_filter_holds_for_what_comes_later_and_never_hides_a_gap():
     listing = filled(2)
-    listing.set_filter(filters.compile("n > 100"))
+    listing.set_filter(expression.compile("n > 100"))
     listing.add([entry(3, n=3), gap(4, 4.0, "gone"), entry(5, n=500)])
     settle(listing)
     assert [each.kind for each in listing.all_rows()] == [Kind.RESULT, Kind.GAP]
@@ -67,9 +66,9 @@ def test_a_filter_holds_for_what_comes_later_and_never_hides_a_gap():
 
 def test_a_filter_that_is_no_question_says_so():
     listing = filled(2)
-    assert "not true or false" in listing.fault_of(filters.compile("n + 1"))
-    assert listing.fault_of(filters.compile("n == 1")) == ""
-    listing.set_filter(filters.compile("n"))
+    assert "not true or false" in listing.fault_of(expression.compile("n + 1"))
+    assert listing.fault_of(expression.compile("n == 1")) == ""
+    listing.set_filter(expression.compile("n"))
     assert "not true or false" in listing.filter_error
 
 
@@ -87,7 +86,7 @@ def test_a_pause_keeps_what_the_ring_drops_meanwhile_on_the_screen():
     listing = filled(5, keep=5)
     listing.pause()
     listing.add([entry(n, n=n) for n in range(6, 16)])
-    listing.set_filter(filters.compile("n >= 4"))
+    listing.set_filter(expression.compile("n >= 4"))
     settle(listing)
     assert (numbers(listing), listing.waiting) == ([5, 4], 5)
     listing.set_filter(None)
@@ -150,7 +149,7 @@ def test_whatever_is_done_the_page_is_right(steps):
                 last += amount
             case "filter" | "all":
                 even = what == "filter"
-                listing.set_filter(filters.compile("n % 2 == 0") if even else None)
+                listing.set_filter(expression.compile("n % 2 == 0") if even else None)
             case "sort":
                 listing.sort_next()
             case "follow" | "stay":

@@ -8,9 +8,9 @@ from infertool.settings import Settings
 from infertool.settings.tree import PhoenixSettings
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry, Kind
-from infertool.watch.live import LiveSource
+from infertool.watch.sources import LiveSource
 from infertool.watch.state import State
-from tests.feed.conftest import Pusher, hub, pusher  # noqa: F401
+from tests.channels.conftest import Pusher, hub, pusher  # noqa: F401
 from tests.support.hub import HubProcess
 from tests.support.proxy import Proxy
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from infertool.feed.records import line
-from infertool.link import LinkEvent, LinkState
+from infertool.channels.recording import line
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.watch import once
 from infertool.watch.bus import Bus
 from infertool.watch.state import State
-from tests.feed.conftest import Pusher
+from tests.channels.conftest import Pusher
 from tests.support.hub import HubProcess
 from tests.support.running import environment, infertool
 from tests.watch.samples import NOW, Still, failure, result
@@ -94,8 +94,12 @@ def test_a_full_standard_output_is_one_line(tmp_path, form):
 
 def test_a_gap_is_told_also_without_a_screen():
     state = State("a", 100)
-    for link, at in ((LinkState.CONNECTED, NOW), (LinkState.LOST, NOW + 60), (LinkState.CONNECTED, NOW + 65)):
-        state.take_link(LinkEvent(link, "ws://a", 1, "gone", None), at)
+    for link, at in (
+        (ConnectionState.CONNECTED, NOW),
+        (ConnectionState.LOST, NOW + 60),
+        (ConnectionState.CONNECTED, NOW + 65),
+    ):
+        state.take_link(ConnectionEvent(link, "ws://a", 1, "gone", None), at)
     shown = once.text(Bus(state, Still()))
     assert "not connected 03:01:00 to 03:01:05 (5s): what was sent then is missed" in shown
 

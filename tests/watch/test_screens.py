@@ -6,27 +6,27 @@ import asyncio
 
 import pytest
 
-from infertool.link import LinkEvent, LinkState
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.watch.bus import Bus
-from infertool.watch.glyphs import ASCII
 from infertool.watch.state import Depths
+from infertool.watch.style import ASCII
 from tests.watch.driving import check_snapshot, driven, press
 from tests.watch.samples import NOW, alert, bus, failure, result
 
 
-def link(state: LinkState, reason: str = "", retry_in_s: float | None = None) -> LinkEvent:
-    return LinkEvent(state, "ws://live.example.com/socket/websocket", 1, reason, retry_in_s)
+def link(state: ConnectionState, reason: str = "", retry_in_s: float | None = None) -> ConnectionEvent:
+    return ConnectionEvent(state, "ws://live.example.com/socket/websocket", 1, reason, retry_in_s)
 
 
 def busy() -> Bus:
     """A bus with all there can be: traffic of two minutes, failures, a rule that fires, a gap, odd events."""
     made = bus()
     state = made.state
-    state.take_link(link(LinkState.CONNECTED), NOW - 200)
+    state.take_link(link(ConnectionState.CONNECTED), NOW - 200)
     for second in range(120, 0, -1):
         state.take([result(7 * second + n, ago=float(second)) for n in range(1 + second % 5)])
-    state.take_link(link(LinkState.LOST, "it was restarted"), NOW - 30)
-    state.take_link(link(LinkState.CONNECTED), NOW - 22)
+    state.take_link(link(ConnectionState.LOST, "it was restarted"), NOW - 30)
+    state.take_link(link(ConnectionState.CONNECTED), NOW - 22)
     state.take([alert("failure_rate", "firing", ago=21), failure(1, ago=20), failure(2, ago=9, attempts=1)])
     odd = {"request_id": "\x1b[31mred\u202e", "prediction": {"class": "日本語のクラス", "confidence": "much"}}
     state.take([result(9001, ago=4, received_at=NOW + 60), result(9002, ago=3, **odd), result(9003, ago=1)])
@@ -64,5 +64,5 @@ def test_a_server_that_is_not_there():
     reason = (
         "nothing listens at ws://localhost:4000/socket/websocket; `infertool dev` starts a \x1b[31mchannel\u202e server"
     )
-    made.state.take_link(link(LinkState.LOST, reason, 5.0), NOW)
+    made.state.take_link(link(ConnectionState.LOST, reason, 5.0), NOW)
     asyncio.run(look("unreachable", made))

@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from infertool.feed.arrival import Arrival
-from infertool.link import LinkEvent, LinkState
+from infertool.channels.event import ChannelEvent
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.watch import columns, detail, headline, once
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Kind
-from infertool.watch.glyphs import ASCII, UNICODE
 from infertool.watch.seconds import bucket, middle
 from infertool.watch.state import State
+from infertool.watch.style import ASCII, UNICODE
 from tests.watch.samples import NOW, Still, alert, failure, result
 
 
-def link(state: LinkState, reason: str = "", retry_in_s: float | None = None) -> LinkEvent:
-    return LinkEvent(state, "ws://a", 1, reason, retry_in_s)
+def link(state: ConnectionState, reason: str = "", retry_in_s: float | None = None) -> ConnectionEvent:
+    return ConnectionEvent(state, "ws://a", 1, reason, retry_in_s)
 
 
 def text(lines) -> str:
@@ -35,8 +35,8 @@ def head(state: State, now: float = NOW, width: int = 100) -> str:
 
 def test_events_are_counted_by_what_they_are():
     state = State("a", 100)
-    odd = Arrival("t", "tick", {"n": 1}, NOW)
-    renamed = Arrival("t", "done", {"status": "SUCCESS"}, NOW)
+    odd = ChannelEvent("t", "tick", {"n": 1}, NOW)
+    renamed = ChannelEvent("t", "done", {"status": "SUCCESS"}, NOW)
     state.take([result(1), result(2), failure(3), alert("slow", "firing"), odd, renamed])
     totals = state.totals
     assert (totals.results, totals.failures, totals.alerts, totals.others) == (3, 1, 1, 1)
@@ -58,13 +58,13 @@ def test_an_alert_rule_fires_until_it_is_resolved():
 
 def test_what_is_missed_is_a_line_in_both_lists():
     state = State("a", 100)
-    state.take_link(link(LinkState.CONNECTED), NOW)
+    state.take_link(link(ConnectionState.CONNECTED), NOW)
     state.take([result(1)])
-    state.take_link(link(LinkState.LOST, "it said goodbye", 2.0), NOW + 60)
+    state.take_link(link(ConnectionState.LOST, "it said goodbye", 2.0), NOW + 60)
     assert "lost 5s, again in 0s" in head(state, NOW + 65)
-    state.take_link(link(LinkState.CONNECTING), NOW + 3000)
-    state.take_link(link(LinkState.LOST, "refused"), NOW + 3001)
-    state.take_link(link(LinkState.CONNECTED), NOW + 3660)
+    state.take_link(link(ConnectionState.CONNECTING), NOW + 3000)
+    state.take_link(link(ConnectionState.LOST, "refused"), NOW + 3001)
+    state.take_link(link(ConnectionState.CONNECTED), NOW + 3660)
     state.work()
     for listing in (state.results, state.alerts):
         newest = listing.all_rows()[0]
@@ -132,7 +132,7 @@ def test_a_clock_that_is_behind_shows():
 def test_a_clock_that_is_set_back_or_far_ahead_stops_nothing():
     state = State("a", 100)
     for at in (NOW, NOW - 7200, NOW + 1e9, NOW):
-        state.take([Arrival("t", "new_result", {"status": "SUCCESS"}, at)])
+        state.take([ChannelEvent("t", "new_result", {"status": "SUCCESS"}, at)])
     assert state.totals.results == 4
     head(state)
 
@@ -157,7 +157,7 @@ PAYLOAD = st.dictionaries(FIELDS, JSON | PREDICTION | st.sampled_from(["SUCCESS"
 )  # fmt: skip
 def test_whatever_an_event_holds_it_shows_and_nothing_of_it_is_raw(payload, topic, event, at, width, glyphs):
     state = State("a", 10)
-    state.take([Arrival(topic, event, payload, at)])
+    state.take([ChannelEvent(topic, event, payload, at)])
     state.work()
     lines = []
     for entry in [*state.results.all_rows(), *state.alerts.all_rows()]:
@@ -212,8 +212,8 @@ def test_an_hour_at_200_a_second_in_flat_memory():
     failed = {"status": "FAILED", "error": "no"}
     for second in range(3_600):
         at = NOW + second
-        batch = [Arrival("r", "new_result", {**small, "request_id": f"{second}-{n}"}, at) for n in range(180)]
-        state.take([*batch, *[Arrival("a", "inference_failed", failed, at)] * 20])
+        batch = [ChannelEvent("r", "new_result", {**small, "request_id": f"{second}-{n}"}, at) for n in range(180)]
+        state.take([*batch, *[ChannelEvent("a", "inference_failed", failed, at)] * 20])
         state.work()
         if second % 900 == 899:
             gc.collect()

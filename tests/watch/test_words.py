@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from infertool.watch import words
-from infertool.watch.glyphs import ASCII, UNICODE, of_terminal
+from infertool.watch import formatting
+from infertool.watch.style import ASCII, UNICODE, of_terminal
 
 
 @given(st.text(), st.integers(0, 60), st.sampled_from([UNICODE, ASCII]))
@@ -17,7 +17,7 @@ from infertool.watch.glyphs import ASCII, UNICODE, of_terminal
 @example("\u202eabc\u2066", 9, UNICODE)
 @example("שלום עולם", 30, ASCII)
 def test_a_text_fits_exactly_and_is_never_raw(text, width, glyphs):
-    shown = words.fit(text, width, glyphs)
+    shown = formatting.fit(text, width, glyphs)
     assert cell_len(shown) == width
     assert shown.isprintable()
     assert shown.isascii() or glyphs is UNICODE
@@ -25,27 +25,27 @@ def test_a_text_fits_exactly_and_is_never_raw(text, width, glyphs):
 
 @given(st.text(max_size=30), st.integers(1, 10))
 def test_a_text_is_taken_apart_and_nothing_is_lost(text, width):
-    head, rest = words.take(text, width)
+    head, rest = formatting.take(text, width)
     assert head + rest == text
     assert cell_len(head) <= width
 
 
 @given(st.floats(-1, 3, allow_nan=False), st.integers(1, 30), st.sampled_from([UNICODE, ASCII]))
 def test_a_bar_has_its_width(share, width, glyphs):
-    full, rest = words.bar(share, width, glyphs)
+    full, rest = formatting.bar(share, width, glyphs)
     assert cell_len(full + rest) == width
 
 
 def test_a_trace_shows_and_nothing_does_not():
-    assert words.spark([0, 0.001, 50, 100], UNICODE) == " ▁▄█"
-    assert words.spark([0, 0], UNICODE) == "  "
+    assert formatting.spark([0, 0.001, 50, 100], UNICODE) == " ▁▄█"
+    assert formatting.spark([0, 0], UNICODE) == "  "
 
 
 @pytest.mark.parametrize(
     ("share", "said"), [(None, "-"), (0.0, "0%"), (1.0, "100%"), (0.9999, "99.9%"), (0.0001, "0.1%"), (0.5, "50.0%")]
 )
 def test_a_percentage_is_whole_only_when_it_is(share, said):
-    assert words.percent(share) == said
+    assert formatting.percent(share) == said
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_a_percentage_is_whole_only_when_it_is(share, said):
     ],
 )
 def test_milliseconds(value, said):
-    assert words.ms(value) == said
+    assert formatting.ms(value) == said
 
 
 @pytest.mark.parametrize("at", [1e300, -1e300, 1e18])
 def test_an_impossible_time_is_no_time(at):
-    assert words.clock(at) == "--:--:--"
+    assert formatting.clock(at) == "--:--:--"
 
 
 def test_signs_the_terminal_can_show():

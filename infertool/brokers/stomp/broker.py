@@ -7,20 +7,20 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-from infertool.backoff import FullJitter
 from infertool.brokers.port import Browse, Depth, OnSent
-from infertool.brokers.stomp.browsing import browse
+from infertool.brokers.stomp.browse import browse
+from infertool.brokers.stomp.bulk_sender import StompBulkSender
 from infertool.brokers.stomp.connection import Connection
-from infertool.brokers.stomp.delivery import check, to_send
-from infertool.brokers.stomp.outlet import StompOutlet
+from infertool.brokers.stomp.messages import check, to_send
 from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
 from infertool.brokers.stomp.supervisor import Supervisor
 from infertool.brokers.stomp.target import targets
 from infertool.brokers.url import BrokerUrl
 from infertool.errors import ConnectionLostError, RefusedError
-from infertool.link import OnLink
 from infertool.message import Outgoing
+from infertool.net.backoff import FullJitter
+from infertool.net.connection_state import OnConnection
 from infertool.settings.tree import BrokerSettings
 
 # A message may have 100 MiB, and a line may be slow: each MB may take a second more than a receipt may.
@@ -32,7 +32,9 @@ _MEASURE_S: Final = 1.0
 class StompBroker:
     """See `infertool.brokers.port.Broker`."""
 
-    def __init__(self, settings: BrokerSettings, url: BrokerUrl, *, name: str, on_link: OnLink | None) -> None:
+    def __init__(
+        self, settings: BrokerSettings, url: BrokerUrl, *, name: str, on_connection: OnConnection | None
+    ) -> None:
         hosts = targets(settings, url)
         backoff = FullJitter(settings.reconnect_base_s, settings.reconnect_max_s)
         self._name = name
@@ -42,7 +44,7 @@ class StompBroker:
         # Held while subscribing, so that a subscription is made once a connection, by the caller or the supervisor.
         self._subscribing = threading.Lock()
         self._supervisor = Supervisor(
-            hosts, backoff, name=name, attach=self._attach_all, lost=self._lose_all, on_link=on_link
+            hosts, backoff, name=name, attach=self._attach_all, lost=self._lose_all, on_connection=on_connection
         )
         self._probe = StatisticsProbe(self._supervisor.current, name)
 
@@ -105,9 +107,9 @@ class StompBroker:
         receipt = connection.receipts.expect(on_sent, timeout_s, len(outgoing.body))
         connection.write(to_send(outgoing, {"receipt": receipt}))
 
-    def outlet(self, alike: Outgoing, varying: Sequence[str]) -> StompOutlet:
+    def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> StompBulkSender:
         """See `infertool.brokers.port.Broker`."""
-        return StompOutlet(alike, varying, self._supervisor)
+        return StompBulkSender(template, variable_headers, self._supervisor)
 
     def browse(self, queue: str, *, limit: int, timeout_s: float, selector: str | None = None) -> Browse:
         """See `infertool.brokers.port.Broker`."""

@@ -10,17 +10,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from infertool.brokers.stomp import diagnosis, heartbeat
+from infertool.brokers.stomp import target as diagnosis
+from infertool.brokers.stomp import transport
 from infertool.brokers.stomp.destination import is_wildcard
-from infertool.brokers.stomp.doubt import DoubtfulParser
 from infertool.brokers.stomp.frames import Frame, FrameError, Limits
 from infertool.brokers.stomp.receipts import Answer, Receipts
-from infertool.brokers.stomp.stream import Stream
 from infertool.brokers.stomp.target import Target
-from infertool.brokers.stomp.transport import Commands, StompTransport
+from infertool.brokers.stomp.transport import Commands, StompTransport, Stream
+from infertool.brokers.stomp.unreadable import DoubtfulParser
 from infertool.errors import ConnectionLostError, ServerError
-from infertool.identify import HELLO_S, Kind
-from infertool.outbox import Outbox
+from infertool.net.identify import HELLO_S, Kind
+from infertool.net.write_buffer import WriteBuffer
 
 _log = logging.getLogger(__name__)
 
@@ -58,15 +58,15 @@ class Connection:
         self._client_id = client_id
         self._on_end = on_end
         self._sinks: dict[str, Sink] = {}
-        self._outbox = Outbox(self._write_some)
+        self._write_buffer = WriteBuffer(self._write_some)
         self._parser = DoubtfulParser(limits=_FROM_BROKER, mark=self.receipts.mark.encode())
         # The id of the message that could not be read, and ended the connection.
         self.suspect = ""
         self._probed = False
-        self._heartbeat = heartbeat.Heartbeat()
+        self._heartbeat = transport.Heartbeat()
         # Other connections are made from `target`, each with what the files hold by then.
         self._login = target.fresh()
-        self._transport = StompTransport(self._login, self._start_threads, self._outbox.put, ask=self._is_first)
+        self._transport = StompTransport(self._login, self._start_threads, self._write_buffer.put, ask=self._is_first)
         self._commands = Commands(self._transport)
         self._reader: threading.Thread | None = None
         self._writer: threading.Thread | None = None
@@ -98,7 +98,7 @@ class Connection:
             self.target.user or None,
             self._login.password.reveal() or None,
             with_connect_command=True,
-            headers={"heart-beat": heartbeat.wish(self.target.heartbeat_s), "client-id": self._client_id},
+            headers={"heart-beat": transport.wish(self.target.heartbeat_s), "client-id": self._client_id},
         )
         kind = Kind.UNKNOWN
         answered = self._answered.wait(min(HELLO_S, deadline - time.monotonic()))
@@ -123,11 +123,11 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         """Write whole frames, or queue them for the writer. Dropped when the connection has ended."""
-        self._outbox.put(data)
+        self._write_buffer.put(data)
 
     def wait_until_written(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` until all but the last piece of what was queued is written, or it has ended."""
-        return self._outbox.wait_for_room(timeout_s)
+        return self._write_buffer.wait_for_room(timeout_s)
 
     def wait_for_room(self) -> None:
         """Wait until another send may be open; not in our own threads, which make the room."""
@@ -168,7 +168,7 @@ class Connection:
             if self.reason:
                 return
             self.reason = reason
-        self._outbox.close()
+        self._write_buffer.close()
         self._transport.abort()
 
     def close(self, timeout_s: float) -> None:
@@ -211,7 +211,7 @@ class Connection:
 
     def _write(self, stream: Stream) -> None:
         try:
-            self._outbox.run(partial(self._write_piece, stream))
+            self._write_buffer.run(partial(self._write_piece, stream))
         except OSError as fault:
             self.end(fault.strerror or str(fault))
         except Exception as fault:  # noqa: BLE001  # no fault may leave a connection that looks alive and is not
@@ -339,9 +339,9 @@ class Connection:
         if version != "1.2":
             raise FrameError(f"the broker speaks STOMP {version}, and 1.2 is needed")
         self.server = frame.headers.get("server", "")
-        self._heartbeat = heartbeat.agree(self.target.heartbeat_s, frame.headers.get("heart-beat", "0,0"))
+        self._heartbeat = transport.agree(self.target.heartbeat_s, frame.headers.get("heart-beat", "0,0"))
         if self._heartbeat.beat_s:
-            self._outbox.beat(heartbeat.BEAT, self._heartbeat.beat_s)
+            self._write_buffer.beat(transport.BEAT, self._heartbeat.beat_s)
         self._transport.set_connected(True)
         self._connected = True
         self._answered.set()

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from infertool.backoff import FullJitter
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.target import Target
 from infertool.errors import ConnectionLostError, RefusedError, ServerError, UnreachableError
-from infertool.link import LinkEvent, LinkState, OnLink
+from infertool.net.backoff import FullJitter
+from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 
 _log = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ class Supervisor:
         name: str,
         attach: Callable[[Connection], None],
         lost: Callable[[], None],
-        on_link: OnLink | None,
+        on_connection: OnConnection | None,
     ) -> None:
         self._targets = targets
         self._backoff = backoff
         self._name = name
         self._attach = attach
         self._lost = lost
-        self._on_link = on_link
+        self._on_connection = on_connection
         self._epoch = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -79,7 +79,7 @@ class Supervisor:
         self._ended.set()
         if self._thread:
             self._thread.join(_JOIN_S)
-        self._emit(LinkState.CLOSED, "closed")
+        self._emit(ConnectionState.CLOSED, "closed")
 
     def _supervise(self) -> None:
         attempt = 0
@@ -103,7 +103,7 @@ class Supervisor:
             if refused:
                 # Trying a wrong password often can lock the account.
                 wait = max(wait, self._backoff.cap_s / 2)
-            self._emit(LinkState.LOST, reason, wait)
+            self._emit(ConnectionState.LOST, reason, wait)
             if self._closing.wait(wait):
                 break
             try:
@@ -133,7 +133,7 @@ class Supervisor:
             if self._closing.is_set():
                 raise ConnectionLostError("closed", address=target.address)
             self._opening = connection
-        self._emit(LinkState.CONNECTING, address=target.address)
+        self._emit(ConnectionState.CONNECTING, address=target.address)
         try:
             connection.open()
             self._begin(connection)
@@ -155,19 +155,21 @@ class Supervisor:
             raise
         if connection.reason:
             self._ended.set()
-        self._emit(LinkState.CONNECTED)
+        self._emit(ConnectionState.CONNECTED)
 
     def _on_end(self, connection: Connection) -> None:
         if connection is self._connection:
             self._lost()
             self._ended.set()
 
-    def _emit(self, state: LinkState, reason: str = "", retry_in_s: float | None = None, address: str = "") -> None:
-        if self._on_link is None:
+    def _emit(
+        self, state: ConnectionState, reason: str = "", retry_in_s: float | None = None, address: str = ""
+    ) -> None:
+        if self._on_connection is None:
             return
-        event = LinkEvent(state, address or self.address, self._epoch, reason, retry_in_s)
+        event = ConnectionEvent(state, address or self.address, self._epoch, reason, retry_in_s)
         try:
-            self._on_link(event)
+            self._on_connection(event)
         except Exception:  # noqa: BLE001  # a failing listener must not end the supervision
             _log.exception("a listener of the broker connection raised")
 

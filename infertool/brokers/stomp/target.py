@@ -2,13 +2,150 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 
 from infertool.brokers.url import BrokerUrl
-from infertool.errors import SettingsError, UnreachableError
+from infertool.errors import RefusedError, SettingsError, UnreachableError
+from infertool.net.identify import Kind, identify, kind_of, plain_kind
+from infertool.net.tls import ClientTls, certificate_question, explain, said
 from infertool.secret import MASK, Secret
 from infertool.settings.tree import BrokerSettings
-from infertool.tls import ClientTls
+
+# Short: an echo server would send our own CONNECT back, passcode and all.
+_EXCERPT = 16
+_PORTS = "STOMP's port is mostly 61613"
+_OTHERS = {
+    Kind.HTTP: ("an HTTP server", _PORTS),
+    Kind.OPENWIRE: ("an OpenWire port, which is for JMS clients", f"use the broker's stomp connector; {_PORTS}"),
+    Kind.AMQP: ("an AMQP port", f"use the broker's stomp connector; {_PORTS}"),
+    Kind.MQTT: ("an MQTT port", f"use the broker's stomp connector; {_PORTS}"),
+}
+
+
+class PlainError(OSError):
+    """A server that was asked for TLS speaks `kind` without it."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.reason = f"it speaks {kind} without TLS"
+        super().__init__(self.reason)
+        self.kind = kind
+
+
+def unreachable(target: Target, fault: OSError, *, ask: bool) -> UnreachableError:
+    """Return the error for a connection that could not be made. With `ask` a server without TLS is asked what it is."""
+    what, advice = _explain(target, fault, ask=ask)
+    return UnreachableError(what, address=target.address, advice=advice)
+
+
+def _explain(target: Target, fault: OSError, *, ask: bool) -> tuple[str, str]:
+    address = target.address
+    if isinstance(fault, PlainError | ssl.SSLError):
+        return _explain_tls(target, fault, ask=ask)
+    if isinstance(fault, socket.gaierror):
+        return f"the host name {target.host!r} of {address} is unknown", "check broker.url"
+    if isinstance(fault, ConnectionRefusedError):
+        return f"nothing listens at {address}", _loopback_advice(target)
+    if isinstance(fault, TimeoutError):
+        return f"{address} did not answer within {target.connect_timeout_s:g} s", "check the address and firewalls"
+    return f"{address} cannot be reached: {fault.strerror or fault}", "check broker.url"
+
+
+def _explain_tls(target: Target, fault: PlainError | ssl.SSLError, *, ask: bool) -> tuple[str, str]:
+    address = target.address
+    if isinstance(fault, PlainError):
+        return _plain(target, fault.kind)
+    if known := explain(fault, address, "broker", shown=_shows(target)):
+        return known
+    if ask and (kind := plain_kind(target.host, target.port)):
+        return _plain(target, kind)
+    advice = f"is it a stomp+ssl port, and {certificate_question('broker', shown=_shows(target))}?"
+    return f"TLS with {address} failed: {said(fault)}", advice
+
+
+def _shows(target: Target) -> bool:
+    return target.tls is not None and target.tls.shows_certificate
+
+
+def _loopback_advice(target: Target) -> str:
+    if is_loopback(target.host):
+        return "`infertool dev` starts a broker"
+    return "check broker.url, and that the broker runs"
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether `host` is this machine by its name or address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _plain(target: Target, kind: Kind) -> tuple[str, str]:
+    if kind in _OTHERS:
+        return _other(target, kind)
+    return f"{target.address} speaks {kind} without TLS", f"use stomp:// in broker.url: stomp://{target.place}"
+
+
+def _other(target: Target, kind: Kind) -> tuple[str, str]:
+    what, advice = _OTHERS[kind]
+    return f"what answers at {target.address} is {what}, not a STOMP broker", advice
+
+
+def kind_behind(target: Target) -> Kind:
+    """Ask a server that accepts and says nothing what it is."""
+    return identify(target.host, target.port, target.tls.context if target.tls else None)
+
+
+def silent(target: Target, kind: Kind) -> UnreachableError:
+    """Return the error for a server, of `kind` as far as is known, that accepts and never answers CONNECT."""
+    return _failed(
+        target,
+        kind,
+        f"{target.address} accepts connections but did not answer CONNECT within {target.connect_timeout_s:g} s",
+        "is it a STOMP port, and does it want TLS (stomp+ssl)?",
+    )
+
+
+def no_handshake(
+    target: Target, first_bytes: bytes, reason: str, fault: OSError | None, *, ask: bool
+) -> UnreachableError:
+    """Return the error for a server that ended the handshake with something else than CONNECTED or ERROR.
+
+    `fault` is what the socket said, if it did. If the server said nothing, it is asked what it is, with `ask`.
+    """
+    # With TLS 1.3 a server looks at the client's certificate when the client's handshake is over.
+    if isinstance(fault, ssl.SSLError) and (known := explain(fault, target.address, "broker", shown=_shows(target))):
+        return UnreachableError(known[0], address=target.address, advice=known[1])
+    what, advice = f"{target.address} ended the handshake: {reason}", "is it a STOMP port?"
+    if target.tls:
+        advice = f"is it a STOMP port, and {certificate_question('broker', shown=_shows(target))}?"
+    kind = kind_of(first_bytes)
+    if not first_bytes and not target.tls and ask:
+        kind = identify(target.host, target.port)
+    elif first_bytes and not kind:
+        what = f"what answers at {target.address} is not a STOMP broker: it sent {first_bytes[:_EXCERPT]!r}"
+    return _failed(target, kind, what, advice)
+
+
+def _failed(target: Target, kind: Kind, what: str, advice: str) -> UnreachableError:
+    if kind is Kind.TLS and not target.tls:
+        what, advice = f"{target.address} wants TLS", f"use stomp+ssl:// in broker.url: stomp+ssl://{target.place}"
+    elif kind in _OTHERS:
+        what, advice = _other(target, kind)
+    return UnreachableError(what, address=target.address, advice=advice)
+
+
+def refused(target: Target, reason: str) -> RefusedError:
+    """Return the error for a broker that answered CONNECT with ERROR."""
+    return RefusedError(
+        f"{target.address} refused the login: {reason}",
+        address=target.address,
+        reason=reason,
+        advice="check broker.user and broker.password",
+    )
 
 
 @dataclass(frozen=True, slots=True)

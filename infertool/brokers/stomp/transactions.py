@@ -8,8 +8,8 @@ from typing import Final
 
 from infertool.brokers.port import Move
 from infertool.brokers.stomp.connection import Connection
-from infertool.brokers.stomp.delivery import check, to_send
 from infertool.brokers.stomp.frames import encode
+from infertool.brokers.stomp.messages import check, to_send
 from infertool.brokers.stomp.receipts import Answer, seconds_for
 from infertool.errors import MoveRefusedError, RefusedError
 from infertool.message import Outgoing

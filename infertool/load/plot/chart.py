@@ -2,13 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
+from pathlib import Path
+from typing import Final
 
-from infertool.load.plot.scale import Scale
-from infertool.printable import clean
+from infertool.text.sanitize import clean
+
+LIGHT: Final[Mapping[str, str]] = {
+    "ground": "#f5f6f8",
+    "panel": "#ffffff",
+    "line": "#e6e8ec",
+    "shade": "#f1f2f6",
+    "text": "#1b1e26",
+    "quiet": "#636a78",
+    "good": "#15803d",
+    "warn": "#b45309",
+    "bad": "#c02626",
+    "c0": "#4f46e5",
+    "c1": "#d9480f",
+    "c2": "#0d9488",
+    "c3": "#a21caf",
+}
+DARK: Final[Mapping[str, str]] = {
+    "ground": "#0f1116",
+    "panel": "#171a21",
+    "line": "#2a2f3a",
+    "shade": "#1e222b",
+    "text": "#e7e9ee",
+    "quiet": "#969eae",
+    "good": "#4ade80",
+    "warn": "#fbbf24",
+    "bad": "#f87171",
+    "c0": "#8b87ff",
+    "c1": "#fb923c",
+    "c2": "#2dd4bf",
+    "c3": "#e879f9",
+}
+STYLES: Final = Path(__file__).with_name("plot.css")
+
+
+def variables(colours: Mapping[str, str]) -> str:
+    """Return colours as CSS variables."""
+    return " ".join(f"--{name}: {colour};" for name, colour in colours.items())
+
+
+def fixed(colours: Mapping[str, str]) -> str:
+    """Return plot.css with `colours` in it, for who knows no CSS variables."""
+    return re.sub(r"var\(--(\w+)\)", lambda match: colours[match[1]], STYLES.read_text(encoding="utf-8"))
+
+
+Tick = tuple[float, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """From `low` to `high`, even by `place` (the identity, or a logarithm). `ticks` are values with their labels."""
+
+    low: float
+    high: float
+    ticks: tuple[Tick, ...]
+    place: Callable[[float], float] = float
+
+    def __call__(self, value: float) -> float:
+        """Return where `value` lies; what is outside lies on the border."""
+        low, high = self.place(self.low), self.place(self.high)
+        return (self.place(min(max(value, self.low), self.high)) - low) / (high - low)
+
+
+def linear(low: float, high: float, label: Callable[[float], str], *, marks: int = 6) -> Scale:
+    """Return an even scale with about `marks` round marks, not more."""
+    high = high if high > low else low + 1
+    step = _round_step((high - low) / marks)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    places = (round(number * step, 9) for number in range(first, last + 1))
+    return Scale(low, high, tuple((place, label(place)) for place in places))
+
+
+def logarithmic(low: float, high: float, label: Callable[[float], str]) -> Scale:
+    """Return a scale by decades from a round value at or below `low` to one at or above `high`; both above zero."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    few = len(decades) < _MANY_DECADES
+    marks = [m * 10.0**decade for decade in decades for m in ((1, 2, 5) if few else (1,))]
+    below = max((mark for mark in marks if mark <= low), default=marks[0])
+    above = min((mark for mark in marks if mark >= high and mark > below), default=marks[-1])
+    shown = tuple((mark, label(mark)) for mark in marks if below <= mark <= above)
+    return Scale(below, above, shown, math.log10)
+
+
+def percentiles(samples: int) -> Scale:
+    """Return HDR's scale of 1/(1-p): as far from 90 to 99 % as from 99 to 99.9 %, up to what `samples` can tell."""
+    decades = max(1, math.ceil(math.log10(max(samples, 2)) - 1e-9))
+    ticks = [(1.0, "0"), (2.0, "50")] + [(10.0**n, _nines(n)) for n in range(1, decades + 1)]
+    return Scale(1.0, 10.0**decades, tuple(ticks), math.log10)
+
+
+def milliseconds(value: float) -> str:
+    """Return a time for a mark on an axis."""
+    for factor, unit in ((1e-3, "s"), (1.0, "ms")):
+        if value * factor >= 1:
+            return f"{value * factor:g} {unit}"
+    return f"{value * 1e3:g} µs" if value else "0"
+
+
+def number(value: float) -> str:
+    """Return a number for a mark on an axis."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+
+
+_MANY_DECADES = 5
+
+
+def _round_step(step: float) -> float:
+    decade = 10.0 ** math.floor(math.log10(step))
+    return next(factor for factor in (1, 2, 5, 10) if factor * decade >= step * (1 - 1e-9)) * decade
+
+
+def _nines(count: int) -> str:
+    return f"{100 - 100 / 10**count:.{max(0, count - 2)}f}"
+
 
 WIDTH, HEIGHT = 600, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 60, 42

@@ -8,10 +8,21 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final
 
-from infertool.load.latency import Measure
-from infertool.load.plot.chart import WIDTH, Chart, Line, Point, Span
-from infertool.load.plot.scale import Scale, linear, logarithmic, milliseconds, number, percentiles
+from infertool.load.plot.chart import (
+    WIDTH,
+    Chart,
+    Line,
+    Point,
+    Scale,
+    Span,
+    linear,
+    logarithmic,
+    milliseconds,
+    number,
+    percentiles,
+)
 from infertool.load.record import Run, Second
+from infertool.load.tally import Measure
 
 GAP: Final = 14  # between charts
 WIDE: Final = 2 * WIDTH + GAP

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from infertool.load.latency import Measure
-from infertool.load.plot.chart import safe
+from infertool.load.plot.chart import DARK, LIGHT, STYLES, safe, variables
 from infertool.load.plot.charts import Shown, charts
-from infertool.load.plot.palette import DARK, LIGHT, STYLES, variables
 from infertool.load.summary import Rows, actual, compared, facts, figure, remarks, times
+from infertool.load.tally import Measure
 
 _PAGE_STYLES: Final = Path(__file__).with_name("page.css")
 _HEAD: Final = """<!DOCTYPE html>

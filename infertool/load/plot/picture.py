@@ -8,9 +8,8 @@ from textwrap import wrap
 from typing import Final
 
 from infertool.errors import UsageError
-from infertool.load.plot.chart import HEIGHT, WIDTH, safe
+from infertool.load.plot.chart import HEIGHT, LIGHT, WIDTH, fixed, safe
 from infertool.load.plot.charts import GAP, WIDE, Shown, charts
-from infertool.load.plot.palette import LIGHT, fixed
 from infertool.load.summary import actual, facts, remarks
 
 # Text is drawn with this font alone, so that a picture looks the same on a server without fonts.

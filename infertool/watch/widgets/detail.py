@@ -6,9 +6,8 @@ from rich.cells import cell_len
 
 from infertool.watch import detail
 from infertool.watch.entry import Entry
-from infertool.watch.glyphs import Glyphs
-from infertool.watch.ink import Ink, Line
-from infertool.watch.widgets.pane import Pane
+from infertool.watch.style import Glyphs, Line, TextStyle
+from infertool.watch.widgets.lines import Pane
 
 _WHEEL_ROWS = 3
 
@@ -32,7 +31,9 @@ class Detail(Pane):
         if self._shown is None or self._shown[0] is not entry:
             self._top = 0
         self._shown = (entry, width)
-        self._lines = detail.lines(entry, now, width, self.glyphs) if entry else [[("Nothing is selected.", Ink.DIM)]]
+        self._lines = (
+            detail.lines(entry, now, width, self.glyphs) if entry else [[("Nothing is selected.", TextStyle.DIM)]]
+        )
         self.refresh()
 
     def line(self, y: int) -> tuple[Line, bool]:
@@ -40,9 +41,9 @@ class Detail(Pane):
         line = self._lines[self._top + y] if self._top + y < len(self._lines) else []
         used = 1 + sum(cell_len(text) for text, _ in line)
         return [
-            (" ", Ink.PLAIN),
+            (" ", TextStyle.PLAIN),
             *line,
-            (" " * max(self.size.width - 1 - used, 0), Ink.PLAIN),
+            (" " * max(self.size.width - 1 - used, 0), TextStyle.PLAIN),
             self.scroll_sign(y, self._top),
         ], False
 

@@ -7,14 +7,14 @@ from textual import events
 from textual.markup import escape
 from textual.message import Message
 
-from infertool.printable import clean
+from infertool.text.sanitize import clean
+from infertool.watch import columns
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry
-from infertool.watch.glyphs import Glyphs
-from infertool.watch.ink import Ink, Line
-from infertool.watch.listing import Listing
-from infertool.watch.widgets.pane import Pane
-from infertool.watch.words import count, fit
+from infertool.watch.formatting import count, fit
+from infertool.watch.listing import Listing, Sort
+from infertool.watch.style import Glyphs, Line, TextStyle
+from infertool.watch.widgets.lines import Pane
 
 _WHEEL_ROWS = 3
 
@@ -81,11 +81,11 @@ class EventList(Pane):
         index = y - len(self._heads)
         if not self._rows:
             said = self.empty()
-            return ([(fit(f"  {said[index]}", width, self.glyphs), Ink.DIM)] if index < len(said) else []), False
+            return ([(fit(f"  {said[index]}", width, self.glyphs), TextStyle.DIM)] if index < len(said) else []), False
         if index >= len(self._rows):
             return [], False
         chosen = self.listing.top + index == self.listing.cursor
-        sign = (f"{self.glyphs.cursor} ", Ink.ACCENT) if chosen and self.has_focus else ("  ", Ink.PLAIN)
+        sign = (f"{self.glyphs.cursor} ", TextStyle.ACCENT) if chosen and self.has_focus else ("  ", TextStyle.PLAIN)
         line = _cut([sign, *self.row(self._rows[index], width - 2, self._bus.now())], width)
         return [*line, self.scroll_sign(index, self.listing.top)], chosen and self.has_focus
 
@@ -144,11 +144,75 @@ class EventList(Pane):
 def _cut(line: Line, width: int) -> Line:
     """Cut or pad a line to `width` cells."""
     kept: Line = []
-    for text, ink in line:
+    for text, style in line:
         size = cell_len(text)
         if size > width:
             text = set_cell_size(text, width)  # noqa: PLW2901 - the same text, cut
             size = width
-        kept.append((text, ink))
+        kept.append((text, style))
         width -= size
-    return [*kept, (" " * width, Ink.PLAIN)]
+    return [*kept, (" " * width, TextStyle.PLAIN)]
+
+
+# So that the failures keep some room.
+_MOST_RULES = 3
+
+
+class Alerts(EventList):
+    """Failures and changes of alert rules, newest first."""
+
+    @property
+    def listing(self) -> Listing:
+        """The failures and alerts."""
+        return self._bus.state.alerts
+
+    def title(self) -> str:
+        """Return how many rules fire, and the filter."""
+        firing = len(self._bus.state.rules)
+        return f"failures and alerts{f', {count(firing)} firing' if firing else ''}{self.filter_text}"
+
+    def heads(self, width: int, _now: float) -> list[Line]:
+        """Return the rules that fire, the newest first."""
+        rules = list(reversed(self._bus.state.rules.values()))[:_MOST_RULES]
+        return [columns.rule_row(rule, width, _now, self.glyphs) for rule in rules]
+
+    def row(self, entry: Entry, width: int, now: float) -> Line:
+        """Return the line of a failure."""
+        return columns.alert_row(entry, width, now, self.glyphs)
+
+    def empty(self) -> list[str]:
+        """Say that all is well, or that the filter hides it."""
+        if self.filter_text and len(self.listing.ring):
+            return ["Nothing kept matches the filter."]
+        return ["No failures."]
+
+
+class Results(EventList):
+    """What the model found, newest first or sorted."""
+
+    @property
+    def listing(self) -> Listing:
+        """The results."""
+        return self._bus.state.results
+
+    def title(self) -> str:
+        """Return the order, where it is not the usual one, and the filter."""
+        order = "" if self.listing.sort is Sort.NEWEST else f", {self.listing.sort}"
+        return f"results{order}{self.filter_text}"
+
+    def heads(self, width: int, _now: float) -> list[Line]:
+        """Return the titles of the columns."""
+        return [columns.heading(columns.layout(width), self.glyphs)]
+
+    def row(self, entry: Entry, width: int, now: float) -> Line:
+        """Return the cells of a result."""
+        return columns.row(entry, columns.layout(width + 2), now, self.glyphs)
+
+    def empty(self) -> list[str]:
+        """Say why there is nothing."""
+        state = self._bus.state
+        if self.filter_text and len(self.listing.ring):
+            return ["", "Nothing kept matches the filter."]
+        if state.link.reason and not state.played:
+            return ["", *state.link.reason.split("; "), "", "It is tried again until it works."]
+        return ["", "Waiting for results."]

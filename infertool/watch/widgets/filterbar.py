@@ -12,10 +12,10 @@ from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.widgets import Input, Label, Static
 
-from infertool import filters
-from infertool.filters import Filter, FilterError
-from infertool.printable import clean
-from infertool.watch.glyphs import Glyphs
+from infertool.filters import expression
+from infertool.filters.expression import Filter, FilterError
+from infertool.text.sanitize import clean
+from infertool.watch.style import Glyphs
 
 _HINT = "enter keeps it, esc ends it; for example: prediction.confidence < 0.8"
 
@@ -61,7 +61,7 @@ class FilterBar(Vertical):
 
     def on_mount(self) -> None:
         """Load the expression language before it is needed: it takes a quarter of a second."""
-        self.run_worker(lambda: filters.compile("true"), thread=True)
+        self.run_worker(lambda: expression.compile("true"), thread=True)
 
     def open(self) -> None:
         """Begin to type, with what is there."""
@@ -86,7 +86,7 @@ class FilterBar(Vertical):
     def _try(self, event: Input.Changed) -> None:
         event.stop()
         try:
-            compiled = filters.compile(event.value) if event.value.strip() else None
+            compiled = expression.compile(event.value) if event.value.strip() else None
         except FilterError as error:
             self.mark(f"column {error.column}: {error.reason}")
             return

@@ -1,0 +1,119 @@
+"""A place in a team of consumer processes, filled by one process after the other."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+from infertool.consumer.consumer import Until
+from infertool.net.backoff import FullJitter
+from infertool.settings import Settings
+from infertool.telemetry import logs
+from infertool.telemetry.json_logs import Relay
+from infertool.telemetry.stats import Report, summed
+from infertool.workers.process import Spawned
+
+# A process that lived longer than this, in seconds, is not taken for one that cannot live.
+STABLE_S = 60.0
+RESTART_BACKOFF = FullJitter(base_s=1.0, cap_s=30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A process says that it is connected and warmed up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A process says why it ends."""
+
+    what: str
+
+
+class StartFailedError(Exception):
+    """A process ended before it was ready. `exit_code` and `what` are its own words."""
+
+    def __init__(self, exit_code: int, what: str) -> None:
+        super().__init__(what)
+        self.exit_code = exit_code
+        self.what = what
+
+
+class Replica:
+    """Starts its process, hears its reports, and starts another when it has died."""
+
+    def __init__(self, number: int, settings: Settings, until: Until) -> None:
+        self._number = number
+        self._order = (settings, until)
+        self._began = 0.0
+        self._deaths = 0
+        self._due: float | None = 0.0
+        self._failure: str | None = None
+        self._past: Report | None = None
+        self._relay: Relay
+        self.process: Spawned | None = None
+        self.was_ready = False
+        self.latest: Report | None = None
+
+    @property
+    def report(self) -> Report | None:
+        """What its processes have told, one after the other, in one."""
+        reports = [report for report in (self._past, self.latest) if report]
+        return summed(reports) if reports else None
+
+    def is_waiting(self) -> bool:
+        """Say whether another process is to be started, now or later."""
+        return self._due is not None
+
+    def start_if_due(self) -> None:
+        """Start a process when it is time."""
+        if self._due is None or time.monotonic() < self._due:
+            return
+        self.process = Spawned("infertool.app.replicas.process", stderr=subprocess.PIPE)
+        self._relay = Relay(self.process.output, {"process": "consumer", "pid": self.process.pid})
+        self._began, self._due, self._failure = time.monotonic(), None, None
+        with suppress(OSError):  # when it has died at once, its exit code tells
+            self.process.connection.send(self._order)
+
+    def listen(self) -> None:
+        """Take in what the process says."""
+        try:
+            while self.process and self.process.connection.poll(0):
+                match self.process.connection.recv():
+                    case Report() as report:
+                        self.latest = report
+                    case Ready():
+                        self.was_ready = True
+                    case Failed(what):
+                        self._failure = what
+        except (EOFError, OSError):
+            return  # it has ended, or will at once
+
+    def reap(self, *, stopping: bool, can_work: bool) -> None:
+        """Sum the process up when it has ended, and plan another one.
+
+        Raises `StartFailedError` for one that gave up, unless it is known that processes `can_work`.
+        """
+        process = self.process
+        if process is None or not process.has_ended():
+            return
+        self.listen()
+        self.process = None
+        self._past, self.latest = self.report, None
+        code, ending = process.exit_code(), process.ending()
+        self._relay.join()
+        process.discard()
+        if code == 0:
+            return
+        if code > 0 and not can_work:
+            raise StartFailedError(code, self._failure or f"consumer process {self._number} {ending}")
+        if not stopping:
+            self._plan_another(self._failure or ending, process.pid)
+
+    def _plan_another(self, reason: str, pid: int) -> None:
+        self._deaths = 1 if time.monotonic() - self._began > STABLE_S else self._deaths + 1
+        wait_s = RESTART_BACKOFF.wait(self._deaths)
+        self._due = time.monotonic() + wait_s
+        logs.log.warning("consumer process %d ended (%s); another starts in %.1f s", pid, reason, wait_s)

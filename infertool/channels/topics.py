@@ -1,0 +1,176 @@
+"""Topics of one Phoenix server, followed through losses of the connection and of the channels."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from infertool.channels.event import ChannelEvent, OnChannelEvents, arrivals
+from infertool.net.connection_state import OnConnection
+from infertool.phoenix import push
+from infertool.phoenix.frames import Frame
+from infertool.phoenix.membership import Loss, Membership
+from infertool.phoenix.socket import PhoenixSocket
+from infertool.phoenix.target import targets
+from infertool.settings.tree import PhoenixSettings
+
+
+class Inbox:
+    """Holds about `most` arrivals; who brings more waits, and with it the server."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: list[ChannelEvent] = []
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, arrivals: Sequence[ChannelEvent]) -> None:
+        """Add a batch, when there is room. Once closed, drop it."""
+        with self._changed:
+            self._changed.wait_for(self._has_room)
+            if not self._closed:
+                self._waiting += arrivals
+                self._changed.notify_all()
+
+    def take(self, timeout_s: float) -> list[ChannelEvent]:
+        """Return all there is, after waiting up to `timeout_s` for the first."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting, timeout_s)
+            taken, self._waiting = self._waiting, []
+            self._changed.notify_all()
+        return taken
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _has_room(self) -> bool:
+        return self._closed or len(self._waiting) < self._most
+
+
+OnTopic = Callable[[str, str], None]
+OnMissed = Callable[[str, int, bool], None]
+# These are told of as losses of the connection.
+_LINK_LOSSES = {Loss.LINK, Loss.BLAMED, Loss.TOO_LARGE}
+
+
+def _ignore_topic(_topic: str, _reason: str) -> None:
+    """Do nothing: the default of `on_topic`."""
+
+
+class TopicFeed:
+    """Hands over what is pushed and broadcast on `topics`.
+
+    `on_arrivals` gets what came in one read; while it waits, nothing is read, and the server holds the rest. `on_link`
+    hears of the connection; `on_topic` of a topic that was lost while the connection stands: with the reason, and with
+    an empty one when it is joined again. With `on_missed` a rejoin says which `event_id` was the last, and the embedded
+    channel server sends what was broadcast since; it hears of how many, and whether they are all. All are called from
+    the socket's threads, and must not close the feed.
+    """
+
+    def __init__(
+        self,
+        settings: PhoenixSettings,
+        topics: Sequence[str],
+        *,
+        on_arrivals: OnChannelEvents,
+        on_connection: OnConnection,
+        on_topic: OnTopic = _ignore_topic,
+        on_missed: OnMissed | None = None,
+        source: str = "",
+    ) -> None:
+        self._settings = settings
+        self._topics = list(dict.fromkeys(topics))
+        self._on_arrivals = on_arrivals
+        self._on_connection = on_connection
+        self._on_topic = on_topic
+        self._on_missed = on_missed
+        self._source = source
+        self._address = targets(settings)[0].address
+        self._socket: PhoenixSocket | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is or was last connected, without secrets."""
+        return self._socket.address if self._socket else self._address
+
+    def connect(self) -> None:
+        """Connect and join all topics. From then on both are made anew after every loss, until `close`.
+
+        Raises `UnreachableError`, `RefusedError`, `JoinRefusedError`; then nothing is open, and it may be tried again.
+        """
+        self._socket = socket = PhoenixSocket(self._settings, on_connection=self._on_connection)
+        socket.connect()
+        try:
+            for topic in self._topics:
+                listener = _Topic(topic, self._hand_over, self._on_topic, self._on_missed, socket.join_payload)
+                membership = Membership(socket, topic, listener.join_payload, listener)
+                membership.join(self._settings.connect_timeout_s)
+        except BaseException:
+            socket.close(1.0)
+            raise
+
+    def close(self, timeout_s: float) -> None:
+        """Say goodbye, wait up to `timeout_s` for the server's answer, and stop all threads. Not from a callback."""
+        if self._socket:
+            self._socket.close(timeout_s)
+
+    def _hand_over(self, frames: Sequence[Frame]) -> None:
+        if push := arrivals(frames, at=time.time(), source=self._source):
+            self._on_arrivals(push)
+
+
+class _Topic:
+    """Hears of one topic's membership, and remembers what it saw last."""
+
+    def __init__(
+        self,
+        topic: str,
+        hand_over: Callable[[Sequence[Frame]], None],
+        on_topic: OnTopic,
+        on_missed: OnMissed | None,
+        payload: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._topic = topic
+        self._hand_over = hand_over
+        self._on_topic = on_topic
+        self._on_missed = on_missed
+        self._payload = payload
+        self._lost = False
+        self._last_id: object = None
+
+    def join_payload(self) -> dict[str, Any]:
+        """Return what a join carries; a rejoin says which event was the last."""
+        payload = self._payload()
+        wanted = self._on_missed is not None and self._last_id is not None
+        return {"after": self._last_id, **payload} if wanted else payload
+
+    def on_frames(self, frames: Sequence[Frame]) -> None:
+        for frame in reversed(frames):
+            if (event_id := _last_id(frame)) is not None:
+                self._last_id = event_id
+                break
+        self._hand_over(frames)
+
+    def on_joined(self, response: Any) -> None:
+        if self._lost:
+            self._lost = False
+            self._on_topic(self._topic, "")
+        if self._on_missed and isinstance(response, dict) and isinstance(missed := response.get("missed"), int):
+            self._on_missed(self._topic, missed, response.get("complete") is True)
+
+    def on_lost(self, loss: Loss, reason: str) -> None:
+        if loss not in _LINK_LOSSES:
+            self._lost = True
+            self._on_topic(self._topic, f"{loss}: {reason}" if reason else str(loss))
+
+
+def _last_id(frame: Frame) -> object:
+    """Return the event_id of an event, or of the last one in a batch; None where there is none."""
+    documents = push.documents(frame)
+    last = documents[-1] if documents else None
+    return last.get("event_id") if isinstance(last, dict) else None

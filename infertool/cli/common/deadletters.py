@@ -1,0 +1,233 @@
+"""What the dead-letter commands share: queue names, times, a connected broker, putting back."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import os
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from infertool import brokers
+from infertool.brokers.port import Broker
+from infertool.cli.common import console
+from infertool.deadletters import ids
+from infertool.deadletters.letter import DeadLetter
+from infertool.deadletters.record import NOTABLE_S
+from infertool.deadletters.replay import staging
+from infertool.deadletters.replay import staging as names
+from infertool.deadletters.replay.take import Bus
+from infertool.deadletters.selection import Group
+from infertool.net.connection_state import ConnectionEvent, OnConnection
+from infertool.settings import Settings
+from infertool.text import json_text, sanitize
+from infertool.text.sanitize import clean, printable
+
+_GOODBYE_S = 10.0
+_MEASURE_S = 1.0
+# Somebody waits, and a letter over which the broker ends the connection costs three of them.
+_LONGEST_BACKOFF_S = 1.0
+
+
+def who() -> str:
+    """Return who runs this, for others to see: user, machine and process."""
+    return f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+
+
+def bus(settings: Settings, on_connection: OnConnection) -> Bus:
+    """Return how to reach the configured broker."""
+    name = f"infertool-{socket.gethostname()}-{os.getpid()}"
+    broker = replace(settings.broker, reconnect_max_s=min(settings.broker.reconnect_max_s, _LONGEST_BACKOFF_S))
+    return Bus(
+        lambda linked: brokers.open(broker, name=name, on_connection=linked),
+        timeout_s=settings.broker.receipt_timeout_s,
+        on_connection=on_connection,
+    )
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[Broker]:
+    """Yield a connected broker; in the end what is pending is written. Raises `ServerError`."""
+    broker = bus(settings, _ignore).open_broker(_ignore)
+    try:
+        broker.connect()
+        yield broker
+    finally:
+        broker.close(_GOODBYE_S)
+
+
+def put_back(broker: Broker, bus: Bus, queue: str) -> None:
+    """Put back what a killed run left in staging. A staging queue that never was has no depth, and is not asked for."""
+    depth = broker.measure(names.staging(queue), _MEASURE_S)
+    known = depth.size if depth else None
+    if known == 0 or (known is None and broker.measure(queue, _MEASURE_S) is not None):
+        return
+    count = staging.restore(bus, queue, staged=known)
+    if count:
+        console.err(f"put back {count} letters that an interrupted run had left in {names.staging(queue)}")
+
+
+def tell_skew(broker_s: float, letters_s: float) -> None:
+    """Warn where other clocks differ from this machine's: how far the broker's is ahead, and at least the letters'."""
+    apart = [
+        f"the broker's is {abs(broker_s):.0f} s {'ahead' if broker_s > 0 else 'behind'}" * (abs(broker_s) > NOTABLE_S),
+        f"the newest letter is dated {letters_s:.0f} s ahead of now" * (letters_s > NOTABLE_S),
+    ]
+    if told := ", and ".join(filter(None, apart)):
+        console.err(f"warning: clocks differ from this machine's: {told}; --since and --until go by this machine's")
+
+
+def iso(at: float | None) -> str | None:
+    """Return a time (seconds since the epoch) as ISO 8601 in UTC."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+
+
+def when(at: float | None) -> str:
+    """Return a time (seconds since the epoch) for a table, in UTC."""
+    return "-" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def _ignore(_event: ConnectionEvent) -> None:
+    pass
+
+
+_ERROR_WIDTH = 80
+_EXCERPT_BYTES = 512
+
+
+def listed(letters: Iterable[DeadLetter]) -> list[str]:
+    """Return a table with a line for each letter."""
+    head = ("died", "id", "event id", "request id", "origin", "stage", "attempts", "replays", "error")
+    return aligned([head, *(_row(letter) for letter in letters)])
+
+
+def grouped(groups: Iterable[Group], fields: Sequence[str]) -> list[str]:
+    """Return a table with a line for each group."""
+    head = ("count", *fields, "first", "last", "sample")
+    rows = [
+        (str(group.count), *group.values, when(group.first), when(group.last), group.sample.message.id)
+        for group in groups
+    ]
+    return aligned([head, *rows])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines with columns of equal width."""
+    return sanitize.aligned([[clean(cell) or "-" for cell in row] for row in rows])
+
+
+def _row(letter: DeadLetter) -> tuple[str, ...]:
+    return (
+        when(letter.failed_at),
+        letter.message.id,
+        ids.event_id(letter),
+        ids.request_id(letter),
+        letter.origin,
+        letter.stage or letter.writer,
+        str(letter.attempts),
+        str(letter.replay_count),
+        _error(letter)[:_ERROR_WIDTH],
+    )
+
+
+def _error(letter: DeadLetter) -> str:
+    return ": ".join(filter(None, (letter.error_type, letter.error)))
+
+
+def in_full(letter: DeadLetter) -> list[str]:
+    """Return all of a letter as lines, body pretty-printed."""
+    facts = {
+        "id": letter.message.id,
+        "original id": letter.original_id,
+        "event id": ids.event_id(letter),
+        "request id": ids.request_id(letter),
+        "from": letter.origin,
+        "written by": letter.writer,
+        "stage": letter.stage,
+        "error": _error(letter),
+        "attempts": str(letter.attempts),
+        "first failed": when(letter.first_failed_at),
+        "died": when(letter.failed_at),
+        "replays": str(letter.replay_count),
+        "consumer": letter.consumer,
+        "model": letter.model,
+        "body": f"{letter.message.kind}, {len(letter.message.body)} bytes",
+    }
+    lines = [f"{name:>12}  {value}" for name, value in facts.items() if value]
+    # Lines of their own, and not again among the headers.
+    trace = ["", "traceback", *(f"  {line}" for line in letter.traceback.split("\n"))] if letter.traceback else []
+    headers = [f"  {key}: {value}" for key, value in letter.message.headers.items() if key != "dlq_traceback"]
+    return [*lines, *trace, "", "headers", *headers, "", "body", *_body_lines(letter.message.body)]
+
+
+def _body_lines(body: bytes) -> list[str]:
+    body = json_text.utf8(body)
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        excerpt = [body[at : at + 16].hex(" ") for at in range(0, min(len(body), _EXCERPT_BYTES), 16)]
+        return [*excerpt, *(["... (-o json has all of it)"] if len(body) > _EXCERPT_BYTES else [])]
+    if json_text.is_json(body):
+        text = json_text.pretty(body).decode()
+    return text.split("\n")
+
+
+def document(letter: DeadLetter) -> dict[str, Any]:
+    """Return all of a letter for a program: its body as `payload` (JSON), else `body` (text) or `body_base64`."""
+    message = letter.message
+    return {
+        "id": printable(message.id),
+        "original_id": printable(letter.original_id),
+        "event_id": ids.event_id(letter),
+        "request_id": ids.request_id(letter) or None,
+        "queue": printable(message.source),
+        "origin": printable(letter.origin),
+        "writer": letter.writer,
+        "stage": printable(letter.stage),
+        "error_type": printable(letter.error_type),
+        "error": printable(letter.error),
+        "attempts": letter.attempts,
+        "failed_at": iso(letter.failed_at),
+        "first_failed_at": iso(letter.first_failed_at),
+        "replay_count": letter.replay_count,
+        "consumer": printable(letter.consumer),
+        "model": printable(letter.model),
+        "traceback": printable(letter.traceback),
+        "type": message.kind,
+        "size": len(message.body),
+        "headers": {printable(key): printable(value) for key, value in message.headers.items()},
+        **_body(letter),
+    }
+
+
+def _body(letter: DeadLetter) -> dict[str, Any]:
+    body = json_text.utf8(letter.message.body)
+    if json_text.is_json(body):
+        # As it came, not decoded and encoded again.
+        return {"payload": orjson.Fragment(json_text.one_line(body))}
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"body_base64": base64.b64encode(body).decode()}
+
+
+def group_document(group: Group, fields: Sequence[str]) -> dict[str, Any]:
+    """Return a group for a program."""
+    return {
+        **{field: printable(value) for field, value in zip(fields, group.values, strict=True)},
+        "count": group.count,
+        "first_failed_at": iso(group.first),
+        "last_failed_at": iso(group.last),
+        "sample": printable(group.sample.message.id),
+    }
+
+
+def dump(value: Any) -> str:
+    """Return `value` as one line of JSON."""
+    return orjson.dumps(value).decode()

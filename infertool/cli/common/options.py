@@ -1,0 +1,139 @@
+"""The queues that settings and options name: checked, spelt as the broker does, and not equal where that harms."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infertool.brokers.stomp import destination
+from infertool.deadletters.replay import staging
+from infertool.errors import SettingsError, UsageError
+from infertool.text import json_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infertool.settings import Settings
+    from infertool.settings.load import Loaded
+
+
+def check_apart(written: str, target: Path | None, *read: tuple[str, Path | None]) -> None:
+    """Raise `UsageError` if the option `written` names a file that another option reads."""
+    for option, source in read:
+        if target is not None and source is not None and _are_same(target, source):
+            raise UsageError(f"{written} {target} is the file of {option}: it would be written into what is read")
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is yet to be made
+        return one.resolve() == other.resolve()
+
+
+_JSON_ADVICE = """write for example '{"room":"a"}'"""
+_PAIR_ADVICE = "write for example --join-param room=a"
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """Return the parameters of `--join-params`, a JSON object. Raises `UsageError`, which does not show them."""
+    try:
+        params = json_text.loads(text)
+    except json_text.JsonError as error:
+        raise UsageError(f"--join-params is not JSON: {error}", advice=_JSON_ADVICE) from error
+    if not isinstance(params, dict):
+        raise UsageError("--join-params must be a JSON object", advice=_JSON_ADVICE)
+    return params
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
+    """Return the parameters of `--join-param name=value`. Raises `UsageError`, which does not show them."""
+    params: dict[str, str] = {}
+    for number, pair in enumerate(pairs, 1):
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise UsageError(f"--join-param number {number} is no name=value", advice=_PAIR_ADVICE)
+        if name in params:
+            raise UsageError(f"--join-param gives {name} twice", advice="give each name once")
+        params[name] = value
+    return params
+
+
+_SOURCE, _DEAD = "broker.queue", "deadletter.queue"
+
+
+def in_full(loaded: Loaded) -> Loaded:
+    """Return the settings with each queue as `/queue/NAME`. Raises `SettingsError`."""
+    settings = loaded.settings
+    source = _checked(loaded, _SOURCE, settings.broker.queue, destination.source)
+    dead = _checked(loaded, _DEAD, settings.deadletter.queue, destination.queue)
+    settings = dataclasses.replace(
+        settings,
+        broker=dataclasses.replace(settings.broker, queue=source),
+        deadletter=dataclasses.replace(settings.deadletter, queue=dead),
+    )
+    return dataclasses.replace(loaded, settings=settings)
+
+
+def _checked(loaded: Loaded, key: str, text: str, parse: Callable[[str], str]) -> str:
+    try:
+        return parse(text)
+    except UsageError as fault:
+        origin = loaded.origins[key]
+        raise SettingsError(f"{origin}: {key}: {fault.what}", key=key, origin=origin, advice=fault.advice) from None
+
+
+def check_consumed(settings: Settings) -> None:
+    """Raise `SettingsError` where a consumer would take its own dead letters, or those of a replay, as events."""
+    source, dead = settings.broker.queue, settings.deadletter.queue
+    if source == dead:
+        raise _loop(f"broker.queue and deadletter.queue are both {source}: each failure would be consumed again")
+    if destination.covers(source, dead):
+        raise _loop(f"broker.queue {source} covers deadletter.queue {dead}: each failure would be consumed again")
+    for beside in staging.beside(dead):
+        if destination.covers(source, beside):
+            raise _loop(f"broker.queue {source} covers {beside}, where replay-dlq keeps letters of {dead} for a while")
+    if dead in staging.beside(source):
+        raise _loop(f"deadletter.queue {dead} is where replay-dlq keeps letters of {source} for a while")
+
+
+def _loop(what: str) -> SettingsError:
+    return SettingsError(what, key=_DEAD, advice="choose a --dlq outside of it, or name the queues to consume")
+
+
+def check_sent_to(settings: Settings) -> str:
+    """Return the one queue that events are sent to, which is not that of dead letters. Raises `SettingsError`."""
+    target = settings.broker.queue
+    if not destination.is_queue(target):
+        raise SettingsError(
+            f"broker.queue {target} names many queues or has options; events are sent to one",
+            key=_SOURCE,
+            advice="name one with --queue",
+        )
+    if target == settings.deadletter.queue:
+        raise SettingsError(
+            f"broker.queue and deadletter.queue are both {target}: each event would count as a dead letter",
+            key=_DEAD,
+            advice="name another with --dlq",
+        )
+    return target
+
+
+def check_replay(settings: Settings, queue: str, *, to: str | None, parking: str | None) -> None:
+    """Raise `UsageError` where letters of `queue` would be sent to where they are taken from, or are consumed again."""
+    for option, target in (("--to", to), ("--parking", parking)):
+        if target == queue:
+            raise UsageError(f"{option} {target} is the queue itself")
+        if target in staging.beside(queue):
+            raise UsageError(f"{option} {target} is where a replay of {queue} keeps letters for a while")
+    if parking is None:
+        return
+    if parking == to:
+        raise UsageError(f"--to and --parking are both {parking}: what is parked would be replayed")
+    if destination.covers(settings.broker.queue, parking):
+        raise UsageError(
+            f"--parking {parking} is consumed: it is in broker.queue {settings.broker.queue}",
+            advice="name a queue that nobody consumes",
+        )

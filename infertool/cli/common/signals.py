@@ -1,0 +1,64 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the first one ends in good order, a second Ctrl-C at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from infertool.cli.common import console
+
+
+def ending() -> list[signal.Signals]:
+    """Return the signals that end a command in good order: not SIGHUP where that is ignored, as by `nohup`."""
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None], notice: str) -> Iterator[None]:
+    """On the first signal call `stop`, in another thread, and print `notice`; on a second SIGINT leave at once."""
+
+    def end() -> None:
+        stop()
+        if notice:
+            with suppress(OSError):
+                console.err(notice)
+
+    def first(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, second)
+        # Not here: what the signal interrupts may be a write to standard error, or hold a lock that is needed.
+        threading.Thread(target=end, name="stopping").start()
+
+    def second(number: int, frame: FrameType | None) -> None:
+        console.show_cursor()
+        os._exit(console.EXIT_INTERRUPTED)
+
+    before = {number: signal.signal(number, first) for number in ending()}
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is first:  # else the second Ctrl-C is still to be heard, up to the exit
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def repeated(action: Callable[[], None], interval_s: float) -> Iterator[None]:
+    """Call `action` from a thread of its own, every `interval_s` seconds, while the block runs."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(interval_s):
+            action()
+
+    thread = threading.Thread(target=run, name="repeated", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

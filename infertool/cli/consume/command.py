@@ -1,0 +1,154 @@
+"""`infertool consume`: run the consumer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+EXAMPLE = """Examples:
+
+\b
+  infertool consume                                   all defaults
+  infertool consume --model app.model:predict --concurrency 32
+  infertool consume --model http://models:8080/predict --cache 10000:5m
+  infertool consume --publish stdout --exit-when-idle 5s -o json
+  infertool consume --model app.model:predict --executor processes      one call a core
+  infertool consume --model app.model:Net --batch-size 64 --target-latency 50ms
+"""
+
+
+class Output(StrEnum):
+    """Form of the summary."""
+
+    table = "table"
+    json = "json"
+
+
+class Confirm(StrEnum):
+    """What proves a push."""
+
+    auto = "auto"
+    reply = "reply"
+    echo = "echo"
+    barrier = "barrier"
+    none = "none"
+
+
+class Executor(StrEnum):
+    """Where the model runs."""
+
+    threads = "threads"
+    processes = "processes"
+
+
+class Publish(StrEnum):
+    """Where outcomes go."""
+
+    phoenix = "phoenix"
+    stdout = "stdout"
+    none = "none"
+
+
+def consume(
+    ctx: typer.Context,
+    broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
+    queue: Annotated[str | None, typer.Option(help="Queue to consume.", metavar="Q")] = None,
+    dlq: Annotated[str | None, typer.Option(help="Dead-letter queue.", metavar="Q")] = None,
+    phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
+    topic: Annotated[str | None, typer.Option(help="Channel that takes results.", metavar="T")] = None,
+    join_param: Annotated[
+        list[str] | None,
+        typer.Option(help="Sent in the join's payload; repeatable. The token is there already.", metavar="NAME=VALUE"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="sim:, module:callable, file.py:callable, a name, onnx:FILE, http://...", metavar="SPEC"),
+    ] = None,
+    cache: Annotated[
+        str | None, typer.Option(help="Keep N results for equal events, e.g. 10000:5m.", metavar="N:DURATION")
+    ] = None,
+    executor: Annotated[
+        Executor | None, typer.Option(help="Threads for models that wait, processes for those that compute.")
+    ] = None,
+    concurrency: Annotated[
+        str | None, typer.Option(help="Calls at the same time, on threads; auto adapts it.", metavar="N|auto")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes; one a core by default.", metavar="N")
+    ] = None,
+    max_tasks_per_worker: Annotated[
+        int | None, typer.Option(min=1, help="Replace a worker process after N events.", metavar="N")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Most events in one call of predict_batch.", metavar="N")
+    ] = None,
+    batch_wait: Annotated[
+        str | None, typer.Option(help="Longest wait for a batch to fill, e.g. 10ms.", metavar="DURATION")
+    ] = None,
+    target_latency: Annotated[
+        str | None, typer.Option(help="Adapt size and wait of batches to it, e.g. 50ms.", metavar="DURATION")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Consumer processes under one supervisor.", metavar="N")
+    ] = None,
+    window: Annotated[int | None, typer.Option(min=1, help="Unsettled messages held at most.", metavar="N")] = None,
+    confirm: Annotated[Confirm | None, typer.Option(help="What proves a push.")] = None,
+    publish: Annotated[Publish | None, typer.Option(help="Where outcomes go; stdout prints JSON lines.")] = None,
+    publish_batch: Annotated[
+        int | None, typer.Option(min=1, help="Most results in one push, where the channel takes batches.", metavar="N")
+    ] = None,
+    max_attempts: Annotated[int | None, typer.Option(min=1, help="Tries before dead-lettering.", metavar="N")] = None,
+    max_messages: Annotated[int | None, typer.Option(min=1, help="End after N events.", metavar="N")] = None,
+    exit_when_idle: Annotated[
+        str | None, typer.Option(help="End when no event came for so long, e.g. 5s.", metavar="DURATION")
+    ] = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary at the end.")] = Output.table,
+) -> None:
+    """Take events from the broker, run the model, push results and alerts to Phoenix.
+
+    At-least-once: an event is acknowledged after Phoenix confirmed its result, or together with its dead letter.
+    Ctrl-C or SIGTERM finishes what is in work; a second Ctrl-C leaves at once. Nothing is lost either way.
+    """
+    from infertool.cli.common.options import parse_pairs
+    from infertool.text.units import parse_duration
+
+    wait_s = None if batch_wait is None else parse_duration(batch_wait, "--batch-wait")
+    target_s = None if target_latency is None else parse_duration(target_latency, "--target-latency")
+    idle_s = None if exit_when_idle is None else parse_duration(exit_when_idle, "--exit-when-idle")
+    calls = int(concurrency) if concurrency is not None and concurrency.isdecimal() else concurrency
+    loaded = ctx.obj.load({
+        "broker.url": ("--broker", broker),
+        "broker.queue": ("--queue", queue),
+        "deadletter.queue": ("--dlq", dlq),
+        "phoenix.url": ("--phoenix", phoenix),
+        "phoenix.topic": ("--topic", topic),
+        "phoenix.join_params": ("--join-param", parse_pairs(join_param) if join_param else None),
+        "phoenix.confirm": ("--confirm", confirm and confirm.value),
+        "model.spec": ("--model", model),
+        "model.cache": ("--cache", cache),
+        "consume.executor": ("--executor", executor and executor.value),
+        "consume.concurrency": ("--concurrency", calls),
+        "consume.workers": ("--workers", workers),
+        "consume.max_tasks_per_worker": ("--max-tasks-per-worker", max_tasks_per_worker),
+        "consume.batch_size": ("--batch-size", batch_size),
+        "consume.batch_wait_s": ("--batch-wait", wait_s),
+        "consume.target_latency_s": ("--target-latency", target_s),
+        "consume.processes": ("--processes", processes),
+        "consume.window": ("--window", window),
+        "consume.max_attempts": ("--max-attempts", max_attempts),
+        "publish.mode": ("--publish", publish and publish.value),
+        "publish.batch": ("--publish-batch", publish_batch),
+    })  # fmt: skip
+
+    from infertool.app import consumer
+    from infertool.app.replicas import supervisor
+    from infertool.cli.consume import view as starting
+    from infertool.consumer.consumer import Until
+
+    until = Until(max_messages=max_messages, idle_s=idle_s)
+    starting.check_model(loaded)
+    consumer.check(loaded.settings, until)
+    run = consumer.run if loaded.settings.consume.processes == 1 else supervisor.run
+    run(loaded.settings, until, as_json=output is Output.json, quiet=ctx.obj.quiet)

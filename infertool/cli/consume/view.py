@@ -1,0 +1,212 @@
+"""What a running consumer shows: one live line on a terminal, a log line now and then elsewhere."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from infertool import __version__
+from infertool.brokers import url
+from infertool.cli.common.signals import repeated
+from infertool.consumer.tuning import concurrency, window
+from infertool.errors import UsageError
+from infertool.secret import mask_url
+from infertool.settings import Settings
+from infertool.settings.load import Loaded
+from infertool.telemetry import json_logs, logs
+from infertool.telemetry.recent import SAMPLE_S, Recent, RecentFigures
+from infertool.telemetry.stats import Snapshot
+from infertool.text.sanitize import clean
+
+SIMULATOR = "sim:"
+
+
+def check_model(loaded: Loaded) -> None:
+    """Raise `UsageError` where events of a real bus would be taken, and acknowledged, by the simulator unasked."""
+    if loaded.origins["model.spec"] != "default":
+        return
+    broker = loaded.settings.broker.url
+    if all(_is_loopback(host) for host, _ in url.parse(broker).hosts):
+        return
+    raise UsageError(
+        f"no model is set, and {mask_url(broker)} is not on this machine: the simulator would acknowledge its events",
+        advice="set --model, for example --model app.model:predict; --model sim: asks for the simulator",
+    )
+
+
+def log_start(settings: Settings, max_messages: int | None) -> None:
+    """Log what runs, from where, and to where, in one line."""
+    fields = _fields(settings, max_messages)
+    replicas = f"{fields['processes']} processes of " if fields["processes"] > 1 else ""
+    text = (
+        f"infertool {fields['version']}: model {fields['model']}; events from {fields['queue']} at {fields['broker']},"
+        f" dead letters to {fields['dead_letters']}, results to {fields['results']};"
+        f" {replicas}{fields['executor']} x {fields['concurrency']}, window {fields['window']}"
+    )
+    logs.log.info("%s", text, extra={"fields": {"event": "start", **fields}})
+
+
+def _fields(settings: Settings, max_messages: int | None) -> dict[str, Any]:
+    consume = settings.consume
+    batch = settings.publish.batch if settings.publish.mode == "phoenix" else 1
+    return {
+        "version": __version__,
+        "model": _model(settings.model.spec),
+        "queue": settings.broker.queue,
+        "broker": mask_url(settings.broker.url),
+        "dead_letters": settings.deadletter.queue,
+        "results": _results(settings),
+        "processes": consume.processes,
+        "executor": consume.executor,
+        "concurrency": consume.concurrency if consume.concurrency == "auto" else concurrency(consume),
+        "window": window(consume, batch, max_messages),
+    }
+
+
+def _model(spec: str) -> str:
+    if spec.startswith(SIMULATOR):
+        return f"{spec} (the simulator: no model of yours)"
+    return mask_url(spec) if "://" in spec else spec
+
+
+def _results(settings: Settings) -> str:
+    if settings.publish.mode == "phoenix":
+        return f"{settings.phoenix.topic} at {mask_url(settings.phoenix.url)}"
+    return {"stdout": "stdout", "none": "nowhere (--publish none)"}[settings.publish.mode]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+
+
+REFRESH_PER_S = 4
+# A push that waits for its proof this long is told. Seconds.
+LONG_S = 2.0
+
+
+class Figures(Protocol):
+    """Whose status is shown."""
+
+    def snapshot(self) -> Snapshot:
+        """Return the figures now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The totals, and the figures of the last seconds."""
+
+    snapshot: Snapshot
+    recent: Recent
+
+    def line(self) -> str:
+        """Return the status in one line, for people."""
+        snapshot, counts = self.snapshot, self.snapshot.counts
+        times = self.recent.latency_ms
+        p99 = "p99 -" if times.p99 is None else f"p99 {times.p99:.0f} ms"
+        waiting = "" if snapshot.waiting is None else f", {snapshot.waiting} waiting"
+        parts = [
+            f"{self.recent.rate:.1f}/s, {p99} in the last {self.recent.seconds:.0f} s",
+            f"{snapshot.in_progress} in progress of {snapshot.window}{waiting}",
+            f"{counts['succeeded']} succeeded, {counts['dead_lettered']} dead-lettered, {counts['retried']} retried",
+            *([f"circuit {snapshot.circuit}"] if snapshot.circuit in {"open", "half-open"} else []),
+            *(f"{name.replace('_', ' ')} {value}" for name, value in snapshot.tuned.items()),
+            *(f"{side} {state}{self._pushes(side)}" for side, state in sorted(snapshot.links.items())),
+            *(["PAUSED by Phoenix"] if snapshot.paused else []),
+        ]
+        return " | ".join(parts)
+
+    def _pushes(self, side: str) -> str:
+        """Return what waits for a proof, once that takes long: a channel that is connected may take nothing."""
+        snapshot = self.snapshot
+        if side != "phoenix" or snapshot.oldest_push_s < LONG_S:
+            return ""
+        return f", {snapshot.unconfirmed} pushes unconfirmed, oldest {snapshot.oldest_push_s:.0f} s"
+
+    def fields(self) -> dict[str, Any]:
+        """Return the status for machines. Rate and latencies are of the last `seconds`; the counts are totals."""
+        snapshot = self.snapshot
+        return {
+            "event": "status",
+            "seconds": round(self.recent.seconds, 1),
+            "rate": round(self.recent.rate, 1),
+            "latency_ms": self.recent.latency_ms.as_dict(),
+            "in_progress": snapshot.in_progress,
+            "window": snapshot.window,
+            "waiting": snapshot.waiting,
+            "unconfirmed": snapshot.unconfirmed,
+            "oldest_push_s": round(snapshot.oldest_push_s, 1),
+            **snapshot.counts,
+            **snapshot.tuned,
+            "circuit": snapshot.circuit,
+            "links": snapshot.links,
+            "paused": snapshot.paused,
+        }
+
+
+class StatusSource:
+    """Reads the status of `figures`. Thread-safe."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+        self._recent = RecentFigures()
+        self._lock = threading.Lock()
+
+    def now(self) -> Status:
+        """Return the status now; called once a second, so that there is a sample from ten seconds ago."""
+        with self._lock:
+            snapshot = self._figures.snapshot()
+            return Status(snapshot, self._recent.add(snapshot, time.monotonic()))
+
+
+@contextmanager
+def shown(figures: Figures, interval_s: float, *, quiet: bool) -> Iterator[None]:
+    """Show the status while the block runs."""
+    source = StatusSource(figures)
+    if quiet:
+        yield
+    elif sys.stderr.isatty() and not json_logs.is_on():
+        with _live(source):
+            yield
+    else:
+        with repeated(LogLines(source, interval_s), min(SAMPLE_S, interval_s)):
+            yield
+
+
+class LogLines:
+    """Callable that samples the status, and logs it every `interval_s` seconds."""
+
+    def __init__(self, source: StatusSource, interval_s: float) -> None:
+        self._source = source
+        self._interval_s = interval_s
+        self._due = time.monotonic() + interval_s
+        source.now()
+
+    def __call__(self) -> None:
+        """Take a sample."""
+        status = self._source.now()
+        if time.monotonic() >= self._due:
+            self._due += self._interval_s
+            logs.log.info("%s", status.line(), extra={"fields": status.fields()})
+
+
+@contextmanager
+def _live(source: StatusSource) -> Iterator[None]:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    def render() -> Text:
+        return Text(clean(source.now().line()), overflow="ellipsis", no_wrap=True)
+
+    console = Console(stderr=True)
+    with Live(console=console, get_renderable=render, refresh_per_second=REFRESH_PER_S, redirect_stdout=False):
+        yield

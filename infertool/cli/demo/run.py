@@ -1,0 +1,206 @@
+"""The demo: servers, a consumer, a producer and a viewer, started in order and stopped in order."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import orjson
+
+from infertool import brokers
+from infertool.channels.event import ChannelEvent
+from infertool.cli.common import console
+from infertool.cli.common.signals import stopped_by_signals
+from infertool.cli.demo.view import View
+from infertool.embedded import processes
+from infertool.errors import InfertoolError, OutputError
+from infertool.load.arrivals import Planned
+from infertool.load.headers import EnvelopeOptions
+from infertool.load.options import LoadOptions
+from infertool.load.record import Run
+from infertool.load.run import Listeners, LoadRun
+from infertool.load.tally import Measure
+from infertool.settings import BrokerSettings, PhoenixSettings, Settings
+from infertool.telemetry.latencies import Latencies
+
+HOST = "127.0.0.1"
+# The simulated model's mean time, and room for bursts and retries.
+MODEL_MEAN_S, HEADROOM = 0.3, 2.0
+# Longest time the last events may take: three tries of the model with their backoff, and dead-lettering.
+SETTLE_S = 20.0
+CONSUMER_START_S = 20.0
+CONSUMER_STOP_S = 30.0
+POLL_S = 0.1
+
+
+class Demo:
+    """One run of `infertool demo`."""
+
+    def __init__(self, *, seconds: float, rate: float, as_json: bool, quiet: bool) -> None:
+        self._seconds = seconds
+        self._rate = rate
+        self._as_json = as_json
+        self._view = View(silent=as_json or quiet)
+        self._load: LoadRun | None = None
+        self._stopping = threading.Event()
+        self._gone: BrokenPipeError | OutputError | None = None
+
+    def run(self) -> None:
+        """Run to the end and print the summary. Raises `InfertoolError` when the sums do not add up."""
+        with ExitStack() as stack:
+            stack.enter_context(stopped_by_signals(self._stop, "stopping: waiting for what was sent"))
+            broker = self._server(stack, processes.BROKER)
+            hub = self._server(stack, processes.HUB)
+            settings = Settings(
+                broker=BrokerSettings(url=f"stomp://{HOST}:{broker.port}"),
+                phoenix=PhoenixSettings(url=f"ws://{HOST}:{hub.port}/socket/websocket"),
+            )
+            consumer = self._consumer(stack, settings)
+            load = self._load = self._prepared(settings)
+            with self._view.shown(f"http://{HOST}:{hub.port}/", load.tally):
+                self._await_consumer(settings.broker, consumer)
+                done = self._run(load, consumer)
+            if self._gone:
+                raise self._gone
+            summary = _summary(done, _finish(consumer))
+        self._print(summary)
+
+    def _prepared(self, settings: Settings) -> LoadRun:
+        options = LoadOptions(
+            planned=Planned(qps=self._rate, duration_s=self._seconds, seed=secrets.randbits(32)),
+            envelope=EnvelopeOptions(settings.broker.queue),
+            e2e=True,
+            settle_s=SETTLE_S,
+        )
+        return LoadRun(settings, options, Listeners(on_second=self._view.second, on_arrivals=self._show), {})
+
+    def _run(self, load: LoadRun, consumer: subprocess.Popen[bytes]) -> Run:
+        """Send, and watch what comes out. Raises InfertoolError when the consumer dies."""
+        over = threading.Event()
+
+        def guard() -> None:
+            while not over.wait(POLL_S):
+                if consumer.poll() is not None or self._gone:
+                    load.abandon()
+                    return
+
+        guarding = threading.Thread(target=guard, name="demo-guard", daemon=True)
+        guarding.start()
+        try:
+            if self._stopping.is_set():
+                load.stop()
+            return load.run()
+        finally:
+            over.set()
+            guarding.join()
+            if not self._gone:
+                self._check(consumer)
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        if self._load:
+            self._load.stop()
+
+    def _show(self, arrivals: Sequence[ChannelEvent]) -> None:
+        try:
+            for arrival in arrivals:
+                self._view.add(arrival)
+        except (BrokenPipeError, OutputError) as error:  # this is the socket's thread; the run ends in its own
+            self._gone = error
+
+    def _server(self, stack: ExitStack, module: str) -> processes.ServerProcess:
+        server = processes.start(module, host=HOST, port=0, env=_environment())
+        stack.callback(server.stop)
+        return server
+
+    def _consumer(self, stack: ExitStack, settings: Settings) -> subprocess.Popen[bytes]:
+        concurrency = max(16, math.ceil(self._rate * MODEL_MEAN_S * HEADROOM))
+        lifeline, ours = os.pipe()
+        stack.callback(os.close, ours)
+        command = [
+            sys.executable, "-m", "infertool.cli.tied_to_parent", str(lifeline),
+            "--config", os.devnull, "--quiet", "consume",
+            "--broker", settings.broker.url, "--phoenix", settings.phoenix.url, "--model", "sim:",
+            "--max-attempts", "1", "--concurrency", str(concurrency), "-o", "json",
+        ]  # fmt: skip
+        self._log = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True, env=_environment(),
+            pass_fds=(lifeline,),
+        )  # fmt: skip
+        os.close(lifeline)
+        stack.callback(_end, process)
+        return process
+
+    def _await_consumer(self, settings: BrokerSettings, consumer: subprocess.Popen[bytes]) -> None:
+        """Wait for the consumer's subscription, so that its start is not taken for the bus's latency."""
+        broker = brokers.open(settings)
+        broker.connect()
+        deadline = time.monotonic() + CONSUMER_START_S
+        try:
+            while time.monotonic() < deadline and not self._stopping.wait(POLL_S):
+                self._check(consumer)
+                depth = broker.measure(settings.queue, 1.0)
+                if depth is not None and depth.consumers:
+                    return
+        finally:
+            broker.close(5.0)
+
+    def _check(self, consumer: subprocess.Popen[bytes]) -> None:
+        if consumer.poll() is not None:
+            self._log.seek(0)
+            last_words = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise InfertoolError(f"the consumer ended early: {last_words or 'without a word'}")
+
+    def _print(self, summary: dict[str, Any]) -> None:
+        if self._as_json:
+            console.emit_json(summary)
+        else:
+            console.out(
+                "{sent} sent = {results} results + {failures} failures ({dead_letters} dead letters), {lost} lost, "
+                "{duplicates} duplicates; from send to screen p50 {p50_ms} ms, p99 {p99_ms} ms".format(**summary)
+            )
+        if summary["lost"]:
+            raise InfertoolError(f"{summary['lost']} events were not seen within {SETTLE_S:g} s")
+
+
+def _summary(run: Run, consumed: dict[str, Any]) -> dict[str, Any]:
+    counts, times = run.counts, run.histograms.get(Measure.E2E, Latencies()).percentiles()
+    return {
+        "sent": counts.sent,
+        "results": counts.results,
+        "failures": counts.failures,
+        "dead_letters": consumed["dead_lettered"],
+        "lost": None if counts.lost is None else counts.lost + (counts.queued or 0),
+        "duplicates": counts.duplicates,
+        "p50_ms": times.p50,
+        "p99_ms": times.p99,
+    }
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment without what would bend the demo: settings and credentials meant for a real bus."""
+    named = {"ACTIVEMQ_USER", "ACTIVEMQ_PASSWORD", "PHOENIX_SERVICE_TOKEN"}
+    return {k: v for k, v in os.environ.items() if k not in named and not k.startswith("INFERTOOL_")}
+
+
+def _finish(consumer: subprocess.Popen[bytes]) -> dict[str, Any]:
+    consumer.terminate()
+    output, _ = consumer.communicate(timeout=CONSUMER_STOP_S)
+    summary: dict[str, Any] = orjson.loads(output)
+    return summary
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.wait()

@@ -1,0 +1,48 @@
+"""`infertool dev`: the embedded broker and channel server."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+EXAMPLE = """Examples:
+
+\b
+  infertool dev                                       default ports, so that consume and tail need no options
+  infertool dev --stomp-port 0 --http-port 0 -o json  any free ports; one ready line for scripts
+  infertool dev --no-broker                           only the channel server, beside a real ActiveMQ
+"""
+
+
+class Output(StrEnum):
+    """Form of the ready line."""
+
+    text = "text"
+    json = "json"
+
+
+def dev(
+    ctx: typer.Context,
+    stomp_port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of the broker; 0 for any.")
+    ] = 61613,
+    http_port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of the channel server; 0 for any.")
+    ] = 4000,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    no_broker: Annotated[bool, typer.Option("--no-broker", help="Start no STOMP broker.")] = False,
+    no_hub: Annotated[bool, typer.Option("--no-hub", help="Start no channel server.")] = False,
+    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the ready line.")] = Output.text,
+) -> None:
+    """Run a STOMP broker and a Phoenix-compatible channel server with a dashboard. In memory, for development only."""
+    from infertool.cli.dev.run import serve
+
+    serve(
+        host=host,
+        stomp_port=None if no_broker else stomp_port,
+        http_port=None if no_hub else http_port,
+        as_json=output is Output.json,
+        quiet=ctx.obj.quiet,
+    )

@@ -1,0 +1,69 @@
+"""Running the embedded servers until told to stop."""
+
+from __future__ import annotations
+
+import queue
+from contextlib import ExitStack
+
+from infertool.cli.common import console
+from infertool.cli.common.signals import stopped_by_signals
+from infertool.embedded import processes
+from infertool.errors import ServerError, UsageError
+
+POLL_S = 0.2
+
+
+def serve(*, host: str, stomp_port: int | None, http_port: int | None, as_json: bool, quiet: bool) -> None:
+    """Start the servers whose port is not None, say where they are, and wait. Raises `ServerError` if one dies."""
+    if stomp_port is None and http_port is None:
+        raise UsageError("--no-broker and --no-hub together leave nothing to run", advice="give one of them")
+    stopping: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put is safe in a signal handler
+    with ExitStack() as stack:
+        stack.enter_context(stopped_by_signals(lambda: stopping.put(None), "stopping"))
+        running: list[processes.ServerProcess] = []
+        for module, port in ((processes.BROKER, stomp_port), (processes.HUB, http_port)):
+            if port is not None:
+                running.append(processes.start(module, host=host, port=port))
+                stack.callback(running[-1].stop)
+        _announce(_addresses(host, running), as_json=as_json, quiet=quiet)
+        while not _told(stopping):
+            _check(running)
+
+
+def _told(stopping: queue.SimpleQueue[None]) -> bool:
+    try:
+        stopping.get(timeout=POLL_S)
+    except queue.Empty:
+        return False
+    return True
+
+
+def _addresses(host: str, running: list[processes.ServerProcess]) -> dict[str, str]:
+    shown = f"[{host}]" if ":" in host else host
+    addresses = {}
+    for server in running:
+        if server.name == "broker":
+            addresses["stomp"] = f"stomp://{shown}:{server.port}"
+        else:
+            addresses["phoenix"] = f"ws://{shown}:{server.port}/socket/websocket"
+            addresses["dashboard"] = f"http://{shown}:{server.port}/"
+    return addresses
+
+
+def _announce(addresses: dict[str, str], *, as_json: bool, quiet: bool) -> None:
+    if as_json:
+        console.emit_json(addresses)
+    else:
+        for name, address in addresses.items():
+            console.out(f"{name:>9}  {address}")
+    if not quiet:
+        console.err("For development: in memory, gone when this ends. Ctrl-C stops it.")
+
+
+def _check(running: list[processes.ServerProcess]) -> None:
+    for server in running:
+        code = server.process.poll()
+        if code is not None:
+            raise ServerError(
+                f"the embedded {server.name} ended by itself (exit code {code})", address=f":{server.port}"
+            )

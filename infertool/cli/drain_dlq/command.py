@@ -1,0 +1,71 @@
+"""`infertool drain-dlq`: archive dead letters and remove them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+EXAMPLE = """Examples:
+
+\b
+  infertool drain-dlq                                     into ./ai.events.dlq.jsonl, after asking
+  infertool drain-dlq --to dead.jsonl.zst --yes           compressed (zstd; .gz for gzip), without asking
+  infertool drain-dlq DLQ.orders --to orders.jsonl        another queue; run again, it appends
+  infertool drain-dlq DLQ.orders --discard                throw away; asks for the queue's name
+  infertool replay-dlq --from dead.jsonl.zst              send an archive back
+"""
+
+
+class Output(StrEnum):
+    """Form of the summary."""
+
+    table = "table"
+    json = "json"
+
+
+class Command(TyperCommand):
+    """Takes `--yes` and `--yes=QUEUE`, which Typer does not know: an option whose value may be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a bare `--yes` an empty value."""
+        return super().parse_args(ctx, ["--yes=" if word == "--yes" else word for word in args])
+
+
+def drain_dlq(
+    ctx: typer.Context,
+    queue: Annotated[
+        str | None, typer.Argument(help="Queue; by default the configured dead-letter queue.", metavar="QUEUE")
+    ] = None,
+    broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Archive to append to; .gz and .zst compress. Default: ./QUEUE.jsonl", metavar="FILE"),
+    ] = None,
+    discard: Annotated[bool, typer.Option("--discard", help="Delete, without an archive.")] = False,
+    yes: Annotated[
+        str | None,
+        typer.Option(help="Do not ask. With --discard the queue must be named: --yes=QUEUE.", metavar="[=QUEUE]"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Do not mind another run on the queue.")] = False,
+    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary.")] = Output.table,
+) -> None:
+    """Archive all dead letters of a queue, then remove them; what dies meanwhile stays.
+
+    Each message is on disk before the broker forgets it. An interrupted drain is run again: it appends, and knows what
+    it archived and had not removed. Ctrl-C ends it after the batch in work.
+    """
+    from infertool.brokers.stomp import destination
+    from infertool.cli.drain_dlq.run import Request, drain
+    from infertool.errors import UsageError
+
+    if discard and to:
+        raise UsageError("--discard and --to cannot be used together")
+    loaded = ctx.obj.load({"broker.url": ("--broker", broker)})
+    name = destination.queue(queue or loaded.settings.deadletter.queue)
+    file = None if discard else to or Path(f"{name.removeprefix('/queue/').replace('/', '_')}.jsonl")
+    request = Request(name, file, yes=yes, force=force, as_json=output is Output.json, quiet=ctx.obj.quiet)
+    drain(loaded.settings, request)

@@ -1,0 +1,175 @@
+"""Archiving and removing dead letters: asking, doing, and saying exactly what was done."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from infertool.brokers.port import Broker, Depth
+from infertool.cli.common import console
+from infertool.cli.common.deadletters import bus, connected, put_back, tell_skew, who
+from infertool.cli.common.signals import stopped_by_signals
+from infertool.deadletters import letter as letters
+from infertool.deadletters import record as clock
+from infertool.deadletters.archive.writer import ArchiveWriter
+from infertool.deadletters.replay.drain import WHY_LEFT, Drain, Progress
+from infertool.deadletters.replay.lock import locked
+from infertool.deadletters.replay.take import Taker
+from infertool.errors import InfertoolError, NothingMatchedError, UsageError
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.settings import Settings
+
+STOPPING = "stopping after this batch (Ctrl-C again leaves at once; nothing is lost)"
+# How long the last question may take: of a broker that answered the first one, which may have restarted since and
+# needs seconds for its first answer; and of one that did not.
+_MEASURE_AGAIN_S, _MEASURE_S = 10.0, 1.0
+_ASK_AGAIN_S = 0.1
+_LOOK_S = 10.0
+_TELL_EVERY_S = 2.0
+_MOST_SHOWN = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for. `file` None discards. `yes` is None (ask), "" (do not ask) or the queue's name."""
+
+    queue: str
+    file: Path | None
+    yes: str | None
+    force: bool
+    as_json: bool
+    quiet: bool
+
+
+def drain(settings: Settings, request: Request) -> None:
+    """Drain as asked. Raises `NothingMatchedError` for an empty queue, `UsageError` when nobody can agree."""
+    stop = threading.Event()
+    with connected(settings) as broker, nullcontext() if request.force else locked(broker, request.queue, who()):
+        reach = bus(settings, _say_link)
+        put_back(broker, reach, request.queue)
+        depth, began = _look(broker, request.queue)
+        _agree(request, depth)
+        with _archive(request) as archive:
+            work = Drain(archive, depth=depth, began=began, on_progress=Ticker(request, depth))
+            taker = Taker(reach, request.queue, stop=stop)
+            with stopped_by_signals(stop.set, STOPPING), taker:
+                _run(work, taker, request)
+        after = _measure(broker, request.queue, _MEASURE_S if depth is None else _MEASURE_AGAIN_S)
+    _sum_up(request, work.progress, after, interrupted=stop.is_set())
+    if stop.is_set():
+        sys.exit(console.EXIT_INTERRUPTED)
+
+
+def _look(broker: Broker, queue: str) -> tuple[int | None, float]:
+    """Return the depth, None where the broker does not tell it, and when the drain begins by the letters' clock.
+
+    Raises `NothingMatchedError`.
+    """
+    browse = broker.browse(queue, limit=1, timeout_s=_LOOK_S)
+    if not browse.messages and not browse.depth:
+        raise NothingMatchedError(f"{queue} is empty, or does not exist")
+    if browse.depth is not None:
+        return browse.depth, time.time()  # the depth bounds it, no clock
+    browse = broker.browse(queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S)
+    began, ahead_s = clock.start(time.time(), map(letters.read, browse.messages))
+    tell_skew(0.0, ahead_s)
+    return None, began
+
+
+def _measure(broker: Broker, queue: str, timeout_s: float) -> Depth | None:
+    """Ask until the broker answers: the connection that asks may not be back yet when the one that drains is."""
+    deadline = time.monotonic() + timeout_s
+    while (left_s := deadline - time.monotonic()) > 0:
+        depth = broker.measure(queue, left_s)
+        if depth is not None:
+            return depth
+        time.sleep(_ASK_AGAIN_S)
+    return None
+
+
+def _agree(request: Request, depth: int | None) -> None:
+    """Ask, where nobody has agreed yet. Raises `UsageError`."""
+    count = "all" if depth is None else f"{depth}"
+    if request.file is None:
+        _agree_to_discard(request, f"this deletes {count} messages of {request.queue} for ever")
+    elif request.yes is None:
+        question = f"archive {count} messages of {request.queue} in {request.file} and remove them? [y/N] "
+        if console.ask(question, otherwise="--yes").lower() not in {"y", "yes"}:
+            raise InfertoolError("nothing was done: not agreed")
+
+
+def _agree_to_discard(request: Request, what: str) -> None:
+    short = request.queue.removeprefix("/queue/")
+    right = {request.queue, short}
+    option = f"--yes={short}"
+    if request.yes is not None:
+        if request.yes not in right:
+            raise UsageError(f"{what}; --yes must name the queue", advice=f"write {option}")
+        return
+    if console.ask(f"{what}; type the queue's name to agree: ", otherwise=option) not in right:
+        raise InfertoolError("nothing was deleted: that is not the queue's name")
+
+
+@contextmanager
+def _archive(request: Request) -> Iterator[ArchiveWriter | None]:
+    if request.file is None:
+        yield None
+        return
+    with ArchiveWriter(request.file) as archive:
+        if archive.cut_bytes:
+            console.err(f"{request.file}: removed {archive.cut_bytes} bytes of a half-written last record")
+        if archive.found:
+            console.err(f"{request.file}: appending to {archive.found} messages")
+        yield archive
+
+
+def _run(work: Drain, taker: Taker, request: Request) -> None:
+    try:
+        work.run(taker)
+    except InfertoolError:
+        # What was done must be known also when the rest cannot be done.
+        progress = work.progress
+        console.err(f"archived {progress.archived}, removed {progress.removed} from {request.queue} before this:")
+        raise
+
+
+def _say_link(event: ConnectionEvent) -> None:
+    if event.state is ConnectionState.LOST:
+        console.err(f"lost {event.address}: {event.reason}; connecting again")
+
+
+class Ticker:
+    """Says now and then how far it is."""
+
+    def __init__(self, request: Request, depth: int | None) -> None:
+        self._quiet = request.quiet
+        self._all = "" if depth is None else f" of {depth}"
+        self._said = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        """Take the newest state."""
+        now = time.monotonic()
+        if not self._quiet and now - self._said > _TELL_EVERY_S:
+            self._said = now
+            console.err(f"{progress.removed}{self._all} removed")
+
+
+def _sum_up(request: Request, progress: Progress, after: Depth | None, *, interrupted: bool) -> None:
+    remaining = after.size if after else None
+    if progress.left:
+        console.err(f"{progress.left} stay in {request.queue}: each is {WHY_LEFT}")
+    known = f" ({progress.known} were in it already)" if progress.known else ""
+    kept = "deleted" if request.file is None else f"archived {progress.archived} in {request.file}{known}, removed"
+    rest = "an unknown number remains" if remaining is None else f"{remaining} remain"
+    sentence = f"{kept} {progress.removed} from {request.queue}; {rest}"
+    with console.reporting(sentence):
+        if request.as_json:
+            place = {"queue": request.queue, "file": None if request.file is None else str(request.file)}
+            console.emit_json({**place, **asdict(progress), "remaining": remaining, "interrupted": interrupted})
+        else:
+            console.out(sentence)

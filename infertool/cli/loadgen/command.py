@@ -1,0 +1,226 @@
+"""`infertool loadgen`: load on the bus, and what it did to it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+REPORT_EXAMPLE = """Examples:
+
+\b
+  infertool loadgen report run.jsonl                          the summary of a saved run
+  infertool loadgen report before.jsonl after.jsonl           two runs side by side
+  infertool loadgen report run.jsonl --html run.html          a page with plots
+  infertool loadgen report run.jsonl --assert 'e2e.p99_ms < 500' --assert 'lost == 0'
+  infertool loadgen report run.jsonl -o json | jq .e2e        for a program
+"""
+
+
+class Output(StrEnum):
+    """Form of the report."""
+
+    table = "table"
+    json = "json"
+
+
+def report(
+    files: Annotated[list[Path], typer.Argument(help="Files written by --save.", metavar="FILE")],
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots.", metavar="FILE")] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Write the plots as a picture; needs infertool[plots].", metavar="FILE")
+    ] = None,
+    asserts: Annotated[
+        list[str] | None,
+        typer.Option("--assert", help="Must hold for every run, in CEL, e.g. 'lost == 0'.", metavar="EXPRESSION"),
+    ] = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")] = Output.table,
+) -> None:
+    """Print what saved runs say. Several are put side by side, each against the first.
+
+    Exit code 1 when an --assert does not hold. A file cut short is reported up to its last second, and says so.
+    """
+    from infertool.cli.common.options import check_apart
+    from infertool.cli.loadgen.run import Reporting
+
+    runs = [("a saved run", file) for file in files]
+    check_apart("--html", html, *runs, ("--png", png))
+    check_apart("--png", png, *runs)
+    Reporting(files, expressions=asserts or ()).run(form=output.value, html=html, png=png)
+
+
+EXAMPLE = """Examples:
+
+\b
+  infertool loadgen --qps 500                                     until Ctrl-C, the built-in event
+  infertool loadgen --qps 500 --duration 1m --e2e                 ... and how long until results are out
+  infertool loadgen --stage 100:30s --stage 500:2m --e2e --save run.jsonl
+  infertool loadgen --ramp 0:1000:60s --arrivals poisson --e2e    where is the limit?
+  infertool loadgen --qps 100 --burst 2000:5s/60s --duration 5m --e2e --assert 'lost == 0'
+  infertool loadgen --qps 50 --payload events.jsonl --set 'features[0]=normal(0,1)' --poison-rate 0.01
+  infertool loadgen report run.jsonl --html run.html              plots of a saved run
+"""
+
+
+class Arrivals(StrEnum):
+    """How events arrive."""
+
+    constant = "constant"
+    poisson = "poisson"
+
+
+class Pick(StrEnum):
+    """Which of several payloads is next."""
+
+    turn = "turn"
+    random = "random"
+
+
+class Kind(StrEnum):
+    """The JMS type of an event."""
+
+    text = "text"
+    bytes = "bytes"
+
+
+app = typer.Typer(invoke_without_command=True, rich_markup_mode=None, epilog=EXAMPLE)
+app.command(epilog=REPORT_EXAMPLE)(report)
+
+
+@app.callback(epilog=EXAMPLE)
+def loadgen(
+    ctx: typer.Context,
+    qps: Annotated[float | None, typer.Option(help="Events a second.", metavar="N")] = None,
+    arrivals: Annotated[Arrivals, typer.Option(help="Evenly, or each by chance.")] = Arrivals.constant,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="A rate for a time; repeatable, one after the other.", metavar="N:DURATION")
+    ] = None,
+    ramp: Annotated[str | None, typer.Option(help="From a rate to another.", metavar="N:M:DURATION")] = None,
+    burst: Annotated[
+        str | None, typer.Option(help="With --qps: bursts, as 2000:5s/60s.", metavar="N:LENGTH/PERIOD")
+    ] = None,
+    trace: Annotated[Path | None, typer.Option(help="Send times from a file, one a line.", metavar="FILE")] = None,
+    speed: Annotated[str, typer.Option(help="With --trace: 2x is twice as fast.", metavar="FACTOR")] = "1x",
+    closed: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Closed model: N events open at a time.", metavar="N")
+    ] = None,
+    duration: Annotated[str | None, typer.Option(help="Send for so long.", metavar="DURATION")] = None,
+    count: Annotated[int | None, typer.Option(min=1, max=10_000_000, help="Send so many events.", metavar="N")] = None,
+    warmup: Annotated[str, typer.Option(help="The first so long is sent and not counted.", metavar="DURATION")] = "0s",
+    max_late: Annotated[
+        str | None, typer.Option(help="Drop, and count, what is later than this.", metavar="DURATION")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same arrivals and bodies.", metavar="N")] = 0,
+    payload: Annotated[
+        str | None, typer.Option(help="JSON or JSON lines to send; - is standard input.", metavar="FILE")
+    ] = None,
+    pick: Annotated[Pick, typer.Option(help="Which of several payloads is next.")] = Pick.turn,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Fill a field: features[0]=normal(0,1); repeatable.", metavar="PATH=VALUE"),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Pad bodies to so many bytes: 400, normal(400,100).", metavar="BYTES")
+    ] = None,
+    poison_rate: Annotated[float, typer.Option(help="Share of broken events.", metavar="SHARE")] = 0.0,
+    priority: Annotated[
+        str | None, typer.Option(help="Priorities by chance: high:9=0.1,low:4=0.9.", metavar="SHARES")
+    ] = None,
+    header: Annotated[list[str] | None, typer.Option(help="A header; repeatable.", metavar="NAME=VALUE")] = None,
+    type_: Annotated[Kind, typer.Option("--type", help="JMS type of the events.")] = Kind.text,
+    persistent: Annotated[bool, typer.Option(help="Whether the broker keeps events over a restart.")] = True,
+    traceparent: Annotated[bool, typer.Option("--traceparent", help="Give each event a trace of its own.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Ask for a receipt of each event; measure it.")] = False,
+    in_flight: Annotated[
+        int, typer.Option(min=1, max=500, help="With --confirm: unconfirmed events at most.", metavar="N")
+    ] = 200,
+    e2e: Annotated[bool, typer.Option("--e2e", help="Watch results and alerts come out; measure them.")] = False,
+    settle: Annotated[
+        str, typer.Option(help="With --e2e: end when nothing came for so long.", metavar="DURATION")
+    ] = "10s",
+    connections: Annotated[int, typer.Option(min=1, max=100, help="Connections a process.", metavar="N")] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that send.", metavar="N")] = 1,
+    broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
+    queue: Annotated[str | None, typer.Option(help="Queue to send to.", metavar="Q")] = None,
+    dlq: Annotated[str | None, typer.Option(help="Dead-letter queue to count.", metavar="Q")] = None,
+    phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
+    save: Annotated[Path | None, typer.Option(help="Keep the run, second by second.", metavar="FILE")] = None,
+    asserts: Annotated[
+        list[str] | None,
+        typer.Option("--assert", help="Must hold at the end, in CEL: 'e2e.p99_ms < 500'.", metavar="EXPRESSION"),
+    ] = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the report.")] = Output.table,
+) -> None:
+    """Send events by a plan, and report what became of them. Reports of saved runs: loadgen report.
+
+    An open model: each event has its time, whatever became of those before it, and latencies count from that time.
+    Ctrl-C ends the sending; what was sent is still waited for. Exit code 1 when an --assert does not hold.
+    """
+    if ctx.invoked_subcommand:
+        return
+    from infertool.cli.common.options import check_sent_to
+    from infertool.cli.loadgen.run import given, run
+    from infertool.load.arrivals import Planned, Process, parse_speed
+    from infertool.load.headers import EnvelopeOptions
+    from infertool.load.options import LoadOptions
+    from infertool.load.payloads import Order, PayloadOptions, read
+    from infertool.load.shapes import check_rate
+    from infertool.message import BodyKind
+    from infertool.text.units import parse_duration
+
+    loaded = ctx.obj.load({
+        "broker.url": ("--broker", broker),
+        "broker.queue": ("--queue", queue),
+        "deadletter.queue": ("--dlq", dlq),
+        "phoenix.url": ("--phoenix", phoenix),
+    })  # fmt: skip
+    planned = Planned(
+        qps=None if qps is None else check_rate("--qps", qps),
+        process=Process(arrivals.value),
+        stages=tuple(stage or ()),
+        ramp=ramp,
+        burst=burst,
+        trace=trace,
+        speed=parse_speed(speed),
+        duration_s=None if duration is None else parse_duration(duration, "--duration"),
+        count=count,
+        warmup_s=parse_duration(warmup, "--warmup"),
+        seed=seed,
+    )
+    options = LoadOptions(
+        planned=planned,
+        envelope=EnvelopeOptions(
+            queue=check_sent_to(loaded.settings),
+            kind=BodyKind(type_.value),
+            persistent=persistent,
+            headers=tuple(header or ()),
+            priority=priority,
+            traceparent=traceparent,
+        ),
+        payloads=PayloadOptions(
+            documents=() if payload is None else read(payload),
+            order=Order(pick.value),
+            assignments=tuple(set_ or ()),
+            size=size,
+            poison_rate=poison_rate,
+        ),
+        closed=closed,
+        confirm=confirm,
+        in_flight=in_flight,
+        max_late_s=float("inf") if max_late is None else parse_duration(max_late, "--max-late"),
+        e2e=e2e,
+        settle_s=parse_duration(settle, "--settle"),
+        connections=connections,
+        processes=processes,
+    )
+    run(
+        loaded.settings,
+        options,
+        given(ctx),
+        save=save,
+        expressions=asserts or (),
+        as_json=output is Output.json,
+        quiet=ctx.obj.quiet,
+    )

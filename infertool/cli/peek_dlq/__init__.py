@@ -1,0 +1,1 @@
+"""infertool.cli.peek_dlq."""

@@ -1,0 +1,133 @@
+"""`replay-dlq --from FILE`: sending an archive back."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infertool.cli.common import console, deadletters
+from infertool.cli.common.deadletters import bus, when, who
+from infertool.cli.common.options import check_apart
+from infertool.cli.common.signals import stopped_by_signals
+from infertool.cli.replay_dlq import view as replayview
+from infertool.deadletters.archive import restore
+from infertool.deadletters.archive.journal import Journal
+from infertool.deadletters.archive.restore import Look, Restore
+from infertool.deadletters.replay import edit as editing
+from infertool.deadletters.replay.audit import Audit
+from infertool.deadletters.replay.decide import Fate, Fault, Plan
+from infertool.deadletters.replay.progress import Pace, Tally, parse_rate
+from infertool.errors import InfertoolError, NothingMatchedError, UsageError
+from infertool.settings import Settings
+
+if TYPE_CHECKING:
+    from infertool.cli.replay_dlq.run import Options
+
+
+_GOODBYE_S = 10.0
+_FIELDS = ("stage", "error_type")
+
+
+def run(settings: Settings, options: Options, plan: Plan, path: Path) -> None:
+    """Send what matches in the archive at `path`. Raises `NothingMatchedError`, `ArchiveError`, `ServerError`."""
+    _check(options, path)
+    plan = dataclasses.replace(plan, edit=editing.parse(options.assignments, options.edit))
+    if options.to_broker:
+        there = dataclasses.replace(settings.broker, url=options.to_broker)
+        settings = dataclasses.replace(settings, broker=there)
+    with Journal(path) as journal:
+        look = restore.look(path, plan, journal)
+        _show(path, look, journal, plan)
+        if options.dry_run:
+            return
+        if not options.yes:
+            _ask(path)
+        tally, interrupted = _restore(settings, options, plan, path, journal)
+    _sum_up(path, tally, look, options, interrupted=interrupted)
+
+
+def _check(options: Options, path: Path) -> None:
+    for given, option in (
+        (options.selector, "--selector"),
+        (options.copy, "--copy"),
+        (options.abort_on_refail, "--abort-on-refail"),
+    ):
+        if given:
+            raise UsageError(f"{option} is about a queue, and cannot be used with --from")
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    check_apart("--audit", options.audit, ("--from", path), ("the journal of --from", Path(f"{path}.journal")))
+
+
+def _show(path: Path, look: Look, journal: Journal, plan: Plan) -> None:
+    tally = look.tally
+    before = f", {look.sent_before} of them sent before (see {journal.path})" if look.sent_before else ""
+    limit = "" if plan.limit is None else f", of which at most {plan.limit} are sent"
+    console.err(f"{path}: {look.records} messages{before}")
+    if journal.in_doubt:
+        console.err(
+            f"  {journal.in_doubt} were in work when an earlier run ended; they may arrive twice, with the same"
+        )
+        console.err("  original_message_id")
+    console.err(f"{tally.replayed + tally.fates[Fate.PARK]} match{limit}")
+    for target, count in tally.targets.most_common():
+        console.err(f"  to {target}: {count}")
+    for why, count in tally.reasons.most_common():
+        console.err(f"  stay: {count}, {why}")
+    if look.groups:
+        console.err(f"  oldest {when(look.oldest)}, newest {when(look.newest)}")
+        console.err(*deadletters.grouped(look.groups, _FIELDS))
+    else:
+        raise NothingMatchedError(f"nothing in {path} is to be sent")
+
+
+def _ask(path: Path) -> None:
+    if console.ask(f"send them from {path}? [y/N] ", otherwise="--yes").lower() not in {"y", "yes"}:
+        raise InfertoolError("nothing was sent: not agreed")
+
+
+def _restore(settings: Settings, options: Options, plan: Plan, path: Path, journal: Journal) -> tuple[Tally, bool]:
+    stop = threading.Event()
+    pace = None if options.rate is None else Pace(parse_rate(options.rate), stop)
+    with ExitStack() as stack:
+        to = restore.plan_for(path, plan)
+        audit = stack.enter_context(Audit(options.audit, to, who())) if options.audit else None
+        broker = bus(settings, replayview.say_link).open_broker(replayview.say_link)
+        stack.callback(broker.close, _GOODBYE_S)
+        broker.connect()
+        stack.enter_context(stopped_by_signals(stop.set, replayview.STOPPING))
+        work = Restore(broker, path, plan, journal, stop=stop, pace=pace, audit=audit)
+        try:
+            with replayview.shown(work.tally, to, quiet=options.quiet):
+                return work.run(), stop.is_set()
+        except InfertoolError:
+            # What was done must be known also when the rest cannot be done.
+            console.err(_sentence(path, work.tally))
+            replayview.tell_reasons(work.tally)
+            raise
+
+
+def _sum_up(path: Path, tally: Tally, look: Look, options: Options, *, interrupted: bool) -> None:
+    sentence = _sentence(path, tally)
+    replayview.tell_reasons(tally)
+    with console.reporting(sentence):
+        if options.as_json:
+            console.emit_json({"file": str(path), "sent_before": look.sent_before, **tally.summary()})
+        else:
+            console.out(sentence)
+    if interrupted:
+        sys.exit(console.EXIT_INTERRUPTED)
+
+
+def _sentence(path: Path, tally: Tally) -> str:
+    counts = [
+        ("parked", tally.fates[Fate.PARK]),
+        ("kept", tally.fates[Fate.KEEP] - tally.faults[Fault.UNCONFIRMED]),
+        ("never confirmed, which may have arrived", tally.faults[Fault.UNCONFIRMED]),
+    ]
+    others = "".join(f", {count} {name}" for name, count in counts if count)
+    return f"sent {tally.replayed}{others} from {path}; {tally.seconds:.1f} s"

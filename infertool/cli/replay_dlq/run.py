@@ -1,0 +1,242 @@
+"""Replaying dead letters: looking, asking, doing, and saying exactly what was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from infertool.brokers.port import Broker, Browse
+from infertool.cli.common import console
+from infertool.cli.common.deadletters import bus as bus_of
+from infertool.cli.common.deadletters import connected, put_back, tell_skew, who
+from infertool.cli.common.options import check_replay
+from infertool.cli.common.signals import stopped_by_signals
+from infertool.cli.replay_dlq import restore
+from infertool.cli.replay_dlq import view as replayview
+from infertool.cli.replay_dlq.view import Preview, preview
+from infertool.deadletters import ids
+from infertool.deadletters import letter as letters
+from infertool.deadletters import record as clock
+from infertool.deadletters import selection as lookup
+from infertool.deadletters.letter import key
+from infertool.deadletters.replay import edit as editing
+from infertool.deadletters.replay.audit import Audit
+from infertool.deadletters.replay.decide import Fate, Plan
+from infertool.deadletters.replay.lock import locked
+from infertool.deadletters.replay.progress import Pace, Tally, parse_rate
+from infertool.deadletters.replay.replay import Replay
+from infertool.deadletters.replay.sending import Sender
+from infertool.deadletters.replay.take import Bus
+from infertool.deadletters.selection import select
+from infertool.errors import InfertoolError, NothingMatchedError
+from infertool.message import Message
+from infertool.settings import Settings
+
+_LOOK_S = 20.0
+_MEASURE_S = 1.0
+# As far as a look goes that people wait for; a default ActiveMQ shows 400.
+_MOST_SHOWN = 1000
+# Ids in one selector: a header line has 10 KiB.
+_MOST_SELECTED = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line of `replay-dlq`, as typed; queues in full."""
+
+    queue: str
+    to: str | None
+    where: str | None
+    stage: str | None
+    error: str | None
+    since: str | None
+    until: str | None
+    ids: tuple[str, ...]
+    selector: str | None
+    limit: int | None
+    rate: str | None
+    batch: int
+    copy: bool
+    assignments: tuple[str, ...]
+    edit: str | None
+    max_replays: int
+    parking: str | None
+    to_broker: str | None
+    archive: Path | None
+    abort_on_refail: int | None
+    audit: Path | None
+    dry_run: bool
+    yes: bool
+    force: bool
+    as_json: bool
+    quiet: bool
+
+
+def run(settings: Settings, options: Options) -> None:
+    """Replay as asked. Raises `NothingMatchedError`, `UsageError`, `ServerError` and what a replay raises."""
+    check_replay(settings, options.queue, to=options.to, parking=options.parking)
+    plan = _plan(options)
+    if options.archive is not None:
+        restore.run(settings, options, plan, options.archive)
+        return
+    rate = None if options.rate is None else parse_rate(options.rate)
+    bus = bus_of(settings, replayview.say_link)
+    with connected(settings) as broker, _alone(broker, options) as skew_s:
+        if not options.dry_run:
+            put_back(broker, bus, plan.queue)
+        shown = _look(broker, plan, skew_s)
+        plan = dataclasses.replace(shown.plan, edit=editing.parse(options.assignments, options.edit))
+        _show(shown, options)
+        if options.dry_run:
+            return
+        if not options.yes:
+            _ask(options, shown)
+        growth = replayview.Growth(lambda: broker.measure(plan.queue, _MEASURE_S))
+        tally, stopped = _replay(settings, options, plan, bus, rate, growth)
+    _sum_up(plan, tally, options, interrupted=stopped)
+
+
+def _plan(options: Options) -> Plan:
+    now = time.time()
+    selection = select(
+        where=options.where,
+        stage=options.stage,
+        error=options.error,
+        since=options.since,
+        until=options.until,
+        ids=options.ids,
+        now=now,
+    )
+    return Plan(
+        queue=options.queue,
+        run=secrets.token_hex(6),
+        began=now,
+        depth=None,
+        selection=selection,
+        to=options.to,
+        copy=options.copy,
+        max_replays=options.max_replays,
+        parking=options.parking,
+        limit=options.limit,
+        selector=options.selector,
+        batch=options.batch,
+        abort_on_refail=options.abort_on_refail,
+    )
+
+
+@contextmanager
+def _alone(broker: Broker, options: Options) -> Iterator[float]:
+    """Keep other runs away from the queue, where this one may change it; yield as `locked`. Raises `BusyError`."""
+    free = options.dry_run or options.force
+    with nullcontext(0.0) if free else locked(broker, options.queue, who()) as skew_s:
+        yield skew_s
+
+
+def _look(broker: Broker, plan: Plan, skew_s: float) -> Preview:
+    browse = broker.browse(plan.queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S, selector=plan.selector)
+    if not browse.messages and not browse.depth:
+        raise NothingMatchedError(f"{plan.queue} is empty, or does not exist")
+    began, ahead_s = clock.start(time.time(), map(letters.read, browse.messages))
+    tell_skew(skew_s, ahead_s)
+    plan = dataclasses.replace(plan, began=began, depth=browse.depth)
+    if plan.selection.ids and plan.selector is None:
+        return _look_for_ids(broker, plan, browse)
+    return preview(plan, browse)
+
+
+def _look_for_ids(broker: Broker, plan: Plan, browse: Browse) -> Preview:
+    """Return what becomes of the letters with the ids that were asked for: only they are to be moved.
+
+    Where one is not found the whole queue has to be gone through.
+    """
+    deadline = time.monotonic() + _LOOK_S
+    found: dict[str, Message] = {}
+    for wanted in sorted(plan.selection.ids):
+        those = lookup.find_in(broker, plan.queue, browse, wanted, deadline)
+        if not those and not browse.complete:
+            console.err(
+                f"{wanted}: neither a look nor a selector of the broker reaches it; all letters are gone through"
+            )
+            return preview(plan, browse)
+        found.update((key(letter.message), letter.message) for letter in those)
+    seen = preview(plan, Browse(list(found.values()), complete=True, depth=browse.depth))
+    names = sorted({each.letter.message.id for each in seen.decisions if each.fate in {Fate.REPLAY, Fate.PARK}})
+    if not names or len(names) > _MOST_SELECTED:
+        return seen
+    selector = f"JMSMessageID IN ({', '.join(map(ids.quoted, names))})"
+    return dataclasses.replace(seen, plan=dataclasses.replace(plan, selector=selector, reach=len(names)))
+
+
+def _show(shown: Preview, options: Options) -> None:
+    console.err(*shown.lines())
+    if options.selector:
+        console.err("--selector: the broker looks for matches only near the head of the queue (200 on a default")
+        console.err("ActiveMQ) and shows nothing of what lies deeper; --where, --stage and --error see all of it")
+    if options.to_broker:
+        console.err(
+            "--to-broker: at least once; after a fault some may arrive twice, with the same original_message_id"
+        )
+    if shown.nothing_matches:
+        raise NothingMatchedError(f"nothing in {shown.plan.queue} can be replayed")
+
+
+def _ask(options: Options, shown: Preview) -> None:
+    verb = "copy" if options.copy else "replay"
+    count = f"{len(shown.replays)}" if shown.browse.complete else "all that match"
+    if console.ask(f"{verb} {count} of {options.queue}? [y/N] ", otherwise="--yes").lower() not in {"y", "yes"}:
+        raise InfertoolError("nothing was moved: not agreed")
+
+
+def _replay(
+    settings: Settings, options: Options, plan: Plan, bus: Bus, rate: float | None, growth: replayview.Growth
+) -> tuple[Tally, bool]:
+    stop = threading.Event()
+    with ExitStack() as stack:
+        audit = stack.enter_context(Audit(options.audit, plan, who())) if options.audit else None
+        elsewhere = None
+        if options.to_broker:
+            there = dataclasses.replace(settings.broker, url=options.to_broker)
+            other = stack.enter_context(connected(dataclasses.replace(settings, broker=there)))
+            elsewhere = Sender(other, stop)
+        stack.enter_context(stopped_by_signals(stop.set, replayview.STOPPING))
+        pace = None if rate is None else Pace(rate, stop)
+        tally = Tally()
+        replay = partial(Replay, bus, tally=tally, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere)
+        try:
+            with replayview.shown(tally, plan, quiet=options.quiet, growth=growth):
+                replay(plan).run()
+                if plan.reach is not None and tally.taken < plan.reach and not (stop.is_set() or tally.ended):
+                    beyond = plan.reach - tally.taken
+                    console.err(f"the selector does not reach {beyond} of them; all letters are gone through")
+                    replay(dataclasses.replace(plan, selector=None, reach=None)).run()
+        except InfertoolError:
+            # What was done must be known also when the rest cannot be done.
+            console.err(replayview.sentence(tally, plan))
+            replayview.tell_reasons(tally)
+            raise
+        return tally, stop.is_set()
+
+
+def _sum_up(plan: Plan, tally: Tally, options: Options, *, interrupted: bool) -> None:
+    ended = "interrupted" if interrupted else tally.ended or "end"
+    sentence = replayview.sentence(tally, plan)
+    replayview.tell_reasons(tally)
+    with console.reporting(sentence):
+        if options.as_json:
+            console.emit_json({"queue": plan.queue, "run": plan.run, **tally.summary(), "ended": ended})
+        else:
+            console.out(sentence)
+    if interrupted:
+        sys.exit(console.EXIT_INTERRUPTED)
+    if tally.ended == "failed again":
+        raise InfertoolError(f"stopped: {tally.failed_again} replayed events have failed again")
+    if not tally.matched:
+        raise NothingMatchedError(f"nothing in {plan.queue} matched")

@@ -1,0 +1,239 @@
+"""What a running replay shows: a progress bar on a terminal, a line now and then elsewhere, and its sum."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from infertool.brokers.port import Browse, Depth
+from infertool.cli.common import console, deadletters
+from infertool.cli.common.deadletters import when
+from infertool.cli.common.signals import repeated
+from infertool.deadletters import selection
+from infertool.deadletters.replay import staging
+from infertool.deadletters.replay.decide import Decider, Decision, Fate, Fault, Plan
+from infertool.deadletters.replay.progress import MOST_NAMED, Tally
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
+
+_FIELDS = ("stage", "error_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What browsing showed, and what the plan makes of it."""
+
+    plan: Plan
+    browse: Browse
+    decisions: Sequence[Decision]
+
+    @property
+    def replays(self) -> list[Decision]:
+        """Letters that would be replayed."""
+        return [each for each in self.decisions if each.fate is Fate.REPLAY]
+
+    @property
+    def nothing_matches(self) -> bool:
+        """Whether it is proved that there is nothing to do."""
+        touched = any(each.fate in {Fate.REPLAY, Fate.PARK} for each in self.decisions)
+        return self.browse.complete and not touched
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        replays = self.replays
+        lines = [self._depth_line(), self._match_line(len(replays))]
+        lines += [f"  to {target}: {count}" for target, count in self._targets(replays).most_common()]
+        lines += [f"  stay: {count}, {why}" for why, count in self._reasons().most_common()]
+        if replays:
+            letters = [each.letter for each in replays]
+            died = [letter.failed_at for letter in letters if letter.failed_at is not None]
+            if died:
+                lines.append(f"  oldest {when(min(died))}, newest {when(max(died))}")
+            lines += deadletters.grouped(selection.group(letters, _FIELDS), _FIELDS)
+        return lines
+
+    def _depth_line(self) -> str:
+        depth = self.browse.depth
+        return f"{self.plan.queue}: {'an unknown number of' if depth is None else depth} messages"
+
+    def _match_line(self, count: int) -> str:
+        seen = len(self.browse.messages)
+        limit = "" if self.plan.limit is None else f", of which at most {self.plan.limit} are replayed"
+        if self.browse.complete:
+            return f"{count} match{limit}"
+        return f"{count} match of the first {seen}; browsing sees no more, the replay goes through all{limit}"
+
+    def _targets(self, replays: Sequence[Decision]) -> Counter[str]:
+        return Counter(each.replacement.destination for each in replays)
+
+    def _reasons(self) -> Counter[str]:
+        return Counter(each.why for each in self.decisions if each.fate in {Fate.KEEP, Fate.HOLD, Fate.PARK})
+
+
+def preview(plan: Plan, browse: Browse) -> Preview:
+    """Return what `plan` would do with what was seen."""
+    decider = Decider(plan)
+    return Preview(plan, browse, [decider.decide(message) for message in browse.messages])
+
+
+STOPPING = (
+    "stopping after this transaction, and putting back what is staged; "
+    "Ctrl-C again leaves that to the next run (nothing is lost)"
+)
+_MOST_NAMED = 20
+_LINE_EVERY_S = 5.0
+_BAR_EVERY_S = 0.25
+_LOOK_EVERY_S = 2.0
+
+
+def say_link(event: ConnectionEvent) -> None:
+    """Tell of a lost connection."""
+    if event.state is ConnectionState.LOST:
+        console.err(f"lost {event.address}: {event.reason}; connecting again")
+
+
+def sentence(tally: Tally, plan: Plan) -> str:
+    """Return what was moved and what remains, in one line."""
+    verb = "copied" if plan.copy else "replayed"
+    parts = [f"{verb} {tally.replayed}"]
+    for name, count in (
+        ("refused", tally.faults[Fault.REFUSED]),
+        ("never confirmed, which may have arrived", tally.faults[Fault.UNCONFIRMED]),
+        ("parked", tally.fates[Fate.PARK]),
+        ("kept", tally.fates[Fate.KEEP] + tally.fates[Fate.HOLD]),
+        ("not matching", tally.fates[Fate.OTHER]),
+        ("arrived meanwhile", tally.fates[Fate.NEW]),
+        ("failed again", tally.failed_again),
+        ("in doubt when the connection was lost, and not seen again", tally.in_doubt),
+    ):
+        if count:
+            parts.append(f"{count} {name}")
+    left = tally.staged - tally.restored
+    if left > 0:
+        parts.append(f"{left} still in {staging.staging(plan.queue)}: the next run puts them back")
+    return f"{', '.join(parts)}; {remaining(tally, plan)} in {plan.queue}; {tally.seconds:.1f} s"
+
+
+def tell_reasons(tally: Tally) -> None:
+    """Say why letters stay, and name those that were tried and did not get through."""
+    for reason, count in tally.reasons.most_common():
+        if count:
+            console.err(f"  {count} stay: {reason}")
+    for named in tally.named[:_MOST_NAMED]:
+        event = "" if named.event_id == named.message_id else f" (event id {named.event_id})"
+        console.err(f"  {named.fault}: {named.message_id}{event}: {named.why}")
+    if (more := tally.faults.total() - _MOST_NAMED) > 0:
+        console.err(f"  and {more} more; -o json names {MOST_NAMED}, --audit all")
+
+
+def remaining(tally: Tally, plan: Plan) -> str:
+    """Return how many of those that were there at the start remain."""
+    if plan.depth is None:
+        return "an unknown number remains"
+    moved = tally.fates[Fate.PARK] + (0 if plan.copy else tally.replayed)
+    return f"{max(plan.depth - moved, 0)} of {plan.depth} remain"
+
+
+class Growth:
+    """How many dead letters came to the queue since the start, as far as the broker counts.
+
+    Those of a deep queue lie behind all that the run has yet to go through, so it would see them last.
+    """
+
+    def __init__(self, measure: Callable[[], Depth | None]) -> None:
+        self._measure = measure
+        self._start = self._enqueued()
+
+    def _enqueued(self) -> int | None:
+        depth = self._measure()
+        return depth.enqueued if depth else None
+
+    def __call__(self) -> int:
+        """Return the number now; 0 where the broker does not count."""
+        now = None if self._start is None else self._enqueued()
+        return 0 if now is None or self._start is None else max(now - self._start, 0)
+
+
+@contextmanager
+def shown(tally: Tally, plan: Plan, *, quiet: bool, growth: Growth | None = None) -> Iterator[None]:
+    """Show the progress while the block runs; warn of replays that failed again."""
+    bar = sys.stderr.isatty() and not quiet
+    watch = _Watch(tally, plan, quiet=quiet, growth=growth)
+    target, every = (watch.draw, _BAR_EVERY_S) if bar else (watch.tell, _LINE_EVERY_S)
+
+    def look() -> None:
+        watch.warn()
+        watch.look()
+        if watch.is_due(every):
+            target()
+
+    try:
+        with repeated(look, _BAR_EVERY_S):
+            yield
+    finally:
+        watch.warn()
+        if bar:
+            console.err("")
+
+
+class _Watch:
+    def __init__(self, tally: Tally, plan: Plan, *, quiet: bool, growth: Growth | None) -> None:
+        self._tally = tally
+        self._plan = plan
+        self._quiet = quiet
+        self._began = self._shown = time.monotonic()
+        self._warned = 0
+        self._growth = growth
+        self._grown = 0
+        self._looked = self._began
+
+    def is_due(self, every_s: float) -> bool:
+        """Say whether the progress was not shown for so long."""
+        now = time.monotonic()
+        due = now - self._shown >= every_s
+        if due:
+            self._shown = now
+        return due
+
+    def warn(self) -> None:
+        """Tell of replays that came back since the last time."""
+        count = self._tally.failed_again
+        if count > self._warned:
+            self._warned = count
+            console.err(
+                f"warning: {count} replayed events have failed again; Ctrl-C stops, --abort-on-refail N does so"
+            )
+
+    def look(self) -> None:
+        """Tell of new dead letters, at most every two seconds, and only when there are twice as many as last time."""
+        now = time.monotonic()
+        if self._growth is None or not self._tally.sweeping or now - self._looked < _LOOK_EVERY_S:
+            return
+        self._looked = now
+        grown = self._growth()
+        if self._tally.sweeping and grown > 2 * self._grown:
+            self._grown = grown
+            console.err(f"warning: {grown} new dead letters have come to {self._plan.queue} since the start")
+
+    def tell(self) -> None:
+        """Write a line."""
+        if not self._quiet:
+            console.err(self._line())
+
+    def draw(self) -> None:
+        """Write over the last line."""
+        console.progress(self._line())
+
+    def _line(self) -> str:
+        tally, depth = self._tally, self._plan.known_depth
+        elapsed = time.monotonic() - self._began
+        speed = tally.taken / elapsed if elapsed else 0.0
+        rate = f"{tally.replayed} replayed, {tally.replayed / elapsed:.0f}/s" if elapsed else ""
+        if tally.restored or not depth:
+            return f"{rate}, {tally.restored} of {tally.staged} put back" if tally.staged else rate
+        done = min(tally.taken / depth, 1.0)
+        eta = f"{(depth - tally.taken) / speed:.0f} s left" if speed else "- s left"
+        return f"[{'#' * int(20 * done):<20}] {tally.taken} of {depth}, {rate}, {eta}"

@@ -1,0 +1,130 @@
+"""Statistics of what `tail` prints: how many, how well, how long, topic by topic."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from math import isfinite
+from typing import Any
+
+import orjson
+
+from infertool.channels import recording
+from infertool.channels.event import ChannelEvent, encode, payload_text
+from infertool.channels.paths import MISSING, Path, parse_path
+from infertool.cli.common import console, eventlines
+from infertool.cli.common.eventlines import Template
+from infertool.errors import UsageError
+from infertool.telemetry.latencies import Latencies
+from infertool.text.sanitize import clean
+
+Form = Callable[[Sequence[ChannelEvent]], list[str]]
+
+
+def form_of(output: str | None, *, fields: str | None, template: str | None, several: bool) -> Form:
+    """Return what turns events into lines. `several` says that there is more than one source. Raises `UsageError`."""
+    if template is not None:
+        if output or fields:
+            raise UsageError("--format says all about a line", advice="leave out -o and --fields")
+        return _each(Template(template).line)
+    output = output or ("pretty" if console.on_terminal() else "jsonl")
+    return FORMS[output] if fields is None else _form_of_fields(output, fields, several=several)
+
+
+def _form_of_fields(output: str, fields: str, *, several: bool) -> Form:
+    paths = [parse_path(each.strip()) for each in fields.split(",")]
+    if several:
+        paths.insert(0, parse_path("source"))
+    if output == "pretty":
+        from infertool.cli.common.eventlines import Columns
+
+        return Columns(paths).lines
+    if output == "jsonl":
+        return _each(lambda arrival: _chosen(paths, arrival))
+    raise UsageError("--fields goes with -o pretty and -o jsonl", advice="raw is the payload alone")
+
+
+def _each(line: Callable[[ChannelEvent], str]) -> Form:
+    return lambda arrivals: [line(arrival) for arrival in arrivals]
+
+
+def _jsonl(arrival: ChannelEvent) -> str:
+    return recording.line(arrival).decode()
+
+
+def _raw(arrival: ChannelEvent) -> str:
+    return payload_text(arrival).decode()
+
+
+def _chosen(paths: Sequence[Path], arrival: ChannelEvent) -> str:
+    found = {path.text: path.json(arrival) for path in paths}
+    return encode({name: None if text is MISSING else orjson.Fragment(text) for name, text in found.items()}).decode()
+
+
+FORMS: dict[str, Form] = {"pretty": _each(eventlines.line), "jsonl": _each(_jsonl), "raw": _each(_raw)}
+
+
+_Key = tuple[str, str]
+
+
+class _Counts:
+    """What came on one topic of one source since the last line."""
+
+    def __init__(self) -> None:
+        self.events = self.succeeded = self.failed = 0
+        self.processing = Latencies()
+
+    def add(self, payload: Any) -> None:
+        self.events += 1
+        if not isinstance(payload, dict):
+            return
+        status, took_ms = payload.get("status"), payload.get("processing_ms")
+        self.succeeded += status == "SUCCESS"
+        self.failed += status == "FAILED"
+        if isinstance(took_ms, int | float) and not isinstance(took_ms, bool) and isfinite(took_ms):
+            self.processing.add([took_ms / 1000])
+
+    def line(self, elapsed_s: float) -> str:
+        took = self.processing.percentiles()
+        return (
+            f"{self.events / elapsed_s:.1f}/s  {self.events} events  {self.succeeded} ok  {self.failed} failed  "
+            f"p50 {_ms(took.p50)}  p99 {_ms(took.p99)}"
+        )
+
+
+class TailStats:
+    """Counts by source and topic, and every `every_s` seconds has a line for each."""
+
+    def __init__(self, every_s: float, keys: Sequence[_Key]) -> None:
+        self._every_s = every_s
+        self._keys = keys
+        self.restart()
+
+    def add(self, arrivals: Iterable[ChannelEvent]) -> None:
+        """Count `arrivals`."""
+        for arrival in arrivals:
+            self._counts[arrival.source, arrival.topic].add(arrival.payload)
+
+    def due(self) -> list[str]:
+        """Return the lines, if it is time for them; then it counts from zero."""
+        elapsed_s = time.monotonic() - self._since
+        return self.finish() if elapsed_s >= self._every_s else []
+
+    def finish(self) -> list[str]:
+        """Return the lines for what has come since the last ones; then it counts from zero."""
+        elapsed_s = time.monotonic() - self._since
+        lines = [
+            f"stats {elapsed_s:.1f} s  {clean(f'{source} {topic}'.strip())}  {counts.line(elapsed_s)}"
+            for (source, topic), counts in self._counts.items()
+        ]
+        self.restart()
+        return lines
+
+    def restart(self) -> None:
+        """Count from zero, from now on."""
+        self._since = time.monotonic()
+        self._counts = {key: _Counts() for key in self._keys}
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"

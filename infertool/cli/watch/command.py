@@ -1,0 +1,75 @@
+"""`infertool watch`: the live view of a bus."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = """Examples:
+
+\b
+  infertool watch
+  infertool watch --bus staging --bus production         two profiles; b changes between them
+  infertool watch --record incident.jsonl                keep what it sees
+  infertool watch --from incident.jsonl --speed 10       see it again, ten times as fast
+  infertool watch --once --for 30s -o json | jq .success
+"""
+
+
+class Output(StrEnum):
+    """Form of what --once prints."""
+
+    text = "text"
+    json = "json"
+
+
+def watch(
+    ctx: typer.Context,
+    topics: Annotated[
+        list[str] | None,
+        typer.Argument(help="Topics to join; by default those of results and alerts.", metavar="TOPIC"),
+    ] = None,
+    phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
+    bus: Annotated[
+        list[str] | None, typer.Option(help="Watch the bus of this profile; repeatable.", metavar="PROFILE")
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="Play a record (JSON lines of tail or --record; - is stdin).", metavar="FILE"),
+    ] = None,
+    speed: Annotated[str, typer.Option(help="Pace of --from: 1, 10, 0.5, or max.", metavar="N")] = "1",
+    record: Annotated[Path | None, typer.Option(help="Append what comes as JSON lines.", metavar="FILE")] = None,
+    keep: Annotated[
+        int | None, typer.Option(min=1, help="Results, and failures, kept each (10000).", metavar="N")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print the view once instead of showing it.")] = False,
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", help="With --once: look for this long (5s; a record to its end).", metavar="DURATION"),
+    ] = None,
+    output: Annotated[Output, typer.Option("--output", "-o", help="Form of --once.")] = Output.text,
+) -> None:
+    """Watch results, failures, rates and latencies live; ? shows the keys.
+
+    It connects again by itself and marks what it missed. Where the broker answers, the depths of the queue and of the
+    dead-letter queue show, too. With several --bus, --once prints a line or a block for each.
+    """
+    from infertool.channels.recording import parse_speed
+    from infertool.cli.watch.run import Options, run
+    from infertool.text.units import parse_duration
+
+    flags = {"phoenix.url": ("--phoenix", phoenix), "watch.keep": ("--keep", keep)}
+    options = Options(
+        topics=tuple(topics or ()),
+        buses=tuple(dict.fromkeys(bus or ())),
+        played=from_,
+        speed=parse_speed(speed),
+        record=None if record is None else str(record),
+        once=once,
+        seconds=None if for_ is None else parse_duration(for_, "--for"),
+        as_json=output is Output.json,
+    )
+    run(ctx.obj, flags, options)

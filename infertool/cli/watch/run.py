@@ -1,0 +1,150 @@
+"""Starting the live view: buses from profiles or a record, with a screen or without."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from infertool.channels.recording import STDIN, Recorder, RecordReader
+from infertool.cli.common import console
+from infertool.cli.common.console import Globals
+from infertool.cli.common.options import check_apart
+from infertool.cli.common.signals import stopped_by_signals
+from infertool.errors import UsageError
+from infertool.settings import Settings
+from infertool.watch import keys, once, style
+from infertool.watch.bus import Bus
+from infertool.watch.sources import LiveSource, RecordingSource
+from infertool.watch.state import State
+
+_LOOK_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line of `watch`."""
+
+    topics: tuple[str, ...]
+    buses: tuple[str, ...]
+    played: str | None
+    speed: float
+    record: str | None
+    once: bool
+    seconds: float | None
+    as_json: bool
+
+
+def run(given: Globals, flags: Mapping[str, tuple[str, object]], options: Options) -> None:
+    """Watch until the user leaves. Raises `SettingsError`, `UsageError`, `RecordError`; with --once `ServerError`."""
+    _check(options)
+    settings = {name: _load(given, name, flags) for name in options.buses or (given.profile,)}
+    first = next(iter(settings.values()))
+    chosen = keys.resolve(first.watch.keys)
+    with ExitStack() as stack:
+        recorder = Recorder(options.record) if options.record else None
+        if recorder:
+            stack.callback(recorder.close)
+        # What was standard input may be the record; the keyboard takes its place.
+        record_path = options.played or ""
+        if not options.once and not sys.stdin.isatty():
+            stdin_path = _give_stdin_to_keyboard()
+            record_path = stdin_path if options.played == STDIN else record_path
+        if options.played is not None:
+            buses = [_played(given, record_path, options, first, recorder)]
+        else:
+            buses = [_live(given, name, tree, options.topics, recorder) for name, tree in settings.items()]
+        for bus in buses:
+            stack.callback(bus.stop)
+        if options.once:
+            _print_once(buses, options)
+        else:
+            _show(buses, chosen, first.watch.theme)
+
+
+def _check(options: Options) -> None:
+    if options.played is not None and (options.buses or options.topics):
+        raise UsageError("--from plays a record; it takes neither topics nor --bus")
+    if options.record is not None and options.played not in {None, STDIN}:
+        check_apart("--record", Path(options.record), ("--from", Path(options.played)))
+    if options.seconds is not None and not options.once:
+        raise UsageError("--for is for --once", advice="leave the view with q")
+    if options.once:
+        return
+    if not console.on_terminal() or os.environ.get("TERM") == "dumb":
+        raise UsageError("there is no terminal to show it on", advice="--once prints the view, tail the events")
+    if options.played == STDIN and sys.stdin.isatty():
+        raise UsageError("--from - reads standard input, but that is the terminal", advice="pipe a record into it")
+
+
+def _load(given: Globals, profile: str | None, flags: Mapping[str, tuple[str, object]]) -> Settings:
+    return dataclasses.replace(given, profile=profile).load(flags).settings
+
+
+def _live(
+    given: Globals, profile: str | None, settings: Settings, topics: tuple[str, ...], recorder: Recorder | None
+) -> Bus:
+    followed = topics or (settings.phoenix.result_topic, settings.phoenix.alert_topic)
+    state = State(profile or "bus", settings.watch.keep)
+    return Bus(
+        state, LiveSource(settings, followed, label=profile or ""), options=_options(given, profile), recorder=recorder
+    )
+
+
+def _played(given: Globals, path: str, options: Options, settings: Settings, recorder: Recorder | None) -> Bus:
+    reader = RecordReader(path)
+    if options.played == STDIN:
+        reader.name = "standard input"
+    state = State(reader.name, settings.watch.keep, played=True)
+    return Bus(state, RecordingSource(reader, options.speed), options=_options(given, given.profile), recorder=recorder)
+
+
+def _options(given: Globals, profile: str | None) -> list[str]:
+    """Return the global options that make another `infertool` use the same settings."""
+    config = [f"--config={given.config}"] if given.config else []
+    return [*config, *([f"--profile={profile}"] if profile else [])]
+
+
+def _print_once(buses: list[Bus], options: Options) -> None:
+    seconds = options.seconds
+    if seconds is None and options.played is None:
+        seconds = _LOOK_S
+    for bus in buses:
+        bus.start()
+    once.watch(buses, seconds)
+    for bus in buses:
+        once.check_recorded(bus)
+        if options.as_json:
+            console.emit_json(once.document(bus))
+        else:
+            console.out(*once.text(bus).split("\n"))
+
+
+def _show(buses: list[Bus], chosen: Mapping[str, tuple[str, ...]], theme: str) -> None:
+    from infertool.watch.app import WatchApp
+
+    for name in ("COLUMNS", "LINES"):  # Textual would believe an exported one, and never hear of another size
+        os.environ.pop(name, None)
+    signs = style.of_terminal(os.environ)
+    app = WatchApp(buses, keys=chosen, theme=theme, glyphs=signs, folder=Path.cwd())
+    with stopped_by_signals(app.end, ""):
+        app.run()
+    # What the screen told is gone with it.
+    for bus in buses:
+        once.check_recorded(bus)
+
+
+def _give_stdin_to_keyboard() -> str:
+    """Make the terminal standard input; return the path at which what was standard input can be read."""
+    record = os.dup(0)
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR)
+    except OSError:
+        raise UsageError("there is no terminal for the keyboard", advice="add --once") from None
+    os.dup2(terminal, 0)
+    os.close(terminal)
+    return f"/dev/fd/{record}"

@@ -1,0 +1,140 @@
+"""One try of one event: decode it, then ask the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from infertool.consumer.event import Event, Failure, Outcome
+from infertool.deadletters.ids import as_id
+from infertool.errors import InferenceError, ModelUnavailableError
+from infertool.models.guard import end_if_forked, text_of
+from infertool.models.port import Payload, Predict
+from infertool.models.traceback import traceback_of
+from infertool.text import json_text
+from infertool.text.sanitize import printable
+
+_HIDDEN = (
+    "its body did not come with it: it is a JMS map, object or stream message, or an empty text. "
+    "It stays in its queue as it is; take it with a JMS client, and send text or bytes"
+)
+
+
+def decode(event: Event, max_body_bytes: int) -> Failure | None:
+    """Fill in the event's payload and ids from its body, or return why that cannot be."""
+    body = event.message.body
+    if len(body) > max_body_bytes:
+        return _poison("TooLarge", f"the body has {len(body)} bytes; consume.max_body_bytes is {max_body_bytes}")
+    if not body:
+        hidden = event.message.hides_body
+        return _poison("HiddenBody", _HIDDEN) if hidden else _poison("EmptyBody", "the body is empty")
+    try:
+        payload = json_text.loads(body)
+    except json_text.JsonError as error:
+        return _poison(*_explain(body, error))
+    if not isinstance(payload, dict):
+        return _poison("NotAnObject", f"the body is a JSON {_json_type(payload)}, not an object")
+    _identify(event, payload)
+    event.payload = payload
+    return None
+
+
+def _identify(event: Event, payload: dict[str, Any]) -> None:
+    headers = event.message.headers
+    if not headers.get("event_id"):
+        event.event_id = as_id(payload.get("event_id")) or event.event_id
+    request_id = as_id(payload.get("request_id")) or headers.get("correlation-id")
+    event.request_id = request_id and printable(request_id)
+
+
+def _explain(body: bytes, error: json_text.JsonError) -> tuple[str, str]:
+    if isinstance(error, json_text.NumberError):
+        return "NumberOutOfRange", f"the body holds a number that cannot be held: {error}"
+    try:
+        body.decode()
+    except UnicodeDecodeError as not_utf8:
+        return "NotUtf8", f"the body is not UTF-8: {not_utf8.reason} at byte {not_utf8.start}"
+    return "NotJson", f"the body is not JSON: {error}"
+
+
+def _json_type(value: Any) -> str:
+    names = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
+    return names[type(value)]
+
+
+def _poison(error_type: str, error: str) -> Failure:
+    return Failure("decode", error_type, error)
+
+
+# Characters kept of what a model says; it goes into logs, alerts and headers.
+LONGEST_ERROR = 1024
+
+
+class Tried(Struct, frozen=True, gc=False):
+    """What the model did with one payload, and how long it took, in seconds."""
+
+    prediction: Any = None
+    processing_s: float = 0.0
+    failure: Failure | None = None
+
+
+class Preparation:
+    """Makes events ready for a try. `on_redelivered` is told of a redelivered one before the model."""
+
+    def __init__(self, *, max_body_bytes: int, on_redelivered: Callable[[Event], Failure | None]) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._on_redelivered = on_redelivered
+
+    def begin(self, event: Event) -> Failure | None:
+        """Count the try and decode the event, or return why it must not be tried."""
+        event.attempts += 1
+        # Decoded for each try: a model may have changed the payload before it failed.
+        poison = decode(event, self._max_body_bytes)
+        if poison is None and event.message.redelivered and event.attempts == 1:
+            return self._on_redelivered(event)
+        return poison
+
+
+class Attempts:
+    """Callable that tries an event with `predict`."""
+
+    def __init__(self, predict: Predict, prepare: Preparation) -> None:
+        self._predict = predict
+        self._prepare = prepare
+
+    def __call__(self, event: Event) -> Outcome:
+        """Return the outcome of one try; never raises."""
+        failure = self._prepare.begin(event)
+        if failure is not None:
+            return Outcome(event, failure=failure)
+        return outcome(event, call(self._predict, event.payload or {}))
+
+
+def call(predict: Predict, payload: Payload) -> Tried:
+    """Ask the model; never raises."""
+    started = time.monotonic()
+    try:
+        prediction = predict(payload)
+    except BaseException as error:  # noqa: BLE001  (a model may raise anything, and sys.exit must not end a worker)
+        end_if_forked()
+        return Tried(failure=failure_of(error))
+    end_if_forked()
+    return Tried(prediction, time.monotonic() - started)
+
+
+def outcome(event: Event, tried: Tried) -> Outcome:
+    """Return what a try made of `event`."""
+    return Outcome(event, tried.prediction, tried.processing_s, tried.failure)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return what an exception of a model means; anything but a deliberate refusal or an exit might be transient."""
+    retryable = error.retryable if isinstance(error, InferenceError) else isinstance(error, Exception)
+    text = printable(text_of(error)[:LONGEST_ERROR])
+    if isinstance(error, ModelUnavailableError):
+        return Failure("infer", type(error).__name__, text, retryable=retryable, hold_s=error.retry_after_s)
+    where = printable(traceback_of(error))
+    return Failure("infer", type(error).__name__, text, retryable=retryable, traceback=where)

@@ -1,0 +1,237 @@
+"""Moving failed events to the dead-letter queue: dead letter and ack in one broker transaction, many at a time."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from infertool.brokers.port import Move, Subscription
+from infertool.consumer.event import Event, FailedEvent, iso
+from infertool.consumer.in_flight import InFlight
+from infertool.deadletters.record import Cause, comes_back, dead_letter
+from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
+from infertool.message import Outgoing
+from infertool.net.backoff import FullJitter
+from infertool.telemetry.signals import DeadLettered, Observe, Warned
+
+# A commit is a disk sync, so many moves share one; the page of a default ActiveMQ is 200 messages.
+MOST_MOVES = 100
+# A transaction is held in the broker's memory until its commit.
+MOST_BYTES = 8_388_608
+
+
+class MoveQueue:
+    """In order of arrival, but for those that wait. Times are monotonic seconds. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._ready: deque[FailedEvent] = deque()
+        self._later: list[tuple[float, int, FailedEvent]] = []
+        self._numbers = itertools.count()
+
+    def add(self, dead: Iterable[FailedEvent], now: float) -> None:
+        """Take in events."""
+        for each in dead:
+            if each.not_before > now:
+                heapq.heappush(self._later, (each.not_before, next(self._numbers), each))
+            else:
+                self._ready.append(each)
+
+    def take(self, now: float) -> list[FailedEvent]:
+        """Return the events of the next transaction; none when all of them wait."""
+        while self._later and self._later[0][0] <= now:
+            self._ready.append(heapq.heappop(self._later)[2])
+        batch: list[FailedEvent] = []
+        most, size = MOST_MOVES, 0
+        while self._ready and len(batch) < min(most, self._ready[0].together):
+            size += len(self._ready[0].event.message.body)
+            if batch and size > MOST_BYTES:
+                break
+            most = min(most, self._ready[0].together)
+            batch.append(self._ready.popleft())
+        return batch
+
+    def wait_s(self, now: float) -> float | None:
+        """Return how long until there is something to take, None when nothing waits."""
+        if self._ready:
+            return 0.0
+        return max(0.0, self._later[0][0] - now) if self._later else None
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._ready.clear()
+        self._later.clear()
+
+
+def suspect(batch: list[FailedEvent]) -> FailedEvent | None:
+    """Note that the transaction of `batch` failed. Return the event that was alone in it."""
+    if len(batch) == 1:
+        batch[0].together = 1
+        batch[0].failures += 1
+        return batch[0]
+    for dead in batch:
+        dead.together = len(batch) // 2
+    return None
+
+
+# After a refusal: it may be of any dead letter, as while the broker's store is full, and then they all go on at once.
+REFUSED_BACKOFF = FullJitter(base_s=1.0, cap_s=10.0)
+# For one over which the connection ended: each further try costs another.
+ALONE_BACKOFF = FullJitter(base_s=1.0, cap_s=300.0)
+# A broker that is restarted ends one connection, so the first failure tells nothing of the event.
+_FAILURES_TOLD = 2
+_NAMED = 10
+
+
+class DeadLetterWriter:
+    """A thread that moves events to `queue`. What cannot be moved now stays with the broker and comes back."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        in_flight: InFlight,
+        *,
+        queue: str,
+        consumer: str,
+        model: str,
+        timeout_s: float,
+        observe: Observe,
+        on_dead_lettered: Callable[[Sequence[FailedEvent]], None],
+    ) -> None:
+        self._subscription = subscription
+        self._in_flight = in_flight
+        self._queue = queue
+        self._consumer = consumer
+        self._model = model
+        self._timeout_s = timeout_s
+        self._observe = observe
+        self._on_dead_lettered = on_dead_lettered
+        self._waiting = MoveQueue()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._refusals = 0
+        self._stuck: dict[Event, None] = {}
+        self._thread = threading.Thread(target=self._run, name="dead-letters", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def dead_letter(self, dead: Sequence[FailedEvent]) -> None:
+        """Queue events. Returns at once. One that came out of a loop of dead letters is left unsettled."""
+        looping = [each for each in dead if comes_back(each.event.message, self._queue)]
+        if looping:
+            self._leave(looping)
+        with self._changed:
+            self._waiting.add((each for each in dead if each not in looping), time.monotonic())
+            self._changed.notify()
+
+    def stop(self, timeout_s: float) -> None:
+        """Bury what waits, for at most `timeout_s`; the rest stays with the broker."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+        with self._changed:
+            self._waiting.clear()
+
+    def _run(self) -> None:
+        while batch := self._next():
+            self._move(batch)
+
+    def _next(self) -> list[FailedEvent]:
+        """Return the events of the next transaction; none when stopped and only those are left that wait longer."""
+        with self._changed:
+            while not (batch := self._waiting.take(now := time.monotonic())) and not self._stopped:
+                self._changed.wait(self._waiting.wait_s(now))
+            return batch
+
+    def _move(self, batch: list[FailedEvent]) -> None:
+        moves = [Move(dead.event.message, self._letter(dead)) for dead in batch]
+        try:
+            self._subscription.move(moves, self._timeout_s)
+        except StaleMessagesError:
+            self._one_by_one(batch, moves)
+        except ConnectionLostError as error:
+            self._suspect(batch, ALONE_BACKOFF, str(error))
+            self._postpone(batch, moves)
+        except MoveRefusedError as error:
+            self._suspect(batch, REFUSED_BACKOFF, error.reason)
+            self._postpone(batch, moves)
+            self._wait_after_refusal(error)
+        else:
+            self._refusals = 0
+            for dead in batch:
+                self._stuck.pop(dead.event, None)
+            self._in_flight.dead_lettered([dead.event for dead in batch])
+            self._on_dead_lettered(batch)
+            now = time.monotonic()
+            self._observe(DeadLettered([now - dead.event.delivered_at for dead in batch]))
+
+    def _suspect(self, batch: list[FailedEvent], backoff: FullJitter, reason: str) -> None:
+        """Look for the one that fails: in halves; it waits then, longer each time."""
+        guilty = suspect(batch)
+        if guilty is None:
+            return
+        wait_s = backoff.wait(guilty.failures)
+        guilty.not_before = time.monotonic() + wait_s
+        if guilty.failures < _FAILURES_TOLD:
+            return
+        self._stuck[guilty.event] = None
+        names = ", ".join(event.event_id for event in itertools.islice(self._stuck, _NAMED))
+        more = f" and {len(self._stuck) - _NAMED} more" if len(self._stuck) > _NAMED else ""
+        text = f"events that cannot be dead-lettered to {self._queue}: {names}{more}; the broker's word: {reason}"
+        self._observe(Warned(f"{text}; they stay with the broker, the next try is in {wait_s:.0f} s"))
+
+    def _leave(self, looping: Sequence[FailedEvent]) -> None:
+        self._in_flight.keep([each.event for each in looping])
+        self._on_dead_lettered(looping)
+        sources = ", ".join(sorted({each.event.message.source for each in looping}))
+        self._observe(
+            Warned(
+                f"{len(looping)} dead letters came back from {sources} and failed again: {self._queue} is where they"
+                " are or came from, so they stay there; give this consumer another --dlq, or another --queue"
+            )
+        )
+
+    def _one_by_one(self, batch: list[FailedEvent], moves: list[Move]) -> None:
+        """Find out which of a batch belong to an earlier connection."""
+        if len(batch) == 1:
+            self._postpone(batch, moves)
+            return
+        for dead in batch:
+            self._move([dead])
+
+    def _postpone(self, batch: list[FailedEvent], moves: list[Move]) -> None:
+        newer = [dead for dead, move in zip(batch, moves, strict=True) if self._in_flight.postponed(dead, move.message)]
+        if newer:
+            self.dead_letter(newer)
+
+    def _wait_after_refusal(self, error: MoveRefusedError) -> None:
+        self._refusals += 1
+        wait_s = REFUSED_BACKOFF.wait(self._refusals)
+        self._observe(
+            Warned(f"the broker refused to dead-letter to {self._queue}: {error.reason}; waiting {wait_s:.1f} s")
+        )
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped, wait_s)
+
+    def _letter(self, dead: FailedEvent) -> Outgoing:
+        failed_at = iso(time.time())
+        cause = Cause(
+            event_id=dead.event.event_id,
+            request_id=dead.event.request_id or "",
+            stage=dead.failure.stage,
+            error_type=dead.failure.error_type,
+            error=dead.failure.error,
+            attempts=dead.event.attempts,
+            failed_at=failed_at,
+            first_failed_at=dead.event.first_failed_at or failed_at,
+            consumer=self._consumer,
+            model=self._model,
+            traceback=dead.failure.traceback,
+        )
+        return dead_letter(dead.event.message, cause, self._queue)

@@ -1,0 +1,139 @@
+"""What is pushed to Phoenix: result and failure documents as JSON, never larger than `publish.max_bytes`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from infertool.consumer.event import Event, Failure, iso
+from infertool.models.port import Cached
+from infertool.text import json_text
+from infertool.text.sanitize import printable
+
+# How much of a body that is not JSON, and of ids in an oversized document, is shown.
+_EXCERPT = 1024
+# Characters of a traceback: dashboards keep a few thousand of an event.
+_LONGEST_TRACEBACK = 2000
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+# What is a JSON object as it is. Made once: `dict | Fragment` makes a new union each time.
+_OBJECTS = (dict, orjson.Fragment)
+
+
+class UnencodableError(Exception):
+    """The model's result cannot be written as JSON."""
+
+
+def encode_prediction(prediction: Any) -> bytes:
+    """Return a model's result as JSON. Raises `UnencodableError`."""
+    return _dumps(prediction if isinstance(prediction, dict) else {"value": prediction})
+
+
+def unencodable(error: UnencodableError) -> Failure:
+    """Return why an event fails whose result cannot be written."""
+    return Failure("infer", "UnencodableResult", f"the model's result is no JSON: {error}")
+
+
+class Documents:
+    """Encodes documents. `include_payload` adds the event as `original_payload`, without decoding it again."""
+
+    def __init__(self, *, include_payload: bool, max_bytes: int) -> None:
+        self._include_payload = include_payload
+        self._max_bytes = max_bytes
+
+    def result(self, event: Event, prediction: Any, processing_s: float, completed_at: float) -> bytes:
+        """Return the document of a success; `prediction` may be encoded already. Raises `UnencodableError`.
+
+        `completed_at` is wall-clock time.
+        """
+        result = prediction.result if isinstance(prediction, Cached) else prediction
+        document = {
+            "event_id": event.event_id,
+            "request_id": event.request_id,
+            "status": "SUCCESS",
+            "prediction": result if isinstance(result, _OBJECTS) else {"value": result},
+            "processing_ms": _milliseconds(processing_s),
+            "attempts": event.attempts,
+            "received_at": iso(event.received_at),
+            "completed_at": iso(completed_at),
+        }
+        if isinstance(prediction, Cached):
+            document["cached"] = True
+        return self._encode(event, document, "prediction")
+
+    def failure(self, event: Event, failure: Failure) -> bytes:
+        """Return the document of a failure."""
+        document = {
+            "event_id": event.event_id,
+            "request_id": event.request_id,
+            "status": "FAILED",
+            "stage": failure.stage,
+            "error_type": failure.error_type,
+            "error": printable(failure.error)[:_EXCERPT],
+            "attempts": event.attempts,
+            "received_at": iso(event.received_at),
+            "failed_at": iso(time.time()),
+        }
+        if failure.traceback:
+            document["traceback"] = failure.traceback[:_LONGEST_TRACEBACK]
+        return self._encode(event, document, "original_text")
+
+    def minimal(self, event: Event, failure: Failure) -> bytes:
+        """Return the document of a failure with nothing in it that came with the event, but its ids."""
+        return _dumps(
+            {
+                "event_id": event.event_id,
+                "request_id": event.request_id,
+                "status": "FAILED",
+                "stage": failure.stage,
+                "error_type": failure.error_type,
+                "error": "left out, as the channel does not take the whole alert: see the dead letter",
+                "attempts": event.attempts,
+                "failed_at": iso(time.time()),
+                "truncated": ["error", "original_payload"],
+            }
+        )
+
+    def _encode(self, event: Event, document: dict[str, Any], dispensable: str) -> bytes:
+        traceparent = event.message.headers.get("traceparent")
+        if traceparent:
+            document["traceparent"] = printable(traceparent)
+        if self._include_payload:
+            _add_original(document, event)
+        encoded = _dumps(document)
+        return encoded if len(encoded) <= self._max_bytes else self._cut(document, dispensable)
+
+    def _cut(self, document: dict[str, Any], dispensable: str) -> bytes:
+        """Leave out the payload, then the prediction, and say which; ids are cut last."""
+        truncated: list[str] = []
+        for key in ("original_payload", dispensable):
+            if key in document:
+                document[key] = None
+                truncated.append(key)
+            encoded = _dumps({**document, "truncated": truncated})
+            if len(encoded) <= self._max_bytes:
+                return encoded
+        shortened = {key: value[:_EXCERPT] if isinstance(value, str) else value for key, value in document.items()}
+        return _dumps({**shortened, "truncated": [*truncated, "ids"]})
+
+
+def _add_original(document: dict[str, Any], event: Event) -> None:
+    body = event.message.body
+    if event.payload is not None:
+        document["original_payload"] = orjson.Fragment(json_text.one_line(json_text.utf8(body)))
+    else:
+        document["original_payload"] = None
+        document["original_text"] = body[:_EXCERPT].decode("utf-8", "replace")
+
+
+def _milliseconds(seconds: float) -> float:
+    """Return milliseconds to three places; a quarter of what round() takes."""
+    return int(seconds * 1e6 + 0.5) / 1000
+
+
+def _dumps(document: dict[str, Any]) -> bytes:
+    try:
+        return json_text.dumps(document, _OPTIONS)
+    except (TypeError, RecursionError) as error:
+        raise UnencodableError(str(error)) from error

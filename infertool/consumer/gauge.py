@@ -1,0 +1,80 @@
+"""How much a consumer holds, and how much waits for it: told once a second beside the work."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from infertool.brokers.port import Depth
+from infertool.phoenix.push import Pending
+from infertool.telemetry.signals import InProgress, Observe, Unconfirmed
+
+# Times between two reports, and between two questions to the broker. Seconds.
+REPORT_S = 1.0
+ASK_S = 2.0
+# Longest wait for the broker's answer. Seconds.
+ANSWER_S = 2.0
+# Questions without an answer in a row, after which the broker is taken for one that has none.
+MOST_UNANSWERED = 3
+
+
+class Gauge:
+    """Reports the events in progress, the pushes without a result and the messages that wait, until `stop`.
+
+    It has a thread of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_progress: Callable[[], int],
+        window: int,
+        measure: Callable[[float], Depth | None],
+        pending: Callable[[], Pending],
+        observe: Observe,
+    ) -> None:
+        self._in_progress = in_progress
+        self._window = window
+        self._measure = measure
+        self._pending = pending
+        self._observe = observe
+        self._waiting: int | None = None
+        self._ask_at = 0.0
+        self._unanswered = 0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gauge", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; it does not wait for an answer of the broker that is still to come."""
+        self._stopped.set()
+
+    def reconnected(self) -> None:
+        """Ask again: it may be another broker."""
+        self._unanswered = 0
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            if time.monotonic() >= self._ask_at and self._unanswered < MOST_UNANSWERED:
+                self._ask()
+            pending = self._pending()
+            self._observe(InProgress(self._in_progress(), self._window, self._waiting))
+            self._observe(Unconfirmed(pending.count, pending.oldest_s))
+            self._stopped.wait(REPORT_S)
+
+    def _ask(self) -> None:
+        depth = self._measure(ANSWER_S)
+        self._ask_at = time.monotonic() + ASK_S
+        self._unanswered = 0 if depth else self._unanswered + 1
+        self._waiting = _waiting(depth) if depth else None
+
+
+def _waiting(depth: Depth) -> int | None:
+    """Return the number of messages that no consumer holds."""
+    if depth.size is None:
+        return None
+    return max(0, depth.size - (depth.in_flight or 0))

@@ -1,0 +1,149 @@
+"""A worker process: loads the model, then answers requests until it is told to leave, or its consumer is gone.
+
+Run as `python -m infertool.consumer.processes.child CONNECTION LIFELINE PERMITS`, all inherited file descriptors.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+
+from infertool.consumer.attempt import Tried, call
+from infertool.consumer.batching import batch_function, call_batch
+from infertool.consumer.documents import UnencodableError, encode_prediction, unencodable
+from infertool.consumer.processes import wire
+from infertool.errors import InfertoolError
+from infertool.hangup import shield_stderr
+from infertool.models import guard, loader
+from infertool.models.guard import text_of
+from infertool.models.loader import open_model
+from infertool.models.port import Cached, LoadedModel
+from infertool.telemetry import logs, uncaught
+from infertool.text import json_text
+from infertool.workers.process import end_with_parent
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def main(connection_fd: int, lifeline_fd: int, permits_fd: int) -> None:
+    """Serve until told to leave."""
+    end_with_parent(lifeline_fd)
+    shield_stderr()
+    sys.excepthook = uncaught.say_trace
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The consumer alone says when we end. Not SIG_IGN: what the model starts would inherit that.
+        signal.signal(number, lambda *_: None)
+    connection = socket.socket(fileno=connection_fd)
+    incoming = wire.Incoming(connection)
+    config = wire.decode_order(incoming.wait() or sys.exit())
+    if config.json_logs:
+        _log_as_json()
+    try:
+        with guard.kept():
+            model = open_model(config.model)
+            loader.warm_up(model)
+        server = Server(model, config, connection)
+    except InfertoolError as error:
+        wire.send(connection, wire.StartFailed(error.what, error.advice, traceback.format_exc()))
+        return
+    wire.send(connection, wire.Ready(model.name))
+    server.serve(Requests(incoming, socket.socket(fileno=permits_fd)))
+    wire.send(connection, wire.Closed(_close(model)))
+
+
+def _log_as_json() -> None:
+    logs.set_up("info", "json")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what is printed comes between the records, in order
+
+
+def _close(model: LoadedModel) -> str:
+    try:
+        model.close()
+    except BaseException as error:  # noqa: BLE001  (a model may raise anything; the work is done)
+        return f"{type(error).__name__}: {text_of(error)}"
+    return ""
+
+
+class Requests:
+    """Iterates over the groups to be tried and their numbers. Each is begun once the iterator has returned it."""
+
+    def __init__(self, incoming: wire.Incoming, permits: socket.socket) -> None:
+        self._incoming = incoming
+        self._permits = permits
+
+    def __iter__(self) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield until told to leave."""
+        request = wire.Request(0, [])
+        while permit := self._permits.recv(wire.PERMIT_BYTES):
+            number = int.from_bytes(permit)
+            # Groups that were passed over have been taken back.
+            while number >= request.first + len(request.groups):
+                message = self._incoming.wait()
+                if message is None:
+                    return
+                request = wire.decode_request(message)
+            yield number, request.groups[number - request.first]
+
+
+class Server:
+    """Answers requests with `model`."""
+
+    def __init__(self, model: LoadedModel, config: wire.WorkerConfig, connection: socket.socket) -> None:
+        """Raise `ModelLoadError` for a model without `predict_batch` that is to work in batches."""
+        self._predict = model.predict
+        self._predict_batch = batch_function(model) if config.in_batches else None
+        self._order = config
+        self._connection = connection
+        self._tasks = 0
+        self._memory = os.open("/proc/self/statm", os.O_RDONLY)
+        self._pid = os.getpid()
+
+    def serve(self, requests: Iterable[tuple[int, list[bytes]]]) -> None:
+        """Work until told to leave, or until it is time to be replaced."""
+        for number, bodies in requests:
+            started = time.monotonic()
+            tried = self._call(bodies)
+            if os.getpid() != self._pid:
+                os._exit(0)  # the model has forked, and this is the other process: nobody has asked it
+            parts = None if tried is None else [_part(each) for each in tried]
+            self._tasks += len(bodies) if parts else 0
+            leaving = self._worn_out()
+            wire.send(self._connection, wire.Reply(number, parts, time.monotonic() - started, leaving))
+            if leaving:
+                return
+
+    def _call(self, bodies: Sequence[bytes]) -> list[Tried] | None:
+        payloads = [json_text.loads(body) for body in bodies]
+        if self._predict_batch:
+            return call_batch(self._predict_batch, payloads)
+        return [call(self._predict, payload) for payload in payloads]
+
+    def _worn_out(self) -> str:
+        config = self._order
+        if config.max_tasks and self._tasks >= config.max_tasks:
+            return "tasks"
+        if config.memory_bytes and int(os.pread(self._memory, 100, 0).split()[1]) * _PAGE > config.memory_bytes:
+            return "memory"
+        return ""
+
+
+def _part(tried: Tried) -> wire.Part:
+    if tried.failure is not None:
+        return wire.Part(b"", tried.processing_s, tried.failure)
+    cached = isinstance(tried.prediction, Cached)
+    result = tried.prediction.result if cached else tried.prediction
+    try:
+        return wire.Part(encode_prediction(result), tried.processing_s, None, cached)
+    except UnencodableError as error:
+        return wire.Part(b"", tried.processing_s, unencodable(error))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

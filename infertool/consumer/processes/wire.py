@@ -1,0 +1,156 @@
+"""What a consumer and its worker processes say to each other, and in what form.
+
+A worker is told its `Order`, answers `Ready` or `Unfit`, and then gets a `Request` at a time: groups of bodies, one
+call of the model a group. The groups are numbered through; each needs a *permit* before its call begins, which comes
+on a socket of its own. Permits that the worker has not read the consumer reads back: those groups have not begun, and
+never will. Each group is answered with a `Reply` that names its number. So one call at most is in work, and it is known
+which. When no more permits can come, the worker leaves; its last word is `Closed`.
+
+A message is a header, with a mark by which anything else on the connection is recognised, and msgpack.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import msgspec
+
+from infertool.consumer.event import Failure
+from infertool.settings import ModelSettings
+
+_HEADER = struct.Struct("!8sQ")
+_MARK = b"\x00inferw\xff"
+_READ_BYTES = 262_144
+PERMIT_BYTES = 8
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, array_like=True):
+    """What a worker is to do. `max_tasks` and `memory_bytes` end it, see the settings; 0 never does.
+
+    With `json_logs` it writes records, as its consumer does.
+    """
+
+    model: ModelSettings
+    in_batches: bool
+    max_tasks: int
+    memory_bytes: int
+    json_logs: bool = False
+
+
+class Request(msgspec.Struct, frozen=True, array_like=True):
+    """Groups of bodies, numbered from `first`."""
+
+    first: int
+    groups: list[list[bytes]]
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The model is loaded and warmed up. `name` is what people call it."""
+
+    name: str
+
+
+class StartFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The model cannot be used; the fields of `ModelLoadError`, and the trace."""
+
+    what: str
+    advice: str
+    trace: str
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """What became of one event: an encoded result, which may be from the model's cache, or a failure."""
+
+    result: bytes
+    processing_s: float
+    failure: Failure | None
+    cached: bool = False
+
+
+class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """What became of the group with this number; no `parts` when the call raised and is to be repeated in halves.
+
+    With a reason in `leaving` the worker takes no more, and leaves.
+    """
+
+    number: int
+    parts: list[Part] | None
+    busy_s: float
+    leaving: str
+
+
+class Closed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The model is closed; `error` says what it raised meanwhile."""
+
+    error: str
+
+
+Answer = Ready | StartFailed | Reply | Closed
+
+encode = msgspec.msgpack.Encoder().encode
+decode_order = msgspec.msgpack.Decoder(WorkerConfig).decode
+decode_request = msgspec.msgpack.Decoder(Request).decode
+decode_answer = msgspec.msgpack.Decoder(Answer).decode
+
+
+def send(connection: socket.socket, message: msgspec.Struct) -> None:
+    """Send a message. Raises OSError."""
+    content = encode(message)
+    connection.sendall(_HEADER.pack(_MARK, len(content)) + content)
+
+
+class Incoming:
+    """Messages as they come on a connection. What else is there is dropped, and `garbled` is set."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._unread = bytearray()
+        self.garbled = False
+
+    def wait(self) -> bytes | None:
+        """Wait for one message and return it; None at the end of the connection."""
+        while (message := self._pop()) is None:
+            if not self._read(0):
+                return None
+        return message
+
+    def ready(self) -> tuple[list[bytes], bool]:
+        """Return the messages that are there, and False at the end of the connection."""
+        is_open = True
+        try:
+            while is_open := self._read(socket.MSG_DONTWAIT):
+                pass
+        except BlockingIOError:
+            pass
+        return list(iter(self._pop, None)), is_open
+
+    def _read(self, flags: int) -> bool:
+        try:
+            chunk = self._connection.recv(_READ_BYTES, flags)
+        except ConnectionError:
+            return False
+        self._unread += chunk
+        return bool(chunk)
+
+    def _pop(self) -> bytes | None:
+        """Remove and return the first message, if it is complete."""
+        if not _MARK.startswith(bytes(self._unread[: len(_MARK)])):
+            self._drop_garbage()
+        if len(self._unread) < _HEADER.size:
+            return None
+        _, length = _HEADER.unpack_from(self._unread)
+        end: int = _HEADER.size + length
+        if len(self._unread) < end:
+            return None
+        message = bytes(self._unread[_HEADER.size : end])
+        del self._unread[:end]
+        return message
+
+    def _drop_garbage(self) -> None:
+        """Drop what is before the next mark, or what may be the beginning of one."""
+        self.garbled = True
+        found = self._unread.find(_MARK)
+        while found < 0 and not _MARK.startswith(bytes(self._unread)):
+            del self._unread[: max(1, len(self._unread) - len(_MARK))]
+        del self._unread[: max(found, 0)]

@@ -1,0 +1,181 @@
+"""A message in a dead-letter queue, read: where it came from, why it is there, since when.
+
+Dead letters are written by infertool (`record.py`), by the broker itself (a NACK, an expired event), or by anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, Final
+
+from infertool.deadletters import marks
+from infertool.message import BodyKind, Message
+from infertool.text import json_text
+from infertool.text.sanitize import printable
+
+_CAUSE = "dlqDeliveryFailureCause"
+BROKERS_MARKS = frozenset({"original-destination", "originalExpiration", _CAUSE})
+
+
+_YEAR_10000 = 253_402_300_799
+
+
+class Writer(StrEnum):
+    """Who put a message into a dead-letter queue."""
+
+    INFERTOOL = "infertool"
+    BROKER = "broker"
+    STRANGER = "stranger"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A dead letter. Texts are empty, times (seconds since the epoch) None where nothing tells them.
+
+    `failed_at` is when it became a dead letter; of letters that infertool did not write, when the event was sent.
+    `original_id` stays the same over deaths and replays. `origin` is the destination the event was taken from.
+    """
+
+    message: Message
+    writer: Writer
+    origin: str
+    original_id: str
+    stage: str = ""
+    error_type: str = ""
+    error: str = ""
+    attempts: int = 0
+    failed_at: float | None = None
+    first_failed_at: float | None = None
+    replay_count: int = 0
+    replay_id: str = ""
+    consumer: str = ""
+    model: str = ""
+    told_id: str = ""
+    request_id: str = ""
+    traceback: str = ""
+    _payload: list[Any] = field(default_factory=list, repr=False, compare=False)
+
+    def payload(self) -> Any:
+        """Return the body read as JSON, None when it is none. It is decoded once."""
+        if not self._payload:
+            self._payload.append(_decoded(self.message.body))
+        return self._payload[0]
+
+    @property
+    def opaque(self) -> bool:
+        """Whether the body may be there and not shown.
+
+        A JMS MapMessage, ObjectMessage or StreamMessage arrives over STOMP like an empty text. Moving it would destroy
+        it. What infertool wrote itself is what it looks like.
+        """
+        empty = not self.message.body and self.message.kind is BodyKind.TEXT
+        return empty and "original_message_id" not in marks.ours(self.message.headers)
+
+
+def read(message: Message) -> DeadLetter:
+    """Return `message` as a dead letter, whoever wrote it."""
+    headers, own = message.headers, marks.ours(message.headers)
+    writer = _writer(message)
+    sent_at = _milliseconds(headers.get("timestamp", ""))
+    return DeadLetter(
+        message=message,
+        writer=writer,
+        origin=_origin(headers, own, writer),
+        original_id=own.get("original_message_id") or message.id,
+        stage=own.get("dlq_stage") or ("broker" if writer is Writer.BROKER else ""),
+        error_type=own.get("dlq_error_type") or _cause_type(headers.get(_CAUSE, "")),
+        error=own.get("dlq_error") or headers.get(_CAUSE, ""),
+        attempts=_number(own.get("dlq_attempts", "")),
+        failed_at=_iso(own.get("dlq_failed_at", "")) or sent_at,
+        first_failed_at=_iso(own.get("dlq_first_failed_at", "")) or sent_at,
+        replay_count=_number(own.get("replay_count", "")),
+        replay_id=own.get("replay_id", ""),
+        consumer=own.get("dlq_consumer", ""),
+        model=own.get("dlq_model", ""),
+        told_id=own.get("dlq_event_id", ""),
+        request_id=own.get("dlq_request_id", ""),
+        traceback=own.get("dlq_traceback", ""),
+    )
+
+
+def _writer(message: Message) -> Writer:
+    # A replay leaves our marks of a death and the broker's behind, so what is here was written by the latest death.
+    if marks.is_dead_letter(message.headers):
+        return Writer.INFERTOOL
+    if not BROKERS_MARKS.isdisjoint(message.headers):
+        return Writer.BROKER
+    return Writer.STRANGER
+
+
+def _origin(headers: Mapping[str, str], own: Mapping[str, str], writer: Writer) -> str:
+    brokers = headers.get("original-destination", "")
+    if writer is Writer.INFERTOOL:
+        return own.get("original_destination") or brokers
+    # Other tools may say it in the same way.
+    return brokers or own.get("original_destination") or headers.get("original_destination", "")
+
+
+def _cause_type(cause: str) -> str:
+    """Return a short name for the broker's own words, e.g. `java.lang.Throwable: Message Expired. ...`."""
+    if not cause:
+        return ""
+    text = cause.partition(": ")[2] or cause
+    for word, name in (("expired", "Expired"), ("redeliver", "RedeliveriesExceeded"), ("duplicate", "Duplicate")):
+        if word in text.lower():
+            return name
+    return cause.partition(":")[0].rpartition(".")[2]
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json_text.loads_nearest(body)
+    except json_text.JsonError:
+        return None
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0  # noqa: PLR2004  # a sane count
+
+
+def _milliseconds(text: str) -> float | None:
+    return _time(int(text) / 1000) if text.isascii() and text.isdigit() and len(text) < 20 else None  # noqa: PLR2004  # a sane size
+
+
+def _iso(text: str) -> float | None:
+    try:
+        at = datetime.fromisoformat(text)
+        return _time((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _time(at: float) -> float | None:
+    """Return a time that can be shown and compared, None for others: an unset one is the year 1, or past all years."""
+    return at if 0 <= at < _YEAR_10000 else None
+
+
+# They differ from one delivery of a letter to the next, or are in the key already.
+_OF_DELIVERY: Final = frozenset({
+    "message-id", "destination", "subscription", "ack", "redelivered", "receipt", "transaction", "content-length",
+})  # fmt: skip
+_DIGEST_BYTES: Final = 16
+
+
+def key(message: Message) -> str:
+    """Return "QUEUE ID DIGEST": the same for each delivery of a letter, and for its record in an archive."""
+    return f"{printable(message.source)} {printable(message.id)} {_digest(message)}"
+
+
+def _digest(message: Message) -> str:
+    digest = blake2b(digest_size=_DIGEST_BYTES)
+    headers = sorted((name, value) for name, value in message.headers.items() if name not in _OF_DELIVERY)
+    for text in (message.source, message.id, message.kind, *(part for pair in headers for part in pair)):
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    digest.update(message.body)
+    return digest.hexdigest()

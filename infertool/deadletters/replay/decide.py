@@ -1,0 +1,225 @@
+"""What is to become of each dead letter."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from infertool.brokers.port import Move
+from infertool.brokers.stomp.destination import is_queue
+from infertool.deadletters.ids import event_id
+from infertool.deadletters.letter import DeadLetter, key, read
+from infertool.deadletters.replay import sending, staging
+from infertool.deadletters.replay.edit import Edit, EditError
+from infertool.deadletters.selection import Selection
+from infertool.filters.expression import FilterError, NotEvaluatedError
+from infertool.message import Message, Outgoing
+
+# A target that refused so many letters, one after the other, is not asked again. Fewer may be odd letters of one kind.
+MOST_REFUSALS = 20
+# A letter that was alone in so many transactions that ended with the connection is not tried again.
+_LOSSES = 3
+# Characters of an expression that are shown in a reason.
+_SHOWN = 60
+
+
+class Fate(StrEnum):
+    """What becomes of a letter."""
+
+    REPLAY = "replay"
+    PARK = "park"
+    # It matches, but cannot or must not be replayed.
+    KEEP = "keep"
+    # It does not match.
+    OTHER = "other"
+    # It died after the run began.
+    NEW = "new"
+    # It cannot be moved without harm, so it is not touched.
+    HOLD = "hold"
+
+
+class Fault(StrEnum):
+    """What went wrong with one letter, so that it must be named."""
+
+    REFUSED = "refused"
+    # It was sent, and never confirmed: it may have arrived.
+    UNCONFIRMED = "unconfirmed"
+    # The connection ends whenever it is sent.
+    UNSENDABLE = "unsendable"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One letter's fate. `replacement` is what is sent in place of it, to `target`; `why` is for people.
+
+    `fault` is set where this letter was tried and did not get through.
+    """
+
+    fate: Fate
+    letter: DeadLetter
+    replacement: Outgoing
+    also: Outgoing | None = None
+    replay_id: str = ""
+    why: str = ""
+    fault: Fault | None = None
+
+    def move(self) -> Move:
+        """Return it as a move in one broker."""
+        return Move(self.letter.message, self.replacement, self.also)
+
+    def move_without_replay(self) -> Move:
+        """Return it as a move for a replay that was sent to another broker already."""
+        return Move(self.letter.message, self.also) if self.fate is Fate.REPLAY else self.move()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run is to do with `queue`.
+
+    `run` is its id. `began` (seconds since the epoch) and `depth` are of its start. `depth` is None where the broker
+    does not tell it; only then `began` counts: letters that died after it are left alone. `to` replaces every origin.
+    `batch` letters at most share a transaction. `reach` is how many letters the `selector` finds, where that is known.
+    """
+
+    queue: str
+    run: str
+    began: float
+    depth: int | None
+    selection: Selection = field(default_factory=Selection)
+    to: str | None = None
+    copy: bool = False
+    edit: Edit | None = None
+    max_replays: int = 3
+    parking: str | None = None
+    limit: int | None = None
+    selector: str | None = None
+    reach: int | None = None
+    batch: int = 100
+    abort_on_refail: int | None = None
+
+    @property
+    def known_depth(self) -> int | None:
+        """How many letters are to be seen; with a selector the others stay where they are."""
+        return self.reach if self.selector else self.depth
+
+    def is_own(self, message: Message) -> bool:
+        """Say whether this run has replayed the message: it failed again."""
+        return message.headers.get("replay_id", "").startswith(f"{self.run}-")
+
+    def is_new(self, letter: DeadLetter) -> bool:
+        """Say whether it died after the start, as far as that can be told.
+
+        Where the depth is known it bounds the run: the time of a death is by the consumer's clock, and ours may differ.
+        """
+        if self.is_own(letter.message):
+            return True
+        return self.known_depth is None and letter.failed_at is not None and letter.failed_at > self.began
+
+
+class Decider:
+    """Decides about letters, one by one, and remembers what targets refused. Replays are numbered from `first`."""
+
+    def __init__(self, plan: Plan, *, first: int = 1) -> None:
+        self._plan = plan
+        self._staging = staging.staging(plan.queue)
+        self._numbers = itertools.count(first)
+        self._refused_targets: dict[str, str] = {}
+        self._failed: dict[str, tuple[Fault, str]] = {}
+        self._immovable: dict[str, tuple[Fault, str]] = {}
+        self._refusals: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
+
+    def decide(self, message: Message) -> Decision:
+        """Return what becomes of `message`."""
+        letter = read(message)
+        if letter.opaque:
+            return self._stay(Fate.HOLD, letter, "its body is empty or of a JMS type that STOMP cannot show")
+        if not sending.can_be_carried(message.headers):
+            return self._stay(Fate.HOLD, letter, "it has more headers, or longer ones, than the broker takes")
+        if self._immovable and (failure := self._immovable.get(key(message))):
+            fault, why = failure
+            return self._stay(Fate.HOLD, letter, why, fault)
+        if self._plan.is_new(letter):
+            return self._stay(Fate.NEW, letter, "it arrived after the start")
+        return self._choose(letter)
+
+    def accepted(self, decision: Decision) -> None:
+        """Note that the broker took this decision."""
+        self._refusals.pop(decision.replacement.destination, None)
+
+    def refused(self, decision: Decision, reason: str) -> bool:
+        """Note that the broker refused this decision alone; return whether another one is possible."""
+        target, letter = decision.replacement.destination, key(decision.letter.message)
+        self._refusals[target] += 1
+        given_up = self._refusals[target] >= MOST_REFUSALS
+        if decision.fate not in {Fate.REPLAY, Fate.PARK}:
+            self._immovable[letter] = Fault.REFUSED, f"the broker refused to move it: {reason}"
+            return not given_up
+        self._failed[letter] = Fault.REFUSED, f"the broker refused it: {reason}"
+        if given_up:
+            self._refused_targets[target] = reason
+        return True
+
+    def lost(self, decision: Decision) -> None:
+        """Note that the connection was lost while this letter alone was moved."""
+        letter = key(decision.letter.message)
+        self._losses[letter] += 1
+        if self._losses[letter] >= _LOSSES:
+            self._immovable[letter] = Fault.UNSENDABLE, "the broker ends the connection when it is sent"
+
+    def unconfirmed(self, decision: Decision, reason: str) -> None:
+        """Note that this letter was sent to another broker, which did not confirm it."""
+        why = f"the broker did not confirm it, so it may have arrived: {reason}"
+        self._failed[key(decision.letter.message)] = Fault.UNCONFIRMED, why
+
+    def _choose(self, letter: DeadLetter) -> Decision:
+        try:
+            matches = self._plan.selection.matches(letter)
+        except NotEvaluatedError as fault:
+            why = f"--where {fault.expression[:_SHOWN]!r} cannot be evaluated on {event_id(letter)}: {fault.reason}"
+            return self._stay(Fate.KEEP, letter, why)
+        except FilterError as fault:  # one odd letter must not end the run for the others
+            return self._stay(Fate.KEEP, letter, f"--where says neither yes nor no: {fault.reason}")
+        return self._replay(letter) if matches else self._stay(Fate.OTHER, letter, "it does not match")
+
+    def _replay(self, letter: DeadLetter) -> Decision:
+        plan = self._plan
+        if self._failed and (failure := self._failed.get(key(letter.message))):
+            fault, why = failure
+            return self._stay(Fate.KEEP, letter, why, fault)
+        if letter.replay_count >= plan.max_replays:
+            return self._exhausted(letter)
+        target = plan.to or letter.origin
+        why = self._obstacle(target)
+        if why:
+            return self._stay(Fate.KEEP, letter, why)
+        try:
+            body = None if plan.edit is None else plan.edit.body(letter)
+        except EditError as fault:
+            return self._stay(Fate.KEEP, letter, str(fault))
+        replay_id = f"{plan.run}-{next(self._numbers)}"
+        replacement = sending.replay(letter, target, replay_id=replay_id, body=body)
+        original = sending.staged(letter.message, self._staging) if plan.copy else None
+        return Decision(Fate.REPLAY, letter, replacement, original, replay_id)
+
+    def _exhausted(self, letter: DeadLetter) -> Decision:
+        why = f"it was replayed {letter.replay_count} times"
+        parking = self._plan.parking
+        if parking is None or self._obstacle(parking):
+            return self._stay(Fate.KEEP, letter, why)
+        return Decision(Fate.PARK, letter, sending.unchanged(letter.message, parking), why=why)
+
+    def _obstacle(self, target: str) -> str:
+        if not target:
+            return "nothing says where it came from; --to does"
+        if not is_queue(target):
+            return f"{target!r} is not one queue; --to says where to"
+        if target == self._plan.queue:
+            return "it came from this very queue; --to says where to"
+        reason = self._refused_targets.get(target)
+        return f"the broker refuses all that is sent to {target}: {reason}" if reason else ""
+
+    def _stay(self, fate: Fate, letter: DeadLetter, why: str, fault: Fault | None = None) -> Decision:
+        return Decision(fate, letter, sending.staged(letter.message, self._staging), why=why, fault=fault)

@@ -1,0 +1,122 @@
+"""Emptying a queue: each message is archived, and synced to disk, before the broker forgets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from infertool.brokers.port import Move
+from infertool.deadletters import letter as letters
+from infertool.deadletters.archive.packing import MOST_BODY
+from infertool.deadletters.archive.writer import ArchiveWriter
+from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Moved, Taker
+from infertool.errors import InfertoolError
+from infertool.message import Message
+
+# As many as one broker transaction may hold.
+BATCH: Final = 100
+# Messages that must stay in the queue stay in the window, too. With these many, no full batch fits beside them.
+_MOST_LEFT: Final = 100
+WHY_LEFT: Final = (
+    "a JMS map, object or stream (or an empty text), whose body STOMP does not show, or larger than 100 MiB"
+)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a drain has done.
+
+    `archived` were written to the archive now, `known` were in it already; `removed` were taken off the queue; `left`
+    cannot be archived over STOMP and stay.
+    """
+
+    archived: int = 0
+    known: int = 0
+    removed: int = 0
+    left: int = 0
+
+
+class Drain:
+    """Takes everything that was in the queue at the start. Without an archive it is thrown away.
+
+    `depth` is what the queue held at the start, None when the broker does not tell: then it ends at the first letter
+    that died after `began` (seconds since the epoch), or when nothing more comes.
+    """
+
+    def __init__(
+        self,
+        archive: ArchiveWriter | None,
+        *,
+        depth: int | None,
+        began: float,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.progress = Progress()
+        self._archive = archive
+        self._depth = depth
+        self._began = began
+        self._on_progress = on_progress
+        self._reached_new = False
+        # Whether the newest batch may come again.
+        self._in_doubt = False
+
+    def run(self, taker: Taker) -> None:
+        """Drain. Raises `ArchiveError`: what could not be archived is still in the queue; `ServerError`."""
+        while not self._over() and (messages := taker.take(self._most(), self._patience())):
+            self._settle(taker, [each for each in self._old(messages) if not self._must_stay(taker, each)])
+            self._on_progress(self.progress)
+
+    def _over(self) -> bool:
+        return self._reached_new or (self._depth is not None and not self._open() and not self._in_doubt)
+
+    def _most(self) -> int:
+        return BATCH if self._depth is None else min(BATCH, self._open() or 1)
+
+    def _open(self) -> int:
+        """Return how many of those at the start are not dealt with."""
+        return max(0, (self._depth or 0) - self.progress.removed - self.progress.left)
+
+    def _patience(self) -> float:
+        return PATIENCE_S if self._open() else QUIET_S
+
+    def _old(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return those that were there at the start. A known depth says it better than clocks."""
+        if self._depth is not None:
+            return messages
+        for number, message in enumerate(messages):
+            died = letters.read(message).failed_at
+            if died is not None and died > self._began:
+                self._reached_new = True
+                return messages[:number]
+        return messages
+
+    def _must_stay(self, taker: Taker, message: Message) -> bool:
+        if self._archive is None or not (len(message.body) > MOST_BODY or letters.read(message).opaque):
+            return False
+        taker.hold(message)
+        self.progress.left = len(taker.held)
+        if self.progress.left >= _MOST_LEFT:
+            what = f"{self.progress.left} messages at the head of the queue cannot be archived: each is {WHY_LEFT}"
+            raise InfertoolError(what, advice="move them with a JMS tool first")
+        return True
+
+    def _settle(self, taker: Taker, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        if self._archive is not None:
+            self._keep(self._archive, messages)
+        moved = taker.move([Move(message, None) for message in messages], lambda: self._count_removed(-len(messages)))
+        self._in_doubt = moved is Moved.IN_DOUBT
+        if moved is not Moved.NOT_DONE:
+            self._count_removed(len(messages))
+
+    def _keep(self, archive: ArchiveWriter, messages: Sequence[Message]) -> None:
+        new = [message for message in messages if not archive.has(message)]
+        if new:
+            archive.append(new)
+        self.progress.archived += len(new)
+        self.progress.known += len(messages) - len(new)
+
+    def _count_removed(self, count: int) -> None:
+        self.progress.removed += count

@@ -1,0 +1,91 @@
+"""Changing the payload of a dead letter before it is replayed: `--set path=value`, `--edit script.py:function`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infertool.deadletters.letter import DeadLetter
+from infertool.errors import UsageError
+from infertool.models import sources
+from infertool.text import json_place, json_text
+
+# Takes a payload as JSON, and returns one.
+Change = Callable[[bytes], bytes]
+
+
+class EditError(Exception):
+    """This letter cannot be edited; it stays where it is. The text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Changes in the order they were given. What they do not touch keeps its text, as far as a script lets it."""
+
+    changes: tuple[Change, ...]
+
+    def body(self, letter: DeadLetter) -> bytes:
+        """Return the letter's new body. Raises `EditError`."""
+        text = letter.message.body
+        if not json_text.is_json(text):
+            raise EditError("its body is not JSON, so it cannot be edited")
+        for change in self.changes:
+            text = change(text)
+        return text
+
+
+def parse(assignments: Sequence[str], script: str | None) -> Edit | None:
+    """Return the edit that `--set` (each `path=value`) and `--edit` describe, None when they ask for nothing.
+
+    Raises `UsageError`, and `ModelLoadError` for a script that cannot be loaded.
+    """
+    changes = [_assignment(text) for text in assignments]
+    if script is not None:
+        changes.append(_script(script))
+    return Edit(tuple(changes)) if changes else None
+
+
+def _assignment(text: str) -> Change:
+    """Return `a.b=value` as a change. The value is JSON; what is not JSON is a string."""
+    path, equals, given = text.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise UsageError(f"--set {text!r} is no assignment", advice="write for example customer.tier=gold")
+    value = json_text.of_words(given)
+
+    def assign(payload: bytes) -> bytes:
+        try:
+            return json_place.put(payload, keys, value)
+        except json_place.NoPlaceError as fault:
+            what = f"element {fault.step}" if fault.kind == "a list" else "object or list on the way"
+            raise EditError(f"--set {path}: there is no {what}") from None
+
+    return assign
+
+
+def _script(spec: str) -> Change:
+    function = sources.find(spec).thing
+    if not callable(function):
+        raise UsageError(f"--edit {spec!r} names no function", advice="write for example fix.py:fix")
+
+    def run(payload: bytes) -> bytes:
+        try:
+            edited = function(_read(payload))
+        except Exception as fault:  # the user's code; its letter stays
+            raise EditError(f"--edit raised {type(fault).__name__}: {fault}") from fault
+        if edited is None:
+            raise EditError("--edit returned nothing; it must return the payload")
+        try:
+            return json_text.dumps(edited)
+        except (TypeError, RecursionError) as fault:
+            raise EditError(f"its edited payload is not JSON: {fault}") from None
+
+    return run
+
+
+def _read(payload: bytes) -> Any:
+    try:
+        return json_text.loads_written(payload)
+    except json_text.JsonError as fault:
+        raise EditError(f"its payload cannot be given to --edit: {fault}") from None

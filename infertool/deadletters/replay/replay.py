@@ -1,0 +1,311 @@
+"""Replaying dead letters: out of the queue in order, each to its target or to staging, and from there back again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from infertool.deadletters.letter import key
+from infertool.deadletters.replay import staging
+from infertool.deadletters.replay.audit import Audit, AuditError, Result
+from infertool.deadletters.replay.decide import Decider, Decision, Fate, Plan
+from infertool.deadletters.replay.progress import Pace, Tally
+from infertool.deadletters.replay.sending import Outcome, Sender, Word
+from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, Moved, Step, Taker
+from infertool.errors import InfertoolError, MoveRefusedError, ServerError
+from infertool.message import Message
+
+# A transaction is held in the broker's memory until its commit.
+MOST_BYTES = 8_388_608
+# What cannot be moved stays unsettled, and takes up the window.
+MOST_HELD = 100
+
+
+class TooManyHeldError(InfertoolError):
+    """There are too many letters that cannot be moved over STOMP. The others were dealt with so far."""
+
+    def __init__(self, queue: str, reason: str) -> None:
+        super().__init__(
+            f"{queue} holds more than {MOST_HELD} messages that cannot be moved: {reason}",
+            advice="move those with a JMS tool first",
+        )
+
+
+class Replay:
+    """One run, or the next part of one, with its `tally`. That may be read from other threads meanwhile."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        plan: Plan,
+        *,
+        stop: threading.Event,
+        pace: Pace | None = None,
+        audit: Audit | None = None,
+        elsewhere: Sender | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        self.tally = tally or Tally()
+        # What an earlier part of the same run put back.
+        self._restored_before = self.tally.restored
+        self._bus = bus
+        self._plan = plan
+        self._decider = Decider(plan, first=self.tally.taken + 1)
+        self._stop = stop
+        self._pace = pace
+        self._audit = audit
+        self._elsewhere = elsewhere
+        # Confirmed elsewhere, and not taken off the queue yet.
+        self._arrived: set[str] = set()
+        self._failed_again: set[str] = set()
+        self._pending: tuple[Sequence[Decision], Step] | None = None
+        self._unwritten: AuditError | None = None
+        # After a transaction that failed its letters are moved one by one, to find the one.
+        self._one_by_one = 0
+
+    def run(self) -> Tally:
+        """Replay to the end of what was there at the start, or until stopped; then put back what was left out.
+
+        Raises `ServerError` (what is staged waits there for the next run), `AuditError`,
+        `TooManyHeldError`.
+        """
+        began = time.monotonic()
+        try:
+            self._sweep()
+        finally:
+            self._restore()
+            self.tally.seconds += time.monotonic() - began
+        if self._unwritten:
+            raise self._unwritten
+        return self.tally
+
+    def _sweep(self) -> None:
+        plan = self._plan
+        with Taker(self._bus, plan.queue, stop=self._stop, selector=plan.selector, on_arrival=self._look) as taker:
+            try:
+                self.tally.sweeping = True
+                while not (self._is_over() or self._stop.is_set() or self._unwritten):
+                    messages = taker.take(self._size(), self._patience())
+                    if not messages:
+                        break
+                    self._step(taker, messages)
+            finally:
+                self.tally.sweeping = False
+                self._settle()
+
+    def _restore(self) -> None:
+        staged = self.tally.staged - self._restored_before
+        if staged > 0:
+            staging.restore(self._bus, self._plan.queue, staged=staged, on_restored=self._restored)
+
+    def _restored(self, count: int) -> None:
+        self.tally.restored = self._restored_before + count
+
+    def _is_over(self) -> bool:
+        if self._looks_over():
+            self._settle()  # what became of the last transaction decides
+            return self._looks_over()
+        return False
+
+    def _looks_over(self) -> bool:
+        plan, tally = self._plan, self.tally
+        tally.ended = ""
+        if plan.limit is not None and tally.replayed >= plan.limit:
+            tally.ended = "limit"
+        elif plan.abort_on_refail is not None and tally.failed_again >= plan.abort_on_refail:
+            tally.ended = "failed again"
+        # What is in doubt may come again, and is seen first.
+        elif plan.known_depth is not None and tally.taken >= plan.known_depth and not tally.in_doubt:
+            tally.ended = "end"
+        return bool(tally.ended)
+
+    def _patience(self) -> float:
+        return QUIET_S if self._plan.known_depth is None else PATIENCE_S
+
+    def _size(self) -> int:
+        if self._one_by_one:
+            return 1
+        plan = self._plan
+        if plan.known_depth is None:
+            return plan.batch
+        return max(1, min(plan.batch, plan.known_depth - self.tally.taken))
+
+    def _look(self, message: Message) -> None:
+        if self._plan.is_own(message):
+            self._failed_again.add(message.headers["replay_id"])
+            self.tally.failed_again = len(self._failed_again)
+
+    def _step(self, taker: Taker, messages: Sequence[Message]) -> None:
+        """Deal with as many of `messages` as one transaction may hold; the others come first next time."""
+        decisions, used = self._decide(messages)
+        taker.give_back(messages[used:])
+        held = [each for each in decisions if each.fate is Fate.HOLD]
+        moving = [each for each in decisions if each.fate is not Fate.HOLD]
+        replays = sum(each.fate is Fate.REPLAY for each in moving)
+        if self._pace and replays and not self._pace.wait(replays):
+            return
+        if moving:
+            self._move(taker, moving)
+        self._hold(taker, held)
+
+    def _decide(self, messages: Sequence[Message]) -> tuple[list[Decision], int]:
+        decisions: list[Decision] = []
+        room, size = self._room(), 0
+        for message in messages:
+            size += len(message.body)
+            if decisions and size > MOST_BYTES:
+                break
+            decision = self._decider.decide(message)
+            if decision.fate is Fate.REPLAY:
+                if room == 0:
+                    break
+                room -= 1
+            decisions.append(decision)
+        return decisions, len(decisions)
+
+    def _room(self) -> int:
+        """Return how many letters may be replayed in this transaction."""
+        batch = self._plan.batch
+        room = batch if self._pace is None else min(batch, self._pace.group())
+        limit = self._plan.limit
+        return room if limit is None else min(room, limit - self.tally.replayed)
+
+    def _hold(self, taker: Taker, held: Sequence[Decision]) -> None:
+        for decision in held:
+            taker.hold(decision.letter.message)
+        self.tally.add(held)
+        if len(taker.held) > MOST_HELD:
+            raise TooManyHeldError(self._plan.queue, held[-1].why)
+
+    def _move(self, taker: Taker, decisions: Sequence[Decision]) -> None:
+        """Move in one transaction. It is counted as done, and taken back where it turns out not to be.
+
+        While the broker commits it, the next one is prepared: a commit is a disk sync.
+        """
+        if self._audit:
+            self._audit.intend(decisions, time.time())
+        fault = None
+        if self._elsewhere:
+            decisions, fault = self._send_elsewhere(self._elsewhere, decisions)
+        if decisions:
+            self._begin(taker, decisions)
+        if fault and not self._stop.is_set():
+            raise fault
+
+    def _begin(self, taker: Taker, decisions: Sequence[Decision]) -> None:
+        moves = [each.move_without_replay() if self._elsewhere else each.move() for each in decisions]
+        try:
+            step = taker.start(moves, undo=self._undoing(decisions))
+        except MoveRefusedError as refusal:
+            self._settle()
+            self._refused(decisions, refusal)
+            return
+        self._settle()
+        self.tally.add(decisions)
+        self._pending = decisions, step
+        self._conclude(decisions, step.commit)
+
+    def _send_elsewhere(
+        self, elsewhere: Sender, decisions: Sequence[Decision]
+    ) -> tuple[list[Decision], ServerError | None]:
+        """Send the replays to the other broker; return what is to be done with the letters here."""
+        replays = [
+            each
+            for each in decisions
+            if each.fate is Fate.REPLAY and not (self._arrived and key(each.letter.message) in self._arrived)
+        ]
+        sent = elsewhere.send([each.replacement for each in replays])
+        words = {each.replay_id: word for each, word in zip(replays, sent.words, strict=True)}
+        settled = [self._settled(each, words.get(each.replay_id)) for each in decisions]
+        return [each for each in settled if each], sent.fault
+
+    def _settled(self, decision: Decision, word: Word | None) -> Decision | None:
+        """Return what is to be done here after the other broker's `word`; None when nothing can be said."""
+        if word is None:  # it was not to be sent
+            return decision
+        match word.outcome:
+            case Outcome.CONFIRMED:
+                self._decider.accepted(decision)
+                return decision
+            case Outcome.NOT_SENT:
+                self._note([decision], Result.UNDONE)
+                return None
+            case Outcome.REFUSED:
+                self._note([decision], Result.REFUSED, word.reason)
+                self._decider.refused(decision, word.reason)
+            case Outcome.IN_DOUBT:
+                self._note([decision], Result.IN_DOUBT, word.reason)
+                self._decider.unconfirmed(decision, word.reason)
+        return self._decider.decide(decision.letter.message)
+
+    def _settle(self) -> None:
+        """Wait for what was begun."""
+        if self._pending:
+            decisions, step = self._pending
+            self._conclude(decisions, step.wait)
+
+    def _conclude(self, decisions: Sequence[Decision], word: Callable[[], Moved | None]) -> None:
+        """Take the broker's word on the transaction in work, once it has come."""
+        try:
+            moved = word()
+        except MoveRefusedError as refusal:
+            self._pending = None
+            self.tally.add(decisions, -1)
+            self._refused(decisions, refusal)
+            return
+        if moved is None:
+            return
+        self._pending = None
+        if moved is Moved.IN_DOUBT:
+            self.tally.in_doubt += len(decisions)
+            self._note(decisions, Result.IN_DOUBT)
+        elif moved is Moved.NOT_DONE:
+            self._take_back(decisions)
+        else:
+            self._one_by_one = max(0, self._one_by_one - len(decisions))
+            for each in decisions:
+                self._decider.accepted(each)
+            self._note(decisions, Result.DONE)
+
+    def _undoing(self, decisions: Sequence[Decision]) -> Callable[[], None]:
+        def undo() -> None:
+            self.tally.in_doubt -= len(decisions)
+            self._take_back(decisions)
+            self._suspect(decisions)
+
+        return undo
+
+    def _take_back(self, decisions: Sequence[Decision]) -> None:
+        self.tally.add(decisions, -1)
+        self._undone(decisions, Result.UNDONE)
+
+    def _undone(self, decisions: Sequence[Decision], result: Result, why: str = "") -> None:
+        if self._elsewhere:
+            # They are there, and come again here: only to be taken off.
+            self._arrived.update(key(each.letter.message) for each in decisions if each.fate is Fate.REPLAY)
+        self._note(decisions, result, why)
+
+    def _refused(self, decisions: Sequence[Decision], refusal: MoveRefusedError) -> None:
+        if len(decisions) > 1:
+            self._undone(decisions, Result.UNDONE, refusal.reason)
+            self._one_by_one = len(decisions)
+            return
+        self._undone(decisions, Result.REFUSED, refusal.reason)
+        if not self._decider.refused(decisions[0], refusal.reason):
+            raise refusal
+
+    def _suspect(self, decisions: Sequence[Decision]) -> None:
+        """Look for a letter that makes the broker end the connection."""
+        if len(decisions) > 1:
+            self._one_by_one = len(decisions)
+        else:
+            self._decider.lost(decisions[0])
+
+    def _note(self, decisions: Sequence[Decision], result: Result, why: str = "") -> None:
+        """Tell the audit what became of them. A fault of it ends the run, after what is done was settled."""
+        if self._audit:
+            try:
+                self._audit.note(decisions, result, time.time(), why)
+            except AuditError as fault:
+                self._unwritten = fault

@@ -1,0 +1,56 @@
+"""`python -m infertool.embedded.broker`: the embedded broker in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+
+import orjson
+
+from infertool.embedded.broker.handshake import Login
+from infertool.embedded.broker.server import Server
+from infertool.embedded.processes import end_with_parent
+
+_PORT_TAKEN = 3
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code."""
+    options = _options()
+    if options.die_with_parent:
+        end_with_parent()
+    try:
+        asyncio.run(_serve(options))
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {reason}; choose another --port\n")
+        return _PORT_TAKEN
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m infertool.embedded.broker", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=61613, help="0 for any free one")
+    parser.add_argument("--die-with-parent", action="store_true", help="stop when standard input ends")
+    return parser.parse_args()
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    server = Server(Login.from_environment(os.environ))
+    port = await server.start(options.host, options.port)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    sys.stdout.buffer.write(orjson.dumps({"port": port}) + b"\n")
+    sys.stdout.buffer.flush()
+    await stopped.wait()
+    await server.stop()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,161 @@
+"""The temporary destinations of one client. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from infertool.embedded.broker import destinations
+from infertool.embedded.broker.core import Broker
+from infertool.embedded.broker.destinations import Destination, DestinationError, Kind, ProtocolError
+from infertool.embedded.broker.messages import StoredMessage
+from infertool.embedded.broker.subscriptions import AckMode, Subscription, Taken
+
+# Ack keys of ended subscriptions that are still answered with a receipt, as ActiveMQ does.
+_REMEMBERED_KEYS = 2000
+
+Found = tuple[Subscription, str]
+
+
+class Held:
+    """The subscriptions of one connection. Of two with one id, only the later can be ended (as in ActiveMQ)."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, Subscription] = {}
+        self._by_serial: dict[int, Subscription] = {}
+        self._ended_keys: deque[str] = deque(maxlen=_REMEMBERED_KEYS)
+
+    def __iter__(self) -> Iterator[Subscription]:
+        return iter(self._by_serial.values())
+
+    def add(self, subscription: Subscription) -> None:
+        """Note a new subscription."""
+        self._by_id[subscription.id] = subscription
+        self._by_serial[subscription.serial] = subscription
+
+    def remove(self, subscription_id: str) -> Subscription:
+        """Take out the subscription. Raises ProtocolError when there is none."""
+        subscription = self._by_id.pop(subscription_id, None)
+        if subscription is None:
+            raise ProtocolError("No subscription matched.")
+        del self._by_serial[subscription.serial]
+        self._ended_keys.extend(subscription.unacked)
+        return subscription
+
+    def clear(self) -> list[Subscription]:
+        """Take out all of them."""
+        gone = list(self)
+        self._by_id.clear()
+        self._by_serial.clear()
+        return gone
+
+    def find(self, command: str, headers: dict[str, str], version: str) -> Found | None:
+        """Return what the frame is about; None when its subscription has ended, which is no error.
+
+        Raises ProtocolError when the client does not hold such a message.
+        """
+        if version == "1.2":
+            key = _required(headers, "id", f"{command} received without a ack id for acknowledge!")
+            candidates = self._of_key(key)
+        else:
+            key = _required(headers, "message-id", f"{command} received without a message-id to acknowledge!")
+            candidates = self._of_id(command, headers, version)
+        for subscription in candidates:
+            if key in subscription.unacked:
+                return subscription, key
+        if key in self._ended_keys:
+            return None
+        message_id = headers.get("message-id", "null")
+        raise ProtocolError(f"Unexpected {command} received for message-id [{message_id}]")
+
+    def _of_key(self, key: str) -> Iterable[Subscription]:
+        """Find by the serial in the key that `ack_key` made."""
+        serial = key.rpartition(":")[0].rpartition(":")[2]
+        found = self._by_serial.get(int(serial)) if serial.isascii() and serial.isdigit() else None
+        return () if found is None else (found,)
+
+    def _of_id(self, command: str, headers: dict[str, str], version: str) -> Iterable[Subscription]:
+        if "subscription" not in headers and version == "1.0":
+            return self._by_serial.values()
+        missing = f"{command} received without a subscription id for acknowledge!"
+        wanted = _required(headers, "subscription", missing)
+        return [subscription for subscription in self if subscription.id == wanted]
+
+
+def ack_key(session_id: str, subscription: Subscription, delivery: int) -> str:
+    """Return the `ack` header of a delivery (STOMP 1.2); it is unique in the broker."""
+    return f"{session_id}:{subscription.serial}:{delivery}"
+
+
+def acked_by_client(subscription: Subscription) -> bool:
+    """Tell whether deliveries wait for an ACK."""
+    return subscription.mode is not AckMode.AUTO
+
+
+def _required(headers: dict[str, str], name: str, complaint: str) -> str:
+    value = headers.get(name)
+    if value is None:
+        raise ProtocolError(complaint)
+    return value
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One client's open transaction. Acked messages are out of the window but still belong to the client."""
+
+    sends: list[tuple[Destination, StoredMessage]] = field(default_factory=list)
+    acks: list[tuple[Subscription, Taken]] = field(default_factory=list)
+
+    def commit(self, broker: Broker) -> None:
+        """Do all of it."""
+        for _, taken in self.acks:
+            broker.settle(message for _, message in taken)
+        for destination, message in self.sends:
+            try:
+                broker.send(destination, message)
+            except DestinationError:
+                # The temporary queue of a caller that left meanwhile: nobody waits for this message.
+                continue
+
+    def abort(self, broker: Broker) -> None:
+        """Do none of it. Acked messages stay with their subscription, unacked; if that has ended they go back."""
+        for subscription, taken in self.acks:
+            if subscription.active:
+                subscription.put_back(taken)
+            else:
+                broker.give_back(message for _, message in taken)
+
+
+_REMOTE = {Kind.TEMP_QUEUE: Kind.REMOTE_TEMP_QUEUE, Kind.TEMP_TOPIC: Kind.REMOTE_TEMP_TOPIC}
+
+
+class Temporaries:
+    """Maps what the client calls `/temp-queue/x` to the name others use. Made at first use, deleted with it."""
+
+    def __init__(self, broker: Broker, session_id: str) -> None:
+        self._broker = broker
+        self._session_id = session_id
+        self._remote: dict[Destination, Destination] = {}
+
+    def resolve(self, text: str) -> Destination:
+        """Read a destination header. Raises DestinationError."""
+        local = destinations.parse(text)
+        kind = _REMOTE.get(local.kind)
+        if kind is None:
+            return local
+        if local not in self._remote:
+            name = f"{self._session_id}:{len(self._remote) + 1}"
+            self._remote[local] = Destination(kind, name)
+            self._broker.add_temporary(name, local)
+        return self._remote[local]
+
+    def may_receive_from(self, destination: Destination) -> bool:
+        """Tell whether this client may subscribe: not to another one's temporary destination (JMS 1.1, 4.4.3)."""
+        return destination.kind not in _REMOTE.values() or destination in self._remote.values()
+
+    def clear(self) -> None:
+        """Delete them all."""
+        for remote in self._remote.values():
+            self._broker.remove_temporary(remote.name)
+        self._remote.clear()

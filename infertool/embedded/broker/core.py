@@ -1,0 +1,241 @@
+"""The broker itself: destinations, routing, settling, dead letters. No I/O; the clock is handed in."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from infertool.embedded.broker import destinations, statistics
+from infertool.embedded.broker.destinations import Destination, DestinationError, Kind
+from infertool.embedded.broker.messages import StoredMessage
+from infertool.embedded.broker.queues import Queue
+from infertool.embedded.broker.scheduling import Scheduler
+from infertool.embedded.broker.subscriptions import AckMode, Durable, Subscription
+from infertool.embedded.broker.topics import Topics
+
+_STATISTICS = "ActiveMQ.Statistics."
+_STATISTICS_OF_QUEUE = "ActiveMQ.Statistics.Destination."
+_STATISTICS_OF_BROKER = "ActiveMQ.Statistics.Broker"
+_TEMPORARIES = (Kind.REMOTE_TEMP_QUEUE, Kind.REMOTE_TEMP_TOPIC)
+_TOPICS = (Kind.TOPIC, Kind.REMOTE_TEMP_TOPIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Temporary:
+    """A temporary destination; `shown` is what its owner calls it. `queue` is None for a topic."""
+
+    shown: str
+    queue: Queue | None
+
+
+class Broker:
+    """Everything in memory, for one event loop. `identity` is the first part of all ids.
+
+    `page_size` caps every window, as ActiveMQ's maxPageSize does; None leaves windows as asked.
+    """
+
+    def __init__(self, identity: str, clock_ms: Callable[[], int], *, page_size: int | None = None) -> None:
+        self.identity = identity
+        self.now_ms = clock_ms
+        self.page_size = page_size
+        self.queues: dict[str, Queue] = {}
+        # Queues that may have something to deliver, in the order they came to.
+        self.dirty: dict[Queue, None] = {}
+        self.scheduler = Scheduler(identity)
+        self._topics = Topics()
+        self._temporaries: dict[str, Temporary] = {}
+        self._wildcards: list[tuple[str, Subscription]] = []
+        self._serials = itertools.count(1)
+
+    def queue(self, name: str) -> Queue:
+        """Return the queue, made at its first use."""
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = Queue(name, dead_letters=f"DLQ.{name}")
+            for pattern, subscription in self._wildcards:
+                if destinations.matches(pattern, name):
+                    _attach(subscription, queue)
+        return queue
+
+    def send(self, destination: Destination, message: StoredMessage) -> None:
+        """Route a message, now or when its time has come. Raises DestinationError for a temporary one that is gone."""
+        if message.schedule:
+            self.scheduler.add(destination, message, message.schedule, self.now_ms())
+            return
+        if destination.name.startswith(_STATISTICS) and "reply-to" in message.headers:
+            self._answer_statistics(destination.name, message)
+            return
+        temporary = self.check(destination)
+        message.headers["destination"] = temporary.shown if temporary else str(destination)
+        if destination.kind in _TOPICS:
+            self.dirty.update(dict.fromkeys(self._topics.publish(destination.name, message)))
+            return
+        queue = temporary.queue if temporary and temporary.queue else self.queue(destination.name)
+        queue.put(message)
+        self.dirty[queue] = None
+
+    def check(self, destination: Destination) -> Temporary | None:
+        """Return the temporary destination that is meant, if one is. Raises DestinationError when it is gone."""
+        if destination.kind not in _TEMPORARIES:
+            return None
+        temporary = self._temporaries.get(destination.name)
+        if temporary is None:
+            kind = destination.kind.strip("/").removeprefix("remote-")
+            raise DestinationError(f"{kind}://{destination.name}")
+        return temporary
+
+    def add_temporary(self, name: str, shown: Destination) -> None:
+        """Make a temporary destination."""
+        queue = Queue(name) if shown.kind is Kind.TEMP_QUEUE else None
+        self._temporaries[name] = Temporary(str(shown), queue)
+
+    def remove_temporary(self, name: str) -> None:
+        """Delete it with all that waits in it."""
+        del self._temporaries[name]
+
+    def subscribe(self, destination: Destination, subscription: Subscription) -> None:
+        """Let the subscription take messages from the destination."""
+        temporary = self.check(destination)
+        if destination.kind in _TOPICS:
+            self._topics.add(destination, subscription)
+        elif temporary and temporary.queue:
+            _attach(subscription, temporary.queue)
+        elif destination.is_pattern:
+            self._wildcards.append((destination.name, subscription))
+            for queue in self._matching(destination.name):
+                _attach(subscription, queue)
+        else:
+            _attach(subscription, self.queue(destination.name))
+        self.touch(subscription)
+
+    def browse(self, destination: Destination, subscription: Subscription) -> None:
+        """Give the subscription copies of what is in the queue now, held by clients or not, and a message `end`."""
+        queue = self.queue(destination.name)
+        self._sweep(queue)
+        mailbox = Queue(destination.name)
+        _attach(subscription, mailbox)
+        for message in queue.browse():
+            if subscription.matches is None or subscription.matches(message):
+                mailbox.put(message.twin())
+        # The selector has been applied, and a browser acks nothing.
+        subscription.matches = None
+        subscription.mode = AckMode.AUTO
+        mailbox.put(_browse_end(destination, self.now_ms()))
+        self.touch(subscription)
+
+    def touch(self, subscription: Subscription) -> None:
+        """Note that the subscription may take more now."""
+        self.dirty.update(dict.fromkeys(subscription.queues))
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End the subscription; what its client holds unacked goes back."""
+        subscription.active = False
+        for queue in subscription.queues:
+            queue.remove(subscription)
+        self._wildcards = [entry for entry in self._wildcards if entry[1] is not subscription]
+        self._topics.remove(subscription)
+        self.give_back(subscription.unacked.values())
+        subscription.unacked = {}
+
+    def forget_durable(self, durable: Durable) -> None:
+        """Delete a durable subscription with what waits for it. Raises DestinationError while it is in use."""
+        self._topics.forget(durable)
+
+    def give_back(self, messages: Iterable[StoredMessage]) -> None:
+        """Return unacked messages to their queues, marked as redelivered, in the order they had."""
+        by_queue: dict[Queue, list[StoredMessage]] = {}
+        for message in messages:
+            if message.queue is not None:
+                by_queue.setdefault(message.queue, []).append(message)
+        for queue, returned in by_queue.items():
+            queue.give_back(returned)
+            self.dirty[queue] = None
+
+    def settle(self, messages: Iterable[StoredMessage]) -> None:
+        """Forget acked messages."""
+        now = self.now_ms()
+        for message in messages:
+            if message.queue is not None:
+                message.queue.settle(message, now)
+
+    def dead_letter(self, message: StoredMessage, cause: str = "") -> None:
+        """Move a message that left its queue to that queue's dead letters.
+
+        ActiveMQ drops what is not persistent, and what has been dead-lettered before.
+        """
+        target = message.queue.dead_letters if message.queue else ""
+        if not target or not message.persistent or message.dead_lettered:
+            return
+        letter = message.twin()
+        letter.expires = 0
+        letter.dead_lettered = True
+        origin = message.headers["destination"]
+        letter.headers = {
+            "original-destination": origin,
+            **message.headers,
+            "expires": "0",
+            "originalExpiration": str(message.expires),
+        }
+        if cause:
+            letter.headers["dlqDeliveryFailureCause"] = cause
+        self.send(Destination(Kind.QUEUE, target), letter)
+
+    def dispatch(self) -> None:
+        """Deliver all that can be delivered now."""
+        self._send_scheduled()
+        while self.dirty:
+            now = self.now_ms()
+            dirty, self.dirty = self.dirty, {}
+            for queue in dirty:
+                if queue.waiting and queue.subscriptions:
+                    queue.dispatch(now)
+                    self._dead_letter_expired(queue)
+
+    def _send_scheduled(self) -> None:
+        due = self.scheduler.next_ms
+        if due is None or due > (now := self.now_ms()):
+            return
+        for destination, message in self.scheduler.take_due(now):
+            with contextlib.suppress(DestinationError):
+                self.send(destination, message)
+
+    def sweep(self) -> None:
+        """Take out expired messages everywhere; call it now and then."""
+        for queue in list(self.queues.values()):
+            self._sweep(queue)
+
+    def _sweep(self, queue: Queue) -> None:
+        queue.sweep(self.now_ms())
+        self._dead_letter_expired(queue)
+
+    def _dead_letter_expired(self, queue: Queue) -> None:
+        for message in queue.take_expired():
+            self.dead_letter(message, f"java.lang.Throwable: Message Expired. Expiration:{message.expires}")
+
+    def _matching(self, pattern: str) -> list[Queue]:
+        return [queue for name, queue in self.queues.items() if destinations.matches(pattern, name)]
+
+    def _answer_statistics(self, asked: str, question: StoredMessage) -> None:
+        self.sweep()
+        queues = list(self.queues.values())
+        if asked == _STATISTICS_OF_BROKER:
+            bodies = [statistics.of_broker(queues, self.identity)]
+        else:
+            pattern = asked.removeprefix(_STATISTICS_OF_QUEUE)
+            bodies = [statistics.of_queue(queue, self.identity) for queue in self._matching(pattern)]
+        reply_to = destinations.parse(question.headers["reply-to"])
+        for body in bodies:
+            answer_id = f"{self.identity}:0:0:{next(self._serials)}"
+            self.send(reply_to, statistics.answer(question, body, answer_id, self.now_ms()))
+
+
+def _browse_end(destination: Destination, now_ms: int) -> StoredMessage:
+    headers = {"browser": "end", "destination": str(destination), "message-id": "0"}
+    return StoredMessage("0", headers, b"", now_ms, priority=0)
+
+
+def _attach(subscription: Subscription, queue: Queue) -> None:
+    queue.add(subscription)
+    subscription.queues.append(queue)

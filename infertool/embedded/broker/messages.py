@@ -1,0 +1,136 @@
+"""A message as the broker keeps it, and how it is written to a subscriber."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from infertool.brokers.stomp import frames
+from infertool.embedded.broker.destinations import ProtocolError
+
+if TYPE_CHECKING:
+    from infertool.embedded.broker.queues import Queue
+
+
+# STOMP 1.0 and CONNECTED have no escapes: what would end a line or a name is blanked, so that the frame stays whole.
+_BLANKED = str.maketrans("\n\r", "  ")
+
+
+def encode(command: str, headers: Mapping[str, str], body: bytes = b"", *, version: str) -> bytes:
+    """Return the frame's bytes; never fails."""
+    if version == "1.0" or command == "CONNECTED":
+        headers = {_blanked(key).replace(":", "_"): _blanked(value) for key, value in headers.items()}
+    return frames.encode(command, headers, body, version=version)
+
+
+def header_lines(headers: Mapping[str, str], *, version: str) -> bytes:
+    """Return the header lines alone, as UTF-8; what was not UTF-8 when it came goes out as it came."""
+    # Once for each delivery: most values are words or numbers, which need no escapes, and keys are few.
+    lines = [
+        f"{_key(key, version)}:{value if value.isalnum() else _value(value, version)}\n"
+        for key, value in headers.items()
+    ]
+    return "".join(lines).encode(errors="surrogateescape")
+
+
+@lru_cache(maxsize=1024)
+def _key(key: str, version: str) -> str:
+    return _blanked(key).replace(":", "_") if version == "1.0" else frames.escape_value(key, version)
+
+
+def _value(value: str, version: str) -> str:
+    return _blanked(value) if version == "1.0" else frames.escape_value(value, version)
+
+
+def _blanked(text: str) -> str:
+    return text.translate(_BLANKED)
+
+
+_DELAY, _PERIOD, _REPEAT, _CRON = (f"AMQ_SCHEDULED_{name}" for name in ("DELAY", "PERIOD", "REPEAT", "CRON"))
+# Those of a 64-bit number.
+_DIGITS = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a message is delivered: after `delay_ms`, and `repeat` times more, every `period_ms`."""
+
+    delay_ms: int
+    period_ms: int
+    repeat: int
+
+
+def take_schedule(headers: dict[str, str]) -> Schedule | None:
+    """Take the schedule out of a SEND's headers. None when it has none: REPEAT alone is a header as any other.
+
+    Raises ProtocolError where ActiveMQ closes the connection.
+    """
+    if _CRON in headers:
+        raise ProtocolError(f"{_CRON} is not supported by the embedded broker")
+    if _DELAY not in headers and _PERIOD not in headers:
+        return None
+    delay, period, repeat = (_number(headers.pop(name, "0"), name) for name in (_DELAY, _PERIOD, _REPEAT))
+    return Schedule(delay or period, period, repeat if period else 0)
+
+
+def _number(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise ProtocolError(f"{name} is no number from 0: {text[:40]!r}", fatal=True)
+    return int(text)
+
+
+@dataclass(slots=True, eq=False)
+class StoredMessage:
+    """One message in one place. `headers` are all that a MESSAGE frame shows of it, whoever receives it.
+
+    `expires` is in milliseconds since the epoch, 0 for never. `returns` counts the deliveries that came back unacked.
+    `queue` and `sequence` (its place in the order of arrival) are set by the queue that holds it, `delivery` (its
+    place in the order of delivery) by the session that delivers it.
+    """
+
+    id: str
+    headers: dict[str, str]
+    body: bytes
+    arrived_ms: int
+    priority: int = 4
+    persistent: bool = False
+    expires: int = 0
+    dead_lettered: bool = False
+    sequence: int = 0
+    delivery: int = 0
+    returns: int = 0
+    queue: Queue | None = None
+    schedule: Schedule | None = None
+    _head: bytes = field(default=b"", repr=False)
+    _head_version: str = field(default="", repr=False)
+
+    def head(self, version: str) -> bytes:
+        """Return the header lines, as written in this STOMP version."""
+        if self._head_version != version:
+            self._head = header_lines(self.headers, version=version)
+            self._head_version = version
+        return self._head
+
+    def frame(self, version: str, delivery: bytes) -> bytes:
+        """Return the MESSAGE frame; `delivery` holds the header lines of this delivery (subscription, ack)."""
+        redelivered = b"redelivered:true\n" if self.returns else b""
+        return b"MESSAGE\n%b%b%b\n%b\0" % (delivery, redelivered, self.head(version), self.body)
+
+    def expired(self, now_ms: int) -> bool:
+        """Tell whether its time is over."""
+        return 0 < self.expires <= now_ms
+
+    def twin(self) -> StoredMessage:
+        """Return a copy for another place, with no history."""
+        return StoredMessage(
+            self.id, self.headers, self.body, self.arrived_ms, self.priority, self.persistent, self.expires
+        )
+
+    def copies(self, count: int) -> list[StoredMessage]:
+        """Return `count` messages for as many places, this one among them, each with headers of its own."""
+        others = [self.twin() for _ in range(count - 1)]
+        for other in others:
+            other.headers = self.headers.copy()
+        return [self, *others]

@@ -1,0 +1,203 @@
+"""Queues: priority order, arrival order within a priority, expiry, fair dispatch within windows. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from infertool.embedded.broker.messages import StoredMessage
+from infertool.embedded.broker.subscriptions import Subscription
+
+HIGHEST_PRIORITY = 9
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a queue counted since it was made. Waits are from arrival to ack, in milliseconds."""
+
+    enqueued: int = 0
+    dequeued: int = 0
+    dispatched: int = 0
+    expired: int = 0
+    body_bytes_held: int = 0
+    waited_ms: int = 0
+    shortest_wait_ms: int | None = None
+    longest_wait_ms: int = 0
+
+
+class Queue:
+    """A queue, or the mailbox of one topic subscription or browser, which has no dead-letter queue.
+
+    `size` counts waiting and unacked messages. `limit` bounds a mailbox: beyond it the oldest message is dropped.
+    """
+
+    def __init__(self, name: str, *, dead_letters: str = "", limit: int | None = None) -> None:
+        self.name = name
+        self.dead_letters = dead_letters
+        self.subscriptions: deque[Subscription] = deque()
+        self._exclusive: list[Subscription] = []
+        self.counts = Counts()
+        self.size = 0
+        self.waiting = 0
+        self._limit = limit
+        # One line a priority, the highest first; each is in the order of arrival.
+        self._lines: list[deque[StoredMessage]] = [deque() for _ in range(HIGHEST_PRIORITY + 1)]
+        self._sequence = 0
+        self._any_expires = False
+        self._expired: list[StoredMessage] = []
+
+    def add(self, subscription: Subscription) -> None:
+        """Let `subscription` take messages."""
+        self.subscriptions.append(subscription)
+        if subscription.exclusive:
+            self._exclusive.append(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """Give `subscription` nothing more."""
+        self.subscriptions.remove(subscription)
+        if subscription.exclusive:
+            self._exclusive.remove(subscription)
+
+    @property
+    def in_flight(self) -> int:
+        """Messages that clients hold unacked, transactions included."""
+        return self.size - self.waiting
+
+    def put(self, message: StoredMessage) -> None:
+        """Add at the end of its priority's line."""
+        self._sequence += 1
+        message.sequence = self._sequence
+        message.queue = self
+        self._any_expires = self._any_expires or message.expires > 0
+        self._lines[HIGHEST_PRIORITY - message.priority].append(message)
+        self.size += 1
+        self.waiting += 1
+        self.counts.enqueued += 1
+        self.counts.body_bytes_held += len(message.body)
+        if self._limit is not None and self.waiting > self._limit:
+            self._drop_oldest()
+
+    def give_back(self, messages: Iterable[StoredMessage]) -> None:
+        """Put unacked messages back to where they were in the order, marked as redelivered."""
+        by_priority: dict[int, list[StoredMessage]] = {}
+        for message in messages:
+            message.returns += 1
+            by_priority.setdefault(message.priority, []).append(message)
+        for priority, returned in by_priority.items():
+            self.waiting += len(returned)
+            _merge(self._lines[HIGHEST_PRIORITY - priority], returned)
+
+    def settle(self, message: StoredMessage, now_ms: int) -> None:
+        """Count a delivered message as done."""
+        counts = self.counts
+        wait = now_ms - message.arrived_ms
+        counts.dequeued += 1
+        counts.waited_ms += wait
+        counts.longest_wait_ms = max(wait, counts.longest_wait_ms)
+        if counts.shortest_wait_ms is None or wait < counts.shortest_wait_ms:
+            counts.shortest_wait_ms = wait
+        self._forget(message)
+
+    def dispatch(self, now_ms: int) -> None:
+        """Deliver to the subscriptions in turn until the messages or the windows are exhausted."""
+        if any(subscription.matches for subscription in self.subscriptions):
+            self._dispatch_selectively(now_ms)
+        else:
+            self._dispatch_in_turn(now_ms)
+
+    def sweep(self, now_ms: int) -> None:
+        """Take out the waiting messages whose time is over."""
+        if not self._any_expires:
+            return
+        for line in self._lines:
+            kept = [message for message in line if not self._expire(message, now_ms)]
+            line.clear()
+            line.extend(kept)
+        self._any_expires = any(message.expires > 0 for line in self._lines for message in line)
+
+    def take_expired(self) -> list[StoredMessage]:
+        """Return the messages that expired since the last call."""
+        expired, self._expired = self._expired, []
+        return expired
+
+    def browse(self) -> list[StoredMessage]:
+        """Return what waits and what subscriptions hold, in the order of delivery."""
+        held = [held for subscription in self.subscriptions for held in subscription.unacked.values()]
+        found = [message for message in held if message.queue is self]
+        found += [message for line in self._lines for message in line]
+        return sorted(found, key=lambda message: (-message.priority, message.sequence))
+
+    def _dispatch_in_turn(self, now_ms: int) -> None:
+        subscriptions = self.subscriptions
+        for line in self._lines:
+            while line:
+                subscription = self._next_ready()
+                if subscription is None:
+                    return
+                message = line.popleft()
+                if not (message.expires and self._expire(message, now_ms)):
+                    self._deliver(subscription, message, now_ms)
+                    subscriptions.rotate(-1)
+
+    def _next_ready(self) -> Subscription | None:
+        """Rotate a subscription that takes a message to the front; the first exclusive one is the only one."""
+        if self._exclusive:
+            return self._exclusive[0] if self._exclusive[0].ready else None
+        for _ in range(len(self.subscriptions)):
+            if self.subscriptions[0].ready:
+                return self.subscriptions[0]
+            self.subscriptions.rotate(-1)
+        return None
+
+    def _dispatch_selectively(self, now_ms: int) -> None:
+        """Offer each waiting message to each subscription: selectors may pick from the middle."""
+        for line in self._lines:
+            for _ in range(len(line)):
+                message = line.popleft()
+                if message.expires and self._expire(message, now_ms):
+                    continue
+                if not self._offer(message, now_ms):
+                    line.append(message)
+
+    def _offer(self, message: StoredMessage, now_ms: int) -> bool:
+        for subscription in self._exclusive[:1] or self.subscriptions:
+            if subscription.ready and (subscription.matches is None or subscription.matches(message)):
+                self._deliver(subscription, message, now_ms)
+                # The one that got a message goes to the end: the others have their turn first.
+                self.subscriptions.remove(subscription)
+                self.subscriptions.append(subscription)
+                return True
+        return False
+
+    def _deliver(self, subscription: Subscription, message: StoredMessage, now_ms: int) -> None:
+        self.waiting -= 1
+        self.counts.dispatched += 1
+        if not subscription.consumer.deliver(subscription, message):
+            self.settle(message, now_ms)
+
+    def _expire(self, message: StoredMessage, now_ms: int) -> bool:
+        if not message.expired(now_ms):
+            return False
+        self.waiting -= 1
+        self.counts.expired += 1
+        self._forget(message)
+        self._expired.append(message)
+        return True
+
+    def _drop_oldest(self) -> None:
+        line = max((line for line in self._lines if line), key=lambda line: -line[0].sequence)
+        self.waiting -= 1
+        self._forget(line.popleft())
+
+    def _forget(self, message: StoredMessage) -> None:
+        self.size -= 1
+        self.counts.body_bytes_held -= len(message.body)
+
+
+def _merge(line: deque[StoredMessage], returned: list[StoredMessage]) -> None:
+    """Put messages back among those that arrived after them. Both are in the order of arrival in the end."""
+    last = max(message.sequence for message in returned)
+    while line and line[0].sequence < last:
+        returned.append(line.popleft())
+    line.extendleft(sorted(returned, key=lambda message: -message.sequence))

@@ -1,0 +1,159 @@
+"""What passes over the WebSocket: messages in, and finished WebSocket frames ("packets") out.
+
+A packet is encoded once, however many sockets it goes to. Decoding is looser than `infertool.phoenix.frames`:
+a real server takes any JSON as ref or topic, answers "unmatched topic", and keeps the socket
+(fixtures/phoenix-golden/*/v2_malformed_frames.jsonl).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, NamedTuple
+
+import orjson
+from websockets.datastructures import Headers
+from websockets.frames import Close, CloseCode, Frame, Opcode
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from infertool.embedded.channel_server.http import SUBPROTOCOL, offered_subprotocols
+from infertool.phoenix import frames
+from infertool.phoenix.frames import FrameError, Vsn, encode_text
+from infertool.text import json_text
+
+# At DEBUG the library logs requests and frames, and with them tokens.
+_quiet = logging.getLogger(f"{__name__}.library")
+_quiet.setLevel(logging.WARNING)
+_NORMAL = Close(CloseCode.NORMAL_CLOSURE, "").serialize()
+
+
+class Wire(ServerProtocol):
+    """Bytes in, frames out. No extensions: Phoenix's `compress` is off by default."""
+
+    def __init__(self, max_frame_bytes: int) -> None:
+        super().__init__(max_size=max_frame_bytes, logger=_quiet)
+
+    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
+        """Take what is offered as it is: a token in base64 may hold a slash, which the header may not."""
+        return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered_subprotocols(headers) else None
+
+    def fail(self, code: CloseCode | int, reason: str = "") -> None:  # noqa: ARG002 - Phoenix never gives one
+        """Close with `code` and no reason."""
+        super().fail(code)
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Answer every closing handshake with 1000, whatever the client's code (v2_client_closes.jsonl)."""
+        super().recv_frame(frame)
+        if frame.opcode is Opcode.CLOSE and self.close_rcvd_then_sent:
+            self.writes[-2] = Frame(Opcode.CLOSE, _NORMAL).serialize(mask=False)
+
+
+_PAYLOAD = 4
+
+
+class Written(dict[str, Any]):
+    """A JSON object that is sent as it was written: a broadcast must not change the numbers in it."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, value: dict[str, Any], text: bytes) -> None:
+        super().__init__(value)
+        self.text = text
+
+
+class Received(NamedTuple):
+    """A message of a client. Everything but the payload should be a string or None, and may be any JSON."""
+
+    join_ref: Any
+    ref: Any
+    topic: Any
+    event: Any
+    payload: Any
+
+
+def decode(data: bytes, vsn: Vsn) -> Received:
+    """Return the message in a text frame. Raises `FrameError`, or `JsonError`."""
+    parts = json_text.loads_nearest(data)
+    if vsn == "2.0.0":
+        if type(parts) is not list or len(parts) < len(Received._fields):
+            raise FrameError("not an array of five")
+        return Received(parts[0], parts[1], parts[2], parts[3], _as_written(parts[4], data))
+    try:
+        return Received(parts.get("join_ref"), parts["ref"], parts["topic"], parts["event"], parts["payload"])
+    except (AttributeError, KeyError):
+        raise FrameError("not an object with topic, event, payload and ref") from None
+
+
+def _as_written(payload: Any, data: bytes) -> Any:
+    if type(payload) is not dict or not payload:
+        return payload
+    try:
+        return Written(payload, json_text.raw_elements(data)[_PAYLOAD])
+    except json_text.JsonError:  # nested too deep to be cut out
+        return payload
+
+
+def decode_binary(data: bytes, vsn: Vsn) -> Received:
+    """Return the push in a binary frame. Raises `FrameError`; vsn 1.0.0 has no binary frames."""
+    if vsn == "1.0.0":
+        raise FrameError("vsn 1.0.0 has no binary frames")
+    frame = frames.decode_from_client(data)
+    # Here nothing is an empty text, not null: a push without join_ref counts as one of an earlier join.
+    return Received(frame.join_ref or "", frame.ref or "", frame.topic, frame.event, frame.payload)
+
+
+def reply(vsn: Vsn, message: Received, status: str, response: object) -> bytes:
+    """Return the `phx_reply` to `message`. Raises `FrameError` for bytes on vsn 1.0.0."""
+    if isinstance(response, bytes):
+        _no_bytes_on_v1(vsn)
+        return _packet(
+            Opcode.BINARY,
+            frames.encode_reply(message.join_ref, message.ref, message.topic, status, response),
+        )
+    payload = {"status": status, "response": _encodable(response)}
+    return _text(vsn, message.join_ref, message.ref, message.topic, "phx_reply", payload)
+
+
+def push(vsn: Vsn, join_ref: Any, topic: str, event: str, payload: object) -> bytes:
+    """Return a channel's own message to its client. Raises `FrameError` for bytes on vsn 1.0.0."""
+    if isinstance(payload, bytes):
+        _no_bytes_on_v1(vsn)
+        return _packet(Opcode.BINARY, frames.encode_server_push(join_ref, topic, event, payload))
+    return _text(vsn, join_ref, None, topic, event, payload)
+
+
+def broadcast(vsn: Vsn, topic: str, event: str, payload: object) -> bytes:
+    """Return a message to all members of a topic. Raises `FrameError` for bytes on vsn 1.0.0."""
+    if isinstance(payload, bytes):
+        _no_bytes_on_v1(vsn)
+        return _packet(Opcode.BINARY, frames.encode_broadcast(topic, event, payload))
+    return _text(vsn, None, None, topic, event, payload)
+
+
+def end(vsn: Vsn, join_ref: Any, topic: str, event: str, payload: object) -> bytes:
+    """Return a `phx_close` or `phx_error`: its ref is the join_ref and answers no push."""
+    return _text(vsn, join_ref, join_ref, topic, event, payload)
+
+
+def _no_bytes_on_v1(vsn: Vsn) -> None:
+    if vsn == "1.0.0":
+        raise FrameError("vsn 1.0.0 has no binary frames")
+
+
+def _text(vsn: Vsn, join_ref: Any, ref: Any, topic: str, event: str, payload: object) -> bytes:
+    try:
+        data = encode_text(join_ref, ref, topic, event, _encodable(payload), vsn)
+    except FrameError:
+        # orjson reads 1024 levels of nesting and writes 254; a real server knows no such limit.
+        fragment = orjson.Fragment(json.dumps(payload, ensure_ascii=False))
+        data = encode_text(join_ref, ref, topic, event, fragment, vsn)
+    return _packet(Opcode.TEXT, data)
+
+
+def _encodable(payload: object) -> object:
+    return orjson.Fragment(payload.text) if isinstance(payload, Written) else payload
+
+
+def _packet(opcode: Opcode, data: bytes) -> bytes:
+    return Frame(opcode, data).serialize(mask=False)

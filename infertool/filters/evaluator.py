@@ -1,0 +1,119 @@
+"""A process that evaluates CEL expressions which may take long; the kernel ends it when one takes too long.
+
+Run as `python -m infertool.filters.evaluator CONNECTION SECONDS MEMORY_BYTES`, the first an inherited file descriptor.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from functools import lru_cache
+from multiprocessing.connection import Connection, Pipe
+from typing import Any, Final
+
+from infertool.errors import InfertoolError
+
+# Of processor time, so that a busy machine changes nothing.
+LIMIT_S: Final = 2.0
+_MEMORY_BYTES: Final = 1 << 30
+_FAULTS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+class TooLongError(Exception):
+    """An evaluation took too much time, or memory. The text says which limit it is about."""
+
+
+class Evaluator:
+    """Evaluates in a process of its own, which is started when it is needed. Safe to use from several threads."""
+
+    def __init__(self, limit_s: float = LIMIT_S) -> None:
+        self._limit_s = limit_s
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+
+    def execute(self, expression: str, names: dict[str, Any]) -> object:
+        """Return the result if it is true or false, else the name of its type.
+
+        Raises `TooLongError`, `InfertoolError`, and `RuntimeError` for what the expression cannot be evaluated on.
+        """
+        with self._lock:
+            connection = self._connection or self._start()
+            try:
+                connection.send((expression, names))
+                result, fault = connection.recv()
+            except (OSError, EOFError):
+                self.end()
+                raise TooLongError(f"it takes more than {self._limit_s:g} s, or too much memory") from None
+            except BaseException:  # an interrupt: the answer that is still to come would be taken for the next one
+                self.end()
+                raise
+        if fault is not None:
+            raise RuntimeError(fault)
+        return result
+
+    def end(self) -> None:
+        """End the process, if there is one."""
+        if self._connection is not None and self._process is not None:
+            self._connection.close()
+            self._process.kill()
+            self._process.wait()
+        self._connection = self._process = None
+
+    def _start(self) -> Connection:
+        ours, theirs = Pipe()
+        numbers = (theirs.fileno(), self._limit_s, _MEMORY_BYTES)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "infertool.filters.evaluator", *map(str, numbers)],
+            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        try:
+            ours.recv()
+        except EOFError:
+            self._process.wait()
+            raise InfertoolError("the process that evaluates expressions cannot be started") from None
+        self._connection = ours
+        return ours
+
+
+def serve(connection: Connection, limit_s: float) -> None:
+    """Answer until the other side is gone."""
+    import cel  # noqa: PLC0415 - only this process needs it here
+
+    compiled = lru_cache(64)(cel.compile)
+    connection.send("ready")
+    while True:
+        try:
+            expression, names = connection.recv()
+        except EOFError:
+            return
+        program = compiled(expression)
+        # Its signal ends the process: no Python code could run before the evaluation is over.
+        signal.setitimer(signal.ITIMER_PROF, limit_s)
+        answer = _answer(program, names)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        connection.send(answer)
+
+
+def _answer(program: Any, names: dict[str, Any]) -> tuple[object, str | None]:
+    try:
+        result = program.execute(names)
+    except _FAULTS as fault:
+        return None, str(fault)
+    return (result if isinstance(result, bool) else type(result).__name__), None
+
+
+def main(fd: int, limit_s: float, memory_bytes: int) -> None:
+    """Serve."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    serve(Connection(fd), limit_s)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,286 @@
+"""How much work a CEL expression may be: its evaluator cannot be interrupted, so what may take long is found before."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from infertool.errors import UsageError
+from infertool.filters.evaluator import Evaluator, TooLongError
+from infertool.text.nearest import did_you_mean
+from infertool.text.sanitize import clean
+
+if TYPE_CHECKING:
+    import cel
+
+
+_RESERVED = frozenset({"payload", "headers", "topic", "event"})
+_FUNCTIONS = frozenset(
+    {
+        "bytes",
+        "contains",
+        "double",
+        "duration",
+        "dyn",
+        "endsWith",
+        "getDate",
+        "getDayOfMonth",
+        "getDayOfWeek",
+        "getDayOfYear",
+        "getFullYear",
+        "getHours",
+        "getMilliseconds",
+        "getMinutes",
+        "getMonth",
+        "getSeconds",
+        "int",
+        "matches",
+        "size",
+        "startsWith",
+        "string",
+        "timestamp",
+        "type",
+        "uint",
+    }
+)
+# The evaluator is recursive and written in Rust: past its stack it ends the process. Measured with 2 MiB a thread:
+# it stands more than twice these.
+_LONGEST_EXPRESSION = 2_000
+_SHOWN = 60
+_LARGEST = int(sys.float_info.max)
+_DEEPEST = 100
+_CONTAINERS = (dict, list)
+
+# For what may take long; one process for all expressions, started when there is need of it.
+_PATIENT = Evaluator()
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_NOT_EVALUATED = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
+
+_SYNTAX_ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?(.*?)(?: expecting .*)?$", re.MULTILINE)
+_REGEX = re.compile(r"""\bmatches\(\s*(r?"[^"]*"|r?'[^']*')\s*\)""")
+
+
+class FilterError(UsageError):
+    """An expression cannot be a filter. `line` and `column` count from 1; the text points at the character."""
+
+    def __init__(self, reason: str, *, expression: str, line: int = 1, column: int = 1, advice: str = "") -> None:
+        super().__init__(f"this filter cannot work: {reason}", advice=advice)
+        self.reason = reason
+        self.expression = expression
+        self.line = line
+        self.column = column
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """Return the reason, the expression's line, and a sign under the character."""
+        from infertool.text.sanitize import widest  # noqa: PLC0415 - only errors draw
+
+        text = self.expression.split("\n")[self.line - 1].replace("\t", " ")
+        return [super().__str__(), f"  {text}", f"  {' ' * widest([clean(text[: self.column - 1])])}^"]
+
+
+class NotEvaluatedError(FilterError):
+    """Whether an event matches cannot be known: to evaluate the expression on it takes too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A compiled expression. Safe to use from several threads.
+
+    An evaluation ends within two seconds of processor time, whatever the expression and the event.
+    """
+
+    expression: str
+    _program: cel.Program = field(repr=False)
+    _fields: tuple[str, ...] = field(repr=False)
+    _reserved: tuple[str, ...] = field(repr=False)
+    _loops: int = field(repr=False)
+
+    def matches(
+        self, payload: Any, *, headers: Mapping[str, str] = _NO_HEADERS, topic: str = "", event: str = ""
+    ) -> bool:
+        """Return True if the event matches.
+
+        Raises `FilterError` when the result is neither true nor false, `NotEvaluatedError`.
+        """
+        known = payload if isinstance(payload, dict) else {}
+        # Only what the expression names is handed over: converting a whole event costs ten times an evaluation.
+        names = {name: known[name] for name in self._fields if name in known}
+        if self._reserved:
+            beside = {"payload": payload, "headers": dict(headers), "topic": topic, "event": event}
+            names.update((name, beside[name]) for name in self._reserved)
+        if any(isinstance(value, _CONTAINERS) and _too_deep(value) for value in names.values()):
+            return False
+        try:
+            return self._decide(names)
+        except _NOT_EVALUATED:
+            return False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the expression names at the top level."""
+        return self._fields + self._reserved
+
+    def evaluate(self, payload: Mapping[str, Any]) -> bool:
+        """Say whether our own payload matches. Raises `FilterError` also where an operator does not fit a value."""
+        try:
+            return self._decide({name: payload[name] for name in self._fields if name in payload})
+        except _NOT_EVALUATED as error:
+            raise FilterError(str(error).partition(".")[0], expression=self.expression) from None
+
+    def _decide(self, names: dict[str, Any]) -> bool:
+        if is_small(self._loops, self.expression, names):
+            try:
+                result = self._program.execute(names)
+            except OverflowError:
+                result = self._program.execute(_as_floats(names))
+            return _truth(result if isinstance(result, bool) else type(result).__name__, self.expression)
+        try:
+            return _truth(_PATIENT.execute(self.expression, _as_floats(names)), self.expression)
+        except TooLongError as error:
+            raise NotEvaluatedError(str(error), expression=self.expression) from None
+
+
+def compile(expression: str) -> Filter:  # noqa: A001 - filters.compile reads like re.compile
+    """Return the filter that `expression` describes. Raises `FilterError`."""
+    import cel  # noqa: PLC0415 - a quarter of a second, and most commands filter nothing
+
+    if len(expression) > _LONGEST_EXPRESSION:
+        raise FilterError(f"it is longer than {_LONGEST_EXPRESSION} characters", expression=expression[:_SHOWN] + "...")
+    try:
+        program = cel.compile(expression)
+    except ValueError as error:
+        raise _syntax_error(expression, str(error)) from None
+    _check_functions(expression, program.functions())
+    _check_regexes(expression)
+    variables = frozenset(program.variables())
+    if not variables:
+        _check_constant(expression, program)
+    fields, reserved = tuple(sorted(variables - _RESERVED)), tuple(sorted(variables & _RESERVED))
+    return Filter(expression, program, fields, reserved, macros(expression))
+
+
+def _truth(result: object, expression: str) -> bool:
+    if isinstance(result, bool):
+        return result
+    reason = f"its result is not true or false, but of type {result}"
+    raise FilterError(reason, expression=expression, advice="compare it with something")
+
+
+def _as_floats(value: Any) -> Any:
+    """Return `value` with whole numbers past any float as infinite ones: the evaluator takes no larger ones."""
+    match value:
+        case dict():
+            return {key: _as_floats(each) for key, each in value.items()}
+        case list():
+            return [_as_floats(each) for each in value]
+        case int() if abs(value) > _LARGEST:
+            return math.copysign(math.inf, value)
+    return value
+
+
+def _too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [child for parent in level for child in _children(parent) if isinstance(child, _CONTAINERS)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _syntax_error(expression: str, text: str) -> FilterError:
+    match = _SYNTAX_ERROR.search(text)
+    if match is None:
+        return FilterError(text, expression=expression)
+    reason = match[3].replace(" at '<EOF>'", " at its end")
+    if "'<EOF>'" in reason:
+        reason = "something is missing at its end"
+    elif "Recursion limit" in reason:
+        reason = "it is nested too deep"
+    return FilterError(reason, expression=expression, line=int(match[1]), column=int(match[2]))
+
+
+def _check_functions(expression: str, names: Iterable[str]) -> None:
+    for name in names:
+        if name.isidentifier() and name not in _FUNCTIONS:
+            advice = did_you_mean(name, _FUNCTIONS) or f"known: {', '.join(sorted(_FUNCTIONS))}"
+            match = re.search(rf"\b{name}\s*\(", expression)
+            raise _at(match.start() if match else 0, f"there is no function {name}", expression, advice)
+
+
+def _check_regexes(expression: str) -> None:
+    import cel  # noqa: PLC0415 - loaded by the caller
+
+    for match in _REGEX.finditer(expression):
+        try:
+            cel.evaluate(f"''.matches({match[1]})")
+        except RuntimeError:
+            raise _at(match.start(1), f"{match[1]} is no regular expression", expression) from None
+
+
+def _check_constant(expression: str, program: cel.Program) -> None:
+    try:
+        result = program.execute({})
+    except _NOT_EVALUATED as error:
+        raise FilterError(str(error).partition(".")[0], expression=expression) from None
+    _truth(result if isinstance(result, bool) else type(result).__name__, expression)
+
+
+def _at(position: int, reason: str, expression: str, advice: str = "") -> FilterError:
+    before = expression[:position].split("\n")
+    return FilterError(reason, expression=expression, line=len(before), column=len(before[-1]) + 1, advice=advice)
+
+
+_STRINGS: Final = re.compile(r'''r?"""(?:.|\n)*?"""|r?"(?:[^"\\]|\\.)*"|r?'(?:[^'\\]|\\.)*\'''')
+_MACROS: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(")
+# Characters of a string that count as one value: strings are copied, too.
+_CHUNK: Final = 256
+# So many steps take half a second where each copies a long list.
+_MOST_STEPS: Final = 1_000_000
+
+
+def macros(expression: str) -> int:
+    """Return how many loops (`all`, `exists`, `map`, ...) there are in `expression`."""
+    return len(_MACROS.findall(_STRINGS.sub("''", expression)))
+
+
+def is_small(loops: int, expression: str, names: Mapping[str, Any]) -> bool:
+    """Return True if an evaluation ends soon for certain.
+
+    Each loop may go through all there is, inside of another one, and look at all there is in each turn.
+    """
+    if not loops:
+        return True
+    most = int(_MOST_STEPS ** (1 / (loops + 1)))
+    written = expression.count(",") + 1
+    return _count(names, most - written) + written <= most
+
+
+def _count(value: object, most: int) -> int:
+    """Return the number of values in `value`, or some number past `most`."""
+    count = 0
+    waiting = [value]
+    while waiting and count <= most:
+        each = waiting.pop()
+        count += 1
+        if isinstance(each, str):
+            count += len(each) // _CHUNK
+        elif isinstance(each, Mapping):
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each[: max(most, 0) + 1]
+    return count

@@ -1,0 +1,151 @@
+"""What came out at the other end: each event's first result or failure, and what came twice or out of order."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from infertool.brokers.port import Broker, Browse
+from infertool.channels.event import ChannelEvent
+from infertool.errors import InfertoolError
+from infertool.load.run_clock import RunClock
+from infertool.load.tally import Measure, Meter, Tally
+
+_MEASURE_S: Final = 2.0
+# A default ActiveMQ shows some hundred messages of a queue, and those behind them only to later browses.
+_BROWSE_S: Final = 10.0
+_LOOKS_S: Final = 10.0
+_MOST_SHOWN: Final = 10_000
+# Of a queue with at most this many messages every broker shows all, also of those that a selector finds.
+_SURELY_SHOWN: Final = 200
+_AGAIN_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How many dead letters of a run there are. Unless it is `exact`, those of others may be among them."""
+
+    count: int
+    exact: bool
+
+
+class DeadLetterCount:
+    """Counts from now on the letters whose header `event_id` begins with `run_id`."""
+
+    def __init__(self, broker: Broker, queue: str, *, sent_to: str, run_id: str) -> None:
+        self._broker = broker
+        self._queue = queue
+        self._sent_to = sent_to
+        self._selector = f"event_id LIKE '{run_id}-%'"
+        self._before = self._came() or 0
+
+    def growth(self) -> int | None:
+        """Return how many letters came, of anybody; None where the broker does not tell."""
+        came = self._came()
+        if came is not None:
+            return max(came - self._before, 0)
+        # Of a queue that never was a broker tells no depth either; of the one that events were sent to it does.
+        return None if self._broker.measure(self._sent_to, _MEASURE_S) is None else 0
+
+    def own(self, most: int, event_of: Callable[[str], bool]) -> Found | None:
+        """Return of how many of the run's events there is a letter, of those whose id `event_of` is true for.
+
+        `most` is how many there can be. None where the broker neither tells nor shows them.
+        """
+        growth = self.growth()
+        if not most or growth == 0:
+            return Found(0, exact=True)
+        seen: set[str] = set()
+        deadline = time.monotonic() + _LOOKS_S
+        while True:
+            shown = self._shown(most)
+            ids = {message.headers["event_id"] for message in shown.messages}
+            seen.update(filter(event_of, ids))
+            all_shown = shown.depth is not None and shown.depth <= _SURELY_SHOWN
+            if len(seen) >= most or all_shown or len(shown.messages) == growth:
+                return Found(len(seen), exact=True)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(_AGAIN_S)
+        if growth is None:
+            return Found(len(seen), exact=False) if seen else None
+        return Found(max(len(seen), min(growth, most)), exact=False)
+
+    def _shown(self, most: int) -> Browse:
+        limit = min(2 * most, _MOST_SHOWN)
+        try:
+            return self._broker.browse(self._queue, limit=limit, timeout_s=_BROWSE_S, selector=self._selector)
+        except InfertoolError:
+            return Browse([], complete=False, depth=None)
+
+    def _came(self) -> int | None:
+        depth = self._broker.measure(self._queue, _MEASURE_S)
+        if depth is None:
+            return None
+        return depth.size if depth.enqueued is None else depth.enqueued
+
+
+_FAILED: Final = "FAILED"
+_GROWTH: Final = 65_536
+
+
+class Observed:
+    """Takes arrivals from one thread. An event counts by its first sighting; events of others are ignored."""
+
+    def __init__(self, run_clock: RunClock, tally: Tally, meter: Meter, *, warmup_s: float) -> None:
+        self._run_clock = run_clock
+        self._tally = tally
+        self._meter = meter
+        self._warmup_s = warmup_s
+        # By the event's number: a day of 500 a second are 43 MB.
+        self._seen = bytearray()
+        self._newest = -1
+        self.last_at = 0.0
+
+    def take(self, arrivals: Sequence[ChannelEvent]) -> int:
+        """Count `arrivals`. Return how many events were seen for the first time."""
+        now = time.monotonic() - self._run_clock.mono
+        counts: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+        latencies: list[float] = []
+        for arrival in arrivals:
+            known = self._read(arrival.payload)
+            if known is None:
+                continue
+            (number, due), failed = known
+            warm = due < self._warmup_s
+            if self._is_new(number):
+                counts[warm]["failures" if failed else "results"] += 1
+                counts[warm]["out_of_order"] += number < self._newest
+                self._newest = max(self._newest, number)
+                if not warm:
+                    latencies.append(now - due)
+            else:
+                counts[warm]["duplicates"] += 1
+        return self._note(counts, latencies)
+
+    def _read(self, payload: Any) -> tuple[tuple[int, float], bool] | None:
+        if not isinstance(payload, dict):
+            return None
+        known = self._run_clock.read(payload.get("event_id"))
+        return known and (known, payload.get("status") == _FAILED)
+
+    def _is_new(self, number: int) -> bool:
+        if number >= len(self._seen):
+            self._seen.extend(bytes(number - len(self._seen) + _GROWTH))
+        new = not self._seen[number]
+        self._seen[number] = 1
+        return new
+
+    def _note(self, counts: dict[bool, Counter[str]], latencies: Sequence[float]) -> int:
+        first, second = 0, self._tally.clock.second()
+        for warm, found in counts.items():
+            if found:
+                self.last_at = time.monotonic()
+                self._tally.merge({second: found}, warm=warm)
+                first += found["results"] + found["failures"]
+        # After the counts, so that no second holds more times than events.
+        self._meter.add(Measure.E2E, latencies, second=second)
+        return first

@@ -1,0 +1,241 @@
+"""Opens a model server: the protocol follows from the path of its address."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from infertool.errors import InferenceError, ModelLoadError
+from infertool.models import tensors as setting
+from infertool.models.port import LoadedModel, OnCircuit, Payload
+from infertool.models.remote.breaker import Breaker
+from infertool.models.remote.client import Client
+from infertool.models.remote.endpoint import Endpoint, endpoint
+from infertool.models.tensors import (
+    Kind,
+    Result,
+    Row,
+    Shape,
+    Signature,
+    Tensor,
+    as_results,
+    flat,
+    nested,
+    refuse_inputs,
+    signature,
+)
+from infertool.settings.tree import ModelSettings
+
+
+class PlainModel:
+    """`POST` of one event, or of a batch as an array that is answered with an array in its order."""
+
+    def __init__(self, client: Client, breaker: Breaker, endpoint: Endpoint) -> None:
+        self._client = client
+        self._breaker = breaker
+        self._endpoint = endpoint
+
+    def predict(self, payload: Payload) -> Any:
+        """Return the server's answer."""
+        return self._breaker.call(lambda: self._client.post(self._endpoint, payload))
+
+    def predict_batch(self, payloads: Sequence[Payload]) -> Sequence[Any]:
+        """Return the server's answers."""
+        return self._breaker.call(lambda: self._ask(list(payloads)), events=len(payloads))
+
+    def warm_up(self) -> None:
+        """Do nothing: the protocol has no question about readiness, and the circuit waits for a server that is away."""
+
+    def _ask(self, payloads: Sequence[Payload]) -> Sequence[Any]:
+        answers = self._client.post(self._endpoint, payloads)
+        if isinstance(answers, list) and len(answers) == len(payloads):
+            return answers
+        got = f"{len(answers)} results" if isinstance(answers, list) else "no array"
+        raise InferenceError(f"{self._endpoint.shown} answered a batch of {len(payloads)} events with {got}")
+
+
+_PATH = re.compile(r"(.*)(/v2/models/[^/]+(?:/versions/[^/]+)?)/infer")
+_OF_KIND: Mapping[Kind, Sequence[str]] = {
+    "float": ("FP16", "FP32", "FP64", "BF16"),
+    "int": ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
+    "bool": ("BOOL",),
+    "text": ("BYTES",),
+}
+_KINDS = {datatype: kind for kind, datatypes in _OF_KIND.items() for datatype in datatypes}
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """An input: where in an event it is, and what the server takes, the batch axis included."""
+
+    name: str
+    path: tuple[str, ...]
+    datatype: str
+    shape: Shape
+
+
+class _Told(msgspec.Struct):
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class _Metadata(msgspec.Struct):
+    inputs: list[_Told]
+
+
+class _Output(msgspec.Struct):
+    name: str
+    shape: list[int]
+    data: list[Any]
+
+
+class _Answer(msgspec.Struct):
+    outputs: list[_Output]
+
+
+def is_v2(path: str) -> bool:
+    """Say whether a URL's path is that of the v2 protocol."""
+    return _PATH.fullmatch(path) is not None
+
+
+class V2Model:
+    """Asks a server's model by tensors. What it takes is told by `model.inputs`, or else by its metadata."""
+
+    def __init__(self, client: Client, breaker: Breaker, endpoint: Endpoint, settings: ModelSettings) -> None:
+        self._client = client
+        self._breaker = breaker
+        self._endpoint = endpoint
+        self._given = setting.given(settings.inputs)
+        self._datatypes: list[str] = []
+        self._signature: Signature
+
+    def warm_up(self) -> None:
+        """Ask whether server and model are ready, and what the model takes. Raises `ModelLoadError`."""
+        match = _PATH.fullmatch(self._endpoint.path)
+        server, model = match.groups() if match else ("", "")
+        try:
+            self._client.check(self._endpoint.at(f"{server}/v2/health/ready"))
+            self._client.check(self._endpoint.at(f"{server}{model}/ready"))
+            described = self._described_here() or self._described_there(f"{server}{model}")
+        except InferenceError as error:
+            what = f"model {self._endpoint.shown} is not ready: {error}"
+            advice = "is the server up, and the model loaded there?"
+            raise ModelLoadError(what, spec=self._endpoint.shown, advice=advice) from None
+        self._datatypes = [each.datatype for each in described]
+        self._signature = signature([(each.name, each.path, _KINDS[each.datatype], each.shape) for each in described])
+
+    def predict(self, payload: Payload) -> Result:
+        """Return the model's outputs for one event."""
+        return self._signature.result(payload, self._ask)
+
+    def predict_batch(self, payloads: Sequence[Payload]) -> list[Result | InferenceError]:
+        """Return the outputs for each event; an event that does not fit gets its error in their place."""
+        return self._signature.results(payloads, self._ask)
+
+    def _described_here(self) -> list[_Described]:
+        """Return the inputs as the settings describe them; none if they leave that to the server."""
+        if not any(each.datatype for each in self._given.values()):
+            return []
+        return [
+            _Described(name, each.path(name), self._datatype(name, each.datatype), (None, *_sizes(each.shape or ())))
+            for name, each in self._given.items()
+        ]
+
+    def _described_there(self, path: str) -> list[_Described]:
+        try:
+            inputs = msgspec.convert(self._client.get(self._endpoint.at(path)), _Metadata).inputs
+        except msgspec.ValidationError as error:
+            raise InferenceError(f"its metadata is not that of the v2 protocol: {error}") from None
+        if not inputs:
+            what = f"model {self._endpoint.shown} does not tell its inputs"
+            advice = 'describe them, like model.inputs = {X = {from = "features", datatype = "FP32", shape = [8]}}'
+            raise ModelLoadError(what, spec=self._endpoint.shown, advice=advice)
+        setting.check_names(self._given, [each.name for each in inputs])
+        return [
+            _Described(
+                each.name,
+                self._given.get(each.name, setting.Given()).path(each.name),
+                self._datatype(each.name, each.datatype),
+                _sizes(each.shape),
+            )
+            for each in inputs
+        ]
+
+    def _datatype(self, name: str, datatype: str) -> str:
+        if datatype in _KINDS:
+            return datatype
+        what = f"model {self._endpoint.shown}: input {name!r} has the datatype {datatype!r}"
+        raise ModelLoadError(what, spec=self._endpoint.shown, advice=f"one of {', '.join(_KINDS)} can be sent")
+
+    def _ask(self, rows: list[Row]) -> list[Result]:
+        document = {"inputs": [self._tensor(number, [row[number] for row in rows]) for number in range(len(rows[0]))]}
+        return self._breaker.call(
+            lambda: self._results(self._client.post(self._endpoint, document), len(rows)), events=len(rows)
+        )
+
+    def _tensor(self, number: int, tensors: Sequence[Tensor]) -> dict[str, Any]:
+        batch_axis = [len(tensors)] if self._signature.batch_axis else []
+        return {
+            "name": self._signature.inputs[number].name,
+            "datatype": self._datatypes[number],
+            "shape": [*batch_axis, *tensors[0].shape],
+            "data": [element for tensor in tensors for element in tensor.elements],
+        }
+
+    def _results(self, answer: Any, count: int) -> list[Result]:
+        try:
+            outputs = msgspec.convert(answer, _Answer).outputs
+        except msgspec.ValidationError as error:
+            raise self._broken(f"not as the v2 protocol says: {error}") from None
+        if not outputs:
+            raise self._broken("without outputs")
+        return as_results({output.name: self._column(output, count) for output in outputs})
+
+    def _column(self, output: _Output, count: int) -> list[Any]:
+        """Return an output's part for each event."""
+        elements, shape = flat(output.data), output.shape
+        if len(elements) != math.prod(shape) or not elements:
+            raise self._broken(f"output {output.name!r} with {len(elements)} elements in shape {shape}")
+        if not (self._signature.batch_axis and shape and shape[0] == count):
+            if count > 1:
+                raise self._broken(f"output {output.name!r} in shape {shape} for {count} events")
+            return [nested(elements, shape)]
+        size = len(elements) // count
+        return [nested(elements[start : start + size], shape[1:]) for start in range(0, len(elements), size)]
+
+    def _broken(self, what: str) -> InferenceError:
+        return InferenceError(f"{self._endpoint.shown} answered {what}")
+
+
+def _sizes(shape: Sequence[int]) -> Shape:
+    """Return a shape as the protocol writes it, where -1 stands for any size."""
+    return tuple(None if size < 0 else size for size in shape)
+
+
+def open_remote(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
+    """Return the model behind `model.spec`; nothing is sent yet. Raises `ModelLoadError` and `SettingsError`."""
+    address = endpoint(settings)
+    client = Client(address.origin, settings)
+    breaker = Breaker(
+        address.shown, failures=settings.circuit_failures, wait_s=settings.circuit_wait_s, on_circuit=on_circuit
+    )
+    model: V2Model | PlainModel
+    if is_v2(address.path):
+        model = V2Model(client, breaker, address, settings)
+    else:
+        refuse_inputs(settings)
+        model = PlainModel(client, breaker, address)
+    return LoadedModel(
+        name=address.shown,
+        spec=address.shown,
+        predict=model.predict,
+        predict_batch=model.predict_batch,
+        warm_up=model.warm_up,
+        close=client.close,
+    )

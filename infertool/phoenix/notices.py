@@ -1,0 +1,141 @@
+"""What a person is told while pushes wait for their proofs: after the first timeout, then ever more seldom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from infertool.phoenix.membership import Loss
+from infertool.phoenix.push import Entry
+from infertool.phoenix.suspects import Cause, Finding
+
+if TYPE_CHECKING:
+    from infertool.settings.tree import PhoenixSettings
+
+
+CRASHED = "channel crashed"
+_SIZE_ADVICE = (
+    "lower publish.max_bytes, or raise the server's limit (max_frame_size of its socket: 8 MB by default in Phoenix "
+    "1.7, 10 MB in 1.8)"
+)
+
+
+def why(loss: Loss, reason: str) -> str:
+    """Return what happened, with the server's reason if it gave one."""
+    return f"{loss}: {reason}" if reason else str(loss)
+
+
+def rejection(loss: Loss, reason: str, finding: Finding) -> str:
+    """Return why a push is refused over which the channel ended."""
+    if loss is Loss.TOO_LARGE:
+        return f"{reason}: its {len(finding.suspect.push.payload)} bytes are more than the server takes; {_SIZE_ADVICE}"
+    return reason or CRASHED
+
+
+def described(topic: str, loss: Loss, reason: str, finding: Finding | None) -> str:
+    """Return a line that says what happened on `topic`, at which push, and what follows."""
+    text = f"{topic}: {why(loss, reason)}"
+    if finding is None:
+        return f"{text}; joining again"
+    text = f"{text}; {_which(loss, finding)}; joining again"
+    if loss is Loss.TOO_LARGE:
+        text = f"{text}; {_SIZE_ADVICE}"
+    return text
+
+
+def _which(loss: Loss, finding: Finding) -> str:
+    push, wait = finding.suspect.push, f"{finding.wait_s or 0:.0f} s"
+    match finding.cause:
+        case Cause.PUSH:
+            return f"it ends over {push}, also alone, while other {push.event} pass: that one is refused"
+        case Cause.PAYLOAD:
+            return f"it ends over {push}, also alone: that one is pushed again without its payload"
+        case Cause.BATCH:
+            return f"unconfirmed first was {push}: it is taken apart"
+        case Cause.EVENT:
+            return (
+                f"it ends over every {push.event}, now {push}, while other events pass: has the channel a clause for "
+                f"it, and what does the server's log say? Pushes of {push.event} wait, the next try is in {wait}"
+            )
+        case Cause.SERVER:
+            return (
+                f"it ends over different pushes, now {push}, and takes none: the server seems at fault, not the events "
+                f"(see its log). {push.event} waits, nothing is dead-lettered, the next try is in {wait}"
+            )
+    return _suspected(loss, finding)
+
+
+def _suspected(loss: Loss, finding: Finding) -> str:
+    place = "largest" if loss is Loss.TOO_LARGE else "first"
+    alone = finding.lost == 1
+    unconfirmed = "unconfirmed was" if alone else f"{place} of {finding.lost} unconfirmed pushes was"
+    text = f"{unconfirmed} {finding.suspect.push}"
+    if finding.wait_s is not None:
+        text = f"{text}, and none of its kind has passed since the join: it waits for {finding.wait_s:.0f} s"
+    return text
+
+
+_LONGEST_PAUSE_S = 300.0
+
+
+class Silence:
+    """Watches the age of the oldest unconfirmed push under the present join. Times are monotonic, in seconds."""
+
+    def __init__(self, settings: PhoenixSettings) -> None:
+        self._settings = settings
+        self._pause_s = 0.0
+        self._next = 0.0
+
+    def look(self, unconfirmed: Sequence[Entry], now: float, *, proved_before: bool) -> str | None:
+        """Return what is to be said now, if anything.
+
+        `proved_before` says whether a push of the oldest one's event was ever proved.
+        """
+        timeout_s = self._settings.push_timeout_s
+        age = now - unconfirmed[0].sent_at if unconfirmed else 0.0
+        if now < self._next:
+            return None
+        if age < timeout_s:
+            waited, self._pause_s = self._pause_s, 0.0
+            return f"{self._settings.topic} proves its pushes again" if waited else None
+        self._pause_s = max(timeout_s, min(2 * self._pause_s, _LONGEST_PAUSE_S))
+        self._next = now + self._pause_s
+        oldest = unconfirmed[0]
+        return f"{self._what(oldest, len(unconfirmed), age)}; {self._advice(oldest, proved_before=proved_before)}"
+
+    def no_confirmation(self, event: str) -> str:
+        """Return what is to be said when auto has to do with heartbeats."""
+        return (
+            f"{self._settings.topic} answers {event} neither with a reply nor with a broadcast on {self._public()}; "
+            "confirming by heartbeats, which prove only that the server read it (phoenix.confirm chooses another way)"
+        )
+
+    def _public(self) -> str:
+        return " or ".join(dict.fromkeys([self._settings.result_topic, self._settings.alert_topic]))
+
+    def _what(self, oldest: Entry, count: int, age: float) -> str:
+        mode = self._settings.confirm
+        return (
+            f"no proof from {self._settings.topic} for {count} pushes (phoenix.confirm = {mode}): "
+            f"the oldest, {oldest.push}, was pushed {age:.0f} s ago"
+        )
+
+    def _advice(self, oldest: Entry, *, proved_before: bool) -> str:
+        event, mode = oldest.push.event, self._settings.confirm
+        if proved_before:
+            return (
+                "the channel answered earlier, so it is blocked, or ignored this one; see the server's log. "
+                "Pushes are kept, and not repeated while the channel answers nothing"
+            )
+        if mode == "reply":
+            return (
+                f"reply needs a channel that answers {event} with {{:reply, :ok, socket}}; if it only broadcasts, set "
+                "phoenix.confirm = echo; if it does neither, barrier"
+            )
+        if mode == "echo":
+            return (
+                f"echo needs a channel that broadcasts {event} with its event_id on {self._public()}: check "
+                "phoenix.result_topic and phoenix.alert_topic; if it does not broadcast, set phoenix.confirm = reply "
+                "or barrier"
+            )
+        return f"the server answers neither {event} nor a heartbeat behind it; see the server's log"

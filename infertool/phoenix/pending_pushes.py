@@ -1,0 +1,181 @@
+"""The book of unconfirmed pushes: who waits to be sent, who waits for proof. The suspects are kept apart.
+
+Pure bookkeeping: no lock, no I/O. The delivery guards it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+
+from infertool.phoenix import push as batch
+from infertool.phoenix.push import NOTHING_PENDING, ConfirmedBy, Entry, Pending, Push, PushResult
+from infertool.phoenix.suspects import Finding, Suspects
+
+__all__ = ["ConfirmedBy", "Entry", "PendingPushes", "Push", "PushResult"]
+
+
+class PendingPushes:
+    """Every accepted push until it is confirmed or refused."""
+
+    def __init__(self) -> None:
+        self.suspects = Suspects()
+        self._waiting: deque[Entry] = deque()
+        self._sent: dict[str, Entry] = {}
+        self._by_event: dict[str, list[Entry]] = {}
+        self._accepted = 0
+        self._sends = 0
+        self._latest_settled = 0
+        self._in_order = True
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._sent) + len(self.suspects)
+
+    def in_hand(self, now: float) -> int:
+        """Return how many there are, without those that are left alone for some time."""
+        return len(self) - self.suspects.waiting_long(now)
+
+    def in_window(self, now: float) -> int:
+        """Return how many take up room: all, but for those that are left alone while others pass."""
+        return self.in_hand(now) if self.suspects.active and self.suspects.others_pass else len(self)
+
+    @property
+    def sent(self) -> Iterator[Entry]:
+        """Those waiting for proof, in the order they were sent."""
+        return iter(self._sent.values())
+
+    def pending(self, now: float) -> Pending:
+        """Return how many there are, and how old the oldest is."""
+        entries = [*self._waiting, *self._sent.values(), *self.suspects]
+        return Pending(len(entries), now - min(entry.accepted_at for entry in entries)) if entries else NOTHING_PENDING
+
+    def accept(self, pushes: Sequence[Push], crashes: int = 0, now: float = 0.0) -> None:
+        """Take `pushes` in, to be sent; as suspects if they took part in `crashes` ends of the channel."""
+        first = self._accepted
+        self._accepted += len(pushes)
+        entries = [Entry(push, number, now) for number, push in enumerate(pushes, first)]
+        if not crashes:
+            self._waiting.extend(entries)
+            return
+        for entry in entries:
+            self.suspects.add(entry, crashes)
+
+    def take_sendable(self, now: float, patience_s: float) -> list[Entry]:
+        """Return those to send now; the caller gives each to `mark_sent`.
+
+        While there are suspects, they are tested when no push waits for its proof that is not `patience_s` old.
+        """
+        if self.suspects.active:
+            busy = any(entry.sent_at > now - patience_s for entry in self._sent.values())
+            return self.suspects.choose(self._waiting, now, busy=busy)
+        if not self._waiting:
+            return []
+        entries = list(self._waiting)
+        self._waiting.clear()
+        return entries
+
+    def mark_sent(self, entry: Entry, ref: str, now: float) -> None:
+        """Note that `entry` was sent as `ref`."""
+        self._sends += 1
+        entry.ref = ref
+        entry.order = self._sends
+        entry.sent_at = now
+        entry.repeats = 0
+        self._sent[ref] = entry
+        entry.unseen = len(entry.push.event_ids)
+        for event_id in entry.push.event_ids:
+            self._by_event.setdefault(event_id, []).append(entry)
+
+    def settle_ref(self, ref: object) -> Entry | None:
+        """Remove and return the push sent as `ref`, if it is unconfirmed: the server has handled it."""
+        entry = self._sent.pop(ref, None) if type(ref) is str else None
+        if entry is not None:
+            self._drop_all_from_index(entry)
+            if entry.order > self._latest_settled:
+                self._latest_settled = entry.order
+            else:
+                self._in_order = False
+            if self.suspects.active:
+                self.suspects.settled(entry, in_order=self._in_order)
+        return entry
+
+    def settle_event(self, event_id: object) -> Entry | None:
+        """Note that `event_id` came back; remove and return the sent push, the first of several, that it completes."""
+        entries = self._by_event.get(event_id) if type(event_id) is str else None
+        if not entries:
+            return None
+        entry = entries[0]
+        entry.unseen -= 1
+        if entry.unseen == 0:
+            return self.settle_ref(entry.ref)
+        self._drop_from_index(entry, str(event_id))
+        return None
+
+    def give_up(self, entry: Entry) -> None:
+        """Remove a sent push of which nothing was heard."""
+        del self._sent[entry.ref]
+        self._drop_all_from_index(entry)
+        self.suspects.forget(entry)
+
+    def overdue(self, before: float) -> list[Entry]:
+        """Return those sent before `before`, which is in monotonic seconds."""
+        return [entry for entry in self._sent.values() if entry.sent_at < before]
+
+    def left_out(self, now: float, timeout_s: float) -> list[Entry]:
+        """Return the single pushes to be repeated: the channel has handled others behind them.
+
+        A repeat follows after the timeout, the next ones after twice as long each.
+        """
+        late = [entry for entry in self.overdue(now - timeout_s) if entry.push.event != batch.EVENT]
+        due = [e for e in late if self._is_overtaken(e) and now - e.sent_at >= timeout_s * (2 ** (e.repeats + 1) - 1)]
+        for entry in due:
+            entry.repeats += 1
+        return due
+
+    def hopeless_batches(self, now: float, timeout_s: float, *, only_overtaken: bool) -> list[Entry]:
+        """Return batches without proof for `timeout_s`, maybe only those behind which the channel handled others."""
+        late = [entry for entry in self.overdue(now - timeout_s) if entry.push.event == batch.EVENT]
+        return [entry for entry in late if not only_overtaken or self._is_overtaken(entry)]
+
+    def _is_overtaken(self, entry: Entry) -> bool:
+        """Return True if a push that was sent later was handled: then the channel is not just slow."""
+        return entry.order < self._latest_settled
+
+    def lose(self, *, connection: bool) -> None:
+        """Take back all that were sent, to be sent again in order; `connection` says whether that was lost, too."""
+        lost = self._take_back(list(self._sent.values()))
+        self.suspects.lost([entry for entry in lost if entry.case], connection=connection)
+
+    def take_back(self, event: str) -> None:
+        """Take back those of `event` that were sent, to be sent again."""
+        self._take_back([entry for entry in self._sent.values() if entry.push.event == event and not entry.case])
+
+    def crash(self, now: float, *, too_large: bool) -> Finding | None:
+        """Take back all that were sent, and return what the end of the channel says about them, if there are any."""
+        lost = list(self._sent.values())
+        self._unsend(lost)
+        return self.suspects.ended(lost, now, too_large=too_large) if lost else None
+
+    def _take_back(self, entries: list[Entry]) -> list[Entry]:
+        self._unsend(entries)
+        entries.sort(key=attrgetter("number"))
+        self._waiting.extendleft([entry for entry in reversed(entries) if not entry.case])
+        return entries
+
+    def _unsend(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            del self._sent[entry.ref]
+            self._drop_all_from_index(entry)
+            entry.ref = ""
+
+    def _drop_all_from_index(self, entry: Entry) -> None:
+        for event_id in entry.push.event_ids:
+            if entry in self._by_event.get(event_id, ()):
+                self._drop_from_index(entry, event_id)
+
+    def _drop_from_index(self, entry: Entry, event_id: str) -> None:
+        entries = self._by_event[event_id]
+        entries.remove(entry)
+        if not entries:
+            del self._by_event[event_id]

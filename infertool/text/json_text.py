@@ -1,0 +1,225 @@
+"""JSON in which numbers stay what they were: whole numbers of any size, and the text of what is only passed on.
+
+orjson makes a float of a whole number past 64 bits, and writes `1.10` as `1.1`. So events are read here. What is passed
+on without a change is not read and written again at all: its text goes on (`one_line`, `pretty`, `raw_elements`,
+`infertool.text.json_place`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields, is_dataclass
+from typing import Any, Final, Self
+
+import msgspec
+import orjson
+
+# It reads what orjson reads, as fast, and whole numbers of any size.
+_decode: Final = msgspec.json.Decoder().decode
+_decode_raw: Final = msgspec.json.Decoder(msgspec.Raw).decode
+_decode_elements: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+_NOT_READ = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+# As numbers: `in` looks for bytes only after it failed to make a number of them, which takes ten times as long.
+_LF, _CR = 0x0A, 0x0D
+_LINE_BREAKS_TO_SPACES: Final = bytes.maketrans(b"\r\n", b"  ")
+# Java's own form of UTF-8, in which ActiveMQ sends the text of a JMS TextMessage: a character past U+FFFF is two
+# surrogates of three bytes each, a NUL is two bytes.
+_JAVAS: Final = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]|\xc0\x80")
+_JAVAS_NUL: Final = b"\xc0\x80"
+_LEAST_INT, _MOST_INT = -(1 << 63), (1 << 64) - 1
+_LARGE: Final = re.compile(rb"\d{19}")
+
+
+class JsonError(ValueError):
+    """The text is no JSON. It says why, and where."""
+
+
+class NumberError(JsonError):
+    """The text is JSON, and holds a number that neither an int of 4300 digits nor a double can be, such as 1e400."""
+
+
+def loads(text: bytes | str) -> Any:
+    """Return the value. Raises `JsonError`, `NumberError`."""
+    try:
+        return _decode(text)
+    except _NOT_READ:
+        return _carefully(text)
+
+
+def utf8(text: bytes) -> bytes:
+    """Return text that may have been written by Java in its own form of UTF-8 as UTF-8."""
+    if text.isascii() or not _JAVAS.search(text):
+        return text
+    return _JAVAS.sub(lambda found: _from_java(found[0]), text)
+
+
+def _from_java(sequence: bytes) -> bytes:
+    if len(sequence) == len(_JAVAS_NUL):
+        return b"\0"
+    return sequence.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16").encode()
+
+
+def loads_nearest(text: bytes | str) -> Any:
+    """Return the value; a number that is out of range becomes infinite. Raises `JsonError`."""
+    try:
+        return loads(text)
+    except NumberError:
+        return _loads(text, parse_int=_nearest)
+
+
+def loads_written(text: bytes | str) -> Any:
+    """Return the value with floats that know how they were written, so that `dumps` writes them so. Slow.
+
+    Raises `JsonError`.
+    """
+    loads_nearest(text)  # checks more than the json module does
+    return _loads(text, parse_int=_nearest, parse_float=_written)
+
+
+def is_json(text: bytes | str) -> bool:
+    """Return True if it is JSON, whatever numbers it holds."""
+    try:
+        _decode_raw(text)
+        if isinstance(text, bytes):
+            text.decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    except RecursionError:  # orjson reads what is nested deeper
+        return _is_read(text)
+    return True
+
+
+def of_words(text: str) -> bytes:
+    """Return what a person typed as JSON: itself where it is JSON, else a string."""
+    if is_json(text):
+        return text.strip().encode()
+    return orjson.dumps(text)
+
+
+def dumps(value: Any, option: int = 0) -> bytes:
+    """Return JSON, with whole numbers of any size. Raises `TypeError` for what JSON cannot hold, `RecursionError`."""
+    try:
+        return orjson.dumps(value, option=option)
+    except TypeError:
+        return orjson.dumps(exact(value), option=option)
+
+
+def exact(value: Any) -> Any:
+    """Return `value` with the numbers that orjson does not write as their text. Raises `TypeError`."""
+    match value:
+        case Written():
+            return orjson.Fragment(value.text)
+        case int() if not _LEAST_INT <= value <= _MOST_INT:
+            return orjson.Fragment(_digits(value))
+        case dict():
+            return {key: exact(each) for key, each in value.items()}
+        case list() | tuple():
+            return [exact(each) for each in value]
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return {field.name: exact(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def one_line(text: bytes) -> bytes:
+    """Return the same JSON without line breaks."""
+    return compact(text) if _LF in text or _CR in text else text
+
+
+def compact(text: bytes) -> bytes:
+    """Return the same JSON without white space."""
+    try:
+        return msgspec.json.format(text, indent=-1)
+    except RecursionError:
+        # It is nested too deep; a line break in JSON is white space.
+        return text.translate(_LINE_BREAKS_TO_SPACES).strip()
+
+
+def pretty(text: bytes) -> bytes:
+    """Return the same JSON with a line a member."""
+    try:
+        return msgspec.json.format(text, indent=2)
+    except RecursionError:
+        return text
+
+
+def raw_elements(text: bytes) -> list[bytes]:
+    """Return the elements of an array, as they are written. Raises `JsonError`."""
+    try:
+        return [bytes(each) for each in _decode_elements(text)]
+    except _NOT_READ as error:
+        raise JsonError(str(error)) from None
+
+
+def raw_members(text: bytes) -> dict[str, bytes]:
+    """Return the members of an object, as they are written. Raises `JsonError`."""
+    try:
+        return {key: bytes(each) for key, each in _decode_members(text).items()}
+    except _NOT_READ as error:
+        raise JsonError(str(error)) from None
+
+
+class Written(float):
+    """A float that knows how it was written."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        """Read `text`."""
+        self = super().__new__(cls, text)
+        self.text = text
+        return self
+
+
+def _written(text: str) -> float:
+    value = float(text)
+    return value if orjson.dumps(value) == text.encode() else Written(text)
+
+
+def _nearest(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:  # more digits than Python turns into an int
+        return Written(text)
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError as error:
+        raise TypeError(str(error)) from None
+
+
+def _carefully(text: bytes | str) -> Any:
+    """Return the value of what was not read at first: Java's text, nested deep, or not read at all."""
+    if isinstance(text, bytes) and (usual := utf8(text)) != text:
+        return loads(usual)
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        if is_json(text):
+            raise NumberError(f"{error}") from None
+        raise JsonError(f"{error}") from None
+    # It is nested too deep for the others, which does no harm but to the numbers that orjson changes.
+    if _LARGE.search(text if isinstance(text, bytes) else text.encode()):
+        raise JsonError("it is nested too deep")
+    return value
+
+
+def _is_read(text: bytes | str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _loads(text: bytes | str, **parsers: Any) -> Any:
+    try:
+        return json.loads(text, **parsers)
+    except ValueError as error:
+        raise NumberError(f"{error}") from None
+    except RecursionError:
+        raise JsonError("it is nested too deep") from None

@@ -1,0 +1,205 @@
+"""A record played as if it were live: what `tail -o jsonl` or `watch --record` wrote."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+from infertool import brokers
+from infertool.brokers.port import Broker
+from infertool.channels.event import ChannelEvent
+from infertool.channels.recording import Playback, RecordReader
+from infertool.channels.topics import TopicFeed
+from infertool.errors import InfertoolError, JoinRefusedError
+from infertool.net.backoff import RECONNECT
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.settings import Settings
+from infertool.watch.bus import Bus
+from infertool.watch.state import Depths
+
+# Between two questions, and after a broker that could not be reached or refused. Seconds.
+_INTERVAL_S = 3.0
+_AGAIN_S = 30.0
+_ANSWER_S = 1.0
+_GOODBYE_S = 0.5
+
+
+class Depthfinder:
+    """Measures the queue and the dead-letter queue, from a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopped = threading.Event()
+
+    def start(self, bus: Bus) -> None:
+        """Begin to ask."""
+        threading.Thread(target=self._run, args=(bus,), name="watch-depths", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask no more. An answer that is awaited is not waited for."""
+        self._stopped.set()
+
+    def _run(self, bus: Bus) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._ask(bus)
+            except InfertoolError:
+                _tell(bus, Depths())
+            self._stopped.wait(_AGAIN_S)
+
+    def _ask(self, bus: Bus) -> None:
+        broker = brokers.open(self._settings.broker, name="infertool-watch")
+        try:
+            broker.connect()
+            while not self._stopped.is_set():
+                found = [self._size(broker, queue) for queue in self._queues()]
+                _tell(bus, Depths(*found))
+                self._stopped.wait(_INTERVAL_S)
+        finally:
+            broker.close(_GOODBYE_S)
+
+    def _queues(self) -> tuple[str, str]:
+        return self._settings.broker.queue, self._settings.deadletter.queue
+
+    def _size(self, broker: Broker, queue: str) -> int | None:
+        depth = broker.measure(queue, _ANSWER_S)
+        return depth.size if depth else None
+
+
+def _tell(bus: Bus, depths: Depths) -> None:
+    bus.inbox.put(lambda state, _now: setattr(state, "depths", depths))
+
+
+class LiveSource:
+    """Follows topics; keeps trying, also before the first connection. `label` marks what it records."""
+
+    def __init__(self, settings: Settings, topics: Sequence[str], *, label: str = "") -> None:
+        self._settings = settings
+        self._topics = tuple(dict.fromkeys(topics))
+        self._label = label
+        self._stopped = threading.Event()
+        self._feed: TopicFeed | None = None
+        self._thread: threading.Thread | None = None
+        self._depths = Depthfinder(settings)
+
+    def start(self, bus: Bus) -> None:
+        """Begin to connect."""
+        self._thread = threading.Thread(target=self._run, args=(bus,), name="watch-connect", daemon=True)
+        self._thread.start()
+        self._depths.start(bus)
+
+    def now(self) -> float:
+        """Return the time it is."""
+        return time.time()
+
+    def stop(self, timeout_s: float) -> None:
+        """Leave the topics and close the connections."""
+        self._stopped.set()
+        self._depths.stop()
+        if self._thread:
+            self._thread.join(timeout_s)
+        if self._feed:
+            self._feed.close(timeout_s)
+
+    def _run(self, bus: Bus) -> None:
+        failures = 0
+        topics = list(self._topics)
+        while not self._stopped.is_set():
+            feed = self._new_feed(bus, topics)
+            try:
+                feed.connect()
+            except JoinRefusedError as error:
+                _tell_topic(bus, error.topic, error.reason)
+                topics.remove(error.topic)
+                if topics:
+                    continue  # with those that can be joined
+                topics = list(self._topics)
+                reason = str(error)
+            except InfertoolError as error:
+                reason = str(error)
+            else:
+                self._feed = feed
+                for topic in topics:
+                    _tell_topic(bus, topic, "")  # which may have been refused before
+                bus.inbox.put(lambda state, _now: setattr(state, "joined", True))
+                return
+            failures += 1
+            wait_s = RECONNECT.wait(failures)
+            _tell_link(bus, ConnectionEvent(ConnectionState.LOST, feed.address, 0, reason, wait_s))
+            self._stopped.wait(wait_s)
+
+    def _new_feed(self, bus: Bus, topics: Sequence[str]) -> TopicFeed:
+        return TopicFeed(
+            self._settings.phoenix,
+            topics,
+            on_arrivals=bus.take,
+            on_connection=lambda event: _tell_link(bus, event),
+            on_topic=lambda topic, reason: _tell_topic(bus, topic, reason),
+            on_missed=lambda topic, count, complete: _tell_missed(bus, topic, count, complete=complete),
+            source=self._label,
+        )
+
+
+def _tell_link(bus: Bus, event: ConnectionEvent) -> None:
+    bus.inbox.put(lambda state, now: state.take_link(event, now))
+
+
+def _tell_topic(bus: Bus, topic: str, reason: str) -> None:
+    bus.inbox.put(lambda state, now: state.take_topic(topic, reason, now))
+
+
+def _tell_missed(bus: Bus, topic: str, count: int, *, complete: bool) -> None:
+    bus.inbox.put(lambda state, now: state.take_missed(topic, count, now, complete=complete))
+
+
+class RecordingSource:
+    """Plays a record. Its clock shows the time that is being played, so that ages and rates are those of then."""
+
+    def __init__(self, reader: RecordReader, speed: float) -> None:
+        self._reader = reader
+        self._speed = speed
+        self._lock = threading.Lock()
+        self._at = 0.0
+        self._taken = 0.0
+        self._ended = False
+        self._playback: Playback | None = None
+
+    def start(self, bus: Bus) -> None:
+        """Begin to play."""
+
+        def take(arrivals: Sequence[ChannelEvent]) -> None:
+            bus.take(arrivals)
+            self._tick(arrivals[-1].at)
+
+        def end(failure: Exception | None) -> None:
+            self._ended = True
+            note = self._note(failure)
+            bus.inbox.put(lambda state, _now: state.take_end(note))
+
+        self._playback = Playback(self._reader.batches(), speed=self._speed, on_arrivals=take, on_end=end)
+        self._playback.start()
+
+    def now(self) -> float:
+        """Return the time that is being played, in wall-clock seconds; it stands still at the end."""
+        with self._lock:
+            if not self._at:
+                return time.time()
+            passed = 0.0 if self._ended else (time.monotonic() - self._taken) * self._speed
+            return self._at + passed
+
+    def stop(self, timeout_s: float) -> None:
+        """Play nothing more."""
+        if self._playback:
+            self._playback.stop(timeout_s)
+
+    def _tick(self, at: float) -> None:
+        with self._lock:
+            self._at = max(self._at, at)
+            self._taken = time.monotonic()
+
+    def _note(self, failure: Exception | None) -> str:
+        if failure is not None:
+            return str(failure)
+        skipped = self._reader.skipped
+        return f"left out what is no record in {self._reader.name}: {skipped} line(s)" if skipped else ""

@@ -1,0 +1,143 @@
+"""What a terminal shows that is too small for the lists: that it is, and the figures that matter most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from rich.table import Table
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+from infertool.watch.bus import Bus
+from infertool.watch.formatting import count, percent, rate
+from infertool.watch.keys import ACTIONS, shown
+from infertool.watch.style import Glyphs, Line, TextStyle
+from infertool.watch.widgets.lines import StyledLines
+
+
+class Confirm(ModalScreen[bool]):
+    """Shows the exact command; gives True only for a yes. `yes` and `no` say what the answers mean."""
+
+    DEFAULT_CSS = """
+    Confirm {
+        align: center middle;
+        & > Vertical {
+            width: 90%; max-width: 100; height: auto; padding: 1 2;
+            background: $surface; border: round $warning; border-title-color: $warning;
+        }
+        .command { margin: 1 0; padding: 0 1; background: $panel; color: $ink-strong; height: auto; }
+        Horizontal { height: auto; margin-top: 1; }
+        Button { margin-right: 2; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes"),
+        Binding("n,escape", "answer(False)", "No"),
+    ]
+
+    def __init__(self, title: str, about: str, command: str, *, yes: str = "run it", no: str = "leave it") -> None:
+        super().__init__()
+        self._title = title
+        self._about = about
+        self._command = command
+        self._yes = yes
+        self._no = no
+
+    def compose(self) -> ComposeResult:
+        """Compose the question."""
+        with Vertical() as box:
+            box.border_title = self._title
+            yield Static(self._about, markup=False)
+            yield Static(f"$ {self._command}", classes="command", markup=False)
+            with Horizontal():
+                yield Button(f"n: {self._no}", id="no", compact=True)
+                yield Button(f"y: {self._yes}", id="yes", compact=True)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Take a click."""
+        self.dismiss(event.button.id == "yes")
+
+    def action_answer(self, answer: bool) -> None:  # noqa: FBT001 - called by name from a binding
+        """Take a key."""
+        self.dismiss(answer)
+
+
+_SIGNS = (
+    "In the lists: ✓ a result, ✗ a failure, ▲ an alert rule. The bar is the confidence from 0 to 1. model is the time "
+    "the model took; end to end runs from the event's sent_at (else received_at) to this screen, and a minus sign "
+    "there means that the clocks of two machines differ. The figures at the top are of the last minute; a column of "
+    "the line beside the rate is five seconds."
+)
+
+
+class Help(ModalScreen[None]):
+    """Lists the keys and explains the signs."""
+
+    DEFAULT_CSS = """
+    Help {
+        align: center middle;
+        & > VerticalScroll {
+            width: 92%; max-width: 110; height: auto; max-height: 92%; padding: 0 2;
+            background: $surface; border: round $primary; border-title-color: $primary; border-subtitle-color: $ink-dim;
+        }
+        .signs { color: $ink-dim; margin-top: 1; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "dismiss", "Close")]
+
+    def __init__(self, keys: Mapping[str, tuple[str, ...]]) -> None:
+        super().__init__()
+        self._keys = keys
+
+    def compose(self) -> ComposeResult:
+        """Compose the text."""
+        with VerticalScroll() as box:
+            box.border_title = "keys"
+            box.border_subtitle = "esc closes"
+            yield Static(self._table())
+            yield Static(_SIGNS, classes="signs", markup=False)
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for action in ACTIONS:
+            table.add_row(Text(" ".join(map(shown, self._keys[action.name])), "bold"), action.meaning)
+        return table
+
+
+LEAST_WIDTH, LEAST_HEIGHT = 80, 24
+
+
+class TooSmall(StyledLines):
+    """Stands in for everything else below 80x24."""
+
+    DEFAULT_CSS = """
+    TooSmall { width: 100%; height: 100%; display: none; background: $background; }
+    """
+
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__(id="too-small")
+        self._glyphs = glyphs
+        self._lines: list[Line] = []
+
+    def show(self, bus: Bus) -> None:
+        """Draw the figures as they are now."""
+        width, height = self.size
+        recent = bus.state.recent(bus.now())
+        totals = bus.state.totals
+        self._lines = [
+            [(f"{width}x{height} is too small,", TextStyle.WARN)],
+            [(f"{LEAST_WIDTH}x{LEAST_HEIGHT} is needed", TextStyle.WARN)],
+            [(f"{rate(recent.rate)}/s, {percent(recent.success)} ok", TextStyle.STRONG)],
+            [(f"{count(totals.failures)} failed", TextStyle.FAIL if totals.failures else TextStyle.PLAIN)],
+            [(f"{len(bus.state.rules)} alerts fire", TextStyle.WARN if bus.state.rules else TextStyle.PLAIN)],
+        ]
+        self.refresh()
+
+    def line(self, y: int) -> tuple[Line, bool]:
+        """Return a line of figures."""
+        return (self._lines[y] if y < len(self._lines) else []), False

@@ -1,0 +1,128 @@
+"""What is written comes back; what is no record is skipped, whatever it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infertool.channels.event import TOO_DEEP, ChannelEvent
+from infertool.channels.recording import Recorder, RecordError, RecordReader, line
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=20,
+)
+SECONDS = st.floats(0, 1e11)
+ARRIVALS = st.lists(st.builds(ChannelEvent, TEXT, TEXT, JSON, SECONDS, TEXT), max_size=8)
+NO_RECORDS = [
+    b"garbage", b"[]", b"{}", b"null", b'{"topic":"t","event":"e","payload":1}', b"\xff\xfe\0", b"[" * 5000,
+    b'{"topic":1,"event":"e","payload":1,"at":1}', b'{"topic":"t","event":"e","payload":1,"at":"now"}',
+    b'{"topic":"t","event":"e","at":1}',
+]  # fmt: skip
+
+
+def read(path: Path) -> tuple[list[ChannelEvent], int]:
+    reader = RecordReader(str(path))
+    arrivals = [arrival for batch in reader.batches() for arrival in batch]
+    assert reader.count == len(arrivals)
+    return arrivals, reader.skipped
+
+
+@given(ARRIVALS)
+def test_what_was_written_comes_back(tmp_path_factory, arrivals) -> None:
+    path = tmp_path_factory.mktemp("record") / "r.jsonl"
+    recorder = Recorder(str(path))
+    recorder.write(arrivals)
+    recorder.close()
+    assert read(path) == (arrivals, 0)
+    assert [json.loads(each)["at"] for each in path.read_bytes().splitlines()] == [each.at for each in arrivals]
+
+
+@given(ARRIVALS, st.data())
+def test_a_cut_record_loses_one_line_at_most(tmp_path_factory, arrivals, data) -> None:
+    path = tmp_path_factory.mktemp("record") / "r.jsonl"
+    whole = b"".join(line(each) + b"\n" for each in arrivals)
+    cut = data.draw(st.integers(0, len(whole)))
+    path.write_bytes(whole[:cut])
+    kept, skipped = read(path)
+    lines = whole[:cut].count(b"\n")
+    assert kept[:lines] == arrivals[:lines]
+    assert len(kept) - lines + skipped <= 1
+    recorder = Recorder(str(path))
+    recorder.write([ChannelEvent("t", "e", 1, 2.0)])
+    recorder.close()
+    assert read(path) == ([*kept, ChannelEvent("t", "e", 1, 2.0)], skipped)
+
+
+@given(st.binary())
+def test_any_bytes_can_be_read(tmp_path_factory, garbage) -> None:
+    path = tmp_path_factory.mktemp("record") / "r.jsonl"
+    path.write_bytes(garbage)
+    read(path)
+
+
+def test_what_is_no_record_is_skipped_and_counted(tmp_path) -> None:
+    good = line(ChannelEvent("t", "e", {"a": 1}, 3.5))
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b"\n".join([good, *NO_RECORDS, b"", b"  ", good.replace(b"}}", b'},"extra":1}'), good]))
+    assert read(path) == ([ChannelEvent("t", "e", {"a": 1}, 3.5)] * 3, len(NO_RECORDS))
+
+
+def test_more_than_one_read(tmp_path) -> None:
+    arrivals = [ChannelEvent("t", "e", {"n": n, "pad": "x" * 300_000}, float(n)) for n in range(20)]
+    big = ChannelEvent("t", "e", "y" * 5_000_000, 20.0)
+    path = tmp_path / "r.jsonl"
+    recorder = Recorder(str(path))
+    recorder.write([*arrivals, big])
+    recorder.close()
+    assert read(path) == ([*arrivals, big], 0)
+
+
+def test_what_json_does_not_hold() -> None:
+    assert json.loads(line(ChannelEvent("t", "e", b"\0\xff", 1.0)))["payload"] == "\0\xff"
+    deep = json.loads(b"[" * 900 + b"]" * 900)
+    text = line(ChannelEvent("t", "e", {"deep": deep, "beside": b"\1"}, 1.0))
+    assert TOO_DEEP.encode() in text
+    assert json.loads(text)["payload"]["beside"] == "\1"
+
+
+def test_source_is_left_out_where_there_is_none() -> None:
+    assert list(json.loads(line(ChannelEvent("t", "e", 1, 2.0)))) == ["topic", "event", "payload", "at"]
+    assert json.loads(line(ChannelEvent("t", "e", 1, 2.0, "prod")))["source"] == "prod"
+
+
+@pytest.mark.parametrize(("path", "why"), [("/nowhere/r", "No such file"), ("/", "Is a directory")])
+def test_what_cannot_be_opened(path, why) -> None:
+    for opener in (Recorder, RecordReader):
+        with pytest.raises(RecordError, match=f"the record {path} cannot be .*: {why}"):
+            [*opener(path).batches()] if opener is RecordReader else opener(path)
+
+
+def test_a_full_disk_is_one_clear_error() -> None:
+    recorder = Recorder("/dev/full")
+    with pytest.raises(RecordError, match="/dev/full cannot be written: No space left on device; make room"):
+        recorder.write([ChannelEvent("t", "e", 1, 2.0)])
+    recorder.close()
+
+
+def test_standard_input_is_read_as_it_comes() -> None:
+    program = (
+        "from infertool.channels.recording import RecordReader\n"
+        "for batch in RecordReader('-').batches(): print(len(batch), flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    for _ in range(2):
+        process.stdin.write(line(ChannelEvent("t", "e", 1, 2.0)) + b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"1\n"
+    process.communicate()
+    assert process.returncode == 0

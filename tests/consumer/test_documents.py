@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from infertool.consumer.attempt import decode
+from infertool.consumer.documents import Documents, UnencodableError
+from infertool.consumer.event import Event, Failure
+from infertool.deadletters.ids import envelope_id
+from infertool.models.port import Cached
+from tests.support.messages import message
+
+NOW = 1_764_000_000.5
+
+
+def decoded(body: bytes, **headers: str) -> Event:
+    delivery = message(body, **headers)
+    event = Event(delivery, envelope_id(delivery))
+    decode(event, 10_000_000)
+    event.attempts = 1
+    return event
+
+
+def test_a_result_carries_ids_prediction_times_and_the_event() -> None:
+    event = decoded(b'{"request_id": "r", "n": 1.50}', event_id="e", traceparent="00-ab-cd-01")
+    document = orjson.loads(Documents(include_payload=True, max_bytes=10_000).result(event, {"class": "A"}, 0.25, NOW))
+    assert document.items() >= {
+        "event_id": "e", "request_id": "r", "status": "SUCCESS", "prediction": {"class": "A"},
+        "processing_ms": 250.0, "attempts": 1, "traceparent": "00-ab-cd-01",
+        "original_payload": {"request_id": "r", "n": 1.5},
+    }.items()  # fmt: skip
+    assert document["completed_at"] == "2025-11-24T16:00:00.500Z"
+
+
+def test_a_failure_says_where_why_and_how_often() -> None:
+    event = decoded(b"not json", event_id="e")
+    failure = Failure("decode", "NotJson", "the body is not JSON")
+    document = orjson.loads(Documents(include_payload=True, max_bytes=10_000).failure(event, failure))
+    assert document.items() >= {
+        "status": "FAILED", "stage": "decode", "error_type": "NotJson", "error": "the body is not JSON",
+        "attempts": 1, "original_payload": None, "original_text": "not json",
+    }.items()  # fmt: skip
+
+
+def test_the_payload_can_be_left_out() -> None:
+    document = orjson.loads(Documents(include_payload=False, max_bytes=10_000).result(decoded(b'{"a":1}'), {}, 0, NOW))
+    assert "original_payload" not in document
+
+
+@pytest.mark.parametrize("scalar", [3, 0.5, "text", [1, 2], None, True])
+def test_a_result_that_is_no_object_is_wrapped(scalar: object) -> None:
+    document = orjson.loads(Documents(include_payload=False, max_bytes=10_000).result(decoded(b"{}"), scalar, 0, NOW))
+    assert document["prediction"] == {"value": scalar}
+
+
+@pytest.mark.parametrize("bad", [{1, 2}, object(), {"a": {1}}, {1: 2}, "\ud800"])
+def test_a_result_json_cannot_hold_is_refused(bad: object) -> None:
+    with pytest.raises(UnencodableError):
+        Documents(include_payload=False, max_bytes=10_000).result(decoded(b"{}"), bad, 0, NOW)
+
+
+def test_an_endless_result_is_refused() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(UnencodableError):
+        Documents(include_payload=False, max_bytes=10_000).result(decoded(b"{}"), endless, 0, NOW)
+
+
+@pytest.mark.parametrize(
+    ("event_bytes", "prediction_bytes", "truncated"),
+    [(5000, 10, ["original_payload"]), (5000, 5000, ["original_payload", "prediction"])],
+)
+def test_an_oversized_result_is_cut_with_a_mark(event_bytes: int, prediction_bytes: int, truncated: list[str]) -> None:
+    event = decoded(orjson.dumps({"request_id": "r", "text": "x" * event_bytes}))
+    encoded = Documents(include_payload=True, max_bytes=2000).result(event, {"text": "y" * prediction_bytes}, 0, NOW)
+    assert len(encoded) <= 2000
+    document = orjson.loads(encoded)
+    assert document["truncated"] == truncated
+    assert document["request_id"] == "r"
+
+
+def test_even_a_huge_id_does_not_pass_the_limit() -> None:
+    event = decoded(orjson.dumps({"request_id": "r" * 100_000, "event_id": "e" * 100_000}))
+    assert len(Documents(include_payload=True, max_bytes=4000).result(event, {}, 0, NOW)) <= 4000
+
+
+def test_a_result_from_the_cache_is_marked() -> None:
+    documents = Documents(include_payload=False, max_bytes=10_000)
+    event = decoded(b"{}")
+    cached = orjson.loads(documents.result(event, Cached({"class": "A"}), 0.0, NOW))
+    assert (cached["prediction"], cached["cached"]) == ({"class": "A"}, True)
+    assert "cached" not in orjson.loads(documents.result(event, {"class": "A"}, 0.0, NOW))

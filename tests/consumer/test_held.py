@@ -1,0 +1,51 @@
+"""A model that is unavailable: batches are not split, and its quick refusals teach the executor nothing."""
+
+from __future__ import annotations
+
+from infertool.consumer.attempt import Preparation
+from infertool.consumer.batching import call_batch
+from infertool.consumer.event import Event, Failure, Outcome
+from infertool.consumer.executor import Executor
+from infertool.consumer.tuning import BatchLimits, Workload
+from infertool.consumer.worker_pool import Threads
+from infertool.errors import ModelUnavailableError
+from infertool.models.port import LoadedModel
+from tests.support.messages import message
+
+
+def test_the_whole_batch_is_held_with_one_call() -> None:
+    calls: list[int] = []
+
+    def predict_batch(payloads: object) -> object:
+        calls.append(len(payloads))
+        raise ModelUnavailableError("away", retry_after_s=3.0)
+
+    tried = call_batch(predict_batch, [{}, {}, {}])
+    assert [each.failure.hold_s for each in tried] == [3.0] * 3
+    assert calls == [3]
+
+
+def test_one_event_of_a_batch_may_be_held() -> None:
+    answers = [1, ModelUnavailableError("away", retry_after_s=3.0)]
+    fine, held = call_batch(lambda _payloads: answers, [{}, {}])
+    assert (fine.prediction, fine.failure, held.failure.hold_s) == (1, None, 3.0)
+
+
+def test_held_events_tune_nothing_and_stay_fit_for_batches() -> None:
+    told: list[object] = []
+    executor = Executor(
+        Threads(LoadedModel("test", "test", dict), in_batches=False),
+        Preparation(max_body_bytes=1000, on_redelivered=lambda _event: None),
+        Workload(1, 9.0, batches=BatchLimits(64, 0.01, 0.05)),
+        on_outcomes=told.append,
+        on_tuned=lambda *change: told.append(change),
+        on_stuck=lambda: told.append("stuck"),
+        on_fatal=told.append,
+    )
+    before = (executor._backlog.mean_s, executor._batches.size)
+    event = Event(message(), "e")
+    outcomes = [Outcome(event, failure=Failure("infer", "ModelUnavailableError", "away", retryable=True, hold_s=1.0))]
+    executor.done(outcomes * 4, 1e-6)
+    assert (executor._backlog.mean_s, executor._batches.size) == before
+    assert not event.alone
+    assert told == [outcomes * 4]

@@ -1,0 +1,110 @@
+"""Joining results into pushes: sizes, the trial, and taking apart."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from infertool.consumer.push_batches import PushBatches, members
+from infertool.phoenix import push as batch
+from infertool.phoenix.delivery import Push
+
+
+def results(count: int, *, size: int = 20) -> list[Push]:
+    return [
+        Push("new_result", (f"e{number}",), b'{"event_id":"e%d","x":"%b"}' % (number, b"x" * size), number)
+        for number in range(count)
+    ]
+
+
+class Joined:
+    """Push batches whose channel has confirmed one."""
+
+    def __init__(self, most: int, max_bytes: int = 1_000_000) -> None:
+        self.warnings: list[str] = []
+        self.batches = PushBatches(most, max_bytes, self.warnings.append)
+
+    def trusted(self) -> PushBatches:
+        self.batches.join(results(2))
+        self.batches.confirmed()
+        return self.batches
+
+
+def contexts(pushes: list[Push]) -> list[object]:
+    return [each.context for push in pushes for each in (members(push) or [push])]
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [0]), (8, [8]), (9, [8, 0]), (20, [8, 8, 4])])
+def test_as_many_as_may_be_in_order(count: int, sizes: list[int]) -> None:
+    pushes = Joined(8).trusted().join(results(count))
+    assert [len(members(push)) for push in pushes] == sizes
+    assert contexts(pushes) == list(range(count))
+
+
+def test_a_batch_holds_its_documents_and_their_ids() -> None:
+    [push] = Joined(8).trusted().join(results(3))
+    assert (push.event, push.event_ids) == ("new_results", ("e0", "e1", "e2"))
+    assert orjson.loads(push.payload) == {"results": [orjson.loads(each.payload) for each in results(3)]}
+
+
+@pytest.mark.parametrize("max_bytes", [100, 500, 1000, 5000])
+def test_no_batch_is_larger_than_a_push_may_be(max_bytes: int) -> None:
+    pushes = Joined(64, max_bytes).trusted().join(results(50, size=60))
+    assert contexts(pushes) == list(range(50))
+    assert all(len(push.payload) <= max_bytes for push in pushes)
+    assert max(len(members(push)) for push in pushes) == {100: 0, 500: 5, 1000: 11, 5000: 50}[max_bytes]
+
+
+def test_only_one_batch_is_risked_until_it_is_confirmed() -> None:
+    batches = Joined(4).batches
+    assert [push.event for push in batches.join(results(6))] == ["new_results", "new_result", "new_result"]
+    assert {push.event for push in batches.join(results(6))} == {"new_result"}
+    batches.confirmed()
+    assert [push.event for push in batches.join(results(8))] == ["new_results", "new_results"]
+
+
+def test_a_channel_that_refuses_the_first_gets_no_other() -> None:
+    joined = Joined(4)
+    [trial] = joined.batches.join(results(4))
+    assert contexts(joined.batches.take_apart(trial, "unknown event")) == [0, 1, 2, 3]
+    assert {push.event for push in joined.batches.join(results(8))} == {"new_result"}
+    [warning] = joined.warnings
+    assert "unknown event" in warning
+
+
+def test_a_later_refusal_puts_the_next_on_trial() -> None:
+    joined = Joined(4)
+    first, second = joined.trusted().join(results(8))
+    joined.batches.take_apart(first, "bad result")
+    assert [push.event for push in joined.batches.join(results(8))] == ["new_results", *["new_result"] * 4]
+    assert not joined.warnings
+    assert contexts(joined.batches.take_apart(second, "bad result")) == [4, 5, 6, 7]
+
+
+def test_one_is_no_batch() -> None:
+    assert {push.event for push in Joined(1).batches.join(results(5))} == {"new_result"}
+
+
+def test_what_a_broadcast_holds() -> None:
+    frame = batch.Frame(None, None, "t", "new_results", {"results": [{"a": 1}, {"b": 2}]})
+    assert batch.documents(frame) == [{"a": 1}, {"b": 2}]
+    for payload in ([], {"results": 3}, None):
+        odd = batch.Frame(None, None, "t", "new_results", payload)
+        assert batch.documents(odd) == [payload]
+
+
+def test_a_channel_that_took_batches_gets_them_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was away says nothing about batches."""
+    now = 1000.0
+    monkeypatch.setattr("infertool.consumer.push_batches.time.monotonic", lambda: now)
+    joined = Joined(4)
+    first, second = joined.trusted().join(results(8))
+    joined.batches.take_apart(first, "channel crashed")
+    [trial] = joined.batches.join(results(4))
+    joined.batches.take_apart(second, "channel crashed")
+    assert {push.event for push in joined.batches.join(results(4))} == {"new_result"}, "one trial at a time"
+    joined.batches.take_apart(trial, "channel crashed")
+    assert {push.event for push in joined.batches.join(results(4))} == {"new_result"}
+    now += 3600
+    assert [push.event for push in joined.batches.join(results(4))] == ["new_results"]
+    assert not joined.warnings

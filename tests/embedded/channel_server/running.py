@@ -1,0 +1,67 @@
+"""A hub inside the test process, on a loop in a thread of its own: for channels that the real program does not have."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Self
+
+from infertool.embedded.channel_server.hub import Hub, Limits
+from infertool.embedded.channel_server.server import Server
+from infertool.secret import Secret
+
+
+class RunningHub:
+    """Serve `definitions` on 127.0.0.1 while the `with` block runs."""
+
+    def __init__(self, definitions, token: str = "", limits: Limits | None = None, port: int = 0) -> None:
+        self.hub = Hub(definitions, Secret(token), limits or Limits())
+        self.port = port
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._server = self._run(self._make_server())
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    def stop(self) -> None:
+        self._run(self._server.stop())
+
+    def broadcast(self, topic: str, event: str, payload: object) -> None:
+        async def send() -> None:
+            self.hub.broadcast(topic, event, payload)
+
+        self._run(send())
+
+    def disconnect_all(self) -> None:
+        """Close every socket, as a server does that goes away; it stays and takes new ones."""
+
+        async def close() -> None:
+            for connection in list(self._server.connections):
+                connection.go_away()
+
+        self._run(close())
+
+    def cut(self, topic: str) -> None:
+        """End the connections of those who have joined `topic`, without a close frame."""
+
+        async def abort() -> None:
+            for channel in self.hub.channels(topic):
+                channel.session.send.__self__.drop("a test cuts it")
+
+        self._run(abort())
+
+    async def _make_server(self) -> Server:
+        server = Server(self.hub, "127.0.0.1")
+        self.port = await server.start(self.port)
+        return server
+
+    def _run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)

@@ -1,0 +1,106 @@
+"""A viewer that comes back to the embedded hub, and says what it saw last, gets what it missed."""
+
+from __future__ import annotations
+
+import pytest
+
+from infertool.embedded.channel_server import hub as recent
+from infertool.embedded.channel_server import server
+from tests.embedded.channel_server.peer import Peer
+from tests.embedded.channel_server.running import RunningHub
+
+TOPIC = "public:results"
+
+
+@pytest.fixture
+def hub():
+    with RunningHub(server.definitions()) as running:
+        yield running
+
+
+@pytest.fixture
+def service(hub):
+    peer = Peer(hub.port)
+    peer.join("service:inference")
+    yield peer
+    peer.close()
+
+
+def push(service, *payloads, event="new_result"):
+    for payload in payloads:
+        service.tell("1", "2", "service:inference", event, payload)
+        assert service.hear_reply() == ("ok", {})
+
+
+def results(*numbers):
+    return [{"event_id": f"e-{number}", "n": number} for number in numbers]
+
+
+def come_back(hub, params, vsn="2.0.0"):
+    """Return the join's answer, and what followed up to the next answer."""
+    peer = Peer(hub.port, vsn=vsn)
+    peer.tell("7", "7", TOPIC, "phx_join", params)
+    answer, followed = peer.hear_reply(), []
+    peer.tell(None, "8", "phoenix", "heartbeat", {})
+    while (message := peer.hear())[1] != "8":
+        assert message[:3] == [None, None, TOPIC]
+        followed.append(message[4])
+    peer.close()
+    return answer, followed
+
+
+def test_what_came_behind_the_last_event_follows(hub, service):
+    push(service, *results(1, 2, 3))
+    push(service, {"results": results(4, 5)}, event="new_results")
+    push(service, *results(6))
+    assert come_back(hub, {"after": "e-2"}) == (
+        ("ok", {"missed": 3, "complete": True}),
+        [*results(3), {"results": results(4, 5)}, *results(6)],
+    )
+    assert come_back(hub, {"after": "e-5"}) == (("ok", {"missed": 1, "complete": True}), results(6))
+    assert come_back(hub, {"after": "e-6"}) == (("ok", {"missed": 0, "complete": True}), [])
+
+
+def test_who_does_not_ask_gets_nothing(hub, service):
+    push(service, *results(1, 2))
+    for params in ({}, {"after": None}, None, ["after"], {"token": "x"}):
+        assert come_back(hub, params) == (("ok", {}), [])
+
+
+def test_an_event_that_is_not_known_any_more(hub, service):
+    """As after a restart of the hub: all there is may be new."""
+    push(service, *results(1, 2))
+    for after in ("of another life", 1, {"a": 1}, [None]):
+        assert come_back(hub, {"after": after}) == (("ok", {"missed": 2, "complete": False}), results(1, 2))
+
+
+def test_an_event_twice_counts_where_it_came_last(hub, service):
+    push(service, *results(1, 2, 1, 3))
+    assert come_back(hub, {"after": "e-1"}) == (("ok", {"missed": 1, "complete": True}), results(3))
+
+
+def test_topics_are_apart(hub, service):
+    push(service, *results(1))
+    push(service, *results(2), event="inference_failed")
+    assert come_back(hub, {"after": "e-2"})[1] == results(1)
+
+
+def test_events_without_an_id_follow_as_well(hub, service):
+    push(service, *results(1))
+    push(service, {"n": 1}, {"results": ["odd"]}, {"event_id": None})
+    answer, followed = come_back(hub, {"after": "e-1"})
+    assert answer == ("ok", {"missed": 3, "complete": True})
+    assert followed == [{"n": 1}, {"results": ["odd"]}, {"event_id": None}]
+
+
+def test_what_is_kept_is_bounded():
+    kept = recent.Recent()
+    for number in range(5_000):
+        kept.note(TOPIC, {"event_id": number}, b"x")
+    packets, complete = kept.after(TOPIC, 0)
+    assert (len(packets), complete) == (1_000, False)
+    for number in range(20):
+        kept.note(TOPIC, {"event_id": f"large {number}"}, b"x" * 1_000_000)
+    packets, complete = kept.after(TOPIC, "large 15")
+    assert (len(packets), complete) == (4, True)
+    assert sum(map(len, kept.after(TOPIC, "?")[0])) <= 8_388_608

@@ -1,0 +1,54 @@
+"""No message, however odd, makes a session fail in another way than a malformed frame does."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infertool.embedded.channel_server import packets, server
+from infertool.embedded.channel_server.hub import Hub
+from infertool.embedded.channel_server.session import Session
+from infertool.phoenix.frames import FrameError
+from infertool.text.json_text import JsonError
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=5)
+ANY_JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)
+)
+REFS = st.sampled_from(["1", "2", None]) | ANY_JSON
+TOPICS = st.sampled_from(["service:inference", "public:results", "phoenix", "nope:x"]) | ANY_JSON
+EVENTS = (
+    st.sampled_from(["phx_join", "phx_leave", "new_result", "echo", "boom", "stop", "flow", "heartbeat"]) | ANY_JSON
+)
+MESSAGES = st.lists(st.tuples(REFS, REFS, TOPICS, EVENTS, ANY_JSON), max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(MESSAGES, st.sampled_from(["1.0.0", "2.0.0"]), st.lists(st.booleans(), min_size=1, max_size=3))
+def test_any_messages_are_taken(messages, vsn, batches):
+    hub = Hub(server.definitions())
+    sent: list[bytes] = []
+    session = Session(hub, vsn, sent.append, authorized=True)
+    for message, ends_batch in zip(messages, itertools.cycle(batches), strict=False):
+        with contextlib.suppress(FrameError):  # as for a malformed frame, the socket is closed
+            session.receive(packets.Received(*message))
+        if ends_batch:
+            session.end_batch()
+    session.end_batch()
+    session.leave_all()
+    assert hub.describe() == {}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=60) | ANY_JSON.map(orjson.dumps), st.sampled_from(["1.0.0", "2.0.0"]))
+def test_any_bytes_are_a_message_or_malformed(data, vsn):
+    for decode in (packets.decode, packets.decode_binary):
+        try:
+            message = decode(data, vsn)
+        except (FrameError, JsonError):
+            continue
+        assert len(message) == 5
