@@ -77,8 +77,8 @@ class HeldAlerts:
         wait_s = (AFTER_A_CRASH if refused.crashes else AFTER_AN_ANSWER).wait(tries)
         if tries == 1:
             self._warn(
-                f"Phoenix does not take {refused.push}, not even with nothing but its id: {refused.rejection}; its "
-                f"event is kept, and is no dead letter without an alert ({held} are kept so); next try in {wait_s:.0f} s"
+                f"Phoenix does not take {refused.push}, not even with nothing but its id: {refused.rejection}; "
+                f"its event is kept, and is no dead letter without an alert ({held} are kept so); next try in {wait_s:.0f} s"
             )
         return wait_s
 

@@ -15,8 +15,8 @@ from tests.support.messages import message
 DIE_IN_WORK = """
 import os, sys
 from pathlib import Path
-from infertool.pipeline.crashguard import CrashGuard
-from infertool.pipeline.event import Event
+from infertool.consumer.crash_guard import CrashGuard
+from infertool.consumer.event import Event
 from tests.support.messages import message
 guard = CrashGuard(Path(sys.argv[1]), broker="b", queue="q", observe=print)
 events = [Event(message(message_id=name, redelivered=True), name) for name in sys.argv[2:]]

@@ -45,7 +45,7 @@ def test_an_event_that_is_confirmed_after_its_connection_was_lost_is_known_when_
 
 
 @pytest.mark.parametrize(
-    "alike",
+    "template",
     [
         {"source": QUEUES},  # one message, sent to both
         {"source": QUEUES[:1]},  # sent to one queue twice

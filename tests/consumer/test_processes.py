@@ -217,12 +217,12 @@ def test_a_stop_with_a_hung_call_hands_its_event_back() -> None:
 
 PARENT = """
 import sys, time
-from infertool.pipeline.event import Outcome
-from infertool.pipeline.processes.staff import Processes
-from infertool.pipeline.processes.wire import Order
+from infertool.consumer.event import Outcome
+from infertool.consumer.processes.pool import Processes
+from infertool.consumer.processes.wire import WorkerConfig
 from infertool.settings import ModelSettings
 from tests.consumer.harness import Bench
-with Processes(Order(ModelSettings(spec={model!r}), False, 0, 0), 2, print) as staff:
+with Processes(WorkerConfig(ModelSettings(spec={model!r}), False, 0, 0), 2, print) as staff:
     bench = Bench(staff)
     bench.submit(2)
     bench.wait(2)

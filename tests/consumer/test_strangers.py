@@ -102,8 +102,8 @@ def _pidfd_getfd(pidfd: int, number: int) -> int:
 CONSUMER = """
 import json, os, sys, threading
 from infertool.models import loader
-from infertool.pipeline.staff import Threads
-from infertool.pipeline.tuning import BatchLimits
+from infertool.consumer.worker_pool import Threads
+from infertool.consumer.tuning import BatchLimits
 from tests.consumer.harness import Bench
 deed, how = sys.argv[1:]
 options = {"batches": BatchLimits(4, 0.0)} if how == "batches" else {}

@@ -124,7 +124,7 @@ def lost(reason: str) -> o.ConnectionChanged:
 
 
 @pytest.mark.parametrize(
-    ("happenings", "most"),
+    ("signals", "most"),
     [
         ([o.Failed(f"e-{n}", "decode", "NotJson", f"at byte {n}", 1) for n in range(5000)], 2),
         ([o.Retried(f"e-{n}", 1, 0.1 * n, f"request {n} timed out") for n in range(5000)], 2),

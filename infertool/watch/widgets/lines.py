@@ -20,7 +20,7 @@ class StyledLines(Widget):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {*(f"ink--{style}" for style in TextStyle), "ink--chosen"}
     DEFAULT_CSS = """
-    Inked {
+    StyledLines {
         & > .ink--dim { color: $ink-dim; }
         & > .ink--strong { color: $ink-strong; text-style: bold; }
         & > .ink--title { color: $ink-dim; text-style: bold; }

@@ -207,8 +207,8 @@ def test_what_is_no_file(tmp_path, monkeypatch, place):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from infertool.deadletter.archive import ArchiveError
-from infertool.deadletter.archiving import ArchiveWriter
+from infertool.deadletters.archive.record import ArchiveError
+from infertool.deadletters.archive.writer import ArchiveWriter
 from tests.deadletters.archive.test_archive import batch
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 writer = ArchiveWriter(Path(sys.argv[1]))
