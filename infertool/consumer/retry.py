@@ -78,7 +78,8 @@ class HeldAlerts:
         if tries == 1:
             self._warn(
                 f"Phoenix does not take {refused.push}, not even with nothing but its id: {refused.rejection}; "
-                f"its event is kept, and is no dead letter without an alert ({held} are kept so); next try in {wait_s:.0f} s"
+                f"its event is kept, and is no dead letter without an alert ({held} are kept so); "
+                f"next try in {wait_s:.0f} s"
             )
         return wait_s
 
