@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from infertool.message import Message, Outgoing
 
@@ -76,16 +76,6 @@ class Subscription(Protocol):
         Messages of a connection that was lost meanwhile are never returned.
         """
 
-    def deliver_to(self, on_messages: OnMessages) -> list[Message]:
-        """Give messages to `on_messages` as they come, in place of `receive`; return those that came before.
-
-        It is called in the thread that reads, which saves a change of threads, and may work on them there: nothing is
-        read meanwhile. Whoever sees it take longer than some milliseconds calls `relieve`.
-        """
-
-    def relieve(self) -> None:
-        """Have another thread read on if the one that reads is in `on_messages`. Returns at once."""
-
     def ack(self, messages: Sequence[Message]) -> None:
         """Settle. Returns at once; acks are joined into few writes. Stale ones are dropped: the broker redelivers."""
 
@@ -103,6 +93,24 @@ class Subscription(Protocol):
 
         Raises `StaleMessagesError`, `ConnectionLostError`.
         """
+
+
+@runtime_checkable
+class DeliversOnReader(Protocol):
+    """A subscription that can deliver on the thread that reads. Optional: ask with `isinstance`.
+
+    It saves a change of threads for each batch: a third of the rate of a quick model.
+    """
+
+    def deliver_to(self, on_messages: OnMessages) -> list[Message]:
+        """Give messages to `on_messages` as they come, in place of `receive`; return those that came before.
+
+        The thread that reads calls it, and may process the messages there: nothing is read meanwhile. After some
+        milliseconds, call `hand_off_reader`.
+        """
+
+    def hand_off_reader(self) -> None:
+        """Have another thread read on if the one that reads is in `on_messages`. Returns at once."""
 
 
 class BulkSender(Protocol):

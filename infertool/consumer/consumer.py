@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from infertool.brokers.port import Broker, Subscription
@@ -21,6 +22,7 @@ from infertool.consumer.event import Event, Failure, Outcome
 from infertool.consumer.executor import Executor
 from infertool.consumer.gauge import Gauge
 from infertool.consumer.in_flight import InFlight
+from infertool.consumer.intake import Intake
 from infertool.consumer.push_batches import PushBatches
 from infertool.consumer.router import Router, Rules
 from infertool.consumer.tuning import window, workload
@@ -86,6 +88,7 @@ class Consumer:
             observe=observe,
         )
         self._subscription: Subscription
+        self._intake: Intake
         self._dead_letter_writer: DeadLetterWriter
 
     def _make_router(self) -> Router:
@@ -108,7 +111,7 @@ class Consumer:
             workload(consume),
             on_outcomes=self._outcomes,
             on_tuned=lambda name, value: self._observe(o.Tuned(name, value)),
-            on_stuck=self._relieve_reader,
+            on_stuck=self._hand_off_reader,
             on_fatal=self.fail,
         )
 
@@ -123,7 +126,7 @@ class Consumer:
             self._subscription = self._broker.subscribe(self._settings.broker.queue, window=self._window)
             self._start_parts()
             try:
-                self._admit(self._subscription.deliver_to(self._take_in), self._executor.submit)
+                self._intake.start()
                 while not (self._stopping or self._in_flight.wait_full(POLL_S) or self._idled()):
                     pass
                 self._in_flight.close()
@@ -157,6 +160,12 @@ class Consumer:
             observe=self._observe,
             on_dead_lettered=lambda batch: self._guard.end([dead.event for dead in batch]),
         )
+        self._intake = Intake(
+            self._subscription,
+            self._window,
+            run=partial(self._take_in, work_on=self._executor.run_or_submit),
+            submit=partial(self._take_in, work_on=self._executor.submit),
+        )
         self._router.executor = self._executor
         self._router.publisher = self._publisher
         self._router.dead_letter_writer = self._dead_letter_writer
@@ -166,15 +175,15 @@ class Consumer:
         self._dead_letter_writer.start()
         self._gauge.start()
 
-    def _take_in(self, messages: list[Message]) -> None:
-        """Take messages from the thread that reads them."""
+    def _take_in(self, messages: list[Message], work_on: Callable[[Sequence[Event]], None]) -> None:
+        """Admit messages on one of the broker's threads."""
         try:
-            self._admit(messages, self._executor.run_or_submit)
+            self._admit(messages, work_on)
         except Exception as error:  # noqa: BLE001  (a fault of ours must end the run, not one connection after another)
             self.fail(error)
 
-    def _relieve_reader(self) -> None:
-        self._subscription.relieve()
+    def _hand_off_reader(self) -> None:
+        self._intake.hand_off_reader()
 
     def _admit(self, messages: Sequence[Message], work_on: Callable[[Sequence[Event]], None]) -> None:
         admission = self._in_flight.admit(messages)
@@ -206,6 +215,7 @@ class Consumer:
     def _finish_work(self) -> None:
         deadline = time.monotonic() + self._settings.consume.stop_deadline_s
         self._gauge.stop()
+        self._intake.stop(_left(deadline))
         self._router.retries.stop()
         self._executor.stop(deadline)
         self._publisher.drain(_left(deadline))

@@ -1,4 +1,4 @@
-"""One event's way through codec, book, model, document and settlement on one thread: no socket, no clock of others.
+"""One event's way through codec, in-flight events, model, document and settlement on one thread: no socket.
 
 Runs as `python -m tests.bench.loop BATCHES`; a batch is 100 events. Counted under callgrind, it is the same to the
 thousandth from run to run, also on a busy machine.
@@ -17,7 +17,7 @@ from infertool.consumer.attempt import Attempts, Preparation
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.delivery import LocalPublisher
 from infertool.consumer.documents import Documents
-from infertool.consumer.in_flight import Book
+from infertool.consumer.in_flight import InFlight
 from infertool.consumer.push_batches import PushBatches
 from infertool.consumer.router import Router, Rules
 from infertool.message import Message
@@ -59,11 +59,11 @@ def template() -> bytes:
 
 def main() -> None:
     stats = Stats()
-    book = Book(memory=2000)
+    in_flight = InFlight(memory=2000)
     guard = CrashGuard(Path("unused"), broker="b", queue="q", observe=stats)
     rules = Rules(max_attempts=3, max_refusals=3, backoff=FullJitter(0.1, 1.0))
     documents = Documents(include_payload=True, max_bytes=1_000_000)
-    router = Router(rules, documents, PushBatches(1, 1_000_000, print), book, guard, stats)
+    router = Router(rules, documents, PushBatches(1, 1_000_000, print), in_flight, guard, stats)
     router.publisher = LocalPublisher(write, router.results)
     router.subscription = Acks()
     prepare = Preparation(max_body_bytes=1_000_000, on_redelivered=lambda _event: None)
@@ -73,7 +73,7 @@ def main() -> None:
         frames = parser.feed(data.replace(b"#", b"%d" % batch))
         messages = [to_message(frame, "/queue/bench", 1) for frame in frames]
         stats(o.Received(len(messages), 0))
-        router.outcomes([attempt(event) for event in book.admit(messages).fresh])
+        router.outcomes([attempt(event) for event in in_flight.admit(messages).fresh])
     assert stats.snapshot().counts["succeeded"] == int(sys.argv[1]) * BATCH
 
 

@@ -79,7 +79,7 @@ def test_another_thread_reads_on_while_one_is_stuck(server, connect, taker):
     queue, broker = new_queue(), connect(server.url)
     subscription = broker.subscribe(queue, window=300)
     stuck(broker, subscription, queue, taker)
-    subscription.relieve()
+    subscription.hand_off_reader()
     send_all(broker, numbered(queue, 201)[1:])  # each waits for its receipt, which somebody must read
     assert sorted(bodies(taker.wait(201))) == sorted(sent.body for sent in numbered(queue, 201))
     assert len(set(taker.threads)) == 2
@@ -94,7 +94,7 @@ def test_nobody_is_relieved_who_is_not_stuck(server, connect):
     subscription = broker.subscribe(queue, window=10)
     assert subscription.deliver_to(taker) == []
     for _ in range(5):
-        subscription.relieve()
+        subscription.hand_off_reader()
     send_all(broker, numbered(queue, 5))
     taker.wait(5)
     assert len(set(taker.threads)) == 1
@@ -105,7 +105,7 @@ def test_a_connection_that_is_lost_meanwhile_comes_again(server, connect, proxy,
     subscription = broker.subscribe(queue, window=10)
     stuck(broker, subscription, queue, taker)
     proxy.cut()
-    subscription.relieve()
+    subscription.hand_off_reader()
     links.wait_for(ConnectionState.CONNECTED, 2)
     send_all(broker, numbered(queue, 3)[1:])
     again = taker.wait(4)[1:]
@@ -125,7 +125,7 @@ def test_garbage_behind_the_message_that_is_worked_on(server, connect, proxy, li
         b'MESSAGE\nsubscription:s1-1\nmessage-id:m\nack:a\ndestination:/queue/x\n\n{"n": 0}\0MESSAGE\nno colon\n\n\0'
     )
     assert taker.holding.wait(TIMEOUT_S)
-    subscription.relieve()
+    subscription.hand_off_reader()
     assert "without a colon" in links.wait_for(ConnectionState.LOST).reason
     links.wait_for(ConnectionState.CONNECTED, 2)
     taker.release.set()
@@ -138,7 +138,7 @@ def test_closing_while_one_is_stuck(server, connect, taker):
     queue, broker = new_queue(), connect(server.url)
     subscription = broker.subscribe(queue, window=10)
     stuck(broker, subscription, queue, taker)
-    threading.Timer(0.2, subscription.relieve).start()
+    threading.Timer(0.2, subscription.hand_off_reader).start()
     broker.close(TIMEOUT_S)
     assert taker.release.is_set() is False
 
@@ -160,3 +160,36 @@ def test_a_taker_that_raises_ends_the_connection_with_a_reason(server, connect, 
     links.wait_for(ConnectionState.CONNECTED, 2)
     send_all(broker, numbered(queue, 1))
     assert went_on.wait(TIMEOUT_S)
+
+
+def test_a_reader_that_was_handed_off_leaves_its_successor_replaceable(server, connect, proxy):
+    """A handed-off reader that goes on to another subscription's messages says nothing about the new reader."""
+    queue, broker = new_queue(), connect(proxy.url, heartbeat_s=10.0)
+    first, second, third = Taker(b"held 1"), Taker(b"held 2"), Taker()
+    held = {b"held 1": first, b"held 2": second}
+    one = broker.subscribe(queue, window=10)
+    one.deliver_to(lambda messages: held.get(messages[0].body, third)(messages))
+    other = Taker()
+    broker.subscribe(new_queue(), window=10).deliver_to(other)
+    try:
+        proxy.inject(injected("s1-1", "held 1") + injected("s2-1", "other"))
+        assert first.holding.wait(TIMEOUT_S)
+        one.hand_off_reader()
+        proxy.inject(injected("s1-1", "held 2"))
+        assert second.holding.wait(TIMEOUT_S)
+        first.release.set()
+        other.wait(1)
+        first.threads[0].join(TIMEOUT_S)
+        one.hand_off_reader()
+        proxy.inject(injected("s1-1", "last"))
+        third.wait(1)
+    finally:
+        first.release.set()
+        second.release.set()
+    assert len({*first.threads, *second.threads, *third.threads}) == 3
+    assert other.threads == first.threads
+
+
+def injected(subscription: str, body: str) -> bytes:
+    """Return a message that no broker sent."""
+    return f"MESSAGE\nsubscription:{subscription}\nmessage-id:{body}\nack:a\ndestination:/queue/x\n\n{body}\0".encode()

@@ -125,13 +125,13 @@ class StompSubscription:
         return self._inbox.take(max_messages, timeout_s)
 
     def deliver_to(self, on_messages: OnMessages) -> list[Message]:
-        """See `infertool.brokers.port.Subscription`."""
+        """See `infertool.brokers.port.DeliversOnReader`."""
         return self._inbox.deliver_to(on_messages)
 
-    def relieve(self) -> None:
-        """See `infertool.brokers.port.Subscription`."""
+    def hand_off_reader(self) -> None:
+        """See `infertool.brokers.port.DeliversOnReader`."""
         if self._attached:
-            self._attached.relieve_reader()
+            self._attached.hand_off_reader()
 
     def ack(self, messages: Sequence[Message]) -> None:
         """See `infertool.brokers.port.Subscription`."""

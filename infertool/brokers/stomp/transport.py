@@ -263,6 +263,6 @@ class Commands(BaseConnection, Protocol12):  # type: ignore[misc]  # stomp.py ha
         BaseConnection.__init__(self, transport)
         Protocol12.__init__(self, transport, heartbeats=(0, 0), auto_content_length=False)
 
-    def say_goodbye(self, receipt: str) -> None:
+    def send_disconnect(self, receipt: str) -> None:
         """Send DISCONNECT; BaseConnection's own `disconnect` hides the protocol's."""
         Protocol12.disconnect(self, receipt)
