@@ -32,8 +32,8 @@ class Connection:
 
     The constructor reads the password's and the TLS files. Raises UnreachableError if one cannot be used now.
 
-    `epoch` numbers the connections of a supervisor, from 1; it is 0 for a connection beside them. `reason` is empty until
-    the connection ends. The reader calls `on_end` once, when nothing more will be delivered or answered.
+    `epoch` numbers the connections of a supervisor, from 1; it is 0 for a connection beside them. `reason` is empty
+    until the connection ends. The reader calls `on_end` once, when nothing more will be delivered or answered.
     """
 
     def __init__(self, target: Target, epoch: int, client_id: str, on_end: Callable[[Connection], None]) -> None:
