@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from infertool.app import consumer
 from infertool.channels.event import ChannelEvent
 from infertool.channels.paths import parse_path
 from infertool.cli.common import console, deadletters
 from infertool.cli.common.eventlines import Columns
 from infertool.cli.config import command as config
+from infertool.cli.consume import view as consumed
 from infertool.cli.loadgen import view as loadsummary
 from infertool.deadletters import letter, selection
 from infertool.filters import expression
@@ -73,7 +73,7 @@ def test_settings(capsys) -> None:
     config._print_table([Row(wide, wide * 2) for wide in WIDE])
     assert len(columns_of(capsys.readouterr().out.rstrip("\n").split("\n"), "#")) == 1
     said: list[str] = []
-    consumer._print_summary(dict.fromkeys(WIDE, "#"), as_json=False, to=said.append)
+    consumed._print_summary(dict.fromkeys(WIDE, "#"), as_json=False, to=said.append)
     assert len(columns_of(said, "#")) == 1
 
 

@@ -1,1 +1,1 @@
-"""infertool.app.replicas."""
+"""Replicas: several consumer processes under one supervisor."""

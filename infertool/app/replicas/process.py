@@ -1,71 +1,110 @@
-"""One of the consumer processes of `consume --processes N`; its supervisor starts it and sums up what it reports."""
+"""A replica process: one consumer, which reports its figures to the supervisor.
+
+Run as `python -m infertool.app.replicas.process CONNECTION LIFELINE`, both inherited file descriptors.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
-from infertool.app.consumer import consume
+from infertool.app import process
+from infertool.app.consumer import ConsumerApp
 from infertool.app.replicas.replica import Failed, Ready
-from infertool.cli.common import process as streams
-from infertool.cli.common.signals import repeated
 from infertool.consumer.consumer import Until
 from infertool.errors import InfertoolError
 from infertool.net.connection_state import ConnectionState
 from infertool.settings import Settings
 from infertool.telemetry import logs, uncaught
 from infertool.telemetry.signals import ConnectionChanged, Signal
-from infertool.telemetry.stats import Report, Stats
+from infertool.telemetry.stats import Report
 from infertool.workers.process import end_with_parent
 
-# How often the supervisor is told the figures, in seconds: what is not told when a process dies is not counted.
+# Time between two reports. What was settled after the last one is not counted if the process dies. Seconds.
 REPORT_S = 0.25
+_EXIT_INTERRUPTED = 130
 
 
 def main(connection_fd: int, lifeline_fd: int) -> None:
     """Consume as the supervisor says, report, and leave with the exit code of `infertool consume`."""
     end_with_parent(lifeline_fd)
     sys.excepthook = uncaught.say_trace
-    supervisor = Connection(connection_fd)
+    connection = Connection(connection_fd)
     settings: Settings
     until: Until
-    settings, until = supervisor.recv()
+    settings, until = connection.recv()
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
-    streams.keep_for_data()
-    reporter = Reporter(supervisor)
+    process.keep_stdout()
+    reporter = Reporter(connection)
+    app = ConsumerApp(settings, until, observers=[reporter])
     try:
-        consume(settings, until, [reporter.stats, reporter], "", repeated(reporter.report, REPORT_S))
+        with app:
+            process.load(app)
+            _stop_on_signals(app)
+            with reporter.reporting(app):
+                app.run()
     except InfertoolError as error:
         logs.log.debug("ended", exc_info=error)
         reporter.send(Failed(str(error)))
         sys.exit(error.exit_code)
     finally:
-        reporter.report()
+        reporter.send(app.report())
+
+
+def _stop_on_signals(app: ConsumerApp) -> None:
+    """Stop `app` on the first signal; leave at once on a SIGINT after it. SIGHUP stays ignored, as by `nohup`."""
+
+    def leave(_number: int, _frame: object) -> None:
+        os._exit(_EXIT_INTERRUPTED)
+
+    def stop(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, leave)
+        app.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 class Reporter:
-    """An observer that tells the supervisor at once when this process can work, and the figures now and then."""
+    """Sends to the supervisor: at once when the broker is connected, and the figures every `REPORT_S`."""
 
     def __init__(self, supervisor: Connection) -> None:
         self._supervisor = supervisor
         self._lock = threading.Lock()
-        self.stats = Stats()
 
     def __call__(self, signal: Signal) -> None:
-        """Tell of the connection to the broker."""
+        """Observe the connection to the broker."""
         match signal:
             case ConnectionChanged("broker", event) if event.state is ConnectionState.CONNECTED:
                 self.send(Ready())
 
-    def send(self, word: Ready | Failed | Report) -> None:
-        """Tell the supervisor."""
+    def send(self, message: Ready | Failed | Report) -> None:
+        """Send one message."""
         with self._lock:
-            self._supervisor.send(word)
+            self._supervisor.send(message)
 
-    def report(self) -> None:
-        """Tell the supervisor the figures."""
-        self.send(self.stats.report())
+    @contextmanager
+    def reporting(self, app: ConsumerApp) -> Iterator[None]:
+        """Send the figures of `app` from a thread while the block runs."""
+        ended = threading.Event()
+
+        def run() -> None:
+            while not ended.wait(REPORT_S):
+                self.send(app.report())
+
+        thread = threading.Thread(target=run, name="reporter", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A place in a team of consumer processes, filled by one process after the other."""
+"""One replica: a consumer process, and the next one when it has died."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from infertool.telemetry.json_logs import Relay
 from infertool.telemetry.stats import Report, summed
 from infertool.workers.process import Spawned
 
-# A process that lived longer than this, in seconds, is not taken for one that cannot live.
+# The death of a process that lived longer than this does not lengthen the wait for the next one. Seconds.
 STABLE_S = 60.0
 RESTART_BACKOFF = FullJitter(base_s=1.0, cap_s=30.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A process says that it is connected and warmed up."""
+    """Sent by a replica process: its model is warmed up, and its broker connected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A process says why it ends."""
+    """Sent by a replica process before it ends because of an error."""
 
     what: str
 
 
 class StartFailedError(Exception):
-    """A process ended before it was ready. `exit_code` and `what` are its own words."""
+    """A process ended before it was ready. `exit_code` and `what` are its own."""
 
     def __init__(self, exit_code: int, what: str) -> None:
         super().__init__(what)
@@ -42,11 +42,11 @@ class StartFailedError(Exception):
 
 
 class Replica:
-    """Starts its process, hears its reports, and starts another when it has died."""
+    """Starts a process, reads its reports, and starts another when it has died."""
 
     def __init__(self, number: int, settings: Settings, until: Until) -> None:
         self._number = number
-        self._order = (settings, until)
+        self._job = (settings, until)
         self._began = 0.0
         self._deaths = 0
         self._due: float | None = 0.0
@@ -59,12 +59,12 @@ class Replica:
 
     @property
     def report(self) -> Report | None:
-        """What its processes have told, one after the other, in one."""
+        """The sum of the last reports of all its processes."""
         reports = [report for report in (self._past, self.latest) if report]
         return summed(reports) if reports else None
 
     def is_waiting(self) -> bool:
-        """Say whether another process is to be started, now or later."""
+        """Return True if another process is to be started, now or later."""
         return self._due is not None
 
     def start_if_due(self) -> None:
@@ -74,11 +74,11 @@ class Replica:
         self.process = Spawned("infertool.app.replicas.process", stderr=subprocess.PIPE)
         self._relay = Relay(self.process.output, {"process": "consumer", "pid": self.process.pid})
         self._began, self._due, self._failure = time.monotonic(), None, None
-        with suppress(OSError):  # when it has died at once, its exit code tells
-            self.process.connection.send(self._order)
+        with suppress(OSError):  # it has died at once; its exit code tells why
+            self.process.connection.send(self._job)
 
-    def listen(self) -> None:
-        """Take in what the process says."""
+    def read(self) -> None:
+        """Read what the process has sent."""
         try:
             while self.process and self.process.connection.poll(0):
                 match self.process.connection.recv():
@@ -92,14 +92,14 @@ class Replica:
             return  # it has ended, or will at once
 
     def reap(self, *, stopping: bool, can_work: bool) -> None:
-        """Sum the process up when it has ended, and plan another one.
+        """Take the last report of a process that has ended, and plan another.
 
-        Raises `StartFailedError` for one that gave up, unless it is known that processes `can_work`.
+        Raises `StartFailedError` for one that gave up, unless another replica has shown that they `can_work`.
         """
         process = self.process
         if process is None or not process.has_ended():
             return
-        self.listen()
+        self.read()
         self.process = None
         self._past, self.latest = self.report, None
         code, ending = process.exit_code(), process.ending()

@@ -85,24 +85,6 @@ def _checked(loaded: Loaded, key: str, text: str, parse: Callable[[str], str]) -
         raise SettingsError(f"{origin}: {key}: {fault.what}", key=key, origin=origin, advice=fault.advice) from None
 
 
-def check_consumed(settings: Settings) -> None:
-    """Raise `SettingsError` where a consumer would take its own dead letters, or those of a replay, as events."""
-    source, dead = settings.broker.queue, settings.deadletter.queue
-    if source == dead:
-        raise _loop(f"broker.queue and deadletter.queue are both {source}: each failure would be consumed again")
-    if destination.covers(source, dead):
-        raise _loop(f"broker.queue {source} covers deadletter.queue {dead}: each failure would be consumed again")
-    for beside in staging.beside(dead):
-        if destination.covers(source, beside):
-            raise _loop(f"broker.queue {source} covers {beside}, where replay-dlq keeps letters of {dead} for a while")
-    if dead in staging.beside(source):
-        raise _loop(f"deadletter.queue {dead} is where replay-dlq keeps letters of {source} for a while")
-
-
-def _loop(what: str) -> SettingsError:
-    return SettingsError(what, key=_DEAD, advice="choose a --dlq outside of it, or name the queues to consume")
-
-
 def check_sent_to(settings: Settings) -> str:
     """Return the one queue that events are sent to, which is not that of dead letters. Raises `SettingsError`."""
     target = settings.broker.queue

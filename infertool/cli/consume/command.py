@@ -142,13 +142,12 @@ def consume(
         "publish.batch": ("--publish-batch", publish_batch),
     })  # fmt: skip
 
-    from infertool.app import consumer
-    from infertool.app.replicas import supervisor
-    from infertool.cli.consume import view as starting
+    from infertool.app.checks import check
+    from infertool.cli.consume.run import run
+    from infertool.cli.consume.view import check_model
     from infertool.consumer.consumer import Until
 
     until = Until(max_messages=max_messages, idle_s=idle_s)
-    starting.check_model(loaded)
-    consumer.check(loaded.settings, until)
-    run = consumer.run if loaded.settings.consume.processes == 1 else supervisor.run
+    check_model(loaded)
+    check(loaded.settings, until)
     run(loaded.settings, until, as_json=output is Output.json, quiet=ctx.obj.quiet)

@@ -1,4 +1,4 @@
-"""What a running consumer shows: one live line on a terminal, a log line now and then elsewhere."""
+"""Output of `consume`: the start line, the status (live on a terminal, log lines elsewhere), and the summary."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import ipaddress
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from infertool import __version__
 from infertool.brokers import url
+from infertool.cli.common import console
 from infertool.cli.common.signals import repeated
 from infertool.consumer.tuning import concurrency, window
 from infertool.errors import UsageError
@@ -22,6 +23,7 @@ from infertool.settings.load import Loaded
 from infertool.telemetry import json_logs, logs
 from infertool.telemetry.recent import SAMPLE_S, Recent, RecentFigures
 from infertool.telemetry.stats import Snapshot
+from infertool.text import sanitize
 from infertool.text.sanitize import clean
 
 SIMULATOR = "sim:"
@@ -207,6 +209,32 @@ def _live(source: StatusSource) -> Iterator[None]:
     def render() -> Text:
         return Text(clean(source.now().line()), overflow="ellipsis", no_wrap=True)
 
-    console = Console(stderr=True)
-    with Live(console=console, get_renderable=render, refresh_per_second=REFRESH_PER_S, redirect_stdout=False):
+    terminal = Console(stderr=True)
+    with Live(console=terminal, get_renderable=render, refresh_per_second=REFRESH_PER_S, redirect_stdout=False):
         yield
+
+
+def done(snapshot: Snapshot) -> str:
+    """Return the counts of a run in one line."""
+    counts = snapshot.counts
+    return ", ".join(f"{counts[name]} {name.replace('_', '-')}" for name in ("received", "succeeded", "dead_lettered"))
+
+
+def print_summary(snapshot: Snapshot, *, as_json: bool, to: Callable[[str], None]) -> None:
+    """Print the figures of a run. Raises `OutputError`."""
+    with console.reporting(done(snapshot)):
+        _print_summary(snapshot.summary(), as_json=as_json, to=to)
+
+
+def _print_summary(summary: Mapping[str, Any], *, as_json: bool, to: Callable[[str], None]) -> None:
+    if as_json:
+        console.emit_json(summary)
+        return
+    width = sanitize.widest(summary)
+    for key, value in summary.items():
+        shown = "  ".join(f"{name} {_or_dash(ms)}" for name, ms in value.items()) if isinstance(value, dict) else value
+        to(f"{sanitize.right(key, width)}  {shown}")
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"

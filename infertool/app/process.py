@@ -1,4 +1,7 @@
-"""Standard output and input while a model runs: output is for our data alone, and there is no input."""
+"""What a process does that exists for one consumer: protect its output, its hooks and its state from the model.
+
+Only the entry of such a process calls these. A program that embeds a consumer keeps its streams and hooks.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,32 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from typing import TextIO
 
-from infertool.cli.common import console
+from infertool.app.consumer import ConsumerApp
+from infertool.models import guard
 from infertool.telemetry.logs import log
+
+_STDIN, _STDOUT, _STDERR = range(3)
+
+
+def load(app: ConsumerApp) -> None:
+    """Load the model and warm it up, undo what its code changes in the process, and watch threads.
+
+    Raises `ModelLoadError`.
+    """
+    watch_threads(log.error)
+    with guard.kept():
+        app.load()
+    with guard.kept():
+        app.warm_up()
+    watch_threads(app.fail)  # again: the model may have set a hook of its own
 
 
 def watch_threads(end_run: Callable[[BaseException], None]) -> None:
-    """Call `end_run` when a thread of ours ends with an exception, and log when another does.
+    """Call `end_run` when a thread of infertool ends with an exception, and log when another thread does.
 
-    Without a thread of ours events would wait for ever. To be called again when a model was loaded: it may have put
-    a hook of its own in place.
+    Without a thread of infertool, events would wait for ever.
     """
 
     def ended(death: threading.ExceptHookArgs) -> None:
@@ -44,17 +63,14 @@ def _is_ours(trace: TracebackType | None) -> bool:
     return False
 
 
-_STDIN, _STDOUT, _STDERR = range(3)
-
-
 class ModelOutput(io.TextIOBase):
     """Takes the place of `sys.stdout`: what a model prints goes to standard error, as in worker processes."""
 
     def __init__(self) -> None:
-        self.buffer = open(_STDOUT, "wb", buffering=0, closefd=False)  # noqa: SIM115  (as long as we run)
+        self.buffer = open(_STDOUT, "wb", buffering=0, closefd=False)  # noqa: SIM115  (open as long as the process)
 
     def write(self, text: str, /) -> int:
-        """Write to what standard error is at that moment."""
+        """Write to the standard error of that moment."""
         return sys.stderr.write(text)
 
     def flush(self) -> None:
@@ -70,21 +86,23 @@ class ModelOutput(io.TextIOBase):
         return sys.stderr.isatty()
 
 
-def keep_for_data() -> None:
-    """Keep standard output for our data, and standard input from everybody, up to the end of this process.
+def keep_stdout() -> TextIO | None:
+    """Return a stream to standard output, None where it is closed; from now on nothing else writes there.
 
-    Descriptors are changed, not only Python's streams: libraries in C write to them, too.
+    What a model prints goes to standard error, and it has no input. Descriptors are changed, not only Python's
+    streams: libraries in C use them, too.
     """
     _open_instead(_STDIN, os.open(os.devnull, os.O_RDONLY))
     if sys.stdout is None:
-        return
+        return None
     sys.stdout.flush()
     kept = os.fdopen(os.dup(_STDOUT), "wb")
-    console.write_data_to(io.TextIOWrapper(kept, encoding=sys.stdout.encoding, errors=sys.stdout.errors))
+    stream = io.TextIOWrapper(kept, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
     _open_instead(_STDOUT, os.dup(_STDERR))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # who kept this one is heard at once
+        sys.stdout.reconfigure(line_buffering=True)  # a model that kept this stream is read at once
     sys.stdout = ModelOutput()
+    return stream
 
 
 def _open_instead(number: int, descriptor: int) -> None:

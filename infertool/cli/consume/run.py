@@ -1,0 +1,76 @@
+"""The job of `consume`: run one consumer, or several under a supervisor, then print the summary."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from infertool.app import process
+from infertool.app.consumer import ConsumerApp
+from infertool.app.replicas.supervisor import Supervisor
+from infertool.cli.common import console
+from infertool.cli.common.signals import stopped_by_signals
+from infertool.cli.consume import view
+from infertool.consumer.consumer import Until
+from infertool.consumer.delivery import Lines
+from infertool.phoenix.delivery import Push
+from infertool.settings import Settings
+from infertool.telemetry import logs
+from infertool.telemetry.stats import Stats
+
+STOPPING = "stopping: finishing what is in work (Ctrl-C again leaves at once; nothing is lost)"
+
+
+def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
+    """Run until the end, then print the summary. Raises what ends the run early."""
+    logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
+    if settings.consume.processes == 1:
+        _run_one(settings, until, as_json=as_json, quiet=quiet)
+    else:
+        _run_replicas(settings, until, as_json=as_json, quiet=quiet)
+
+
+def _run_one(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
+    if stdout := process.keep_stdout():
+        console.write_data_to(stdout)
+    has_documents = settings.publish.mode == "stdout"
+    with console.reporting(view.done(Stats().snapshot())):
+        app = ConsumerApp(settings, until, write=_lines() if has_documents else None)
+    with console.reporting(lambda: view.done(app.snapshot())), app:
+        process.load(app)
+        with _shown(app, settings, until, quiet=quiet):
+            app.run()
+    # A table among documents on stdout could not be parsed.
+    to = console.err if has_documents else console.out
+    view.print_summary(app.snapshot(), as_json=as_json, to=to)
+
+
+def _run_replicas(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
+    supervisor = Supervisor(settings, until)
+    with _shown(supervisor, settings, until, quiet=quiet):
+        supervisor.run()
+    view.print_summary(supervisor.snapshot(), as_json=as_json, to=console.out)
+
+
+@contextmanager
+def _shown(app: ConsumerApp | Supervisor, settings: Settings, until: Until, *, quiet: bool) -> Iterator[None]:
+    """Stop `app` on a signal, log what starts, and show the status while the block runs."""
+    with stopped_by_signals(app.stop, STOPPING):
+        view.log_start(settings, until.max_messages)
+        with view.shown(app, settings.telemetry.status_interval_s, quiet=quiet):
+            yield
+
+
+def _lines() -> Callable[[Sequence[Push]], None]:
+    """Return a function that writes documents to standard output, a line each. Raises `OutputError`."""
+    stream = console.data_stream()
+    if not console.on_terminal():
+        return Lines(stream.buffer)
+    lock = threading.Lock()
+
+    def write(pushes: Sequence[Push]) -> None:
+        with lock:
+            console.out_data(*(push.payload.decode() for push in pushes))
+
+    return write
