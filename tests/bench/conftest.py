@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.reference import REFERENCE
+from tests.bench.harness.reference import REFERENCE
 from tests.conftest import new_activemq
 from tests.support.activemq import ActiveMQ
 from tests.support.hub import HubProcess

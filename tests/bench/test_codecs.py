@@ -7,7 +7,7 @@ import orjson
 from infertool.brokers.stomp.frames import encode
 from infertool.brokers.stomp.parser import FrameParser
 from infertool.phoenix.frames import decode_text, encode_push
-from tests.bench.reference import REFERENCE
+from tests.bench.harness.reference import REFERENCE
 
 FRAMES = 1000
 

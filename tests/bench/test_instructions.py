@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from tests.bench.loop import BATCH
+from tests.bench.harness.loop import BATCH
 from tests.support.install import apt
 
 FEW, MANY = 5, 25
@@ -16,7 +16,7 @@ FEW, MANY = 5, 25
 
 def instructions(batches: int) -> int:
     done = subprocess.run(
-        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-m", "tests.bench.loop",
+        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-m", "tests.bench.harness.loop",
          str(batches)],
         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "0"},
     )  # fmt: skip

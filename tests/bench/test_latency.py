@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import websocket
 
-from tests.bench.reference import NOOP, REFERENCE
+from tests.bench.harness.reference import NOOP, REFERENCE
 from tests.support.activemq import ActiveMQ
 from tests.support.hub import HubProcess
 from tests.support.rawstomp import RawStomp
@@ -79,7 +79,7 @@ def latencies(broker: ActiveMQ, hub: HubProcess, queue: str) -> tuple[float, flo
 
 @contextmanager
 def relay(broker: ActiveMQ, hub: HubProcess, queue: str) -> Iterator[None]:
-    command = [sys.executable, "-m", "tests.bench.peers.relay", str(broker.stomp_port), queue, hub.url]
+    command = [sys.executable, "-m", "tests.bench.harness.peers.relay", str(broker.stomp_port), queue, hub.url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout.readline()
     yield

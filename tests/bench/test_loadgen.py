@@ -22,7 +22,7 @@ from infertool.load.tally import Measure, Meter, Tally
 from infertool.load.work import Share, Work
 from infertool.secret import Secret
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
-from tests.bench.sink import Sink
+from tests.bench.harness.sink import Sink
 from tests.support.rawstomp import RawStomp
 from tests.support.running import CREDENTIALS, Running
 

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from tests.bench.reference import NOOP, REFERENCE
+from tests.bench.harness.reference import NOOP, REFERENCE
 from tests.support.activemq import ActiveMQ
 from tests.support.rawstomp import RawStomp
 from tests.support.running import CREDENTIALS, Running

@@ -10,7 +10,7 @@ import pytest
 
 from infertool.models.loader import open_model
 from infertool.settings import ModelSettings
-from tests.bench.reference import REFERENCE
+from tests.bench.harness.reference import REFERENCE
 from tests.support.running import CREDENTIALS, Running
 
 MODEL = "onnx:fixtures/models/reference.onnx"

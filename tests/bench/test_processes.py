@@ -10,7 +10,7 @@ import pytest
 from infertool.consumer.processes.handle import Handle
 from infertool.consumer.processes.wire import Order
 from infertool.settings import ModelSettings
-from tests.bench.reference import REFERENCE
+from tests.bench.harness.reference import REFERENCE
 from tests.support.running import CREDENTIALS, Running
 
 EVENTS = 300

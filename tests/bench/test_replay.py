@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.rawmoves import RawMover
-from tests.bench.reference import REFERENCE
+from tests.bench.harness.rawmoves import RawMover
+from tests.bench.harness.reference import REFERENCE
 from tests.support.activemq import ActiveMQ
 from tests.support.rawstomp import RawStomp
 from tests.support.running import CREDENTIALS, environment

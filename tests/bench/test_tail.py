@@ -11,7 +11,7 @@ import time
 import pytest
 import websocket
 
-from tests.bench.blaster import TOPIC
+from tests.bench.harness.blaster import TOPIC
 from tests.support.running import Running
 
 EVENTS = 100_000
@@ -20,7 +20,7 @@ ROUNDS = 3
 
 @pytest.fixture
 def url():
-    command = [sys.executable, "-m", "tests.bench.blaster", str(EVENTS)]
+    command = [sys.executable, "-m", "tests.bench.harness.blaster", str(EVENTS)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     yield f"ws://127.0.0.1:{int(process.stdout.readline())}/socket/websocket"
     process.communicate(b"", 20)

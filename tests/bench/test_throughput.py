@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import peers
-from tests.bench.reference import NOOP
+from tests.bench.harness import peers
+from tests.bench.harness.reference import NOOP
 from tests.support.activemq import ActiveMQ
 from tests.support.hub import HubProcess
 from tests.support.running import CREDENTIALS, Running

@@ -28,7 +28,7 @@ def run(hub: HubProcess, command: list[str], rate: int, *, keys: bool) -> tuple[
     with Terminal([sys.executable, *command], env=env) as terminal:
         time.sleep(3)
         pusher = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.pushing", hub.url, str(rate), str(SECONDS)],
+            [sys.executable, "-m", "tests.bench.harness.pushing", hub.url, str(rate), str(SECONDS)],
             stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
         )  # fmt: skip
         time.sleep(1)
@@ -54,7 +54,7 @@ def test_watch_at_a_rate(benchmark, hub, row, tmp_path, rate, most) -> None:
     command = ["-m", "infertool", "watch", "--phoenix", hub.url]
     share, times, pushed, output = benchmark.pedantic(lambda: run(hub, command, rate, keys=True), rounds=1)
     counted = int(re.findall(rb"([\d ]+) in all", output)[-1].replace(b" ", b""))
-    peer = run(hub, ["-m", "tests.bench.richlog", hub.url], rate, keys=False)[0]
+    peer = run(hub, ["-m", "tests.bench.harness.richlog", hub.url], rate, keys=False)[0]
     p95 = statistics.quantiles(times, n=20)[-1] * 1000
     row(
         f"`watch` at {rate} events/s, 120x40",

@@ -6,7 +6,7 @@ import asyncio
 
 import stompman
 
-from tests.bench.peers import PREFETCH, TIMEOUT_S, Clock, run_async
+from tests.bench.harness.peers import PREFETCH, TIMEOUT_S, Clock, run_async
 
 
 async def consume(port: int, queue: str, clock: Clock) -> None:

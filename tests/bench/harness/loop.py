@@ -1,6 +1,6 @@
 """One event's way through codec, in-flight events, model, document and settlement on one thread: no socket.
 
-Runs as `python -m tests.bench.loop BATCHES`; a batch is 100 events. Counted under callgrind, it is the same to the
+Runs as `python -m tests.bench.harness.loop BATCHES`; a batch is 100 events. Counted under callgrind, it is the same to the
 thousandth from run to run, also on a busy machine.
 """
 
@@ -26,7 +26,7 @@ from infertool.phoenix.frames import encode_push
 from infertool.phoenix.pending_pushes import Push
 from infertool.telemetry import signals as o
 from infertool.telemetry.stats import Stats
-from tests.bench.reference import REFERENCE
+from tests.bench.harness.reference import REFERENCE
 
 BATCH = 100
 

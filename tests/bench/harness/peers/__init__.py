@@ -1,6 +1,6 @@
 """What infertool is compared with: the shortest programs that do the same job with the given libraries.
 
-Each runs as `python -m tests.bench.peers.NAME PORT QUEUE COUNT` and prints its events a second, from the first
+Each runs as `python -m tests.bench.harness.peers.NAME PORT QUEUE COUNT` and prints its events a second, from the first
 delivery to the last settlement. Prefetch 200 and `client-individual`, as infertool has.
 """
 
@@ -55,5 +55,5 @@ def run_async(consume: Callable[[int, str, Clock], Coroutine[None, None, None]])
 
 def run(name: str, *given: object) -> float:
     """Run a peer as a process of its own; return what it printed."""
-    command = [sys.executable, "-m", f"tests.bench.peers.{name}", *map(str, given)]
+    command = [sys.executable, "-m", f"tests.bench.harness.peers.{name}", *map(str, given)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S).stdout)

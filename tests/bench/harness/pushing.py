@@ -1,4 +1,4 @@
-"""Pushes results to a hub at a steady rate: `python -m tests.bench.pushing URL RATE SECONDS`.
+"""Pushes results to a hub at a steady rate: `python -m tests.bench.harness.pushing URL RATE SECONDS`.
 
 Prints the number of pushes at the end.
 """

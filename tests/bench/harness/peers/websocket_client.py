@@ -1,6 +1,6 @@
 """websocket-client: one push after the other, 64 of them unanswered at most; a reply only makes room for the next.
 
-Runs as `python -m tests.bench.peers.websocket_client URL COUNT`. It consumes nothing, and each push is the same
+Runs as `python -m tests.bench.harness.peers.websocket_client URL COUNT`. It consumes nothing, and each push is the same
 document, encoded beforehand, as long as those that infertool makes of the reference event.
 """
 
@@ -12,8 +12,8 @@ import sys
 import orjson
 import websocket
 
-from tests.bench.peers import TIMEOUT_S, Clock
-from tests.bench.reference import REFERENCE
+from tests.bench.harness.peers import TIMEOUT_S, Clock
+from tests.bench.harness.reference import REFERENCE
 
 OUTSTANDING = 64
 TOPIC = "service:inference"

@@ -6,7 +6,7 @@ import threading
 
 import stomp
 
-from tests.bench.peers import PREFETCH, TIMEOUT_S, Clock, arguments
+from tests.bench.harness.peers import PREFETCH, TIMEOUT_S, Clock, arguments
 
 
 class AckOnly(stomp.ConnectionListener):

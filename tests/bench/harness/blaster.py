@@ -1,6 +1,6 @@
 """A channel server in a process of its own that is never the limit: frames made beforehand, many in one write.
 
-    python -m tests.bench.blaster COUNT
+    python -m tests.bench.harness.blaster COUNT
 
 prints its port. Each join is answered, and followed by COUNT results of the usual size, a hundred different ones.
 """

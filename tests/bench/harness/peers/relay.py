@@ -1,6 +1,6 @@
 """A bare relay: a stomp.py listener that pushes each event over websocket-client, then acks. It confirms nothing.
 
-Runs as `python -m tests.bench.peers.relay PORT QUEUE URL` until it is ended; prints a line once it is subscribed.
+Runs as `python -m tests.bench.harness.peers.relay PORT QUEUE URL` until it is ended; prints a line once it is subscribed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import stomp
 import websocket
 
-from tests.bench.peers import PREFETCH, TIMEOUT_S
+from tests.bench.harness.peers import PREFETCH, TIMEOUT_S
 
 TOPIC = "service:inference"
 

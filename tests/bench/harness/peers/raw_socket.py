@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 
-from tests.bench.peers import PREFETCH, TIMEOUT_S, Clock, arguments
+from tests.bench.harness.peers import PREFETCH, TIMEOUT_S, Clock, arguments
 
 _ACK = re.compile(rb"\nack:([^\n]*)")
 READ_BYTES = 1 << 16

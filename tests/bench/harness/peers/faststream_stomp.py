@@ -8,7 +8,7 @@ import logging
 import stompman
 from faststream_stomp import StompBroker
 
-from tests.bench.peers import PREFETCH, TIMEOUT_S, Clock, run_async
+from tests.bench.harness.peers import PREFETCH, TIMEOUT_S, Clock, run_async
 
 
 async def consume(port: int, queue: str, clock: Clock) -> None:

@@ -19,7 +19,7 @@ class Sink:
     """The process, from its start to `__exit__`. Looks like `tests.support.activemq.ActiveMQ` to a client."""
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.bench.sink"]
+        command = [sys.executable, "-m", "tests.bench.harness.sink"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.stomp_port = int(self._process.stdout.readline())
         return self
