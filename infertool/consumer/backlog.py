@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from infertool.consumer.event import Event
 from infertool.consumer.tuning import BatchLimits
-from infertool.consumer.worker import Group
+
+# Events that are tried in one call; one event, except in batches.
+Group = list[Event]
 
 # A worker takes at least as many events as fill this time, so that fast models do not pay a hand-off an event. Seconds.
 CHUNK_S = 0.002

@@ -1,35 +1,36 @@
-"""Giving events to workers, singly or in batches, and their outcomes to the router."""
+"""The executor: has events tried, by workers or on the calling thread, and reports the outcomes."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 
+from infertool.consumer.active_workers import ActiveWorkers
 from infertool.consumer.attempt import Preparation
-from infertool.consumer.backlog import Backlog
+from infertool.consumer.backlog import Group
 from infertool.consumer.event import Event, Failure, Outcome
-from infertool.consumer.tuning import BatchLimits, InlinePolicy, Workload
-from infertool.consumer.watchdog import LateReports, Watchdog
-from infertool.consumer.worker import Group, InlineCalls, Worker
+from infertool.consumer.inline import InlineRuns
+from infertool.consumer.reports import OnOutcomes, Reports
+from infertool.consumer.tuning import Workload
+from infertool.consumer.watchdog import Watchdog
+from infertool.consumer.work_queue import WorkQueue
+from infertool.consumer.worker import Caller, Worker
 from infertool.consumer.worker_pool import WorkerPool
 from infertool.errors import InfertoolError
 
-OnOutcomes = Callable[[Sequence[Outcome]], None]
-
-# Hung calls cannot be ended. Past this many for each unit of concurrency the process is beyond help.
+# Hung calls cannot be ended. With more than this number for each unit of concurrency, the run ends.
 HUNG_LIMIT = 4
 
 
 class ModelHangsError(InfertoolError):
-    """So many calls of the model have hung that the process cannot go on."""
+    """Too many calls of the model have hung for the process to go on."""
 
 
 class Executor:
-    """Up to `concurrency` workers, started when they are needed.
+    """Tries events with up to `workload.concurrency` workers of `worker_pool`, which start when they are needed.
 
-    A call that takes longer than `timeout_s` fails with `Timeout`. Without `batches` each event is a call of its own.
-    A thread that brings events may have to try them itself; `on_stuck` is called when it is not back soon.
+    A call that takes longer than `workload.timeout_s` fails with `Timeout`. Without `workload.batches` each event is a
+    call of its own. `on_stuck` is called when a thread in `run_or_submit` does not return soon; `on_fatal` when the run
+    cannot go on. `on_tuned` gets the name and the new value of a number that adapts.
     """
 
     def __init__(
@@ -45,96 +46,97 @@ class Executor:
     ) -> None:
         self._worker_pool = worker_pool
         self._prepare = prepare
-        self._inline = worker_pool.inline(prepare)
-        self._on_outcomes = on_outcomes
+        self._workload = workload
         self._on_tuned = on_tuned
-        self._on_stuck = on_stuck
-        self._on_fatal = on_fatal
-        self._concurrency = workload.concurrency
-        self._timeout_s = workload.timeout_s
-        self._limit = workload.limit
-        self._batches = workload.batches
-        self._backlog = Backlog(workload.concurrency, workload.batches)
-        lock = threading.RLock()
-        self._changed = threading.Condition(lock)
-        # One worker at a time waits for its batch to fill; the others wait for their turn.
-        self._filled = threading.Condition(lock)
-        self._filling = False
-        self._workers: set[Worker] = set()
-        self._hung: list[Worker] = []
-        self._idle = 0
-        self._stopped = False
-        self._ended = threading.Event()
-        self._inline_policy = InlinePolicy()
-        self._watchdog = Watchdog(self, workload.timeout_s)
-        self._late_reports = LateReports(self.done)
+        self._queue = WorkQueue(
+            workload.concurrency, workload.batches, on_batch_size=lambda size: on_tuned("batch_size", size)
+        )
+        self._workers = ActiveWorkers(
+            self._queue,
+            self._new_worker,
+            concurrency=workload.concurrency,
+            limit=workload.limit,
+            on_limit=lambda limit: on_tuned("concurrency", limit),
+        )
+        self._watchdog = Watchdog(workload.timeout_s)
+        self._reports = Reports(on_outcomes, self._learn)
+        self._host = _Host(self._queue, self._workers, self._watchdog, self._reports, workload, on_fatal)
+        # A limit learns nothing from calls of one thread, which wait for each other.
+        attempt = None if workload.limit else worker_pool.inline(prepare)
+        self._inline = InlineRuns(self._host, attempt, self._workers, self._watchdog, on_late=on_stuck)
 
     def start(self) -> None:
-        """Start watching for calls that take too long."""
-        if self._limit:
-            self._on_tuned("concurrency", self._limit.value)
-        if self._batches and self._batches.adapts:
-            self._on_tuned("batch_size", self._batches.size)
-        self._watchdog.start()
-        self._late_reports.start()
+        """Start the threads that watch and report."""
+        limit, batches = self._workload.limit, self._workload.batches
+        if limit:
+            self._on_tuned("concurrency", limit.value)
+        if batches and batches.adapts:
+            self._on_tuned("batch_size", batches.size)
+        self._watchdog.start(self._workers.callers)
+        self._reports.start()
 
     def submit(self, events: Iterable[Event]) -> None:
-        """Queue events. The caller bounds how many are open."""
-        self._queue(events, self._backlog.add)
+        """Queue events for workers. The caller bounds the number of open events."""
+        self._workers.submit(events)
 
     def run_or_submit(self, events: Sequence[Event]) -> None:
-        """Try events in the calling thread while the model is quick and a worker's place is free; else queue them."""
-        calls = self._begin_inline() if events else None
-        if calls is None:
+        """Try events in the calling thread if the model is quick and nothing waits; queue them otherwise."""
+        if not self._inline.run(events):
             self.submit(events)
-            return
-        spent_s = calls.run([event] for event in events)
-        if spent_s is not None:
-            self._inline_policy.measured(len(events), spent_s, time.monotonic())
 
     def stop(self, deadline: float) -> bool:
-        """Drop what has not begun; wait until `deadline` (monotonic) for what has. True if nothing runs any more."""
-        with self._changed:
-            self._stopped = True
-            self._backlog.clear()
-            self._changed.notify_all()
-            self._filled.notify_all()
-            finished = self._changed.wait_for(lambda: not self._workers, max(0.0, deadline - time.monotonic()))
-        reported = self._late_reports.finish(max(0.0, deadline - time.monotonic()))
-        self._ended.set()
+        """Drop events not begun, wait until `deadline` (monotonic) for the others. Return True if nothing runs on."""
+        self._queue.stop()
+        finished = self._workers.wait_until_ended(deadline)
+        reported = self._reports.stop(deadline)
         self._watchdog.stop()
         return finished and reported
 
-    def take(self, worker: Worker) -> list[Group]:
-        """See `Employer`. Waits for it."""
+    def _new_worker(self) -> Worker | None:
+        return self._worker_pool.start_worker(self._host, self._prepare)
+
+    def _learn(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
+        """Adapt chunks, batches and concurrency to the time that the model took."""
+        failed = False
+        if self._workload.batches or self._workload.limit:
+            for outcome in outcomes:
+                if outcome.failure and outcome.failure.retryable:
+                    outcome.event.alone = True  # so that it spoils no other batch
+                    failed = True
+        self._queue.measured(len(outcomes), spent_s)
+        self._workers.measured(spent_s / len(outcomes), failed=failed)
+
+
+class _Host:
+    """See `WorkerHost`: connects the workers with the parts of the executor."""
+
+    def __init__(
+        self,
+        queue: WorkQueue,
+        workers: ActiveWorkers,
+        watchdog: Watchdog,
+        reports: Reports,
+        workload: Workload,
+        on_fatal: Callable[[InfertoolError], None],
+    ) -> None:
+        self._queue = queue
+        self._workers = workers
+        self._watchdog = watchdog
+        self._timeout_s = workload.timeout_s
+        self._most_hung = HUNG_LIMIT * workload.concurrency
+        self.done = reports.report
+        self.done_later = reports.report_later
+        self.fail = on_fatal
+
+    def take(self, worker: Caller) -> list[Group]:
         self._watchdog.release(worker)
-        with self._changed:
-            self._idle += 1
-            while not (self._stopped or self._may_take()):
-                self._changed.wait()
-            self._idle -= 1
-            groups = [] if self._stopped else self._next()
-            if len(groups) > 1 or (groups and len(groups[0]) > 1):
-                self._watchdog.hold(worker)
-            return groups
-
-    def done(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
-        """See `Employer`. What ends after a stop's deadline is dropped: the broker has those events back."""
-        if self._ended.is_set():
-            return
-        # A model that is away says nothing about its speed, nor does an event that it never saw.
-        if spent_s and not any(outcome.is_held for outcome in outcomes):
-            self._backlog.measured(len(outcomes), spent_s)
-            if self._batches or self._limit:
-                self._tune(outcomes, spent_s)
-        self._on_outcomes(outcomes)
-
-    def done_later(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
-        """See `Employer`."""
-        self._late_reports.put(outcomes, spent_s)
+        groups = self._workers.take()
+        if len(groups) > 1 or (groups and len(groups[0]) > 1):
+            self._watchdog.hold(worker)
+        return groups
 
     def failed(self, group: Group, failure: Failure, spent_s: float) -> None:
-        """See `Employer`. What happened to a group is held against none of its events."""
+        """See `WorkerHost`. The failure of a call for several events counts against none of them."""
         if len(group) == 1:
             self.done_later([Outcome(group[0], failure=failure)], spent_s)
             return
@@ -143,128 +145,26 @@ class Executor:
         self.return_counted(group)
 
     def return_uncounted(self, events: Iterable[Event]) -> None:
-        """See `Employer`."""
-        self._queue(events, self._backlog.add_first)
+        self._workers.submit(events, first=True)
 
     def return_counted(self, events: Iterable[Event]) -> None:
-        """See `Employer`."""
         events = list(events)
         for event in events:
             event.attempts -= 1
         self.return_uncounted(events)
 
-    def abandoned(self, worker: Worker) -> None:
-        """See `Employer`."""
-        self.remove_worker(worker)
-        self._hung = [w for w in [*self._hung, worker] if w.is_alive()]
-        if len(self._hung) > HUNG_LIMIT * self._concurrency:
-            self.fail(_hangs(len(self._hung), self._timeout_s))
-
-    def remove_worker(self, worker: Worker) -> None:
-        """See `Employer`."""
+    def abandoned(self, worker: Caller) -> None:
         self._watchdog.release(worker)
-        with self._changed:
-            self._workers.discard(worker)
-            if self._stopped:
-                self._changed.notify_all()
-            elif self._backlog:
-                self._call_workers()
+        hung = self._workers.abandon(worker)
+        if hung > self._most_hung:
+            self.fail(_hangs(hung, self._timeout_s))
+
+    def remove_worker(self, worker: Caller) -> None:
+        self._watchdog.release(worker)
+        self._workers.remove(worker)
 
     def has_stopped(self) -> bool:
-        """See `Employer`."""
-        return self._stopped
-
-    def fail(self, error: InfertoolError) -> None:
-        """See `Employer`."""
-        self._on_fatal(error)
-
-    def workers(self) -> list[Worker]:
-        """See `Watched`."""
-        with self._changed:
-            return list(self._workers)
-
-    def relieve(self, worker: Worker) -> None:
-        """See `Watched`."""
-        if not isinstance(worker, InlineCalls):
-            worker.relieve()
-            return
-        self._watchdog.release(worker)
-        if worker.running_s():
-            self._inline_policy.refuted(time.monotonic())
-        worker.relieve()  # first: what is read from now on comes behind it
-        self._on_stuck()
-
-    def _queue(self, events: Iterable[Event], add: Callable[[Iterable[Event]], None]) -> None:
-        with self._changed:
-            if self._stopped:
-                return
-            add(events)
-            if self._filling:
-                self._filled.notify()
-            else:
-                self._call_workers()
-
-    def _may_take(self) -> bool:
-        return bool(self._backlog) and not self._filling and not self._is_full()
-
-    def _is_full(self) -> bool:
-        return len(self._workers) - self._idle >= self._allowed()
-
-    def _begin_inline(self) -> InlineCalls | None:
-        # What adapts learns from calls that wait for each other.
-        if self._inline is None or self._limit or not self._inline_policy.holds(time.monotonic()):
-            return None
-        with self._changed:
-            if self._stopped or self._backlog or self._is_full():
-                return None
-            calls = InlineCalls(self, self._inline)
-            self._workers.add(calls)
-        self._watchdog.hold(calls)
-        return calls
-
-    def _call_workers(self) -> None:
-        """Wake, or hire, as many workers as there is work for. Called with the lock."""
-        wanted = -(-len(self._backlog) // self._backlog.share())
-        self._changed.notify(wanted)
-        for _ in range(min(wanted - self._idle, self._allowed() - len(self._workers))):
-            worker = self._worker_pool.start_worker(self, self._prepare)
-            if worker is None:
-                return
-            self._workers.add(worker)
-            worker.start()
-
-    def _allowed(self) -> int:
-        return self._limit.value if self._limit else self._concurrency
-
-    def _next(self) -> list[Group]:
-        if self._batches is None:
-            return self._backlog.chunk()
-        self._fill(self._batches)
-        if not self._backlog:
-            return []
-        batch = self._backlog.batch(self._batches.size)
-        self._call_workers()
-        return [batch]
-
-    def _fill(self, batches: BatchLimits) -> None:
-        left_s = batches.wait_s - (time.monotonic() - self._backlog.oldest_at())
-        if left_s <= 0 or self._backlog.fills(batches.size):
-            return
-        self._filling = True
-        self._filled.wait_for(lambda: self._stopped or self._backlog.fills(batches.size), left_s)
-        self._filling = False
-
-    def _tune(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
-        failures = [outcome for outcome in outcomes if outcome.failure and outcome.failure.retryable]
-        for outcome in failures:
-            outcome.event.alone = True  # so that it spoils no other batch
-        with self._changed:
-            if self._batches and self._batches.measured(len(outcomes), spent_s):
-                self._on_tuned("batch_size", self._batches.size)
-            each_s = spent_s / len(outcomes)
-            if self._limit and self._limit.measured(each_s, failed=bool(failures), full=bool(self._backlog)):
-                self._on_tuned("concurrency", self._limit.value)
-                self._call_workers()
+        return self._queue.stopped
 
 
 def _hangs(count: int, timeout_s: float) -> ModelHangsError:

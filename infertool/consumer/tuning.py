@@ -91,7 +91,7 @@ class InlinePolicy:
         self._pause_s = SHORTEST_PAUSE_S
         self._slow_until = 0.0
 
-    def holds(self, now: float) -> bool:
+    def allows(self, now: float) -> bool:
         """Tell whether to ask the model without a worker at `now`, which is in monotonic seconds."""
         return now >= self._slow_until
 

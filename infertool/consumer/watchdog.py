@@ -1,107 +1,64 @@
-"""Watching calls of the model: those that take longer than their kind hold up no other event, and end in the end."""
+"""The thread that watches calls of the model."""
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
-from infertool.consumer.event import Failure, Outcome
-from infertool.consumer.worker import Worker
+from infertool.consumer.event import Failure
+from infertool.consumer.worker import Caller
 
-# A worker that has been busy with the events it took for longer than this gives back those not begun. Seconds.
-RELIEF_S = 0.02
-
-Report = Callable[[Sequence[Outcome], float], None]
-
-
-class Watched(Protocol):
-    """Who has workers."""
-
-    def workers(self) -> list[Worker]:
-        """Return all workers."""
-
-    def relieve(self, worker: Worker) -> None:
-        """Let nothing wait for the current call of `worker`."""
+# A caller that has been busy with the events it took for longer than this hands back those not begun. Seconds.
+HAND_BACK_S = 0.02
 
 
 class Watchdog:
-    """A thread that looks after workers.
+    """Watches callers, so that no event waits behind a slow call, and no call lasts longer than `timeout_s`.
 
-    Workers that hold several events are looked at every 20 ms, the others a few times within `timeout_s`.
+    Callers that hold several events are looked at every 20 ms, the others ten times within `timeout_s`.
     """
 
-    def __init__(self, executor: Watched, timeout_s: float) -> None:
-        self._executor = executor
+    def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._holders: set[Worker] = set()
+        self._holders: set[Caller] = set()
         self._roused = threading.Event()
         self._ended = False
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+    def start(self, callers: Callable[[], Iterable[Caller]]) -> None:
+        """Start the thread, which watches `callers()`."""
+        threading.Thread(target=self._run, args=(callers,), name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """End once no worker holds several events."""
+        """End the thread once no caller holds several events."""
         self._ended = True
         self._roused.set()
 
-    def hold(self, worker: Worker) -> None:
-        """Note that `worker` holds events that must not wait for each other."""
+    def hold(self, caller: Caller) -> None:
+        """Note that `caller` holds events that must not wait for each other."""
         with self._lock:
-            self._holders.add(worker)
+            self._holders.add(caller)
         if not self._roused.is_set():
             self._roused.set()
 
-    def release(self, worker: Worker) -> None:
-        """Note that `worker` holds no event any more, or one alone."""
-        if worker in self._holders:
+    def release(self, caller: Caller) -> None:
+        """Note that `caller` holds no event any more, or one alone."""
+        if caller in self._holders:
             with self._lock:
-                self._holders.discard(worker)
+                self._holders.discard(caller)
 
-    def _run(self) -> None:
+    def _run(self, callers: Callable[[], Iterable[Caller]]) -> None:
         failure = Failure("infer", "Timeout", f"the model gave no result within {self._timeout_s:g} s", retryable=True)
         while self._holders or not self._ended:
             if not self._holders:
                 self._roused.wait(self._timeout_s / 10)
                 self._roused.clear()
-            time.sleep(RELIEF_S)
+            time.sleep(HAND_BACK_S)
             with self._lock:
-                late = [worker for worker in self._holders if worker.lasted_s() > RELIEF_S]
-            for worker in late:
-                self._executor.relieve(worker)
-            for worker in self._executor.workers():
-                if worker.running_s() > self._timeout_s:
-                    worker.overrun(self._timeout_s, failure)
-
-
-class LateReports:
-    """A thread that reports outcomes for those who must not wait for room at Phoenix."""
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-        self._reports: queue.SimpleQueue[tuple[Sequence[Outcome], float] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="late-reports", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def put(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
-        """Report soon."""
-        self._reports.put((outcomes, spent_s))
-
-    def finish(self, timeout_s: float) -> bool:
-        """Report what is there and end; False if that takes longer than `timeout_s`."""
-        self._reports.put(None)
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while (report := self._reports.get()) is not None:
-            self._report(*report)
+                late = [caller for caller in self._holders if caller.lasted_s() > HAND_BACK_S]
+            for caller in late:
+                caller.hand_back()
+            for caller in callers():
+                if caller.running_s() > self._timeout_s:
+                    caller.overrun(self._timeout_s, failure)

@@ -1,4 +1,4 @@
-"""Workers of the executor: what every kind can do, and those that call the model on a thread of this process."""
+"""Workers: what every kind can do, and those that call the model on a thread of this process."""
 
 from __future__ import annotations
 
@@ -11,42 +11,41 @@ from itertools import chain
 from typing import Protocol
 
 from infertool.consumer.attempt import Preparation
+from infertool.consumer.backlog import Group
 from infertool.consumer.event import Event, Failure, Outcome
 from infertool.errors import InfertoolError
 from infertool.text import json_text
 
-# Events that are tried in one call; one event, but for batches.
-Group = list[Event]
-# Calls the model. None: the call for several events raised, and each half is to be tried for itself.
+# Calls the model. Returns None if a call for several events raised: each half is tried for itself then.
 Try = Callable[[Group], Sequence[Outcome] | None]
 
 
 class WorkerHost(Protocol):
-    """What a worker needs of its executor."""
+    """What a worker needs of its executor. All methods may be called from any thread."""
 
-    def take(self, worker: Worker) -> list[Group]:
-        """Return what to try next; empty when the worker should end."""
+    def take(self, worker: Caller) -> list[Group]:
+        """Wait for events and return the next groups to try; empty when the worker should end."""
 
     def done(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
-        """Accept outcomes, for which the model was busy for `spent_s`. May wait, for room at Phoenix."""
+        """Accept outcomes, for which the model was busy for `spent_s`. May block until the publisher has room."""
 
     def done_later(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
-        """Accept outcomes from a thread that must not wait."""
+        """Accept outcomes from a thread that must not block."""
 
     def failed(self, group: Group, failure: Failure, spent_s: float) -> None:
         """Accept that a call ended without an answer after `spent_s`; a group's events are then tried one by one."""
 
     def return_uncounted(self, events: Iterable[Event]) -> None:
-        """Take back events whose try has not begun and was not counted. They come before all others."""
+        """Take back events that were not tried, and whose try was not counted. They come before all others."""
 
     def return_counted(self, events: Iterable[Event]) -> None:
-        """Take back events whose try was counted and not made."""
+        """Take back events that were not tried although their try was counted. They come before all others."""
 
-    def abandoned(self, worker: Worker) -> None:
+    def abandoned(self, worker: Caller) -> None:
         """Replace a worker whose call hangs for ever."""
 
-    def remove_worker(self, worker: Worker) -> None:
-        """Strike the worker."""
+    def remove_worker(self, worker: Caller) -> None:
+        """Forget a worker that has ended. Another may start in its place."""
 
     def has_stopped(self) -> bool:
         """Return True when there will be nothing more to take."""
@@ -55,12 +54,8 @@ class WorkerHost(Protocol):
         """End the run because of `error`."""
 
 
-class Worker(ABC):
-    """Has events tried, and can be watched meanwhile. All but `start` may be called from any thread."""
-
-    @abstractmethod
-    def start(self) -> None:
-        """Begin to take events."""
+class Caller(ABC):
+    """Calls the model for events, and can be watched meanwhile. All methods may be called from any thread."""
 
     @abstractmethod
     def running_s(self) -> float:
@@ -71,26 +66,41 @@ class Worker(ABC):
         """Return for how long the calls for the events it took have lasted, in seconds."""
 
     @abstractmethod
-    def relieve(self) -> None:
-        """Give back the events whose call has not begun, and report the outcomes that are there. Does not wait."""
+    def hand_back(self) -> None:
+        """Return the events whose call has not begun, and report the outcomes that are there. Does not block."""
 
     @abstractmethod
     def overrun(self, limit_s: float, failure: Failure) -> None:
-        """Give up on the current call if it has run for longer than `limit_s`."""
+        """Give up the current call if it has run for longer than `limit_s`."""
 
     @abstractmethod
     def is_alive(self) -> bool:
         """Return True while it runs, or hangs."""
 
 
-class Calls(Worker):
-    """Calls of the model that one thread makes itself. A call that hangs cannot be ended: its thread is left behind."""
+class Worker(Caller):
+    """Takes events from its host until that has no more."""
 
-    def __init__(self, host: WorkerHost, attempt: Try) -> None:
+    @abstractmethod
+    def start(self) -> None:
+        """Begin to take events."""
+
+
+class Calls:
+    """Calls of the model that one thread makes, for `caller`. A call that hangs cannot be ended: its thread stays.
+
+    `give_back` takes the events whose call has not begun.
+    """
+
+    def __init__(
+        self, host: WorkerHost, caller: Caller, attempt: Try, give_back: Callable[[Iterable[Event]], None]
+    ) -> None:
         self._host = host
+        self._caller = caller
         self._attempt = attempt
+        self._give_back = give_back
         self._lock = threading.Lock()
-        # The first is in work. Only the thread that makes the calls removes it; `relieve` removes those behind it.
+        # The first is being tried. Only the thread that makes the calls removes it; `hand_back` removes the others.
         self._groups: deque[Group] = deque()
         self._begun = time.monotonic()
         self._since: float | None = None
@@ -121,16 +131,16 @@ class Calls(Worker):
         return spent_s
 
     def running_s(self) -> float:
-        """See `Worker`."""
+        """See `Caller`."""
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
     def lasted_s(self) -> float:
-        """See `Worker`. What follows from the calls, such as waiting for room at Phoenix, counts as well."""
+        """See `Caller`. What follows the calls counts as well, such as waiting until the publisher has room."""
         return time.monotonic() - self._begun
 
-    def relieve(self) -> None:
-        """See `Worker`."""
+    def hand_back(self) -> None:
+        """See `Caller`."""
         with self._lock:
             rest = [self._groups.pop() for _ in range(len(self._groups) - 1)]
             outcomes, self._outcomes = self._outcomes, []
@@ -144,91 +154,66 @@ class Calls(Worker):
             self._host.done_later(outcomes, spent_s)
 
     def overrun(self, limit_s: float, failure: Failure) -> None:
-        """See `Worker`."""
+        """See `Caller`."""
         with self._lock:
             spent_s = self.running_s()
             if spent_s <= limit_s:
                 return
             self._abandoned = True
             group = self._groups[0]
-        self._host.abandoned(self)
-        self.relieve()
+        self._host.abandoned(self._caller)
+        self.hand_back()
         self._host.failed(group, failure, spent_s)
 
-    def _give_back(self, events: Iterable[Event]) -> None:
-        self._host.return_uncounted(events)
 
+class ThreadWorker(Worker):
+    """Calls the model on a thread of its own: for one event after the other or, with `prepare`, for batches.
 
-class ThreadWorker(Calls):
-    """A thread of its own that calls `predict` for one event after the other."""
+    The tries of a batch's events are counted when the worker takes them.
+    """
 
-    def __init__(self, host: WorkerHost, attempt: Try) -> None:
-        super().__init__(host, attempt)
-        # Not a subclass of Thread: its private names would be ours, and differ between versions of Python.
+    def __init__(self, host: WorkerHost, attempt: Try, prepare: Preparation | None = None) -> None:
+        self._host = host
+        self._prepare = prepare
+        give_back = host.return_counted if prepare else host.return_uncounted
+        self._calls = Calls(host, self, attempt, give_back)
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
 
     def start(self) -> None:
         """See `Worker`."""
         self._thread.start()
 
+    def running_s(self) -> float:
+        """See `Caller`."""
+        return self._calls.running_s()
+
+    def lasted_s(self) -> float:
+        """See `Caller`."""
+        return self._calls.lasted_s()
+
+    def hand_back(self) -> None:
+        """See `Caller`."""
+        self._calls.hand_back()
+
+    def overrun(self, limit_s: float, failure: Failure) -> None:
+        """See `Caller`."""
+        self._calls.overrun(limit_s, failure)
+
     def is_alive(self) -> bool:
-        """See `Worker`."""
+        """See `Caller`."""
         return self._thread.is_alive()
 
     def _work(self) -> None:
         while groups := self._host.take(self):
-            if self.make(groups) is None:
+            if self._prepare:
+                groups = list(fit(groups, self._prepare, self._host))
+            if self._calls.make(groups) is None:
                 return
         self._host.remove_worker(self)
 
 
-class BatchWorker(ThreadWorker):
-    """A thread of its own that calls `predict_batch`. The tries of a batch's events are counted when it takes them."""
-
-    def __init__(self, host: WorkerHost, attempt: Try, prepare: Preparation) -> None:
-        super().__init__(host, attempt)
-        self._prepare = prepare
-
-    def make(self, groups: Iterable[Group]) -> float | None:
-        """See `Calls`."""
-        return super().make(list(fit(groups, self._prepare, self._host)))
-
-    def _give_back(self, events: Iterable[Event]) -> None:
-        self._host.return_counted(events)
-
-
-class InlineCalls(Calls):
-    """Calls that a thread makes which brought the events, and is wanted elsewhere."""
-
-    def __init__(self, host: WorkerHost, attempt: Try) -> None:
-        super().__init__(host, attempt)
-        self._relieved = False
-        self._over = False
-
-    def start(self) -> None:
-        """See `Worker`. The thread is there already."""
-
-    def run(self, groups: Iterable[Group]) -> float | None:
-        """Try `groups`, report the outcomes, and retire. Return for how long the calls took; None if relieved."""
-        try:
-            spent_s = self.make(groups)
-        finally:
-            self._over = True
-            self._host.remove_worker(self)
-        return None if self._relieved else spent_s
-
-    def relieve(self) -> None:
-        """See `Worker`."""
-        self._relieved = True
-        super().relieve()
-
-    def is_alive(self) -> bool:
-        """See `Worker`."""
-        return not self._over
-
-
 def fit(groups: Iterable[Group], prepare: Preparation, host: WorkerHost) -> Iterable[Group]:
-    """Yield each group without the events that cannot be tried; those are reported at once."""
+    """Yield each group without the events that cannot be tried, and report those at once."""
     for group in groups:
         failures = [(event, prepare.begin(event)) for event in group]
         poison = [Outcome(event, failure=failure) for event, failure in failures if failure is not None]
@@ -239,7 +224,7 @@ def fit(groups: Iterable[Group], prepare: Preparation, host: WorkerHost) -> Iter
 
 
 def halves(group: Group) -> list[Group]:
-    """Return both halves of a group whose call raised, decoded anew: the model may have changed the payloads."""
+    """Return both halves of a group whose call raised. Decodes the events again: the model may have changed them."""
     for event in group:
         event.payload = json_text.loads(event.message.body)
     middle = len(group) // 2

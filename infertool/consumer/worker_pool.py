@@ -1,4 +1,4 @@
-"""Who does the work: threads of this process, or processes (`infertool.consumer.processes`)."""
+"""Where workers come from: threads of this process, or processes (`infertool.consumer.processes`)."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Protocol
 
 from infertool.consumer.attempt import Attempts, Preparation
 from infertool.consumer.batching import BatchAttempts, batch_function
-from infertool.consumer.worker import BatchWorker, ThreadWorker, Try, Worker, WorkerHost
+from infertool.consumer.worker import ThreadWorker, Try, Worker, WorkerHost
 from infertool.models.port import LoadedModel
 
 
 class WorkerPool(Protocol):
-    """Workers to be hired, each able to use the model called `name`."""
+    """Makes workers, which can all call the model `name`."""
 
     @property
     def name(self) -> str:
         """The model's name, for dead letters and logs."""
 
     def start_worker(self, host: WorkerHost, prepare: Preparation) -> Worker | None:
-        """Return a new worker, not yet started; None when there can be no other now."""
+        """Return a new worker, not yet started; None if no other can be had now."""
 
     def inline(self, prepare: Preparation) -> Try | None:
-        """Return how any thread may try an event itself; None when that takes a worker."""
+        """Return a function with which any thread may try an event; None if only workers can."""
 
 
 class Threads:
@@ -34,13 +34,13 @@ class Threads:
         self._predict_batch = batch_function(model) if in_batches else None
 
     def start_worker(self, host: WorkerHost, prepare: Preparation) -> Worker:
-        """See `Staff`."""
+        """See `WorkerPool`."""
         if self._predict_batch:
-            return BatchWorker(host, BatchAttempts(self._predict_batch), prepare)
+            return ThreadWorker(host, BatchAttempts(self._predict_batch), prepare)
         return ThreadWorker(host, self._singly(prepare))
 
     def inline(self, prepare: Preparation) -> Try | None:
-        """See `Staff`: a batch is for a worker to fill."""
+        """See `WorkerPool`. Only a worker can wait for a batch to fill."""
         return None if self._predict_batch else self._singly(prepare)
 
     def _singly(self, prepare: Preparation) -> Try:

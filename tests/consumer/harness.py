@@ -82,15 +82,15 @@ class Bench:
 
     def wait_running(self) -> None:
         """Wait until a call of the model has begun, and not ended."""
-        wait_until(lambda: any(worker.running_s() for worker in self.executor.workers()))
+        wait_until(lambda: any(worker.running_s() for worker in self.executor._workers.callers()))
 
     def wait_stopped(self) -> None:
         """Wait until a stop has begun, which another thread makes."""
-        wait_until(self.executor.has_stopped)
+        wait_until(lambda: self.has_stopped)
 
     @property
     def has_stopped(self) -> bool:
-        return self.executor.has_stopped()
+        return self.executor._queue.stopped
 
     def stop(self, within_s: float = LONG) -> bool:
         return self.executor.stop(time.monotonic() + within_s)

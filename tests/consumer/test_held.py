@@ -42,10 +42,10 @@ def test_held_events_tune_nothing_and_stay_fit_for_batches() -> None:
         on_stuck=lambda: told.append("stuck"),
         on_fatal=told.append,
     )
-    before = (executor._backlog.mean_s, executor._batches.size)
+    before = (executor._queue._backlog.mean_s, executor._workload.batches.size)
     event = Event(message(), "e")
     outcomes = [Outcome(event, failure=Failure("infer", "ModelUnavailableError", "away", retryable=True, hold_s=1.0))]
-    executor.done(outcomes * 4, 1e-6)
-    assert (executor._backlog.mean_s, executor._batches.size) == before
+    executor._host.done(outcomes * 4, 1e-6)
+    assert (executor._queue._backlog.mean_s, executor._workload.batches.size) == before
     assert not event.alone
     assert told == [outcomes * 4]

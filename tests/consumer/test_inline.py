@@ -72,9 +72,9 @@ def counts(bench: Bench, events: list[Event]) -> set[int]:
 
 def test_a_quick_model_is_asked_by_who_brings_the_events(model: Model) -> None:
     bench = bench_of(model)
-    for turn in range(1, 100):  # a busy machine may take this thread away for so long that it is relieved
+    for turn in range(1, 100):  # a busy machine may take this thread away for so long that it is handed off
         model.threads.clear()
-        bench.executor._inline_policy = InlinePolicy()
+        bench.executor._inline._policy = InlinePolicy()
         events = bench.events(100)
         bench.executor.run_or_submit(events)
         without_waiting = counts(bench, events)
@@ -158,12 +158,12 @@ def test_a_call_that_takes_its_time_keeps_no_other_event(model: Model, pool: Thr
 
 
 def test_outcomes_that_are_slowly_taken_are_reported_once(model: Model, pool: ThreadPoolExecutor) -> None:
-    """Phoenix says pause: the push blocks, and who reads from the broker is relieved."""
+    """Phoenix says pause: the push blocks, and another thread reads from the broker."""
     bench = bench_of(model)
     events = bench.events(100)
-    taken = bench.executor._on_outcomes
+    taken = bench.executor._reports._on_outcomes
     go_on = threading.Event()
-    bench.executor._on_outcomes = lambda outcomes: go_on.wait(LONG) and taken(outcomes)  # type: ignore[func-returns-value,assignment]
+    bench.executor._reports._on_outcomes = lambda outcomes: go_on.wait(LONG) and taken(outcomes)  # type: ignore[func-returns-value,assignment]
     stuck = pool.submit(bench.executor.run_or_submit, events)
     assert bench.stuck.acquire(timeout=LONG)
     go_on.set()
@@ -191,7 +191,7 @@ def test_calls_that_hang_are_counted(model: Model) -> None:
     with ThreadPoolExecutor(HUNG_LIMIT + 1) as readers:
         for hung in range(HUNG_LIMIT + 1):
             assert not bench.fatal
-            bench.executor._inline_policy = InlinePolicy()
+            bench.executor._inline._policy = InlinePolicy()
             readers.submit(bench.executor.run_or_submit, bench.events(1, holds=True))
             bench.wait(hung + 1)
         assert "have hung" in str(bench.fatal[0])

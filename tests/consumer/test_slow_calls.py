@@ -189,14 +189,14 @@ def test_a_slow_report_is_not_the_models_time() -> None:
     """Phoenix says pause for longer than `timeout_s`: no call has taken that long."""
     go_on, blocked = threading.Event(), threading.Semaphore(0)
     bench = Bench(Threads(LoadedModel("test", "test", dict), in_batches=False), concurrency=2, timeout_s=0.3)
-    taken = bench.executor._on_outcomes
+    taken = bench.executor._reports._on_outcomes
 
     def take(outcomes: Any) -> None:
         blocked.release()
         go_on.wait(LONG)
         taken(outcomes)
 
-    bench.executor._on_outcomes = take
+    bench.executor._reports._on_outcomes = take
     bench.submit(2)
     assert blocked.acquire(timeout=LONG)
     assert blocked.acquire(timeout=LONG)
@@ -218,8 +218,8 @@ def test_calls_time_out_although_no_report_can_be_made() -> None:
             hang.wait(LONG)
 
     bench = Bench(Threads(LoadedModel("test", "test", predict), in_batches=False), concurrency=1, timeout_s=0.1)
-    taken = bench.executor._on_outcomes
-    bench.executor._on_outcomes = lambda outcomes: go_on.wait(LONG) and taken(outcomes)  # type: ignore[func-returns-value,assignment]
+    taken = bench.executor._reports._on_outcomes
+    bench.executor._reports._on_outcomes = lambda outcomes: go_on.wait(LONG) and taken(outcomes)  # type: ignore[func-returns-value,assignment]
     for _ in range(3):  # the report of the first blocks, and must not keep the others from timing out
         bench.submit(1, hangs=True)
     end = threading.Event()

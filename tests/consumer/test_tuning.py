@@ -121,12 +121,12 @@ def test_without_a_target_nothing_adapts() -> None:
 def test_a_model_is_quick_until_it_is_not() -> None:
     inline_policy = InlinePolicy()
     for now in range(1000):
-        assert inline_policy.holds(now)
+        assert inline_policy.allows(now)
         inline_policy.measured(100, 100 * QUICK_S / 2, now)
     for _ in range(20):
         inline_policy.measured(100, 100 * QUICK_S * 2, 1000)
-    assert not inline_policy.holds(1000)
-    assert inline_policy.holds(1000 + LONGEST_PAUSE_S)
+    assert not inline_policy.allows(1000)
+    assert inline_policy.allows(1000 + LONGEST_PAUSE_S)
 
 
 def test_a_lost_turn_of_the_thread_is_no_slow_model() -> None:
@@ -135,14 +135,14 @@ def test_a_lost_turn_of_the_thread_is_no_slow_model() -> None:
         inline_policy.measured(100, 100 * QUICK_S / 10, now)
         if now % 10 == 0:
             inline_policy.measured(1, 0.005, now)
-        assert inline_policy.holds(now)
+        assert inline_policy.allows(now)
 
 
 def test_a_slow_model_is_tried_less_and_less_often() -> None:
     inline_policy, now = InlinePolicy(), 0.0
     tries = []
     while now < 1000:
-        if inline_policy.holds(now):
+        if inline_policy.allows(now):
             tries.append(now)
             inline_policy.refuted(now)
         now += 0.5
@@ -157,4 +157,4 @@ def test_a_model_that_is_quick_again_gets_its_next_chance_soon() -> None:
         inline_policy.refuted(now)
     inline_policy.measured(1, QUICK_S / 2, 300)
     inline_policy.refuted(301)
-    assert inline_policy.holds(301 + SHORTEST_PAUSE_S)
+    assert inline_policy.allows(301 + SHORTEST_PAUSE_S)

@@ -66,11 +66,11 @@ class Processes:
             self._finish(handle, deadline)
 
     def start_worker(self, host: WorkerHost, prepare: Preparation) -> Worker | None:
-        """See `infertool.consumer.worker_pool.Staff`."""
+        """See `infertool.consumer.worker_pool.WorkerPool`."""
         return ProcessWorker(host, self, prepare) if self._idle else None
 
     def inline(self, prepare: Preparation) -> Try | None:  # noqa: ARG002  (the port)
-        """See `infertool.consumer.worker_pool.Staff`: only a process has the model."""
+        """See `infertool.consumer.worker_pool.WorkerPool`: only a process has the model."""
         return None
 
     def lend(self) -> Handle:

@@ -11,10 +11,11 @@ from typing import Protocol
 import orjson
 
 from infertool.consumer.attempt import Preparation
+from infertool.consumer.backlog import Group
 from infertool.consumer.event import Event, Failure, Outcome
 from infertool.consumer.processes import wire
 from infertool.consumer.processes.handle import GoneError, Handle
-from infertool.consumer.worker import Group, Worker, WorkerHost, fit, halves
+from infertool.consumer.worker import Worker, WorkerHost, fit, halves
 from infertool.errors import ModelLoadError
 from infertool.models.port import Cached
 
@@ -79,7 +80,7 @@ class ProcessWorker(Worker):
         """See `Worker`."""
         return time.monotonic() - self._begun
 
-    def relieve(self) -> None:
+    def hand_back(self) -> None:
         """See `Worker`. Outcomes are reported as they come."""
         with self._lock:
             numbers = self._handle.take_back() if self._asked else []
@@ -126,7 +127,7 @@ class ProcessWorker(Worker):
                     self._return_unbegun()
                     return self._replace(_NOTICES[leaving])
                 if self._is_strange():
-                    self.relieve()  # what has begun may still be answered
+                    self.hand_back()  # what has begun may still be answered
         if self._overrun:
             return self._replace(_NOTICES[""])
         return self._end_stranger() if self._is_strange() else True
