@@ -16,8 +16,8 @@ FEW, MANY = 5, 25
 
 def instructions(batches: int) -> int:
     done = subprocess.run(
-        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-m", "tests.bench.harness.loop",
-         str(batches)],
+        ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", sys.executable, "-m",
+         "tests.bench.harness.loop", str(batches)],
         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "0"},
     )  # fmt: skip
     return int(re.search(r"Collected : (\d+)", done.stderr)[1])

@@ -19,7 +19,7 @@ from infertool.phoenix.frames import decode_text
 from tests.embedded.channel_server import raw
 from tests.support.phoenix_fake import Peer, polite
 
-REFERENCE = Path(__file__).parents[2] / "fixtures" / "events" / "reference.json"
+REFERENCE = Path(__file__).parents[3] / "fixtures" / "events" / "reference.json"
 TOPIC = "public:results"
 A_WRITE = 100
 

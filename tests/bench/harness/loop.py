@@ -1,7 +1,7 @@
 """One event's way through codec, in-flight events, model, document and settlement on one thread: no socket.
 
-Runs as `python -m tests.bench.harness.loop BATCHES`; a batch is 100 events. Counted under callgrind, it is the same to the
-thousandth from run to run, also on a busy machine.
+Runs as `python -m tests.bench.harness.loop BATCHES`; a batch is 100 events. Counted under callgrind, it is the same to
+the thousandth from run to run, also on a busy machine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A bare relay: a stomp.py listener that pushes each event over websocket-client, then acks. It confirms nothing.
 
-Runs as `python -m tests.bench.harness.peers.relay PORT QUEUE URL` until it is ended; prints a line once it is subscribed.
+Runs as `python -m tests.bench.harness.peers.relay PORT QUEUE URL` until it is ended;
+prints a line once it is subscribed.
 """
 
 from __future__ import annotations
