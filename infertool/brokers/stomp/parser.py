@@ -9,6 +9,7 @@ from infertool.brokers.stomp.frames import ENCODING, ERRORS, LIMITS, UNESCAPED, 
 _MESSAGE: Final = b"MESSAGE\n"
 # A number: `in` looks for bytes only after it failed to make a number of them, which takes ten times as long.
 _CR: Final = 0x0D
+_LF: Final = 0x0A
 _LINE: Final = b"\n:"
 _ALL_ELSE: Final = bytes(set(range(256)) - set(_LINE))
 _DIGITS: Final = 9
@@ -54,8 +55,6 @@ def _body_end(data: bytes, position: int, headers: dict[str, str]) -> int:
 
 
 _EXCERPT = 40
-_LF = 0x0A
-_CR_PARSER = 0x0D
 # Those of a 64-bit number.
 DIGITS = 18
 Head = tuple[str, dict[str, str], int | None]
@@ -147,7 +146,7 @@ class FrameParser:
             return data.find(b"\n\n", position)
         # The usual line end is looked for first, and the other one only before it: a search for what the peer never
         # sends would run to the end of the buffer for each frame.
-        usual, other = (b"\n\r\n", b"\n\n") if data[first - 1] == _CR_PARSER else (b"\n\n", b"\n\r\n")
+        usual, other = (b"\n\r\n", b"\n\n") if data[first - 1] == _CR else (b"\n\n", b"\n\r\n")
         end = data.find(usual, position)
         earlier = data.find(other, position, end + 1 if end >= 0 else len(data))
         return earlier if earlier >= 0 else end
