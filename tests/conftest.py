@@ -15,6 +15,10 @@ from infertool import brokers
 from infertool.secret import Secret
 from infertool.settings import BrokerSettings
 from tests.support import activemq as real
+from tests.support.activemq6 import ActiveMQ6
+from tests.support.artemis import Artemis
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.serverprocess import shared
 
 # Timing never decides a test, and these machines are shared.
 hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -47,6 +51,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.ActiveMQ]:
     """One real ActiveMQ for the whole session; a test that stops it must start it again."""
     yield from new_activemq(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def artemis(run_folder: Path) -> Iterator[Artemis]:
+    """One real Artemis for all workers of this run; no test may stop it."""
+    with shared(Artemis, run_folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def activemq6(run_folder: Path) -> Iterator[ActiveMQ6]:
+    """One real ActiveMQ 6 for all workers of this run; no test may stop it."""
+    with shared(ActiveMQ6, run_folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(run_folder: Path) -> Iterator[RabbitMQ]:
+    """One real RabbitMQ for all workers of this run; no test may stop it."""
+    with shared(RabbitMQ, run_folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that all workers of this run have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 def new_activemq(

@@ -6,20 +6,39 @@ import itertools
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 TIMEOUT_S = 120.0
 
 
 class RawStomp:
-    """One connection. Bodies are sent as text (no content-length) unless `as_bytes`."""
+    """One connection. Bodies are sent as text (no content-length) unless `as_bytes`.
 
-    def __init__(self, port: int, *, login: str = "admin", passcode: str = "admin") -> None:
+    `spell` returns a queue's name as the broker has it; `send` and `subscribe` are headers that it needs. With
+    `confirm_each` every message has a receipt: where queues are independent, one says nothing of another.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        login: str = "admin",
+        passcode: str = "admin",
+        spell: Callable[[str], str] = str,
+        send: Mapping[str, str] = MappingProxyType({}),
+        subscribe: Mapping[str, str] = MappingProxyType({}),
+        confirm_each: bool = False,
+    ) -> None:
+        self._confirm_each = confirm_each
+        self._spell = spell
+        self._on_send = send
+        self._on_subscribe = subscribe
         self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = bytearray()
         self._numbers = itertools.count(1)
         credentials = f"login:{login}\npasscode:{passcode}\n"
-        self._socket.sendall(f"CONNECT\naccept-version:1.2\nhost:x\n{credentials}heart-beat:0,0\n\n\0".encode())
+        self._socket.sendall(f"CONNECT\naccept-version:1.2\nhost:/\n{credentials}heart-beat:0,0\n\n\0".encode())
         command, headers, _ = self._frame(TIMEOUT_S)
         assert command == "CONNECTED", headers
 
@@ -29,10 +48,13 @@ class RawStomp:
     def send(self, queue: str, messages: Iterable[tuple[Mapping[str, str], bytes]], *, as_bytes: bool = False) -> None:
         """Send persistent messages and wait for the last one's receipt. Header text must be escaped already."""
         for headers, body in messages:
-            lines = {"destination": queue, "persistent": "true", **headers}
+            lines = {"destination": self._spell(queue), "persistent": "true", **self._on_send, **headers}
             if as_bytes:
                 lines["content-length"] = str(len(body))
-            self._write("SEND", lines, body)
+            if self._confirm_each:
+                self._receipt("SEND", lines, body)
+            else:
+                self._write("SEND", lines, body)
         self.barrier(queue)
 
     def write(self, data: bytes) -> None:
@@ -48,7 +70,7 @@ class RawStomp:
 
     def barrier(self, queue: str) -> None:
         """Wait until the broker has taken everything written before."""
-        self._receipt("SEND", {"destination": f"{queue}.receipts"}, b"")
+        self._receipt("SEND", {"destination": self._spell(f"{queue}.receipts"), **self._on_send}, b"")
 
     def wait_closed(self) -> None:
         """Read, and drop what comes, until the broker closes the connection."""
@@ -63,7 +85,8 @@ class RawStomp:
         `more` headers go into SUBSCRIBE.
         """
         subscription = str(next(self._numbers))
-        asked = {"id": subscription, "destination": queue, "ack": "client-individual", **more}
+        place = {"id": subscription, "destination": self._spell(queue), "ack": "client-individual"}
+        asked = {**place, **self._on_subscribe, **more}
         self._write("SUBSCRIBE", asked, b"")
         taken = []
         deadline = time.monotonic() + TIMEOUT_S

@@ -1,0 +1,80 @@
+"""A real RabbitMQ with its STOMP plugin for tests: Debian's package, a node and an epmd of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.support.install import apt
+from tests.support.rawstomp import RawStomp
+from tests.support.serverprocess import ServerProcess
+
+# Not the wrapper in /usr/sbin, which changes the user.
+_BIN = Path("/usr/lib/rabbitmq/bin")
+_CONFIG = """listeners.tcp.default = 127.0.0.1:{amqp}
+stomp.listeners.tcp.1 = 127.0.0.1:{stomp}
+default_user = admin
+default_pass = admin
+log.console = true
+log.file = false
+vm_memory_high_watermark.absolute = 512MB
+disk_free_limit.absolute = 50MB
+"""
+_LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
+
+
+class RabbitMQ(ServerProcess):
+    """One RabbitMQ node; its user is admin, its password admin."""
+
+    def raw(self) -> RawStomp:
+        return RawStomp(self.stomp_port, subscribe={"prefetch-count": "1000"}, confirm_each=True)
+
+    def configure(self) -> None:
+        if not (_BIN / "rabbitmq-server").exists():
+            apt("rabbitmq-server")
+        amqp, _, _ = self.other_ports
+        for folder in ("home", "mnesia", "log", "conf"):
+            (self.base / folder).mkdir()
+        (self.base / "conf" / "enabled_plugins").write_text("[rabbitmq_stomp].\n")
+        (self.base / "conf" / "rabbitmq.conf").write_text(_CONFIG.format(amqp=amqp, stomp=self.stomp_port))
+
+    def command(self) -> Sequence[str]:
+        return [str(_BIN / "rabbitmq-server")]
+
+    def environment(self) -> Mapping[str, str]:
+        amqp, epmd, distribution = self.other_ports
+        return {
+            "HOME": f"{self.base}/home",
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_NODENAME": f"infertool{amqp}@localhost",
+            "RABBITMQ_BASE": str(self.base),
+            "RABBITMQ_MNESIA_BASE": f"{self.base}/mnesia",
+            "RABBITMQ_LOG_BASE": f"{self.base}/log",
+            "RABBITMQ_CONFIG_FILE": f"{self.base}/conf/rabbitmq.conf",
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{self.base}/conf/enabled_plugins",
+            "RABBITMQ_PID_FILE": f"{self.base}/node.pid",
+            "RABBITMQ_DIST_PORT": str(distribution),
+            "ERL_EPMD_PORT": str(epmd),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_LOOPBACK} +S 2:2",
+            "RABBITMQ_CTL_ERL_ARGS": _LOOPBACK,
+        }
+
+    def ctl(self, *arguments: str) -> str:
+        """Run rabbitmqctl; return what it prints."""
+        done = subprocess.run(
+            [str(_BIN / "rabbitmqctl"), "-q", *arguments],
+            env={**os.environ, **self.environment()}, capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        return done.stdout
+
+    @property
+    def epmd_port(self) -> int:
+        return self.other_ports[1]
+
+    def remove(self) -> None:
+        super().remove()
+        # The node started it, in the background; it outlives the node.
+        subprocess.run(["epmd", "-port", str(self.epmd_port), "-kill"], capture_output=True, check=False)
