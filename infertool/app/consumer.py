@@ -19,9 +19,9 @@ from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.tuning import concurrency
 from infertool.consumer.worker_pool import Threads, WorkerPool
 from infertool.models import loader
-from infertool.models.guard import text_of
 from infertool.models.loader import open_model
 from infertool.models.port import LoadedModel
+from infertool.models.user_code import text_of
 from infertool.phoenix.delivery import Delivery, Push
 from infertool.settings import ModelSettings, Settings, paths
 from infertool.telemetry import logs

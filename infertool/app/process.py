@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TextIO
 
 from infertool.app.consumer import ConsumerApp
-from infertool.models import guard
+from infertool.models import user_code
 from infertool.telemetry.logs import log
 
 _STDIN, _STDOUT, _STDERR = range(3)
@@ -26,9 +26,9 @@ def load(app: ConsumerApp) -> None:
     Raises `ModelLoadError`.
     """
     watch_threads(log.error)
-    with guard.kept():
+    with user_code.kept():
         app.load()
-    with guard.kept():
+    with user_code.kept():
         app.warm_up()
     watch_threads(app.fail)  # again: the model may have set a hook of its own
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from infertool.channels.event import ChannelEvent, encode, payload_text
 from infertool.errors import UsageError
-from infertool.text import json_place
+from infertool.text import json_text
 
 _PATH = re.compile(r"[^.\[\]{}\s]+(?:\[\d{1,9}\])*(?:\.[^.\[\]{}\s]+(?:\[\d{1,9}\])*)*")
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
@@ -59,7 +59,7 @@ class Path:
             return value
         first, *rest = self.steps
         inside = rest if first == "payload" else () if first in _BESIDE else self.steps
-        found = json_place.find(arrival.text, inside) if arrival.text and inside else None
+        found = json_text.find(arrival.text, inside) if arrival.text and inside else None
         if first == "payload" and not rest:
             return payload_text(arrival)
         return encode(value) if found is None else found

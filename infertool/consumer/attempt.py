@@ -11,9 +11,8 @@ from msgspec import Struct
 from infertool.consumer.event import Event, Failure, Outcome
 from infertool.deadletters.ids import as_id
 from infertool.errors import InferenceError, ModelUnavailableError
-from infertool.models.guard import end_if_forked, text_of
 from infertool.models.port import Payload, Predict
-from infertool.models.traceback import traceback_of
+from infertool.models.user_code import end_if_forked, text_of, traceback_of
 from infertool.text import json_text
 from infertool.text.sanitize import printable
 

@@ -9,8 +9,8 @@ from typing import Any
 from infertool.consumer.attempt import Tried, failure_of, outcome
 from infertool.consumer.event import Event, Outcome
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
-from infertool.models.guard import end_if_forked
 from infertool.models.port import LoadedModel, Payload, PredictBatch
+from infertool.models.user_code import end_if_forked
 
 
 class WrongResultsError(InferenceError):

@@ -19,7 +19,7 @@ class Failure:
     """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash.
 
     `hold_s` is set when the model was unavailable: the try does not count, and another follows after so many seconds.
-    `traceback` has a line for each frame of the model's code, the latest call last (`infertool.models.traceback`).
+    `traceback` has a line for each frame of the model's code, the latest call last (`infertool.models.user_code`).
     """
 
     stage: str

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from infertool.errors import UsageError
-from infertool.text import json_place, json_text
+from infertool.text import json_text
 from infertool.text.nearest import did_you_mean
 
 # Takes an event's number, and returns the field's value as JSON.
@@ -198,8 +198,8 @@ class Template:
 
 def _put(document: bytes, assigned: Assignment, mark: bytes) -> bytes:
     try:
-        return json_place.put(document, assigned.steps(), mark)
-    except json_place.NoPlaceError as fault:
+        return json_text.put(document, assigned.steps(), mark)
+    except json_text.NoPlaceError as fault:
         where = f"--set {assigned.path}"
         if fault.kind == "a list" and isinstance(fault.step, int):
             advice = f"the list has {fault.size} elements"

@@ -8,9 +8,9 @@ from typing import Any
 
 from infertool.errors import InferenceError, ModelLoadError, SettingsError
 from infertool.models import tensors as setting
-from infertool.models.guard import guarded, text_of
 from infertool.models.port import LoadedModel, Payload
 from infertool.models.tensors import Kind, Signature, Tensor, as_results, shown, signature
+from infertool.models.user_code import guarded, text_of
 from infertool.settings.tree import ModelSettings
 from infertool.text.nearest import did_you_mean
 

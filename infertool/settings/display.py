@@ -13,8 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from infertool.secret import MASK, Secret, is_telling, mask_url
 from infertool.settings import tree
 from infertool.settings.keys import flatten, groups, types, variable
-from infertool.settings.load import Loaded
-from infertool.settings.sources import dump
+from infertool.settings.load import Loaded, dump
 
 _WIDTH = 110
 

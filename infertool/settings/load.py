@@ -2,19 +2,172 @@
 
 from __future__ import annotations
 
+import json
+import re
+import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from infertool.errors import SettingsError
-from infertool.settings import sources as settings_file
-from infertool.settings.keys import Entry, flatten, typed, unflatten
+from infertool.settings.keys import PREFIX, Entry, flatten, groups, parsed, typed, types, unflatten, variable
 from infertool.settings.paths import config_candidates
 from infertool.settings.ranges import check
 from infertool.settings.secrets import override, read_files
-from infertool.settings.sources import PROFILE, from_aliases, from_variables
 from infertool.settings.tree import Settings
-from infertool.text.nearest import did_you_mean
+from infertool.text.nearest import did_you_mean, nearest
+
+_HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?")
+_ASSIGNMENT = re.compile(r"\s*([\w.\-\"' ]+?)\s*=")
+
+
+def line_numbers(text: str) -> dict[str, int]:
+    """Return the line, from 1, where each dotted name of table or key first stands.
+
+    A look at each line, not a second parser: a multi-line string that looks like TOML can mislead it.
+    """
+    numbers: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if header := _HEADER.fullmatch(line):
+            table = _plain(header[1])
+            numbers.setdefault(table, number)
+        elif assignment := _ASSIGNMENT.match(line):
+            numbers.setdefault(f"{table}.{_plain(assignment[1])}".lstrip("."), number)
+    return numbers
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s\"']", "", name)
+
+
+def dump(value: Any) -> str:
+    """Return `value` (text, number, truth value, list or table) as TOML on one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {dump(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(dump, value)) + "]"
+    if isinstance(value, str | bool | int | float):
+        return json.dumps(value)
+    return str(value)  # dates and times
+
+
+PROFILE = "INFERTOOL_PROFILE"
+ALIASES = {
+    "ACTIVEMQ_USER": "broker.user",
+    "ACTIVEMQ_PASSWORD": "broker.password",
+    "PHOENIX_SERVICE_TOKEN": "phoenix.token",
+}
+
+
+def from_aliases(environ: Mapping[str, str]) -> dict[str, Entry]:
+    """Return what the variables of other tools say; an empty one counts as not set."""
+    return {key: parsed(key, environ[name], name) for name, key in ALIASES.items() if environ.get(name)}
+
+
+def from_variables(environ: Mapping[str, str]) -> dict[str, Entry]:
+    """Return what the INFERTOOL_ variables say. Raises `SettingsError` for one that is no key."""
+    keys = {variable(key): key for key in types()}
+    names = [name for name in environ if name.startswith(PREFIX) and name != PROFILE]
+    for name in names:
+        if name not in keys:
+            raise _unknown(name, (*keys, PROFILE))
+    return {keys[name]: parsed(keys[name], environ[name], name) for name in names}
+
+
+def _unknown(name: str, valid: tuple[str, ...]) -> SettingsError:
+    match = nearest(name.removeprefix(PREFIX), [other.removeprefix(PREFIX) for other in valid])
+    return SettingsError(
+        f"environment variable {name} is no setting",
+        key=name,
+        origin=name,
+        nearest=match and PREFIX + match,
+        advice=f"did you mean {PREFIX}{match}?" if match else f"write it like {variable('broker.url')}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsFile:
+    """What a settings file says, converted: its own values, and those of each profile."""
+
+    path: Path
+    values: Mapping[str, Entry]
+    profiles: Mapping[str, Mapping[str, Entry]]
+
+
+def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the settings file to use: `config`, which must exist, or the first candidate that does."""
+    if config is None:
+        return next((path for path in config_candidates(environ) if path.is_file()), None)
+    if not config.exists():
+        folder = config.parent
+        advice = did_you_mean(str(config), map(str, folder.glob("*.toml"))) or "`infertool config init` writes one"
+        raise SettingsError(f"there is no settings file {config}", origin=str(config), advice=advice)
+    return config
+
+
+def read(path: Path) -> SettingsFile:
+    """Read all of the file, the profiles that are not used, too. Raises `SettingsError`."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        tables = tomllib.loads(text)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}", origin=str(path)) from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise SettingsError(f"{path} is not TOML: {error}", origin=str(path)) from None
+    return _Reader(path, line_numbers(text)).read(tables)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    path: Path
+    lines: Mapping[str, int] = field(repr=False)
+
+    def read(self, tables: dict[str, Any]) -> SettingsFile:
+        profiles = self._table("profile", tables.pop("profile", {}))
+        return SettingsFile(
+            path=self.path,
+            values=dict(self._entries(tables, "")),
+            profiles={
+                name: dict(self._entries(self._table(f"profile.{name}", tree), f"profile.{name}."))
+                for name, tree in profiles.items()
+            },
+        )
+
+    def _entries(self, tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Entry]]:
+        for group, table in tree.items():
+            if group not in groups():
+                valid = groups() if prefix else (*groups(), "profile")
+                raise self._unknown(prefix + group, [prefix + name for name in valid])
+            for name, value in self._table(prefix + group, table).items():
+                key = f"{group}.{name}"
+                if key not in types():
+                    raise self._unknown(prefix + key, [prefix + valid for valid in types()])
+                yield key, typed(key, value, self._origin(prefix + key))
+
+    def _table(self, key: str, value: object) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return value
+        origin = self._origin(key)
+        raise SettingsError(f"{origin}: {key} must be a table", key=key, origin=origin, advice=f"write [{key}]")
+
+    def _unknown(self, key: str, valid: list[str]) -> SettingsError:
+        origin = self._origin(key)
+        return SettingsError(
+            f"{origin}: unknown key {key}",
+            key=key,
+            origin=origin,
+            nearest=nearest(key, valid),
+            advice=did_you_mean(key, valid) or "`infertool config init` writes every key there is",
+        )
+
+    def _origin(self, key: str) -> str:
+        """Return file and line of `key`, or of the nearest table around it that stands on a line of its own."""
+        name = key
+        while name and name not in self.lines:
+            name = name.rpartition(".")[0]
+        return f"{self.path}:{self.lines[name]}" if name else str(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +190,8 @@ def load(
 
     `config` and `profile` are None when the user gave none; `flags` maps dotted keys to (flag as typed, value).
     """
-    path = settings_file.find(config, environ)
-    file = settings_file.read(path) if path else None
+    path = find(config, environ)
+    file = read(path) if path else None
     layers = [
         *_file_layers(file, profile or environ.get(PROFILE), environ),
         from_aliases(environ),
@@ -62,7 +215,7 @@ def _defaults() -> dict[str, Entry]:
 
 
 def _file_layers(
-    file: settings_file.SettingsFile | None, profile: str | None, environ: Mapping[str, str]
+    file: SettingsFile | None, profile: str | None, environ: Mapping[str, str]
 ) -> Iterator[Mapping[str, Entry]]:
     if file:
         yield file.values

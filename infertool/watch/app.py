@@ -9,13 +9,63 @@ from typing import ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.theme import Theme
 
 from infertool.text.sanitize import clean
 from infertool.watch.bus import Bus
+from infertool.watch.formatting import Glyphs
 from infertool.watch.keys import ACTIONS
 from infertool.watch.screen import Main
-from infertool.watch.style import Glyphs
-from infertool.watch.theme import DARK, LIGHT
+
+DARK = Theme(
+    name="dark",
+    dark=True,
+    primary="#6cb6ff",
+    secondary="#57c7c1",
+    accent="#e0af68",
+    foreground="#c9d1d9",
+    background="#0f1419",
+    surface="#141a21",
+    panel="#1b232c",
+    success="#6bc46d",
+    warning="#e0af68",
+    error="#ff7b72",
+    variables={
+        "ink-dim": "#8b949e",
+        "ink-strong": "#f0f3f6",
+        "ink-bar": "#4fb3bf",
+        "ink-empty": "#2f3943",
+        "ink-string": "#a5d6a7",
+        "line": "#33404d",
+        "chosen": "#23364a",
+        "footer-key-foreground": "#e0af68",
+    },
+)
+LIGHT = Theme(
+    name="light",
+    dark=False,
+    primary="#0550ae",
+    secondary="#0b6e75",
+    accent="#7a4b00",
+    foreground="#24292f",
+    background="#fbfaf7",
+    surface="#f3f1ec",
+    panel="#e9e6df",
+    success="#176f2c",
+    warning="#7a4b00",
+    error="#b3261e",
+    variables={
+        "ink-dim": "#59636e",
+        "ink-strong": "#000000",
+        "ink-bar": "#0b7285",
+        "ink-empty": "#d5d1c8",
+        "ink-string": "#2b6a30",
+        "line": "#b9b4a8",
+        "chosen": "#d6e4f5",
+        "footer-key-foreground": "#7a4b00",
+    },
+)
+
 
 _PER_SECOND = 15
 # Ticks between two looks at the figures of the header, and two sortings.
@@ -34,9 +84,8 @@ class WatchApp(App[None], inherit_bindings=False):
         self, buses: Sequence[Bus], *, keys: Mapping[str, tuple[str, ...]], theme: str, glyphs: Glyphs, folder: Path
     ) -> None:
         super().__init__()
-        self.keys = keys
         self._buses = buses
-        self._main = Main(buses, glyphs, folder)
+        self._main = Main(buses, keys=keys, glyphs=glyphs, folder=folder)
         self._ticks = 0
         self._ending = False
         self._notes: set[str] = set()

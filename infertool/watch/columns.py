@@ -9,9 +9,8 @@ from rich.cells import cell_len
 
 from infertool.text.sanitize import clean, right
 from infertool.watch.entry import Entry, Kind
-from infertool.watch.formatting import bar, clock, fit, ms, span
+from infertool.watch.formatting import Glyphs, Line, TextStyle, bar, clock, fit, ms, span
 from infertool.watch.state import Rule
-from infertool.watch.style import Glyphs, Line, TextStyle
 
 _GAP = "  "
 _NAME_WIDTH = 12

@@ -8,10 +8,9 @@ from rich.cells import cell_len
 
 from infertool.net.connection_state import ConnectionState
 from infertool.text.sanitize import clean
-from infertool.watch.formatting import clock, count, fit, ms, percent, rate, span, spark
+from infertool.watch.formatting import Glyphs, Line, TextStyle, clock, count, fit, ms, percent, rate, span, spark
 from infertool.watch.seconds import Spread
 from infertool.watch.state import State
-from infertool.watch.style import Glyphs, Line, TextStyle
 
 HEIGHT = 3
 # A cell of the sparkline, in seconds, and as many as ten minutes hold.

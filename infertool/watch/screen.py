@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -21,17 +21,12 @@ from infertool.watch import entry as export
 from infertool.watch import replay
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry, Kind
+from infertool.watch.formatting import Glyphs
 from infertool.watch.keys import ACTIONS
-from infertool.watch.style import Glyphs
 from infertool.watch.widgets.detail import Detail
+from infertool.watch.widgets.dialogs import LEAST_HEIGHT, LEAST_WIDTH, Confirm, FilterBar, Help, TooSmall
 from infertool.watch.widgets.eventlist import Alerts, EventList, Results
-from infertool.watch.widgets.filterbar import FilterBar
 from infertool.watch.widgets.lines import HeaderBar, Pane
-from infertool.watch.widgets.overlays import LEAST_HEIGHT, LEAST_WIDTH, Confirm, Help, TooSmall
-
-if TYPE_CHECKING:
-    from infertool.watch.app import WatchApp
-
 
 # From these widths on the detail stands beside the lists, and the lists beside each other.
 _BESIDE_WIDTH = 120
@@ -76,10 +71,13 @@ class Main(Screen[None], inherit_bindings=False):
     }
     """
 
-    def __init__(self, buses: Sequence[Bus], glyphs: Glyphs, folder: Path) -> None:
+    def __init__(
+        self, buses: Sequence[Bus], *, keys: Mapping[str, tuple[str, ...]], glyphs: Glyphs, folder: Path
+    ) -> None:
         super().__init__()
         self._buses = buses
         self._bus = buses[0]
+        self._keys = keys
         self._glyphs = glyphs
         self._folder = folder
         self._header = HeaderBar(buses, glyphs)
@@ -260,7 +258,7 @@ class Main(Screen[None], inherit_bindings=False):
 
     def action_help(self) -> None:
         """Show the keys."""
-        self.app.push_screen(Help(cast("WatchApp", self.app).keys))
+        self.app.push_screen(Help(self._keys))
 
     def action_quit(self) -> None:
         """Leave; ask first where a replay runs, and a second time leave at once."""

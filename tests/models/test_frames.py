@@ -10,7 +10,7 @@ import pytest
 
 from infertool.consumer.attempt import call
 from infertool.models import loader
-from infertool.models.traceback import LONGEST_CHAIN, LONGEST_LINE, MOST_BYTES, MOST_FRAMES, traceback_of
+from infertool.models.user_code import LONGEST_CHAIN, LONGEST_LINE, MOST_BYTES, MOST_FRAMES, traceback_of
 
 MODEL = """
 import json

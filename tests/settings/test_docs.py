@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from infertool.settings.sources import ALIASES
+from infertool.settings.load import ALIASES
 from tests.settings.test_load import empty_folder, refusal, settings
 
 __all__ = ["empty_folder"]

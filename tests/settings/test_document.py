@@ -14,7 +14,7 @@ from infertool.secret import MASK
 from infertool.settings import Settings
 from infertool.settings.display import as_toml, init_text, meanings, rows
 from infertool.settings.keys import flatten, types
-from infertool.settings.sources import dump, line_numbers
+from infertool.settings.load import dump, line_numbers
 from tests.settings.test_load import empty_folder, settings
 
 __all__ = ["empty_folder"]

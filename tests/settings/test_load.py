@@ -9,9 +9,8 @@ import pytest
 from infertool.errors import SettingsError
 from infertool.settings import Settings
 from infertool.settings.keys import flatten, types, variable
-from infertool.settings.load import Loaded, load
+from infertool.settings.load import ALIASES, Loaded, load
 from infertool.settings.paths import config_candidates, state_dir
-from infertool.settings.sources import ALIASES
 
 
 @pytest.fixture(autouse=True)

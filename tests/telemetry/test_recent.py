@@ -8,8 +8,7 @@ from infertool.cli.consume.view import StatusSource
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.telemetry import signals as o
 from infertool.telemetry.latencies import Latencies
-from infertool.telemetry.recent import RecentFigures
-from infertool.telemetry.stats import Stats, joint
+from infertool.telemetry.stats import RecentFigures, Stats, joint
 
 
 def test_the_rate_and_latencies_are_of_the_last_ten_seconds():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertool.text import json_place, json_text
+from infertool.text import json_text
 
 # Each is valid JSON that a decoder and an encoder between them would change.
 NUMBERS = [
@@ -115,13 +115,13 @@ def test_a_float_knows_how_it_was_written(number: str) -> None:
 def test_a_value_is_put_and_all_else_keeps_its_text(number: str) -> None:
     text = f' {{"id" : {number},"list":[ {number} , {{"a":"}}]\\"" }}],"id":{number}, "e":{{ }}}} '.encode()
     head = text.rstrip()[:-1]
-    assert json_place.put(text, ["x"], b"1") == head + b',"x":1} '
-    assert json_place.put(text, ["list", 1, "a"], b"[]") == text.replace(b'"}]\\""', b"[]")
-    assert json_place.put(text, ["list", "1", "a"], b"[]") == text.replace(b'"}]\\""', b"[]")
-    assert json_place.put(text, ["e", "f", "g"], b"2") == text.replace(b"{ }", b'{"f":{"g":2} }')
+    assert json_text.put(text, ["x"], b"1") == head + b',"x":1} '
+    assert json_text.put(text, ["list", 1, "a"], b"[]") == text.replace(b'"}]\\""', b"[]")
+    assert json_text.put(text, ["list", "1", "a"], b"[]") == text.replace(b'"}]\\""', b"[]")
+    assert json_text.put(text, ["e", "f", "g"], b"2") == text.replace(b"{ }", b'{"f":{"g":2} }')
     # All readers see it, those that take the first of the same name, too.
-    assert json_place.put(text, ["id"], b"7").count(number.encode()) == 1
-    assert orjson.loads(json_place.put(text, ["id"], b"7").replace(number.encode(), b"0"))["id"] == 7
+    assert json_text.put(text, ["id"], b"7").count(number.encode()) == 1
+    assert orjson.loads(json_text.put(text, ["id"], b"7").replace(number.encode(), b"0"))["id"] == 7
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_a_value_is_put_and_all_else_keeps_its_text(number: str) -> None:
     [(["a", "b"], "no object and no list"), (["l", 3], "a list"), (["l", "x"], "a list"), (["o", 0], "an object")],
 )
 def test_a_place_that_is_none(steps, kind) -> None:
-    with pytest.raises(json_place.NoPlaceError) as raised:
-        json_place.put(b'{"a":1,"l":[1],"o":{}}', steps, b"1")
+    with pytest.raises(json_text.NoPlaceError) as raised:
+        json_text.put(b'{"a":1,"l":[1],"o":{}}', steps, b"1")
     assert raised.value.kind == kind
 
 
@@ -148,13 +148,13 @@ def test_putting_and_finding_are_what_python_does(document, key, value, indent, 
     text = dumped(document)
     if not json_text.is_json(text) or not json_text.is_json(dumped([key, value])):
         return  # surrogates
-    put = json_place.put(text, [key], dumped(value))
+    put = json_text.put(text, [key], dumped(value))
     assert json.loads(put) == {**document, key: value}
-    assert json_place.find(put, [key]) == dumped(value)
+    assert json_text.find(put, [key]) == dumped(value)
     for name, each in document.items():
         if name != key:
-            assert json.loads(json_place.find(put, [name])) == each
-    assert json_place.find(text, ["no such key", 0]) is None
+            assert json.loads(json_text.find(put, [name])) == each
+    assert json_text.find(text, ["no such key", 0]) is None
 
 
 @pytest.mark.parametrize(

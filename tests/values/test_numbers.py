@@ -28,10 +28,10 @@ from infertool.models.cache import cached
 from infertool.models.port import Cached, LoadedModel
 from infertool.phoenix import push
 from infertool.phoenix.frames import decode_text, encode_push, encode_text
-from infertool.watch import detail
 from infertool.watch import entry as export
 from infertool.watch.entry import read
-from infertool.watch.style import UNICODE
+from infertool.watch.formatting import UNICODE
+from infertool.watch.widgets import detail
 from tests.support.messages import message
 
 BIG = 12345678901234567890123456789

@@ -22,8 +22,8 @@ from infertool.filters import expression
 from infertool.text import sanitize
 from infertool.watch import columns as watched
 from infertool.watch.entry import read
+from infertool.watch.formatting import ASCII, UNICODE
 from infertool.watch.state import Rule
-from infertool.watch.style import ASCII, UNICODE
 from tests.support.messages import message
 
 WIDE = ["日本語", "\uff46\uff55\uff4c\uff4c", "한국어", "e\u0301te\u0301", "👍", "naïve", "plain", "x"]

@@ -15,8 +15,8 @@ from textual.widgets import Input
 
 from infertool.watch.app import _SORT_EVERY, WatchApp
 from infertool.watch.bus import Bus
+from infertool.watch.formatting import UNICODE, Glyphs
 from infertool.watch.keys import resolve
-from infertool.watch.style import UNICODE, Glyphs
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 

@@ -13,7 +13,7 @@ import pytest
 
 from infertool.channels.recording import line
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
-from infertool.watch import once
+from infertool.watch import snapshot
 from infertool.watch.bus import Bus
 from infertool.watch.state import State
 from tests.channels.conftest import Pusher
@@ -100,7 +100,7 @@ def test_a_gap_is_told_also_without_a_screen():
         (ConnectionState.CONNECTED, NOW + 65),
     ):
         state.take_link(ConnectionEvent(link, "ws://a", 1, "gone", None), at)
-    shown = once.text(Bus(state, Still()))
+    shown = snapshot.text(Bus(state, Still()))
     assert "not connected 03:01:00 to 03:01:05 (5s): what was sent then is missed" in shown
 
 

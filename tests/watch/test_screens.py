@@ -8,8 +8,8 @@ import pytest
 
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.watch.bus import Bus
+from infertool.watch.formatting import ASCII
 from infertool.watch.state import Depths
-from infertool.watch.style import ASCII
 from tests.watch.driving import check_snapshot, driven, press
 from tests.watch.samples import NOW, alert, bus, failure, result
 

@@ -12,12 +12,13 @@ from rich.cells import cell_len
 
 from infertool.channels.event import ChannelEvent
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
-from infertool.watch import columns, detail, headline, once
+from infertool.watch import columns, headline, snapshot
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Kind
+from infertool.watch.formatting import ASCII, UNICODE
 from infertool.watch.seconds import bucket, middle
 from infertool.watch.state import State
-from infertool.watch.style import ASCII, UNICODE
+from infertool.watch.widgets import detail
 from tests.watch.samples import NOW, Still, alert, failure, result
 
 
@@ -168,7 +169,7 @@ def test_whatever_an_event_holds_it_shows_and_nothing_of_it_is_raw(payload, topi
     lines += [columns.rule_row(rule, width, NOW, glyphs) for rule in state.rules.values()]
     assert all(piece.isprintable() for line in lines for piece, _ in line)
     assert all(piece.isascii() for line in lines for piece, _ in line) or glyphs is UNICODE
-    once.document(Bus(state, Still()))
+    snapshot.document(Bus(state, Still()))
 
 
 def test_a_failure_shows_its_traceback_line_by_line():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from infertool.watch import formatting
-from infertool.watch.style import ASCII, UNICODE, of_terminal
+from infertool.watch.formatting import ASCII, UNICODE, of_terminal
 
 
 @given(st.text(), st.integers(0, 60), st.sampled_from([UNICODE, ASCII]))

@@ -72,8 +72,8 @@ def path(ctx: typer.Context) -> None:
     """Print which settings files were looked for, and which one is used."""
     import os
 
+    from infertool.settings.load import find
     from infertool.settings.paths import config_candidates
-    from infertool.settings.sources import find
 
     config: Path | None = ctx.obj.config
     used = find(config, os.environ)
@@ -108,6 +108,6 @@ def _print_rich(lines: list[tuple[str, str, str]]) -> None:
 
 
 def _cell(value: object) -> str:
-    from infertool.settings.sources import dump
+    from infertool.settings.load import dump
 
     return dump(value)

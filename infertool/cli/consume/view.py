@@ -21,8 +21,7 @@ from infertool.secret import mask_url
 from infertool.settings import Settings
 from infertool.settings.load import Loaded
 from infertool.telemetry import json_logs, logs
-from infertool.telemetry.recent import SAMPLE_S, Recent, RecentFigures
-from infertool.telemetry.stats import Snapshot
+from infertool.telemetry.stats import SAMPLE_S, Recent, RecentFigures, Snapshot
 from infertool.text import sanitize
 from infertool.text.sanitize import clean
 

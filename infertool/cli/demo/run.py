@@ -59,7 +59,7 @@ class Demo:
         with ExitStack() as stack:
             stack.enter_context(stopped_by_signals(self._stop, "stopping: waiting for what was sent"))
             broker = self._server(stack, processes.BROKER)
-            hub = self._server(stack, processes.HUB)
+            hub = self._server(stack, processes.CHANNEL_SERVER)
             settings = Settings(
                 broker=BrokerSettings(url=f"stomp://{HOST}:{broker.port}"),
                 phoenix=PhoenixSettings(url=f"ws://{HOST}:{hub.port}/socket/websocket"),

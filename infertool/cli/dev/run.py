@@ -21,7 +21,7 @@ def serve(*, host: str, stomp_port: int | None, http_port: int | None, as_json: 
     with ExitStack() as stack:
         stack.enter_context(stopped_by_signals(lambda: stopping.put(None), "stopping"))
         running: list[processes.ServerProcess] = []
-        for module, port in ((processes.BROKER, stomp_port), (processes.HUB, http_port)):
+        for module, port in ((processes.BROKER, stomp_port), (processes.CHANNEL_SERVER, http_port)):
             if port is not None:
                 running.append(processes.start(module, host=host, port=port))
                 stack.callback(running[-1].stop)

@@ -17,7 +17,7 @@ from infertool.cli.common.options import check_apart
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.errors import UsageError
 from infertool.settings import Settings
-from infertool.watch import keys, once, style
+from infertool.watch import formatting, keys, snapshot
 from infertool.watch.bus import Bus
 from infertool.watch.sources import LiveSource, RecordingSource
 from infertool.watch.state import State
@@ -115,13 +115,13 @@ def _print_once(buses: list[Bus], options: Options) -> None:
         seconds = _LOOK_S
     for bus in buses:
         bus.start()
-    once.watch(buses, seconds)
+    snapshot.watch(buses, seconds)
     for bus in buses:
-        once.check_recorded(bus)
+        snapshot.check_recorded(bus)
         if options.as_json:
-            console.emit_json(once.document(bus))
+            console.emit_json(snapshot.document(bus))
         else:
-            console.out(*once.text(bus).split("\n"))
+            console.out(*snapshot.text(bus).split("\n"))
 
 
 def _show(buses: list[Bus], chosen: Mapping[str, tuple[str, ...]], theme: str) -> None:
@@ -129,13 +129,13 @@ def _show(buses: list[Bus], chosen: Mapping[str, tuple[str, ...]], theme: str) -
 
     for name in ("COLUMNS", "LINES"):  # Textual would believe an exported one, and never hear of another size
         os.environ.pop(name, None)
-    signs = style.of_terminal(os.environ)
+    signs = formatting.of_terminal(os.environ)
     app = WatchApp(buses, keys=chosen, theme=theme, glyphs=signs, folder=Path.cwd())
     with stopped_by_signals(app.end, ""):
         app.run()
     # What the screen told is gone with it.
     for bus in buses:
-        once.check_recorded(bus)
+        snapshot.check_recorded(bus)
 
 
 def _give_stdin_to_keyboard() -> str:

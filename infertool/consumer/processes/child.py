@@ -20,10 +20,10 @@ from infertool.consumer.documents import UnencodableError, encode_prediction, un
 from infertool.consumer.processes import wire
 from infertool.errors import InfertoolError
 from infertool.hangup import shield_stderr
-from infertool.models import guard, loader
-from infertool.models.guard import text_of
+from infertool.models import loader, user_code
 from infertool.models.loader import open_model
 from infertool.models.port import Cached, LoadedModel
+from infertool.models.user_code import text_of
 from infertool.telemetry import logs, uncaught
 from infertool.text import json_text
 from infertool.workers.process import end_with_parent
@@ -45,7 +45,7 @@ def main(connection_fd: int, lifeline_fd: int, permits_fd: int) -> None:
     if config.json_logs:
         _log_as_json()
     try:
-        with guard.kept():
+        with user_code.kept():
             model = open_model(config.model)
             loader.warm_up(model)
         server = Server(model, config, connection)

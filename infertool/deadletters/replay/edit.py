@@ -8,8 +8,8 @@ from typing import Any
 
 from infertool.deadletters.letter import DeadLetter
 from infertool.errors import UsageError
-from infertool.models import sources
-from infertool.text import json_place, json_text
+from infertool.models import loader
+from infertool.text import json_text
 
 # Takes a payload as JSON, and returns one.
 Change = Callable[[bytes], bytes]
@@ -56,8 +56,8 @@ def _assignment(text: str) -> Change:
 
     def assign(payload: bytes) -> bytes:
         try:
-            return json_place.put(payload, keys, value)
-        except json_place.NoPlaceError as fault:
+            return json_text.put(payload, keys, value)
+        except json_text.NoPlaceError as fault:
             what = f"element {fault.step}" if fault.kind == "a list" else "object or list on the way"
             raise EditError(f"--set {path}: there is no {what}") from None
 
@@ -65,7 +65,7 @@ def _assignment(text: str) -> Change:
 
 
 def _script(spec: str) -> Change:
-    function = sources.find(spec).thing
+    function = loader.find(spec).thing
     if not callable(function):
         raise UsageError(f"--edit {spec!r} names no function", advice="write for example fix.py:fix")
 

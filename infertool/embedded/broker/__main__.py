@@ -10,7 +10,7 @@ import sys
 
 import orjson
 
-from infertool.embedded.broker.handshake import Login
+from infertool.embedded.broker.client import Login
 from infertool.embedded.broker.server import Server
 from infertool.embedded.processes import end_with_parent
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 from infertool.embedded.broker import destinations, statistics
 from infertool.embedded.broker.destinations import Destination, DestinationError, Kind
-from infertool.embedded.broker.messages import StoredMessage
-from infertool.embedded.broker.queues import Queue
-from infertool.embedded.broker.scheduling import Scheduler
-from infertool.embedded.broker.subscriptions import AckMode, Durable, Subscription
+from infertool.embedded.broker.messages import Holder, Scheduler, StoredMessage
+from infertool.embedded.broker.queues import AckMode, Durable, Queue, Subscription
 from infertool.embedded.broker.topics import Topics
 
 _STATISTICS = "ActiveMQ.Statistics."
@@ -42,7 +40,7 @@ class Broker:
         self.page_size = page_size
         self.queues: dict[str, Queue] = {}
         # Queues that may have something to deliver, in the order they came to.
-        self.dirty: dict[Queue, None] = {}
+        self.dirty: dict[Holder, None] = {}
         self.scheduler = Scheduler(identity)
         self._topics = Topics()
         self._temporaries: dict[str, Temporary] = {}
@@ -145,7 +143,7 @@ class Broker:
 
     def give_back(self, messages: Iterable[StoredMessage]) -> None:
         """Return unacked messages to their queues, marked as redelivered, in the order they had."""
-        by_queue: dict[Queue, list[StoredMessage]] = {}
+        by_queue: dict[Holder, list[StoredMessage]] = {}
         for message in messages:
             if message.queue is not None:
                 by_queue.setdefault(message.queue, []).append(message)
@@ -210,7 +208,7 @@ class Broker:
         queue.sweep(self.now_ms())
         self._dead_letter_expired(queue)
 
-    def _dead_letter_expired(self, queue: Queue) -> None:
+    def _dead_letter_expired(self, queue: Holder) -> None:
         for message in queue.take_expired():
             self.dead_letter(message, f"java.lang.Throwable: Message Expired. Expiration:{message.expires}")
 

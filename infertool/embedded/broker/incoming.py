@@ -6,8 +6,8 @@ from infertool.brokers.stomp.frames import Frame
 from infertool.embedded.broker import messages, selectors
 from infertool.embedded.broker.destinations import ProtocolError
 from infertool.embedded.broker.messages import StoredMessage, take_schedule
+from infertool.embedded.broker.queues import AckMode, Consumer, Subscription
 from infertool.embedded.broker.selectors import SelectorError
-from infertool.embedded.broker.subscriptions import AckMode, Consumer, Subscription
 
 _DEFAULT_PRIORITY = 4
 _HIGHEST_PRIORITY = 9

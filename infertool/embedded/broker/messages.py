@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import heapq
+import itertools
+from collections.abc import Iterable, Mapping, Sized
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from infertool.brokers.stomp import frames
-from infertool.embedded.broker.destinations import ProtocolError
-
-if TYPE_CHECKING:
-    from infertool.embedded.broker.queues import Queue
-
+from infertool.embedded.broker.destinations import Destination, ProtocolError
 
 # STOMP 1.0 and CONNECTED have no escapes: what would end a line or a name is blanked, so that the frame stays whole.
 _BLANKED = str.maketrans("\n\r", "  ")
@@ -81,6 +79,34 @@ def _number(text: str, name: str) -> int:
     return int(text)
 
 
+class Holder(Protocol):
+    """The queue or mailbox that holds a message."""
+
+    @property
+    def waiting(self) -> int:
+        """The number of messages that are not delivered."""
+
+    @property
+    def subscriptions(self) -> Sized:
+        """The subscriptions that take its messages."""
+
+    @property
+    def dead_letters(self) -> str:
+        """The name of its dead-letter queue; empty if it has none."""
+
+    def dispatch(self, now_ms: int) -> None:
+        """Deliver messages."""
+
+    def take_expired(self) -> list[StoredMessage]:
+        """Return the messages that expired since the last call."""
+
+    def give_back(self, messages: Iterable[StoredMessage]) -> None:
+        """Put unacked messages back."""
+
+    def settle(self, message: StoredMessage, now_ms: int) -> None:
+        """Count a delivered message as done."""
+
+
 @dataclass(slots=True, eq=False)
 class StoredMessage:
     """One message in one place. `headers` are all that a MESSAGE frame shows of it, whoever receives it.
@@ -101,7 +127,7 @@ class StoredMessage:
     sequence: int = 0
     delivery: int = 0
     returns: int = 0
-    queue: Queue | None = None
+    queue: Holder | None = None
     schedule: Schedule | None = None
     _head: bytes = field(default=b"", repr=False)
     _head_version: str = field(default="", repr=False)
@@ -134,3 +160,55 @@ class StoredMessage:
         for other in others:
             other.headers = self.headers.copy()
         return [self, *others]
+
+
+@dataclass(order=True, slots=True)
+class _Job:
+    due_ms: int
+    number: int
+    sent_ms: int = field(compare=False)
+    destination: Destination = field(compare=False)
+    message: StoredMessage = field(compare=False)
+    schedule: Schedule = field(compare=False)
+
+
+class Scheduler:
+    """What is not due yet."""
+
+    def __init__(self, identity: str) -> None:
+        self._identity = identity
+        self._jobs: list[_Job] = []
+        self._numbers = itertools.count(1)
+
+    @property
+    def next_ms(self) -> int | None:
+        """When the next message is due, in milliseconds since the epoch."""
+        return self._jobs[0].due_ms if self._jobs else None
+
+    def add(self, destination: Destination, message: StoredMessage, schedule: Schedule, now_ms: int) -> None:
+        """Keep a message for later."""
+        message.headers["scheduledJobId"] = message.id
+        due_ms = now_ms + schedule.delay_ms
+        heapq.heappush(self._jobs, _Job(due_ms, next(self._numbers), now_ms, destination, message, schedule))
+
+    def take_due(self, now_ms: int) -> list[tuple[Destination, StoredMessage]]:
+        """Return what is due now, in order."""
+        due = []
+        while self._jobs and self._jobs[0].due_ms <= now_ms:
+            job = heapq.heappop(self._jobs)
+            due.append((job.destination, self._occurrence(job)))
+            if job.schedule.repeat:
+                later = replace(job.schedule, repeat=job.schedule.repeat - 1)
+                heapq.heappush(self._jobs, replace(job, due_ms=job.due_ms + later.period_ms, schedule=later))
+        return due
+
+    def _occurrence(self, job: _Job) -> StoredMessage:
+        _, message = job.message.copies(2)
+        if job.schedule.period_ms:
+            message.id = message.headers["message-id"] = f"{self._identity}:1:0:0:{next(self._numbers)}"
+        if message.expires:
+            # The time to live counts from the delivery.
+            message.expires += job.due_ms - job.sent_ms
+            message.headers["expires"] = str(message.expires)
+        message.arrived_ms = job.due_ms
+        return message

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from infertool.embedded.broker.client import Login
 from infertool.embedded.broker.core import Broker
-from infertool.embedded.broker.handshake import Login
 from infertool.embedded.broker.session import OUTPUT_LIMIT, Session
 
 HANDSHAKE_TIMEOUT_S = 10.0

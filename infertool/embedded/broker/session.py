@@ -11,15 +11,13 @@ from collections.abc import Callable
 
 from infertool.brokers.stomp.frames import Frame, FrameError
 from infertool.brokers.stomp.parser import FrameParser
-from infertool.embedded.broker import client as held
-from infertool.embedded.broker import destinations, handshake, messages
-from infertool.embedded.broker.client import Temporaries, Transaction
+from infertool.embedded.broker import client, destinations, messages
+from infertool.embedded.broker.client import Login, Temporaries, Transaction
 from infertool.embedded.broker.core import Broker
 from infertool.embedded.broker.destinations import Destination, DestinationError, Kind, ProtocolError
-from infertool.embedded.broker.handshake import Login
 from infertool.embedded.broker.incoming import DURABLE, to_message, to_subscription
 from infertool.embedded.broker.messages import StoredMessage
-from infertool.embedded.broker.subscriptions import Durable, Subscription
+from infertool.embedded.broker.queues import Durable, Subscription
 
 # Bytes written in one go to one client; then others have their turn.
 OUTPUT_LIMIT = 256 * 1024
@@ -35,7 +33,7 @@ class Session:
 
     def __init__(self, broker: Broker, login: Login, number: int, wants_to_write: Callable[[], None]) -> None:
         self.id = f"{broker.identity}:{number}"
-        self.agreement: handshake.Agreement | None = None
+        self.agreement: client.Agreement | None = None
         self.closing = False
         self.paused = False
         self._broker = broker
@@ -45,7 +43,7 @@ class Session:
         self._version = "1.2"
         self._output: list[bytes] = []
         self._output_bytes = 0
-        self._held = held.Held()
+        self._subscriptions = client.Subscriptions()
         self._temporaries = Temporaries(broker, self.id)
         self._transactions: dict[str, Transaction] = {}
         self._messages = itertools.count(1)
@@ -104,7 +102,7 @@ class Session:
     def end(self) -> None:
         """Give back what the client held, undo its transactions, delete its temporary destinations; once."""
         self.closing = True
-        for subscription in self._held.clear():
+        for subscription in self._subscriptions.clear():
             self._broker.unsubscribe(subscription)
         for transaction in self._transactions.values():
             transaction.abort(self._broker)
@@ -114,12 +112,12 @@ class Session:
     def deliver(self, subscription: Subscription, message: StoredMessage) -> bool:
         """Write a MESSAGE frame; return whether the client will ack it."""
         lines = subscription.lines
-        acked = held.acked_by_client(subscription)
+        acked = client.acked_by_client(subscription)
         if acked:
             key = message.id
             message.delivery = next(self._deliveries)
             if self._version == "1.2":
-                key = held.ack_key(self.id, subscription, message.delivery)
+                key = client.ack_key(self.id, subscription, message.delivery)
                 # The parts of a key hold no backslash; a host name has no colon.
                 lines += b"ack:%b\n" % key.replace(":", "\\c").encode()
             subscription.unacked[key] = message
@@ -127,7 +125,7 @@ class Session:
         return acked
 
     def _touch(self) -> None:
-        for subscription in self._held:
+        for subscription in self._subscriptions:
             self._broker.touch(subscription)
 
     def _write(self, frame: bytes) -> None:
@@ -165,7 +163,7 @@ class Session:
         self.closing = self.closing or error.fatal
 
     def _on_connect(self, frame: Frame) -> None:
-        self.agreement = agreement = handshake.agree(frame.headers, self._login, self.id)
+        self.agreement = agreement = client.agree(frame.headers, self._login, self.id)
         self._write(messages.encode("CONNECTED", agreement.connected, version=agreement.version))
         self._version = self._parser.version = agreement.version
 
@@ -214,11 +212,11 @@ class Session:
         else:
             for place in places:
                 self._broker.subscribe(place, subscription)
-        self._held.add(subscription)
+        self._subscriptions.add(subscription)
 
     def _durable(self, headers: dict[str, str]) -> Durable:
-        client = self.agreement.connected["session"] if self.agreement else ""
-        return client, headers[DURABLE]
+        client_id = self.agreement.connected["session"] if self.agreement else ""
+        return client_id, headers[DURABLE]
 
     def _on_unsubscribe(self, frame: Frame) -> None:
         headers = frame.headers
@@ -228,12 +226,12 @@ class Session:
         wanted = headers.get("id", headers.get("destination") if self._version == "1.0" else None)
         if wanted is None:
             raise ProtocolError("UNSUBSCRIBE received without a subscription id!")
-        self._broker.unsubscribe(self._held.remove(wanted))
+        self._broker.unsubscribe(self._subscriptions.remove(wanted))
 
     def _on_ack(self, frame: Frame) -> None:
         headers = frame.headers
         transaction = self._transaction(headers) if "transaction" in headers else None
-        found = self._held.find("ACK", headers, self._version)
+        found = self._subscriptions.find("ACK", headers, self._version)
         if found is None:
             return
         subscription, key = found
@@ -249,7 +247,7 @@ class Session:
         if self._version == "1.0":
             raise ProtocolError("NACK received but connection is in v1.0 mode.")
         transaction = self._transaction(headers) if "transaction" in headers else None
-        found = self._held.find("NACK", headers, self._version)
+        found = self._subscriptions.find("NACK", headers, self._version)
         if transaction is not None:
             raise ProtocolError("Poison ack cannot be transacted")
         if found is None:

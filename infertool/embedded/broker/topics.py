@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from infertool.embedded.broker import destinations
 from infertool.embedded.broker.destinations import Destination, DestinationError
 from infertool.embedded.broker.messages import StoredMessage
-from infertool.embedded.broker.queues import Queue
-from infertool.embedded.broker.subscriptions import Durable, Subscription
+from infertool.embedded.broker.queues import Durable, Queue, Subscription
 
 # What a subscriber that does not keep up may have waiting; then it loses the oldest messages.
 MAILBOX_LIMIT = 10_000

@@ -1,6 +1,6 @@
-"""`python -m infertool.embedded.channel_server`: the hub in a process of its own.
+"""`python -m infertool.embedded.channel_server`: the channel server as a process.
 
-Prints `{"port": N}` when ready. SIGTERM or SIGINT ends it. The token, if any, is in PHOENIX_SERVICE_TOKEN.
+Prints `{"port": N}` when ready. SIGTERM or SIGINT stops it. The token, if any, comes from PHOENIX_SERVICE_TOKEN.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import sys
 
 import orjson
 
-from infertool.embedded.channel_server import server as bus
 from infertool.embedded.channel_server.hub import Hub
-from infertool.embedded.channel_server.server import Server
+from infertool.embedded.channel_server.server import Server, definitions
 from infertool.embedded.processes import end_with_parent
 from infertool.secret import Secret
 
+# Prefix of its error lines.
+_NAME = "hub"
 _EXIT_SERVER = 3
 _LARGEST_PORT = 65535
 # A payload nested as deeply as orjson reads (1024) is written by the json module, which recurses (packets.py).
@@ -26,7 +27,7 @@ _RECURSION_LIMIT = 5_000
 
 
 def main() -> int:
-    """Serve until a signal comes. Return 0, or 3 when the address cannot be had."""
+    """Serve until SIGTERM or SIGINT. Return 0, or 3 if it cannot listen on the address."""
     options = _parser().parse_args()
     sys.setrecursionlimit(_RECURSION_LIMIT)
     if options.die_with_parent:
@@ -39,8 +40,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="infertool.embedded.channel_server", description="Phoenix-compatible channels, for development."
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_port, default=4000, help="0 takes any")
-    parser.add_argument("--die-with-parent", action="store_true", help="end when standard input ends")
+    parser.add_argument("--port", type=_port, default=4000, help="0 for any free one")
+    parser.add_argument("--die-with-parent", action="store_true", help="stop when standard input ends")
     return parser
 
 
@@ -56,21 +57,21 @@ async def _serve(host: str, port: int) -> int:
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
     token = Secret(os.environ.get("PHOENIX_SERVICE_TOKEN", ""))
-    server = Server(Hub(bus.definitions(), token), host)
+    listener = Server(Hub(definitions(), token), host)
     try:
-        ready = {"port": await server.start(port)}
+        ready = {"port": await listener.start(port)}
     except OSError as error:
-        sys.stderr.write(f"hub: cannot listen on {host}:{port}: {_reason(error)}; choose another address or port\n")
+        sys.stderr.write(f"{_NAME}: cannot listen on {host}:{port}: {_reason(error)}; choose another address or port\n")
         return _EXIT_SERVER
     sys.stdout.write(orjson.dumps(ready).decode() + "\n")
     sys.stdout.flush()
     await stopped.wait()
-    await server.stop()
+    await listener.stop()
     return 0
 
 
 def _reason(error: OSError) -> str:
-    """Return the system's words: asyncio wraps them, and a name that does not resolve has a negative number."""
+    """Return the system's error text. asyncio wraps it; an unresolved host name has a negative errno."""
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
 
 

@@ -1,10 +1,10 @@
-"""One TCP connection of the hub: HTTP first, then a WebSocket.
+"""One TCP connection of the channel server: HTTP first, then a WebSocket.
 
-It is an `asyncio.Protocol` around the `websockets` library's I/O-free core, chosen by measurement. CPU time of the
-server a push of 400 bytes, with a reply and one subscriber, the same bare logic in each: this 12 to 20 us, that
-library's asyncio server 45 to 60 us, uvicorn with its websockets-sansio implementation 42 to 66 us; uvloop takes
-off a tenth at most. What the others pay for is a queue, a task switch and two writes a message; here a whole read is
-handled at once, and what it causes is one write a socket. The whole hub takes 24 to 32 us.
+It is an `asyncio.Protocol` around the I/O-free core of the `websockets` library, chosen by measurement. CPU time of a
+push of 400 bytes with a reply and one subscriber, each with the same minimal logic: this 12 to 20 us, that library's
+asyncio server 45 to 60 us, uvicorn with its websockets-sansio implementation 42 to 66 us; uvloop saves a tenth at
+most. The others need a queue, a task switch and two writes a message. Here all messages of a read are handled at once,
+and each socket gets one write. The complete channel server takes 24 to 32 us.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import orjson
 from websockets.datastructures import Headers
@@ -22,27 +22,46 @@ from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 
 from infertool.embedded.channel_server import packets
-from infertool.embedded.channel_server.http import SECURITY_HEADERS, SOCKET_PATH, Page, Turned, admit, page
+from infertool.embedded.channel_server.http import SECURITY_HEADERS, SOCKET_PATH, Page, SocketRefused, admit, page
+from infertool.embedded.channel_server.hub import Hub
 from infertool.embedded.channel_server.packets import Wire
 from infertool.embedded.channel_server.session import Session
 from infertool.phoenix.frames import FrameError
 from infertool.text.json_text import JsonError
 
-if TYPE_CHECKING:
-    from infertool.embedded.channel_server.server import Server
-
-
 _log = logging.getLogger(__name__)
 _TIMED_OUT = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _WRITE_BYTES = 65_536
 _LINGER_S = 2.0
-"""How long a client may take to read its close frame before the connection is cut."""
+"""Time that a client has to read its close frame before the connection is aborted."""
+
+
+class Listener(Protocol):
+    """The server that accepted the connection."""
+
+    @property
+    def hub(self) -> Hub:
+        """The topics."""
+
+    @property
+    def host(self) -> str:
+        """The address that it listens on."""
+
+    @property
+    def connections(self) -> set[Connection]:
+        """The open connections."""
+
+    def left(self, connection: Connection) -> None:
+        """Remove a connection that ended."""
+
+    def describe(self) -> dict[str, object]:
+        """Return the body of `/health`."""
 
 
 class Connection(asyncio.Protocol):
     """A client. Everything runs on the server's event loop."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Listener) -> None:
         self._server = server
         self._limits = server.hub.limits
         self._loop = asyncio.get_running_loop()
@@ -60,16 +79,16 @@ class Connection(asyncio.Protocol):
         self._request_timer: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Register the connection, and start its timers."""
         if not isinstance(transport, asyncio.Transport):
-            raise TypeError("the hub listens on stream sockets")
+            raise TypeError("the channel server listens on stream sockets")
         self._transport = transport
         self._server.connections.add(self)
         self._idle_timer = self._loop.call_later(self._limits.idle_s, self._check_idle)
         self._request_timer = self._loop.call_later(self._limits.request_s, self._give_up_request)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """End; the channels' members are updated."""
+        """Remove the connection, and its channels from their topics."""
         self._idle_timer.cancel()
         self._request_timer.cancel()
         self._server.left(self)
@@ -77,7 +96,7 @@ class Connection(asyncio.Protocol):
             self._session.leave_all()
 
     def data_received(self, data: bytes) -> None:
-        """Handle every frame that has arrived."""
+        """Handle every received frame."""
         self._heard_at = self._loop.time()
         self._wire.receive_data(data)
         if self._wire.state is State.OPEN:
@@ -92,17 +111,17 @@ class Connection(asyncio.Protocol):
         self._send_control()
 
     def eof_received(self) -> None:
-        """Let the transport close; there is nothing to add for a client that says no more."""
+        """Let the transport close: the client sends nothing more."""
         self._wire.receive_eof()
 
     def pause_writing(self) -> None:
-        """Keep what comes: the client reads too slowly. It is not read from either, as a real server would not."""
+        """Keep output until the client reads again; read nothing from it meanwhile, as Phoenix does."""
         self._blocked = True
         self._progress = (0, self._loop.time())
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Send what was kept."""
+        """Send the kept output."""
         self._blocked = False
         self._flush()
         if not self._blocked and not self._transport.is_closing():
@@ -110,16 +129,16 @@ class Connection(asyncio.Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many messages the client has not taken, without those that are on their way."""
+        """The number of messages that are kept because the client reads too slowly."""
         return len(self._unsent) if self._blocked else 0
 
     @property
     def waiting_bytes(self) -> int:
-        """The size of what the client has not taken."""
+        """The bytes that the client has not read."""
         return self._unsent_bytes + self._transport.get_write_buffer_size()
 
     def is_stuck(self, now: float) -> bool:
-        """Return True if the client has read nothing for the time that a send may take."""
+        """Return True if the client has read nothing for `Limits.send_timeout_s`."""
         if not self._blocked:
             return False
         size, since = self._transport.get_write_buffer_size(), self._progress[1]
@@ -129,14 +148,14 @@ class Connection(asyncio.Protocol):
         return now - since > self._limits.send_timeout_s
 
     def drop(self, reason: str) -> None:
-        """End the connection without a close frame, which would not be read either."""
-        _log.warning("a client is dropped: %s", reason)
+        """Abort the connection without a close frame, which the client would not read either."""
+        _log.warning("client disconnected: %s", reason)
         self._unsent.clear()
         self._said_goodbye = True
         self._transport.abort()
 
     def send(self, packet: bytes) -> None:
-        """Send a finished WebSocket frame, joined with what else this turn of the loop sends here."""
+        """Send a finished WebSocket frame, in one write with the others of this loop iteration."""
         if self._said_goodbye:
             return
         if not self._unsent and not self._blocked:
@@ -147,7 +166,7 @@ class Connection(asyncio.Protocol):
             self._check_size()
 
     def go_away(self) -> None:
-        """Close because the server stops: 1012 if channels are joined, else 1000 (v2_server_shutdown_sigterm.jsonl)."""
+        """Close for a server stop: 1012 if channels are joined, else 1000 (v2_server_shutdown_sigterm.jsonl)."""
         if self._wire.state is State.OPEN:
             joined = self._session is not None and self._session.joined > 0
             self._close(1012 if joined else 1000)
@@ -165,7 +184,7 @@ class Connection(asyncio.Protocol):
             self._check_size()
 
     def _first(self) -> int:
-        """Return how many messages make one write: what the socket does not take stays countable."""
+        """Return the number of messages for one write: the others stay countable by `waiting`."""
         size = 0
         for count, packet in enumerate(self._unsent, 1):
             size += len(packet)
@@ -182,9 +201,9 @@ class Connection(asyncio.Protocol):
             self._flush()
             if data == SEND_EOF:
                 self._said_goodbye = True
-                with contextlib.suppress(OSError):  # a client that has reset its connection by now
+                with contextlib.suppress(OSError):  # the client has reset its connection
                     self._transport.write_eof()
-                # Closing at once could reset the connection under a client that still sends, before it read why.
+                # Closing at once could reset the connection before the client has read the close frame.
                 self._loop.call_later(_LINGER_S, self._transport.abort)
             else:
                 self._transport.write(data)
@@ -194,7 +213,7 @@ class Connection(asyncio.Protocol):
         self._send_control()
 
     def _give_up_request(self) -> None:
-        """End a connection whose request has not come in whole: a byte now and then must not keep it for ever."""
+        """Answer 408 if the HTTP request is still incomplete: a slow sender must not hold the connection."""
         if self._wire.state is State.CONNECTING:
             self._transport.write(_TIMED_OUT)
             self._transport.close()
@@ -242,8 +261,8 @@ class Connection(asyncio.Protocol):
         host = self._server.host
         try:
             admission = admit(request.path, request.headers, token=self._server.hub.token, bind_host=host)
-        except Turned as turned:
-            return _response(turned.status)
+        except SocketRefused as refused:
+            return _response(refused.status)
         response = self._wire.accept(request)
         if response.status_code != 101:  # noqa: PLR2004 - HTTP's number
             return _response(400, Page(b"a WebSocket upgrade is needed here\n", "text/plain; charset=utf-8"))
@@ -271,7 +290,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _response(status: int, found: Page | None = None) -> Response:
-    """Return an HTTP response that ends the connection."""
+    """Return an HTTP response that closes the connection."""
     headers = Headers(SECURITY_HEADERS)
     headers["Connection"] = "close"
     headers["Content-Length"] = str(len(found.body) if found else 0)

@@ -1,4 +1,7 @@
-"""Who may open a socket: path, Origin, vsn and token, in Phoenix's words (403 with an empty body)."""
+"""HTTP of the channel server: the dashboard's files, and the checks before a socket opens.
+
+The checks (path, Origin, vsn, token) answer as Phoenix does: 403 with an empty body.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _FILES = {
     "/vendor/phoenix.mjs": ("vendor/phoenix.mjs", _SCRIPT),
     **{f"/{file.name}": (file.name, _SCRIPT) for file in STATIC.iterdir() if file.name.endswith(".mjs")},
 }
-# Scripts, styles and sockets of this server only: an event's content can never load or run anything.
+# Scripts, styles and sockets of this server only: an event's content can neither load nor run anything.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -43,14 +46,14 @@ SECURITY_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A body and its type."""
+    """A response body and its content type."""
 
     body: bytes
     content_type: str
 
 
 def page(path: str) -> Page | None:
-    """Return the file behind a path, or None. Paths come from a fixed table; nothing else of the disk is served."""
+    """Return the file for a path, or None. Paths come from a fixed table; no other file is served."""
     entry = _FILES.get(path)
     if entry is None:
         return None
@@ -69,14 +72,14 @@ _VSN = re.compile(r"([12])\.0\.(?:0|[1-9][0-9]*)", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A socket that may open. `authorized` says that it brought the token, or that none is needed."""
+    """A socket that may open. `authorized` is True if it presented the token, or none is required."""
 
     vsn: Vsn
     authorized: bool
 
 
-class Turned(Exception):  # noqa: N818 - it is an answer, not an error
-    """A socket that may not open. `status` is the HTTP status."""
+class SocketRefused(Exception):  # noqa: N818 - it is an answer, not an error
+    """The socket may not open. `status` is the HTTP status of the answer."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -84,16 +87,16 @@ class Turned(Exception):  # noqa: N818 - it is an answer, not an error
 
 
 def admit(path: str, headers: Headers, *, token: Secret, bind_host: str) -> Admission:
-    """Return what the socket may do. Raises `Turned`."""
+    """Return the socket's protocol version and whether it is authorized. Raises `SocketRefused`."""
     if not _origin_fits(headers, bind_host):
-        raise Turned(403)
+        raise SocketRefused(403)
     params = parse_qs(path.partition("?")[2], keep_blank_values=True)
     vsn = _vsn(params)
     presented = params.get("token", [None])[-1] or _bearer(offered_subprotocols(headers))
     if presented is None or not token:
         return Admission(vsn, authorized=not token)
     if not hmac.compare_digest(presented.encode(), token.reveal().encode()):
-        raise Turned(403)
+        raise SocketRefused(403)
     return Admission(vsn, authorized=True)
 
 
@@ -104,35 +107,35 @@ def offered_subprotocols(headers: Headers) -> list[str]:
 
 def _vsn(params: dict[str, list[str]]) -> Vsn:
     if "vsn[]" in params:
-        raise Turned(403)
+        raise SocketRefused(403)
     match = _VSN.fullmatch(params.get("vsn", ["1.0.0"])[-1])
     if not match:
-        raise Turned(403)
+        raise SocketRefused(403)
     return "2.0.0" if match[1] == "2" else "1.0.0"
 
 
 def _bearer(subprotocols: list[str]) -> str | None:
-    """Return the token that the socket option `auth_token: true` reads; 500 if it is no base64, as there."""
+    """Return the token of Phoenix's socket option `auth_token: true`; 500 if it is not base64, as in Phoenix."""
     for name in subprotocols:
         if name.startswith(_TOKEN_PREFIX):
             try:
                 return _from_base64(name.removeprefix(_TOKEN_PREFIX))
             except (binascii.Error, ValueError):
-                raise Turned(500) from None
+                raise SocketRefused(500) from None
     return None
 
 
 def _from_base64(text: str) -> str:
-    # The standard alphabet, as there (Base.decode64!), whatever the prefix says.
+    # The standard alphabet, as in Phoenix (Base.decode64!), although the prefix says base64url.
     padded = text + "=" * (-len(text) % 4)
     return base64.b64decode(padded, validate=True).decode()
 
 
 def _origin_fits(headers: Headers, bind_host: str) -> bool:
-    """Tell whether no page of another site opens this socket; one without a page sends no Origin.
+    """Return True unless a page of another site opens this socket. Clients other than browsers send no Origin.
 
-    The Host header proves nothing on loopback (an attacker's name may resolve to it), but where the hub listens on
-    all addresses there is no other name to compare with.
+    On loopback the Host header is not trusted: an attacker's name may resolve to it. A server that listens on all
+    addresses has no other name to compare with.
     """
     accepted = {*_LOOPBACK, bind_host}
     if bind_host in _WILDCARDS:

@@ -1,7 +1,7 @@
-"""What passes over the WebSocket: messages in, and finished WebSocket frames ("packets") out.
+"""The server's side of the wire: decodes messages of clients, encodes finished WebSocket frames ("packets").
 
-A packet is encoded once, however many sockets it goes to. Decoding is looser than `infertool.phoenix.frames`:
-a real server takes any JSON as ref or topic, answers "unmatched topic", and keeps the socket
+A packet is encoded once for all its receivers. Decoding is looser than `infertool.phoenix.frames`: a real server
+accepts any JSON as ref or topic, answers "unmatched topic", and keeps the socket
 (fixtures/phoenix-golden/*/v2_malformed_frames.jsonl).
 """
 
@@ -22,20 +22,20 @@ from infertool.phoenix import frames
 from infertool.phoenix.frames import FrameError, Vsn, encode_text
 from infertool.text import json_text
 
-# At DEBUG the library logs requests and frames, and with them tokens.
+# At level DEBUG the library logs requests and frames, and with them tokens.
 _quiet = logging.getLogger(f"{__name__}.library")
 _quiet.setLevel(logging.WARNING)
 _NORMAL = Close(CloseCode.NORMAL_CLOSURE, "").serialize()
 
 
 class Wire(ServerProtocol):
-    """Bytes in, frames out. No extensions: Phoenix's `compress` is off by default."""
+    """Decodes bytes into WebSocket frames. Without extensions: Phoenix's `compress` is off by default."""
 
     def __init__(self, max_frame_bytes: int) -> None:
         super().__init__(max_size=max_frame_bytes, logger=_quiet)
 
     def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
-        """Take what is offered as it is: a token in base64 may hold a slash, which the header may not."""
+        """Accept the subprotocol unparsed: a base64 token may contain a slash, which the header must not."""
         return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered_subprotocols(headers) else None
 
     def fail(self, code: CloseCode | int, reason: str = "") -> None:  # noqa: ARG002 - Phoenix never gives one
@@ -53,7 +53,7 @@ _PAYLOAD = 4
 
 
 class Written(dict[str, Any]):
-    """A JSON object that is sent as it was written: a broadcast must not change the numbers in it."""
+    """A JSON object that keeps its text: a broadcast must not change the numbers in it."""
 
     __slots__ = ("text",)
 
@@ -63,7 +63,7 @@ class Written(dict[str, Any]):
 
 
 class Received(NamedTuple):
-    """A message of a client. Everything but the payload should be a string or None, and may be any JSON."""
+    """A message of a client. Fields other than the payload should be a string or None, but may be any JSON."""
 
     join_ref: Any
     ref: Any
@@ -73,7 +73,7 @@ class Received(NamedTuple):
 
 
 def decode(data: bytes, vsn: Vsn) -> Received:
-    """Return the message in a text frame. Raises `FrameError`, or `JsonError`."""
+    """Return the message in a text frame. Raises `FrameError` or `JsonError`."""
     parts = json_text.loads_nearest(data)
     if vsn == "2.0.0":
         if type(parts) is not list or len(parts) < len(Received._fields):
@@ -90,7 +90,7 @@ def _as_written(payload: Any, data: bytes) -> Any:
         return payload
     try:
         return Written(payload, json_text.raw_elements(data)[_PAYLOAD])
-    except json_text.JsonError:  # nested too deep to be cut out
+    except json_text.JsonError:  # nested too deep
         return payload
 
 
@@ -99,12 +99,12 @@ def decode_binary(data: bytes, vsn: Vsn) -> Received:
     if vsn == "1.0.0":
         raise FrameError("vsn 1.0.0 has no binary frames")
     frame = frames.decode_from_client(data)
-    # Here nothing is an empty text, not null: a push without join_ref counts as one of an earlier join.
+    # A missing field is empty text here, not null: a push without join_ref counts as one of an earlier join.
     return Received(frame.join_ref or "", frame.ref or "", frame.topic, frame.event, frame.payload)
 
 
 def reply(vsn: Vsn, message: Received, status: str, response: object) -> bytes:
-    """Return the `phx_reply` to `message`. Raises `FrameError` for bytes on vsn 1.0.0."""
+    """Return the `phx_reply` to `message`. Raises `FrameError` for a binary response on vsn 1.0.0."""
     if isinstance(response, bytes):
         _no_bytes_on_v1(vsn)
         return _packet(
@@ -116,7 +116,7 @@ def reply(vsn: Vsn, message: Received, status: str, response: object) -> bytes:
 
 
 def push(vsn: Vsn, join_ref: Any, topic: str, event: str, payload: object) -> bytes:
-    """Return a channel's own message to its client. Raises `FrameError` for bytes on vsn 1.0.0."""
+    """Return a channel's message to its client. Raises `FrameError` for a binary payload on vsn 1.0.0."""
     if isinstance(payload, bytes):
         _no_bytes_on_v1(vsn)
         return _packet(Opcode.BINARY, frames.encode_server_push(join_ref, topic, event, payload))
@@ -124,7 +124,7 @@ def push(vsn: Vsn, join_ref: Any, topic: str, event: str, payload: object) -> by
 
 
 def broadcast(vsn: Vsn, topic: str, event: str, payload: object) -> bytes:
-    """Return a message to all members of a topic. Raises `FrameError` for bytes on vsn 1.0.0."""
+    """Return a message to all members of a topic. Raises `FrameError` for a binary payload on vsn 1.0.0."""
     if isinstance(payload, bytes):
         _no_bytes_on_v1(vsn)
         return _packet(Opcode.BINARY, frames.encode_broadcast(topic, event, payload))
@@ -132,7 +132,7 @@ def broadcast(vsn: Vsn, topic: str, event: str, payload: object) -> bytes:
 
 
 def end(vsn: Vsn, join_ref: Any, topic: str, event: str, payload: object) -> bytes:
-    """Return a `phx_close` or `phx_error`: its ref is the join_ref and answers no push."""
+    """Return a `phx_close` or `phx_error`. Its ref is the join_ref: it answers no push."""
     return _text(vsn, join_ref, join_ref, topic, event, payload)
 
 
@@ -145,7 +145,7 @@ def _text(vsn: Vsn, join_ref: Any, ref: Any, topic: str, event: str, payload: ob
     try:
         data = encode_text(join_ref, ref, topic, event, _encodable(payload), vsn)
     except FrameError:
-        # orjson reads 1024 levels of nesting and writes 254; a real server knows no such limit.
+        # orjson reads 1024 levels of nesting and writes 254; a real server has no such limit.
         fragment = orjson.Fragment(json.dumps(payload, ensure_ascii=False))
         data = encode_text(join_ref, ref, topic, event, fragment, vsn)
     return _packet(Opcode.TEXT, data)

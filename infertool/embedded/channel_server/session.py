@@ -1,12 +1,12 @@
-"""The channel protocol of one socket, without I/O: messages in, packets out through `send`.
+"""The Phoenix channel protocol of one socket, without I/O: messages in, packets out through `send`.
 
-A real server has a process for the socket and one for each channel. The socket's process handles all that came in one
-read before it looks into its own mailbox: it answers joins, heartbeats and what is not joined itself, at once, and
-passes pushes and leaves on; what the channels say to them follows behind. So does `Session`: `receive` stands for the
-socket's process, `end_batch` for the channels and the mailbox.
+Phoenix runs one process for the socket and one for each channel. The socket's process handles everything from one read
+before its own mailbox: it answers joins, heartbeats and messages to unjoined topics at once, and forwards pushes and
+leaves. The channels' answers follow after that. `Session` keeps this order: `receive` does the work of the socket's
+process, `end_batch` that of the channels and the mailbox.
 
 Sources: Phoenix.Socket and Phoenix.Channel.Server of 1.8.12, the transcripts in fixtures/phoenix-golden, and pipelined
-scenes that were compared with Phoenix 1.8.12 (tests/embedded/channel_server/test_pipelined.py).
+sequences compared with Phoenix 1.8.12 (tests/embedded/channel_server/test_pipelined.py).
 """
 
 from __future__ import annotations
@@ -15,24 +15,20 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from infertool.embedded.channel_server import packets
 from infertool.embedded.channel_server.channels import OK, Answer, Channel, Definition, RefuseJoin, Reply, Stop, find
-from infertool.phoenix.frames import FrameError
-
-if TYPE_CHECKING:
-    from infertool.embedded.channel_server.hub import Hub
-    from infertool.embedded.channel_server.packets import Received
-    from infertool.phoenix.frames import Vsn
-
+from infertool.embedded.channel_server.hub import Hub
+from infertool.embedded.channel_server.packets import Received
+from infertool.phoenix.frames import FrameError, Vsn
 
 _SURROGATES = range(0xD800, 0xE000)
 _log = logging.getLogger(__name__)
 
 
 class Session:
-    """The channels joined over one socket. `send` takes finished WebSocket frames and never blocks."""
+    """The channels joined over one socket. `send` takes finished WebSocket frames, and never blocks."""
 
     __slots__ = ("_awake", "_channels", "_in_batch", "_mail", "authorized", "hub", "send", "vsn")
 
@@ -48,15 +44,18 @@ class Session:
 
     @property
     def joined(self) -> int:
-        """How many channels are joined."""
+        """The number of joined channels."""
         return len(self._channels)
 
     def channel(self, topic: str) -> Channel:
-        """Return the channel of a topic that is joined."""
+        """Return the channel of a joined topic."""
         return self._channels[topic]
 
     def receive(self, message: Received) -> None:
-        """Handle one message of the client; `end_batch` must follow. Raises `FrameError` for what kills the socket."""
+        """Handle one message of the client; call `end_batch` after the last one of a read.
+
+        Raises `FrameError` for a message that ends the socket.
+        """
         self._in_batch = True
         if message.topic == "phoenix" and message.event == "heartbeat":
             self._reply(message._replace(join_ref=None), OK)
@@ -66,12 +65,12 @@ class Session:
             self._join(message, channel)
         elif channel is None:
             self._receive_unjoined(message)
-        # What carries the join_ref of an earlier join is dropped.
+        # A message with the join_ref of an earlier join is dropped.
         elif message.join_ref is None or _same(message.join_ref, channel.join_ref):
             self._awake.setdefault(channel, []).append(message)
 
     def end_batch(self) -> None:
-        """Have the channels handle what they were sent, and send what they say."""
+        """Let the channels handle their messages, and send their answers."""
         self._in_batch = False
         mail, self._mail = self._mail, []
         awake, self._awake = self._awake, {}
@@ -79,12 +78,12 @@ class Session:
             self.send(packet)
         for channel, messages in awake.items():
             for message in messages:
-                # What is behind a message that ended the channel is lost with it.
+                # Messages after the one that ended the channel are dropped.
                 if channel.alive:
                     self._hand_over(channel, message)
 
     def deliver(self, packet: bytes) -> None:
-        """Send what a channel has pushed or broadcast: behind the socket's own answers to the batch under way."""
+        """Send a channel's push or broadcast, after the socket's own answers to the current batch."""
         if self._in_batch:
             self._mail.append(packet)
         else:
@@ -94,8 +93,17 @@ class Session:
         """Send a channel's own event to this client."""
         self.deliver(packets.push(self.vsn, channel.reply_ref, channel.topic, event, payload))
 
+    def catch_up(self, topic: str, event_id: object) -> dict[str, Any]:
+        """Send the broadcasts on `topic` that followed `event_id`, after the join's reply; return that reply."""
+        if self.vsn != "2.0.0":
+            return {}
+        missed, complete = self.hub.recent.after(topic, event_id)
+        for packet in missed:
+            self.deliver(packet)
+        return {"missed": len(missed), "complete": complete}
+
     def leave_all(self) -> None:
-        """Forget every channel; the socket is gone."""
+        """Leave every channel: the socket has closed."""
         for channel in list(self._channels.values()):
             self._forget(channel)
 
@@ -103,7 +111,7 @@ class Session:
 
     def _join(self, message: Received, old: Channel | None) -> None:
         if old:
-            # What it was sent in this batch is lost with it.
+            # Its messages of this batch are dropped.
             self._forget(old)
             self.deliver(self._end_packet(old, "phx_close", {}))
         definition = find(self.hub.definitions, message.topic) if isinstance(message.topic, str) else None
@@ -123,7 +131,7 @@ class Session:
         except RefuseJoin as refusal:
             return _error(refusal.reason)
         except Exception as error:  # noqa: BLE001 - a crashing channel is part of the protocol
-            _log.warning("joining %.100r crashed: %s", message.topic, type(error).__name__)
+            _log.warning("the join of %.100r crashed: %s", message.topic, type(error).__name__)
             return _error("join crashed")
         self._channels[channel.topic] = channel
         self.hub.enter(channel.topic, self)
@@ -138,7 +146,7 @@ class Session:
     # The channels' processes.
 
     def _hand_over(self, channel: Channel, message: Received) -> None:
-        # The answer carries the channel's own join_ref, also to a message that had none.
+        # The answer carries the channel's join_ref, even if the message had none.
         message = message._replace(join_ref=channel.reply_ref)
         if message.event == "phx_leave":
             self._reply(message, OK)
@@ -183,14 +191,14 @@ def _error(reason: str) -> Reply:
 
 
 def _same(one: object, other: object) -> bool:
-    """Return True if two JSON values are the same to Elixir's `===`: 1 is neither 1.0 nor true."""
+    """Return True if two JSON values are equal to Elixir's `===`: 1 equals neither 1.0 nor true."""
     if isinstance(one, dict | list):
         return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     return type(one) is type(other) and one == other
 
 
 def _check_name(topic: object) -> None:
-    """Raise `FrameError` for what Elixir cannot write into its log: that kills the socket of a real server."""
+    """Raise `FrameError` for a topic that Elixir cannot log: it ends the socket of a real server."""
     parts = [topic]
     while parts:
         part = parts.pop()

@@ -11,9 +11,8 @@ from infertool.text.sanitize import clean
 from infertool.watch import columns
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry
-from infertool.watch.formatting import count, fit
+from infertool.watch.formatting import Glyphs, Line, TextStyle, count, fit
 from infertool.watch.listing import Listing, Sort
-from infertool.watch.style import Glyphs, Line, TextStyle
 from infertool.watch.widgets.lines import Pane
 
 _WHEEL_ROWS = 3

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from infertool.watch import headline
 from infertool.watch.bus import Bus
-from infertool.watch.style import Glyphs, Line, Span, TextStyle
+from infertool.watch.formatting import Glyphs, Line, Span, TextStyle
 
 
 class StyledLines(Widget):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from infertool.embedded.broker.handshake import Login
+from infertool.embedded.broker.client import Login
 from infertool.embedded.broker.server import Server
 from tests.embedded.broker.conftest import Connect, Embedded, start, stop
 from tests.embedded.broker.raw import PATIENCE_S, Raw, frame, frame_of, send, subscribe

@@ -12,8 +12,7 @@ from infertool.embedded.broker import destinations
 from infertool.embedded.broker.core import Broker
 from infertool.embedded.broker.destinations import Destination, Kind
 from infertool.embedded.broker.messages import StoredMessage
-from infertool.embedded.broker.queues import Queue
-from infertool.embedded.broker.subscriptions import AckMode, Subscription
+from infertool.embedded.broker.queues import AckMode, Queue, Subscription
 
 
 @dataclass

@@ -13,10 +13,10 @@ from infertool.text.sanitize import clean
 from infertool.watch import columns, headline
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry, Kind
+from infertool.watch.formatting import UNICODE, Line, TextStyle
 from infertool.watch.listing import Listing
 from infertool.watch.seconds import Spread, spread
 from infertool.watch.state import State
-from infertool.watch.style import UNICODE, Line, TextStyle
 
 # The newest results and failures that are shown: a look, not the record.
 _NEWEST = 10
