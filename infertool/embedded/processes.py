@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infertool.errors import ServerError
 from infertool.telemetry.json_logs import Relay
-
-_STDIN = 0
-
-
-def end_with_parent() -> None:
-    """Send this process SIGTERM when its parent ends for whatever reason.
-
-    The parent starts this process with `stdin=PIPE` and keeps the pipe open; the system closes it when the parent
-    ends. That is portable, unlike PR_SET_PDEATHSIG, which is also bound to the parent's thread.
-    """
-    threading.Thread(target=_await_end_of_input, name="lifeline", daemon=True).start()
-
-
-def _await_end_of_input() -> None:
-    while os.read(_STDIN, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
+from infertool.workers.process import Process
 
 BROKER = "infertool.embedded.broker"
 CHANNEL_SERVER = "infertool.embedded.channel_server"
@@ -40,36 +20,29 @@ STOP_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A running server. It ends with `stop`, or when this process ends for whatever reason."""
+    """A running server. It ends when `stop` is called, or when this process ends in whatever way."""
 
     name: str
     port: int
-    process: subprocess.Popen[bytes]
+    process: Process
 
     def stop(self) -> None:
         """Terminate the process; kill it after 10 s."""
         self.process.terminate()
-        try:
-            self.process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.process.wait_end(STOP_S)
+        self.process.discard()
+        self.process.stdout.close()
 
 
-def start(module: str, *, host: str, port: int, env: dict[str, str] | None = None) -> ServerProcess:
+def start(module: str, *, host: str, port: int, env: Mapping[str, str] | None = None) -> ServerProcess:
     """Start `module` (BROKER or CHANNEL_SERVER) and wait until it listens. Raises `ServerError`.
 
-    Port 0 takes any free one. The server has a session of its own: Ctrl-C reaches only this process, which stops all
-    parts in order.
+    Port 0 takes any free one.
     """
-    command = [sys.executable, "-m", module, "--host", host, "--port", str(port), "--die-with-parent"]
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, env=env,
+    process = Process(
+        module, "--host", host, "--port", port, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
     )  # fmt: skip
     name, title = _NAMES[module]
-    assert process.stdout is not None  # noqa: S101  (we asked for a pipe)
-    assert process.stderr is not None  # noqa: S101  (we asked for a pipe)
     ready = process.stdout.readline()
     if not ready:
         raise _no_start(name, title, f"{host}:{port}", process)
@@ -77,10 +50,11 @@ def start(module: str, *, host: str, port: int, env: dict[str, str] | None = Non
     return ServerProcess(name, json.loads(ready)["port"], process)
 
 
-def _no_start(name: str, title: str, address: str, process: subprocess.Popen[bytes]) -> ServerError:
-    _, output = process.communicate()
-    *_, last = output.decode(errors="replace").strip().split("\n")
-    last = last or f"exit code {process.returncode}"
+def _no_start(name: str, title: str, address: str, process: Process) -> ServerError:
+    with process.stdout, process.stderr:
+        *_, last = process.stderr.read().decode(errors="replace").strip().split("\n")
+    last = last or f"exit code {process.exit_code()}"
+    process.discard()
     reason = last.removeprefix(f"{name}: ").partition(";")[0]
     what = f"the embedded {title} did not start: {reason}"
     return ServerError(what, address=address, advice="choose another address or port, 0 for any free one")

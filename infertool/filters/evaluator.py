@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 from functools import lru_cache
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from infertool.errors import InfertoolError
+from infertool.workers.process import ConnectedProcess
 
 # Of processor time, so that a busy machine changes nothing.
 LIMIT_S: Final = 2.0
@@ -32,7 +33,7 @@ class Evaluator:
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self._limit_s = limit_s
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ConnectedProcess | None = None
         self._connection: Connection | None = None
 
     def execute(self, expression: str, names: dict[str, Any]) -> object:
@@ -59,26 +60,25 @@ class Evaluator:
         """End the process, if there is one."""
         if self._connection is not None and self._process is not None:
             self._connection.close()
-            self._process.kill()
-            self._process.wait()
+            self._process.discard()
         self._connection = self._process = None
 
     def _start(self) -> Connection:
-        ours, theirs = Pipe()
-        numbers = (theirs.fileno(), self._limit_s, _MEMORY_BYTES)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "infertool.filters.evaluator", *map(str, numbers)],
-            pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, start_new_session=True,
+        process = ConnectedProcess(
+            "infertool.filters.evaluator", self._limit_s, _MEMORY_BYTES,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        theirs.close()
+        connection = Connection(process.socket.detach())
+        self._process, self._connection = process, connection
         try:
-            ours.recv()
+            connection.recv()
         except EOFError:
-            self._process.wait()
+            self.end()
             raise InfertoolError("the process that evaluates expressions cannot be started") from None
-        self._connection = ours
-        return ours
+        except BaseException:  # an interrupt
+            self.end()
+            raise
+        return connection
 
 
 def serve(connection: Connection, limit_s: float) -> None:

@@ -169,9 +169,9 @@ def test_planned_is_the_plan_also_when_the_generator_stood_still(embedded_broker
 
 
 def senders(running: Running) -> list[psutil.Process]:
-    """Return the processes that send, without multiprocessing's own."""
+    """Return the processes that send."""
     children = psutil.Process(running.process.pid).children()
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in children if "infertool.load.process" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])

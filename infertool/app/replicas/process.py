@@ -1,6 +1,6 @@
 """A replica process: one consumer, which reports its figures to the supervisor.
 
-Run as `python -m infertool.app.replicas.process CONNECTION LIFELINE`, both inherited file descriptors.
+Run as `python -m infertool.app.replicas.process CONNECTION`, an inherited socket.
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ from infertool.settings import Settings
 from infertool.telemetry import logs, uncaught
 from infertool.telemetry.signals import ConnectionChanged, Signal
 from infertool.telemetry.stats import Report
-from infertool.workers.process import end_with_parent
 
 # Time between two reports. What was settled after the last one is not counted if the process dies. Seconds.
 REPORT_S = 0.25
 _EXIT_INTERRUPTED = 130
 
 
-def main(connection_fd: int, lifeline_fd: int) -> None:
+def main(connection_fd: int) -> None:
     """Consume as the supervisor says, report, and leave with the exit code of `infertool consume`."""
-    end_with_parent(lifeline_fd)
     sys.excepthook = uncaught.say_trace
     connection = Connection(connection_fd)
     settings: Settings
@@ -108,4 +106,4 @@ class Reporter:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(int(sys.argv[1]))

@@ -6,6 +6,7 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 
 from infertool.consumer.consumer import Until
 from infertool.net.backoff import FullJitter
@@ -13,7 +14,7 @@ from infertool.settings import Settings
 from infertool.telemetry import logs
 from infertool.telemetry.json_logs import Relay
 from infertool.telemetry.stats import Report, summed
-from infertool.workers.process import Spawned
+from infertool.workers.process import ConnectedProcess
 
 # The death of a process that lived longer than this does not lengthen the wait for the next one. Seconds.
 STABLE_S = 60.0
@@ -53,7 +54,8 @@ class Replica:
         self._failure: str | None = None
         self._past: Report | None = None
         self._relay: Relay
-        self.process: Spawned | None = None
+        self._connection: Connection
+        self.process: ConnectedProcess | None = None
         self.was_ready = False
         self.latest: Report | None = None
 
@@ -71,17 +73,18 @@ class Replica:
         """Start a process when it is time."""
         if self._due is None or time.monotonic() < self._due:
             return
-        self.process = Spawned("infertool.app.replicas.process", stderr=subprocess.PIPE)
-        self._relay = Relay(self.process.output, {"process": "consumer", "pid": self.process.pid})
+        self.process = ConnectedProcess("infertool.app.replicas.process", stderr=subprocess.PIPE)
+        self._connection = Connection(self.process.socket.detach())
+        self._relay = Relay(self.process.stderr, {"process": "consumer", "pid": self.process.pid})
         self._began, self._due, self._failure = time.monotonic(), None, None
         with suppress(OSError):  # it has died at once; its exit code tells why
-            self.process.connection.send(self._job)
+            self._connection.send(self._job)
 
     def read(self) -> None:
         """Read what the process has sent."""
         try:
-            while self.process and self.process.connection.poll(0):
-                match self.process.connection.recv():
+            while self.process and self._connection.poll(0):
+                match self._connection.recv():
                     case Report() as report:
                         self.latest = report
                     case Ready():
@@ -105,6 +108,7 @@ class Replica:
         code, ending = process.exit_code(), process.ending()
         self._relay.join()
         process.discard()
+        self._connection.close()
         if code == 0:
             return
         if code > 0 and not can_work:

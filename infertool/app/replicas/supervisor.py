@@ -10,6 +10,7 @@ from infertool.consumer.consumer import Until
 from infertool.errors import InfertoolError, NothingMatchedError, UnreachableError, UsageError
 from infertool.settings import Settings
 from infertool.telemetry.stats import Snapshot, joint
+from infertool.workers.process import end_all
 
 # Longest wait for an event of a process before the supervisor looks at all of them. Seconds.
 LOOK_S = 0.1
@@ -44,9 +45,7 @@ class Supervisor:
                 wait([replica.process.pidfd for replica in self._replicas if replica.process], LOOK_S)
                 self._attend()
         finally:
-            for replica in self._replicas:
-                if replica.process:
-                    replica.process.discard()
+            end_all([replica.process for replica in self._replicas if replica.process], timeout_s=0)
         if self._failure:
             raise self._failure
 

@@ -6,7 +6,6 @@ import math
 import os
 import secrets
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -31,6 +30,7 @@ from infertool.load.run import Listeners, LoadRun
 from infertool.load.tally import Measure
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
 from infertool.telemetry.latencies import Latencies
+from infertool.workers.process import Process
 
 HOST = "127.0.0.1"
 # The simulated model's mean time, and room for bursts and retries.
@@ -83,13 +83,13 @@ class Demo:
         )
         return LoadRun(settings, options, Listeners(on_second=self._view.second, on_arrivals=self._show), {})
 
-    def _run(self, load: LoadRun, consumer: subprocess.Popen[bytes]) -> Run:
+    def _run(self, load: LoadRun, consumer: Process) -> Run:
         """Send, and watch what comes out. Raises InfertoolError when the consumer dies."""
         over = threading.Event()
 
         def guard() -> None:
             while not over.wait(POLL_S):
-                if consumer.poll() is not None or self._gone:
+                if consumer.has_ended() or self._gone:
                     load.abandon()
                     return
 
@@ -122,26 +122,19 @@ class Demo:
         stack.callback(server.stop)
         return server
 
-    def _consumer(self, stack: ExitStack, settings: Settings) -> subprocess.Popen[bytes]:
+    def _consumer(self, stack: ExitStack, settings: Settings) -> Process:
         concurrency = max(16, math.ceil(self._rate * MODEL_MEAN_S * HEADROOM))
-        lifeline, ours = os.pipe()
-        stack.callback(os.close, ours)
-        command = [
-            sys.executable, "-m", "infertool.cli.tied_to_parent", str(lifeline),
-            "--config", os.devnull, "--quiet", "consume",
-            "--broker", settings.broker.url, "--phoenix", settings.phoenix.url, "--model", "sim:",
-            "--max-attempts", "1", "--concurrency", str(concurrency), "-o", "json",
-        ]  # fmt: skip
         self._log = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True, env=_environment(),
-            pass_fds=(lifeline,),
+        consumer = Process(
+            "infertool", "--config", os.devnull, "--quiet", "consume",
+            "--broker", settings.broker.url, "--phoenix", settings.phoenix.url, "--model", "sim:",
+            "--max-attempts", 1, "--concurrency", concurrency, "-o", "json",
+            stdout=subprocess.PIPE, stderr=self._log, env=_environment(),
         )  # fmt: skip
-        os.close(lifeline)
-        stack.callback(_end, process)
-        return process
+        stack.callback(consumer.discard)
+        return consumer
 
-    def _await_consumer(self, settings: BrokerSettings, consumer: subprocess.Popen[bytes]) -> None:
+    def _await_consumer(self, settings: BrokerSettings, consumer: Process) -> None:
         """Wait for the consumer's subscription, so that its start is not taken for the bus's latency."""
         broker = brokers.open(settings)
         broker.connect()
@@ -155,8 +148,8 @@ class Demo:
         finally:
             broker.close(5.0)
 
-    def _check(self, consumer: subprocess.Popen[bytes]) -> None:
-        if consumer.poll() is not None:
+    def _check(self, consumer: Process) -> None:
+        if consumer.has_ended():
             self._log.seek(0)
             last_words = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
             raise InfertoolError(f"the consumer ended early: {last_words or 'without a word'}")
@@ -193,14 +186,10 @@ def _environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in named and not k.startswith("INFERTOOL_")}
 
 
-def _finish(consumer: subprocess.Popen[bytes]) -> dict[str, Any]:
+def _finish(consumer: Process) -> dict[str, Any]:
     consumer.terminate()
-    output, _ = consumer.communicate(timeout=CONSUMER_STOP_S)
-    summary: dict[str, Any] = orjson.loads(output)
+    if not consumer.wait_end(CONSUMER_STOP_S):
+        raise InfertoolError(f"the consumer did not stop within {CONSUMER_STOP_S:g} s")
+    with consumer.stdout as stdout:
+        summary: dict[str, Any] = orjson.loads(stdout.read())
     return summary
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()

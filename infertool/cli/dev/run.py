@@ -62,8 +62,8 @@ def _announce(addresses: dict[str, str], *, as_json: bool, quiet: bool) -> None:
 
 def _check(running: list[processes.ServerProcess]) -> None:
     for server in running:
-        code = server.process.poll()
-        if code is not None:
+        if server.process.has_ended():
+            code = server.process.exit_code()
             raise ServerError(
                 f"the embedded {server.name} ended by itself (exit code {code})", address=f":{server.port}"
             )

@@ -1,6 +1,6 @@
 """A worker process: loads the model, then answers requests until it is told to leave, or its consumer is gone.
 
-Run as `python -m infertool.consumer.processes.child CONNECTION LIFELINE PERMITS`, all inherited file descriptors.
+Run as `python -m infertool.consumer.processes.child CONNECTION PERMITS`, both inherited sockets.
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ from infertool.models.port import Cached, LoadedModel
 from infertool.models.user_code import text_of
 from infertool.telemetry import logs, uncaught
 from infertool.text import json_text
-from infertool.workers.process import end_with_parent
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def main(connection_fd: int, lifeline_fd: int, permits_fd: int) -> None:
+def main(connection_fd: int, permits_fd: int) -> None:
     """Serve until told to leave."""
-    end_with_parent(lifeline_fd)
     shield_stderr()
     sys.excepthook = uncaught.say_trace
     for number in (signal.SIGINT, signal.SIGTERM):

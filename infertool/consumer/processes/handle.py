@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import socket
 import struct
 import subprocess
@@ -17,7 +15,7 @@ from infertool.consumer.processes import wire
 from infertool.errors import ModelLoadError
 from infertool.telemetry import json_logs
 from infertool.telemetry.json_logs import Relay
-from infertool.workers.process import Spawned
+from infertool.workers.process import ConnectedProcess
 
 # How often a wait for a model that loads looks whether it is still wanted, in seconds.
 _LOOK_S = 0.1
@@ -30,7 +28,7 @@ class GoneError(Exception):
     """The process has ended, and all it had said was read."""
 
 
-class Handle(Spawned):
+class Handle(ConnectedProcess):
     """Starts a worker and talks to it. Used by one thread at a time; `kill` and `take_back` by any.
 
     The worker's standard output is our standard error: nothing a model prints gets among the data. With JSON logs both
@@ -44,12 +42,11 @@ class Handle(Spawned):
         stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if json_logs.is_on() else (_STDERR, None)
         super().__init__(
             "infertool.consumer.processes.child",
-            stdout=stdout, stderr=stderr, more_fds=[self._unread_permits.fileno()],
+            self._unread_permits.fileno(), fds=[self._unread_permits.fileno()], stdout=stdout, stderr=stderr,
         )  # fmt: skip
         if json_logs.is_on():
-            self._relay = Relay(self.output, {"process": "worker", "pid": self.pid})
-        self._socket = socket.socket(fileno=os.dup(self.connection.fileno()))
-        self._incoming = wire.Incoming(self._socket)
+            self._relay = Relay(self.stdout, {"process": "worker", "pid": self.pid})
+        self._incoming = wire.Incoming(self.socket)
         self._spec = config.model.spec
         self._next_number = 1
         self._closed: wire.Closed | None = None
@@ -123,7 +120,7 @@ class Handle(Spawned):
         messages, is_open = self._incoming.ready()
         if not messages and not is_open:
             # Not before it had the time to end by itself: its exit code says more.
-            select.select([self.pidfd], [], [], _LAST_BREATH_S)
+            self.wait_end(_LAST_BREATH_S)
             self.kill()
             raise GoneError
         if not messages and has_ended:
@@ -151,12 +148,12 @@ class Handle(Spawned):
         super().discard()
         if self._relay:
             self._relay.join()
-        for each in (self._permits, self._unread_permits, self._socket):
+        for each in (self._permits, self._unread_permits):
             each.close()
 
     def _send(self, message: msgspec.Struct) -> None:
         try:
-            wire.send(self._socket, message)
+            wire.send(self.socket, message)
         except OSError:
             return  # it is gone, which reading will tell
 

@@ -12,8 +12,9 @@ import orjson
 
 from infertool.embedded.broker.client import Login
 from infertool.embedded.broker.server import Server
-from infertool.embedded.processes import end_with_parent
+from infertool.workers.process import tie_to_parent
 
+_STDIN = 0
 _PORT_TAKEN = 3
 
 
@@ -21,7 +22,7 @@ def main() -> int:
     """Serve until SIGTERM or SIGINT; return the exit code."""
     options = _options()
     if options.die_with_parent:
-        end_with_parent()
+        tie_to_parent(_STDIN)
     try:
         asyncio.run(_serve(options))
     except OSError as error:

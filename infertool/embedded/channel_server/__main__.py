@@ -15,11 +15,12 @@ import orjson
 
 from infertool.embedded.channel_server.hub import Hub
 from infertool.embedded.channel_server.server import Server, definitions
-from infertool.embedded.processes import end_with_parent
 from infertool.secret import Secret
+from infertool.workers.process import tie_to_parent
 
 # Prefix of its error lines.
 _NAME = "hub"
+_STDIN = 0
 _EXIT_SERVER = 3
 _LARGEST_PORT = 65535
 # A payload nested as deeply as orjson reads (1024) is written by the json module, which recurses (packets.py).
@@ -31,7 +32,7 @@ def main() -> int:
     options = _parser().parse_args()
     sys.setrecursionlimit(_RECURSION_LIMIT)
     if options.die_with_parent:
-        end_with_parent()
+        tie_to_parent(_STDIN)
     return asyncio.run(_serve(options.host, options.port))
 
 
