@@ -1,0 +1,1 @@
+"""Tests of consumers that a Python program runs."""
