@@ -20,7 +20,7 @@ from tests.support.running import CREDENTIALS, Running, infertool
 
 
 @dataclass
-class FailedEvent(DeadLetters):
+class DeadQueue(DeadLetters):
     """Dead letters, and a file to archive them in."""
 
     suffix: str = "jsonl"
@@ -80,12 +80,12 @@ def any_broker(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def dead(any_broker: Any, tmp_path: Path) -> FailedEvent:
+def dead(any_broker: Any, tmp_path: Path) -> DeadQueue:
     """Dead letters on each of the brokers in turn."""
-    return FailedEvent(any_broker, tmp_path)
+    return DeadQueue(any_broker, tmp_path)
 
 
 @pytest.fixture
-def real_dead(activemq: Any, tmp_path: Path) -> FailedEvent:
+def real_dead(activemq: Any, tmp_path: Path) -> DeadQueue:
     """Dead letters on the real ActiveMQ, for what only it can do."""
-    return FailedEvent(activemq, tmp_path)
+    return DeadQueue(activemq, tmp_path)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.deadletters.archive.conftest import FailedEvent
+from tests.deadletters.archive.conftest import DeadQueue
 
 pytestmark = pytest.mark.long
 
@@ -32,7 +32,7 @@ def wait_for_archive(dead, process, wanted):
     return process.poll() is None
 
 
-def check(dead: FailedEvent, count: int) -> None:
+def check(dead: DeadQueue, count: int) -> None:
     archived = dead.archived()
     numbers = [json.loads(message.body)["n"] for message in archived]
     assert sorted(set(numbers)) == list(range(count))

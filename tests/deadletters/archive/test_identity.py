@@ -11,7 +11,7 @@ from infertool.deadletters.archive import record as archive
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.deadletters.letter import key
 from infertool.message import BodyKind, Message
-from tests.deadletters.archive.conftest import FailedEvent
+from tests.deadletters.archive.conftest import DeadQueue
 
 SUFFIXES = ["jsonl", "jsonl.gz", "jsonl.zst"]
 
@@ -60,8 +60,8 @@ def test_an_archive_gives_back_the_same_letter(tmp_path, suffix):
         assert not writer.has(message(b"{ }"))
 
 
-def of_queue(dead: FailedEvent, name: str) -> FailedEvent:
-    return FailedEvent(dead.broker, dead.folder, dead.origin, f"{dead.queue}.{name}", dead.suffix)
+def of_queue(dead: DeadQueue, name: str) -> DeadQueue:
+    return DeadQueue(dead.broker, dead.folder, dead.origin, f"{dead.queue}.{name}", dead.suffix)
 
 
 @pytest.mark.activemq
@@ -84,7 +84,7 @@ def test_the_same_ids_in_two_queues_are_kept_and_sent_back_for_each(real_dead, s
     assert sorted(real_dead.numbers(real_dead.origin)) == sorted([*range(10), *range(10)])
 
 
-def scripted_records(dead: FailedEvent) -> None:
+def scripted_records(dead: DeadQueue) -> None:
     """Write an archive by hand in which each id stands for two letters."""
     with ArchiveWriter(dead.file) as writer:
         for name in ("x", "y"):

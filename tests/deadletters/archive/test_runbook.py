@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from infertool.deadletters.selection import FIELDS
-from tests.deadletters.archive.conftest import FailedEvent
+from tests.deadletters.archive.conftest import DeadQueue
 from tests.support.running import CREDENTIALS, environment
 
 TEXT = (Path(__file__).parents[3] / "docs" / "dead-letters.md").read_text()
@@ -28,7 +28,7 @@ QUESTION_S = 60
 HARMLESS = re.compile("peek-dlq|--dry-run|--copy")
 
 
-class Runbook(FailedEvent):
+class Runbook(DeadQueue):
     """The queue of the runbook, filled so that each command has something to do."""
 
     def fill_all(self, command: str) -> None:
