@@ -1,1 +1,1 @@
-"""infertool.filters."""
+"""Filters over events (CEL) and regular expressions, both evaluated in bounded time."""

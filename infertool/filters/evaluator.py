@@ -1,6 +1,6 @@
-"""A process that evaluates CEL expressions which may take long; the kernel ends it when one takes too long.
+"""Evaluates slow CEL expressions in a process that the kernel ends at a limit of time or memory.
 
-Run as `python -m infertool.filters.evaluator CONNECTION SECONDS MEMORY_BYTES`, the first an inherited file descriptor.
+Runs as `python -m infertool.filters.evaluator CONNECTION SECONDS MEMORY_BYTES`; CONNECTION is an inherited descriptor.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import Any, Final
 from infertool.errors import InfertoolError
 from infertool.workers.process import ConnectedProcess
 
-# Of processor time, so that a busy machine changes nothing.
+# Limit of processor time: a busy machine does not change the outcome. Seconds.
 LIMIT_S: Final = 2.0
 _MEMORY_BYTES: Final = 1 << 30
 _FAULTS = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 class TooLongError(Exception):
-    """An evaluation took too much time, or memory. The text says which limit it is about."""
+    """An evaluation exceeded the limit of time or memory. The message names the limits."""
 
 
 class Evaluator:
-    """Evaluates in a process of its own, which is started when it is needed. Safe to use from several threads."""
+    """Evaluates in a separate process, which starts at the first use. Thread-safe."""
 
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self._limit_s = limit_s
@@ -37,9 +37,9 @@ class Evaluator:
         self._connection: Connection | None = None
 
     def execute(self, expression: str, names: dict[str, Any]) -> object:
-        """Return the result if it is true or false, else the name of its type.
+        """Return the result if it is a bool, else the name of its type.
 
-        Raises `TooLongError`, `InfertoolError`, and `RuntimeError` for what the expression cannot be evaluated on.
+        Raises `TooLongError`, `InfertoolError`, and `RuntimeError` if the expression cannot be evaluated on `names`.
         """
         with self._lock:
             connection = self._connection or self._start()
@@ -49,7 +49,7 @@ class Evaluator:
             except (OSError, EOFError):
                 self.end()
                 raise TooLongError(f"it takes more than {self._limit_s:g} s, or too much memory") from None
-            except BaseException:  # an interrupt: the answer that is still to come would be taken for the next one
+            except BaseException:  # an interrupt: the pending answer would be taken for the next one's
                 self.end()
                 raise
         if fault is not None:
@@ -57,7 +57,7 @@ class Evaluator:
         return result
 
     def end(self) -> None:
-        """End the process, if there is one."""
+        """End the process, if it runs."""
         if self._connection is not None and self._process is not None:
             self._connection.close()
             self._process.discard()
@@ -82,7 +82,7 @@ class Evaluator:
 
 
 def serve(connection: Connection, limit_s: float) -> None:
-    """Answer until the other side is gone."""
+    """Evaluate requests until the connection closes."""
     import cel  # noqa: PLC0415 - only this process needs it here
 
     compiled = lru_cache(64)(cel.compile)
@@ -93,7 +93,7 @@ def serve(connection: Connection, limit_s: float) -> None:
         except EOFError:
             return
         program = compiled(expression)
-        # Its signal ends the process: no Python code could run before the evaluation is over.
+        # The timer's signal ends the process: no Python code can run during an evaluation.
         signal.setitimer(signal.ITIMER_PROF, limit_s)
         answer = _answer(program, names)
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -109,7 +109,7 @@ def _answer(program: Any, names: dict[str, Any]) -> tuple[object, str | None]:
 
 
 def main(fd: int, limit_s: float, memory_bytes: int) -> None:
-    """Serve."""
+    """Set the memory limit, and serve."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     serve(Connection(fd), limit_s)

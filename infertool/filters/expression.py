@@ -1,4 +1,8 @@
-"""How much work a CEL expression may be: its evaluator cannot be interrupted, so what may take long is found before."""
+"""Filters: CEL expressions over events, evaluated in bounded time.
+
+The CEL evaluator cannot be interrupted. So the work is estimated before each evaluation, and one that may take long
+runs in a separate process (`evaluator.py`).
+"""
 
 from __future__ import annotations
 
@@ -48,16 +52,16 @@ _FUNCTIONS = frozenset(
         "uint",
     }
 )
-# The evaluator is recursive and written in Rust: past its stack it ends the process. Measured with 2 MiB a thread:
-# it stands more than twice these.
+# The evaluator is recursive Rust code: a stack overflow ends the process. With stacks of 2 MiB it handles more than
+# twice these limits (measured).
 _LONGEST_EXPRESSION = 2_000
 _SHOWN = 60
 _LARGEST = int(sys.float_info.max)
 _DEEPEST = 100
 _CONTAINERS = (dict, list)
 
-# For what may take long; one process for all expressions, started when there is need of it.
-_PATIENT = Evaluator()
+# For slow evaluations: one process for all expressions, started at its first use.
+_SLOW_EVALUATOR = Evaluator()
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _NOT_EVALUATED = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
@@ -67,7 +71,7 @@ _REGEX = re.compile(r"""\bmatches\(\s*(r?"[^"]*"|r?'[^']*')\s*\)""")
 
 
 class FilterError(UsageError):
-    """An expression cannot be a filter. `line` and `column` count from 1; the text points at the character."""
+    """The expression cannot be used as a filter. `line` and `column` count from 1; the text points at the character."""
 
     def __init__(self, reason: str, *, expression: str, line: int = 1, column: int = 1, advice: str = "") -> None:
         super().__init__(f"this filter cannot work: {reason}", advice=advice)
@@ -80,22 +84,22 @@ class FilterError(UsageError):
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """Return the reason, the expression's line, and a sign under the character."""
-        from infertool.text.sanitize import widest  # noqa: PLC0415 - only errors draw
+        """Return the reason, the expression's line, and a `^` under the character."""
+        from infertool.text.sanitize import widest  # noqa: PLC0415 - needed in errors only
 
         text = self.expression.split("\n")[self.line - 1].replace("\t", " ")
         return [super().__str__(), f"  {text}", f"  {' ' * widest([clean(text[: self.column - 1])])}^"]
 
 
 class NotEvaluatedError(FilterError):
-    """Whether an event matches cannot be known: to evaluate the expression on it takes too long."""
+    """The evaluation on an event takes too long, so it is unknown whether the event matches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A compiled expression. Safe to use from several threads.
+    """A compiled expression. Thread-safe.
 
-    An evaluation ends within two seconds of processor time, whatever the expression and the event.
+    An evaluation takes at most 2 s of processor time, for any expression and event.
     """
 
     expression: str
@@ -109,10 +113,10 @@ class Filter:
     ) -> bool:
         """Return True if the event matches.
 
-        Raises `FilterError` when the result is neither true nor false, `NotEvaluatedError`.
+        Raises `FilterError` if the result is not a bool, `NotEvaluatedError` if it takes too long.
         """
         known = payload if isinstance(payload, dict) else {}
-        # Only what the expression names is handed over: converting a whole event costs ten times an evaluation.
+        # Only named fields are passed: converting a whole event costs ten times an evaluation.
         names = {name: known[name] for name in self._fields if name in known}
         if self._reserved:
             beside = {"payload": payload, "headers": dict(headers), "topic": topic, "event": event}
@@ -126,11 +130,11 @@ class Filter:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the expression names at the top level."""
+        """The top-level names in the expression."""
         return self._fields + self._reserved
 
     def evaluate(self, payload: Mapping[str, Any]) -> bool:
-        """Say whether our own payload matches. Raises `FilterError` also where an operator does not fit a value."""
+        """Return True if our own document matches. Raises `FilterError`, also if an operator does not fit a value."""
         try:
             return self._decide({name: payload[name] for name in self._fields if name in payload})
         except _NOT_EVALUATED as error:
@@ -144,14 +148,14 @@ class Filter:
                 result = self._program.execute(_as_floats(names))
             return _truth(result if isinstance(result, bool) else type(result).__name__, self.expression)
         try:
-            return _truth(_PATIENT.execute(self.expression, _as_floats(names)), self.expression)
+            return _truth(_SLOW_EVALUATOR.execute(self.expression, _as_floats(names)), self.expression)
         except TooLongError as error:
             raise NotEvaluatedError(str(error), expression=self.expression) from None
 
 
-def compile(expression: str) -> Filter:  # noqa: A001 - filters.compile reads like re.compile
-    """Return the filter that `expression` describes. Raises `FilterError`."""
-    import cel  # noqa: PLC0415 - a quarter of a second, and most commands filter nothing
+def compile(expression: str) -> Filter:  # noqa: A001 - expression.compile reads like re.compile
+    """Compile `expression` into a filter. Raises `FilterError`."""
+    import cel  # noqa: PLC0415 - takes 0.25 s, and most commands filter nothing
 
     if len(expression) > _LONGEST_EXPRESSION:
         raise FilterError(f"it is longer than {_LONGEST_EXPRESSION} characters", expression=expression[:_SHOWN] + "...")
@@ -176,7 +180,7 @@ def _truth(result: object, expression: str) -> bool:
 
 
 def _as_floats(value: Any) -> Any:
-    """Return `value` with whole numbers past any float as infinite ones: the evaluator takes no larger ones."""
+    """Return `value` with infinite floats in place of integers past any float, which the evaluator cannot hold."""
     match value:
         case dict():
             return {key: _as_floats(each) for key, each in value.items()}
@@ -247,21 +251,21 @@ def _at(position: int, reason: str, expression: str, advice: str = "") -> Filter
 
 _STRINGS: Final = re.compile(r'''r?"""(?:.|\n)*?"""|r?"(?:[^"\\]|\\.)*"|r?'(?:[^'\\]|\\.)*\'''')
 _MACROS: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(")
-# Characters of a string that count as one value: strings are copied, too.
+# Characters of a string that count as one value, since strings are copied as well.
 _CHUNK: Final = 256
-# So many steps take half a second where each copies a long list.
+# This many steps take half a second if each copies a long list.
 _MOST_STEPS: Final = 1_000_000
 
 
 def macros(expression: str) -> int:
-    """Return how many loops (`all`, `exists`, `map`, ...) there are in `expression`."""
+    """Return the number of loops (`all`, `exists`, `map`, ...) in `expression`."""
     return len(_MACROS.findall(_STRINGS.sub("''", expression)))
 
 
 def is_small(loops: int, expression: str, names: Mapping[str, Any]) -> bool:
-    """Return True if an evaluation ends soon for certain.
+    """Return True if an evaluation is certain to be short.
 
-    Each loop may go through all there is, inside of another one, and look at all there is in each turn.
+    The estimate assumes the worst case: all loops are nested, and each iteration visits every value.
     """
     if not loops:
         return True
@@ -271,7 +275,7 @@ def is_small(loops: int, expression: str, names: Mapping[str, Any]) -> bool:
 
 
 def _count(value: object, most: int) -> int:
-    """Return the number of values in `value`, or some number past `most`."""
+    """Return the number of values in `value`, or any number above `most`."""
     count = 0
     waiting = [value]
     while waiting and count <= most:

@@ -1,7 +1,7 @@
-"""Regular expressions that a person types, searched in text from outside.
+"""Regular expressions from users, searched in untrusted text.
 
-The engine is that of CEL's `matches`: its time is linear in the text whatever the pattern, so `(a+)+$` ends at once. In
-return it knows no look-around and no back references.
+The engine is that of CEL's `matches`. Its time is linear in the text for any pattern, so `(a+)+$` is harmless. It has
+no look-around and no back references.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from functools import lru_cache
 
 from infertool.text.sanitize import printable
 
-# A queue holds few different errors; a pattern is compiled anew for each search.
+# Results kept by text: a queue holds few different errors, and the engine compiles the pattern for each search.
 _KEPT = 4096
 _REASON = re.compile(r"^error: (.*?)\.?(?: Check function arguments.*)?$", re.MULTILINE)
 
 
 class PatternError(ValueError):
-    """The text is no regular expression. It says why."""
+    """The text is not a regular expression. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern that is searched whatever the case. Safe to use from several threads."""
+    """A pattern, searched without regard to case. Thread-safe."""
 
     text: str
     _search: Callable[[str], bool] = field(repr=False, compare=False)
 
     def search(self, text: str) -> bool:
-        """Return True if it is found anywhere in `text`."""
+        """Return True if the pattern matches anywhere in `text`."""
         return self._search(text)
 
 
-def compile(text: str) -> Pattern:  # noqa: A001 - patterns.compile reads like re.compile
-    """Return the pattern. Raises `PatternError`."""
-    import cel  # noqa: PLC0415 - a quarter of a second, and most commands search nothing
+def compile(text: str) -> Pattern:  # noqa: A001 - regex.compile reads like re.compile
+    """Compile a pattern. Raises `PatternError`."""
+    import cel  # noqa: PLC0415 - takes 0.25 s, and most commands search nothing
 
     program = cel.compile("text.matches(pattern)")
 

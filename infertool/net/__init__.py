@@ -1,1 +1,1 @@
-"""infertool.net."""
+"""Network utilities: TLS, backoff, connection state, write buffer, identification of a server's protocol."""

@@ -1,11 +1,11 @@
-"""Waiting times between attempts."""
+"""Wait times between attempts: full-jitter backoff, and fixed schedules for reconnects."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
 
-# 2**63 overflows no float, and by then any cap has long been reached.
+# Keeps 2**exponent within a float; any cap is reached long before.
 _LARGEST_EXPONENT = 62
 
 
@@ -20,7 +20,7 @@ class FullJitter:
     cap_s: float
 
     def ceiling(self, attempt: int) -> float:
-        """Return the longest wait after failed attempt number `attempt` (1 is the first), in seconds."""
+        """Return the maximum wait after failed attempt number `attempt` (1 is the first), in seconds."""
         return min(self.cap_s, self.base_s * 2.0 ** min(attempt - 1, _LARGEST_EXPONENT))
 
     def wait(self, attempt: int, rng: random.Random | None = None) -> float:
@@ -34,9 +34,9 @@ _JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Waits in seconds after the first, second, ... failure; the last one repeats.
+    """Wait after the first, second, ... failure, in seconds; the last one repeats.
 
-    Up to a tenth is added at random, so that a fleet which lost one server does not come back in one instant.
+    Up to 10 % is added at random, so that many clients of one server do not reconnect at the same instant.
     """
 
     waits_s: tuple[float, ...]
@@ -49,7 +49,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Reconnecting:
-    """How a socket comes back. `settle_s` is how long it waits with its joins when the server had been away."""
+    """How a socket reconnects. It delays its joins by `settle_s` seconds if the server was unreachable."""
 
     schedule: Schedule
     settle_s: float = 0.0
@@ -57,6 +57,6 @@ class Reconnecting:
 
 RECONNECT = Schedule((0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0))
 VIEWER = Reconnecting(RECONNECT)
-# A viewer tries at least every 1.1 s, so 1.5 s after the server is back it has joined.
+# A viewer tries at least every 1.1 s, so within 1.5 s after the server is back it has joined.
 PUBLISHER = Reconnecting(Schedule((0.25, 0.5, 1.0, 2.0, 5.0)), settle_s=1.5)
 REJOIN = Schedule((1.0, 2.0, 5.0, 10.0))

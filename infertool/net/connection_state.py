@@ -1,4 +1,4 @@
-"""What a supervised connection tells its owner."""
+"""The state of a supervised connection, and the event that reports a change of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ class ConnectionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionEvent:
-    """A supervised connection changed. `reason` is for people; `retry_in_s` is set while it waits to try again."""
+    """A change of a supervised connection.
+
+    `epoch` counts its connections from 1. `reason` is text for people. `retry_in_s` is set while it waits for the next
+    attempt.
+    """
 
     state: ConnectionState
     address: str

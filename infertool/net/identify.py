@@ -1,4 +1,4 @@
-"""What answers at an address: asked after a connection failed, so that the error can say what is there instead."""
+"""Identifies the protocol of a server. Used after a failed connection, so that the error can name it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import time
 from enum import StrEnum
 from typing import Final
 
-# A server of the right kind answers within milliseconds. One that has said nothing by now is asked what it is. Seconds.
+# A server of the expected protocol answers within milliseconds. After this silence it is probed. Seconds.
 HELLO_S: Final = 1.0
-# How long each question waits for its answer. Seconds.
-_PATIENCE_S: Final = 1.0
+# Maximum time for each probe. Seconds.
+_PROBE_S: Final = 1.0
+# Bytes that suffice to recognise a protocol.
 _ENOUGH: Final = 64
+# Smallest number that `bracketed` takes for a port rather than for the end of an IPv6 address.
 _LEAST_PORT: Final = 1000
 _STOMP: Final = b"CONNECT\naccept-version:1.2\nhost:/\n\n\0"
 _HTTP: Final = b"GET / HTTP/1.0\r\n\r\n"
 
 
 class Kind(StrEnum):
-    """A protocol, as people call it. Empty for one that is not known, and for silence."""
+    """A protocol. UNKNOWN also stands for a server that sends nothing."""
 
     UNKNOWN = ""
     STOMP = "STOMP"
@@ -46,21 +48,21 @@ _BEGINNINGS: Final = {
     b"AMQP": Kind.AMQP,
     b"\x20\x02": Kind.MQTT,
 }
-# OpenWire's first command has its length before it.
+# OpenWire's first command follows a length of four bytes and a type.
 _OPENWIRE: Final = re.compile(rb".{5}ActiveMQ", re.DOTALL)
 
 
 def kind_of(first_bytes: bytes) -> Kind:
-    """Return the protocol of a server whose first words are `first_bytes`."""
+    """Return the protocol of a server whose output starts with `first_bytes`."""
     if _OPENWIRE.match(first_bytes):
         return Kind.OPENWIRE
     return next((kind for begin, kind in _BEGINNINGS.items() if first_bytes.startswith(begin)), Kind.UNKNOWN)
 
 
 def identify(host: str, port: int, tls: ssl.SSLContext | None = None) -> Kind:
-    """Ask what is there, on connections of its own: up to three seconds. No login is sent.
+    """Probe the server on new connections, for up to 3 s. Sends no login.
 
-    With `tls` it is asked what it speaks within TLS, which it is known to speak.
+    With `tls`, the server is known to speak TLS, and the probes run inside TLS.
     """
     if tls:
         return kind_of(_answer(host, port, _STOMP, tls)) or kind_of(_answer(host, port, _HTTP, tls))
@@ -71,15 +73,15 @@ def identify(host: str, port: int, tls: ssl.SSLContext | None = None) -> Kind:
 
 
 def plain_kind(host: str, port: int) -> Kind:
-    """Ask what is there that does without TLS: up to two seconds."""
+    """Probe the server without TLS, for up to 2 s."""
     kind = _stomp(host, port) or _http(host, port)
     return Kind.UNKNOWN if kind is Kind.TLS else kind
 
 
 def answers_hello(connected: ssl.SSLSocket) -> bool:
-    """Begin the handshake, without waiting for its end; return True if the server answers at once. Raises `OSError`.
+    """Start the TLS handshake; return True if the server answers within `HELLO_S`. Raises `OSError`.
 
-    A server that does without TLS may wait for more words. Blocking is for the caller to set again.
+    A server without TLS may wait for more input. The socket is left non-blocking.
     """
     connected.settimeout(0)
     with contextlib.suppress(ssl.SSLWantReadError):
@@ -98,10 +100,10 @@ def _http(host: str, port: int) -> Kind:
 
 
 def _answer(host: str, port: int, question: bytes, tls: ssl.SSLContext | None = None) -> bytes:
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _PROBE_S
     answer = b""
     with contextlib.suppress(OSError, UnicodeError), contextlib.ExitStack() as stack:
-        line = stack.enter_context(socket.create_connection((host, port), _PATIENCE_S))
+        line = stack.enter_context(socket.create_connection((host, port), _PROBE_S))
         if tls:
             line = stack.enter_context(tls.wrap_socket(line, server_hostname=host))
         line.sendall(question)
@@ -115,13 +117,13 @@ def _answer(host: str, port: int, question: bytes, tls: ssl.SSLContext | None = 
 
 
 def _tls(host: str, port: int) -> Kind:
-    # A server that answers with an alert speaks TLS, too: it may want a certificate of ours.
+    # A server that answers with an alert speaks TLS: it may require a client certificate.
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
         with (
-            socket.create_connection((host, port), _PATIENCE_S) as line,
+            socket.create_connection((host, port), _PROBE_S) as line,
             context.wrap_socket(line, server_hostname=host),
         ):
             return Kind.TLS
@@ -132,9 +134,9 @@ def _tls(host: str, port: int) -> Kind:
 
 
 def bracketed(address: str) -> str:
-    """Return the `[address]:port` that an IPv6 address without brackets was meant for; empty for anything else."""
+    """Return `[address]:port` for an IPv6 address that lacks its brackets; empty for any other text."""
     host, _, port = address.rpartition(":")
-    # The end of an address may look like a port; most ports have more digits than people write there.
+    # The last group of an address may look like a port, but ports mostly have four digits or more.
     if port.isdecimal() and int(port) >= _LEAST_PORT and _is_ipv6(host):
         return f"[{host}]:{port}"
     return f"[{address}]" if _is_ipv6(address) else ""

@@ -1,4 +1,4 @@
-"""The TLS side of a connection, from the settings `tls_verify`, `tls_ca_file`, `tls_cert_file` and `tls_key_file`."""
+"""TLS for client connections: contexts from the settings `tls_*`, and explanations of TLS errors."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from infertool.errors import SettingsError
 
 
 class TlsSettings(Protocol):
-    """The settings of a group that speaks TLS."""
+    """The TLS settings of a settings group."""
 
     @property
     def tls_verify(self) -> bool:
-        """Check certificate and host name."""
+        """Whether to check the server's certificate and host name."""
 
     @property
     def tls_ca_file(self) -> str:
-        """Authorities to trust."""
+        """PEM file of the authorities to trust."""
 
     @property
     def tls_cert_file(self) -> str:
-        """Client certificate."""
+        """PEM file of the client certificate."""
 
     @property
     def tls_key_file(self) -> str:
-        """Its key."""
+        """PEM file of the client certificate's key."""
 
 
 def client_context(group: str, settings: TlsSettings) -> ssl.SSLContext:
-    """Return what `settings`, of the tree's `group`, ask for. Raises `SettingsError` for files that cannot be used."""
+    """Return the context for `settings` of the settings group `group`. Raises `SettingsError` for unusable files."""
     try:
         context = ssl.create_default_context(cafile=settings.tls_ca_file or None)
     except (OSError, ssl.SSLError) as fault:
@@ -41,7 +41,7 @@ def client_context(group: str, settings: TlsSettings) -> ssl.SSLContext:
         raise SettingsError(f"{key} is set without {group}.tls_cert_file", key=key)
     if settings.tls_cert_file:
         try:
-            # Without a password function OpenSSL would ask for an encrypted key's password on the terminal.
+            # Without a password function OpenSSL would prompt on the terminal for an encrypted key's password.
             context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file or None, password=_no_password)
         except (OSError, ssl.SSLError, ValueError) as fault:
             name = "tls_key_file" if _is_key_missing(settings, fault) else "tls_cert_file"
@@ -53,10 +53,10 @@ def client_context(group: str, settings: TlsSettings) -> ssl.SSLContext:
 
 
 class ClientTls:
-    """The context for connections, made anew when one of the files has changed, as when a certificate is renewed."""
+    """The TLS context of a client, and its replacement when a file has changed, such as a renewed certificate."""
 
     def __init__(self, group: str, settings: TlsSettings) -> None:
-        """Raise `SettingsError` for files that cannot be used."""
+        """Raise `SettingsError` for unusable files."""
         self._group = group
         self._settings = settings
         self._stamp = self._stamp_now()
@@ -64,7 +64,7 @@ class ClientTls:
         self.context = client_context(group, settings)
 
     def fresh(self) -> ClientTls:
-        """Return self where no file has changed, else another. Raises `SettingsError` for files that cannot be used."""
+        """Return self, or a new one if a file has changed. Raises `SettingsError` for unusable files."""
         return self if self._stamp == self._stamp_now() else ClientTls(self._group, self._settings)
 
     def _stamp_now(self) -> tuple[tuple[int, ...] | None, ...]:
@@ -73,7 +73,7 @@ class ClientTls:
 
 
 def _stamp(path: str) -> tuple[int, ...] | None:
-    """Return what changes when a file is written or replaced; None where there is no file."""
+    """Return values that change when the file is written or replaced; None if there is no file."""
     if not path:
         return None
     with suppress(OSError, ValueError):
@@ -87,7 +87,7 @@ def _no_password() -> str:
 
 
 def _is_key_missing(settings: TlsSettings, fault: Exception) -> bool:
-    """Tell whether the key's file, not the certificate's, is the one that cannot be read: OpenSSL does not say."""
+    """Return True if the key file is unreadable and the certificate file is not. OpenSSL does not tell which."""
     if isinstance(fault, ssl.SSLError) or not isinstance(fault, OSError) or not settings.tls_key_file:
         return False
     with suppress(OSError, ValueError), Path(settings.tls_cert_file).open("rb"):
@@ -102,7 +102,7 @@ def _unusable(key: str, path: str, fault: Exception) -> SettingsError:
 def _reason(key: str, fault: Exception) -> str:
     if not isinstance(fault, ssl.SSLError):
         return getattr(fault, "strerror", None) or str(fault)
-    # For what is no PEM file OpenSSL has names such as "PEM lib".
+    # For a file that is not PEM, OpenSSL's reasons are names such as "PEM lib".
     if fault.reason == "KEY_VALUES_MISMATCH":
         return "certificate and key do not belong together"
     if key.endswith("ca_file"):
@@ -114,14 +114,14 @@ def _reason(key: str, fault: Exception) -> str:
 _OUT_OF_DATE: Final = {9, 10}
 _OTHER_NAME: Final = {62, 64}
 _OLD_VERSION: Final = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"}
-# What OpenSSL calls the other side's last word: it is about what we showed it.
+# Part of OpenSSL's reason when the server sent an alert: it is about our side of the handshake.
 _ALERT: Final = "_ALERT_"
 
 
 def explain(fault: ssl.SSLError, address: str, group: str, *, shown: bool) -> tuple[str, str] | None:
-    """Return what happened and what to do, in words of the settings' `group`; None where nothing more is known.
+    """Return the cause and an advice that names keys of the settings `group`; None if OpenSSL's reason says it all.
 
-    `shown` tells whether we have a client certificate to show.
+    `shown` is True if a client certificate was sent.
     """
     if isinstance(fault, ssl.SSLCertVerificationError):
         return _not_accepted(fault, address, group)
@@ -141,14 +141,14 @@ def explain(fault: ssl.SSLError, address: str, group: str, *, shown: bool) -> tu
 
 
 def said(fault: ssl.SSLError) -> str:
-    """Return what OpenSSL says, without the place in its source."""
+    """Return OpenSSL's reason without its source location."""
     if isinstance(fault, ssl.SSLEOFError):
         return "the server ended the connection"
     return fault.reason.lower().replace("_", " ") if fault.reason else str(fault)
 
 
 def certificate_question(group: str, *, shown: bool) -> str:
-    """Ask about the client certificate: many servers end the connection over it without a word."""
+    """Return a question about the client certificate: many servers close the connection over it without an alert."""
     if shown:
         return f"does it accept the client certificate of {group}.tls_cert_file"
     return f"does it want a client certificate ({group}.tls_cert_file)"

@@ -1,4 +1,4 @@
-"""Bytes on their way to one socket, in order, whatever thread they come from."""
+"""A buffer of bytes for one socket, filled by any thread and written in order."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Final
 
 OnWritten = Callable[[], None]
 
-# A piece holds about this much, so that what comes first does not wait for all that comes later.
+# Approximate size of one write, so that early data does not wait for all later data. Bytes.
 _PIECE_BYTES: Final = 1 << 18
 
 
 class WriteBuffer:
-    """Whoever puts data writes it, while nothing waits and nobody writes; the rest is for the writer, who calls `run`.
+    """Writes data in the calling thread while the buffer is empty; the rest goes to the writer thread (`run`).
 
-    So a socket that takes all costs no change of threads, and what gathers during one write goes out in the next, in
-    one piece. `write_some` writes what can be written without waiting, and returns the rest; it never raises.
+    A socket that accepts all data needs no thread switch. Data that arrives during a write goes out together in the
+    next one. `write_some` writes as much as possible without blocking and returns the rest; it never raises.
     """
 
     def __init__(self, write_some: Callable[[bytes], bytes]) -> None:
         self._write_some = write_some
         lock = threading.Lock()
         self._changed = threading.Condition(lock)
-        # Apart, so that whoever waits for room does not take the writer's call.
+        # A condition of its own, so that a thread that waits for room does not consume the writer's notification.
         self._taken = threading.Condition(lock)
         self._waiting: deque[tuple[bytes, OnWritten | None]] = deque()
         self._writing = False
@@ -33,7 +33,7 @@ class WriteBuffer:
         self._beat_s: float | None = None
 
     def put(self, data: bytes, on_written: OnWritten | None = None) -> None:
-        """Write `data`, or leave it to the writer, who then calls `on_written`. After `close` it is dropped."""
+        """Write `data`, or queue it for the writer thread, which then calls `on_written`. Drops it after `close`."""
         with self._changed:
             if self._closed:
                 return
@@ -51,25 +51,25 @@ class WriteBuffer:
                 self._changed.notify()
 
     def wait_for_room(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` until nothing waits for the writer. True after `close`."""
+        """Wait up to `timeout_s` until the buffer is empty. Return False on timeout, True after `close`."""
         with self._taken:
             return self._taken.wait_for(lambda: self._closed or not self._waiting, timeout_s)
 
     def beat(self, data: bytes, every_s: float) -> None:
-        """Have the writer write `data` when it had nothing else to write for `every_s`."""
+        """Let the writer thread write `data` whenever it has written nothing else for `every_s` seconds."""
         with self._changed:
             self._beat, self._beat_s = data, every_s
             self._changed.notify()
 
     def close(self) -> None:
-        """Take nothing more, and have the writer end once it has written what waits."""
+        """Accept no more data; `run` returns once the buffer is written."""
         with self._changed:
             self._closed = True
             self._changed.notify()
             self._taken.notify_all()
 
     def run(self, write: Callable[[bytes], object]) -> None:
-        """Write what waits until `close`. Raises what `write` raises."""
+        """Write buffered data until `close`. Raises what `write` raises."""
         while (piece := self._take()) is not None:
             data, called = piece
             write(data)

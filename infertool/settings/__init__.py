@@ -1,4 +1,4 @@
-"""Settings: one frozen tree, and where each of its values came from."""
+"""Settings: one frozen tree, loaded from defaults, file, environment and flags, with each value's origin."""
 
 from infertool.settings.tree import (
     BrokerSettings,

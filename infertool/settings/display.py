@@ -1,4 +1,4 @@
-"""The settings as they may be shown: secrets masked, each with its origin."""
+"""Shows settings: the commented settings file, and each value with its origin and secrets masked."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _PROFILE = """\
 
 
 def init_text() -> str:
-    """Return the commented settings file; with its `#key = value` lines uncommented it gives the defaults."""
+    """Return the commented settings file; its `#key = value` lines hold the defaults."""
     return _HEAD + "".join(map(_group, groups().items())) + _PROFILE
 
 
 def meanings() -> dict[str, str]:
-    """Return what each dotted key means: the strings under the fields of the tree."""
+    """Return the meaning of each dotted key: the strings under the fields of the tree."""
     classes = {node.name: node for node in ast.parse(inspect.getsource(tree)).body if isinstance(node, ast.ClassDef)}
     return {f"{group}.{name}": text for group, cls in groups().items() for name, text in _fields(classes[cls.__name__])}
 
@@ -74,7 +74,7 @@ def _comment(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting, fit to be shown. `hidden` says that `value` is not the whole truth."""
+    """One setting for display. `hidden` is True if a part of `value` is masked."""
 
     key: str
     value: Any
@@ -83,12 +83,12 @@ class Row:
 
 
 def rows(loaded: Loaded) -> list[Row]:
-    """Return every setting in the order of the tree."""
+    """Return a row for every setting, in the order of the tree."""
     return [_row(key, value, loaded.origins[key]) for key, value in flatten(loaded.settings).items()]
 
 
 def as_toml(loaded: Loaded) -> str:
-    """Return the settings as a settings file; what is masked stays out as a comment."""
+    """Return the settings as a settings file; masked values are commented out."""
     return "\n".join(_toml_lines(loaded)).lstrip()
 
 

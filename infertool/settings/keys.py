@@ -1,4 +1,4 @@
-"""The tree as dotted keys (`broker.url`), with the type of each and the environment variable that sets it."""
+"""The tree as dotted keys (`broker.url`): each key's type, environment variable, and conversion of its value."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PREFIX = "INFERTOOL_"
 
 @cache
 def groups() -> Mapping[str, type]:
-    """Return the class of every group, in the order of the tree."""
+    """Return the class of each group, in the order of the tree."""
     return get_type_hints(Settings)
 
 
 @cache
 def types() -> Mapping[str, Any]:
-    """Return the type of every dotted key, in the order of the tree."""
+    """Return the type of each dotted key, in the order of the tree."""
     return {f"{group}.{name}": hint for group, cls in groups().items() for name, hint in get_type_hints(cls).items()}
 
 
@@ -36,7 +36,7 @@ def variable(key: str) -> str:
 
 
 def flatten(settings: Settings) -> dict[str, Any]:
-    """Return every value by its dotted key."""
+    """Return all values by dotted key."""
     return {
         f"{group}.{field.name}": getattr(getattr(settings, group), field.name)
         for group, cls in groups().items()
@@ -45,7 +45,7 @@ def flatten(settings: Settings) -> dict[str, Any]:
 
 
 def unflatten(values: Mapping[str, Any]) -> Settings:
-    """Return the tree with `values`, and defaults for the keys that are not among them."""
+    """Return the tree with `values`, and defaults for missing keys."""
     return Settings(
         **{
             group: cls(**{key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{group}.")})
@@ -63,14 +63,14 @@ _GIVEN = {str: "text", int: "a whole number", float: "a number", bool: "true or 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A converted value. `origin` names the file and line, variable, or flag that gave it."""
+    """A converted value. `origin` is its source: file and line, environment variable, or flag."""
 
     value: Any
     origin: str
 
 
 def typed(key: str, value: object, origin: str) -> Entry:
-    """Return `value`, of a TOML file or a flag, as the type of `key`. Raises `SettingsError`."""
+    """Convert `value`, from a TOML file or a flag, to the type of `key`. Raises `SettingsError`."""
     hint = types()[key]
     try:
         if hint is Secret:
@@ -81,7 +81,7 @@ def typed(key: str, value: object, origin: str) -> Entry:
 
 
 def parsed(key: str, text: str, origin: str) -> Entry:
-    """Return the `text` of an environment variable as the type of `key`. Raises `SettingsError`."""
+    """Convert the `text` of an environment variable to the type of `key`. Raises `SettingsError`."""
     hint = types()[key]
     try:
         if hint is Secret:

@@ -1,4 +1,4 @@
-"""Loads the settings. In order, later wins: defaults, file, its profile, environment, flags."""
+"""Loads the settings from, in rising precedence: defaults, file, profile in the file, environment, flags."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _ASSIGNMENT = re.compile(r"\s*([\w.\-\"' ]+?)\s*=")
 
 
 def line_numbers(text: str) -> dict[str, int]:
-    """Return the line, from 1, where each dotted name of table or key first stands.
+    """Return the line, from 1, of the first occurrence of each dotted table or key.
 
-    A look at each line, not a second parser: a multi-line string that looks like TOML can mislead it.
+    It is no TOML parser: a multi-line string that looks like TOML can mislead it.
     """
     numbers: dict[str, int] = {}
     table = ""
@@ -43,7 +43,7 @@ def _plain(name: str) -> str:
 
 
 def dump(value: Any) -> str:
-    """Return `value` (text, number, truth value, list or table) as TOML on one line."""
+    """Return `value` (string, number, boolean, list or table) as TOML on one line."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(key)} = {dump(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
@@ -62,12 +62,12 @@ ALIASES = {
 
 
 def from_aliases(environ: Mapping[str, str]) -> dict[str, Entry]:
-    """Return what the variables of other tools say; an empty one counts as not set."""
+    """Return the values of other tools' variables (`ALIASES`); an empty one counts as unset."""
     return {key: parsed(key, environ[name], name) for name, key in ALIASES.items() if environ.get(name)}
 
 
 def from_variables(environ: Mapping[str, str]) -> dict[str, Entry]:
-    """Return what the INFERTOOL_ variables say. Raises `SettingsError` for one that is no key."""
+    """Return the values of the INFERTOOL_ variables. Raises `SettingsError` for an unknown one."""
     keys = {variable(key): key for key in types()}
     names = [name for name in environ if name.startswith(PREFIX) and name != PROFILE]
     for name in names:
@@ -89,7 +89,7 @@ def _unknown(name: str, valid: tuple[str, ...]) -> SettingsError:
 
 @dataclass(frozen=True, slots=True)
 class SettingsFile:
-    """What a settings file says, converted: its own values, and those of each profile."""
+    """The converted values of a settings file: its own, and those of each profile."""
 
     path: Path
     values: Mapping[str, Entry]
@@ -97,7 +97,7 @@ class SettingsFile:
 
 
 def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """Return the settings file to use: `config`, which must exist, or the first candidate that does."""
+    """Return the settings file to use: `config`, which must exist, or the first existing candidate."""
     if config is None:
         return next((path for path in config_candidates(environ) if path.is_file()), None)
     if not config.exists():
@@ -108,7 +108,7 @@ def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
 
 
 def read(path: Path) -> SettingsFile:
-    """Read all of the file, the profiles that are not used, too. Raises `SettingsError`."""
+    """Read the file with all its profiles. Raises `SettingsError`."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         tables = tomllib.loads(text)
@@ -163,7 +163,7 @@ class _Reader:
         )
 
     def _origin(self, key: str) -> str:
-        """Return file and line of `key`, or of the nearest table around it that stands on a line of its own."""
+        """Return file and line of `key`, or of the innermost enclosing table that has a line of its own."""
         name = key
         while name and name not in self.lines:
             name = name.rpartition(".")[0]
@@ -172,7 +172,7 @@ class _Reader:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings, where each value came from by dotted key, and the settings files that were read."""
+    """The settings, each value's origin by dotted key, and the settings files that were read."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -186,9 +186,9 @@ def load(
     environ: Mapping[str, str],
     flags: Mapping[str, tuple[str, object]],
 ) -> Loaded:
-    """Return the settings for this run, secrets read from their files. Raises `SettingsError`.
+    """Return the settings of this run, with secrets read from their files. Raises `SettingsError`.
 
-    `config` and `profile` are None when the user gave none; `flags` maps dotted keys to (flag as typed, value).
+    `config` and `profile` are None if the user gave none. `flags` maps dotted keys to (flag as typed, value).
     """
     path = find(config, environ)
     file = read(path) if path else None

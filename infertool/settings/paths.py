@@ -1,4 +1,4 @@
-"""Settings whose files stay where they are when the working folder changes."""
+"""Paths: where settings and state files are, and settings with absolute paths."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ FILE_NAME = "infertool.toml"
 
 
 def config_candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return where a settings file is looked for; the first that exists is used."""
+    """Return the paths where a settings file is looked for; the first existing one is used."""
     return Path(FILE_NAME), _base(environ, "XDG_CONFIG_HOME", ".config") / FILE_NAME
 
 
 def state_dir(environ: Mapping[str, str]) -> Path:
-    """Return the folder of what must survive a restart."""
+    """Return the folder for state that must survive a restart."""
     return _base(environ, "XDG_STATE_HOME", ".local/state")
 
 
 def _base(environ: Mapping[str, str], variable: str, default: str) -> Path:
     folder = Path(environ.get(variable, ""))
-    if not folder.is_absolute():  # the specification: a relative path is to be ignored
+    if not folder.is_absolute():  # the XDG specification ignores relative paths
         folder = Path(environ.get("HOME") or Path.home()) / default
     return folder / "infertool"
 
@@ -34,7 +34,7 @@ _ENDINGS = ("_file", "_dir")
 
 
 def anchored(settings: Settings) -> Settings:
-    """Return `settings` with absolute paths: a model may change the working folder, and files are read again later."""
+    """Return `settings` with absolute paths: files are read again later, and a model may change the working folder."""
     result: Settings = _anchored(settings)
     return result
 

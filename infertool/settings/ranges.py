@@ -1,4 +1,4 @@
-"""What a value must be beyond its type: numbers that can work, addresses that can be one."""
+"""Checks values beyond their type: ranges of numbers, forms of addresses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _HIGHEST_PORT = 65_535
 
 
 def check(entries: Mapping[str, Entry]) -> None:
-    """Raise `SettingsError` for the first value that cannot work."""
+    """Raise `SettingsError` for the first invalid value."""
     for key, entry in entries.items():
         if reason := _reason(key, entry.value):
             raise SettingsError(f"{entry.origin}: {key} {reason}", key=key, origin=entry.origin)

@@ -1,7 +1,7 @@
-"""Secrets that stand in files: which of `password` and `password_file` counts, and reading it.
+"""Secrets in files: whether `password` or `password_file` applies, and reading the file.
 
-A file is read when the settings are loaded, and again whenever the secret goes onto the wire: a rotated token works
-without a restart. What is no regular file (a pipe, standard input) can be read only once.
+A file is read when the settings are loaded, and again whenever the secret is sent: a rotated token works without a
+restart. A pipe or standard input is read only once.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _LONGEST_LINE = 65_536
 
 
 def override(lower: Mapping[str, Entry], upper: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Return both layers as one; a secret of `upper` displaces a secret's file of `lower`, and the reverse.
+    """Merge two layers. A secret in `upper` removes that secret's file from `lower`, and the reverse.
 
-    Raises `SettingsError` when `upper` gives a secret and a file for it.
+    Raises `SettingsError` if `upper` has both a secret and a file for it.
     """
     merged = dict(lower)
     for secret, file in FILES.items():
@@ -40,7 +40,7 @@ def override(lower: Mapping[str, Entry], upper: Mapping[str, Entry]) -> dict[str
 
 
 def read_files(entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Return `entries` with each secret whose file is given read from it. Raises `SettingsError`."""
+    """Return `entries` with the secrets read from their files. Raises `SettingsError`."""
     read = {
         secret: Entry(_secret(file, entries[file]), f"{entries[file].value} ({file} of {entries[file].origin})")
         for secret, file in FILES.items()
@@ -71,7 +71,7 @@ def _may_be_read_once(path: Path) -> bool:
 
 
 def _read_again(key: str, entry: Entry, path: Path) -> str:
-    # A pipe that has taken the file's place would make the reader wait for ever.
+    # A pipe in the file's place would block the reader forever.
     if _may_be_read_once(path):
         raise _unusable(key, entry, "it is no regular file any more")
     return _first_line(key, entry, path)

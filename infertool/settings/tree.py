@@ -1,7 +1,7 @@
-"""The settings tree: every option, its default, and its meaning in the string under it.
+"""The settings tree: every option with its default, and its meaning in the string under it.
 
-Names ending in `_s` are seconds, in `_bytes` bytes. The strings are read by `infertool config init`.
-What may hold a password (URLs, join parameters) is left out of `repr`.
+Names ending in `_s` are seconds, those in `_bytes` are bytes. `infertool config init` writes the strings as comments.
+Values that may hold a password (URLs, join parameters) are excluded from `repr`.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ Concurrency = int | Literal["auto"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerSettings:
-    """Where events come from."""
+    """The broker that delivers events."""
 
     url: str = field(default="stomp://localhost:61613", repr=False)
     """Scheme stomp or stomp+ssl; several hosts for failover: stomp://a:61613,b:61613."""
     user: str = ""
-    """Login. ACTIVEMQ_USER sets it, too; so does the URL's user part."""
+    """Login. Also set by ACTIVEMQ_USER, or by the URL's user part."""
     password: Secret = field(default_factory=Secret)
-    """Passcode. ACTIVEMQ_PASSWORD sets it, too. Better: password_file."""
+    """Passcode. Also set by ACTIVEMQ_PASSWORD. Better: password_file."""
     password_file: str = ""
     """File whose first line is the passcode."""
     queue: str = "/queue/ai.events.raw"
     """The queue to consume: NAME or /queue/NAME; a list with commas, or a pattern like ai.*, is possible."""
     heartbeat_s: float = 10.0
-    """Heartbeat promised and asked for, each way; 0 switches heartbeats off."""
+    """Heartbeat interval in both directions; 0 disables heartbeats."""
     connect_timeout_s: float = 10.0
-    """Longest wait for a TCP connection, the TLS handshake and CONNECTED, for each host."""
+    """Maximum time for TCP, the TLS handshake and CONNECTED, for each host."""
     receipt_timeout_s: float = 15.0
-    """Longest wait for a receipt: a confirmed send, a transaction, the disconnect."""
+    """Maximum wait for a receipt: of a confirmed send, a transaction, the disconnect."""
     reconnect_base_s: float = 0.1
-    """Full-jitter backoff between connection attempts: the first ceiling."""
+    """Full-jitter backoff between connection attempts: maximum of the first wait."""
     reconnect_max_s: float = 5.0
-    """Full-jitter backoff between connection attempts: the largest ceiling."""
+    """Full-jitter backoff between connection attempts: maximum of any wait."""
     tls_verify: bool = True
     """Check the broker's certificate and host name (stomp+ssl)."""
     tls_ca_file: str = ""
@@ -52,74 +52,74 @@ class BrokerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumeSettings:
-    """How events are worked on."""
+    """How events are processed."""
 
     executor: Literal["threads", "processes"] = "threads"
-    """threads, for models that wait or release the interpreter lock; processes, for those that compute or crash."""
+    """threads for models that wait or release the interpreter lock; processes for models that compute or may crash."""
     concurrency: Concurrency = 16
-    """Calls of the model at the same time, on threads; auto finds it from latency and errors."""
+    """Concurrent model calls, on threads; auto adapts to latency and errors."""
     max_concurrency: int = 128
-    """Most calls at the same time that concurrency auto tries."""
+    """Maximum of concurrency auto."""
     workers: int = 0
-    """Worker processes of executor processes, each with one call at a time; 0 means one a core."""
+    """Worker processes of executor processes, each with one call at a time; 0 means one per core."""
     max_tasks_per_worker: int = 0
-    """Events after which a worker process is replaced; 0 means never."""
+    """A worker process is replaced after this many events; 0 means never."""
     worker_memory_bytes: int = 0
-    """A worker process that holds more memory after an event is replaced; 0 means no limit."""
+    """A worker process that uses more memory after an event is replaced; 0 means no limit."""
     batch_size: int = 1
-    """Most events in one call of predict_batch; 1 calls predict."""
+    """Maximum events in one call of predict_batch; 1 calls predict."""
     batch_wait_s: float = 0.01
-    """Longest time an event waits for its batch to fill."""
+    """Maximum time an event waits for its batch to fill."""
     target_latency_s: float = 0.0
-    """Adapt the size of batches and their wait so that both together take no longer; 0 leaves them as they are set."""
+    """Adapt batch size and batch wait so that a batch with its wait takes at most this time; 0 does not adapt."""
     processes: int = 1
-    """Consumer processes, each with connections and a window of its own, under one supervisor."""
+    """Consumer processes under one supervisor, each with its own connections and window."""
     window: int = 0
-    """Unsettled messages held at most; 0 means 200, or what the concurrency or batched pushes need, if that is more."""
+    """Maximum of unsettled messages; 0 means 200, or more if the concurrency or batched pushes need more."""
     max_attempts: int = 3
-    """Tries of an event before it is dead-lettered."""
+    """Attempts before an event is dead-lettered."""
     retry_base_s: float = 0.2
-    """Full-jitter backoff between tries of an event: the first ceiling."""
+    """Full-jitter backoff between attempts of an event: maximum of the first wait."""
     retry_max_s: float = 10.0
-    """Full-jitter backoff between tries of an event: the largest ceiling."""
+    """Full-jitter backoff between attempts of an event: maximum of any wait."""
     timeout_s: float = 30.0
-    """Longest time for one try of the model."""
+    """Maximum time for one model call."""
     stop_deadline_s: float = 20.0
-    """Longest time a graceful stop waits for what is in flight; the rest goes back to the broker."""
+    """Maximum time a graceful stop waits for events in flight; the rest goes back to the broker."""
     max_body_bytes: int = 16_777_216
-    """A larger body is dead-lettered without decoding it."""
+    """Maximum body size; a larger one is dead-lettered undecoded."""
     crash_guard: bool = True
-    """Dead-letter an event that was in work when the process died twice."""
+    """Dead-letter an event that was in progress at two crashes of the process."""
     state_dir: str = ""
-    """Folder of the crash guard's notes; empty means the user's state folder."""
+    """Folder for the crash guard's files; empty means the user's state folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
-    """What works on events."""
+    """The model that processes events."""
 
     spec: str = field(default="sim:", repr=False)
     """sim:, module:callable, path/to/file.py:callable, an installed name, onnx:path/to/file.onnx, or http(s)://host/path."""
     inputs: dict[str, Any] = field(default_factory=dict)
-    """Where an ONNX or KServe model's inputs are in an event: X = "features.values"; without it, under their names."""
+    """Paths to an ONNX or KServe model's inputs in an event: X = "features.values"; default: the inputs' names."""
     cache: str = ""
-    """Keep results for events that are the same: how many, and for how long, like 10000:5m. Empty: no cache."""
+    """Cache of results for equal events: number and lifetime, such as 10000:5m. Empty: no cache."""
     cache_ignore: list[str] = field(default_factory=lambda: ["event_id", "request_id", "sent_at", "traceparent"])
-    """Fields that may differ between events that are the same."""
+    """Fields that are ignored when events are compared."""
     token: Secret = field(default_factory=Secret)
-    """Sent to a model server as a bearer token. Better: token_file."""
+    """Bearer token for a model server. Better: token_file."""
     token_file: str = ""
     """File whose first line is the token."""
     connect_timeout_s: float = 3.0
-    """Longest wait for a connection to a model server, TLS included."""
+    """Maximum time to connect to a model server, TLS included."""
     timeout_s: float = 20.0
-    """Longest time for a model server's answer; keep it below consume.timeout_s."""
+    """Maximum time for a model server's answer; keep it below consume.timeout_s."""
     max_response_bytes: int = 16_777_216
-    """A larger answer of a model server fails its event."""
+    """Maximum size of a model server's answer; a larger one fails its event."""
     circuit_failures: int = 5
-    """Failures of a model server in a row that open its circuit: events wait then, they do not fail."""
+    """Consecutive failures of a model server that open its circuit; events then wait instead of failing."""
     circuit_wait_s: float = 5.0
-    """Time until an open circuit lets one event through to see whether the model server is back."""
+    """Time until an open circuit lets one event through to probe the model server."""
     tls_verify: bool = True
     """Check the model server's certificate and host name (https)."""
     tls_ca_file: str = ""
@@ -132,28 +132,28 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishSettings:
-    """What is sent on."""
+    """The publisher of results and alerts."""
 
     mode: PublishMode = "phoenix"
     """phoenix; stdout prints outcomes as JSON lines; none drops them."""
     include_payload: bool = True
     """Put the event into the result as original_payload."""
     batch: int = 1
-    """Most results in one push, a new_results; 1 pushes each as a new_result."""
+    """Maximum results in one push (new_results); 1 pushes each as a new_result."""
     max_bytes: int = 1_000_000
-    """Largest push; a larger one loses its original_payload, then its prediction, and is marked truncated."""
+    """Maximum size of a push; a larger one loses its original_payload, then its prediction, and is marked truncated."""
     max_refusals: int = 3
-    """Refusals of one payload by Phoenix before the event is dead-lettered."""
+    """Rejections of one payload by Phoenix before the event is dead-lettered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhoenixSettings:
-    """Where results go."""
+    """The Phoenix server that takes results."""
 
     url: str = field(default="ws://localhost:4000/socket/websocket", repr=False)
     """Scheme ws or wss; several hosts for failover: ws://a:4000,b:4000/socket/websocket."""
     token: Secret = field(default_factory=Secret)
-    """Socket token. PHOENIX_SERVICE_TOKEN sets it, too. Better: token_file."""
+    """Socket token. Also set by PHOENIX_SERVICE_TOKEN. Better: token_file."""
     token_file: str = ""
     """File whose first line is the token."""
     token_in: Literal["params", "protocol"] = "params"  # noqa: S105 - a place, not a token
@@ -165,21 +165,21 @@ class PhoenixSettings:
     join_params: dict[str, Any] = field(default_factory=dict, repr=False)
     """Payload of the join."""
     join_token: bool = True
-    """Put the token into the join's payload, as `token`, too: many channels check it there."""
+    """Also put the token into the join's payload, as `token`: many channels check it there."""
     result_topic: str = "public:results"
-    """Where the server broadcasts results; the confirm mode echo listens here."""
+    """Topic on which the server broadcasts results; confirm mode echo listens on it."""
     alert_topic: str = "public:alerts"
-    """Where the server broadcasts failures; the confirm mode echo listens here."""
+    """Topic on which the server broadcasts failures; confirm mode echo listens on it."""
     confirm: ConfirmMode = "auto"
-    """What proves a push: the channel's reply, our own event coming back, a heartbeat behind it, nothing, or auto."""
+    """What confirms a push: the channel's reply, the event's echo, a later heartbeat (barrier), nothing, or auto."""
     window: int = 256
-    """Unconfirmed pushes at most."""
+    """Maximum of unconfirmed pushes."""
     push_timeout_s: float = 10.0
-    """Longest wait for the proof of a push before it is pushed again."""
+    """Maximum wait for the confirmation of a push before it is pushed again."""
     connect_timeout_s: float = 10.0
-    """Longest wait for TCP, TLS and the WebSocket handshake, and for a join's reply."""
+    """Maximum time for TCP, TLS and the WebSocket handshake, and for a join's reply."""
     heartbeat_s: float = 30.0
-    """Heartbeat interval; an unanswered one ends the connection."""
+    """Heartbeat interval; an unanswered heartbeat ends the connection."""
     tls_verify: bool = True
     """Check the server's certificate and host name (wss)."""
     tls_ca_file: str = ""
@@ -192,39 +192,39 @@ class PhoenixSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterSettings:
-    """Where failed events go."""
+    """The queue of failed events."""
 
     queue: str = "/queue/ai.events.dlq"
-    """The dead-letter queue: one, which broker.queue does not cover."""
+    """The dead-letter queue: a single one, which broker.queue does not cover."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySettings:
-    """What is told while it runs."""
+    """Logs and status lines."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level that is logged."""
+    """Lowest level that is logged."""
     log_format: Literal["text", "json"] = "text"
     """text for people, json for machines."""
     status_interval_s: float = 10.0
-    """Time between status lines where standard error is no terminal."""
+    """Interval of status lines if standard error is no terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchSettings:
-    """How `infertool watch` looks and behaves."""
+    """Display and keys of `infertool watch`."""
 
     keep: int = 10_000
-    """Results, and failures and alerts, that are kept each; older ones are dropped, and counted."""
+    """Maximum of kept results, and of kept failures and alerts; older ones are dropped and counted."""
     theme: Literal["dark", "light"] = "dark"
-    """Colours. NO_COLOR switches them off."""
+    """Colours. NO_COLOR disables them."""
     keys: dict[str, Any] = field(default_factory=dict)
-    """Other keys for actions, one or a list each, such as {pause = "p", quit = ["q", "ctrl+x"]}."""
+    """Keys by action, one or a list each, such as {pause = "p", quit = ["q", "ctrl+x"]}."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The whole tree."""
+    """All settings."""
 
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     consume: ConsumeSettings = field(default_factory=ConsumeSettings)

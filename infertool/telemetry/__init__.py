@@ -1,1 +1,1 @@
-"""How the pipeline is observed: observers, statistics, logs."""
+"""Telemetry: signals of the consumer, and their observers: statistics and logs."""

@@ -1,4 +1,4 @@
-"""Standard error for machines: each line of it is one JSON object, whoever writes it."""
+"""Standard error as JSON lines: every line is one JSON object, also those of models, libraries and child processes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import IO, Any, TextIO
 
 from infertool.text.sanitize import clean, clean_json, is_terminal
 
-# How long the last words of a process that has ended may take, in seconds: what it left behind may hold the pipe.
-_LAST_WORDS_S = 1.0
+# Maximum wait for the last lines of a process that has ended: a child of it may hold the pipe open. Seconds.
+_LAST_LINES_S = 1.0
 
 
 class Relay:
-    """A thread that passes on the lines of `stream`, and closes it. `fields` say in a record whose line it is."""
+    """A thread that forwards the lines of `stream`, and closes it. `fields` are added to each record."""
 
     def __init__(self, stream: IO[bytes], fields: Mapping[str, Any]) -> None:
         self._stream = stream
@@ -28,13 +28,13 @@ class Relay:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait until the last line was passed on, after the end of the process."""
-        self._thread.join(_LAST_WORDS_S)
+        """Wait until the last line is forwarded, after the end of the process."""
+        self._thread.join(_LAST_LINES_S)
 
     def _run(self) -> None:
         with self._stream:
             for line in self._stream:
-                # What standard error does not take is lost: the process must not wait.
+                # A line that standard error does not accept is lost: the process must not block.
                 with contextlib.suppress(OSError):
                     self._pass_on(line.decode(errors="replace").rstrip("\r\n"))
 
@@ -50,7 +50,7 @@ _KEYS = {"time", "level", "logger", "message"}
 
 
 class Formatter(logging.Formatter):
-    """One JSON object a line: time, level, message, and the fields a caller put into `extra={"fields": …}`."""
+    """Formats a record as one JSON object: time, level, logger, message, and the fields of `extra={"fields": …}`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line of JSON."""
@@ -73,22 +73,22 @@ class Handler(logging.Handler):
 
 
 class Stream(io.TextIOBase):
-    """Takes the place of `sys.stderr`: makes an object of each line, such as those that a model prints."""
+    """Replaces `sys.stderr`: writes each line as a JSON object, such as the lines that a model prints."""
 
     def __init__(self, target: TextIO) -> None:
         self.target = target
-        # Threads that print at the same time do not mix their lines.
+        # One buffer a thread, so that threads do not mix their lines.
         self._begun = threading.local()
 
     def write(self, text: str, /) -> int:
-        """Write the lines that are complete; keep the rest."""
+        """Write the complete lines; buffer the rest."""
         *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
         self._begun.text = rest
         self._write(lines)
         return len(text)
 
     def flush(self) -> None:
-        """Write what is kept, such as a question that waits for its answer."""
+        """Write the buffered text, such as a prompt."""
         rest, self._begun.text = getattr(self._begun, "text", ""), ""
         self._write([rest])
         self.target.flush()
@@ -98,39 +98,39 @@ class Stream(io.TextIOBase):
             write(_line(time.time(), "info", "stderr", line, {}))
 
     def fileno(self) -> int:
-        """Return the descriptor of the stream that is wrapped."""
+        """Return the descriptor of the wrapped stream."""
         return self.target.fileno()
 
     def isatty(self) -> bool:
-        """Return False: nothing on it is for a terminal."""
+        """Return False: no line is for a terminal."""
         return False
 
 
 def is_on() -> bool:
-    """Return True if standard error is for machines."""
+    """Return True if standard error is JSON lines."""
     return isinstance(sys.stderr, Stream)
 
 
 def wrap_stderr() -> None:
-    """Make `sys.stderr` write JSON objects only."""
+    """Replace `sys.stderr` by a stream that writes JSON lines."""
     if not is_on():
         sys.stderr = Stream(sys.stderr)
 
 
 def write(line: str) -> None:
-    """Write a line that is a JSON object."""
+    """Write a line, which is a JSON object."""
     target = sys.stderr.target if isinstance(sys.stderr, Stream) else sys.stderr
     target.write((clean_json(line) if is_terminal(target) else line) + "\n")
     target.flush()
 
 
 def write_message(level: str, message: str, fields: Mapping[str, Any]) -> None:
-    """Write a line as if it were logged, whatever the level that is logged."""
+    """Write a log record, regardless of the log level."""
     write(_line(time.time(), level, "infertool", message, fields))
 
 
 def pass_on(line: str, fields: Mapping[str, Any]) -> None:
-    """Write a line of another process: with `fields` added if it is a record, as a record's message if it is not."""
+    """Write a line of another process: a record gets `fields` added, other text becomes a record's message."""
     if not line:
         return
     record = _record(line)
@@ -153,11 +153,11 @@ def _line(seconds: float, level: str, logger: str, message: str, fields: Mapping
 
 
 def _encoded(document: dict[str, Any]) -> str:
-    import orjson  # noqa: PLC0415  (text logs do not need it)
+    import orjson  # noqa: PLC0415  (not needed for text logs)
 
     try:
         return orjson.dumps(document, default=str).decode()
-    except TypeError:  # an integer beyond 64 bits, or half a surrogate pair, from a server or a model
+    except TypeError:  # an integer past 64 bits, or a lone surrogate, from a server or a model
         return json.dumps(document, default=str)
 
 

@@ -1,4 +1,4 @@
-"""Distributions of times: recorded in constant memory, summed up as percentiles, kept in a form other tools read."""
+"""Latency histograms (HDR): constant memory, percentiles, and an encoding that other tools read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hdrh.histogram import HdrHistogram
 
 # Latencies up to 1 hour in microseconds, three significant digits.
 _LOWEST_US, _HIGHEST_US, _DIGITS = 1, 3_600_000_000, 3
-_QUANTILES = 500, 900, 990, 999  # of a thousand
+_QUANTILES = 500, 900, 990, 999  # per mille
 
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """A latency distribution in milliseconds; None without samples."""
+    """Percentiles of latencies in milliseconds; None without samples."""
 
     p50: float | None = None
     p90: float | None = None
@@ -31,7 +31,7 @@ class Percentiles:
     count: int = 0
 
     def as_dict(self) -> dict[str, float | None]:
-        """Return the usual four, for JSON."""
+        """Return p50, p90, p99 and max, for JSON."""
         return {"p50": self.p50, "p90": self.p90, "p99": self.p99, "max": self.max}
 
 
@@ -43,18 +43,18 @@ class Latencies:
 
     @property
     def count(self) -> int:
-        """How many times were recorded."""
+        """The number of recorded times."""
         return int(self._histogram.get_total_count())
 
     def add(self, seconds: Sequence[float]) -> None:
-        """Record times in seconds. What is below zero counts as zero, what is above an hour as an hour."""
-        # Events that came together mostly end together, so many times of a batch are the same.
+        """Record times in seconds, limited to the range from zero to one hour."""
+        # Events that arrive together mostly end together, so many times of a batch are equal.
         record = self._histogram.record_value
         for value, count in Counter([int(value * 1e6) for value in seconds]).items():
             record(min(max(value, 0), _HIGHEST_US), count)
 
     def merge(self, other: Latencies) -> None:
-        """Record all that `other` holds."""
+        """Add all times of `other`."""
         self._histogram.add(other._histogram)
 
     def copy(self) -> Latencies:
@@ -64,11 +64,11 @@ class Latencies:
         return copied
 
     def percentiles(self) -> Percentiles:
-        """Return what was recorded so far."""
+        """Return the percentiles of all recorded times."""
         return self._percentiles(self._counts())
 
     def percentiles_since(self, earlier: Latencies) -> Percentiles:
-        """Return what was recorded after `earlier`, a copy of this histogram made before."""
+        """Return the percentiles of the times recorded since `earlier`, a previous copy of this histogram."""
         counts = [now - before for now, before in zip_longest(self._counts(), earlier._counts(), fillvalue=0)]
         while counts and not counts[-1]:
             counts.pop()
@@ -84,21 +84,21 @@ class Latencies:
         return Percentiles(p50, p90, p99, p99_9, self._value_ms(len(counts) - 1), round(mean_us / 1000, 3), total)
 
     def curve(self) -> list[tuple[float, float]]:
-        """Return (fraction of samples at or below, milliseconds) for every value that occurred, in order."""
+        """Return (fraction of samples at or below, milliseconds) for every recorded value, in ascending order."""
         counts = self._counts()
         sums = list(accumulate(counts))
         return [(sums[at] / sums[-1], self._value_ms(at)) for at, count in enumerate(counts) if count]
 
     def encode(self) -> str:
-        """Return the histogram in HDR's own compressed form (V2, base64), which other tools read."""
+        """Return the histogram in HDR's compressed encoding (V2, base64), which other tools read."""
         return str(self._histogram.encode(), "ascii")
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Return the histogram that `encode` wrote. Raises ValueError."""
+        """Return the histogram from the text of `encode`. Raises `ValueError`."""
         try:
             histogram = HdrHistogram.decode(text)
-        except Exception as fault:  # noqa: BLE001 - the library, zlib and base64 raise a dozen kinds
+        except Exception as fault:  # noqa: BLE001 - the library, zlib and base64 raise many types
             raise ValueError(f"this is no HDR histogram: {fault!r}") from None
         found = (
             histogram.lowest_trackable_value,
@@ -121,20 +121,20 @@ class Latencies:
         return counts
 
     def _value_ms(self, index: int) -> float:
-        """Return the largest time that counts at `index`."""
+        """Return the largest time of counter `index`, in milliseconds."""
         lowest = self._histogram.get_value_from_index(index)
         highest_us: int = self._histogram.get_highest_equivalent_value(lowest)
         return round(highest_us / 1000, 3)
 
 
 def _rank(quantile: int, total: int) -> int:
-    """Return which sample, counted from 1, is the quantile: the first that as large a share is at or below."""
+    """Return the rank, from 1, of the sample that is the quantile: the first with that share at or below it."""
     return -(-quantile * total // 1000)
 
 
 @cache
 def _middles() -> list[float]:
-    """Return the middle of the times, in microseconds, that count at each index."""
+    """Return the middle of each counter's range, in microseconds."""
     histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
     lowest = [histogram.get_value_from_index(index) for index in range(histogram.counts_len)]
     return [(low + histogram.get_highest_equivalent_value(low)) / 2 for low in lowest]

@@ -1,4 +1,4 @@
-"""Log lines on standard error: text for people, JSON for machines. And the observer that writes them."""
+"""Logging to standard error, as text or JSON lines, and the observer that logs the consumer's signals."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from infertool.text.sanitize import clean
 
 
 class _Log(logging.Logger):
-    """A logger that the logging set-up of a model cannot silence: `logging.config`, `logging.disable`."""
+    """A logger that a model's code cannot silence by `logging.config` or `logging.disable`."""
 
     @property
     def disabled(self) -> bool:
-        """False, whatever it is set to."""
+        """Always False; assignments are ignored."""
         return False
 
     @disabled.setter
@@ -44,7 +44,7 @@ class TextFormatter(logging.Formatter):
     """`12:03:04.567 warning message`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line, and a trace under it if there is one."""
+        """Return one line, followed by the traceback if there is one."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         line = f"{clock}.{int(record.msecs):03d} {record.levelname.lower():7} {clean(record.getMessage())}"
         if not record.exc_info:
@@ -53,7 +53,7 @@ class TextFormatter(logging.Formatter):
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what standard error is at that moment: a live display puts its own there, and keeps its line below."""
+    """Writes to the current `sys.stderr`: a live display replaces it to keep its line below the log lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
@@ -64,7 +64,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 def set_up(level: str, log_format: Literal["text", "json"]) -> None:
     """Send log lines of `level` and above, and Python's warnings, to standard error.
 
-    With `json` each line of standard error is a JSON object, also what others write to `sys.stderr`.
+    With `json` each line of standard error is a JSON object, also lines that other code writes to `sys.stderr`.
     """
     handler: logging.Handler
     if log_format == "json":
@@ -76,7 +76,7 @@ def set_up(level: str, log_format: Literal["text", "json"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    # Not by way of the root's handlers, which a model may replace.
+    # Does not propagate to the root's handlers, which a model may replace.
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(level.upper())
@@ -84,20 +84,20 @@ def set_up(level: str, log_format: Literal["text", "json"]) -> None:
 
 
 class LogObserver:
-    """An observer that writes a log line for what a person on call wants to read later.
+    """An observer that logs signals for the person on call.
 
-    Lines that repeat are summed up, except at level debug. `close` writes the sums that are due.
+    Repeated lines are summed up, except at level debug. `close` writes the pending sums.
     """
 
     def __init__(self) -> None:
         self._repeats = Repeats(_write)
 
     def close(self) -> None:
-        """Write what is still to be summed up."""
+        """Write the pending sums."""
         self._repeats.close()
 
     def __call__(self, signal: o.Signal) -> None:
-        """Log what happened."""
+        """Log `signal`."""
         make = _LINES.get(type(signal))
         line = make(signal) if make else None
         if line is None or not log.isEnabledFor(line.level):
@@ -129,7 +129,7 @@ def _retried(retried: o.Retried) -> Line:
 
 
 def _place(traceback: str) -> str:
-    """Return where in the model's code an error came from, if that is known."""
+    """Return the location in the model's code that raised the error, if it is known."""
     frame = traceback.split("\ncaused by ", 1)[0].rsplit("\n", 1)[-1]
     return f" ({frame})" if frame else ""
 
@@ -139,7 +139,7 @@ def _held(held: o.Deferred) -> Line:
     return Line(logging.DEBUG, "held events", _shape(held.error), text, asdict(held))
 
 
-def _recognised(again: o.DuplicateDelivery) -> Line:
+def _duplicate(again: o.DuplicateDelivery) -> Line:
     return Line(logging.DEBUG, "known events", "", f"{again.event_id} came again; it is known", asdict(again))
 
 
@@ -157,8 +157,8 @@ def _warned(warned: o.Warned) -> Line:
     return Line(logging.WARNING, "warnings", _shape(warned.text), warned.text, {})
 
 
-def _linked(linked: o.ConnectionChanged) -> Line:
-    side, event = linked.side, linked.event
+def _connection(changed: o.ConnectionChanged) -> Line:
+    side, event = changed.side, changed.event
     fields = {"side": side, **asdict(event)}
     group = f"changes of the connection to {side}"
     match event.state:
@@ -182,11 +182,11 @@ def _circuit(circuit: o.Circuit) -> Line:
 
 
 def _shape(text: str) -> str:
-    """Return `text` without the words that differ from one repeat to the next: ids, times, counts."""
+    """Return `text` with `#` for each word that differs between repeats: ids, times, counts."""
     return _WITH_DIGIT.sub("#", text)
 
 
 _LINES: Mapping[type, Callable[[Any], Line]] = {
-    o.ConnectionChanged: _linked, o.Failed: _failed, o.Retried: _retried, o.Deferred: _held, o.Circuit: _circuit,
-    o.DuplicateDelivery: _recognised, o.HandedBack: _handed_back, o.Flow: _flow, o.Warned: _warned,
+    o.ConnectionChanged: _connection, o.Failed: _failed, o.Retried: _retried, o.Deferred: _held, o.Circuit: _circuit,
+    o.DuplicateDelivery: _duplicate, o.HandedBack: _handed_back, o.Flow: _flow, o.Warned: _warned,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Summing up log lines that repeat: the first of a kind is written at once, the others in one line every 10 seconds."""
+"""Sums up repeated log lines: the first of a kind is written at once, the others in one line every 10 seconds."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Time over which repeats are summed up. Seconds.
+# Interval over which repeats are summed up. Seconds.
 INTERVAL_S = 10.0
-# Kinds of one group that are written at once in an interval; a group whose kinds never end is a repeat as well.
+# Maximum number of kinds of one group that are written at once in an interval.
 MOST_KINDS = 10
-# Kinds that are remembered for the next interval.
+# Maximum number of kinds remembered for the next interval.
 MOST_KNOWN = 100
-# Kinds that a sum names; the others are in its count.
+# Maximum number of kinds that a sum names; its count includes the others.
 NAMED_KINDS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One log line. `group` is what is repeated ("failures"), `kind` is what makes two lines of it alike."""
+    """One log line. Lines of the same `group` ("failures") and `kind` are repeats of each other."""
 
     level: int
     group: str
@@ -37,9 +37,9 @@ Write = Callable[[int, str, Mapping[str, Any]], None]
 
 @dataclass(slots=True)
 class _Group:
-    """The lines of a group in one interval."""
+    """One group's lines in one interval."""
 
-    # Kinds of this and of the last interval: those need not be written again.
+    # Kinds of the last interval (`known`) and of this one (`seen`): they are not written again.
     known: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
     written: int = 0
@@ -51,7 +51,7 @@ class _Group:
 class Repeats:
     """Writes lines through `write(level, text, fields)`. Thread-safe.
 
-    A kind that has not occurred for an interval is written at once when it comes again.
+    A kind that did not occur for one interval is written at once when it occurs again.
     """
 
     def __init__(self, write: Write, interval_s: float = INTERVAL_S) -> None:
@@ -64,7 +64,7 @@ class Repeats:
         self._closed = False
 
     def add(self, line: Line) -> None:
-        """Write `line` now, or count it for the sum."""
+        """Write `line` now, or count it for the next sum."""
         with self._lock:
             if not self._must_wait(line):
                 self._write(line.level, line.text, line.fields)
@@ -72,7 +72,7 @@ class Repeats:
                 self._start_timer()
 
     def close(self) -> None:
-        """Write the sums that are due, and stop the timer. Lines that come later are written one by one."""
+        """Write the pending sums, and stop the timer. Later lines are written at once."""
         with self._lock:
             self._closed = True
             if self._timer:
@@ -123,7 +123,7 @@ class Repeats:
 
 def _text(name: str, group: _Group, latest: Line, seconds: int) -> str:
     count = group.held.total()
-    # What is repeated once needs no sum.
+    # A single repeat is written as it is.
     if count == 1:
         return latest.text
     kinds = group.held.most_common(NAMED_KINDS)

@@ -1,6 +1,7 @@
-"""How the pipeline speaks: it tells an `Observe` what happens. Statistics, logs, metrics and displays are observers.
+"""Signals: what the consumer reports to its observers, such as statistics, logs, metrics and displays.
 
-Observers are called from several threads, with batches where events come in batches; they must be quick and not raise.
+An observer is a function that takes a signal. It is called from several threads, must return quickly and must not
+raise. Signals about events of one batch come as one signal.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class ConnectionChanged:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """`count` deliveries were taken from the broker, `redelivered` of them not for the first time."""
+    """`count` messages were received from the broker; `redelivered` of them were delivered before."""
 
     count: int
     redelivered: int
@@ -29,14 +30,14 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateDelivery:
-    """A redelivered event is one this process already holds or has finished; it is not worked on again."""
+    """A redelivered event that this process already holds or has finished. It is not processed again."""
 
     event_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Try number `attempt` failed; another follows after `delay_s` seconds."""
+    """Attempt number `attempt` failed; the next follows after `delay_s` seconds."""
 
     event_id: str
     attempt: int
@@ -47,7 +48,7 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The model cannot answer now; the event is tried again after `delay_s` seconds, and the try is not counted."""
+    """The model is unavailable. The event is retried after `delay_s` seconds; the attempt is not counted."""
 
     event_id: str
     delay_s: float
@@ -63,9 +64,9 @@ class CacheHit:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """The circuit breaker of a remote model changed: closed, open or half-open.
+    """The circuit breaker of a remote model changed to `state`: closed, open or half-open.
 
-    `reason` says why it opened, and `retry_in_s` for how many seconds it stays so.
+    `reason` is why it opened; it stays open for `retry_in_s` seconds.
     """
 
     address: str
@@ -76,14 +77,14 @@ class Circuit:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """Model calls returned a result, each after so many seconds."""
+    """Model calls returned results; `processing_s` is the time of each call."""
 
     processing_s: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An event will become a dead letter."""
+    """An event failed and becomes a dead letter."""
 
     event_id: str
     stage: str
@@ -95,49 +96,49 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """`count` results or alerts were handed to the publisher."""
+    """`count` results or alerts were passed to the publisher."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """`count` results or alerts were proved to have arrived."""
+    """The publisher confirmed `count` results or alerts."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """Events were acked after their results were confirmed, each so many seconds after its delivery."""
+    """Events were acked after their results were confirmed. Latencies are from delivery to ack."""
 
     latencies_s: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
-    """Events were moved to the dead-letter queue, each so many seconds after its delivery."""
+    """Events were moved to the dead-letter queue. Latencies are from delivery to the move."""
 
     latencies_s: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
 class HandedBack:
-    """`count` events were left unsettled at the stop; the broker delivers them again."""
+    """`count` events were unsettled at the stop; the broker redelivers them."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Phoenix asked for a pause, or to resume."""
+    """Phoenix asked to pause, or to resume."""
 
     paused: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """A number that adapts (`concurrency`, `batch_size`) has changed to `value`."""
+    """An adaptive setting (`concurrency`, `batch_size`) changed to `value`."""
 
     name: str
     value: int
@@ -147,7 +148,7 @@ class Tuned:
 class InProgress:
     """The consumer holds `count` unsettled events of at most `window`; `waiting` more are in the queue.
 
-    `waiting` is None when the broker does not tell.
+    `waiting` is None if the broker does not report it.
     """
 
     count: int
@@ -157,7 +158,7 @@ class InProgress:
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """`count` results and alerts have no proof yet; the oldest waits since `oldest_s` seconds."""
+    """`count` results and alerts are unconfirmed; the oldest was pushed `oldest_s` seconds ago."""
 
     count: int
     oldest_s: float
@@ -165,7 +166,7 @@ class Unconfirmed:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something a person should know."""
+    """A warning for people."""
 
     text: str
 
@@ -195,10 +196,10 @@ Observe = Callable[[Signal], None]
 
 
 def fan_out(observers: Sequence[Observe]) -> Observe:
-    """Return an observer that tells each of `observers` in order."""
+    """Return an observer that passes each signal to all `observers`, in order."""
 
-    def tell(signal: Signal) -> None:
+    def observe_all(signal: Signal) -> None:
         for observe in observers:
             observe(signal)
 
-    return tell
+    return observe_all

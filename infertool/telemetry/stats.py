@@ -1,4 +1,4 @@
-"""Counts and latencies of one consumer run."""
+"""Statistics of consumers: counts and latencies of a run, sums over processes, and figures of the last seconds."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _SEVERAL: dict[type, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The figures at one moment.
+    """The statistics at one moment.
 
-    `rate` is settled events a second, from the first delivery to the last settlement; `circuit` is the state of a
-    remote model's circuit breaker, or "none". `waiting` is the number of messages in the queue that no consumer holds,
-    None where the broker does not tell. `unconfirmed` pushes have no proof; the oldest waits since `oldest_push_s`.
+    `rate` is settled events a second, from the first delivery to the last settlement. `circuit` is the state of a
+    remote model's circuit breaker, or "none". `waiting` is the number of messages in the queue that no consumer holds;
+    None if the broker does not report it. The oldest of the `unconfirmed` pushes was sent `oldest_push_s` seconds ago.
     """
 
     counts: dict[str, int]
@@ -50,7 +50,7 @@ class Snapshot:
 
     @property
     def settled(self) -> int:
-        """How many events were settled."""
+        """The number of settled events."""
         return settled(self.counts)
 
     @property
@@ -60,11 +60,11 @@ class Snapshot:
 
     @property
     def processing_ms(self) -> Percentiles:
-        """Times that the model took."""
+        """Times of the model calls."""
         return self.processing.percentiles()
 
     def summary(self) -> dict[str, Any]:
-        """Return the summary that `consume -o json` prints."""
+        """Return the summary for `consume -o json`."""
         return {
             **self.counts,
             "circuit": self.circuit,
@@ -77,9 +77,9 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The figures of one process, its histograms encoded.
+    """The statistics of one process, with encoded histograms.
 
-    Times are monotonic, the same for all processes of a machine, in seconds.
+    Times are in seconds on the monotonic clock, which all processes of a machine share.
     """
 
     counts: dict[str, int]
@@ -111,7 +111,7 @@ def rate(counts: Mapping[str, int], first_delivery: float | None, last_settlemen
 
 
 class Stats:
-    """An observer that counts."""
+    """An observer that counts signals and records latencies."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -128,7 +128,7 @@ class Stats:
         self._tuned: dict[str, int] = {}
 
     def __call__(self, signal: o.Signal) -> None:
-        """Count what happened."""
+        """Count `signal`."""
         with self._lock:
             self._count(signal)
 
@@ -172,7 +172,7 @@ class Stats:
         self._last_settlement = time.monotonic()
 
     def report(self) -> Report:
-        """Return the figures now in a form that can be added to others."""
+        """Return the current statistics in a form that `joint` can sum."""
         with self._lock:
             return Report(
                 counts=dict(self._counts),
@@ -192,7 +192,7 @@ class Stats:
             )
 
     def snapshot(self) -> Snapshot:
-        """Return the figures now."""
+        """Return the current statistics."""
         with self._lock:
             return Snapshot(
                 counts=dict(self._counts),
@@ -211,12 +211,12 @@ class Stats:
             )
 
 
-# Of several circuits the worst is told.
+# Of several circuits the worst state is shown; worst first.
 _CIRCUITS = ("open", "half-open", "closed")
 
 
 def summed(reports: Sequence[Report]) -> Report:
-    """Return the counts and times of `reports` in one; of the other figures, those of the last."""
+    """Return one report with the counts and times of all `reports`; other figures are those of the last."""
     counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
     for report in reports:
         counts.update(report.counts)
@@ -231,7 +231,7 @@ def summed(reports: Sequence[Report]) -> Report:
 
 
 def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
-    """Return the figures of all `reports`, one for each process; links and flow are of those that are `running`."""
+    """Return the statistics of all processes' `reports`; connections and flow are those of the `running` ones."""
     if not reports:
         return Stats().snapshot()
     total = summed(reports)
@@ -265,7 +265,7 @@ def _merged(histograms: Iterable[str]) -> Latencies:
 
 
 def _links(running: Sequence[Report]) -> dict[str, str]:
-    """Return each side's state, with how many processes are in it when not all are in the same."""
+    """Return each side's state; if the processes differ, each state with the number of processes in it."""
     sides = {side: Counter(r.links[side] for r in running if side in r.links) for r in running for side in r.links}
     return {
         side: " ".join(state if len(states) == 1 else f"{state} {count}" for state, count in states.items())
@@ -274,7 +274,7 @@ def _links(running: Sequence[Report]) -> dict[str, str]:
 
 
 def _tuned(reports: Sequence[Report]) -> dict[str, int]:
-    """Return how many calls may run in all, and the largest batch size."""
+    """Return the total concurrency and the largest batch size."""
     values: dict[str, list[int]] = {}
     for report in reports:
         for name, value in report.tuned.items():
@@ -282,14 +282,14 @@ def _tuned(reports: Sequence[Report]) -> dict[str, int]:
     return {name: sum(found) if name == "concurrency" else max(found) for name, found in values.items()}
 
 
-# Span of the recent figures, and the time between two samples. Seconds.
+# Span of the recent figures, and interval of the samples. Seconds.
 SPAN_S = 10.0
 SAMPLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """Settled events a second and their latencies over the last `seconds`; nothing is known before two samples."""
+    """Settled events a second and their latencies over the last `seconds`; zero before the second sample."""
 
     seconds: float
     rate: float
@@ -304,9 +304,9 @@ class _Sample:
 
 
 class RecentFigures:
-    """Takes a snapshot now and then, and returns the figures of the last `span_s` seconds.
+    """Computes the figures of the last `span_s` seconds from periodic snapshots.
 
-    It compares totals, so that counting an event costs no more than it does without it.
+    It compares totals, so it adds no cost to counting an event.
     """
 
     def __init__(self, span_s: float = SPAN_S) -> None:
@@ -314,10 +314,10 @@ class RecentFigures:
         self._samples: deque[_Sample] = deque()
 
     def add(self, snapshot: Snapshot, now: float) -> Recent:
-        """Take `snapshot` at `now` (monotonic, seconds); return the figures since the sample `span_s` ago."""
+        """Add the `snapshot` of time `now` (monotonic, seconds); return the figures since the sample `span_s` ago."""
         if not self._samples or now - self._samples[-1].at >= SAMPLE_S:
             self._samples.append(_Sample(now, snapshot.settled, snapshot.latency))
-        # The first sample is the newest that is at least the span old.
+        # The first sample is the newest one that is at least the span old.
         while len(self._samples) > 2 and now - self._samples[1].at >= self._span_s:  # noqa: PLR2004
             self._samples.popleft()
         first = self._samples[0]

@@ -1,4 +1,4 @@
-"""The exception hook of our processes: what ends one of them unexpectedly is told as everything else is."""
+"""Reports uncaught exceptions in the format of the log: text, or one JSON record."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def say_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Write the trace to stderr, escaped as a server's own words may be in it; one record with --log-format json."""
+    """Write the traceback to stderr: escaped, since it may quote a server; as one record with --log-format json."""
     text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
-    # Not imported for this: it is there when standard error is for machines.
-    jsonlogs = sys.modules.get("infertool.telemetry.json_logs")
+    # Not imported here: the module is loaded if standard error is JSON lines.
+    json_logs = sys.modules.get("infertool.telemetry.json_logs")
     with contextlib.suppress(OSError):
-        if jsonlogs is not None and jsonlogs.is_on():
+        if json_logs is not None and json_logs.is_on():
             fields = {"error_type": kind.__name__, "trace": text}
-            jsonlogs.write_message("error", f"{kind.__name__}: {error}", fields)
+            json_logs.write_message("error", f"{kind.__name__}: {error}", fields)
         else:
             sys.stderr.write("".join([f"{clean(line)}\n" for line in text.split("\n")]))
             sys.stderr.flush()

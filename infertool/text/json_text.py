@@ -1,8 +1,8 @@
-"""JSON in which numbers stay what they were: whole numbers of any size, and the text of what is only passed on.
+"""JSON that keeps its numbers: integers of any size, and edits that leave the rest of a text unchanged.
 
-orjson makes a float of a whole number past 64 bits, and writes `1.10` as `1.1`. So events are read here. What is passed
-on without a change is not read and written again at all: its text goes on (`one_line`, `pretty`, `raw_elements`,
-`infertool.text.json_text`).
+orjson turns an integer past 64 bits into a float, and writes `1.10` as `1.1`. `loads` and `dumps` keep integers. Text
+that is only forwarded is never decoded and encoded again (`one_line`, `pretty`, `raw_elements`); `find` and `put` read
+and replace one value of a text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 import msgspec
 import orjson
 
-# It reads what orjson reads, as fast, and whole numbers of any size.
+# msgspec decodes all that orjson decodes, as fast, and integers of any size.
 _decode: Final = msgspec.json.Decoder().decode
 _decode_raw: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_elements: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -26,45 +26,45 @@ _NOT_READ = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 # As numbers: `in` looks for bytes only after it failed to make a number of them, which takes ten times as long.
 _LF, _CR = 0x0A, 0x0D
 _LINE_BREAKS_TO_SPACES: Final = bytes.maketrans(b"\r\n", b"  ")
-# Java's own form of UTF-8, in which ActiveMQ sends the text of a JMS TextMessage: a character past U+FFFF is two
-# surrogates of three bytes each, a NUL is two bytes.
-_JAVAS: Final = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]|\xc0\x80")
-_JAVAS_NUL: Final = b"\xc0\x80"
+# Java's modified UTF-8, in which ActiveMQ sends a JMS TextMessage: a character past U+FFFF is two surrogates of three
+# bytes each, a NUL is two bytes.
+_JAVA: Final = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf]|\xc0\x80")
+_JAVA_NUL: Final = b"\xc0\x80"
 _LEAST_INT, _MOST_INT = -(1 << 63), (1 << 64) - 1
 _LARGE: Final = re.compile(rb"\d{19}")
 
 
 class JsonError(ValueError):
-    """The text is no JSON. It says why, and where."""
+    """The text is not JSON. The message says why, and where."""
 
 
 class NumberError(JsonError):
-    """The text is JSON, and holds a number that neither an int of 4300 digits nor a double can be, such as 1e400."""
+    """The text is JSON with a number out of range: past 4300 digits, or past a double, such as 1e400."""
 
 
 def loads(text: bytes | str) -> Any:
-    """Return the value. Raises `JsonError`, `NumberError`."""
+    """Return the decoded value. Raises `JsonError`, `NumberError`."""
     try:
         return _decode(text)
     except _NOT_READ:
-        return _carefully(text)
+        return _decode_unusual(text)
 
 
 def utf8(text: bytes) -> bytes:
-    """Return text that may have been written by Java in its own form of UTF-8 as UTF-8."""
-    if text.isascii() or not _JAVAS.search(text):
+    """Return `text`, which may be Java's modified UTF-8, as UTF-8."""
+    if text.isascii() or not _JAVA.search(text):
         return text
-    return _JAVAS.sub(lambda found: _from_java(found[0]), text)
+    return _JAVA.sub(lambda found: _from_java(found[0]), text)
 
 
 def _from_java(sequence: bytes) -> bytes:
-    if len(sequence) == len(_JAVAS_NUL):
+    if len(sequence) == len(_JAVA_NUL):
         return b"\0"
     return sequence.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16").encode()
 
 
 def loads_nearest(text: bytes | str) -> Any:
-    """Return the value; a number that is out of range becomes infinite. Raises `JsonError`."""
+    """Return the decoded value, with an infinite float for a number out of range. Raises `JsonError`."""
     try:
         return loads(text)
     except NumberError:
@@ -72,7 +72,7 @@ def loads_nearest(text: bytes | str) -> Any:
 
 
 def loads_written(text: bytes | str) -> Any:
-    """Return the value with floats that know how they were written, so that `dumps` writes them so. Slow.
+    """Return the decoded value with floats that keep their text, so that `dumps` writes the same text. Slow.
 
     Raises `JsonError`.
     """
@@ -81,27 +81,27 @@ def loads_written(text: bytes | str) -> Any:
 
 
 def is_json(text: bytes | str) -> bool:
-    """Return True if it is JSON, whatever numbers it holds."""
+    """Return True if `text` is JSON, with numbers of any size."""
     try:
         _decode_raw(text)
         if isinstance(text, bytes):
             text.decode()
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return False
-    except RecursionError:  # orjson reads what is nested deeper
+    except RecursionError:  # orjson decodes deeper nesting
         return _is_read(text)
     return True
 
 
 def of_words(text: str) -> bytes:
-    """Return what a person typed as JSON: itself where it is JSON, else a string."""
+    """Return user input as JSON: unchanged if it is JSON, else as a JSON string."""
     if is_json(text):
         return text.strip().encode()
     return orjson.dumps(text)
 
 
 def dumps(value: Any, option: int = 0) -> bytes:
-    """Return JSON, with whole numbers of any size. Raises `TypeError` for what JSON cannot hold, `RecursionError`."""
+    """Encode `value`, with integers of any size. Raises `TypeError` if JSON cannot hold it, or `RecursionError`."""
     try:
         return orjson.dumps(value, option=option)
     except TypeError:
@@ -109,7 +109,7 @@ def dumps(value: Any, option: int = 0) -> bytes:
 
 
 def exact(value: Any) -> Any:
-    """Return `value` with the numbers that orjson does not write as their text. Raises `TypeError`."""
+    """Return `value` with text in place of numbers that orjson would not write exactly. Raises `TypeError`."""
     match value:
         case Written():
             return orjson.Fragment(value.text)
@@ -134,12 +134,12 @@ def compact(text: bytes) -> bytes:
     try:
         return msgspec.json.format(text, indent=-1)
     except RecursionError:
-        # It is nested too deep; a line break in JSON is white space.
+        # The text is nested too deep for msgspec. A line break in JSON is white space.
         return text.translate(_LINE_BREAKS_TO_SPACES).strip()
 
 
 def pretty(text: bytes) -> bytes:
-    """Return the same JSON with a line a member."""
+    """Return the same JSON, indented, with one member a line."""
     try:
         return msgspec.json.format(text, indent=2)
     except RecursionError:
@@ -147,7 +147,7 @@ def pretty(text: bytes) -> bytes:
 
 
 def raw_elements(text: bytes) -> list[bytes]:
-    """Return the elements of an array, as they are written. Raises `JsonError`."""
+    """Return the text of each element of an array. Raises `JsonError`."""
     try:
         return [bytes(each) for each in _decode_elements(text)]
     except _NOT_READ as error:
@@ -155,7 +155,7 @@ def raw_elements(text: bytes) -> list[bytes]:
 
 
 def raw_members(text: bytes) -> dict[str, bytes]:
-    """Return the members of an object, as they are written. Raises `JsonError`."""
+    """Return the text of each member of an object, by name. Raises `JsonError`."""
     try:
         return {key: bytes(each) for key, each in _decode_members(text).items()}
     except _NOT_READ as error:
@@ -163,12 +163,12 @@ def raw_members(text: bytes) -> dict[str, bytes]:
 
 
 class Written(float):
-    """A float that knows how it was written."""
+    """A float that keeps the text it was decoded from."""
 
     text: str
 
     def __new__(cls, text: str) -> Self:
-        """Read `text`."""
+        """Decode `text`."""
         self = super().__new__(cls, text)
         self.text = text
         return self
@@ -182,7 +182,7 @@ def _written(text: str) -> float:
 def _nearest(text: str) -> int | float:
     try:
         return int(text)
-    except ValueError:  # more digits than Python turns into an int
+    except ValueError:  # more digits than Python's limit for int
         return Written(text)
 
 
@@ -193,8 +193,8 @@ def _digits(value: int) -> str:
         raise TypeError(str(error)) from None
 
 
-def _carefully(text: bytes | str) -> Any:
-    """Return the value of what was not read at first: Java's text, nested deep, or not read at all."""
+def _decode_unusual(text: bytes | str) -> Any:
+    """Decode a text that msgspec rejected: modified UTF-8 or deep nesting. Raises `JsonError`, `NumberError`."""
     if isinstance(text, bytes) and (usual := utf8(text)) != text:
         return loads(usual)
     try:
@@ -203,7 +203,7 @@ def _carefully(text: bytes | str) -> Any:
         if is_json(text):
             raise NumberError(f"{error}") from None
         raise JsonError(f"{error}") from None
-    # It is nested too deep for the others, which does no harm but to the numbers that orjson changes.
+    # Only orjson decodes nesting this deep, and it changes large integers.
     if _LARGE.search(text if isinstance(text, bytes) else text.encode()):
         raise JsonError("it is nested too deep")
     return value
@@ -237,9 +237,9 @@ _QUOTE, _OBJECT, _ARRAY = b'"', b"{", b"["
 
 
 class NoPlaceError(ValueError):
-    """There is nothing to put a value into. `step` is the one that leads nowhere; `kind` is what it was looked up in.
+    """A path does not lead to a value that can be set. `step` fails; `kind` is the kind of value it was applied to.
 
-    `size` is the number of elements of a list.
+    `size` is that value's number of elements, if it is a list.
     """
 
     def __init__(self, step: Step, kind: str, size: int = 0) -> None:
@@ -250,7 +250,7 @@ class NoPlaceError(ValueError):
 
 
 def find(text: bytes, steps: Sequence[Step]) -> bytes | None:
-    """Return the text of the value at `steps`, None where there is none."""
+    """Return the text of the value at path `steps`; None if there is none. Of equal names the last one counts."""
     start, end = _space(text, 0), len(text)
     for step in steps:
         places = [place for place in _members(text, start) if _is(place[0], step)]
@@ -261,7 +261,11 @@ def find(text: bytes, steps: Sequence[Step]) -> bytes | None:
 
 
 def put(text: bytes, steps: Sequence[Step], value: bytes) -> bytes:
-    """Return `text` with `value`, which is JSON, at `steps`. Objects on the way are made. Raises `NoPlaceError`."""
+    """Return `text` with JSON `value` at path `steps`; create missing objects. Raises `NoPlaceError`.
+
+    All other text is unchanged, to the byte. `text` must be JSON. Members with the same name are all replaced, so that
+    every reader sees the new value.
+    """
     parts: list[bytes] = []
     done = 0
     for start, end, new in _changes(text, _space(text, 0), steps, value):
@@ -289,7 +293,7 @@ def _is(key: Step, step: Step) -> bool:
 
 
 def _member(text: bytes, at: int, step: Step, value: bytes, *, joint: bytes) -> bytes:
-    """Return a new member for the object at `at`."""
+    """Return the text of a new member for the object at `at`."""
     if text[at : at + 1] != _OBJECT or not isinstance(step, str):
         kind = {_OBJECT: "an object", _ARRAY: "a list"}.get(text[at : at + 1], "no object and no list")
         raise NoPlaceError(step, kind, sum(1 for _ in _members(text, at)))
@@ -297,7 +301,7 @@ def _member(text: bytes, at: int, step: Step, value: bytes, *, joint: bytes) -> 
 
 
 def _made(steps: Sequence[Step], value: bytes) -> bytes:
-    """Return objects, each in the one before, around `value`."""
+    """Return `value` inside nested objects, one a step."""
     for step in reversed(steps):
         if not isinstance(step, str):
             raise NoPlaceError(step, "an object")
@@ -306,7 +310,7 @@ def _made(steps: Sequence[Step], value: bytes) -> bytes:
 
 
 def _members(text: bytes, at: int) -> Iterator[tuple[Step, int, int]]:
-    """Yield the key or index, the start and the end of each value in what begins at `at`; nothing of a scalar."""
+    """Yield the key or index, the start and the end of each value in the object or list at `at`."""
     opening = text[at : at + 1]
     if opening not in {_OBJECT, _ARRAY}:
         return
@@ -327,13 +331,13 @@ def _members(text: bytes, at: int) -> Iterator[tuple[Step, int, int]]:
 
 
 def _space(text: bytes, at: int) -> int:
-    """Return where the white space at `at` ends."""
+    """Return the end of the white space at `at`."""
     match = _SPACE.match(text, at)
     return match.end() if match else at
 
 
 def _end(text: bytes, at: int) -> int:
-    """Return where the value at `at` ends."""
+    """Return the end of the value at `at`."""
     first = text[at : at + 1]
     if first in {_OBJECT, _ARRAY}:
         depth = 0

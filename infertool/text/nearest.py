@@ -1,4 +1,4 @@
-"""The nearest valid name to a misspelt one, for errors."""
+"""Suggestions for misspelt names, for error texts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return the valid name most like `name`, ignoring case, or "" when none is close."""
+    """Return the valid name closest to `name`, ignoring case; "" if none is close."""
     from difflib import get_close_matches  # noqa: PLC0415 - needed in errors only
 
     by_lower = {candidate.lower(): candidate for candidate in valid}
@@ -15,6 +15,6 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """Return `did you mean 'X'?` for the nearest valid name, or "" when none is close."""
+    """Return `did you mean 'X'?` for the closest valid name; "" if none is close."""
     match = nearest(name, valid)
     return f"did you mean {match!r}?" if match else ""

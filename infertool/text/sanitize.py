@@ -1,4 +1,7 @@
-"""Text in terminal cells: a character may take one, two or none, so `len`, `ljust` and `:<10` do not align columns."""
+"""Makes text safe to print, and aligns it in terminal cells.
+
+A character may take no cell, one or two, so `len`, `ljust` and `:<10` do not align columns.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,26 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """Return `text` with escapes for what is not seen: controls (C1, too), bidirectional ones, line separators."""
+    """Return `text` with escapes for invisible characters: controls (C0, C1, bidirectional), line separators."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def clean_json(line: str) -> str:
-    """Return the same JSON, with what `clean` escapes as JSON's own escapes."""
+    """Return the same JSON, with JSON escapes for the characters that `clean` escapes."""
     if line.isprintable():
         return line
     return "".join(char if char.isprintable() or char == "\t" else _json_escape(char) for char in line)
 
 
 def printable(text: str) -> str:
-    """Return `text` fit for UTF-8 and JSON: bytes that were none, and other surrogates, become U+FFFD."""
+    """Return `text` that UTF-8 can encode: each surrogate (also an undecodable byte) becomes U+FFFD."""
     return text if text.isascii() else _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return True if people read `stream`. A closed one is none."""
+    """Return True if `stream` is an open terminal."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
@@ -45,22 +48,22 @@ GAP = "  "
 
 
 def left(text: str, width: int) -> str:
-    """Return `text` at the left of `width` cells; longer text stays as it is."""
+    """Return `text` left-aligned in `width` cells; longer text is unchanged."""
     return text + " " * (width - cell_len(text))
 
 
 def right(text: str, width: int) -> str:
-    """Return `text` at the right of `width` cells; longer text stays as it is."""
+    """Return `text` right-aligned in `width` cells; longer text is unchanged."""
     return " " * (width - cell_len(text)) + text
 
 
 def widest(texts: Iterable[str]) -> int:
-    """Return the cells that the widest of `texts` takes."""
+    """Return the width of the widest of `texts`, in cells."""
     return max(map(cell_len, texts), default=0)
 
 
 def aligned(rows: Sequence[Sequence[str]], *, rights: Sequence[bool] = ()) -> list[str]:
-    """Return rows as lines with columns of equal width. `rights` says which columns stand at their right edge."""
+    """Return rows as lines with aligned columns. `rights` is True for each right-aligned column."""
     widths = [widest(column) for column in zip(*rows, strict=True)]
     at_right = [*rights, *[False] * (len(widths) - len(rights))]
     return [

@@ -1,4 +1,4 @@
-"""Durations and capacities as people type them."""
+"""Parses durations ("500ms") and capacities ("10000:5m") that a user typed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
 
 
 def parse_duration(text: str, option: str = "") -> float:
-    """Return `text` ("500ms", "10s", "2m", "1h"; a bare number is seconds) in seconds.
+    """Return the seconds in `text`: "500ms", "10s", "2m", "1h"; a number without unit means seconds.
 
-    Raises `UsageError`, which names the `option` that gave it.
+    Raises `UsageError` that names `option`.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
@@ -24,7 +24,7 @@ def parse_duration(text: str, option: str = "") -> float:
 
 
 def parse_capacity(text: str) -> tuple[int, float]:
-    """Return `text` ("10000:5m") as a number of things and how long each is kept, in seconds. Raises `UsageError`."""
+    """Return the number of entries and their lifetime in seconds from `text` ("10000:5m"). Raises `UsageError`."""
     count, colon, duration = text.partition(":")
     seconds = parse_duration(duration) if colon else 0.0
     if not count.isdecimal() or int(count) == 0 or seconds == 0:
