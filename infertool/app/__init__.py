@@ -1,4 +1,4 @@
-"""What turns settings into a running consumer: `ConsumerApp` for one process, `Supervisor` for several.
+"""Builds running consumers from settings: `ConsumerApp` in this process, `Supervisor` in several.
 
     from infertool.app import BrokerSettings, ConsumerApp, Settings
 

@@ -114,7 +114,7 @@ class ConsumerApp:
             self._consumer.fail(error)
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end of a consumer that was started; False after `timeout_s`. Raises what ended it early."""
+        """Wait for the end of a started consumer; False after `timeout_s`. Raises the error that ended it early."""
         if self._thread:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
@@ -125,7 +125,7 @@ class ConsumerApp:
         return True
 
     def close(self) -> None:
-        """Stop, wait for the end, and close the model. Raises what ended a started consumer early."""
+        """Stop, wait for the end, and close the model. Raises the error that ended a started consumer early."""
         self.stop()
         try:
             self.join()

@@ -1,6 +1,6 @@
-"""What a process does that exists for one consumer: protect its output, its hooks and its state from the model.
+"""For processes that exist for one consumer: they protect their streams, hooks and state from the model.
 
-Only the entry of such a process calls these. A program that embeds a consumer keeps its streams and hooks.
+Only the entry of such a process calls these functions. A program that embeds a consumer keeps its streams and hooks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _STDIN, _STDOUT, _STDERR = range(3)
 
 
 def load(app: ConsumerApp) -> None:
-    """Load the model and warm it up, undo what its code changes in the process, and watch threads.
+    """Load the model, warm it up, undo the changes that its code makes to the process, and watch threads.
 
     Raises `ModelLoadError`.
     """
@@ -64,7 +64,7 @@ def _is_ours(trace: TracebackType | None) -> bool:
 
 
 class ModelOutput(io.TextIOBase):
-    """Takes the place of `sys.stdout`: what a model prints goes to standard error, as in worker processes."""
+    """Takes the place of `sys.stdout`: text that a model prints goes to standard error, as in worker processes."""
 
     def __init__(self) -> None:
         self.buffer = open(_STDOUT, "wb", buffering=0, closefd=False)  # noqa: SIM115  (open as long as the process)
@@ -89,8 +89,8 @@ class ModelOutput(io.TextIOBase):
 def keep_stdout() -> TextIO | None:
     """Return a stream to standard output, None where it is closed; from now on nothing else writes there.
 
-    What a model prints goes to standard error, and it has no input. Descriptors are changed, not only Python's
-    streams: libraries in C use them, too.
+    Text that a model prints goes to standard error, and a model has no input. Descriptors are changed, not only
+    Python's streams: libraries in C use them, too.
     """
     _open_instead(_STDIN, os.open(os.devnull, os.O_RDONLY))
     if sys.stdout is None:

@@ -1,6 +1,6 @@
 """Load from several processes, for rates that one interpreter cannot reach. They count; this process adds up.
 
-A process that dies does not end the others: what it did not report counts as unsent, and its death is in `WorkEnd`.
+A process that dies does not end the others: events it did not report count as unsent, and its death is in `WorkEnd`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from infertool.settings.tree import BrokerSettings
 from infertool.telemetry.latencies import Latencies
 from infertool.workers.process import ConnectedProcess, end_all
 
+# Longest time for a process to connect, and for all to end. Seconds.
 _START_S: Final = 60.0
 _STOP_S: Final = 15.0
 # Sent by a process once all its connections are there.
@@ -82,19 +83,19 @@ class Team:
         self._on_connection = on_connection
         self._on_death = on_death
         self._members: list[_Member] = []
-        self._talking = threading.Lock()
+        self._sending = threading.Lock()
         self._running = False
         self._stopped_s = math.inf
         self._begin = 0.0
 
     def connect(self) -> None:
-        """Start all and wait until each is connected. Raises InfertoolError."""
+        """Start all processes and wait until each is connected. Raises InfertoolError."""
         for index in range(self._options.processes):
             process = ConnectedProcess("infertool.load.process")
             connection = Connection(process.socket.detach())
             share = Share(index, self._options.processes)
             self._members.append(_Member(share, process, connection))
-            with contextlib.suppress(OSError):  # it has died at once, which reading tells
+            with contextlib.suppress(OSError):  # it has died at once; reading shows that
                 connection.send((self._settings, self._options, share))
         for member in self._members:
             self._await_connected(member.connection)
@@ -111,8 +112,8 @@ class Team:
             raise InfertoolError(f"a load process cannot start: {answer.text}")
 
     def run(self, run_clock: RunClock) -> None:
-        """Have all send until the plan is over or `stop`."""
-        with self._talking:
+        """Send from all processes until the plan is over or `stop` is called."""
+        with self._sending:
             if self._stopped_s < math.inf:
                 return
             self._running = True
@@ -125,7 +126,7 @@ class Team:
             reader.join()
         for member in self._members:
             if member.death:
-                self._take_over(member)
+                self._count_unreported(member)
 
     def _send(self, message: object) -> None:
         for member in self._members:
@@ -160,8 +161,8 @@ class Team:
         for (second, measure), text in counts.times.items():
             self._meter.merge(second, measure, Latencies.decode(text))
 
-    def _take_over(self, member: _Member) -> None:
-        """Count what a dead process was to send, and did not report, as unsent."""
+    def _count_unreported(self, member: _Member) -> None:
+        """Count the events of a dead process that were due and not reported as unsent."""
         now_s = time.monotonic() - self._begin
         warmup_s = self._options.planned.warmup_s
         planned: Counter[int] = Counter()
@@ -186,13 +187,13 @@ class Team:
 
     def stop(self) -> None:
         """End early, from any thread."""
-        with self._talking:
+        with self._sending:
             self._stopped_s = min(self._stopped_s, time.monotonic() - self._begin)
             if self._running:
                 self._send("stop")
 
     def end(self) -> WorkEnd:
-        """Return how it went: the latest end, the longest block, all refusals and deaths."""
+        """Return the end of the run: the latest end, the longest block, all refusals and deaths."""
         ends = [member.end for member in self._members if member.end]
         refusals: Counter[str] = Counter()
         drops: Counter[str] = Counter()

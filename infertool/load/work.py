@@ -1,4 +1,4 @@
-"""The sending of one process: its connections and its share of the plan."""
+"""The sending part of one process: its connections, and its share of the plan."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ from infertool.load.tally import Meter, Tally
 from infertool.net.connection_state import OnConnection
 from infertool.settings.tree import BrokerSettings
 
+# Longest time for a connection to close. Seconds.
 _CLOSE_S = 5.0
-# For each receipt of what is under way at the end. The broker port ends a connection that is silent for less.
+# Longest wait for each receipt that is outstanding at the end, longer than the broker port lets a connection be silent.
+# Seconds.
 _FINISH_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Which part of the plan is a process's own: every event whose number modulo `of` is `index`."""
+    """The part of the plan that one process sends: every event whose number modulo `of` is `index`."""
 
     index: int = 0
     of: int = 1
@@ -41,11 +43,11 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class WorkEnd:
-    """How it went.
+    """The end of the work.
 
-    `finished_s` is when the last event was sent, after the begin; `blocked_s` how long no connection took anything;
-    `cpu_s` what the process used; `refusals` counts refused events by the broker's words, `drops` dropped ones by the
-    reason; `deaths` says which processes died.
+    `finished_s` is the time from the begin to the last event; `blocked_s` the time in which no connection took
+    anything; `cpu_s` the processor time. `refusals` counts refused events by the broker's text, `drops` dropped events
+    by the reason; `deaths` describes the processes that died.
     """
 
     finished_s: float = 0.0
@@ -57,7 +59,7 @@ class WorkEnd:
 
 
 class Work:
-    """Made, connected, run once, closed. `options` have been checked."""
+    """Connects, runs once, closes. `options` have been checked."""
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class Work:
         self._cpu_s = 0.0
 
     def connect(self) -> None:
-        """Connect all. Raises UnreachableError, RefusedError."""
+        """Open all connections. Raises UnreachableError, RefusedError."""
         for broker in self._brokers:
             broker.connect()
         self._connections = [self._connection(broker) for broker in self._brokers]
@@ -110,12 +112,12 @@ class Work:
             self.done(1)
 
     def done(self, count: int) -> None:
-        """Free the slots of a closed model: so many events came out."""
+        """Free `count` slots of a closed model, whose events came out."""
         if count:
             self._slots.release(count)
 
     def run(self, run_clock: RunClock) -> None:
-        """Send until the plan is over or `stop`."""
+        """Send until the plan is over or `stop` is called."""
         options, warmup_s = self._options, self._options.planned.warmup_s
         timing = Timing(warmup_s, options.max_late_s, planned=options.closed is None)
         sender = self._sender = Sender(
@@ -147,7 +149,7 @@ class Work:
             self._generator.stop()
 
     def end(self) -> WorkEnd:
-        """Return how it went so far."""
+        """Return the figures of the work so far."""
         refusals: Counter[str] = Counter()
         for connection in self._connections:
             refusals.update(connection.refusals())

@@ -120,7 +120,7 @@ class Process:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def discard(self) -> None:
-        """End it at once and release what this process holds of it."""
+        """End it at once, and close the descriptors that belong to it."""
         self.kill()
         self.exit_code()
         os.close(self._lifeline)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from infertool.consumer.processes.handle import Handle
-from infertool.consumer.processes.wire import Order
+from infertool.consumer.processes.process import WorkerProcess
+from infertool.consumer.processes.wire import WorkerConfig
 from infertool.settings import ModelSettings
 from tests.bench.harness.reference import REFERENCE
 from tests.support.running import CREDENTIALS, Running
@@ -55,15 +55,15 @@ def test_a_model_that_computes(case, benchmark, activemq, filled, row, tmp_path)
 
 
 def test_there_and_back(benchmark, row) -> None:
-    handle = Handle(Order(ModelSettings(spec="fixtures/models/noop.py:predict"), False, 0, 0))
-    handle.wait_ready(lambda: True)
+    process = WorkerProcess(WorkerConfig(ModelSettings(spec="fixtures/models/noop.py:predict"), False, 0, 0))
+    process.wait_ready(lambda: True)
     body = REFERENCE.read_bytes()
 
     def ask() -> None:
-        handle.ask([[body]])
-        assert handle.answers()
+        process.ask(process.number(1), [[body]])
+        assert process.answers()
 
     benchmark(ask)
-    handle.discard()
+    process.discard()
     if benchmark.stats:
         row("an event of 364 bytes to a worker process and back", f"{benchmark.stats['median'] * 1e6:.0f} us", "report")

@@ -75,7 +75,7 @@ def test_what_a_process_says_while_it_has_nothing_to_do() -> None:
         bench = Bench(worker_pool, concurrency=1)
         bench.submit(1)
         bench.wait(1)
-        [handle] = worker_pool._handles
+        [handle] = worker_pool._processes
         os.write(_other_end(handle), b"hello")
         bench.submit(1)
         assert not failures(bench.wait(2))

@@ -24,13 +24,13 @@ from infertool.telemetry import logs, uncaught
 from infertool.telemetry.signals import ConnectionChanged, Signal
 from infertool.telemetry.stats import Report
 
-# Time between two reports. What was settled after the last one is not counted if the process dies. Seconds.
+# Time between two reports. Events settled after the last one are not counted if the process dies. Seconds.
 REPORT_S = 0.25
 _EXIT_INTERRUPTED = 130
 
 
 def main(connection_fd: int) -> None:
-    """Consume as the supervisor says, report, and leave with the exit code of `infertool consume`."""
+    """Receive settings from the supervisor, consume, report, and end with the exit code of `infertool consume`."""
     sys.excepthook = uncaught.say_trace
     connection = Connection(connection_fd)
     settings: Settings

@@ -81,7 +81,7 @@ class Replica:
             self._connection.send(self._job)
 
     def read(self) -> None:
-        """Read what the process has sent."""
+        """Read the messages of the process."""
         try:
             while self.process and self._connection.poll(0):
                 match self._connection.recv():

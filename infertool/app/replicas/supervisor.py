@@ -19,7 +19,7 @@ LOOK_S = 0.1
 class Supervisor:
     """Runs `consume.processes` replicas until they end. `stop` is safe in a signal handler: it only sets a flag.
 
-    What replicas write to standard error goes to ours.
+    Lines that replicas write to standard error are written to ours.
     """
 
     def __init__(self, settings: Settings, until: Until | None = None) -> None:

@@ -27,7 +27,7 @@ class Output(StrEnum):
 
 
 class Confirm(StrEnum):
-    """What proves a push."""
+    """How a push is confirmed."""
 
     auto = "auto"
     reply = "reply"
@@ -94,7 +94,7 @@ def consume(
         int | None, typer.Option(min=1, help="Consumer processes under one supervisor.", metavar="N")
     ] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Unsettled messages held at most.", metavar="N")] = None,
-    confirm: Annotated[Confirm | None, typer.Option(help="What proves a push.")] = None,
+    confirm: Annotated[Confirm | None, typer.Option(help="How a push is confirmed.")] = None,
     publish: Annotated[Publish | None, typer.Option(help="Where outcomes go; stdout prints JSON lines.")] = None,
     publish_batch: Annotated[
         int | None, typer.Option(min=1, help="Most results in one push, where the channel takes batches.", metavar="N")
@@ -102,14 +102,14 @@ def consume(
     max_attempts: Annotated[int | None, typer.Option(min=1, help="Tries before dead-lettering.", metavar="N")] = None,
     max_messages: Annotated[int | None, typer.Option(min=1, help="End after N events.", metavar="N")] = None,
     exit_when_idle: Annotated[
-        str | None, typer.Option(help="End when no event came for so long, e.g. 5s.", metavar="DURATION")
+        str | None, typer.Option(help="End when no event has come for this time, e.g. 5s.", metavar="DURATION")
     ] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary at the end.")] = Output.table,
 ) -> None:
     """Take events from the broker, run the model, push results and alerts to Phoenix.
 
     At-least-once: an event is acknowledged after Phoenix confirmed its result, or together with its dead letter.
-    Ctrl-C or SIGTERM finishes what is in work; a second Ctrl-C leaves at once. Nothing is lost either way.
+    Ctrl-C or SIGTERM finishes the events in progress; a second Ctrl-C leaves at once. Nothing is lost either way.
     """
     from infertool.cli.common.options import parse_pairs
     from infertool.text.units import parse_duration

@@ -19,11 +19,11 @@ from infertool.settings import Settings
 from infertool.telemetry import logs
 from infertool.telemetry.stats import Stats
 
-STOPPING = "stopping: finishing what is in work (Ctrl-C again leaves at once; nothing is lost)"
+STOPPING = "stopping: finishing the events in progress (Ctrl-C again leaves at once; nothing is lost)"
 
 
 def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
-    """Run until the end, then print the summary. Raises what ends the run early."""
+    """Run until the end, then print the summary. Raises the error that ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
     if settings.consume.processes == 1:
         _run_one(settings, until, as_json=as_json, quiet=quiet)
@@ -55,7 +55,7 @@ def _run_replicas(settings: Settings, until: Until, *, as_json: bool, quiet: boo
 
 @contextmanager
 def _shown(app: ConsumerApp | Supervisor, settings: Settings, until: Until, *, quiet: bool) -> Iterator[None]:
-    """Stop `app` on a signal, log what starts, and show the status while the block runs."""
+    """Stop `app` on a signal, log the start, and show the status while the block runs."""
     with stopped_by_signals(app.stop, STOPPING):
         view.log_start(settings, until.max_messages)
         with view.shown(app, settings.telemetry.status_interval_s, quiet=quiet):

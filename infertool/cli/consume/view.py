@@ -29,7 +29,7 @@ SIMULATOR = "sim:"
 
 
 def check_model(loaded: Loaded) -> None:
-    """Raise `UsageError` where events of a real bus would be taken, and acknowledged, by the simulator unasked."""
+    """Raise `UsageError` if the simulator, by default, would take and acknowledge events of a broker elsewhere."""
     if loaded.origins["model.spec"] != "default":
         return
     broker = loaded.settings.broker.url
@@ -42,7 +42,7 @@ def check_model(loaded: Loaded) -> None:
 
 
 def log_start(settings: Settings, max_messages: int | None) -> None:
-    """Log what runs, from where, and to where, in one line."""
+    """Log the model, the source of events and the targets of results in one line."""
     fields = _fields(settings, max_messages)
     replicas = f"{fields['processes']} processes of " if fields["processes"] > 1 else ""
     text = (
@@ -90,12 +90,12 @@ def _is_loopback(host: str) -> bool:
 
 
 REFRESH_PER_S = 4
-# A push that waits for its proof this long is told. Seconds.
+# The status names unconfirmed pushes once the oldest has waited for this time. Seconds.
 LONG_S = 2.0
 
 
 class Figures(Protocol):
-    """Whose status is shown."""
+    """Source of figures."""
 
     def snapshot(self) -> Snapshot:
         """Return the figures now."""
@@ -126,7 +126,7 @@ class Status:
         return " | ".join(parts)
 
     def _pushes(self, side: str) -> str:
-        """Return what waits for a proof, once that takes long: a channel that is connected may take nothing."""
+        """Return the unconfirmed pushes once they wait for long: a channel that is connected may take nothing."""
         snapshot = self.snapshot
         if side != "phoenix" or snapshot.oldest_push_s < LONG_S:
             return ""

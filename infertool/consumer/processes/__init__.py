@@ -1,1 +1,1 @@
-"""Running the model in worker processes: started by spawn, asked over a socket, replaced when they die."""
+"""Worker processes, which call the model: started by spawn, asked over a socket, replaced when they die."""

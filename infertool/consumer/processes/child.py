@@ -1,4 +1,4 @@
-"""A worker process: loads the model, then answers requests until it is told to leave, or its consumer is gone.
+"""The entry of a worker process: load the model, answer requests, and end when told to.
 
 Run as `python -m infertool.consumer.processes.child CONNECTION PERMITS`, both inherited sockets.
 """
@@ -31,15 +31,15 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def main(connection_fd: int, permits_fd: int) -> None:
-    """Serve until told to leave."""
+    """Serve until no more permits can come."""
     shield_stderr()
     sys.excepthook = uncaught.say_trace
     for number in (signal.SIGINT, signal.SIGTERM):
-        # The consumer alone says when we end. Not SIG_IGN: what the model starts would inherit that.
+        # Only the consumer ends this process. Not SIG_IGN: processes that the model starts would inherit it.
         signal.signal(number, lambda *_: None)
     connection = socket.socket(fileno=connection_fd)
     incoming = wire.Incoming(connection)
-    config = wire.decode_order(incoming.wait() or sys.exit())
+    config = wire.decode_config(incoming.wait() or sys.exit())
     if config.json_logs:
         _log_as_json()
     try:
@@ -58,30 +58,30 @@ def main(connection_fd: int, permits_fd: int) -> None:
 def _log_as_json() -> None:
     logs.set_up("info", "json")
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what is printed comes between the records, in order
+        sys.stdout.reconfigure(line_buffering=True)  # printed lines come between the records, in order
 
 
 def _close(model: LoadedModel) -> str:
     try:
         model.close()
-    except BaseException as error:  # noqa: BLE001  (a model may raise anything; the work is done)
+    except BaseException as error:  # noqa: BLE001  (a model may raise anything; all requests are answered)
         return f"{type(error).__name__}: {text_of(error)}"
     return ""
 
 
 class Requests:
-    """Iterates over the groups to be tried and their numbers. Each is begun once the iterator has returned it."""
+    """Iterates over groups to be tried, with their numbers. A group that the iterator has returned has begun."""
 
     def __init__(self, incoming: wire.Incoming, permits: socket.socket) -> None:
         self._incoming = incoming
         self._permits = permits
 
     def __iter__(self) -> Iterator[tuple[int, list[bytes]]]:
-        """Yield until told to leave."""
+        """Yield until no more permits can come."""
         request = wire.Request(0, [])
         while permit := self._permits.recv(wire.PERMIT_BYTES):
             number = int.from_bytes(permit)
-            # Groups that were passed over have been taken back.
+            # The numbers between two permits are those of groups that were taken back.
             while number >= request.first + len(request.groups):
                 message = self._incoming.wait()
                 if message is None:
@@ -94,25 +94,25 @@ class Server:
     """Answers requests with `model`."""
 
     def __init__(self, model: LoadedModel, config: wire.WorkerConfig, connection: socket.socket) -> None:
-        """Raise `ModelLoadError` for a model without `predict_batch` that is to work in batches."""
+        """Raise `ModelLoadError` if the configuration is for batches and the model has no `predict_batch`."""
         self._predict = model.predict
         self._predict_batch = batch_function(model) if config.in_batches else None
-        self._order = config
+        self._config = config
         self._connection = connection
         self._tasks = 0
         self._memory = os.open("/proc/self/statm", os.O_RDONLY)
         self._pid = os.getpid()
 
     def serve(self, requests: Iterable[tuple[int, list[bytes]]]) -> None:
-        """Work until told to leave, or until it is time to be replaced."""
+        """Answer requests until they end, or until a limit is reached."""
         for number, bodies in requests:
             started = time.monotonic()
             tried = self._call(bodies)
             if os.getpid() != self._pid:
-                os._exit(0)  # the model has forked, and this is the other process: nobody has asked it
+                os._exit(0)  # the model has forked, and this is the copy: the request is not its own
             parts = None if tried is None else [_part(each) for each in tried]
             self._tasks += len(bodies) if parts else 0
-            leaving = self._worn_out()
+            leaving = self._limit_reached()
             wire.send(self._connection, wire.Reply(number, parts, time.monotonic() - started, leaving))
             if leaving:
                 return
@@ -123,8 +123,9 @@ class Server:
             return call_batch(self._predict_batch, payloads)
         return [call(self._predict, payload) for payload in payloads]
 
-    def _worn_out(self) -> str:
-        config = self._order
+    def _limit_reached(self) -> str:
+        """Return the limit that is reached, or an empty text."""
+        config = self._config
         if config.max_tasks and self._tasks >= config.max_tasks:
             return "tasks"
         if config.memory_bytes and int(os.pread(self._memory, 100, 0).split()[1]) * _PAGE > config.memory_bytes:

@@ -1,69 +1,85 @@
-"""The worker processes of a consumer: started together, replaced one by one, ended together."""
+"""The worker processes of a consumer: started together, replaced one by one, ended together; and their workers."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
+import orjson
+
 from infertool.consumer.attempt import Preparation
+from infertool.consumer.backlog import Group
+from infertool.consumer.event import Event, Failure, Outcome
 from infertool.consumer.processes import wire
-from infertool.consumer.processes.handle import Handle
-from infertool.consumer.processes.worker import ProcessWorker
-from infertool.consumer.worker import Try, Worker, WorkerHost
+from infertool.consumer.processes.process import GoneError, WorkerProcess
+from infertool.consumer.worker import Try, Worker, WorkerHost, fit, halves
 from infertool.errors import ModelLoadError
+from infertool.models.port import Cached
 from infertool.net.backoff import FullJitter
 
-# How long processes may take to close their models, in seconds.
+# Longest time for processes to close their models. Seconds.
 CLOSE_S = 10.0
-# A process that cannot be started in place of another is tried again, so many times in a row.
+# Tries in a row to start a process in place of another.
 MOST_STARTS = 5
 START_BACKOFF = FullJitter(base_s=0.2, cap_s=2.0)
+# Why a process is replaced, for warnings: by the reason with which it leaves; "" for one ended by a timeout.
+_NOTICES = {
+    "": "was ended: a call of the model took longer than consume.timeout_s",
+    "memory": "held more than consume.worker_memory_bytes",
+    "tasks": "",
+}
+# An event that ended this many worker processes is not tried again.
+MOST_DEATHS = 2
 
 
 class Processes:
-    """`count` processes, ready when the block begins. Raises `ModelLoadError`; `warn` hears of what dies."""
+    """A `WorkerPool` of `count` processes, which are ready when the block begins. Raises `ModelLoadError`.
+
+    `warn` is called with a text when a process is replaced.
+    """
 
     def __init__(self, config: wire.WorkerConfig, count: int, warn: Callable[[str], None]) -> None:
-        self._order = config
+        self._config = config
         self._count = count
-        self._warn = warn
+        self.warn = warn
         self._lock = threading.Lock()
-        self._handles: set[Handle] = set()
-        self._idle: deque[Handle] = deque()
+        self._processes: set[WorkerProcess] = set()
+        self._idle: deque[WorkerProcess] = deque()
         self._closed = False
         self.name = ""
 
     def __enter__(self) -> Self:
         try:
-            handles = [self._start() for _ in range(self._count)]
-            for handle in handles:
-                self.name = handle.wait_ready(lambda: True) or ""
+            processes = [self._start() for _ in range(self._count)]
+            for process in processes:
+                self.name = process.wait_ready(lambda: True) or ""
         except BaseException:
-            for handle in self._handles:
-                handle.discard()
+            for process in self._processes:
+                process.discard()
             raise
-        self._idle.extend(handles)
+        self._idle.extend(processes)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the processes close their models; those still in a call after the stop's deadline are killed."""
+        """Let the processes close their models; those still in a call are killed."""
         with self._lock:
             self._closed = True
         idle = list(self._idle)
-        for handle in self._handles.difference(idle):
-            handle.kill()
-            handle.exit_code()
-        for handle in idle:
-            handle.leave()
+        for process in self._processes.difference(idle):
+            process.kill()
+            process.exit_code()
+        for process in idle:
+            process.leave()
         deadline = time.monotonic() + CLOSE_S
-        for handle in idle:
-            self._finish(handle, deadline)
+        for process in idle:
+            self._finish(process, deadline)
 
     def start_worker(self, host: WorkerHost, prepare: Preparation) -> Worker | None:
         """See `infertool.consumer.worker_pool.WorkerPool`."""
@@ -73,16 +89,19 @@ class Processes:
         """See `infertool.consumer.worker_pool.WorkerPool`: only a process has the model."""
         return None
 
-    def lend(self) -> Handle:
-        """See `Pool`."""
+    def borrow(self) -> WorkerProcess:
+        """Return a process that is ready, for one worker."""
         return self._idle.popleft()
 
-    def give_back(self, handle: Handle) -> None:
-        """See `Pool`."""
-        self._idle.append(handle)
+    def give_back(self, process: WorkerProcess) -> None:
+        """Take back a process that is ready."""
+        self._idle.append(process)
 
-    def replace(self, old: Handle, host: WorkerHost) -> Handle | None:
-        """See `Pool`. Until it works, or has failed too often, or is not wanted any more."""
+    def replace(self, old: WorkerProcess, host: WorkerHost) -> WorkerProcess | None:
+        """Return a ready process in place of `old`; None if `host` has stopped.
+
+        Raises `ModelLoadError` after `MOST_STARTS` tries.
+        """
         self._finish(old, time.monotonic() + CLOSE_S)
         for attempt in range(1, MOST_STARTS + 1):
             with self._lock:
@@ -95,24 +114,213 @@ class Processes:
                 self._forget(new)
                 if attempt == MOST_STARTS:
                     raise
-                self._warn(f"no worker process could be started: {error.what}; trying again")
+                self.warn(f"no worker process could be started: {error.what}; trying again")
                 time.sleep(START_BACKOFF.wait(attempt))
         return None
 
-    def tell(self, text: str) -> None:
-        """See `Pool`."""
-        self._warn(text)
+    def _start(self) -> WorkerProcess:
+        process = WorkerProcess(self._config)
+        self._processes.add(process)
+        return process
 
-    def _start(self) -> Handle:
-        handle = Handle(self._order)
-        self._handles.add(handle)
-        return handle
+    def _finish(self, process: WorkerProcess, deadline: float) -> None:
+        if error := process.closing_error(deadline):
+            self.warn(f"closing model {self.name} failed: {error}")
+        self._forget(process)
 
-    def _finish(self, handle: Handle, deadline: float) -> None:
-        if error := handle.closing_error(deadline):
-            self._warn(f"closing model {self.name} failed: {error}")
-        self._forget(handle)
+    def _forget(self, process: WorkerProcess) -> None:
+        process.discard()
+        self._processes.discard(process)
 
-    def _forget(self, handle: Handle) -> None:
-        handle.discard()
-        self._handles.discard(handle)
+
+class ProcessWorker(Worker):
+    """A thread that waits for one process. When that dies, the event in progress fails, and another takes its place."""
+
+    def __init__(self, host: WorkerHost, pool: Processes, prepare: Preparation) -> None:
+        self._host = host
+        self._pool = pool
+        self._prepare = prepare
+        self._process = pool.borrow()
+        self._lock = threading.Lock()
+        # Groups that the process has, by number, in the order in which it begins them; and groups not yet sent to it.
+        self._asked: dict[int, Group] = {}
+        self._unasked: list[Group] = []
+        self._begun = time.monotonic()
+        self._since: float | None = None
+        self._overrun: tuple[int, Failure] | None = None
+        self._has_strayed = False
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    def start(self) -> None:
+        """See `Worker`."""
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """See `Worker`."""
+        return self._thread.is_alive()
+
+    def running_s(self) -> float:
+        """See `Worker`."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def lasted_s(self) -> float:
+        """See `Worker`."""
+        return time.monotonic() - self._begun
+
+    def hand_back(self) -> None:
+        """See `Worker`. Outcomes are reported as they come."""
+        with self._lock:
+            numbers = self._process.take_back() if self._asked else []
+            if numbers and len(numbers) == len(self._asked):
+                # The process has not begun. It keeps the first group, so that an answer will come.
+                self._process.permit(numbers[:1])
+                del numbers[0]
+            groups = [self._asked.pop(number) for number in numbers] + self._unasked
+            self._unasked = []
+        self._host.return_counted(chain.from_iterable(groups))
+
+    def overrun(self, limit_s: float, failure: Failure) -> None:
+        """See `Worker`. A process can be ended from outside."""
+        with self._lock:
+            if self.running_s() > limit_s and self._overrun is None:
+                self._overrun = (next(iter(self._asked)), failure)
+                self._process.kill()
+
+    def _run(self) -> None:
+        try:
+            while groups := self._host.take(self):
+                if not self._work(groups):
+                    break
+            else:
+                self._pool.give_back(self._process)
+        except ModelLoadError as error:
+            self._host.fail(error)
+        self._host.remove_worker(self)
+
+    def _work(self, groups: Sequence[Group]) -> bool:
+        """Send `groups` to the process and report their outcomes. Returns False if no process is left."""
+        if not self._ensure_process():
+            self._host.return_uncounted(chain.from_iterable(groups))
+            return False
+        self._begun = time.monotonic()
+        self._unasked = list(fit(groups, self._prepare, self._host))
+        while self._ask():
+            while self._asked:
+                try:
+                    leaving = self._report(self._process.answers())
+                except GoneError:
+                    return self._died()
+                if leaving:
+                    self._return_unbegun()
+                    return self._replace(_NOTICES[leaving])
+                if self._is_out_of_step():
+                    self.hand_back()  # the call in progress may still be answered
+        if self._overrun:
+            return self._replace(_NOTICES[""])
+        return self._end_out_of_step() if self._is_out_of_step() else True
+
+    def _ensure_process(self) -> bool:
+        if not self._process.wait(0):
+            return True
+        if self._process.has_ended():
+            return self._replace(f"{self._process.ending()} with nothing in work")
+        return self._end_out_of_step()  # it has sent an answer to no request
+
+    def _is_out_of_step(self) -> bool:
+        return self._has_strayed or self._process.garbled
+
+    def _end_out_of_step(self) -> bool:
+        self._process.kill()
+        return self._replace("was ended: it sent what is no answer to a call, which was dropped")
+
+    def _ask(self) -> bool:
+        """Send the process the groups that wait. Returns False if there are none."""
+        with self._lock:
+            groups, self._unasked = self._unasked, []
+            numbers = self._process.number(len(groups))
+            self._asked = dict(zip(numbers, groups, strict=True))
+            self._since = time.monotonic() if groups else None
+        if groups:
+            self._process.ask(numbers, [[event.message.body for event in group] for group in groups])
+        return bool(groups)
+
+    def _report(self, answers: Sequence[wire.Answer]) -> str:
+        """Report the outcomes of groups; return the reason with which the process leaves, if it does."""
+        outcomes: list[Outcome] = []
+        spent_s, leaving = 0.0, ""
+        with self._lock:
+            for answer in answers:
+                if not isinstance(answer, wire.Reply) or not (group := self._answered(answer)):
+                    self._has_strayed = True
+                    continue
+                self._since = None
+                if answer.parts is None:
+                    self._unasked += halves(group)
+                else:
+                    outcomes += map(_outcome, group, answer.parts)
+                spent_s += answer.busy_s
+                leaving = answer.leaving
+        if outcomes:
+            self._host.done(outcomes, spent_s)
+        with self._lock:
+            if self._asked and self._since is None:
+                self._since = time.monotonic()
+        return leaving
+
+    def _answered(self, reply: wire.Reply) -> Group | None:
+        """Remove and return the group that `reply` answers; None if it answers none."""
+        # The process begins them in this order.
+        group = self._asked.get(reply.number) if next(iter(self._asked), None) == reply.number else None
+        if group is None or (len(group) == 1 if reply.parts is None else len(reply.parts) != len(group)):
+            return None
+        return self._asked.pop(reply.number)
+
+    def _died(self) -> bool:
+        """Count the end of the process against the event in progress, and go on with another process."""
+        spent_s = self.running_s()
+        self._return_unbegun()
+        with self._lock:
+            in_progress, self._asked = self._asked, {}
+            self._since = None
+        ending = self._process.ending()
+        for number, group in in_progress.items():  # one at most
+            if self._overrun is None:
+                self._host.failed(group, _death(group, ending), spent_s)
+            elif number == self._overrun[0]:
+                self._host.failed(group, self._overrun[1], spent_s)
+            else:  # begun just before the process was ended for another group
+                self._host.return_counted(group)
+        return self._replace(_NOTICES[""] if self._overrun else ending)
+
+    def _return_unbegun(self) -> None:
+        with self._lock:
+            numbers = self._process.take_back()
+            groups = [self._asked.pop(number) for number in numbers if number in self._asked] + self._unasked
+            self._unasked = []
+        self._host.return_counted(chain.from_iterable(groups))
+
+    def _replace(self, notice: str) -> bool:
+        if notice:
+            self._pool.warn(f"worker process {self._process.pid} {notice}; another takes its place")
+        process = self._pool.replace(self._process, self._host)
+        self._overrun = None
+        self._has_strayed = False
+        if process is None:
+            return False
+        self._process = process
+        return True
+
+
+def _outcome(event: Event, part: wire.Part) -> Outcome:
+    if part.failure is not None:
+        return Outcome(event, failure=part.failure)
+    result = orjson.Fragment(part.result)
+    return Outcome(event, Cached(result) if part.cached else result, part.processing_s)
+
+
+def _death(group: Group, ending: str) -> Failure:
+    for event in group:
+        event.deaths += 1
+    error = f"the worker process {ending} while this event was in work"
+    return Failure("infer", "WorkerDied", error, retryable=max(event.deaths for event in group) < MOST_DEATHS)

@@ -1,12 +1,12 @@
-"""What a consumer and its worker processes say to each other, and in what form.
+"""Messages between a consumer and its worker processes, and their form on the socket.
 
-A worker is told its `Order`, answers `Ready` or `Unfit`, and then gets a `Request` at a time: groups of bodies, one
-call of the model a group. The groups are numbered through; each needs a *permit* before its call begins, which comes
-on a socket of its own. Permits that the worker has not read the consumer reads back: those groups have not begun, and
-never will. Each group is answered with a `Reply` that names its number. So one call at most is in work, and it is known
-which. When no more permits can come, the worker leaves; its last word is `Closed`.
+The consumer sends a `WorkerConfig`; the worker answers `Ready` or `StartFailed`. Then come one `Request` at a time:
+groups of bodies, one call of the model a group. The groups are numbered through. Each needs a *permit* before its call
+begins; permits come on a second socket. The consumer reads back the permits that the worker has not read: those groups
+never begin. Each group is answered with a `Reply` that names its number. So at most one call is in progress, and its
+group is known. When no more permits can come, the worker closes the model and ends; its last message is `Closed`.
 
-A message is a header, with a mark by which anything else on the connection is recognised, and msgpack.
+A message is a header and msgpack. The header begins with a mark, by which all other bytes are recognised and dropped.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ PERMIT_BYTES = 8
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, array_like=True):
-    """What a worker is to do. `max_tasks` and `memory_bytes` end it, see the settings; 0 never does.
+    """The model of a worker, and its limits: events and bytes of memory after which it ends; 0 is no limit.
 
-    With `json_logs` it writes records, as its consumer does.
+    With `json_logs` it writes log records, as its consumer does.
     """
 
     model: ModelSettings
@@ -46,13 +46,13 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The model is loaded and warmed up. `name` is what people call it."""
+    """The model is loaded and warmed up. `name` is its name in logs and dead letters."""
 
     name: str
 
 
 class StartFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The model cannot be used; the fields of `ModelLoadError`, and the trace."""
+    """The model cannot be loaded: the fields of `ModelLoadError`, and the trace."""
 
     what: str
     advice: str
@@ -60,7 +60,7 @@ class StartFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """What became of one event: an encoded result, which may be from the model's cache, or a failure."""
+    """The outcome of one event: an encoded result, which may be from the model's cache, or a failure."""
 
     result: bytes
     processing_s: float
@@ -69,9 +69,9 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """What became of the group with this number; no `parts` when the call raised and is to be repeated in halves.
+    """The outcome of the group with this number; `parts` is None if the call raised: each half is to be tried again.
 
-    With a reason in `leaving` the worker takes no more, and leaves.
+    With a reason in `leaving` the worker takes no more requests, and ends.
     """
 
     number: int
@@ -81,7 +81,7 @@ class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Closed(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The model is closed; `error` says what it raised meanwhile."""
+    """The model is closed; `error` is the text of what closing raised, or empty."""
 
     error: str
 
@@ -89,7 +89,7 @@ class Closed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 Answer = Ready | StartFailed | Reply | Closed
 
 encode = msgspec.msgpack.Encoder().encode
-decode_order = msgspec.msgpack.Decoder(WorkerConfig).decode
+decode_config = msgspec.msgpack.Decoder(WorkerConfig).decode
 decode_request = msgspec.msgpack.Decoder(Request).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
 
@@ -101,7 +101,7 @@ def send(connection: socket.socket, message: msgspec.Struct) -> None:
 
 
 class Incoming:
-    """Messages as they come on a connection. What else is there is dropped, and `garbled` is set."""
+    """Reads messages from a connection. Other bytes are dropped, and `garbled` is set."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -148,7 +148,7 @@ class Incoming:
         return message
 
     def _drop_garbage(self) -> None:
-        """Drop what is before the next mark, or what may be the beginning of one."""
+        """Drop the bytes before the next mark, or before what may be the beginning of one."""
         self.garbled = True
         found = self._unread.find(_MARK)
         while found < 0 and not _MARK.startswith(bytes(self._unread)):

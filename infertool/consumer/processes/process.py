@@ -1,4 +1,4 @@
-"""A worker process as its consumer sees it."""
+"""A worker process as seen from its consumer: requests, permits and answers."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from infertool.telemetry import json_logs
 from infertool.telemetry.json_logs import Relay
 from infertool.workers.process import ConnectedProcess
 
-# How often a wait for a model that loads looks whether it is still wanted, in seconds.
+# Time between two checks that a model that loads is still wanted. Seconds.
 _LOOK_S = 0.1
-# A process that has closed its connection ends by itself within this time, or is killed. Seconds.
-_LAST_BREATH_S = 5.0
+# A process that has closed its connection and does not end within this time is killed. Seconds.
+_END_S = 5.0
 _STDERR = 2
 
 
 class GoneError(Exception):
-    """The process has ended, and all it had said was read."""
+    """The process has ended, and all its answers were read."""
 
 
-class Handle(ConnectedProcess):
-    """Starts a worker and talks to it. Used by one thread at a time; `kill` and `take_back` by any.
+class WorkerProcess(ConnectedProcess):
+    """Starts a worker process and sends it requests. Used by one thread at a time; `kill` and `take_back` by any.
 
-    The worker's standard output is our standard error: nothing a model prints gets among the data. With JSON logs both
-    of its streams come through a pipe: libraries and commands of a model write there what is no object.
+    Its standard output is our standard error, so that nothing a model prints gets among the data. With JSON logs both
+    of its streams come through a pipe, which makes records of the lines that are none.
     """
 
     def __init__(self, config: wire.WorkerConfig) -> None:
-        # Both ends of the permits are ours: what the worker has not read from its end, we read back.
+        # Both ends of the permits' socket stay open here: permits that the worker has not read are read back.
         self._permits, self._unread_permits = socket.socketpair()
         self._relay: Relay | None = None
         stdout, stderr = (subprocess.PIPE, subprocess.STDOUT) if json_logs.is_on() else (_STDERR, None)
@@ -53,7 +53,7 @@ class Handle(ConnectedProcess):
         self._send(msgspec.structs.replace(config, json_logs=json_logs.is_on()))
 
     def wait_ready(self, is_wanted: Callable[[], bool]) -> str | None:
-        """Return the model's name once it is ready, or None when `is_wanted` says no. Raises `ModelLoadError`."""
+        """Return the model's name once it is ready; None if it is no longer wanted. Raises `ModelLoadError`."""
         while is_wanted():
             try:
                 answers = self.answers(_LOOK_S)
@@ -69,12 +69,12 @@ class Handle(ConnectedProcess):
                     self._incoming.garbled = False
                     return answer.name
                 if isinstance(answer, wire.StartFailed):
-                    raise _unfit(self._spec, answer)
+                    raise _load_error(self._spec, answer)
         return None
 
     @property
     def garbled(self) -> bool:
-        """Whether something else than answers came since it was ready."""
+        """True if bytes that are no answer have come since it was ready."""
         return self._incoming.garbled
 
     def number(self, count: int) -> range:
@@ -84,7 +84,7 @@ class Handle(ConnectedProcess):
         return numbers
 
     def ask(self, numbers: range, groups: Sequence[Sequence[bytes]]) -> None:
-        """Send groups, and the permits to begin them; whether they arrive is told by the answers."""
+        """Send groups, and the permits to begin them. Only the answers show that they arrived."""
         self.permit(numbers)  # first: the worker reads a request when it has a permit for it
         self._send(wire.Request(numbers.start, [list(group) for group in groups]))
 
@@ -93,10 +93,10 @@ class Handle(ConnectedProcess):
         try:
             self._permits.sendall(struct.pack(f"!{len(numbers)}Q", *numbers))
         except OSError:
-            return  # it is gone, which reading will tell
+            return  # it is gone; reading shows that
 
     def take_back(self) -> list[int]:
-        """Return the numbers of the groups that have not begun, and never will."""
+        """Read the permits back that the worker has not read; return the numbers of those groups, which never begin."""
         permits = b""
         try:
             while more := self._unread_permits.recv(65_536, socket.MSG_DONTWAIT):
@@ -110,17 +110,17 @@ class Handle(ConnectedProcess):
         self._permits.shutdown(socket.SHUT_WR)
 
     def answers(self, timeout_s: float | None = None) -> list[wire.Answer]:
-        """Wait for news and return the answers that are there; none after `timeout_s`, or when one is incomplete.
+        """Wait for answers and return them; none after `timeout_s`, or while the only one is incomplete.
 
         Raises `GoneError`.
         """
         if not self.wait(timeout_s):
             return []
-        has_ended = self.has_ended()  # before the reading: what it said last is there by now
+        has_ended = self.has_ended()  # before the reading: its last answer is there by now
         messages, is_open = self._incoming.ready()
         if not messages and not is_open:
-            # Not before it had the time to end by itself: its exit code says more.
-            self.wait_end(_LAST_BREATH_S)
+            # Its own exit code tells more than our kill.
+            self.wait_end(_END_S)
             self.kill()
             raise GoneError
         if not messages and has_ended:
@@ -137,14 +137,14 @@ class Handle(ConnectedProcess):
         return [answer for answer in answers if not isinstance(answer, wire.Closed)]
 
     def closing_error(self, deadline: float) -> str:
-        """Wait until it has closed its model, or until `deadline` (monotonic); return what that raised."""
+        """Wait until it has closed its model, or until `deadline` (monotonic); return the error of closing, or ""."""
         with suppress(GoneError):
             while self._closed is None and (left_s := deadline - time.monotonic()) > 0:
                 self.answers(left_s)
         return self._closed.error if self._closed else ""
 
     def discard(self) -> None:
-        """End it at once and release what it holds."""
+        """See `Process`."""
         super().discard()
         if self._relay:
             self._relay.join()
@@ -155,10 +155,10 @@ class Handle(ConnectedProcess):
         try:
             wire.send(self.socket, message)
         except OSError:
-            return  # it is gone, which reading will tell
+            return  # it is gone; reading shows that
 
 
-def _unfit(spec: str, answer: wire.StartFailed) -> ModelLoadError:
+def _load_error(spec: str, answer: wire.StartFailed) -> ModelLoadError:
     error = ModelLoadError(answer.what, spec=spec, advice=answer.advice)
     error.add_note(answer.trace)
     return error
