@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infertool.brokers.stomp import destination
+from infertool import brokers
 from infertool.consumer.consumer import Until
 from infertool.deadletters.replay import staging
 from infertool.errors import SettingsError, UsageError
@@ -52,12 +52,13 @@ def check(settings: Settings, until: Until) -> None:
 def check_queues(settings: Settings) -> None:
     """Raise `SettingsError` where a consumer would take its own dead letters, or those of a replay, as events."""
     source, dead = settings.broker.queue, settings.deadletter.queue
+    covers = brokers.conventions(settings.broker.url).covers
     if source == dead:
         raise _loop(f"broker.queue and deadletter.queue are both {source}: each failure would be consumed again")
-    if destination.covers(source, dead):
+    if covers(source, dead):
         raise _loop(f"broker.queue {source} covers deadletter.queue {dead}: each failure would be consumed again")
     for beside in staging.beside(dead):
-        if destination.covers(source, beside):
+        if covers(source, beside):
             raise _loop(f"broker.queue {source} covers {beside}, where replay-dlq keeps letters of {dead} for a while")
     if dead in staging.beside(source):
         raise _loop(f"deadletter.queue {dead} is where replay-dlq keeps letters of {source} for a while")

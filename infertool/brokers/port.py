@@ -6,14 +6,108 @@ of them and must return quickly and never raise.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from infertool.message import Message, Outgoing
 
 OnSent = Callable[[Exception | None], None]
 OnMessages = Callable[[list[Message]], None]
+
+
+class Browsing(StrEnum):
+    """How much of a queue a broker shows without taking anything from it."""
+
+    NONE = "none"
+    # The first messages of a queue; those behind them are not shown.
+    PARTIAL = "partial"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a broker can do, and how much of it at once. Before the first connection: what the adapter expects.
+
+    `atomic_move`: a move sends and acks in one step. `exclusive`: one subscription can keep a queue to itself.
+    `selectors`: subscriptions and browses can be limited to messages that match; `selector_reach` is the number of
+    messages from the head of a queue that the broker searches each time, None where it searches all. `depth`: the
+    broker tells how many messages a queue holds. `priorities`, `expiry` and `delivery_count`: the broker keeps them.
+    `reply_addresses`: a caller can have a queue of its own for replies.
+
+    `max_unacked` is the number of unacked messages that one subscription surely gets, and the window to ask for unless
+    told otherwise. At most `max_moves` moves and `max_move_bytes` bytes of bodies go into one `Subscription.move`.
+    """
+
+    atomic_move: bool
+    browse: Browsing
+    selectors: bool
+    exclusive: bool
+    priorities: bool
+    expiry: bool
+    depth: bool
+    delivery_count: bool
+    reply_addresses: bool
+    max_unacked: int
+    max_moves: int
+    max_move_bytes: int
+    selector_reach: int | None = None
+
+
+class Conventions(Protocol):
+    """How a kind of broker spells queues, and which headers it carries. Known without a connection."""
+
+    # Headers of one message, beside those that the adapter adds.
+    max_headers: int
+    # Headers that only the adapter sets: they address, frame or settle a message.
+    set_by_adapter: frozenset[str]
+    # Headers that would hide what the broker writes when it dead-letters the message.
+    reserved: frozenset[str]
+    # Headers by which the broker says that it dead-lettered a message.
+    death_marks: frozenset[str]
+
+    def queue(self, text: str) -> str:
+        """Return the one queue that was typed as `text`, spelt as messages name it. Raises `UsageError`."""
+
+    def source(self, text: str) -> str:
+        """Return what may be subscribed to: one queue, or what else the broker offers. Raises `UsageError`."""
+
+    def short(self, queue: str) -> str:
+        """Return the name of a queue without what all queues have in common."""
+
+    def is_queue(self, text: str) -> bool:
+        """Return True if `text` names one queue as messages name it."""
+
+    def covers(self, source: str, queue: str) -> bool:
+        """Return True if a subscription to `source` gets the messages of `queue`."""
+
+    def is_refused(self, name: str, value: str) -> bool:
+        """Return True if the broker would refuse a message with this header, or change its value."""
+
+    def is_sendable(self, name: str, value: str) -> bool:
+        """Return True if this header comes out as it went in, and makes the broker do nothing unasked-for."""
+
+    def fits(self, name: str, value: str) -> bool:
+        """Return True if this header is short enough for the broker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Selects messages that meet at least one of these conditions.
+
+    Their id is among `ids`, their correlation id is `correlation_id`, one of `headers` has the given value, or the
+    value of a header begins with one of `prefixes`.
+    """
+
+    ids: tuple[str, ...] = ()
+    correlation_id: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+
+
+# What is selected: what to look for, or an expression in the broker's own language.
+Selector = Match | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +142,7 @@ class Depth:
 class Browse:
     """What a broker showed of a queue. `depth` is None when the broker does not tell it.
 
-    `complete` is True only when it is proved that these are all the messages: a default ActiveMQ shows 400 and says
+    `complete` is True only when it is proved that these are all the messages: a broker may show the first ones and say
     nothing of the others.
     """
 
@@ -58,7 +152,7 @@ class Browse:
 
 
 class Transaction(Protocol):
-    """A move that was begun: the broker has it, and nothing is done yet."""
+    """A move that was begun. Where moves are atomic nothing is done before `commit`."""
 
     def commit(self) -> None:
         """Have it done, once the broker took all of it. Returns before it is done. Raises as `Subscription.move`."""
@@ -80,16 +174,19 @@ class Subscription(Protocol):
         """Settle. Returns at once; acks are joined into few writes. Stale ones are dropped: the broker redelivers."""
 
     def move(self, moves: Sequence[Move], timeout_s: float) -> None:
-        """Send and ack all of `moves` in one broker transaction, and wait for the commit's receipt.
+        """Send and ack all of `moves`, and wait until the broker confirmed that.
 
-        Returns when the broker confirmed. Raises `StaleMessagesError` when a message belongs to an earlier
-        connection (nothing was sent), `ConnectionLostError` when the connection ended before the receipt (the broker
-        did all or nothing, which one is unknown), `MoveRefusedError` when the broker refused (nothing was done; the
-        messages will be redelivered on the next connection, which the adapter brings about).
+        In one step where `Capabilities.atomic_move` is True. Elsewhere each message is acked after what is sent in its
+        place was confirmed, so that a fault may leave two of one event: they share a header `dlq_id`.
+
+        Raises `StaleMessagesError` when a message belongs to an earlier connection (nothing was sent),
+        `ConnectionLostError` when the connection ended before the confirmation (each step was done or not, which one is
+        unknown), `MoveRefusedError` when the broker refused (nothing was acked; the messages will be redelivered, which
+        the adapter brings about).
         """
 
     def start_move(self, moves: Sequence[Move], timeout_s: float) -> Transaction:
-        """Begin to move all of at most 100 `moves`; the next may begin while this one is committed.
+        """Begin to move all of at most `Capabilities.max_moves`; the next may begin while this one is committed.
 
         Raises `StaleMessagesError`, `ConnectionLostError`.
         """
@@ -114,7 +211,7 @@ class DeliversOnReader(Protocol):
 
 
 class BulkSender(Protocol):
-    """Sends many messages that are alike, without receipts. One thread uses it at a time.
+    """Sends many messages that share a template, without confirmations. One thread uses it at a time.
 
     What the broker refuses is known only afterwards: `refused` counts it, `reason` is the broker's newest word. What
     was under way when a connection ended may or may not have arrived.
@@ -130,7 +227,7 @@ class BulkSender(Protocol):
         """
 
     def send(self, messages: Sequence[tuple[Sequence[str], bytes]]) -> None:
-        """Send each (values of the varying headers, body). Returns at once.
+        """Send each (values of the variable headers, body). Returns at once.
 
         Raises `ConnectionLostError` while there is no connection; then nothing was sent.
         """
@@ -149,6 +246,14 @@ class Broker(Protocol):
     def address(self) -> str:
         """Where it is or was last connected, secrets masked."""
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the broker can do."""
+
+    @property
+    def conventions(self) -> Conventions:
+        """How the broker spells queues, and which headers it carries."""
+
     def connect(self) -> None:
         """Connect once, trying each host. Raises `UnreachableError` or `RefusedError`.
 
@@ -156,12 +261,12 @@ class Broker(Protocol):
         """
 
     def subscribe(
-        self, queue: str, *, window: int, selector: str | None = None, exclusive: bool = False
+        self, queue: str, *, window: int, selector: Selector | None = None, exclusive: bool = False
     ) -> Subscription:
         """Subscribe now and again after every reconnect. Raises `RefusedError` if the broker says no.
 
         Of several `exclusive` subscriptions to a queue the first gets everything, until it ends. A `selector` finds
-        only what is among the first messages of the queue: 200 on a default ActiveMQ.
+        only what is within `Capabilities.selector_reach`.
         """
 
     def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
@@ -171,12 +276,13 @@ class Broker(Protocol):
         """
 
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> BulkSender:
-        """Return an outlet for messages that have all but their bodies and the headers `varying` from `alike`.
+        """Return a sender of messages that have all but their bodies and `variable_headers` from `template`.
 
+        A variable header may be a property, by its name in the text form (`brokers.headers`).
         Raises `RefusedError` for what breaks the limits of the wire format.
         """
 
-    def browse(self, queue: str, *, limit: int, timeout_s: float, selector: str | None = None) -> Browse:
+    def browse(self, queue: str, *, limit: int, timeout_s: float, selector: Selector | None = None) -> Browse:
         """Return at most `limit` messages, in the order of delivery, and leave them where they are.
 
         They cannot be settled. What did not come within `timeout_s` is left out; so is what follows the first 256 MiB
@@ -187,4 +293,4 @@ class Broker(Protocol):
         """Return the queue's depth, or None when the broker does not say within `timeout_s`."""
 
     def close(self, timeout_s: float) -> None:
-        """Write what is pending, disconnect with a receipt, and stop. Unsettled messages go back to the broker."""
+        """Write what is pending, disconnect, and stop. Unsettled messages go back to the broker."""

@@ -42,10 +42,10 @@ def decode(event: Event, max_body_bytes: int) -> Failure | None:
 
 
 def _identify(event: Event, payload: dict[str, Any]) -> None:
-    headers = event.message.headers
-    if not headers.get("event_id"):
+    message = event.message
+    if not message.native.get("event_id"):
         event.event_id = as_id(payload.get("event_id")) or event.event_id
-    request_id = as_id(payload.get("request_id")) or headers.get("correlation-id")
+    request_id = as_id(payload.get("request_id")) or message.correlation_id
     event.request_id = request_id and printable(request_id)
 
 

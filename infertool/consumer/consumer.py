@@ -15,7 +15,7 @@ from pathlib import Path
 from infertool.brokers.port import Broker, Subscription
 from infertool.consumer.attempt import Preparation
 from infertool.consumer.crash_guard import CrashGuard
-from infertool.consumer.dead_letter_writer import DeadLetterWriter
+from infertool.consumer.dead_letter_writer import DeadLetterWriter, LetterForm
 from infertool.consumer.delivery import OnResults, Publisher
 from infertool.consumer.documents import Documents
 from infertool.consumer.event import Event, Failure, Outcome
@@ -67,13 +67,15 @@ class Consumer:
         self._observe = observe
         self._until = until
         self._push_batch = settings.publish.batch if settings.publish.mode == "phoenix" else 1
-        self._window = window(settings.consume, self._push_batch, until.max_messages)
         self._seen = 0
         self._quiet_since = time.monotonic()
         self._connected = False
         self._stopping = False
         self._fatal: BaseException | None = None
         self._broker = open_broker(self._on_connection)
+        self._window = window(
+            settings.consume, self._push_batch, until.max_messages, self._broker.capabilities.max_unacked
+        )
         self._guard = CrashGuard(state_dir, broker=self._broker.address, queue=settings.broker.queue, observe=observe)
         # The broker can redeliver no more than the window; several windows cover reconnects in quick succession.
         self._in_flight = InFlight(memory=10 * self._window, most=until.max_messages)
@@ -153,9 +155,10 @@ class Consumer:
         self._dead_letter_writer = DeadLetterWriter(
             self._subscription,
             self._in_flight,
-            queue=self._settings.deadletter.queue,
-            consumer=self._name,
-            model=self._worker_pool.name,
+            form=LetterForm(
+                self._settings.deadletter.queue, self._name, self._worker_pool.name, self._broker.conventions
+            ),
+            capabilities=self._broker.capabilities,
             timeout_s=self._settings.broker.receipt_timeout_s,
             observe=self._observe,
             on_dead_lettered=lambda batch: self._guard.end([dead.event for dead in batch]),

@@ -8,8 +8,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from infertool.brokers.port import Move, Subscription
+from infertool.brokers.port import Capabilities, Conventions, Move, Subscription
 from infertool.consumer.event import Event, FailedEvent, iso
 from infertool.consumer.in_flight import InFlight
 from infertool.deadletters.record import Cause, comes_back, dead_letter
@@ -18,16 +19,16 @@ from infertool.message import Outgoing
 from infertool.net.backoff import FullJitter
 from infertool.telemetry.signals import DeadLettered, Observe, Warned
 
-# A commit is a disk sync, so many moves share one; the page of a default ActiveMQ is 200 messages.
-MOST_MOVES = 100
-# A transaction is held in the broker's memory until its commit.
-MOST_BYTES = 8_388_608
-
 
 class MoveQueue:
-    """In order of arrival, but for those that wait. Times are monotonic seconds. Not thread-safe."""
+    """In order of arrival, but for those that wait. Times are monotonic seconds. Not thread-safe.
 
-    def __init__(self) -> None:
+    At most `max_moves` events, and `max_bytes` of bodies, are moved together: a move is a disk sync, so many share one.
+    """
+
+    def __init__(self, max_moves: int, max_bytes: int) -> None:
+        self._max_moves = max_moves
+        self._max_bytes = max_bytes
         self._ready: deque[FailedEvent] = deque()
         self._later: list[tuple[float, int, FailedEvent]] = []
         self._numbers = itertools.count()
@@ -45,10 +46,10 @@ class MoveQueue:
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[2])
         batch: list[FailedEvent] = []
-        most, size = MOST_MOVES, 0
+        most, size = self._max_moves, 0
         while self._ready and len(batch) < min(most, self._ready[0].together):
             size += len(self._ready[0].event.message.body)
-            if batch and size > MOST_BYTES:
+            if batch and size > self._max_bytes:
                 break
             most = min(most, self._ready[0].together)
             batch.append(self._ready.popleft())
@@ -86,30 +87,56 @@ _FAILURES_TOLD = 2
 _NAMED = 10
 
 
+@dataclass(frozen=True, slots=True)
+class LetterForm:
+    """Writes dead letters for `queue`, with the names of this consumer and its model."""
+
+    queue: str
+    consumer: str
+    model: str
+    conventions: Conventions
+
+    def fill_in(self, dead: FailedEvent) -> Outgoing:
+        """Return the dead letter of an event that fails now."""
+        failed_at = iso(time.time())
+        cause = Cause(
+            event_id=dead.event.event_id,
+            request_id=dead.event.request_id or "",
+            stage=dead.failure.stage,
+            error_type=dead.failure.error_type,
+            error=dead.failure.error,
+            attempts=dead.event.attempts,
+            failed_at=failed_at,
+            first_failed_at=dead.event.first_failed_at or failed_at,
+            consumer=self.consumer,
+            model=self.model,
+            traceback=dead.failure.traceback,
+        )
+        return dead_letter(dead.event.message, cause, self.queue, self.conventions)
+
+
 class DeadLetterWriter:
-    """A thread that moves events to `queue`. What cannot be moved now stays with the broker and comes back."""
+    """A thread that moves failed events to the dead-letter queue. What cannot be moved stays with the broker."""
 
     def __init__(
         self,
         subscription: Subscription,
         in_flight: InFlight,
         *,
-        queue: str,
-        consumer: str,
-        model: str,
+        form: LetterForm,
+        capabilities: Capabilities,
         timeout_s: float,
         observe: Observe,
         on_dead_lettered: Callable[[Sequence[FailedEvent]], None],
     ) -> None:
         self._subscription = subscription
         self._in_flight = in_flight
-        self._queue = queue
-        self._consumer = consumer
-        self._model = model
+        self._form = form
+        self._queue = form.queue
         self._timeout_s = timeout_s
         self._observe = observe
         self._on_dead_lettered = on_dead_lettered
-        self._waiting = MoveQueue()
+        self._waiting = MoveQueue(capabilities.max_moves, capabilities.max_move_bytes)
         self._changed = threading.Condition()
         self._stopped = False
         self._refusals = 0
@@ -150,7 +177,7 @@ class DeadLetterWriter:
             return batch
 
     def _move(self, batch: list[FailedEvent]) -> None:
-        moves = [Move(dead.event.message, self._letter(dead)) for dead in batch]
+        moves = [Move(dead.event.message, self._form.fill_in(dead)) for dead in batch]
         try:
             self._subscription.move(moves, self._timeout_s)
         except StaleMessagesError:
@@ -218,20 +245,3 @@ class DeadLetterWriter:
         )
         with self._changed:
             self._changed.wait_for(lambda: self._stopped, wait_s)
-
-    def _letter(self, dead: FailedEvent) -> Outgoing:
-        failed_at = iso(time.time())
-        cause = Cause(
-            event_id=dead.event.event_id,
-            request_id=dead.event.request_id or "",
-            stage=dead.failure.stage,
-            error_type=dead.failure.error_type,
-            error=dead.failure.error,
-            attempts=dead.event.attempts,
-            failed_at=failed_at,
-            first_failed_at=dead.event.first_failed_at or failed_at,
-            consumer=self._consumer,
-            model=self._model,
-            traceback=dead.failure.traceback,
-        )
-        return dead_letter(dead.event.message, cause, self._queue)

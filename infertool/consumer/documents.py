@@ -96,7 +96,7 @@ class Documents:
         )
 
     def _encode(self, event: Event, document: dict[str, Any], dispensable: str) -> bytes:
-        traceparent = event.message.headers.get("traceparent")
+        traceparent = event.message.native.get("traceparent")
         if traceparent:
             document["traceparent"] = printable(traceparent)
         if self._include_payload:

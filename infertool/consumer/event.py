@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class FailedEvent:
 
     event: Event
     failure: Failure
-    together: int = 100
+    together: int = sys.maxsize
     failures: int = 0
     not_before: float = 0.0
 

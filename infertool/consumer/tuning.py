@@ -141,8 +141,6 @@ class BatchLimits:
         return self.size != before
 
 
-# One subscription of a default ActiveMQ gives no more (facts: maxPageSize).
-DEFAULT_WINDOW = 200
 # Pushes in batches: while one waits for its proof, others are filled, sent and acknowledged.
 BATCHES_UNDER_WAY = 6
 
@@ -171,8 +169,8 @@ def concurrency(consume: ConsumeSettings) -> int:
     return consume.max_concurrency if consume.concurrency == "auto" else consume.concurrency
 
 
-def window(consume: ConsumeSettings, push_batch: int, max_messages: int | None) -> int:
-    """Return how many unsettled messages a run holds at most."""
+def window(consume: ConsumeSettings, push_batch: int, max_messages: int | None, max_unacked: int) -> int:
+    """Return how many unsettled messages a run holds at most; `max_unacked` is the broker's."""
     in_work = 2 * concurrency(consume) * consume.batch_size
-    chosen = consume.window or max(DEFAULT_WINDOW, in_work, BATCHES_UNDER_WAY * push_batch)
+    chosen = consume.window or max(max_unacked, in_work, BATCHES_UNDER_WAY * push_batch)
     return chosen if max_messages is None else min(chosen, max_messages)

@@ -12,14 +12,11 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final
 
+from infertool.brokers import headers as textform
 from infertool.deadletters import marks
-from infertool.message import BodyKind, Message
+from infertool.message import BodyKind, BrokerDeath, Message
 from infertool.text import json_text
 from infertool.text.sanitize import printable
-
-_CAUSE = "dlqDeliveryFailureCause"
-BROKERS_MARKS = frozenset({"original-destination", "originalExpiration", _CAUSE})
-
 
 _YEAR_10000 = 253_402_300_799
 
@@ -78,17 +75,19 @@ class DeadLetter:
 
 def read(message: Message) -> DeadLetter:
     """Return `message` as a dead letter, whoever wrote it."""
-    headers, own = message.headers, marks.ours(message.headers)
-    writer = _writer(message)
-    sent_at = _milliseconds(headers.get("timestamp", ""))
+    headers = message.headers
+    own, death = marks.ours(headers), message.death
+    writer = _writer(headers, death)
+    cause = death.cause if death else ""
+    sent_at = _milliseconds(message.properties.timestamp_ms)
     return DeadLetter(
         message=message,
         writer=writer,
-        origin=_origin(headers, own, writer),
+        origin=_origin(headers, own, writer, death),
         original_id=own.get("original_message_id") or message.id,
         stage=own.get("dlq_stage") or ("broker" if writer is Writer.BROKER else ""),
-        error_type=own.get("dlq_error_type") or _cause_type(headers.get(_CAUSE, "")),
-        error=own.get("dlq_error") or headers.get(_CAUSE, ""),
+        error_type=own.get("dlq_error_type") or _cause_type(cause),
+        error=own.get("dlq_error") or cause,
         attempts=_number(own.get("dlq_attempts", "")),
         failed_at=_iso(own.get("dlq_failed_at", "")) or sent_at,
         first_failed_at=_iso(own.get("dlq_first_failed_at", "")) or sent_at,
@@ -102,17 +101,15 @@ def read(message: Message) -> DeadLetter:
     )
 
 
-def _writer(message: Message) -> Writer:
+def _writer(headers: Mapping[str, str], death: BrokerDeath | None) -> Writer:
     # A replay leaves our marks of a death and the broker's behind, so what is here was written by the latest death.
-    if marks.is_dead_letter(message.headers):
+    if marks.is_dead_letter(headers):
         return Writer.INFERTOOL
-    if not BROKERS_MARKS.isdisjoint(message.headers):
-        return Writer.BROKER
-    return Writer.STRANGER
+    return Writer.BROKER if death else Writer.STRANGER
 
 
-def _origin(headers: Mapping[str, str], own: Mapping[str, str], writer: Writer) -> str:
-    brokers = headers.get("original-destination", "")
+def _origin(headers: Mapping[str, str], own: Mapping[str, str], writer: Writer, death: BrokerDeath | None) -> str:
+    brokers = death.origin if death else ""
     if writer is Writer.INFERTOOL:
         return own.get("original_destination") or brokers
     # Other tools may say it in the same way.
@@ -141,8 +138,8 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0  # noqa: PLR2004  # a sane count
 
 
-def _milliseconds(text: str) -> float | None:
-    return _time(int(text) / 1000) if text.isascii() and text.isdigit() and len(text) < 20 else None  # noqa: PLR2004  # a sane size
+def _milliseconds(at: int | None) -> float | None:
+    return None if at is None else _time(at / 1000)
 
 
 def _iso(text: str) -> float | None:
@@ -158,10 +155,6 @@ def _time(at: float) -> float | None:
     return at if 0 <= at < _YEAR_10000 else None
 
 
-# They differ from one delivery of a letter to the next, or are in the key already.
-_OF_DELIVERY: Final = frozenset({
-    "message-id", "destination", "subscription", "ack", "redelivered", "receipt", "transaction", "content-length",
-})  # fmt: skip
 _DIGEST_BYTES: Final = 16
 
 
@@ -172,7 +165,7 @@ def key(message: Message) -> str:
 
 def _digest(message: Message) -> str:
     digest = blake2b(digest_size=_DIGEST_BYTES)
-    headers = sorted((name, value) for name, value in message.headers.items() if name not in _OF_DELIVERY)
+    headers = sorted(textform.lasting(message).items())
     for text in (message.source, message.id, message.kind, *(part for pair in headers for part in pair)):
         data = text.encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(data))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from infertool.brokers.stomp.messages import is_sendable
+from infertool.brokers.port import Conventions
 
 FORMAT, WRITTEN = "dlq_format", "infertool/1"
 REPLAY = "infertool_replay"
@@ -31,12 +31,6 @@ OURS = OF_DEATH | OF_LIFE
 _OWN_ON_REPLAYS = frozenset(f"{OWN}{name}" for name in OF_LIFE)
 _OWN_ON_LETTERS = frozenset({f"{OWN}original_message_id", f"{OWN}staged_expires"})
 _OWN = _OWN_ON_REPLAYS | _OWN_ON_LETTERS
-# The broker's own mark of a death, which would hide that of the next one.
-_BROKERS_ORIGIN = "original-destination"
-# What the broker says of one delivery.
-_OF_DELIVERY = frozenset({
-    "message-id", "subscription", "ack", "destination", "content-length", "redelivered", "persistent", "amq-msg-type",
-})  # fmt: skip
 
 # Before there were marks, each of these was always written.
 _OLD_LETTER = frozenset({
@@ -70,11 +64,7 @@ def ours(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def producers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the producer's headers, each under its proper name, without what the broker says of this delivery.
-
-    A name of the broker's is the producer's where its value cannot be the broker's; what was kept aside goes before
-    what the broker wrote of a later delivery.
-    """
+    """Return the producer's headers, each under its proper name. What was kept aside goes before the others."""
     if is_dead_letter(headers):
         not_theirs = OURS | _OWN_ON_LETTERS
     elif is_replay(headers):
@@ -82,49 +72,29 @@ def producers(headers: Mapping[str, str]) -> dict[str, str]:
         not_theirs = OF_LIFE - displaced | _OWN_ON_REPLAYS | {REPLAY}
     else:
         not_theirs = _OWN_ON_LETTERS
-    theirs = {
-        name: value
-        for name, value in headers.items()
-        if name not in not_theirs and not name.startswith(KEPT) and not _is_of_delivery(name, value)
-    }
+    theirs = {name: value for name, value in headers.items() if name not in not_theirs and not name.startswith(KEPT)}
     return theirs | {name.removeprefix(KEPT): value for name, value in headers.items() if name.startswith(KEPT)}
 
 
-def of_letter(theirs: Mapping[str, str]) -> dict[str, str]:
+def of_letter(theirs: Mapping[str, str], conventions: Conventions) -> dict[str, str]:
     """Return the producer's headers as they stand on a dead letter."""
-    return {_kept(name, value, taken=OURS): value for name, value in theirs.items()}
+    return {_kept(name, value, conventions, taken=OURS): value for name, value in theirs.items()}
 
 
-def of_replay(theirs: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+def of_replay(theirs: Mapping[str, str], own: Mapping[str, str], conventions: Conventions) -> dict[str, str]:
     """Return the producer's headers and ours as they stand on a replayed event."""
-    headers = {_kept(name, value): value for name, value in theirs.items()}
+    headers = {_kept(name, value, conventions): value for name, value in theirs.items()}
     of_life = {name: own.get(name, "") for name in OF_LIFE if name in own or name in headers}
     displaced = {OWN + name if name in headers else name: value for name, value in of_life.items()}
     return {**headers, **displaced, REPLAY: WRITTEN}
 
 
-def sendable(headers: Mapping[str, str]) -> dict[str, str]:
+def sendable(headers: Mapping[str, str], conventions: Conventions) -> dict[str, str]:
     """Return all headers of a message, so that it may be sent again as it is."""
-    return {
-        name if is_sendable(name, value) else KEPT + name: value
-        for name, value in headers.items()
-        if not _is_of_delivery(name, value)
-    }
+    return {name if conventions.is_sendable(name, value) else KEPT + name: value for name, value in headers.items()}
 
 
-def _kept(name: str, value: str, taken: frozenset[str] = frozenset()) -> str:
-    reserved = name in taken or name in _OWN or name in {REPLAY, _BROKERS_ORIGIN} or name.startswith(KEPT)
-    return name if is_sendable(name, value) and not reserved else KEPT + name
-
-
-def _is_of_delivery(name: str, value: str) -> bool:
-    if name not in _OF_DELIVERY:
-        return False
-    match name:
-        case "persistent" | "redelivered":
-            return value in {"true", "false"}
-        case "content-length":
-            return value.isascii() and value.isdigit()
-        case "amq-msg-type":
-            return value in {"text", "bytes"}
-    return True
+def _kept(name: str, value: str, conventions: Conventions, taken: frozenset[str] = frozenset()) -> str:
+    is_ours = name in taken or name in _OWN or name == REPLAY or name.startswith(KEPT)
+    keep_aside = is_ours or name in conventions.reserved or not conventions.is_sendable(name, value)
+    return KEPT + name if keep_aside else name

@@ -1,4 +1,4 @@
-"""What we write on a dead letter: our headers are JMS identifiers, so that selectors can use them."""
+"""What we write on a dead letter: our headers are identifiers, so that selectors can use them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from infertool.brokers.stomp.messages import is_sendable
+import msgspec
+
+from infertool.brokers import headers as textform
+from infertool.brokers.port import Conventions
 from infertool.deadletters import marks
 from infertool.deadletters.letter import DeadLetter
-from infertool.message import Message, Outgoing
+from infertool.message import BrokerDeath, Message, Outgoing, Properties
 
 # Clocks that differ by less are as good as the same.
 NOTABLE_S = 5.0
@@ -35,21 +38,14 @@ def start(now: float, seen: Iterable[DeadLetter]) -> tuple[float, float]:
 ERROR_BYTES = 1024
 # Ids, names and error types: nobody reads, or types, a longer one.
 NAME_BYTES = 1024
-# The lines of a traceback; each of their ends takes two bytes on the wire, and a header's line has at most 10 KiB.
+# The lines of a traceback; each of their ends may take two bytes on the wire.
 TRACEBACK_BYTES = 4096
 
-# The wire allows 1000 headers a frame, ours and the broker's included, and 10 KiB a header line.
-MOST_USER_HEADERS = 900
-LONGEST_LINE = 10_240
+# Of the headers that a message may have, these are left for ours, on this letter and on its replays.
+_FOR_OURS = 90
 
 # What an event cannot do without when not all can be carried.
-KEPT_FIRST = frozenset({"correlation-id", "reply-to", "type", "priority", "timestamp", "event_id", "traceparent"})
-
-# ActiveMQ writes both when it dead-letters.
-_BROKERS_MARKS = frozenset({"original-destination", "originalExpiration"})
-
-# Each of these takes a byte more on the wire.
-_ESCAPED = (b":", b"\\", b"\n", b"\r")
+KEPT_FIRST = frozenset({"event_id", "traceparent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,58 +69,53 @@ class Cause:
     traceback: str = ""
 
 
-def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
+def dead_letter(message: Message, cause: Cause, queue: str, conventions: Conventions) -> Outgoing:
     """Return `message` as a dead letter for `queue`: body, type and the producer's headers as they came, ours added.
 
     Where it came from, and what else an earlier death or a replay wrote on it, stays. A header that cannot stand under
-    its own name is kept under another (`marks`). A broker may deliver more than it takes: headers past the first 900,
-    and those too long for the wire, cannot be carried. `dlq_headers_dropped` says how many those were.
+    its own name is kept under another (`marks`). A broker may deliver more than it takes: headers past its limit, and
+    those too long for it, cannot be carried. `dlq_headers_dropped` says how many those were.
     """
-    past = marks.ours(message.headers)
-    theirs = marks.producers(message.headers)
-    if message.headers.get("destination", message.source) != message.source:
-        theirs["destination"] = message.headers["destination"]  # a property, which hides the broker's own
-    # It would make the dead letter expire, too.
-    expires = theirs.pop("expires") if is_sendable("expires", theirs.get("expires", "")) else "0"
-    headers = _carried(marks.of_letter(theirs))
-    if len(headers) < len(theirs):
-        headers["dlq_headers_dropped"] = str(len(theirs) - len(headers))
+    past, theirs, known = marks.ours(message.headers), marks.producers(message.headers), message.properties
+    # An expiry would make the dead letter expire, too. And it must survive a broker restart, whatever the event did.
+    properties = msgspec.structs.replace(known, expires_ms=None, persistent=True, delivery_count=None)
+    too_long = _too_long(properties, conventions)
+    properties = textform.without(properties, too_long)
+    room = conventions.max_headers - _FOR_OURS - len(textform.property_texts(properties)) + 1
+    headers = _carried(marks.of_letter(theirs, conventions), room, conventions)
+    if dropped := len(theirs) - len(headers) + len(too_long):
+        headers["dlq_headers_dropped"] = str(dropped)
     headers |= _origin(message, past)
-    if expires != "0":
-        headers["original_expires"] = expires
-    # A dead letter must survive a broker restart, whatever the producer thought of the event.
-    if message.headers.get("persistent") != "true":
+    if known.expires_ms is not None:
+        headers["original_expires"] = str(known.expires_ms)
+    if not known.persistent:
         headers["original_persistent"] = "false"
     headers |= _cause(cause)
-    return Outgoing(destination=queue, body=message.body, kind=message.kind, headers=headers, persistent=True)
+    return Outgoing(queue, message.body, message.kind, headers, properties)
+
+
+def _too_long(properties: Properties, conventions: Conventions) -> frozenset[str]:
+    texts = textform.property_texts(properties)
+    return frozenset(name for name, value in texts.items() if not conventions.fits(name, value))
 
 
 def comes_back(message: Message, queue: str) -> bool:
     """Return True if `message` is a dead letter that was not replayed, and dead-lettering it to `queue` were a loop."""
-    if not marks.is_dead_letter(message.headers):
-        return False
-    return queue in {message.source, marks.ours(message.headers).get("original_destination")}
+    headers = message.headers
+    return marks.is_dead_letter(headers) and queue in {message.source, marks.ours(headers).get("original_destination")}
 
 
-def _carried(headers: Mapping[str, str]) -> dict[str, str]:
-    fitting = [(key, value) for key, value in headers.items() if fits(key, value)]
-    if len(fitting) > MOST_USER_HEADERS:
+def _carried(headers: Mapping[str, str], room: int, conventions: Conventions) -> dict[str, str]:
+    fitting = [(key, value) for key, value in headers.items() if conventions.fits(key, value)]
+    if len(fitting) > room:
         fitting.sort(key=lambda pair: pair[0] not in KEPT_FIRST)
-    return dict(fitting[:MOST_USER_HEADERS])
-
-
-def fits(key: str, value: str) -> bool:
-    """Tell whether a header's line is short enough for the wire, escapes included."""
-    if 4 * (len(key) + len(value)) < LONGEST_LINE:  # no character takes more than four bytes
-        return True
-    text = (key + value).encode("utf-8", "surrogateescape")
-    return len(text) + sum(map(text.count, _ESCAPED)) < LONGEST_LINE  # less: there is a colon between the two
+    return dict(fitting[:room])
 
 
 def _origin(message: Message, past: Mapping[str, str]) -> Mapping[str, str]:
     """Return where the event came from: what an earlier death said of it stays."""
     origin = {
-        "original_destination": _brokers_origin(message.headers) or message.source,
+        "original_destination": _brokers_origin(message.death) or message.source,
         "original_message_id": message.id,
         "replay_count": "0",
         **{name: value for name, value in past.items() if name in marks.OF_LIFE},
@@ -132,9 +123,9 @@ def _origin(message: Message, past: Mapping[str, str]) -> Mapping[str, str]:
     return {name: cut(value, NAME_BYTES) for name, value in origin.items()}
 
 
-def _brokers_origin(headers: Mapping[str, str]) -> str:
-    """Return where the broker took it from when it dead-lettered it; a producer may send one of its marks alone."""
-    return headers["original-destination"] if headers.keys() >= _BROKERS_MARKS else ""
+def _brokers_origin(death: BrokerDeath | None) -> str:
+    """Return where the broker took the message from when it dead-lettered it; a producer may send some of its marks."""
+    return death.origin if death and death.complete else ""
 
 
 def _cause(cause: Cause) -> Mapping[str, str]:

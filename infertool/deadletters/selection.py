@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
+from infertool.brokers.headers import text
 from infertool.brokers.port import Broker, Browse
 from infertool.deadletters import ids
 from infertool.deadletters import letter as letters
@@ -21,10 +22,6 @@ from infertool.message import Message
 from infertool.text.nearest import did_you_mean
 from infertool.text.sanitize import printable
 from infertool.text.units import parse_duration
-
-# Measured on ActiveMQ 5.17.2 with its default policy: each browse whose selector finds nothing brings 200 more messages
-# into the broker's memory, where the next such browse looks. An unfiltered browse shows the first 400, always.
-_FURTHER_EACH_TIME = 200
 
 
 def find(broker: Broker, queue: str, wanted: str, *, limit: int, timeout_s: float) -> DeadLetter:
@@ -43,11 +40,14 @@ def find(broker: Broker, queue: str, wanted: str, *, limit: int, timeout_s: floa
 def find_in(broker: Broker, queue: str, browse: Browse, wanted: str, deadline: float) -> list[DeadLetter]:
     """Return the letters that are known as `wanted`: those in `browse`, else the first further back.
 
-    Further back only headers are looked at. `deadline` is in the monotonic clock.
+    Further back only headers are looked at: each browse whose selector finds nothing makes the next one look further,
+    where selectors have a reach. `deadline` is in the monotonic clock.
     """
     found = _among(browse.messages, wanted)
-    rounds = 0 if browse.complete else (browse.depth or 0) // _FURTHER_EACH_TIME + 1
-    selector = ids.selector(wanted)
+    can, selector = broker.capabilities, ids.match(wanted)
+    rounds = 1 if can.selector_reach is None else (browse.depth or 0) // can.selector_reach + 1
+    if browse.complete or not can.selectors:
+        rounds = 0
     while not found and rounds and (left := deadline - time.monotonic()) > 0:
         found = _among(broker.browse(queue, limit=1, timeout_s=left, selector=selector).messages, wanted)
         rounds -= 1
@@ -85,9 +85,9 @@ class Selection:
         )
 
     def _is_where(self, where: Filter, letter: DeadLetter) -> bool:
-        headers = letter.message.headers
+        headers = {}
         if "headers" in where.names:
-            headers = {printable(name): printable(value) for name, value in headers.items()}
+            headers = {printable(name): printable(value) for name, value in text(letter.message).items()}
         return where.matches(letter.payload(), headers=headers)
 
     def _in_time(self, at: float | None) -> bool:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
+from infertool.brokers.headers import with_texts
 from infertool.brokers.port import Broker
 from infertool.errors import ConnectionLostError, RefusedError
 from infertool.load.headers import Envelope
 from infertool.load.tally import Measure, Meter, Tally
-from infertool.message import Outgoing
 
 # Events in one write: enough to make writes cheap, few enough that one time stands for all of them.
 BATCH: Final = 64
@@ -111,8 +111,7 @@ class ConfirmedConnection:
         """See `Lane`."""
         template = self._envelope.template
         for index, (values, body) in enumerate(events):
-            headers = {**template.headers, **dict(zip(self._envelope.variable_headers, values, strict=True))}
-            outgoing = Outgoing(template.destination, body, template.kind, headers, template.persistent)
+            outgoing = with_texts(template, dict(zip(self._envelope.variable_headers, values, strict=True)), body)
             with self._changed:
                 self._open += 1
             try:

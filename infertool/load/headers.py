@@ -8,35 +8,35 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from infertool.brokers.stomp.messages import is_refused
+import msgspec
+
+from infertool import brokers
+from infertool.brokers.headers import CORRELATION_ID, PRIORITY, split
+from infertool.brokers.port import Conventions
 from infertool.errors import UsageError
 from infertool.load import payloads
 from infertool.load.run_clock import RunClock
 from infertool.message import BodyKind, Outgoing
+from infertool.settings.tree import BrokerSettings
 
 # The names each event has a value of its own for.
-OWN: Final = ("event_id", "correlation-id", "sent_at", "intended_at")
-_TAKEN: Final = frozenset(
-    {
-        *OWN, "destination", "persistent", "priority", "traceparent", "content-length", "receipt", "transaction",
-        "message-id", "amq-msg-type",
-    }
-)  # fmt: skip
+OWN: Final = ("event_id", CORRELATION_ID, "sent_at", "intended_at")
+_TAKEN: Final = frozenset({*OWN, PRIORITY, "traceparent"})
 _HIGHEST: Final = 9
 _TOLERANCE: Final = 1e-6
 
 
-def user_headers(texts: Sequence[str]) -> dict[str, str]:
+def user_headers(texts: Sequence[str], conventions: Conventions) -> dict[str, str]:
     """Return what `--header NAME=VALUE` says. Raises UsageError."""
     headers: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise UsageError(f"--header {text!r} is no header", advice="write NAME=VALUE")
-        if name in _TAKEN:
+        if name in _TAKEN or name in conventions.set_by_adapter:
             raise UsageError(f"--header {name} is set by loadgen itself", advice="leave it out")
-        if is_refused(name, value):
-            raise UsageError(f"--header {text!r}: ActiveMQ closes the connection over it", advice="use another name")
+        if conventions.is_refused(name, value):
+            raise UsageError(f"--header {text!r}: the broker closes the connection over it", advice="use another name")
         headers[name] = value
     return headers
 
@@ -70,7 +70,7 @@ def _wrong(text: str, why: str) -> UsageError:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeOptions:
-    """What the options say of all but the body."""
+    """What the options say of all but the body. `broker_url` is where events are sent."""
 
     queue: str
     kind: BodyKind = BodyKind.TEXT
@@ -78,6 +78,7 @@ class EnvelopeOptions:
     headers: tuple[str, ...] = ()
     priority: str | None = None
     traceparent: bool = False
+    broker_url: str = BrokerSettings().url
 
 
 class Envelope:
@@ -85,18 +86,21 @@ class Envelope:
 
     def __init__(self, options: EnvelopeOptions, seed: str) -> None:
         rng = random.Random(f"headers {seed}")  # noqa: S311  # sample data
-        self.template = Outgoing(options.queue, b"", options.kind, user_headers(options.headers), options.persistent)
+        given = user_headers(options.headers, brokers.conventions(options.broker_url))
+        headers, properties = split(given)
+        properties = msgspec.structs.replace(properties, persistent=options.persistent)
+        self.template = Outgoing(options.queue, b"", options.kind, headers, properties)
         self._priority = None if options.priority is None else priorities(options.priority, rng)
         # Not of the seed: two runs must not share their traces.
         self._trace = random.Random() if options.traceparent else None  # noqa: S311
         self.variable_headers = list(OWN)
         if self._priority:
-            self.variable_headers.append("priority")
+            self.variable_headers.append(PRIORITY)
         if self._trace:
             self.variable_headers.append("traceparent")
 
     def values(self, run_clock: RunClock, number: int, due: float, sent_at: str) -> Sequence[str]:
-        """Return the values of `varying`; `sent_at` is wall-clock time."""
+        """Return the values of `variable_headers`; `sent_at` is wall-clock time."""
         values = [run_clock.event_id(number, due), payloads.request_id(number), sent_at, f"{run_clock.wall + due:.6f}"]
         if self._priority:
             values.append(self._priority())

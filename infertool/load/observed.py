@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from infertool.brokers.port import Broker, Browse
+from infertool.brokers.port import Broker, Browse, Browsing, Match
 from infertool.channels.event import ChannelEvent
 from infertool.errors import InfertoolError
 from infertool.load.run_clock import RunClock
 from infertool.load.tally import Measure, Meter, Tally
 
 _MEASURE_S: Final = 2.0
-# A default ActiveMQ shows some hundred messages of a queue, and those behind them only to later browses.
+# A broker may show only the first messages of a queue, and those behind them only to later browses.
 _BROWSE_S: Final = 10.0
 _LOOKS_S: Final = 10.0
 _MOST_SHOWN: Final = 10_000
-# Of a queue with at most this many messages every broker shows all, also of those that a selector finds.
-_SURELY_SHOWN: Final = 200
 _AGAIN_S: Final = 0.2
 
 
@@ -39,7 +38,7 @@ class DeadLetterCount:
         self._broker = broker
         self._queue = queue
         self._sent_to = sent_to
-        self._selector = f"event_id LIKE '{run_id}-%'"
+        self._own = Match(prefixes={"event_id": f"{run_id}-"}) if broker.capabilities.selectors else None
         self._before = self._came() or 0
 
     def growth(self) -> int | None:
@@ -62,9 +61,9 @@ class DeadLetterCount:
         deadline = time.monotonic() + _LOOKS_S
         while True:
             shown = self._shown(most)
-            ids = {message.headers["event_id"] for message in shown.messages}
+            ids = {message.native.get("event_id") or "" for message in shown.messages}
             seen.update(filter(event_of, ids))
-            all_shown = shown.depth is not None and shown.depth <= _SURELY_SHOWN
+            all_shown = shown.depth is not None and shown.depth <= self._surely_shown()
             if len(seen) >= most or all_shown or len(shown.messages) == growth:
                 return Found(len(seen), exact=True)
             if time.monotonic() > deadline:
@@ -74,10 +73,17 @@ class DeadLetterCount:
             return Found(len(seen), exact=False) if seen else None
         return Found(max(len(seen), min(growth, most)), exact=False)
 
+    def _surely_shown(self) -> float:
+        """Return up to which depth a browse shows all of a queue, also of those that a selector finds."""
+        can = self._broker.capabilities
+        if can.browse is Browsing.FULL:
+            return math.inf
+        return can.selector_reach or 0
+
     def _shown(self, most: int) -> Browse:
         limit = min(2 * most, _MOST_SHOWN)
         try:
-            return self._broker.browse(self._queue, limit=limit, timeout_s=_BROWSE_S, selector=self._selector)
+            return self._broker.browse(self._queue, limit=limit, timeout_s=_BROWSE_S, selector=self._own)
         except InfertoolError:
             return Browse([], complete=False, depth=None)
 

@@ -6,9 +6,10 @@ from queue import SimpleQueue
 
 import pytest
 
+from infertool.brokers.headers import text
 from infertool.brokers.port import Depth
 from infertool.errors import RefusedError
-from infertool.message import BodyKind, Outgoing
+from infertool.message import BodyKind, Outgoing, Properties
 from tests.support.brokers import NOBODYS, TIMEOUT_S, new_queue, numbered, send_all, take
 
 TEXTS = [
@@ -44,9 +45,9 @@ def test_headers_survive_and_those_of_an_earlier_delivery_are_not_sent(server, c
     }  # fmt: skip
     send_all(broker, [Outgoing(queue, b"body", headers={**HEADERS, **stale})])
     [message] = take(broker.subscribe(queue, window=1), 1)
-    assert {name: message.headers[name] for name in HEADERS} == HEADERS
+    assert {name: text(message)[name] for name in HEADERS} == HEADERS
     assert (message.source, message.body, message.kind) == (queue, b"body", BodyKind.TEXT)
-    assert message.headers["persistent"] == "true"
+    assert text(message)["persistent"] == "true"
     assert "old" not in (message.id, message.token)
 
 
@@ -96,7 +97,7 @@ def test_a_wildcard_subscription_gets_what_waits(server, connect):
 
 def test_sends_from_a_callback_do_not_wait_for_the_room_they_make(server, connect):
     queue, broker, answers = new_queue(), connect(server.url), SimpleQueue()
-    message = Outgoing(queue, b"{}", persistent=False)
+    message = Outgoing(queue, b"{}", properties=Properties(persistent=False))
 
     def sent(error):
         answers.put(error)

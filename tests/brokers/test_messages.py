@@ -13,7 +13,7 @@ from infertool.brokers.stomp.parser import FrameParser
 from infertool.brokers.stomp.statistics import parse_depth
 from infertool.brokers.stomp.transport import Heartbeat, agree, wish
 from infertool.errors import RefusedError
-from infertool.message import BodyKind, Outgoing
+from infertool.message import BodyKind, Outgoing, Properties
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_a_message_without_an_id_gets_one():
     ("outgoing", "expected"),
     [
         (Outgoing("/queue/q", b"a"), {"destination": "/queue/q", "persistent": "true"}),
-        (Outgoing("/queue/q", b"a", persistent=False), {"destination": "/queue/q"}),
+        (Outgoing("/queue/q", b"a", properties=Properties(persistent=False)), {"destination": "/queue/q"}),
         (
-            Outgoing("/queue/q", b"a", BodyKind.BYTES, persistent=False),
+            Outgoing("/queue/q", b"a", BodyKind.BYTES, properties=Properties(persistent=False)),
             {"destination": "/queue/q", "content-length": "1"},
         ),
         (
-            Outgoing("/queue/q", b"a\0", persistent=False),
+            Outgoing("/queue/q", b"a\0", properties=Properties(persistent=False)),
             {"destination": "/queue/q", "content-length": "2", "amq-msg-type": "text"},
         ),
     ],

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 import pytest
 
+from infertool.brokers.headers import text
 from infertool.brokers.port import Move
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
 from infertool.message import BodyKind, Outgoing
@@ -29,7 +30,7 @@ def test_moved_messages_are_there_and_not_here(server, connect, count):
     assert broker.measure(queue, TIMEOUT_S).size == 0
     found = take(broker.subscribe(f"{queue}.dlq", window=count), count)
     assert [message.body for message in found] == [message.body for message in messages]
-    assert {(m.kind, m.headers["dlq_stage"], m.headers["persistent"]) for m in found} == {
+    assert {(m.kind, m.headers["dlq_stage"], text(m)["persistent"]) for m in found} == {
         (BodyKind.TEXT, "infer", "true")
     }
 

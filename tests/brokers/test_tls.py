@@ -7,7 +7,7 @@ import ssl
 import pytest
 
 from infertool.errors import UnreachableError
-from infertool.message import Outgoing
+from infertool.message import Outgoing, Properties
 from infertool.net.connection_state import ConnectionState
 from tests.support import certificates
 from tests.support.brokers import new_queue, numbered, send_all, take
@@ -32,7 +32,7 @@ def test_both_directions_at_once(server, connect, authority, links):
     with Proxy(server.stomp_port, tls=server_context(authority.issue("server", "127.0.0.1"))) as proxy:
         queue, broker = new_queue(), connect(proxy.url, links, tls_ca_file=str(authority.file))
         subscription = broker.subscribe(queue, window=100)
-        large = [Outgoing(queue, b"x" * 100_000, persistent=False) for _ in range(100)]
+        large = [Outgoing(queue, b"x" * 100_000, properties=Properties(persistent=False)) for _ in range(100)]
         send_all(broker, numbered(queue, 10))
         subscription.ack(take(subscription, 10))
         send_all(broker, large)

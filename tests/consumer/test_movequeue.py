@@ -6,10 +6,11 @@ import random
 
 import pytest
 
-from infertool.consumer.dead_letter_writer import MOST_BYTES, MOST_MOVES, MoveQueue, suspect
+from infertool.consumer.dead_letter_writer import MoveQueue, suspect
 from infertool.consumer.event import Event, FailedEvent, Failure
 from tests.support.messages import message
 
+MOST_MOVES, MOST_BYTES = 100, 8_388_608
 FAILURE = Failure("infer", "E", "no")
 
 
@@ -18,7 +19,7 @@ def failed(count: int, body: bytes = b"{}") -> list[FailedEvent]:
 
 
 def filled(dead: list[FailedEvent]) -> MoveQueue:
-    queue = MoveQueue()
+    queue = MoveQueue(MOST_MOVES, MOST_BYTES)
     queue.add(dead, 0.0)
     return queue
 

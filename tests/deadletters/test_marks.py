@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infertool.brokers.headers import text
 from infertool.brokers.stomp import messages
-from infertool.deadletters import ids, letter, marks
+from infertool.brokers.stomp.conventions import CONVENTIONS
+from infertool.deadletters import ids, letter, marks, record
 from infertool.deadletters.archive import record as archive
 from infertool.deadletters.letter import Writer
-from infertool.deadletters.record import Cause, comes_back, dead_letter
+from infertool.deadletters.record import Cause, comes_back
 from infertool.deadletters.replay import sending
 from infertool.message import BodyKind, Message, Outgoing
+from tests.support.messages import text_message
 
 _numbers = itertools.count(1)
 CAUSE = Cause(
@@ -27,18 +30,22 @@ CAUSE = Cause(
 
 def delivered(sent: Outgoing) -> Message:
     """Return `sent` as ActiveMQ delivers it, which takes no header that it does not understand."""
-    assert not [pair for pair in sent.headers.items() if messages.is_refused(*pair)]
+    assert not [pair for pair in text(sent).items() if messages.is_refused(*pair)]
     number = next(_numbers)
     brokers = {"destination": sent.destination, "message-id": f"ID:{number}", "persistent": "true", "ack": f"a{number}"}
     defaults = {"priority": "4", "timestamp": f"{1_700_000_000_000 + number}", "expires": "0"}
-    headers = {**defaults, **sent.headers, **brokers, "subscription": "s1"}
-    return Message(f"ID:{number}", sent.destination, headers, sent.body, sent.kind, False, 1, f"a{number}")
+    headers = {**defaults, **text(sent), **brokers, "subscription": "s1"}
+    return text_message(f"ID:{number}", sent.destination, headers, sent.body, sent.kind, False, 1, f"a{number}")
+
+
+def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
+    return record.dead_letter(message, cause, queue, CONVENTIONS)
 
 
 def event(headers: Mapping[str, str]) -> Message:
     """Return an event as JMS may send it: what has the name of a broker's header may hide that."""
     brokers = {"message-id": "ID:first", "destination": "/queue/in", "persistent": "true", "ack": "a"}
-    return Message("ID:first", "/queue/in", {**brokers, **headers}, b"{}", BodyKind.TEXT, False, 1, "a")
+    return text_message("ID:first", "/queue/in", {**brokers, **headers}, b"{}", BodyKind.TEXT, False, 1, "a")
 
 
 def dies(message: Message, queue: str = "/queue/dead") -> Message:
@@ -46,7 +53,7 @@ def dies(message: Message, queue: str = "/queue/dead") -> Message:
 
 
 def replayed(dead: Message, number: int = 1) -> Message:
-    return delivered(sending.replay(letter.read(dead), "/queue/in", replay_id=f"run-{number}"))
+    return delivered(sending.replay(letter.read(dead), "/queue/in", CONVENTIONS, replay_id=f"run-{number}"))
 
 
 def theirs(message: Message) -> dict[str, str]:
@@ -85,7 +92,9 @@ def round_trip(headers: Mapping[str, str], folder: Path) -> None:
     """Death, staging and back, replay, death, archive and restore, death: nothing of the producer's is lost."""
     first = dies(event(headers))
     assert headers.items() <= marks.producers(first.headers).items()
-    staged = delivered(sending.unstaged(delivered(sending.staged(first, "/queue/dead.scan")), "/queue/dead"))
+    staged = delivered(
+        sending.unstaged(delivered(sending.staged(first, "/queue/dead.scan", CONVENTIONS)), "/queue/dead", CONVENTIONS)
+    )
     assert theirs(staged) == theirs(first)
     assert headers.items() <= marks.producers(staged.headers).items()
     alive = replayed(staged)
@@ -197,23 +206,27 @@ def test_a_dead_letter_is_sent_neither_to_where_it_is_nor_to_where_it_came_from(
     assert comes_back(event(before_the_marks), "/queue/in")
 
 
+def can_be_carried(sent: Outgoing) -> bool:
+    return sending.can_be_carried(delivered(sent), CONVENTIONS)
+
+
 @pytest.mark.parametrize("name", ["original_message_id", "original_destination"])
 def test_what_we_take_over_is_bounded(name: str) -> None:
     long = ":" * 20_000
     letter_of = dead_letter(event({**OLD, "replay_id": "r", name: long}), CAUSE, "/queue/dead")
-    assert sending.can_be_carried(letter_of.headers)
+    assert can_be_carried(letter_of)
 
 
 def test_an_id_of_any_length_is_bounded_where_we_write_it() -> None:
-    stranger = Message(
+    stranger = text_message(
         ":" * 50_000, "/queue/dead", {"original-destination": "/queue/in"}, b"{}", BodyKind.TEXT, False, 1, "a"
     )
     for sent in (
         dead_letter(stranger, CAUSE, "/queue/dead"),
-        sending.staged(stranger, "/queue/dead.scan"),
-        sending.replay(letter.read(stranger), "/queue/in", replay_id="r-1"),
+        sending.staged(stranger, "/queue/dead.scan", CONVENTIONS),
+        sending.replay(letter.read(stranger), "/queue/in", CONVENTIONS, replay_id="r-1"),
     ):
-        assert sending.can_be_carried(sent.headers)
+        assert can_be_carried(sent)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from infertool.brokers.headers import text
+from infertool.brokers.stomp.conventions import CONVENTIONS
 from infertool.deadletters import record
-from infertool.deadletters.record import ERROR_BYTES, Cause, cut, dead_letter
-from infertool.message import BodyKind
+from infertool.deadletters.record import ERROR_BYTES, Cause, cut
+from infertool.message import BodyKind, Message, Outgoing
 from tests.support.messages import message
 
 CAUSE = Cause(
@@ -16,6 +18,15 @@ CAUSE = Cause(
 )  # fmt: skip
 
 
+def dead_letter(message: Message, cause: Cause, queue: str) -> Outgoing:
+    return record.dead_letter(message, cause, queue, CONVENTIONS)
+
+
+def texts(sent: Outgoing) -> dict[str, str]:
+    """Return what is sent in the text form, but for `persistent`."""
+    return {name: value for name, value in text(sent).items() if name != "persistent"}
+
+
 def test_body_type_and_user_headers_survive_and_ours_are_added() -> None:
     original = message(
         b"\x00\xff", message_id="ID:1", kind=BodyKind.BYTES, persistent="true", priority="9", tenant="acme",
@@ -23,8 +34,8 @@ def test_body_type_and_user_headers_survive_and_ours_are_added() -> None:
     )  # fmt: skip
     letter = dead_letter(original, CAUSE, "/queue/dead")
     assert (letter.destination, letter.body, letter.kind) == ("/queue/dead", b"\x00\xff", BodyKind.BYTES)
-    assert letter.persistent
-    assert letter.headers == {
+    assert letter.properties.persistent
+    assert texts(letter) == {
         "priority": "9", "tenant": "acme", "correlation-id": "c", "reply-to": "/queue/r", "type": "order",
         "JMSXGroupID": "g", "original_destination": "/queue/in", "original_message_id": "ID:1", "replay_count": "0",
         "dlq_format": "infertool/1", "dlq_event_id": "order-17",
@@ -39,7 +50,7 @@ def test_what_belongs_to_one_delivery_does_not_travel() -> None:
         b"{}", redelivered=True, expires="1700000000000", persistent="true", ack="a", subscription="s",
         **{"content-length": "2", "original-destination": "queue://x"},
     )  # fmt: skip
-    headers = dead_letter(original, CAUSE, "/queue/dead").headers
+    headers = texts(dead_letter(original, CAUSE, "/queue/dead"))
     gone = {
         "message-id",
         "destination",
@@ -57,7 +68,7 @@ def test_what_belongs_to_one_delivery_does_not_travel() -> None:
 
 def test_a_non_persistent_event_makes_a_persistent_dead_letter_that_says_so() -> None:
     letter = dead_letter(message(), CAUSE, "/queue/dead")
-    assert letter.persistent
+    assert letter.properties.persistent
     assert letter.headers["original_persistent"] == "false"
 
 
@@ -80,7 +91,7 @@ LONG = ":\n\0\ud800" * 5000
 @pytest.mark.parametrize("field", ["event_id", "request_id", "error_type", "error", "consumer", "model"])
 def test_what_we_write_is_bounded_and_clean(field: str) -> None:
     headers = dead_letter(message(), replace(CAUSE, **{field: LONG}), "/queue/dead").headers
-    assert all(record.fits(key, value) for key, value in headers.items())
+    assert all(CONVENTIONS.fits(key, value) for key, value in headers.items())
     assert "\0" not in "".join(headers.values())
     "".join(headers.values()).encode()
 
@@ -94,7 +105,7 @@ def test_more_headers_than_a_frame_holds_are_counted() -> None:
 def test_what_an_event_needs_is_not_among_the_dropped() -> None:
     needed = {"priority": "9", "correlation-id": "c", "event_id": "e"}
     letter = dead_letter(message(b"{}", **{f"h{n}": "x" for n in range(990)}, **needed), CAUSE, "/queue/dead")
-    assert letter.headers.items() >= needed.items()
+    assert texts(letter).items() >= needed.items()
 
 
 LONGEST = 10_240 - len("h:")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infertool.brokers.stomp.conventions import CONVENTIONS
 from infertool.channels.event import ChannelEvent
 from infertool.deadletters.replay.decide import Decider, Fate, Plan
 from infertool.deadletters.selection import select
@@ -130,7 +131,9 @@ def test_what_is_no_pattern_says_why(pattern: str, why: str) -> None:
 
 def test_a_letter_that_takes_for_ever_stays_and_is_named() -> None:
     selection = select(where=NESTED, now=0.0)
-    decider = Decider(Plan(queue="/queue/d", run="r", began=0.0, depth=3, selection=selection, to="/queue/t"))
+    decider = Decider(
+        Plan(queue="/queue/d", run="r", began=0.0, depth=3, selection=selection, to="/queue/t"), CONVENTIONS
+    )
     large = b'{"l":[%b]}' % b",".join(b"%d" % n for n in range(5000))
     fates = [
         decider.decide(message(body, event_id=name, dlq_stage="infer"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
+from infertool.brokers.headers import TEXT_FORM
 from infertool.message import BodyKind, Message
 
 _numbers = itertools.count(1)
@@ -25,4 +27,19 @@ def message(
     named = {"destination": source, "message-id": message_id, **headers}
     if redelivered:
         named["redelivered"] = "true"
-    return Message(message_id, source, named, body, kind, redelivered, epoch, token or f"t-{message_id}-{epoch}")
+    return text_message(message_id, source, named, body, kind, redelivered, epoch, token or f"t-{message_id}-{epoch}")
+
+
+def text_message(
+    message_id: str,
+    source: str,
+    texts: Mapping[str, str],
+    body: bytes,
+    kind: BodyKind,
+    redelivered: bool,
+    epoch: int,
+    token: str,
+) -> Message:
+    """Return a delivery whose properties and headers are in the text form, as STOMP and archives have them."""
+    sent = texts.get("timestamp", "")
+    return Message(message_id, source, texts, body, kind, redelivered, epoch, token, sent=sent, reader=TEXT_FORM)

@@ -7,10 +7,11 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-from infertool.brokers.port import Browse, Depth, OnSent
+from infertool.brokers.port import Browse, Capabilities, Depth, OnSent, Selector
 from infertool.brokers.stomp.browse import browse
 from infertool.brokers.stomp.bulk_sender import StompBulkSender
 from infertool.brokers.stomp.connection import Connection
+from infertool.brokers.stomp.conventions import ACTIVEMQ, CONVENTIONS, StompConventions, jms_selector
 from infertool.brokers.stomp.messages import check, to_send
 from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
@@ -53,15 +54,26 @@ class StompBroker:
         """Where it is or was last connected: no user, no password."""
         return self._supervisor.address
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `infertool.brokers.port.Broker`."""
+        return ACTIVEMQ
+
+    @property
+    def conventions(self) -> StompConventions:
+        """See `infertool.brokers.port.Broker`."""
+        return CONVENTIONS
+
     def connect(self) -> None:
         """See `infertool.brokers.port.Broker`."""
         self._supervisor.connect()
 
     def subscribe(
-        self, queue: str, *, window: int, selector: str | None = None, exclusive: bool = False
+        self, queue: str, *, window: int, selector: Selector | None = None, exclusive: bool = False
     ) -> StompSubscription:
         """See `infertool.brokers.port.Broker`. Without a connection now, it begins with the next one."""
-        headers = {"selector": selector} if selector else {}
+        expression = jms_selector(selector)
+        headers = {"selector": expression} if expression else {}
         if exclusive:
             headers["activemq.exclusive"] = "true"
         subscription = StompSubscription(
@@ -111,12 +123,14 @@ class StompBroker:
         """See `infertool.brokers.port.Broker`."""
         return StompBulkSender(template, variable_headers, self._supervisor)
 
-    def browse(self, queue: str, *, limit: int, timeout_s: float, selector: str | None = None) -> Browse:
+    def browse(self, queue: str, *, limit: int, timeout_s: float, selector: Selector | None = None) -> Browse:
         """See `infertool.brokers.port.Broker`."""
         connection = self._supervisor.current()
         if connection is None:
             raise ConnectionLostError(f"there is no connection to {self.address}", address=self.address)
-        messages = browse(connection, self._name, queue, limit=limit, timeout_s=timeout_s, selector=selector)
+        messages = browse(
+            connection, self._name, queue, limit=limit, timeout_s=timeout_s, selector=jms_selector(selector)
+        )
         # Asked afterwards: a browse makes a queue that never was, and of such a one ActiveMQ tells no depth.
         measured = self.measure(queue, min(timeout_s, _MEASURE_S))
         depth = measured.size if measured else None

@@ -21,9 +21,7 @@ _SUBSCRIPTION: Final = "browse"
 _MOST_BYTES: Final = 256 * 1024 * 1024
 
 
-def browse(
-    main: Connection, name: str, queue: str, *, limit: int, timeout_s: float, selector: str | None
-) -> list[Message]:
+def browse(main: Connection, name: str, queue: str, *, limit: int, timeout_s: float, selector: str) -> list[Message]:
     """Return what the broker shows of `queue`, at most `limit`, but for what cannot be read. Raises ServerError."""
     deadline = time.monotonic() + timeout_s
     unreadable = Unreadable(queue, failures=1)

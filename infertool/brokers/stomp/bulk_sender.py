@@ -20,7 +20,7 @@ _SPECIAL: Final = re.compile(r"[\\\n\r:]")
 
 
 class StompBulkSender:
-    """See `infertool.brokers.port.Outlet`."""
+    """See `infertool.brokers.port.BulkSender`."""
 
     def __init__(self, template: Outgoing, variable_headers: Sequence[str], supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -36,16 +36,16 @@ class StompBulkSender:
         self.reason = ""
 
     def wait_for_room(self, timeout_s: float) -> bool:
-        """See `infertool.brokers.port.Outlet`."""
+        """See `infertool.brokers.port.BulkSender`."""
         return self._current().wait_until_written(timeout_s)
 
     def send(self, messages: Sequence[tuple[Sequence[str], bytes]]) -> None:
-        """See `infertool.brokers.port.Outlet`."""
+        """See `infertool.brokers.port.BulkSender`."""
         frames = [self._frame(values, body) for values, body in messages]
         self._current().write(b"".join(frames))
 
     def flush(self, timeout_s: float) -> bool:
-        """See `infertool.brokers.port.Outlet`: the broker answers an empty transaction behind them."""
+        """See `infertool.brokers.port.BulkSender`: the broker answers an empty transaction behind them."""
         connection, answer = self._current(), Answer()
         name = connection.receipts.expect(answer, timeout_s)
         transaction = {"transaction": name}

@@ -111,4 +111,4 @@ class InFlightIds:
 
 
 def _place(message: Message) -> _Place:
-    return message.headers.get("subscription", ""), message.id
+    return message.native.get("subscription", ""), message.id

@@ -10,12 +10,13 @@ import re
 import uuid
 from typing import Final
 
+from infertool.brokers.headers import FORMS, LONG, PERSISTENT, TEXT_FORM, property_texts
 from infertool.brokers.stomp.frames import LIMITS, Frame, encode
 from infertool.errors import RefusedError
 from infertool.message import BodyKind, Message, Outgoing
 
 # What only the adapter may say in a SEND: taken from an earlier delivery, these would address or settle something else.
-_OURS: Final = frozenset(
+SET_BY_ADAPTER: Final = frozenset(
     {
         "destination", "content-length", "amq-msg-type", "persistent", "receipt", "transaction",
         "message-id", "subscription", "ack", "redelivered",
@@ -36,19 +37,21 @@ _SURELY_SHORT: Final = LIMITS.header_line // 4 - 10
 def to_message(frame: Frame, source: str, epoch: int) -> Message:
     """Return the message in a MESSAGE frame. Without a `source`, its headers tell where it comes from."""
     headers = frame.headers
-    message_id = headers.get("message-id", "")
+    body = frame.body
     return Message(
         # STOMP demands a message-id. For a broker without one each delivery is an event of its own: what else tells
         # deliveries apart (subscription, ack) begins anew with every connection, for other events.
-        id=message_id or str(uuid.uuid4()),
-        source=source or headers.get("destination", ""),
-        headers=headers,
-        body=frame.body,
-        kind=_kind(headers),
-        redelivered=headers.get("redelivered") == "true",
-        epoch=epoch,
-        token=headers.get("ack", ""),
-        hides_body=not frame.body and _hides_body(headers),
+        headers.get("message-id") or str(uuid.uuid4()),
+        source or headers.get("destination", ""),
+        headers,
+        body,
+        _kind(headers) if "content-length" in headers else BodyKind.TEXT,
+        headers.get("redelivered") == "true",
+        epoch,
+        headers.get("ack", ""),
+        not body and _hides_body(headers),
+        headers.get("timestamp", ""),
+        TEXT_FORM,
     )
 
 
@@ -72,11 +75,9 @@ def _kind(headers: dict[str, str]) -> BodyKind:
 
 def to_send(outgoing: Outgoing, extra: dict[str, str]) -> bytes:
     """Return the SEND frame of `outgoing`, with `extra` headers (receipt, transaction)."""
-    headers = {key: value for key, value in outgoing.headers.items() if key not in _OURS}
+    headers = {key: value for key, value in outgoing.headers.items() if key not in SET_BY_ADAPTER}
     headers |= {"destination": outgoing.destination, **_type_headers(outgoing), **extra}
-    if outgoing.persistent:
-        headers["persistent"] = "true"
-    return encode("SEND", headers, outgoing.body)
+    return encode("SEND", {**headers, **property_texts(outgoing.properties)}, outgoing.body)
 
 
 def check(outgoing: Outgoing, address: str) -> None:
@@ -84,13 +85,13 @@ def check(outgoing: Outgoing, address: str) -> None:
 
     The broker would close the connection without a word, and every later one that tries to send it again.
     """
-    for name, value in outgoing.headers.items():
+    properties = property_texts(outgoing.properties)
+    for name, value in (*outgoing.headers.items(), *properties.items()):
         if len(name) + len(value) > _SURELY_SHORT and _line_bytes(name, value) > LIMITS.header_line:
             raise _too_large(address, f"its header {name[:40]} has more than {LIMITS.header_line} bytes")
-    if len(outgoing.headers) + _MOST_OF_OURS > LIMITS.headers:
-        raise _too_large(
-            address, f"it has {len(outgoing.headers)} headers, {LIMITS.headers - _MOST_OF_OURS} are possible"
-        )
+    count = len(outgoing.headers) + len(properties.keys() - outgoing.headers.keys() - {PERSISTENT})
+    if count + _MOST_OF_OURS > LIMITS.headers:
+        raise _too_large(address, f"it has {count} headers, {LIMITS.headers - _MOST_OF_OURS} are possible")
     if len(outgoing.body) > LIMITS.body:
         raise _too_large(address, f"its body has more than {LIMITS.body} bytes")
 
@@ -112,25 +113,19 @@ def _type_headers(outgoing: Outgoing) -> dict[str, str]:
     return {**length, "amq-msg-type": "text"} if b"\0" in outgoing.body else {}
 
 
-# A number in its one spelling: what Java reads from another one would come out changed.
-_LONG: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _INT: Final = re.compile(r"0|-?[1-9][0-9]{0,8}")
 _FORMS: Final = {
-    "priority": re.compile(r"[0-9]"),
-    "expires": _LONG,
-    "timestamp": _LONG,
+    **FORMS,
     "JMSXGroupSeq": _INT,
     "JMSXDeliveryCount": _INT,
     "JMSDeliveryMode": re.compile(r"[12]|(NON_)?PERSISTENT"),
-    "JMSExpiration": _LONG,
+    "JMSExpiration": LONG,
     "JMSPriority": re.compile(r"[0-9]"),
-    "JMSTimestamp": _LONG,
-    "AMQ_SCHEDULED_DELAY": _LONG,
-    "AMQ_SCHEDULED_PERIOD": _LONG,
+    "JMSTimestamp": LONG,
+    "AMQ_SCHEDULED_DELAY": LONG,
+    "AMQ_SCHEDULED_PERIOD": LONG,
     "AMQ_SCHEDULED_REPEAT": _INT,
     "AMQ_SCHEDULED_CRON": re.compile(r"(\S+ ){4}\S+"),
-    # A name of nothing is refused; lists, options and `/temp-queue/` come out as something else.
-    "reply-to": re.compile(r"/(queue|topic|remote-temp-queue|remote-temp-topic)/[^\s,?]+|(?![\s/])[^,?]*(?<!\s)|"),
     "": re.compile(r"(?!)"),
 }
 _SCHEDULES: Final = "AMQ_SCHEDULE"

@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
 
 from infertool.brokers.port import Move, OnMessages
 from infertool.brokers.stomp import transactions
 from infertool.brokers.stomp.connection import Connection
+from infertool.brokers.stomp.conventions import ACTIVEMQ
 from infertool.brokers.stomp.destination import is_pattern, is_wildcard
 from infertool.brokers.stomp.frames import Frame, FrameError, encode_acks
 from infertool.brokers.stomp.inbox import Inbox, InFlightIds
@@ -19,9 +19,6 @@ from infertool.brokers.stomp.messages import to_message
 from infertool.brokers.stomp.unreadable import Unreadable
 from infertool.errors import RefusedError, StaleMessagesError
 from infertool.message import Message
-
-# ActiveMQ's default paging gives one subscription about 200 unacked messages, whatever prefetch it asks for.
-_PER_SUBSCRIPTION: Final = 200
 
 
 class StompSubscription:
@@ -49,7 +46,7 @@ class StompSubscription:
         self._headers = headers
         self._unreadable = Unreadable(queue)
         self._current = current
-        self._share = _PER_SUBSCRIPTION
+        self._share = ACTIVEMQ.max_unacked
         # Only several queues can hold one id.
         self._ids = InFlightIds(window) if is_pattern(queue) else None
         self._inbox = Inbox()

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from infertool.brokers.port import Move
 from infertool.brokers.stomp.connection import Connection
+from infertool.brokers.stomp.conventions import ACTIVEMQ
 from infertool.brokers.stomp.frames import encode
 from infertool.brokers.stomp.messages import check, to_send
 from infertool.brokers.stomp.receipts import Answer, seconds_for
 from infertool.errors import MoveRefusedError, RefusedError
 from infertool.message import Outgoing
-
-# A transaction that holds more acks than ActiveMQ's window (200 by default) hangs for ever.
-MOST_MOVES: Final = 100
 
 
 def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
@@ -24,9 +21,9 @@ def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> Non
     After either the connection has ended, because the messages of a transaction that failed are not redelivered to
     the subscription that had them.
     """
-    deadline = time.monotonic() + timeout_s
-    for start in range(0, len(moves), MOST_MOVES):
-        transaction = Transaction(connection, moves[start : start + MOST_MOVES], deadline)
+    deadline, most = time.monotonic() + timeout_s, ACTIVEMQ.max_moves
+    for start in range(0, len(moves), most):
+        transaction = Transaction(connection, moves[start : start + most], deadline)
         transaction.commit()
         transaction.wait()
 

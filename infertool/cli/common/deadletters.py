@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from infertool import brokers
+from infertool.brokers.headers import text
 from infertool.brokers.port import Broker
 from infertool.cli.common import console
 from infertool.deadletters import ids
@@ -162,7 +163,7 @@ def in_full(letter: DeadLetter) -> list[str]:
     lines = [f"{name:>12}  {value}" for name, value in facts.items() if value]
     # Lines of their own, and not again among the headers.
     trace = ["", "traceback", *(f"  {line}" for line in letter.traceback.split("\n"))] if letter.traceback else []
-    headers = [f"  {key}: {value}" for key, value in letter.message.headers.items() if key != "dlq_traceback"]
+    headers = [f"  {key}: {value}" for key, value in text(letter.message).items() if key != "dlq_traceback"]
     return [*lines, *trace, "", "headers", *headers, "", "body", *_body_lines(letter.message.body)]
 
 
@@ -201,7 +202,7 @@ def document(letter: DeadLetter) -> dict[str, Any]:
         "traceback": printable(letter.traceback),
         "type": message.kind,
         "size": len(message.body),
-        "headers": {printable(key): printable(value) for key, value in message.headers.items()},
+        "headers": {printable(key): printable(value) for key, value in text(message).items()},
         **_body(letter),
     }
 

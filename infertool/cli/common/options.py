@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infertool.brokers.stomp import destination
+from infertool import brokers
 from infertool.deadletters.replay import staging
 from infertool.errors import SettingsError, UsageError
 from infertool.text import json_text
@@ -65,10 +65,17 @@ _SOURCE, _DEAD = "broker.queue", "deadletter.queue"
 
 
 def in_full(loaded: Loaded) -> Loaded:
-    """Return the settings with each queue as `/queue/NAME`. Raises `SettingsError`."""
+    """Return the settings with each queue in full, as the broker spells it. Raises `SettingsError`.
+
+    A broker URL that cannot be used leaves them as they are: whatever connects says what is wrong with it.
+    """
     settings = loaded.settings
-    source = _checked(loaded, _SOURCE, settings.broker.queue, destination.source)
-    dead = _checked(loaded, _DEAD, settings.deadletter.queue, destination.queue)
+    try:
+        conventions = brokers.conventions(settings.broker.url)
+    except SettingsError:
+        return loaded
+    source = _checked(loaded, _SOURCE, settings.broker.queue, conventions.source)
+    dead = _checked(loaded, _DEAD, settings.deadletter.queue, conventions.queue)
     settings = dataclasses.replace(
         settings,
         broker=dataclasses.replace(settings.broker, queue=source),
@@ -88,7 +95,7 @@ def _checked(loaded: Loaded, key: str, text: str, parse: Callable[[str], str]) -
 def check_sent_to(settings: Settings) -> str:
     """Return the one queue that events are sent to, which is not that of dead letters. Raises `SettingsError`."""
     target = settings.broker.queue
-    if not destination.is_queue(target):
+    if not brokers.conventions(settings.broker.url).is_queue(target):
         raise SettingsError(
             f"broker.queue {target} names many queues or has options; events are sent to one",
             key=_SOURCE,
@@ -114,7 +121,7 @@ def check_replay(settings: Settings, queue: str, *, to: str | None, parking: str
         return
     if parking == to:
         raise UsageError(f"--to and --parking are both {parking}: what is parked would be replayed")
-    if destination.covers(settings.broker.queue, parking):
+    if brokers.conventions(settings.broker.url).covers(settings.broker.queue, parking):
         raise UsageError(
             f"--parking {parking} is consumed: it is in broker.queue {settings.broker.queue}",
             advice="name a queue that nobody consumes",

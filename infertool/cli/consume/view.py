@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from infertool import __version__
+from infertool import __version__, brokers
 from infertool.brokers import url
 from infertool.cli.common import console
 from infertool.cli.common.signals import repeated
@@ -66,7 +66,7 @@ def _fields(settings: Settings, max_messages: int | None) -> dict[str, Any]:
         "processes": consume.processes,
         "executor": consume.executor,
         "concurrency": consume.concurrency if consume.concurrency == "auto" else concurrency(consume),
-        "window": window(consume, batch, max_messages),
+        "window": window(consume, batch, max_messages, brokers.adapter(settings.broker.url).CAPABILITIES.max_unacked),
     }
 
 

@@ -77,7 +77,7 @@ class Demo:
     def _prepared(self, settings: Settings) -> LoadRun:
         options = LoadOptions(
             planned=Planned(qps=self._rate, duration_s=self._seconds, seed=secrets.randbits(32)),
-            envelope=EnvelopeOptions(settings.broker.queue),
+            envelope=EnvelopeOptions(settings.broker.queue, broker_url=settings.broker.url),
             e2e=True,
             settle_s=SETTLE_S,
         )

@@ -58,14 +58,15 @@ def drain_dlq(
     Each message is on disk before the broker forgets it. An interrupted drain is run again: it appends, and knows what
     it archived and had not removed. Ctrl-C ends it after the batch in work.
     """
-    from infertool.brokers.stomp import destination
+    from infertool import brokers
     from infertool.cli.drain_dlq.run import Request, drain
     from infertool.errors import UsageError
 
     if discard and to:
         raise UsageError("--discard and --to cannot be used together")
     loaded = ctx.obj.load({"broker.url": ("--broker", broker)})
-    name = destination.queue(queue or loaded.settings.deadletter.queue)
-    file = None if discard else to or Path(f"{name.removeprefix('/queue/').replace('/', '_')}.jsonl")
+    conventions = brokers.conventions(loaded.settings.broker.url)
+    name = conventions.queue(queue or loaded.settings.deadletter.queue)
+    file = None if discard else to or Path(f"{conventions.short(name).replace('/', '_')}.jsonl")
     request = Request(name, file, yes=yes, force=force, as_json=output is Output.json, quiet=ctx.obj.quiet)
     drain(loaded.settings, request)

@@ -53,7 +53,7 @@ def drain(settings: Settings, request: Request) -> None:
         reach = bus(settings, _say_link)
         put_back(broker, reach, request.queue)
         depth, began = _look(broker, request.queue)
-        _agree(request, depth)
+        _agree(request, depth, broker.conventions.short(request.queue))
         with _archive(request) as archive:
             work = Drain(archive, depth=depth, began=began, on_progress=Ticker(request, depth))
             taker = Taker(reach, request.queue, stop=stop)
@@ -92,19 +92,18 @@ def _measure(broker: Broker, queue: str, timeout_s: float) -> Depth | None:
     return None
 
 
-def _agree(request: Request, depth: int | None) -> None:
+def _agree(request: Request, depth: int | None, short: str) -> None:
     """Ask, where nobody has agreed yet. Raises `UsageError`."""
     count = "all" if depth is None else f"{depth}"
     if request.file is None:
-        _agree_to_discard(request, f"this deletes {count} messages of {request.queue} for ever")
+        _agree_to_discard(request, f"this deletes {count} messages of {request.queue} for ever", short)
     elif request.yes is None:
         question = f"archive {count} messages of {request.queue} in {request.file} and remove them? [y/N] "
         if console.ask(question, otherwise="--yes").lower() not in {"y", "yes"}:
             raise InfertoolError("nothing was done: not agreed")
 
 
-def _agree_to_discard(request: Request, what: str) -> None:
-    short = request.queue.removeprefix("/queue/")
+def _agree_to_discard(request: Request, what: str, short: str) -> None:
     right = {request.queue, short}
     option = f"--yes={short}"
     if request.yes is not None:

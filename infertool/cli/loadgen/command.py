@@ -198,6 +198,7 @@ def loadgen(
             headers=tuple(header or ()),
             priority=priority,
             traceparent=traceparent,
+            broker_url=loaded.settings.broker.url,
         ),
         payloads=PayloadOptions(
             documents=() if payload is None else read(payload),

@@ -45,7 +45,7 @@ def peek_dlq(
 
     A default ActiveMQ shows the first 400 messages only; this says so when there are more.
     """
-    from infertool.brokers.stomp import destination
+    from infertool import brokers
     from infertool.deadletters.selection import parse_fields
     from infertool.errors import UsageError
 
@@ -53,7 +53,7 @@ def peek_dlq(
         raise UsageError("--group-by and --id cannot be used together")
     fields = parse_fields(group_by) if group_by else None
     loaded = ctx.obj.load({"broker.url": ("--broker", broker)})
-    name = destination.queue(queue or loaded.settings.deadletter.queue)
+    name = brokers.conventions(loaded.settings.broker.url).queue(queue or loaded.settings.deadletter.queue)
 
     from infertool.cli.peek_dlq.run import Peek
 

@@ -92,13 +92,15 @@ def replay_dlq(
 
     Exit code 4 when the queue is empty or nothing matched.
     """
-    from infertool.brokers.stomp import destination
+    from infertool import brokers
     from infertool.cli.replay_dlq.run import Options, run
 
     loaded = ctx.obj.load({"broker.url": ("--broker", broker)})
+    here = brokers.conventions(loaded.settings.broker.url)
+    there = here if to_broker is None else brokers.conventions(to_broker)
     options = Options(
-        queue=destination.queue(queue or loaded.settings.deadletter.queue),
-        to=None if to is None else destination.queue(to),
+        queue=here.queue(queue or loaded.settings.deadletter.queue),
+        to=None if to is None else there.queue(to),
         where=where,
         stage=stage,
         error=error,
@@ -113,7 +115,7 @@ def replay_dlq(
         assignments=tuple(set_ or ()),
         edit=edit,
         max_replays=max_replays,
-        parking=None if parking is None else destination.queue(parking),
+        parking=None if parking is None else here.queue(parking),
         to_broker=to_broker,
         archive=from_,
         abort_on_refail=abort_on_refail,

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infertool import brokers
 from infertool.cli.common import console, deadletters
 from infertool.cli.common.deadletters import bus, when, who
 from infertool.cli.common.options import check_apart
@@ -40,7 +41,7 @@ def run(settings: Settings, options: Options, plan: Plan, path: Path) -> None:
         there = dataclasses.replace(settings.broker, url=options.to_broker)
         settings = dataclasses.replace(settings, broker=there)
     with Journal(path) as journal:
-        look = restore.look(path, plan, journal)
+        look = restore.look(path, plan, journal, brokers.conventions(settings.broker.url))
         _show(path, look, journal, plan)
         if options.dry_run:
             return

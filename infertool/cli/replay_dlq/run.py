@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from infertool.brokers.port import Broker, Browse
+from infertool import brokers
+from infertool.brokers.port import Broker, Browse, Conventions, Match
 from infertool.cli.common import console
 from infertool.cli.common.deadletters import bus as bus_of
 from infertool.cli.common.deadletters import connected, put_back, tell_skew, who
@@ -22,7 +23,6 @@ from infertool.cli.common.signals import stopped_by_signals
 from infertool.cli.replay_dlq import restore
 from infertool.cli.replay_dlq import view as replayview
 from infertool.cli.replay_dlq.view import Preview, preview
-from infertool.deadletters import ids
 from infertool.deadletters import letter as letters
 from infertool.deadletters import record as clock
 from infertool.deadletters import selection as lookup
@@ -44,7 +44,7 @@ _LOOK_S = 20.0
 _MEASURE_S = 1.0
 # As far as a look goes that people wait for; a default ActiveMQ shows 400.
 _MOST_SHOWN = 1000
-# Ids in one selector: a header line has 10 KiB.
+# Ids in one selector, which is one header.
 _MOST_SELECTED = 50
 
 
@@ -92,7 +92,8 @@ def run(settings: Settings, options: Options) -> None:
     with connected(settings) as broker, _alone(broker, options) as skew_s:
         if not options.dry_run:
             put_back(broker, bus, plan.queue)
-        shown = _look(broker, plan, skew_s)
+        there = brokers.conventions(options.to_broker) if options.to_broker else broker.conventions
+        shown = _look(broker, plan, there, skew_s)
         plan = dataclasses.replace(shown.plan, edit=editing.parse(options.assignments, options.edit))
         _show(shown, options)
         if options.dry_run:
@@ -100,7 +101,7 @@ def run(settings: Settings, options: Options) -> None:
         if not options.yes:
             _ask(options, shown)
         growth = replayview.Growth(lambda: broker.measure(plan.queue, _MEASURE_S))
-        tally, stopped = _replay(settings, options, plan, bus, rate, growth)
+        tally, stopped = _replay(settings, options, plan, bus, rate, growth, broker.conventions)
     _sum_up(plan, tally, options, interrupted=stopped)
 
 
@@ -140,7 +141,7 @@ def _alone(broker: Broker, options: Options) -> Iterator[float]:
         yield skew_s
 
 
-def _look(broker: Broker, plan: Plan, skew_s: float) -> Preview:
+def _look(broker: Broker, plan: Plan, there: Conventions, skew_s: float) -> Preview:
     browse = broker.browse(plan.queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S, selector=plan.selector)
     if not browse.messages and not browse.depth:
         raise NothingMatchedError(f"{plan.queue} is empty, or does not exist")
@@ -148,11 +149,11 @@ def _look(broker: Broker, plan: Plan, skew_s: float) -> Preview:
     tell_skew(skew_s, ahead_s)
     plan = dataclasses.replace(plan, began=began, depth=browse.depth)
     if plan.selection.ids and plan.selector is None:
-        return _look_for_ids(broker, plan, browse)
-    return preview(plan, browse)
+        return _look_for_ids(broker, plan, browse, there)
+    return preview(plan, browse, broker.conventions, there)
 
 
-def _look_for_ids(broker: Broker, plan: Plan, browse: Browse) -> Preview:
+def _look_for_ids(broker: Broker, plan: Plan, browse: Browse, there: Conventions) -> Preview:
     """Return what becomes of the letters with the ids that were asked for: only they are to be moved.
 
     Where one is not found the whole queue has to be gone through.
@@ -165,14 +166,15 @@ def _look_for_ids(broker: Broker, plan: Plan, browse: Browse) -> Preview:
             console.err(
                 f"{wanted}: neither a look nor a selector of the broker reaches it; all letters are gone through"
             )
-            return preview(plan, browse)
+            return preview(plan, browse, broker.conventions, there)
         found.update((key(letter.message), letter.message) for letter in those)
-    seen = preview(plan, Browse(list(found.values()), complete=True, depth=browse.depth))
+    those_found = Browse(list(found.values()), complete=True, depth=browse.depth)
+    seen = preview(plan, those_found, broker.conventions, there)
     names = sorted({each.letter.message.id for each in seen.decisions if each.fate in {Fate.REPLAY, Fate.PARK}})
-    if not names or len(names) > _MOST_SELECTED:
+    if not names or len(names) > _MOST_SELECTED or not broker.capabilities.selectors:
         return seen
-    selector = f"JMSMessageID IN ({', '.join(map(ids.quoted, names))})"
-    return dataclasses.replace(seen, plan=dataclasses.replace(plan, selector=selector, reach=len(names)))
+    plan = dataclasses.replace(plan, selector=Match(ids=tuple(names)), reach=len(names))
+    return dataclasses.replace(seen, plan=plan)
 
 
 def _show(shown: Preview, options: Options) -> None:
@@ -196,7 +198,13 @@ def _ask(options: Options, shown: Preview) -> None:
 
 
 def _replay(
-    settings: Settings, options: Options, plan: Plan, bus: Bus, rate: float | None, growth: replayview.Growth
+    settings: Settings,
+    options: Options,
+    plan: Plan,
+    bus: Bus,
+    rate: float | None,
+    growth: replayview.Growth,
+    conventions: Conventions,
 ) -> tuple[Tally, bool]:
     stop = threading.Event()
     with ExitStack() as stack:
@@ -209,7 +217,9 @@ def _replay(
         stack.enter_context(stopped_by_signals(stop.set, replayview.STOPPING))
         pace = None if rate is None else Pace(rate, stop)
         tally = Tally()
-        replay = partial(Replay, bus, tally=tally, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere)
+        replay = partial(
+            Replay, bus, tally=tally, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere, conventions=conventions
+        )
         try:
             with replayview.shown(tally, plan, quiet=options.quiet, growth=growth):
                 replay(plan).run()

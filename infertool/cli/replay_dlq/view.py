@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from infertool.brokers.port import Browse, Depth
+from infertool.brokers.port import Browse, Conventions, Depth
 from infertool.cli.common import console, deadletters
 from infertool.cli.common.deadletters import when
 from infertool.cli.common.signals import repeated
@@ -73,9 +73,9 @@ class Preview:
         return Counter(each.why for each in self.decisions if each.fate in {Fate.KEEP, Fate.HOLD, Fate.PARK})
 
 
-def preview(plan: Plan, browse: Browse) -> Preview:
-    """Return what `plan` would do with what was seen."""
-    decider = Decider(plan)
+def preview(plan: Plan, browse: Browse, here: Conventions, there: Conventions) -> Preview:
+    """Return what `plan` would do with what was seen. See `Decider`."""
+    decider = Decider(plan, here, there)
     return Preview(plan, browse, [decider.decide(message) for message in browse.messages])
 
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from infertool.brokers import headers as textform
 from infertool.deadletters.archive import packing
 from infertool.errors import InfertoolError
 from infertool.message import BodyKind, Message
@@ -52,7 +53,7 @@ def encode(message: Message) -> bytes:
         "queue": message.source,
         "archived_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "type": message.kind,
-        "headers": list(message.headers.items()),
+        "headers": list(textform.text(message).items()),
     }
     try:
         record["body"] = message.body.decode()
@@ -111,16 +112,10 @@ def _message(path: Path, document: Any, number: int) -> Message:
         what = f"is of version {document[_MARK]!r}, and this infertool reads version {VERSION}"
         raise ArchiveError(path, what, record=number, advice="use the infertool that wrote it, or a newer one")
     try:
-        return Message(
-            id=_text(document["id"]),
-            source=_text(document["queue"]),
-            headers=_headers(document["headers"]),
-            body=_body(document),
-            kind=BodyKind(document["type"]),
-            redelivered=False,
-            epoch=0,
-            token="",
-        )
+        return textform.archived(
+            _text(document["id"]), _text(document["queue"]), _headers(document["headers"]), _body(document),
+            BodyKind(document["type"]),
+        )  # fmt: skip
     except KeyError as missing:
         raise ArchiveError(path, f"has no {missing}", record=number, advice=_REPAIR) from None
     except (TypeError, ValueError) as fault:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from infertool.brokers.port import Broker
+from infertool.brokers.port import Broker, Conventions
 from infertool.deadletters import selection
 from infertool.deadletters.archive import record as archive
 from infertool.deadletters.archive.journal import Journal
@@ -23,7 +23,6 @@ from infertool.deadletters.selection import Group
 from infertool.message import Message
 
 _SENDS: Final = frozenset({Fate.REPLAY, Fate.PARK})
-_MOST_BYTES: Final = 8_388_608
 _RESULTS: Final = {
     Outcome.CONFIRMED: Result.DONE,
     Outcome.REFUSED: Result.REFUSED,
@@ -62,15 +61,15 @@ def plan_for(path: Path, plan: Plan) -> Plan:
     return replace(plan, queue=f"file:{path}", began=math.inf, depth=None, copy=False)
 
 
-def look(path: Path, plan: Plan, journal: Journal) -> Look:
+def look(path: Path, plan: Plan, journal: Journal, conventions: Conventions) -> Look:
     """Read all of the archive, and say what a run would do. Raises `ArchiveError`: nothing of such a file is sent."""
     found = Look()
-    found.groups = selection.group(_matching(path, plan, journal, found), ("stage", "error_type"))
+    found.groups = selection.group(_matching(path, plan, journal, found, conventions), ("stage", "error_type"))
     return found
 
 
-def _matching(path: Path, plan: Plan, journal: Journal, found: Look) -> Iterator[DeadLetter]:
-    decider = Decider(plan_for(path, plan))
+def _matching(path: Path, plan: Plan, journal: Journal, found: Look, conventions: Conventions) -> Iterator[DeadLetter]:
+    decider = Decider(plan_for(path, plan), conventions)
     for letter, message in _unlike(path):
         found.records += 1
         if journal.has(letter):
@@ -100,7 +99,7 @@ class Restore:
         self._sender = Sender(broker, stop)
         self._path = path
         self._plan = plan_for(path, plan)
-        self._decider = Decider(self._plan)
+        self._decider = Decider(self._plan, broker.conventions)
         self._journal = journal
         self._stop = stop
         self._pace = pace
@@ -126,7 +125,7 @@ class Restore:
         for decision in self._decisions():
             batch.append(decision)
             size += len(decision.letter.message.body)
-            if len(batch) >= self._size() or size >= _MOST_BYTES:
+            if len(batch) >= self._size() or size >= self._sender.max_bytes:
                 yield batch
                 batch, size = [], 0
         if batch and not self._stop.is_set():

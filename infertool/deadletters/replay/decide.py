@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from infertool.brokers.port import Move
-from infertool.brokers.stomp.destination import is_queue
+from infertool.brokers.port import Conventions, Move, Selector
 from infertool.deadletters.ids import event_id
 from infertool.deadletters.letter import DeadLetter, key, read
 from infertool.deadletters.replay import sending, staging
@@ -94,7 +93,7 @@ class Plan:
     max_replays: int = 3
     parking: str | None = None
     limit: int | None = None
-    selector: str | None = None
+    selector: Selector | None = None
     reach: int | None = None
     batch: int = 100
     abort_on_refail: int | None = None
@@ -106,7 +105,7 @@ class Plan:
 
     def is_own(self, message: Message) -> bool:
         """Say whether this run has replayed the message: it failed again."""
-        return message.headers.get("replay_id", "").startswith(f"{self.run}-")
+        return (message.native.get("replay_id") or "").startswith(f"{self.run}-")
 
     def is_new(self, letter: DeadLetter) -> bool:
         """Say whether it died after the start, as far as that can be told.
@@ -119,10 +118,15 @@ class Plan:
 
 
 class Decider:
-    """Decides about letters, one by one, and remembers what targets refused. Replays are numbered from `first`."""
+    """Decides about letters, one by one, and remembers what targets refused. Replays are numbered from `first`.
 
-    def __init__(self, plan: Plan, *, first: int = 1) -> None:
+    `here` are the conventions of the broker that has the letters, `there` of the one that gets the replays.
+    """
+
+    def __init__(self, plan: Plan, here: Conventions, there: Conventions | None = None, *, first: int = 1) -> None:
         self._plan = plan
+        self._here = here
+        self._there = there or here
         self._staging = staging.staging(plan.queue)
         self._numbers = itertools.count(first)
         self._refused_targets: dict[str, str] = {}
@@ -136,7 +140,7 @@ class Decider:
         letter = read(message)
         if letter.opaque:
             return self._stay(Fate.HOLD, letter, "its body is empty or of a JMS type that STOMP cannot show")
-        if not sending.can_be_carried(message.headers):
+        if not sending.can_be_carried(message, self._here):
             return self._stay(Fate.HOLD, letter, "it has more headers, or longer ones, than the broker takes")
         if self._immovable and (failure := self._immovable.get(key(message))):
             fault, why = failure
@@ -191,8 +195,8 @@ class Decider:
             return self._stay(Fate.KEEP, letter, why, fault)
         if letter.replay_count >= plan.max_replays:
             return self._exhausted(letter)
-        target = plan.to or letter.origin
-        why = self._obstacle(target)
+        target = plan.to or self._translated(letter.origin)
+        why = self._obstacle(target, self._there)
         if why:
             return self._stay(Fate.KEEP, letter, why)
         try:
@@ -200,21 +204,27 @@ class Decider:
         except EditError as fault:
             return self._stay(Fate.KEEP, letter, str(fault))
         replay_id = f"{plan.run}-{next(self._numbers)}"
-        replacement = sending.replay(letter, target, replay_id=replay_id, body=body)
-        original = sending.staged(letter.message, self._staging) if plan.copy else None
+        replacement = sending.replay(letter, target, self._there, replay_id=replay_id, body=body)
+        original = sending.staged(letter.message, self._staging, self._here) if plan.copy else None
         return Decision(Fate.REPLAY, letter, replacement, original, replay_id)
 
     def _exhausted(self, letter: DeadLetter) -> Decision:
         why = f"it was replayed {letter.replay_count} times"
         parking = self._plan.parking
-        if parking is None or self._obstacle(parking):
+        if parking is None or self._obstacle(parking, self._here):
             return self._stay(Fate.KEEP, letter, why)
-        return Decision(Fate.PARK, letter, sending.unchanged(letter.message, parking), why=why)
+        return Decision(Fate.PARK, letter, sending.unchanged(letter.message, parking, self._here), why=why)
 
-    def _obstacle(self, target: str) -> str:
+    def _translated(self, origin: str) -> str:
+        """Return `origin` as the broker spells it that gets the replays."""
+        if self._there is self._here or not self._here.is_queue(origin):
+            return origin
+        return self._there.queue(self._here.short(origin))
+
+    def _obstacle(self, target: str, conventions: Conventions) -> str:
         if not target:
             return "nothing says where it came from; --to does"
-        if not is_queue(target):
+        if not conventions.is_queue(target):
             return f"{target!r} is not one queue; --to says where to"
         if target == self._plan.queue:
             return "it came from this very queue; --to says where to"
@@ -222,4 +232,5 @@ class Decider:
         return f"the broker refuses all that is sent to {target}: {reason}" if reason else ""
 
     def _stay(self, fate: Fate, letter: DeadLetter, why: str, fault: Fault | None = None) -> Decision:
-        return Decision(fate, letter, sending.staged(letter.message, self._staging), why=why, fault=fault)
+        stays = sending.staged(letter.message, self._staging, self._here)
+        return Decision(fate, letter, stays, why=why, fault=fault)

@@ -14,9 +14,7 @@ from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Moved, Taker
 from infertool.errors import InfertoolError
 from infertool.message import Message
 
-# As many as one broker transaction may hold.
-BATCH: Final = 100
-# Messages that must stay in the queue stay in the window, too. With these many, no full batch fits beside them.
+# Messages that must stay in the queue stay in the window, too. With these many, few fit beside them.
 _MOST_LEFT: Final = 100
 WHY_LEFT: Final = (
     "a JMS map, object or stream (or an empty text), whose body STOMP does not show, or larger than 100 MiB"
@@ -63,15 +61,15 @@ class Drain:
 
     def run(self, taker: Taker) -> None:
         """Drain. Raises `ArchiveError`: what could not be archived is still in the queue; `ServerError`."""
-        while not self._over() and (messages := taker.take(self._most(), self._patience())):
+        while not self._over() and (messages := taker.take(self._most(taker.capabilities.max_moves), self._patience())):
             self._settle(taker, [each for each in self._old(messages) if not self._must_stay(taker, each)])
             self._on_progress(self.progress)
 
     def _over(self) -> bool:
         return self._reached_new or (self._depth is not None and not self._open() and not self._in_doubt)
 
-    def _most(self) -> int:
-        return BATCH if self._depth is None else min(BATCH, self._open() or 1)
+    def _most(self, most: int) -> int:
+        return most if self._depth is None else min(most, self._open() or 1)
 
     def _open(self) -> int:
         """Return how many of those at the start are not dealt with."""

@@ -1,6 +1,6 @@
 """One run at a time on a queue, wherever the operators sit: the broker decides.
 
-ActiveMQ gives all messages of a queue to the first *exclusive* consumer, and to the next when that one ends, however it
+A broker gives all messages of a queue to the first *exclusive* consumer, and to the next when that one ends, however it
 ends. So each run subscribes to the queue's lock queue and sends itself a message: who gets their own is the one.
 """
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from infertool.brokers.port import Broker, Subscription
 from infertool.deadletters.replay import staging
 from infertool.errors import InfertoolError
-from infertool.message import Message, Outgoing
+from infertool.message import Message, Outgoing, Properties
 
 # A note of our own that did not come for so long is held back by another run, or the broker is slow.
 _WAIT_S = 3.0
@@ -42,7 +42,7 @@ def locked(broker: Broker, queue: str, who: str) -> Iterator[float]:
     """
     place, token = staging.lock(queue), secrets.token_hex(8)
     subscription = broker.subscribe(place, window=100, exclusive=True)
-    note = Outgoing(place, who.encode(), headers={"lock_token": token}, persistent=False)
+    note = Outgoing(place, who.encode(), headers={"lock_token": token}, properties=Properties(persistent=False))
     sent_at = time.time()
     broker.send(note, lambda _answer: None)
     mine = _await_own(subscription, token, _WAIT_S)
@@ -58,10 +58,10 @@ def locked(broker: Broker, queue: str, who: str) -> Iterator[float]:
 
 def _ahead(note: Message, sent_at: float, received_at: float) -> float:
     """Return how far the broker's clock is ahead: it stamps what a client sends."""
-    stamp = note.headers.get("timestamp", "")
-    if not (stamp.isascii() and stamp.isdigit()):
+    stamp = note.properties.timestamp_ms
+    if stamp is None:
         return 0.0
-    at = int(stamp) / 1000
+    at = stamp / 1000
     return max(at - received_at, 0.0) + min(at - sent_at, 0.0)
 
 
@@ -76,7 +76,7 @@ def _await_own(subscription: Subscription, token: str, patience_s: float) -> Mes
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         for message in subscription.receive(1, _POLL_S):
-            if message.headers.get("lock_token") == token:
+            if message.native.get("lock_token") == token:
                 return message
             subscription.ack([message])
     return None
@@ -84,5 +84,5 @@ def _await_own(subscription: Subscription, token: str, patience_s: float) -> Mes
 
 def _holder(broker: Broker, place: str, token: str) -> str:
     shown = broker.browse(place, limit=10, timeout_s=_LOOK_S).messages
-    others = [message for message in shown if message.headers.get("lock_token") != token]
+    others = [message for message in shown if message.native.get("lock_token") != token]
     return others[0].body.decode("utf-8", "replace") if others else "unknown"

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from infertool.brokers.port import Conventions
 from infertool.deadletters.letter import key
 from infertool.deadletters.replay import staging
 from infertool.deadletters.replay.audit import Audit, AuditError, Result
@@ -16,8 +17,6 @@ from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, Moved, S
 from infertool.errors import InfertoolError, MoveRefusedError, ServerError
 from infertool.message import Message
 
-# A transaction is held in the broker's memory until its commit.
-MOST_BYTES = 8_388_608
 # What cannot be moved stays unsettled, and takes up the window.
 MOST_HELD = 100
 
@@ -44,6 +43,7 @@ class Replay:
         pace: Pace | None = None,
         audit: Audit | None = None,
         elsewhere: Sender | None = None,
+        conventions: Conventions,
         tally: Tally | None = None,
     ) -> None:
         self.tally = tally or Tally()
@@ -51,7 +51,8 @@ class Replay:
         self._restored_before = self.tally.restored
         self._bus = bus
         self._plan = plan
-        self._decider = Decider(plan, first=self.tally.taken + 1)
+        there = elsewhere.conventions if elsewhere else conventions
+        self._decider = Decider(plan, conventions, there, first=self.tally.taken + 1)
         self._stop = stop
         self._pace = pace
         self._audit = audit
@@ -138,7 +139,7 @@ class Replay:
 
     def _step(self, taker: Taker, messages: Sequence[Message]) -> None:
         """Deal with as many of `messages` as one transaction may hold; the others come first next time."""
-        decisions, used = self._decide(messages)
+        decisions, used = self._decide(messages, taker.capabilities.max_move_bytes)
         taker.give_back(messages[used:])
         held = [each for each in decisions if each.fate is Fate.HOLD]
         moving = [each for each in decisions if each.fate is not Fate.HOLD]
@@ -149,12 +150,12 @@ class Replay:
             self._move(taker, moving)
         self._hold(taker, held)
 
-    def _decide(self, messages: Sequence[Message]) -> tuple[list[Decision], int]:
+    def _decide(self, messages: Sequence[Message], max_bytes: int) -> tuple[list[Decision], int]:
         decisions: list[Decision] = []
         room, size = self._room(), 0
         for message in messages:
             size += len(message.body)
-            if decisions and size > MOST_BYTES:
+            if decisions and size > max_bytes:
                 break
             decision = self._decider.decide(message)
             if decision.fate is Fate.REPLAY:

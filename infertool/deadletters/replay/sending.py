@@ -5,46 +5,42 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Final
 
-from infertool.brokers.port import Broker
-from infertool.brokers.stomp.destination import is_queue
-from infertool.brokers.stomp.messages import is_sendable
+import msgspec
+
+from infertool.brokers.headers import LONG, property_texts
+from infertool.brokers.port import Broker, Conventions
 from infertool.deadletters import marks
-from infertool.deadletters.letter import BROKERS_MARKS, DeadLetter, Writer
-from infertool.deadletters.record import NAME_BYTES, cut, fits
+from infertool.deadletters.letter import DeadLetter, Writer
+from infertool.deadletters.record import NAME_BYTES, cut
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError, ServerError, UnreachableError
 from infertool.message import Message, Outgoing
 
-# The wire's limit of 1000 headers a frame, less those the adapter adds.
-_MOST_HEADERS = 990
 _ASIDE = f"{marks.OWN}staged_expires"
 _ORIGINAL_ID = "original_message_id"
 
 
-def replay(letter: DeadLetter, target: str, *, replay_id: str, body: bytes | None = None) -> Outgoing:
+def replay(
+    letter: DeadLetter, target: str, conventions: Conventions, *, replay_id: str, body: bytes | None = None
+) -> Outgoing:
     """Return `letter` as an event for `target`, with `body` in place of its own when given.
 
-    The producer's headers, priority, correlation id and JMS type are kept; `replay_count` is one more, `replay_id` is
+    The producer's headers, priority, correlation id and type are kept; `replay_count` is one more, `replay_id` is
     new. It never expires. The broker gives it a new timestamp, so that consumers see when it was sent; the old one is
     kept as `original_timestamp`. It is persistent, whatever the event was: a replay must survive a broker restart.
     """
-    headers = letter.message.headers
-    theirs = marks.producers(headers)
-    own = marks.ours(headers)
+    headers, known = letter.message.headers, letter.message.properties
+    theirs, own = marks.producers(headers), marks.ours(headers)
     if letter.writer is Writer.BROKER:
-        theirs = {name: value for name, value in theirs.items() if name not in BROKERS_MARKS}
-    for name in ("expires", "timestamp"):
-        value = theirs.get(name, "")
-        if is_sendable(name, value):
-            del theirs[name]
-            if name == "timestamp":
-                own.setdefault("original_timestamp", value)
-    if is_queue(letter.origin):
+        theirs = {name: value for name, value in theirs.items() if name not in conventions.death_marks}
+    if known.timestamp_ms is not None:
+        own.setdefault("original_timestamp", str(known.timestamp_ms))
+    if conventions.is_queue(letter.origin):
         own.setdefault("original_destination", letter.origin)
     own |= {
         _ORIGINAL_ID: cut(letter.original_id, NAME_BYTES),
@@ -52,44 +48,49 @@ def replay(letter: DeadLetter, target: str, *, replay_id: str, body: bytes | Non
         "replay_id": replay_id,
     }
     kept = letter.message.body if body is None else body
-    return Outgoing(target, kept, letter.message.kind, marks.of_replay(theirs, own), persistent=True)
+    properties = msgspec.structs.replace(
+        known, expires_ms=None, timestamp_ms=None, persistent=True, delivery_count=None
+    )
+    return Outgoing(target, kept, letter.message.kind, marks.of_replay(theirs, own, conventions), properties)
 
 
-def unchanged(message: Message, queue: str) -> Outgoing:
+def unchanged(message: Message, queue: str, conventions: Conventions) -> Outgoing:
     """Return `message` as it is, for another queue of dead letters.
 
     Its id is the only thing that cannot be kept, so a header remembers it. What the broker would not take, or act upon,
     is kept under another name.
     """
-    headers = marks.sendable(message.headers)
-    if _ORIGINAL_ID not in marks.ours(message.headers):
+    came = message.headers
+    headers = marks.sendable(came, conventions)
+    if _ORIGINAL_ID not in marks.ours(came):
         headers[marks.OWN + _ORIGINAL_ID] = cut(message.id, NAME_BYTES)
-    persistent = message.headers.get("persistent") == "true"
-    return Outgoing(queue, message.body, message.kind, headers, persistent=persistent)
+    return Outgoing(queue, message.body, message.kind, headers, message.properties)
 
 
-def staged(message: Message, staging: str) -> Outgoing:
+def staged(message: Message, staging: str, conventions: Conventions) -> Outgoing:
     """Return `message` for the staging queue, where it must not expire. `unstaged` undoes this."""
-    outgoing = unchanged(message, staging)
-    headers = dict(outgoing.headers)
-    expires = headers.pop("expires", "0")
-    if expires != "0":
-        headers[_ASIDE] = expires
-    return Outgoing(staging, outgoing.body, outgoing.kind, headers, persistent=outgoing.persistent)
+    outgoing = unchanged(message, staging, conventions)
+    expires_ms = outgoing.properties.expires_ms
+    if expires_ms is None:
+        return outgoing
+    headers = {**outgoing.headers, _ASIDE: str(expires_ms)}
+    return replace(outgoing, headers=headers, properties=msgspec.structs.replace(outgoing.properties, expires_ms=None))
 
 
-def unstaged(message: Message, queue: str) -> Outgoing:
+def unstaged(message: Message, queue: str, conventions: Conventions) -> Outgoing:
     """Return a message of the staging queue as it was in `queue`."""
-    outgoing = unchanged(message, queue)
+    outgoing = unchanged(message, queue, conventions)
     headers = dict(outgoing.headers)
-    if _ASIDE in headers:
-        headers["expires"] = headers.pop(_ASIDE)
-    return Outgoing(queue, outgoing.body, outgoing.kind, headers, persistent=outgoing.persistent)
+    if not LONG.fullmatch(headers.get(_ASIDE, "")):
+        return outgoing
+    properties = msgspec.structs.replace(outgoing.properties, expires_ms=int(headers.pop(_ASIDE)))
+    return replace(outgoing, headers=headers, properties=properties)
 
 
-def can_be_carried(headers: Mapping[str, str]) -> bool:
-    """Return True if a broker takes a message with these headers; it may have delivered more than it takes."""
-    return len(headers) <= _MOST_HEADERS and all(fits(key, value) for key, value in marks.sendable(headers).items())
+def can_be_carried(message: Message, conventions: Conventions) -> bool:
+    """Return True if the broker takes `message` again; it may have delivered more than it takes."""
+    headers = {**property_texts(message.properties), **marks.sendable(message.headers, conventions)}
+    return len(headers) <= conventions.max_headers and all(conventions.fits(*pair) for pair in headers.items())
 
 
 LONGEST_LOSS_S: Final = 300.0
@@ -136,6 +137,8 @@ class Sender:
     """
 
     def __init__(self, broker: Broker, stop: threading.Event) -> None:
+        self.conventions = broker.conventions
+        self.max_bytes = broker.capabilities.max_move_bytes
         self._broker = broker
         self._stop = stop
         self._silences = 0

@@ -29,7 +29,6 @@ def lock(queue: str) -> str:
     return f"{queue}.lock"
 
 
-_BATCH = 100
 _STRAGGLERS_S = 0.2
 # A letter that was moved alone so often, and did not get through, stays in staging.
 _TRIES = 3
@@ -57,7 +56,8 @@ class _Restore:
         self._staged = staged
         self._on_restored = on_restored
         self._restored = 0
-        self._size = _BATCH
+        self._most = taker.capabilities.max_moves
+        self._size = self._most
         self._tries: Counter[str] = Counter()
         self._stuck = 0
 
@@ -67,7 +67,7 @@ class _Restore:
         return self._restored
 
     def _put_back(self, messages: Sequence[Message]) -> None:
-        moves = [Move(message, unstaged(message, self._queue)) for message in messages]
+        moves = [Move(message, unstaged(message, self._queue, self._taker.conventions)) for message in messages]
         try:
             moved = self._taker.move(moves, lambda: self._undo(messages))
         except MoveRefusedError as refusal:
@@ -76,7 +76,7 @@ class _Restore:
         if moved is Moved.NOT_DONE:
             return
         if moved is Moved.DONE:
-            self._size, self._stuck = min(_BATCH, 2 * self._size), 0
+            self._size, self._stuck = min(self._most, 2 * self._size), 0
         self._restored += len(messages)
         self._on_restored(self._restored)
 

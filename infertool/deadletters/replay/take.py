@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self, TypeVar
 
-from infertool.brokers.port import Broker, Move, Subscription, Transaction
+from infertool.brokers.port import Broker, Capabilities, Conventions, Move, Selector, Subscription, Transaction
 from infertool.deadletters.letter import key
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError, UnreachableError
 from infertool.message import Message
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 
-# What a default ActiveMQ gives one subscription, and the most acks a transaction can hold there without hanging.
-WINDOW = 200
 # A queue that gave nothing for so long, while connected, has nothing more to give.
 QUIET_S = 1.0
 # A queue that should have more may be slow: a broker that restarts, a dead client that it has not noticed yet.
@@ -107,7 +105,7 @@ class Taker:
         queue: str,
         *,
         stop: threading.Event,
-        selector: str | None = None,
+        selector: Selector | None = None,
         on_arrival: Callable[[Message], None] = lambda _message: None,
     ) -> None:
         self._bus = bus
@@ -126,7 +124,7 @@ class Taker:
         try:
             self._connect()
             self._subscription: Subscription = self._broker.subscribe(
-                self._queue, window=WINDOW, selector=self._selector
+                self._queue, window=self.capabilities.max_unacked, selector=self._selector
             )
         except BaseException:
             self._broker.close(_GOODBYE_S)
@@ -135,6 +133,16 @@ class Taker:
 
     def __exit__(self, *_: object) -> None:
         self._broker.close(_GOODBYE_S)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the broker can do."""
+        return self._broker.capabilities
+
+    @property
+    def conventions(self) -> Conventions:
+        """How the broker spells queues and carries headers."""
+        return self._broker.conventions
 
     def _connect(self) -> None:
         """Connect, with the patience of one who was connected before: the run goes on after a broker's restart."""
@@ -200,7 +208,7 @@ class Taker:
             self._buffer.clear()
 
     def _fill(self, timeout_s: float) -> None:
-        for message in self._subscription.receive(WINDOW, timeout_s):
+        for message in self._subscription.receive(self.capabilities.max_unacked, timeout_s):
             if message.epoch != self._epoch:
                 self._buffer.clear()
                 self._epoch = message.epoch

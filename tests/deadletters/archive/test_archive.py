@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infertool.brokers.headers import text
 from infertool.deadletters.archive import record as archive
 from infertool.deadletters.archive.record import ArchiveError
 from infertool.deadletters.archive.writer import ArchiveWriter
-from infertool.message import BodyKind, Message
+from infertool.message import BodyKind
+from tests.support.messages import text_message
 
 SUFFIXES = ["jsonl", "jsonl.gz", "jsonl.zst"]
 # Header text as the parser makes it: any bytes, decoded with surrogateescape.
@@ -24,7 +26,7 @@ TEXTS = st.binary(max_size=20).map(lambda data: data.decode("utf-8", "surrogatee
 
 
 def message(number=0, body=b"{}", kind=BodyKind.TEXT, headers=None):
-    return Message(
+    return text_message(
         f"ID:{number}", "/queue/x.dlq", {"n": str(number)} if headers is None else headers, body, kind, False, 0, ""
     )
 
@@ -55,7 +57,7 @@ def test_a_record_is_a_line_that_gives_the_message_back(tmp_path_factory, body, 
     assert record.count(b"\n") == 1
     path.write_bytes(record)
     assert read(path) == [given_message]
-    assert list(read(path)[0].headers.items()) == list(headers.items())
+    assert list(text(read(path)[0]).items()) == list(headers.items())
 
 
 def test_a_record_says_all_that_is_needed_to_send_it_again(tmp_path):
@@ -210,6 +212,7 @@ from pathlib import Path
 from infertool.deadletters.archive.record import ArchiveError
 from infertool.deadletters.archive.writer import ArchiveWriter
 from tests.deadletters.archive.test_archive import batch
+from tests.support.messages import text_message
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 writer = ArchiveWriter(Path(sys.argv[1]))
 writer.append(batch(0))

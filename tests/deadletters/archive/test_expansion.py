@@ -14,7 +14,8 @@ from infertool.deadletters.archive import packing
 from infertool.deadletters.archive import record as archive
 from infertool.deadletters.archive.record import ArchiveError
 from infertool.deadletters.archive.writer import ArchiveWriter
-from infertool.message import BodyKind, Message
+from infertool.message import BodyKind
+from tests.support.messages import text_message
 from tests.support.running import environment
 
 RECORD = {
@@ -74,7 +75,7 @@ def test_whatever_it_is_made_of(tmp_path, cut, piece):
     path = bomb(tmp_path / "a.zst", piece, cut=cut)
     code = (
         f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({MEMORY}, {MEMORY}))\n"
-        "import sys\nfrom pathlib import Path\nfrom infertool.deadletters import archive\n"
+        "import sys\nfrom pathlib import Path\nfrom infertool.deadletters.archive import record as archive\n"
         "print(sum(len(batch.messages) for batch in archive.read(Path(sys.argv[1]))))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
@@ -113,7 +114,7 @@ def test_many_records_that_are_not_long_are_read(tmp_path):
 def test_large_letters_are_read_back_whatever_their_bytes_become_in_json(tmp_path, suffix, body):
     """Scaled down with the limit."""
     path = tmp_path / f"a.{suffix}"
-    letter = Message("ID:1", "/queue/x", {}, body, BodyKind.BYTES, False, 1, "")
+    letter = text_message("ID:1", "/queue/x", {}, body, BodyKind.BYTES, False, 1, "")
     record = archive.encode(letter)
     assert packing._weight(record) * 25 < packing.MOST_RECORD
     with ArchiveWriter(path) as writer:
@@ -123,7 +124,7 @@ def test_large_letters_are_read_back_whatever_their_bytes_become_in_json(tmp_pat
 
 def test_a_line_may_be_split_over_pieces_anywhere(tmp_path, monkeypatch):
     letters = [
-        Message(f"ID:{n}", "/queue/x", {"n": "x" * n}, b"b" * n, BodyKind.TEXT, False, 1, "") for n in range(200)
+        text_message(f"ID:{n}", "/queue/x", {"n": "x" * n}, b"b" * n, BodyKind.TEXT, False, 1, "") for n in range(200)
     ]
     for suffix in ("jsonl", "gz", "zst"):
         path = tmp_path / f"a.{suffix}"

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infertool.brokers.port import Browse
+from infertool.brokers.stomp.conventions import CONVENTIONS
 from infertool.cli.common import deadletters
 from infertool.cli.replay_dlq.view import preview
 from infertool.deadletters import letter as letters
@@ -23,7 +24,8 @@ from infertool.deadletters.replay.audit import Audit, Result
 from infertool.deadletters.replay.decide import Decider, Fate, Plan
 from infertool.deadletters.replay.progress import Tally
 from infertool.deadletters.selection import select
-from infertool.message import BodyKind, Message
+from infertool.message import BodyKind
+from tests.support.messages import text_message
 
 NAMES = [
     "dlq_failed_at", "dlq_first_failed_at", "timestamp", "expires", "priority", "original_expires", "dlq_attempts",
@@ -46,7 +48,7 @@ _ids = itertools.count()
 
 
 def message(headers, body=b'{"n":1}'):
-    return Message(
+    return text_message(
         headers.get("message-id", f"ID:{next(_ids)}"), "/queue/dead", headers, body, BodyKind.TEXT, False, 1, "t"
     )
 
@@ -85,9 +87,9 @@ def check(tmp_path, odd):
         for each in seen:
             select(**options, now=now).matches(each)
     plan = Plan(queue="/queue/dead", run="r", began=now, depth=3)
-    shown = preview(plan, Browse(messages, complete=True, depth=3))
+    shown = preview(plan, Browse(messages, complete=True, depth=3), CONVENTIONS, CONVENTIONS)
     assert any("/queue/in: " in line for line in shown.lines())
-    decider, tally = Decider(plan), Tally()
+    decider, tally = Decider(plan, CONVENTIONS), Tally()
     decisions = [decider.decide(each) for each in messages]
     tally.add(decisions)
     deadletters.dump(tally.summary())
@@ -148,7 +150,7 @@ def test_a_filter_that_one_letter_cannot_answer_chooses_among_the_others():
     plan = Plan(
         queue="/queue/dead", run="r", began=time.time(), depth=3, to="/queue/in", selection=select(where="vip", now=0)
     )
-    decider = Decider(plan)
+    decider = Decider(plan, CONVENTIONS)
     fates = [
         decider.decide(message({}, body))
         for body in (b'{"vip":true}', b'{"vip":"yes"}', b'{"vip":false}', b'{"vip":true}')

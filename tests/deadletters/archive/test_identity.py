@@ -10,15 +10,16 @@ import pytest
 from infertool.deadletters.archive import record as archive
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.deadletters.letter import key
-from infertool.message import BodyKind, Message
+from infertool.message import BodyKind
 from tests.deadletters.archive.conftest import DeadQueue
+from tests.support.messages import text_message
 
 SUFFIXES = ["jsonl", "jsonl.gz", "jsonl.zst"]
 
 
 def message(body=b"{}", *, queue="/queue/x", message_id="ID:1", kind=BodyKind.TEXT, redelivered=False, **headers):
     named = {"message-id": message_id, "destination": queue, "ack": uuid.uuid4().hex, **headers}
-    return Message(message_id, queue, named, body, kind, redelivered, 1, named["ack"])
+    return text_message(message_id, queue, named, body, kind, redelivered, 1, named["ack"])
 
 
 OTHERS = [
@@ -44,7 +45,7 @@ def test_another_delivery_is_the_same_letter():
     assert key(again) == key(message())
     moved = message()
     assert key(
-        Message("ID:1", "/queue/x", dict(reversed(moved.headers.items())), b"{}", moved.kind, True, 9, "")
+        text_message("ID:1", "/queue/x", dict(reversed(moved.native.items())), b"{}", moved.kind, True, 9, "")
     ) == key(moved)
 
 

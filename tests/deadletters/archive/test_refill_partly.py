@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from infertool.deadletters.archive.writer import ArchiveWriter
-from infertool.message import BodyKind, Message
+from infertool.message import BodyKind
+from tests.support.messages import text_message
 from tests.support.odd_target import OddTarget, Treat
 from tests.support.running import CREDENTIALS, environment
 
@@ -23,7 +24,7 @@ def archive_of(dead, count, *, odd=None, **odd_headers):
                 "event_id": f"e-{n}", "original_destination": dead.origin, "dlq_stage": "infer", "persistent": "true",
                 **(odd_headers if n == odd else {}),
             }  # fmt: skip
-            writer.append([Message(f"ID:{n}", dead.queue, headers, b'{"n": %d}' % n, BodyKind.TEXT, False, 1, "")])
+            writer.append([text_message(f"ID:{n}", dead.queue, headers, b'{"n": %d}' % n, BodyKind.TEXT, False, 1, "")])
 
 
 def target(treat):

@@ -7,11 +7,12 @@ import pytest
 from infertool.deadletters.letter import read
 from infertool.deadletters.selection import FIELDS, group, parse_fields
 from infertool.errors import UsageError
-from infertool.message import BodyKind, Message
+from infertool.message import BodyKind
+from tests.support.messages import text_message
 
 
 def letter(number, **headers):
-    return read(Message(f"ID:{number}", "/queue/d", headers, b"{}", BodyKind.TEXT, False, 0, ""))
+    return read(text_message(f"ID:{number}", "/queue/d", headers, b"{}", BodyKind.TEXT, False, 0, ""))
 
 
 def died(number, at, **headers):

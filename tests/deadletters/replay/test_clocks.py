@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from infertool.brokers.stomp.conventions import CONVENTIONS
 from infertool.deadletters import letter as letters
 from infertool.deadletters import record as clock
 from infertool.deadletters.replay.decide import Decider, Fate, Plan
@@ -80,7 +81,7 @@ def test_the_start_is_told_by_those_who_wrote_the_letters() -> None:
 
 @pytest.mark.parametrize(("depth", "fate"), [(5, Fate.REPLAY), (None, Fate.NEW)])
 def test_only_where_the_depth_is_not_known_a_time_bounds_the_run(depth: int | None, fate: Fate) -> None:
-    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=depth, to="/queue/in"))
+    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=depth, to="/queue/in"), CONVENTIONS)
     late = {**OURS, "dlq_failed_at": "2026-01-31T00:00:00Z"}
     assert decider.decide(message(**late)).fate is fate
     assert decider.decide(message(replay_id="r-1", **late)).fate is Fate.NEW

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from infertool.brokers.stomp.conventions import CONVENTIONS
 from infertool.deadletters.replay.decide import MOST_REFUSALS, Decider, Fate, Plan
 from tests.deadletters.replay.conftest import DeadLetters
 from tests.support.messages import message
@@ -50,7 +51,7 @@ def test_headers_that_no_broker_takes_back(real_dead: DeadLetters) -> None:
 
 
 def test_what_ends_the_connection_again_and_again_is_left_alone() -> None:
-    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None, to="/queue/in"))
+    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None, to="/queue/in"), CONVENTIONS)
     letter = message(b"{}", message_id="ID:bad")
     for _ in range(3):
         decision = decider.decide(letter)
@@ -61,7 +62,7 @@ def test_what_ends_the_connection_again_and_again_is_left_alone() -> None:
 
 
 def test_a_target_that_refuses_is_not_asked_for_ever() -> None:
-    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None, to="/queue/in"))
+    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None, to="/queue/in"), CONVENTIONS)
     for n in range(MOST_REFUSALS):
         decision = decider.decide(message(b"{}", message_id=f"ID:{n}"))
         assert decider.refused(decision, "forbidden")
@@ -71,7 +72,7 @@ def test_a_target_that_refuses_is_not_asked_for_ever() -> None:
 
 
 def test_a_target_that_takes_others_is_asked_on_however_many_it_refuses() -> None:
-    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None, to="/queue/in"))
+    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None, to="/queue/in"), CONVENTIONS)
     for n in range(3 * MOST_REFUSALS):
         decider.refused(decider.decide(message(b"{}", message_id=f"ID:odd-{n}")), "forbidden")
         decider.accepted(decider.decide(message(b"{}", message_id=f"ID:good-{n}")))
@@ -79,7 +80,7 @@ def test_a_target_that_takes_others_is_asked_on_however_many_it_refuses() -> Non
 
 
 def test_a_letter_that_staging_refuses_is_left_alone_and_a_staging_that_takes_nothing_ends_it() -> None:
-    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None))
+    decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=None), CONVENTIONS)
     for n in range(MOST_REFUSALS):
         decision = decider.decide(message(b"{}", message_id=f"ID:{n}"))
         assert decision.fate is Fate.KEEP

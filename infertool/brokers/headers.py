@@ -1,0 +1,161 @@
+"""The text form of a message's properties and headers: one mapping of names to texts.
+
+Commands show it, archives hold it, and STOMP's frames are in it already. The names of the properties are
+`correlation-id`, `reply-to`, `content-type`, `type`, `priority`, `timestamp`, `expires` and `persistent`. A producer
+may give a header of its own such a name, so a value that cannot be the property's makes it a header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from infertool.message import BodyKind, BrokerDeath, Message, Outgoing, Properties
+
+CORRELATION_ID, PRIORITY, PERSISTENT = "correlation-id", "priority", "persistent"
+_TEXTS: Final = {
+    CORRELATION_ID: "correlation_id", "reply-to": "reply_to", "content-type": "content_type", "type": "type",
+}  # fmt: skip
+_NUMBERS: Final = {PRIORITY: "priority", "timestamp": "timestamp_ms", "expires": "expires_ms"}
+NAMES: Final = frozenset({*_TEXTS, *_NUMBERS, PERSISTENT})
+
+# A number in its one spelling: what Java reads from another one would come out changed.
+LONG: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
+FORMS: Final[Mapping[str, re.Pattern[str]]] = {
+    PRIORITY: re.compile(r"[0-9]"),
+    "expires": LONG,
+    "timestamp": LONG,
+    # A name of nothing is refused; lists, options and `/temp-queue/` come out as something else.
+    "reply-to": re.compile(r"/(queue|topic|remote-temp-queue|remote-temp-topic)/[^\s,?]+|(?![\s/])[^,?]*(?<!\s)|"),
+}
+
+_BOOLEANS: Final = frozenset({"true", "false"})
+_KINDS: Final = frozenset({"text", "bytes"})
+
+# What differs from one delivery of a message to the next, or stands beside the headers.
+_PASSING: Final = frozenset({
+    "message-id", "destination", "subscription", "ack", "redelivered", "receipt", "transaction", "content-length",
+})  # fmt: skip
+
+# What ActiveMQ writes when it dead-letters.
+_ORIGIN, _CAUSE = "original-destination", "dlqDeliveryFailureCause"
+DEATH_MARKS: Final = frozenset({_ORIGIN, "originalExpiration", _CAUSE})
+_ALWAYS_WRITTEN: Final = frozenset({_ORIGIN, "originalExpiration"})
+
+
+def text(message: Message | Outgoing) -> Mapping[str, str]:
+    """Return properties and headers in the text form. What a broker delivered in it comes back as it is."""
+    if isinstance(message, Message) and isinstance(message.reader, TextForm):
+        return message.native
+    return {**property_texts(message.properties), **message.headers}
+
+
+def property_texts(properties: Properties) -> dict[str, str]:
+    """Return the properties that are known in the text form."""
+    names = {**_TEXTS, **_NUMBERS}
+    values = {name: getattr(properties, field) for name, field in names.items()}
+    texts = {name: str(value) for name, value in values.items() if value is not None}
+    return {**texts, PERSISTENT: "true"} if properties.persistent else texts
+
+
+def lasting(message: Message) -> dict[str, str]:
+    """Return the text form without what differs from one delivery of a message to the next."""
+    return {name: value for name, value in text(message).items() if name not in _PASSING}
+
+
+def without(properties: Properties, names: frozenset[str]) -> Properties:
+    """Return `properties` without those of these names."""
+    fields = {**_TEXTS, **_NUMBERS}
+    return msgspec.structs.replace(properties, **{fields[name]: None for name in names if name in fields})
+
+
+def split(texts: Mapping[str, str]) -> tuple[dict[str, str], Properties]:
+    """Return the headers and the properties of a text form."""
+    headers = {name: value for name, value in texts.items() if not _is_property(name, value)}
+    return headers, _properties(texts)
+
+
+def with_texts(template: Outgoing, texts: Mapping[str, str], body: bytes) -> Outgoing:
+    """Return `template` with this body, and with the headers and properties of a text form in place of its own."""
+    headers, properties = split({**text(template), **texts})
+    return Outgoing(template.destination, body, template.kind, headers, properties)
+
+
+def _properties(texts: Mapping[str, str]) -> Properties:
+    values: dict[str, Any] = {}
+    for name, field in _TEXTS.items():
+        if name in texts and _is_property(name, texts[name]):
+            values[field] = texts[name]
+    for name, field in _NUMBERS.items():
+        if name in texts and _is_property(name, texts[name]):
+            values[field] = int(texts[name])
+    if values.get("expires_ms") == 0:
+        del values["expires_ms"]
+    return Properties(**values, persistent=texts.get(PERSISTENT) == "true")
+
+
+def _is_property(name: str, value: str) -> bool:
+    """Return True if a header of this name and value is a property of the message, not the producer's own."""
+    if name not in NAMES:
+        return False
+    if name == PERSISTENT:
+        return value in _BOOLEANS
+    form = FORMS.get(name)
+    return form is None or form.fullmatch(value) is not None
+
+
+class TextForm:
+    """Reads the text form as it came from a broker, or from an archive."""
+
+    def properties(self, message: Message) -> Properties:
+        """See `infertool.message.HeaderReader`."""
+        return _properties(message.native)
+
+    def headers(self, message: Message) -> dict[str, str]:
+        """See `infertool.message.HeaderReader`."""
+        return {
+            name: value
+            for name, value in message.native.items()
+            if not (_is_property(name, value) or _is_of_delivery(name, value, message.source))
+        }
+
+    def correlation_id(self, message: Message) -> str | None:
+        """See `infertool.message.HeaderReader`."""
+        return message.native.get(CORRELATION_ID)
+
+    def death(self, message: Message) -> BrokerDeath | None:
+        """See `infertool.message.HeaderReader`."""
+        native = message.native
+        if DEATH_MARKS.isdisjoint(native):
+            return None
+        return BrokerDeath(native.get(_ORIGIN, ""), native.get(_CAUSE, ""), complete=native.keys() >= _ALWAYS_WRITTEN)
+
+
+def _is_of_delivery(name: str, value: str, source: str) -> bool:
+    """Return True if the broker says this of one delivery. Where it cannot have that value, it is the producer's."""
+    match name:
+        case "message-id" | "subscription" | "ack":
+            return True
+        case "destination":
+            return value == source
+        case "redelivered":
+            return value in _BOOLEANS
+        case "content-length":
+            return value.isascii() and value.isdigit()
+        case "amq-msg-type":
+            return value in _KINDS
+    return False
+
+
+TEXT_FORM: Final = TextForm()
+
+
+def archived(message_id: str, source: str, texts: Mapping[str, str], body: bytes, kind: BodyKind) -> Message:
+    """Return a message whose properties and headers are in the text form, from an archive: it cannot be settled."""
+    return Message(
+        message_id, source, texts, body, kind, redelivered=False, epoch=0, token="",
+        sent=texts.get("timestamp", ""), reader=TEXT_FORM,
+    )  # fmt: skip

@@ -1,0 +1,27 @@
+"""What the registry needs of the STOMP adapter, without its client library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from infertool.brokers.stomp.conventions import ACTIVEMQ, CONVENTIONS
+
+if TYPE_CHECKING:
+    from infertool.brokers.port import Broker
+    from infertool.brokers.url import BrokerUrl
+    from infertool.net.connection_state import OnConnection
+    from infertool.settings.tree import BrokerSettings
+
+__all__ = ["CAPABILITIES", "CONVENTIONS", "PORTS", "open_broker"]
+
+CAPABILITIES: Final = ACTIVEMQ
+PORTS: Final[Mapping[str, int | None]] = {"stomp": 61613, "stomp+ssl": 61612}
+
+
+def open_broker(settings: BrokerSettings, url: BrokerUrl, *, name: str, on_connection: OnConnection | None) -> Broker:
+    """Return a broker that is not yet connected. Raises SettingsError."""
+    # Imported late: `infertool --help` must not pay for a protocol it does not use.
+    from infertool.brokers.stomp.broker import StompBroker  # noqa: PLC0415
+
+    return StompBroker(settings, url, name=name, on_connection=on_connection)
