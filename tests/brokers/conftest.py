@@ -22,7 +22,7 @@ Connect = Callable[..., Broker]
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for what comes, however long that takes on a busy machine."""
     monkeypatch.setattr(broker, "_MEASURE_S", TIMEOUT_S)
-    monkeypatch.setattr(identify, "_PATIENCE_S", TIMEOUT_S)
+    monkeypatch.setattr(identify, "_PROBE_S", TIMEOUT_S)
 
 
 @pytest.fixture(scope="session")
