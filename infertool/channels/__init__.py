@@ -1,1 +1,1 @@
-"""What comes on topics: live, kept in a record, played again."""
+"""Events of Phoenix topics: received live, written to a recording, played back."""

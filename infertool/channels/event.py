@@ -1,4 +1,4 @@
-"""Frames to arrivals. A push that holds many results becomes an arrival a result."""
+"""`ChannelEvent`, made from Phoenix frames, and its JSON forms. A push of many results becomes one event a result."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from infertool.text import json_text
 class ChannelEvent:
     """An event on a topic.
 
-    `payload` is decoded JSON, or the bytes of a binary frame; `at` is when it came, in wall-clock seconds; `source` is
-    a label of where it came from, without secrets, empty when there is but one. `text` is the payload as it was
-    written, JSON in one line; empty where only its value is known.
+    `payload` is decoded JSON, or the bytes of a binary frame. `at` is the time of arrival in wall-clock seconds.
+    `source` is a label of the server, without secrets; empty if there is only one. `text` is the payload's original
+    JSON, in one line; empty if only the value is known.
     """
 
     topic: str
@@ -35,26 +35,26 @@ OnChannelEvents = Callable[[Sequence[ChannelEvent]], None]
 
 
 TOO_DEEP = "(nested too deep)"
-# orjson reads 1024 levels and writes 254. What is nested deeper than this loses what is below.
+# orjson reads 1024 levels and writes 254. Values nested deeper than this are replaced by `TOO_DEEP`.
 _DEEPEST = 200
 
 
-def document(arrival: ChannelEvent) -> dict[str, Any]:
-    """Return the arrival as `tail -o jsonl` shows it; `source` only where there is one."""
-    payload = orjson.Fragment(arrival.text) if arrival.text else arrival.payload
-    shown = {"topic": arrival.topic, "event": arrival.event, "payload": payload, "at": arrival.at}
-    if arrival.source:
-        shown["source"] = arrival.source
+def document(event: ChannelEvent) -> dict[str, Any]:
+    """Return the event as `tail -o jsonl` shows it; with `source` only if it is set."""
+    payload = orjson.Fragment(event.text) if event.text else event.payload
+    shown = {"topic": event.topic, "event": event.event, "payload": payload, "at": event.at}
+    if event.source:
+        shown["source"] = event.source
     return shown
 
 
-def payload_text(arrival: ChannelEvent) -> bytes:
-    """Return the payload as JSON: as it was written, where that is known."""
-    return arrival.text or encode(arrival.payload)
+def payload_text(event: ChannelEvent) -> bytes:
+    """Return the payload as JSON: the original text if it is known."""
+    return event.text or encode(event.payload)
 
 
 def encode(value: Any) -> bytes:
-    """Return JSON. Bytes become a string, each byte a character of the same number."""
+    """Encode `value` as JSON. Bytes become a string in which each byte is the character with its number."""
     try:
         return orjson.dumps(value, default=_plain)
     except orjson.JSONEncodeError:
@@ -62,12 +62,12 @@ def encode(value: Any) -> bytes:
 
 
 def text(value: Any) -> str:
-    """Return a string as it is, anything else as JSON. Not yet clean."""
+    """Return a string unchanged, any other value as JSON. The text is not sanitized."""
     return value if isinstance(value, str) else encode(value).decode()
 
 
 def fixed(value: float, digits: int) -> str:
-    """Return a number with so many digits after its point. A whole number may be past any float."""
+    """Return a number with `digits` decimals. An integer may be past any float."""
     if isinstance(value, int):
         return f"{value}.{'0' * digits}" if digits else f"{value}"
     return f"{value:.{digits}f}"
@@ -90,8 +90,8 @@ def _cut(value: Any, levels: int) -> Any:
 _RESULT_EVENT = "new_result"
 
 
-def arrivals(frames: Sequence[Frame], *, at: float, source: str = "") -> list[ChannelEvent]:
-    """Return what `frames` hold, in order. `new_results` that are no `{"results": [...]}` pass as they are."""
+def from_frames(frames: Sequence[Frame], *, at: float, source: str = "") -> list[ChannelEvent]:
+    """Return the events in `frames`, in order. A `new_results` without `{"results": [...]}` is one event."""
     unpacked: list[ChannelEvent] = []
     for frame in frames:
         if push.is_batch(frame):

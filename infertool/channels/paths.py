@@ -1,7 +1,7 @@
 """Dotted paths into an event: `prediction.class`, `features[0]`, `payload.topic`.
 
-As in filters, fields of the payload stand at the top level; beside them stand `payload`, `topic`, `event`, `at` and
-`source`, which win over fields of the same name.
+As in filters, the payload's fields are at the top level, next to `payload`, `topic`, `event`, `at` and `source`, which
+take precedence over fields of the same name.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from infertool.text import json_text
 _PATH = re.compile(r"[^.\[\]{}\s]+(?:\[\d{1,9}\])*(?:\.[^.\[\]{}\s]+(?:\[\d{1,9}\])*)*")
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _BESIDE: dict[str, Callable[[ChannelEvent], Any]] = {
-    "payload": lambda arrival: arrival.payload,
-    "topic": lambda arrival: arrival.topic,
-    "event": lambda arrival: arrival.event,
-    "at": lambda arrival: arrival.at,
-    "source": lambda arrival: arrival.source,
+    "payload": lambda event: event.payload,
+    "topic": lambda event: event.topic,
+    "event": lambda event: event.event,
+    "at": lambda event: event.at,
+    "source": lambda event: event.source,
 }
 
 
 class Missing(Enum):
-    """What a path finds where there is nothing; null is something."""
+    """The result of a path that leads to no value. A null is a value."""
 
     MISSING = "missing"
 
@@ -38,43 +38,43 @@ MISSING: Final = Missing.MISSING
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A path, as typed and in steps: names, and places in a list."""
+    """A path: its text, and its steps (names and list indexes)."""
 
     text: str
     steps: tuple[str | int, ...]
 
-    def of(self, arrival: ChannelEvent) -> Any:
-        """Return what is there in `arrival`, or `MISSING`."""
+    def of(self, event: ChannelEvent) -> Any:
+        """Return the value in `event`, or `MISSING`."""
         first, *rest = self.steps
         beside = _BESIDE.get(str(first))
-        value = beside(arrival) if beside else _step(arrival.payload, first)
+        value = beside(event) if beside else _step(event.payload, first)
         for step in rest:
             value = _step(value, step)
         return value
 
-    def json(self, arrival: ChannelEvent) -> bytes | Missing:
-        """Return what is there as JSON, in the arrival's own text where that is known."""
-        value = self.of(arrival)
+    def json(self, event: ChannelEvent) -> bytes | Missing:
+        """Return the value as JSON, in the event's original text if that is known."""
+        value = self.of(event)
         if isinstance(value, Missing):
             return value
         first, *rest = self.steps
         inside = rest if first == "payload" else () if first in _BESIDE else self.steps
-        found = json_text.find(arrival.text, inside) if arrival.text and inside else None
+        found = json_text.find(event.text, inside) if event.text and inside else None
         if first == "payload" and not rest:
-            return payload_text(arrival)
+            return payload_text(event)
         return encode(value) if found is None else found
 
-    def shown(self, arrival: ChannelEvent) -> str | Missing:
-        """Return a string as it is, anything else as JSON. Not yet clean."""
-        value = self.of(arrival)
+    def shown(self, event: ChannelEvent) -> str | Missing:
+        """Return a string unchanged, any other value as JSON. The text is not sanitized."""
+        value = self.of(event)
         if isinstance(value, str | Missing):
             return value
-        found = self.json(arrival)
+        found = self.json(event)
         return found if isinstance(found, Missing) else found.decode()
 
 
 def parse_path(text: str) -> Path:
-    """Return the path in `text`. Raises `UsageError`."""
+    """Parse a path. Raises `UsageError`."""
     if not _PATH.fullmatch(text):
         advice = "write for example request_id, prediction.class or features[0]"
         raise UsageError(f"{text!r} is no path to a field", advice=advice)

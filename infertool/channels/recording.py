@@ -1,4 +1,4 @@
-"""A record played again, at the pace it was written in or another."""
+"""Recordings of channel events: reading and writing the file, and playing it back at a chosen speed."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from infertool.text import json_text
 
 STDIN = "-"
 _READ_SIZE = 1 << 20
-# A longer line is no record: the largest frame there is, and some. Bytes.
+# A longer line is skipped; larger than any frame. Bytes.
 _LONGEST = 1 << 27
-# A later time (in the year 5138) is not in seconds, and no clock shows it.
+# A later time (year 5138) cannot be in seconds. Seconds.
 _LATEST = 1e11
 
 
 class RecordError(InfertoolError):
-    """A record cannot be read or written. `path` is as the user named it."""
+    """A recording cannot be read or written. `path` is as the user typed it."""
 
     def __init__(self, path: str, what: str, *, advice: str = "") -> None:
         super().__init__(f"the record {path} {what}", advice=advice)
         self.path = path
 
 
-def line(arrival: ChannelEvent) -> bytes:
-    """Return the line of `arrival`, without its end."""
-    return encode(document(arrival))
+def line(event: ChannelEvent) -> bytes:
+    """Return the JSON line of `event`, without line end."""
+    return encode(document(event))
 
 
 class RecordReader:
-    """The arrivals in a file, or in standard input for `-`. What is no record line is skipped and counted.
+    """Reads the events of a file, or of standard input for `-`. Invalid lines are skipped and counted.
 
     Raises `RecordError`.
     """
@@ -46,13 +46,13 @@ class RecordReader:
         self.skipped = 0
         self.count = 0
         try:
-            # Not sys.stdin: a thread that waits in it would break the end of the process.
+            # Not sys.stdin: a thread that blocks in it disturbs the exit of the process.
             self._file = open(0 if path == STDIN else path, "rb", buffering=0, closefd=path != STDIN)  # noqa: SIM115
         except OSError as fault:
             raise RecordError(self.name, f"cannot be read: {fault.strerror}", advice="check the path") from None
 
     def batches(self) -> Iterator[list[ChannelEvent]]:
-        """Yield the arrivals, those of one read at a time. Only once. Raises `RecordError`."""
+        """Yield the events, one batch a read. Call it once. Raises `RecordError`."""
         rest = b""
         with self._file:
             while chunk := self._read():
@@ -73,9 +73,9 @@ class RecordReader:
     def _parsed(self, lines: Iterable[bytes]) -> list[ChannelEvent]:
         batch: list[ChannelEvent] = []
         for each in lines:
-            arrival = _parse(each)
-            if arrival:
-                batch.append(arrival)
+            event = _parse(each)
+            if event:
+                batch.append(event)
             elif each.strip():
                 self.skipped += 1
         self.count += len(batch)
@@ -83,10 +83,7 @@ class RecordReader:
 
 
 class Recorder:
-    """Appends arrivals to a file, at once; what it holds stays. Safe to use from several threads.
-
-    Raises `RecordError`, also from `write`.
-    """
+    """Appends events to a file, unbuffered. Thread-safe. Raises `RecordError`, also from `write`."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -97,9 +94,9 @@ class Recorder:
         except OSError as fault:
             raise self._unwritable(fault) from None
 
-    def write(self, arrivals: Iterable[ChannelEvent]) -> None:
-        """Append `arrivals`."""
-        rest = memoryview(b"".join([line(each) + b"\n" for each in arrivals]))
+    def write(self, events: Iterable[ChannelEvent]) -> None:
+        """Append `events`."""
+        rest = memoryview(b"".join([line(each) + b"\n" for each in events]))
         try:
             with self._lock:
                 while rest:
@@ -112,7 +109,7 @@ class Recorder:
         os.close(self._file)
 
     def _end_cut_line(self) -> None:
-        """Begin a new line where a write was cut short, or an editor left out the last line's end."""
+        """End the last line if a write was cut short, or an editor left out its line end."""
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, b"\n")
@@ -147,12 +144,12 @@ def _parse(text: bytes) -> ChannelEvent | None:
 
 
 AT_ONCE = 0.0
-# So that a long record does not become one batch, and `stop` is heard.
+# Maximum size of a batch, so that `stop` takes effect soon.
 _BATCH = 500
 
 
 def parse_speed(text: str) -> float:
-    """Return the factor in `text`: 1 is the pace of the record, 10 is ten times that, max (0) at once.
+    """Return the speed in `text`: 1 is real time, 10 is ten times as fast, max (0) is without waits.
 
     Raises `UsageError`.
     """
@@ -166,10 +163,10 @@ def parse_speed(text: str) -> float:
 
 
 class Playback:
-    """Hands over recorded arrivals as they came: those of one instant together, in order, from a thread of its own.
+    """Plays recorded events in order at their recorded intervals, from a thread of its own.
 
-    `batches` are what `RecordReader.batches` yields. An arrival older than one before it comes at once. `on_end` is
-    called at the end, also when reading failed: then with the error.
+    `batches` comes from `RecordReader.batches`. Events that are due together are passed to `on_events` together; an
+    event older than its predecessor is due at once. `on_end` is called at the end, with the error if reading failed.
     """
 
     def __init__(
@@ -177,23 +174,23 @@ class Playback:
         batches: Iterable[Sequence[ChannelEvent]],
         *,
         speed: float,
-        on_arrivals: OnChannelEvents,
+        on_events: OnChannelEvents,
         on_end: Callable[[Exception | None], None],
     ) -> None:
         self._batches = batches
         self._speed = speed
-        self._on_arrivals = on_arrivals
+        self._on_events = on_events
         self._on_end = on_end
         self._stopped = threading.Event()
         self._begun: tuple[float, float] | None = None
         self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
 
     def start(self) -> None:
-        """Start to play."""
+        """Start the playback."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Play nothing more; wait up to `timeout_s` for the thread, which may be waiting for standard input."""
+        """Stop; wait up to `timeout_s` for the thread, which may block on standard input."""
         self._stopped.set()
         self._thread.join(timeout_s)
 
@@ -204,30 +201,30 @@ class Playback:
                 self._play(batch)
                 if self._stopped.is_set():
                     return
-        except Exception as error:  # noqa: BLE001 - told to the owner, who raises it where people see it
+        except Exception as error:  # noqa: BLE001 - passed to the owner, which reports it
             failure = error
         self._on_end(failure)
 
     def _play(self, batch: Sequence[ChannelEvent]) -> None:
-        """Hand over `batch`, each arrival when it is due, those due already together."""
+        """Pass on `batch`, each event when it is due."""
         due: list[ChannelEvent] = []
-        for arrival in batch:
-            wait_s = self._wait_s(arrival)
+        for event in batch:
+            wait_s = self._wait_s(event)
             if due and (wait_s > 0 or len(due) >= _BATCH):
-                self._on_arrivals(due)
+                self._on_events(due)
                 due = []
             if self._stopped.is_set() or (wait_s > 0 and self._stopped.wait(wait_s)):
                 return
-            due.append(arrival)
+            due.append(event)
         if due:
-            self._on_arrivals(due)
+            self._on_events(due)
 
-    def _wait_s(self, arrival: ChannelEvent) -> float:
-        """Return how long the arrival is to wait still, in seconds."""
+    def _wait_s(self, event: ChannelEvent) -> float:
+        """Return the time until the event is due, in seconds."""
         if self._speed == AT_ONCE:
             return 0.0
         now = time.monotonic()
         if self._begun is None:
-            self._begun = (arrival.at, now)
+            self._begun = (event.at, now)
         first, began = self._begun
-        return (arrival.at - first) / self._speed - (now - began)
+        return (event.at - first) / self._speed - (now - began)

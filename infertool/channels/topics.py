@@ -1,4 +1,4 @@
-"""Topics of one Phoenix server, followed through losses of the connection and of the channels."""
+"""Follows topics of one Phoenix server, across losses of the connection and of single channels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from infertool.channels.event import ChannelEvent, OnChannelEvents, arrivals
+from infertool.channels.event import ChannelEvent, OnChannelEvents, from_frames
 from infertool.net.connection_state import OnConnection
 from infertool.phoenix import push
 from infertool.phoenix.frames import Frame
@@ -18,7 +18,7 @@ from infertool.settings.tree import PhoenixSettings
 
 
 class Inbox:
-    """Holds about `most` arrivals; who brings more waits, and with it the server."""
+    """A queue of about `most` events. `put` blocks while it is full, and so does the server."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -26,16 +26,16 @@ class Inbox:
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, arrivals: Sequence[ChannelEvent]) -> None:
-        """Add a batch, when there is room. Once closed, drop it."""
+    def put(self, events: Sequence[ChannelEvent]) -> None:
+        """Add a batch once there is room. Drop it after `close`."""
         with self._changed:
             self._changed.wait_for(self._has_room)
             if not self._closed:
-                self._waiting += arrivals
+                self._waiting += events
                 self._changed.notify_all()
 
     def take(self, timeout_s: float) -> list[ChannelEvent]:
-        """Return all there is, after waiting up to `timeout_s` for the first."""
+        """Return all queued events; wait up to `timeout_s` for the first."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting, timeout_s)
             taken, self._waiting = self._waiting, []
@@ -43,7 +43,7 @@ class Inbox:
         return taken
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """Release all waiting threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -54,7 +54,7 @@ class Inbox:
 
 OnTopic = Callable[[str, str], None]
 OnMissed = Callable[[str, int, bool], None]
-# These are told of as losses of the connection.
+# Losses that are reported as losses of the connection.
 _LINK_LOSSES = {Loss.LINK, Loss.BLAMED, Loss.TOO_LARGE}
 
 
@@ -63,13 +63,14 @@ def _ignore_topic(_topic: str, _reason: str) -> None:
 
 
 class TopicFeed:
-    """Hands over what is pushed and broadcast on `topics`.
+    """Joins `topics`, and passes on the events that are pushed and broadcast on them.
 
-    `on_arrivals` gets what came in one read; while it waits, nothing is read, and the server holds the rest. `on_link`
-    hears of the connection; `on_topic` of a topic that was lost while the connection stands: with the reason, and with
-    an empty one when it is joined again. With `on_missed` a rejoin says which `event_id` was the last, and the embedded
-    channel server sends what was broadcast since; it hears of how many, and whether they are all. All are called from
-    the socket's threads, and must not close the feed.
+    `on_events(events)` gets the events of one read; while it blocks, nothing is read and the server keeps the rest.
+    `on_connection(event)` reports changes of the connection. `on_topic(topic, reason)` reports a topic that is lost
+    while the connection is up, and, with an empty reason, that it is joined again. With `on_missed(topic, count,
+    complete)` a rejoin sends the last `event_id`; the embedded channel server then sends the broadcasts since that
+    event, and `on_missed` reports their number and whether none is missing. All are called from the socket's threads,
+    and must not close the feed.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class TopicFeed:
         settings: PhoenixSettings,
         topics: Sequence[str],
         *,
-        on_arrivals: OnChannelEvents,
+        on_events: OnChannelEvents,
         on_connection: OnConnection,
         on_topic: OnTopic = _ignore_topic,
         on_missed: OnMissed | None = None,
@@ -85,7 +86,7 @@ class TopicFeed:
     ) -> None:
         self._settings = settings
         self._topics = list(dict.fromkeys(topics))
-        self._on_arrivals = on_arrivals
+        self._on_events = on_events
         self._on_connection = on_connection
         self._on_topic = on_topic
         self._on_missed = on_missed
@@ -95,13 +96,13 @@ class TopicFeed:
 
     @property
     def address(self) -> str:
-        """Where it is or was last connected, without secrets."""
+        """The address of the current or last connection, without secrets."""
         return self._socket.address if self._socket else self._address
 
     def connect(self) -> None:
-        """Connect and join all topics. From then on both are made anew after every loss, until `close`.
+        """Connect, and join all topics. After a loss both are repeated until `close`.
 
-        Raises `UnreachableError`, `RefusedError`, `JoinRefusedError`; then nothing is open, and it may be tried again.
+        Raises `UnreachableError`, `RefusedError`, `JoinRefusedError`; it may then be called again.
         """
         self._socket = socket = PhoenixSocket(self._settings, on_connection=self._on_connection)
         socket.connect()
@@ -115,17 +116,17 @@ class TopicFeed:
             raise
 
     def close(self, timeout_s: float) -> None:
-        """Say goodbye, wait up to `timeout_s` for the server's answer, and stop all threads. Not from a callback."""
+        """Close the connection, wait up to `timeout_s` for the server, stop all threads. Not from a callback."""
         if self._socket:
             self._socket.close(timeout_s)
 
     def _hand_over(self, frames: Sequence[Frame]) -> None:
-        if push := arrivals(frames, at=time.time(), source=self._source):
-            self._on_arrivals(push)
+        if events := from_frames(frames, at=time.time(), source=self._source):
+            self._on_events(events)
 
 
 class _Topic:
-    """Hears of one topic's membership, and remembers what it saw last."""
+    """The listener of one topic's membership. It remembers the last event."""
 
     def __init__(
         self,
@@ -144,7 +145,7 @@ class _Topic:
         self._last_id: object = None
 
     def join_payload(self) -> dict[str, Any]:
-        """Return what a join carries; a rejoin says which event was the last."""
+        """Return the payload of a join; a rejoin contains the last `event_id`."""
         payload = self._payload()
         wanted = self._on_missed is not None and self._last_id is not None
         return {"after": self._last_id, **payload} if wanted else payload
@@ -170,7 +171,7 @@ class _Topic:
 
 
 def _last_id(frame: Frame) -> object:
-    """Return the event_id of an event, or of the last one in a batch; None where there is none."""
+    """Return the event_id of an event, or of the last one in a batch; None if there is none."""
     documents = push.documents(frame)
     last = documents[-1] if documents else None
     return last.get("event_id") if isinstance(last, dict) else None

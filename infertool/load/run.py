@@ -53,7 +53,7 @@ def _ignore_death(_text: str) -> None:
 
 
 def _ignore_arrivals(_arrivals: Sequence[ChannelEvent]) -> None:
-    """Do nothing: the default of `on_arrivals`."""
+    """Do nothing: the default of `on_events`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Listeners:
 
     on_second: Callable[[Second], None] = _ignore_second
     on_connection: Callable[[str, ConnectionEvent], None] = _ignore_link
-    on_arrivals: OnChannelEvents = _ignore_arrivals
+    on_events: OnChannelEvents = _ignore_arrivals
     on_death: Callable[[str], None] = _ignore_death
 
 
@@ -155,14 +155,14 @@ class LoadRun:
         phoenix = self._settings.phoenix
         topics = (phoenix.result_topic, phoenix.alert_topic)
         link = partial(self._linked, "phoenix")
-        feed = TopicFeed(phoenix, topics, on_arrivals=self._arrived, on_connection=link)
+        feed = TopicFeed(phoenix, topics, on_events=self._arrived, on_connection=link)
         feed.connect()
         return feed
 
     def _arrived(self, arrivals: Sequence[ChannelEvent]) -> None:
         if self._observed:
             self._work.done(self._observed.take(arrivals))
-        self._listeners.on_arrivals(arrivals)
+        self._listeners.on_events(arrivals)
 
     def _linked(self, side: str, event: ConnectionEvent) -> None:
         # A connection that is tried again and again was lost once.

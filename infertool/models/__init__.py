@@ -1,1 +1,1 @@
-"""Models: the port, the loader, and the simulated reference model."""
+"""Models: the port, the loader, the cache, and the adapters for Python code, ONNX files and model servers."""

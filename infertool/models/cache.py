@@ -1,8 +1,8 @@
-"""A cache of results, for events that are the same but for who they are.
+"""A cache of results by the content of events.
 
-The key is a hash of the payload with its keys in order, without the fields of `model.cache_ignore`. Events that are the
-same and in work at the same time are all asked of the model: making one wait for another would tie their fates
-together. What fails is not kept.
+The key is a hash of the payload with sorted keys, without the fields in `model.cache_ignore`. Equal events that are in
+progress at the same time all call the model: an event that waited for another one would share its failure. Failures
+are not cached.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MISS = object()
 
 
 def cached(model: LoadedModel, *, entries: int, ttl_s: float, ignore: Sequence[str]) -> LoadedModel:
-    """Return `model` with a cache of at most `entries` results, each kept for `ttl_s` seconds, in front of it."""
+    """Return `model` behind a cache of at most `entries` results, each kept for `ttl_s` seconds."""
     store = _Store(entries, ttl_s, frozenset(ignore))
 
     def predict(payload: Payload) -> Any:
@@ -56,7 +56,7 @@ def _batches(store: _Store, ask: PredictBatch | None) -> PredictBatch | None:
 
 
 class _Store:
-    """Results as JSON, so that what becomes of a result after it was given does not change what is kept."""
+    """Results by key, kept as JSON so that later changes of a returned result do not affect them."""
 
     def __init__(self, entries: int, ttl_s: float, ignore: frozenset[str]) -> None:
         self._ignore = ignore
@@ -64,8 +64,8 @@ class _Store:
         self._lock = threading.Lock()
 
     def key(self, payload: Payload) -> bytes:
-        said = {name: value for name, value in payload.items() if name not in self._ignore}
-        return hashlib.blake2b(json_text.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=_KEY_BYTES).digest()
+        content = {name: value for name, value in payload.items() if name not in self._ignore}
+        return hashlib.blake2b(json_text.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=_KEY_BYTES).digest()
 
     def get(self, key: bytes) -> Any:
         with self._lock:
@@ -73,13 +73,13 @@ class _Store:
         return _MISS if kept is None else Cached(json_text.loads(kept))
 
     def put(self, key: bytes, result: Any) -> Any:
-        """Keep `result` if it can be; return it."""
+        """Keep `result` if it can be cached; return it."""
         if isinstance(result, BaseException):
             return result  # one event of a batch failed
         try:
             encoded = json_text.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)
         except (TypeError, RecursionError):
-            return result  # no JSON: the event will fail
+            return result  # not JSON: the event will fail
         with self._lock:
             self._kept[key] = encoded
         return result

@@ -1,7 +1,8 @@
-"""Finds a model by its spec and makes it ready.
+"""Loads a model by its spec.
 
-A spec is `sim:` with parameters, `package.module:callable`, `path/to/file.py:callable`, or a name from the entry
-point group `infertool.models`. Modules are found in the working folder, too, and a file can import its neighbours.
+A spec is `sim:` with parameters, `package.module:callable`, `path/to/file.py:callable`, `onnx:path`, an http(s) URL, or
+a name in the entry point group `infertool.models`. Modules are also found in the working folder, and a file can import
+its neighbours.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _IMPORT_ADVICE = "correct the module, or run with --debug for the trace"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a spec names. `name` is for people and holds no folder of this machine."""
+    """The object that a spec names. `name` is for people, and contains no folder of this machine."""
 
     name: str
     thing: object
 
 
 def find(spec: str) -> Found:
-    """Import what `spec` names. Raises `ModelLoadError`."""
+    """Import the object that `spec` names. Raises `ModelLoadError`."""
     source, _, attribute = spec.rpartition(":")
     if source and attribute:
         return _in_file(spec, Path(source), attribute) if _is_path(source) else _in_module(spec, source, attribute)
@@ -72,7 +73,7 @@ def _run_file(path: Path) -> ModuleType:
     if file_spec is None or file_spec.loader is None:
         raise ImportError(f"{path} is no Python source file")
     module = importlib.util.module_from_spec(file_spec)
-    sys.modules[name] = module  # dataclasses and pickle look their module up here
+    sys.modules[name] = module  # dataclasses and pickle look up modules here
     file_spec.loader.exec_module(module)
     return module
 
@@ -84,7 +85,7 @@ def _in_module(spec: str, name: str, attribute: str) -> Found:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not f"{name}.".startswith(f"{error.name}."):
-                raise  # the module is there; one that it imports is not
+                raise  # the module exists; one that it imports does not
             raise _missing_module(spec, name, error) from error
     return Found(spec, _attribute(spec, module, attribute))
 
@@ -118,7 +119,7 @@ def _installed(spec: str, name: str) -> Found:
 
 
 def _make_importable(folder: Path) -> None:
-    """Let imports find `folder`, last, so that nothing in it hides an installed package."""
+    """Append `folder` to the import path: last, so that it hides no installed package."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
@@ -135,9 +136,9 @@ _OPTIONAL = ("predict_batch", "warm_up", "close")
 
 
 def adapt(found: object, *, name: str, spec: str) -> LoadedModel:
-    """Return the model that `found` is; a class is instantiated without arguments.
+    """Return a model for the object `found`; a class is instantiated without arguments.
 
-    Raises `ModelLoadError`, or whatever the class raises.
+    Raises `ModelLoadError`, or any exception of the class.
     """
     model = found() if inspect.isclass(found) else found
     predict: Any = getattr(model, "predict", model)
@@ -163,7 +164,7 @@ def _wrong_arguments(predict: Any) -> str:
     try:
         signature = inspect.signature(predict)
     except (TypeError, ValueError):
-        return ""  # written in C without a signature: the first event will tell
+        return ""  # a C function without a signature: the first event shows whether it fits
     try:
         signature.bind({})
     except TypeError as error:
@@ -180,7 +181,7 @@ _ADVICE = "correct the model, or run with --debug for the trace"
 
 
 def load(spec: str) -> LoadedModel:
-    """Import and build the model that `spec` names; `warm_up` is a step of its own. Raises `ModelLoadError`."""
+    """Import and build the model that `spec` names, without its warm-up. Raises `ModelLoadError`."""
     if spec.startswith(SCHEME):
         return simulated(spec)
     found = find(spec)
@@ -189,7 +190,7 @@ def load(spec: str) -> LoadedModel:
 
 
 def warm_up(model: LoadedModel) -> None:
-    """Run the model's warm-up. Raises `ModelLoadError` with the reason when it fails."""
+    """Run the model's warm-up. Raises `ModelLoadError` if it fails."""
     with guarded("failed its warm-up", model.spec, _ADVICE):
         model.warm_up()
 
@@ -199,22 +200,22 @@ _ONNX = "onnx:"
 
 
 def open_model(settings: ModelSettings, on_circuit: OnCircuit = lambda *_change: None) -> LoadedModel:
-    """Build the model of `settings`; `loader.warm_up` is a step of its own.
+    """Build the model of `settings`, without its warm-up.
 
-    `on_circuit` is told of the circuit breaker's states, if the model has one. Raises `ModelLoadError`, and
-    `SettingsError` for settings that do not fit it.
+    `on_circuit` receives the states of the circuit breaker, if the model has one. Raises `ModelLoadError`, and
+    `SettingsError` for settings that do not apply to the model.
     """
     model = _found(settings, on_circuit)
     if not settings.cache:
         return model
-    from infertool.models.cache import cached  # noqa: PLC0415  (few use it)
+    from infertool.models.cache import cached  # noqa: PLC0415  (rarely used)
 
     entries, ttl_s = parse_capacity(settings.cache)
     return cached(model, entries=entries, ttl_s=ttl_s, ignore=settings.cache_ignore)
 
 
 def is_remote(settings: ModelSettings) -> bool:
-    """Say whether the model is a server."""
+    """Return True if the model is a server."""
     return settings.spec.lower().startswith(_REMOTE)
 
 

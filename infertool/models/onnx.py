@@ -1,4 +1,4 @@
-"""Models in ONNX files, run by onnxruntime: `onnx:path/to/file.onnx`."""
+"""ONNX models, run by onnxruntime: `onnx:path/to/file.onnx`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def open_onnx(settings: ModelSettings) -> LoadedModel:
         raise ModelLoadError(f"model {spec} cannot be loaded: no file {path}", spec=spec, advice=advice)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
-    # One thread a call: the workers are the concurrency, and threads of each call's own would fight for the cores.
+    # One thread a call: the workers provide the concurrency, and more threads would compete for the cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     with guarded("cannot be loaded", spec, "is it an ONNX model, of a version that this onnxruntime knows?"):
         session = onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
@@ -62,7 +62,7 @@ def open_onnx(settings: ModelSettings) -> LoadedModel:
 
 
 class OnnxModel:
-    """A session and what its inputs take. Thread-safe, as sessions are."""
+    """A session with its input signature. Thread-safe, as sessions are."""
 
     def __init__(self, session: Any, settings: ModelSettings) -> None:
         self._session = session
@@ -76,7 +76,7 @@ class OnnxModel:
         return self._signature.result(payload, self._run)
 
     def predict_batch(self, payloads: Sequence[Payload]) -> list[dict[str, Any] | InferenceError]:
-        """Return the outputs for each event; an event that does not fit gets its error in their place."""
+        """Return each event's outputs, or its error if the event does not fit."""
         return self._signature.results(payloads, self._run)
 
     def _run(self, rows: Sequence[Sequence[Tensor]]) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ class OnnxModel:
             raise InferenceError(what, retryable=False) from None
 
     def _column(self, name: str, output: Any, count: int) -> list[Any]:
-        """Return an output's part for each event."""
+        """Return each event's part of an output."""
         if self._signature.batch_axis and _length(output) == count:
             return [_plain(part) for part in output]
         if count == 1:
@@ -113,12 +113,12 @@ class OnnxModel:
 
 
 def _length(output: Any) -> int | None:
-    """Return the size of an output's first axis, None if it has no axis."""
+    """Return the size of an output's first axis; None if it has no axis."""
     return len(output) if isinstance(output, list) or (isinstance(output, np.ndarray) and output.ndim) else None
 
 
 def _plain(value: Any) -> Any:
-    """Return numpy's numbers and arrays as Python's; a single number bare."""
+    """Return numpy values as Python values; an array of one element as that element."""
     if isinstance(value, np.ndarray):
         return value.item() if value.size == 1 else value.tolist()
     return value.item() if isinstance(value, np.generic) else value

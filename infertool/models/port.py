@@ -1,9 +1,9 @@
-"""The model port: what a model must have, and what it may have.
+"""The model port: the required and the optional methods of a model.
 
-A model is any callable or object with `predict(payload) -> result`, where `payload` is the decoded event (a dict)
-and the result is anything JSON can hold. Optional: `predict_batch(payloads) -> results` (same order and length, with an
-exception in the place of a result where one event failed), `warm_up()` (called once before the first event), `close()`.
-Raise `infertool.InferenceError` to fail one event, `infertool.ModelUnavailableError` to hold it for a while.
+A model is a callable, or an object with `predict(payload) -> result`. `payload` is the decoded event (a dict), the
+result is any value that JSON can hold. Optional: `predict_batch(payloads) -> results` (same order and length; an
+exception in place of a failed event's result), `warm_up()` (called once before the first event), `close()`. Raise
+`infertool.InferenceError` to fail one event, `infertool.ModelUnavailableError` to have it retried later.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ PredictBatch = Callable[[Sequence[Payload]], Sequence[Any]]
 
 
 class OnCircuit(Protocol):
-    """Who is told of each state of a remote model's circuit breaker; must be quick."""
+    """Receives each state of a remote model's circuit breaker. Must return quickly."""
 
     def __call__(self, address: str, state: str, reason: str = "", retry_in_s: float = 0.0) -> None:
-        """Take note."""
+        """Handle the circuit's new state."""
 
 
 def _nothing() -> None:
@@ -30,14 +30,14 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """A result that was given before, for an event that is the same."""
+    """A result from the cache."""
 
     result: Any
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready for use. `name` goes into dead letters and logs; `spec` is what the user wrote."""
+    """A model ready for use. `name` goes into dead letters and logs; `spec` is as the user wrote it."""
 
     name: str
     spec: str

@@ -1,4 +1,4 @@
-"""The reference model `sim:`: waits, sometimes fails, and returns a class and a confidence."""
+"""The simulated model `sim:`: it waits, sometimes fails, and returns a class and a confidence."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from infertool.text.nearest import did_you_mean
 _Draws = tuple[float, float, float, float]
 
 _FOUR_UINT64 = struct.Struct("<4Q")
-# A float holds 53 bits; more could round up to 1.0, which is no longer below it.
+# A float holds 53 bits; more could round up to 1.0.
 _DROPPED_BITS = 11
 _STEP = 2.0**-53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedModel:
-    """The reference model. Times in milliseconds; rates and confidences from 0 to 1.
+    """The simulated model. Times in milliseconds; rates and confidences from 0 to 1.
 
-    Without `seed` every try is drawn anew. With it, the wait, the failure, the class and the confidence depend on the
-    seed and the event's `request_id` (on the whole event when it has none) and on nothing else: neither the order of
-    events nor the threads matter, and an event that fails once fails every time it is tried.
+    Without `seed` each attempt is random. With it, wait, failure, class and confidence depend only on the seed and the
+    event's `request_id` (the whole event if it has none): neither on the order of events nor on threads, and an event
+    that fails once fails at every attempt.
     """
 
     min_ms: float = 100.0
@@ -65,7 +65,7 @@ def _anew() -> _Draws:
 
 
 def _seeded(seed: str, payload: Payload) -> _Draws:
-    """Return four numbers in [0, 1) that follow from `seed` and the event."""
+    """Return four numbers in [0, 1) derived from `seed` and the event."""
     event = payload.get("request_id") or payload
     digest = hashlib.blake2b(f"{seed}\0{event!r}".encode(), digest_size=_FOUR_UINT64.size).digest()
     wait, failure, choice, confidence = ((bits >> _DROPPED_BITS) * _STEP for bits in _FOUR_UINT64.unpack(digest))
@@ -76,7 +76,7 @@ SCHEME = "sim:"
 
 
 def simulated(spec: str) -> LoadedModel:
-    """Build the reference model that `spec` describes. Raises `ModelLoadError`."""
+    """Build the simulated model that `spec` describes. Raises `ModelLoadError`."""
     query = spec.removeprefix(SCHEME)
     if query and not query.startswith("?"):
         raise _error(spec, f"{query!r} is no parameter list", "write it like sim:?min_ms=0&max_ms=0")

@@ -1,4 +1,4 @@
-"""From events to tensors and back: each input is found by its path, measured, and checked against what it takes."""
+"""Converts events to tensors and outputs to results: reads inputs by path, and checks type and shape."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from infertool.secret import mask_url
 from infertool.settings.tree import ModelSettings
 from infertool.text.nearest import did_you_mean
 
-# What scikit-learn's exports call them (skl2onnx, with and without a pipeline).
+# Output names of scikit-learn's exports (skl2onnx, with and without a pipeline).
 _LABELS = ("label", "output_label")
 _PROBABILITIES = ("probabilities", "output_probability")
 
 
 def as_results(columns: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
-    """Return the results of events, of which `columns` has the outputs by name.
+    """Return one result for each event; `columns` holds the outputs by name, one element for each event.
 
-    A label and its probabilities, as a map by class or as a list, become `{"class": ..., "confidence": ...}`.
+    A label with probabilities, as a map by class or as a list, becomes `{"class": ..., "confidence": ...}`.
     """
     for names in zip(_LABELS, _PROBABILITIES, strict=True):
         if columns.keys() == set(names):
@@ -38,9 +38,9 @@ def _confidence(label: Any, probabilities: Any) -> Any:
 
 
 class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the settings say of one input.
+    """The setting of one input.
 
-    `datatype` and `shape`, that of one event's value, are for a server that does not tell them.
+    `datatype` and `shape` (of one event's value) are for a server that does not provide metadata.
     """
 
     at: str = msgspec.field(name="from", default="")
@@ -52,12 +52,12 @@ class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("datatype and shape go together")
 
     def path(self, name: str) -> tuple[str, ...]:
-        """Return the way into an event to the input called `name`: under its name, unless the settings say where."""
+        """Return the path in an event to the input `name`: the configured one, else the name."""
         return tuple(self.at.split(".")) if self.at else (name,)
 
 
 def given(inputs: Mapping[str, Any]) -> dict[str, Given]:
-    """Return the setting by input. Raises `SettingsError`."""
+    """Return the settings by input. Raises `SettingsError`."""
     return {name: _given(name, value) for name, value in inputs.items()}
 
 
@@ -79,7 +79,7 @@ def check_names(inputs: Iterable[str], known: Iterable[str]) -> None:
 
 
 def refuse_inputs(settings: ModelSettings) -> None:
-    """Raise `SettingsError` if `model.inputs` is set for a model that gets the whole event."""
+    """Raise `SettingsError` if `model.inputs` is set: the model gets the whole event."""
     if settings.inputs:
         what = f"model.inputs is for ONNX and KServe models, and {mask_url(settings.spec)} gets the whole event"
         raise SettingsError(what, key="model.inputs", advice="leave it out")
@@ -99,7 +99,7 @@ _MEANING: Mapping[Kind, str] = {"float": "numbers", "int": "whole numbers", "boo
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A value of one event: its shape, and its elements in row-major order."""
+    """A value of one event: shape, and elements in row-major order."""
 
     shape: tuple[int, ...]
     elements: list[Any]
@@ -107,7 +107,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An input of a model. `shape` is that of one event's value; None in it stands for any size."""
+    """An input of a model. `shape` is that of one event's value; None means any size."""
 
     name: str
     path: tuple[str, ...]
@@ -115,7 +115,7 @@ class Input:
     shape: Shape
 
     def read(self, payload: Payload) -> Tensor:
-        """Return the event's value. Raises an `InferenceError` that names input and shape."""
+        """Return the event's value for this input. Raises `InferenceError` that names input and shape."""
         value: Any = payload
         for key in self.path:
             if not isinstance(value, dict) or key not in value:
@@ -151,22 +151,22 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """The inputs of a model; whether their first axis counts events, and whether it may count more than one."""
+    """The inputs of a model. `batch_axis`: their first axis counts events. `takes_batches`: it may be more than one."""
 
     inputs: tuple[Input, ...]
     batch_axis: bool
     takes_batches: bool
 
     def result(self, payload: Payload, ask: Callable[[list[Row]], list[Result]]) -> Result:
-        """Return what `ask` makes of one event's tensors. Raises `InferenceError`."""
+        """Return the result of `ask` for one event's tensors. Raises `InferenceError`."""
         return ask([[each.read(payload) for each in self.inputs]])[0]
 
     def results(
         self, payloads: Sequence[Payload], ask: Callable[[list[Row]], list[Result]]
     ) -> list[Result | InferenceError]:
-        """Return what `ask` makes of the events' tensors; an event that does not fit gets its error in its place.
+        """Return the result of `ask` for each event, or its error if the event does not fit.
 
-        All are asked for at once, if the model takes batches and the sizes that it leaves open are the same in each.
+        One call covers all events if the model takes batches and all events have the same shapes.
         """
         rows = [self._row(payload) for payload in payloads]
         fit = [row for row in rows if not isinstance(row, InferenceError)]
@@ -192,9 +192,9 @@ def _alone(row: Row, ask: Callable[[list[Row]], list[Result]]) -> Result | Infer
 
 
 def signature(inputs: Sequence[tuple[str, tuple[str, ...], Kind, Shape]]) -> Signature:
-    """Return the signature of inputs given as name, path, kind and whole shape, the batch axis included.
+    """Return the signature of inputs, given as name, path, kind and full shape with batch axis.
 
-    The first axis counts events if every input has one of size 1 or any size.
+    The first axis counts events if in every input its size is 1 or any.
     """
     batch_axis = all(shape and shape[0] in {1, None} for *_, shape in inputs)
     read = tuple(Input(name, path, kind, shape[1:] if batch_axis else shape) for name, path, kind, shape in inputs)
@@ -202,19 +202,19 @@ def signature(inputs: Sequence[tuple[str, tuple[str, ...], Kind, Shape]]) -> Sig
 
 
 def shown(shape: Shape) -> str:
-    """Return a shape for people, `?` for any size."""
+    """Return a shape as text, with `?` for any size."""
     return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
 
 
 def flat(elements: list[Any]) -> list[Any]:
-    """Return nested lists as one list, in row-major order."""
+    """Flatten nested lists, in row-major order."""
     while elements and isinstance(elements[0], list):
         elements = [element for each in elements for element in each]
     return elements
 
 
 def nested(elements: list[Any], shape: Sequence[int]) -> Any:
-    """Return elements in row-major order as nested lists; a single one bare."""
+    """Return elements in row-major order as nested lists; a single element unnested."""
     if len(elements) == 1:
         return elements[0]
     for size in reversed(shape[1:]):

@@ -1,4 +1,4 @@
-"""Where in a model's code an exception came from, in few lines: no code, no values of variables, none of our frames."""
+"""Runs a model's code safely: any exception, forks, changed process state; and short tracebacks of its errors."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ os.register_at_fork(after_in_child=_note_fork)
 
 
 def end_if_forked() -> None:
-    """End this process if it is a copy that a model made by fork. Called after each call of a model's code.
+    """End this process if it is a fork made by a model's code. Called after each call of a model's code.
 
-    What a fork is made for, it does without returning to us; a copy that returns would be a second consumer.
+    A fork does its work without returning to us; one that returns would act as a second consumer.
     """
     if _forked:
         os._exit(0)
@@ -41,23 +41,23 @@ def end_if_forked() -> None:
 
 @contextmanager
 def guarded(what: str, spec: str, advice: str) -> Iterator[None]:
-    """Raise `ModelLoadError` for any exception inside, `SystemExit` too; only Ctrl-C passes."""
+    """Raise `ModelLoadError` for any exception inside, including `SystemExit`; only `KeyboardInterrupt` passes."""
     try:
         yield
     except (ModelLoadError, KeyboardInterrupt):
         end_if_forked()
         raise
-    except BaseException as error:  # a model's code may raise anything, and none of it may end the program
+    except BaseException as error:  # a model's code may raise anything, which must not end the program
         end_if_forked()
         raise ModelLoadError(f"model {spec} {what}: {_reason(error)}", spec=spec, advice=advice) from error
     end_if_forked()
 
 
 def text_of(error: BaseException) -> str:
-    """Return what an exception of a model says; the name of its type when it says nothing, or cannot."""
+    """Return the message of a model's exception; its type's name if the message is empty or cannot be made."""
     try:
         return str(error) or type(error).__name__
-    except Exception:  # noqa: BLE001  (its own __str__ may raise anything, too)
+    except Exception:  # noqa: BLE001  (its __str__ may raise anything)
         return type(error).__name__
 
 
@@ -67,13 +67,13 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {cut}".rstrip(": ")
 
 
-# What we rely on: a broken connection is an error and not the end, a stop is graceful, and workers end with us.
+# Handlers that infertool relies on: a broken pipe is an error, a stop is graceful, workers end with their parent.
 _SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGIO, signal.SIGCHLD)
 
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Put back, after the block, what infertool itself relies on. Call it in the main thread."""
+    """Restore process state that infertool relies on, after the block. Call it in the main thread."""
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     recursion_limit, timeout_s = sys.getrecursionlimit(), socket.getdefaulttimeout()
     streams, hooks = (sys.stdout, sys.stderr), (sys.excepthook, sys.unraisablehook)
@@ -93,13 +93,13 @@ def kept() -> Iterator[None]:
         root.setLevel(log_level)
 
 
-# Frames shown of one exception, those nearest to its origin; a recursion has a thousand.
+# Maximum of frames shown of one exception, those nearest to its origin; a recursion has a thousand.
 MOST_FRAMES = 12
-# Exceptions shown of a chain (`raise ... from`), the latest first.
+# Maximum of exceptions shown of a chain (`raise ... from`), the latest first.
 LONGEST_CHAIN = 4
-# Characters of a frame, and of what an exception in the chain says.
+# Maximum length of a frame, and of an exception's message. Characters.
 LONGEST_LINE = 300
-# Bytes of it all: it goes into a header, where an escaped character takes two, and a line has at most 10 KiB.
+# Maximum size of the whole text: it becomes a header, where escapes take two bytes and a line at most 10 KiB. Bytes.
 MOST_BYTES = 4096
 
 _PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
@@ -107,7 +107,7 @@ _PACKAGES = {os.path.join(sysconfig.get_path(name), "") for name in ("purelib", 
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return the model's frames of `error` and of what caused it, the latest call last; "" when there are none."""
+    """Return the model's frames of `error` and its causes, the latest call last; "" if there are none."""
     lines: list[str] = []
     for position, each in enumerate(_chain(error)):
         frames = list(_frames(each.__traceback__))
@@ -121,7 +121,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield `error`, its cause, the cause of that, ..."""
+    """Yield `error`, its cause, that one's cause, and so on."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen and len(seen) < LONGEST_CHAIN:
@@ -143,7 +143,7 @@ def _is_ours(module: object) -> bool:
 
 
 def _short(path: str) -> str:
-    """Return a file's path from the folder of packages or the working folder, if it is in there."""
+    """Return a file's path relative to the package folder or the working folder, if it is inside."""
     for folder in (*_PACKAGES, _working_folder()):
         if path.startswith(folder) and folder != os.sep:
             return path[len(folder) :]
@@ -154,7 +154,7 @@ def _working_folder() -> str:
     try:
         return os.path.join(os.getcwd(), "")  # noqa: PTH109, PTH118
     except OSError:
-        return os.sep  # it was removed
+        return os.sep  # the folder was removed
 
 
 def _cut(text: str) -> str:

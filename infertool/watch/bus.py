@@ -26,12 +26,12 @@ class Inbox:
         self._closed = False
         self._room = threading.Condition()
 
-    def put_arrivals(self, arrivals: Sequence[ChannelEvent]) -> None:
+    def put_events(self, events: Sequence[ChannelEvent]) -> None:
         """Take a batch of events; wait while too many wait already."""
         with self._room:
             self._room.wait_for(lambda: self._waiting < MOST_WAITING or self._closed)
-            self._changes.append((lambda state, _now: state.take(arrivals), len(arrivals)))
-            self._waiting += len(arrivals)
+            self._changes.append((lambda state, _now: state.take(events), len(events)))
+            self._waiting += len(events)
 
     def put(self, change: Change) -> None:
         """Take another change."""
@@ -106,19 +106,19 @@ class Bus:
         """Return the time it is for the bus, in wall-clock seconds."""
         return self._source.now()
 
-    def take(self, arrivals: Sequence[ChannelEvent]) -> None:
+    def take(self, events: Sequence[ChannelEvent]) -> None:
         """Take events; from any thread. Waits while the screen is behind."""
         if self._recorder is not None:
-            self._record(self._recorder, arrivals)
-        self.inbox.put_arrivals(arrivals)
+            self._record(self._recorder, events)
+        self.inbox.put_events(events)
 
     def drain(self) -> int:
         """Bring the state up to date; return how many events came. Only from the thread of the screen."""
         return self.inbox.drain(self.state, self.now(), _MOST_AT_ONCE)
 
-    def _record(self, recorder: Recorder, arrivals: Sequence[ChannelEvent]) -> None:
+    def _record(self, recorder: Recorder, events: Sequence[ChannelEvent]) -> None:
         try:
-            recorder.write(arrivals)
+            recorder.write(events)
         except RecordError as error:
             self._recorder, self.record_fault = None, error
             note = f"recording stopped: {error}"

@@ -43,7 +43,7 @@ class Entry:
     """One event, or a gap between events. `number` counts from 1 and never repeats within a bus.
 
     `body` is the payload as JSON. `latency_s` is the way from the event's `sent_at` (else `received_at`) to here; it is
-    negative where clocks disagree. `at` is the wall-clock time of arrival, in seconds.
+    negative where clocks disagree. `at` is the wall-clock time of event, in seconds.
     """
 
     number: int
@@ -66,26 +66,26 @@ class Entry:
         return json_text.loads_nearest(self.body)
 
 
-def read(number: int, arrival: ChannelEvent) -> Entry:
+def read(number: int, event: ChannelEvent) -> Entry:
     """Return what the view keeps of an event. Whatever the event holds, it can be read."""
-    fields = arrival.payload if isinstance(arrival.payload, dict) else {}
-    kind = kind_of(arrival.event, fields)
+    fields = event.payload if isinstance(event.payload, dict) else {}
+    kind = kind_of(event.event, fields)
     prediction = fields.get("prediction")
     known = prediction if isinstance(prediction, dict) else {}
     event_id = text(fields.get("event_id"))
     return Entry(
         number=number,
         kind=kind,
-        at=arrival.at,
-        topic=arrival.topic,
-        event=arrival.event,
-        body=payload_text(arrival),
+        at=event.at,
+        topic=event.topic,
+        event=event.event,
+        body=payload_text(event),
         event_id=event_id,
         name=text(fields.get("request_id")) or event_id or text(fields.get("rule")),
         label=_label(kind, fields, prediction),
         confidence=number_in(known, "confidence"),
         processing_ms=number_in(fields, "processing_ms"),
-        latency_s=_latency(fields, arrival.at),
+        latency_s=_latency(fields, event.at),
         attempts=text(fields.get("attempts")),
     )
 

@@ -44,7 +44,7 @@ def _mode(state: State, glyphs: Glyphs) -> tuple[str, TextStyle]:
 
 
 def _link(state: State, now: float, glyphs: Glyphs, *, marked: bool) -> Line:
-    up = state.link.state is ConnectionState.CONNECTED or state.played
+    up = state.link.state is ConnectionState.CONNECTED or state.recording
     line: Line = [
         (f" {glyphs.up if up else glyphs.down} ", TextStyle.OK if up else TextStyle.FAIL),
         (f"[{clean(state.name)}]" if marked else clean(state.name), TextStyle.STRONG),
@@ -55,7 +55,7 @@ def _link(state: State, now: float, glyphs: Glyphs, *, marked: bool) -> Line:
 
 
 def _word(state: State, now: float) -> str:
-    if state.played:
+    if state.recording:
         return "played to its end" if state.ended else "playing"
     link = state.link
     word = _WORDS[link.state]

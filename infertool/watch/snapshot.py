@@ -32,7 +32,7 @@ def watch(buses: Sequence[Bus], seconds: float | None) -> None:
     """
     deadline: float | None = None
     while not all(bus.state.ended for bus in buses):
-        if deadline is None and seconds is not None and all(bus.state.joined or bus.state.played for bus in buses):
+        if deadline is None and seconds is not None and all(bus.state.joined or bus.state.recording for bus in buses):
             deadline = time.monotonic() + seconds
         if deadline is not None and time.monotonic() >= deadline:
             return
@@ -49,7 +49,7 @@ def document(bus: Bus) -> dict[str, Any]:
     return {
         "bus": state.name,
         "link": {
-            "state": "played" if state.played else state.link.state,
+            "state": "played" if state.recording else state.link.state,
             "address": state.link.address,
             "reason": state.link.reason,
         },

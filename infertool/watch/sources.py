@@ -133,7 +133,7 @@ class LiveSource:
         return TopicFeed(
             self._settings.phoenix,
             topics,
-            on_arrivals=bus.take,
+            on_events=bus.take,
             on_connection=lambda event: _tell_link(bus, event),
             on_topic=lambda topic, reason: _tell_topic(bus, topic, reason),
             on_missed=lambda topic, count, complete: _tell_missed(bus, topic, count, complete=complete),
@@ -168,16 +168,16 @@ class RecordingSource:
     def start(self, bus: Bus) -> None:
         """Begin to play."""
 
-        def take(arrivals: Sequence[ChannelEvent]) -> None:
-            bus.take(arrivals)
-            self._tick(arrivals[-1].at)
+        def take(events: Sequence[ChannelEvent]) -> None:
+            bus.take(events)
+            self._tick(events[-1].at)
 
         def end(failure: Exception | None) -> None:
             self._ended = True
             note = self._note(failure)
             bus.inbox.put(lambda state, _now: state.take_end(note))
 
-        self._playback = Playback(self._reader.batches(), speed=self._speed, on_arrivals=take, on_end=end)
+        self._playback = Playback(self._reader.batches(), speed=self._speed, on_events=take, on_end=end)
         self._playback.start()
 
     def now(self) -> float:

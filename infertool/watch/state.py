@@ -83,7 +83,7 @@ class State:
 
     name: str
     keep: int
-    played: bool = False
+    recording: bool = False
     totals: Totals = field(default_factory=Totals)
     link: Link = field(default_factory=Link)
     depths: Depths = field(default_factory=Depths)
@@ -104,11 +104,11 @@ class State:
 
     # What comes
 
-    def take(self, arrivals: Sequence[ChannelEvent]) -> None:
+    def take(self, events: Sequence[ChannelEvent]) -> None:
         """Take events, oldest first."""
         results: list[Entry] = []
         alerts: list[Entry] = []
-        for each in arrivals:
+        for each in events:
             self._numbers += 1
             entry = read(self._numbers, each)
             self._count(entry, self._seconds.at(each.at))
@@ -195,13 +195,13 @@ class State:
             second.latency[number] += 1
             totals.latency[number] += 1
 
-    def _note_rule(self, arrival: ChannelEvent) -> None:
-        fields = arrival.payload if isinstance(arrival.payload, dict) else {}
+    def _note_rule(self, event: ChannelEvent) -> None:
+        fields = event.payload if isinstance(event.payload, dict) else {}
         name = text(fields.get("rule")) or "alert"
         before = self.rules.pop(name, None)
         if fields.get("state") == "resolved":
             return
-        since = before.since if before else arrival.at
+        since = before.since if before else event.at
         self.rules[name] = Rule(name, rule_label(fields), since)
         while len(self.rules) > _MOST_RULES:
             del self.rules[next(iter(self.rules))]

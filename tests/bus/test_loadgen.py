@@ -108,7 +108,7 @@ def test_what_comes_twice_is_a_duplicate(embedded_bus: Bus) -> None:
 
     push("phx_join", {})
     settings = PhoenixSettings(url=embedded_bus.hub.url)
-    feed = TopicFeed(settings, [settings.result_topic], on_arrivals=again, on_connection=lambda _: None)
+    feed = TopicFeed(settings, [settings.result_topic], on_events=again, on_connection=lambda _: None)
     feed.connect()
     consumer = embedded_bus.consume(model=STEADY)
     report = loadgen(embedded_bus, "--qps", "50", "--count", "100").finish()

@@ -25,7 +25,7 @@ class Played:
     def __init__(self, batches, *, speed: float) -> None:
         self.collected = Collected()
         self.ends: queue.Queue[Exception | None] = queue.Queue()
-        self.playback = Playback(batches, speed=speed, on_arrivals=self.collected, on_end=self.ends.put)
+        self.playback = Playback(batches, speed=speed, on_events=self.collected, on_end=self.ends.put)
         self.playback.start()
 
 
@@ -78,7 +78,7 @@ def test_a_process_ends_while_it_waits_for_standard_input() -> None:
         "import time\n"
         "from infertool.channels.recording import Playback\n"
         "from infertool.channels.recording import RecordReader\n"
-        "played = Playback(RecordReader('-').batches(), speed=0, on_arrivals=print, on_end=print)\n"
+        "played = Playback(RecordReader('-').batches(), speed=0, on_events=print, on_end=print)\n"
         "played.start(); played.stop(0.2); print('left')\n"
     )
     with subprocess.Popen(

@@ -29,7 +29,7 @@ class Following:
         self.feed = TopicFeed(
             PhoenixSettings(url=url, connect_timeout_s=5),
             topics or TOPICS,
-            on_arrivals=self.collected,
+            on_events=self.collected,
             on_connection=self.links.put,
             on_topic=lambda *change: self.topics.put(change),
             source=source,

@@ -150,7 +150,7 @@ def test_what_a_consumer_has_in_work_is_finished_and_the_rest_handed_back(server
     broker, hub = servers
     queue, seen = new_queue(), Collected()
     settings = PhoenixSettings(url=hub.url)
-    feed = TopicFeed(settings, [settings.result_topic], on_arrivals=seen, on_connection=lambda _: None)
+    feed = TopicFeed(settings, [settings.result_topic], on_events=seen, on_connection=lambda _: None)
     feed.connect()
     raw = RawStomp(broker.stomp_port)
     raw.send(queue, (({"event_id": f"{queue}-{n}"}, json.dumps({"n": n}).encode()) for n in range(1000)))

@@ -79,7 +79,7 @@ def test_echoes_and_listeners_join_with_it():
     guarded = Guarded()
     with RunningHub(guarded.definitions()) as hub:
         settings = PhoenixSettings(url=url(hub), token=Secret(TOKEN), join_params={"room": "a"})
-        feed = TopicFeed(settings, ["public:alerts"], on_arrivals=lambda _: None, on_connection=lambda _: None)
+        feed = TopicFeed(settings, ["public:alerts"], on_events=lambda _: None, on_connection=lambda _: None)
         feed.connect()
         with delivery(url(hub), confirm="echo", token=Secret(TOKEN), join_params={"room": "a"}) as (made, owner):
             made.push(pushes(3))

@@ -31,7 +31,7 @@ class Viewer:
 
     def feed(self, url: str) -> TopicFeed:
         return TopicFeed(
-            PhoenixSettings(url=url), ["public:results"], on_arrivals=self._take, on_connection=self._link,
+            PhoenixSettings(url=url), ["public:results"], on_events=self._take, on_connection=self._link,
             on_missed=self._missed,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ import json
 import orjson
 import pytest
 
-from infertool.channels.event import ChannelEvent, arrivals
+from infertool.channels.event import ChannelEvent, from_frames
 from infertool.channels.paths import parse_path
 from infertool.channels.recording import Recorder, RecordReader
 from infertool.cli.common import deadletters, eventlines
@@ -45,7 +45,7 @@ FAR = b'{"far":1e400,"n":1}'
 
 def arrival(text: bytes = WRITTEN, event: str = "other") -> ChannelEvent:
     frame = decode_text(encode_push(None, None, "t", event, text))
-    [found] = arrivals([frame], at=1.5)
+    [found] = from_frames([frame], at=1.5)
     return found
 
 
@@ -53,8 +53,8 @@ def test_a_feed_hands_over_the_text() -> None:
     assert arrival().text == WRITTEN
     assert arrival().payload["id"] == BIG
     results = decode_text(encode_push(None, None, "t", push.EVENT, push.join([WRITTEN, b'{"a":1.0}'])))
-    assert [each.text for each in arrivals([results], at=1.0)] == [WRITTEN, b'{"a":1.0}']
-    assert arrivals([results], at=1.0)[0].payload["id"] == BIG
+    assert [each.text for each in from_frames([results], at=1.0)] == [WRITTEN, b'{"a":1.0}']
+    assert from_frames([results], at=1.0)[0].payload["id"] == BIG
     spread = b'{\n "a" : 1.10 }'
     assert arrival(spread).text == b'{"a":1.10}'
 

@@ -81,7 +81,7 @@ class Demo:
             e2e=True,
             settle_s=SETTLE_S,
         )
-        return LoadRun(settings, options, Listeners(on_second=self._view.second, on_arrivals=self._show), {})
+        return LoadRun(settings, options, Listeners(on_second=self._view.second, on_events=self._show), {})
 
     def _run(self, load: LoadRun, consumer: Process) -> Run:
         """Send, and watch what comes out. Raises InfertoolError when the consumer dies."""

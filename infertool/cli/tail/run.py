@@ -59,7 +59,7 @@ class Tail:
         self._topics = list(dict.fromkeys(asked.topics))
         self._deadline = None if asked.for_s is None else time.monotonic() + asked.for_s
         self._inbox = Inbox(MOST_WAITING)
-        self._sources = Sources(settings, self._topics, on_arrivals=self._inbox.put, note=self._note)
+        self._sources = Sources(settings, self._topics, on_events=self._inbox.put, note=self._note)
         keys = [(label, topic) for label in labels(settings) for topic in self._topics]
         self._stats = None if asked.stats_s is None else TailStats(asked.stats_s, keys)
         self._dedup = Dedup()

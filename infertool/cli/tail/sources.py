@@ -36,13 +36,13 @@ class Sources:
     """Follows `topics` on every server. `note` gets what people should know."""
 
     def __init__(
-        self, settings: Sequence[PhoenixSettings], topics: Sequence[str], *, on_arrivals: OnChannelEvents, note: Note
+        self, settings: Sequence[PhoenixSettings], topics: Sequence[str], *, on_events: OnChannelEvents, note: Note
     ) -> None:
         self._topics = topics
         self._note = note
         self._closing = threading.Event()
         self._feeds = [
-            self._feed(each, label, on_arrivals) for each, label in zip(settings, labels(settings), strict=True)
+            self._feed(each, label, on_events) for each, label in zip(settings, labels(settings), strict=True)
         ]
 
     def connect(self) -> None:
@@ -69,10 +69,10 @@ class Sources:
         for feed in self._feeds:
             feed.close(CLOSE_S)
 
-    def _feed(self, settings: PhoenixSettings, label: str, on_arrivals: OnChannelEvents) -> TopicFeed:
+    def _feed(self, settings: PhoenixSettings, label: str, on_events: OnChannelEvents) -> TopicFeed:
         link = _Link(self._note, label)
         return TopicFeed(
-            settings, self._topics, on_arrivals=on_arrivals, on_connection=link.changed, on_topic=link.topic_changed,
+            settings, self._topics, on_events=on_events, on_connection=link.changed, on_topic=link.topic_changed,
             on_missed=link.missed, source=label,
         )  # fmt: skip
 

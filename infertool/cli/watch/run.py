@@ -99,7 +99,7 @@ def _played(given: Globals, path: str, options: Options, settings: Settings, rec
     reader = RecordReader(path)
     if options.played == STDIN:
         reader.name = "standard input"
-    state = State(reader.name, settings.watch.keep, played=True)
+    state = State(reader.name, settings.watch.keep, recording=True)
     return Bus(state, RecordingSource(reader, options.speed), options=_options(given, given.profile), recorder=recorder)
 
 

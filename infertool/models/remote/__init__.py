@@ -1,1 +1,1 @@
-"""Models behind HTTP: the client, what its failures mean, the circuit breaker, and the two protocols."""
+"""Models behind HTTP: the client with its errors, the circuit breaker, and two protocols."""

@@ -1,10 +1,10 @@
-"""The circuit breaker: while a model server is down its events wait, and one at a time looks whether it is back.
+"""The circuit breaker of a model server: while the server is down, events wait, and one at a time probes it.
 
-Closed, requests pass. So many failures in a row open it, and so does a server that says for how long it will be away
-(Retry-After). Open, nothing passes: events are held, their tries are not counted. When its time is over it is
-half-open: one request passes as a probe; a good answer closes it, a bad one opens it again.
+Closed: requests pass. N consecutive failures open it, and so does an answer with Retry-After. Open: no request passes;
+events wait, and their attempts are not counted. After the wait it is half-open: one request passes as a probe; success
+closes the circuit, failure opens it again.
 
-A batch that fails decides nothing, since one event may have spoilt it: the batch is split, and its events decide.
+A failed batch does not change the state, since one event may have caused it: the batch is split, and its events decide.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from infertool.models.port import OnCircuit
 
 T = TypeVar("T")
 
-# While a probe is under way, or a server is unavailable for the first times: when to try again, in seconds.
+# Wait of an event while a probe runs, or after the first failures of a server. Seconds.
 SHORT_HOLD_S = 0.5
-# Held events come back spread over this many seconds, so that it is not always the same one that is the probe.
+# Random addition to the wait, so that the probe is not always the same event. Seconds.
 SPREAD_S = 0.25
 
 
@@ -36,7 +36,7 @@ class State(StrEnum):
 
 
 class Breaker:
-    """The circuit of one server, for requests from many threads."""
+    """The circuit breaker of one server. Thread-safe."""
 
     def __init__(self, address: str, *, failures: int, wait_s: float, on_circuit: OnCircuit) -> None:
         self._address = address
@@ -51,10 +51,10 @@ class Breaker:
         on_circuit(address, State.CLOSED)
 
     def call(self, request: Callable[[], T], *, events: int = 1) -> T:
-        """Make the request, which is for so many `events`, if the circuit lets it pass.
+        """Call `request`, which covers `events` events, if the circuit lets it pass.
 
-        Raises what it raises, or `ModelUnavailableError` with the time to hold its event: when the circuit is open,
-        when the server is unavailable, and when the request fails while others have opened the circuit.
+        Raises the request's error, or `ModelUnavailableError` with the event's wait: if the circuit is open, if the
+        server is unavailable, or if the request fails after others have opened the circuit.
         """
         probe = self._enter()
         try:
@@ -64,7 +64,7 @@ class Breaker:
             raise ModelUnavailableError(str(error), retry_after_s=hold_s) from None
         except InferenceError as error:
             if not error.retryable:
-                self._succeeded(probe=probe)  # it answered
+                self._succeeded(probe=probe)  # the server answered
                 raise
             if events > 1:
                 self._undecided(probe=probe)
@@ -80,7 +80,7 @@ class Breaker:
         return answer
 
     def _enter(self) -> bool:
-        """Return whether the request is the probe. Raises `ModelUnavailableError` when it may not pass."""
+        """Return True if the request is the probe. Raises `ModelUnavailableError` if it must not pass."""
         with self._lock:
             if self._state is State.CLOSED:
                 return False
@@ -93,11 +93,11 @@ class Breaker:
         with self._lock:
             if probe:
                 self._become(State.CLOSED)
-            if self._state is State.CLOSED:  # an answer from before it opened says nothing
+            if self._state is State.CLOSED:  # a request from before it opened proves nothing
                 self._failures = 0
 
     def _failed(self, reason: str, *, probe: bool, pause_s: float = 0.0) -> tuple[bool, float]:
-        """Count a failure; return whether the server was known to be at fault, and for how long its event must wait."""
+        """Count a failure. Return whether the server was known to be down, and the event's wait in seconds."""
         with self._lock:
             known = self._state is not State.CLOSED and not probe
             if not known:
@@ -109,7 +109,7 @@ class Breaker:
     def _undecided(self, *, probe: bool) -> None:
         if probe:
             with self._lock:
-                self._state = State.OPEN  # its time is over: the next request is the probe
+                self._state = State.OPEN  # its wait is over: the next request is the probe
 
     def _open(self, reason: str, wait_s: float) -> None:
         self._reason = reason

@@ -1,4 +1,4 @@
-"""One model server over HTTP: kept connections, a limit of time and size on each answer, and JSON both ways."""
+"""The HTTP client of a model server: kept connections, limits on time and size, JSON, and errors by their cause."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from infertool.net.tls import ClientTls, certificate_question, explain, said
 from infertool.settings.tree import ModelSettings
 from infertool.text import json_text
 
-# A server may ask for a pause; a longer one is looked into after this many seconds.
+# Limit on the pause that a server asks for. Seconds.
 LONGEST_PAUSE_S = 600.0
 
 _SERVER_ERROR = 500
@@ -33,7 +33,7 @@ _UNAVAILABLE = {
     HTTPStatus.BAD_GATEWAY,
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
-    # Not the event's fault either, and dead-lettering a whole queue would not mend a token.
+    # Not the event's fault either: dead-lettering a whole queue would not repair a token.
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
     HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
@@ -41,7 +41,7 @@ _UNAVAILABLE = {
 
 
 def of_status(status: int, text: str, retry_after: str | None) -> InferenceError:
-    """Return what an answer other than 2xx means. `text` says it for people; `retry_after` is that header."""
+    """Return the error for an answer other than 2xx. `text` describes it; `retry_after` is that header."""
     pause_s = _pause_s(retry_after) if retry_after else None
     if status in _REDIRECTS:
         return ModelUnavailableError(f"{text}; redirects are not followed: set model.spec", retry_after_s=0.0)
@@ -51,7 +51,7 @@ def of_status(status: int, text: str, retry_after: str | None) -> InferenceError
 
 
 def of_error(error: u.HTTPError, address: str, *, shown: bool) -> InferenceError:
-    """Return what it means that no whole answer came. `shown` tells whether we have a client certificate."""
+    """Return the error for a missing or incomplete answer. `shown` is True if a client certificate was sent."""
     match error:
         case u.NameResolutionError():
             return _unavailable(f"the host of {address} is not known")
@@ -68,7 +68,7 @@ def of_error(error: u.HTTPError, address: str, *, shown: bool) -> InferenceError
 
 
 def too_slow(address: str) -> InferenceError:
-    """Return the failure of an answer that did not come in time."""
+    """Return the error for an answer that took too long."""
     return InferenceError(f"{address} did not answer in time (model.timeout_s)")
 
 
@@ -86,7 +86,7 @@ def _unavailable(text: str) -> ModelUnavailableError:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what the operating system or TLS said: urllib3 puts its own objects' addresses around that."""
+    """Return the message of the operating system or TLS: urllib3 wraps it in object addresses."""
     return _told(_innermost(error))
 
 
@@ -100,7 +100,7 @@ def _told(error: BaseException) -> str:
 
 
 def _pause_s(retry_after: str) -> float | None:
-    """Return the seconds that a Retry-After header asks for, as a number or a date; None if it is neither."""
+    """Return the seconds in a Retry-After header (number or date); None if it is invalid."""
     try:
         asked = float(retry_after) if retry_after.strip().isdecimal() else _until(retry_after)
     except (ValueError, OverflowError):
@@ -112,21 +112,21 @@ def _until(date: str) -> float:
     return parsedate_to_datetime(date).timestamp() - time.time()
 
 
-# Connections kept open; more calls at the same time work as well, but their connections are not kept.
+# Maximum of kept connections; further concurrent calls use connections that are not kept.
 MOST_KEPT = 256
-# Characters of a server's own words that go into an error.
+# Maximum length of a server's answer that is quoted in an error. Characters.
 LONGEST_EXCERPT = 200
 
 _READ_BYTES = 1 << 16
 
 
 class Client:
-    """Asks the server at `origin`. Thread-safe. Errors name the address masked, and never repeat a secret."""
+    """Sends requests to the server at `origin`. Thread-safe. Errors show the masked address and never a secret."""
 
     def __init__(self, origin: str, settings: ModelSettings) -> None:
         self._timeout_s = settings.timeout_s
         self._max_bytes = settings.max_response_bytes
-        # Its warnings would show whole URLs, keys included.
+        # Its warnings would show whole URLs with their keys.
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._tls = ClientTls("model", settings) if origin.startswith("https:") else None
         self._shows_certificate = bool(settings.tls_cert_file)
@@ -145,15 +145,15 @@ class Client:
         self._pool.close()
 
     def post(self, endpoint: Endpoint, document: Any) -> Any:
-        """Send `document` as JSON; return the answer's JSON. Raises `InferenceError` as `failures` says."""
+        """POST `document` as JSON; return the decoded answer. Raises `InferenceError`."""
         return _decoded(endpoint, self._ask("POST", endpoint, json_text.dumps(document)))
 
     def get(self, endpoint: Endpoint) -> Any:
-        """Return the JSON that is there. Raises `InferenceError` as `failures` says."""
+        """GET and return the decoded answer. Raises `InferenceError`."""
         return _decoded(endpoint, self._ask("GET", endpoint, None))
 
     def check(self, endpoint: Endpoint) -> None:
-        """Ask for nothing but a 2xx. Raises `InferenceError` as `failures` says."""
+        """GET, and ignore the body of a 2xx answer. Raises `InferenceError`."""
         self._ask("GET", endpoint, None)
 
     def _ask(self, method: str, endpoint: Endpoint, body: bytes | None) -> bytes:
@@ -164,7 +164,7 @@ class Client:
             except ProtocolError as error:
                 if not _closed_early(error):
                     raise
-                # Mostly a kept connection that the server closed just now; a question may be asked twice.
+                # Mostly a kept connection that the server has just closed; a request may be repeated.
                 status, headers, content = self._exchange(method, endpoint, body)
         except HTTPError as error:
             raise of_error(error, endpoint.shown, shown=self._shows_certificate) from None
@@ -174,13 +174,13 @@ class Client:
         return content
 
     def _refreshed(self, endpoint: Endpoint) -> Endpoint:
-        """Return `endpoint` with the token's and the TLS files as they are now.
+        """Return `endpoint` with the current contents of the token file; reload changed TLS files.
 
-        Raises `ModelUnavailableError` for a file that cannot be used now: the event waits, it does not fail.
+        Raises `ModelUnavailableError` for an unusable file: the event waits instead of failing.
         """
         try:
             if self._tls and (tls := self._tls.fresh()) is not self._tls:
-                # Kept connections go on; those made from now on present the new certificate.
+                # Kept connections stay; new ones present the new certificate.
                 self._tls = tls
                 self._pool.conn_kw["ssl_context"] = tls.context
             return endpoint.fresh()
@@ -206,7 +206,7 @@ class Client:
         return response.status, response.headers, content
 
     def _read(self, response: BaseHTTPResponse, endpoint: Endpoint, deadline: float) -> bytes:
-        """Return the body. The clock is looked at between reads, each of which may take the whole time again."""
+        """Return the body. The deadline is checked between reads, each of which may take the whole timeout."""
         content = bytearray()
         while part := response.read1(_READ_BYTES):
             content += part
@@ -226,11 +226,11 @@ def _decoded(endpoint: Endpoint, content: bytes) -> Any:
 
 
 def _closed_early(error: ProtocolError) -> bool:
-    """Say whether the connection ended before the answer began."""
+    """Return True if the connection ended before the answer began."""
     return any(isinstance(each, ConnectionError) for each in (*error.args, error.__cause__))
 
 
 def _excerpt(endpoint: Endpoint, content: bytes) -> str:
-    # Masked before it is cut, so that no part of a secret is left over.
-    words = " ".join(endpoint.masked(content.decode("utf-8", "replace")).split())
-    return f": {words[:LONGEST_EXCERPT]}" if words else ""
+    # Masked before it is cut, so that no part of a secret remains.
+    excerpt = " ".join(endpoint.masked(content.decode("utf-8", "replace")).split())
+    return f": {excerpt[:LONGEST_EXCERPT]}" if excerpt else ""

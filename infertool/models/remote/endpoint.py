@@ -1,4 +1,4 @@
-"""A model server's address: what goes on the wire, and what may be shown of it."""
+"""A model server's address: the parts for the wire, and a form without secrets for display."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]*")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An http(s) address. `query` may hold a key; `token` may stand in a file, which `fresh` reads again."""
+    """An http(s) address. `query` may hold a key. `token` may come from a file, which `fresh` reads again."""
 
     origin: str
     path: str
@@ -32,23 +32,23 @@ class Endpoint:
 
     @property
     def target(self) -> str:
-        """What is asked for at the origin."""
+        """The path with the query."""
         return f"{self.path}{self.query}"
 
     @property
     def shown(self) -> str:
-        """The address for people."""
+        """The address with secrets masked."""
         return mask_url(f"{self.origin}{self.target}")
 
     @property
     def authorization(self) -> str:
-        """The value of that header, for the wire only; empty: none is sent."""
+        """The Authorization header's value, for the wire only; empty if none is sent."""
         if self.token:
             return f"Bearer {self.token.reveal()}"
         return f"Basic {self.basic.reveal()}" if self.basic else ""
 
     def fresh(self) -> Self:
-        """Return the address with its token as it is now, for one request. Raises `SettingsError`."""
+        """Return the address with the current token, for one request. Raises `SettingsError`."""
         token = self.token.fixed()
         _check(token)
         return replace(self, token=token)
@@ -58,7 +58,7 @@ class Endpoint:
         return replace(self, path=path)
 
     def masked(self, text: str) -> str:
-        """Return `text`, which the server wrote, without what it was told in confidence."""
+        """Return `text`, which the server sent, with our secrets masked."""
         for secret in filter(None, (self.token, self.basic, *self.in_url)):
             for written in _spellings(secret.reveal()):
                 text = text.replace(written, MASK)
@@ -66,7 +66,7 @@ class Endpoint:
 
 
 def endpoint(settings: ModelSettings) -> Endpoint:
-    """Return the address that `model.spec` gives, with `model.token` or its user part. Raises `ModelLoadError`."""
+    """Return the address in `model.spec`, with `model.token` or the URL's user part. Raises `ModelLoadError`."""
     try:
         url = parse_url(settings.spec)
     except LocationParseError:
@@ -93,7 +93,7 @@ def _check(token: Secret) -> None:
 
 
 def _in_url(url: Url) -> Iterator[str]:
-    """Yield what is secret in an address, as it stands there and as it is meant."""
+    """Yield the secrets in an address, as written and decoded."""
     user, colon, password = (url.auth or "").partition(":")
     pairs = (pair.partition("=") for pair in (url.query or "").split("&"))
     in_query = (value for name, _, value in pairs if is_telling(name))
@@ -102,7 +102,7 @@ def _in_url(url: Url) -> Iterator[str]:
 
 
 def _spellings(secret: str) -> tuple[str, ...]:
-    """Return how servers write a text: as it is, in a URL, in JSON with each slash escaped."""
+    """Return the forms in which a server may repeat `secret`: plain, URL-encoded, JSON with escaped slashes."""
     return secret, quote(secret, safe=""), secret.replace("/", "\\/")
 
 

@@ -1,4 +1,4 @@
-"""Opens a model server: the protocol follows from the path of its address."""
+"""The two protocols of model servers: plain JSON, and KServe v2 (Open Inference Protocol), chosen by the URL's path."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from infertool.settings.tree import ModelSettings
 
 
 class PlainModel:
-    """`POST` of one event, or of a batch as an array that is answered with an array in its order."""
+    """Plain JSON: POST one event, or an array of events that is answered by an array in the same order."""
 
     def __init__(self, client: Client, breaker: Breaker, endpoint: Endpoint) -> None:
         self._client = client
@@ -49,7 +49,7 @@ class PlainModel:
         return self._breaker.call(lambda: self._ask(list(payloads)), events=len(payloads))
 
     def warm_up(self) -> None:
-        """Do nothing: the protocol has no question about readiness, and the circuit waits for a server that is away."""
+        """Do nothing: the protocol has no readiness check, and the circuit breaker handles an unavailable server."""
 
     def _ask(self, payloads: Sequence[Payload]) -> Sequence[Any]:
         answers = self._client.post(self._endpoint, payloads)
@@ -71,7 +71,7 @@ _KINDS = {datatype: kind for kind, datatypes in _OF_KIND.items() for datatype in
 
 @dataclass(frozen=True, slots=True)
 class _Described:
-    """An input: where in an event it is, and what the server takes, the batch axis included."""
+    """An input: its path in an event, and the server's datatype and shape with batch axis."""
 
     name: str
     path: tuple[str, ...]
@@ -79,14 +79,14 @@ class _Described:
     shape: Shape
 
 
-class _Told(msgspec.Struct):
+class _InputMetadata(msgspec.Struct):
     name: str
     datatype: str
     shape: list[int]
 
 
 class _Metadata(msgspec.Struct):
-    inputs: list[_Told]
+    inputs: list[_InputMetadata]
 
 
 class _Output(msgspec.Struct):
@@ -100,12 +100,12 @@ class _Answer(msgspec.Struct):
 
 
 def is_v2(path: str) -> bool:
-    """Say whether a URL's path is that of the v2 protocol."""
+    """Return True if a URL's path is that of the v2 protocol."""
     return _PATH.fullmatch(path) is not None
 
 
 class V2Model:
-    """Asks a server's model by tensors. What it takes is told by `model.inputs`, or else by its metadata."""
+    """KServe v2: sends tensors. The inputs are described by `model.inputs`, else by the server's metadata."""
 
     def __init__(self, client: Client, breaker: Breaker, endpoint: Endpoint, settings: ModelSettings) -> None:
         self._client = client
@@ -116,13 +116,13 @@ class V2Model:
         self._signature: Signature
 
     def warm_up(self) -> None:
-        """Ask whether server and model are ready, and what the model takes. Raises `ModelLoadError`."""
+        """Check that server and model are ready, and read the model's inputs. Raises `ModelLoadError`."""
         match = _PATH.fullmatch(self._endpoint.path)
         server, model = match.groups() if match else ("", "")
         try:
             self._client.check(self._endpoint.at(f"{server}/v2/health/ready"))
             self._client.check(self._endpoint.at(f"{server}{model}/ready"))
-            described = self._described_here() or self._described_there(f"{server}{model}")
+            described = self._from_settings() or self._from_metadata(f"{server}{model}")
         except InferenceError as error:
             what = f"model {self._endpoint.shown} is not ready: {error}"
             advice = "is the server up, and the model loaded there?"
@@ -135,11 +135,11 @@ class V2Model:
         return self._signature.result(payload, self._ask)
 
     def predict_batch(self, payloads: Sequence[Payload]) -> list[Result | InferenceError]:
-        """Return the outputs for each event; an event that does not fit gets its error in their place."""
+        """Return each event's outputs, or its error if the event does not fit."""
         return self._signature.results(payloads, self._ask)
 
-    def _described_here(self) -> list[_Described]:
-        """Return the inputs as the settings describe them; none if they leave that to the server."""
+    def _from_settings(self) -> list[_Described]:
+        """Return the inputs that the settings describe; empty if the server's metadata is used."""
         if not any(each.datatype for each in self._given.values()):
             return []
         return [
@@ -147,7 +147,7 @@ class V2Model:
             for name, each in self._given.items()
         ]
 
-    def _described_there(self, path: str) -> list[_Described]:
+    def _from_metadata(self, path: str) -> list[_Described]:
         try:
             inputs = msgspec.convert(self._client.get(self._endpoint.at(path)), _Metadata).inputs
         except msgspec.ValidationError as error:
@@ -198,7 +198,7 @@ class V2Model:
         return as_results({output.name: self._column(output, count) for output in outputs})
 
     def _column(self, output: _Output, count: int) -> list[Any]:
-        """Return an output's part for each event."""
+        """Return each event's part of an output."""
         elements, shape = flat(output.data), output.shape
         if len(elements) != math.prod(shape) or not elements:
             raise self._broken(f"output {output.name!r} with {len(elements)} elements in shape {shape}")
@@ -214,12 +214,12 @@ class V2Model:
 
 
 def _sizes(shape: Sequence[int]) -> Shape:
-    """Return a shape as the protocol writes it, where -1 stands for any size."""
+    """Convert a shape of the protocol, in which -1 means any size."""
     return tuple(None if size < 0 else size for size in shape)
 
 
 def open_remote(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
-    """Return the model behind `model.spec`; nothing is sent yet. Raises `ModelLoadError` and `SettingsError`."""
+    """Return the model of the server in `model.spec`; sends nothing. Raises `ModelLoadError` and `SettingsError`."""
     address = endpoint(settings)
     client = Client(address.origin, settings)
     breaker = Breaker(

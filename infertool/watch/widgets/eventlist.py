@@ -212,6 +212,6 @@ class Results(EventList):
         state = self._bus.state
         if self.filter_text and len(self.listing.ring):
             return ["", "Nothing kept matches the filter."]
-        if state.link.reason and not state.played:
+        if state.link.reason and not state.recording:
             return ["", *state.link.reason.split("; "), "", "It is tried again until it works."]
         return ["", "Waiting for results."]

@@ -20,7 +20,7 @@ class Plain(App[None]):
     def on_mount(self) -> None:
         settings = PhoenixSettings(url=sys.argv[1])
         topics = (settings.result_topic, settings.alert_topic)
-        self.feed = TopicFeed(settings, topics, on_arrivals=self.take, on_connection=lambda event: None)
+        self.feed = TopicFeed(settings, topics, on_events=self.take, on_connection=lambda event: None)
         self.run_worker(self.feed.connect, thread=True)
 
     def take(self, arrivals: list[ChannelEvent]) -> None:
