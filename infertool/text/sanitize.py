@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-from rich.cells import cell_len
-
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -47,19 +45,25 @@ def _json_escape(char: str) -> str:
 GAP = "  "
 
 
+def _cells(text: str) -> int:
+    from rich.cells import cell_len  # noqa: PLC0415  (slow to import, and most commands align nothing)
+
+    return cell_len(text)
+
+
 def left(text: str, width: int) -> str:
     """Return `text` left-aligned in `width` cells; longer text is unchanged."""
-    return text + " " * (width - cell_len(text))
+    return text + " " * (width - _cells(text))
 
 
 def right(text: str, width: int) -> str:
     """Return `text` right-aligned in `width` cells; longer text is unchanged."""
-    return " " * (width - cell_len(text)) + text
+    return " " * (width - _cells(text)) + text
 
 
 def widest(texts: Iterable[str]) -> int:
     """Return the width of the widest of `texts`, in cells."""
-    return max(map(cell_len, texts), default=0)
+    return max(map(_cells, texts), default=0)
 
 
 def aligned(rows: Sequence[Sequence[str]], *, rights: Sequence[bool] = ()) -> list[str]:
