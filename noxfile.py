@@ -79,6 +79,7 @@ UNIT = (
     "values",
     "watch",
     "net",
+    "workers",
 )
 NEEDS_NOTHING = "not (activemq or artemis or activemq6 or rabbitmq or browser or node)"
 

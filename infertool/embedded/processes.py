@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from infertool.errors import ServerError
 from infertool.telemetry.json_logs import Relay
-from infertool.workers.process import Process
+from infertool.workers.process import Process, end_all
 
 BROKER = "infertool.embedded.broker"
 CHANNEL_SERVER = "infertool.embedded.channel_server"
@@ -29,8 +29,7 @@ class ServerProcess:
     def stop(self) -> None:
         """Terminate the process; kill it after 10 s."""
         self.process.terminate()
-        self.process.wait_end(STOP_S)
-        self.process.discard()
+        end_all([self.process], STOP_S)
         self.process.stdout.close()
 
 
