@@ -322,5 +322,5 @@ def _outcome(event: Event, part: wire.Part) -> Outcome:
 def _death(group: Group, ending: str) -> Failure:
     for event in group:
         event.deaths += 1
-    error = f"the worker process {ending} while this event was in work"
+    error = f"the worker process {ending} while this event was in progress"
     return Failure("infer", "WorkerDied", error, retryable=max(event.deaths for event in group) < MOST_DEATHS)
