@@ -13,22 +13,24 @@ from typing import Self
 
 from infertool import brokers
 from infertool.consumer.consumer import Consumer, Until
-from infertool.consumer.delivery import Lines, LocalPublisher, OnResults, Publisher, nowhere
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
+from infertool.consumer.router import Published
 from infertool.consumer.tuning import concurrency
 from infertool.consumer.worker_pool import Threads, WorkerPool
 from infertool.models import loader
 from infertool.models.loader import open_model
 from infertool.models.port import LoadedModel
 from infertool.models.user_code import text_of
-from infertool.phoenix.delivery import Delivery, Push
+from infertool.publishers.local import Lines, LocalPublisher, discard
+from infertool.publishers.phoenix import PhoenixPublisher
+from infertool.publishers.port import Publisher
 from infertool.settings import ModelSettings, Settings, paths
 from infertool.telemetry import logs
-from infertool.telemetry.signals import Circuit, ConnectionChanged, Flow, Observe, Warned, fan_out
+from infertool.telemetry.signals import Circuit, Observe, Warned, fan_out
 from infertool.telemetry.stats import Report, Snapshot, Stats
 
-Write = Callable[[Sequence[Push]], None]
+Write = Callable[[Sequence[bytes]], None]
 
 
 class ConsumerApp:
@@ -177,28 +179,21 @@ class ConsumerApp:
             settings,
             worker_pool,
             open_broker=lambda on_connection: brokers.open(settings.broker, name=name, on_connection=on_connection),
-            make_publisher=self._publisher,
+            publisher=self._publisher(),
             name=name,
             state_dir=Path(settings.consume.state_dir) if settings.consume.state_dir else paths.state_dir(os.environ),
             observe=self._observe,
             until=self._until,
         )
 
-    def _publisher(self, on_results: OnResults) -> Publisher:
-        observe = self._observe
+    def _publisher(self) -> Publisher[Published]:
         match self._settings.publish.mode:
             case "stdout":
-                return LocalPublisher(self._write or Lines(sys.stdout.buffer), on_results)
+                return LocalPublisher("standard output", self._write or Lines(sys.stdout.buffer))
             case "none":
-                return LocalPublisher(nowhere, on_results)
+                return LocalPublisher("null", discard)
             case "phoenix":
-                return Delivery(
-                    self._settings.phoenix,
-                    on_results=on_results,
-                    on_connection=lambda event: observe(ConnectionChanged("phoenix", event)),
-                    on_flow=lambda paused: observe(Flow(paused)),
-                    on_warning=lambda text: observe(Warned(text)),
-                )
+                return PhoenixPublisher(self._settings.phoenix, self._settings.publish, self._observe)
 
 
 def _close(model: LoadedModel) -> None:

@@ -46,7 +46,7 @@ class Event(Struct, eq=False, gc=False):
     delivered_at: float = field(default_factory=time.monotonic)
     received_at: float = field(default_factory=time.time)
     attempts: int = 0
-    refusals: int = 0
+    rejections: int = 0
     first_failed_at: str = ""
     deaths: int = 0
     alone: bool = False

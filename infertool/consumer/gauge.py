@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 from infertool.brokers.port import Depth
-from infertool.phoenix.push import Pending
 from infertool.telemetry.signals import InProgress, Observe, Unconfirmed
 
 # Times between two reports, and between two questions to the broker. Seconds.
@@ -31,7 +30,7 @@ class Gauge:
         in_progress: Callable[[], int],
         window: int,
         measure: Callable[[float], Depth | None],
-        pending: Callable[[], Pending],
+        pending: Callable[[], Unconfirmed],
         observe: Observe,
     ) -> None:
         self._in_progress = in_progress
@@ -61,9 +60,8 @@ class Gauge:
         while not self._stopped.is_set():
             if time.monotonic() >= self._ask_at and self._unanswered < MOST_UNANSWERED:
                 self._ask()
-            pending = self._pending()
             self._observe(InProgress(self._in_progress(), self._window, self._waiting))
-            self._observe(Unconfirmed(pending.count, pending.oldest_s))
+            self._observe(self._pending())
             self._stopped.wait(REPORT_S)
 
     def _ask(self) -> None:

@@ -29,9 +29,9 @@ class Admission:
     """
 
     fresh: list[Event] = field(default_factory=list)
-    in_work: list[Event] = field(default_factory=list)
+    in_progress: list[Event] = field(default_factory=list)
     confirmed: list[Message] = field(default_factory=list)
-    dead: list[FailedEvent] = field(default_factory=list)
+    failed: list[FailedEvent] = field(default_factory=list)
     left: list[Message] = field(default_factory=list)
 
 
@@ -116,12 +116,12 @@ class InFlight:
     def _admit_again(self, known: Event | _Finished, message: Message, admission: Admission) -> None:
         if isinstance(known, Event):
             known.message = message
-            admission.in_work.append(known)
+            admission.in_progress.append(known)
         elif known.dead is not None:
             dead, known.dead, known.reopened = known.dead, None, True
             dead.event.message = message
             self._open[dead.event] = None
-            admission.dead.append(dead)
+            admission.failed.append(dead)
         else:
             admission.confirmed.append(message)
 

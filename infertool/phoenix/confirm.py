@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infertool.phoenix import push
 from infertool.phoenix.push import ConfirmedBy, Entry
@@ -82,7 +82,7 @@ class ConfirmPolicy:
         """Forget what was learned of the join that ended: behind the next one may be another channel."""
         self._knows_batches = False
 
-    def confirmed(self, entry: Entry, confirmed_by: ConfirmedBy) -> None:
+    def confirmed(self, entry: Entry[Any], confirmed_by: ConfirmedBy) -> None:
         """Learn from a confirmation."""
         if entry.push.event == push.EVENT:
             self._knows_batches = True
@@ -115,7 +115,7 @@ class ConfirmPolicy:
         self._known[event] = confirmed_by
         self._probing = False
 
-    def _remember(self, entry: Entry) -> None:
+    def _remember(self, entry: Entry[Any]) -> None:
         self._unanswered[entry.ref] = entry.push.event
         if len(self._unanswered) > _REMEMBERED:
             self._unanswered.popitem(last=False)

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from infertool.net.backoff import PUBLISHER
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
@@ -18,9 +18,10 @@ from infertool.phoenix.membership import Loss, Membership
 from infertool.phoenix.notices import Silence
 from infertool.phoenix.pending_pushes import PendingPushes
 from infertool.phoenix.public import PublicTopics
-from infertool.phoenix.push import ConfirmedBy, DeliveryClosedError, Entry, Pending, Push, PushResult
+from infertool.phoenix.push import ConfirmedBy, DeliveryClosedError, Entry, Push, PushResult
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.phoenix.suspects import Cause
+from infertool.telemetry.signals import Unconfirmed
 
 if TYPE_CHECKING:
     from infertool.settings.tree import PhoenixSettings
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ConfirmedBy", "Delivery", "Push", "PushResult"]
 
-OnResults = Callable[[Sequence[PushResult]], None]
+T = TypeVar("T")
+OnResults = Callable[[Sequence[PushResult[T]]], None]
 
 # How long auto waits for a reply or an echo before it does something about it, at most. Seconds.
 _PATIENCE_S = 5.0
@@ -38,7 +40,7 @@ UNANSWERED = "no proof came in time"
 _ENDINGS = {Loss.CRASH, Loss.CLOSE, Loss.BLAMED, Loss.TOO_LARGE}
 
 
-class Delivery:
+class Delivery(Generic[T]):
     """Pushes to one topic and reports, push by push, what proves it.
 
     A push is sent again, with the same event_id, after every rejoin; and under the same join, ever more seldom, while
@@ -54,7 +56,7 @@ class Delivery:
         self,
         settings: PhoenixSettings,
         *,
-        on_results: OnResults,
+        on_results: OnResults[T],
         on_connection: OnConnection,
         on_flow: Callable[[bool], None],
         on_warning: Callable[[str], None],
@@ -65,7 +67,7 @@ class Delivery:
         self._on_flow = on_flow
         self._on_warning = on_warning
         self._changed = threading.Condition()
-        self._pending = PendingPushes()
+        self._pending: PendingPushes[T] = PendingPushes()
         self._confirmation = ConfirmPolicy(settings.confirm)
         # Since when each thread in `push` waits for room, and with how many.
         self._queued: dict[int, tuple[float, int]] = {}
@@ -99,7 +101,7 @@ class Delivery:
             raise
         self._socket.after(self._tick_s, self._tick)
 
-    def push(self, pushes: Sequence[Push], *, crashes: int = 0) -> None:
+    def push(self, pushes: Sequence[Push[T]], *, crashes: int = 0) -> None:
         """Take `pushes`; returns when the last of them was sent, or waits in the window for the link to come back.
 
         Blocks while `window` pushes are unconfirmed and while Phoenix says pause. Raises `DeliveryClosedError`,
@@ -121,13 +123,13 @@ class Delivery:
         with self._changed:
             return len(self._pending) + self._unreported
 
-    def pending(self) -> Pending:
+    def pending(self) -> Unconfirmed:
         """Return how many pushes have no result, with those that wait to be taken, and the age of the oldest."""
         now = time.monotonic()
         with self._changed:
             pending = self._pending.pending(now)
             for since, count in self._queued.values():
-                pending = pending.joined(Pending(count, now - since))
+                pending = pending.joined(Unconfirmed(count, now - since))
             return pending
 
     def stop(self) -> None:
@@ -153,7 +155,7 @@ class Delivery:
 
     def on_frames(self, frames: Sequence[Frame]) -> None:
         """Take replies, flow signals, and echoes when the topic itself is where results are broadcast."""
-        results: list[PushResult] = []
+        results: list[PushResult[T]] = []
         with self._changed:
             for frame in frames:
                 if frame.event == "phx_reply":
@@ -238,7 +240,7 @@ class Delivery:
             now = time.monotonic()
             self._send(self._pending.take_sendable(now, self._settings.push_timeout_s), now)
 
-    def _send(self, entries: Sequence[Entry], now: float) -> None:
+    def _send(self, entries: Sequence[Entry[T]], now: float) -> None:
         if not entries:
             return
         for entry in entries:
@@ -247,11 +249,11 @@ class Delivery:
         if self._confirmation.uses_barriers and not self._barrier:
             self._send_barrier()
 
-    def _encode(self, entries: Sequence[Entry]) -> list[bytes]:
+    def _encode(self, entries: Sequence[Entry[T]]) -> list[bytes]:
         join_ref, topic = self._join_ref, self._settings.topic
         return [encode_push(join_ref, entry.ref, topic, entry.push.event, entry.push.payload) for entry in entries]
 
-    def _on_written(self, entries: Sequence[Entry]) -> Callable[[], None] | None:
+    def _on_written(self, entries: Sequence[Entry[T]]) -> Callable[[], None] | None:
         if not self._confirmation.by_writing:
             return None
         confirmed = [entry for entry in entries if self._confirmation.takes_weak_confirmation(entry.push.event)]
@@ -265,7 +267,7 @@ class Delivery:
 
     # Proofs. `_take_reply` and `_take_echo` with the lock held.
 
-    def _take_reply(self, frame: Frame, results: list[PushResult]) -> None:
+    def _take_reply(self, frame: Frame, results: list[PushResult[T]]) -> None:
         entry = self._pending.settle_ref(frame.ref)
         if entry is None:
             self._confirmation.replied_late(frame.ref)
@@ -277,7 +279,7 @@ class Delivery:
             reason = reply.reason if reply.status == "error" else f"{reply.status}: {reply.reason}"
             results.append(PushResult(entry.push, rejection=reason))
 
-    def _take_echo(self, frame: Frame, results: list[PushResult]) -> None:
+    def _take_echo(self, frame: Frame, results: list[PushResult[T]]) -> None:
         if not self._confirmation.takes_echoes:
             return
         for document in batch.documents(frame):
@@ -286,14 +288,14 @@ class Delivery:
                 self._prove(entry, ConfirmedBy.ECHO, results)
 
     def _take_echoes(self, frames: Sequence[Frame]) -> None:
-        results: list[PushResult] = []
+        results: list[PushResult[T]] = []
         with self._changed:
             for frame in frames:
                 self._take_echo(frame, results)
             self._settled(results)
         self._report(results)
 
-    def _take_written(self, entries: Sequence[Entry]) -> None:
+    def _take_written(self, entries: Sequence[Entry[T]]) -> None:
         self._settle_refs([entry.ref for entry in entries], ConfirmedBy.NONE)
 
     def _take_barrier(self, refs: Sequence[str]) -> None:
@@ -304,25 +306,25 @@ class Delivery:
                 self._send_barrier()
 
     def _settle_refs(self, refs: Sequence[str], confirmed_by: ConfirmedBy) -> None:
-        results: list[PushResult] = []
+        results: list[PushResult[T]] = []
         with self._changed:
             for entry in filter(None, map(self._pending.settle_ref, refs)):
                 self._prove(entry, confirmed_by, results)
             self._settled(results)
         self._report(results)
 
-    def _prove(self, entry: Entry, confirmed_by: ConfirmedBy, results: list[PushResult]) -> None:
+    def _prove(self, entry: Entry[T], confirmed_by: ConfirmedBy, results: list[PushResult[T]]) -> None:
         self._confirmation.confirmed(entry, confirmed_by)
         results.append(PushResult(entry.push, confirmed_by))
 
-    def _settled(self, results: Sequence[PushResult]) -> None:
+    def _settled(self, results: Sequence[PushResult[T]]) -> None:
         """Go on with the room that `results` made. With the lock held; `_report` follows without it."""
         if results:
             self._unreported += len(results)
             self._flush()
             self._changed.notify_all()
 
-    def _report(self, results: Sequence[PushResult]) -> None:
+    def _report(self, results: Sequence[PushResult[T]]) -> None:
         if results:
             self._on_results(results)
             with self._changed:
@@ -347,7 +349,7 @@ class Delivery:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        results: list[PushResult] = []
+        results: list[PushResult[T]] = []
         with self._changed:
             self._look_at_silence(now)
             self._follow_up_overdue(now, results)
@@ -361,7 +363,7 @@ class Delivery:
         self._public.follow(wanted=self._confirmation.wants_public_topics)
         self._socket.after(self._tick_s, self._tick)
 
-    def _follow_up_overdue(self, now: float, results: list[PushResult]) -> None:
+    def _follow_up_overdue(self, now: float, results: list[PushResult[T]]) -> None:
         """Push again what the channel left out; refuse batches, whose owner knows another way to push what they hold.
 
         Under one join a push is lost only with the channel, so one that has no proof waits in the channel's mailbox,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infertool.phoenix.membership import Loss
 from infertool.phoenix.push import Entry
@@ -25,14 +25,14 @@ def why(loss: Loss, reason: str) -> str:
     return f"{loss}: {reason}" if reason else str(loss)
 
 
-def rejection(loss: Loss, reason: str, finding: Finding) -> str:
+def rejection(loss: Loss, reason: str, finding: Finding[Any]) -> str:
     """Return why a push is refused over which the channel ended."""
     if loss is Loss.TOO_LARGE:
         return f"{reason}: its {len(finding.suspect.push.payload)} bytes are more than the server takes; {_SIZE_ADVICE}"
     return reason or CRASHED
 
 
-def described(topic: str, loss: Loss, reason: str, finding: Finding | None) -> str:
+def described(topic: str, loss: Loss, reason: str, finding: Finding[Any] | None) -> str:
     """Return a line that says what happened on `topic`, at which push, and what follows."""
     text = f"{topic}: {why(loss, reason)}"
     if finding is None:
@@ -43,7 +43,7 @@ def described(topic: str, loss: Loss, reason: str, finding: Finding | None) -> s
     return text
 
 
-def _which(loss: Loss, finding: Finding) -> str:
+def _which(loss: Loss, finding: Finding[Any]) -> str:
     push, wait = finding.suspect.push, f"{finding.wait_s or 0:.0f} s"
     match finding.cause:
         case Cause.PUSH:
@@ -65,7 +65,7 @@ def _which(loss: Loss, finding: Finding) -> str:
     return _suspected(loss, finding)
 
 
-def _suspected(loss: Loss, finding: Finding) -> str:
+def _suspected(loss: Loss, finding: Finding[Any]) -> str:
     place = "largest" if loss is Loss.TOO_LARGE else "first"
     alone = finding.lost == 1
     unconfirmed = "unconfirmed was" if alone else f"{place} of {finding.lost} unconfirmed pushes was"
@@ -86,7 +86,7 @@ class Silence:
         self._pause_s = 0.0
         self._next = 0.0
 
-    def look(self, unconfirmed: Sequence[Entry], now: float, *, proved_before: bool) -> str | None:
+    def look(self, unconfirmed: Sequence[Entry[Any]], now: float, *, proved_before: bool) -> str | None:
         """Return what is to be said now, if anything.
 
         `proved_before` says whether a push of the oldest one's event was ever proved.
@@ -113,14 +113,14 @@ class Silence:
     def _public(self) -> str:
         return " or ".join(dict.fromkeys([self._settings.result_topic, self._settings.alert_topic]))
 
-    def _what(self, oldest: Entry, count: int, age: float) -> str:
+    def _what(self, oldest: Entry[Any], count: int, age: float) -> str:
         mode = self._settings.confirm
         return (
             f"no proof from {self._settings.topic} for {count} pushes (phoenix.confirm = {mode}): "
             f"the oldest, {oldest.push}, was pushed {age:.0f} s ago"
         )
 
-    def _advice(self, oldest: Entry, *, proved_before: bool) -> str:
+    def _advice(self, oldest: Entry[Any], *, proved_before: bool) -> str:
         event, mode = oldest.push.event, self._settings.confirm
         if proved_before:
             return (

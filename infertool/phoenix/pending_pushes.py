@@ -8,22 +8,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from operator import attrgetter
+from typing import Generic, TypeVar
 
 from infertool.phoenix import push as batch
-from infertool.phoenix.push import NOTHING_PENDING, ConfirmedBy, Entry, Pending, Push, PushResult
+from infertool.phoenix.push import ConfirmedBy, Entry, Push, PushResult
 from infertool.phoenix.suspects import Finding, Suspects
+from infertool.telemetry.signals import NONE_UNCONFIRMED, Unconfirmed
 
 __all__ = ["ConfirmedBy", "Entry", "PendingPushes", "Push", "PushResult"]
 
+T = TypeVar("T")
 
-class PendingPushes:
+
+class PendingPushes(Generic[T]):
     """Every accepted push until it is confirmed or refused."""
 
     def __init__(self) -> None:
-        self.suspects = Suspects()
-        self._waiting: deque[Entry] = deque()
-        self._sent: dict[str, Entry] = {}
-        self._by_event: dict[str, list[Entry]] = {}
+        self.suspects: Suspects[T] = Suspects()
+        self._waiting: deque[Entry[T]] = deque()
+        self._sent: dict[str, Entry[T]] = {}
+        self._by_event: dict[str, list[Entry[T]]] = {}
         self._accepted = 0
         self._sends = 0
         self._latest_settled = 0
@@ -41,16 +45,18 @@ class PendingPushes:
         return self.in_hand(now) if self.suspects.active and self.suspects.others_pass else len(self)
 
     @property
-    def sent(self) -> Iterator[Entry]:
+    def sent(self) -> Iterator[Entry[T]]:
         """Those waiting for proof, in the order they were sent."""
         return iter(self._sent.values())
 
-    def pending(self, now: float) -> Pending:
+    def pending(self, now: float) -> Unconfirmed:
         """Return how many there are, and how old the oldest is."""
         entries = [*self._waiting, *self._sent.values(), *self.suspects]
-        return Pending(len(entries), now - min(entry.accepted_at for entry in entries)) if entries else NOTHING_PENDING
+        if not entries:
+            return NONE_UNCONFIRMED
+        return Unconfirmed(len(entries), now - min(entry.accepted_at for entry in entries))
 
-    def accept(self, pushes: Sequence[Push], crashes: int = 0, now: float = 0.0) -> None:
+    def accept(self, pushes: Sequence[Push[T]], crashes: int = 0, now: float = 0.0) -> None:
         """Take `pushes` in, to be sent; as suspects if they took part in `crashes` ends of the channel."""
         first = self._accepted
         self._accepted += len(pushes)
@@ -61,7 +67,7 @@ class PendingPushes:
         for entry in entries:
             self.suspects.add(entry, crashes)
 
-    def take_sendable(self, now: float, patience_s: float) -> list[Entry]:
+    def take_sendable(self, now: float, patience_s: float) -> list[Entry[T]]:
         """Return those to send now; the caller gives each to `mark_sent`.
 
         While there are suspects, they are tested when no push waits for its proof that is not `patience_s` old.
@@ -75,7 +81,7 @@ class PendingPushes:
         self._waiting.clear()
         return entries
 
-    def mark_sent(self, entry: Entry, ref: str, now: float) -> None:
+    def mark_sent(self, entry: Entry[T], ref: str, now: float) -> None:
         """Note that `entry` was sent as `ref`."""
         self._sends += 1
         entry.ref = ref
@@ -87,7 +93,7 @@ class PendingPushes:
         for event_id in entry.push.event_ids:
             self._by_event.setdefault(event_id, []).append(entry)
 
-    def settle_ref(self, ref: object) -> Entry | None:
+    def settle_ref(self, ref: object) -> Entry[T] | None:
         """Remove and return the push sent as `ref`, if it is unconfirmed: the server has handled it."""
         entry = self._sent.pop(ref, None) if type(ref) is str else None
         if entry is not None:
@@ -100,7 +106,7 @@ class PendingPushes:
                 self.suspects.settled(entry, in_order=self._in_order)
         return entry
 
-    def settle_event(self, event_id: object) -> Entry | None:
+    def settle_event(self, event_id: object) -> Entry[T] | None:
         """Note that `event_id` came back; remove and return the sent push, the first of several, that it completes."""
         entries = self._by_event.get(event_id) if type(event_id) is str else None
         if not entries:
@@ -112,17 +118,17 @@ class PendingPushes:
         self._drop_from_index(entry, str(event_id))
         return None
 
-    def give_up(self, entry: Entry) -> None:
+    def give_up(self, entry: Entry[T]) -> None:
         """Remove a sent push of which nothing was heard."""
         del self._sent[entry.ref]
         self._drop_all_from_index(entry)
         self.suspects.forget(entry)
 
-    def overdue(self, before: float) -> list[Entry]:
+    def overdue(self, before: float) -> list[Entry[T]]:
         """Return those sent before `before`, which is in monotonic seconds."""
         return [entry for entry in self._sent.values() if entry.sent_at < before]
 
-    def left_out(self, now: float, timeout_s: float) -> list[Entry]:
+    def left_out(self, now: float, timeout_s: float) -> list[Entry[T]]:
         """Return the single pushes to be repeated: the channel has handled others behind them.
 
         A repeat follows after the timeout, the next ones after twice as long each.
@@ -133,12 +139,12 @@ class PendingPushes:
             entry.repeats += 1
         return due
 
-    def hopeless_batches(self, now: float, timeout_s: float, *, only_overtaken: bool) -> list[Entry]:
+    def hopeless_batches(self, now: float, timeout_s: float, *, only_overtaken: bool) -> list[Entry[T]]:
         """Return batches without proof for `timeout_s`, maybe only those behind which the channel handled others."""
         late = [entry for entry in self.overdue(now - timeout_s) if entry.push.event == batch.EVENT]
         return [entry for entry in late if not only_overtaken or self._is_overtaken(entry)]
 
-    def _is_overtaken(self, entry: Entry) -> bool:
+    def _is_overtaken(self, entry: Entry[T]) -> bool:
         """Return True if a push that was sent later was handled: then the channel is not just slow."""
         return entry.order < self._latest_settled
 
@@ -151,30 +157,30 @@ class PendingPushes:
         """Take back those of `event` that were sent, to be sent again."""
         self._take_back([entry for entry in self._sent.values() if entry.push.event == event and not entry.case])
 
-    def crash(self, now: float, *, too_large: bool) -> Finding | None:
+    def crash(self, now: float, *, too_large: bool) -> Finding[T] | None:
         """Take back all that were sent, and return what the end of the channel says about them, if there are any."""
         lost = list(self._sent.values())
         self._unsend(lost)
         return self.suspects.ended(lost, now, too_large=too_large) if lost else None
 
-    def _take_back(self, entries: list[Entry]) -> list[Entry]:
+    def _take_back(self, entries: list[Entry[T]]) -> list[Entry[T]]:
         self._unsend(entries)
         entries.sort(key=attrgetter("number"))
         self._waiting.extendleft([entry for entry in reversed(entries) if not entry.case])
         return entries
 
-    def _unsend(self, entries: Sequence[Entry]) -> None:
+    def _unsend(self, entries: Sequence[Entry[T]]) -> None:
         for entry in entries:
             del self._sent[entry.ref]
             self._drop_all_from_index(entry)
             entry.ref = ""
 
-    def _drop_all_from_index(self, entry: Entry) -> None:
+    def _drop_all_from_index(self, entry: Entry[T]) -> None:
         for event_id in entry.push.event_ids:
             if entry in self._by_event.get(event_id, ()):
                 self._drop_from_index(entry, event_id)
 
-    def _drop_from_index(self, entry: Entry, event_id: str) -> None:
+    def _drop_from_index(self, entry: Entry[T], event_id: str) -> None:
         entries = self._by_event[event_id]
         entries.remove(entry)
         if not entries:

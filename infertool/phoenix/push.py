@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -12,16 +12,18 @@ from infertool.errors import InfertoolError
 from infertool.phoenix.frames import Frame
 from infertool.text import json_text
 
+T = TypeVar("T")
+
 
 class DeliveryClosedError(InfertoolError):
     """The delivery takes no more pushes. `unpushed` are those it did not take, for the caller to hand back."""
 
-    def __init__(self, unpushed: Sequence[Push]) -> None:
+    def __init__(self, unpushed: Sequence[Push[Any]]) -> None:
         super().__init__(f"the delivery is closed; {len(unpushed)} pushes were not taken")
         self.unpushed = tuple(unpushed)
 
 
-class Push(Struct, frozen=True, gc=False):
+class Push(Struct, Generic[T], frozen=True, gc=False):
     """What is to be delivered. `payload` is an encoded JSON object; `context` is the caller's and comes back.
 
     `event_ids` are the ids inside, several for a batch: whoever broadcasts them all has the push. `reduced` is a
@@ -31,7 +33,7 @@ class Push(Struct, frozen=True, gc=False):
     event: str
     event_ids: tuple[str, ...]
     payload: bytes
-    context: object
+    context: T
     reduced: bytes = b""
 
     def __str__(self) -> str:
@@ -39,7 +41,7 @@ class Push(Struct, frozen=True, gc=False):
         more = len(self.event_ids) - 1
         return f"{self.event} {self.event_ids[0]}{f' and {more} more' if more else ''}"
 
-    def without_payload(self) -> Push:
+    def without_payload(self) -> Push[T]:
         """Return the push of `reduced`."""
         return Push(self.event, self.event_ids, self.reduced, self.context)
 
@@ -53,31 +55,17 @@ class ConfirmedBy(StrEnum):
     NONE = "none"
 
 
-class PushResult(Struct, frozen=True, gc=False):
+class PushResult(Struct, Generic[T], frozen=True, gc=False):
     """The end of a push: exactly one of `proof` and `refusal` (the server's reason) is set.
 
     `crashes` is set when it was refused because the channel, or the connection, ended over it: the number of crashes
     that it took part in. Push it again with that number, or not at all.
     """
 
-    push: Push
+    push: Push[T]
     confirmed_by: ConfirmedBy | None = None
     rejection: str | None = None
     crashes: int = 0
-
-
-class Pending(Struct, frozen=True, gc=False):
-    """How many pushes have no result yet, and for how many seconds the oldest of them has waited."""
-
-    count: int
-    oldest_s: float
-
-    def joined(self, other: Pending) -> Pending:
-        """Return the figures of both."""
-        return Pending(self.count + other.count, max(self.oldest_s, other.oldest_s))
-
-
-NOTHING_PENDING = Pending(0, 0.0)
 
 
 class Case(Struct, eq=False, gc=False):
@@ -95,14 +83,14 @@ class Case(Struct, eq=False, gc=False):
     not_before: float = 0.0
 
 
-class Entry(Struct, eq=False, gc=False):
+class Entry(Struct, Generic[T], eq=False, gc=False):
     """An unconfirmed push. `number` is its place in the order of acceptance, `order` in that of sending.
 
     `accepted_at` and `sent_at` are monotonic seconds, the latter of the first time under this join; `repeats` counts
     the others. `unseen` counts the ids of a sent push that were not seen coming back. `case` is set for a suspect.
     """
 
-    push: Push
+    push: Push[T]
     number: int
     accepted_at: float = 0.0
     ref: str = ""

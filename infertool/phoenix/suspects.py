@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import chain
 from operator import attrgetter
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from infertool.net.backoff import Schedule
 from infertool.phoenix import push as batch
 from infertool.phoenix.push import Case, Entry
+
+T = TypeVar("T")
 
 # So many different pushes must end the channel, with none of their event confirmed in between.
 _DIFFERENT = 2
@@ -94,7 +97,7 @@ class Cause(StrEnum):
     SERVER = "server"
 
 
-class Finding(Struct, frozen=True, gc=False):
+class Finding(Struct, Generic[T], frozen=True, gc=False):
     """What an end of the channel says: about `suspect`, the likeliest of `lost` pushes.
 
     PUSH: it is guilty, and taken out. PAYLOAD: it goes on with its reduced payload. EVENT and SERVER: pushes of its
@@ -103,14 +106,14 @@ class Finding(Struct, frozen=True, gc=False):
     """
 
     cause: Cause
-    suspect: Entry
+    suspect: Entry[T]
     lost: int
     crashes: int
-    apart: Sequence[Entry] = ()
+    apart: Sequence[Entry[T]] = ()
     wait_s: float | None = None
 
 
-class Suspects:
+class Suspects(Generic[T]):
     """The pushes that were unconfirmed when the channel ended, and which of all pushes may be sent next.
 
     `active` is False while there is nothing to find out: then everything may be sent.
@@ -118,8 +121,8 @@ class Suspects:
 
     def __init__(self) -> None:
         self.active = False
-        self._pool: list[Entry] = []
-        self._parked: list[Entry] = []
+        self._pool: list[Entry[T]] = []
+        self._parked: list[Entry[T]] = []
         self._blame = Blame()
         # The events of which one was confirmed since the channel ended the last time.
         self._passing: set[str] = set()
@@ -131,7 +134,7 @@ class Suspects:
         """Return how many pushes are kept here."""
         return len(self._pool) + len(self._parked)
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[Entry[T]]:
         """Return the pushes that are kept here."""
         return chain(self._pool, self._parked)
 
@@ -145,12 +148,12 @@ class Suspects:
         pool = sum(not self._may_try(entry, now) for entry in self._pool)
         return pool + sum(self._blame.waits(entry.push.event, now) for entry in self._parked)
 
-    def add(self, entry: Entry, crashes: int) -> None:
+    def add(self, entry: Entry[T], crashes: int) -> None:
         """Take in a push that took part in `crashes` ends of the channel, maybe as part of a batch."""
         self._suspect(entry).crashes = crashes
         self._take_back([entry])
 
-    def ended(self, lost: list[Entry], now: float, *, too_large: bool) -> Finding:
+    def ended(self, lost: list[Entry[T]], now: float, *, too_large: bool) -> Finding[T]:
         """Note that the channel ended with `lost` unconfirmed, in the order they were sent; they are taken in.
 
         `too_large` says that the server closed the connection over the size of a message.
@@ -174,7 +177,7 @@ class Suspects:
             self.forget(entry)
         return Finding(cause, suspect, len(lost), crashes, apart, wait_s)
 
-    def choose(self, waiting: deque[Entry], now: float, *, busy: bool) -> list[Entry]:
+    def choose(self, waiting: deque[Entry[T]], now: float, *, busy: bool) -> list[Entry[T]]:
         """Return what to send now; what is no suspect comes from `waiting`. `busy`: pushes wait for their proofs."""
         self._park(waiting)
         if not self._passing:
@@ -194,7 +197,7 @@ class Suspects:
         self._others_first = True
         return self._take(test)
 
-    def settled(self, entry: Entry, *, in_order: bool) -> None:
+    def settled(self, entry: Entry[T], *, in_order: bool) -> None:
         """Note that a push was handled: confirmed, or refused with an answer.
 
         `in_order` says whether the channel handles pushes in the order they are sent. Then an innocent push that was
@@ -206,14 +209,14 @@ class Suspects:
         self._blame.passed(entry.push.event)
         self.forget(entry)
 
-    def forget(self, entry: Entry) -> None:
+    def forget(self, entry: Entry[T]) -> None:
         """Note that a push is not waited for any more."""
         if entry.case:
             entry.case = None
             self._unsettled -= 1
         self.active = self._unsettled > 0 or bool(self._blame) or bool(self._parked)
 
-    def lost(self, entries: Sequence[Entry], *, connection: bool) -> None:
+    def lost(self, entries: Sequence[Entry[T]], *, connection: bool) -> None:
         """Take suspects back that were lost for another reason: with the connection, or with the membership alone.
 
         Behind a new connection there may be another server, so everything may be tried again.
@@ -225,17 +228,17 @@ class Suspects:
             for entry in self._pool:
                 self._suspect(entry).not_before = 0.0
 
-    def _take_back(self, entries: Sequence[Entry]) -> None:
+    def _take_back(self, entries: Sequence[Entry[T]]) -> None:
         self._pool = sorted([*self._pool, *entries], key=attrgetter("number"))
 
-    def _suspect(self, entry: Entry) -> Case:
+    def _suspect(self, entry: Entry[T]) -> Case:
         if entry.case is None:
             entry.case = Case()
             self._unsettled += 1
             self.active = True
         return entry.case
 
-    def _judge(self, suspect: Entry, passing: set[str], *, alone: bool) -> Cause:
+    def _judge(self, suspect: Entry[T], passing: set[str], *, alone: bool) -> Cause:
         case, push = self._suspect(suspect), suspect.push
         if not alone or case.crashes < REPEATED:
             return Cause.UNKNOWN
@@ -251,7 +254,7 @@ class Suspects:
             return Cause.PUSH
         return Cause.UNKNOWN
 
-    def _hold(self, suspect: Entry, now: float, passing: set[str]) -> tuple[Cause, float | None]:
+    def _hold(self, suspect: Entry[T], now: float, passing: set[str]) -> tuple[Cause, float | None]:
         """Find out whether it is the event or the server; have the suspect wait if nothing was said about it."""
         event, case = suspect.push.event, self._suspect(suspect)
         wait_s = self._blame.crashed(event, suspect.number, now, others_pass=bool(passing))
@@ -264,7 +267,7 @@ class Suspects:
         case.not_before = now + wait_s
         return Cause.UNKNOWN, wait_s
 
-    def _park(self, waiting: deque[Entry]) -> None:
+    def _park(self, waiting: deque[Entry[T]]) -> None:
         """Keep pushes of events that wait apart, and give them back when their event goes on."""
         if self._blame or self._parked:
             entries = sorted([*self._parked, *waiting], key=attrgetter("number"))
@@ -272,7 +275,7 @@ class Suspects:
             waiting.clear()
             waiting.extend([entry for entry in entries if not self._blame.holds(entry.push.event)])
 
-    def _next_test(self, now: float) -> list[Entry]:
+    def _next_test(self, now: float) -> list[Entry[T]]:
         triable = self._triable(now)
         alone = [entry for entry in triable if self._alone(entry)]
         provable = [entry for entry in alone if entry.push.event in self._passing]
@@ -283,31 +286,31 @@ class Suspects:
         incomparable = [entry for entry in alone if entry.push.event not in events]
         return _least(incomparable, newest=False) or grouped[: (len(grouped) + 1) // 2]
 
-    def _triable(self, now: float) -> list[Entry]:
+    def _triable(self, now: float) -> list[Entry[T]]:
         pool = [entry for entry in self._pool if self._may_try(entry, now)]
         return pool + [entry for entry in self._parked if not self._blame.waits(entry.push.event, now)]
 
-    def _may_try(self, entry: Entry, now: float) -> bool:
+    def _may_try(self, entry: Entry[T], now: float) -> bool:
         event = entry.push.event
         if event in self._passing:
             return True
         return self._suspect(entry).not_before <= now and not self._blame.waits(event, now)
 
-    def _alone(self, entry: Entry) -> bool:
+    def _alone(self, entry: Entry[T]) -> bool:
         case = entry.case
         return self._blame.holds(entry.push.event) or (case is not None and (case.first or case.crashes >= REPEATED))
 
-    def _take(self, entries: list[Entry]) -> list[Entry]:
+    def _take(self, entries: list[Entry[T]]) -> list[Entry[T]]:
         if entries:
             self._pool = [entry for entry in self._pool if entry not in entries]
             self._parked = [entry for entry in self._parked if entry not in entries]
         return entries
 
 
-def _least(entries: list[Entry], *, newest: bool) -> list[Entry]:
+def _least(entries: list[Entry[T]], *, newest: bool) -> list[Entry[T]]:
     """Return the one with the least against it, if there is one; of several, the oldest or the newest."""
 
-    def weight(entry: Entry) -> tuple[bool, int, int]:
+    def weight(entry: Entry[T]) -> tuple[bool, int, int]:
         number = -entry.number if newest else entry.number
         return (entry.case.first, entry.case.crashes, number) if entry.case else (False, 0, number)
 

@@ -163,6 +163,13 @@ class Unconfirmed:
     count: int
     oldest_s: float
 
+    def joined(self, other: Unconfirmed) -> Unconfirmed:
+        """Return the figures of both."""
+        return Unconfirmed(self.count + other.count, max(self.oldest_s, other.oldest_s))
+
+
+NONE_UNCONFIRMED = Unconfirmed(0, 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Warned:

@@ -187,9 +187,9 @@ def test_a_thread_of_ours_that_dies_ends_the_run_whatever_hook_a_model_sets(embe
     bus.send(1)
     load = """
         threading.excepthook = lambda args: None
-        from infertool.consumer.retry import RetryQueue
-        RetryQueue._run = lambda self: 1 / 0
-        RetryQueue._run.__globals__["__name__"] = "infertool.consumer.retry"
+        from infertool.net.timers import Timers
+        Timers._run = lambda self: 1 / 0
+        Timers._run.__globals__["__name__"] = "infertool.net.timers"
     """
     consumer = bus.consume(model=write(bus, load=load))
     assert consumer.process.wait(LONG) == 1

@@ -18,7 +18,7 @@ def test_a_redelivery_of_an_event_in_work_takes_its_place() -> None:
     (event,) = in_flight.admit([message(message_id="a", epoch=1)]).fresh
     again = message(message_id="a", epoch=2, redelivered=True)
     admission = in_flight.admit([again])
-    assert admission.in_work == [event]
+    assert admission.in_progress == [event]
     assert not admission.fresh
     assert in_flight.confirmed([event]) == [again]
 
@@ -72,8 +72,8 @@ def test_events_with_one_id_each_take_over_their_own_redelivery() -> None:
     assert in_flight.postponed(FailedEvent(events[1], FAILURE), events[1].message) is False
     again = [message(body, message_id="same", epoch=2, redelivered=True) for body in reversed(bodies)]
     admission = in_flight.admit(again)
-    assert admission.in_work == [events[3], events[2]]
-    assert [dead.event for dead in admission.dead] == [events[1]]
+    assert admission.in_progress == [events[3], events[2]]
+    assert [dead.event for dead in admission.failed] == [events[1]]
     assert admission.confirmed == [again[3]]
     assert [event.message for event in events[1:]] == [again[2], again[1], again[0]]
 
@@ -93,7 +93,7 @@ def test_an_id_that_another_event_has_is_no_redelivery(other, state, redelivered
     admission = in_flight.admit([message(**{**made, **other}, epoch=2, redelivered=redelivered)])
     assert len(admission.fresh) == 1
     assert admission.fresh[0] is not event
-    assert (admission.in_work, admission.confirmed, admission.dead) == ([], [], [])
+    assert (admission.in_progress, admission.confirmed, admission.failed) == ([], [], [])
 
 
 @pytest.mark.parametrize("size", [0, 1023, 1024, 1025, 100_000])
@@ -114,7 +114,7 @@ def test_a_dead_event_that_came_back_is_expected_once_over_the_next_reconnect() 
     in_flight.admit([message(message_id="a", epoch=2)])
     assert in_flight.unsettled() == 1
     admission = in_flight.admit([message(message_id="a", epoch=3), message(b"{}", message_id="a", epoch=3)])
-    assert (admission.in_work, len(admission.fresh), admission.confirmed) == ([event], 1, [])
+    assert (admission.in_progress, len(admission.fresh), admission.confirmed) == ([event], 1, [])
 
 
 def test_a_delivery_of_a_connection_that_is_over_replaces_nothing() -> None:
@@ -133,7 +133,7 @@ def test_a_dead_event_whose_move_was_lost_is_known_when_it_comes_back() -> None:
     assert in_flight.postponed(dead, event.message) is False
     assert (len(in_flight), in_flight.unsettled()) == (0, 1)
     again = message(message_id="a", epoch=2)
-    assert in_flight.admit([again]).dead == [dead]
+    assert in_flight.admit([again]).failed == [dead]
     assert event.message is again
     in_flight.dead_lettered([event])
     assert in_flight.wait_empty(0)
@@ -219,7 +219,7 @@ def test_whatever_happens_each_delivery_is_settled_once_or_held(seed) -> None:
         step = chance.random()
         if step < 0.5:
             admission = in_flight.admit([broker.deliver() for _ in range(chance.randint(1, 3))])
-            work += admission.fresh + [dead.event for dead in admission.dead]
+            work += admission.fresh + [dead.event for dead in admission.failed]
             broker.settle(admission.confirmed)
         elif step < 0.93 and work:
             event = work.pop(chance.randrange(len(work)))
@@ -235,7 +235,7 @@ def test_whatever_happens_each_delivery_is_settled_once_or_held(seed) -> None:
     while broker.unsettled:
         admission = in_flight.admit([broker.deliver()]) if broker.unsettled > len(broker.held) else Admission()
         broker.settle(admission.confirmed)
-        broker.settle(in_flight.confirmed([*admission.fresh, *work, *(dead.event for dead in admission.dead)]))
+        broker.settle(in_flight.confirmed([*admission.fresh, *work, *(dead.event for dead in admission.failed)]))
         work = []
     assert len(in_flight) == 0
     assert broker.settled == broker._sent
@@ -248,5 +248,5 @@ def test_an_event_that_is_kept_stays_with_the_broker_over_reconnects() -> None:
     assert (len(in_flight), in_flight.unsettled()) == (0, 1)
     again = message(message_id="a", epoch=2, redelivered=True)
     admission = in_flight.admit([again])
-    assert (admission.fresh, admission.in_work) == ([], [event])
+    assert (admission.fresh, admission.in_progress) == ([], [event])
     assert (len(in_flight), in_flight.unsettled(), event.message) == (0, 1, again)

@@ -9,23 +9,26 @@ from collections.abc import Callable, Iterator, Sequence
 import orjson
 import pytest
 
-from infertool.consumer import retry
+from infertool.consumer import router
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.documents import Documents
 from infertool.consumer.event import Event, FailedEvent, Failure, Outcome
 from infertool.consumer.in_flight import InFlight
-from infertool.consumer.push_batches import PushBatches
-from infertool.consumer.router import Router, Rules
+from infertool.consumer.router import Published, Router, Rules
+from infertool.consumer.settlement import Settlement
 from infertool.net.backoff import FullJitter, Schedule
-from infertool.phoenix.push import ConfirmedBy, Push, PushResult
+from infertool.publishers.port import Confirmation, Publication, Rejection
 from infertool.telemetry import signals as o
 from tests.support.messages import message
 
 REFUSALS = 3
+Push = Publication[Published]
 
 
 class Phoenix:
-    """A publisher whose channel answers each push with what `answer` says: nothing is proof, a text a refusal."""
+    """A publisher whose channel answers each publication with what `answer` says: None confirms, a text rejects."""
+
+    name = "Phoenix"
 
     def __init__(self, answer: Callable[[Push], str | None], crashes: int) -> None:
         self.answer = answer
@@ -36,15 +39,16 @@ class Phoenix:
         self.changed = threading.Condition()
         self.router: Router
 
-    def push(self, pushes: Sequence[Push], *, crashes: int = 0) -> None:
-        for push in pushes:
+    def publish(self, publications: Sequence[Push], *, crashes: int = 0) -> None:
+        for push in publications:
             with self.changed:
                 self.pushed.append(push)
                 self.announced.append(crashes)
                 self.changed.notify_all()
             rejection = self.answer(push)
-            confirmed_by = None if rejection else ConfirmedBy.REPLY
-            self.router.results([PushResult(push, confirmed_by, rejection, self.crashes if rejection else 0)])
+            self.router.settled([
+                Rejection(push, rejection, self.crashes) if rejection else Confirmation(push, "reply")
+            ])  # fmt: skip
 
     def dead_letter(self, dead: Sequence[FailedEvent]) -> None:
         with self.changed:
@@ -65,17 +69,16 @@ class Run:
     def __init__(self, tmp_path, answer: Callable[[Push], str | None], crashes: int = 0) -> None:
         self.warnings: list[str] = []
         self.phoenix = Phoenix(answer, crashes)
-        rules = Rules(max_attempts=1, max_refusals=REFUSALS, backoff=FullJitter(0.001, 0.001))
+        rules = Rules(max_attempts=1, max_rejections=REFUSALS, backoff=FullJitter(0.001, 0.001))
         documents = Documents(include_payload=True, max_bytes=1_000_000)
         in_flight = InFlight(memory=100)
         guard = CrashGuard(tmp_path, broker="b", queue="q", observe=self.observe)
-        self.router = Router(rules, documents, PushBatches(1, 1_000, print), in_flight, guard, self.observe)
-        self.router.publisher = self.phoenix  # type: ignore[assignment]  # what the router needs of it
-        self.router.dead_letter_writer = self.phoenix
-        self.router.subscription = self.phoenix  # type: ignore[assignment]  # what the router needs of it
+        # What the router needs of a subscription, a dead-letter writer, an executor and a publisher is in one.
+        settlement = Settlement(self.phoenix, in_flight, guard, self.phoenix, 200, self.observe)
+        self.router = Router(rules, documents, self.phoenix, self.phoenix, settlement, self.observe)
         self.phoenix.router = self.router
         self.event = Event(message(body=b'{"a":"secret"}'), "e1", "r1", {"a": "secret"}, attempts=1)
-        self.router.retries.start()
+        self.router.start()
 
     def observe(self, signal: o.Signal) -> None:
         if isinstance(signal, o.Warned):
@@ -93,8 +96,8 @@ Runs = Callable[..., Run]
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
-    monkeypatch.setattr(retry, "AFTER_AN_ANSWER", Schedule((0.01,)))
-    monkeypatch.setattr(retry, "AFTER_A_CRASH", Schedule((0.01,)))
+    monkeypatch.setattr(router, "AFTER_AN_ANSWER", Schedule((0.01,)))
+    monkeypatch.setattr(router, "AFTER_A_CRASH", Schedule((0.01,)))
     made: list[Run] = []
 
     def make(answer: Callable[[Push], str | None], crashes: int = 0) -> Run:
@@ -103,7 +106,7 @@ def runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
 
     yield make
     for run in made:
-        run.router.retries.stop()
+        run.router.stop()
 
 
 def is_alert(push: Push) -> bool:

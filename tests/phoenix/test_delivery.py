@@ -12,7 +12,8 @@ import pytest
 from infertool.errors import JoinRefusedError
 from infertool.phoenix.delivery import ConfirmedBy, Delivery
 from infertool.phoenix.frames import Frame
-from infertool.phoenix.push import NOTHING_PENDING, DeliveryClosedError, Push
+from infertool.phoenix.push import DeliveryClosedError, Push
+from infertool.telemetry.signals import NONE_UNCONFIRMED
 from tests.phoenix.collect import delivery, push_of, pushes, wait_until
 from tests.support.phoenix_fake import FakePhoenix, Peer, fake_phoenix, is_push, polite
 
@@ -275,7 +276,7 @@ def _push_each(made: Delivery, part: int) -> None:
 def test_pushes_without_a_proof_are_counted_and_timed() -> None:
     with fake_phoenix(silent) as fake:
         with delivery(fake.url, window=3) as (made, owner):
-            assert made.pending() == NOTHING_PENDING
+            assert made.pending() == NONE_UNCONFIRMED
             started = time.monotonic()
             blocked = threading.Thread(target=push_until_closed, args=(made, pushes(5)))
             blocked.start()
@@ -289,7 +290,7 @@ def test_pushes_without_a_proof_are_counted_and_timed() -> None:
             for frame in [frame for frame in fake.frames if is_push(frame)][3:]:
                 fake.peers[0].reply(frame)
             owner.wait_for(lambda: len(owner.results) == 5)
-            wait_until(lambda: made.pending() == NOTHING_PENDING)
+            wait_until(lambda: made.pending() == NONE_UNCONFIRMED)
         blocked.join()
 
 
@@ -303,7 +304,7 @@ def test_pushes_wait_in_a_pause_as_well() -> None:
         fake.peers[0].broadcast("service:inference", "flow", {"state": "resume"})
         blocked.join()
         owner.wait_for(lambda: len(owner.results) == 4)
-        wait_until(lambda: made.pending() == NOTHING_PENDING)
+        wait_until(lambda: made.pending() == NONE_UNCONFIRMED)
 
 
 def push_until_closed(made: Delivery, wanted: Sequence[Push]) -> None:

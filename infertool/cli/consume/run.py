@@ -13,8 +13,7 @@ from infertool.cli.common import console
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.cli.consume import view
 from infertool.consumer.consumer import Until
-from infertool.consumer.delivery import Lines
-from infertool.phoenix.delivery import Push
+from infertool.publishers.local import Lines
 from infertool.settings import Settings
 from infertool.telemetry import logs
 from infertool.telemetry.stats import Stats
@@ -62,15 +61,15 @@ def _shown(app: ConsumerApp | Supervisor, settings: Settings, until: Until, *, q
             yield
 
 
-def _lines() -> Callable[[Sequence[Push]], None]:
+def _lines() -> Callable[[Sequence[bytes]], None]:
     """Return a function that writes documents to standard output, a line each. Raises `OutputError`."""
     stream = console.data_stream()
     if not console.on_terminal():
         return Lines(stream.buffer)
     lock = threading.Lock()
 
-    def write(pushes: Sequence[Push]) -> None:
+    def write(documents: Sequence[bytes]) -> None:
         with lock:
-            console.out_data(*(push.payload.decode() for push in pushes))
+            console.out_data(*(document.decode() for document in documents))
 
     return write

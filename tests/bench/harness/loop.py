@@ -15,15 +15,14 @@ from infertool.brokers.stomp.messages import to_message
 from infertool.brokers.stomp.parser import FrameParser
 from infertool.consumer.attempt import Attempts, Preparation
 from infertool.consumer.crash_guard import CrashGuard
-from infertool.consumer.delivery import LocalPublisher
 from infertool.consumer.documents import Documents
 from infertool.consumer.in_flight import InFlight
-from infertool.consumer.push_batches import PushBatches
-from infertool.consumer.router import Router, Rules
+from infertool.consumer.router import RESULT_EVENT, Router, Rules
+from infertool.consumer.settlement import Settlement
 from infertool.message import Message
 from infertool.net.backoff import FullJitter
 from infertool.phoenix.frames import encode_push
-from infertool.phoenix.pending_pushes import Push
+from infertool.publishers.local import LocalPublisher
 from infertool.telemetry import signals as o
 from infertool.telemetry.stats import Stats
 from tests.bench.harness.reference import REFERENCE
@@ -38,9 +37,18 @@ class Acks:
         encode_acks([message.token for message in messages])
 
 
-def write(pushes: Sequence[Push]) -> None:
-    for number, push in enumerate(pushes):
-        encode_push("1", str(number), "service:inference", push.event, push.payload)
+def write(documents: Sequence[bytes]) -> None:
+    for number, document in enumerate(documents):
+        encode_push("1", str(number), "service:inference", RESULT_EVENT, document)
+
+
+class Never:
+    """Where what never happens here would go: retries and dead letters."""
+
+    def submit(self, _events: object) -> None:
+        raise AssertionError
+
+    dead_letter = submit
 
 
 def template() -> bytes:
@@ -61,11 +69,12 @@ def main() -> None:
     stats = Stats()
     in_flight = InFlight(memory=2000)
     guard = CrashGuard(Path("unused"), broker="b", queue="q", observe=stats)
-    rules = Rules(max_attempts=3, max_refusals=3, backoff=FullJitter(0.1, 1.0))
+    rules = Rules(max_attempts=3, max_rejections=3, backoff=FullJitter(0.1, 1.0))
     documents = Documents(include_payload=True, max_bytes=1_000_000)
-    router = Router(rules, documents, PushBatches(1, 1_000_000, print), in_flight, guard, stats)
-    router.publisher = LocalPublisher(write, router.results)
-    router.subscription = Acks()
+    publisher = LocalPublisher("bench", write)
+    settlement = Settlement(Acks(), in_flight, guard, Never(), 2000, stats)
+    router = Router(rules, documents, Never(), publisher, settlement, stats)
+    publisher.report_to(router.settled)
     prepare = Preparation(max_body_bytes=1_000_000, on_redelivered=lambda _event: None)
     attempt = Attempts(lambda _payload: {"class": "A"}, prepare)
     parser, data = FrameParser(), template()

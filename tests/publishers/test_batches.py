@@ -5,14 +5,15 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from infertool.consumer.push_batches import PushBatches, members
 from infertool.phoenix import push as batch
 from infertool.phoenix.delivery import Push
+from infertool.publishers.phoenix import Batches
+from infertool.publishers.port import Publication
 
 
-def results(count: int, *, size: int = 20) -> list[Push]:
+def results(count: int, *, size: int = 20) -> list[Publication[int]]:
     return [
-        Push("new_result", (f"e{number}",), b'{"event_id":"e%d","x":"%b"}' % (number, b"x" * size), number)
+        Publication("new_result", f"e{number}", b'{"event_id":"e%d","x":"%b"}' % (number, b"x" * size), number)
         for number in range(count)
     ]
 
@@ -22,16 +23,21 @@ class Joined:
 
     def __init__(self, most: int, max_bytes: int = 1_000_000) -> None:
         self.warnings: list[str] = []
-        self.batches = PushBatches(most, max_bytes, self.warnings.append)
+        self.batches = Batches(most, max_bytes, self.warnings.append)
 
-    def trusted(self) -> PushBatches:
+    def trusted(self) -> Batches:
         self.batches.join(results(2))
         self.batches.confirmed()
         return self.batches
 
 
+def members(push: Push) -> tuple:
+    """Return the publications in a batch; nothing for a single one."""
+    return push.context if len(push.context) > 1 else ()
+
+
 def contexts(pushes: list[Push]) -> list[object]:
-    return [each.context for push in pushes for each in (members(push) or [push])]
+    return [each.context for push in pushes for each in push.context]
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(0, []), (1, [0]), (8, [8]), (9, [8, 0]), (20, [8, 8, 4])])
@@ -96,7 +102,7 @@ def test_what_a_broadcast_holds() -> None:
 def test_a_channel_that_took_batches_gets_them_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that was away says nothing about batches."""
     now = 1000.0
-    monkeypatch.setattr("infertool.consumer.push_batches.time.monotonic", lambda: now)
+    monkeypatch.setattr("infertool.publishers.phoenix.time.monotonic", lambda: now)
     joined = Joined(4)
     first, second = joined.trusted().join(results(8))
     joined.batches.take_apart(first, "channel crashed")

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import threading
 
-from infertool.consumer.retry import RetryQueue
+from infertool.net.timers import Timers
 
 LONG = 20.0
 
 
 def test_actions_run_in_the_order_of_their_times() -> None:
-    queue, order, done = RetryQueue(), [], threading.Event()
+    queue, order, done = Timers("test"), [], threading.Event()
     queue.after(0.2, done.set)
     queue.after(0.1, lambda: order.append("second"))
     queue.after(0.0, lambda: order.append("first"))
@@ -19,7 +19,7 @@ def test_actions_run_in_the_order_of_their_times() -> None:
 
 
 def test_an_earlier_action_overtakes_one_that_is_waited_for() -> None:
-    queue, done = RetryQueue(), threading.Event()
+    queue, done = Timers("test"), threading.Event()
     queue.start()
     queue.after(LONG * 10, lambda: None)
     queue.after(0.0, done.set)
@@ -28,7 +28,7 @@ def test_an_earlier_action_overtakes_one_that_is_waited_for() -> None:
 
 
 def test_a_stop_drops_what_waits() -> None:
-    queue, ran = RetryQueue(), threading.Event()
+    queue, ran = Timers("test"), threading.Event()
     queue.after(0.05, ran.set)
     queue.stop()
     queue.start()

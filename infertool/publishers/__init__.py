@@ -1,0 +1,1 @@
+"""Publishers: where results and failures go, behind one port (`port`)."""
