@@ -1,1 +1,1 @@
-"""The command line: one file a subcommand; parse, call, print."""
+"""The command line: one package a command (`command.py`, `run.py`, `view.py`), and `common`."""

@@ -15,7 +15,7 @@ from infertool.brokers.headers import CORRELATION_ID, PRIORITY, split
 from infertool.brokers.port import Conventions
 from infertool.errors import UsageError
 from infertool.load import payloads
-from infertool.load.run_clock import RunClock
+from infertool.load.tally import RunClock
 from infertool.message import BodyKind, Outgoing
 from infertool.settings.tree import BrokerSettings
 

@@ -12,8 +12,7 @@ from typing import Any, Final
 from infertool.brokers.port import Broker, Browse, Browsing, Match
 from infertool.channels.event import ChannelEvent
 from infertool.errors import InfertoolError
-from infertool.load.run_clock import RunClock
-from infertool.load.tally import Measure, Meter, Tally
+from infertool.load.tally import Measure, Meter, RunClock, Tally
 
 _MEASURE_S: Final = 2.0
 # A broker may show only the first messages of a queue, and those behind them only to later browses.

@@ -15,8 +15,7 @@ from typing import Final
 
 from infertool.errors import InfertoolError
 from infertool.load.options import LoadOptions
-from infertool.load.run_clock import Clock
-from infertool.load.tally import Meter, Tally
+from infertool.load.tally import Clock, Meter, Tally
 from infertool.load.team import CONNECTED, Counted, StartFailed
 from infertool.load.work import Share, Work
 from infertool.settings.tree import BrokerSettings

@@ -16,13 +16,12 @@ from infertool import __version__, brokers
 from infertool.channels.event import ChannelEvent, OnChannelEvents
 from infertool.channels.topics import TopicFeed
 from infertool.errors import InfertoolError
-from infertool.load.limits import Seen, notes
+from infertool.load.notes import Seen, notes
 from infertool.load.observed import DeadLetterCount, Found, Observed
 from infertool.load.options import LoadOptions
 from infertool.load.record import Counts, Run, RunInfo, RunWriter, Second
-from infertool.load.run_clock import Clock, RunClock, begin, new_run_id
 from infertool.load.seconds import PlannedEvents, Seconds
-from infertool.load.tally import Measure, Meter, Tally
+from infertool.load.tally import Clock, Measure, Meter, RunClock, Tally, begin, new_run_id
 from infertool.load.team import Team
 from infertool.load.work import Share, Work, WorkEnd
 from infertool.net.connection_state import ConnectionEvent, ConnectionState

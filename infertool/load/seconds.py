@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from infertool.load.record import Second
-from infertool.load.run_clock import Clock
-from infertool.load.tally import Measure, Meter, Tally
+from infertool.load.tally import Clock, Measure, Meter, Tally
 from infertool.telemetry.latencies import Latencies
 
 _COUNTS = ("planned", "sent", "late", "dropped", "unsent", "confirmed", "results", "failures", "duplicates")

@@ -2,19 +2,163 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, Protocol
 
-from infertool.errors import ConnectionLostError
-from infertool.load.connections import BATCH, SendConnection
+from infertool.brokers.headers import with_texts
+from infertool.brokers.port import Broker
+from infertool.errors import ConnectionLostError, RefusedError
 from infertool.load.headers import Envelope
 from infertool.load.payloads import Payloads
-from infertool.load.run_clock import RunClock
-from infertool.load.tally import Measure, Meter, Tally
+from infertool.load.tally import Measure, Meter, RunClock, Tally
+
+# Events in one write: enough to make writes cheap, few enough that one time stands for all of them.
+BATCH: Final = 64
+# ActiveMQ tells of a refused event on the side, a moment after it has answered for what followed.
+_REFUSALS_S: Final = 0.2
+Stamped = tuple[Sequence[str], bytes]
+
+
+class SendConnection(Protocol):
+    """One connection. A batch is either all of the warm-up or all counted."""
+
+    def room(self, timeout_s: float) -> int:
+        """Return how many events may be sent now, waiting up to `timeout_s` for the first.
+
+        Raises ConnectionLostError while there is no connection.
+        """
+
+    def send(self, events: Sequence[Stamped], *, warm: bool) -> None:
+        """Send. Raises ConnectionLostError when none of them was sent."""
+
+    def finish(self, timeout_s: float) -> None:
+        """Wait until the broker has what was sent, as far as it tells; up to `timeout_s` for each sign of it."""
+
+    def refusals(self) -> Mapping[str, int]:
+        """Return how many events the broker refused, by its words."""
+
+
+class OpenConnection:
+    """Sends without receipts."""
+
+    def __init__(self, broker: Broker, envelope: Envelope, tally: Tally) -> None:
+        self._bulk_sender = broker.bulk_sender(envelope.template, envelope.variable_headers)
+        self._tally = tally
+        self._refused = 0
+
+    def room(self, timeout_s: float) -> int:
+        """See `Lane`."""
+        room = self._bulk_sender.wait_for_room(timeout_s)
+        self._count_refusals()
+        return BATCH if room else 0
+
+    def send(self, events: Sequence[Stamped], *, warm: bool) -> None:  # noqa: ARG002  # nobody answers for each
+        """See `Lane`."""
+        self._bulk_sender.send(events)
+
+    def finish(self, timeout_s: float) -> None:
+        """See `Lane`."""
+        with contextlib.suppress(ConnectionLostError):
+            self._bulk_sender.flush(timeout_s)
+            time.sleep(_REFUSALS_S)
+            self._bulk_sender.wait_for_room(timeout_s)
+        self._count_refusals()
+
+    def refusals(self) -> Mapping[str, int]:
+        """See `Lane`."""
+        return {self._bulk_sender.reason: self._refused} if self._refused else {}
+
+    def _count_refusals(self) -> None:
+        if new := self._bulk_sender.refused - self._refused:
+            self._refused += new
+            self._tally.add(sent=-new, unsent=new)
+
+
+class ConfirmedConnection:
+    """Asks for a receipt of each event, and has at most `window` unconfirmed."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        envelope: Envelope,
+        tally: Tally,
+        meter: Meter,
+        *,
+        window: int,
+        on_confirmed: Callable[[], None],
+    ) -> None:
+        self._broker = broker
+        self._envelope = envelope
+        self._tally = tally
+        self._meter = meter
+        self._on_confirmed = on_confirmed
+        self._window = window
+        self._open = 0
+        self._refused: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def room(self, timeout_s: float) -> int:
+        """See `Lane`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._open < self._window, timeout_s)
+            return min(BATCH, self._window - self._open)
+
+    def send(self, events: Sequence[Stamped], *, warm: bool) -> None:
+        """See `Lane`."""
+        template = self._envelope.template
+        for index, (values, body) in enumerate(events):
+            outgoing = with_texts(template, dict(zip(self._envelope.variable_headers, values, strict=True)), body)
+            with self._changed:
+                self._open += 1
+            try:
+                self._broker.send(outgoing, partial(self._answered, time.monotonic(), warm))
+            except ConnectionLostError:
+                self._close()
+                if not index:
+                    raise
+                left = len(events) - index
+                self._tally.add(warm=warm, sent=-left, unsent=left)
+                return
+
+    def finish(self, timeout_s: float) -> None:
+        """See `Lane`."""
+        # So long without a receipt, not in all: a slow broker has as many to answer as a quick one.
+        with self._changed:
+            while before := self._open:
+                if not self._changed.wait_for(lambda: self._open < before, timeout_s):
+                    return
+
+    def refusals(self) -> Mapping[str, int]:
+        """See `Lane`."""
+        with self._changed:
+            return dict(self._refused)
+
+    def _answered(self, sent_at: float, warm: bool, error: Exception | None) -> None:  # noqa: FBT001  # a partial's
+        now = time.monotonic()
+        if error is None:
+            second = self._tally.clock.second(now)
+            self._tally.add(warm=warm, second=second, confirmed=1)
+            if not warm:
+                self._meter.add(Measure.SEND, [now - sent_at], second=second)
+        elif isinstance(error, RefusedError):
+            self._tally.add(warm=warm, second=self._tally.clock.second(sent_at), sent=-1, unsent=1)
+            with self._changed:
+                self._refused[error.reason] += 1
+        self._close()
+        self._on_confirmed()
+
+    def _close(self) -> None:
+        with self._changed:
+            self._open -= 1
+            self._changed.notify()
+
 
 # An event sent later than this after its time counts as late.
 LATE_S: Final = 0.01

@@ -17,8 +17,7 @@ from typing import Final
 
 from infertool.errors import InfertoolError
 from infertool.load.options import LoadOptions
-from infertool.load.run_clock import RunClock
-from infertool.load.tally import BySecond, Measure, Meter, Tally
+from infertool.load.tally import BySecond, Measure, Meter, RunClock, Tally
 from infertool.load.work import Share, WorkEnd
 from infertool.net.connection_state import ConnectionEvent, OnConnection
 from infertool.settings.tree import BrokerSettings

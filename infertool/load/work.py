@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 
 from infertool import brokers
 from infertool.brokers.port import Broker
-from infertool.load.connections import ConfirmedConnection, OpenConnection, SendConnection
 from infertool.load.generator import ClosedGenerator, OpenGenerator, Slots
 from infertool.load.headers import Envelope
 from infertool.load.options import LoadOptions
 from infertool.load.payloads import Payloads
-from infertool.load.run_clock import RunClock
-from infertool.load.sender import Due, Sender, Timing
-from infertool.load.tally import Meter, Tally
+from infertool.load.sender import ConfirmedConnection, Due, OpenConnection, SendConnection, Sender, Timing
+from infertool.load.tally import Meter, RunClock, Tally
 from infertool.net.connection_state import OnConnection
 from infertool.settings.tree import BrokerSettings
 

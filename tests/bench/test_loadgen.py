@@ -11,14 +11,13 @@ from collections import deque
 import pytest
 import stomp
 
-from infertool.load import connections
+from infertool.load import sender
 from infertool.load.arrivals import Planned
 from infertool.load.headers import Envelope, EnvelopeOptions
 from infertool.load.options import LoadOptions
 from infertool.load.payloads import PayloadOptions, Payloads
 from infertool.load.run import Listeners, LoadRun
-from infertool.load.run_clock import begin
-from infertool.load.tally import Measure, Meter, Tally
+from infertool.load.tally import Measure, Meter, Tally, begin
 from infertool.load.work import Share, Work
 from infertool.secret import Secret
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
@@ -62,7 +61,7 @@ def of_loadgen(server) -> float:
     began = time.perf_counter()
     work.run(begin(0))
     # Without the wait for refusals, in which nothing is sent.
-    rate = tally.totals()["sent"] / (time.perf_counter() - began - connections._REFUSALS_S)
+    rate = tally.totals()["sent"] / (time.perf_counter() - began - sender._REFUSALS_S)
     work.close()
     return rate
 

@@ -23,9 +23,8 @@ from infertool.load.generator import OpenGenerator
 from infertool.load.options import LoadOptions
 from infertool.load.record import Run, RunWriter
 from infertool.load.run import Listeners, LoadRun
-from infertool.load.run_clock import Clock, begin
 from infertool.load.seconds import PlannedEvents, Seconds
-from infertool.load.tally import Meter, Tally
+from infertool.load.tally import Clock, Meter, Tally, begin
 from infertool.settings import Settings
 from tests.load.test_run import assert_adds_up, drained, load, options, until
 from tests.support.brokers import new_queue, settings

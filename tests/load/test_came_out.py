@@ -10,9 +10,8 @@ import pytest
 from infertool import brokers
 from infertool.load.arrivals import Planned
 from infertool.load.record import Run
-from infertool.load.report import document
+from infertool.load.report import document, facts
 from infertool.load.run import Listeners, LoadRun
-from infertool.load.summary import facts
 from infertool.message import Message, Outgoing
 from infertool.settings import DeadLetterSettings, PhoenixSettings, Settings
 from tests.channels.conftest import Pusher

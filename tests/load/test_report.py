@@ -11,7 +11,7 @@ import pytest
 
 from infertool.load import record as runfile
 from infertool.load import report as comparison
-from infertool.load import summary
+from infertool.load import report as summary
 from infertool.load.assertions import judge, parse
 from infertool.load.report import SCHEMA, document, figures
 from infertool.load.tally import Measure

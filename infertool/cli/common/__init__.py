@@ -1,1 +1,1 @@
-"""infertool.cli.common."""
+"""What several commands share: the console, options, signals, event lines and dead letters."""

@@ -1,1 +1,1 @@
-"""infertool.cli.config."""
+"""`infertool config`: show settings and where they come from; write a settings file."""

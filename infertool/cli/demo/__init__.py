@@ -1,1 +1,1 @@
-"""infertool.cli.demo."""
+"""`infertool demo`: the whole bus on this machine."""

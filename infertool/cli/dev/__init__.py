@@ -1,1 +1,1 @@
-"""infertool.cli.dev."""
+"""`infertool dev`: the embedded broker and channel server."""

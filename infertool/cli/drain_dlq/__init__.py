@@ -1,1 +1,1 @@
-"""infertool.cli.drain_dlq."""
+"""`infertool drain-dlq`: archive dead letters and remove them."""

@@ -1,1 +1,1 @@
-"""infertool.cli.loadgen."""
+"""`infertool loadgen`: send load, report on it."""

@@ -43,12 +43,12 @@ def report(
     Exit code 1 when an --assert does not hold. A file cut short is reported up to its last second, and says so.
     """
     from infertool.cli.common.options import check_apart
-    from infertool.cli.loadgen.run import Reporting
+    from infertool.cli.loadgen.report import ReportRun
 
     runs = [("a saved run", file) for file in files]
     check_apart("--html", html, *runs, ("--png", png))
     check_apart("--png", png, *runs)
-    Reporting(files, expressions=asserts or ()).run(form=output.value, html=html, png=png)
+    ReportRun(files, expressions=asserts or ()).run(form=output.value, html=html, png=png)
 
 
 EXAMPLE = """Examples:

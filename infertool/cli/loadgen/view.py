@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from infertool.cli.common import console
 from infertool.errors import InfertoolError
-from infertool.load import summary as words
+from infertool.load import report as words
 from infertool.load.options import LoadOptions
 from infertool.load.record import RunInfo, Second
 from infertool.load.tally import Measure, Tally

@@ -1,1 +1,1 @@
-"""infertool.cli.peek_dlq."""
+"""`infertool peek-dlq`: show dead letters."""

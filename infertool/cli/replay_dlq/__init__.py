@@ -1,1 +1,1 @@
-"""infertool.cli.replay_dlq."""
+"""`infertool replay-dlq`: send dead letters back."""

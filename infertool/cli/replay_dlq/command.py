@@ -117,7 +117,6 @@ def replay_dlq(
         max_replays=max_replays,
         parking=None if parking is None else here.queue(parking),
         to_broker=to_broker,
-        archive=from_,
         abort_on_refail=abort_on_refail,
         audit=audit,
         dry_run=dry_run,
@@ -126,4 +125,9 @@ def replay_dlq(
         as_json=output is Output.json,
         quiet=ctx.obj.quiet,
     )
-    run(loaded.settings, options)
+    if from_ is None:
+        run(loaded.settings, options)
+    else:
+        from infertool.cli.replay_dlq import restore
+
+        restore.run(loaded.settings, options, from_)

@@ -7,14 +7,14 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from infertool import brokers
 from infertool.cli.common import console, deadletters
 from infertool.cli.common.deadletters import bus, when, who
-from infertool.cli.common.options import check_apart
+from infertool.cli.common.options import check_apart, check_replay
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.cli.replay_dlq import view as replayview
+from infertool.cli.replay_dlq.run import Options, plan_of
 from infertool.deadletters.archive import restore
 from infertool.deadletters.archive.journal import Journal
 from infertool.deadletters.archive.restore import Look, Restore
@@ -25,16 +25,17 @@ from infertool.deadletters.replay.progress import Pace, Tally, parse_rate
 from infertool.errors import InfertoolError, NothingMatchedError, UsageError
 from infertool.settings import Settings
 
-if TYPE_CHECKING:
-    from infertool.cli.replay_dlq.run import Options
-
-
 _GOODBYE_S = 10.0
 _FIELDS = ("stage", "error_type")
 
 
-def run(settings: Settings, options: Options, plan: Plan, path: Path) -> None:
-    """Send what matches in the archive at `path`. Raises `NothingMatchedError`, `ArchiveError`, `ServerError`."""
+def run(settings: Settings, options: Options, path: Path) -> None:
+    """Send the matching letters of the archive at `path`.
+
+    Raises `NothingMatchedError`, `UsageError`, `ArchiveError`, `ServerError`.
+    """
+    check_replay(settings, options.queue, to=options.to, parking=options.parking)
+    plan = plan_of(options)
     _check(options, path)
     plan = dataclasses.replace(plan, edit=editing.parse(options.assignments, options.edit))
     if options.to_broker:

@@ -20,7 +20,6 @@ from infertool.cli.common.deadletters import bus as bus_of
 from infertool.cli.common.deadletters import connected, put_back, tell_skew, who
 from infertool.cli.common.options import check_replay
 from infertool.cli.common.signals import stopped_by_signals
-from infertool.cli.replay_dlq import restore
 from infertool.cli.replay_dlq import view as replayview
 from infertool.cli.replay_dlq.view import Preview, preview
 from infertool.deadletters import letter as letters
@@ -70,7 +69,6 @@ class Options:
     max_replays: int
     parking: str | None
     to_broker: str | None
-    archive: Path | None
     abort_on_refail: int | None
     audit: Path | None
     dry_run: bool
@@ -83,10 +81,7 @@ class Options:
 def run(settings: Settings, options: Options) -> None:
     """Replay as asked. Raises `NothingMatchedError`, `UsageError`, `ServerError` and what a replay raises."""
     check_replay(settings, options.queue, to=options.to, parking=options.parking)
-    plan = _plan(options)
-    if options.archive is not None:
-        restore.run(settings, options, plan, options.archive)
-        return
+    plan = plan_of(options)
     rate = None if options.rate is None else parse_rate(options.rate)
     bus = bus_of(settings, replayview.say_link)
     with connected(settings) as broker, _alone(broker, options) as skew_s:
@@ -105,7 +100,8 @@ def run(settings: Settings, options: Options) -> None:
     _sum_up(plan, tally, options, interrupted=stopped)
 
 
-def _plan(options: Options) -> Plan:
+def plan_of(options: Options) -> Plan:
+    """Return the plan that the options describe. Raises `UsageError`."""
     now = time.time()
     selection = select(
         where=options.where,

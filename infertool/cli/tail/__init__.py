@@ -1,1 +1,1 @@
-"""infertool.cli.tail."""
+"""`infertool tail`: print events of Phoenix topics."""

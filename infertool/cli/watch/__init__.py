@@ -1,1 +1,1 @@
-"""infertool.cli.watch."""
+"""`infertool watch`: the live view of a bus."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from infertool.load.plot.chart import DARK, LIGHT, STYLES, safe, variables
 from infertool.load.plot.charts import Shown, charts
-from infertool.load.summary import Rows, actual, compared, facts, figure, remarks, times
+from infertool.load.report import Rows, actual, compared, facts, figure, remarks, times
 from infertool.load.tally import Measure
 
 _PAGE_STYLES: Final = Path(__file__).with_name("page.css")

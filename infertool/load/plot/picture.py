@@ -10,7 +10,7 @@ from typing import Final
 from infertool.errors import UsageError
 from infertool.load.plot.chart import HEIGHT, LIGHT, WIDTH, fixed, safe
 from infertool.load.plot.charts import GAP, WIDE, Shown, charts
-from infertool.load.summary import actual, facts, remarks
+from infertool.load.report import actual, facts, remarks
 
 # Text is drawn with this font alone, so that a picture looks the same on a server without fonts.
 _FONT: Final = Path(__file__).with_name("DejaVuSans.ttf")
