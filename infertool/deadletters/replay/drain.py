@@ -10,7 +10,8 @@ from infertool.brokers.port import Move
 from infertool.deadletters import letter as letters
 from infertool.deadletters.archive.packing import MOST_BODY
 from infertool.deadletters.archive.writer import ArchiveWriter
-from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Moved, Taker
+from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Taker
+from infertool.deadletters.replay.transfer import State
 from infertool.errors import InfertoolError
 from infertool.message import Message
 
@@ -104,9 +105,9 @@ class Drain:
             return
         if self._archive is not None:
             self._keep(self._archive, messages)
-        moved = taker.move([Move(message, None) for message in messages], lambda: self._count_removed(-len(messages)))
-        self._in_doubt = moved is Moved.IN_DOUBT
-        if moved is not Moved.NOT_DONE:
+        state = taker.move([Move(message, None) for message in messages], lambda: self._count_removed(-len(messages)))
+        self._in_doubt = state is State.IN_DOUBT
+        if state is not State.NOT_DONE:
             self._count_removed(len(messages))
 
     def _keep(self, archive: ArchiveWriter, messages: Sequence[Message]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from infertool.brokers.port import Conventions
 from infertool.deadletters.letter import key
@@ -13,7 +14,8 @@ from infertool.deadletters.replay.audit import Audit, AuditError, Result
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Plan
 from infertool.deadletters.replay.progress import Pace, Tally
 from infertool.deadletters.replay.sending import Outcome, Sender, Word
-from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, Moved, Step, Taker
+from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, Taker
+from infertool.deadletters.replay.transfer import State, Transfer
 from infertool.errors import InfertoolError, MoveRefusedError, ServerError
 from infertool.message import Message
 
@@ -60,7 +62,7 @@ class Replay:
         # Confirmed elsewhere, and not taken off the queue yet.
         self._arrived: set[str] = set()
         self._failed_again: set[str] = set()
-        self._pending: tuple[Sequence[Decision], Step] | None = None
+        self._pending: tuple[Sequence[Decision], Transfer] | None = None
         self._unwritten: AuditError | None = None
         # After a transaction that failed its letters are moved one by one, to find the one.
         self._one_by_one = 0
@@ -196,16 +198,13 @@ class Replay:
 
     def _begin(self, taker: Taker, decisions: Sequence[Decision]) -> None:
         moves = [each.move_without_replay() if self._elsewhere else each.move() for each in decisions]
-        try:
-            step = taker.start(moves, undo=self._undoing(decisions))
-        except MoveRefusedError as refusal:
-            self._settle()
-            self._refused(decisions, refusal)
-            return
+        transfer = taker.begin(moves, on_undone=partial(self._undo, decisions))
         self._settle()
         self.tally.add(decisions)
-        self._pending = decisions, step
-        self._conclude(decisions, step.commit)
+        transfer.commit()
+        self._pending = decisions, transfer
+        if not transfer.is_open:
+            self._settle()
 
     def _send_elsewhere(
         self, elsewhere: Sender, decisions: Sequence[Decision]
@@ -241,41 +240,31 @@ class Replay:
         return self._decider.decide(decision.letter.message)
 
     def _settle(self) -> None:
-        """Wait for what was begun."""
-        if self._pending:
-            decisions, step = self._pending
-            self._conclude(decisions, step.wait)
-
-    def _conclude(self, decisions: Sequence[Decision], word: Callable[[], Moved | None]) -> None:
-        """Take the broker's word on the transaction in work, once it has come."""
-        try:
-            moved = word()
-        except MoveRefusedError as refusal:
-            self._pending = None
-            self.tally.add(decisions, -1)
-            self._refused(decisions, refusal)
+        """Wait until it is known what became of the transaction that was begun."""
+        if self._pending is None:
             return
-        if moved is None:
-            return
+        decisions, transfer = self._pending
+        transfer.wait()
         self._pending = None
-        if moved is Moved.IN_DOUBT:
+        if transfer.refusal:
+            self.tally.add(decisions, -1)
+            self._refused(decisions, transfer.refusal)
+        elif transfer.state is State.NOT_DONE:
+            self._take_back(decisions)
+        elif transfer.state is State.IN_DOUBT:
             self.tally.in_doubt += len(decisions)
             self._note(decisions, Result.IN_DOUBT)
-        elif moved is Moved.NOT_DONE:
-            self._take_back(decisions)
         else:
             self._one_by_one = max(0, self._one_by_one - len(decisions))
             for each in decisions:
                 self._decider.accepted(each)
             self._note(decisions, Result.DONE)
 
-    def _undoing(self, decisions: Sequence[Decision]) -> Callable[[], None]:
-        def undo() -> None:
-            self.tally.in_doubt -= len(decisions)
-            self._take_back(decisions)
-            self._suspect(decisions)
-
-        return undo
+    def _undo(self, decisions: Sequence[Decision]) -> None:
+        """Take back what was in doubt: it was not done."""
+        self.tally.in_doubt -= len(decisions)
+        self._take_back(decisions)
+        self._suspect(decisions)
 
     def _take_back(self, decisions: Sequence[Decision]) -> None:
         self.tally.add(decisions, -1)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from infertool.brokers.port import Move
 from infertool.deadletters.letter import key
 from infertool.deadletters.replay.sending import unstaged
-from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, Moved, Taker
+from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, Taker
+from infertool.deadletters.replay.transfer import State
 from infertool.errors import MoveRefusedError
 from infertool.message import Message
 
@@ -69,13 +70,13 @@ class _Restore:
     def _put_back(self, messages: Sequence[Message]) -> None:
         moves = [Move(message, unstaged(message, self._queue, self._taker.conventions)) for message in messages]
         try:
-            moved = self._taker.move(moves, lambda: self._undo(messages))
+            state = self._taker.move(moves, lambda: self._undo(messages))
         except MoveRefusedError as refusal:
             self._failed(messages, refusal)
             return
-        if moved is Moved.NOT_DONE:
+        if state is State.NOT_DONE:
             return
-        if moved is Moved.DONE:
+        if state is State.DONE:
             self._size, self._stuck = min(self._most, 2 * self._size), 0
         self._restored += len(messages)
         self._on_restored(self._restored)

@@ -1,4 +1,4 @@
-"""Taking the messages of a queue out, in their order, a batch a transaction, over lost connections."""
+"""Takes the messages of a queue, in their order, also over lost connections."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Self, TypeVar
+from typing import Self
 
 from infertool.brokers.port import Broker, Capabilities, Conventions, Move, Selector, Subscription, Transaction
 from infertool.deadletters.letter import key
-from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError, UnreachableError
+from infertool.deadletters.replay.transfer import State, Transfer
+from infertool.errors import ConnectionLostError, UnreachableError
 from infertool.message import Message
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 
-# A queue that gave nothing for so long, while connected, has nothing more to give.
+# A queue that gave nothing for this time, while connected, is empty. Seconds.
 QUIET_S = 1.0
-# A queue that should have more may be slow: a broker that restarts, a dead client that it has not noticed yet.
+# The same for a queue that should have more: the broker may restart, or hold messages for a dead client. Seconds.
 PATIENCE_S = 5.0
+# A run ends after this time without a connection. Seconds.
 LONGEST_LOSS_S = 300.0
-# A letter may have 100 MiB, and a line may be slow.
+# A letter may have 100 MiB, and a line may be slow: this many bytes lengthen the wait for a commit by a second.
 _SLOWEST_BYTES_S = 1_000_000
 _POLL_S = 0.1
 _GOODBYE_S = 10.0
 
 
-_T = TypeVar("_T")
-
-
 @dataclass(frozen=True, slots=True)
 class Bus:
-    """How to reach the broker. `timeout_s` is the longest wait for a commit, besides a second for each MB that is sent.
+    """How to reach the broker. `timeout_s` is the longest wait for a commit, without a second for each MB that is sent.
 
-    `on_link` hears of lost connections.
+    `on_connection` is called with each change of a connection.
     """
 
     open_broker: Callable[[OnConnection], Broker]
@@ -42,61 +40,10 @@ class Bus:
     on_connection: OnConnection
 
 
-class Moved(StrEnum):
-    """What became of a transaction."""
-
-    DONE = "done"
-    # The connection was lost before the broker's word. If it was not done, its messages come again.
-    IN_DOUBT = "in doubt"
-    # The messages belong to a connection that was lost before: nothing was done, they come again.
-    NOT_DONE = "not done"
-
-
-class Step:
-    """One transaction, so that the next can be prepared while the broker works on its commit.
-
-    Both methods return what became of it once that is known, and raise `MoveRefusedError`.
-    """
-
-    def __init__(self, taker: Taker, moves: Sequence[Move], undo: Callable[[], None]) -> None:
-        self._taker = taker
-        self._moves = moves
-        self._undo = undo
-        self._ended: Moved | None = None
-        self._transaction = self._guarded(lambda: taker.begin(moves))
-
-    def commit(self) -> Moved | None:
-        """Have it committed."""
-        if self._transaction:
-            self._guarded(self._transaction.commit)
-        return self._ended
-
-    def wait(self) -> Moved:
-        """Wait until it is done."""
-        if self._transaction and not self._ended:
-            self._guarded(self._transaction.wait)
-        return self._ended or Moved.DONE
-
-    def _guarded(self, action: Callable[[], _T]) -> _T | None:
-        epoch = self._moves[0].message.epoch
-        try:
-            return action()
-        except StaleMessagesError:
-            self._ended = Moved.NOT_DONE
-        except ConnectionLostError:
-            self._ended = Moved.IN_DOUBT
-            self._taker.doubt(self._moves, self._undo)
-        except MoveRefusedError:
-            self._taker.forget(epoch)
-            raise
-        self._taker.forget(epoch)
-        return None
-
-
 class Taker:
-    """A connection of its own that takes messages from `queue`. On leaving, what was not moved is back where it was.
+    """Takes messages from `queue` over a connection of its own. When that closes, what was not moved is in its queue.
 
-    `on_arrival` sees every message as it comes, up to a window before `take` returns it.
+    `on_arrival` is called with every message as it comes, up to a window before `take` returns it.
     """
 
     def __init__(
@@ -109,7 +56,7 @@ class Taker:
         on_arrival: Callable[[Message], None] = lambda _message: None,
     ) -> None:
         self._bus = bus
-        self._broker = bus.open_broker(self._linked)
+        self._broker = bus.open_broker(self._on_connection)
         self._queue = queue
         self._selector = selector
         self._stop = stop
@@ -117,7 +64,7 @@ class Taker:
         self._buffer: deque[Message] = deque()
         self._epoch = 0
         self._lost_at: float | None = None
-        self._doubts: list[tuple[frozenset[str], Callable[[], None]]] = []
+        self._in_doubt: list[Transfer] = []
         self.held: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -145,7 +92,7 @@ class Taker:
         return self._broker.conventions
 
     def _connect(self) -> None:
-        """Connect, with the patience of one who was connected before: the run goes on after a broker's restart."""
+        """Connect, trying for five minutes: a run goes on after a broker's restart."""
         since = time.monotonic()
         while True:
             try:
@@ -181,51 +128,46 @@ class Taker:
         """Keep `message` out of the way, unsettled: it stays in its queue."""
         self.held.add(key(message))
 
-    def move(self, moves: Sequence[Move], undo: Callable[[], None]) -> Moved:
-        """Move in one transaction. `undo` is called when it was in doubt and turns out not to have been done.
+    def move(self, moves: Sequence[Move], on_undone: Callable[[], None]) -> State:
+        """Move in one transaction; return whether it is DONE, IN_DOUBT or NOT_DONE. See `Transfer`.
 
         Raises `MoveRefusedError`: nothing was done, and the messages come again.
         """
-        step = self.start(moves, undo)
-        return step.commit() or step.wait()
+        transfer = self.begin(moves, on_undone)
+        transfer.commit()
+        transfer.wait()
+        if transfer.refusal:
+            raise transfer.refusal
+        return transfer.state
 
-    def start(self, moves: Sequence[Move], undo: Callable[[], None]) -> Step:
-        """Begin to move. See `move`."""
-        return Step(self, moves, undo)
+    def begin(self, moves: Sequence[Move], on_undone: Callable[[], None]) -> Transfer:
+        """Begin to move in one transaction. `on_undone` is called when what was in doubt turns out not to be done."""
+        transfer = Transfer(moves, on_lost=self._lost, on_undone=on_undone)
+        transfer.begin(self._start)
+        return transfer
 
-    def begin(self, moves: Sequence[Move]) -> Transaction:
-        """Begin a transaction; for `Step`."""
+    def _start(self, moves: Sequence[Move]) -> Transaction:
         size = sum(len(outgoing.body) for move in moves for outgoing in move.sends)
         return self._subscription.start_move(moves, self._bus.timeout_s + size / _SLOWEST_BYTES_S)
 
-    def doubt(self, moves: Sequence[Move], undo: Callable[[], None]) -> None:
-        """Call `undo` when one of the messages comes again; for `Step`."""
-        self._doubts.append((frozenset(key(move.message) for move in moves), undo))
-
-    def forget(self, epoch: int) -> None:
-        """Drop what a lost connection delivered; for `Step`."""
-        if self._epoch == epoch:
-            self._buffer.clear()
+    def _lost(self, transfer: Transfer) -> None:
+        if transfer.state is State.IN_DOUBT:
+            self._in_doubt.append(transfer)
+        if self._epoch == transfer.epoch:
+            self._buffer.clear()  # it comes again
 
     def _fill(self, timeout_s: float) -> None:
         for message in self._subscription.receive(self.capabilities.max_unacked, timeout_s):
             if message.epoch != self._epoch:
                 self._buffer.clear()
                 self._epoch = message.epoch
-            self._resolve(message)
+            if self._in_doubt:
+                self._in_doubt = [transfer for transfer in self._in_doubt if not transfer.undo_if_in(message)]
             self._on_arrival(message)
             if not self.held or key(message) not in self.held:
                 self._buffer.append(message)
 
-    def _resolve(self, came_again: Message) -> None:
-        if not self._doubts:
-            return
-        letter = key(came_again)
-        for doubt in [doubt for doubt in self._doubts if letter in doubt[0]]:
-            self._doubts.remove(doubt)
-            doubt[1]()
-
-    def _linked(self, event: ConnectionEvent) -> None:
+    def _on_connection(self, event: ConnectionEvent) -> None:
         if event.state is ConnectionState.LOST:
             self._lost_at = self._lost_at or time.monotonic()
         elif event.state is ConnectionState.CONNECTED:
