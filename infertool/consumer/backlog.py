@@ -1,4 +1,4 @@
-"""Events whose try has not begun, and how many of them a worker takes at a time."""
+"""A queue of events, and how many of them a worker takes at a time. Pure: no thread, no clock."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from infertool.consumer.tuning import BatchLimits
 # Events that are tried in one call; one event, except in batches.
 Group = list[Event]
 
-# A worker takes at least as many events as fill this time, so that fast models do not pay a hand-off an event. Seconds.
+# A worker takes at least as many events as the model needs this time for: to wake a worker for each event costs more
+# than a fast model. Seconds.
 CHUNK_S = 0.002
 LARGEST_CHUNK = 64
-# It takes no more than fill this time, even when its share of the backlog is larger. Seconds.
+# It takes no more events than the model needs this time for, even when its share of the backlog is larger. Seconds.
 LONGEST_CHUNK_S = 0.01
-# Weight of the latest report in the mean time of a call.
+# Weight of the latest measurement in the mean time of a call.
 _LATEST = 0.2
-# A mean is not taken for less than this: clocks have limits. Seconds.
+# Shortest mean time that is believed: clocks have limits. Seconds.
 _SHORTEST_S = 1e-6
 
 
 class Backlog:
-    """A queue of events, taken in chunks of single ones or in batches. Not thread-safe."""
+    """Events in the order in which they are tried, taken in chunks of single ones or in batches. Not thread-safe."""
 
     def __init__(self, concurrency: int, batches: BatchLimits | None) -> None:
         self._concurrency = concurrency
         self._batches = batches
         self._events: deque[Event] = deque()
-        # So many of the first have waited before.
+        # The number of events at the front that were taken before and came back: they wait for no batch to fill.
         self._returned = 0
         self.mean_s = 1.0
 
@@ -42,7 +43,7 @@ class Backlog:
         self._events.extend(events)
 
     def add_first(self, events: Iterable[Event]) -> None:
-        """Queue events that were taken and come back, before the others and in their order."""
+        """Queue events that were taken and not tried, before the others and in their order."""
         returned = list(events)
         self._events.extendleft(reversed(returned))
         self._returned += len(returned)
@@ -57,7 +58,7 @@ class Backlog:
         self.mean_s += _LATEST * (spent_s / count - self.mean_s)
 
     def share(self) -> int:
-        """Return how many events one worker takes."""
+        """Return the number of events that one worker takes."""
         return self._batches.size if self._batches else self._chunk()
 
     def chunk(self) -> list[Group]:
@@ -65,7 +66,7 @@ class Backlog:
         return [[self._events.popleft()] for _ in range(min(self._chunk(), len(self._events)))]
 
     def batch(self, size: int) -> Group:
-        """Remove and return up to `size` events for one call. An event that is to be tried alone is alone in it."""
+        """Remove and return up to `size` events for one call. An event marked `alone` is the only one in its batch."""
         group = [self._events.popleft()]
         while self._events and len(group) < size and not (group[0].alone or self._events[0].alone):
             group.append(self._events.popleft())
@@ -73,8 +74,8 @@ class Backlog:
         return group
 
     def fills(self, size: int) -> bool:
-        """Return True when the next batch of up to `size` events need not wait, or cannot grow any more."""
-        # What is behind an event that is to be tried alone belongs to a later batch.
+        """Return True if the next batch of up to `size` events is full, cannot grow, or has waited before."""
+        # Events behind one marked `alone` belong to a later batch.
         return len(self._events) >= size or self._returned > 0 or self._events[0].alone or self._events[-1].alone
 
     def oldest_at(self) -> float:

@@ -1,4 +1,4 @@
-"""Calling a model with many events at once, so that each fails or succeeds for itself."""
+"""Calls of `predict_batch`: several events in one call, and an outcome for each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infertool.models.user_code import end_if_forked
 
 
 class WrongResultsError(InferenceError):
-    """`predict_batch` returned what cannot be matched with the events it was given."""
+    """The results of `predict_batch` cannot be matched with the events it was given."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"predict_batch returned {what}", retryable=False)
@@ -44,10 +44,10 @@ class BatchAttempts:
 
 
 def call_batch(predict_batch: PredictBatch, payloads: list[Payload]) -> list[Tried] | None:
-    """Ask the model about all of `payloads`; never raises.
+    """Call the model with all of `payloads`; never raises.
 
-    None when the call for several payloads raised. The caller repeats it with each half, and so on, until the payload
-    to blame is alone. A call of its own for each half lets the caller report what is done in between.
+    Returns None if a call for several payloads raised. The caller then calls again with each half, until the payload
+    that the model raises for is alone; it can report the first half's outcomes before it tries the second.
     """
     count = len(payloads)
     started = time.monotonic()
@@ -73,7 +73,7 @@ def _matched(results: Any, count: int) -> list[Any]:
 
 
 def _tried(result: Any, seconds: float) -> Tried:
-    """Return one event's part; an exception in place of a result fails that event alone."""
+    """Return the result of one event. An exception in place of a result fails that event only."""
     if isinstance(result, BaseException):
         return Tried(failure=failure_of(result))
     return Tried(result, seconds)

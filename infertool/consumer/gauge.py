@@ -1,4 +1,4 @@
-"""How much a consumer holds, and how much waits for it: told once a second beside the work."""
+"""Reports once a second how many events a consumer holds, and how many messages wait in its queue."""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ from collections.abc import Callable
 from infertool.brokers.port import Depth
 from infertool.telemetry.signals import InProgress, Observe, Unconfirmed
 
-# Times between two reports, and between two questions to the broker. Seconds.
+# Time between two reports. Seconds.
 REPORT_S = 1.0
+# Time between two requests for the queue's depth. Seconds.
 ASK_S = 2.0
 # Longest wait for the broker's answer. Seconds.
 ANSWER_S = 2.0
-# Questions without an answer in a row, after which the broker is taken for one that has none.
+# After this number of requests in a row without an answer, the broker is asked no more on this connection.
 MOST_UNANSWERED = 3
 
 
 class Gauge:
-    """Reports the events in progress, the pushes without a result and the messages that wait, until `stop`.
-
-    It has a thread of its own.
-    """
+    """Reports the events in progress, the unconfirmed pushes and the waiting messages, from a thread of its own."""
 
     def __init__(
         self,
@@ -49,11 +47,11 @@ class Gauge:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; it does not wait for an answer of the broker that is still to come."""
+        """End the thread. Does not wait for an answer of the broker."""
         self._stopped.set()
 
     def reconnected(self) -> None:
-        """Ask again: it may be another broker."""
+        """Ask the broker for depths again: it may be another one."""
         self._unanswered = 0
 
     def _run(self) -> None:
@@ -72,7 +70,7 @@ class Gauge:
 
 
 def _waiting(depth: Depth) -> int | None:
-    """Return the number of messages that no consumer holds."""
+    """Return the number of messages that no consumer holds, None if the broker does not tell."""
     if depth.size is None:
         return None
     return max(0, depth.size - (depth.in_flight or 0))

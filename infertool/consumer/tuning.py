@@ -1,6 +1,6 @@
-"""Numbers that adapt to what is measured, by additive increase and multiplicative decrease (AIMD).
+"""Concurrency, batch size and inline runs, and how they adapt to what is measured. Pure: no thread, no clock.
 
-Pure: nothing here knows a clock or a thread.
+Limits adapt by additive increase and multiplicative decrease (AIMD).
 """
 
 from __future__ import annotations
@@ -10,27 +10,28 @@ from dataclasses import dataclass
 
 from infertool.settings import ConsumeSettings
 
-# A call this much slower than the best is taken for one that waited behind others.
+# A mean call this many times slower than the best is a sign of calls that wait for each other.
 TOLERANCE = 1.5
-# So many failures among calls that may be tried again are taken for an overload.
+# A larger part of calls with failures that may be tried again is a sign of overload.
 TOLERATED_FAILURES = 0.1
 DECREASE = 0.75
-# A batch grows while it takes less than this part of its target, so that it does not swing about the target.
+# A batch grows only while it takes less than this part of its target, so that its size does not swing.
 HEADROOM = 0.9
-# A limit is judged by this many calls for each that it allows, but by no fewer than these.
+# A limit is judged by this many calls for each one that it allows at a time, and by at least FEWEST_CALLS.
 CALLS_PER_SLOT = 2
 FEWEST_CALLS = 10
-# To wake a worker takes about as long as this: a model that takes less is asked by whoever brings events. Seconds.
+# To wake a worker takes about this time. A model that takes less runs inline: on the thread that brings the events.
+# Seconds.
 QUICK_S = 50e-6
-# How long a model that was not quick is left to workers before it gets another chance; doubled each time. Seconds.
+# Time for which a model that was not quick is left to workers before it runs inline again; doubled each time. Seconds.
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 64.0
-# The best latency is measured anew after so many judgements: a model may have become slower or faster for good.
+# The best latency is measured anew after this many judgements: a model may have become slower or faster for good.
 PROBE_AFTER = 100
 
 
 @dataclass(slots=True)
 class _Calls:
-    """What is judged together."""
+    """Calls that are judged together. `full` is True if the limit was reached meanwhile."""
 
     count: int = 0
     failures: int = 0
@@ -39,9 +40,9 @@ class _Calls:
 
 
 class AdaptiveLimit:
-    """How many calls may run at once: more while latency stays near its best, fewer when it rises or calls fail.
+    """The number of calls that may run at once. It rises while latency stays near its best, else it falls.
 
-    It doubles up to the first decrease, and grows by one from then on.
+    It doubles up to the first decrease, and rises by one from then on. Failed calls lower it, too.
     """
 
     def __init__(self, highest: int) -> None:
@@ -53,7 +54,7 @@ class AdaptiveLimit:
         self._calls = _Calls()
 
     def measured(self, seconds: float, *, failed: bool, full: bool) -> bool:
-        """Take in a call; `full` says that the limit was reached meanwhile. True when `value` has changed."""
+        """Add a call; `full` is True if the limit was reached meanwhile. Return True if `value` has changed."""
         calls = self._calls
         calls.count += 1
         calls.failures += failed
@@ -81,9 +82,10 @@ class AdaptiveLimit:
 
 
 class InlinePolicy:
-    """Whether a model answers so quickly that it needs no worker. It may be tried, until it turns out to be slow.
+    """Decides whether a model is quick enough to run inline: on the thread that brings the events, without a worker.
 
-    Only calls without a worker count: those of many workers wait for the interpreter lock, too.
+    A model may run inline until it turns out to be slow. Only inline calls are measured: calls of several workers also
+    wait for the interpreter lock.
     """
 
     def __init__(self) -> None:
@@ -92,12 +94,12 @@ class InlinePolicy:
         self._slow_until = 0.0
 
     def allows(self, now: float) -> bool:
-        """Tell whether to ask the model without a worker at `now`, which is in monotonic seconds."""
+        """Return True if the model may run inline at `now` (monotonic, seconds)."""
         return now >= self._slow_until
 
     def measured(self, count: int, seconds: float, now: float) -> None:
-        """Take in `count` events that together kept the model busy for `seconds`."""
-        # A few events weigh little: when the thread lost its turn among them, they seem slow.
+        """Add `count` events for which the model was busy for `seconds` in all."""
+        # A few events weigh little: they seem slow if the scheduler stopped the thread meanwhile.
         self._mean_s += min(0.2, 0.002 * count) * (seconds / count - self._mean_s)
         if self._mean_s > QUICK_S:
             self.refuted(now)
@@ -105,17 +107,17 @@ class InlinePolicy:
             self._pause_s = SHORTEST_PAUSE_S
 
     def refuted(self, now: float) -> None:
-        """Leave the model to workers for a while."""
+        """Leave the model to workers for a while: it was slow."""
         self._slow_until = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         self._mean_s = 0.0
 
 
 class BatchLimits:
-    """How many events a batch takes, and how long it waits for them, in seconds.
+    """The largest number of events in a batch, and how long a batch waits for them, in seconds.
 
-    With a target, a batch that took longer than it makes the next ones smaller, a full one that took clearly less makes
-    them larger by one; and a batch waits no longer than the target leaves beside the model's time.
+    With a target in seconds, both adapt: a batch that took longer makes the next ones smaller, a full one that took
+    clearly less makes them larger by one, and a batch waits only for the time that the model leaves of the target.
     """
 
     def __init__(self, largest: int, longest_wait_s: float, target_s: float = 0.0) -> None:
@@ -125,10 +127,10 @@ class BatchLimits:
         self._target_s = target_s
         self.size = min(4, largest) if self.adapts else largest
         self.wait_s = min(longest_wait_s, target_s / 2) if self.adapts else longest_wait_s
-        self._usual_s: float | None = None
+        self._mean_s: float | None = None
 
     def measured(self, count: int, seconds: float) -> bool:
-        """Take in a batch of `count` events that kept the model busy for `seconds`. True when `size` has changed."""
+        """Add a batch of `count` events that took the model `seconds`. Return True if `size` has changed."""
         if not self.adapts:
             return False
         before = self.size
@@ -136,18 +138,22 @@ class BatchLimits:
             self.size = max(1, int(self.size * DECREASE))
         elif count >= self.size and seconds < HEADROOM * self._target_s:
             self.size = min(self._largest, self.size + 1)
-        self._usual_s = seconds if self._usual_s is None else self._usual_s + 0.2 * (seconds - self._usual_s)
-        self.wait_s = min(self._longest_wait_s, max(0.0, self._target_s - self._usual_s))
+        self._mean_s = seconds if self._mean_s is None else self._mean_s + 0.2 * (seconds - self._mean_s)
+        self.wait_s = min(self._longest_wait_s, max(0.0, self._target_s - self._mean_s))
         return self.size != before
 
 
-# Pushes in batches: while one waits for its proof, others are filled, sent and acknowledged.
-BATCHES_UNDER_WAY = 6
+# Pushes in batches that the window has room for: while one is unconfirmed, others are filled, sent and acked.
+BATCHES_IN_PROGRESS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """How many calls of the model may run at once, for how long, and what adapts and joins them, if anything does."""
+    """How the model is called.
+
+    At most `concurrency` calls run at once, or as many as `limit` says, each for at most `timeout_s`. With `batches`
+    several events share a call.
+    """
 
     concurrency: int
     timeout_s: float
@@ -156,21 +162,21 @@ class Workload:
 
 
 def workload(consume: ConsumeSettings) -> Workload:
-    """Return what the settings ask for."""
+    """Return the workload that the settings ask for."""
     limit = AdaptiveLimit(consume.max_concurrency) if consume.concurrency == "auto" else None
     batches = BatchLimits(consume.batch_size, consume.batch_wait_s, consume.target_latency_s)
     return Workload(concurrency(consume), consume.timeout_s, limit, batches if consume.batch_size > 1 else None)
 
 
 def concurrency(consume: ConsumeSettings) -> int:
-    """Return how many calls of the model may run at once."""
+    """Return the number of calls of the model that may run at once."""
     if consume.executor == "processes":
         return consume.workers or len(os.sched_getaffinity(0))
     return consume.max_concurrency if consume.concurrency == "auto" else consume.concurrency
 
 
 def window(consume: ConsumeSettings, push_batch: int, max_messages: int | None, max_unacked: int) -> int:
-    """Return how many unsettled messages a run holds at most; `max_unacked` is the broker's."""
-    in_work = 2 * concurrency(consume) * consume.batch_size
-    chosen = consume.window or max(max_unacked, in_work, BATCHES_UNDER_WAY * push_batch)
+    """Return the largest number of unsettled messages of a run; `max_unacked` is the broker's."""
+    for_workers = 2 * concurrency(consume) * consume.batch_size
+    chosen = consume.window or max(max_unacked, for_workers, BATCHES_IN_PROGRESS * push_batch)
     return chosen if max_messages is None else min(chosen, max_messages)

@@ -1,4 +1,4 @@
-"""Where the reader leaves messages and others fetch them, in batches, unless someone takes them straight away."""
+"""Messages between the reader and the consumer of a subscription."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NONE: Final = 0
 
 
 class Inbox:
-    """Messages of one epoch. Their number is bounded by the window, which the broker keeps."""
+    """A queue of messages of one connection (`epoch`). The broker bounds it: it sends no more than the window."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -30,18 +30,18 @@ class Inbox:
             self.epoch = epoch
 
     def drop(self) -> None:
-        """Forget what was delivered: the connection was lost, the broker delivers it again."""
+        """Drop what was delivered: the connection was lost, and the broker delivers it again."""
         self.begin(_NONE)
 
     def close(self) -> None:
-        """Forget everything, and have `take` return at once."""
+        """Drop everything, and have `take` return at once."""
         with self._changed:
             self._closed = True
             self._messages.clear()
             self._changed.notify_all()
 
     def put(self, messages: list[Message]) -> None:
-        """Add a batch, or hand it on."""
+        """Add a batch, or pass it to the callback of `deliver_to`."""
         with self._changed:
             if self._closed or messages[0].epoch != self.epoch:
                 return
@@ -52,7 +52,7 @@ class Inbox:
         self._on_messages(messages)
 
     def deliver_to(self, on_messages: OnMessages) -> list[Message]:
-        """Hand all later batches to `on_messages`, and return what has gathered so far."""
+        """Pass all later batches to `on_messages`; return the messages that are there."""
         with self._changed:
             self._on_messages = on_messages
             gathered = list(self._messages)
@@ -60,7 +60,7 @@ class Inbox:
             return gathered
 
     def take(self, most: int, timeout_s: float) -> list[Message]:
-        """Return up to `most` messages, waiting for the first."""
+        """Return up to `most` messages, waiting up to `timeout_s` for the first."""
         with self._changed:
             self._changed.wait_for(lambda: self._messages or self._closed, timeout_s)
             taken = [self._messages.popleft() for _ in range(min(most, len(self._messages)))]
@@ -75,15 +75,16 @@ _Place = tuple[str, str]
 class InFlightIds:
     """Message ids by STOMP subscription, of a window of `window` messages. Thread-safe.
 
-    ActiveMQ finds what an ACK is for by subscription and message id. Of two messages with one id that a subscription
-    holds at once it takes one ACK and refuses the other. A composite SEND to several queues of one wildcard makes such.
+    ActiveMQ matches an ACK to its message by subscription and message id. If a subscription holds two messages with
+    one id, ActiveMQ accepts one ACK and refuses the other. A composite SEND to several queues that one wildcard matches
+    makes such messages.
     """
 
     def __init__(self, window: int) -> None:
         self._lock = threading.Lock()
         self._held: set[_Place] = set()
         self._acked: deque[_Place] = deque()
-        # An ACK is on its way for no longer than it takes to deliver a window, and to ACK that.
+        # The broker has an ACK before it has delivered another window and has got the ACKs of that.
         self._remembered = 2 * window
 
     def add(self, messages: Iterable[Message]) -> str:
@@ -97,7 +98,7 @@ class InFlightIds:
         return ""
 
     def remove(self, messages: Iterable[Message]) -> None:
-        """Note that messages were acknowledged. The broker may not know yet, so they are remembered for a while."""
+        """Note that messages were acknowledged. They are kept for a while: the broker may not have the ACK yet."""
         with self._lock:
             self._acked.extend(map(_place, messages))
             while len(self._acked) > self._remembered:

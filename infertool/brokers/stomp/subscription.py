@@ -1,4 +1,4 @@
-"""Messages of one queue, over as many connections as it takes."""
+"""A subscription to one queue that outlives its connections."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from infertool.message import Message
 
 
 class StompSubscription:
-    """One window of messages, shared by as many STOMP subscriptions as ActiveMQ needs for it.
+    """A window of messages of one queue, split over as many STOMP subscriptions as ActiveMQ needs for it.
 
-    After two messages with one id have come, each STOMP subscription holds a single message (see `InFlightIds`).
-
-    `stale_acks` counts acks that came after their connection was lost.
+    Once two messages with one id were held at a time, each STOMP subscription gets a single message at a time (see
+    `InFlightIds`). `stale_acks` counts acks that came after their connection was lost.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class StompSubscription:
         self._unreadable = Unreadable(queue)
         self._current = current
         self._share = ACTIVEMQ.max_unacked
-        # Only several queues can hold one id.
+        # Two messages can have one id only if they are in different queues.
         self._ids = InFlightIds(window) if is_pattern(queue) else None
         self._inbox = Inbox()
         self._attached: Connection | None = None
@@ -104,7 +103,7 @@ class StompSubscription:
         self._inbox.put(messages)
 
     def lost(self) -> None:
-        """Forget what the connection delivered: it ended, and all of that comes again."""
+        """Drop what the connection delivered: it has ended, and the broker delivers that again."""
         self._inbox.drop()
         if self._attached:
             self._unreadable.note(self._attached.suspect, self._attached.reason)
@@ -114,7 +113,7 @@ class StompSubscription:
             self._ids.clear()
 
     def close(self) -> None:
-        """Deliver nothing more."""
+        """Deliver nothing more, and wake `receive`."""
         self._inbox.close()
 
     def receive(self, max_messages: int, timeout_s: float) -> list[Message]:
@@ -163,7 +162,7 @@ class StompSubscription:
 
 
 def _shares(window: int, most: int) -> list[int]:
-    """Return the prefetch of each subscription: as few as possible, at most `most`, `window` in all."""
+    """Split `window` into as few prefetches as possible, each at most `most`."""
     count = math.ceil(window / most)
     return [window // count + (n < window % count) for n in range(count)]
 

@@ -1,4 +1,4 @@
-"""Keeps one connection alive: after each loss it builds a new one, from a thread of its own."""
+"""Replaces a STOMP connection that is lost, from a thread of its own."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnC
 
 _log = logging.getLogger(__name__)
 
-# How long close() waits for the supervisor's thread, which every wait of its own ends at once.
+# Longest wait of close() for the supervisor's thread, which close() wakes from every wait. Seconds.
 _JOIN_S: Final = 5.0
 
 
 class Supervisor:
-    """Connects, and reconnects until closed.
+    """Connects to the first of `targets` that answers, and again after each loss, until closed.
 
-    `attach` subscribes on a new connection and may raise ServerError; `lost` forgets what the old one delivered.
+    `attach` subscribes on a new connection and may raise ServerError; `lost` drops what the lost one delivered.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Supervisor:
         self.address = targets[0].address
 
     def current(self) -> Connection | None:
-        """Return the living connection, if there is one."""
+        """Return the connection if there is one now."""
         connection = self._connection
         return connection if connection and not connection.reason else None
 
@@ -66,7 +66,7 @@ class Supervisor:
         self._thread.start()
 
     def close(self, timeout_s: float) -> None:
-        """Say goodbye within `timeout_s` and end all threads."""
+        """Disconnect within `timeout_s` and end all threads."""
         with self._lock:
             if self._closing.is_set():
                 return
@@ -88,20 +88,20 @@ class Supervisor:
             self._ended.wait()
             if self._closing.is_set():
                 return
-            # A connection that lives shorter than the longest wait does not start the backoff anew.
+            # The backoff starts anew only after a connection that lived longer than the longest wait.
             if time.monotonic() - since > self._backoff.cap_s:
                 attempt = 0
             attempt = self._reconnect(attempt + 1)
 
     def _reconnect(self, attempt: int) -> int:
-        """Try until it works or is closed. Return the number of attempts so far."""
+        """Try until there is a connection, or until closed. Return the number of attempts so far."""
         reason, refused = self._connection.reason if self._connection else "", False
         if self._connection:
             self._connection.join()
         while not self._closing.is_set():
             wait = self._backoff.wait(attempt)
             if refused:
-                # Trying a wrong password often can lock the account.
+                # Frequent attempts with a wrong password can lock the account.
                 wait = max(wait, self._backoff.cap_s / 2)
             self._emit(ConnectionState.LOST, reason, wait)
             if self._closing.wait(wait):
@@ -116,7 +116,7 @@ class Supervisor:
         return attempt
 
     def _round(self) -> None:
-        """Try each host in order. Raises the error of the only one, or one that names them all."""
+        """Try each host in order. Raises the only host's error, or one error that names all hosts."""
         faults: list[ServerError] = []
         for target in self._targets:
             try:
@@ -144,7 +144,7 @@ class Supervisor:
         with self._lock:
             self._epoch = connection.epoch
             self._ended.clear()
-            # From here on close() says goodbye to it; one that is still opening is only cut.
+            # From here on close() disconnects it; a connection that is still opening is only cut.
             self._connection, self._opening = connection, None
             self.address = connection.target.address
         try:
@@ -175,7 +175,7 @@ class Supervisor:
 
 
 def _client_id(name: str) -> str:
-    """Return an id for the broker's console; ActiveMQ wants it unique, also against our own half-dead last one."""
+    """Return an id for the broker's console. It is new each time: ActiveMQ may still hold our last connection."""
     return f"{name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 

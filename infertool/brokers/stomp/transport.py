@@ -1,9 +1,9 @@
-"""stomp.py's transport with our own socket, reader and writer behind its public override points.
+"""The socket of a STOMP connection, its heartbeats, and stomp.py's commands on it.
 
-Overridden, and why: `attempt_connection`, because stomp.py swallows the reason why it could not connect, sleeps and
-retries inside, and never sets TCP_NODELAY (a request and its reply take 44 ms instead of 1 ms); `transmit`, because it
-logs the passcode at DEBUG; `send`, because only the writer thread may write; stomp.py's io loop, because it parses
-one frame at a time with regular expressions, and its thread dies of whatever a listener raises.
+stomp.py's transport is overridden at four public points: `attempt_connection`, because stomp.py hides why it could not
+connect, sleeps and retries, and never sets TCP_NODELAY (a request and its reply take 44 ms instead of 1 ms);
+`transmit`, because it logs the passcode at DEBUG; `send`, because only the writer thread waits for the socket; and the
+io loop, because it parses one frame at a time with regular expressions, and any exception of a listener ends it.
 """
 
 from __future__ import annotations
@@ -18,35 +18,31 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from stomp.connect import BaseConnection
 from stomp.protocol import Protocol12
 from stomp.transport import Transport
 from stomp.utils import calculate_heartbeats, convert_frame
 
-from infertool.brokers.stomp.target import PlainError
+from infertool.brokers.stomp.target import PlainError, Target
 from infertool.net.identify import answers_hello, plain_kind
-
-if TYPE_CHECKING:
-    from infertool.brokers.stomp.target import Target
-
 
 READ_BYTES: Final = 65536
 _QUICKACK: Final[int] = getattr(socket, "TCP_QUICKACK", 0)
-# While TLS wants to read before it can write, the reader may already have taken those bytes: look again soon.
+# Longest wait for bytes that TLS has to read before it can write: the reader may already have taken them. Seconds.
 _TLS_RETRY_S: Final = 0.05
 
 
 class StalledError(OSError):
-    """The peer has not taken a byte for too long."""
+    """The peer accepted no byte for too long."""
 
 
 class Stream:
-    """Non-blocking, so that both threads can time out and neither can be stuck in the kernel.
+    """A connected socket, non-blocking: both threads can time out, and neither is stuck in the kernel.
 
-    One SSL object must not be used by two threads at once (Python 3.11 has no lock of its own around it), so with
-    TLS each recv and send holds a lock; waiting happens outside of it.
+    Two threads must not use one SSL object at once (Python 3.11 does not lock it), so with TLS each recv and send holds
+    a lock. Waits happen without it.
     """
 
     def __init__(self, connected: socket.socket) -> None:
@@ -60,7 +56,7 @@ class Stream:
         self._writable.register(connected, select.POLLOUT)
 
     def read(self, timeout_s: float) -> bytes | None:
-        """Return what came, b"" at the stream's end, None when nothing came within `timeout_s`."""
+        """Return the bytes that came, b"" at the stream's end, None if nothing came within `timeout_s`."""
         data = self._receive()
         if data is None and self._readable.poll(timeout_s * 1000):
             return self._receive()
@@ -76,22 +72,22 @@ class Stream:
             return None
 
     def _acknowledge(self) -> None:
-        """Have the kernel acknowledge at once (Linux; it forgets after a while, so after each read).
+        """Have the kernel send TCP acks at once. Linux resets the option after a while, so it is set after each read.
 
-        ActiveMQ does not set TCP_NODELAY: its second small answer waits until the first is acknowledged, which takes
-        40 ms while we have nothing to write. Measured: it costs a quarter of the moves a second.
+        ActiveMQ does not set TCP_NODELAY: its second small answer waits for the TCP ack of the first, which takes 40 ms
+        while we write nothing. Measured: a quarter fewer moves a second.
         """
         if self._acks_late:
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def write_some(self, data: bytes) -> bytes:
-        """Write what can be written without waiting; return the rest. `write` will meet an error again."""
+        """Write what can be written without waiting; return the rest. An error is left for `write` to raise."""
         with contextlib.suppress(OSError), self._guard:
             return data[self._socket.send(data) :]
         return data
 
     def write(self, data: bytes, patience_s: float) -> None:
-        """Write all of `data`. Raises StalledError when the peer takes nothing for `patience_s`, else OSError."""
+        """Write all of `data`. Raises StalledError if the peer accepts nothing for `patience_s`, else OSError."""
         rest = memoryview(data)
         while rest:
             try:
@@ -104,30 +100,33 @@ class Stream:
                 self._readable.poll(_TLS_RETRY_S * 1000)
 
     def shut(self) -> None:
-        """Wake both threads: their next read or write ends. The descriptor stays theirs until `close`."""
+        """Wake both threads: their next read or write ends. The descriptor stays open until `close`."""
         shut(self._socket)
 
     def close(self) -> None:
-        """Give the descriptor back, once no thread uses it."""
+        """Close the descriptor. No thread may use it any more."""
         self._socket.close()
 
 
 def shut(any_socket: socket.socket) -> None:
-    """End `any_socket` from any thread, whatever it is doing; Linux ends a pending connect this way, too."""
+    """Shut `any_socket` down, from any thread. On Linux this also ends a pending connect."""
     with contextlib.suppress(OSError):
-        # Not SSLSocket.shutdown: it drops the TLS layer, and the reader would take ciphertext for frames.
+        # Not SSLSocket.shutdown: it drops the TLS layer, and the reader would parse ciphertext as frames.
         socket.socket.shutdown(any_socket, socket.SHUT_RDWR)
 
 
 BEAT = b"\n"
-# ActiveMQ skips a beat whenever it wrote anything since its last check: up to 2.0 intervals of silence are healthy.
+# ActiveMQ skips a heartbeat if it wrote anything since its last check: 2.0 intervals of silence are healthy.
 _SILENCE_SCALE = 2.5
 _BEAT_SCALE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What was agreed: write at least every `beat_s` (None: never), hear something within `silence_s` (may be inf)."""
+    """The intervals that were agreed, in seconds.
+
+    We write at least every `beat_s` (None: never); the broker writes within `silence_s`, or is taken for dead.
+    """
 
     beat_s: float | None = None
     silence_s: float = math.inf
@@ -139,7 +138,7 @@ def wish(heartbeat_s: float) -> str:
 
 
 def agree(heartbeat_s: float, answer: str) -> Heartbeat:
-    """Return what our wish and the broker's `answer` (heart-beat header of CONNECTED) amount to.
+    """Return the intervals that follow from our CONNECT and from `answer`, the heart-beat header of CONNECTED.
 
     Source: STOMP 1.2, "Heart-beating". Raises ValueError for a malformed answer.
     """
@@ -159,14 +158,14 @@ def _above_debug(record: logging.LogRecord) -> bool:
     return record.levelno > logging.DEBUG
 
 
-# stomp.py logs frames, CONNECT and its passcode among them, at DEBUG: a user's --debug must not let that out.
+# stomp.py logs frames at DEBUG, also CONNECT with its passcode. --debug must not show them.
 logging.getLogger("stomp.py").addFilter(_above_debug)
 
 
 class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
-    """Connects once to one host. `start()` raises OSError with the true reason.
+    """Connects once to one host. `start()` raises the socket's OSError.
 
-    With `ask`, a server that does not answer in TLS is asked, on other connections, what it speaks.
+    With `ask`, a server that does not answer in TLS is probed, over other connections, for the protocol it speaks.
     """
 
     def __init__(
@@ -209,7 +208,7 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
         raise fault or OSError(f"{host} has no address")
 
     def _connect(self, address: Any, addresses_left: int) -> None:
-        # One that swallows everything must leave time for the next: `localhost` may be ::1 first.
+        # An address that never answers must leave time for the next: `localhost` may be ::1 first.
         self._limit_wait(addresses_left)
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -230,7 +229,7 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
         self.socket.settimeout(left / shares)
 
     def abort(self) -> None:
-        """End the connection, or the attempt to make one, from any thread."""
+        """End the connection, or the attempt to connect, from any thread."""
         self._aborted = True
         if self._stream is not None:
             self._stream.shut()
@@ -238,11 +237,11 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
             shut(self.socket)
 
     def transmit(self, frame: Any) -> None:
-        """Hand a frame of stomp.py's commands to the writer."""
+        """Write a frame of stomp.py's commands. Does not block."""
         self.send(b"".join(convert_frame(frame)))
 
     def send(self, encoded_frame: bytes) -> None:
-        """Hand bytes to the writer."""
+        """Write bytes. Does not block."""
         self._write(encoded_frame)
 
 
@@ -256,7 +255,8 @@ def _resolve(host: str, port: int) -> list[Any]:
 class Commands(BaseConnection, Protocol12):  # type: ignore[misc]  # stomp.py has no types
     """stomp.py's STOMP 1.2 commands.
 
-    Its heartbeats stay off, see heartbeat.py; it adds no content-length, which would make every message a BytesMessage.
+    Its heartbeats are off (`Heartbeat` replaces them). It adds no content-length, which would make each message a
+    BytesMessage.
     """
 
     def __init__(self, transport: StompTransport) -> None:

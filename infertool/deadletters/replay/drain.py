@@ -1,4 +1,4 @@
-"""Emptying a queue: each message is archived, and synced to disk, before the broker forgets it."""
+"""Empties a queue: each message is archived, and synced to disk, before it is acked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infertool.deadletters.replay.transfer import State
 from infertool.errors import InfertoolError
 from infertool.message import Message
 
-# Messages that must stay in the queue stay in the window, too. With these many, few fit beside them.
+# Messages that must stay in the queue take up the window. With this number, few others fit beside them.
 _MOST_LEFT: Final = 100
 WHY_LEFT: Final = (
     "a JMS map, object or stream (or an empty text), whose body STOMP does not show, or larger than 100 MiB"
@@ -24,10 +24,10 @@ WHY_LEFT: Final = (
 
 @dataclass(slots=True)
 class Progress:
-    """What a drain has done.
+    """The numbers of messages of a drain.
 
-    `archived` were written to the archive now, `known` were in it already; `removed` were taken off the queue; `left`
-    cannot be archived over STOMP and stay.
+    `archived` were written to the archive now, `known` were in it before; `removed` were taken off the queue; `left`
+    cannot be archived over STOMP and stay in the queue.
     """
 
     archived: int = 0
@@ -37,10 +37,10 @@ class Progress:
 
 
 class Drain:
-    """Takes everything that was in the queue at the start. Without an archive it is thrown away.
+    """Removes all messages that were in the queue at the start. Without an archive they are lost.
 
-    `depth` is what the queue held at the start, None when the broker does not tell: then it ends at the first letter
-    that died after `began` (seconds since the epoch), or when nothing more comes.
+    `depth` is their number, None if the broker does not tell it: then the drain ends at the first letter that failed
+    after `began` (seconds since the epoch), or when nothing more comes.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Drain:
         self._began = began
         self._on_progress = on_progress
         self._reached_new = False
-        # Whether the newest batch may come again.
+        # True if the newest batch may come again.
         self._in_doubt = False
 
     def run(self, taker: Taker) -> None:
-        """Drain. Raises `ArchiveError`: what could not be archived is still in the queue; `ServerError`."""
+        """Drain. Raises `ArchiveError` (messages that could not be archived are still in the queue), `ServerError`."""
         while not self._over() and (messages := taker.take(self._most(taker.capabilities.max_moves), self._patience())):
             self._settle(taker, [each for each in self._old(messages) if not self._must_stay(taker, each)])
             self._on_progress(self.progress)
@@ -73,14 +73,14 @@ class Drain:
         return most if self._depth is None else min(most, self._open() or 1)
 
     def _open(self) -> int:
-        """Return how many of those at the start are not dealt with."""
+        """Return how many of the messages at the start are still to be removed."""
         return max(0, (self._depth or 0) - self.progress.removed - self.progress.left)
 
     def _patience(self) -> float:
         return PATIENCE_S if self._open() else QUIET_S
 
     def _old(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Return those that were there at the start. A known depth says it better than clocks."""
+        """Return those that were in the queue at the start. A known depth tells it better than clocks."""
         if self._depth is not None:
             return messages
         for number, message in enumerate(messages):

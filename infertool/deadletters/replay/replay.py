@@ -1,4 +1,4 @@
-"""Replaying dead letters: out of the queue in order, each to its target or to staging, and from there back again."""
+"""Replays dead letters: moves each, in order, to its target or to staging, then puts back what is staged."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from infertool.deadletters.replay.transfer import State, Transfer
 from infertool.errors import InfertoolError, MoveRefusedError, ServerError
 from infertool.message import Message
 
-# What cannot be moved stays unsettled, and takes up the window.
+# Letters that cannot be moved stay unsettled and take up the window. A run ends with more than this number.
 MOST_HELD = 100
 
 
 class TooManyHeldError(InfertoolError):
-    """There are too many letters that cannot be moved over STOMP. The others were dealt with so far."""
+    """Too many letters cannot be moved over STOMP. The letters before them were replayed."""
 
     def __init__(self, queue: str, reason: str) -> None:
         super().__init__(
@@ -34,7 +34,7 @@ class TooManyHeldError(InfertoolError):
 
 
 class Replay:
-    """One run, or the next part of one, with its `tally`. That may be read from other threads meanwhile."""
+    """One run, or the next part of one, and its `tally`, which other threads may read meanwhile."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Replay:
         tally: Tally | None = None,
     ) -> None:
         self.tally = tally or Tally()
-        # What an earlier part of the same run put back.
+        # The number of letters that an earlier part of the run put back.
         self._restored_before = self.tally.restored
         self._bus = bus
         self._plan = plan
@@ -59,19 +59,18 @@ class Replay:
         self._pace = pace
         self._audit = audit
         self._elsewhere = elsewhere
-        # Confirmed elsewhere, and not taken off the queue yet.
+        # Keys of letters that the other broker confirmed, and that are still in the queue.
         self._arrived: set[str] = set()
         self._failed_again: set[str] = set()
         self._pending: tuple[Sequence[Decision], Transfer] | None = None
         self._unwritten: AuditError | None = None
-        # After a transaction that failed its letters are moved one by one, to find the one.
+        # The number of letters to move one by one: one of them made a transaction fail.
         self._one_by_one = 0
 
     def run(self) -> Tally:
-        """Replay to the end of what was there at the start, or until stopped; then put back what was left out.
+        """Replay what was in the queue at the start, until the end or a stop; then put back the letters left out.
 
-        Raises `ServerError` (what is staged waits there for the next run), `AuditError`,
-        `TooManyHeldError`.
+        Raises `ServerError` (staged letters wait there for the next run), `AuditError`, `TooManyHeldError`.
         """
         began = time.monotonic()
         try:
@@ -92,7 +91,7 @@ class Replay:
                     messages = taker.take(self._size(), self._patience())
                     if not messages:
                         break
-                    self._step(taker, messages)
+                    self._handle(taker, messages)
             finally:
                 self.tally.sweeping = False
                 self._settle()
@@ -107,7 +106,7 @@ class Replay:
 
     def _is_over(self) -> bool:
         if self._looks_over():
-            self._settle()  # what became of the last transaction decides
+            self._settle()  # the state of the last transaction decides
             return self._looks_over()
         return False
 
@@ -118,7 +117,7 @@ class Replay:
             tally.ended = "limit"
         elif plan.abort_on_refail is not None and tally.failed_again >= plan.abort_on_refail:
             tally.ended = "failed again"
-        # What is in doubt may come again, and is seen first.
+        # Letters in doubt may come again: wait for them.
         elif plan.known_depth is not None and tally.taken >= plan.known_depth and not tally.in_doubt:
             tally.ended = "end"
         return bool(tally.ended)
@@ -139,8 +138,8 @@ class Replay:
             self._failed_again.add(message.headers["replay_id"])
             self.tally.failed_again = len(self._failed_again)
 
-    def _step(self, taker: Taker, messages: Sequence[Message]) -> None:
-        """Deal with as many of `messages` as one transaction may hold; the others come first next time."""
+    def _handle(self, taker: Taker, messages: Sequence[Message]) -> None:
+        """Handle as many of `messages` as fit into one transaction; the others come first next time."""
         decisions, used = self._decide(messages, taker.capabilities.max_move_bytes)
         taker.give_back(messages[used:])
         held = [each for each in decisions if each.fate is Fate.HOLD]
@@ -168,7 +167,7 @@ class Replay:
         return decisions, len(decisions)
 
     def _room(self) -> int:
-        """Return how many letters may be replayed in this transaction."""
+        """Return the number of letters that may be replayed in this transaction."""
         batch = self._plan.batch
         room = batch if self._pace is None else min(batch, self._pace.group())
         limit = self._plan.limit
@@ -182,9 +181,9 @@ class Replay:
             raise TooManyHeldError(self._plan.queue, held[-1].why)
 
     def _move(self, taker: Taker, decisions: Sequence[Decision]) -> None:
-        """Move in one transaction. It is counted as done, and taken back where it turns out not to be.
+        """Move in one transaction. Counts it as done, and takes that back if it turns out not to be.
 
-        While the broker commits it, the next one is prepared: a commit is a disk sync.
+        The next transaction is prepared while the broker commits this one: a commit is a disk sync.
         """
         if self._audit:
             self._audit.intend(decisions, time.time())
@@ -209,7 +208,7 @@ class Replay:
     def _send_elsewhere(
         self, elsewhere: Sender, decisions: Sequence[Decision]
     ) -> tuple[list[Decision], ServerError | None]:
-        """Send the replays to the other broker; return what is to be done with the letters here."""
+        """Send the replays to the other broker. Return the decisions to carry out here, and what ends the run."""
         replays = [
             each
             for each in decisions
@@ -221,7 +220,7 @@ class Replay:
         return [each for each in settled if each], sent.fault
 
     def _settled(self, decision: Decision, word: Word | None) -> Decision | None:
-        """Return what is to be done here after the other broker's `word`; None when nothing can be said."""
+        """Return the decision to carry out here after the other broker's answer; None if the letter was not sent."""
         if word is None:  # it was not to be sent
             return decision
         match word.outcome:
@@ -272,7 +271,7 @@ class Replay:
 
     def _undone(self, decisions: Sequence[Decision], result: Result, why: str = "") -> None:
         if self._elsewhere:
-            # They are there, and come again here: only to be taken off.
+            # The other broker has them. They come again here, and are only to be removed.
             self._arrived.update(key(each.letter.message) for each in decisions if each.fate is Fate.REPLAY)
         self._note(decisions, result, why)
 
@@ -286,14 +285,14 @@ class Replay:
             raise refusal
 
     def _suspect(self, decisions: Sequence[Decision]) -> None:
-        """Look for a letter that makes the broker end the connection."""
+        """Find the letter for which the broker closes the connection: move one by one."""
         if len(decisions) > 1:
             self._one_by_one = len(decisions)
         else:
             self._decider.lost(decisions[0])
 
     def _note(self, decisions: Sequence[Decision], result: Result, why: str = "") -> None:
-        """Tell the audit what became of them. A fault of it ends the run, after what is done was settled."""
+        """Write results to the audit. If that fails, the run ends after the open transaction is settled."""
         if self._audit:
             try:
                 self._audit.note(decisions, result, time.time(), why)
