@@ -47,6 +47,7 @@ class Executor:
         self._worker_pool = worker_pool
         self._prepare = prepare
         self._workload = workload
+        self._adapts = bool(workload.batches or workload.limit)
         self._on_tuned = on_tuned
         self._queue = WorkQueue(
             workload.concurrency, workload.batches, on_batch_size=lambda size: on_tuned("batch_size", size)
@@ -97,14 +98,12 @@ class Executor:
 
     def _learn(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
         """Adapt chunks, batches and concurrency to the time that the model took."""
-        failed = False
-        if self._workload.batches or self._workload.limit:
-            for outcome in outcomes:
-                if outcome.failure and outcome.failure.retryable:
-                    outcome.event.alone = True  # so that it spoils no other batch
-                    failed = True
         self._queue.measured(len(outcomes), spent_s)
-        self._workers.measured(spent_s / len(outcomes), failed=failed)
+        if self._adapts:
+            failed = [outcome for outcome in outcomes if outcome.failure and outcome.failure.retryable]
+            for outcome in failed:
+                outcome.event.alone = True  # so that it spoils no other batch
+            self._workers.measured(spent_s / len(outcomes), failed=bool(failed))
 
 
 class _Host:
