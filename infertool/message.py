@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 from zlib import crc32
 
 from msgspec import Struct
@@ -56,6 +56,9 @@ class BrokerDeath(Struct, frozen=True, gc=False):
 class HeaderReader(Protocol):
     """Tells properties and the producer's headers apart in what an adapter received. One for many messages."""
 
+    # Whether a message of a type that the adapter cannot read looks like an empty text.
+    hides_types: ClassVar[bool]
+
     def properties(self, message: Message) -> Properties:
         """Return the properties."""
 
@@ -71,6 +74,8 @@ class HeaderReader(Protocol):
 
 class SeparateHeaders(Struct, frozen=True, gc=False):
     """The reader for a message whose properties come apart from its headers."""
+
+    hides_types: ClassVar[bool] = False
 
     known: Properties = Properties()
     broker_death: BrokerDeath | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -109,6 +109,8 @@ def _is_property(name: str, value: str) -> bool:
 
 class TextForm:
     """Reads the text form as it came from a broker, or from an archive."""
+
+    hides_types: ClassVar[bool] = True
 
     def properties(self, message: Message) -> Properties:
         """See `infertool.message.HeaderReader`."""

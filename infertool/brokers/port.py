@@ -177,7 +177,8 @@ class Subscription(Protocol):
         """Send and ack all of `moves`, and wait until the broker confirmed that.
 
         In one step where `Capabilities.atomic_move` is True. Elsewhere each message is acked after what is sent in its
-        place was confirmed, so that a fault may leave two of one event: they share a header `dlq_id`.
+        place was confirmed (`brokers.moving`), so that a fault may leave both: whoever moves writes a stable id on what
+        is sent (`dlq_id`).
 
         Raises `StaleMessagesError` when a message belongs to an earlier connection (nothing was sent),
         `ConnectionLostError` when the connection ended before the confirmation (each step was done or not, which one is

@@ -142,10 +142,7 @@ class Consumer:
         return DeadLetterWriter(
             subscription,
             self._in_flight,
-            form=LetterForm(
-                self._settings.deadletter.queue, self._name, self._worker_pool.name, self._broker.conventions
-            ),
-            capabilities=self._broker.capabilities,
+            form=LetterForm(self._settings.deadletter.queue, self._name, self._worker_pool.name, self._broker),
             timeout_s=self._settings.broker.receipt_timeout_s,
             observe=self._observe,
             on_dead_lettered=lambda batch: self._guard.end([failed.event for failed in batch]),

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from infertool.brokers.port import Capabilities, Conventions, Move, Subscription
+from infertool.brokers.port import Broker, Move, Subscription
 from infertool.consumer.event import Event, FailedEvent, iso
 from infertool.consumer.in_flight import InFlight
 from infertool.deadletters.record import Cause, comes_back, dead_letter
@@ -89,12 +89,12 @@ _NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class LetterForm:
-    """Writes dead letters for `queue`, with the names of this consumer and its model."""
+    """Writes dead letters for `queue`, with the names of this consumer and its model, as `broker` takes them."""
 
     queue: str
     consumer: str
     model: str
-    conventions: Conventions
+    broker: Broker
 
     def fill_in(self, dead: FailedEvent) -> Outgoing:
         """Return the dead letter of an event that fails now."""
@@ -112,7 +112,9 @@ class LetterForm:
             model=self.model,
             traceback=dead.failure.traceback,
         )
-        return dead_letter(dead.event.message, cause, self.queue, self.conventions)
+        return dead_letter(
+            dead.event.message, cause, self.queue, self.broker.conventions, atomic=self.broker.capabilities.atomic_move
+        )
 
 
 class DeadLetterWriter:
@@ -124,7 +126,6 @@ class DeadLetterWriter:
         in_flight: InFlight,
         *,
         form: LetterForm,
-        capabilities: Capabilities,
         timeout_s: float,
         observe: Observe,
         on_dead_lettered: Callable[[Sequence[FailedEvent]], None],
@@ -136,7 +137,8 @@ class DeadLetterWriter:
         self._timeout_s = timeout_s
         self._observe = observe
         self._on_dead_lettered = on_dead_lettered
-        self._waiting = MoveQueue(capabilities.max_moves, capabilities.max_move_bytes)
+        can = form.broker.capabilities
+        self._waiting = MoveQueue(can.max_moves, can.max_move_bytes)
         self._changed = threading.Condition()
         self._stopped = False
         self._refusals = 0

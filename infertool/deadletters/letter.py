@@ -5,7 +5,7 @@ Dead letters are written by infertool (`record.py`), by the broker itself (a NAC
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -35,6 +35,7 @@ class DeadLetter:
 
     `failed_at` is when it became a dead letter; of letters that infertool did not write, when the event was sent.
     `original_id` stays the same over deaths and replays. `origin` is the destination the event was taken from.
+    Letters with one `dlq_id` are one letter; it is empty where the broker's moves are atomic.
     """
 
     message: Message
@@ -52,6 +53,7 @@ class DeadLetter:
     consumer: str = ""
     model: str = ""
     told_id: str = ""
+    dlq_id: str = ""
     request_id: str = ""
     traceback: str = ""
     _payload: list[Any] = field(default_factory=list, repr=False, compare=False)
@@ -66,9 +68,11 @@ class DeadLetter:
     def opaque(self) -> bool:
         """Whether the body may be there and not shown.
 
-        A JMS MapMessage, ObjectMessage or StreamMessage arrives over STOMP like an empty text. Moving it would destroy
-        it. What infertool wrote itself is what it looks like.
+        Some brokers show a message of another type as an empty text. Moving that would destroy it. What infertool wrote
+        itself is what it looks like.
         """
+        if not self.message.reader.hides_types:
+            return False
         empty = not self.message.body and self.message.kind is BodyKind.TEXT
         return empty and "original_message_id" not in marks.ours(self.message.headers)
 
@@ -95,10 +99,19 @@ def read(message: Message) -> DeadLetter:
         replay_id=own.get("replay_id", ""),
         consumer=own.get("dlq_consumer", ""),
         model=own.get("dlq_model", ""),
+        dlq_id=own.get(marks.DLQ_ID, ""),
         told_id=own.get("dlq_event_id", ""),
         request_id=own.get("dlq_request_id", ""),
         traceback=own.get("dlq_traceback", ""),
     )
+
+
+def once(letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], int]:
+    """Return the letters without second copies (the same `dlq_id`), and the number of those."""
+    seen: dict[str, DeadLetter] = {}
+    for number, letter in enumerate(letters):
+        seen.setdefault(letter.dlq_id or str(number), letter)
+    return list(seen.values()), len(letters) - len(seen)
 
 
 def _writer(headers: Mapping[str, str], death: BrokerDeath | None) -> Writer:

@@ -13,11 +13,13 @@ from infertool.brokers.port import Conventions
 
 FORMAT, WRITTEN = "dlq_format", "infertool/1"
 REPLAY = "infertool_replay"
+# The same on two letters that are one, where a broker's moves are not atomic.
+DLQ_ID = "dlq_id"
 KEPT, OWN = "infertool_kept_", "infertool_own_"
 
 # Of one death: a replay leaves them behind.
 OF_DEATH = frozenset({
-    FORMAT, "dlq_event_id", "dlq_request_id", "dlq_stage", "dlq_error_type", "dlq_error", "dlq_traceback",
+    FORMAT, DLQ_ID, "dlq_event_id", "dlq_request_id", "dlq_stage", "dlq_error_type", "dlq_error", "dlq_traceback",
     "dlq_attempts", "dlq_failed_at", "dlq_first_failed_at", "dlq_consumer", "dlq_model", "dlq_headers_dropped",
 })  # fmt: skip
 # Of the event: they stay over deaths and replays.
@@ -29,7 +31,7 @@ OURS = OF_DEATH | OF_LIFE
 # Ours under another name: on replays where the producer has a header of that name (empty where only it has one), and
 # on letters that are moved unchanged.
 _OWN_ON_REPLAYS = frozenset(f"{OWN}{name}" for name in OF_LIFE)
-_OWN_ON_LETTERS = frozenset({f"{OWN}original_message_id", f"{OWN}staged_expires"})
+_OWN_ON_LETTERS = frozenset({f"{OWN}original_message_id", f"{OWN}staged_expires", OWN + DLQ_ID})
 _OWN = _OWN_ON_REPLAYS | _OWN_ON_LETTERS
 
 # Before there were marks, each of these was always written.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 
 import msgspec
 
@@ -41,6 +42,8 @@ NAME_BYTES = 1024
 # The lines of a traceback; each of their ends may take two bytes on the wire.
 TRACEBACK_BYTES = 4096
 
+_ID_BYTES = 16
+
 # Of the headers that a message may have, these are left for ours, on this letter and on its replays.
 _FOR_OURS = 90
 
@@ -69,12 +72,27 @@ class Cause:
     traceback: str = ""
 
 
-def dead_letter(message: Message, cause: Cause, queue: str, conventions: Conventions) -> Outgoing:
+def dlq_id(message: Message) -> str:
+    """Return an id for the dead letter of `message`: the same for each delivery of that."""
+    source, message_id, sent, body = message.identity
+    parts = (source, message_id, sent, body if isinstance(body, bytes) else str(body))
+    digest = blake2b(digest_size=_ID_BYTES)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def dead_letter(
+    message: Message, cause: Cause, queue: str, conventions: Conventions, *, atomic: bool = True
+) -> Outgoing:
     """Return `message` as a dead letter for `queue`: body, type and the producer's headers as they came, ours added.
 
     Where it came from, and what else an earlier death or a replay wrote on it, stays. A header that cannot stand under
     its own name is kept under another (`marks`). A broker may deliver more than it takes: headers past its limit, and
-    those too long for it, cannot be carried. `dlq_headers_dropped` says how many those were.
+    those too long for it, cannot be carried. `dlq_headers_dropped` says how many those were. A letter that is not moved
+    in one `atomic` step gets a `dlq_id`.
     """
     past, theirs, known = marks.ours(message.headers), marks.producers(message.headers), message.properties
     # An expiry would make the dead letter expire, too. And it must survive a broker restart, whatever the event did.
@@ -91,6 +109,8 @@ def dead_letter(message: Message, cause: Cause, queue: str, conventions: Convent
     if not known.persistent:
         headers["original_persistent"] = "false"
     headers |= _cause(cause)
+    if not atomic:
+        headers[marks.DLQ_ID] = dlq_id(message)
     return Outgoing(queue, message.body, message.kind, headers, properties)
 
 

@@ -7,7 +7,7 @@ import getpass
 import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from infertool.deadletters.letter import DeadLetter
 from infertool.deadletters.record import NOTABLE_S
 from infertool.deadletters.replay import staging
 from infertool.deadletters.replay import staging as names
+from infertool.deadletters.replay.lock import locked
 from infertool.deadletters.replay.take import Bus
 from infertool.deadletters.selection import Group
 from infertool.net.connection_state import ConnectionEvent, OnConnection
@@ -61,6 +62,19 @@ def connected(settings: Settings) -> Iterator[Broker]:
         yield broker
     finally:
         broker.close(_GOODBYE_S)
+
+
+@contextmanager
+def alone(broker: Broker, queue: str, *, free: bool) -> Iterator[float]:
+    """Keep other runs away from `queue` while the block runs, unless it is `free`. Raises `BusyError`.
+
+    Yields how many seconds the broker's clock is ahead of ours, as far as that is known.
+    """
+    if not free and not broker.capabilities.exclusive:
+        console.err(f"warning: {broker.address} cannot keep other runs away from {queue}; see that none works on it")
+        free = True
+    with nullcontext(0.0) if free else locked(broker, queue, who()) as skew_s:
+        yield skew_s
 
 
 def put_back(broker: Broker, bus: Bus, queue: str) -> None:

@@ -6,19 +6,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infertool.brokers.port import Broker, Depth
 from infertool.cli.common import console
-from infertool.cli.common.deadletters import bus, connected, put_back, tell_skew, who
+from infertool.cli.common.deadletters import alone, bus, connected, put_back, tell_skew
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.deadletters import letter as letters
 from infertool.deadletters import record as clock
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.deadletters.replay.drain import WHY_LEFT, Drain, Progress
-from infertool.deadletters.replay.lock import locked
 from infertool.deadletters.replay.take import Taker
 from infertool.errors import InfertoolError, NothingMatchedError, UsageError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
@@ -49,7 +48,7 @@ class Request:
 def drain(settings: Settings, request: Request) -> None:
     """Drain as asked. Raises `NothingMatchedError` for an empty queue, `UsageError` when nobody can agree."""
     stop = threading.Event()
-    with connected(settings) as broker, nullcontext() if request.force else locked(broker, request.queue, who()):
+    with connected(settings) as broker, alone(broker, request.queue, free=request.force):
         reach = bus(settings, _say_link)
         put_back(broker, reach, request.queue)
         depth, began = _look(broker, request.queue)

@@ -39,12 +39,14 @@ class Peek:
             self._say_what_is_staged(broker)
         if not browse.messages:
             raise NothingMatchedError(empty(self._queue, browse))
-        seen = [letters.read(message) for message in browse.messages]
+        seen, doubles = letters.once([letters.read(message) for message in browse.messages])
         with console.reporting():
             if fields is None:
                 self._show_all(seen, browse)
             else:
                 self._show_groups(selection.group(seen, fields), fields, browse)
+        if doubles:
+            console.err(f"{self._queue}: {doubles} second copies of these letters (same dlq_id) are not shown")
         self._say_what_was_seen(browse)
 
     def _show_one(self, letter: DeadLetter) -> None:

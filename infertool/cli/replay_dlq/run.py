@@ -7,8 +7,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,8 @@ from pathlib import Path
 from infertool import brokers
 from infertool.brokers.port import Broker, Browse, Conventions, Match
 from infertool.cli.common import console
+from infertool.cli.common.deadletters import alone, connected, put_back, tell_skew, who
 from infertool.cli.common.deadletters import bus as bus_of
-from infertool.cli.common.deadletters import connected, put_back, tell_skew, who
 from infertool.cli.common.options import check_replay
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.cli.replay_dlq import view as replayview
@@ -29,19 +28,18 @@ from infertool.deadletters.letter import key
 from infertool.deadletters.replay import edit as editing
 from infertool.deadletters.replay.audit import Audit
 from infertool.deadletters.replay.decide import Fate, Plan
-from infertool.deadletters.replay.lock import locked
 from infertool.deadletters.replay.progress import Pace, Tally, parse_rate
 from infertool.deadletters.replay.replay import Replay
 from infertool.deadletters.replay.sending import Sender
 from infertool.deadletters.replay.take import Bus
 from infertool.deadletters.selection import select
-from infertool.errors import InfertoolError, NothingMatchedError
+from infertool.errors import InfertoolError, NothingMatchedError, UsageError
 from infertool.message import Message
 from infertool.settings import Settings
 
 _LOOK_S = 20.0
 _MEASURE_S = 1.0
-# As far as a look goes that people wait for; a default ActiveMQ shows 400.
+# As far as a look goes that people wait for.
 _MOST_SHOWN = 1000
 # Ids in one selector, which is one header.
 _MOST_SELECTED = 50
@@ -84,19 +82,22 @@ def run(settings: Settings, options: Options) -> None:
     plan = plan_of(options)
     rate = None if options.rate is None else parse_rate(options.rate)
     bus = bus_of(settings, replayview.say_link)
-    with connected(settings) as broker, _alone(broker, options) as skew_s:
+    free = options.dry_run or options.force
+    with connected(settings) as broker, alone(broker, options.queue, free=free) as skew_s:
+        if options.selector and not broker.capabilities.selectors:
+            raise UsageError(f"{broker.address} has no selectors", advice="use --where, --stage or --error")
         if not options.dry_run:
             put_back(broker, bus, plan.queue)
         there = brokers.conventions(options.to_broker) if options.to_broker else broker.conventions
         shown = _look(broker, plan, there, skew_s)
         plan = dataclasses.replace(shown.plan, edit=editing.parse(options.assignments, options.edit))
-        _show(shown, options)
+        _show(shown, options, broker.capabilities.selector_reach)
         if options.dry_run:
             return
         if not options.yes:
             _ask(options, shown)
         growth = replayview.Growth(lambda: broker.measure(plan.queue, _MEASURE_S))
-        tally, stopped = _replay(settings, options, plan, bus, rate, growth, broker.conventions)
+        tally, stopped = _replay(settings, options, plan, bus, rate, growth, broker)
     _sum_up(plan, tally, options, interrupted=stopped)
 
 
@@ -127,14 +128,6 @@ def plan_of(options: Options) -> Plan:
         batch=options.batch,
         abort_on_refail=options.abort_on_refail,
     )
-
-
-@contextmanager
-def _alone(broker: Broker, options: Options) -> Iterator[float]:
-    """Keep other runs away from the queue, where this one may change it; yield as `locked`. Raises `BusyError`."""
-    free = options.dry_run or options.force
-    with nullcontext(0.0) if free else locked(broker, options.queue, who()) as skew_s:
-        yield skew_s
 
 
 def _look(broker: Broker, plan: Plan, there: Conventions, skew_s: float) -> Preview:
@@ -173,11 +166,11 @@ def _look_for_ids(broker: Broker, plan: Plan, browse: Browse, there: Conventions
     return dataclasses.replace(seen, plan=plan)
 
 
-def _show(shown: Preview, options: Options) -> None:
+def _show(shown: Preview, options: Options, reach: int | None) -> None:
     console.err(*shown.lines())
-    if options.selector:
-        console.err("--selector: the broker looks for matches only near the head of the queue (200 on a default")
-        console.err("ActiveMQ) and shows nothing of what lies deeper; --where, --stage and --error see all of it")
+    if options.selector and reach is not None:
+        console.err(f"--selector: the broker looks for matches only near the head of the queue ({reach} by default)")
+        console.err("and shows nothing of what lies deeper; --where, --stage and --error see all of it")
     if options.to_broker:
         console.err(
             "--to-broker: at least once; after a fault some may arrive twice, with the same original_message_id"
@@ -200,7 +193,7 @@ def _replay(
     bus: Bus,
     rate: float | None,
     growth: replayview.Growth,
-    conventions: Conventions,
+    broker: Broker,
 ) -> tuple[Tally, bool]:
     stop = threading.Event()
     with ExitStack() as stack:
@@ -214,7 +207,7 @@ def _replay(
         pace = None if rate is None else Pace(rate, stop)
         tally = Tally()
         replay = partial(
-            Replay, bus, tally=tally, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere, conventions=conventions
+            Replay, bus, tally=tally, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere, broker=broker
         )
         try:
             with replayview.shown(tally, plan, quiet=options.quiet, growth=growth):

@@ -47,6 +47,8 @@ class Preview:
         lines = [self._depth_line(), self._match_line(len(replays))]
         lines += [f"  to {target}: {count}" for target, count in self._targets(replays).most_common()]
         lines += [f"  stay: {count}, {why}" for why, count in self._reasons().most_common()]
+        if doubles := sum(each.fate is Fate.DOUBLE for each in self.decisions):
+            lines.append(f"  removed: {doubles}, second copies of letters (same dlq_id)")
         if replays:
             letters = [each.letter for each in replays]
             died = [letter.failed_at for letter in letters if letter.failed_at is not None]
@@ -103,6 +105,7 @@ def sentence(tally: Tally, plan: Plan) -> str:
         ("refused", tally.faults[Fault.REFUSED]),
         ("never confirmed, which may have arrived", tally.faults[Fault.UNCONFIRMED]),
         ("parked", tally.fates[Fate.PARK]),
+        ("second copies removed", tally.fates[Fate.DOUBLE]),
         ("kept", tally.fates[Fate.KEEP] + tally.fates[Fate.HOLD]),
         ("not matching", tally.fates[Fate.OTHER]),
         ("arrived meanwhile", tally.fates[Fate.NEW]),
@@ -133,7 +136,7 @@ def remaining(tally: Tally, plan: Plan) -> str:
     """Return how many of those that were there at the start remain."""
     if plan.depth is None:
         return "an unknown number remains"
-    moved = tally.fates[Fate.PARK] + (0 if plan.copy else tally.replayed)
+    moved = tally.fates[Fate.PARK] + tally.fates[Fate.DOUBLE] + (0 if plan.copy else tally.replayed)
     return f"{max(plan.depth - moved, 0)} of {plan.depth} remain"
 
 

@@ -35,6 +35,8 @@ class Fate(StrEnum):
     OTHER = "other"
     # It died after the run began.
     NEW = "new"
+    # Another letter that is the same one is replayed or parked, so this one is only removed.
+    DOUBLE = "double"
     # It cannot be moved without harm, so it is not touched.
     HOLD = "hold"
 
@@ -66,6 +68,8 @@ class Decision:
 
     def move(self) -> Move:
         """Return it as a move in one broker."""
+        if self.fate is Fate.DOUBLE:
+            return Move(self.letter.message, None)
         return Move(self.letter.message, self.replacement, self.also)
 
     def move_without_replay(self) -> Move:
@@ -120,13 +124,19 @@ class Plan:
 class Decider:
     """Decides about letters, one by one, and remembers what targets refused. Replays are numbered from `first`.
 
-    `here` are the conventions of the broker that has the letters, `there` of the one that gets the replays.
+    `here` are the conventions of the broker that has the letters, whose moves are `atomic` or not; `there` are those of
+    the broker that gets the replays.
     """
 
-    def __init__(self, plan: Plan, here: Conventions, there: Conventions | None = None, *, first: int = 1) -> None:
+    def __init__(
+        self, plan: Plan, here: Conventions, there: Conventions | None = None, *, atomic: bool = True, first: int = 1
+    ) -> None:
         self._plan = plan
         self._here = here
         self._there = there or here
+        self._atomic = atomic
+        # Letters that are replayed or parked, by their `dlq_id`.
+        self._dealt: dict[str, str] = {}
         self._staging = staging.staging(plan.queue)
         self._numbers = itertools.count(first)
         self._refused_targets: dict[str, str] = {}
@@ -147,7 +157,18 @@ class Decider:
             return self._stay(Fate.HOLD, letter, why, fault)
         if self._plan.is_new(letter):
             return self._stay(Fate.NEW, letter, "it arrived after the start")
-        return self._choose(letter)
+        if letter.dlq_id and self._dealt.get(letter.dlq_id, key(message)) != key(message):
+            return self._double(letter)
+        decision = self._choose(letter)
+        if letter.dlq_id and decision.fate in {Fate.REPLAY, Fate.PARK}:
+            self._dealt[letter.dlq_id] = key(message)
+        return decision
+
+    def _double(self, letter: DeadLetter) -> Decision:
+        why = "a second copy of a letter that was dealt with (same dlq_id)"
+        if self._plan.copy:
+            return self._stay(Fate.KEEP, letter, why)
+        return self._stay(Fate.DOUBLE, letter, why)
 
     def accepted(self, decision: Decision) -> None:
         """Note that the broker took this decision."""
@@ -157,6 +178,7 @@ class Decider:
         """Note that the broker refused this decision alone; return whether another one is possible."""
         target, letter = decision.replacement.destination, key(decision.letter.message)
         self._refusals[target] += 1
+        self._dealt.pop(decision.letter.dlq_id, None)
         given_up = self._refusals[target] >= MOST_REFUSALS
         if decision.fate not in {Fate.REPLAY, Fate.PARK}:
             self._immovable[letter] = Fault.REFUSED, f"the broker refused to move it: {reason}"
@@ -176,6 +198,7 @@ class Decider:
     def unconfirmed(self, decision: Decision, reason: str) -> None:
         """Note that this letter was sent to another broker, which did not confirm it."""
         why = f"the broker did not confirm it, so it may have arrived: {reason}"
+        self._dealt.pop(decision.letter.dlq_id, None)
         self._failed[key(decision.letter.message)] = Fault.UNCONFIRMED, why
 
     def _choose(self, letter: DeadLetter) -> Decision:
@@ -205,7 +228,7 @@ class Decider:
             return self._stay(Fate.KEEP, letter, str(fault))
         replay_id = f"{plan.run}-{next(self._numbers)}"
         replacement = sending.replay(letter, target, self._there, replay_id=replay_id, body=body)
-        original = sending.staged(letter.message, self._staging, self._here) if plan.copy else None
+        original = sending.staged(letter.message, self._staging, self._here, atomic=self._atomic) if plan.copy else None
         return Decision(Fate.REPLAY, letter, replacement, original, replay_id)
 
     def _exhausted(self, letter: DeadLetter) -> Decision:
@@ -213,7 +236,9 @@ class Decider:
         parking = self._plan.parking
         if parking is None or self._obstacle(parking, self._here):
             return self._stay(Fate.KEEP, letter, why)
-        return Decision(Fate.PARK, letter, sending.unchanged(letter.message, parking, self._here), why=why)
+        return Decision(
+            Fate.PARK, letter, sending.unchanged(letter.message, parking, self._here, atomic=self._atomic), why=why
+        )
 
     def _translated(self, origin: str) -> str:
         """Return `origin` as the broker spells it that gets the replays."""
@@ -232,5 +257,5 @@ class Decider:
         return f"the broker refuses all that is sent to {target}: {reason}" if reason else ""
 
     def _stay(self, fate: Fate, letter: DeadLetter, why: str, fault: Fault | None = None) -> Decision:
-        stays = sending.staged(letter.message, self._staging, self._here)
+        stays = sending.staged(letter.message, self._staging, self._here, atomic=self._atomic)
         return Decision(fate, letter, stays, why=why, fault=fault)

@@ -119,6 +119,7 @@ class Tally:
             "left_in_staging": max(self.staged - self.restored, 0),
             "targets": {printable(target): count for target, count in self.targets.items() if count},
             "reasons": {printable(reason): count for reason, count in self.reasons.items() if count},
+            **({"doubles_removed": doubles} if (doubles := self.fates[Fate.DOUBLE]) else {}),
             "seconds": round(self.seconds, 3),
             "ended": self.ended,
         }

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from infertool.brokers.port import Conventions
+from infertool.brokers.port import Broker
 from infertool.deadletters.letter import key
 from infertool.deadletters.replay import staging
 from infertool.deadletters.replay.audit import Audit, AuditError, Result
@@ -45,7 +45,7 @@ class Replay:
         pace: Pace | None = None,
         audit: Audit | None = None,
         elsewhere: Sender | None = None,
-        conventions: Conventions,
+        broker: Broker,
         tally: Tally | None = None,
     ) -> None:
         self.tally = tally or Tally()
@@ -53,8 +53,10 @@ class Replay:
         self._restored_before = self.tally.restored
         self._bus = bus
         self._plan = plan
-        there = elsewhere.conventions if elsewhere else conventions
-        self._decider = Decider(plan, conventions, there, first=self.tally.taken + 1)
+        here = broker.conventions
+        there = elsewhere.conventions if elsewhere else here
+        atomic = broker.capabilities.atomic_move
+        self._decider = Decider(plan, here, there, atomic=atomic, first=self.tally.taken + 1)
         self._stop = stop
         self._pace = pace
         self._audit = audit

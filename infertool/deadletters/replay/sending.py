@@ -17,7 +17,7 @@ from infertool.brokers.headers import LONG, property_texts
 from infertool.brokers.port import Broker, Conventions
 from infertool.deadletters import marks
 from infertool.deadletters.letter import DeadLetter, Writer
-from infertool.deadletters.record import NAME_BYTES, cut
+from infertool.deadletters.record import NAME_BYTES, cut, dlq_id
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError, ServerError, UnreachableError
 from infertool.message import Message, Outgoing
 
@@ -54,22 +54,25 @@ def replay(
     return Outgoing(target, kept, letter.message.kind, marks.of_replay(theirs, own, conventions), properties)
 
 
-def unchanged(message: Message, queue: str, conventions: Conventions) -> Outgoing:
+def unchanged(message: Message, queue: str, conventions: Conventions, *, atomic: bool = True) -> Outgoing:
     """Return `message` as it is, for another queue of dead letters.
 
     Its id is the only thing that cannot be kept, so a header remembers it. What the broker would not take, or act upon,
-    is kept under another name.
+    is kept under another name. A letter that is not moved in one `atomic` step gets a `dlq_id`.
     """
     came = message.headers
+    own = marks.ours(came)
     headers = marks.sendable(came, conventions)
-    if _ORIGINAL_ID not in marks.ours(came):
+    if _ORIGINAL_ID not in own:
         headers[marks.OWN + _ORIGINAL_ID] = cut(message.id, NAME_BYTES)
+    if not atomic and marks.DLQ_ID not in own:
+        headers[marks.OWN + marks.DLQ_ID] = dlq_id(message)
     return Outgoing(queue, message.body, message.kind, headers, message.properties)
 
 
-def staged(message: Message, staging: str, conventions: Conventions) -> Outgoing:
+def staged(message: Message, staging: str, conventions: Conventions, *, atomic: bool = True) -> Outgoing:
     """Return `message` for the staging queue, where it must not expire. `unstaged` undoes this."""
-    outgoing = unchanged(message, staging, conventions)
+    outgoing = unchanged(message, staging, conventions, atomic=atomic)
     expires_ms = outgoing.properties.expires_ms
     if expires_ms is None:
         return outgoing
@@ -77,9 +80,9 @@ def staged(message: Message, staging: str, conventions: Conventions) -> Outgoing
     return replace(outgoing, headers=headers, properties=msgspec.structs.replace(outgoing.properties, expires_ms=None))
 
 
-def unstaged(message: Message, queue: str, conventions: Conventions) -> Outgoing:
+def unstaged(message: Message, queue: str, conventions: Conventions, *, atomic: bool = True) -> Outgoing:
     """Return a message of the staging queue as it was in `queue`."""
-    outgoing = unchanged(message, queue, conventions)
+    outgoing = unchanged(message, queue, conventions, atomic=atomic)
     headers = dict(outgoing.headers)
     if not LONG.fullmatch(headers.get(_ASIDE, "")):
         return outgoing

@@ -12,7 +12,7 @@ from infertool.deadletters.replay.sending import unstaged
 from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, Taker
 from infertool.deadletters.replay.transfer import State
 from infertool.errors import MoveRefusedError
-from infertool.message import Message
+from infertool.message import Message, Outgoing
 
 
 def staging(queue: str) -> str:
@@ -68,7 +68,7 @@ class _Restore:
         return self._restored
 
     def _put_back(self, messages: Sequence[Message]) -> None:
-        moves = [Move(message, unstaged(message, self._queue, self._taker.conventions)) for message in messages]
+        moves = [Move(message, self._unstaged(message)) for message in messages]
         try:
             state = self._taker.move(moves, lambda: self._undo(messages))
         except MoveRefusedError as refusal:
@@ -80,6 +80,10 @@ class _Restore:
             self._size, self._stuck = min(self._most, 2 * self._size), 0
         self._restored += len(messages)
         self._on_restored(self._restored)
+
+    def _unstaged(self, message: Message) -> Outgoing:
+        taker = self._taker
+        return unstaged(message, self._queue, taker.conventions, atomic=taker.capabilities.atomic_move)
 
     def _undo(self, messages: Sequence[Message]) -> None:
         self._restored -= len(messages)

@@ -1,0 +1,87 @@
+"""Two letters of one event, as a broker without atomic moves may leave them: recognised by their `dlq_id`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from infertool.brokers.headers import text
+from infertool.brokers.stomp.conventions import CONVENTIONS
+from infertool.deadletters import letter as letters
+from infertool.deadletters import marks
+from infertool.deadletters.record import Cause, dead_letter
+from infertool.deadletters.replay import sending
+from infertool.deadletters.replay.decide import Decider, Fate, Plan
+from infertool.message import Message, Outgoing
+from tests.support.messages import message, text_message
+
+CAUSE = Cause("e", "", "infer", "E", "no", 1, "2026-01-01T00:00:01.000Z", "2026-01-01T00:00:00.000Z", "c", "m")
+PLAN = Plan(queue="/queue/dead", run="r", began=0.0, depth=9, to="/queue/in")
+
+
+def letter_of(event: Message, *, atomic: bool = False) -> Outgoing:
+    return dead_letter(event, CAUSE, "/queue/dead", CONVENTIONS, atomic=atomic)
+
+
+def delivered(sent: Outgoing, message_id: str) -> Message:
+    return text_message(message_id, sent.destination, text(sent), sent.body, sent.kind, False, 1, "a")
+
+
+def doubles() -> list[Message]:
+    """Return two letters of one event, which was delivered and moved twice."""
+    first, again = message(message_id="ID:e"), message(message_id="ID:e", redelivered=True, epoch=2)
+    return [delivered(letter_of(first), "ID:1"), delivered(letter_of(again), "ID:2")]
+
+
+def test_each_delivery_of_an_event_has_the_same_id_and_other_events_have_not() -> None:
+    one, two = (letters.read(each).dlq_id for each in doubles())
+    assert one == two
+    assert letters.read(delivered(letter_of(message(message_id="ID:f")), "ID:3")).dlq_id not in {"", one}
+    assert letters.read(delivered(letter_of(message(b"[]", message_id="ID:e")), "ID:3")).dlq_id not in {"", one}
+
+
+def test_where_moves_are_atomic_there_is_no_id() -> None:
+    assert "dlq_id" not in letter_of(message(), atomic=True).headers
+
+
+def test_a_letter_keeps_its_id_in_staging_and_a_strangers_gets_one_of_ours() -> None:
+    [dead, _] = doubles()
+    staged = delivered(sending.staged(dead, "/queue/dead.scan", CONVENTIONS, atomic=False), "ID:3")
+    assert letters.read(staged).dlq_id == letters.read(dead).dlq_id
+    stranger = message(message_id="ID:s", dlq_id="mine")
+    moved = delivered(sending.staged(stranger, "/queue/dead.scan", CONVENTIONS, atomic=False), "ID:4")
+    assert letters.read(moved).dlq_id not in {"", "mine"}
+    assert marks.producers(moved.headers)["dlq_id"] == "mine"
+
+
+def test_a_replay_leaves_the_id_behind() -> None:
+    [dead, _] = doubles()
+    alive = sending.replay(letters.read(dead), "/queue/in", CONVENTIONS, replay_id="r-1")
+    assert "dlq_id" not in alive.headers
+
+
+def test_peek_shows_the_first_of_two() -> None:
+    seen = [letters.read(each) for each in (*doubles(), message(), message())]
+    shown, left_out = letters.once(seen)
+    assert ([each.message.id for each in shown[:1]], len(shown), left_out) == (["ID:1"], 3, 1)
+
+
+def test_replay_sends_the_first_and_only_removes_the_second() -> None:
+    first, second = doubles()
+    decider = Decider(PLAN, CONVENTIONS, atomic=False)
+    assert [decider.decide(each).fate for each in (first, second, first)] == [Fate.REPLAY, Fate.DOUBLE, Fate.REPLAY]
+    assert decider.decide(second).move().sends == []
+
+
+def test_the_second_stays_while_the_first_is_not_replayed() -> None:
+    first, second = doubles()
+    decider = Decider(PLAN, CONVENTIONS, atomic=False)
+    decider.refused(decider.decide(first), "no")
+    assert [decider.decide(each).fate for each in (first, second)] == [Fate.KEEP, Fate.REPLAY]
+    other = Decider(replace(PLAN, to="/queue/dead"), CONVENTIONS, atomic=False)
+    assert [other.decide(each).fate for each in (first, second)] == [Fate.KEEP, Fate.KEEP]
+
+
+def test_a_copy_removes_nothing() -> None:
+    first, second = doubles()
+    decider = Decider(replace(PLAN, copy=True), CONVENTIONS, atomic=False)
+    assert [decider.decide(each).fate for each in (first, second)] == [Fate.REPLAY, Fate.KEEP]
