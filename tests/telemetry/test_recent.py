@@ -39,6 +39,7 @@ def test_an_idle_consumer_has_no_rate_and_no_latency():
     assert stats.snapshot().latency_ms.p99 == pytest.approx(1238, rel=0.01)
 
 
+@pytest.mark.long
 def test_samples_at_any_distance_do_for_it():
     for distance in (0.05, 0.25, 3.0, 10.0, 60.0):
         stats, recent = Stats(), RecentFigures()

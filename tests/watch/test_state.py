@@ -206,6 +206,7 @@ def test_ten_thousand_in_one_second_are_all_counted():
     assert "10 000 in all" in head(state)
 
 
+@pytest.mark.long
 def test_an_hour_at_200_a_second_in_flat_memory():
     """Simulated as fast as it goes: 720 000 events, each with a share of failures and alerts."""
     state, process, sizes = State("a", 10_000), psutil.Process(), []
