@@ -31,6 +31,18 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, lambda *_: None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-conformance", action="store_true", help="rewrite the table in docs/brokers.md")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the process that hears of all results write the table."""
+    if config.getoption("--write-conformance") and not hasattr(config, "workerinput"):
+        from tests.brokers.conformance.table import Writer
+
+        config.pluginmanager.register(Writer())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give each worker of a run its share of the long tests first, so that none is left with one at the end.
 

@@ -41,7 +41,11 @@ class _Entry:
 
 
 _STOMP: Final = _Entry("infertool.brokers.stomp.adapter")
-_SCHEMES: Final[Mapping[str, _Entry]] = {"stomp": _STOMP, "stomp+ssl": _STOMP}
+_SCHEMES: Final[Mapping[str, _Entry]] = {
+    "stomp": _STOMP,
+    "stomp+ssl": _STOMP,
+    "memory": _Entry("infertool.brokers.memory.adapter"),
+}
 
 
 def adapter(scheme: str) -> Adapter:

@@ -31,6 +31,7 @@ class BrokerUrl:
     hosts: tuple[tuple[str, int], ...]
     user: str = ""
     password: Secret = field(default_factory=Secret)
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 def scheme(url: str) -> str:
@@ -45,11 +46,20 @@ def parse(url: str) -> BrokerUrl:
     """Return the parts of `url`. Raises SettingsError, which never shows the user part."""
     name = scheme(url)
     ports = registry.adapter(name).PORTS
-    rest = url.strip().partition("://")[2]
+    rest, query = url.strip().partition("://")[2], ""
+    if ports[name] is None:
+        rest, _, query = rest.partition("?")
     user_part, _, addresses = rest.rpartition("@")
     hosts = tuple(_host_and_port(name, address, ports) for address in addresses.removesuffix("/").split(","))
     user, _, password = user_part.partition(":")
-    return BrokerUrl(name, hosts, unquote(user), Secret(unquote(password)))
+    return BrokerUrl(name, hosts, unquote(user), Secret(unquote(password)), _options(query))
+
+
+def _options(query: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    if bad := [name for name, equals, _ in pairs if not equals]:
+        raise _wrong(f"{bad[0]!r} in the broker URL is no option", "write ?name=value&name=value")
+    return {name: unquote(value) for name, _, value in pairs}
 
 
 def _host_and_port(scheme: str, address: str, ports: Mapping[str, int | None]) -> tuple[str, int]:

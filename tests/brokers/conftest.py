@@ -62,4 +62,4 @@ def connect() -> Iterator[Connect]:
     yield connect
     for made in opened:
         made.close(5)
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("infertool-stomp")] == []
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("infertool-")] == []

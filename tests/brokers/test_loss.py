@@ -2,51 +2,12 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
-
 import pytest
 
 from infertool.errors import ConnectionLostError
 from infertool.message import Outgoing
 from infertool.net.connection_state import ConnectionState
-from tests.support.brokers import TIMEOUT_S, new_queue, numbered, send_all, take
-
-
-def test_after_a_cut_everything_unsettled_comes_again(server, connect, proxy, links):
-    queue, broker = new_queue(), connect(proxy.url, links)
-    send_all(broker, numbered(queue, 300))
-    subscription = broker.subscribe(queue, window=300)
-    messages = take(subscription, 250)
-    subscription.ack(messages[:100])
-    send_all(broker, numbered(f"{queue}.barrier", 1))
-    proxy.cut()
-    lost = links.wait_for(ConnectionState.LOST)
-    assert (lost.address, lost.epoch, lost.retry_in_s is not None) == (proxy.url, 1, True)
-    again = take(subscription, 200)
-    assert {message.epoch for message in again} == {2}
-    assert {message.body for message in again} == {sent.body for sent in numbered(queue, 300)[100:]}
-    seen = {message.body for message in messages}
-    assert all(message.redelivered for message in again if message.body in seen)
-    links.wait_for(ConnectionState.CONNECTED, 2)
-    assert [event.state for event in links.events] == [
-        ConnectionState.CONNECTING, ConnectionState.CONNECTED,
-        ConnectionState.LOST, ConnectionState.CONNECTING, ConnectionState.CONNECTED,
-    ]  # fmt: skip
-
-
-def test_stale_acks_are_dropped_and_counted(server, connect, proxy, links):
-    queue, broker = new_queue(), connect(proxy.url, links)
-    send_all(broker, numbered(queue, 20))
-    subscription = broker.subscribe(queue, window=20)
-    stale = take(subscription, 20)
-    proxy.cut()
-    links.wait_for(ConnectionState.CONNECTED, 2)
-    fresh = take(subscription, 20)
-    subscription.ack([*stale, *fresh[:5]])
-    assert subscription.stale_acks == 20
-    broker.close(TIMEOUT_S)
-    again = take(connect(server.url).subscribe(queue, window=20), 15)
-    assert [message.body for message in again] == [message.body for message in fresh[5:]]
+from tests.support.brokers import new_queue, numbered, send_all, take
 
 
 @pytest.mark.parametrize("size", [1, 100, 1000, 70_000])
@@ -99,29 +60,6 @@ def test_a_server_that_falls_silent_within_a_frame_is_noticed(server, connect, p
     proxy.resume()
 
 
-def test_sends_learn_of_the_loss(server, connect, proxy, links):
-    queue, broker, answers = new_queue(), connect(proxy.url, links), SimpleQueue()
-    proxy.stall()
-    for message in numbered(queue, 20):
-        broker.send(message, answers.put)
-    proxy.cut()
-    errors = [answers.get(timeout=TIMEOUT_S) for _ in range(20)]
-    assert all(isinstance(error, ConnectionLostError) and error.address == proxy.url for error in errors)
-    proxy.resume()
-    links.wait_for(ConnectionState.CONNECTED, 2)
-    send_all(broker, numbered(queue, 5))
-
-
-def test_a_send_without_a_receipt_learns_of_it_in_time(server, connect, proxy):
-    broker, answers = connect(proxy.url, receipt_timeout_s=0.3), SimpleQueue()
-    proxy.stall()
-    broker.send(Outgoing(new_queue(), b"{}"), answers.put)
-    error = answers.get(timeout=TIMEOUT_S)
-    assert isinstance(error, ConnectionLostError)
-    assert "no receipt in time" in str(error)
-    proxy.resume()
-
-
 def test_a_server_that_reads_nothing_does_not_hold_anybody_for_ever(server, connect, proxy, links):
     broker = connect(proxy.url, links, heartbeat_s=1.0)
     proxy.stall()
@@ -130,23 +68,3 @@ def test_a_server_that_reads_nothing_does_not_hold_anybody_for_ever(server, conn
     with pytest.raises(ConnectionLostError):
         send_all(broker, [large] * 1000)
     proxy.resume()
-
-
-def test_closing_on_a_dead_peer_ends_in_time(server, connect, proxy):
-    queue, broker = new_queue(), connect(proxy.url)
-    subscription = broker.subscribe(queue, window=10)
-    proxy.stall()
-    broker.close(0.3)
-    assert subscription.receive(1, TIMEOUT_S) == []
-    with pytest.raises(ConnectionLostError):
-        broker.send(Outgoing(queue, b"{}"), print)
-
-
-def test_closing_while_disconnected(server, connect, proxy, links):
-    broker = connect(proxy.url, links, reconnect_base_s=30.0, reconnect_max_s=30.0)
-    proxy.cut()
-    links.wait_for(ConnectionState.LOST)
-    broker.close(5)
-    assert links.events[-1].state is ConnectionState.CLOSED
-    broker.close(5)
-    assert len(links.of(ConnectionState.CLOSED)) == 1

@@ -66,15 +66,3 @@ def test_a_refused_subscription_is_an_error(connect, script, queue):
             broker.subscribe(queue, window=10)
         assert caught.value.reason == "not yours"
         broker.close(0.5)
-
-
-def test_a_listener_that_raises_does_not_end_the_supervision(connect, links):
-    def listener(event):
-        links(event)
-        raise ValueError(event)
-
-    with Scripted(cut_after_connecting, serve_one) as server:
-        broker = connect(server.url, listener)
-        assert len(take(broker.subscribe("/queue/q", window=1), 1)) == 1
-        links.wait_for(ConnectionState.CONNECTED, times=2)
-        broker.close(5)

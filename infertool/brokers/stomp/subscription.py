@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from infertool.brokers.inbox import Inbox
 from infertool.brokers.port import Move, OnMessages
 from infertool.brokers.stomp import transactions
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.conventions import ACTIVEMQ
 from infertool.brokers.stomp.destination import is_pattern, is_wildcard
 from infertool.brokers.stomp.frames import Frame, FrameError, encode_acks
-from infertool.brokers.stomp.inbox import Inbox, InFlightIds
+from infertool.brokers.stomp.in_flight_ids import InFlightIds
 from infertool.brokers.stomp.messages import to_message
 from infertool.brokers.stomp.unreadable import Unreadable
 from infertool.errors import RefusedError, StaleMessagesError

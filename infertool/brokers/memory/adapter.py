@@ -1,0 +1,103 @@
+"""What the registry needs of the in-process broker, and how it spells queues."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from infertool.brokers.port import Browsing, Capabilities
+from infertool.errors import UsageError
+
+if TYPE_CHECKING:
+    from infertool.brokers.port import Broker
+    from infertool.brokers.url import BrokerUrl
+    from infertool.net.connection_state import OnConnection
+    from infertool.settings.tree import BrokerSettings
+
+# All that an option can switch off.
+CAPABILITIES: Final = Capabilities(
+    atomic_move=True,
+    browse=Browsing.FULL,
+    selectors=True,
+    exclusive=True,
+    priorities=True,
+    expiry=True,
+    depth=True,
+    delivery_count=True,
+    reply_addresses=True,
+    max_unacked=1000,
+    max_moves=100,
+    max_move_bytes=8 * 1024 * 1024,
+)
+PORTS: Final[Mapping[str, int | None]] = {"memory": None}
+
+# Settings and scripts for STOMP brokers spell queues with it.
+_PREFIX: Final = "/queue/"
+_NAME: Final = re.compile(r"[^\s,/*>?]+")
+_MOST_HEADERS: Final = 1000
+
+
+class MemoryConventions:
+    """See `infertool.brokers.port.Conventions`: a queue is its name, and every header is carried as it is."""
+
+    max_headers: int = _MOST_HEADERS
+    set_by_adapter: frozenset[str] = frozenset()
+    reserved: frozenset[str] = frozenset()
+    death_marks: frozenset[str] = frozenset()
+
+    def queue(self, text: str) -> str:
+        """See `infertool.brokers.port.Conventions`: `NAME` or `/queue/NAME` becomes `NAME`."""
+        name = text.strip().removeprefix(_PREFIX)
+        if not self.is_queue(name):
+            raise UsageError(
+                f"{text!r} is no queue of a memory broker", advice="write NAME; lists and patterns are not offered"
+            )
+        return name
+
+    def source(self, text: str) -> str:
+        """See `infertool.brokers.port.Conventions`: only one queue is offered."""
+        return self.queue(text)
+
+    def short(self, queue: str) -> str:
+        """See `infertool.brokers.port.Conventions`."""
+        return queue
+
+    def is_queue(self, text: str) -> bool:
+        """See `infertool.brokers.port.Conventions`."""
+        return _NAME.fullmatch(text) is not None
+
+    def covers(self, source: str, queue: str) -> bool:
+        """See `infertool.brokers.port.Conventions`."""
+        return source == queue
+
+    def is_refused(self, name: str, value: str) -> bool:  # noqa: ARG002  # none is
+        """See `infertool.brokers.port.Conventions`."""
+        return False
+
+    def is_sendable(self, name: str, value: str) -> bool:  # noqa: ARG002  # all are
+        """See `infertool.brokers.port.Conventions`."""
+        return True
+
+    def fits(self, name: str, value: str) -> bool:  # noqa: ARG002  # all do
+        """See `infertool.brokers.port.Conventions`."""
+        return True
+
+
+CONVENTIONS: Final = MemoryConventions()
+
+
+def open_broker(
+    settings: BrokerSettings,
+    url: BrokerUrl,
+    *,
+    name: str,  # noqa: ARG001  # nothing shows it
+    on_connection: OnConnection | None,
+) -> Broker:
+    """Return a broker that is not yet connected. Raises `SettingsError`."""
+    from infertool.brokers.memory.broker import MemoryBroker  # noqa: PLC0415  # see `Adapter`
+    from infertool.brokers.memory.server import address_of  # noqa: PLC0415  # see `Adapter`
+
+    user, password = (url.user, url.password) if url.user else (settings.user, settings.password)
+    address = address_of(url.hosts[0][0], url.options)
+    return MemoryBroker(address, settings, user=user, password=password, on_connection=on_connection)

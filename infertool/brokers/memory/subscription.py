@@ -1,0 +1,272 @@
+"""Receiving, settling, moving and sending many messages, on the in-process broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from hashlib import blake2b
+
+import msgspec
+
+from infertool.brokers import headers
+from infertool.brokers.inbox import Inbox
+from infertool.brokers.memory.connection import Connection
+from infertool.brokers.memory.faults import Operation
+from infertool.brokers.memory.queues import Stored
+from infertool.brokers.port import Capabilities, Move, Selector
+from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError, StaleMessagesError
+from infertool.message import Message, Outgoing, SeparateHeaders
+
+Current = Callable[[], Connection | None]
+
+
+def to_message(stored: Stored, source: str, epoch: int, token: str, capabilities: Capabilities) -> Message:
+    """Return one delivery of a message; a message that is only shown has epoch 0 and no token."""
+    outgoing = stored.outgoing
+    properties = msgspec.structs.replace(
+        outgoing.properties,
+        timestamp_ms=stored.sent_ms,
+        delivery_count=stored.deliveries if capabilities.delivery_count else None,
+    )
+    return Message(
+        id=stored.id,
+        source=source,
+        native=outgoing.headers,
+        body=outgoing.body,
+        kind=outgoing.kind,
+        redelivered=stored.deliveries > 0,
+        epoch=epoch,
+        token=token,
+        sent=str(stored.sent_ms),
+        reader=SeparateHeaders(properties),
+    )
+
+
+def send(connection: Connection, outgoing: Outgoing) -> None:
+    """Have the broker hold a message. Raises `RefusedByBroker`."""
+    connection.check(outgoing)
+    connection.server.send(outgoing)
+
+
+class MemorySubscription:
+    """See `infertool.brokers.port.Subscription`."""
+
+    def __init__(
+        self, queue: str, *, window: int, selector: Selector | None, exclusive: bool, current: Current, timeout_s: float
+    ) -> None:
+        self._queue = queue
+        self._window = window
+        self._selector = selector
+        self._exclusive = exclusive
+        self._current = current
+        self._timeout_s = timeout_s
+        self._inbox = Inbox()
+        # Acks of messages that earlier connections delivered.
+        self.stale_acks = 0
+
+    def attach(self, connection: Connection) -> None:
+        """Subscribe on a new connection. Raises `RefusedError`, `ConnectionLostError`."""
+        self._inbox.begin(connection.epoch)
+        connection.call(Operation.SUBSCRIBE, partial(self._subscribe, connection), self._timeout_s)
+
+    def _subscribe(self, connection: Connection) -> None:
+        connection.server.subscribe(
+            connection.session,
+            self._queue,
+            window=self._window,
+            selector=self._selector,
+            exclusive=self._exclusive,
+            deliver=partial(self._deliver, connection),
+        )
+
+    def _deliver(self, connection: Connection, deliveries: list[tuple[str, Stored]]) -> None:
+        capabilities = connection.server.capabilities
+        self._inbox.put(
+            [to_message(stored, self._queue, connection.epoch, token, capabilities) for token, stored in deliveries]
+        )
+
+    def lost(self) -> None:
+        """Forget what the connection delivered: it ended, and all of that comes again."""
+        self._inbox.drop()
+
+    def close(self) -> None:
+        """Deliver nothing more."""
+        self._inbox.close()
+
+    def receive(self, max_messages: int, timeout_s: float) -> list[Message]:
+        """See `infertool.brokers.port.Subscription`. Returns at once when the broker was closed."""
+        return self._inbox.take(max_messages, timeout_s)
+
+    def ack(self, messages: Sequence[Message]) -> None:
+        """See `infertool.brokers.port.Subscription`."""
+        connection = self._current()
+        fresh = [message.token for message in messages if connection and message.epoch == connection.epoch]
+        self.stale_acks += len(messages) - len(fresh)
+        if connection and fresh:
+            run = partial(connection.server.settle, connection.session, fresh)
+            try:
+                connection.ask(Operation.ACK, run, partial(_ack_answered, connection), self._timeout_s)
+            except ConnectionLostError:
+                self.stale_acks += len(fresh)
+
+    def move(self, moves: Sequence[Move], timeout_s: float) -> None:
+        """See `infertool.brokers.port.Subscription`. More than `max_moves` are several steps, in order."""
+        deadline = time.monotonic() + timeout_s
+        most = self._connection_of(moves).server.capabilities.max_moves
+        for start in range(0, len(moves), most):
+            transaction = self.start_move(moves[start : start + most], deadline - time.monotonic())
+            transaction.commit()
+            transaction.wait()
+
+    def start_move(self, moves: Sequence[Move], timeout_s: float) -> AtomicMove | SendThenAck:
+        """See `infertool.brokers.port.Subscription`."""
+        connection = self._connection_of(moves)
+        move = AtomicMove if connection.server.capabilities.atomic_move else SendThenAck
+        return move(connection, moves, timeout_s)
+
+    def _connection_of(self, moves: Sequence[Move]) -> Connection:
+        connection = self._current()
+        if connection is None or any(move.message.epoch != connection.epoch for move in moves):
+            raise StaleMessagesError(
+                "the messages belong to a connection that was lost; the broker delivers them again"
+            )
+        return connection
+
+
+def _ack_answered(connection: Connection, error: Exception | None) -> None:
+    if isinstance(error, RefusedError):
+        # The broker holds the message for as long as the connection lives.
+        connection.end(f"the broker refused to take a message as acknowledged: {error.reason}")
+
+
+class _Move:
+    """A move that was begun. See `infertool.brokers.port.Transaction`."""
+
+    def __init__(self, connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
+        self._connection = connection
+        self._moves = moves
+        self._timeout_s = timeout_s
+
+    def _await(self, answers: Sequence[Future[None]]) -> None:
+        connection = self._connection
+        try:
+            for answer in answers:
+                connection.wait(answer, self._timeout_s)
+        except RefusedError as refusal:
+            connection.end(f"the broker refused a move: {refusal.reason}")
+            places = ", ".join(sorted({outgoing.destination for move in self._moves for outgoing in move.sends}))
+            raise MoveRefusedError(
+                f"{connection.address} refused to move messages to {places}: {refusal.reason}", reason=refusal.reason
+            ) from None
+        except ConnectionLostError:
+            # Also when an answer did not come in time: only to a new connection are the messages delivered again.
+            connection.end("a move was not confirmed in time")
+            raise
+
+
+class AtomicMove(_Move):
+    """Acks and sends, done in one step."""
+
+    def __init__(self, connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
+        super().__init__(connection, moves, timeout_s)
+        self._tokens = [move.message.token for move in moves]
+        self._sends = [outgoing for move in moves for outgoing in move.sends]
+        self._taken = [connection.begin(Operation.BEGIN, self._check, timeout_s)]
+        self._committed: list[Future[None]] = []
+
+    def commit(self) -> None:
+        """See `infertool.brokers.port.Transaction`."""
+        self._await(self._taken)
+        run = partial(self._connection.server.commit, self._connection.session, self._tokens, self._sends)
+        self._committed.append(self._connection.begin(Operation.COMMIT, run, self._timeout_s))
+
+    def wait(self) -> None:
+        """See `infertool.brokers.port.Transaction`."""
+        self._await(self._committed)
+
+    def _check(self) -> None:
+        for outgoing in self._sends:
+            self._connection.check(outgoing)
+        for token in self._tokens:
+            self._connection.session.find(token)
+
+
+class SendThenAck(_Move):
+    """Sends, and acks once all of them are confirmed: a loss in between leaves both, with the same `dlq_id`."""
+
+    def __init__(self, connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
+        super().__init__(connection, moves, timeout_s)
+        sends = [named(outgoing, move.message) for move in moves for outgoing in move.sends]
+        self._sent = [
+            connection.begin(Operation.SEND, partial(send, connection, outgoing), timeout_s) for outgoing in sends
+        ]
+        self._acked: list[Future[None]] = []
+
+    def commit(self) -> None:
+        """See `infertool.brokers.port.Transaction`."""
+        self._await(self._sent)
+        connection = self._connection
+        for move in self._moves:
+            run = partial(connection.server.settle, connection.session, [move.message.token])
+            self._acked.append(connection.begin(Operation.ACK, run, self._timeout_s))
+
+    def wait(self) -> None:
+        """See `infertool.brokers.port.Transaction`."""
+        self._await(self._acked)
+
+
+def named(outgoing: Outgoing, message: Message) -> Outgoing:
+    """Return `outgoing` with a header that is the same for each delivery of the message it stands for."""
+    digest = blake2b(repr(message.identity).encode(), digest_size=16).hexdigest()
+    return replace(outgoing, headers={"dlq_id": digest, **outgoing.headers})
+
+
+class MemoryBulkSender:
+    """See `infertool.brokers.port.BulkSender`."""
+
+    def __init__(
+        self, template: Outgoing, variable_headers: Sequence[str], connected: Callable[[], Connection], timeout_s: float
+    ) -> None:
+        self._template = template
+        self._names = variable_headers
+        self._connected = connected
+        self._timeout_s = timeout_s
+        self.refused = 0
+        self.reason = ""
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """See `infertool.brokers.port.BulkSender`."""
+        connection = self._connected()
+        has_room = connection.wait_for_room(timeout_s)
+        self._connected()
+        return has_room
+
+    def send(self, messages: Sequence[tuple[Sequence[str], bytes]]) -> None:
+        """See `infertool.brokers.port.BulkSender`."""
+        connection = self._connected()
+        for values, body in messages:
+            run = partial(send, connection, self._outgoing(values, body))
+            connection.ask(Operation.SEND, run, self._answered, self._timeout_s)
+
+    def flush(self, timeout_s: float) -> bool:
+        """See `infertool.brokers.port.BulkSender`."""
+        connection = self._connected()
+        try:
+            connection.call(Operation.FLUSH, lambda: None, timeout_s)
+        except ConnectionLostError:
+            self._connected()
+            return False
+        return True
+
+    def _outgoing(self, values: Sequence[str], body: bytes) -> Outgoing:
+        texts = dict(zip(self._names, values, strict=True))
+        own, properties = headers.split({**headers.property_texts(self._template.properties), **texts})
+        return replace(self._template, headers={**self._template.headers, **own}, properties=properties, body=body)
+
+    def _answered(self, error: Exception | None) -> None:
+        if isinstance(error, RefusedError):
+            self.refused += 1
+            self.reason = error.reason

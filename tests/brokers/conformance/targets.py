@@ -1,0 +1,232 @@
+"""The brokers that the conformance suite runs against: a line each in `TARGETS`.
+
+To add a server: give it a session fixture that looks like `tests.support.activemq.ActiveMQ` (`url`, `stomp_port`), and
+name the fixture here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Protocol
+
+import pytest
+
+from infertool.brokers.memory.adapter import CAPABILITIES
+from infertool.brokers.memory.faults import Effect, Operation
+from infertool.brokers.memory.server import Address
+from infertool.brokers.memory.server import Server as MemoryServer
+from infertool.brokers.port import Browsing
+from tests.support.brokers import NOBODYS, Server
+from tests.support.frameproxy import FrameProxy, header
+from tests.support.proxy import Proxy
+
+_numbers = itertools.count(1)
+
+
+class Cut(StrEnum):
+    """Where in a move the connection is cut, once. A broker without one of the steps is cut at the nearest."""
+
+    BEFORE_SENDS = "before the broker has what is sent"
+    AFTER_SENDS = "before the broker confirms what is sent"
+    BEFORE_END = "before the broker has the commit, or the acks"
+    AFTER_END = "after the commit, or the acks"
+
+
+class Line(Protocol):
+    """A way to the broker on which things go wrong."""
+
+    @property
+    def url(self) -> str: ...
+
+    # Set when the line holds something back that the client wrote.
+    holding: threading.Event
+
+    def cut(self) -> None: ...
+
+    def stall(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class Opened(Protocol):
+    """A broker under test."""
+
+    url: str
+    # A queue that the broker refuses messages to; empty where none is known.
+    refused_queue: str
+    # Where nobody answers.
+    nobodys_url: str
+
+    def line(self) -> contextlib.AbstractContextManager[Line]:
+        """Return a way to the broker that can be cut and stalled."""
+
+    def cutting_line(self, point: Cut) -> contextlib.AbstractContextManager[str]:
+        """Return the URL of a way that is cut once, within the first move."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A broker of the suite. `column` is its name in the table, empty for one that the table does not show.
+
+    `fixture` is the session fixture that starts a real server; without one it is the memory broker with `changes`.
+    """
+
+    name: str
+    column: str = ""
+    fixture: str = ""
+    marks: Sequence[Any] = ()
+    changes: dict[str, Any] = field(default_factory=dict)
+    checks_logins: bool = True
+    # A test that stops the server starts it again, and its messages are still there.
+    restarts: bool = False
+
+    @contextlib.contextmanager
+    def open(self, request: pytest.FixtureRequest) -> Iterator[Opened]:
+        if self.fixture:
+            yield StompServer(request.getfixturevalue(self.fixture))
+            return
+        capabilities = replace(CAPABILITIES, **self.changes)
+        with MemoryServer(f"conformance-{next(_numbers)}", capabilities, login=("admin", "admin")) as server:
+            yield Memory(server)
+
+
+class StompServer:
+    """A server that is reached over TCP."""
+
+    refused_queue = NOBODYS
+    nobodys_url = "stomp://127.0.0.1:1"
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.url = server.url
+
+    def line(self) -> Proxy:
+        return Proxy(self.server.stomp_port)
+
+    @contextlib.contextmanager
+    def cutting_line(self, point: Cut) -> Iterator[str]:
+        cutter = _Cutter(point)
+        with FrameProxy(self.server.stomp_port, to_server=cutter.to_server, to_client=cutter.to_client) as proxy:
+            yield proxy.url
+
+
+class _Cutter:
+    """Cuts once, at a frame of the first move that is made."""
+
+    def __init__(self, point: Cut) -> None:
+        self._point = point
+        self._receipts: set[bytes] = set()
+        self._done = False
+
+    def to_server(self, frame: bytes) -> bytes | None:
+        command = frame.lstrip(b"\n").partition(b"\n")[0]
+        if self._done:
+            return frame
+        match self._point:
+            case Cut.BEFORE_SENDS if command == b"SEND":
+                return self._cut()
+            case Cut.BEFORE_END if command == b"COMMIT" or (command == b"ACK" and not header(frame, b"transaction")):
+                return self._cut()
+            case Cut.AFTER_SENDS if command == b"SEND":
+                self._receipts.add(header(frame, b"receipt"))
+            case Cut.AFTER_END if command == b"COMMIT":
+                self._receipts.add(header(frame, b"receipt"))
+            case Cut.AFTER_END if command == b"ACK" and not header(frame, b"transaction"):
+                return self._cut_after(frame)
+        return frame
+
+    def to_client(self, frame: bytes) -> bytes | None:
+        wanted = self._receipts - {b""}
+        if not self._done and frame.lstrip(b"\n").startswith(b"RECEIPT") and header(frame, b"receipt-id") in wanted:
+            return self._cut()
+        return frame
+
+    def _cut(self) -> None:
+        self._done = True
+
+    def _cut_after(self, frame: bytes) -> bytes:
+        # An ACK has no receipt: the next frame is cut off.
+        self._point = Cut.BEFORE_END
+        return frame
+
+
+class Memory:
+    """A broker of this process."""
+
+    refused_queue = "takes.nothing"
+
+    def __init__(self, server: MemoryServer) -> None:
+        self.server = server
+        self.url = server.url
+        server.faults.refuse_queue(self.refused_queue)
+
+    @property
+    def nobodys_url(self) -> str:
+        address = self.server.new_address()
+        address.faults.plan(Operation.CONNECT, Effect.CUT_BEFORE, times=None)
+        return address.url
+
+    @contextlib.contextmanager
+    def line(self) -> Iterator[Line]:
+        yield _MemoryLine(self._address())
+
+    @contextlib.contextmanager
+    def cutting_line(self, point: Cut) -> Iterator[str]:
+        atomic = self.server.capabilities.atomic_move
+        sends, end = (Operation.BEGIN, Operation.COMMIT) if atomic else (Operation.SEND, Operation.ACK)
+        before = point in {Cut.BEFORE_SENDS, Cut.BEFORE_END}
+        address = self._address()
+        address.faults.plan(
+            sends if point in {Cut.BEFORE_SENDS, Cut.AFTER_SENDS} else end,
+            Effect.CUT_BEFORE if before else Effect.CUT_AFTER,
+            reason="cut by the test",
+        )
+        yield address.url
+
+    def _address(self) -> Address:
+        address = self.server.new_address()
+        address.faults.refuse_queue(self.refused_queue)
+        return address
+
+
+class _MemoryLine:
+    def __init__(self, address: Address) -> None:
+        self.url = address.url
+        self.holding = address.faults.holding
+        self._faults = address.faults
+
+    def cut(self) -> None:
+        self._faults.cut()
+
+    def stall(self) -> None:
+        self._faults.stall()
+
+    def resume(self) -> None:
+        self._faults.resume()
+
+
+_OFF: dict[str, Any] = {
+    "atomic_move": False,
+    "browse": Browsing.NONE,
+    "selectors": False,
+    "exclusive": False,
+    "priorities": False,
+    "expiry": False,
+    "depth": False,
+    "delivery_count": False,
+    "reply_addresses": False,
+}
+
+TARGETS = (
+    Target("memory", "memory", restarts=True),
+    Target("memory-bare", "memory, all off", changes=_OFF, restarts=True),
+    *(Target(f"memory-{name}", changes={name: value}, restarts=True) for name, value in _OFF.items()),
+    Target("memory-partial", changes={"browse": Browsing.PARTIAL}, restarts=True),
+    Target("embedded", "embedded", "embedded_broker", checks_logins=False),
+    Target("activemq", "ActiveMQ 5.17", "activemq", (pytest.mark.activemq,), restarts=True),
+)

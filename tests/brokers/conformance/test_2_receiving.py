@@ -1,0 +1,202 @@
+"""Receiving and settling: the window, the order, what comes again, and who gets what."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from infertool.brokers.port import Match
+from infertool.errors import RefusedError
+from infertool.message import Outgoing, Properties
+from infertool.net.connection_state import ConnectionState
+from tests.support.brokers import TIMEOUT_S, numbered, send_all, take
+
+
+def bodies(messages):
+    return [message.body for message in messages]
+
+
+@pytest.mark.case("messages come in the order of sending")
+def test_order(broker, queue):
+    send_all(broker, numbered(queue, 300))
+    messages = take(broker.subscribe(queue, window=300), 300)
+    assert bodies(messages) == bodies(numbered(queue, 300))
+    assert not any(message.redelivered for message in messages)
+    assert {message.source for message in messages} == {queue}
+
+
+@pytest.mark.case("no more than the window is unsettled")
+@pytest.mark.parametrize("window", [1, 7, 450])
+def test_the_window(broker, queue, window):
+    send_all(broker, numbered(queue, window + 50))
+    subscription = broker.subscribe(queue, window=window)
+    held = take(subscription, window)
+    if broker.capabilities.depth:
+        depth = broker.measure(queue, TIMEOUT_S)
+        assert (depth.size, depth.in_flight, depth.enqueued, depth.dequeued) == (window + 50, window, window + 50, 0)
+    assert subscription.receive(1, 0.2) == []
+    subscription.ack(held)
+    for _ in range(50):
+        subscription.ack(take(subscription, 1))
+
+
+@pytest.mark.case("after a cut all that is unsettled comes again, on the new connection")
+def test_after_a_cut(opened, connect, links, queue):
+    with opened.line() as line:
+        broker = connect(line.url, links)
+        send_all(broker, numbered(queue, 300))
+        subscription = broker.subscribe(queue, window=300)
+        messages = take(subscription, 250)
+        subscription.ack(messages[:100])
+        send_all(broker, numbered(f"{queue}.barrier", 1))
+        line.cut()
+        links.wait_for(ConnectionState.LOST)
+        again = take(subscription, 200)
+        assert {message.epoch for message in again} == {2}
+        assert sorted(bodies(again)) == sorted(bodies(numbered(queue, 300)[100:]))
+        ids = {message.body: message.id for message in messages}
+        assert all(message.id == ids[message.body] for message in again if message.body in ids)
+        assert all(message.redelivered for message in again if message.body in ids)
+        assert subscription.receive(1, 0.1) == []
+        broker.close(TIMEOUT_S)
+
+
+@pytest.mark.case("acks of an earlier connection are dropped and counted")
+def test_stale_acks(opened, connect, links, queue):
+    with opened.line() as line:
+        broker = connect(line.url, links)
+        send_all(broker, numbered(queue, 20))
+        subscription = broker.subscribe(queue, window=20)
+        stale = take(subscription, 20)
+        line.cut()
+        links.wait_for(ConnectionState.CONNECTED, 2)
+        fresh = take(subscription, 20)
+        subscription.ack([*stale, *fresh[:5]])
+        assert subscription.stale_acks == 20
+        broker.close(TIMEOUT_S)
+    again = take(connect(opened.url).subscribe(queue, window=20), 15)
+    assert bodies(again) == bodies(fresh[5:])
+
+
+@pytest.mark.case("the number of earlier deliveries is told")
+def test_delivery_count(opened, connect, links, queue, verdict):
+    with opened.line() as line:
+        broker = connect(line.url, links)
+        send_all(broker, numbered(queue, 1))
+        subscription = broker.subscribe(queue, window=1)
+        counts = []
+        for number in range(2, 5):
+            (message,) = take(subscription, 1)
+            counts.append(message.properties.delivery_count)
+            line.cut()
+            links.wait_for(ConnectionState.CONNECTED, number)
+        broker.close(TIMEOUT_S)
+    if broker.capabilities.delivery_count:
+        assert counts == [0, 1, 2]
+    else:
+        assert counts == [None, None, None]
+        verdict("no: only that it is a redelivery")
+
+
+@pytest.mark.case("subscriptions to one queue share its messages")
+def test_sharing(opened, connect, broker, queue):
+    subscriptions = [each.subscribe(queue, window=10) for each in (broker, connect(opened.url))]
+    send_all(broker, numbered(queue, 20))
+    shares = [take(each, 10) for each in subscriptions]
+    assert sorted(bodies(shares[0] + shares[1])) == sorted(bodies(numbered(queue, 20)))
+
+
+@pytest.mark.case("an exclusive subscription gets everything until it ends")
+def test_exclusive(opened, connect, queue, verdict):
+    first, second = connect(opened.url), connect(opened.url)
+    if not first.capabilities.exclusive:
+        with pytest.raises(RefusedError, match="exclusive"):
+            first.subscribe(queue, window=10, exclusive=True)
+        send_all(first, numbered(queue, 1))
+        verdict("no: refused")
+        return
+    owner = first.subscribe(queue, window=100, exclusive=True)
+    heir = second.subscribe(queue, window=100, exclusive=True)
+    send_all(second, numbered(queue, 20))
+    taken = take(owner, 20)
+    assert heir.receive(1, 0.2) == []
+    owner.ack(taken[:5])
+    first.close(TIMEOUT_S)
+    assert bodies(take(heir, 15)) == bodies(taken[5:])
+
+
+@pytest.mark.case("a message of a higher priority comes first")
+def test_priorities(broker, queue, verdict):
+    sent = [Outgoing(queue, b"%d" % n, properties=Properties(priority=n)) for n in (1, 9, 4)]
+    send_all(broker, sent)
+    messages = take(broker.subscribe(queue, window=3), 3)
+    if broker.capabilities.priorities:
+        assert bodies(messages) == [b"9", b"4", b"1"]
+    else:
+        assert bodies(messages) == [b"1", b"9", b"4"]
+        verdict("no: the order of sending")
+    assert {message.body: message.properties.priority for message in messages} == {b"1": 1, b"9": 9, b"4": 4}
+
+
+@pytest.mark.case("a message that has expired is not delivered")
+def test_expiry(broker, queue, verdict):
+    soon = int(time.time() * 1000) + 300
+    send_all(broker, [Outgoing(queue, b"old", properties=Properties(expires_ms=soon)), Outgoing(queue, b"new")])
+    # Nothing else makes a message expire than time.
+    time.sleep(max(0.0, soon / 1000 - time.time()) + 0.05)
+    subscription = broker.subscribe(queue, window=10)
+    if broker.capabilities.expiry:
+        assert bodies(take(subscription, 1)) == [b"new"]
+    else:
+        assert bodies(take(subscription, 2)) == [b"old", b"new"]
+        verdict("no: it is delivered")
+
+
+@pytest.mark.case("a subscription with a selector gets what matches")
+def test_selectors(broker, queue, verdict):
+    send_all(broker, [Outgoing(queue, b"%d" % n, headers={"n": str(n % 3)}) for n in range(9)])
+    wanted = Match(headers={"n": "1"})
+    if not broker.capabilities.selectors:
+        with pytest.raises(RefusedError, match="selectors"):
+            broker.subscribe(queue, window=10, selector=wanted)
+        assert len(take(broker.subscribe(queue, window=10), 9)) == 9
+        verdict("no: refused")
+        return
+    subscription = broker.subscribe(queue, window=10, selector=wanted)
+    assert bodies(take(subscription, 3)) == [b"1", b"4", b"7"]
+    assert subscription.receive(1, 0.1) == []
+
+
+@pytest.mark.case("a selector by id, correlation id, or the start of a header")
+def test_matches(broker, new_queue, verdict):
+    if not broker.capabilities.selectors:
+        verdict("no: refused")
+        with pytest.raises(RefusedError, match="selectors"):
+            broker.subscribe(new_queue(), window=1, selector=Match(ids=("x",)))
+        return
+    for wanted in ("id", "correlation", "prefix"):
+        queue = new_queue()
+        properties = [Properties(correlation_id=f"c'{n}") for n in range(4)]
+        send_all(broker, [Outgoing(queue, b"%d" % n, headers={"n": f"it's {n}%"}, properties=properties[n])
+                          for n in range(4)])  # fmt: skip
+        looker = broker.subscribe(queue, window=4)
+        ids = [message.id for message in take(looker, 4)]
+        match = {
+            "id": Match(ids=(ids[2],)),
+            "correlation": Match(correlation_id="c'2"),
+            "prefix": Match(prefixes={"n": "it's 2"}),
+        }[wanted]
+        send_all(broker, [Outgoing(queue, b"2", headers={"n": "it's 2%"}, properties=properties[2])])
+        if wanted != "id":
+            # The others are held by the first subscription.
+            assert bodies(take(broker.subscribe(queue, window=4, selector=match), 1)) == [b"2"]
+
+
+@pytest.mark.case("a selector that cannot be read is refused, and the connection lives")
+def test_a_bad_selector(broker, queue, verdict):
+    with pytest.raises(RefusedError) as caught:
+        broker.subscribe(queue, window=1, selector="n = = 1")
+    assert caught.value.reason
+    send_all(broker, numbered(queue, 1))
+    assert len(take(broker.subscribe(queue, window=1), 1)) == 1

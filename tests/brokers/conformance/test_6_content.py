@@ -1,0 +1,87 @@
+"""What a message consists of survives: body, kind, headers of every odd kind, properties."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from infertool.message import BodyKind, Outgoing, Properties
+from tests.support.brokers import send_all, take
+
+TEXTS = [
+    b"", b"{}", b"nul \0 in it", "grüße 漢字 \U0001f600".encode(), b'{"deep":' * 3000, b"x" * 1024 * 1024,
+    b"x" * 5_000_000,
+]  # fmt: skip
+HEADERS = {
+    "request_id": "a:b\\c\nd\re", "name": "grüße 漢字 \U0001f600", "empty": "", "dlq_error": "x" * 1024,
+    "colon:name": "1", "spaces": "  both  ", "percent": "%s %d %%", "quote": "it's", "with-dash": "1", "number": "007",
+    "true": "false", "Case": "a", "case": "b",
+}  # fmt: skip
+
+
+@pytest.mark.case("body and kind")
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(body, BodyKind.TEXT) for body in TEXTS] + [(body, BodyKind.BYTES) for body in (*TEXTS, b"\xff\xfe not utf-8")],
+    ids=lambda value: value if isinstance(value, BodyKind) else f"{len(value)}",
+)
+def test_body_and_kind(broker, queue, kind, body):
+    send_all(broker, [Outgoing(queue, body, kind)])
+    [message] = take(broker.subscribe(queue, window=1), 1)
+    assert message.body == body
+    assert message.kind is kind
+    assert not message.redelivered
+    assert not message.hides_body
+
+
+@pytest.mark.case("headers of every odd kind")
+def test_headers(broker, queue):
+    send_all(broker, [Outgoing(queue, b"body", headers=HEADERS)])
+    [message] = take(broker.subscribe(queue, window=1), 1)
+    assert {name: message.headers[name] for name in HEADERS} == HEADERS
+    assert HEADERS.items() <= message.native.items()
+    assert (message.source, message.body, message.kind) == (queue, b"body", BodyKind.TEXT)
+
+
+@pytest.mark.case("properties")
+@pytest.mark.parametrize("persistent", [True, False])
+def test_properties(broker, queue, persistent):
+    expires = int(time.time() * 1000) + 3_600_000
+    sent = Properties(
+        correlation_id="c:1\\", reply_to=broker.conventions.queue("answers"), content_type="application/json",
+        type="event", priority=7, expires_ms=expires, persistent=persistent,
+    )  # fmt: skip
+    send_all(broker, [Outgoing(queue, b"body", headers={"own": "1"}, properties=sent)])
+    [message] = take(broker.subscribe(queue, window=1), 1)
+    found = message.properties
+    assert (found.correlation_id, found.reply_to, found.type, found.priority) == ("c:1\\", sent.reply_to, "event", 7)
+    assert (found.content_type, found.expires_ms, found.persistent) == ("application/json", expires, persistent)
+    assert abs(found.timestamp_ms / 1000 - time.time()) < 3600
+    assert message.correlation_id == "c:1\\"
+    assert message.headers == {"own": "1"}
+    assert message.death is None
+
+
+@pytest.mark.case("a message without headers or properties")
+def test_nothing(broker, queue):
+    send_all(broker, [Outgoing(queue, b"")])
+    [message] = take(broker.subscribe(queue, window=1), 1)
+    assert message.headers == {}
+    assert message.id
+    assert (message.properties.correlation_id, message.properties.reply_to, message.properties.expires_ms) == (
+        None, None, None,
+    )  # fmt: skip
+
+
+@pytest.mark.case("identity stays over redeliveries, and tells messages apart")
+def test_identity(opened, connect, queue):
+    identities = []
+    for _ in range(2):
+        broker = connect(opened.url)
+        if not identities:
+            send_all(broker, [Outgoing(queue, b"same"), Outgoing(queue, b"same"), Outgoing(queue, b"other")])
+        identities.append([message.identity for message in take(broker.subscribe(queue, window=3), 3)])
+        broker.close(5)
+    assert identities[0] == identities[1]
+    assert len(set(identities[0])) == 3
