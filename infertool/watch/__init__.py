@@ -1,1 +1,1 @@
-"""The live view of a bus: state without a screen, and a Textual application that shows it."""
+"""The live view of `infertool watch`: the state of a bus without a screen, and a Textual application that shows it."""

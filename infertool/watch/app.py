@@ -1,4 +1,4 @@
-"""The Textual application: it takes what came, ten to twenty times a second, and draws what is visible."""
+"""The Textual application and its themes. It takes new events and redraws 15 times a second."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ DARK = Theme(
     warning="#e0af68",
     error="#ff7b72",
     variables={
-        "ink-dim": "#8b949e",
-        "ink-strong": "#f0f3f6",
-        "ink-bar": "#4fb3bf",
-        "ink-empty": "#2f3943",
-        "ink-string": "#a5d6a7",
+        "style-dim": "#8b949e",
+        "style-strong": "#f0f3f6",
+        "style-bar": "#4fb3bf",
+        "style-empty": "#2f3943",
+        "style-string": "#a5d6a7",
         "line": "#33404d",
         "chosen": "#23364a",
         "footer-key-foreground": "#e0af68",
@@ -55,11 +55,11 @@ LIGHT = Theme(
     warning="#7a4b00",
     error="#b3261e",
     variables={
-        "ink-dim": "#59636e",
-        "ink-strong": "#000000",
-        "ink-bar": "#0b7285",
-        "ink-empty": "#d5d1c8",
-        "ink-string": "#2b6a30",
+        "style-dim": "#59636e",
+        "style-strong": "#000000",
+        "style-bar": "#0b7285",
+        "style-empty": "#d5d1c8",
+        "style-string": "#2b6a30",
         "line": "#b9b4a8",
         "chosen": "#d6e4f5",
         "footer-key-foreground": "#7a4b00",
@@ -68,13 +68,13 @@ LIGHT = Theme(
 
 
 _PER_SECOND = 15
-# Ticks between two looks at the figures of the header, and two sortings.
+# Ticks between two updates of the header's figures, and between two sorts.
 _FIGURES_EVERY = 4
 _SORT_EVERY = 8
 
 
 class WatchApp(App[None], inherit_bindings=False):
-    """`infertool watch`. `keys` are those of every action, `folder` is where exports go."""
+    """The application. `keys` holds the keys of every action; exports go to `folder`."""
 
     TITLE = "infertool watch"
     COMMAND_PALETTE_BINDING = ""
@@ -95,48 +95,48 @@ class WatchApp(App[None], inherit_bindings=False):
         self.set_keymap({name: ",".join(chosen) for name, chosen in keys.items()})
 
     def get_default_screen(self) -> Screen[None]:
-        """Return the one screen."""
+        """Return the only screen."""
         return self._main
 
     def get_key_display(self, binding: Binding) -> str:
-        """Return a key as the footer shows it, in letters that every terminal has."""
+        """Return a key's name for the footer, in characters that every terminal has."""
         return super().get_key_display(binding).replace("⏎", "enter")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002 - Textual's signature
-        """Offer every action in the command palette."""
+        """Yield every action for the command palette."""
         for action in ACTIONS:
             if action.name != "palette":
                 title = action.name.replace("_", " ").capitalize()
                 yield SystemCommand(title, action.meaning, getattr(self._main, f"action_{action.name}"))
 
     def on_mount(self) -> None:
-        """Begin to take events."""
+        """Start the buses and the timer."""
         for bus in self._buses:
             bus.start()
         self.set_interval(1 / _PER_SECOND, self.tick)
 
     def end(self) -> None:
-        """Leave soon, whatever runs; from a signal handler."""
+        """Exit at the next tick. For signal handlers."""
         self._ending = True
 
     async def action_quit(self) -> None:
-        """Leave, as the key for it does."""
+        """Quit, as the key does."""
         self._main.action_quit()
 
     def tick(self) -> None:
-        """Take what came, and draw what changed."""
+        """Take new events, and draw changes."""
         if self._ending:
             self.exit()
         self._ticks += 1
         for bus in self._buses:
             bus.drain()
             bus.state.work()
-            self._say_note(bus.state.note)
+            self._show_note(bus.state.note)
         if self._ticks % _SORT_EVERY == 0:
             self._main.resort()
         self._main.redraw(figures=self._ticks % _FIGURES_EVERY == 0)
 
-    def _say_note(self, note: str) -> None:
+    def _show_note(self, note: str) -> None:
         if note and note not in self._notes:
             self._notes.add(note)
             self.notify(clean(note), severity="warning", markup=False)

@@ -1,4 +1,4 @@
-"""A bus on the screen: its state, and the source that fills it from threads of its own."""
+"""One bus of the view: its state, and the inbox through which a source's threads change it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from infertool.channels.event import ChannelEvent
 from infertool.channels.recording import Recorder, RecordError
 from infertool.watch.state import State
 
-# Events that wait for the screen; past this many the source waits, and with it the server. None is dropped.
+# Maximum of events that wait for the screen; then the source blocks, and the server with it. None is dropped.
 MOST_WAITING = 20_000
 
 Change = Callable[[State, float], None]
 
 
 class Inbox:
-    """Changes of one bus's state, oldest first."""
+    """A queue of changes to one bus's state."""
 
     def __init__(self) -> None:
         self._changes: deque[tuple[Change, int]] = deque()
@@ -27,19 +27,19 @@ class Inbox:
         self._room = threading.Condition()
 
     def put_events(self, events: Sequence[ChannelEvent]) -> None:
-        """Take a batch of events; wait while too many wait already."""
+        """Add a batch of events. Blocks while the queue is full."""
         with self._room:
             self._room.wait_for(lambda: self._waiting < MOST_WAITING or self._closed)
             self._changes.append((lambda state, _now: state.take(events), len(events)))
             self._waiting += len(events)
 
     def put(self, change: Change) -> None:
-        """Take another change."""
+        """Add any other change."""
         with self._room:
             self._changes.append((change, 0))
 
     def drain(self, state: State, now: float, most: int) -> int:
-        """Apply what waits, whole batches until there were `most` events; return how many there were."""
+        """Apply queued changes, in whole batches, until `most` events; return the number of events."""
         count = 0
         while count < most:
             with self._room:
@@ -53,34 +53,34 @@ class Inbox:
         return count
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """Release all waiting threads."""
         with self._room:
             self._closed = True
             self._room.notify_all()
 
 
-# Events taken at a time, between two looks at the keyboard: about 15 ms.
+# Maximum of events applied in one go: about 15 ms, after which keys are handled.
 _MOST_AT_ONCE = 1_000
 _GOODBYE_S = 1.0
 
 
 class Source(Protocol):
-    """Where events come from."""
+    """Fills a bus with events."""
 
     def start(self, bus: Bus) -> None:
-        """Begin to fill `bus`. Returns at once."""
+        """Start to fill `bus`. Returns at once."""
 
     def now(self) -> float:
-        """Return the time it is for the bus, in wall-clock seconds: of a record, the time that is being played."""
+        """Return the bus's current time in wall-clock seconds; for a recording, the time being played."""
 
     def stop(self, timeout_s: float) -> None:
-        """End, waiting up to `timeout_s`."""
+        """Stop; wait up to `timeout_s`."""
 
 
 class Bus:
-    """One bus. `options` are the global options that name it on a command line.
+    """One bus. `options` are the global command-line options that select it.
 
-    `record_fault` is why the recording stopped.
+    `record_fault` is the error that stopped the recording.
     """
 
     def __init__(
@@ -94,26 +94,26 @@ class Bus:
         self._recorder = recorder
 
     def start(self) -> None:
-        """Begin to take events."""
+        """Start the source."""
         self._source.start(self)
 
     def stop(self) -> None:
-        """End."""
+        """Stop the source."""
         self.inbox.close()
         self._source.stop(_GOODBYE_S)
 
     def now(self) -> float:
-        """Return the time it is for the bus, in wall-clock seconds."""
+        """Return the bus's current time in wall-clock seconds."""
         return self._source.now()
 
     def take(self, events: Sequence[ChannelEvent]) -> None:
-        """Take events; from any thread. Waits while the screen is behind."""
+        """Record and queue events. From any thread; blocks while the queue is full."""
         if self._recorder is not None:
             self._record(self._recorder, events)
         self.inbox.put_events(events)
 
     def drain(self) -> int:
-        """Bring the state up to date; return how many events came. Only from the thread of the screen."""
+        """Apply queued changes to the state; return the number of events. Only from the screen's thread."""
         return self.inbox.drain(self.state, self.now(), _MOST_AT_ONCE)
 
     def _record(self, recorder: Recorder, events: Sequence[ChannelEvent]) -> None:

@@ -1,4 +1,4 @@
-"""Which columns a list of results has at a width, and the cells of an entry."""
+"""Rows of the lists as styled text: the columns that fit a width, and the cells of an entry."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _UNSURE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where and when a cell is drawn: its width, the wall-clock time in seconds, the signs there are."""
+    """The context of a cell: its width, the wall-clock time in seconds, the glyphs."""
 
     width: int
     now: float
     glyphs: Glyphs
 
     def left(self, text: str) -> str:
-        """Return `text` in the width of the cell, at its left edge."""
+        """Return `text` left-aligned in the cell's width."""
         return fit(text, self.width, self.glyphs)
 
     def right(self, text: str) -> str:
-        """Return `text` at the right edge."""
+        """Return `text` right-aligned in the cell's width."""
         return fit(right(self.glyphs.safe(clean(text)), self.width), self.width, self.glyphs)
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. Those of the least `rank` stay longest when it gets narrow; `grows` is its share of what is left."""
+    """One column. Columns of the highest `rank` are hidden first. `grows` is the column's share of spare width."""
 
     title: str
     width: int
@@ -100,7 +100,7 @@ COLUMNS = (
 
 
 def layout(width: int) -> list[tuple[Column, int]]:
-    """Return the columns that fit into `width` cells, each with its width."""
+    """Return the columns that fit `width` cells, each with its width."""
     columns = [*COLUMNS]
     while len(columns) > 1 and _least(columns) > width:
         columns.remove(max(columns, key=lambda column: column.rank))
@@ -110,14 +110,14 @@ def layout(width: int) -> list[tuple[Column, int]]:
 
 
 def heading(columns: list[tuple[Column, int]], glyphs: Glyphs) -> Line:
-    """Return the line of titles."""
+    """Return the line of column titles."""
     places = [(column, Place(width, 0.0, glyphs)) for column, width in columns]
     cells = [place.right(column.title) if column.right else place.left(column.title) for column, place in places]
     return [("  " + _GAP.join(cells), TextStyle.TITLE)]
 
 
 def row(entry: Entry, columns: list[tuple[Column, int]], now: float, glyphs: Glyphs) -> Line:
-    """Return the cells of an entry, without the cursor's sign."""
+    """Return the cells of an entry, without the cursor."""
     if entry.kind is Kind.GAP:
         return [(glyphs.safe(clean(f"{glyphs.gap * 3} {entry.label} {glyphs.gap * 200}")), TextStyle.WARN)]
     line: Line = []
@@ -127,7 +127,7 @@ def row(entry: Entry, columns: list[tuple[Column, int]], now: float, glyphs: Gly
 
 
 def alert_row(entry: Entry, width: int, now: float, glyphs: Glyphs) -> Line:
-    """Return the line of a failure or of an alert rule's change, without the cursor's sign."""
+    """Return the line of a failure or an alert, without the cursor."""
     if entry.kind is Kind.GAP:
         return row(entry, [], now, glyphs)
     age = right(span(max(now - entry.at, 0.0)), 6)
@@ -147,7 +147,7 @@ def alert_row(entry: Entry, width: int, now: float, glyphs: Glyphs) -> Line:
 
 
 def rule_row(rule: Rule, width: int, now: float, glyphs: Glyphs) -> Line:
-    """Return the line of an alert rule that fires."""
+    """Return the line of a firing alert rule."""
     age = right(span(max(now - rule.since, 0.0)), 6)
     name = fit(rule.name, _alert_name_width(width), glyphs)
     room = max(width - len(glyphs.firing) - len(age) - 6 - cell_len(name), 0)

@@ -1,4 +1,4 @@
-"""One event as the view keeps it: the few values that show, and the payload as JSON."""
+"""Entries: events as the view keeps them (the displayed values, and the payload as JSON), and their export."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import orjson
 from infertool.channels.event import ChannelEvent, encode, payload_text
 from infertool.text import json_text
 
-# Ids and names past this many characters are cut: they are for a column. The payload keeps all of them.
+# Maximum length of ids and names, which fill a column. The payload is complete. Characters.
 _LONGEST = 200
-# An error is for the alerts pane, which is wider.
+# Maximum length of an error, which fills the wider alerts pane. Characters.
 _LONGEST_ERROR = 1_000
-# Numbers from here on are times in milliseconds (1973 to 5138), smaller ones in seconds (to 5138).
+# Times: numbers from _FIRST_MS are milliseconds (years 1973 to 5138), smaller ones are seconds.
 _FIRST_MS, _LAST_MS = 1e11, 1e14
 
 
 class Kind(StrEnum):
-    """What an event says."""
+    """The kind of an entry. GAP stands for events that were missed."""
 
     RESULT = "result"
     FAILURE = "failure"
@@ -40,10 +40,10 @@ _BY_EVENT = {"new_result": Kind.RESULT, "inference_failed": Kind.FAILURE, "alert
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One event, or a gap between events. `number` counts from 1 and never repeats within a bus.
+    """One event, or a gap between events. `number` counts from 1 and is unique within a bus.
 
-    `body` is the payload as JSON. `latency_s` is the way from the event's `sent_at` (else `received_at`) to here; it is
-    negative where clocks disagree. `at` is the wall-clock time of event, in seconds.
+    `body` is the payload as JSON. `latency_s` is the time from the event's `sent_at` (else `received_at`) to its
+    arrival; negative if the clocks differ. `at` is the wall-clock time of arrival, in seconds.
     """
 
     number: int
@@ -62,12 +62,12 @@ class Entry:
 
     @property
     def payload(self) -> Any:
-        """The payload again."""
+        """The decoded payload."""
         return json_text.loads_nearest(self.body)
 
 
 def read(number: int, event: ChannelEvent) -> Entry:
-    """Return what the view keeps of an event. Whatever the event holds, it can be read."""
+    """Return the entry of an event. Never raises, for any payload."""
     fields = event.payload if isinstance(event.payload, dict) else {}
     kind = kind_of(event.event, fields)
     prediction = fields.get("prediction")
@@ -91,19 +91,19 @@ def read(number: int, event: ChannelEvent) -> Entry:
 
 
 def gap(number: int, at: float, label: str) -> Entry:
-    """Return the line that stands for events nobody saw."""
+    """Return an entry for missed events."""
     return Entry(number, Kind.GAP, at, label=label)
 
 
 def kind_of(event: str, fields: Mapping[str, Any]) -> Kind:
-    """Say what an event is: by its status, else by its name."""
+    """Return the kind of an event: by its status, else by its name."""
     status = fields.get("status")
     by_status = _BY_STATUS.get(status) if isinstance(status, str) else None
     return by_status or _BY_EVENT.get(event, Kind.OTHER)
 
 
 def text(value: Any, longest: int = _LONGEST) -> str:
-    """Return a value as text for a column; empty for nothing. Not yet clean."""
+    """Return a value as text for a column; empty for None. The text is not sanitized."""
     if value is None:
         return ""
     if isinstance(value, str):
@@ -118,7 +118,7 @@ def number_in(fields: Mapping[str, Any], name: str) -> float | None:
         return None
     try:
         return float(value) if math.isfinite(value) else None
-    except OverflowError:  # a whole number past any float
+    except OverflowError:  # an integer past any float
         return None
 
 
@@ -138,7 +138,7 @@ def _label(kind: Kind, fields: Mapping[str, Any], prediction: Any) -> str:
 
 
 def rule_label(fields: Mapping[str, Any]) -> str:
-    """Return an alert rule's state and figures in words."""
+    """Return an alert rule's state, value and threshold as text."""
     state, value, threshold = (text(fields.get(name)) for name in ("state", "value", "threshold"))
     return " ".join(part for part in (state, value, f"(threshold {threshold})" if threshold else "") if part)
 
@@ -152,9 +152,9 @@ def _latency(fields: Mapping[str, Any], at: float) -> float | None:
 
 
 def seconds(value: Any) -> float | None:
-    """Return a time in seconds since the epoch; None for what cannot be one.
+    """Return a time in seconds since the epoch; None if `value` is not a time.
 
-    It is given in ISO 8601, in seconds, or in milliseconds, as Java writes them.
+    Accepts ISO 8601, seconds, and milliseconds (Java).
     """
     if isinstance(value, str):
         try:
@@ -168,13 +168,13 @@ def seconds(value: Any) -> float | None:
 
 
 def line(entry: Entry) -> bytes:
-    """Return an entry as one line of JSON, without its end."""
+    """Return an entry as one line of JSON, without line end."""
     document = {"topic": entry.topic, "event": entry.event, "payload": orjson.Fragment(entry.body), "at": entry.at}
     return orjson.dumps(document)
 
 
 def write(entries: Sequence[Entry], folder: Path, now: float) -> tuple[Path, int]:
-    """Write `entries`, in this order, to a new file in `folder`; return it and their number. Raises `OSError`."""
+    """Write `entries` to a new file in `folder`; return its path and the number of events. Raises `OSError`."""
     events = [entry for entry in entries if entry.kind is not Kind.GAP]
     stem = time.strftime("infertool-watch-%Y%m%d-%H%M%S", time.localtime(now))
     path = _free(folder, stem)

@@ -1,4 +1,4 @@
-"""Figures and times in words and signs, of a known width on the screen."""
+"""Text for the screen: glyphs, text styles, and numbers and times of a known width."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infertool.text.sanitize import clean
 
 @dataclass(frozen=True, slots=True)
 class Glyphs:
-    """One set of signs. `bar` and `spark` go from empty to full."""
+    """One set of glyphs. `bar` and `spark` go from empty to full."""
 
     ascii: bool
     bar: str
@@ -35,7 +35,7 @@ class Glyphs:
     track: str
 
     def safe(self, text: str) -> str:
-        """Return `text` in what the terminal can show."""
+        """Return `text` in characters that the terminal can show."""
         return text.encode("ascii", "backslashreplace").decode() if self.ascii and not text.isascii() else text
 
 
@@ -78,14 +78,14 @@ ASCII = Glyphs(
 
 
 def of_terminal(environ: Mapping[str, str]) -> Glyphs:
-    """Return the signs for this terminal: ASCII on the Linux console, and where the locale names another encoding."""
+    """Return the glyphs for this terminal: ASCII on the Linux console, and if the locale is not UTF-8."""
     locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or ""
     other = locale != "" and "utf8" not in locale.lower().replace("-", "")
     return ASCII if other or environ.get("TERM") == "linux" else UNICODE
 
 
 class TextStyle(StrEnum):
-    """The kinds of text."""
+    """The meaning of a piece of text; the theme defines its colour. A colour is never the only sign of a state."""
 
     PLAIN = "plain"
     DIM = "dim"
@@ -104,7 +104,7 @@ class TextStyle(StrEnum):
     NUMBER = "number"
 
 
-# A piece of a line. Lines are lists of them; what is too wide is cut by the widget.
+# A piece of a line, and a line. Widgets cut lines that are too wide.
 Span = tuple[str, TextStyle]
 Line = list[Span]
 
@@ -116,15 +116,15 @@ _KIB = 1024
 
 
 def clock(at: float) -> str:
-    """Return a wall-clock time (seconds) as local hours, minutes and seconds."""
+    """Return a wall-clock time (seconds) as local HH:MM:SS."""
     try:
         return time.strftime("%H:%M:%S", time.localtime(at))
-    except (ValueError, OverflowError, OSError):  # a record may hold any number
+    except (ValueError, OverflowError, OSError):  # a recording may hold any number
         return "--:--:--"
 
 
 def span(seconds: float) -> str:
-    """Return a length of time in a few characters: 3s, 2m05s, 1h20m, 4d."""
+    """Return a short duration: 3s, 2m05s, 1h20m, 4d."""
     whole = int(seconds)
     if whole < 0:
         return f"-{span(-seconds)}"
@@ -138,7 +138,7 @@ def span(seconds: float) -> str:
 
 
 def ms(value: float | None) -> str:
-    """Return milliseconds in at most eight characters, with a unit; a minus sign shows clocks that disagree."""
+    """Return milliseconds with a unit, in at most eight characters; negative if clocks differ."""
     if value is None:
         return "- ms"
     size = abs(value)
@@ -150,32 +150,32 @@ def ms(value: float | None) -> str:
 
 
 def count(value: int) -> str:
-    """Return a count with thin groups: 12 345."""
+    """Return a count with a space between groups: 12 345."""
     return f"{value:,}".replace(",", " ")
 
 
 def rate(value: float) -> str:
-    """Return events a second."""
+    """Return a rate, in events a second."""
     return f"{value:.1f}" if 0 < value < 10 else f"{value:.0f}"  # noqa: PLR2004 - one more digit for small figures
 
 
 def percent(share: float | None) -> str:
-    """Return a share in percent; 100 and 0 only where it is exactly that."""
+    """Return a share in percent; 100 and 0 only if it is exactly that."""
     if share is None:
         return "-"
     return f"{share:.0%}" if share in {0, 1} else f"{min(max(share * 100, 0.1), 99.9):.1f}%"
 
 
 def size(count_: int) -> str:
-    """Return a number of bytes."""
+    """Return a size in bytes with a unit."""
     if count_ < _KIB:
         return f"{count_} B"
     return f"{count_ / _KIB:.1f} KiB" if count_ < _KIB * _KIB else f"{count_ / _KIB / _KIB:.1f} MiB"
 
 
 def fit(text: str, width: int, glyphs: Glyphs) -> str:
-    """Return `text` in exactly `width` cells: clean, cut with an ellipsis, padded."""
-    # Each character takes one cell at least, or none: twice the width is enough to look at.
+    """Return `text` in exactly `width` cells: sanitized, cut with an ellipsis, padded."""
+    # Most characters take at least one cell: twice the width is enough to examine.
     shown = glyphs.safe(clean(text[: 2 * width + 1]))
     if cell_len(shown) > width:
         return set_cell_size(shown, max(width - len(glyphs.ellipsis), 0)) + glyphs.ellipsis[:width]
@@ -195,7 +195,7 @@ def take(text: str, width: int) -> tuple[str, str]:
 
 
 def bar(share: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
-    """Return the filled and the empty part of a bar, `width` cells together."""
+    """Return the filled and the empty part of a bar of `width` cells."""
     steps = len(glyphs.bar) - 1
     filled = round(min(max(share, 0.0), 1.0) * width * steps)
     whole, part = divmod(filled, steps)
@@ -204,7 +204,7 @@ def bar(share: float, width: int, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def spark(values: Sequence[float], glyphs: Glyphs) -> str:
-    """Return a line of columns, the largest at full height; what is not zero shows at least a trace."""
+    """Return a sparkline: the largest value at full height, every other positive value at least one step."""
     highest = max(values, default=0.0)
     steps = len(glyphs.spark) - 1
     return "".join(

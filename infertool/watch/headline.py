@@ -1,4 +1,4 @@
-"""The lines at the top: connections, what comes, how long it takes, how much waits."""
+"""The header as styled lines: connections, rates, latencies, queue depths."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from infertool.watch.seconds import Spread
 from infertool.watch.state import State
 
 HEIGHT = 3
-# A cell of the sparkline, in seconds, and as many as ten minutes hold.
+# Time span of a cell of the sparkline, in seconds, and the maximum of cells (five minutes).
 CELL_S = 5
 _MOST_CELLS = 60
 _PEAK_WIDTH = 11
-_WORDS = {
+_STATES = {
     ConnectionState.CONNECTING: "connecting",
     ConnectionState.CONNECTED: "connected",
     ConnectionState.LOST: "lost",
@@ -26,7 +26,7 @@ _WORDS = {
 
 
 def lines(states: Sequence[State], shown: State, now: float, width: int, glyphs: Glyphs) -> list[Line]:
-    """Return the lines, at most `width` wide."""
+    """Return the lines for `states`, with the figures of `shown`."""
     right: Line = [_mode(shown, glyphs), (f"  {clock(now)} ", TextStyle.DIM)]
     links: Line = []
     for state in states:
@@ -48,22 +48,22 @@ def _link(state: State, now: float, glyphs: Glyphs, *, marked: bool) -> Line:
     line: Line = [
         (f" {glyphs.up if up else glyphs.down} ", TextStyle.OK if up else TextStyle.FAIL),
         (f"[{clean(state.name)}]" if marked else clean(state.name), TextStyle.STRONG),
-        (f" {_word(state, now)} ", TextStyle.PLAIN if up else TextStyle.WARN),
+        (f" {_connection(state, now)} ", TextStyle.PLAIN if up else TextStyle.WARN),
     ]
     line += [(f" {glyphs.failure} {clean(topic)} lost ", TextStyle.FAIL) for topic in state.topics]
     return line
 
 
-def _word(state: State, now: float) -> str:
+def _connection(state: State, now: float) -> str:
     if state.recording:
         return "played to its end" if state.ended else "playing"
     link = state.link
-    word = _WORDS[link.state]
+    text = _STATES[link.state]
     if link.since is not None:
-        word += f" {span(max(now - link.since, 0))}"
+        text += f" {span(max(now - link.since, 0))}"
     if link.retry_at is not None and link.state is ConnectionState.LOST:
-        word += f", again in {span(max(link.retry_at - now, 0))}"
-    return word
+        text += f", again in {span(max(link.retry_at - now, 0))}"
+    return text
 
 
 def _traffic(state: State, now: float, width: int, glyphs: Glyphs) -> Line:
@@ -110,7 +110,7 @@ def _spread(name: str, spread: Spread) -> Line:
 
 
 def _both(left: Line, right: Line, width: int) -> Line:
-    """Return `left` and, at the right edge, `right`; `left` is cut when there is no room for both."""
+    """Return `left`, and `right` at the right edge; `left` is cut if both do not fit."""
     room = width - sum(cell_len(text) for text, _ in right)
     line: Line = []
     for text, style in left:

@@ -1,4 +1,4 @@
-"""Every action of the view: its keys, its name in the footer, and what it does. The help screen is made of this."""
+"""The actions of the view, with their keys, footer labels and meanings; the help screen lists them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIGNS = {"space": "space", "pageup": "page up", "pagedown": "page down", "escap
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Something a key does. `label` is set where the footer shows it."""
+    """An action that keys trigger. `label` is set if the footer shows it."""
 
     name: str
     keys: tuple[str, ...]
@@ -55,10 +55,10 @@ _BY_NAME = {action.name: action for action in ACTIONS}
 
 
 def resolve(wanted: Mapping[str, object]) -> dict[str, tuple[str, ...]]:
-    """Return the keys of every action: its own, or those that the settings `watch.keys` want.
+    """Return the keys of every action: the defaults, or those in `wanted`, the settings `watch.keys`.
 
-    A value is one key or a list of them. Raises `SettingsError` for an action or a key there is not, and for a key
-    with two actions.
+    A value is one key or a list of keys. Raises `SettingsError` for an unknown action or key, and for a key with two
+    actions.
     """
     chosen = {action.name: action.keys for action in ACTIONS}
     for name, value in wanted.items():
@@ -78,7 +78,7 @@ def _key(name: str, value: object) -> str:
 
 
 def shown(key: str) -> str:
-    """Return a key as people read it."""
+    """Return a key's name for display."""
     return _SIGNS.get(key, key.replace("ctrl+", "^"))
 
 

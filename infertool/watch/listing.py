@@ -1,6 +1,6 @@
-"""A list of entries as it shows: newest first or sorted, filtered, held still by a pause, with a cursor.
+"""A list of entries for display: newest first or sorted, filtered, paused, with a cursor.
 
-Filtering costs about 10 us an entry, so a new filter works through the older entries in steps, newest first.
+Filtering costs about 10 us an entry, so a new filter is applied to the kept entries in steps, newest first.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from itertools import islice
 from infertool.filters.expression import Filter, FilterError, NotEvaluatedError
 from infertool.watch.entry import Entry, Kind
 
-# Payloads of one ring together, in bytes: with ordinary events the count ends it long before.
+# Maximum of all payloads in one ring. With ordinary events the number of entries is the tighter limit. Bytes.
 MOST_BYTES = 64 * 1024 * 1024
 
 
 class Ring:
-    """Keeps the newest `keep` entries, fewer when their payloads are large; says how many older ones it dropped."""
+    """Keeps the newest `keep` entries, fewer if their payloads are large. `dropped` counts the removed ones."""
 
     def __init__(self, keep: int, most_bytes: int = MOST_BYTES) -> None:
         self.dropped = 0
@@ -28,7 +28,7 @@ class Ring:
         self._entries: deque[Entry] = deque()
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Take newer entries, oldest first. The newest stays, whatever its size."""
+        """Add newer entries, oldest first. The newest one is kept regardless of its size."""
         kept = self._entries
         for entry in entries:
             kept.append(entry)
@@ -39,7 +39,7 @@ class Ring:
 
     @property
     def first_number(self) -> int:
-        """The number of the oldest entry; 0 when there is none."""
+        """The number of the oldest entry; 0 if there is none."""
         return self._entries[0].number if self._entries else 0
 
     def __len__(self) -> int:
@@ -52,14 +52,14 @@ class Ring:
         return reversed(self._entries)
 
 
-# Entries a step of filtering looks at: about 15 ms.
+# Maximum of entries filtered in one step: about 15 ms.
 STEP = 1_000
-# A step ends at an entry that it is true for; the others come in the next one.
+# Shown if the filter takes too long on an entry; the step then ends, and the rest follows in the next one.
 _TOO_LONG = "some events take too long to be tried, and are left out"
 
 
 class Sort(StrEnum):
-    """The orders a list can have."""
+    """The sort orders of a list."""
 
     NEWEST = "newest first"
     SLOWEST = "slowest first"
@@ -76,7 +76,7 @@ _KEYS: dict[Sort, Callable[[Entry], tuple[float | str, int]]] = {
 
 
 class Listing:
-    """What one pane lists. `height` is how many rows it can show."""
+    """The list of one pane. `height` is the number of rows on a page; `version` changes with every visible change."""
 
     def __init__(self, keep: int) -> None:
         self.ring = Ring(keep)
@@ -97,25 +97,25 @@ class Listing:
         self._late = False
         self._waiting = 0
 
-    # What there is
+    # Queries
 
     @property
     def count(self) -> int:
-        """How many entries are shown, on all pages."""
+        """The number of entries on all pages."""
         return len(self._shown)
 
     @property
     def paused(self) -> bool:
-        """Whether the view is held still."""
+        """Whether the list is paused."""
         return self._frozen is not None
 
     @property
     def waiting(self) -> int:
-        """How many entries came since the pause and are still kept."""
+        """The number of kept entries that arrived since the pause."""
         return min(self._waiting, len(self.ring))
 
     def rows(self) -> list[Entry]:
-        """Return the rows of the page."""
+        """Return the entries of the page."""
         rows = self._shown if self._sorted is None else self._sorted
         return list(islice(rows, self.top, self.top + self.height))
 
@@ -125,13 +125,13 @@ class Listing:
         return rows[self.cursor] if self.cursor < len(rows) else None
 
     def all_rows(self) -> list[Entry]:
-        """Return every row that is shown, on all pages."""
+        """Return the entries of all pages."""
         return list(self._shown if self._sorted is None else self._sorted)
 
-    # What comes
+    # New entries
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Take newer entries, oldest first."""
+        """Add newer entries, oldest first."""
         if not entries:
             return
         self.ring.add(entries)
@@ -141,7 +141,7 @@ class Listing:
             self._unseen.extend(entries)
 
     def work(self) -> bool:
-        """Bring the view up to date, a step at a time; return whether there is more to do."""
+        """Update the list by one step; return True if more steps are needed."""
         if self._frozen is None:
             self._take_unseen()
             self._forget_dropped()
@@ -149,7 +149,7 @@ class Listing:
         return bool(self._unseen or self._backlog)
 
     def resort(self) -> None:
-        """Sort again, where the order is not by time. The cursor stays on its entry."""
+        """Sort again, unless the order is newest first. The cursor stays on its entry."""
         if self.sort is Sort.NEWEST or (self._sorted is not None and not self._changed):
             return
         self._changed = False
@@ -157,22 +157,22 @@ class Listing:
         self._sorted = sorted(self._shown, key=_KEYS[self.sort])
         self._go_to_entry(None if self.follow else selected)
 
-    # What people do
+    # Actions
 
     def fault_of(self, compiled: Filter) -> str:
-        """Return why a filter cannot work, as far as the newest entry shows; empty when it can."""
+        """Return why a filter fails on the newest entry; empty if it works."""
         newest = next((entry for entry in reversed(self.ring) if entry.kind is not Kind.GAP), None)
         fault = self._try(compiled, newest)[1] if newest else ""
         return "" if fault == _TOO_LONG else fault
 
     def set_filter(self, compiled: Filter | None) -> None:
-        """Show only what matches, of what is kept, too."""
+        """Show only matching entries, also among the kept ones; None shows all."""
         self._filter = compiled
         self.filter_error = ""
         self._rebuild()
 
     def pause(self) -> None:
-        """Hold the view still. What comes is kept, as far as the ring reaches."""
+        """Stop updating the list. New entries are kept in the ring."""
         if self._frozen is None:
             while self.work():
                 pass
@@ -180,13 +180,13 @@ class Listing:
             self._waiting = 0
 
     def resume(self) -> None:
-        """Show all that is kept, what came meanwhile, too."""
+        """Update the list again, with the entries that arrived meanwhile."""
         if self._frozen is not None:
             self._frozen = None
             self._rebuild()
 
     def sort_next(self) -> None:
-        """Go to the next order."""
+        """Switch to the next sort order."""
         orders = list(Sort)
         self.sort = orders[(orders.index(self.sort) + 1) % len(orders)]
         self._sorted = None
@@ -195,23 +195,23 @@ class Listing:
         self.version += 1
 
     def set_follow(self, follow: bool) -> None:  # noqa: FBT001 - it is what the method sets
-        """Stay at the first row, or on the selected entry while others come above it."""
+        """Stay at the first row if `follow`, else on the selected entry."""
         self.follow = follow
         if follow:
             self._go_to(0)
 
     def move(self, rows: int) -> None:
-        """Move the cursor. Moving away from the first row ends following."""
+        """Move the cursor. Leaving the first row turns `follow` off."""
         self._go_to(self.cursor + rows)
         if self.cursor:
             self.follow = False
 
     def move_to(self, row: int) -> None:
-        """Put the cursor on a row, counted from the first of all pages."""
+        """Put the cursor on a row, counted over all pages."""
         self.move(row - self.cursor)
 
     def scroll(self, rows: int) -> None:
-        """Move the page, and the cursor only as far as it must."""
+        """Scroll the page, and move the cursor only as far as necessary."""
         self.top = min(max(self.top + rows, 0), max(self.count - self.height, 0))
         self.cursor = min(max(self.cursor, self.top), self.top + self.height - 1, max(self.count - 1, 0))
         if self.top:
@@ -219,11 +219,11 @@ class Listing:
         self.version += 1
 
     def resize(self, height: int) -> None:
-        """Take the number of rows that fit."""
+        """Set the number of rows on a page."""
         self.height = max(height, 1)
         self._go_to(self.cursor)
 
-    # How it is done
+    # Internals
 
     def _rebuild(self) -> None:
         selected = None if self.follow else self.selected()
@@ -292,7 +292,7 @@ class Listing:
             return compiled.matches(entry.payload, topic=entry.topic, event=entry.event), ""
         except NotEvaluatedError:
             return False, _TOO_LONG
-        except FilterError as error:  # its result is not true or false
+        except FilterError as error:  # the result is not a bool
             return False, error.reason
 
     def _go_to_entry(self, entry: Entry | None) -> None:

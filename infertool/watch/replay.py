@@ -1,37 +1,40 @@
-"""Replaying one dead letter: `infertool replay-dlq`, run as its own process, so that it does what it says it does."""
+"""Replays one dead letter by running `infertool replay-dlq` as a process: exactly the command that is shown."""
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from infertool.errors import InfertoolError
 from infertool.text.sanitize import clean
 
-# The end of what it says; its lines are short.
+# Bytes read from the end of the output; its lines are short.
 _TAIL = 4096
+# Interval of the checks of a running replay. Seconds.
+_POLL_S = 0.2
 _PROGRAM = (sys.executable, "-m", "infertool")
 
 
 def command(event_id: str, options: Sequence[str]) -> list[str]:
-    """Return the arguments of `infertool` that replay the letter of an event. `options` are the global ones."""
+    """Return the arguments of `infertool` that replay an event's dead letter. `options` are the global ones."""
     return [*options, "replay-dlq", f"--id={event_id}", "--yes"]
 
 
 def shown(arguments: Sequence[str]) -> str:
-    """Return the command as it could be typed."""
+    """Return the command as a user would type it."""
     return clean(shlex.join(["infertool", *arguments]))
 
 
 class Replay:
-    """The command at work, for as long as it takes: a replay out of a deep queue has to look at all of it.
+    """The running command. It may take long: it reads the whole queue.
 
-    It has a session of its own and writes to files, so that it ends well also when the view, or its terminal, ends
-    before. Raises `InfertoolError` when it cannot be started.
+    It has a session of its own and writes to files, so that it finishes properly even if the view or its terminal ends
+    first. Raises `InfertoolError` if it cannot be started.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
@@ -47,19 +50,24 @@ class Replay:
             raise InfertoolError(f"it could not be run: {error}") from None
 
     def is_running(self) -> bool:
-        """Return whether it goes on."""
+        """Return True while the process runs."""
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Have it end in good order, after the transaction it is in. Returns at once."""
+        """Ask it to stop after its current transaction. Returns at once."""
         self._process.terminate()
 
-    def progress(self) -> str:
-        """Return its newest word; empty before the first."""
-        return _last_line(self._err)
+    async def follow(self, on_progress: Callable[[str], None]) -> tuple[bool, str]:
+        """Report each new line on stderr until the process ends. Return True if it succeeded, and its last line.
 
-    def outcome(self) -> tuple[bool, str]:
-        """Return, once it has ended, whether it did its work, and its last line."""
+        It polls, since the view could not exit before a thread that waits.
+        """
+        shown = ""
+        while self.is_running():
+            await asyncio.sleep(_POLL_S)
+            if (progress := _last_line(self._err)) and progress != shown:
+                shown = progress
+                on_progress(progress)
         code = self._process.wait()
         return code == 0, _last_line(self._out if code == 0 else self._err) or f"exit code {code}"
 

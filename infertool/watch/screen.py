@@ -1,8 +1,7 @@
-"""The one screen: where the panes stand, and what each key does."""
+"""The screen: layout of the panes, and the actions of the keys."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -28,29 +27,21 @@ from infertool.watch.widgets.dialogs import LEAST_HEIGHT, LEAST_WIDTH, Confirm, 
 from infertool.watch.widgets.eventlist import Alerts, EventList, Results
 from infertool.watch.widgets.lines import HeaderBar, Pane
 
-# From these widths on the detail stands beside the lists, and the lists beside each other.
+# Minimum widths to show the detail beside the lists, and the lists side by side. Cells.
 _BESIDE_WIDTH = 120
 _WIDE_WIDTH = 160
-# A clipboard over a terminal takes no more than this in many of them; bytes.
+# Maximum size of a copy: many terminals' clipboards take no more. Bytes.
 _MOST_COPIED = 70_000
 _TOAST_S = 15.0
-# Between two looks at a replay that runs.
-_LOOK_S = 0.2
 
 
 class Main(Screen[None], inherit_bindings=False):
-    """Shows one bus at a time."""
+    """The screen of one of the buses."""
 
     AUTO_FOCUS = "#results"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            ",".join(action.keys),
-            action.name,
-            action.label or action.meaning,
-            show=bool(action.label),
-            id=action.name,
-        )
-        for action in ACTIONS
+        Binding(",".join(each.keys), each.name, each.label or each.meaning, show=bool(each.label), id=each.name)
+        for each in ACTIONS
     ]
     DEFAULT_CSS = """
     Main {
@@ -84,7 +75,7 @@ class Main(Screen[None], inherit_bindings=False):
         self._results = Results(self._bus, glyphs, id="results")
         self._alerts = Alerts(self._bus, glyphs, id="alerts")
         self._detail = Detail(glyphs)
-        # The list that had the focus last: where it goes back to from the detail, the filter, and a small terminal.
+        # The list that had the focus last: it gets it back after the detail, the filter, and a small terminal.
         self._last: EventList = self._results
         self._replays: list[replay.Replay] = []
         self._leaving: Confirm | None = None
@@ -106,7 +97,7 @@ class Main(Screen[None], inherit_bindings=False):
     # Drawing
 
     def redraw(self, *, figures: bool = True) -> None:
-        """Draw what changed; with the `figures` of the header, too."""
+        """Draw changes; with `figures`, also the header."""
         self._lay_out()
         if self.has_class("-small"):
             self._too_small.show(self._bus)
@@ -121,7 +112,7 @@ class Main(Screen[None], inherit_bindings=False):
             self._detail.show(self._bus.now())
 
     def resort(self) -> None:
-        """Sort again, where what came changed the order."""
+        """Sort again if new entries changed the order."""
         for each in self._lists():
             each.listing.resort()
 
@@ -148,47 +139,47 @@ class Main(Screen[None], inherit_bindings=False):
     # Actions
 
     def action_pause(self) -> None:
-        """Hold both lists still, or let them go on."""
+        """Pause both lists, or resume them."""
         paused = self._bus.state.results.paused
         for listing in (self._bus.state.results, self._bus.state.alerts):
             listing.resume() if paused else listing.pause()
         self.redraw()
 
     def action_filter(self) -> None:
-        """Begin to type a filter."""
+        """Open the filter bar."""
         self._list()
         self._filter_bar.open()
 
     def action_detail(self) -> None:
-        """Open the selected event, or close it."""
+        """Show the selected event in full, or close it."""
         if self.has_class("-detail"):
             self._close_detail()
         else:
             self._show_detail(self._selected())
 
     def action_follow(self) -> None:
-        """Follow the newest, or stay."""
+        """Follow the first row, or stop following."""
         listing = self._list().listing
         listing.set_follow(not listing.follow)
         self.redraw()
 
     def action_sort(self) -> None:
-        """Sort the results by something else."""
+        """Switch to the next sort order of the results."""
         self._bus.state.results.sort_next()
         self.redraw()
 
     def action_next_pane(self) -> None:
-        """Go to the next pane."""
+        """Focus the next pane."""
         self.focus_next(Pane)
         self.redraw()
 
     def action_previous_pane(self) -> None:
-        """Go to the pane before."""
+        """Focus the previous pane."""
         self.focus_previous(Pane)
         self.redraw()
 
     def action_copy(self) -> None:
-        """Copy the selected event."""
+        """Copy the selected event to the clipboard."""
         entry = self._selected()
         if entry is None or entry.kind is Kind.GAP:
             self._say("Select an event first.", severity="warning")
@@ -208,7 +199,7 @@ class Main(Screen[None], inherit_bindings=False):
             self._say(f"{number} events written to {path}")
 
     def action_replay(self) -> None:
-        """Replay the dead letter of the selected failure, after asking."""
+        """Replay the dead letter of the selected failure, after a confirmation."""
         entry = self._selected()
         if entry is None or entry.kind is not Kind.FAILURE or not entry.event_id:
             self._say("Select a failure first: tab goes to their list.", severity="warning")
@@ -218,10 +209,8 @@ class Main(Screen[None], inherit_bindings=False):
     @work(group="replay")
     async def _replay(self, entry: Entry) -> None:
         arguments = replay.command(entry.event_id, self._bus.options)
-        about = (
-            f"{clean(entry.name)}: {clean(entry.label)}\n\nThis sends its dead letter back to the queue it came from:"
-        )
-        question = Confirm("replay", about, replay.shown(arguments))
+        about = "This sends its dead letter back to the queue it came from:"
+        question = Confirm("replay", f"{clean(entry.name)}: {clean(entry.label)}\n\n{about}", replay.shown(arguments))
         if not await self.app.push_screen_wait(question):
             return
         try:
@@ -230,17 +219,10 @@ class Main(Screen[None], inherit_bindings=False):
             self._say(str(error), severity="error")
             return
         self._replays.append(running)
-        told = "The replay runs."
-        self._say(told)
-        # Not in a thread: that would have to end before the view can.
-        while running.is_running():
-            await asyncio.sleep(_LOOK_S)
-            if (progress := running.progress()) and progress != told:
-                told = progress
-                self._say(progress)
+        self._say("The replay runs.")
+        done, last_line = await running.follow(self._say)
         self._replays.remove(running)
-        done, said = running.outcome()
-        self._say(said, severity="information" if done else "error")
+        self._say(last_line, severity="information" if done else "error")
 
     def action_next_bus(self) -> None:
         """Show the next bus."""
@@ -249,7 +231,7 @@ class Main(Screen[None], inherit_bindings=False):
         self._close_detail()
 
     def action_theme(self) -> None:
-        """Change between dark and light."""
+        """Switch between the dark and the light theme."""
         self.app.theme = "light" if self.app.theme == "dark" else "dark"
 
     def action_palette(self) -> None:
@@ -261,7 +243,7 @@ class Main(Screen[None], inherit_bindings=False):
         self.app.push_screen(Help(self._keys))
 
     def action_quit(self) -> None:
-        """Leave; ask first where a replay runs, and a second time leave at once."""
+        """Quit; ask first if a replay runs. The second time, quit at once."""
         running = [each for each in self._replays if each.is_running()]
         if not running or self._leaving:
             self.app.exit()
@@ -281,40 +263,40 @@ class Main(Screen[None], inherit_bindings=False):
             self.app.exit()
 
     def action_up(self) -> None:
-        """One row up."""
+        """Move one row up."""
         self._move(-1)
 
     def action_down(self) -> None:
-        """One row down."""
+        """Move one row down."""
         self._move(1)
 
     def action_page_up(self) -> None:
-        """One page up."""
+        """Move one page up."""
         self._move(-self._pane().page())
 
     def action_page_down(self) -> None:
-        """One page down."""
+        """Move one page down."""
         self._move(self._pane().page())
 
     def action_first(self) -> None:
-        """To the first row."""
+        """Move to the first row."""
         self._move(-self._pane().count())
 
     def action_last(self) -> None:
-        """To the last row."""
+        """Move to the last row."""
         self._move(self._pane().count())
 
     def action_back(self) -> None:
-        """Close the detail, else end the filter."""
+        """Close the detail, else the filter."""
         if self.has_class("-detail"):
             self._close_detail()
         else:
             self._filter_bar.end()
 
-    # How it is done
+    # Internals
 
     def _lay_out(self) -> None:
-        """Choose the layout for the size there is now. At each drawing: a resize can be overtaken by another."""
+        """Choose the layout for the current size. At each redraw, since a resize may be followed by another."""
         width, height = self.app.size
         self.set_class(width < LEAST_WIDTH or height < LEAST_HEIGHT, "-small")
         self.set_class(width < _BESIDE_WIDTH, "-narrow")

@@ -1,4 +1,4 @@
-"""What happened in each of the last minutes' seconds: counts, and latencies in logarithmic buckets."""
+"""Counts and latencies by the second for the last ten minutes; latencies in logarithmic buckets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import islice
 
-# How far back: ten minutes.
+# Number of seconds that are kept.
 LENGTH_S = 600
-# Percentiles and shares look at the last minute, the rate at the last seconds.
+# Spans of percentiles and shares, and of the rate. Seconds.
 RECENT_S = 60
 RATE_S = 5
 # Buckets grow by 5 %, so a percentile is off by 2.5 % at most.
@@ -19,7 +19,7 @@ _SMALLEST_MS, _LARGEST_MS = 0.01, 1e15
 
 @dataclass(slots=True)
 class Second:
-    """One second's counts. Latencies by bucket."""
+    """The counts of one second, and its latencies by bucket."""
 
     results: int = 0
     failures: int = 0
@@ -35,7 +35,7 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Two percentiles in milliseconds; None without samples. Negative where clocks disagree."""
+    """Two percentiles in milliseconds; None without samples. Negative if clocks differ."""
 
     p50: float | None
     p99: float | None
@@ -43,7 +43,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """The last minute in figures. `success` is a share from 0 to 1; None when nothing was decided."""
+    """The figures of the last minute. `success` is the share of results, 0 to 1; None without results and failures."""
 
     rate: float
     success: float | None
@@ -52,7 +52,7 @@ class Recent:
 
 
 def bucket(ms: float) -> int:
-    """Return the bucket of a latency in milliseconds; below zero for negative ones."""
+    """Return the bucket of a latency in milliseconds; negative for a negative latency."""
     if abs(ms) < _SMALLEST_MS:
         return 0
     steps = 1 + int(math.log(min(abs(ms), _LARGEST_MS) / _SMALLEST_MS) / _LOG_STEP)
@@ -67,7 +67,7 @@ def middle(number: int) -> float:
 
 
 class Seconds:
-    """The last ten minutes by the second. A clock that is set back counts into the newest second."""
+    """The last ten minutes by the second. If the clock is set back, the newest second counts."""
 
     def __init__(self) -> None:
         self._seconds: deque[Second] = deque([Second()], maxlen=LENGTH_S)
@@ -75,7 +75,7 @@ class Seconds:
         self._first = 0.0
 
     def at(self, now: float) -> Second:
-        """Return the second to count into at wall-clock time `now`, in seconds."""
+        """Return the counter for wall-clock time `now`, in seconds."""
         if self._newest is None:
             self._newest = int(now)
             self._first = now
@@ -105,9 +105,9 @@ class Seconds:
         )
 
     def rates(self, cells: int, cell_s: int) -> list[float]:
-        """Return events a second in `cells` stretches of `cell_s` seconds, the newest last."""
+        """Return the rates of the last `cells` intervals of `cell_s` seconds, the newest last."""
         counts = [second.events for second in self._seconds]
-        # The newest second is still being counted.
+        # The newest second is incomplete.
         complete = counts[:-1] or [0]
         stretches = [complete[max(0, end - cell_s) : end] for end in range(len(complete), 0, -cell_s)][:cells]
         found = [sum(stretch) / len(stretch) for stretch in reversed(stretches)]

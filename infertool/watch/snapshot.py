@@ -1,4 +1,4 @@
-"""The view without a screen: what `watch --once` prints."""
+"""A snapshot of the view without a screen, as text or JSON, for `watch --once`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infertool.watch.listing import Listing
 from infertool.watch.seconds import Spread, spread
 from infertool.watch.state import State
 
-# The newest results and failures that are shown: a look, not the record.
+# Maximum of results, and of failures, in the snapshot: the newest ones.
 _NEWEST = 10
 _WIDTH = 100
 _INDENT = ("  ", TextStyle.PLAIN)
@@ -26,9 +26,9 @@ _IDLE_S = 0.05
 
 
 def watch(buses: Sequence[Bus], seconds: float | None) -> None:
-    """Take what comes for `seconds` from when all topics are joined, or until all records are played.
+    """Take events for `seconds` after all topics are joined, or until all recordings have ended.
 
-    Raises `ServerError` when nothing connects, and `RecordError` when the record cannot be written.
+    Raises `ServerError` if no connection can be made, and `RecordError` if the recording cannot be written.
     """
     deadline: float | None = None
     while not all(bus.state.ended for bus in buses):
@@ -44,7 +44,7 @@ def watch(buses: Sequence[Bus], seconds: float | None) -> None:
 
 
 def document(bus: Bus) -> dict[str, Any]:
-    """Return the view of a bus, for JSON. Times are wall-clock seconds; latencies are of the whole run."""
+    """Return the snapshot of a bus for JSON. Times are wall-clock seconds; latencies cover the whole run."""
     state, totals = bus.state, bus.state.totals
     return {
         "bus": state.name,
@@ -75,7 +75,7 @@ def document(bus: Bus) -> dict[str, Any]:
 
 
 def text(bus: Bus) -> str:
-    """Return the view of a bus, for people."""
+    """Return the snapshot of a bus as text."""
     now, state = bus.now(), bus.state
     fitting = columns.layout(_WIDTH)
     lines: list[Line] = [

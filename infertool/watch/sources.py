@@ -1,4 +1,4 @@
-"""A record played as if it were live: what `tail -o jsonl` or `watch --record` wrote."""
+"""Sources of a bus: live topics with the broker's queue depths, and recordings (`tail -o jsonl`, `watch --record`)."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from infertool.settings import Settings
 from infertool.watch.bus import Bus
 from infertool.watch.state import Depths
 
-# Between two questions, and after a broker that could not be reached or refused. Seconds.
+# Interval between measurements; wait after an unreachable or refusing broker. Seconds.
 _INTERVAL_S = 3.0
 _AGAIN_S = 30.0
 _ANSWER_S = 1.0
 _GOODBYE_S = 0.5
 
 
-class Depthfinder:
-    """Measures the queue and the dead-letter queue, from a thread of its own."""
+class DepthPoller:
+    """Measures the queue and the dead-letter queue periodically, in a thread of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stopped = threading.Event()
 
     def start(self, bus: Bus) -> None:
-        """Begin to ask."""
+        """Start the thread."""
         threading.Thread(target=self._run, args=(bus,), name="watch-depths", daemon=True).start()
 
     def stop(self) -> None:
-        """Ask no more. An answer that is awaited is not waited for."""
+        """Stop; does not wait for a pending answer."""
         self._stopped.set()
 
     def _run(self, bus: Bus) -> None:
@@ -45,7 +45,7 @@ class Depthfinder:
             try:
                 self._ask(bus)
             except InfertoolError:
-                _tell(bus, Depths())
+                _set_depths(bus, Depths())
             self._stopped.wait(_AGAIN_S)
 
     def _ask(self, bus: Bus) -> None:
@@ -54,7 +54,7 @@ class Depthfinder:
             broker.connect()
             while not self._stopped.is_set():
                 found = [self._size(broker, queue) for queue in self._queues()]
-                _tell(bus, Depths(*found))
+                _set_depths(bus, Depths(*found))
                 self._stopped.wait(_INTERVAL_S)
         finally:
             broker.close(_GOODBYE_S)
@@ -67,12 +67,12 @@ class Depthfinder:
         return depth.size if depth else None
 
 
-def _tell(bus: Bus, depths: Depths) -> None:
+def _set_depths(bus: Bus, depths: Depths) -> None:
     bus.inbox.put(lambda state, _now: setattr(state, "depths", depths))
 
 
 class LiveSource:
-    """Follows topics; keeps trying, also before the first connection. `label` marks what it records."""
+    """Follows topics, and retries also before the first connection. `label` is the `source` of its events."""
 
     def __init__(self, settings: Settings, topics: Sequence[str], *, label: str = "") -> None:
         self._settings = settings
@@ -81,16 +81,16 @@ class LiveSource:
         self._stopped = threading.Event()
         self._feed: TopicFeed | None = None
         self._thread: threading.Thread | None = None
-        self._depths = Depthfinder(settings)
+        self._depths = DepthPoller(settings)
 
     def start(self, bus: Bus) -> None:
-        """Begin to connect."""
+        """Start to connect."""
         self._thread = threading.Thread(target=self._run, args=(bus,), name="watch-connect", daemon=True)
         self._thread.start()
         self._depths.start(bus)
 
     def now(self) -> float:
-        """Return the time it is."""
+        """Return the current time, in wall-clock seconds."""
         return time.time()
 
     def stop(self, timeout_s: float) -> None:
@@ -110,10 +110,10 @@ class LiveSource:
             try:
                 feed.connect()
             except JoinRefusedError as error:
-                _tell_topic(bus, error.topic, error.reason)
+                _report_topic(bus, error.topic, error.reason)
                 topics.remove(error.topic)
                 if topics:
-                    continue  # with those that can be joined
+                    continue  # with the other topics
                 topics = list(self._topics)
                 reason = str(error)
             except InfertoolError as error:
@@ -121,12 +121,12 @@ class LiveSource:
             else:
                 self._feed = feed
                 for topic in topics:
-                    _tell_topic(bus, topic, "")  # which may have been refused before
+                    _report_topic(bus, topic, "")  # it may have been refused before
                 bus.inbox.put(lambda state, _now: setattr(state, "joined", True))
                 return
             failures += 1
             wait_s = RECONNECT.wait(failures)
-            _tell_link(bus, ConnectionEvent(ConnectionState.LOST, feed.address, 0, reason, wait_s))
+            _report_connection(bus, ConnectionEvent(ConnectionState.LOST, feed.address, 0, reason, wait_s))
             self._stopped.wait(wait_s)
 
     def _new_feed(self, bus: Bus, topics: Sequence[str]) -> TopicFeed:
@@ -134,18 +134,18 @@ class LiveSource:
             self._settings.phoenix,
             topics,
             on_events=bus.take,
-            on_connection=lambda event: _tell_link(bus, event),
-            on_topic=lambda topic, reason: _tell_topic(bus, topic, reason),
+            on_connection=lambda event: _report_connection(bus, event),
+            on_topic=lambda topic, reason: _report_topic(bus, topic, reason),
             on_missed=lambda topic, count, complete: _tell_missed(bus, topic, count, complete=complete),
             source=self._label,
         )
 
 
-def _tell_link(bus: Bus, event: ConnectionEvent) -> None:
+def _report_connection(bus: Bus, event: ConnectionEvent) -> None:
     bus.inbox.put(lambda state, now: state.take_link(event, now))
 
 
-def _tell_topic(bus: Bus, topic: str, reason: str) -> None:
+def _report_topic(bus: Bus, topic: str, reason: str) -> None:
     bus.inbox.put(lambda state, now: state.take_topic(topic, reason, now))
 
 
@@ -154,7 +154,7 @@ def _tell_missed(bus: Bus, topic: str, count: int, *, complete: bool) -> None:
 
 
 class RecordingSource:
-    """Plays a record. Its clock shows the time that is being played, so that ages and rates are those of then."""
+    """Plays a recording. `now` is the recorded time, so that ages and rates are those of the recording."""
 
     def __init__(self, reader: RecordReader, speed: float) -> None:
         self._reader = reader
@@ -166,7 +166,7 @@ class RecordingSource:
         self._playback: Playback | None = None
 
     def start(self, bus: Bus) -> None:
-        """Begin to play."""
+        """Start the playback."""
 
         def take(events: Sequence[ChannelEvent]) -> None:
             bus.take(events)
@@ -181,7 +181,7 @@ class RecordingSource:
         self._playback.start()
 
     def now(self) -> float:
-        """Return the time that is being played, in wall-clock seconds; it stands still at the end."""
+        """Return the recorded time that is being played, in wall-clock seconds; constant after the end."""
         with self._lock:
             if not self._at:
                 return time.time()
@@ -189,7 +189,7 @@ class RecordingSource:
             return self._at + passed
 
     def stop(self, timeout_s: float) -> None:
-        """Play nothing more."""
+        """Stop the playback."""
         if self._playback:
             self._playback.stop(timeout_s)
 

@@ -1,4 +1,4 @@
-"""One bus: events in, what shows of them out. Pure: no screen, no clock of its own, no I/O."""
+"""The state of one bus: counts, lists, connection, alert rules. Pure: no screen, no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from infertool.watch.formatting import clock, span
 from infertool.watch.listing import Listing
 from infertool.watch.seconds import Recent, Second, Seconds, bucket
 
-# Alert rules that are remembered; a bus has a handful.
+# Maximum of remembered alert rules; a bus has few.
 _MOST_RULES = 100
 
 
 @dataclass(slots=True)
 class Totals:
-    """What came since the start. Latencies by bucket."""
+    """Counts since the start, and latencies by bucket."""
 
     results: int = 0
     failures: int = 0
@@ -31,19 +31,19 @@ class Totals:
 
     @property
     def events(self) -> int:
-        """All events."""
+        """The number of all events."""
         return self.results + self.failures + self.alerts + self.others
 
     @property
     def success(self) -> float | None:
-        """The share of results among results and failures; None when there is none."""
+        """The share of results among results and failures, 0 to 1; None if there are none."""
         decided = self.results + self.failures
         return self.results / decided if decided else None
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """An alert rule that fires."""
+    """A firing alert rule."""
 
     name: str
     label: str
@@ -52,7 +52,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Link:
-    """A connection as it is now. `epoch` counts its lives, and is 0 where nothing could be joined yet.
+    """The current state of the connection. `epoch` counts its connections; 0 if no topic could be joined yet.
 
     Times are wall-clock seconds.
     """
@@ -67,7 +67,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Depths:
-    """How many messages wait in the queue and the dead-letter queue; None where the broker does not tell."""
+    """Numbers of messages in the queue and the dead-letter queue; None if the broker does not report them."""
 
     queue: int | None = None
     dlq: int | None = None
@@ -75,10 +75,10 @@ class Depths:
 
 @dataclass(slots=True)
 class State:
-    """All that is known of one bus. `note` is a warning for people, such as a recording that stopped.
+    """The state of one bus. `note` is a warning for people, such as a recording that stopped.
 
-    `played` says that it is a record that is played, `ended` that it is at its end, `joined` that what can be joined of
-    a live bus was joined.
+    `recording`: the source is a recording. `ended`: the recording has ended. `joined`: all topics of a live bus that
+    can be joined are joined.
     """
 
     name: str
@@ -96,16 +96,16 @@ class State:
     note: str = ""
     _seconds: Seconds = field(default_factory=Seconds)
     _numbers: int = 0
-    _blind: dict[str, float] = field(default_factory=dict)
+    _missed_since: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.results = Listing(self.keep)
         self.alerts = Listing(self.keep)
 
-    # What comes
+    # Changes
 
     def take(self, events: Sequence[ChannelEvent]) -> None:
-        """Take events, oldest first."""
+        """Add events, oldest first."""
         results: list[Entry] = []
         alerts: list[Entry] = []
         for each in events:
@@ -119,14 +119,14 @@ class State:
         self.alerts.add(alerts)
 
     def take_link(self, event: ConnectionEvent, now: float) -> None:
-        """Take a change of the connection; one that came back leaves a gap line."""
+        """Apply a change of the connection; a reconnect adds a gap to the lists."""
         link = self.link
         if event.state is ConnectionState.LOST and link.state is ConnectionState.CONNECTED:
-            self._blind[""] = now
+            self._missed_since[""] = now
         if event.state is not link.state or link.since is None:
             link.since = now
         if event.state is ConnectionState.CONNECTED:
-            self._see_again("", "not connected", now)
+            self._end_gap("", "not connected", now)
         link.state = event.state
         link.address = event.address
         link.epoch = event.epoch
@@ -134,13 +134,13 @@ class State:
         link.retry_at = None if event.retry_in_s is None else now + event.retry_in_s
 
     def take_topic(self, topic: str, reason: str, now: float) -> None:
-        """Take that a topic was lost or refused, or, without a `reason`, that it is joined again."""
+        """Apply the loss or refusal of a topic, or, without `reason`, that it is joined again."""
         if reason:
             self.topics[topic] = reason
-            self._blind.setdefault(topic, now)
+            self._missed_since.setdefault(topic, now)
         else:
             self.topics.pop(topic, None)
-            self._see_again(topic, f"{topic} not joined", now)
+            self._end_gap(topic, f"{topic} not joined", now)
 
     def take_missed(self, topic: str, count: int, now: float, *, complete: bool) -> None:
         """Take what a server that remembers says of a gap: `count` broadcasts follow, which are all if `complete`."""
@@ -151,25 +151,25 @@ class State:
             self._add_line(f"{topic}: nothing was missed", now)
 
     def take_end(self, note: str) -> None:
-        """Take that nothing more will come."""
+        """Apply the end of the recording."""
         self.ended = True
         self.note = note
 
-    # What shows
+    # Queries
 
     def recent(self, now: float) -> Recent:
         """Return the figures of the last minute."""
         return self._seconds.recent(now)
 
     def rates(self, cells: int, cell_s: int) -> list[float]:
-        """Return events a second in `cells` stretches of `cell_s` seconds, the newest last."""
+        """Return the rates of the last `cells` intervals of `cell_s` seconds, the newest last."""
         return self._seconds.rates(cells, cell_s)
 
     def work(self) -> bool:
-        """Bring both lists up to date, a step at a time; return whether there is more to do."""
+        """Update both lists by one step; return True if more steps are needed."""
         return any([self.results.work(), self.alerts.work()])
 
-    # How it is done
+    # Internals
 
     def _count(self, entry: Entry, second: Second) -> None:
         totals = self.totals
@@ -206,8 +206,8 @@ class State:
         while len(self.rules) > _MOST_RULES:
             del self.rules[next(iter(self.rules))]
 
-    def _see_again(self, topic: str, what: str, now: float) -> None:
-        began = self._blind.pop(topic, None)
+    def _end_gap(self, topic: str, what: str, now: float) -> None:
+        began = self._missed_since.pop(topic, None)
         if began is None:
             return
         self.totals.gaps += 1

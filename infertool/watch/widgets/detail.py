@@ -1,4 +1,4 @@
-"""One event in full: its times, where it came from, and its payload as indented JSON. Nothing of it is raw."""
+"""The pane of one event in full: times, source, and the payload as indented JSON, all sanitized."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from infertool.watch.entry import Entry, Kind, seconds, text
 from infertool.watch.formatting import Glyphs, Line, TextStyle, clock, ms, size, span, take
 from infertool.watch.widgets.lines import Pane
 
-# More JSON than this is cut: nobody reads it here, and the export has all of it.
+# Maximum of JSON that is shown; the export has all of it. Bytes.
 MOST_SHOWN = 100_000
 _TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d[\d.eE+-]*|\btrue\b|\bfalse\b|\bnull\b)|([^"\d\-tfn]+|.)')
 _HEADS = ("event_id", "traceparent")
 
 
 def lines(entry: Entry, now: float, width: int, glyphs: Glyphs) -> list[Line]:
-    """Return the lines, folded to `width` cells."""
+    """Return the lines of an entry, folded to `width` cells."""
     if entry.kind is Kind.GAP:
         return [*_folded([(clean(entry.label), TextStyle.WARN)], width, glyphs)]
     payload = entry.payload
@@ -79,7 +79,7 @@ def _coloured(line: str) -> Line:
 
 
 def _folded(line: Line, width: int, glyphs: Glyphs) -> Iterator[Line]:
-    """Cut a line into ones of `width` cells."""
+    """Split a line into lines of at most `width` cells."""
     row: Line = []
     room = width
     for full, style in line:
@@ -89,7 +89,7 @@ def _folded(line: Line, width: int, glyphs: Glyphs) -> Iterator[Line]:
                 yield row
                 row, room = [], width
             head, rest = take(rest, room)
-            if not head and not row:  # a wide character where only one cell is
+            if not head and not row:  # a wide character in a single cell
                 head, rest = rest[0], rest[1:]
             row.append((head, style))
             room -= cell_len(head) if head else room
@@ -100,7 +100,7 @@ _WHEEL_ROWS = 3
 
 
 class Detail(Pane):
-    """Shows an entry. It stays when the list drops the entry."""
+    """Shows one entry, even after the list has dropped it."""
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__(glyphs, id="detail")
@@ -111,7 +111,7 @@ class Detail(Pane):
         self.border_title = "event"
 
     def show(self, now: float) -> None:
-        """Draw `entry` as it is now: another one from its beginning."""
+        """Draw `entry`; a new one from its first line."""
         entry, width = self.entry, max(self.size.width - 3, 1)
         if self._shown == (entry, width) or not self.size.height:
             return
@@ -142,11 +142,11 @@ class Detail(Pane):
         self.refresh()
 
     def page(self) -> int:
-        """Return how many rows a page has."""
+        """Return the number of rows on a page."""
         return max(self.size.height, 1)
 
     def count(self) -> int:
-        """Return how many rows there are."""
+        """Return the number of rows."""
         return len(self._lines)
 
     def on_mouse_scroll_down(self) -> None:

@@ -1,4 +1,4 @@
-"""What a terminal shows that is too small for the lists: that it is, and the figures that matter most."""
+"""Dialogs: the filter bar, the confirmation, the help, and the notice on a terminal that is too small."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HINT = "enter keeps it, esc ends it; for example: prediction.confidence < 0.8"
 
 
 class FilterBar(Vertical):
-    """One line to type into, and one that says what is wrong with it."""
+    """An input line for the filter, and a line for its error. Every change is checked at once."""
 
     DEFAULT_CSS = """
     FilterBar {
@@ -36,24 +36,24 @@ class FilterBar(Vertical):
         Horizontal { height: 1; }
         Label { width: 8; color: $primary; text-style: bold; }
         Input, Input:focus { border: none; height: 1; padding: 0; background: $panel; width: 1fr; }
-        #said { color: $ink-dim; height: 1; padding-left: 8; }
+        #said { color: $style-dim; height: 1; padding-left: 8; }
         &.-broken #said { color: $error; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "End filter")]
 
     class Changed(Message):
-        """The filter is another one; None shows everything."""
+        """The filter changed; None shows all entries."""
 
         def __init__(self, compiled: Filter | None) -> None:
             super().__init__()
             self.compiled = compiled
 
     class Closed(Message):
-        """Typing has ended."""
+        """The bar was closed."""
 
     def __init__(self, glyphs: Glyphs, fault_of: Callable[[Filter], str]) -> None:
-        """`fault_of` says why a filter cannot work on what there is; empty when it can."""
+        """`fault_of` returns why a filter fails on the current entries; empty if it works."""
         super().__init__(id="filter")
         self._glyphs = glyphs
         self._fault_of = fault_of
@@ -66,26 +66,26 @@ class FilterBar(Vertical):
         yield Static(_HINT, id="said", markup=False)
 
     def on_mount(self) -> None:
-        """Load the expression language before it is needed: it takes a quarter of a second."""
+        """Load the expression language in advance: it takes 0.25 s."""
         self.run_worker(lambda: expression.compile("true"), thread=True)
 
     def open(self) -> None:
-        """Begin to type, with what is there."""
+        """Open the bar with the current filter."""
         self.add_class("-open")
         self.query_one(Input).focus()
 
     def end(self) -> None:
-        """End the filter, and typing it."""
+        """Remove the filter, and close the bar."""
         self.query_one(Input).value = ""
         self._close()
 
     def mark(self, reason: str) -> None:
-        """Say what is wrong, or, when nothing is, how to go on."""
+        """Show the error `reason`, or a hint if it is empty."""
         self.set_class(bool(reason), "-broken")
         self.query_one("#said", Static).update(clean(f"{self._glyphs.failure} {reason}") if reason else _HINT)
 
     def action_cancel(self) -> None:
-        """End the filter."""
+        """Remove the filter, and close the bar."""
         self.end()
 
     @on(Input.Changed)
@@ -114,7 +114,7 @@ class FilterBar(Vertical):
 
 
 class Confirm(ModalScreen[bool]):
-    """Shows the exact command; gives True only for a yes. `yes` and `no` say what the answers mean."""
+    """Asks before a command runs, and shows it. Returns True for yes. `yes` and `no` describe the answers."""
 
     DEFAULT_CSS = """
     Confirm {
@@ -123,7 +123,7 @@ class Confirm(ModalScreen[bool]):
             width: 90%; max-width: 100; height: auto; padding: 1 2;
             background: $surface; border: round $warning; border-title-color: $warning;
         }
-        .command { margin: 1 0; padding: 0 1; background: $panel; color: $ink-strong; height: auto; }
+        .command { margin: 1 0; padding: 0 1; background: $panel; color: $style-strong; height: auto; }
         Horizontal { height: auto; margin-top: 1; }
         Button { margin-right: 2; }
     }
@@ -142,7 +142,7 @@ class Confirm(ModalScreen[bool]):
         self._no = no
 
     def compose(self) -> ComposeResult:
-        """Compose the question."""
+        """Compose the dialog."""
         with Vertical() as box:
             box.border_title = self._title
             yield Static(self._about, markup=False)
@@ -152,11 +152,11 @@ class Confirm(ModalScreen[bool]):
                 yield Button(f"y: {self._yes}", id="yes", compact=True)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Take a click."""
+        """Close with the clicked answer."""
         self.dismiss(event.button.id == "yes")
 
     def action_answer(self, answer: bool) -> None:  # noqa: FBT001 - called by name from a binding
-        """Take a key."""
+        """Close with the answer of a key."""
         self.dismiss(answer)
 
 
@@ -169,16 +169,16 @@ _SIGNS = (
 
 
 class Help(ModalScreen[None]):
-    """Lists the keys and explains the signs."""
+    """Lists the keys, and explains the glyphs."""
 
     DEFAULT_CSS = """
     Help {
         align: center middle;
         & > VerticalScroll {
             width: 92%; max-width: 110; height: auto; max-height: 92%; padding: 0 2;
-            background: $surface; border: round $primary; border-title-color: $primary; border-subtitle-color: $ink-dim;
+            background: $surface; border: round $primary; border-title-color: $primary; border-subtitle-color: $style-dim;
         }
-        .signs { color: $ink-dim; margin-top: 1; }
+        .signs { color: $style-dim; margin-top: 1; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "dismiss", "Close")]
@@ -206,7 +206,7 @@ LEAST_WIDTH, LEAST_HEIGHT = 80, 24
 
 
 class TooSmall(StyledLines):
-    """Stands in for everything else below 80x24."""
+    """Replaces all panes below 80x24 cells, with the most important figures."""
 
     DEFAULT_CSS = """
     TooSmall { width: 100%; height: 100%; display: none; background: $background; }
@@ -218,7 +218,7 @@ class TooSmall(StyledLines):
         self._lines: list[Line] = []
 
     def show(self, bus: Bus) -> None:
-        """Draw the figures as they are now."""
+        """Draw the current figures."""
         width, height = self.size
         recent = bus.state.recent(bus.now())
         totals = bus.state.totals

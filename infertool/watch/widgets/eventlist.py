@@ -1,4 +1,7 @@
-"""A pane that lists entries. It draws the visible rows from the listing; there is no widget or message an event."""
+"""The panes that list entries: results, and failures with alerts.
+
+A pane draws the visible rows of its listing; an event has no widget and no message of its own.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _WHEEL_ROWS = 3
 
 
 class EventList(Pane):
-    """Lists what a bus keeps. Subclasses say which listing, and how an entry looks."""
+    """A list of a bus's entries. Subclasses define the listing and the look of an entry."""
 
     class Opened(Message):
         """A row was clicked twice."""
@@ -34,11 +37,11 @@ class EventList(Pane):
 
     @property
     def listing(self) -> Listing:
-        """What is listed."""
+        """The listing that is shown."""
         raise NotImplementedError
 
     def title(self) -> str:
-        """Return the name of the pane and what is special about its list."""
+        """Return the pane's title: its name, order and filter."""
         raise NotImplementedError
 
     def heads(self, width: int, _now: float) -> list[Line]:
@@ -50,13 +53,13 @@ class EventList(Pane):
         raise NotImplementedError
 
     def empty(self) -> list[str]:
-        """Return what to say when nothing is listed."""
+        """Return the text for an empty list."""
         raise NotImplementedError
 
     def show(self, bus: Bus) -> None:
-        """Draw the list of `bus` as it is now, if it changed since the last time; ages change by the second."""
+        """Draw the list of `bus` if it changed since the last call; ages change every second."""
         self._bus = bus
-        if not self.size.height:  # hidden; the place in the list stays
+        if not self.size.height:  # hidden; the position in the list stays
             return
         now = bus.now()
         seen = (bus, self.listing.version, int(now), self.size, self.has_focus, bus.state.link.state, self.title())
@@ -73,14 +76,14 @@ class EventList(Pane):
         self.refresh()
 
     def line(self, y: int) -> tuple[Line, bool]:
-        """Return a heading, a row, or what there is to say of an empty list."""
+        """Return a heading, a row, or the text for an empty list."""
         width = self.size.width - 1
         if y < len(self._heads):
             return self._heads[y], False
         index = y - len(self._heads)
         if not self._rows:
-            said = self.empty()
-            return ([(fit(f"  {said[index]}", width, self.glyphs), TextStyle.DIM)] if index < len(said) else []), False
+            text = self.empty()
+            return ([(fit(f"  {text[index]}", width, self.glyphs), TextStyle.DIM)] if index < len(text) else []), False
         if index >= len(self._rows):
             return [], False
         chosen = self.listing.top + index == self.listing.cursor
@@ -97,15 +100,15 @@ class EventList(Pane):
         self.listing.move_to(row)
 
     def page(self) -> int:
-        """Return how many rows a page has."""
+        """Return the number of rows on a page."""
         return self.listing.height
 
     def count(self) -> int:
-        """Return how many rows there are."""
+        """Return the number of rows."""
         return self.listing.count
 
     def on_click(self, event: events.Click) -> None:
-        """Select the row; at the scroll bar, go there; twice, open it."""
+        """Select the row; on the scroll bar, scroll there; on a double click, open the row."""
         at = event.get_content_offset(self)
         if at is None:
             return
@@ -153,12 +156,12 @@ def _cut(line: Line, width: int) -> Line:
     return [*kept, (" " * width, TextStyle.PLAIN)]
 
 
-# So that the failures keep some room.
+# Maximum of firing rules shown above the failures.
 _MOST_RULES = 3
 
 
 class Alerts(EventList):
-    """Failures and changes of alert rules, newest first."""
+    """Failures and alerts, newest first."""
 
     @property
     def listing(self) -> Listing:
@@ -166,12 +169,12 @@ class Alerts(EventList):
         return self._bus.state.alerts
 
     def title(self) -> str:
-        """Return how many rules fire, and the filter."""
+        """Return the title with the number of firing rules, and the filter."""
         firing = len(self._bus.state.rules)
         return f"failures and alerts{f', {count(firing)} firing' if firing else ''}{self.filter_text}"
 
     def heads(self, width: int, _now: float) -> list[Line]:
-        """Return the rules that fire, the newest first."""
+        """Return the firing rules, newest first."""
         rules = list(reversed(self._bus.state.rules.values()))[:_MOST_RULES]
         return [columns.rule_row(rule, width, _now, self.glyphs) for rule in rules]
 
@@ -180,14 +183,14 @@ class Alerts(EventList):
         return columns.alert_row(entry, width, now, self.glyphs)
 
     def empty(self) -> list[str]:
-        """Say that all is well, or that the filter hides it."""
+        """Return the text for an empty list: no failures, or none that match the filter."""
         if self.filter_text and len(self.listing.ring):
             return ["Nothing kept matches the filter."]
         return ["No failures."]
 
 
 class Results(EventList):
-    """What the model found, newest first or sorted."""
+    """Results, newest first or sorted."""
 
     @property
     def listing(self) -> Listing:
@@ -195,12 +198,12 @@ class Results(EventList):
         return self._bus.state.results
 
     def title(self) -> str:
-        """Return the order, where it is not the usual one, and the filter."""
+        """Return the title with the sort order, unless it is newest first, and the filter."""
         order = "" if self.listing.sort is Sort.NEWEST else f", {self.listing.sort}"
         return f"results{order}{self.filter_text}"
 
     def heads(self, width: int, _now: float) -> list[Line]:
-        """Return the titles of the columns."""
+        """Return the line of column titles."""
         return [columns.heading(columns.layout(width), self.glyphs)]
 
     def row(self, entry: Entry, width: int, now: float) -> Line:
@@ -208,7 +211,7 @@ class Results(EventList):
         return columns.row(entry, columns.layout(width + 2), now, self.glyphs)
 
     def empty(self) -> list[str]:
-        """Say why there is nothing."""
+        """Return the text for an empty list: the reason why there are no results."""
         state = self._bus.state
         if self.filter_text and len(self.listing.ring):
             return ["", "Nothing kept matches the filter."]

@@ -1,4 +1,4 @@
-"""The top of the screen: connections, rates and latencies."""
+"""Widgets that draw styled lines: the base class, panes, and the header."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from infertool.watch.formatting import Glyphs, Line, Span, TextStyle
 
 
 class StyledLines(Widget):
-    """Draws what `line` returns. `chosen` lines have another background."""
+    """A widget that draws the lines that `line` returns. A selected line has another background."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {*(f"ink--{style}" for style in TextStyle), "ink--chosen"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {*(f"style--{style}" for style in TextStyle), "style--chosen"}
     DEFAULT_CSS = """
     StyledLines {
-        & > .ink--dim { color: $ink-dim; }
-        & > .ink--strong { color: $ink-strong; text-style: bold; }
-        & > .ink--title { color: $ink-dim; text-style: bold; }
-        & > .ink--ok { color: $success; }
-        & > .ink--fail { color: $error; }
-        & > .ink--warn { color: $warning; }
-        & > .ink--accent { color: $primary; }
-        & > .ink--spark { color: $ink-bar; }
-        & > .ink--bar { color: $ink-bar; background: $ink-empty; }
-        & > .ink--low { color: $warning; background: $ink-empty; }
-        & > .ink--empty { color: $ink-bar; background: $ink-empty; }
-        & > .ink--key { color: $primary; }
-        & > .ink--string { color: $ink-string; }
-        & > .ink--number { color: $warning; }
-        & > .ink--chosen { background: $chosen; text-style: bold; }
+        & > .style--dim { color: $style-dim; }
+        & > .style--strong { color: $style-strong; text-style: bold; }
+        & > .style--title { color: $style-dim; text-style: bold; }
+        & > .style--ok { color: $success; }
+        & > .style--fail { color: $error; }
+        & > .style--warn { color: $warning; }
+        & > .style--accent { color: $primary; }
+        & > .style--spark { color: $style-bar; }
+        & > .style--bar { color: $style-bar; background: $style-empty; }
+        & > .style--low { color: $warning; background: $style-empty; }
+        & > .style--empty { color: $style-bar; background: $style-empty; }
+        & > .style--key { color: $primary; }
+        & > .style--string { color: $style-string; }
+        & > .style--number { color: $warning; }
+        & > .style--chosen { background: $chosen; text-style: bold; }
     }
     """
 
     def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
-        self._inks: dict[str, Style] = {}
+        self._rich_styles: dict[str, Style] = {}
 
     def line(self, y: int) -> tuple[Line, bool]:
-        """Return line `y` of the widget, and whether it is the chosen one."""
+        """Return line `y` of the widget, and whether it is selected."""
         raise NotImplementedError
 
     def notify_style_update(self) -> None:
-        """Forget the colours: the theme changed."""
-        self._inks.clear()
+        """Clear the cached styles: the theme changed."""
+        self._rich_styles.clear()
         super().notify_style_update()
 
     def render_line(self, y: int) -> Strip:
@@ -60,9 +60,9 @@ class StyledLines(Widget):
         return strip.adjust_cell_length(self.size.width, base)
 
     def _style(self, name: str) -> Style:
-        style = self._inks.get(name)
+        style = self._rich_styles.get(name)
         if style is None:
-            style = self._inks[name] = self.get_component_rich_style(f"ink--{name}", partial=True)
+            style = self._rich_styles[name] = self.get_component_rich_style(f"style--{name}", partial=True)
         return style
 
 
@@ -72,9 +72,9 @@ class Pane(StyledLines, can_focus=True):
     DEFAULT_CSS = """
     Pane {
         border: round $line;
-        border-title-color: $ink-strong;
+        border-title-color: $style-strong;
         border-title-style: bold;
-        border-subtitle-color: $ink-dim;
+        border-subtitle-color: $style-dim;
         background: $background;
         &:focus { border: heavy $primary; }
         &.-ascii { border: ascii $line; }
@@ -88,23 +88,23 @@ class Pane(StyledLines, can_focus=True):
         self.set_class(glyphs.ascii, "-ascii")
 
     def move(self, rows: int) -> None:
-        """Move the cursor, or what is shown."""
+        """Move the cursor, or scroll."""
         raise NotImplementedError
 
     def go_to(self, row: int) -> None:
-        """Go to a row, counted from the first."""
+        """Go to a row, counted over all pages."""
         raise NotImplementedError
 
     def page(self) -> int:
-        """Return how many rows a page has."""
+        """Return the number of rows on a page."""
         raise NotImplementedError
 
     def count(self) -> int:
-        """Return how many rows there are."""
+        """Return the number of rows."""
         raise NotImplementedError
 
     def scroll_sign(self, row: int, top: int) -> Span:
-        """Return the scroll bar's cell beside a row of the page."""
+        """Return the scroll bar's cell for a row of the page."""
         page, count = self.page(), self.count()
         if count <= page:
             return " ", TextStyle.PLAIN
@@ -118,7 +118,7 @@ class Pane(StyledLines, can_focus=True):
 
 
 class HeaderBar(StyledLines):
-    """Shows one bus of several in figures, and the connections of all."""
+    """The header: the connections of all buses, and the figures of one."""
 
     DEFAULT_CSS = """
     HeaderBar { height: 3; background: $surface; }
@@ -131,7 +131,7 @@ class HeaderBar(StyledLines):
         self._lines: list[Line] = []
 
     def show(self, bus: Bus) -> None:
-        """Draw the figures as they are now."""
+        """Draw the current figures."""
         states = [each.state for each in self._buses]
         lines = headline.lines(states, bus.state, bus.now(), self.size.width, self._glyphs)
         if lines != self._lines:
@@ -139,5 +139,5 @@ class HeaderBar(StyledLines):
             self.refresh()
 
     def line(self, y: int) -> tuple[Line, bool]:
-        """Return a line of figures."""
+        """Return a line of the header."""
         return (self._lines[y] if y < len(self._lines) else []), False
