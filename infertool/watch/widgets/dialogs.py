@@ -176,7 +176,8 @@ class Help(ModalScreen[None]):
         align: center middle;
         & > VerticalScroll {
             width: 92%; max-width: 110; height: auto; max-height: 92%; padding: 0 2;
-            background: $surface; border: round $primary; border-title-color: $primary; border-subtitle-color: $style-dim;
+            background: $surface; border: round $primary; border-title-color: $primary;
+            border-subtitle-color: $style-dim;
         }
         .signs { color: $style-dim; margin-top: 1; }
     }
