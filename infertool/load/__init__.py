@@ -1,1 +1,1 @@
-"""Load on the bus: when events are due, what they hold, sending them, and what became of each."""
+"""Load on the bus: schedules, event bodies and headers, sending, measuring, reports."""

@@ -1,4 +1,4 @@
-"""When events are due: an arrival process over a shape of load. Pure: no clock, no threads; one seed, one schedule."""
+"""The schedule of a run: when each event is due. Pure: no clock, no threads; the same seed gives the same schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from infertool.load import shapes
 
 
 def read_times(path: Path) -> list[float]:
-    """Return the times in seconds after the first. Empty lines and `# comments` are skipped. Raises UsageError."""
+    """Return the times of a trace file, in seconds after the first one. Raises UsageError.
+
+    Empty lines and `# comments` are skipped.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as fault:
@@ -70,14 +73,14 @@ def parse_speed(text: str) -> float:
     return speed
 
 
-# A sum of rates times durations may miss a whole number of events by its rounding.
+# Tolerance for rounding: a sum of rates times durations may fall just short of a whole number of events.
 _ROUNDING: Final = 1e-9
-# Times are whole microseconds, so that an event's id can tell its own exactly.
+# Times are whole microseconds, so that an event's id can hold its time exactly.
 _DIGITS: Final = 6
 
 
 class Process(StrEnum):
-    """How events arrive: evenly, or by chance, each independent of the others (Poisson)."""
+    """The arrival process: evenly spaced, or Poisson (each event independent of the others)."""
 
     CONSTANT = "constant"
     POISSON = "poisson"
@@ -85,10 +88,9 @@ class Process(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What the options ask for. Exactly one of `qps`, `stages`, `ramp` and `trace` shapes the load of an open model.
+    """The plan that the options describe. An open model has exactly one of `qps`, `stages`, `ramp` and `trace`.
 
-    `warmup_s` are the first seconds, in which events are sent and not counted; `duration_s` and `count` limit what
-    comes after.
+    Events of the first `warmup_s` seconds are sent and not counted; `duration_s` and `count` limit the counted part.
     """
 
     qps: float | None = None
@@ -106,9 +108,9 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The times that events are due, in seconds from the start, warm-up included.
+    """The times at which events are due, in seconds after the start of the warm-up.
 
-    At most `limit`, and up to `end_s`, which may be infinite.
+    There are at most `limit` of them, all up to `end_s`, which may be infinite. `text` describes the plan.
     """
 
     text: str
@@ -118,7 +120,7 @@ class Schedule:
     _begin: Callable[[], Iterator[float]] = field(repr=False)
 
     def times(self) -> Iterator[float]:
-        """Return the times, in order; each call begins anew with the same ones."""
+        """Return the times, in order; each call returns the same ones from the start."""
         for time in itertools.islice(self._begin(), self.limit):
             if time > self.end_s or (time == self.end_s and self.limit is None):
                 return
@@ -126,7 +128,7 @@ class Schedule:
 
 
 def arrivals(shape: shapes.Shape, units: Iterator[float]) -> Iterator[float]:
-    """Return when the shape's area reaches each of `units`, in seconds, to the microsecond."""
+    """Return the times at which the area under the shape reaches each of `units`. Seconds, to the microsecond."""
     began_s, below = 0.0, 0.0
     due = next(units)
     for segment in shape:
@@ -139,7 +141,7 @@ def arrivals(shape: shapes.Shape, units: Iterator[float]) -> Iterator[float]:
 
 
 def schedule(planned: Planned) -> Schedule:
-    """Return the schedule of the options. Raises UsageError for what contradicts itself or cannot be read."""
+    """Return the schedule. Raises UsageError for contradictory options and for a trace that cannot be read."""
     _check(planned)
     text, length_s, begin = _of_trace(planned, planned.trace) if planned.trace else _of_shape(planned)
     end_s = length_s if planned.duration_s is None else planned.warmup_s + planned.duration_s
@@ -178,7 +180,7 @@ _Begun = tuple[str, float, Callable[[], Iterator[float]]]
 
 
 def _of_trace(planned: Planned, path: Path) -> _Begun:
-    """Return the plan's text, its length in seconds, and what begins it."""
+    """Return the plan's text, its length in seconds, and a function that returns its times."""
     times = [round(time / planned.speed, _DIGITS) for time in read_times(path)]
     speed = "" if planned.speed == 1.0 else f" at {planned.speed:g}x"
     return f"trace {path.name}{speed}", times[-1] + _ROUNDING, times.__iter__
@@ -216,7 +218,7 @@ def _last_rate(shape: Sequence[shapes.Segment]) -> float:
 
 
 def _units(planned: Planned) -> Iterator[float]:
-    """Return the areas at which events are due: whole numbers, or sums of exponential steps."""
+    """Return the areas under the rate at which events are due: whole numbers, or sums of exponential steps."""
     if planned.process is Process.CONSTANT:
         return map(float, itertools.count())
     rng = random.Random(f"arrivals {planned.seed}")  # noqa: S311  # load, not secrets
@@ -224,7 +226,7 @@ def _units(planned: Planned) -> Iterator[float]:
 
 
 def described(text: str, planned: Planned) -> str:
-    """Return the plan `text` with its limits, for people."""
+    """Return the plan `text` with its limits added."""
     if planned.duration_s is not None:
         text += f", for {planned.duration_s:g} s"
     if planned.count is not None:

@@ -1,7 +1,7 @@
 """`--assert`: CEL expressions over a report, such as `e2e.p99_ms < 500` or `lost == 0`.
 
-Every figure is a floating-point number there, so that `failures / sent < 0.01` is no whole-number division. CEL does
-not mix kinds in arithmetic: write `sent >= planned * 0.99`, and `2.0 *`, not `2 *`. Comparisons take both.
+Every figure is a floating-point number, so that `failures / sent < 0.01` is not a whole-number division. CEL does not
+mix number types in arithmetic: write `sent >= planned * 0.99`, and `2.0 *`, not `2 *`. Comparisons take both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STRINGS = re.compile(r"""r?"[^"]*"|r?'[^']*'""")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of an assertion. `actual` are the figures it names; None is one that is not known."""
+    """The result of an assertion. `actual` holds the figures that it names; None stands for an unknown one."""
 
     expression: str
     passed: bool
@@ -44,7 +44,7 @@ class Assertion:
     _filter: filters.Filter
 
     def check(self, report: Mapping[str, Any]) -> Verdict:
-        """Return the verdict. What cannot be decided has failed: also where a figure it names is not known."""
+        """Return the verdict. An assertion that names an unknown figure fails."""
         known = figures(report)
         actual = {name: known[name] for name in self.names}
         passed = None not in actual.values() and self._filter.matches(_nested(known))
@@ -52,12 +52,12 @@ class Assertion:
 
 
 def parse(expressions: Iterable[str], measures: Collection[Measure] = tuple(Measure)) -> tuple[Assertion, ...]:
-    """Return the compiled expressions. Raises UsageError for one that cannot work, or needs another measure."""
+    """Return the compiled expressions. Raises UsageError for one that is invalid or needs an unmeasured figure."""
     return tuple(_parse(expression, measures) for expression in expressions)
 
 
 def judge(assertions: Iterable[Assertion], report: dict[str, Any]) -> None:
-    """Note the verdicts in the report."""
+    """Add the verdicts to the report, as `asserts`."""
     report["asserts"] = [asdict(assertion.check(report)) for assertion in assertions]
 
 
@@ -83,7 +83,7 @@ _KNOWN = (*COUNTS, *SUMS, *(f"{measure}.{figure}" for measure in Measure for fig
 
 
 def _names(compiled: filters.Filter) -> tuple[str, ...]:
-    """Return the figures that an expression names. Raises UsageError for one that there is not."""
+    """Return the figures that an expression names. Raises UsageError for an unknown name."""
     code = _STRINGS.sub("''", compiled.expression)
     found: list[str] = []
     for variable in compiled.names:
@@ -116,7 +116,7 @@ def _measure_of(name: str) -> Measure | None:
 
 
 def _nested(known: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return figures as an expression sees them: `e2e.p99_ms` is `p99_ms` of `e2e`."""
+    """Return figures as the variables of an expression: `e2e.p99_ms` becomes `p99_ms` in `e2e`."""
     tree: dict[str, Any] = {measure.value: {} for measure in Measure}
     for name, value in known.items():
         outer, _, inner = name.rpartition(".")

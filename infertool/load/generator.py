@@ -1,4 +1,4 @@
-"""The loops that decide when an event is due: by a plan (open model), or when one before it is done (closed model)."""
+"""The generator loops: an open model sends by the plan, a closed model when an earlier event is done."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from typing import Final
 from infertool.load.sender import Due, Sender
 from infertool.load.tally import Tally
 
-# How long after the plan's end what waits may still be sent: after a hiccup all of it, not what was asked too much.
+# Time after the plan's end in which waiting events are still sent. Enough after a hiccup, not for a plan too fast.
 OVERTIME_S: Final = 60.0
-# Events that are due and wait. Beyond that a plan is out of reach, and only its sum is of interest.
+# Maximum number of due events that wait. With more of them the plan cannot be met, and they are only counted.
 MOST_WAITING: Final = 100_000
 _LONGEST_WAIT_S: Final = 0.25
-# A longer time between two looks was not waited.
+# Time between two calls of `take` beyond this is not time waited: the process was stopped. Seconds.
 _AWAY_S: Final = 1.0
-# Why an event was dropped, as the notes of a report say it.
+# Reasons for dropped events, as in the notes of a report.
 _AT_STOP: Final = "still waited when the run was stopped"
 _AT_END: Final = f"still waited {OVERTIME_S:g} s after the plan's end"
 _TOO_MANY: Final = f"became due while {MOST_WAITING:,} others waited"
 
 
 class OpenGenerator:
-    """Sends each event when it is due, whatever became of those before it.
+    """Sends each event when it is due, independently of earlier events.
 
-    Every event that became due is counted: as sent or unsent by the sender, else as dropped. `drops` says why.
+    Every due event is counted: the sender counts it as sent or unsent, the generator as dropped. `drops` counts the
+    dropped events by reason.
     """
 
     def __init__(self, sender: Sender, tally: Tally, times: Iterator[Due], *, warmup_s: float, end_s: float) -> None:
@@ -49,7 +50,7 @@ class OpenGenerator:
         self._stopped.set()
 
     def run(self) -> None:
-        """Send until the plan is over, or `stop`."""
+        """Send until the plan is over or `stop` is called."""
         while not self._stopped.is_set() and self.step():
             pass
         self._collect(self._sender.now())
@@ -58,7 +59,7 @@ class OpenGenerator:
         self._drop(warm, len(self._backlog) - warm, _AT_STOP if stopped else _AT_END)
 
     def step(self) -> bool:
-        """Wait for what is due, or send some of it. Return whether there is more to come."""
+        """Wait for the next due event, or send a batch. Return True if there are more events."""
         now = self._sender.now()
         self._collect(now)
         if self._backlog:
@@ -67,13 +68,13 @@ class OpenGenerator:
             return False
         else:
             self._stopped.wait(min(self._next[1] - now, _LONGEST_WAIT_S))
-        # From when the end was seen: this process may have been kept from the processor until long after it.
+        # Counted from when the end is noticed: this process may not have run for long after the end.
         if now >= self._end_s:
             self._overtime_ends = min(self._overtime_ends, now + OVERTIME_S)
         return now < self._overtime_ends
 
     def _collect(self, now: float) -> None:
-        """Put what is due into the backlog."""
+        """Move due events to the backlog."""
         planned: Counter[int] = Counter()
         beyond: Counter[bool] = Counter()
         while self._next and self._next[1] <= now:
@@ -88,7 +89,7 @@ class OpenGenerator:
         self._drop(beyond[True], beyond[False], _TOO_MANY)
 
     def _drop(self, warm: int, counted: int, why: str) -> None:
-        """Count what was due and is not sent."""
+        """Count events that were due and are not sent."""
         if warm:
             self._tally.add(warm=True, dropped=warm)
         if counted:
@@ -97,7 +98,7 @@ class OpenGenerator:
 
 
 class ClosedGenerator:
-    """Keeps a number of events open: sends the next one when one is done. What is slow is asked less."""
+    """Keeps a number of events open: sends the next one when an earlier one is done. A slow consumer gets fewer."""
 
     def __init__(
         self, sender: Sender, tally: Tally, *, slots: Slots, warmup_s: float, end_s: float, count: float
@@ -116,7 +117,7 @@ class ClosedGenerator:
         self._stopped.set()
 
     def run(self) -> None:
-        """Send until the time or the count is over, or `stop`."""
+        """Send until the time or the count is reached, or `stop` is called."""
         counted = 0
         self._stopped.wait(-self._sender.now())
         for number in itertools.count():
@@ -140,9 +141,9 @@ class ClosedGenerator:
 
 
 class Slots:
-    """How many events may be open. Thread-safe. One that nobody frees is free again after `patience_s`: it is lost.
+    """Slots of open events in a closed model. Thread-safe. After `patience_s` a slot is freed: its event is lost.
 
-    Time in which nobody asked for a slot, as when this process was stopped, is no time that was waited.
+    Time in which `take` was not called, for instance while the process was stopped, does not count as waited.
     """
 
     def __init__(self, size: int, patience_s: float) -> None:
@@ -154,7 +155,7 @@ class Slots:
         self._changed = threading.Condition()
 
     def take(self, timeout_s: float) -> bool:
-        """Take a slot, waiting up to `timeout_s`; return whether there was one."""
+        """Take a slot, waiting up to `timeout_s`. Return True if one was taken."""
         with self._changed:
             now = time.monotonic()
             self._away_s += max(now - self._asked - _AWAY_S, 0.0)
@@ -168,13 +169,13 @@ class Slots:
             return found
 
     def release(self, count: int = 1) -> None:
-        """Free slots: so many events are done."""
+        """Free `count` slots, whose events are done."""
         with self._changed:
             for _ in range(min(count, len(self._taken))):
                 self._release()
             self._changed.notify()
 
     def _release(self) -> None:
-        # Which one is done makes no difference for how many are open.
+        # The oldest, whichever event is done: only the number of open events matters.
         self._taken.popleft()
         self._free += 1

@@ -1,4 +1,4 @@
-"""What stands on an event beside its body: the user's headers, and a priority by chance."""
+"""Headers of the events that are sent: ids and times, the user's headers, a priority drawn at random."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infertool.load.tally import RunClock
 from infertool.message import BodyKind, Outgoing
 from infertool.settings.tree import BrokerSettings
 
-# The names each event has a value of its own for.
+# Headers with a value of their own for each event.
 OWN: Final = ("event_id", CORRELATION_ID, "sent_at", "intended_at")
 _TAKEN: Final = frozenset({*OWN, PRIORITY, "traceparent"})
 _HIGHEST: Final = 9
@@ -27,7 +27,7 @@ _TOLERANCE: Final = 1e-6
 
 
 def user_headers(texts: Sequence[str], conventions: Conventions) -> dict[str, str]:
-    """Return what `--header NAME=VALUE` says. Raises UsageError."""
+    """Return the headers of `--header NAME=VALUE`. Raises UsageError."""
     headers: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -42,7 +42,7 @@ def user_headers(texts: Sequence[str], conventions: Conventions) -> dict[str, st
 
 
 def priorities(text: str, rng: random.Random) -> Callable[[], str]:
-    """Return what draws a priority from `high:9=0.1,low:4=0.9`; the names are for people. Raises UsageError."""
+    """Return a function that draws a priority from `high:9=0.1,low:4=0.9`. The names are ignored. Raises UsageError."""
     levels, shares = zip(*(_share(part, text) for part in text.split(",")), strict=True)
     if abs(sum(shares) - 1) > _TOLERANCE:
         raise _wrong(text, f"its shares make {sum(shares):g}, not 1")
@@ -70,7 +70,7 @@ def _wrong(text: str, why: str) -> UsageError:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeOptions:
-    """What the options say of all but the body. `broker_url` is where events are sent."""
+    """Destination, body kind and headers of the events. `broker_url` is the broker they are sent to."""
 
     queue: str
     kind: BodyKind = BodyKind.TEXT
@@ -82,7 +82,7 @@ class EnvelopeOptions:
 
 
 class Envelope:
-    """Stamps events. Raises UsageError for options that cannot work."""
+    """Makes the headers of events. Raises UsageError for invalid options."""
 
     def __init__(self, options: EnvelopeOptions, seed: str) -> None:
         rng = random.Random(f"headers {seed}")  # noqa: S311  # sample data
@@ -91,7 +91,7 @@ class Envelope:
         properties = msgspec.structs.replace(properties, persistent=options.persistent)
         self.template = Outgoing(options.queue, b"", options.kind, headers, properties)
         self._priority = None if options.priority is None else priorities(options.priority, rng)
-        # Not of the seed: two runs must not share their traces.
+        # Not seeded: two runs must not share trace ids.
         self._trace = random.Random() if options.traceparent else None  # noqa: S311
         self.variable_headers = list(OWN)
         if self._priority:

@@ -1,4 +1,4 @@
-"""What came out at the other end: each event's first result or failure, and what came twice or out of order."""
+"""Observed results: each event's first result or failure, duplicates, events out of order, and dead letters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from infertool.errors import InfertoolError
 from infertool.load.tally import Measure, Meter, RunClock, Tally
 
 _MEASURE_S: Final = 2.0
-# A broker may show only the first messages of a queue, and those behind them only to later browses.
+# A broker may show only the first messages of a queue, and further ones only to later browses.
 _BROWSE_S: Final = 10.0
 _LOOKS_S: Final = 10.0
 _MOST_SHOWN: Final = 10_000
@@ -23,15 +23,15 @@ _AGAIN_S: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """How many dead letters of a run there are. Unless it is `exact`, those of others may be among them."""
+class OwnDeadLetters:
+    """The number of a run's dead letters. Unless `exact`, it may include those of other producers."""
 
     count: int
     exact: bool
 
 
 class DeadLetterCount:
-    """Counts from now on the letters whose header `event_id` begins with `run_id`."""
+    """Counts the dead letters, from its construction on, whose header `event_id` begins with `run_id`."""
 
     def __init__(self, broker: Broker, queue: str, *, sent_to: str, run_id: str) -> None:
         self._broker = broker
@@ -41,21 +41,21 @@ class DeadLetterCount:
         self._before = self._came() or 0
 
     def growth(self) -> int | None:
-        """Return how many letters came, of anybody; None where the broker does not tell."""
+        """Return how many letters were added, of all producers; None if the broker does not report it."""
         came = self._came()
         if came is not None:
             return max(came - self._before, 0)
-        # Of a queue that never was a broker tells no depth either; of the one that events were sent to it does.
+        # A broker reports no depth for a queue that never existed; for the queue that events were sent to it does.
         return None if self._broker.measure(self._sent_to, _MEASURE_S) is None else 0
 
-    def own(self, most: int, event_of: Callable[[str], bool]) -> Found | None:
-        """Return of how many of the run's events there is a letter, of those whose id `event_of` is true for.
+    def own(self, most: int, event_of: Callable[[str], bool]) -> OwnDeadLetters | None:
+        """Return for how many of the run's events there is a letter. Letters count if `event_of` is true for their id.
 
-        `most` is how many there can be. None where the broker neither tells nor shows them.
+        There are at most `most`. None if the broker neither counts nor shows them.
         """
         growth = self.growth()
         if not most or growth == 0:
-            return Found(0, exact=True)
+            return OwnDeadLetters(0, exact=True)
         seen: set[str] = set()
         deadline = time.monotonic() + _LOOKS_S
         while True:
@@ -64,13 +64,13 @@ class DeadLetterCount:
             seen.update(filter(event_of, ids))
             all_shown = shown.depth is not None and shown.depth <= self._surely_shown()
             if len(seen) >= most or all_shown or len(shown.messages) == growth:
-                return Found(len(seen), exact=True)
+                return OwnDeadLetters(len(seen), exact=True)
             if time.monotonic() > deadline:
                 break
             time.sleep(_AGAIN_S)
         if growth is None:
-            return Found(len(seen), exact=False) if seen else None
-        return Found(max(len(seen), min(growth, most)), exact=False)
+            return OwnDeadLetters(len(seen), exact=False) if seen else None
+        return OwnDeadLetters(max(len(seen), min(growth, most)), exact=False)
 
     def _surely_shown(self) -> float:
         """Return up to which depth a browse shows all of a queue, also of those that a selector finds."""
@@ -98,20 +98,20 @@ _GROWTH: Final = 65_536
 
 
 class Observed:
-    """Takes arrivals from one thread. An event counts by its first sighting; events of others are ignored."""
+    """Counts results and failures, called from one thread. An event counts once; events of other runs are ignored."""
 
     def __init__(self, run_clock: RunClock, tally: Tally, meter: Meter, *, warmup_s: float) -> None:
         self._run_clock = run_clock
         self._tally = tally
         self._meter = meter
         self._warmup_s = warmup_s
-        # By the event's number: a day of 500 a second are 43 MB.
+        # One byte an event, indexed by its number: a day of 500 events a second takes 43 MB.
         self._seen = bytearray()
         self._newest = -1
         self.last_at = 0.0
 
     def take(self, arrivals: Sequence[ChannelEvent]) -> int:
-        """Count `arrivals`. Return how many events were seen for the first time."""
+        """Count channel events. Return how many events of the run were seen for the first time."""
         now = time.monotonic() - self._run_clock.mono
         counts: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
         latencies: list[float] = []
@@ -151,6 +151,6 @@ class Observed:
                 self.last_at = time.monotonic()
                 self._tally.merge({second: found}, warm=warm)
                 first += found["results"] + found["failures"]
-        # After the counts, so that no second holds more times than events.
+        # After the counts, so that no second has more latencies than events.
         self._meter.add(Measure.E2E, latencies, second=second)
         return first

@@ -1,4 +1,4 @@
-"""Everything that a load run is asked to do."""
+"""The options of a load run, and their checks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from infertool.load.tally import Measure
 class LoadOptions:
     """The options of a run.
 
-    `closed` makes it a closed model of so many open events; `planned` then gives only limits. With `e2e` results are
-    watched, and waited for until none came for `settle_s`. `in_flight` is the window of `confirm`, for each connection.
+    With `closed` the model is closed and has that number of open events; `planned` then gives only limits. With `e2e`
+    results are observed, and awaited until none came for `settle_s`. `in_flight` is the window of `confirm`, for each
+    connection.
     """
 
     planned: Planned
@@ -34,7 +35,7 @@ class LoadOptions:
     processes: int = 1
 
     def check(self) -> None:
-        """Raise UsageError for options that contradict each other, or cannot be understood."""
+        """Raise UsageError for options that are invalid or contradict each other."""
         Payloads(self.payloads, "")
         Envelope(self.envelope, "")
         if self.closed is None:
@@ -59,13 +60,13 @@ class LoadOptions:
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        """What is measured."""
+        """The measures that the options ask for."""
         asked = {Measure.SLIP: self.closed is None, Measure.SEND: self.confirm, Measure.E2E: self.e2e}
         return tuple(measure for measure, wanted in asked.items() if wanted)
 
     @property
     def plan_text(self) -> str:
-        """The plan, for people."""
+        """The plan in words."""
         if self.closed is None:
             return self.schedule().text
         until = "its result has come" if self.e2e else "its receipt has come"
@@ -73,7 +74,7 @@ class LoadOptions:
 
     @property
     def end_s(self) -> float:
-        """When the plan is over, in seconds after the begin; infinite when only a count or a signal ends it."""
+        """The end of the plan, in seconds after the start; infinite if only a count or a signal ends it."""
         if self.closed is None:
             return self.schedule().end_s
         return math.inf if self.planned.duration_s is None else self.planned.warmup_s + self.planned.duration_s

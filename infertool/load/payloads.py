@@ -1,4 +1,4 @@
-"""What is sent: the built-in event, or documents from a file, with fields filled, sizes and broken ones."""
+"""Bodies of events: the built-in event or documents of a file, with filled fields, padding, and broken bodies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infertool.message import BodyKind
 from infertool.text import json_text
 
 _FEATURES: Final = 8
-# Drawing eight normal numbers an event would take half of the time an event may take, so they are drawn once.
+# Number of feature vectors drawn in advance: drawing eight numbers for each event would take half of its time.
 _VECTORS: Final = 1024
 _SOURCES: Final = (b'"checkout"', b'"search"', b'"mobile"', b'"partner-api"')
 DOCUMENT: Final = orjson.dumps({
@@ -38,7 +38,7 @@ def request_id(number: int) -> str:
 
 
 def fields(rng: random.Random, *, single_features: bool) -> list[Assignment]:
-    """Return what fills the event. With `single_features` each feature is a field of its own."""
+    """Return the assignments of the built-in event. With `single_features` each feature is assigned separately."""
     return [
         Assignment("request_id", lambda number: b'"req-%06d"' % number),
         Assignment("source", lambda _number: rng.choice(_SOURCES)),
@@ -61,7 +61,7 @@ _HEAD, _TAIL = b'"padding":"', b'"}'
 
 
 def parse(text: str, rng: random.Random) -> Size:
-    """Return what gives event `number` its size in bytes. Raises UsageError."""
+    """Return a function from an event's number to the size of its body in bytes. Raises UsageError."""
     advice = "write bytes, for example --size 400, or a function: normal(400,100), int(100,1000), choice(200,2000)"
     try:
         fill = template.parse(text, rng)
@@ -77,7 +77,7 @@ def parse(text: str, rng: random.Random) -> Size:
 
 
 def padded(body: bytes, size: int) -> bytes:
-    """Return the JSON object `body` with a field `padding` that makes it `size` bytes, itself where it is as large."""
+    """Return the JSON object `body`, padded to `size` bytes with a field `padding`; unchanged if it is as large."""
     joint = b"" if body == b"{}" else b","
     missing = size - len(body) - len(joint) - len(_HEAD) - 1
     if missing < 0:
@@ -85,7 +85,7 @@ def padded(body: bytes, size: int) -> bytes:
     return b"".join((body[:-1], joint, _HEAD, b"x" * missing, _TAIL))
 
 
-# Each takes a good body: cut short, not JSON, not UTF-8, no object, nothing at all.
+# Each breaks a valid body in its way: cut short, not JSON, not UTF-8, not an object, empty.
 _KINDS: Final[tuple[Callable[[bytes], bytes], ...]] = (
     lambda body: body[: max(1, len(body) // 2)],
     lambda _body: b"<event>not JSON</event>",
@@ -96,21 +96,21 @@ _KINDS: Final[tuple[Callable[[bytes], bytes], ...]] = (
 
 
 class Poison:
-    """Spoils a share of the events, chosen by `rng`, in several ways by turns of chance."""
+    """Breaks a share of the bodies. `rng` chooses which, and how."""
 
     def __init__(self, rate: float, rng: random.Random) -> None:
         self._rate = rate
         self._rng = rng
 
     def __call__(self, body: bytes) -> bytes | None:
-        """Return a broken body in place of `body`, or None when the event stays good."""
+        """Return a broken body in place of `body`, or None if the event stays valid."""
         if self._rng.random() >= self._rate:
             return None
         return self._rng.choice(_KINDS)(body)
 
 
 def check_rate(rate: float) -> None:
-    """Raise UsageError for a share that is none."""
+    """Raise UsageError for a share outside 0 to 1."""
     if not 0 <= rate <= 1:
         raise UsageError(f"--poison-rate {rate:g} is no share", advice="write a number from 0 to 1, for example 0.01")
 
@@ -119,7 +119,7 @@ STDIN: Final = "-"
 
 
 class Order(StrEnum):
-    """Which of several documents is next: each in turn, or one at random."""
+    """The order of several documents: each in turn, or one at random."""
 
     TURN = "turn"
     RANDOM = "random"
@@ -127,7 +127,7 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PayloadOptions:
-    """What the options say of payloads. `documents` (JSON) come from `read`; empty means the built-in event."""
+    """The options of bodies. `documents` (JSON) come from `read`; without any, the built-in event is sent."""
 
     documents: tuple[bytes, ...] = ()
     order: Order = Order.TURN
@@ -138,7 +138,7 @@ class PayloadOptions:
 
 
 class Payloads:
-    """Makes bodies. One seed makes the same ones. Raises UsageError for options that cannot work."""
+    """Makes bodies; the same seed makes the same ones. Raises UsageError for invalid options."""
 
     def __init__(self, options: PayloadOptions, seed: str) -> None:
         check_rate(options.poison_rate)
@@ -157,7 +157,7 @@ class Payloads:
             raise UsageError("--size needs JSON objects", advice="it pads them with a field; other JSON has none")
 
     def make(self, number: int) -> tuple[bytes, bool]:
-        """Return the body of event `number`, and whether it is a broken one."""
+        """Return the body of event `number`, and True if it is a broken one."""
         body = self._template(number).body(number)
         if self._size:
             body = padded(body, self._size(number))
@@ -174,7 +174,7 @@ class Payloads:
 def read(source: str) -> tuple[bytes, ...]:
     """Return the documents of a file, or of standard input for `-`: JSON, or JSON lines. Raises UsageError.
 
-    They are compact JSON, with each number as it is written.
+    They are made compact; numbers stay as they are written.
     """
     name = "standard input" if source == STDIN else source
     try:
@@ -190,7 +190,7 @@ def read(source: str) -> tuple[bytes, ...]:
 
 
 def _document(text: bytes) -> bytes:
-    json_text.loads_nearest(text)  # says where it is broken
+    json_text.loads_nearest(text)  # raises with the place of the fault
     return json_text.compact(text)
 
 
@@ -202,7 +202,7 @@ def _lines(data: bytes, name: str, whole: json_text.JsonError) -> tuple[bytes, .
         try:
             documents.append(_document(line))
         except json_text.JsonError as fault:
-            # Either one document over several lines, or lines of which one is broken.
+            # Either one document over several lines, or several lines of which this one is broken.
             why = f"line {number}: {fault}" if documents else str(whole)
             raise UsageError(
                 f"--payload {name} is not JSON: {why}", advice="write one document, or one a line"

@@ -1,4 +1,4 @@
-"""What a load run leaves: its plan, its seconds, its sums and its histograms. Plain values; runfile.py keeps them."""
+"""The record of a load run (plan, seconds, sums, histograms), and the file that `--save` writes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from infertool.telemetry.latencies import Latencies, Percentiles
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What was asked for.
+    """The settings of a run.
 
-    `started_at` is wall-clock time in seconds, `broker` an address without secrets, `options` the options that differ
-    from their defaults, as typed. `measures` says what is measured, also where there was no sample.
+    `started_at` is wall-clock time in seconds, `broker` an address without secrets, `options` the options that were
+    given, as typed. `measures` lists what is measured, even without samples.
     """
 
     version: str
@@ -35,10 +35,10 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """One second: what was `planned` for it, and what happened in it, whichever second that was planned for.
+    """One second: how many events were `planned` for it, and what happened in it, to events of any second.
 
-    `t` counts from the end of the warm-up; a negative one is warm-up and is in no sum. `late` were sent, though not in
-    time; `dropped` were given up because they were too late, `unsent` because nobody took them.
+    `t` counts from the end of the warm-up; negative seconds are warm-up and in no sum. `late` events were sent, but not
+    in time; `dropped` ones were not sent because they were too late, `unsent` ones because no connection took them.
     """
 
     t: int
@@ -56,11 +56,11 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The sums of a run, warm-up left out. None: not known, mostly because --confirm or --e2e was not asked for.
+    """The sums of a run, without the warm-up. None means unknown, usually because --confirm or --e2e was not given.
 
     `planned` = `sent` + `dropped` + `unsent`; with --e2e `sent` = `results` + `failures` + `queued` + `lost`. `poison`
-    are the broken events among the sent, `dead_lettered` those of the failures that lie in a dead-letter queue now,
-    `queued` those that were not seen and may be in the queue, which held `queue_before` and `queue_after` messages.
+    counts the broken events sent, `dead_lettered` the failures that are in the dead-letter queue, `queued` the events
+    that were not seen and may still be in the queue, which held `queue_before` and `queue_after` messages.
     """
 
     planned: int = 0
@@ -83,12 +83,12 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as it is reported. `elapsed_s` is the time of counted sending, `cpu_s` the generator's own, all processes.
+    """A run as it is reported.
 
-    `notes` are sentences for people, such as that the generator was the limit. A run whose file ends early is not
-    `complete`: its sums are those of the seconds that were written. `planned_s` is the length of the plan, or of what
-    was kept of it; `came_out_s` the time up to the last arrival, at least `elapsed_s`. Both leave the warm-up out, and
-    are None in the files of older versions.
+    `elapsed_s` is the time of counted sending, `cpu_s` the processor time of all load processes. `notes` are sentences
+    such as that the generator was the limit. A run whose file ends early is not `complete`: its sums are those of the
+    seconds written. `planned_s` is the length of the plan up to a stop, `came_out_s` the time up to the last result, at
+    least `elapsed_s`; both are without the warm-up, and None in files of older versions.
     """
 
     info: RunInfo
@@ -128,14 +128,14 @@ class _End(msgspec.Struct, frozen=True, tag="end", tag_field="line"):
 
 
 class RunFileError(UsageError):
-    """The file is not what a run has written."""
+    """A run file is unreadable, damaged or of another version."""
 
 
 class RunWriter:
-    """Writes a run's file; a line is in the system's hands when the call returns. Every call may raise InfertoolError.
+    """Writes a run file. Each line is handed to the system before the call returns. Calls may raise InfertoolError.
 
-    Opening raises UsageError when the file cannot be written, or is there already. Of a run that ends before its first
-    second nothing is kept.
+    The constructor raises UsageError if the file exists or cannot be written. The file of a run that ends before its
+    first second is removed.
     """
 
     def __init__(self, path: Path, info: RunInfo) -> None:
@@ -178,7 +178,7 @@ class RunWriter:
 
 
 def read(path: Path) -> Run:
-    """Return the run that `path` holds; one that is cut short is not `complete`. Raises RunFileError."""
+    """Return the run of a file. If the file is cut short, the run is not `complete`. Raises RunFileError."""
     try:
         with path.open("rb") as file:
             info = _head(file, path)
@@ -210,7 +210,7 @@ def _head(file: BinaryIO, path: Path) -> RunInfo:
 
 
 def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, _Line | _End]]:
-    """Return the lines after the first, with their numbers; the last may be cut short."""
+    """Return the lines after the first, with their numbers, without a last one that is cut short."""
     decoder = msgspec.json.Decoder(_Line | _End)
     for number, line in enumerate(file, 2):
         try:
@@ -223,7 +223,7 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, _Line | _End]]:
 
 
 def _summed_histograms(file: BinaryIO, path: Path) -> Mapping[Measure, Latencies]:
-    """Return the histograms of all seconds together, warm-up left out."""
+    """Return the histograms merged over all seconds, without the warm-up."""
     totals: dict[Measure, Latencies] = {}
     for number, line in _lines(file, path):
         if isinstance(line, _Line) and line.second.t >= 0:
@@ -233,7 +233,7 @@ def _summed_histograms(file: BinaryIO, path: Path) -> Mapping[Measure, Latencies
 
 
 def _cut_short(info: RunInfo, seconds: list[Second], histograms: Mapping[Measure, Latencies]) -> Run:
-    """Return a run whose sums are those of the seconds."""
+    """Return an incomplete run; its sums are made from the seconds."""
     counted = [second for second in seconds if second.t >= 0]
 
     def total(name: str, *, measured: bool = True) -> Any:

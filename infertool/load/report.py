@@ -1,4 +1,7 @@
-"""The report of a run as a plain document: what `-o json` prints and `--assert` asks. Its schema lies beside this."""
+"""The report of a run: a document (`-o json`, `--assert`; see report.schema.json), comparisons, and rows of text.
+
+Texts are not yet cleaned for a terminal.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,14 @@ from infertool.telemetry.latencies import Latencies, Percentiles
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure in every run. `differences` and `ratios` are to the first run; None where that cannot be said."""
+    """One figure in every run. `differences` and `ratios` are to the first run; None if they are undefined."""
 
     name: str
     values: tuple[float | None, ...]
 
     @property
     def differences(self) -> tuple[float | None, ...]:
-        """How much more each run has than the first."""
+        """The difference of each further run to the first."""
         first, *others = self.values
         return tuple(
             None if first is None or other is None else round(other - first, 6) for other in others
@@ -30,20 +33,20 @@ class Row:
 
     @property
     def ratios(self) -> tuple[float | None, ...]:
-        """How many times the first run's value each run has."""
+        """The ratio of each further run to the first."""
         first, *others = self.values
         return tuple(None if not first or other is None else round(other / first, 4) for other in others)
 
 
 def compare(reports: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return the figures that at least one of the runs has."""
+    """Return a row for each figure that at least one of the runs has."""
     columns = [figures(report) for report in reports]
     rows = [Row(name, tuple(column[name] for column in columns)) for name in columns[0]]
     return [row for row in rows if any(value is not None for value in row.values)]
 
 
 def comparison_document(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return runs and their comparison, for JSON."""
+    """Return the runs and their comparison as a document for JSON."""
     rows = {
         row.name: {"values": row.values, "differences": row.differences, "ratios": row.ratios}
         for row in compare(reports)
@@ -57,12 +60,12 @@ COUNTS: Final = tuple(each.name for each in fields(Counts))
 SUMS: Final = ("planned_rate", "sent_rate", "result_rate", "failed_share", "elapsed_s", "cpu_s", "cpu_share")
 FIGURES: Final = ("count", "rate", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms")
 
-# What has to be asked for, and how.
+# Measures that need an option.
 OPTION_OF: Final[Mapping[str, str]] = {Measure.SEND: "--confirm", Measure.E2E: "--e2e"}
 
 
 def document(run: Run) -> dict[str, Any]:
-    """Return the report. A figure that is not known is None, and so is a measure that was not taken."""
+    """Return the report of a run. Unknown figures and measures that were not taken are None."""
     counts = run.counts
     results, failures = counts.results, counts.failures
     came_out = None if results is None or failures is None else results + failures
@@ -85,7 +88,7 @@ def document(run: Run) -> dict[str, Any]:
 
 
 def figures(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return every figure of the whole run by its name in an expression: `lost`, `e2e.p99_ms`, ..."""
+    """Return the figures of the whole run by their names in assertions: `lost`, `e2e.p99_ms`, ..."""
     found = {name: report[name] for name in (*COUNTS, *SUMS)}
     for measure in Measure:
         values = report[measure] or {}
@@ -144,7 +147,7 @@ _HEAD = ("count", "rate/s", "mean", "p50", "p90", "p99", "p99.9", "max")
 
 
 def facts(report: Mapping[str, Any]) -> Rows:
-    """Return what was asked and what came of it, as (name, text)."""
+    """Return the plan and the outcome as rows of (name, text)."""
     run = report["run"]
     told: Rows = [
         ("plan", f"{run['plan']} ({run['model']} model, seed {run['seed']})"),
@@ -186,7 +189,7 @@ def _queue(report: Mapping[str, Any]) -> str:
 
 
 def times(report: Mapping[str, Any]) -> Rows:
-    """Return a head and a row for each measure that was taken; times in milliseconds."""
+    """Return a header and a row for each measure that was taken; times in milliseconds."""
     rows: Rows = [("ms", *_HEAD)]
     for measure in Measure:
         if report[measure] is not None:
@@ -195,7 +198,7 @@ def times(report: Mapping[str, Any]) -> Rows:
 
 
 def compared(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> Rows:
-    """Return a head and a row for each figure that differs: every run's, with difference and ratio to the first."""
+    """Return a header and a row for each figure that differs: every run's, with difference and ratio to the first."""
     rows: Rows = [("", names[0], *(cell for name in names[1:] for cell in (name, "difference", "ratio")))]
     for row in compare(reports):
         if len(set(row.values)) == 1:
@@ -212,7 +215,7 @@ def compared(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> Rows
 
 
 def remarks(report: Mapping[str, Any]) -> list[str]:
-    """Return what a reader must know before the figures."""
+    """Return the remarks that a reader needs before the figures."""
     return [
         *([] if report["complete"] else [CUT_SHORT]),
         *([CLOSED] if report["run"]["model"] == "closed" else []),
@@ -221,12 +224,12 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
 
 
 def actual(verdict: Mapping[str, Any]) -> str:
-    """Return the figures an assertion names, as they were."""
+    """Return the figures that an assertion names, with their values."""
     return ", ".join(f"{name} = {_exact(value)}" for name, value in verdict["actual"].items())
 
 
 def figure(value: float | None) -> str:
-    """Return a figure as people read it: three or four digits, whole numbers in full."""
+    """Return a figure as text: three or four digits, whole numbers in full."""
     if value is None:
         return UNKNOWN
     if value == int(value) or abs(value) >= _WHOLE:

@@ -1,4 +1,4 @@
-"""A load run from its options to its record."""
+"""One load run: connect, send, wait for results, return the record."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from infertool import __version__, brokers
 from infertool.channels.event import ChannelEvent, OnChannelEvents
 from infertool.channels.topics import TopicFeed
 from infertool.errors import InfertoolError
-from infertool.load.notes import Seen, notes
-from infertool.load.observed import DeadLetterCount, Found, Observed
+from infertool.load.notes import RunFacts, notes
+from infertool.load.observed import DeadLetterCount, Observed, OwnDeadLetters
 from infertool.load.options import LoadOptions
 from infertool.load.record import Counts, Run, RunInfo, RunWriter, Second
 from infertool.load.seconds import PlannedEvents, Seconds
@@ -28,11 +28,11 @@ from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.settings import Settings
 from infertool.telemetry.latencies import Latencies
 
-# From here to the first event: all threads and processes know of it by then.
+# Time before the first event, in which all threads and processes get ready. Seconds.
 _BEGIN_S: Final = 0.2
-# After the last event was seen: time for a further copy of it, and for its dead letter.
+# Time after the last event was seen, for duplicates and dead letters that follow. Seconds.
 _AFTERMATH_S: Final = 0.5
-# Dead letters that did not come by this time after the last one do not come.
+# Time without a new dead letter after which no more are expected. Seconds.
 _DEAD_QUIET_S: Final = 10.0
 _POLL_S: Final = 0.1
 _MEASURE_S: Final = 2.0
@@ -43,8 +43,8 @@ def _ignore_second(_second: Second) -> None:
     """Do nothing: the default of `on_second`."""
 
 
-def _ignore_link(_side: str, _event: ConnectionEvent) -> None:
-    """Do nothing: the default of `on_link`."""
+def _ignore_connection(_side: str, _event: ConnectionEvent) -> None:
+    """Do nothing: the default of `on_connection`."""
 
 
 def _ignore_death(_text: str) -> None:
@@ -57,27 +57,27 @@ def _ignore_arrivals(_arrivals: Sequence[ChannelEvent]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Who hears of a run as it goes. Calls come from its threads, must be quick and must not raise."""
+    """Callbacks of a run. They are called from its threads, must be quick and must not raise."""
 
     on_second: Callable[[Second], None] = _ignore_second
-    on_connection: Callable[[str, ConnectionEvent], None] = _ignore_link
+    on_connection: Callable[[str, ConnectionEvent], None] = _ignore_connection
     on_events: OnChannelEvents = _ignore_arrivals
     on_death: Callable[[str], None] = _ignore_death
 
 
 @dataclass(frozen=True, slots=True)
-class _CameOut:
-    """What is known of the other end when a run is over; None: not known."""
+class _Outcome:
+    """The queue's depths and the dead letters of a finished run; None means unknown."""
 
     queue_before: int | None = None
     queue_after: int | None = None
-    dead: Found | None = None
+    dead: OwnDeadLetters | None = None
 
 
 class LoadRun:
-    """Made, run once. Making one raises UsageError for options that cannot work.
+    """One run; call `run` once. The constructor raises UsageError for invalid options.
 
-    `fault` is what went wrong in a run that has a report all the same.
+    `fault` is the error of a run that has a report nonetheless.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class LoadRun:
         self._meter = Meter(self._clock)
         self._losses = Counter[str]()
         self._control = brokers.open(settings.broker, name="infertool-loadgen")
-        link = partial(self._linked, "broker")
+        link = partial(self._connection_changed, "broker")
         if options.processes > 1:
             self._work: Work | Team = Team(
                 settings.broker, options, self.tally, self._meter, on_connection=link, on_death=listeners.on_death
@@ -114,19 +114,19 @@ class LoadRun:
         )  # fmt: skip
 
     def stop(self) -> None:
-        """End the sending early, from any thread; what was sent is still waited for."""
+        """End the sending early, from any thread; `run` still waits for the results of sent events."""
         if self._stopped_s is None:
             self._stopped_s = self._clock.since_zero()
         self._seconds.end_plan()
         self._work.stop()
 
     def abandon(self) -> None:
-        """End the sending, and wait for nothing, from any thread."""
+        """End the sending, from any thread; `run` does not wait for results."""
         self._abandoned.set()
         self.stop()
 
     def run(self, writer: RunWriter | None = None) -> Run:
-        """Run to the end. Raises UnreachableError, RefusedError; what comes later is in `fault`."""
+        """Run to the end. Raises UnreachableError, RefusedError while connecting; later errors are in `fault`."""
         self._writer = writer
         with ExitStack() as stack:
             stack.callback(self._control.close, _CLOSE_S)
@@ -143,7 +143,7 @@ class LoadRun:
         return run
 
     def _try(self, write: Callable[[], None]) -> None:
-        """Write; a failure ends the sending, and is the run's fault."""
+        """Call `write`; a failure ends the sending and becomes the run's `fault`."""
         try:
             write()
         except InfertoolError as error:
@@ -153,7 +153,7 @@ class LoadRun:
     def _watch(self) -> TopicFeed:
         phoenix = self._settings.phoenix
         topics = (phoenix.result_topic, phoenix.alert_topic)
-        link = partial(self._linked, "phoenix")
+        link = partial(self._connection_changed, "phoenix")
         feed = TopicFeed(phoenix, topics, on_events=self._arrived, on_connection=link)
         feed.connect()
         return feed
@@ -163,8 +163,8 @@ class LoadRun:
             self._work.done(self._observed.take(arrivals))
         self._listeners.on_events(arrivals)
 
-    def _linked(self, side: str, event: ConnectionEvent) -> None:
-        # A connection that is tried again and again was lost once.
+    def _connection_changed(self, side: str, event: ConnectionEvent) -> None:
+        # Counted when it is back: repeated attempts to connect are one loss.
         if event.state is ConnectionState.CONNECTED and event.epoch > 1:
             self._losses[side] += 1
         self._listeners.on_connection(side, event)
@@ -186,32 +186,32 @@ class LoadRun:
         cpu_s = time.process_time() - began
         if self._clock.since_zero() < options.end_s - warmup_s:
             self._seconds.end_plan()
-        came_out = _CameOut()
+        outcome = _Outcome()
         if dead:
             self._settle()
             after = self._depth()
             # A broker that tells depths tells none of a queue that never was.
             before = 0 if before is None and after is not None else before
-            came_out = _CameOut(before, after, self._dead(dead, run_clock))
+            outcome = _Outcome(before, after, self._dead(dead, run_clock))
         self._count_unreported()
         self._seconds.stop()
-        return self._result(cpu_s, came_out)
+        return self._result(cpu_s, outcome)
 
     def _depth(self) -> int | None:
         depth = self._control.measure(self._options.envelope.queue, _MEASURE_S)
         return depth.size if depth else None
 
     def _send(self, run_clock: RunClock) -> None:
-        """Have all sent, in a thread, so that signals reach this one."""
+        """Send all events in a thread of its own: the main thread stays free for signals."""
         thread = threading.Thread(target=self._work.run, args=(run_clock,), name="loadgen", daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(_POLL_S)
 
     def _settle(self) -> None:
-        """Wait until all came out, or nothing came for the settling time.
+        """Wait until all events were seen, or none was for the settling time.
 
-        Only the time that was waited counts: results lie in the socket when this process was stopped for long.
+        Only time spent waiting counts: after this process was stopped, results are still in the socket.
         """
         settle_s, newest, quiet_s = self._options.settle_s, 0.0, 0.0
         while not self.tally.wait_until_seen(_POLL_S) and not self._abandoned.is_set() and quiet_s < settle_s:
@@ -220,8 +220,8 @@ class LoadRun:
             newest = last
         self._abandoned.wait(min(_AFTERMATH_S, settle_s))
 
-    def _dead(self, dead: DeadLetterCount, run_clock: RunClock) -> Found | None:
-        """Wait until there is a dead letter of each failure, or no more come. Return how many are the run's own."""
+    def _dead(self, dead: DeadLetterCount, run_clock: RunClock) -> OwnDeadLetters | None:
+        """Wait until each failure has its dead letter, or no more are added. Return the run's own dead letters."""
         failures = sum(self.tally.totals(warm=warm)["failures"] for warm in (True, False))
         most, newest_at = 0, time.monotonic()
         while (growth := dead.growth()) is not None and growth < failures:
@@ -241,7 +241,7 @@ class LoadRun:
         )
 
     def _count_unreported(self) -> None:
-        """Count as sent what came out though the process that sent it died before it said so."""
+        """Count events as sent that were seen, but whose load process died before it reported them."""
         totals = self.tally.totals()
         if self._options.e2e and (more := totals["results"] + totals["failures"] - totals["sent"]) > 0:
             self.tally.add(sent=more, unsent=-more)
@@ -253,18 +253,20 @@ class LoadRun:
             self._try(lambda: writer.second(second, histograms))
         self._listeners.on_second(second)
 
-    def _result(self, cpu_s: float, came_out: _CameOut) -> Run:
+    def _result(self, cpu_s: float, outcome: _Outcome) -> Run:
         options, end, histograms = self._options, self._work.end(), self._meter.totals()
         elapsed_s = self._elapsed_s(end)
-        # What the warm-up took is left out by its length.
+        # The warm-up's share of the processor time is estimated by its length, and left out.
         whole_s = elapsed_s + options.planned.warmup_s
         cpu_s = (cpu_s + (end.cpu_s if options.processes > 1 else 0.0)) * (elapsed_s / whole_s if whole_s else 1.0)
-        counts = self._counts(came_out)
+        counts = self._counts(outcome)
         slip = histograms.get(Measure.SLIP, Latencies()).percentiles()
-        dead_exact = came_out.dead is None or came_out.dead.exact
-        seen = Seen(options, counts, elapsed_s, self._planned_s(elapsed_s), cpu_s, slip, end, self._losses, dead_exact)
+        dead_exact = outcome.dead is None or outcome.dead.exact
+        facts = RunFacts(
+            options, counts, elapsed_s, self._planned_s(elapsed_s), cpu_s, slip, end, self._losses, dead_exact
+        )
         return Run(
-            self.info, tuple(self._rows), counts, histograms, elapsed_s, cpu_s, notes(seen),
+            self.info, tuple(self._rows), counts, histograms, elapsed_s, cpu_s, notes(facts),
             planned_s=self._planned_s(elapsed_s), came_out_s=self._came_out_s(elapsed_s),
         )  # fmt: skip
 
@@ -289,7 +291,7 @@ class LoadRun:
         last_at = self._observed.last_at if self._observed else 0.0
         return max(elapsed_s, self._clock.since_zero() - (time.monotonic() - last_at) if last_at else 0.0)
 
-    def _counts(self, came_out: _CameOut) -> Counts:
+    def _counts(self, outcome: _Outcome) -> Counts:
         options, totals = self._options, self.tally.totals()
         names = ["planned", "sent", "late", "dropped", "unsent"]
         names += ["poison"] if options.payloads.poison_rate else []
@@ -299,13 +301,13 @@ class LoadRun:
             return counts
         unseen = totals["sent"] - totals["results"] - totals["failures"]
         # A queue gives out what came first, so what is left in it are the newest.
-        queued = None if came_out.queue_after is None else min(unseen, came_out.queue_after)
+        queued = None if outcome.queue_after is None else min(unseen, outcome.queue_after)
         return replace(
             counts,
             **{name: totals[name] for name in ("results", "failures", "duplicates", "out_of_order")},
             queued=queued,
             lost=unseen - (queued or 0),
-            dead_lettered=came_out.dead.count if came_out.dead else None,
-            queue_before=came_out.queue_before,
-            queue_after=came_out.queue_after,
+            dead_lettered=outcome.dead.count if outcome.dead else None,
+            queue_before=outcome.queue_before,
+            queue_after=outcome.queue_after,
         )

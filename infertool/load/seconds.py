@@ -1,4 +1,4 @@
-"""The clock of a run: every second it takes what was counted and measured, and hands it on."""
+"""The per-second loop of a run: every second it collects counts and latencies, and passes them on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from infertool.load.tally import Clock, Measure, Meter, Tally
 from infertool.telemetry.latencies import Latencies
 
 _COUNTS = ("planned", "sent", "late", "dropped", "unsent", "confirmed", "results", "failures", "duplicates")
-# A second is handed on this much after its end, when other processes have reported what they did in it.
+# Delay after the end of a second before it is passed on, in which other processes report their counts.
 _LAG_S: Final = 0.4
 OnCut = Callable[[Second, Mapping[Measure, Latencies]], None]
 
 
 class PlannedEvents:
-    """How many events a plan asks for in each second, whatever became of them. Asked once, in order."""
+    """The number of events that a plan has for each second. Queried once for each, in order."""
 
     def __init__(self, times: Iterator[float], warmup_s: float) -> None:
         self._times = times
@@ -27,7 +27,7 @@ class PlannedEvents:
         self._next = next(times, None)
 
     def up_to(self, second: int) -> int:
-        """Return how many events are due by the end of `second` that were not counted before."""
+        """Return how many events are due by the end of `second`, without those of earlier calls."""
         count = 0
         while self._next is not None and self._next - self._warmup_s < second + 1:
             count += 1
@@ -36,10 +36,10 @@ class PlannedEvents:
 
 
 class Seconds:
-    """Calls `on_cut` from a thread of its own, after the end of each second, and a last time by `stop`.
+    """Calls `on_cut` from its own thread after the end of each second, and a last time in `stop`.
 
-    An event that was planned counts in the second it was due, all else in the one it happened. Without a `plan`, as in
-    a closed model, an event is planned when it is sent. `first` is the first second of the run.
+    Planned events count in the second in which they were due, everything else in the second in which it happened.
+    Without a `plan`, as in a closed model, an event is planned when it is sent. `first` is the first second of the run.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class Seconds:
         self._thread = threading.Thread(target=self._run, name="loadgen-seconds", daemon=True)
 
     def start(self) -> None:
-        """Start."""
+        """Start the thread."""
         self._thread.start()
 
     def end_plan(self) -> None:
-        """Stop planning: from the present second on only what was planned counts so."""
+        """End the plan early: from the current second on, events count as planned only when the generator had them."""
         self._plan_ended = min(self._plan_ended, self._clock.second())
 
     def stop(self) -> None:
-        """Hand on what is left, and end."""
+        """Pass on the remaining counts and end the thread."""
         self._stopped.set()
         self._thread.join()
         while self._t < self._clock.second():

@@ -1,4 +1,4 @@
-"""Sends events that are due, counts what became of each, and measures how late it was."""
+"""Sends due events over one or several connections, counts them, and measures how late they are."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from infertool.load.headers import Envelope
 from infertool.load.payloads import Payloads
 from infertool.load.tally import Measure, Meter, RunClock, Tally
 
-# Events in one write: enough to make writes cheap, few enough that one time stands for all of them.
+# Events in one write: enough to make writes cheap, few enough that one send time holds for all of them.
 BATCH: Final = 64
-# ActiveMQ tells of a refused event on the side, a moment after it has answered for what followed.
+# Wait for late refusals: ActiveMQ may report a refused event after it has confirmed later ones. Seconds.
 _REFUSALS_S: Final = 0.2
 Stamped = tuple[Sequence[str], bytes]
 
 
 class SendConnection(Protocol):
-    """One connection. A batch is either all of the warm-up or all counted."""
+    """One connection to send on. The events of a batch are either all of the warm-up or all counted."""
 
     def room(self, timeout_s: float) -> int:
-        """Return how many events may be sent now, waiting up to `timeout_s` for the first.
+        """Return how many events may be sent now, waiting up to `timeout_s` for room for one.
 
         Raises ConnectionLostError while there is no connection.
         """
 
     def send(self, events: Sequence[Stamped], *, warm: bool) -> None:
-        """Send. Raises ConnectionLostError when none of them was sent."""
+        """Send a batch. Raises ConnectionLostError if none of it was sent."""
 
     def finish(self, timeout_s: float) -> None:
-        """Wait until the broker has what was sent, as far as it tells; up to `timeout_s` for each sign of it."""
+        """Wait until the broker has all sent events, as far as it reports it; up to `timeout_s` for each report."""
 
     def refusals(self) -> Mapping[str, int]:
-        """Return how many events the broker refused, by its words."""
+        """Return how many events the broker refused, by its reason."""
 
 
-class OpenConnection:
-    """Sends without receipts."""
+class UnconfirmedConnection:
+    """Sends without receipts, as fast as the connection takes events."""
 
     def __init__(self, broker: Broker, envelope: Envelope, tally: Tally) -> None:
         self._bulk_sender = broker.bulk_sender(envelope.template, envelope.variable_headers)
@@ -54,17 +54,17 @@ class OpenConnection:
         self._refused = 0
 
     def room(self, timeout_s: float) -> int:
-        """See `Lane`."""
+        """See `SendConnection`."""
         room = self._bulk_sender.wait_for_room(timeout_s)
         self._count_refusals()
         return BATCH if room else 0
 
-    def send(self, events: Sequence[Stamped], *, warm: bool) -> None:  # noqa: ARG002  # nobody answers for each
-        """See `Lane`."""
+    def send(self, events: Sequence[Stamped], *, warm: bool) -> None:  # noqa: ARG002  # there is no receipt to count
+        """See `SendConnection`."""
         self._bulk_sender.send(events)
 
     def finish(self, timeout_s: float) -> None:
-        """See `Lane`."""
+        """See `SendConnection`."""
         with contextlib.suppress(ConnectionLostError):
             self._bulk_sender.flush(timeout_s)
             time.sleep(_REFUSALS_S)
@@ -72,7 +72,7 @@ class OpenConnection:
         self._count_refusals()
 
     def refusals(self) -> Mapping[str, int]:
-        """See `Lane`."""
+        """See `SendConnection`."""
         return {self._bulk_sender.reason: self._refused} if self._refused else {}
 
     def _count_refusals(self) -> None:
@@ -82,7 +82,7 @@ class OpenConnection:
 
 
 class ConfirmedConnection:
-    """Asks for a receipt of each event, and has at most `window` unconfirmed."""
+    """Asks for a receipt of each event, and has at most `window` unconfirmed ones."""
 
     def __init__(
         self,
@@ -105,13 +105,13 @@ class ConfirmedConnection:
         self._changed = threading.Condition()
 
     def room(self, timeout_s: float) -> int:
-        """See `Lane`."""
+        """See `SendConnection`."""
         with self._changed:
             self._changed.wait_for(lambda: self._open < self._window, timeout_s)
             return min(BATCH, self._window - self._open)
 
     def send(self, events: Sequence[Stamped], *, warm: bool) -> None:
-        """See `Lane`."""
+        """See `SendConnection`."""
         template = self._envelope.template
         for index, (values, body) in enumerate(events):
             outgoing = with_texts(template, dict(zip(self._envelope.variable_headers, values, strict=True)), body)
@@ -128,15 +128,15 @@ class ConfirmedConnection:
                 return
 
     def finish(self, timeout_s: float) -> None:
-        """See `Lane`."""
-        # So long without a receipt, not in all: a slow broker has as many to answer as a quick one.
+        """See `SendConnection`."""
+        # The timeout is for each receipt, not for all: a slow broker has as many to send as a fast one.
         with self._changed:
             while before := self._open:
                 if not self._changed.wait_for(lambda: self._open < before, timeout_s):
                     return
 
     def refusals(self) -> Mapping[str, int]:
-        """See `Lane`."""
+        """See `SendConnection`."""
         with self._changed:
             return dict(self._refused)
 
@@ -160,9 +160,9 @@ class ConfirmedConnection:
             self._changed.notify()
 
 
-# An event sent later than this after its time counts as late.
+# An event sent later than this after its due time counts as late. Seconds.
 LATE_S: Final = 0.01
-# How long one wait for a connection that takes nothing lasts: in between, what becomes due is noted.
+# Maximum wait for connections without room; between waits the generator collects due events. Seconds.
 _WAIT_S: Final = 0.02
 
 Due = tuple[int, float]
@@ -170,9 +170,9 @@ Due = tuple[int, float]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What counts when: the warm-up is not counted, what is later than `max_late_s` is dropped.
+    """Limits of a sender: events of the warm-up are not counted, events later than `max_late_s` are dropped.
 
-    Unless it is `planned`, as a closed model is not, nothing is late, and there is no slip.
+    Unless `planned`, as in a closed model, no event is late and there is no slip.
     """
 
     warmup_s: float = 0.0
@@ -181,7 +181,7 @@ class Timing:
 
 
 class Sender:
-    """Takes events (number, due seconds after the begin) off a backlog. Belongs to one thread."""
+    """Sends events (number, due time in seconds after the start) from a backlog. Used by one thread."""
 
     def __init__(
         self,
@@ -200,15 +200,15 @@ class Sender:
         self._tally = tally
         self._meter = meter
         self._timing = timing
-        # Seconds in which there was something to send and no connection took it.
+        # Time in which events waited and no connection had room. Seconds.
         self.blocked_s = 0.0
 
     def now(self) -> float:
-        """Return the seconds since the begin."""
+        """Return the seconds since the start of the run."""
         return time.monotonic() - self._run_clock.mono
 
     def send_some(self, backlog: deque[Due]) -> None:
-        """Send a batch off the backlog's head, or find that nothing takes it just now."""
+        """Send a batch from the head of the backlog; return after a short wait if no connection has room."""
         connection, room = self._connection()
         if room == 0:
             return
@@ -216,7 +216,7 @@ class Sender:
         batch: list[Due] = []
         while backlog and len(batch) < room and (backlog[0][1] < self._timing.warmup_s) == warm:
             batch.append(backlog.popleft())
-        # Made also for what will not be sent, so that one seed gives each event the same body in every run.
+        # Made even if it is not sent, so that with one seed each event has the same body in every run.
         made = [self._payloads.make(number) for number, _ in batch]
         if connection is None:
             self._tally.add(warm=warm, unsent=len(batch))
@@ -224,7 +224,7 @@ class Sender:
         self._send(connection, batch, made, warm=warm)
 
     def _connection(self) -> tuple[SendConnection | None, int]:
-        """Return the next connection that takes events, and how many; None when there is no connection at all."""
+        """Return the next connection with room, and its room; None and a batch if all connections are lost."""
         began = time.monotonic()
         connected = False
         for _ in range(len(self._connections)):
@@ -238,7 +238,7 @@ class Sender:
                 return self._connections[0], room
         if not connected:
             return None, BATCH
-        # No more than was waited: this process may have been stopped meanwhile, which is not the broker's doing.
+        # At most the time waited: time in which this process was stopped is not the broker's.
         self.blocked_s += min(time.monotonic() - began, 2 * _WAIT_S)
         return None, 0
 

@@ -1,4 +1,4 @@
-"""Shapes of load over time: rates that hold or change evenly, one after the other."""
+"""Shapes of load over time: a sequence of rates, constant or changing linearly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FASTEST: Final = 1_000_000.0
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A rate (events a second) that goes evenly from `first` to `last` within `seconds`, which may be infinite."""
+    """A rate (events a second) that changes linearly from `first` to `last` in `seconds`, which may be infinite."""
 
     seconds: float
     first: float
@@ -24,17 +24,17 @@ class Segment:
 
     @property
     def events(self) -> float:
-        """How many events are due within it: the area under the rate."""
+        """The number of events due in it: the area under the rate."""
         return math.inf if math.isinf(self.seconds) else self.seconds * (self.first + self.last) / 2
 
     def at(self, events: float) -> float:
-        """Return how many seconds after its begin so many events were due."""
+        """Return after how many seconds `events` were due."""
         if not events:
             return 0.0
         if self.first == self.last:
             return events / self.first
-        # The area after t seconds is first * t + slope * t * t / 2. This form of its inverse also stands a slope of
-        # nearly nothing, and a first of zero.
+        # The area after t seconds is first * t + slope * t * t / 2. This form of its inverse is stable for a slope
+        # near zero and for a first of zero.
         slope = (self.last - self.first) / self.seconds
         return 2 * events / (self.first + math.sqrt(max(0.0, self.first**2 + 2 * slope * events)))
 
@@ -43,12 +43,12 @@ Shape = Iterable[Segment]
 
 
 def steady(rate: float) -> list[Segment]:
-    """Return a rate that holds for ever."""
+    """Return a constant rate without end."""
     return [Segment(math.inf, rate, rate)]
 
 
 def stages(texts: Sequence[str]) -> list[Segment]:
-    """Return the steps that `RATE:DURATION` texts describe. Raises UsageError."""
+    """Return the segments of `RATE:DURATION` texts. Raises UsageError."""
     segments = [_stage(text) for text in texts]
     if not any(segment.first for segment in segments):
         raise UsageError("every --stage has rate 0", advice="write for example --stage 100:30s")
@@ -65,7 +65,7 @@ def _stage(text: str) -> Segment:
 
 
 def ramp(text: str) -> list[Segment]:
-    """Return the ramp that `FROM:TO:DURATION` describes; its last rate holds on. Raises UsageError."""
+    """Return the ramp of a `FROM:TO:DURATION` text. Raises UsageError."""
     parts = text.split(":")
     if len(parts) != 3:  # noqa: PLR2004  # from, to, duration
         raise UsageError(f"--ramp {text!r} is no ramp", advice="write for example --ramp 0:1000:60s")
@@ -76,7 +76,7 @@ def ramp(text: str) -> list[Segment]:
 
 
 def bursts(base: float, text: str) -> Iterator[Segment]:
-    """Return `base` with the bursts that `RATE:LENGTH/PERIOD` describes, for ever. Raises UsageError."""
+    """Return `base` with the bursts of a `RATE:LENGTH/PERIOD` text, without end. Raises UsageError."""
     advice = "write for example --burst 2000:5s/60s: 2000 a second for the last 5 s of each minute"
     rate_text, colon, times = text.partition(":")
     length_text, slash, period_text = times.partition("/")
@@ -98,7 +98,7 @@ def parse_rate(option: str, text: str, *, zero: bool = False) -> float:
 
 
 def check_rate(option: str, rate: float, *, zero: bool = False) -> float:
-    """Return `rate`. Raises UsageError naming `option` when it is none."""
+    """Return `rate`. Raises UsageError naming `option` if it is out of range."""
     if not 0 <= rate <= _FASTEST or (rate == 0 and not zero):
         raise _no_rate(option, f"{rate:g}")
     return rate

@@ -1,4 +1,4 @@
-"""Counts of a run as it goes: sums so far, and by the second in which they fell. Warm-up is kept apart."""
+"""Counts and latencies of a running load run, by second; the clock that numbers the seconds. Warm-up is separate."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _PLACES = re.compile(r"-(\d{1,12})-(\d{1,18})")
 
 @dataclass(frozen=True, slots=True)
 class RunClock:
-    """The begin on the monotonic clock, which all processes of a machine share, and on the wall clock, in seconds.
+    """The start of a run on the monotonic clock, which the processes of a machine share, and on the wall clock.
 
-    `run_id` belongs to one run only, also among runs of one seed: a result of an earlier run must not count.
+    Times are in seconds. Each run has its own `run_id`, even with the same seed: results of earlier runs do not count.
     """
 
     run_id: str
@@ -29,11 +29,11 @@ class RunClock:
     wall: float
 
     def event_id(self, number: int, due: float) -> str:
-        """Return the id of event `number`, due so many seconds, in whole microseconds, after the begin."""
+        """Return the id of event `number`, which is due `due` seconds (in whole microseconds) after the start."""
         return f"{self.run_id}-{number}-{round(due * 1e6)}"
 
     def read(self, event_id: object) -> tuple[int, float] | None:
-        """Return the number and the due time that an id of this run tells; None for any other."""
+        """Return the number and the due time in an event id of this run; None for any other value."""
         if not isinstance(event_id, str) or not event_id.startswith(self.run_id):
             return None
         match = _PLACES.fullmatch(event_id, len(self.run_id))
@@ -41,23 +41,23 @@ class RunClock:
 
 
 def new_run_id() -> str:
-    """Return the beginning of the ids of a run's events."""
+    """Return a new run id, with which the ids of the run's events begin."""
     return f"lg{secrets.token_hex(4)}"
 
 
 def begin(delay_s: float, run_id: str | None = None) -> RunClock:
-    """Return the epoch of a run that begins in `delay_s`."""
+    """Return the clock of a run that starts in `delay_s` seconds."""
     return RunClock(run_id or new_run_id(), time.monotonic() + delay_s, time.time() + delay_s)
 
 
 class Clock:
-    """Tells the second of a run: 0 begins at the end of the warm-up; those of the warm-up are negative."""
+    """Numbers the seconds of a run: 0 starts at the end of the warm-up, seconds of the warm-up are negative."""
 
     def __init__(self) -> None:
         self._zero = time.monotonic()
 
     def start(self, run_clock: RunClock, warmup_s: float) -> None:
-        """Take the run's begin and the length of its warm-up."""
+        """Set the start of the run and the length of its warm-up."""
         self._zero = run_clock.mono + warmup_s
 
     def since_zero(self) -> float:
@@ -65,12 +65,12 @@ class Clock:
         return time.monotonic() - self._zero
 
     def second(self, at: float | None = None) -> int:
-        """Return the second of `at` on the monotonic clock; by default of now."""
+        """Return the second of `at` (monotonic clock), by default of the current time."""
         return math.floor(self.since_zero() if at is None else at - self._zero)
 
 
 class Measure(StrEnum):
-    """What a time says.
+    """A measured latency.
 
     `SLIP`: from the intended send to the actual one; the generator's own lateness.
     `SEND`: from the actual send to the broker's receipt; with --confirm.
@@ -83,10 +83,10 @@ class Measure(StrEnum):
 
 
 class Meter:
-    """The histograms of a run, warm-up left out. Thread-safe; hand it batches, a sample at a time costs a lock each.
+    """Histograms of a run's latencies, without the warm-up. Thread-safe; add batches, since each call takes a lock.
 
-    Whoever runs the clock calls `cut` every second. With several processes each has a meter, sends what `cut_seconds`
-    returns (`Latencies.encode`), and the one that reports takes it in with `merge`.
+    `Seconds` calls `cut` every second. Each of several load processes has its own meter and sends what `cut_seconds`
+    returns, encoded; the reporting process adds it with `merge`.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -96,13 +96,13 @@ class Meter:
         self._seconds: dict[tuple[int, Measure], Latencies] = {}
 
     def add(self, measure: Measure, seconds: Sequence[float], *, second: int | None = None) -> None:
-        """Record times in seconds, for `second`, by default the present one."""
+        """Record times (in seconds) for `second`, by default the current one."""
         if seconds:
             with self._lock:
                 self._of(self.clock.second() if second is None else second, measure).add(seconds)
 
     def merge(self, second: int, measure: Measure, latencies: Latencies) -> None:
-        """Record what another process measured."""
+        """Add the latencies that another process recorded for `second`."""
         with self._lock:
             self._of(second, measure).merge(latencies)
 
@@ -110,7 +110,7 @@ class Meter:
         return self._seconds.setdefault((second, measure), Latencies())
 
     def cut_seconds(self, up_to: float = math.inf) -> Mapping[tuple[int, Measure], Latencies]:
-        """Return what was recorded since the last cut, of the seconds up to `up_to`."""
+        """Return the latencies recorded since the last cut, for seconds up to `up_to`."""
         with self._lock:
             found = {key: self._seconds.pop(key) for key in sorted(self._seconds) if key[0] <= up_to}
             for (_, measure), latencies in found.items():
@@ -118,7 +118,7 @@ class Meter:
         return found
 
     def cut(self, up_to: float = math.inf) -> Mapping[Measure, Latencies]:
-        """Return the same, all seconds together; only measures with samples."""
+        """Return the same, merged over the seconds; only measures with samples."""
         together: dict[Measure, Latencies] = {}
         for (_, measure), latencies in self.cut_seconds(up_to).items():
             if measure in together:
@@ -128,7 +128,7 @@ class Meter:
         return together
 
     def totals(self) -> Mapping[Measure, Latencies]:
-        """Return the whole run up to the last cut; only measures with samples. Call it when nothing cuts any more."""
+        """Return the whole run up to the last cut; only measures with samples. Call it after the last cut."""
         return {measure: latencies for measure, latencies in self._total.items() if latencies.count}
 
 
@@ -136,18 +136,18 @@ BySecond = Mapping[int, Mapping[str, int]]
 
 
 class Tally:
-    """Counts by name, as in `record.Counts`. Thread-safe; hand it batches."""
+    """Counts by name, as in `record.Counts`, and by second. Thread-safe; add batches."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
         self._lock = threading.Lock()
-        # Each by whether it is of the warm-up.
+        # Keys: True for the warm-up, False for the counted part.
         self._totals: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
         self._seconds: dict[bool, dict[int, Counter[str]]] = {False: {}, True: {}}
         self._changed = threading.Condition(self._lock)
 
     def add(self, *, warm: bool = False, second: int | None = None, **counts: int) -> None:
-        """Add `counts` to `second`, by default the present one."""
+        """Add `counts` to `second`, by default the current one."""
         self.merge({self.clock.second() if second is None else second: counts}, warm=warm)
 
     def merge(self, seconds: BySecond, *, warm: bool = False) -> None:
@@ -159,7 +159,7 @@ class Tally:
             self._changed.notify_all()
 
     def cut(self, *, warm: bool = False, up_to: float = math.inf) -> dict[int, Counter[str]]:
-        """Return what came since the last cut, of the seconds up to `up_to`."""
+        """Return the counts added since the last cut, for seconds up to `up_to`."""
         with self._lock:
             seconds = self._seconds[warm]
             return {second: seconds.pop(second) for second in sorted(seconds) if second <= up_to}
@@ -170,7 +170,7 @@ class Tally:
             return Counter(self._totals[warm])
 
     def wait_until_seen(self, timeout_s: float) -> bool:
-        """Wait until each event that was sent has come out, as result or failure; False if `timeout_s` ran out."""
+        """Wait until each sent event was seen as a result or failure. False after `timeout_s`."""
         with self._lock:
             return self._changed.wait_for(self._all_seen, timeout_s)
 

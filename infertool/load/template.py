@@ -1,4 +1,4 @@
-"""A document whose fields are filled anew for each event; what stays the same is encoded once."""
+"""Templates of bodies: a JSON document whose assigned fields are filled for each event (`--set`)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from infertool.errors import UsageError
 from infertool.text import json_text
 from infertool.text.nearest import did_you_mean
 
-# Takes an event's number, and returns the field's value as JSON.
+# Returns the field's value as JSON; the argument is the event's number.
 Fill = Callable[[int], bytes]
 _Maker = Callable[[Sequence[str], random.Random], Fill]
 
 _CALL: Final = re.compile(r"([A-Za-z_]\w*)\((.*)\)", re.DOTALL)
 _LETTERS: Final = string.ascii_lowercase + " "
-# Of random text so much is made once; each field of text is a piece of it.
+# Length of the random text made in advance; each text field is a piece of it.
 _TEXT_POOL: Final = 65_536
 _LONGEST_TEXT: Final = 1_000_000
 
 
 def parse(text: str, rng: random.Random) -> Fill | None:
-    """Return the function that `text` calls, None when it is no call. Raises UsageError."""
+    """Return the function that `text` calls; None if it is not a call. Raises UsageError."""
     match = _CALL.fullmatch(text.strip())
     if match is None:
         return None
@@ -54,7 +54,7 @@ def _uuid(arguments: Sequence[str], rng: random.Random) -> Fill:
 
 
 def uuid4(rng: random.Random) -> str:
-    """Return a random UUID (version 4), as text."""
+    """Return a random UUID (version 4) as text."""
     bits = rng.getrandbits(128) & ~(0xF << 76) & ~(0x3 << 62) | 0x4 << 76 | 0x2 << 62
     digits = f"{bits:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
@@ -115,7 +115,7 @@ def _text(arguments: Sequence[str], rng: random.Random) -> Fill:
 
 
 def json_of(text: str) -> bytes:
-    """Return `text` as JSON: itself where it is JSON, else a string."""
+    """Return `text` unchanged if it is JSON, else as a JSON string."""
     return json_text.one_line(json_text.of_words(text))
 
 
@@ -150,7 +150,7 @@ _PATH: Final = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """`path=value`: where to put what. `fill` makes the value."""
+    """An assignment `path=value`. `fill` makes the value."""
 
     path: str
     fill: Fill
@@ -161,7 +161,7 @@ class Assignment:
 
 
 def assignment(text: str, rng: random.Random) -> Assignment:
-    """Return what `--set` says. The value is a function's call or JSON, else a string. Raises UsageError."""
+    """Return the assignment of `--set`. The value is a function call, JSON, or else a string. Raises UsageError."""
     path, equals, value = text.partition("=")
     path = path.strip()
     if not equals or not _PATH.fullmatch(path):
@@ -177,13 +177,13 @@ def assignment(text: str, rng: random.Random) -> Assignment:
 
 
 class Template:
-    """A document (JSON) with `assignments` made. Raises UsageError when one does not fit the document."""
+    """A JSON document with `assignments`. Raises UsageError for one that does not fit the document."""
 
     def __init__(self, document: bytes, assignments: Sequence[Assignment]) -> None:
         mark = secrets.token_hex(8)
         for index, assigned in enumerate(assignments):
             document = _put(document, assigned, f'"{mark}{index}."'.encode())
-        # Constant and filled pieces by turns; a later assignment may have replaced an earlier one's place.
+        # Constant and filled pieces alternate; a later assignment may have replaced the place of an earlier one.
         pieces = re.split(rf'"{mark}(\d+)\."'.encode(), document)
         self._constant = pieces[0::2]
         self._fills = [assignments[int(index)].fill for index in pieces[1::2]]

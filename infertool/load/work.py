@@ -15,7 +15,7 @@ from infertool.load.generator import ClosedGenerator, OpenGenerator, Slots
 from infertool.load.headers import Envelope
 from infertool.load.options import LoadOptions
 from infertool.load.payloads import Payloads
-from infertool.load.sender import ConfirmedConnection, Due, OpenConnection, SendConnection, Sender, Timing
+from infertool.load.sender import ConfirmedConnection, Due, SendConnection, Sender, Timing, UnconfirmedConnection
 from infertool.load.tally import Meter, RunClock, Tally
 from infertool.net.connection_state import OnConnection
 from infertool.settings.tree import BrokerSettings
@@ -99,7 +99,7 @@ class Work:
     def _connection(self, broker: Broker) -> SendConnection:
         options = self._options
         if not options.confirm:
-            return OpenConnection(broker, self._envelope, self._tally)
+            return UnconfirmedConnection(broker, self._envelope, self._tally)
         return ConfirmedConnection(
             broker, self._envelope, self._tally, self._meter,
             window=options.in_flight, on_confirmed=self._confirmed,

@@ -15,7 +15,7 @@ from infertool.errors import UsageError
 from infertool.load import record as runfile
 from infertool.load.assertions import judge, parse
 from infertool.load.plot import charts, page, picture
-from infertool.load.plot.charts import Shown
+from infertool.load.plot.charts import NamedRun
 from infertool.load.report import document
 from infertool.load.tally import Measure
 from tests.load.runs import played
@@ -54,11 +54,11 @@ class Page(HTMLParser):
         self.text += data
 
 
-def shown(name="run.jsonl", run=None, expressions=()) -> Shown:
+def shown(name="run.jsonl", run=None, expressions=()) -> NamedRun:
     run = run or played()
     report = document(run)
     judge(parse(expressions), report)
-    return Shown(name, run, report)
+    return NamedRun(name, run, report)
 
 
 def charts_of(text: str) -> list[ET.Element]:

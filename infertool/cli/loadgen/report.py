@@ -10,7 +10,7 @@ from infertool.cli.loadgen.view import check, compared, summary
 from infertool.errors import UsageError
 from infertool.load import assertions
 from infertool.load import record as runfile
-from infertool.load.plot.charts import MOST_RUNS, Shown
+from infertool.load.plot.charts import MOST_RUNS, NamedRun
 from infertool.load.report import comparison_document, document
 from infertool.text.sanitize import clean
 
@@ -25,7 +25,7 @@ class ReportRun:
             )
         wanted = assertions.parse(expressions)
         runs = [runfile.read(path) for path in files]
-        self._shown = [Shown(name, run, document(run)) for name, run in zip(_names(files), runs, strict=True)]
+        self._shown = [NamedRun(name, run, document(run)) for name, run in zip(_names(files), runs, strict=True)]
         for each in self._shown:
             assertions.judge(wanted, each.report)
 

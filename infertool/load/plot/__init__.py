@@ -1,1 +1,1 @@
-"""Plots of runs: one way to draw them, as SVG, for the page and for the picture."""
+"""Plots of load runs as SVG, in an HTML page or a PNG."""

@@ -1,4 +1,4 @@
-"""A chart as SVG: a frame, axes, lines, bars and a legend. Colours and widths come from plot.css, by class."""
+"""A chart as SVG: colours, scales, axes, lines, bars and a legend. Colours and widths come from plot.css, by class."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def variables(colours: Mapping[str, str]) -> str:
 
 
 def fixed(colours: Mapping[str, str]) -> str:
-    """Return plot.css with `colours` in it, for who knows no CSS variables."""
+    """Return plot.css with `colours` in place of CSS variables, which the PNG renderer does not support."""
     return re.sub(r"var\(--(\w+)\)", lambda match: colours[match[1]], STYLES.read_text(encoding="utf-8"))
 
 
@@ -61,7 +61,7 @@ Tick = tuple[float, str]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """From `low` to `high`, even by `place` (the identity, or a logarithm). `ticks` are values with their labels."""
+    """An axis from `low` to `high`, linear in `place` (identity or logarithm). `ticks` are values with their labels."""
 
     low: float
     high: float
@@ -69,13 +69,13 @@ class Scale:
     place: Callable[[float], float] = float
 
     def __call__(self, value: float) -> float:
-        """Return where `value` lies; what is outside lies on the border."""
+        """Return the place of `value` from 0 to 1; values outside the scale are on its border."""
         low, high = self.place(self.low), self.place(self.high)
         return (self.place(min(max(value, self.low), self.high)) - low) / (high - low)
 
 
 def linear(low: float, high: float, label: Callable[[float], str], *, marks: int = 6) -> Scale:
-    """Return an even scale with about `marks` round marks, not more."""
+    """Return a linear scale with at most about `marks` round marks."""
     high = high if high > low else low + 1
     step = _round_step((high - low) / marks)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -84,7 +84,7 @@ def linear(low: float, high: float, label: Callable[[float], str], *, marks: int
 
 
 def logarithmic(low: float, high: float, label: Callable[[float], str]) -> Scale:
-    """Return a scale by decades from a round value at or below `low` to one at or above `high`; both above zero."""
+    """Return a logarithmic scale from a round value at or below `low` to one at or above `high`; both above zero."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     few = len(decades) < _MANY_DECADES
     marks = [m * 10.0**decade for decade in decades for m in ((1, 2, 5) if few else (1,))]
@@ -95,14 +95,14 @@ def logarithmic(low: float, high: float, label: Callable[[float], str]) -> Scale
 
 
 def percentiles(samples: int) -> Scale:
-    """Return HDR's scale of 1/(1-p): as far from 90 to 99 % as from 99 to 99.9 %, up to what `samples` can tell."""
+    """Return HDR's scale of 1/(1-p), up to the resolution of `samples`: 90 to 99 % is as long as 99 to 99.9 %."""
     decades = max(1, math.ceil(math.log10(max(samples, 2)) - 1e-9))
     ticks = [(1.0, "0"), (2.0, "50")] + [(10.0**n, _nines(n)) for n in range(1, decades + 1)]
     return Scale(1.0, 10.0**decades, tuple(ticks), math.log10)
 
 
 def milliseconds(value: float) -> str:
-    """Return a time for a mark on an axis."""
+    """Return a time (milliseconds) as the label of a tick."""
     for factor, unit in ((1e-3, "s"), (1.0, "ms")):
         if value * factor >= 1:
             return f"{value * factor:g} {unit}"
@@ -110,7 +110,7 @@ def milliseconds(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number for a mark on an axis."""
+    """Return a number as the label of a tick."""
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
@@ -129,9 +129,9 @@ def _nines(count: int) -> str:
 WIDTH, HEIGHT = 600, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 60, 42
 _INNER_HEIGHT = HEIGHT - _TOP - _BOTTOM
-_LETTER = 6.3  # width of a letter of a legend, about
+_LETTER = 6.3  # approximate width of a letter in a legend
 _SWATCH, _GAP = 20, 16
-# Nearer than this, in pixels, no one sees two points of a line.
+# Points of a line nearer than this cannot be label apart. Pixels.
 _NEAR = 0.4
 
 Point = tuple[float, float | None]
@@ -139,7 +139,7 @@ Point = tuple[float, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through points; where a value is None it has a gap. `style` are classes of plot.css."""
+    """A line through points, with a gap where a value is None. `style` holds classes of plot.css."""
 
     style: str
     points: Sequence[Point]
@@ -147,18 +147,18 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch along the x axis and what is said of it, in lines."""
+    """A range of the x axis and the lines of its label."""
 
     start: float
     end: float
-    told: Sequence[str]
+    label: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What to draw. `legend` are names and styles, `bars` are (start, end, height) from the bottom.
+    """The content of a chart. `legend` holds names and styles, `bars` (start, end, height) from the bottom.
 
-    `shaded` is a stretch set apart, with a label; `spans` say something while a pointer is on them.
+    `shaded` is a shaded range with a label; the labels of `spans` show while the pointer is on them.
     """
 
     title: str
@@ -174,7 +174,7 @@ class Chart:
     width: int = WIDTH
 
     def svg(self, *, at: tuple[float, float] = (0, 0)) -> str:
-        """Return the chart; `at` places it within another drawing."""
+        """Return the chart as SVG; `at` is its place in a larger drawing."""
         body = [
             *self._frame(),
             *self._shade(),
@@ -214,7 +214,7 @@ class Chart:
         if self.shaded:
             x, end = self._x(self.shaded.start), self._x(self.shaded.end)
             yield f'<rect class="shade" x="{x}" y="{_TOP}" width="{end - x:.1f}" height="{_INNER_HEIGHT}"/>'
-            yield f'<text class="tick" x="{x + 4}" y="{_TOP + 13}">{safe(" ".join(self.shaded.told))}</text>'
+            yield f'<text class="tick" x="{x + 4}" y="{_TOP + 13}">{safe(" ".join(self.shaded.label))}</text>'
 
     def _bars(self) -> Iterable[str]:
         bottom = _TOP + _INNER_HEIGHT
@@ -235,7 +235,7 @@ class Chart:
             x = self._x(span.start)
             yield (
                 f'<rect class="span" x="{x}" y="{_TOP}" width="{self._x(span.end) - x:.1f}" height="{_INNER_HEIGHT}">'
-                f"<title>{'&#10;'.join(map(safe, span.told))}</title></rect>"
+                f"<title>{'&#10;'.join(map(safe, span.label))}</title></rect>"
             )
 
     def _key(self) -> Iterable[str]:
@@ -250,12 +250,12 @@ class Chart:
 
 
 def safe(text: str) -> str:
-    """Return `text` as markup that shows it. XML cannot hold control characters; they become escapes."""
+    """Return `text` escaped for XML. Control characters, which XML cannot hold, become escapes."""
     return escape(clean(text))
 
 
 def _thinned(places: Iterable[tuple[float, float]]) -> Iterable[tuple[float, float]]:
-    """Return the places without those that lie on the one before."""
+    """Return the places without those too near to the previous one."""
     last: tuple[float, float] | None = None
     for place in places:
         if last is None or abs(place[0] - last[0]) > _NEAR or abs(place[1] - last[1]) > _NEAR:

@@ -1,4 +1,4 @@
-"""Which charts tell a run, or several over each other: rate against plan, latency over time, percentile curves."""
+"""The charts of one run, or of several overlaid: rate against plan, latency over time, percentile curves."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _MOST_POINTS = 400
 _SHORTEST_MS = 0.001
 _ROOM = 1.15
 _LEGEND_LETTERS = 40
-# In the order of the legend; the first is drawn over the others, and is seen where they are the same.
-# Alone a run has a colour for each figure; of several each run has one, and figures differ by their strokes.
+# In the order of the legend; the first is drawn last, over the others.
+# A single run has a colour for each figure; each of several runs has a colour, and figures differ by their strokes.
 _RATE_ALONE: Final = {"plan": "plan", "sent": "c0", "came out": "c2"}
 _RATE_OVERLAID: Final = {"plan": "dash", "sent": "", "came out": "dot"}
 _TIMES_ALONE: Final = {"p50": "c2", "p99": "c0", "max": "c1"}
@@ -45,16 +45,16 @@ _TIMES_OVERLAID: Final = {"p50": "", "p99": "dash", "max": "dot"}
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A run, the name it goes by, and its report with the verdicts."""
+class NamedRun:
+    """A run, its name in charts, and its report with the verdicts."""
 
     name: str
     run: Run
     report: dict[str, Any]
 
 
-def charts(shown: Sequence[Shown]) -> list[Chart]:
-    """Return all charts, in the order in which they are read."""
+def charts(shown: Sequence[NamedRun]) -> list[Chart]:
+    """Return all charts, in reading order."""
     drawn = [_rate(shown)]
     for measure in TITLES:
         if any(_measured(each, measure) for each in shown):
@@ -62,7 +62,7 @@ def charts(shown: Sequence[Shown]) -> list[Chart]:
     return drawn
 
 
-def _rate(shown: Sequence[Shown]) -> Chart:
+def _rate(shown: Sequence[NamedRun]) -> Chart:
     styles = _RATE_ALONE if len(shown) == 1 else _RATE_OVERLAID
     figures: Mapping[str, Callable[[Second], float]] = {
         "plan": lambda second: second.planned,
@@ -94,12 +94,12 @@ def _rate(shown: Sequence[Shown]) -> Chart:
         bars=unsent,
         bars_name="not sent",
         shaded=_warmup(shown),
-        spans=_spans(shown, _told),
+        spans=_spans(shown, _label),
         width=WIDE,
     )
 
 
-def _over_time(shown: Sequence[Shown], measure: Measure) -> Chart:
+def _over_time(shown: Sequence[NamedRun], measure: Measure) -> Chart:
     styles = _TIMES_ALONE if len(shown) == 1 else _TIMES_OVERLAID
     wide = _wide(shown)
     lines = [
@@ -116,11 +116,11 @@ def _over_time(shown: Sequence[Shown], measure: Measure) -> Chart:
         lines,
         _legend(shown, styles),
         shaded=_warmup(shown),
-        spans=_spans(shown, lambda second: _told_times(second, measure)),
+        spans=_spans(shown, lambda second: _label_times(second, measure)),
     )
 
 
-def _curve(shown: Sequence[Shown], measure: Measure) -> Chart:
+def _curve(shown: Sequence[NamedRun], measure: Measure) -> Chart:
     lines = [
         Line(f"c{at}", _steps(each.run.histograms[measure].curve()))
         for at, each in enumerate(shown)
@@ -134,11 +134,11 @@ def _curve(shown: Sequence[Shown], measure: Measure) -> Chart:
         linear(0, highest * _ROOM, milliseconds),
         "percent of events",
         lines,
-        _legend(shown, {"so many took at most so long": "c0"}),
+        _legend(shown, {"events up to this latency": "c0"}),
     )
 
 
-def _measured(each: Shown, measure: Measure) -> bool:
+def _measured(each: NamedRun, measure: Measure) -> bool:
     return measure in each.run.info.measures and measure in each.run.histograms
 
 
@@ -146,7 +146,7 @@ def _styled(style: str, at: int) -> str:
     return style if style in ("plan", "c0", "c1", "c2") else f"c{at} {style}".rstrip()
 
 
-def _legend(shown: Sequence[Shown], styles: Mapping[str, str]) -> list[tuple[str, str]]:
+def _legend(shown: Sequence[NamedRun], styles: Mapping[str, str]) -> list[tuple[str, str]]:
     if len(shown) == 1:
         return list(styles.items())
     runs = [(_short(each.name, len(shown)), f"c{at}") for at, each in enumerate(shown)]
@@ -155,13 +155,13 @@ def _legend(shown: Sequence[Shown], styles: Mapping[str, str]) -> list[tuple[str
 
 
 def _short(name: str, runs: int) -> str:
-    """Return a name that leaves room for those of the other runs."""
+    """Return the name, cut so that the legend has room for all runs."""
     room = _LEGEND_LETTERS // runs
     return name if len(name) <= room else f"…{name[1 - room :]}"
 
 
-def _wide(shown: Sequence[Shown]) -> int:
-    """Return how many seconds a point stands for: of a long run single ones could not be told apart."""
+def _wide(shown: Sequence[NamedRun]) -> int:
+    """Return the number of seconds for each point: more than 1 for long runs."""
     times = [second.t for each in shown for second in each.run.seconds]
     return max(1, math.ceil((max(times, default=0) - min(times, default=0) + 1) / _MOST_POINTS))
 
@@ -172,7 +172,7 @@ def _points(
     figure: Callable[[Second], float | None],
     combine: Callable[[Sequence[float]], float],
 ) -> list[Point]:
-    """Return a figure over time, `wide` seconds combined to a point."""
+    """Return a figure over time, `wide` seconds combined into a point."""
     points: list[Point] = []
     for start in range(0, len(seconds), wide):
         group = seconds[start : start + wide]
@@ -186,7 +186,7 @@ def _figure(measure: Measure, name: str) -> Callable[[Second], float | None]:
 
 
 def _steps(curve: Sequence[tuple[float, float]]) -> list[Point]:
-    """Return the curve over 1/(1-p): each value holds from the share before it up to its own."""
+    """Return the curve over 1/(1-p) as steps: each value holds from the previous share up to its own."""
     points: list[Point] = []
     before = 1.0
     for share, value in curve:
@@ -196,36 +196,36 @@ def _steps(curve: Sequence[tuple[float, float]]) -> list[Point]:
     return points
 
 
-def _time(shown: Sequence[Shown], *, marks: int = 7) -> Scale:
+def _time(shown: Sequence[NamedRun], *, marks: int = 7) -> Scale:
     times = [second.t for each in shown for second in each.run.seconds]
     return linear(min(times, default=0), max(times, default=0) + 1, number, marks=marks)
 
 
-def _warmup(shown: Sequence[Shown]) -> Span | None:
+def _warmup(shown: Sequence[NamedRun]) -> Span | None:
     first = min((second.t for each in shown for second in each.run.seconds), default=0)
     return Span(first, 0, ["warm-up"]) if first < 0 else None
 
 
-def _spans(shown: Sequence[Shown], told: Callable[[Second], str]) -> list[Span]:
-    """Return what is told of a second while a pointer is on it; of a long run of the first of each point."""
+def _spans(shown: Sequence[NamedRun], label: Callable[[Second], str]) -> list[Span]:
+    """Return the labels of seconds; in a long run that of the first second of each point."""
     by_start: dict[int, list[str]] = {}
     wide = _wide(shown)
     for each in shown:
         name = f"{each.name}, " if len(shown) > 1 else ""
         for second in each.run.seconds[::wide]:
-            by_start.setdefault(second.t, []).append(f"{name}second {second.t}: {told(second)}")
+            by_start.setdefault(second.t, []).append(f"{name}second {second.t}: {label(second)}")
     return [Span(start, start + wide, texts) for start, texts in by_start.items()]
 
 
-def _told(second: Second) -> str:
-    told = [f"{second.planned} planned, {second.sent} sent"]
+def _label(second: Second) -> str:
+    label = [f"{second.planned} planned, {second.sent} sent"]
     for name in ("late", "dropped", "unsent", "confirmed", "results", "failures", "duplicates"):
         count = getattr(second, name)
-        told += [f"{count} {name}"] if count else []
-    return ", ".join(told)
+        label += [f"{count} {name}"] if count else []
+    return ", ".join(label)
 
 
-def _told_times(second: Second, measure: Measure) -> str:
+def _label_times(second: Second, measure: Measure) -> str:
     times = second.latency_ms.get(measure)
     if times is None or times.p50 is None:
         return "no samples"

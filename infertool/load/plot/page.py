@@ -1,4 +1,4 @@
-"""The report as one page that needs nothing but itself: no script, no font, no request to anyone."""
+"""The report as a self-contained HTML page: no scripts, no fonts, no requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from infertool.load.plot.chart import DARK, LIGHT, STYLES, safe, variables
-from infertool.load.plot.charts import Shown, charts
+from infertool.load.plot.charts import NamedRun, charts
 from infertool.load.report import Rows, actual, compared, facts, figure, remarks, times
 from infertool.load.tally import Measure
 
@@ -28,15 +28,15 @@ _HEAD: Final = """<!DOCTYPE html>
 """
 
 
-def html(shown: Sequence[Shown]) -> str:
-    """Return the page for one run, or for several over each other."""
+def html(shown: Sequence[NamedRun]) -> str:
+    """Return the page for one run, or for several runs with their charts overlaid."""
     title = "Load report" if len(shown) == 1 else f"Load report: {len(shown)} runs"
     styles = _PAGE_STYLES.read_text(encoding="utf-8") + STYLES.read_text(encoding="utf-8")
     head = _HEAD.format(title=safe(title), light=variables(LIGHT), dark=variables(DARK), styles=styles)
     return "".join([head, "<body>\n", *_body(title, shown), "</body>\n</html>\n"])
 
 
-def _body(title: str, shown: Sequence[Shown]) -> Iterable[str]:
+def _body(title: str, shown: Sequence[NamedRun]) -> Iterable[str]:
     yield f"<header><h1>{safe(title)}</h1>"
     for at, each in enumerate(shown):
         yield _about(each, at if len(shown) > 1 else None)
@@ -59,13 +59,13 @@ def _body(title: str, shown: Sequence[Shown]) -> Iterable[str]:
     yield "end to end from when an event was to be sent</footer>\n"
 
 
-def _about(each: Shown, at: int | None) -> str:
+def _about(each: NamedRun, at: int | None) -> str:
     mark = "" if at is None else f'<i style="background: var(--c{at})"></i>'
     told = [text for name, text in facts(each.report) if name in ("plan", "to", "started")]
     return f'<p class="about">{mark}<b>{safe(each.name)}</b> · {safe(" · ".join(told))}</p>'
 
 
-def _remarks(shown: Sequence[Shown]) -> Iterable[str]:
+def _remarks(shown: Sequence[NamedRun]) -> Iterable[str]:
     items = []
     for each in shown:
         name = f"{each.name}: " if len(shown) > 1 else ""
@@ -105,7 +105,7 @@ _MEANT = {
 }
 
 
-def _charts(shown: Sequence[Shown]) -> Iterable[str]:
+def _charts(shown: Sequence[NamedRun]) -> Iterable[str]:
     yield '<div class="charts">'
     for at, chart in enumerate(charts(shown)):
         yield f'<div class="panel{" wide" if at == 0 else ""}">{chart.svg()}</div>\n'

@@ -1,4 +1,4 @@
-"""The charts of a report as one PNG, from the same SVG as the page. Needs the extra `plots`."""
+"""The report as a PNG, from the same SVG charts as the page. Needs the extra `plots`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Final
 
 from infertool.errors import UsageError
 from infertool.load.plot.chart import HEIGHT, LIGHT, WIDTH, fixed, safe
-from infertool.load.plot.charts import GAP, WIDE, Shown, charts
+from infertool.load.plot.charts import GAP, WIDE, NamedRun, charts
 from infertool.load.report import actual, facts, remarks
 
-# Text is drawn with this font alone, so that a picture looks the same on a server without fonts.
+# The only font used, so that a picture looks the same on a server without fonts.
 _FONT: Final = Path(__file__).with_name("DejaVuSans.ttf")
 _MARGIN, _LINE = 20, 19
 _LETTERS, _SHARPNESS = 160, 2.0
 
 
-def png(shown: Sequence[Shown]) -> bytes:
-    """Return the picture. Raises UsageError when what draws it is not installed."""
+def png(shown: Sequence[NamedRun]) -> bytes:
+    """Return the PNG. Raises UsageError if resvg-py is not installed."""
     try:
         import resvg_py  # noqa: PLC0415 - an extra, and only for this
     except ImportError:
@@ -36,8 +36,8 @@ def png(shown: Sequence[Shown]) -> bytes:
     )
 
 
-def svg(shown: Sequence[Shown]) -> str:
-    """Return the picture as one drawing."""
+def svg(shown: Sequence[NamedRun]) -> str:
+    """Return the picture as SVG."""
     told = [line for each in shown for line in [*_told(each), ("told", "")]][:-1]
     lines = [(style, line) for style, text in told for line in wrap(text, _LETTERS) or [""]]
     top = _MARGIN + len(lines) * _LINE + GAP
@@ -68,7 +68,7 @@ def svg(shown: Sequence[Shown]) -> str:
     )
 
 
-def _told(each: Shown) -> list[tuple[str, str]]:
+def _told(each: NamedRun) -> list[tuple[str, str]]:
     told = [("name", each.name)]
     told += [("told", f"{name}: {text}") for name, text in facts(each.report) if name not in ("to", "processor")]
     told += [("warn", text) for text in remarks(each.report)]
