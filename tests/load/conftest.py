@@ -1,4 +1,4 @@
-"""Brokers to load: the real ActiveMQ, then the embedded one."""
+"""Brokers for load tests: the real ActiveMQ and the embedded one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs as a generator would record them, made up from a seed."""
+"""Synthetic run records, made from a seed."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def load_run(server, asked: LoadOptions) -> LoadRun:
 
 
 class StandIn:
-    """Sends nothing anywhere, at a time that the test sets."""
+    """A sender without connections; the test sets its clock."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -56,7 +56,7 @@ def generated(times: list[float], end_s: float, *, warmup_s: float = 0.0) -> tup
     return OpenGenerator(sender, tally, enumerate(times), warmup_s=warmup_s, end_s=end_s), sender, tally
 
 
-def test_a_process_kept_from_the_processor_past_the_end_still_sends_all() -> None:
+def test_a_process_stopped_past_the_end_of_the_plan_still_sends_all() -> None:
     generator, sender, tally = generated([0.1 * n for n in range(100)], 10.0)
     sender.at = 5000.0
     generator.run()
@@ -65,7 +65,7 @@ def test_a_process_kept_from_the_processor_past_the_end_still_sends_all() -> Non
     assert not generator.drops
 
 
-def test_what_is_not_sent_in_time_is_dropped_with_the_reason() -> None:
+def test_events_not_sent_in_time_are_dropped_with_the_reason() -> None:
     made, sender, tally = generated([0.01 * n for n in range(1000)], 10.0, warmup_s=1.0)
     sender.at = 11.0
     for _ in range(50):
@@ -77,7 +77,7 @@ def test_what_is_not_sent_in_time_is_dropped_with_the_reason() -> None:
     assert made.drops == {f"still waited {generator.OVERTIME_S:g} s after the plan's end": 900}
 
 
-def test_a_stop_counts_what_was_due_and_nothing_that_was_not() -> None:
+def test_a_stop_counts_the_due_events_and_no_later_ones() -> None:
     made, sender, tally = generated([0.5 * n for n in range(100)], 50.0)
     sender.at = 10.0
     assert made.step()
@@ -88,7 +88,7 @@ def test_a_stop_counts_what_was_due_and_nothing_that_was_not() -> None:
     assert made.drops == {"still waited when the run was stopped": 40}
 
 
-def test_more_than_can_wait_is_dropped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_beyond_the_backlog_are_dropped_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator, "MOST_WAITING", 10)
     made, sender, tally = generated([0.0] * 25, 1.0)
     made.run()
@@ -96,7 +96,7 @@ def test_more_than_can_wait_is_dropped_with_the_reason(monkeypatch: pytest.Monke
     assert list(made.drops.values()) == [15]
 
 
-def test_a_stop_is_no_time_in_which_a_slot_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_in_which_the_process_is_stopped_does_not_free_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     at = [100.0]
     monkeypatch.setattr(generator.time, "monotonic", lambda: at[0])
     slots = generator.Slots(2, 10.0)
@@ -121,7 +121,7 @@ PLANS = st.one_of(
 
 
 @given(PLANS, st.sampled_from(Process), st.sampled_from([0.0, 0.5, 2.0]))
-def test_each_second_is_planned_what_is_due_in_it(plan: dict, process: Process, warmup_s: float) -> None:
+def test_each_second_plans_the_events_due_in_it(plan: dict, process: Process, warmup_s: float) -> None:
     made = schedule(Planned(**plan, process=process, warmup_s=warmup_s, seed=3))
     due = Counter(int((time_s - warmup_s) // 1) for time_s in made.times())
     planned = PlannedEvents(made.times(), warmup_s)
@@ -129,7 +129,7 @@ def test_each_second_is_planned_what_is_due_in_it(plan: dict, process: Process, 
     assert {second: count for second, count in found.items() if count} == due
 
 
-def test_what_is_told_late_counts_in_its_second_or_the_next_told() -> None:
+def test_late_reports_count_in_their_second_or_the_next_one_cut() -> None:
     clock = Clock()
     clock.start(replace(begin(0), mono=time.monotonic() - 1000), 0.0)
     tally, rows = Tally(clock), []
@@ -145,8 +145,8 @@ def test_what_is_told_late_counts_in_its_second_or_the_next_told() -> None:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_planned_is_the_plan_also_when_the_generator_stood_still(embedded_broker, processes: str, tmp_path) -> None:
-    """By SIGSTOP for seconds, of the whole process or of one that sends for it; and to be sent is to be sent late."""
+def test_planned_equals_the_plan_if_the_generator_was_stopped(embedded_broker, processes: str, tmp_path) -> None:
+    """SIGSTOP stops the whole process or one load process for seconds; the events are then sent late."""
     running = Running(
         tmp_path, "loadgen", "--broker", embedded_broker.url, "--queue", new_queue(), "--qps", "50", "--duration",
         "9s", "--warmup", "1s", "--processes", processes, "--save", str(tmp_path / "run.jsonl"), "-o", "json",
@@ -168,13 +168,13 @@ def test_planned_is_the_plan_also_when_the_generator_stood_still(embedded_broker
 
 
 def senders(running: Running) -> list[psutil.Process]:
-    """Return the processes that send."""
+    """Return the load processes."""
     children = psutil.Process(running.process.pid).children()
     return [child for child in children if "infertool.load.process" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
-def test_a_sending_process_that_dies_leaves_the_report_of_the_others(embedded_broker, death: int, tmp_path) -> None:
+def test_if_a_load_process_dies_the_others_are_reported(embedded_broker, death: int, tmp_path) -> None:
     saved = tmp_path / "run.jsonl"
     running = Running(
         tmp_path, "loadgen", "--broker", embedded_broker.url, "--queue", new_queue(), "--qps", "60", "--duration",
@@ -197,7 +197,7 @@ def test_a_sending_process_that_dies_leaves_the_report_of_the_others(embedded_br
     assert runfile.read(saved).complete
 
 
-def test_all_sending_processes_die(embedded_broker) -> None:
+def test_all_load_processes_die(embedded_broker) -> None:
     run = load_run(embedded_broker, options(new_queue(), Planned(qps=100), processes=2))
     finished: list[Run] = []
     thread = threading.Thread(target=lambda: finished.append(run.run()))
@@ -226,8 +226,8 @@ def test_a_save_that_fails_late_ends_the_sending_and_not_the_report(embedded_bro
     assert "No space left" in str(run.fault)
 
 
-def test_a_slow_broker_is_waited_for_up_to_its_last_receipt(embedded_broker) -> None:
-    """Its answers come one by one, each some time after the other: more in all than any single wait."""
+def test_a_run_waits_for_the_last_receipt_of_a_slow_broker(embedded_broker) -> None:
+    """Its receipts come one by one; together they take longer than any single wait."""
     queue = new_queue()
     asked = options(queue, Planned(qps=5000, count=100), confirm=True)
     run = load_run(embedded_broker, asked)
@@ -273,7 +273,7 @@ def test_two_processes_stopped_in_the_middle(embedded_broker) -> None:
     assert rows[0].planned == 500
 
 
-def test_rates_are_of_the_time_they_name(embedded_broker) -> None:
+def test_rates_divide_by_the_time_they_name(embedded_broker) -> None:
     finished = load(embedded_broker, options(new_queue(), Planned(stages=("100:1s", "300:1s"))))
     assert finished.planned_s == 2.0
     assert finished.counts.planned == 400

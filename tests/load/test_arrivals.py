@@ -1,4 +1,4 @@
-"""When events are due: against the plan's own arithmetic, and statistics of its own."""
+"""Schedules, checked against the arithmetic of the plan and by statistics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def times(**planned) -> list[float]:
     return list(schedule(Planned(**planned)).times())
 
 
-def test_constant_arrivals_are_each_on_their_place() -> None:
+def test_constant_arrivals_are_evenly_spaced() -> None:
     assert times(qps=250, duration_s=4) == [n / 250 for n in range(1000)]
 
 
@@ -144,7 +144,7 @@ def test_a_trace_gives_the_times(tmp_path: Path) -> None:
         ({"trace": Path("/nowhere/at/all")}, "cannot be read"),
     ],
 )
-def test_nonsense_is_refused(planned, words: str) -> None:
+def test_invalid_options_are_refused(planned, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         schedule(Planned(**planned))
 

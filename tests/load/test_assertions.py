@@ -1,4 +1,4 @@
-"""Assertions over reports: which hold, which fail, and which are refused before a run."""
+"""Assertions over reports: those that hold, those that fail, and those refused before a run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def verdict(expression: str, report: dict) -> dict:
         "e2e.count == sent",
     ],
 )
-def test_these_hold(report, expression) -> None:
+def test_assertions_that_hold(report, expression) -> None:
     assert verdict(expression, report)["passed"]
 
 
@@ -44,23 +44,23 @@ def test_these_hold(report, expression) -> None:
     ("expression", "actual"),
     [("failures == 0", {"failures": 14}), ("e2e.count < 5 || poison > 5", {"e2e.count": 1000, "poison": 3})],
 )
-def test_these_fail_and_show_the_figures(report, expression, actual) -> None:
+def test_assertions_that_fail_show_the_figures(report, expression, actual) -> None:
     assert verdict(expression, report) == {"expression": expression, "passed": False, "actual": actual}
 
 
-def test_every_figure_can_be_asked_for(report) -> None:
+def test_every_figure_can_be_asserted(report) -> None:
     for name, value in figures(report).items():
         assert value is not None
         assert verdict(f"{name} == {float(value)!r}", report)["passed"], name
 
 
 @pytest.mark.parametrize("expression", ["lost == 0", "lost != 5", "e2e.p99_ms < 500", "!(lost > 0)"])
-def test_what_was_not_measured_does_not_hold(expression) -> None:
+def test_an_assertion_on_an_unmeasured_figure_fails(expression) -> None:
     report = document(played(measures=(Measure.SLIP,)))
     assert not verdict(expression, report)["passed"]
 
 
-def test_a_measure_without_a_sample_does_not_hold() -> None:
+def test_an_assertion_on_a_measure_without_samples_fails() -> None:
     report = document(played(seconds=0, warmup=0))
     assert not verdict("e2e.p99_ms < 500", report)["passed"]
 
@@ -85,7 +85,7 @@ def test_a_measure_without_a_sample_does_not_hold() -> None:
         ("3 < 2 ? 1 : 2", "its result is not true or false"),
     ],
 )
-def test_broken_ones_are_refused_before_a_run(expression, said) -> None:
+def test_invalid_assertions_are_refused_before_a_run(expression, said) -> None:
     with pytest.raises(UsageError, match=said):
         parse([expression])
 
@@ -99,7 +99,7 @@ def test_broken_ones_are_refused_before_a_run(expression, said) -> None:
         ("send.max_ms < 1", "--confirm"),
     ],
 )
-def test_what_will_not_be_measured_is_refused_before_a_run(expression, option) -> None:
+def test_assertions_on_unmeasured_figures_are_refused_before_a_run(expression, option) -> None:
     with pytest.raises(UsageError, match=f"needs {option}"):
         parse([expression], [Measure.SLIP])
     assert parse([expression])

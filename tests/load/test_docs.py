@@ -1,4 +1,4 @@
-"""The page of loadgen names no option that there is not, and all that there are."""
+"""The documentation of loadgen names every option, and no others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.running import infertool
 
 PAGE = Path(__file__).parents[2] / "docs" / "loadgen.md"
-# Of other commands, what every command has, and the default of a pair.
+# Options of other commands, options of every command, and the default of a pair.
 ELSEWHERE = {
     "--concurrency", "--html", "--help", "--output", "--broker", "--queue", "--dlq", "--phoenix",
     "--persistent",

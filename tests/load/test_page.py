@@ -1,4 +1,4 @@
-"""The page and the picture: complete in themselves, whatever a file says."""
+"""The page and the picture: self-contained, with any text of a file escaped."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_every_kind_of_run_is_drawn(tmp_path) -> None:
         ET.fromstring(picture.svg([shown(name, run)]))
 
 
-def test_runs_of_different_kinds_are_drawn_over_each_other(tmp_path) -> None:
+def test_runs_of_different_kinds_are_overlaid(tmp_path) -> None:
     kinds = list(runs_of_every_kind(tmp_path).items())
     for several in (kinds[:4], kinds[2:]):
         text = page.html([shown(name, run) for name, run in several])
@@ -108,7 +108,7 @@ def test_verdicts_notes_and_options_are_on_the_page() -> None:
     assert "closed model" in Page(page.html([shown(run=played(model="closed"))])).text
 
 
-def test_what_a_file_says_is_text(tmp_path) -> None:
+def test_texts_of_a_file_are_escaped(tmp_path) -> None:
     path = tmp_path / "run.jsonl"
     played(path=path, plan=HOSTILE, broker=HOSTILE, queue=HOSTILE, version=HOSTILE, options={HOSTILE: HOSTILE})
     hostile = shown(HOSTILE, runfile.read(path))
@@ -122,14 +122,14 @@ def test_what_a_file_says_is_text(tmp_path) -> None:
         ET.fromstring(picture.svg(several))
 
 
-def test_the_page_names_nobody() -> None:
+def test_the_page_makes_no_requests() -> None:
     text = page.html([shown(), shown("other.jsonl")]).replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "//" not in text.replace("stomp://localhost", "")
     assert "url(" not in text
     assert "default-src 'none'" in text
 
 
-def test_lines_go_where_the_figures_are() -> None:
+def test_lines_go_through_the_figures() -> None:
     run = played(seconds=4, warmup=0)
     rate = charts.charts([shown(run=run)])[0]
     drawn = next(line for line in rate.lines if line.style == "c0")
@@ -141,7 +141,7 @@ def test_lines_go_where_the_figures_are() -> None:
     assert heights == {float(mark.get("y")) - 4}
 
 
-def test_a_measure_that_was_not_asked_for_is_not_drawn() -> None:
+def test_an_unmeasured_measure_is_not_drawn() -> None:
     run = played()
     closed = replace(run, info=replace(run.info, model="closed", measures=(Measure.E2E,)))
     titles = [chart.title for chart in charts.charts([shown(run=closed)])]
@@ -178,7 +178,7 @@ def test_a_picture_is_as_large_as_its_charts_and_has_its_text() -> None:
     assert picture.png([shown("another name", run=run)]) != data
 
 
-def test_without_what_draws_pictures_the_error_says_what_to_install(monkeypatch) -> None:
+def test_without_the_renderer_the_error_names_the_package_to_install(monkeypatch) -> None:
     real = builtins.__import__
 
     def missing(name, *arguments, **named):

@@ -1,4 +1,4 @@
-"""What is sent: templates, sizes, broken events, priorities; and that one seed makes the same bytes."""
+"""Bodies and headers: templates, sizes, broken events, priorities. The same seed makes the same bytes."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_priorities_have_their_shares() -> None:
         ({"poison_rate": float("nan")}, "is no share"),
     ],
 )
-def test_nonsense_is_refused(options, words: str) -> None:
+def test_invalid_options_are_refused(options, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Payloads(PayloadOptions(**options), "1")
 
@@ -136,7 +136,7 @@ def test_nonsense_is_refused(options, words: str) -> None:
         ({"headers": ("timestamp=2026-11-26",)}, "closes the connection"),
     ],
 )
-def test_nonsense_around_the_body_is_refused(options, words: str) -> None:
+def test_invalid_header_options_are_refused(options, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Envelope(EnvelopeOptions("/queue/x", **options), "1")
 

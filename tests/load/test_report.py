@@ -1,4 +1,4 @@
-"""The report: its schema, its words, and runs side by side."""
+"""The report: its schema, its text, and comparisons of runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def validate(report: dict) -> None:
     validator.validate(orjson.loads(orjson.dumps(report)))
 
 
-def test_reports_are_as_the_schema_says(tmp_path) -> None:
+def test_reports_match_the_schema(tmp_path) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA_DOCUMENT)
     runs = [
         played(),
@@ -47,7 +47,7 @@ def test_reports_are_as_the_schema_says(tmp_path) -> None:
         validate(report)
 
 
-def test_the_schema_refuses_what_a_report_does_not_say() -> None:
+def test_the_schema_refuses_unknown_keys() -> None:
     with pytest.raises(jsonschema.ValidationError, match="unheard"):
         validate({**document(played()), "unheard": 1})
     with pytest.raises(jsonschema.ValidationError, match="'lost' is a required property"):
@@ -75,7 +75,7 @@ def test_the_figures_are_those_of_the_run() -> None:
     assert (found["e2e.p99_9_ms"], found["e2e.mean_ms"]) == (percentiles.p99_9, percentiles.mean)
 
 
-def test_the_summary_says_what_people_ask() -> None:
+def test_the_summary_has_the_main_figures() -> None:
     facts = dict(summary.facts(document(played())))
     assert facts["sent"] == "1,000 of 1,000 planned in 10.0 s, 100/s of 100/s, 3 poison"
     assert facts["came out"] == "986 results + 14 failures (14 dead letters), 0 lost, 0 duplicates, 5 out of order"

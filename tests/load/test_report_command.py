@@ -1,4 +1,4 @@
-"""`infertool loadgen report` as its users run it."""
+"""`infertool loadgen report` on the command line."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_two_runs_side_by_side(saved) -> None:
     assert float(row.split()[-1].rstrip("x")) == pytest.approx(2, rel=0.1)
 
 
-def test_for_programs(saved) -> None:
+def test_json_output(saved) -> None:
     one = json.loads(report("before.jsonl", "-o", "json", cwd=saved).stdout)
     assert one["e2e"]["count"] == one["sent"] == 1000
     two = json.loads(report("before.jsonl", "after.jsonl", "-o", "json", cwd=saved).stdout)
@@ -88,7 +88,7 @@ def test_a_file_cut_short_is_reported_and_says_so(saved, tmp_path) -> None:
         (["before.jsonl"] * 5, "5 files are too many to read side by side; give 4 at most"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_line(saved, arguments, said) -> None:
+def test_invalid_arguments_are_refused_in_one_line(saved, arguments, said) -> None:
     (saved / "other.json").write_text('{"event_id": "x"}\n')
     done = report(*arguments, cwd=saved)
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""Runs against real brokers: what arrives is what was planned, and every count is true."""
+"""Runs against real brokers: the planned events arrive, and every count is right."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def load(server, asked: LoadOptions, listeners: Listeners | None = None, writer=
 
 
 def drained(server, queue: str, count: int) -> list[tuple[dict[str, str], bytes]]:
-    """Take `count` messages out of a queue, or what there is when no more come."""
+    """Take `count` messages out of a queue, or fewer if no more come."""
     raw, messages = RawStomp(server.stomp_port), []
     assert until(lambda: messages.extend(raw.drain(queue)) or len(messages) >= count), len(messages)
     raw.close()
@@ -55,7 +55,7 @@ def assert_adds_up(run: Run) -> None:
 
 
 @pytest.mark.parametrize("process", Process)
-def test_what_arrives_is_what_was_planned(server, process: Process) -> None:
+def test_the_planned_events_arrive(server, process: Process) -> None:
     queue = new_queue()
     planned = Planned(qps=400, duration_s=1.5, warmup_s=0.5, process=process, seed=4)
     run = load(server, options(queue, planned))
@@ -63,7 +63,7 @@ def test_what_arrives_is_what_was_planned(server, process: Process) -> None:
     due = list(LoadOptions(planned=planned, envelope=EnvelopeOptions(queue)).schedule().times())
     messages = drained(server, queue, len(due))
     intended = [float(headers["intended_at"]) for headers, _ in messages]
-    # Each slip: the intended times are the plan's, to the microsecond they are written with.
+    # The intended times are the plan's, to the microsecond.
     assert [time - intended[0] for time in intended] == pytest.approx([time - due[0] for time in due], abs=2e-6)
     assert all(float(headers["sent_at"]) >= float(headers["intended_at"]) for headers, _ in messages)
     assert run.counts.sent == len([time for time in due if time >= 0.5])
@@ -94,7 +94,7 @@ def test_two_runs_of_one_seed_send_the_same_bytes(server, confirm: bool) -> None
 
 
 @pytest.mark.parametrize("kind", BodyKind)
-def test_an_outlet_sends_what_send_sends(server, kind: BodyKind) -> None:
+def test_the_bulk_sender_sends_the_same_bytes_as_send(server, kind: BodyKind) -> None:
     queue = new_queue()
     broker = brokers.open(settings(server.url))
     broker.connect()
@@ -133,14 +133,14 @@ def test_processes_and_connections_share_the_plan(server) -> None:
 
 
 @pytest.mark.parametrize("confirm", [False, True])
-def test_what_the_broker_refuses_is_not_sent(server, confirm: bool) -> None:
+def test_refused_events_do_not_count_as_sent(server, confirm: bool) -> None:
     run = load(server, options(NOBODYS, Planned(qps=100, count=30), confirm=confirm))
     assert_adds_up(run)
     assert (run.counts.sent, run.counts.unsent) == (0, 30)
     assert "the broker refused 30 events" in run.notes[0]
 
 
-def test_a_rate_that_cannot_be_met_is_said(server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_that_cannot_be_met_is_noted(server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator, "OVERTIME_S", 1.0)
     queue = f"/topic/load.{time.monotonic_ns()}"
     run = load(server, options(queue, Planned(qps=500_000, duration_s=1)))
@@ -153,16 +153,16 @@ def test_a_rate_that_cannot_be_met_is_said(server, monkeypatch: pytest.MonkeyPat
     assert [note for note in run.notes if "events were dropped: they" in note]
 
 
-def test_what_is_too_late_is_dropped_and_counted(embedded_broker) -> None:
+def test_events_that_are_too_late_are_dropped_and_counted(embedded_broker) -> None:
     queue = f"/topic/load.{time.monotonic_ns()}"
     run = load(embedded_broker, options(queue, Planned(qps=500_000, duration_s=1), max_late_s=0.05))
     assert_adds_up(run)
     assert run.counts.dropped > 0
-    # A machine that is busy enough is late with all of them.
+    # On a busy machine all of them may be late.
     assert run.counts.sent == 0 or run.histograms[Measure.SLIP].percentiles().max <= 50.1
 
 
-def test_a_broker_that_goes_and_comes_back() -> None:
+def test_a_broker_restart() -> None:
     broker = EmbeddedBroker().start()
     links, seconds = Links(), []
     listeners = Listeners(on_second=seconds.append, on_connection=lambda _side, event: links(event))
@@ -203,7 +203,7 @@ def test_closed_model(server) -> None:
     assert len(drained(server, queue, 201)) > 200
 
 
-def test_the_saved_run_is_the_run(embedded_broker, tmp_path) -> None:
+def test_a_saved_run_equals_the_reported_run(embedded_broker, tmp_path) -> None:
     asked = options(new_queue(), Planned(qps=200, duration_s=2.2, warmup_s=1), confirm=True)
     run = LoadRun(Settings(broker=settings(embedded_broker.url)), asked, Listeners(), {"--qps": "200"})
     with RunWriter(tmp_path / "run.jsonl", run.info) as writer:
@@ -224,7 +224,7 @@ def test_a_wrong_password(activemq) -> None:
 
 
 def test_a_broker_that_takes_nothing_is_the_limit(embedded_broker) -> None:
-    """As producer flow control does it: connected, and not reading."""
+    """As with producer flow control: the broker stays connected and does not read."""
     with Proxy(embedded_broker.stomp_port) as proxy:
         url = f"stomp://127.0.0.1:{proxy.port}"
         asked = options(
@@ -237,7 +237,7 @@ def test_a_broker_that_takes_nothing_is_the_limit(embedded_broker) -> None:
         assert until(lambda: run.tally.totals()["sent"] > 50)
         proxy.stall()
         stalled = run.tally.totals()["planned"]
-        # The plan goes on without it: 3 s of events are due, and what the buffers did not take is too late in the end.
+        # The plan goes on: 3 s of events are due, and those that no buffer took are too late at the end.
         assert until(lambda: run.tally.totals()["planned"] > stalled + 3000)
         proxy.resume()
         assert until(lambda: run.tally.totals()["dropped"] > 500)

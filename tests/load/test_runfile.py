@@ -1,4 +1,4 @@
-"""The file of a run: what is written is read, whatever became of its end."""
+"""The run file: it is read as it was written, also if it is cut short."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def figures(run: Run) -> dict:
     return {measure: latencies.percentiles() for measure, latencies in run.histograms.items()}
 
 
-def test_a_run_comes_back_as_it_was(whole, tmp_path) -> None:
+def test_a_run_is_read_as_it_was_written(whole, tmp_path) -> None:
     run, data = whole
     path = tmp_path / "run.jsonl"
     path.write_bytes(data)
@@ -45,7 +45,7 @@ def test_a_run_comes_back_as_it_was(whole, tmp_path) -> None:
 
 
 @given(st.lists(SECONDS, max_size=5), TIMES, st.text(), st.builds(Counts, *[COUNT] * 5, *[st.none() | COUNT] * 8))
-def test_whatever_is_recorded_comes_back(tmp_path_factory, seconds, times, text, counts) -> None:
+def test_any_record_is_read_as_it_was_written(tmp_path_factory, seconds, times, text, counts) -> None:
     path = tmp_path_factory.mktemp("any") / "run.jsonl"
     histograms = {measure: Latencies() for measure in times}
     for measure, values in times.items():
@@ -61,7 +61,7 @@ def test_whatever_is_recorded_comes_back(tmp_path_factory, seconds, times, text,
 
 
 @given(data=st.data())
-def test_a_file_cut_anywhere_says_what_is_in_it(whole, tmp_path_factory, data) -> None:
+def test_a_file_cut_anywhere_is_read_up_to_the_cut(whole, tmp_path_factory, data) -> None:
     run, written = whole
     head = written.index(b"\n")
     cut = data.draw(st.integers(head + 1, len(written) - 2))  # without its last byte the last line is a whole one
@@ -69,7 +69,7 @@ def test_a_file_cut_anywhere_says_what_is_in_it(whole, tmp_path_factory, data) -
     path.write_bytes(written[:cut])
     back = runfile.read(path)
     assert not back.complete
-    # A line that lacks only its end is whole.
+    # A line that lacks only its newline is complete.
     assert len(back.seconds) in {written[:cut].count(b"\n") - 1, written[: cut + 1].count(b"\n") - 1}
     assert back.seconds == run.seconds[: len(back.seconds)]
     counted = [second for second in back.seconds if second.t >= 0]
@@ -87,7 +87,7 @@ def test_the_seconds_add_up_to_the_whole(whole, tmp_path) -> None:
     assert figures(runfile.read(path)) == figures(run)
 
 
-def test_what_was_not_measured_is_not_zero_in_a_file_cut_short(tmp_path) -> None:
+def test_unmeasured_counts_are_unknown_in_a_file_cut_short(tmp_path) -> None:
     path = tmp_path / "run.jsonl"
     played(path=path, measures=(Measure.SLIP,))
     path.write_bytes(path.read_bytes()[:-3])
@@ -156,7 +156,7 @@ def test_an_earlier_run_is_not_overwritten(tmp_path) -> None:
         RunWriter(tmp_path / "none" / "run.jsonl", info())
 
 
-def test_a_full_disk_is_told(tmp_path) -> None:
+def test_a_full_disk_is_reported(tmp_path) -> None:
     path = tmp_path / "run.jsonl"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with RunWriter(path, info()) as writer:
@@ -169,7 +169,7 @@ def test_a_full_disk_is_told(tmp_path) -> None:
     assert not path.exists()
 
 
-def test_a_run_that_never_began_leaves_no_file(tmp_path) -> None:
+def test_a_run_without_a_second_leaves_no_file(tmp_path) -> None:
     path = tmp_path / "run.jsonl"
     with RunWriter(path, info()):
         assert runfile.read(path).seconds == ()

@@ -1,4 +1,4 @@
-"""Scales of plots: values keep their order and stay inside, marks are few and round."""
+"""Scales of plots: values keep their order and stay on the scale, ticks are few and round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMES = st.floats(0.001, 3.6e6)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(-2e6, 2e6))
-def test_even_scales(one, other, value) -> None:
+def test_linear_scales(one, other, value) -> None:
     low, high = sorted((one, other))
     assume(high - low > 1e-3)
     scale = linear(low, high, number)
@@ -24,7 +24,7 @@ def test_even_scales(one, other, value) -> None:
 
 
 @given(TIMES, TIMES, TIMES)
-def test_scales_by_decades(one, other, value) -> None:
+def test_logarithmic_scales(one, other, value) -> None:
     low, high = sorted((one, other))
     scale = logarithmic(low, high, milliseconds)
     assert scale.low <= low * (1 + 1e-9)
@@ -36,7 +36,7 @@ def test_scales_by_decades(one, other, value) -> None:
 
 
 @pytest.mark.parametrize(("samples", "last"), [(1, "90"), (10, "90"), (11, "99"), (1000, "99.9"), (12_000, "99.999")])
-def test_percentiles_reach_as_far_as_samples_do(samples, last) -> None:
+def test_percentiles_reach_as_far_as_the_samples(samples, last) -> None:
     scale = percentiles(samples)
     assert [label for _, label in scale.ticks][:3] == ["0", "50", "90"]
     assert scale.ticks[-1][1] == last

@@ -1,4 +1,4 @@
-"""The meter of a run."""
+"""The meter: latencies of a run by second."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_an_interval_ends_and_totals_go_on() -> None:
     assert Measure.SEND not in totals
 
 
-def test_times_belong_to_their_second_also_when_they_come_late() -> None:
+def test_late_times_belong_to_their_own_second() -> None:
     meter = Meter()
     meter.add(Measure.SEND, [0.01], second=3)
     meter.add(Measure.SEND, [0.02] * 2, second=4)
@@ -33,7 +33,7 @@ def test_times_belong_to_their_second_also_when_they_come_late() -> None:
     assert meter.totals()[Measure.SEND].count == 4
 
 
-def test_what_other_processes_measured_counts() -> None:
+def test_latencies_of_other_processes_are_merged() -> None:
     meter, other = Meter(), Meter()
     other.add(Measure.SLIP, [0.2] * 5)
     for (second, measure), latencies in other.cut_seconds().items():

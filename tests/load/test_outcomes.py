@@ -1,4 +1,4 @@
-"""What became of the events of a run: seen, still queued or lost, and whose the dead letters are."""
+"""Outcomes of a run's events: seen, queued or lost, and the run's own dead letters."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Bus:
         self.pusher.push("inference_failed", {"event_id": message.headers["event_id"], "status": "FAILED"})
 
     def fail(self, message: Message) -> None:
-        """Report a failure, then bury it, as the consumer does; and with each one of somebody else's."""
+        """Report a failure, then dead-letter it, as the consumer does; add a dead letter of another producer each time."""
         self.report(message)
         letters = [
             Outgoing(self.dlq, message.body, message.kind, {"event_id": event_id})
@@ -90,7 +90,7 @@ def bus(server, hub: HubProcess) -> Iterator[Bus]:
     made.close()
 
 
-def test_what_still_waits_behind_others_is_queued_and_not_lost(bus: Bus) -> None:
+def test_events_waiting_behind_others_are_queued_and_not_lost(bus: Bus) -> None:
     bus.waiting(bus.queue, 70)
     run = bus.load(Planned(qps=100, count=27), 0.5)
     counts = run.counts
@@ -102,8 +102,8 @@ def test_what_still_waits_behind_others_is_queued_and_not_lost(bus: Bus) -> None
     assert [note for note in run.notes if note.startswith("27 events were not seen, and may still be in the queue")]
 
 
-def test_queued_and_lost_are_told_apart(bus: Bus) -> None:
-    """Of 40 events 10 come out, 15 vanish, and 15 are never taken."""
+def test_queued_and_lost_events_are_distinguished(bus: Bus) -> None:
+    """Of 40 events 10 are seen, 15 vanish, and 15 stay in the queue."""
     taken: list[Message] = []
     subscription = bus.broker.subscribe(bus.queue, window=1)
 
@@ -124,7 +124,7 @@ def test_queued_and_lost_are_told_apart(bus: Bus) -> None:
     assert (counts.queued, counts.lost) == (15, 15)
 
 
-def test_what_is_lost_is_lost_when_the_queue_is_empty(bus: Bus) -> None:
+def test_unseen_events_are_lost_if_the_queue_is_empty(bus: Bus) -> None:
     bus.waiting(bus.queue, 5)
     bus.consume(lambda _message: None)
     counts = bus.load(Planned(qps=100, count=20), 3.0).counts
@@ -133,7 +133,7 @@ def test_what_is_lost_is_lost_when_the_queue_is_empty(bus: Bus) -> None:
 
 @pytest.mark.parametrize("older", [0, 700])
 def test_dead_letters_of_others_are_not_counted(bus: Bus, older: int) -> None:
-    """Those that were there before, those of other senders, and those of another run."""
+    """Older ones, those of other producers, and those of another run."""
     bus.waiting(bus.dlq, older)
     bus.consume(lambda message: bus.fail(message) if int(message.headers["event_id"].split("-")[1]) % 2 else None)
     run = bus.load(Planned(qps=100, count=30, warmup_s=0.2), 3.0)
@@ -141,7 +141,7 @@ def test_dead_letters_of_others_are_not_counted(bus: Bus, older: int) -> None:
     assert not [note for note in run.notes if "dead letter" in note]
 
 
-def test_a_failure_that_was_not_buried_is_no_dead_letter(bus: Bus) -> None:
+def test_a_failure_without_a_dead_letter_is_not_counted_as_one(bus: Bus) -> None:
     def work(message: Message) -> None:
         bus.report(message)
         send_all(bus.broker, [Outgoing(bus.dlq, b"{}", message.kind, {"event_id": "somebody-elses"})])
@@ -151,8 +151,8 @@ def test_a_failure_that_was_not_buried_is_no_dead_letter(bus: Bus) -> None:
     assert (counts.failures, counts.dead_lettered) == (10, 0)
 
 
-def test_it_ends_when_all_is_accounted_for(bus: Bus) -> None:
-    """Also where the failures leave no letters: its settling time is ten minutes, the test's own limit is less."""
+def test_a_run_ends_when_all_events_are_accounted_for(bus: Bus) -> None:
+    """Also if failures leave no dead letters. The settling time is ten minutes, the limit of the test is less."""
     bus.consume(bus.report)
     finished: list[Run] = []
     thread = threading.Thread(target=lambda: finished.append(bus.load(Planned(qps=100, count=10), 600.0)), daemon=True)
@@ -161,8 +161,8 @@ def test_it_ends_when_all_is_accounted_for(bus: Bus) -> None:
     assert finished[0].counts.failures == 10
 
 
-def test_rates_of_what_came_out_are_those_at_which_it_came(bus: Bus) -> None:
-    """A consumer that takes long for each: all come out in the end, not at the rate at which they were sent."""
+def test_result_rates_are_those_of_the_results_not_of_the_sending(bus: Bus) -> None:
+    """A slow consumer: all results come, at a lower rate than the events were sent."""
     pause = threading.Event()
 
     def work(message: Message) -> None:
