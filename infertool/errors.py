@@ -63,6 +63,10 @@ class RefusedError(ServerError):
         self.reason = reason
 
 
+class OccupiedError(RefusedError):
+    """Another exclusive subscription has the queue to itself."""
+
+
 class JoinRefusedError(RefusedError):
     """A Phoenix topic cannot be joined."""
 

@@ -21,6 +21,7 @@ from infertool.secret import Secret
 from infertool.settings.tree import BrokerSettings
 
 SERVERS = ("activemq", "embedded_broker")
+# Brokers with fewer capabilities: see `tests.brokers.test_dialects`.
 TIMEOUT_S = 120.0
 # A place that a broker refuses to send to: the temporary queue of a connection that is gone.
 NOBODYS = "/remote-temp-queue/ID:nobody-1-1:1:1"

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-from infertool.brokers.port import Browse, Capabilities, Depth, OnSent, Selector
+from infertool.brokers.port import Browse, Browsing, Capabilities, Depth, OnSent, Selector
+from infertool.brokers.stomp import dialects
 from infertool.brokers.stomp.browse import browse
 from infertool.brokers.stomp.bulk_sender import StompBulkSender
 from infertool.brokers.stomp.connection import Connection
-from infertool.brokers.stomp.conventions import ACTIVEMQ, CONVENTIONS, StompConventions, jms_selector
-from infertool.brokers.stomp.messages import check, to_send
+from infertool.brokers.stomp.conventions import CONVENTIONS, StompConventions, jms_selector
+from infertool.brokers.stomp.messages import check
 from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
 from infertool.brokers.stomp.supervisor import Supervisor
@@ -42,6 +43,8 @@ class StompBroker:
         self._receipt_timeout_s = settings.receipt_timeout_s
         self._subscriptions: list[StompSubscription] = []
         self._ids = itertools.count(1)
+        # Of the newest connection; before the first one, what a STOMP broker mostly is.
+        self._dialect = dialects.ACTIVEMQ
         # Held while subscribing, so that a subscription is made once a connection, by the caller or the supervisor.
         self._subscribing = threading.Lock()
         self._supervisor = Supervisor(
@@ -57,7 +60,7 @@ class StompBroker:
     @property
     def capabilities(self) -> Capabilities:
         """See `infertool.brokers.port.Broker`."""
-        return ACTIVEMQ
+        return self._dialect.capabilities
 
     @property
     def conventions(self) -> StompConventions:
@@ -73,11 +76,13 @@ class StompBroker:
     ) -> StompSubscription:
         """See `infertool.brokers.port.Broker`. Without a connection now, it begins with the next one."""
         expression = jms_selector(selector)
-        headers = {"selector": expression} if expression else {}
-        if exclusive:
-            headers["activemq.exclusive"] = "true"
         subscription = StompSubscription(
-            queue, window=window, name=f"s{next(self._ids)}", current=self._supervisor.current, headers=headers
+            queue,
+            window=window,
+            name=f"s{next(self._ids)}",
+            current=self._supervisor.current,
+            headers={"selector": expression} if expression else {},
+            exclusive=exclusive,
         )
         with self._subscribing:
             self._subscriptions.append(subscription)
@@ -97,6 +102,7 @@ class StompBroker:
             return
 
     def _attach_all(self, connection: Connection) -> None:
+        self._dialect = connection.dialect
         with self._subscribing:
             for subscription in self._subscriptions:
                 subscription.attach(connection)
@@ -117,7 +123,7 @@ class StompBroker:
         connection.wait_for_room()
         timeout_s = self._receipt_timeout_s + len(outgoing.body) / _SLOWEST_BYTES_S
         receipt = connection.receipts.expect(on_sent, timeout_s, len(outgoing.body))
-        connection.write(to_send(outgoing, {"receipt": receipt}))
+        connection.write(connection.dialect.send(outgoing, {"receipt": receipt}))
 
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> StompBulkSender:
         """See `infertool.brokers.port.Broker`."""
@@ -128,6 +134,9 @@ class StompBroker:
         connection = self._supervisor.current()
         if connection is None:
             raise ConnectionLostError(f"there is no connection to {self.address}", address=self.address)
+        if connection.dialect.capabilities.browse is Browsing.NONE:
+            reason = f"{connection.dialect.name} shows no queue over STOMP without taking its messages out"
+            raise RefusedError(f"{self.address}: {reason}", address=self.address, reason=reason)
         messages = browse(
             connection, self._name, queue, limit=limit, timeout_s=timeout_s, selector=jms_selector(selector)
         )

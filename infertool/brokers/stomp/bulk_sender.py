@@ -9,7 +9,7 @@ from typing import Final
 
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.frames import encode, escape_value
-from infertool.brokers.stomp.messages import check, to_send
+from infertool.brokers.stomp.messages import check
 from infertool.brokers.stomp.receipts import Answer
 from infertool.brokers.stomp.supervisor import Supervisor
 from infertool.errors import ConnectionLostError
@@ -26,9 +26,9 @@ class StompBulkSender:
         self._supervisor = supervisor
         check(template, supervisor.address)
         # Of a text message without a body: a length, where there is to be one, is a body's own.
-        head = to_send(replace(template, body=b"", kind=BodyKind.TEXT), {}).removesuffix(b"\n\0").replace(b"%", b"%%")
-        lines = "".join(f"{escape_value(name, _VERSION)}:%s\n" for name in variable_headers).encode()
-        self._head = (head + lines).decode("utf-8", "surrogateescape")
+        self._template = replace(template, body=b"", kind=BodyKind.TEXT)
+        self._lines = "".join(f"{escape_value(name, _VERSION)}:%s\n" for name in variable_headers).encode()
+        self._head = ""
         self._as_bytes = template.kind is BodyKind.BYTES
         self._connection: Connection | None = None
         self._errors = 0
@@ -41,8 +41,9 @@ class StompBulkSender:
 
     def send(self, messages: Sequence[tuple[Sequence[str], bytes]]) -> None:
         """See `infertool.brokers.port.BulkSender`."""
+        connection = self._current()
         frames = [self._frame(values, body) for values, body in messages]
-        self._current().write(b"".join(frames))
+        connection.write(b"".join(frames))
 
     def flush(self, timeout_s: float) -> bool:
         """See `infertool.brokers.port.BulkSender`: the broker answers an empty transaction behind them."""
@@ -61,6 +62,8 @@ class StompBulkSender:
             raise ConnectionLostError(f"there is no connection to {address}", address=address)
         if connection is not self._connection:
             self._connection, self._errors = connection, connection.errors
+            head = connection.dialect.bulk_head(self._template).removesuffix(b"\n\0").replace(b"%", b"%%")
+            self._head = (head + self._lines).decode("utf-8", "surrogateescape")
         if connection.errors != self._errors:
             self.refused += connection.errors - self._errors
             self._errors, self.reason = connection.errors, connection.last_error

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from infertool.brokers.stomp import dialects, transport
 from infertool.brokers.stomp import target as diagnosis
-from infertool.brokers.stomp import transport
 from infertool.brokers.stomp.destination import is_wildcard
 from infertool.brokers.stomp.frames import Frame, FrameError
 from infertool.brokers.stomp.reader import Reader, Sink
@@ -40,7 +40,7 @@ class Connection:
         self.target = target
         self.epoch = epoch
         self.reason = ""
-        self.server = ""
+        self.dialect = dialects.ACTIVEMQ
         # The newest ERROR frame that answered no request, and the number of such frames.
         self.last_error = ""
         self.errors = 0
@@ -244,7 +244,7 @@ class Connection:
         version = frame.headers.get("version", "1.0")
         if version != "1.2":
             raise FrameError(f"the broker speaks STOMP {version}, and 1.2 is needed")
-        self.server = frame.headers.get("server", "")
+        self.dialect = dialects.of(frame.headers.get("server", ""))
         self._heartbeat = transport.agree(self.target.heartbeat_s, frame.headers.get("heart-beat", "0,0"))
         self._reader.silence_s = self._heartbeat.silence_s
         if self._heartbeat.beat_s:
@@ -258,12 +258,25 @@ class Connection:
 
     def _on_error(self, frame: Frame) -> None:
         """Answer the request it belongs to. The connection may live on: ActiveMQ keeps it after an unknown ack id."""
-        # The reason is in the header `message`; the body is a Java stack trace.
-        lines = self._login.masked(frame.headers.get("message", "")).split("\n")
-        reason = lines[0] if lines else "no reason given"
+        reason = self._login.masked(_reason(frame))
         if not self.receipts.refuse(frame.headers.get("receipt-id", ""), reason):
             self.last_error = reason
             self.errors += 1
             self.ack_refused = self.ack_refused or reason.startswith(_ACK_REFUSED)
+            if self.dialect.errors_end:
+                # What it was for is unknown, and RabbitMQ keeps some connections open.
+                self.end(f"the broker refused something: {reason}")
         if not self._connected:
             self._answered.set()
+
+
+def _reason(frame: Frame) -> str:
+    """Return why the broker sent this ERROR: its header `message`, as the body is a Java stack trace.
+
+    RabbitMQ's header names only the kind, and the body says the rest. Its ERRORs are known by their `version`.
+    """
+    reason = frame.headers.get("message", "").partition("\n")[0]
+    if "version" not in frame.headers:
+        return reason
+    said = frame.body.decode("utf-8", "replace").partition("\n")[0].strip()
+    return f"{reason}: {said}" if said else reason

@@ -1,4 +1,4 @@
-"""Queue depth by ActiveMQ's statistics destination (its statisticsBrokerPlugin)."""
+"""Queue depth: by ActiveMQ's statistics destination (its statisticsBrokerPlugin), or Artemis's management address."""
 
 from __future__ import annotations
 
@@ -8,25 +8,94 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 from infertool.brokers.port import Depth
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.destination import PREFIX, is_pattern
+from infertool.brokers.stomp.dialects import DepthSource
 from infertool.brokers.stomp.frames import Frame, encode
 from infertool.errors import ServerError
 
-_REPLIES: Final = "/temp-queue/statistics"
 _SUBSCRIPTION: Final = "statistics"
-_QUESTION: Final = "/queue/ActiveMQ.Statistics.Destination."
 _FIELDS: Final = {
     "size": "size",
     "in_flight": "inflightCount",
     "consumers": "consumerCount",
     "enqueued": "enqueueCount",
     "dequeued": "dequeueCount",
+}
+
+_ATTRIBUTES: Final = {
+    "size": "messageCount",
+    "in_flight": "deliveringCount",
+    "consumers": "consumerCount",
+    "enqueued": "messagesAdded",
+    "dequeued": "messagesAcknowledged",
+}
+
+
+class _Questions(Protocol):
+    """How one kind of broker is asked: where replies go, which messages are sent, and what the replies say."""
+
+    @property
+    def replies(self) -> str:
+        """Where replies go."""
+
+    @property
+    def on_subscribe(self) -> Mapping[str, str]:
+        """The SUBSCRIBE headers for that place."""
+
+    def parts(self, destination: str) -> dict[str, dict[str, str]]:
+        """Return the headers of each message that is sent, by a name for it."""
+
+    def depth(self, answers: Mapping[str, bytes]) -> Depth | None:
+        """Return the depth in the answers to all of them, or None if they are something else."""
+
+
+class _Statistics:
+    """ActiveMQ: one question, one answer, to a temporary queue."""
+
+    replies = "/temp-queue/statistics"
+    on_subscribe: Mapping[str, str] = MappingProxyType({"transformation": "jms-map-json"})
+
+    def parts(self, destination: str) -> dict[str, dict[str, str]]:
+        """See `_Questions`."""
+        return {"": {"destination": "/queue/ActiveMQ.Statistics.Destination." + destination.removeprefix(PREFIX)}}
+
+    def depth(self, answers: Mapping[str, bytes]) -> Depth | None:
+        """See `_Questions`."""
+        return parse_depth(answers[""])
+
+
+class _Management:
+    """Artemis: a question for each figure. Replies go to a topic that all who ask have in common, and leave nothing."""
+
+    replies = "infertool.management.replies"
+    on_subscribe: Mapping[str, str] = MappingProxyType({"subscription-type": "MULTICAST"})
+
+    def parts(self, destination: str) -> dict[str, dict[str, str]]:
+        """See `_Questions`."""
+        queue = "queue." + destination.removeprefix(PREFIX)
+        to = {"destination": "activemq.management", "_AMQ_ResourceName": queue}
+        return {field: {**to, "_AMQ_Attribute": attribute} for field, attribute in _ATTRIBUTES.items()}
+
+    def depth(self, answers: Mapping[str, bytes]) -> Depth | None:
+        """See `_Questions`: each is a JSON list of one number, or of a complaint."""
+        try:
+            figures = {field: json.loads(body)[0] for field, body in answers.items()}
+        except (ValueError, KeyError, TypeError, IndexError):
+            return None
+        return Depth(**figures) if all(isinstance(figure, int) for figure in figures.values()) else None
+
+
+_STATISTICS: Final = _Statistics()
+_QUESTIONS: Final[Mapping[DepthSource, _Questions]] = {
+    DepthSource.STATISTICS: _STATISTICS,
+    DepthSource.MANAGEMENT: _Management(),
 }
 
 
@@ -39,6 +108,7 @@ class StatisticsProbe:
         self._asking = threading.Lock()
         self._replies: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._connection: Connection | None = None
+        self._questions: _Questions = _STATISTICS
         self._closed = False
 
     def measure(self, destination: str, timeout_s: float) -> Depth | None:
@@ -69,8 +139,8 @@ class StatisticsProbe:
         if self._connection and not self._connection.reason:
             return self._connection
         main = self._current()
-        # RabbitMQ has no such plugin, and would keep every question in a new queue.
-        if main is None or "RabbitMQ" in main.server:
+        # RabbitMQ would keep every question in a new queue.
+        if main is None or main.dialect.depth is DepthSource.NONE:
             return None
         client_id = f"{self._name}-statistics-{os.getpid()}-{secrets.token_hex(3)}"
         target = replace(main.target, connect_timeout_s=timeout_s)
@@ -78,26 +148,30 @@ class StatisticsProbe:
         if self._closed:
             return None
         connection.open()
-        headers = {"transformation": "jms-map-json"}
-        connection.subscribe(_REPLIES, _SUBSCRIPTION, self._on_replies, ack="auto", headers=headers)
+        self._questions = _QUESTIONS[connection.dialect.depth]
+        questions = self._questions
+        connection.subscribe(
+            questions.replies, _SUBSCRIPTION, self._on_replies, ack="auto", headers=dict(questions.on_subscribe)
+        )
         return connection
 
     def _ask(self, connection: Connection, destination: str, deadline: float) -> Depth | None:
+        """Ask, and put the answers to all parts of the question together."""
         question = secrets.token_hex(8)
-        headers = {
-            "destination": _QUESTION + destination.removeprefix(PREFIX),
-            "reply-to": _REPLIES,
-            "correlation-id": question,
-        }
-        connection.write(encode("SEND", headers))
-        while not connection.reason and (left := deadline - time.monotonic()) > 0:
+        found: dict[str, bytes] = {}
+        parts = self._questions.parts(destination)
+        for part, headers in parts.items():
+            address = {"reply-to": self._questions.replies, "correlation-id": f"{question}.{part}"}
+            connection.write(encode("SEND", {**headers, **address}))
+        while len(found) < len(parts) and not connection.reason and (left := deadline - time.monotonic()) > 0:
             try:
                 reply = self._replies.get(timeout=left)
             except queue.Empty:
                 break
-            if reply.headers.get("correlation-id") == question:
-                return parse_depth(reply.body)
-        return None
+            asked, _, part = reply.headers.get("correlation-id", "").partition(".")
+            if asked == question:
+                found[part] = reply.body
+        return self._questions.depth(found) if len(found) == len(parts) else None
 
     def _on_replies(self, frames: list[Frame]) -> None:
         for frame in frames:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Final
 
 from infertool.brokers.inbox import Inbox
-from infertool.brokers.port import Move, OnMessages
-from infertool.brokers.stomp import transactions
+from infertool.brokers.port import Move, OnMessages, Transaction
+from infertool.brokers.stomp import dialects, transactions
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.conventions import ACTIVEMQ
 from infertool.brokers.stomp.destination import is_pattern, is_wildcard
 from infertool.brokers.stomp.frames import Frame, FrameError, encode_acks
 from infertool.brokers.stomp.in_flight_ids import InFlightIds
-from infertool.brokers.stomp.messages import to_message
 from infertool.brokers.stomp.unreadable import Unreadable
-from infertool.errors import RefusedError, StaleMessagesError
+from infertool.errors import ConnectionLostError, OccupiedError, RefusedError, StaleMessagesError
 from infertool.message import Message
+
+# RabbitMQ's answer where another connection has an exclusive queue.
+_OCCUPIED: Final = "resource_locked"
+# Its answer where a queue was declared with other arguments.
+_DECLARED: Final = "inequivalent arg"
 
 
 class StompSubscription:
@@ -37,8 +41,10 @@ class StompSubscription:
         name: str,
         current: Callable[[], Connection | None],
         headers: Mapping[str, str],
+        exclusive: bool = False,
     ) -> None:
         self._queue = queue
+        self._exclusive = exclusive
         # A JMS property `destination` hides the broker's own, so that is read only where the name is not known.
         self._source = "" if is_pattern(queue) or "?" in queue else queue
         self._window = window
@@ -47,10 +53,13 @@ class StompSubscription:
         self._unreadable = Unreadable(queue)
         self._current = current
         self._share = ACTIVEMQ.max_unacked
+        # True once RabbitMQ has refused to declare the queue, which somebody else declared with other arguments.
+        self._is_declared = False
         # Two messages can have one id only if they are in different queues.
         self._ids = InFlightIds(window) if is_pattern(queue) else None
         self._inbox = Inbox()
         self._attached: Connection | None = None
+        self._to_message = dialects.ACTIVEMQ.message
         self._counting = threading.Lock()
         self.stale_acks = 0
 
@@ -60,38 +69,62 @@ class StompSubscription:
             return
         self._inbox.begin(connection.epoch)
         self._attached = connection
+        self._to_message = connection.dialect.message
         try:
             self._subscribe(connection)
         except RefusedError as refusal:
             self._inbox.drop()
             what = f"{connection.target.address} refused the subscription to {self._queue}: {refusal.reason}"
-            raise RefusedError(what, address=refusal.address, reason=refusal.reason) from None
+            kind = OccupiedError if refusal.reason.startswith(_OCCUPIED) else RefusedError
+            raise kind(what, address=refusal.address, reason=refusal.reason) from None
 
     def _subscribe(self, connection: Connection) -> None:
+        self._check(connection)
         deliver = partial(self._deliver, connection.epoch)
         deadline = time.monotonic() + connection.target.receipt_timeout_s
         errors = connection.errors
+        dialect = connection.dialect
+        headers = self._unreadable.selecting(self._headers) | (dict(dialect.exclusive) if self._exclusive else {})
         answers = [
             connection.subscribe(
-                self._queue,
-                subscription,
+                dialect.place(self._queue, exists=self._is_declared),
+                f"{self._name}-{number}",
                 deliver,
                 ack="client-individual",
-                headers={**_prefetch(size), **self._unreadable.selecting(self._headers)},
+                headers={**prefetch, **headers},
             )
-            for subscription, size in self._prefetches().items()
+            for number, prefetch in enumerate(dialect.prefetches(self._window, self._share), 1)
         ]
-        for answer in answers:
-            connection.wait_for(answer, deadline, f"the subscription to {self._queue}")
-        # A wildcard subscription has no receipt of its own, so its refusal comes without one.
-        if is_wildcard(self._queue) and connection.errors != errors:
-            raise RefusedError("", address=connection.target.address, reason=connection.last_error)
+        try:
+            for answer in answers:
+                connection.wait_for(answer, deadline, f"the subscription to {self._queue}")
+        except ConnectionLostError:
+            if not dialect.errors_end or connection.errors == errors:
+                raise
+        # An ERROR that names no request: to RabbitMQ, Artemis, and a wildcard subscription, which has no receipt.
+        if connection.errors == errors or not (dialect.errors_end or is_wildcard(self._queue)):
+            return
+        reason = connection.last_error
+        if _DECLARED in reason and not self._is_declared:
+            # The next connection subscribes without declaring it.
+            self._is_declared = True
+            raise ConnectionLostError(reason, address=connection.target.address)
+        raise RefusedError("", address=connection.target.address, reason=reason)
 
-    def _prefetches(self) -> dict[str, int]:
-        return {f"{self._name}-{n}": size for n, size in enumerate(_shares(self._window, self._share), 1)}
+    def _check(self, connection: Connection) -> None:
+        """Raise RefusedError for what this kind of broker would silently ignore."""
+        dialect = connection.dialect
+        if not dialect.patterns and (is_pattern(self._queue) or "?" in self._queue):
+            reason = f"{dialect.name} knows no patterns, lists or options of queues"
+        elif self._headers.get("selector") and not dialect.capabilities.selectors:
+            reason = f"{dialect.name} has no selectors"
+        else:
+            return
+        raise RefusedError("", address=connection.target.address, reason=reason)
 
     def _deliver(self, epoch: int, frames: list[Frame]) -> None:
         source = self._source
+        to_message = self._to_message
         messages = [to_message(frame, source, epoch) for frame in frames]
         if not all(message.token for message in messages):
             first = next(message for message in messages if not message.token)
@@ -144,12 +177,12 @@ class StompSubscription:
             connection.write(encode_acks(fresh))
 
     def move(self, moves: Sequence[Move], timeout_s: float) -> None:
-        """See `infertool.brokers.port.Subscription`. More than 100 moves are several transactions, in order."""
+        """See `infertool.brokers.port.Subscription`. More than 100 moves are several steps, in order."""
         transactions.move(self._connection_of(moves), moves, timeout_s)
 
-    def start_move(self, moves: Sequence[Move], timeout_s: float) -> transactions.Transaction:
+    def start_move(self, moves: Sequence[Move], timeout_s: float) -> Transaction:
         """See `infertool.brokers.port.Subscription`."""
-        return transactions.Transaction(self._connection_of(moves), moves, time.monotonic() + timeout_s)
+        return transactions.begin(self._connection_of(moves), moves, time.monotonic() + timeout_s)
 
     def _connection_of(self, moves: Sequence[Move]) -> Connection:
         connection = self._current()
@@ -160,14 +193,3 @@ class StompSubscription:
         if self._ids:
             self._ids.remove(move.message for move in moves)
         return connection
-
-
-def _shares(window: int, most: int) -> list[int]:
-    """Split `window` into as few prefetches as possible, each at most `most`."""
-    count = math.ceil(window / most)
-    return [window // count + (n < window % count) for n in range(count)]
-
-
-def _prefetch(size: int) -> dict[str, str]:
-    """Return the SUBSCRIBE headers for a prefetch: ActiveMQ's name for it, and RabbitMQ's."""
-    return {"activemq.prefetchSize": str(size), "prefetch-count": str(size)}

@@ -1,34 +1,108 @@
-"""Moving messages: SEND and ACK in one broker transaction, so that nothing is lost and nothing doubled."""
+"""Moving messages: SEND and ACK in one broker transaction, or where there is none, ACK after the SEND was confirmed."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 
+from infertool.brokers import port
 from infertool.brokers.port import Move
 from infertool.brokers.stomp.connection import Connection
-from infertool.brokers.stomp.conventions import ACTIVEMQ
 from infertool.brokers.stomp.frames import encode
-from infertool.brokers.stomp.messages import check, to_send
+from infertool.brokers.stomp.messages import check
 from infertool.brokers.stomp.receipts import Answer, seconds_for
-from infertool.errors import MoveRefusedError, RefusedError
+from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError
 from infertool.message import Outgoing
 
 
 def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
-    """Move all, in transactions of at most 100. Raises ConnectionLostError, MoveRefusedError.
+    """Move all, in steps of at most 100. Raises ConnectionLostError, MoveRefusedError.
 
     After either the connection has ended, because the messages of a transaction that failed are not redelivered to
     the subscription that had them.
     """
-    deadline, most = time.monotonic() + timeout_s, ACTIVEMQ.max_moves
+    deadline, most = time.monotonic() + timeout_s, connection.dialect.capabilities.max_moves
     for start in range(0, len(moves), most):
-        transaction = Transaction(connection, moves[start : start + most], deadline)
+        transaction = begin(connection, moves[start : start + most], deadline)
         transaction.commit()
         transaction.wait()
 
 
-class Transaction:
+def begin(connection: Connection, moves: Sequence[Move], deadline: float) -> port.Transaction:
+    """Begin to move, in the way that the broker can. Raises ConnectionLostError, MoveRefusedError."""
+    kind = Transaction if connection.dialect.capabilities.atomic_move else SendThenAck
+    return kind(connection, moves, deadline)
+
+
+class _Moving:
+    """What both ways of moving have in common: deadline, check and refusal."""
+
+    def __init__(self, connection: Connection, moves: Sequence[Move], deadline: float) -> None:
+        self._connection = connection
+        self._errors = connection.errors
+        self._moves = moves
+        self._sends = [outgoing for one in moves for outgoing in one.sends]
+        self._deadline = deadline + seconds_for(sum(len(outgoing.body) for outgoing in self._sends))
+        self._places = ", ".join(sorted({outgoing.destination for outgoing in self._sends}))
+        try:
+            for outgoing in self._sends:
+                check(outgoing, connection.target.address)
+        except RefusedError as refusal:
+            raise self._refused(refusal.reason) from None
+
+    def _receipt(self, answer: Answer) -> str:
+        return self._connection.receipts.expect(answer, max(self._deadline - time.monotonic(), 0.0))
+
+    def _await(self, answer: Answer) -> None:
+        try:
+            self._connection.wait_for(answer, self._deadline, "a move")
+        except RefusedError as refusal:
+            raise self._refused(refusal.reason) from None
+
+    def _refused(self, reason: str) -> MoveRefusedError:
+        self._connection.end(f"the broker refused a move: {reason}")
+        address = self._connection.target.address
+        return MoveRefusedError(f"{address} refused to move messages to {self._places}: {reason}", reason=reason)
+
+
+class SendThenAck(_Moving):
+    """Sends at once, and acks when every SEND has its receipt. See `infertool.brokers.port.Transaction`.
+
+    The connection may end in between: then what was sent is in both queues.
+    """
+
+    def __init__(self, connection: Connection, moves: Sequence[Move], deadline: float) -> None:
+        super().__init__(connection, moves, deadline)
+        self._sent, self._acked = Answer(len(self._sends)), Answer()
+        dialect = connection.dialect
+        connection.write(
+            b"".join(dialect.send(outgoing, {"receipt": self._receipt(self._sent)}) for outgoing in self._sends)
+        )
+
+    def commit(self) -> None:
+        """Ack, once the broker holds all that was sent. Raises ConnectionLostError, MoveRefusedError."""
+        if self._sends:
+            self._await_confirmations()
+        receipt = self._receipt(self._acked)
+        acks = [{"id": one.message.token} for one in self._moves]
+        self._connection.write(b"".join(encode("ACK", headers) for headers in acks[:-1]))
+        self._connection.write(encode("ACK", {**acks[-1], "receipt": receipt}))
+
+    def _await_confirmations(self) -> None:
+        try:
+            self._await(self._sent)
+        except ConnectionLostError:
+            # An ERROR that names no request, after which the broker ends the connection.
+            if self._connection.errors == self._errors:
+                raise
+            raise self._refused(self._connection.last_error) from None
+
+    def wait(self) -> None:
+        """Wait for the receipt of the last ACK. Raises ConnectionLostError, MoveRefusedError."""
+        self._await(self._acked)
+
+
+class Transaction(_Moving):
     """One BEGIN ... COMMIT, begun at once. See `infertool.brokers.port.Transaction`.
 
     ActiveMQ commits a transaction also when it refused an ACK in it, and the message would then be in both queues
@@ -37,25 +111,21 @@ class Transaction:
     """
 
     def __init__(self, connection: Connection, moves: Sequence[Move], deadline: float) -> None:
-        self._connection = connection
-        self._errors = connection.errors
-        sends = [outgoing for one in moves for outgoing in one.sends]
-        self._deadline = deadline + seconds_for(sum(len(outgoing.body) for outgoing in sends))
-        self._places = ", ".join(sorted({outgoing.destination for outgoing in sends}))
-        self._check(sends)
+        super().__init__(connection, moves, deadline)
         self._taken, self._committed = Answer(), Answer()
         # Receipt ids are unique within a connection, so one names the transaction, too.
         self._name = self._receipt(self._committed)
-        connection.write(b"".join(self._frames(moves, sends)))
+        connection.write(b"".join(self._frames(moves, self._sends)))
 
     def _frames(self, moves: Sequence[Move], sends: Sequence[Outgoing]) -> list[bytes]:
         within = {"transaction": self._name}
         last = {**within, "receipt": self._receipt(self._taken)}
+        send = self._connection.dialect.send
         frames = [encode("BEGIN", within)]
         frames += [encode("ACK", {"id": one.message.token, **within}) for one in moves[:-1]]
         frames += [encode("ACK", {"id": moves[-1].message.token, **(within if sends else last)})]
-        frames += [to_send(outgoing, within) for outgoing in sends[:-1]]
-        frames += [to_send(outgoing, last) for outgoing in sends[-1:]]
+        frames += [send(outgoing, within) for outgoing in sends[:-1]]
+        frames += [send(outgoing, last) for outgoing in sends[-1:]]
         return frames
 
     def commit(self) -> None:
@@ -68,24 +138,3 @@ class Transaction:
     def wait(self) -> None:
         """Wait for the receipt of the commit. Raises ConnectionLostError, MoveRefusedError."""
         self._await(self._committed)
-
-    def _receipt(self, answer: Answer) -> str:
-        return self._connection.receipts.expect(answer, max(self._deadline - time.monotonic(), 0.0))
-
-    def _check(self, sends: Sequence[Outgoing]) -> None:
-        try:
-            for outgoing in sends:
-                check(outgoing, self._connection.target.address)
-        except RefusedError as refusal:
-            raise self._refused(refusal.reason) from None
-
-    def _await(self, answer: Answer) -> None:
-        try:
-            self._connection.wait_for(answer, self._deadline, "a move")
-        except RefusedError as refusal:
-            raise self._refused(refusal.reason) from None
-
-    def _refused(self, reason: str) -> MoveRefusedError:
-        self._connection.end(f"the broker refused a move: {reason}")
-        address = self._connection.target.address
-        return MoveRefusedError(f"{address} refused to move messages to {self._places}: {reason}", reason=reason)

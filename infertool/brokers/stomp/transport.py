@@ -172,7 +172,12 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
         self, target: Target, run: Callable[[Stream], object], write: Callable[[bytes], None], *, ask: bool
     ) -> None:
         super().__init__(
-            [(target.host, target.port)], prefer_localhost=False, try_loopback_connect=False, auto_decode=False
+            [(target.host, target.port)],
+            prefer_localhost=False,
+            try_loopback_connect=False,
+            auto_decode=False,
+            # RabbitMQ's virtual host, of which `/` is the default one; ActiveMQ and Artemis do not read it.
+            vhost="/",
         )
         self._target = target
         self._deadline = time.monotonic() + target.connect_timeout_s

@@ -1,7 +1,9 @@
 """One run at a time on a queue, wherever the operators sit: the broker decides.
 
 A broker gives all messages of a queue to the first *exclusive* consumer, and to the next when that one ends, however it
-ends. So each run subscribes to the queue's lock queue and sends itself a message: who gets their own is the one.
+ends. So each run subscribes to the queue's lock queue and sends itself a message: the run that gets its own has the
+lock. RabbitMQ refuses the second subscription at once. Artemis has no such consumers, but counts all: a run that is not
+alone there gives up.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from infertool.brokers.port import Broker, Subscription
+from infertool.brokers.port import Broker, Browsing, Subscription
 from infertool.deadletters.replay import staging
-from infertool.errors import InfertoolError
+from infertool.errors import InfertoolError, OccupiedError
 from infertool.message import Message, Outgoing, Properties
 
 # A note of our own that did not come for so long is held back by another run, or the broker is slow.
@@ -41,7 +43,12 @@ def locked(broker: Broker, queue: str, who: str) -> Iterator[float]:
     Yields how many seconds the broker's clock is ahead of ours, 0 when that is less than the exchange took.
     """
     place, token = staging.lock(queue), secrets.token_hex(8)
-    subscription = broker.subscribe(place, window=100, exclusive=True)
+    try:
+        subscription = broker.subscribe(place, window=100, exclusive=True)
+    except OccupiedError:
+        raise BusyError(queue, "unknown") from None
+    if not broker.capabilities.exclusive:
+        _check_alone(broker, queue, place)
     note = Outgoing(place, who.encode(), headers={"lock_token": token}, properties=Properties(persistent=False))
     sent_at = time.time()
     broker.send(note, lambda _answer: None)
@@ -54,6 +61,15 @@ def locked(broker: Broker, queue: str, who: str) -> Iterator[float]:
         yield _ahead(mine, sent_at, time.time())
     finally:
         subscription.ack([mine])
+
+
+def _check_alone(broker: Broker, queue: str, place: str) -> None:
+    """Raise `BusyError` if others subscribe to the lock queue, too. Two that begin at once may both be told so."""
+    depth = broker.measure(place, _LOOK_S)
+    if depth is None or depth.consumers is None:
+        raise BusyError(queue, "the broker does not tell")
+    if depth.consumers > 1:
+        raise BusyError(queue, "unknown")
 
 
 def _ahead(note: Message, sent_at: float, received_at: float) -> float:
@@ -83,6 +99,8 @@ def _await_own(subscription: Subscription, token: str, patience_s: float) -> Mes
 
 
 def _holder(broker: Broker, place: str, token: str) -> str:
+    if broker.capabilities.browse is Browsing.NONE:
+        return "unknown"
     shown = broker.browse(place, limit=10, timeout_s=_LOOK_S).messages
     others = [message for message in shown if message.native.get("lock_token") != token]
     return others[0].body.decode("utf-8", "replace") if others else "unknown"

@@ -1,0 +1,227 @@
+"""What differs between STOMP brokers: capabilities, names on the wire, headers, ids. Chosen by CONNECTED's `server`.
+
+Each difference was measured against the real server (docs/brokers.md): ActiveMQ 5.17 and 6.3, Artemis 2.40,
+RabbitMQ 3.10.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from infertool.brokers.headers import TEXT_FORM
+from infertool.brokers.port import Browsing, Capabilities
+from infertool.brokers.stomp import messages
+from infertool.brokers.stomp.conventions import ACTIVEMQ as ACTIVEMQ_CAPABILITIES
+from infertool.brokers.stomp.destination import PREFIX
+from infertool.brokers.stomp.frames import Frame
+from infertool.message import BodyKind, Message, Outgoing
+
+
+class DepthSource(StrEnum):
+    """Where a broker tells how many messages a queue holds."""
+
+    NONE = "none"
+    # ActiveMQ's statisticsBrokerPlugin: a map in answer to a message to a special queue.
+    STATISTICS = "statistics"
+    # Artemis's management address.
+    MANAGEMENT = "management"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One kind of STOMP broker; this class is ActiveMQ Classic, and what is not known to be something else.
+
+    `exclusive` are the SUBSCRIBE headers that keep a queue to one subscription. `patterns`: one subscription may name
+    several queues. `errors_end`: an ERROR names no request, and is the end of the connection.
+    """
+
+    name: str = "ActiveMQ"
+    capabilities: Capabilities = ACTIVEMQ_CAPABILITIES
+    exclusive: tuple[tuple[str, str], ...] = (("activemq.exclusive", "true"),)
+    patterns: bool = True
+    errors_end: bool = False
+    depth: DepthSource = DepthSource.STATISTICS
+
+    def prefetches(self, window: int, share: int) -> list[dict[str, str]]:
+        """Return the SUBSCRIBE headers of the subscriptions that hold `window` messages together, `share` each.
+
+        As few as possible: ActiveMQ's default paging gives one about 200 messages, whatever prefetch it asks for.
+        """
+        count = math.ceil(window / share)
+        sizes = [window // count + (n < window % count) for n in range(count)]
+        return [{"activemq.prefetchSize": str(size)} for size in sizes]
+
+    def place(self, queue: str, *, exists: bool = False) -> str:  # noqa: ARG002  # only RabbitMQ declares queues
+        """Return the destination of a SUBSCRIBE. With `exists` the queue is one that somebody else declared."""
+        return queue
+
+    def send(self, outgoing: Outgoing, extra: dict[str, str]) -> bytes:
+        """Return the SEND frame of `outgoing`, with `extra` headers (receipt, transaction)."""
+        return messages.to_send(outgoing, extra)
+
+    def bulk_head(self, template: Outgoing) -> bytes:
+        """Return the SEND frame of what many messages have in common."""
+        return self.send(template, {})
+
+    def message(self, frame: Frame, source: str, epoch: int) -> Message:
+        """Return the message in a MESSAGE frame. Without a `source`, its headers tell where it comes from."""
+        return messages.to_message(frame, source, epoch)
+
+
+# `browser:true` is not understood: the messages would be consumed.
+_ARTEMIS_CAPABILITIES: Final = replace(
+    ACTIVEMQ_CAPABILITIES,
+    atomic_move=False, browse=Browsing.NONE, exclusive=False, reply_addresses=False, selector_reach=None,
+)  # fmt: skip
+_RABBITMQ_CAPABILITIES: Final = replace(
+    ACTIVEMQ_CAPABILITIES,
+    atomic_move=False, browse=Browsing.NONE, selectors=False, priorities=False, depth=False, selector_reach=None,
+    max_unacked=1000,
+)  # fmt: skip
+
+# SEND's own headers, which Artemis and RabbitMQ keep as if they were the producer's.
+_ECHOED: Final = ("receipt", "transaction", "destination-type")
+
+
+@dataclass(frozen=True, slots=True)
+class _Artemis(Dialect):
+    """Apache Artemis. Its window counts bytes, and an ACK counts at once, also within a transaction."""
+
+    name: str = "Artemis"
+    capabilities: Capabilities = _ARTEMIS_CAPABILITIES
+    exclusive: tuple[tuple[str, str], ...] = ()
+    patterns: bool = False
+    errors_end: bool = True
+    depth: DepthSource = DepthSource.MANAGEMENT
+
+    def prefetches(self, window: int, share: int) -> list[dict[str, str]]:  # noqa: ARG002  # one is enough
+        """See `Dialect`: a window in bytes. Artemis delivers while any of it is left, so one message always fits."""
+        # Artemis counts about 230 bytes for a message beside its body.
+        return [{"consumer-window-size": str(window * 1024), "subscription-type": "ANYCAST"}]
+
+    def place(self, queue: str, *, exists: bool = False) -> str:  # noqa: ARG002
+        """See `Dialect`: a slash and what is before it would be part of the address."""
+        return queue.removeprefix(PREFIX)
+
+    def send(self, outgoing: Outgoing, extra: dict[str, str]) -> bytes:
+        """See `Dialect`: without a type Artemis creates a topic, and drops what nobody subscribes to."""
+        where = {"destination": self.place(outgoing.destination), "destination-type": "ANYCAST"}
+        return messages.to_send(outgoing, {**where, **extra})
+
+    def message(self, frame: Frame, source: str, epoch: int) -> Message:
+        """See `Dialect`: an id is the consumer's and the message's; only the latter stays over redeliveries."""
+        headers = frame.headers
+        message_id = headers.get("message-id", "").rpartition(",")[2]
+        # Every body has a length. Of a bytes message it stands with the headers, else the encoder adds it at the end.
+        kind = BodyKind.BYTES if _stands_before(headers, "content-length", "message-id") else BodyKind.TEXT
+        death = {}
+        if "_AMQ_ORIG_ADDRESS" in headers:
+            death = {"original-destination": PREFIX + headers["_AMQ_ORIG_ADDRESS"], "originalExpiration": "0"}
+        dropped = (*_ECHOED, *(name for name in headers if name.startswith("_AMQ_ORIG_")))
+        return _rewritten(frame, source, epoch, message_id, kind, dropped, death)
+
+
+@dataclass(frozen=True, slots=True)
+class _RabbitMQ(Dialect):
+    """RabbitMQ's STOMP plugin. Each queue has its own order of confirmations, and receipts of SENDs are such."""
+
+    name: str = "RabbitMQ"
+    capabilities: Capabilities = _RABBITMQ_CAPABILITIES
+    # An exclusive queue belongs to one connection, and ends with it.
+    exclusive: tuple[tuple[str, str], ...] = (("exclusive", "true"), ("durable", "false"), ("auto-delete", "true"))
+    patterns: bool = False
+    errors_end: bool = True
+    depth: DepthSource = DepthSource.NONE
+
+    def prefetches(self, window: int, share: int) -> list[dict[str, str]]:  # noqa: ARG002  # one is enough
+        """See `Dialect`: AMQP's prefetch has 16 bits."""
+        return [{"prefetch-count": str(min(window, 65535))}]
+
+    def place(self, queue: str, *, exists: bool = False) -> str:
+        """See `Dialect`: SUBSCRIBE to `/queue/` declares the queue, which fails for one that has arguments."""
+        return queue.replace(PREFIX, "/amq" + PREFIX, 1) if exists else queue
+
+    def send(self, outgoing: Outgoing, extra: dict[str, str]) -> bytes:
+        """See `Dialect`: with an id that stays over redeliveries."""
+        message_id = outgoing.headers.get("amqp-message-id") or str(uuid.uuid4())
+        return messages.to_send(outgoing, {"amqp-message-id": message_id, **_expiration(outgoing), **extra})
+
+    def bulk_head(self, template: Outgoing) -> bytes:
+        """See `Dialect`: an id would be the same for all."""
+        return messages.to_send(template, _expiration(template))
+
+    def message(self, frame: Frame, source: str, epoch: int) -> Message:
+        """See `Dialect`: the `message-id` is one of this delivery.
+
+        The producer's own stays; where there is none, an event id stands for it. A message that has neither is another
+        one each time it comes.
+        """
+        headers = frame.headers
+        message_id = headers.get("amqp-message-id") or headers.get("event_id") or str(uuid.uuid4())
+        death = {}
+        if "x-first-death-queue" in headers:
+            death = {
+                "original-destination": PREFIX + headers["x-first-death-queue"],
+                "originalExpiration": headers.get("x-original-expiration", "0"),
+                "dlqDeliveryFailureCause": headers.get("x-first-death-reason", ""),
+            }
+        dropped = (*_ECHOED, "amqp-message-id", "expiration", *(name for name in headers if "death" in name))
+        # AMQP has no types: every body has a length.
+        return _rewritten(frame, source, epoch, message_id, BodyKind.BYTES, dropped, death)
+
+
+def _expiration(outgoing: Outgoing) -> dict[str, str]:
+    """Return AMQP's expiry, which is a time from now."""
+    expires_ms = outgoing.properties.expires_ms
+    return {} if expires_ms is None else {"expiration": str(max(0, expires_ms - time.time_ns() // 1_000_000))}
+
+
+def _stands_before(headers: Mapping[str, str], name: str, other: str) -> bool:
+    for each in headers:
+        if each in {name, other}:
+            return each == name
+    return False
+
+
+def _rewritten(
+    frame: Frame,
+    source: str,
+    epoch: int,
+    message_id: str,
+    kind: BodyKind,
+    dropped: tuple[str, ...],
+    added: Mapping[str, str],
+) -> Message:
+    """Return the message in `frame`, with headers as ActiveMQ would have them."""
+    headers = {name: value for name, value in frame.headers.items() if name not in dropped}
+    headers |= {"message-id": message_id, "destination": source, **added}
+    return Message(
+        id=message_id,
+        source=source,
+        native=headers,
+        body=frame.body,
+        kind=kind,
+        redelivered=headers.get("redelivered") == "true",
+        epoch=epoch,
+        token=headers.get("ack", ""),
+        sent=headers.get("timestamp", ""),
+        reader=TEXT_FORM,
+    )
+
+
+ACTIVEMQ: Final = Dialect()
+ARTEMIS: Final = _Artemis()
+RABBITMQ: Final = _RabbitMQ()
+
+
+def of(server: str) -> Dialect:
+    """Return the dialect of a broker by the `server` header of its CONNECTED."""
+    if server.startswith("ActiveMQ-Artemis"):
+        return ARTEMIS
+    return RABBITMQ if server.startswith("RabbitMQ") else ACTIVEMQ
