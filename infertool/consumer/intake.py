@@ -1,4 +1,4 @@
-"""How messages get from a subscription into the consumer: on the broker's reader where it can, else on a thread."""
+"""Takes messages from a subscription: on the broker's reader if the adapter can, else on a thread of its own."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable
 from infertool.brokers.port import DeliversOnReader, Subscription
 from infertool.message import Message
 
-# Longest wait for messages before the thread looks whether it should end. Seconds.
+# Longest wait for messages, after which the thread checks whether it should end. Seconds.
 POLL_S = 0.1
 
 TakeIn = Callable[[list[Message]], None]
 
 
 class Intake:
-    """Takes messages from `subscription`, at most `window` at a time.
+    """Passes the messages of `subscription` on, at most `window` at a time.
 
-    `run` may call the model in the thread that calls it; `submit` only queues.
+    `run` may call the model in the calling thread, which has to be the broker's reader; `submit` only queues events.
     """
 
     def __init__(self, subscription: Subscription, window: int, *, run: TakeIn, submit: TakeIn) -> None:
@@ -29,7 +29,7 @@ class Intake:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Begin. Messages that came before this go to `submit`."""
         if isinstance(self._subscription, DeliversOnReader):
             self._submit(self._subscription.deliver_to(self._run))
             return

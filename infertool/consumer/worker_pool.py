@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from infertool.consumer.attempt import Attempts, Preparation
-from infertool.consumer.batching import BatchAttempts, batch_function
+from infertool.consumer.attempt import Attempts, BatchAttempts, Preparation, batch_function
 from infertool.consumer.worker import ThreadWorker, Try, Worker, WorkerHost
 from infertool.models.port import LoadedModel
 

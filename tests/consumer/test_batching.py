@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertool.consumer.batching import call_batch
+from infertool.consumer.attempt import call_batch
 from infertool.consumer.event import Outcome
 from infertool.consumer.tuning import BatchLimits
 from infertool.consumer.worker_pool import Threads

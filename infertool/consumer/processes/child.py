@@ -14,8 +14,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
-from infertool.consumer.attempt import Tried, call
-from infertool.consumer.batching import batch_function, call_batch
+from infertool.consumer.attempt import Tried, batch_function, call, call_batch
 from infertool.consumer.documents import UnencodableError, encode_prediction, unencodable
 from infertool.consumer.processes import wire
 from infertool.errors import InfertoolError

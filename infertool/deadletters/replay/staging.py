@@ -30,10 +30,11 @@ def lock(queue: str) -> str:
     return f"{queue}.lock"
 
 
+# Longest wait for more than is known to be staged. Seconds.
 _STRAGGLERS_S = 0.2
-# A letter that was moved alone so often, and did not get through, stays in staging.
+# A letter that was moved alone this number of times, and is still there, stays in staging.
 _TRIES = 3
-# So many of those in a row: it is the queue, not the letters.
+# After this number of such letters in a row, the fault is the queue's: the run ends.
 _MOST_STUCK = 20
 
 
