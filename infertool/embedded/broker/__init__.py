@@ -1,1 +1,1 @@
-"""The embedded STOMP broker."""
+"""The embedded STOMP broker: in memory, compatible with ActiveMQ 5.17."""

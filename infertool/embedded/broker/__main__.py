@@ -1,4 +1,4 @@
-"""`python -m infertool.embedded.broker`: the embedded broker in a process of its own."""
+"""`python -m infertool.embedded.broker`: the embedded broker as a process."""
 
 from __future__ import annotations
 

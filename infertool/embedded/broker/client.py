@@ -1,4 +1,4 @@
-"""The temporary destinations of one client. No I/O."""
+"""One client's state: login and handshake, subscriptions, transactions, temporary destinations. No I/O."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from infertool.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """The login that CONNECT must carry; without a user and a password any is taken."""
+    """The login that CONNECT must contain; without user and password any login is accepted."""
 
     user: str = ""
     password: Secret = field(default_factory=Secret)
@@ -28,7 +28,7 @@ class Login:
         return cls(environment.get("ACTIVEMQ_USER", ""), Secret(environment.get("ACTIVEMQ_PASSWORD", "")))
 
     def accepts(self, user: str, password: str) -> bool:
-        """Compare in constant time."""
+        """Return True if the login matches. Compares in constant time."""
         if not self.user and not self.password:
             return True
         same_user = _same(user, self.user)
@@ -40,14 +40,14 @@ def _same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(errors="surrogateescape"), wanted.encode(errors="surrogateescape"))
 
 
-# No timer runs for longer: a day is as good as never.
+# Maximum heartbeat interval, one day. Milliseconds.
 _LONGEST_BEAT_MS = 86_400_000
 VERSIONS = ("1.2", "1.1", "1.0")
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What CONNECT and CONNECTED settled. `client_beats_s` and `server_beats_s` are 0 for none."""
+    """The outcome of CONNECT and CONNECTED. `client_beats_s` and `server_beats_s` are 0 without heartbeats."""
 
     version: str
     client_beats_s: float
@@ -56,7 +56,7 @@ class Agreement:
 
 
 def agree(headers: dict[str, str], login: Login, session_id: str) -> Agreement:
-    """Answer a CONNECT frame. Raises ProtocolError."""
+    """Return the answer to a CONNECT frame, with ActiveMQ's error texts. Raises `ProtocolError`."""
     user = headers.get("login", "null")
     if not login.accepts(user, headers.get("passcode", "")):
         raise ProtocolError(f"User name [{user}] or password is invalid.", fatal=True)
@@ -66,7 +66,7 @@ def agree(headers: dict[str, str], login: Login, session_id: str) -> Agreement:
         "version": version,
         "server": "infertool-dev",
         "session": headers.get("client-id", session_id),
-        # ActiveMQ mirrors the client's wish.
+        # ActiveMQ returns the client's values, swapped.
         "heart-beat": f"{wanted},{promised}",
     }
     if "receipt" in headers:
@@ -98,14 +98,14 @@ def _beats(text: str) -> tuple[int, int]:
     return beats
 
 
-# Ack keys of ended subscriptions that are still answered with a receipt, as ActiveMQ does.
+# Maximum of remembered ack keys of ended subscriptions: ActiveMQ accepts an ACK for these.
 _REMEMBERED_KEYS = 2000
 
 Found = tuple[Subscription, str]
 
 
 class Subscriptions:
-    """The subscriptions of one connection. Of two with one id, only the later can be ended (as in ActiveMQ)."""
+    """The subscriptions of one connection. Of two with the same id, only the later can be ended, as in ActiveMQ."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, Subscription] = {}
@@ -116,12 +116,12 @@ class Subscriptions:
         return iter(self._by_serial.values())
 
     def add(self, subscription: Subscription) -> None:
-        """Note a new subscription."""
+        """Add a new subscription."""
         self._by_id[subscription.id] = subscription
         self._by_serial[subscription.serial] = subscription
 
     def remove(self, subscription_id: str) -> Subscription:
-        """Take out the subscription. Raises ProtocolError when there is none."""
+        """Remove and return the subscription. Raises `ProtocolError` if there is none."""
         subscription = self._by_id.pop(subscription_id, None)
         if subscription is None:
             raise ProtocolError("No subscription matched.")
@@ -130,16 +130,16 @@ class Subscriptions:
         return subscription
 
     def clear(self) -> list[Subscription]:
-        """Take out all of them."""
+        """Remove and return all subscriptions."""
         gone = list(self)
         self._by_id.clear()
         self._by_serial.clear()
         return gone
 
     def find(self, command: str, headers: dict[str, str], version: str) -> Found | None:
-        """Return what the frame is about; None when its subscription has ended, which is no error.
+        """Return the subscription and the ack key of an ACK or NACK; None if the subscription has ended.
 
-        Raises ProtocolError when the client does not hold such a message.
+        Raises `ProtocolError` if the client does not hold such a message.
         """
         if version == "1.2":
             key = _required(headers, "id", f"{command} received without a ack id for acknowledge!")
@@ -156,7 +156,7 @@ class Subscriptions:
         raise ProtocolError(f"Unexpected {command} received for message-id [{message_id}]")
 
     def _of_key(self, key: str) -> Iterable[Subscription]:
-        """Find by the serial in the key that `ack_key` made."""
+        """Return the subscription whose serial is in the key of `ack_key`."""
         serial = key.rpartition(":")[0].rpartition(":")[2]
         found = self._by_serial.get(int(serial)) if serial.isascii() and serial.isdigit() else None
         return () if found is None else (found,)
@@ -170,12 +170,12 @@ class Subscriptions:
 
 
 def ack_key(session_id: str, subscription: Subscription, delivery: int) -> str:
-    """Return the `ack` header of a delivery (STOMP 1.2); it is unique in the broker."""
+    """Return the `ack` header of a delivery (STOMP 1.2), which is unique in the broker."""
     return f"{session_id}:{subscription.serial}:{delivery}"
 
 
 def acked_by_client(subscription: Subscription) -> bool:
-    """Tell whether deliveries wait for an ACK."""
+    """Return True if deliveries wait for an ACK."""
     return subscription.mode is not AckMode.AUTO
 
 
@@ -188,24 +188,24 @@ def _required(headers: dict[str, str], name: str, complaint: str) -> str:
 
 @dataclass(slots=True)
 class Transaction:
-    """One client's open transaction. Acked messages are out of the window but still belong to the client."""
+    """An open transaction. Its acked messages no longer fill the window, but still belong to the client."""
 
     sends: list[tuple[Destination, StoredMessage]] = field(default_factory=list)
     acks: list[tuple[Subscription, Taken]] = field(default_factory=list)
 
     def commit(self, broker: Broker) -> None:
-        """Do all of it."""
+        """Settle the acks, and send the messages."""
         for _, taken in self.acks:
             broker.settle(message for _, message in taken)
         for destination, message in self.sends:
             try:
                 broker.send(destination, message)
             except DestinationError:
-                # The temporary queue of a caller that left meanwhile: nobody waits for this message.
+                # The temporary queue of a client that has left: no client waits for this message.
                 continue
 
     def abort(self, broker: Broker) -> None:
-        """Do none of it. Acked messages stay with their subscription, unacked; if that has ended they go back."""
+        """Undo the transaction. Acked messages become unacked again, or go back if their subscription has ended."""
         for subscription, taken in self.acks:
             if subscription.active:
                 subscription.put_back(taken)
@@ -217,7 +217,7 @@ _REMOTE = {Kind.TEMP_QUEUE: Kind.REMOTE_TEMP_QUEUE, Kind.TEMP_TOPIC: Kind.REMOTE
 
 
 class Temporaries:
-    """Maps what the client calls `/temp-queue/x` to the name others use. Made at first use, deleted with it."""
+    """Maps a client's `/temp-queue/x` to the name for other clients. Created at first use, deleted with the client."""
 
     def __init__(self, broker: Broker, session_id: str) -> None:
         self._broker = broker
@@ -225,7 +225,7 @@ class Temporaries:
         self._remote: dict[Destination, Destination] = {}
 
     def resolve(self, text: str) -> Destination:
-        """Read a destination header. Raises DestinationError."""
+        """Return the destination of a header. Raises `DestinationError`."""
         local = destinations.parse(text)
         kind = _REMOTE.get(local.kind)
         if kind is None:
@@ -237,11 +237,11 @@ class Temporaries:
         return self._remote[local]
 
     def may_receive_from(self, destination: Destination) -> bool:
-        """Tell whether this client may subscribe: not to another one's temporary destination (JMS 1.1, 4.4.3)."""
+        """Return True unless it is another client's temporary destination (JMS 1.1, 4.4.3)."""
         return destination.kind not in _REMOTE.values() or destination in self._remote.values()
 
     def clear(self) -> None:
-        """Delete them all."""
+        """Delete all temporary destinations."""
         for remote in self._remote.values():
             self._broker.remove_temporary(remote.name)
         self._remote.clear()

@@ -1,4 +1,4 @@
-"""The broker itself: destinations, routing, settling, dead letters. No I/O; the clock is handed in."""
+"""The broker: destinations, routing, settlement, dead letters. No I/O; the clock is a parameter."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _TOPICS = (Kind.TOPIC, Kind.REMOTE_TEMP_TOPIC)
 
 @dataclass(frozen=True, slots=True)
 class Temporary:
-    """A temporary destination; `shown` is what its owner calls it. `queue` is None for a topic."""
+    """A temporary destination; `shown` is its owner's name for it. `queue` is None for a topic."""
 
     shown: str
     queue: Queue | None
 
 
 class Broker:
-    """Everything in memory, for one event loop. `identity` is the first part of all ids.
+    """An in-memory broker for one event loop. `identity` is the prefix of all ids.
 
-    `page_size` caps every window, as ActiveMQ's maxPageSize does; None leaves windows as asked.
+    `page_size` limits every window, as ActiveMQ's maxPageSize does; None sets no limit.
     """
 
     def __init__(self, identity: str, clock_ms: Callable[[], int], *, page_size: int | None = None) -> None:
@@ -39,7 +39,7 @@ class Broker:
         self.now_ms = clock_ms
         self.page_size = page_size
         self.queues: dict[str, Queue] = {}
-        # Queues that may have something to deliver, in the order they came to.
+        # Queues that may have messages to deliver, in the order in which they changed.
         self.dirty: dict[Holder, None] = {}
         self.scheduler = Scheduler(identity)
         self._topics = Topics()
@@ -48,7 +48,7 @@ class Broker:
         self._serials = itertools.count(1)
 
     def queue(self, name: str) -> Queue:
-        """Return the queue, made at its first use."""
+        """Return the queue; create it at its first use."""
         queue = self.queues.get(name)
         if queue is None:
             queue = self.queues[name] = Queue(name, dead_letters=f"DLQ.{name}")
@@ -58,7 +58,7 @@ class Broker:
         return queue
 
     def send(self, destination: Destination, message: StoredMessage) -> None:
-        """Route a message, now or when its time has come. Raises DestinationError for a temporary one that is gone."""
+        """Route a message, now or at its scheduled time. Raises `DestinationError` for a deleted temporary one."""
         if message.schedule:
             self.scheduler.add(destination, message, message.schedule, self.now_ms())
             return
@@ -75,7 +75,7 @@ class Broker:
         self.dirty[queue] = None
 
     def check(self, destination: Destination) -> Temporary | None:
-        """Return the temporary destination that is meant, if one is. Raises DestinationError when it is gone."""
+        """Return the temporary destination; None for another kind. Raises `DestinationError` if it was deleted."""
         if destination.kind not in _TEMPORARIES:
             return None
         temporary = self._temporaries.get(destination.name)
@@ -85,16 +85,16 @@ class Broker:
         return temporary
 
     def add_temporary(self, name: str, shown: Destination) -> None:
-        """Make a temporary destination."""
+        """Create a temporary destination."""
         queue = Queue(name) if shown.kind is Kind.TEMP_QUEUE else None
         self._temporaries[name] = Temporary(str(shown), queue)
 
     def remove_temporary(self, name: str) -> None:
-        """Delete it with all that waits in it."""
+        """Delete a temporary destination with its messages."""
         del self._temporaries[name]
 
     def subscribe(self, destination: Destination, subscription: Subscription) -> None:
-        """Let the subscription take messages from the destination."""
+        """Attach the subscription to the destination."""
         temporary = self.check(destination)
         if destination.kind in _TOPICS:
             self._topics.add(destination, subscription)
@@ -109,7 +109,7 @@ class Broker:
         self.touch(subscription)
 
     def browse(self, destination: Destination, subscription: Subscription) -> None:
-        """Give the subscription copies of what is in the queue now, held by clients or not, and a message `end`."""
+        """Give the subscription copies of all messages in the queue, also those held by clients, and an end message."""
         queue = self.queue(destination.name)
         self._sweep(queue)
         mailbox = Queue(destination.name)
@@ -117,18 +117,18 @@ class Broker:
         for message in queue.browse():
             if subscription.matches is None or subscription.matches(message):
                 mailbox.put(message.twin())
-        # The selector has been applied, and a browser acks nothing.
+        # The selector is already applied, and a browser does not ack.
         subscription.matches = None
         subscription.mode = AckMode.AUTO
         mailbox.put(_browse_end(destination, self.now_ms()))
         self.touch(subscription)
 
     def touch(self, subscription: Subscription) -> None:
-        """Note that the subscription may take more now."""
+        """Mark the subscription's queues for dispatch."""
         self.dirty.update(dict.fromkeys(subscription.queues))
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """End the subscription; what its client holds unacked goes back."""
+        """End the subscription; its unacked messages go back."""
         subscription.active = False
         for queue in subscription.queues:
             queue.remove(subscription)
@@ -138,11 +138,11 @@ class Broker:
         subscription.unacked = {}
 
     def forget_durable(self, durable: Durable) -> None:
-        """Delete a durable subscription with what waits for it. Raises DestinationError while it is in use."""
+        """Delete a durable subscription with its messages. Raises `DestinationError` while it is in use."""
         self._topics.forget(durable)
 
     def give_back(self, messages: Iterable[StoredMessage]) -> None:
-        """Return unacked messages to their queues, marked as redelivered, in the order they had."""
+        """Return unacked messages to their queues, marked as redelivered, in their original order."""
         by_queue: dict[Holder, list[StoredMessage]] = {}
         for message in messages:
             if message.queue is not None:
@@ -152,16 +152,16 @@ class Broker:
             self.dirty[queue] = None
 
     def settle(self, messages: Iterable[StoredMessage]) -> None:
-        """Forget acked messages."""
+        """Remove acked messages."""
         now = self.now_ms()
         for message in messages:
             if message.queue is not None:
                 message.queue.settle(message, now)
 
     def dead_letter(self, message: StoredMessage, cause: str = "") -> None:
-        """Move a message that left its queue to that queue's dead letters.
+        """Move a message that left its queue to that queue's dead-letter queue.
 
-        ActiveMQ drops what is not persistent, and what has been dead-lettered before.
+        As in ActiveMQ, a message that is not persistent, or was dead-lettered before, is dropped.
         """
         target = message.queue.dead_letters if message.queue else ""
         if not target or not message.persistent or message.dead_lettered:
@@ -181,7 +181,7 @@ class Broker:
         self.send(Destination(Kind.QUEUE, target), letter)
 
     def dispatch(self) -> None:
-        """Deliver all that can be delivered now."""
+        """Deliver all messages that can be delivered now."""
         self._send_scheduled()
         while self.dirty:
             now = self.now_ms()
@@ -200,7 +200,7 @@ class Broker:
                 self.send(destination, message)
 
     def sweep(self) -> None:
-        """Take out expired messages everywhere; call it now and then."""
+        """Remove expired messages from all queues. To be called periodically."""
         for queue in list(self.queues.values()):
             self._sweep(queue)
 

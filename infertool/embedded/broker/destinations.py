@@ -1,4 +1,4 @@
-"""Destination headers, as ActiveMQ reads them."""
+"""Destination headers as ActiveMQ parses them, and protocol errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 
 class ProtocolError(Exception):
-    """Becomes an ERROR frame. `fatal` closes the connection after it, as ActiveMQ does in few cases only."""
+    """Sent as an ERROR frame. `fatal` closes the connection after it, as ActiveMQ does in few cases."""
 
     def __init__(self, message: str, *, fatal: bool = False) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ _WILDCARDS = frozenset("*>")
 
 
 class Kind(StrEnum):
-    """What a name is the name of; the value is the header's prefix."""
+    """The kind of a destination; the value is the header's prefix."""
 
     QUEUE = "/queue/"
     TOPIC = "/topic/"
@@ -32,12 +32,12 @@ class Kind(StrEnum):
 
 
 class DestinationError(Exception):
-    """The header names nothing that this broker has."""
+    """The header names no destination of this broker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A parsed destination header. A temporary one's `name` is as its owner calls it, a remote one's as others do."""
+    """A parsed destination header. TEMP kinds hold the owner's name, REMOTE_TEMP kinds the name for other clients."""
 
     kind: Kind
     name: str
@@ -47,13 +47,13 @@ class Destination:
 
     @property
     def is_pattern(self) -> bool:
-        """Whether it has wildcards: `*` for one dotted part, `>` at the end for the rest."""
+        """Whether the name has wildcards: `*` for one dotted part, `>` at the end for the rest."""
         return not _WILDCARDS.isdisjoint(self.name.split("."))
 
 
 @lru_cache(maxsize=1024)
 def parse(text: str) -> Destination:
-    """Read a destination header. A name without a known prefix is a queue's (ActiveMQ 5.17.2, measured)."""
+    """Parse a destination header. A name without a known prefix is a queue (ActiveMQ 5.17.2, measured)."""
     text = text.strip()
     if "," in text:
         raise DestinationError(f"one destination is needed here, not several: {text}")
@@ -66,12 +66,12 @@ def parse(text: str) -> Destination:
 
 
 def split(text: str) -> list[str]:
-    """Return the names in a header that holds several, separated by commas; each once, as ActiveMQ takes them."""
+    """Return the comma-separated names in a header, each once, as ActiveMQ does."""
     return list(dict.fromkeys(text.rstrip(" ,").split(",")))
 
 
 def composite(parts: Sequence[Destination]) -> str:
-    """Return what ActiveMQ shows as the `original-destination` of a message that was sent to all of `parts`."""
+    """Return ActiveMQ's `original-destination` of a message that was sent to all of `parts`."""
     first, *others = parts
     return ",".join([str(first), *(f"{other.kind.strip('/')}://{other.name}" for other in others)])
 
@@ -83,7 +83,7 @@ def _named(kind: Kind, name: str) -> Destination:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Tell whether a dotted name fits a pattern: `a.*` fits `a.b`; `a.>` fits `a`, `a.b` and `a.b.c`."""
+    """Return True if a dotted name matches a pattern: `a.*` matches `a.b`; `a.>` matches `a`, `a.b` and `a.b.c`."""
     wanted, parts = pattern.split("."), name.split(".")
     for position, part in enumerate(wanted):
         if part == ">":

@@ -1,4 +1,4 @@
-"""SEND frames become stored messages."""
+"""Converts SEND frames to stored messages, and SUBSCRIBE headers to subscriptions."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from infertool.embedded.broker.selectors import SelectorError
 
 _DEFAULT_PRIORITY = 4
 _HIGHEST_PRIORITY = 9
-# Read by the broker and written anew on a MESSAGE, or (JMSX...) not shown over STOMP at all.
-_NOT_KEPT = (
+# Headers that a MESSAGE does not copy: the broker sets them, or (JMSX...) does not show them over STOMP.
+_NOT_COPIED = (
     "destination", "receipt", "transaction", "content-length", "message-id", "subscription", "redelivered",
     "persistent", "JMSXGroupID", "JMSXGroupSeq", "JMSXUserID",
 )  # fmt: skip
 
 
 def to_message(frame: Frame, message_id: str, now_ms: int) -> StoredMessage:
-    """Return the message of a SEND; its `destination` header is set when it is routed.
+    """Return the message of a SEND. Its `destination` header is set when it is routed.
 
-    Raises ProtocolError where ActiveMQ closes the connection: a header that must be a number is none.
+    Raises a fatal `ProtocolError`, as ActiveMQ does, if a header that must be a number is not one.
     """
     sent = frame.headers
     headers = sent.copy()
-    for name in _NOT_KEPT:
+    for name in _NOT_COPIED:
         headers.pop(name, None)
     priority = min(max(_number(sent, "priority", _DEFAULT_PRIORITY), 0), _HIGHEST_PRIORITY)
     expires = _number(sent, "expires", 0)
@@ -55,7 +55,7 @@ def _number(headers: dict[str, str], name: str, default: int) -> int:
 
 _DEFAULT_PREFETCH = 1000
 _MODES = {str(mode): mode for mode in AckMode}
-# Asking for these and not getting them would lose messages, so they are refused.
+# Refused: to ignore these headers would lose messages.
 _NOT_SUPPORTED = ("durable-subscriber-name", "durable")
 DURABLE = "activemq.subscriptionName"
 
@@ -63,7 +63,7 @@ DURABLE = "activemq.subscriptionName"
 def to_subscription(
     headers: dict[str, str], consumer: Consumer, serial: int, *, page_size: int | None, version: str
 ) -> Subscription:
-    """Return the subscription that the headers ask for. Raises ProtocolError."""
+    """Return the subscription for the headers of a SUBSCRIBE. Raises `ProtocolError`."""
     if "destination" not in headers:
         raise ProtocolError("Invalid empty or 'null' Destination header")
     if "id" not in headers and version != "1.0":
@@ -72,7 +72,7 @@ def to_subscription(
         if name in headers:
             raise ProtocolError(f"durable subscriptions are not asked for with {name}; ActiveMQ has {DURABLE}")
     subscription = Subscription(
-        # STOMP 1.0 may leave the id out, and unsubscribes by destination then.
+        # In STOMP 1.0 the id is optional; UNSUBSCRIBE then uses the destination.
         id=headers.get("id", headers["destination"]),
         consumer=consumer,
         mode=_MODES.get(headers.get("ack", "auto"), AckMode.AUTO),

@@ -1,4 +1,4 @@
-"""Queues: priority order, arrival order within a priority, expiry, fair dispatch within windows. No I/O."""
+"""Queues and their subscriptions: order by priority and arrival, expiry, fair dispatch within windows. No I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Durable = tuple[str, str]
 
 
 class AckMode(StrEnum):
-    """The ack header of SUBSCRIBE."""
+    """The values of SUBSCRIBE's ack header."""
 
     AUTO = "auto"
     CLIENT = "client"
@@ -24,23 +24,23 @@ class AckMode(StrEnum):
 
 
 class Consumer(Protocol):
-    """Who writes messages to a client."""
+    """Writes messages to a client."""
 
     @property
     def ready(self) -> bool:
-        """Whether it takes more now. A client that does not read is not ready."""
+        """Whether it accepts messages now; False if the client does not read."""
 
     def deliver(self, subscription: Subscription, message: StoredMessage) -> bool:
-        """Write the message; return whether the client will ack it."""
+        """Write the message; return True if the client will ack it."""
 
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One SUBSCRIBE. `unacked` is what its client holds, by ack key, in the order of delivery.
+    """One SUBSCRIBE. `unacked` holds its client's messages by ack key, in the order of delivery.
 
-    `queues` are where it takes messages from: several for a wildcard. `lines` are the header lines that every
-    delivery to it has. `serial` is unique in its connection. The first `exclusive` one of a queue gets everything. What
-    comes for a `durable` one is kept while its client is away.
+    It takes messages from `queues`: several for a wildcard. `lines` are the header lines of each of its deliveries.
+    `serial` is unique in its connection. The first `exclusive` subscription of a queue gets all messages. Messages for
+    a `durable` one are kept while its client is away.
     """
 
     id: str
@@ -63,7 +63,7 @@ class Subscription:
         return len(self.unacked) < self.prefetch and self.consumer.ready
 
     def take(self, key: str) -> Taken:
-        """Take out what an ACK of `key` settles: with `ack:client` also all that was delivered before it."""
+        """Remove and return the messages that an ACK of `key` settles: with `ack:client` also all previous ones."""
         if self.mode is not AckMode.CLIENT:
             return [(key, self.unacked.pop(key))]
         taken: Taken = []
@@ -76,7 +76,7 @@ class Subscription:
         return taken
 
     def put_back(self, taken: Iterable[tuple[str, StoredMessage]]) -> None:
-        """Undo `take`; what was delivered first comes first again."""
+        """Undo `take`, and restore the order of delivery."""
         held = sorted([*taken, *self.unacked.items()], key=lambda item: item[1].delivery)
         self.unacked = dict(held)
 
@@ -86,7 +86,7 @@ HIGHEST_PRIORITY = 9
 
 @dataclass(slots=True)
 class Counts:
-    """What a queue counted since it was made. Waits are from arrival to ack, in milliseconds."""
+    """The counters of a queue. Waits are from arrival to ack, in milliseconds."""
 
     enqueued: int = 0
     dequeued: int = 0
@@ -99,9 +99,9 @@ class Counts:
 
 
 class Queue:
-    """A queue, or the mailbox of one topic subscription or browser, which has no dead-letter queue.
+    """A queue, or the mailbox of a topic subscription or browser, which has no dead-letter queue.
 
-    `size` counts waiting and unacked messages. `limit` bounds a mailbox: beyond it the oldest message is dropped.
+    `size` counts waiting and unacked messages. `limit` is a mailbox's maximum; beyond it the oldest message is dropped.
     """
 
     def __init__(self, name: str, *, dead_letters: str = "", limit: int | None = None) -> None:
@@ -113,31 +113,31 @@ class Queue:
         self.size = 0
         self.waiting = 0
         self._limit = limit
-        # One line a priority, the highest first; each is in the order of arrival.
+        # One line for each priority, the highest first; each in the order of arrival.
         self._lines: list[deque[StoredMessage]] = [deque() for _ in range(HIGHEST_PRIORITY + 1)]
         self._sequence = 0
         self._any_expires = False
         self._expired: list[StoredMessage] = []
 
     def add(self, subscription: Subscription) -> None:
-        """Let `subscription` take messages."""
+        """Attach a subscription."""
         self.subscriptions.append(subscription)
         if subscription.exclusive:
             self._exclusive.append(subscription)
 
     def remove(self, subscription: Subscription) -> None:
-        """Give `subscription` nothing more."""
+        """Detach a subscription."""
         self.subscriptions.remove(subscription)
         if subscription.exclusive:
             self._exclusive.remove(subscription)
 
     @property
     def in_flight(self) -> int:
-        """Messages that clients hold unacked, transactions included."""
+        """The number of messages that clients hold unacked, also in transactions."""
         return self.size - self.waiting
 
     def put(self, message: StoredMessage) -> None:
-        """Add at the end of its priority's line."""
+        """Add a message at the end of its priority's line."""
         self._sequence += 1
         message.sequence = self._sequence
         message.queue = self
@@ -151,7 +151,7 @@ class Queue:
             self._drop_oldest()
 
     def give_back(self, messages: Iterable[StoredMessage]) -> None:
-        """Put unacked messages back to where they were in the order, marked as redelivered."""
+        """Put unacked messages back at their original position, marked as redelivered."""
         by_priority: dict[int, list[StoredMessage]] = {}
         for message in messages:
             message.returns += 1
@@ -172,14 +172,14 @@ class Queue:
         self._forget(message)
 
     def dispatch(self, now_ms: int) -> None:
-        """Deliver to the subscriptions in turn until the messages or the windows are exhausted."""
+        """Deliver to the subscriptions in turn until no message or no window is left."""
         if any(subscription.matches for subscription in self.subscriptions):
             self._dispatch_selectively(now_ms)
         else:
             self._dispatch_in_turn(now_ms)
 
     def sweep(self, now_ms: int) -> None:
-        """Take out the waiting messages whose time is over."""
+        """Remove expired messages that wait for delivery."""
         if not self._any_expires:
             return
         for line in self._lines:
@@ -189,12 +189,12 @@ class Queue:
         self._any_expires = any(message.expires > 0 for line in self._lines for message in line)
 
     def take_expired(self) -> list[StoredMessage]:
-        """Return the messages that expired since the last call."""
+        """Return the messages that were removed as expired since the last call."""
         expired, self._expired = self._expired, []
         return expired
 
     def browse(self) -> list[StoredMessage]:
-        """Return what waits and what subscriptions hold, in the order of delivery."""
+        """Return waiting and unacked messages, in the order of delivery."""
         held = [held for subscription in self.subscriptions for held in subscription.unacked.values()]
         found = [message for message in held if message.queue is self]
         found += [message for line in self._lines for message in line]
@@ -213,7 +213,7 @@ class Queue:
                     subscriptions.rotate(-1)
 
     def _next_ready(self) -> Subscription | None:
-        """Rotate a subscription that takes a message to the front; the first exclusive one is the only one."""
+        """Rotate a ready subscription to the front and return it. An exclusive one is the only candidate."""
         if self._exclusive:
             return self._exclusive[0] if self._exclusive[0].ready else None
         for _ in range(len(self.subscriptions)):
@@ -223,7 +223,7 @@ class Queue:
         return None
 
     def _dispatch_selectively(self, now_ms: int) -> None:
-        """Offer each waiting message to each subscription: selectors may pick from the middle."""
+        """Offer each waiting message to each subscription: a selector may match any of them."""
         for line in self._lines:
             for _ in range(len(line)):
                 message = line.popleft()
@@ -236,7 +236,7 @@ class Queue:
         for subscription in self._exclusive[:1] or self.subscriptions:
             if subscription.ready and (subscription.matches is None or subscription.matches(message)):
                 self._deliver(subscription, message, now_ms)
-                # The one that got a message goes to the end: the others have their turn first.
+                # A subscription that got a message moves to the end of the rotation.
                 self.subscriptions.remove(subscription)
                 self.subscriptions.append(subscription)
                 return True
@@ -268,7 +268,7 @@ class Queue:
 
 
 def _merge(line: deque[StoredMessage], returned: list[StoredMessage]) -> None:
-    """Put messages back among those that arrived after them. Both are in the order of arrival in the end."""
+    """Merge returned messages into a line, in the order of arrival."""
     last = max(message.sequence for message in returned)
     while line and line[0].sequence < last:
         returned.append(line.popleft())

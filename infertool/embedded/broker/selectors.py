@@ -1,8 +1,8 @@
-"""JMS selectors, the part that people use; anything else is an error, never silently ignored.
+"""JMS selectors: the commonly used subset. Any other syntax is an error.
 
-`=  <>  <  >  <=  >=`, `[NOT] IN`, `[NOT] LIKE`, `[NOT] BETWEEN`, `IS [NOT] NULL`, `AND`, `OR`, `NOT (...)`,
-parentheses; a name on the left, constants on the right. Not here: arithmetic, ESCAPE, XPATH, and `NOT name = ...`,
-which ActiveMQ reads in an unexpected way.
+Supported: `=  <>  <  >  <=  >=`, `[NOT] IN`, `[NOT] LIKE`, `[NOT] BETWEEN`, `IS [NOT] NULL`, `AND`, `OR`, `NOT (...)`,
+parentheses; a name on the left, constants on the right. Not supported: arithmetic, ESCAPE, XPATH, and `NOT name = ...`,
+which ActiveMQ evaluates in an unexpected way.
 Source: JMS 1.1, 3.8.1, with ActiveMQ's conversion of STOMP's strings (measured).
 """
 
@@ -45,11 +45,11 @@ _JMS_NAMES: dict[str, _Read] = {
 
 
 class SelectorError(Exception):
-    """The selector cannot be understood."""
+    """The selector cannot be parsed."""
 
 
 def compile_selector(text: str) -> Selector:
-    """Return the test that `text` describes. Raises SelectorError."""
+    """Compile a selector. Raises `SelectorError`."""
     parser = _Parser(text)
     selector = parser.disjunction()
     parser.end()
@@ -57,7 +57,7 @@ def compile_selector(text: str) -> Selector:
 
 
 class _Parser:
-    """Recursive descent over the tokens, from the loosest binding (OR) to the tightest."""
+    """A recursive descent parser, from the loosest binding (OR) to the tightest."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -78,7 +78,7 @@ class _Parser:
         return [*tokens, ("end", "")]
 
     def _take(self, *wanted: str) -> str | None:
-        """Take the next token if it is one of these keywords or signs."""
+        """Consume and return the next token if it is one of these keywords or signs; else return None."""
         kind, token = self._tokens[self._position]
         if kind in ("keyword", "sign") and token in wanted:
             self._position += 1
@@ -134,7 +134,7 @@ class _Parser:
             return self._comparison(read, sign)
         wanted = self._take("NOT") is None
         test = self._membership()
-        # A message without the header fits neither the test nor its opposite.
+        # A message without the header matches neither the test nor its negation.
         return lambda message: (value := read(message)) is not None and test(value) == wanted
 
     def _comparison(self, read: _Read, sign: str) -> Selector:
@@ -186,7 +186,7 @@ def _negated(inner: Selector) -> Selector:
 
 
 def _like(pattern: str) -> Callable[[str], bool]:
-    """Return what says whether a text is like `pattern`; one with a `.*` for each `%` could take for ever."""
+    """Return a test for a LIKE pattern. It avoids a regex with `.*` for each `%`, whose time may be exponential."""
     pieces = pattern.split("%")
     first, *between = [
         re.compile("".join("." if letter == "_" else re.escape(letter) for letter in piece), re.DOTALL)
@@ -219,7 +219,7 @@ def _comparing(read: _Read, sign: str, constant: Constant) -> Selector:
 
 
 def _compare(value: Constant, sign: str, constant: Constant) -> bool:
-    """Compare; a header's text takes the constant's type first. Text that has no such value differs from it."""
+    """Compare after converting a header's text to the constant's type. Text that cannot be converted is unequal."""
     try:
         converted = _converted(value, type(constant))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The asyncio side: sockets, heartbeats, time limits."""
+"""The asyncio server: sockets, heartbeats, time limits."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from infertool.embedded.broker.core import Broker
 from infertool.embedded.broker.session import OUTPUT_LIMIT, Session
 
 HANDSHAKE_TIMEOUT_S = 10.0
-# A client that promised heartbeats is dropped after this many times its promise (ActiveMQ: 3 to 4.5 times).
+# A silent client is dropped after this many of its heartbeat intervals (ActiveMQ: 3 to 4.5).
 _SILENCES = 3.0
-# How long a client may take to read its last frames.
-_FAREWELL_S = 5.0
+# Time that a client has to read its last frames. Seconds.
+_LINGER_S = 5.0
 _SWEEP_EVERY_S = 1.0
-# A client says CONNECT within milliseconds. More than these that do not are no clients.
-_MOST_STRANGERS = 200
+# Maximum of connections without CONNECT. A client sends CONNECT within milliseconds.
+_MOST_UNCONNECTED = 200
 
 
 class Server:
-    """A broker that listens. One instance an event loop."""
+    """A listening broker. One instance for each event loop."""
 
     def __init__(
         self, login: Login, *, page_size: int | None = None, handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S
@@ -37,15 +37,15 @@ class Server:
         self.login = login
         self.numbers = itertools.count(1)
         self.connections: set[Connection] = set()
-        # Those that have not said CONNECT, the oldest first.
-        self.strangers: dict[Connection, None] = {}
+        # Connections without CONNECT, the oldest first.
+        self.unconnected: dict[Connection, None] = {}
         self._to_flush: dict[Connection, None] = {}
         self._wakes_ms = 0
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self, host: str, port: int) -> int:
-        """Listen, and return the port. Raises OSError when it is taken."""
+        """Listen, and return the port. Raises `OSError` if it is taken."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(lambda: Connection(self), host, port, reuse_address=True)
         self._sweep()
@@ -61,29 +61,29 @@ class Server:
             self._listener.close()
             await self._listener.wait_closed()
 
-    def greet(self, connection: Connection) -> None:
-        """Wait for the connection's CONNECT. If too many are waited for, the oldest is closed."""
-        self.strangers[connection] = None
-        if len(self.strangers) > _MOST_STRANGERS:
-            next(iter(self.strangers)).abort()
+    def await_connect(self, connection: Connection) -> None:
+        """Wait for the connection's CONNECT. Close the oldest connection without CONNECT if there are too many."""
+        self.unconnected[connection] = None
+        if len(self.unconnected) > _MOST_UNCONNECTED:
+            next(iter(self.unconnected)).abort()
 
     def wants_to_write(self, connection: Connection) -> None:
-        """Note that a connection has output."""
+        """Mark a connection for writing."""
         self._to_flush[connection] = None
 
     def pump(self) -> None:
-        """Deliver what can be delivered, and write it, one write a connection."""
+        """Deliver messages, and write the output of each connection in one write."""
         self.broker.dispatch()
         to_flush, self._to_flush = self._to_flush, {}
         for connection in to_flush:
             connection.flush()
         self._wake_at(self.broker.scheduler.next_ms)
         if self.broker.dirty:
-            # Somebody's output was full. By the next turn of the loop it is known whether he reads.
+            # A client's output was full. In the next loop iteration it is known whether the client reads.
             asyncio.get_running_loop().call_soon(self.pump)
 
     def _wake_at(self, due_ms: int | None) -> None:
-        """Deliver again when the next scheduled message is due."""
+        """Schedule a delivery for the next scheduled message."""
         if due_ms is not None and due_ms != self._wakes_ms:
             self._wakes_ms = due_ms
             wait_s = max(0, due_ms - self.broker.now_ms()) / 1000
@@ -104,25 +104,25 @@ class Connection(asyncio.Protocol):
         self._session = Session(server.broker, server.login, next(server.numbers), self._wants_to_write)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._heard_at = self._wrote_at = 0.0
-        self._farewell = False
+        self._lingering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start to wait for CONNECT."""
+        """Register the connection, and start the time limit for CONNECT."""
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=OUTPUT_LIMIT)
         self._server.connections.add(self)
-        self._server.greet(self)
+        self._server.await_connect(self)
         self._after("handshake", self._server.handshake_timeout_s, self._too_late)
 
     def data_received(self, data: bytes) -> None:
-        """Serve what came, and everybody whom it concerns."""
-        if self._farewell:
+        """Handle received data, and deliver to all connections that it affects."""
+        if self._lingering:
             return
         self._heard_at = self._loop.time()
         agreed = self._session.agreement is not None
         self._session.receive(data)
         if not agreed and self._session.agreement is not None:
-            self._server.strangers.pop(self, None)
+            self._server.unconnected.pop(self, None)
             self._begin_heartbeats()
         if self._session.closing:
             # DISCONNECT without a receipt leaves nothing to write.
@@ -130,51 +130,51 @@ class Connection(asyncio.Protocol):
         self._server.pump()
 
     def pause_writing(self) -> None:
-        """Stop reading, too: answers to what he sends would pile up."""
+        """Also stop reading: answers to further frames would accumulate."""
         self._session.paused = True
-        if not self._farewell:
+        if not self._lingering:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Go on."""
+        """Read and deliver again."""
         self._heard_at = self._loop.time()
         self._transport.resume_reading()
         self._session.resume()
         self._server.pump()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
-        """Give everything back."""
+        """Return the client's messages to their queues."""
         for timer in self._timers.values():
             timer.cancel()
         self._server.connections.discard(self)
-        self._server.strangers.pop(self, None)
+        self._server.unconnected.pop(self, None)
         self._session.end()
         self._server.pump()
 
     def abort(self) -> None:
         """Close at once."""
-        self._server.strangers.pop(self, None)
+        self._server.unconnected.pop(self, None)
         self._transport.abort()
 
     def flush(self) -> None:
-        """Write what the session has; end the connection if it is done."""
+        """Write the session's output; end the connection if the session is closing."""
         output = self._session.take_output()
-        if self._transport.is_closing() or self._farewell:
+        if self._transport.is_closing() or self._lingering:
             return
         self._wrote_at = self._loop.time()
         self._transport.write(output)
         if self._session.closing:
-            self._say_farewell()
+            self._close_write_side()
 
-    def _say_farewell(self) -> None:
-        """Close our side only: closing with unread input would reset the connection and destroy the last frames."""
-        self._farewell = True
+    def _close_write_side(self) -> None:
+        """Close the write side only: closing with unread input would reset the connection and lose the last frames."""
+        self._lingering = True
         self._session.end()
         self._transport.resume_reading()
-        # A client that has reset its connection by now is no reason to stop here: others wait for their output.
+        # The client may have reset its connection; the other connections must still be written.
         with contextlib.suppress(OSError):
             self._transport.write_eof()
-        self._after("farewell", _FAREWELL_S, self.abort)
+        self._after("linger", _LINGER_S, self.abort)
 
     def _wants_to_write(self) -> None:
         self._server.wants_to_write(self)
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
         self._timers[name] = self._loop.call_later(delay_s, act)
 
     def _too_late(self) -> None:
-        if self._session.agreement is None and not self._farewell:
+        if self._session.agreement is None and not self._lingering:
             self._session.fail(f"no CONNECT within {self._server.handshake_timeout_s:g} s")
             self._server.pump()
 
@@ -194,21 +194,21 @@ class Connection(asyncio.Protocol):
         if agreement and agreement.client_beats_s:
             self._check_silence(agreement.client_beats_s)
         if agreement and agreement.server_beats_s:
-            # Only after CONNECTED: a line end in front of that is no heartbeat to some clients.
+            # Only after CONNECTED: some clients do not accept a line end before it.
             half = agreement.server_beats_s / 2
             self._after("beat", half, lambda: self._beat(half))
 
     def _check_silence(self, promise_s: float) -> None:
-        """Drop a client that broke its promise. One that we do not read from cannot be heard."""
+        """Drop a client that sent no heartbeat. A paused client is not read from, so it is not checked."""
         if not self._session.paused and self._loop.time() - self._heard_at > _SILENCES * promise_s:
             self.abort()
             return
         self._after("silence", promise_s, lambda: self._check_silence(promise_s))
 
     def _beat(self, interval_s: float) -> None:
-        """Look at half the promised interval, so that no silence is longer than the promise."""
+        """Check at half the promised interval, so that no silence exceeds it."""
         idle = self._loop.time() - self._wrote_at >= interval_s
-        if idle and not (self._session.paused or self._farewell or self._transport.is_closing()):
+        if idle and not (self._session.paused or self._lingering or self._transport.is_closing()):
             self._transport.write(b"\n")
         self._after("beat", interval_s, lambda: self._beat(interval_s))
 

@@ -1,7 +1,7 @@
-"""One client's side of the protocol: bytes in, bytes out. No I/O.
+"""The STOMP protocol of one connection: bytes in, bytes out. No I/O.
 
-Source: STOMP 1.2; where it leaves a choice or ActiveMQ 5.17.2 differs, ActiveMQ is followed (measured), error texts
-included.
+Source: STOMP 1.2. Where it leaves a choice, or ActiveMQ 5.17.2 differs, it follows ActiveMQ (measured), including error
+texts.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from infertool.embedded.broker.incoming import DURABLE, to_message, to_subscript
 from infertool.embedded.broker.messages import StoredMessage
 from infertool.embedded.broker.queues import Durable, Subscription
 
-# Bytes written in one go to one client; then others have their turn.
+# Maximum of output for one client before the others get their turn. Bytes.
 OUTPUT_LIMIT = 256 * 1024
 _HANDSHAKE = frozenset({"CONNECT", "STOMP"})
 
 
 class Session:
-    """The state of one connection.
+    """The protocol state of one connection.
 
-    `take_output` gives the bytes to write; `wants_to_write` is called when there are some again. After `closing` is
-    set, the connection ends once they are written. `paused` is set while the client does not read.
+    `take_output` returns the bytes to write; `wants_to_write` is called when there is new output. Once `closing` is
+    set, the connection ends after its output is written. `paused` is set while the client does not read.
     """
 
     def __init__(self, broker: Broker, login: Login, number: int, wants_to_write: Callable[[], None]) -> None:
@@ -65,11 +65,11 @@ class Session:
 
     @property
     def ready(self) -> bool:
-        """Whether messages may be delivered now."""
+        """Whether the session accepts messages now."""
         return self._output_bytes < OUTPUT_LIMIT and not self.paused and not self.closing
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the client."""
+        """Handle bytes from the client."""
         fault: FrameError | None = None
         try:
             frames = self._parser.feed(data)
@@ -83,7 +83,7 @@ class Session:
             self.fail(fault.reason)
 
     def take_output(self) -> bytes:
-        """Return what is to be written now, and make room for more."""
+        """Return the output to write, and make room for more."""
         was_full = self._output_bytes >= OUTPUT_LIMIT
         output, self._output, self._output_bytes = b"".join(self._output), [], 0
         if was_full:
@@ -91,16 +91,16 @@ class Session:
         return output
 
     def resume(self) -> None:
-        """Deliver again: the client reads."""
+        """Accept messages again: the client reads."""
         self.paused = False
         self._touch()
 
     def fail(self, reason: str) -> None:
-        """Tell the client why the connection ends."""
+        """Send an ERROR frame with `reason`, and end the connection."""
         self._answer_error(ProtocolError(reason, fatal=True), {})
 
     def end(self) -> None:
-        """Give back what the client held, undo its transactions, delete its temporary destinations; once."""
+        """Return the client's messages, abort its transactions, delete its temporary destinations. Idempotent."""
         self.closing = True
         for subscription in self._subscriptions.clear():
             self._broker.unsubscribe(subscription)
@@ -110,7 +110,7 @@ class Session:
         self._temporaries.clear()
 
     def deliver(self, subscription: Subscription, message: StoredMessage) -> bool:
-        """Write a MESSAGE frame; return whether the client will ack it."""
+        """Write a MESSAGE frame; return True if the client will ack it."""
         lines = subscription.lines
         acked = client.acked_by_client(subscription)
         if acked:
@@ -118,7 +118,7 @@ class Session:
             message.delivery = next(self._deliveries)
             if self._version == "1.2":
                 key = client.ack_key(self.id, subscription, message.delivery)
-                # The parts of a key hold no backslash; a host name has no colon.
+                # Only the colons of a key need an escape.
                 lines += b"ack:%b\n" % key.replace(":", "\\c").encode()
             subscription.unacked[key] = message
         self._write(message.frame(self._version, lines))

@@ -1,6 +1,6 @@
-"""Answers of the statistics destination, in the shape that ActiveMQ 5.17.2 gives them (measured).
+"""Answers of the statistics destination, in the format of ActiveMQ 5.17.2 (measured).
 
-Figures that an in-memory broker has no notion of (stores, limits) are those of an idle ActiveMQ.
+Figures that an in-memory broker does not have (stores, limits) are those of an idle ActiveMQ.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from infertool.embedded.broker.messages import StoredMessage
 from infertool.embedded.broker.queues import Queue
 
 _MEMORY_LIMIT = 268_435_456
-# What ActiveMQ adds to each body when it states a message's size.
+# ActiveMQ adds this to a body's size. Bytes.
 _MESSAGE_OVERHEAD = 1024
 
 Figures = dict[str, int | float | str]
 
 
 def of_queue(queue: Queue, identity: str) -> bytes:
-    """Return the body that tells one queue's figures."""
+    """Return the answer's body with the figures of one queue."""
     figures = _sum([queue], identity)
     figures["destinationName"] = f"queue://{queue.name}"
     return _jms_map_json(figures)
 
 
 def of_broker(queues: Sequence[Queue], identity: str) -> bytes:
-    """Return the body that tells the figures of all queues together."""
+    """Return the answer's body with the figures of all queues together."""
     figures = _sum(queues, identity)
     figures |= dict.fromkeys(("storeUsage", "storeLimit", "tempUsage", "tempLimit"), 0)
     figures |= {"storePercentUsage": 0, "tempPercentUsage": 0, "dataDirectory": "", "vm": "vm://localhost"}
@@ -35,7 +35,7 @@ def of_broker(queues: Sequence[Queue], identity: str) -> bytes:
 
 
 def answer(question: StoredMessage, body: bytes, message_id: str, now_ms: int) -> StoredMessage:
-    """Return the message that answers `question`."""
+    """Return the answer to message `question`."""
     headers = {
         "message-id": message_id,
         "expires": "0",
@@ -78,7 +78,7 @@ def _sum(queues: Sequence[Queue], identity: str) -> Figures:
 
 
 def _jms_map_json(figures: Figures) -> bytes:
-    """Write a map as ActiveMQ's transformation `jms-map-json` does."""
+    """Encode a map like ActiveMQ's transformation `jms-map-json`."""
     entries = [_entry(key, value) for key, value in figures.items()]
     # Its JSON library escapes slashes.
     return orjson.dumps({"map": {"entry": entries}}).replace(b"/", b"\\/")

@@ -1,4 +1,4 @@
-"""Topics: who subscribed to which name or pattern. Each topic subscription has a mailbox of its own. No I/O."""
+"""Topics: subscriptions by name or pattern, each with a mailbox of its own. No I/O."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from infertool.embedded.broker.destinations import Destination, DestinationError
 from infertool.embedded.broker.messages import StoredMessage
 from infertool.embedded.broker.queues import Durable, Queue, Subscription
 
-# What a subscriber that does not keep up may have waiting; then it loses the oldest messages.
+# Maximum of waiting messages of a slow subscriber; beyond it the oldest ones are dropped.
 MAILBOX_LIMIT = 10_000
 
 
 @dataclass(slots=True)
 class _Kept:
-    """A durable subscription, whether its client is there or not."""
+    """A durable subscription, with or without a connected client."""
 
     destination: Destination
     selector: str
@@ -31,9 +31,9 @@ class Topics:
         self._kept: dict[Durable, _Kept] = {}
 
     def add(self, destination: Destination, subscription: Subscription) -> None:
-        """Give the subscription a mailbox for what is published from now on, a durable one its own.
+        """Attach a mailbox for messages that are published from now on; a durable subscription gets its kept one.
 
-        Raises DestinationError for a durable one that is in use.
+        Raises `DestinationError` for a durable subscription that is in use.
         """
         mailbox = self._kept_mailbox(destination, subscription) or Queue(destination.name, limit=MAILBOX_LIMIT)
         mailbox.subscriptions.append(subscription)
@@ -53,12 +53,12 @@ class Topics:
         _check_unused(subscription.durable, kept)
         if (kept.destination, kept.selector) == (destination, subscription.selector):
             return kept.mailbox
-        # Another topic or selector makes it another subscription (JMS 1.1, 6.11.1).
+        # With another topic or selector it is a new subscription (JMS 1.1, 6.11.1).
         self.forget(subscription.durable)
         return None
 
     def forget(self, durable: Durable) -> None:
-        """Delete a durable subscription. Raises DestinationError while it is in use."""
+        """Delete a durable subscription. Raises `DestinationError` while it is in use."""
         kept = self._kept.get(durable)
         if kept is None:
             client, name = durable
@@ -68,7 +68,7 @@ class Topics:
         self._drop(kept.mailbox)
 
     def publish(self, name: str, message: StoredMessage) -> list[Queue]:
-        """Put a copy into every mailbox that takes `name`; return those mailboxes."""
+        """Put a copy into every mailbox of topic `name`; return those mailboxes."""
         mailboxes = [*self._exact.get(name, ())]
         mailboxes += [mailbox for pattern, mailbox in self._patterns if destinations.matches(pattern, name)]
         for mailbox in mailboxes:
@@ -76,7 +76,7 @@ class Topics:
         return mailboxes
 
     def remove(self, subscription: Subscription) -> None:
-        """Drop the subscription's mailboxes and what is in them, unless it is durable."""
+        """Delete the subscription's mailboxes with their messages, unless it is durable."""
         if subscription.durable is None:
             for mailbox in subscription.queues:
                 self._drop(mailbox)

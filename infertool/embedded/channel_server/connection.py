@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._unsent_bytes = 0
         self._blocked = False
         self._progress: tuple[int, float] = (0, 0.0)
-        self._said_goodbye = False
+        self._closing = False
         self._fragments: list[Frame] = []
         self._heard_at = self._loop.time()
         self._transport: asyncio.Transport
@@ -151,12 +151,12 @@ class Connection(asyncio.Protocol):
         """Abort the connection without a close frame, which the client would not read either."""
         _log.warning("client disconnected: %s", reason)
         self._unsent.clear()
-        self._said_goodbye = True
+        self._closing = True
         self._transport.abort()
 
     def send(self, packet: bytes) -> None:
         """Send a finished WebSocket frame, in one write with the others of this loop iteration."""
-        if self._said_goodbye:
+        if self._closing:
             return
         if not self._unsent and not self._blocked:
             self._loop.call_soon(self._flush)
@@ -174,7 +174,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _flush(self) -> None:
-        while self._unsent and not self._blocked and not self._said_goodbye:
+        while self._unsent and not self._blocked and not self._closing:
             count = len(self._unsent) if self._unsent_bytes <= _WRITE_BYTES else self._first()
             data = b"".join(self._unsent[:count])
             del self._unsent[:count]
@@ -200,7 +200,7 @@ class Connection(asyncio.Protocol):
         for data in self._wire.data_to_send():
             self._flush()
             if data == SEND_EOF:
-                self._said_goodbye = True
+                self._closing = True
                 with contextlib.suppress(OSError):  # the client has reset its connection
                     self._transport.write_eof()
                 # Closing at once could reset the connection before the client has read the close frame.
@@ -228,7 +228,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def _on_frame(self, frame: Frame) -> None:
-        if self._session is None or self._said_goodbye:
+        if self._session is None or self._closing:
             return
         if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY or frame.opcode is Opcode.CONT:
             if frame.fin and not self._fragments:

@@ -76,7 +76,7 @@ def handle_public(_channel: Channel, _event: str, _payload: object) -> Answer:
     return Reply({"reason": "read_only"}, status="error")
 
 
-_FAREWELL_S = 1.0
+_LINGER_S = 1.0
 """Maximum time that a stop waits for clients to read their close frames."""
 
 
@@ -150,7 +150,7 @@ class Server:
         if self.connections:
             self._all_left.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_left.wait(), _FAREWELL_S)
+                await asyncio.wait_for(self._all_left.wait(), _LINGER_S)
 
     def left(self, connection: Connection) -> None:
         """Forget a connection that ended."""
