@@ -1,4 +1,4 @@
-"""The `infertool` command: global options, the list of subcommands, and what becomes of errors."""
+"""The `infertool` command: global options, the list of subcommands, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from infertool.telemetry import uncaught
 
 
 class Commands(TyperGroup):
-    """The subcommands; any of them ends quietly when who reads stdout has gone (`| head`). Typer would exit with 1."""
+    """The subcommands. Each ends quietly when the reader of stdout is gone (`| head`); Typer would exit with 1."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """Parse the global options; --help and --version write here."""
@@ -66,7 +66,7 @@ app.command(epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(loadgen.app, name="loadgen")
 app.add_typer(config.app, name="config")
 
-# Typer brings its own copy of click in newer versions; this is the base of usage errors in either.
+# The base class of usage errors, also in newer versions of Typer, which contain their own copy of click.
 PARSER_ERROR: Any = typer.BadParameter.__mro__[2]
 
 GLOBAL_FLAGS = {"--debug", "--quiet", "--version"}
@@ -91,12 +91,12 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Keep the global options for the subcommand."""
+    """Store the global options for the subcommand."""
     ctx.obj = console.Globals(config=config, profile=profile, debug=debug, quiet=quiet, log_format=log_format)
 
 
 def globals_first(arguments: list[str]) -> list[str]:
-    """Return `arguments` with the global options moved to the front, so that they may be typed anywhere."""
+    """Return `arguments` with the global options moved to the front: they may be given anywhere."""
     front: list[str] = []
     rest: list[str] = []
     words = iter(arguments)
@@ -113,7 +113,7 @@ def globals_first(arguments: list[str]) -> list[str]:
 
 
 def refuse_empty(arguments: list[str]) -> None:
-    """Raise `UsageError` for an argument without text: an unset variable must not mean a default."""
+    """Raise `UsageError` for an empty argument: an unset variable must not mean a default."""
     for before, word in pairwise(["infertool", *arguments]):
         option, equals, value = word.partition("=")
         if word and not (option.startswith("-") and equals and not value):
@@ -123,7 +123,7 @@ def refuse_empty(arguments: list[str]) -> None:
 
 
 def run() -> None:
-    """Run the command line; the console script's entry point."""
+    """Run the command line: the entry point of the console script."""
     arguments = globals_first(sys.argv[1:])
     console.prepare_streams()
     hangup.shield_stderr()
@@ -142,18 +142,18 @@ def run() -> None:
 
 def _call(arguments: list[str], *, as_json: bool) -> None:
     try:
-        # Outside of its standalone mode the parser raises its usage errors in place of printing them in its own form.
+        # Outside its standalone mode the parser raises usage errors instead of printing them as text.
         sys.exit(app(arguments, prog_name="infertool", standalone_mode=not as_json))
     except SystemExit:
         console.finish()
         raise
     except OSError:
-        console.out("")  # raises `OutputError` if it was the parser that could not write the help
+        console.out("")  # raises `OutputError` if the parser failed to write the help
         raise
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    """Return True if the command line or the environment asks for JSON logs; a settings file is read later."""
+    """Return True if the command line or the environment selects JSON logs. The settings file is read later."""
     words = [word for argument in arguments for word in argument.split("=", 1)]
     flags = [value for name, value in pairwise(words) if name == "--log-format"]
     return (flags or [os.environ.get("INFERTOOL_TELEMETRY__LOG_FORMAT", "")])[-1] == "json"

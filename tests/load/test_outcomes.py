@@ -64,7 +64,7 @@ class Bus:
         self.pusher.push("inference_failed", {"event_id": message.headers["event_id"], "status": "FAILED"})
 
     def fail(self, message: Message) -> None:
-        """Report a failure, then dead-letter it, as the consumer does; add a dead letter of another producer each time."""
+        """Report a failure, then dead-letter it, as the consumer does; add a dead letter of another producer."""
         self.report(message)
         letters = [
             Outgoing(self.dlq, message.body, message.kind, {"event_id": event_id})

@@ -1,4 +1,7 @@
-"""The one owner of standard output, standard error and exit codes. Data goes to stdout, everything else to stderr."""
+"""Standard output, standard error and exit codes. Data goes to stdout, everything else to stderr.
+
+No other module of the command line writes to these streams.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 _STDIN, _STDERR = 0, 2
-# A terminal that is gone is none any more.
+# Taken at the start: is_terminal is False for a terminal that is gone.
 _stdout_was_terminal = is_terminal(sys.stdout)
 
 _data: TextIO | None = None
@@ -43,7 +46,7 @@ class Globals:
     log_format: str | None = None
 
     def load(self, flags: Mapping[str, tuple[str, object]] | None = None) -> Loaded:
-        """Return the settings for this run. `flags` maps dotted keys to (flag as typed, value); None values are unset.
+        """Return the settings of this run. `flags` maps dotted keys to (flag as typed, value); None means unset.
 
         Raises `SettingsError`.
         """
@@ -64,9 +67,9 @@ class Globals:
 
 
 def prepare_streams() -> None:
-    """Make stdout write characters that its encoding lacks as JSON's escapes, instead of failing.
+    """Make stdout write characters that its encoding lacks as JSON escapes, instead of failing.
 
-    Where a standard stream was closed (`>&-`), its number must not become that of a file or a connection of ours.
+    If a standard stream was closed (`>&-`), its descriptor is opened, so that no file or connection gets its number.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
@@ -81,13 +84,13 @@ def prepare_streams() -> None:
 
 
 def write_data_to(stream: TextIO) -> None:
-    """Write data to `stream` from now on, and not to `sys.stdout`."""
+    """Write data to `stream` from now on, instead of `sys.stdout`."""
     global _data  # noqa: PLW0603  (a process has one standard output)
     _data = stream
 
 
 def data_stream() -> TextIO:
-    """Return the stream of standard output for data. Raises `OutputError` where it was closed from the start."""
+    """Return the stream for data. Raises `OutputError` if stdout was closed from the start."""
     stream = _data or sys.stdout
     if stream is None:
         raise OutputError("it is closed")
@@ -100,23 +103,24 @@ def on_terminal() -> bool:
 
 
 def out(*lines: str) -> None:
-    """Write lines of text to stdout, at once. What a terminal obeys in them is escaped, line breaks too.
+    """Write lines of text to stdout, unbuffered. Control characters, line breaks included, are escaped.
 
-    Raises `OutputError`, as all here that write to stdout; `BrokenPipeError` when who reads it has gone (`| head`).
+    Raises `OutputError`, and `BrokenPipeError` if the reader is gone (`| head`), as every function here that writes to
+    stdout.
     """
     _write_data(map(clean, lines))
 
 
 def out_data(*lines: str) -> None:
-    """Write lines of JSON or another format to stdout: exactly, but for a terminal; there as `clean_json` does."""
+    """Write lines of JSON or another format to stdout: unchanged, or escaped by `clean_json` on a terminal."""
     _write_data(map(clean_json, lines) if on_terminal() else lines)
 
 
 @contextmanager
 def reporting(done: Callable[[], str] | str = "") -> Iterator[None]:
-    """Write to standard output in the block. Where that cannot be written, what was `done` is told in the error.
+    """Report work in the block on stdout. If stdout cannot be written, the error says what was `done`.
 
-    Raises `OutputError`. When nothing was done, a reader that has gone (`| head`) is no error.
+    Raises `OutputError`. If nothing was done, a reader that is gone (`| head`) is not an error.
     """
     try:
         yield
@@ -136,9 +140,9 @@ def emit_json(value: Any) -> None:
 
 
 def err(*lines: str) -> None:
-    """Write lines for people to stderr, escaped as by `out`; JSON objects with --log-format json.
+    """Write lines for people to stderr, escaped as by `out`; as JSON objects with --log-format json.
 
-    What stderr does not take is lost: the work that it tells of goes on.
+    Lines that cannot be written are dropped: the work continues.
     """
     with contextlib.suppress(OSError):
         if _is_json():
@@ -149,9 +153,9 @@ def err(*lines: str) -> None:
 
 
 def ask(question: str, *, otherwise: str) -> str:
-    """Return the answer to a question, without white space around it. Raises `UsageError` where nobody can answer.
+    """Ask a question on the terminal and return the stripped answer. Raises `UsageError` without a terminal.
 
-    `otherwise` is the option that answers beforehand.
+    `otherwise` is the option that agrees beforehand.
     """
     if not is_terminal(sys.stdin):
         raise UsageError("there is no terminal to ask on", advice=f"add {otherwise} to agree beforehand")
@@ -161,14 +165,14 @@ def ask(question: str, *, otherwise: str) -> str:
 
 
 def progress(line: str) -> None:
-    """Write `line` to a terminal in place of the last one."""
+    """Write `line` to the terminal in place of the previous progress line."""
     with contextlib.suppress(OSError):
         sys.stderr.write(f"\r\x1b[K{clean(line)}")
         sys.stderr.flush()
 
 
 def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
-    """Print `error` in one line (with the trace under --debug) and leave with its exit code."""
+    """Print `error` in one line (with --debug also the trace) and exit with its exit code."""
     if _is_json():
         fields: dict[str, Any] = {"error_type": type(error).__name__, "exit_code": error.exit_code}
         if debug:
@@ -177,7 +181,7 @@ def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
         sys.exit(error.exit_code)
     if debug:
         uncaught.say_trace(type(error), error, error.__traceback__)
-    # A server's own words may be in it.
+    # It may contain text from a server: `err` escapes it.
     first, *rest = error.lines()
     err(f"infertool: {first}", *rest)
     sys.exit(error.exit_code)
@@ -190,7 +194,7 @@ def _write_data(lines: Iterable[str]) -> None:
         raise
     except OSError as fault:
         give_up_stdout()
-        # When the terminal is gone, SIGHUP says what follows, unless it is ignored.
+        # If the terminal is gone, SIGHUP ends the process, unless it is ignored.
         if fault.errno != errno.EIO or not _stdout_was_terminal:
             raise OutputError(fault.strerror or str(fault)) from None
 
@@ -208,7 +212,7 @@ def use_json() -> None:
 
 
 def _is_json() -> bool:
-    # Not imported for this: most commands never write logs.
+    # Not imported here: most commands never write logs.
     module = sys.modules.get("infertool.telemetry.json_logs")
     return module is not None and module.is_on()
 
@@ -227,7 +231,7 @@ def _escape(fault: UnicodeError) -> tuple[str, int]:
 
 
 def show_cursor() -> None:
-    """Show the terminal's cursor, which a live display hides, where nothing else will any more."""
+    """Show the terminal's cursor before an immediate exit: a live display has hidden it."""
     if os.environ.get("TERM") != "dumb":
         for stream in (_data or sys.stdout, sys.stderr):
             if is_terminal(stream):
@@ -235,14 +239,14 @@ def show_cursor() -> None:
 
 
 def give_up_stdout() -> None:
-    """Drop what stdout does not take, so that the end of the process does not try again."""
+    """Discard the buffered output, so that it is not written again at exit."""
     stream = _data or sys.stdout
     if stream is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def finish() -> None:
-    """Write what stdout still holds. Raises `OutputError`, also where somebody else wrote to it and failed."""
+    """Flush stdout. Raises `OutputError`, also for output of other code that could not be written."""
     try:
         if (stream := _data or sys.stdout) is not None:
             stream.flush()
@@ -253,6 +257,6 @@ def finish() -> None:
 
 
 def leave_quietly() -> NoReturn:
-    """Leave without a word: the reader of stdout has gone (`| head`)."""
+    """Exit without a message: the reader of stdout is gone (`| head`)."""
     give_up_stdout()
     sys.exit(0)

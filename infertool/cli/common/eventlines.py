@@ -1,7 +1,4 @@
-"""Lines by a template: `{request_id} {prediction.class} {prediction.confidence:.2f}`.
-
-Dotted paths and nothing else: no attributes, no calls. `{{` and `}}` are braces.
-"""
+"""Channel events as lines of text: a readable line, columns of fields, or a template."""
 
 from __future__ import annotations
 
@@ -19,23 +16,23 @@ from infertool.channels.paths import MISSING, Path, parse_path
 from infertool.errors import UsageError
 from infertool.text.sanitize import clean
 
-# Terminal cells of a column at most; the last one may take more.
+# Maximum width of a column in terminal cells; the last column may be wider.
 WIDEST_COLUMN = 40
 LAST_WIDEST = 200
 _GAP = "  "
 
 
 class Columns:
-    """Makes a line an event. A column grows with what it holds; the names stand above the first line."""
+    """A line for each event, a column for each field, after a header. Columns grow with their values."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
         self._widths = [0] * len(paths)
         self._headed = False
 
-    def lines(self, arrivals: Sequence[ChannelEvent]) -> list[str]:
+    def lines(self, events: Sequence[ChannelEvent]) -> list[str]:
         """Return the lines."""
-        rows = [[_shown(path, arrival) for path in self._paths] for arrival in arrivals]
+        rows = [[_shown(path, event) for path in self._paths] for event in events]
         if not self._headed:
             self._headed = True
             rows.insert(0, [clean(path.text) for path in self._paths])
@@ -51,9 +48,9 @@ class Columns:
         return _GAP.join([*cells, _fit(last, min(LAST_WIDEST, cell_len(last)))])
 
 
-def _shown(path: Path, arrival: ChannelEvent) -> str:
-    found = path.shown(arrival)
-    # Cut before it is cleaned and measured: it may have millions of characters.
+def _shown(path: Path, event: ChannelEvent) -> str:
+    found = path.shown(event)
+    # Cut before it is cleaned and measured: the value may have millions of characters.
     return NOTHING if found is MISSING else clean(found[: LAST_WIDEST + 1])
 
 
@@ -69,29 +66,29 @@ _PREDICTION = parse_path("prediction")
 _FAILURE = ("stage", "error_type", "error", "attempts")
 
 
-def line(arrival: ChannelEvent) -> str:
-    """Return a readable line."""
-    where = f"{arrival.source} {arrival.topic}" if arrival.source else arrival.topic
-    return clean(f"{clock(arrival.at)} {where} {arrival.event}  {gist(arrival)}"[:WIDEST])[:WIDEST]
+def line(event: ChannelEvent) -> str:
+    """Return an event as a readable line."""
+    where = f"{event.source} {event.topic}" if event.source else event.topic
+    return clean(f"{clock(event.at)} {where} {event.event}  {gist(event)}"[:WIDEST])[:WIDEST]
 
 
 def clock(at: float) -> str:
-    """Return a wall-clock time (seconds) as local hours, minutes, seconds and milliseconds."""
+    """Return a wall-clock time (seconds) as local time with milliseconds."""
     return f"{_hours_to_seconds(int(at))}.{int(at % 1 * 1000):03d}"
 
 
-def gist(arrival: ChannelEvent) -> str:
-    """Return what a person wants to know of a payload. Not yet clean."""
-    payload = arrival.payload
+def gist(event: ChannelEvent) -> str:
+    """Return the gist of a payload: result, failure, or the payload itself. Not yet cleaned."""
+    payload = event.payload
     if isinstance(payload, bytes):
         return f"{len(payload)} bytes"
     status = payload.get("status") if isinstance(payload, dict) else None
     if status == "SUCCESS" and isinstance(payload.get("prediction"), dict):
-        return f"{_name(payload)}  {_prediction(arrival)}  {_number(payload.get('processing_ms'), 1)} ms"
+        return f"{_name(payload)}  {_prediction(event)}  {_number(payload.get('processing_ms'), 1)} ms"
     if status == "FAILED":
         stage, kind, error, attempts = map(text, map(payload.get, _FAILURE))
         return f"{_name(payload)}  FAILED {stage}: {kind}: {error}  (attempt {attempts})"
-    return payload_text(arrival).decode()
+    return payload_text(event).decode()
 
 
 @lru_cache(maxsize=4)
@@ -103,10 +100,10 @@ def _name(payload: Mapping[str, Any]) -> str:
     return text(payload.get("request_id") or payload.get("event_id"))
 
 
-def _prediction(arrival: ChannelEvent) -> str:
-    prediction = arrival.payload["prediction"]
+def _prediction(event: ChannelEvent) -> str:
+    prediction = event.payload["prediction"]
     if "class" not in prediction:
-        return str(_PREDICTION.shown(arrival))
+        return str(_PREDICTION.shown(event))
     return f"{text(prediction['class'])} {_number(prediction.get('confidence'), 3)}"
 
 
@@ -121,22 +118,25 @@ _DIGITS = re.compile(r"\.(\d)f")
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A place for a value; a number gets `digits` after its point, if given."""
+    """A placeholder for a field. A number is printed with `digits` decimal places, if given."""
 
     path: Path
     digits: int | None
 
-    def fill(self, arrival: ChannelEvent) -> str:
-        value = self.path.of(arrival)
+    def fill(self, event: ChannelEvent) -> str:
+        value = self.path.of(event)
         if value is MISSING:
             return NOTHING
         if self.digits is not None and isinstance(value, int | float) and not isinstance(value, bool):
             return fixed(value, self.digits)
-        return clean(str(self.path.shown(arrival)))
+        return clean(str(self.path.shown(event)))
 
 
 class Template:
-    """A template. Raises `UsageError` for one that cannot be understood."""
+    """A template such as `{request_id} {prediction.confidence:.2f}`. Raises `UsageError` for an invalid one.
+
+    Placeholders are dotted paths, without attributes or calls. `{{` and `}}` are braces.
+    """
 
     def __init__(self, template: str) -> None:
         self._parts: list[str | _Slot] = []
@@ -150,9 +150,9 @@ class Template:
             what = f"the {template[end]} at character {end + 1} of the format has no partner"
             raise UsageError(what, advice="write {{ or }} for a brace itself")
 
-    def line(self, arrival: ChannelEvent) -> str:
-        """Return the line of `arrival`; what it lacks is `-`, and nothing of it reaches the terminal raw."""
-        return "".join([part if isinstance(part, str) else part.fill(arrival) for part in self._parts])
+    def line(self, event: ChannelEvent) -> str:
+        """Return the line of an event, escaped for a terminal. A missing field is `-`."""
+        return "".join([part if isinstance(part, str) else part.fill(event) for part in self._parts])
 
 
 def _part(match: re.Match[str]) -> str | _Slot:

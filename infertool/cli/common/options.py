@@ -1,4 +1,4 @@
-"""The queues that settings and options name: checked, spelt as the broker does, and not equal where that harms."""
+"""Checks that several commands share: queue names, files that must differ, join parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def check_apart(written: str, target: Path | None, *read: tuple[str, Path | None]) -> None:
-    """Raise `UsageError` if the option `written` names a file that another option reads."""
+    """Raise `UsageError` if the option `written` and another option, which reads, name the same file."""
     for option, source in read:
         if target is not None and source is not None and _are_same(target, source):
             raise UsageError(f"{written} {target} is the file of {option}: it would be written into what is read")
@@ -29,7 +29,7 @@ def check_apart(written: str, target: Path | None, *read: tuple[str, Path | None
 def _are_same(one: Path, other: Path) -> bool:
     try:
         return one.samefile(other)
-    except OSError:  # one of them is yet to be made
+    except OSError:  # one of them does not exist yet
         return one.resolve() == other.resolve()
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first one ends in good order, a second Ctrl-C at once."""
+"""Signals: the first Ctrl-C, SIGTERM or SIGHUP stops a command in order, a second Ctrl-C at once. Periodic calls."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from infertool.cli.common import console
 
 
 def ending() -> list[signal.Signals]:
-    """Return the signals that end a command in good order: not SIGHUP where that is ignored, as by `nohup`."""
+    """Return the signals that stop a command in order. Without SIGHUP if it is ignored, as by `nohup`."""
     hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
     return [signal.SIGINT, signal.SIGTERM, *hangup]
 
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], None], notice: str) -> Iterator[None]:
-    """On the first signal call `stop`, in another thread, and print `notice`; on a second SIGINT leave at once."""
+    """On the first signal call `stop` in another thread and print `notice`; on a second SIGINT exit at once."""
 
     def end() -> None:
         stop()
@@ -30,7 +30,7 @@ def stopped_by_signals(stop: Callable[[], None], notice: str) -> Iterator[None]:
 
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, second)
-        # Not here: what the signal interrupts may be a write to standard error, or hold a lock that is needed.
+        # Not in the handler: the interrupted code may be writing to stderr or hold a lock that `stop` needs.
         threading.Thread(target=end, name="stopping").start()
 
     def second(number: int, frame: FrameType | None) -> None:
@@ -41,14 +41,14 @@ def stopped_by_signals(stop: Callable[[], None], notice: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is first:  # else the second Ctrl-C is still to be heard, up to the exit
+        if signal.getsignal(signal.SIGINT) is first:  # else a second Ctrl-C must work until the exit
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
 @contextmanager
 def repeated(action: Callable[[], None], interval_s: float) -> Iterator[None]:
-    """Call `action` from a thread of its own, every `interval_s` seconds, while the block runs."""
+    """Call `action` from a separate thread every `interval_s` seconds while the block runs."""
     ended = threading.Event()
 
     def run() -> None:

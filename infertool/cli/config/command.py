@@ -1,4 +1,4 @@
-"""`infertool config`: what the settings are, where they came from, and a file to start with."""
+"""`infertool config`: show the settings, their origins and files; write a settings file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 
 class Output(StrEnum):
-    """How `config show` prints."""
+    """Output format of `config show`."""
 
     TABLE = "table"
     JSON = "json"

@@ -17,7 +17,7 @@ EXAMPLE = """Examples:
 
 
 class Output(StrEnum):
-    """Form of the summary."""
+    """Output format of the summary."""
 
     text = "text"
     json = "json"
@@ -25,14 +25,14 @@ class Output(StrEnum):
 
 def demo(
     ctx: typer.Context,
-    for_: Annotated[str, typer.Option("--for", help="How long events are sent.", metavar="DURATION")] = "30s",
+    for_: Annotated[str, typer.Option("--for", help="Time for which events are sent.", metavar="DURATION")] = "30s",
     qps: Annotated[float, typer.Option(min=0.1, max=2000, help="Events a second.", metavar="N")] = 20,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary.")] = Output.text,
 ) -> None:
-    """Run broker, channel server, consumer and a producer on this machine, and show results as they come.
+    """Run a broker, a channel server, a consumer and a producer on this machine, and show results as they come.
 
-    Needs nothing and leaves nothing behind. The simulated model takes 100-500 ms and fails on 5 % of the events;
-    the demo does not retry, so that alerts and dead letters are seen.
+    It needs no other software and leaves nothing behind. The simulated model takes 100-500 ms and fails on 5 % of the
+    events; the demo does not retry, so that alerts and dead letters can be seen.
     """
     from infertool.cli.demo.run import Demo
     from infertool.text.units import parse_duration

@@ -1,4 +1,4 @@
-"""The demo: servers, a consumer, a producer and a viewer, started in order and stopped in order."""
+"""One run of `infertool demo`: starts and stops servers, a consumer, a producer and a view."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from infertool.telemetry.latencies import Latencies
 from infertool.workers.process import Process
 
 HOST = "127.0.0.1"
-# The simulated model's mean time, and room for bursts and retries.
+# The mean time of the simulated model (seconds), and a factor for bursts.
 MODEL_MEAN_S, HEADROOM = 0.3, 2.0
-# Longest time the last events may take: three tries of the model with their backoff, and dead-lettering.
+# Maximum time until the last events are seen. Seconds.
 SETTLE_S = 20.0
 CONSUMER_START_S = 20.0
 CONSUMER_STOP_S = 30.0
@@ -55,7 +55,7 @@ class Demo:
         self._gone: BrokenPipeError | OutputError | None = None
 
     def run(self) -> None:
-        """Run to the end and print the summary. Raises `InfertoolError` when the sums do not add up."""
+        """Run to the end and print the summary. Raises `InfertoolError` if events were lost."""
         with ExitStack() as stack:
             stack.enter_context(stopped_by_signals(self._stop, "stopping: waiting for what was sent"))
             broker = self._server(stack, processes.BROKER)
@@ -84,7 +84,7 @@ class Demo:
         return LoadRun(settings, options, Listeners(on_second=self._view.second, on_events=self._show), {})
 
     def _run(self, load: LoadRun, consumer: Process) -> Run:
-        """Send, and watch what comes out. Raises InfertoolError when the consumer dies."""
+        """Send events and wait for their results. Raises InfertoolError if the consumer dies."""
         over = threading.Event()
 
         def guard() -> None:
@@ -135,7 +135,7 @@ class Demo:
         return consumer
 
     def _await_consumer(self, settings: BrokerSettings, consumer: Process) -> None:
-        """Wait for the consumer's subscription, so that its start is not taken for the bus's latency."""
+        """Wait for the consumer's subscription, so that its start does not count as latency."""
         broker = brokers.open(settings)
         broker.connect()
         deadline = time.monotonic() + CONSUMER_START_S
@@ -181,7 +181,7 @@ def _summary(run: Run, consumed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment without what would bend the demo: settings and credentials meant for a real bus."""
+    """Return the environment without the settings and credentials of a real bus."""
     named = {"ACTIVEMQ_USER", "ACTIVEMQ_PASSWORD", "PHOENIX_SERVICE_TOKEN"}
     return {k: v for k, v in os.environ.items() if k not in named and not k.startswith("INFERTOOL_")}
 

@@ -1,4 +1,4 @@
-"""What the demo shows: a live table on a terminal, a line an event elsewhere."""
+"""The view of the demo: a live table on a terminal, a line for each event elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROWS = 12
 
 
 class View:
-    """Shows events as they come. `add` and `second` may be called from any thread."""
+    """Shows events. `add` and `second` may be called from any thread."""
 
     def __init__(self, *, silent: bool) -> None:
         self._latest = Percentiles()
@@ -36,24 +36,24 @@ class View:
         self._alerts: deque[str] = deque(maxlen=ROWS // 3)
         self._lock = threading.Lock()
 
-    def add(self, arrival: ChannelEvent) -> None:
+    def add(self, event: ChannelEvent) -> None:
         """Show one event."""
         if self._silent:
             return
         if not self._live:
-            console.out(eventlines.line(arrival))
+            console.out(eventlines.line(event))
             return
-        line = clean(f"{eventlines.clock(arrival.at)}  {eventlines.gist(arrival)}")
+        line = clean(f"{eventlines.clock(event.at)}  {eventlines.gist(event)}")
         with self._lock:
-            (self._results if arrival.event == "new_result" else self._alerts).append(line)
+            (self._results if event.event == "new_result" else self._alerts).append(line)
 
     def second(self, second: Second) -> None:
-        """Take the times of a second."""
+        """Show the latencies of a second."""
         self._latest = second.latency_ms.get(Measure.E2E, self._latest)
 
     @contextmanager
     def shown(self, dashboard: str, tally: Tally) -> Iterator[None]:
-        """Show what comes while the block runs."""
+        """Show the view while the block runs."""
         if not self._silent:
             console.err(f"dashboard: {dashboard}   (Ctrl-C ends early)")
         if not self._live:

@@ -17,7 +17,7 @@ EXAMPLE = """Examples:
 
 
 class Output(StrEnum):
-    """Form of the ready line."""
+    """Output format of the ready line."""
 
     text = "text"
     json = "json"

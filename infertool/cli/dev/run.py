@@ -1,4 +1,4 @@
-"""Running the embedded servers until told to stop."""
+"""One run of `infertool dev`: runs the embedded servers until a signal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POLL_S = 0.2
 
 
 def serve(*, host: str, stomp_port: int | None, http_port: int | None, as_json: bool, quiet: bool) -> None:
-    """Start the servers whose port is not None, say where they are, and wait. Raises `ServerError` if one dies."""
+    """Start the servers whose port is not None, print their addresses, and wait. Raises `ServerError` if one dies."""
     if stomp_port is None and http_port is None:
         raise UsageError("--no-broker and --no-hub together leave nothing to run", advice="give one of them")
     stopping: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put is safe in a signal handler
@@ -26,11 +26,11 @@ def serve(*, host: str, stomp_port: int | None, http_port: int | None, as_json: 
                 running.append(processes.start(module, host=host, port=port))
                 stack.callback(running[-1].stop)
         _announce(_addresses(host, running), as_json=as_json, quiet=quiet)
-        while not _told(stopping):
+        while not _is_stopping(stopping):
             _check(running)
 
 
-def _told(stopping: queue.SimpleQueue[None]) -> bool:
+def _is_stopping(stopping: queue.SimpleQueue[None]) -> bool:
     try:
         stopping.get(timeout=POLL_S)
     except queue.Empty:

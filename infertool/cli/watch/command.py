@@ -20,7 +20,7 @@ EXAMPLE = """Examples:
 
 
 class Output(StrEnum):
-    """Form of what --once prints."""
+    """Output format of --once."""
 
     text = "text"
     json = "json"
@@ -65,7 +65,7 @@ def watch(
     options = Options(
         topics=tuple(topics or ()),
         buses=tuple(dict.fromkeys(bus or ())),
-        played=from_,
+        recording=from_,
         speed=parse_speed(speed),
         record=None if record is None else str(record),
         once=once,

@@ -1,4 +1,4 @@
-"""Starting the live view: buses from profiles or a record, with a screen or without."""
+"""One run of `infertool watch`: buses from profiles or a recording, on a screen or printed once."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _LOOK_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The command line of `watch`."""
+    """The options of `watch`."""
 
     topics: tuple[str, ...]
     buses: tuple[str, ...]
-    played: str | None
+    recording: str | None
     speed: float
     record: str | None
     once: bool
@@ -40,7 +40,7 @@ class Options:
 
 
 def run(given: Globals, flags: Mapping[str, tuple[str, object]], options: Options) -> None:
-    """Watch until the user leaves. Raises `SettingsError`, `UsageError`, `RecordError`; with --once `ServerError`."""
+    """Watch until the user quits. Raises `SettingsError`, `UsageError`, `RecordError`; with --once `ServerError`."""
     _check(options)
     settings = {name: _load(given, name, flags) for name in options.buses or (given.profile,)}
     first = next(iter(settings.values()))
@@ -49,13 +49,13 @@ def run(given: Globals, flags: Mapping[str, tuple[str, object]], options: Option
         recorder = Recorder(options.record) if options.record else None
         if recorder:
             stack.callback(recorder.close)
-        # What was standard input may be the record; the keyboard takes its place.
-        record_path = options.played or ""
+        # Standard input may be the recording; the keyboard takes its place.
+        record_path = options.recording or ""
         if not options.once and not sys.stdin.isatty():
             stdin_path = _give_stdin_to_keyboard()
-            record_path = stdin_path if options.played == STDIN else record_path
-        if options.played is not None:
-            buses = [_played(given, record_path, options, first, recorder)]
+            record_path = stdin_path if options.recording == STDIN else record_path
+        if options.recording is not None:
+            buses = [_recorded(given, record_path, options, first, recorder)]
         else:
             buses = [_live(given, name, tree, options.topics, recorder) for name, tree in settings.items()]
         for bus in buses:
@@ -67,17 +67,17 @@ def run(given: Globals, flags: Mapping[str, tuple[str, object]], options: Option
 
 
 def _check(options: Options) -> None:
-    if options.played is not None and (options.buses or options.topics):
+    if options.recording is not None and (options.buses or options.topics):
         raise UsageError("--from plays a record; it takes neither topics nor --bus")
-    if options.record is not None and options.played not in {None, STDIN}:
-        check_apart("--record", Path(options.record), ("--from", Path(options.played)))
+    if options.record is not None and options.recording not in {None, STDIN}:
+        check_apart("--record", Path(options.record), ("--from", Path(options.recording)))
     if options.seconds is not None and not options.once:
         raise UsageError("--for is for --once", advice="leave the view with q")
     if options.once:
         return
     if not console.on_terminal() or os.environ.get("TERM") == "dumb":
         raise UsageError("there is no terminal to show it on", advice="--once prints the view, tail the events")
-    if options.played == STDIN and sys.stdin.isatty():
+    if options.recording == STDIN and sys.stdin.isatty():
         raise UsageError("--from - reads standard input, but that is the terminal", advice="pipe a record into it")
 
 
@@ -95,9 +95,9 @@ def _live(
     )
 
 
-def _played(given: Globals, path: str, options: Options, settings: Settings, recorder: Recorder | None) -> Bus:
+def _recorded(given: Globals, path: str, options: Options, settings: Settings, recorder: Recorder | None) -> Bus:
     reader = RecordReader(path)
-    if options.played == STDIN:
+    if options.recording == STDIN:
         reader.name = "standard input"
     state = State(reader.name, settings.watch.keep, recording=True)
     return Bus(state, RecordingSource(reader, options.speed), options=_options(given, given.profile), recorder=recorder)
@@ -111,7 +111,7 @@ def _options(given: Globals, profile: str | None) -> list[str]:
 
 def _print_once(buses: list[Bus], options: Options) -> None:
     seconds = options.seconds
-    if seconds is None and options.played is None:
+    if seconds is None and options.recording is None:
         seconds = _LOOK_S
     for bus in buses:
         bus.start()
@@ -127,19 +127,19 @@ def _print_once(buses: list[Bus], options: Options) -> None:
 def _show(buses: list[Bus], chosen: Mapping[str, tuple[str, ...]], theme: str) -> None:
     from infertool.watch.app import WatchApp
 
-    for name in ("COLUMNS", "LINES"):  # Textual would believe an exported one, and never hear of another size
+    for name in ("COLUMNS", "LINES"):  # with these set, Textual would not follow resizes
         os.environ.pop(name, None)
     signs = formatting.of_terminal(os.environ)
     app = WatchApp(buses, keys=chosen, theme=theme, glyphs=signs, folder=Path.cwd())
     with stopped_by_signals(app.end, ""):
         app.run()
-    # What the screen told is gone with it.
+    # Errors on the screen are gone with it.
     for bus in buses:
         snapshot.check_recorded(bus)
 
 
 def _give_stdin_to_keyboard() -> str:
-    """Make the terminal standard input; return the path at which what was standard input can be read."""
+    """Make the terminal the standard input. Return a path at which the previous standard input can be read."""
     record = os.dup(0)
     try:
         terminal = os.open("/dev/tty", os.O_RDWR)
