@@ -187,6 +187,12 @@ class Server:
                 return None
             return self._queues[name].depth(_now_ms())
 
+    def held(self, name: str) -> list[Stored]:
+        """Return every message of a queue, unsettled ones included: what a test may know, and no client."""
+        with self._lock:
+            queue = self._queue(name)
+            return [*queue.waiting, *(stored for each in queue.consumers for stored in each.unsettled.values())]
+
     def _queue(self, name: str) -> Queue:
         if name not in self._queues:
             self._queues[name] = Queue(self.capabilities, self._tokens)

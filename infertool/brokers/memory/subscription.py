@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b
 
 import msgspec
 
@@ -16,7 +16,8 @@ from infertool.brokers.inbox import Inbox
 from infertool.brokers.memory.connection import Connection
 from infertool.brokers.memory.faults import Operation
 from infertool.brokers.memory.queues import Stored
-from infertool.brokers.port import Capabilities, Move, Selector
+from infertool.brokers.moving import ConfirmedMove
+from infertool.brokers.port import Capabilities, Move, OnSent, Selector
 from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError, StaleMessagesError
 from infertool.message import Message, Outgoing, SeparateHeaders
 
@@ -142,46 +143,22 @@ def _ack_answered(connection: Connection, error: Exception | None) -> None:
         connection.end(f"the broker refused to take a message as acknowledged: {error.reason}")
 
 
-class _Move:
-    """A move that was begun. See `infertool.brokers.port.Transaction`."""
+class AtomicMove:
+    """Acks and sends, done in one step. See `infertool.brokers.port.Transaction`."""
 
     def __init__(self, connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
         self._connection = connection
-        self._moves = moves
-        self._timeout_s = timeout_s
-
-    def _await(self, answers: Sequence[Future[None]]) -> None:
-        connection = self._connection
-        try:
-            for answer in answers:
-                connection.wait(answer, self._timeout_s)
-        except RefusedError as refusal:
-            connection.end(f"the broker refused a move: {refusal.reason}")
-            places = ", ".join(sorted({outgoing.destination for move in self._moves for outgoing in move.sends}))
-            raise MoveRefusedError(
-                f"{connection.address} refused to move messages to {places}: {refusal.reason}", reason=refusal.reason
-            ) from None
-        except ConnectionLostError:
-            # Also when an answer did not come in time: only to a new connection are the messages delivered again.
-            connection.end("a move was not confirmed in time")
-            raise
-
-
-class AtomicMove(_Move):
-    """Acks and sends, done in one step."""
-
-    def __init__(self, connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
-        super().__init__(connection, moves, timeout_s)
         self._tokens = [move.message.token for move in moves]
         self._sends = [outgoing for move in moves for outgoing in move.sends]
-        self._taken = [connection.begin(Operation.BEGIN, self._check, timeout_s)]
-        self._committed: list[Future[None]] = []
+        self._timeout_s = timeout_s
+        self._taken = connection.begin(Operation.BEGIN, self._check, timeout_s)
+        self._committed: Future[None]
 
     def commit(self) -> None:
         """See `infertool.brokers.port.Transaction`."""
         self._await(self._taken)
         run = partial(self._connection.server.commit, self._connection.session, self._tokens, self._sends)
-        self._committed.append(self._connection.begin(Operation.COMMIT, run, self._timeout_s))
+        self._committed = self._connection.begin(Operation.COMMIT, run, self._timeout_s)
 
     def wait(self) -> None:
         """See `infertool.brokers.port.Transaction`."""
@@ -193,35 +170,62 @@ class AtomicMove(_Move):
         for token in self._tokens:
             self._connection.session.find(token)
 
+    def _await(self, answer: Future[None]) -> None:
+        with _ending(self._connection):
+            try:
+                self._connection.wait(answer, self._timeout_s)
+            except RefusedError as refusal:
+                places = ", ".join(sorted({outgoing.destination for outgoing in self._sends}))
+                raise _refused(self._connection, places, refusal) from None
 
-class SendThenAck(_Move):
-    """Sends, and acks once all of them are confirmed: a loss in between leaves both, with the same `dlq_id`."""
+
+class SendThenAck(ConfirmedMove):
+    """Sends, and acks one by one after all of them are confirmed."""
 
     def __init__(self, connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
-        super().__init__(connection, moves, timeout_s)
-        sends = [named(outgoing, move.message) for move in moves for outgoing in move.sends]
-        self._sent = [
-            connection.begin(Operation.SEND, partial(send, connection, outgoing), timeout_s) for outgoing in sends
-        ]
-        self._acked: list[Future[None]] = []
+        self._connection = connection
+        self._timeout_s = timeout_s
+        with _ending(connection):
+            super().__init__(moves, timeout_s, send=self._send_one, ack=self._ack_all, address=connection.address)
 
     def commit(self) -> None:
         """See `infertool.brokers.port.Transaction`."""
-        self._await(self._sent)
+        with _ending(self._connection):
+            super().commit()
+
+    def _send_one(self, outgoing: Outgoing, on_sent: OnSent) -> None:
+        self._connection.ask(Operation.SEND, partial(send, self._connection, outgoing), on_sent, self._timeout_s)
+
+    def _ack_all(self, messages: Sequence[Message]) -> None:
         connection = self._connection
-        for move in self._moves:
-            run = partial(connection.server.settle, connection.session, [move.message.token])
-            self._acked.append(connection.begin(Operation.ACK, run, self._timeout_s))
+        settle = partial(connection.server.settle, connection.session)
+        answers = [
+            connection.begin(Operation.ACK, partial(settle, [message.token]), self._timeout_s) for message in messages
+        ]
+        try:
+            for answer in answers:
+                connection.wait(answer, self._timeout_s)
+        except RefusedError as refusal:
+            raise _refused(connection, "another queue", refusal) from None
 
-    def wait(self) -> None:
-        """See `infertool.brokers.port.Transaction`."""
-        self._await(self._acked)
+
+@contextmanager
+def _ending(connection: Connection) -> Iterator[None]:
+    """End the connection after a move that failed: only to a new one are its messages delivered again."""
+    try:
+        yield
+    except MoveRefusedError as refusal:
+        connection.end(f"the broker refused a move: {refusal.reason}")
+        raise
+    except ConnectionLostError:
+        connection.end("a move was not confirmed in time")
+        raise
 
 
-def named(outgoing: Outgoing, message: Message) -> Outgoing:
-    """Return `outgoing` with a header that is the same for each delivery of the message it stands for."""
-    digest = blake2b(repr(message.identity).encode(), digest_size=16).hexdigest()
-    return replace(outgoing, headers={"dlq_id": digest, **outgoing.headers})
+def _refused(connection: Connection, places: str, refusal: RefusedError) -> MoveRefusedError:
+    return MoveRefusedError(
+        f"{connection.address} refused to move messages to {places}: {refusal.reason}", reason=refusal.reason
+    )
 
 
 class MemoryBulkSender:
