@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Final, Protocol
+from typing import Final
 from zlib import crc32
 
 from msgspec import Struct
@@ -14,7 +14,7 @@ from msgspec import Struct
 Identity = tuple[str, str, str, bytes | int]
 
 # Bytes. A sum takes longer than all else of an identity; a body of this size can be remembered instead.
-_SHORT_BODY: Final = 1024
+SHORT_BODY: Final = 1024
 
 
 class BodyKind(StrEnum):
@@ -53,50 +53,6 @@ class BrokerDeath(Struct, frozen=True, gc=False):
     complete: bool
 
 
-class HeaderReader(Protocol):
-    """Tells properties and the producer's headers apart in what an adapter received. One for many messages."""
-
-    # Whether a message of a type that the adapter cannot read looks like an empty text.
-    hides_types: ClassVar[bool]
-
-    def properties(self, message: Message) -> Properties:
-        """Return the properties."""
-
-    def headers(self, message: Message) -> dict[str, str]:
-        """Return the producer's headers, without what the broker says of the message or of this delivery."""
-
-    def correlation_id(self, message: Message) -> str | None:
-        """Return this one property, at less cost than all."""
-
-    def death(self, message: Message) -> BrokerDeath | None:
-        """Return what the broker wrote when it dead-lettered the message; None if it did not."""
-
-
-class SeparateHeaders(Struct, frozen=True, gc=False):
-    """The reader for a message whose properties come apart from its headers."""
-
-    hides_types: ClassVar[bool] = False
-
-    known: Properties = Properties()
-    broker_death: BrokerDeath | None = None
-
-    def properties(self, message: Message) -> Properties:  # noqa: ARG002  # the same for each
-        """See `HeaderReader`."""
-        return self.known
-
-    def headers(self, message: Message) -> dict[str, str]:
-        """See `HeaderReader`."""
-        return dict(message.native)
-
-    def correlation_id(self, message: Message) -> str | None:  # noqa: ARG002  # the same for each
-        """See `HeaderReader`."""
-        return self.known.correlation_id
-
-    def death(self, message: Message) -> BrokerDeath | None:  # noqa: ARG002  # the same for each
-        """See `HeaderReader`."""
-        return self.broker_death
-
-
 # A Struct, as all that is made once an event: a tenth of a frozen dataclass's cost. None of them is ever part of a
 # cycle, so the garbage collector need not walk them.
 class Message(Struct, frozen=True, gc=False):
@@ -104,10 +60,10 @@ class Message(Struct, frozen=True, gc=False):
 
     `id` is the broker's message id and stays the same over redeliveries; other events may have the same, see
     `identity`. `native` holds the headers as the adapter received them. A header of the producer's can be looked up
-    there by its name, at the least cost; all else is in `headers` and `properties`, which `reader` makes of it.
-    `epoch` numbers the connection (or assignment) that delivered the message, the only one that can settle it; `token`
-    is for the adapter. With `hides_body` the message may have content that did not come with it: it must not be
-    settled, which would destroy that. `sent` is the time it was sent, in the broker's own notation.
+    there by its name, at the least cost; all else is in `headers` and `properties`, which the adapter's kind of message
+    makes of it. `epoch` numbers the connection (or assignment) that delivered the message, the only one that can settle
+    it; `token` is for the adapter. With `hides_body` the message may have content that did not come with it: it must
+    not be settled, which would destroy that.
     """
 
     id: str
@@ -119,28 +75,31 @@ class Message(Struct, frozen=True, gc=False):
     epoch: int
     token: str
     hides_body: bool = False
-    sent: str = ""
-    reader: HeaderReader = SeparateHeaders()
 
     @property
     def headers(self) -> dict[str, str]:
-        """The producer's headers, unescaped; the first of duplicates. Made anew each time."""
-        return self.reader.headers(self)
+        """The producer's headers, without what the broker says of the message; the first of duplicates. Made anew."""
+        return dict(self.native)
 
     @property
     def properties(self) -> Properties:
         """What the broker knows of the message. Made anew each time."""
-        return self.reader.properties(self)
+        return Properties()
 
     @property
     def correlation_id(self) -> str | None:
         """The correlation id alone: it is asked for once an event."""
-        return self.reader.correlation_id(self)
+        return self.properties.correlation_id
 
     @property
     def death(self) -> BrokerDeath | None:
         """What the broker wrote on the message when it dead-lettered it; None if it did not."""
-        return self.reader.death(self)
+        return None
+
+    @property
+    def hides_types(self) -> bool:
+        """Whether a message of a type that the adapter cannot read would look like an empty text."""
+        return False
 
     @property
     def identity(self) -> Identity:
@@ -149,8 +108,25 @@ class Message(Struct, frozen=True, gc=False):
         An id alone does not tell: one message may be put into several queues, a producer may give one id to many
         messages, and the next broker of a failover counts its own.
         """
-        body = self.body if len(self.body) <= _SHORT_BODY else crc32(self.body)
-        return self.source, self.id, self.sent, body
+        body = self.body if len(self.body) <= SHORT_BODY else crc32(self.body)
+        return self.source, self.id, str(self.properties.timestamp_ms or ""), body
+
+
+class TypedMessage(Message, frozen=True, gc=False):
+    """A message whose properties come apart from its headers, which are in `native`."""
+
+    known: Properties = Properties()
+    broker_death: BrokerDeath | None = None
+
+    @property
+    def properties(self) -> Properties:
+        """See `Message`."""
+        return self.known
+
+    @property
+    def death(self) -> BrokerDeath | None:
+        """See `Message`."""
+        return self.broker_death
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 
-from infertool.message import BodyKind, BrokerDeath, Message, Outgoing, Properties
+from infertool.message import SHORT_BODY, BodyKind, BrokerDeath, Identity, Message, Outgoing, Properties
 
 CORRELATION_ID, PRIORITY, PERSISTENT = "correlation-id", "priority", "persistent"
 _TEXTS: Final = {
@@ -48,7 +49,7 @@ _ALWAYS_WRITTEN: Final = frozenset({_ORIGIN, "originalExpiration"})
 
 def text(message: Message | Outgoing) -> Mapping[str, str]:
     """Return properties and headers in the text form. What a broker delivered in it comes back as it is."""
-    if isinstance(message, Message) and isinstance(message.reader, TextForm):
+    if isinstance(message, TextFormMessage):
         return message.native
     return {**property_texts(message.properties), **message.headers}
 
@@ -107,33 +108,46 @@ def _is_property(name: str, value: str) -> bool:
     return form is None or form.fullmatch(value) is not None
 
 
-class TextForm:
-    """Reads the text form as it came from a broker, or from an archive."""
+class TextFormMessage(Message, frozen=True, gc=False):
+    """A message that came in the text form, from a broker or out of an archive."""
 
-    hides_types: ClassVar[bool] = True
+    @property
+    def properties(self) -> Properties:
+        """See `infertool.message.Message`."""
+        return _properties(self.native)
 
-    def properties(self, message: Message) -> Properties:
-        """See `infertool.message.HeaderReader`."""
-        return _properties(message.native)
-
-    def headers(self, message: Message) -> dict[str, str]:
-        """See `infertool.message.HeaderReader`."""
+    @property
+    def headers(self) -> dict[str, str]:
+        """See `infertool.message.Message`."""
         return {
             name: value
-            for name, value in message.native.items()
-            if not (_is_property(name, value) or _is_of_delivery(name, value, message.source))
+            for name, value in self.native.items()
+            if not (_is_property(name, value) or _is_of_delivery(name, value, self.source))
         }
 
-    def correlation_id(self, message: Message) -> str | None:
-        """See `infertool.message.HeaderReader`."""
-        return message.native.get(CORRELATION_ID)
+    @property
+    def correlation_id(self) -> str | None:
+        """See `infertool.message.Message`."""
+        return self.native.get(CORRELATION_ID)
 
-    def death(self, message: Message) -> BrokerDeath | None:
-        """See `infertool.message.HeaderReader`."""
-        native = message.native
+    @property
+    def death(self) -> BrokerDeath | None:
+        """See `infertool.message.Message`."""
+        native = self.native
         if DEATH_MARKS.isdisjoint(native):
             return None
         return BrokerDeath(native.get(_ORIGIN, ""), native.get(_CAUSE, ""), complete=native.keys() >= _ALWAYS_WRITTEN)
+
+    @property
+    def hides_types(self) -> bool:
+        """See `infertool.message.Message`."""
+        return True
+
+    @property
+    def identity(self) -> Identity:
+        """See `infertool.message.Message`. It is asked for once an event."""
+        body = self.body if len(self.body) <= SHORT_BODY else crc32(self.body)
+        return self.source, self.id, self.native.get("timestamp", ""), body
 
 
 def _is_of_delivery(name: str, value: str, source: str) -> bool:
@@ -152,12 +166,6 @@ def _is_of_delivery(name: str, value: str, source: str) -> bool:
     return False
 
 
-TEXT_FORM: Final = TextForm()
-
-
 def archived(message_id: str, source: str, texts: Mapping[str, str], body: bytes, kind: BodyKind) -> Message:
     """Return a message whose properties and headers are in the text form, from an archive: it cannot be settled."""
-    return Message(
-        message_id, source, texts, body, kind, redelivered=False, epoch=0, token="",
-        sent=texts.get("timestamp", ""), reader=TEXT_FORM,
-    )  # fmt: skip
+    return TextFormMessage(message_id, source, texts, body, kind, redelivered=False, epoch=0, token="")

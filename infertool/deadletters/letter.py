@@ -71,7 +71,7 @@ class DeadLetter:
         Some brokers show a message of another type as an empty text. Moving that would destroy it. What infertool wrote
         itself is what it looks like.
         """
-        if not self.message.reader.hides_types:
+        if not self.message.hides_types:
             return False
         empty = not self.message.body and self.message.kind is BodyKind.TEXT
         return empty and "original_message_id" not in marks.ours(self.message.headers)

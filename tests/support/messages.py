@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-from infertool.brokers.headers import TEXT_FORM
+from infertool.brokers.headers import TextFormMessage
 from infertool.message import BodyKind, Message
 
 _numbers = itertools.count(1)
@@ -41,5 +41,4 @@ def text_message(
     token: str,
 ) -> Message:
     """Return a delivery whose properties and headers are in the text form, as STOMP and archives have them."""
-    sent = texts.get("timestamp", "")
-    return Message(message_id, source, texts, body, kind, redelivered, epoch, token, sent=sent, reader=TEXT_FORM)
+    return TextFormMessage(message_id, source, texts, body, kind, redelivered, epoch, token)

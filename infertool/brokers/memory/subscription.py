@@ -19,7 +19,7 @@ from infertool.brokers.memory.queues import Stored
 from infertool.brokers.moving import ConfirmedMove
 from infertool.brokers.port import Capabilities, Move, OnSent, Selector
 from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError, StaleMessagesError
-from infertool.message import Message, Outgoing, SeparateHeaders
+from infertool.message import Message, Outgoing, TypedMessage
 
 Current = Callable[[], Connection | None]
 
@@ -32,7 +32,7 @@ def to_message(stored: Stored, source: str, epoch: int, token: str, capabilities
         timestamp_ms=stored.sent_ms,
         delivery_count=stored.deliveries if capabilities.delivery_count else None,
     )
-    return Message(
+    return TypedMessage(
         id=stored.id,
         source=source,
         native=outgoing.headers,
@@ -41,8 +41,7 @@ def to_message(stored: Stored, source: str, epoch: int, token: str, capabilities
         redelivered=stored.deliveries > 0,
         epoch=epoch,
         token=token,
-        sent=str(stored.sent_ms),
-        reader=SeparateHeaders(properties),
+        known=properties,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from infertool.brokers.headers import TEXT_FORM
+from infertool.brokers.headers import TextFormMessage
 from infertool.brokers.port import Browsing, Capabilities
 from infertool.brokers.stomp import messages
 from infertool.brokers.stomp.conventions import ACTIVEMQ as ACTIVEMQ_CAPABILITIES
@@ -201,7 +201,7 @@ def _rewritten(
     """Return the message in `frame`, with headers as ActiveMQ would have them."""
     headers = {name: value for name, value in frame.headers.items() if name not in dropped}
     headers |= {"message-id": message_id, "destination": source, **added}
-    return Message(
+    return TextFormMessage(
         id=message_id,
         source=source,
         native=headers,
@@ -210,8 +210,6 @@ def _rewritten(
         redelivered=headers.get("redelivered") == "true",
         epoch=epoch,
         token=headers.get("ack", ""),
-        sent=headers.get("timestamp", ""),
-        reader=TEXT_FORM,
     )
 
 

@@ -10,7 +10,7 @@ import re
 import uuid
 from typing import Final
 
-from infertool.brokers.headers import FORMS, LONG, PERSISTENT, TEXT_FORM, property_texts
+from infertool.brokers.headers import FORMS, LONG, PERSISTENT, TextFormMessage, property_texts
 from infertool.brokers.stomp.frames import LIMITS, Frame, encode
 from infertool.errors import RefusedError
 from infertool.message import BodyKind, Message, Outgoing
@@ -38,7 +38,7 @@ def to_message(frame: Frame, source: str, epoch: int) -> Message:
     """Return the message in a MESSAGE frame. Without a `source`, its headers tell where it comes from."""
     headers = frame.headers
     body = frame.body
-    return Message(
+    return TextFormMessage(
         # STOMP demands a message-id. For a broker without one each delivery is an event of its own: what else tells
         # deliveries apart (subscription, ack) begins anew with every connection, for other events.
         headers.get("message-id") or str(uuid.uuid4()),
@@ -50,8 +50,6 @@ def to_message(frame: Frame, source: str, epoch: int) -> Message:
         epoch,
         headers.get("ack", ""),
         not body and _hides_body(headers),
-        headers.get("timestamp", ""),
-        TEXT_FORM,
     )
 
 
