@@ -83,7 +83,7 @@ UNIT = (
     "watch/test_keys.py",
     "watch/test_listing.py",
     "watch/test_state.py",
-    "watch/test_words.py",
+    "watch/test_formatting.py",
     "net",
     "workers",
 )

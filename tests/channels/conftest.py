@@ -1,4 +1,4 @@
-"""A hub, and something to broadcast on it."""
+"""A channel server, and a client that broadcasts on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.hub import HubProcess
 
 
 class Collected:
-    """What a feed or a playback hands over."""
+    """Collects the events of a feed or a playback."""
 
     def __init__(self) -> None:
         self.batches: list[list[ChannelEvent]] = []
@@ -39,7 +39,7 @@ class Collected:
 
 
 class Pusher:
-    """Has a hub broadcast events, as a consumer does."""
+    """Makes the channel server broadcast events, as a consumer does."""
 
     def __init__(self, url: str) -> None:
         self._socket = PhoenixSocket(PhoenixSettings(url=url))

@@ -1,4 +1,4 @@
-"""A record is played in order, whole, and at its pace."""
+"""A recording is played in order, completely, and at its recorded intervals."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_at_once_takes_no_time_and_bounded_batches() -> None:
     assert max(map(len, played.collected.batches)) <= 500
 
 
-def test_nothing_comes_before_its_time() -> None:
+def test_no_event_comes_before_its_time() -> None:
     recorded = arrivals(100.0, 100.0, 104.0, 102.0, 106.0)
     began = time.monotonic()
     played = Played([recorded], speed=20)
@@ -56,14 +56,14 @@ def test_stopped_in_the_middle_of_a_wait() -> None:
     assert played.ends.empty()
 
 
-def test_an_endless_record_can_be_stopped() -> None:
+def test_an_endless_recording_can_be_stopped() -> None:
     played = Played(([ChannelEvent("t", "e", n, 0.0)] for n in itertools.count()), speed=AT_ONCE)
     played.collected.wait(3)
     played.playback.stop(20)
     assert not [thread for thread in threading.enumerate() if thread.name == "playback"]
 
 
-def test_an_error_while_reading_is_handed_on() -> None:
+def test_an_error_while_reading_is_passed_on() -> None:
     def broken():
         yield arrivals(1.0)
         raise RecordError("r", "cannot be read")
@@ -94,6 +94,6 @@ def test_speeds(text, speed) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "fast"])
-def test_what_is_no_speed(text) -> None:
+def test_invalid_speeds(text) -> None:
     with pytest.raises(UsageError, match="max"):
         parse_speed(text)

@@ -1,4 +1,4 @@
-"""Following topics of a real hub, and of a server that misbehaves."""
+"""Following topics of a real channel server, and of a server that misbehaves."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_results_and_alerts_in_order_and_in_batches(hub: HubProcess, pusher: Pus
     assert len(f.collected.batches) < 500
 
 
-def test_a_restarted_hub(hub: HubProcess) -> None:
+def test_a_restarted_server(hub: HubProcess) -> None:
     with following(hub.url) as f:
         f.wait_for(ConnectionState.CONNECTED)
         hub.kill()
@@ -78,7 +78,7 @@ def test_a_restarted_hub(hub: HubProcess) -> None:
     assert f.topics.empty()
 
 
-def test_where_nobody_is_it_can_be_tried_again() -> None:
+def test_connect_can_be_repeated_after_a_failure() -> None:
     made = Following(f"ws://u:secret@127.0.0.1:{free_port()}/socket/websocket?token=secret")
     with pytest.raises(UnreachableError):
         made.feed.connect()
@@ -94,7 +94,7 @@ def test_a_refused_topic_leaves_nothing_open(hub: HubProcess) -> None:
         pass  # the fixture no_thread_left looks for what was left
 
 
-def test_a_topic_that_crashes_is_told_of_and_joined_again() -> None:
+def test_a_crashed_topic_is_reported_and_rejoined() -> None:
     with fake_phoenix() as server, following(server.url, "t") as f:
         server.peers[0].crash(server.frames[0])
         assert f.topics.get(timeout=60) == ("t", "the channel crashed")

@@ -1,4 +1,4 @@
-"""What a filter matches, what it does not, and what it refuses."""
+"""Events that a filter matches, events that it does not, and expressions that it rejects."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_missing_field_or_a_misfit_is_no_match(expression):
     assert not matches(expression)
 
 
-def test_what_stands_beside_the_payload():
+def test_names_beside_the_payload():
     expression = "headers['x-tenant'] == 'acme' && topic == 'public:results' && event == 'new_result'"
     headers = MappingProxyType({"x-tenant": "acme"})
     assert matches(expression, headers=headers, topic="public:results", event="new_result")

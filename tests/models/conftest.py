@@ -1,4 +1,4 @@
-"""Loading a model changes what can be imported: each test starts afresh."""
+"""Loading a model changes the import path: each test starts with a clean one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The circuit breaker: what opens it, that one probe passes, and whose fault a failure is."""
+"""The circuit breaker: what opens it, the single probe, and failures of the event or of the server."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_calls_that_were_under_way_when_it_opened_are_held_if_they_fail_and_chan
         circuit.good()
 
 
-def test_a_batch_that_fails_decides_nothing():
+def test_a_failed_batch_does_not_change_the_state():
     circuit = Circuit(failures=1)
     assert not held(circuit.fail(InferenceError("500"), events=2))
     assert circuit.good() == "fine"

@@ -1,4 +1,4 @@
-"""The cache answers for events that are the same, and for no others."""
+"""The cache answers for equal events, and for no others."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def front(model: Counting, *, entries: int = 10, ttl_s: float = 60.0) -> LoadedM
     return cached(loaded, entries=entries, ttl_s=ttl_s, ignore=["event_id", "sent_at"])
 
 
-def test_equal_events_are_answered_once_whatever_their_order_of_keys_and_their_ids():
+def test_equal_events_call_the_model_once_for_any_order_of_keys_and_any_ids():
     model = Counting()
     predict = front(model).predict
     assert predict({"a": {"x": 1, "y": [1, 2]}, "event_id": "1"}) == {"call": 1}
@@ -43,7 +43,7 @@ def test_equal_events_are_answered_once_whatever_their_order_of_keys_and_their_i
     assert model.calls == 3
 
 
-def test_failures_are_not_kept():
+def test_failures_are_not_cached():
     model = Counting()
     predict = front(model).predict
     for _ in range(2):
@@ -52,14 +52,14 @@ def test_failures_are_not_kept():
     assert model.calls == 2
 
 
-def test_a_result_that_is_no_json_is_not_kept():
+def test_a_result_that_is_not_json_is_not_cached():
     numbers = itertools.count(1)
     loaded = LoadedModel("m", "m", lambda _payload: {next(numbers)})
     predict = cached(loaded, entries=1, ttl_s=60, ignore=[]).predict
     assert [predict({}), predict({})] == [{1}, {2}]
 
 
-def test_what_becomes_of_a_result_does_not_change_what_is_kept():
+def test_changing_a_result_does_not_change_the_cached_one():
     predict = front(Counting()).predict
     predict({})["call"] = "changed"
     predict({}).result["call"] = "changed, too"

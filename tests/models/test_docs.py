@@ -1,4 +1,4 @@
-"""The example of docs/models.md is a model, and its tables say what the code says."""
+"""The example of docs/models.md is a model, and its tables agree with the code."""
 
 from __future__ import annotations
 

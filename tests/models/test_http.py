@@ -1,4 +1,4 @@
-"""The HTTP client against a real server that fails on cue: what each failure means for its event."""
+"""The HTTP client against a real server that fails on demand: the effect of each failure on its event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way to name a model, and every way that it can go wrong before the first event."""
+"""Every form of a model's spec, and every error before the first event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference model: its defaults, its parameters, and what a seed promises."""
+"""The simulated model: its defaults, its parameters, and its seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The v2 protocol of KServe and Triton, word for word, against a server that speaks it or gets it wrong."""
+"""The v2 protocol of KServe and Triton, against a server that speaks it correctly or wrongly."""
 
 from __future__ import annotations
 

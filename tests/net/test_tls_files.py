@@ -1,4 +1,4 @@
-"""Files of certificates that cannot be used: the error names the setting, the file, and what is wrong with it."""
+"""Certificate files that cannot be used: the error names the setting, the file and the cause."""
 
 from __future__ import annotations
 

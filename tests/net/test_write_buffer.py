@@ -1,4 +1,4 @@
-"""Bytes from many threads to one socket: none lost, none twice, none out of order, and nobody waits for the socket."""
+"""Bytes from many threads to one socket: none lost, none twice, all in order, and no thread blocks on the socket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONG = 30.0
 
 
 class Sink:
-    """A socket's end that takes what the test lets it take."""
+    """A socket that accepts as many bytes as the test allows."""
 
     def __init__(self, takes: int | None = None) -> None:
         self.takes = takes
@@ -62,14 +62,14 @@ def write_buffer(sink):
     assert not writer.is_alive()
 
 
-def test_who_puts_writes_while_nobody_else_does(write_buffer, sink):
+def test_put_writes_in_the_calling_thread_while_the_buffer_is_empty(write_buffer, sink):
     write_buffer.put(b"one")
     write_buffer.put(b"two")
     assert sink.got == b"onetwo"
     assert set(sink.threads) == {threading.current_thread().name}
 
 
-def test_what_the_socket_leaves_goes_first(write_buffer, sink):
+def test_the_rest_of_a_partial_write_goes_first(write_buffer, sink):
     sink.takes = 1
     sink.room.clear()
     write_buffer.put(b"one")
@@ -81,7 +81,7 @@ def test_what_the_socket_leaves_goes_first(write_buffer, sink):
     assert write_buffer.wait_for_room(LONG)
 
 
-def test_what_gathers_during_a_write_goes_out_in_one_piece(write_buffer, sink):
+def test_data_that_gathers_during_a_write_goes_out_in_one_write(write_buffer, sink):
     sink.takes = 0
     sink.room.clear()
     write_buffer.put(b"first")
@@ -93,7 +93,7 @@ def test_what_gathers_during_a_write_goes_out_in_one_piece(write_buffer, sink):
     assert sink.threads.count("writer") == 2
 
 
-def test_written_is_told_once_it_was(write_buffer, sink):
+def test_on_written_is_called_after_the_write(write_buffer, sink):
     written: list[bytes] = []
     told = threading.Event()
     sink.room.clear()
@@ -104,14 +104,14 @@ def test_written_is_told_once_it_was(write_buffer, sink):
     assert written == [b"asks"]
 
 
-def test_a_beat_only_when_nothing_else_is_written(write_buffer, sink):
+def test_a_heartbeat_only_when_nothing_else_is_written(write_buffer, sink):
     write_buffer.beat(b"\n", 0.05)
     assert sink.wait(2)[:2] == b"\n\n"
     assert set(sink.threads) == {"writer"}
 
 
-def test_no_beat_gets_into_another_write(sink):
-    """The thread that puts is in the middle of its write while the writer's patience ends several times."""
+def test_no_heartbeat_gets_into_another_write(sink):
+    """The calling thread is in its write while the writer's heartbeat interval ends several times."""
     inside, go_on = threading.Event(), threading.Event()
 
     def slowly(data: bytes) -> bytes:
@@ -135,7 +135,7 @@ def test_no_beat_gets_into_another_write(sink):
     writer.join(LONG)
 
 
-def test_after_the_end_nothing_is_taken_and_what_waits_is_written(sink):
+def test_close_drops_new_data_and_writes_buffered_data(sink):
     write_buffer = WriteBuffer(lambda data: data)
     write_buffer.put(b"before")
     write_buffer.close()
@@ -144,7 +144,7 @@ def test_after_the_end_nothing_is_taken_and_what_waits_is_written(sink):
     assert sink.got == b"before"
 
 
-def test_a_writer_that_fails_leaves_nobody_waiting():
+def test_a_failed_writer_releases_waiting_threads():
     def refuses(_data: bytes) -> None:
         raise BrokenPipeError
 

@@ -1,4 +1,4 @@
-"""`infertool config` as people type it."""
+"""`infertool config` as a user runs it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_show_prints_an_aligned_line_for_each_key(run):
     assert len({line.index(line.split()[1]) for line in lines}) == 1
 
 
-def test_show_as_json_tells_value_and_origin(run):
+def test_show_as_json_has_value_and_origin(run):
     done = run("config", "show", "-o", "json", INFERTOOL_CONSUME__CONCURRENCY="3")
     shown = json.loads(done.stdout)
     assert shown["consume.concurrency"] == {"value": 3, "origin": "INFERTOOL_CONSUME__CONCURRENCY"}
@@ -98,7 +98,7 @@ def test_init_where_it_cannot_write(run):
     assert done.stderr == "infertool: no/such/folder.toml cannot be written: No such file or directory\n"
 
 
-def test_path_says_what_was_looked_for_and_what_is_used(run):
+def test_path_shows_the_candidates_and_the_used_file(run):
     users = f"{run.folder}/home/.config/infertool/infertool.toml"
     assert run("config", "path").stdout == f"infertool.toml\tnot there\n{users}\tnot there\n"
     Path(users).parent.mkdir(parents=True)

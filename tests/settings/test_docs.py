@@ -1,4 +1,4 @@
-"""The examples of docs/settings.md are valid, and its errors are the ones that show."""
+"""The examples of docs/settings.md are valid, and the errors in it are the real ones."""
 
 from __future__ import annotations
 

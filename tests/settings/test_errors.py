@@ -1,4 +1,4 @@
-"""What is wrong, where, and what would be right."""
+"""Errors of settings: the cause, the place, and the correction."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_file_that_is_not_toml(content, text):
     assert f"infertool.toml {text}" in str(refusal())
 
 
-def test_a_config_that_is_not_there():
+def test_a_missing_config():
     assert "there is no settings file stagin.toml; `infertool config init` writes one" in config_refusal("stagin.toml")
     Path("staging.toml").touch()
     assert "there is no settings file stagin.toml; did you mean 'staging.toml'?" in config_refusal("stagin.toml")

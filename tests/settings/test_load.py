@@ -1,4 +1,4 @@
-"""Which layer wins, and where each value says it came from."""
+"""The precedence of the layers, and the origin of each value."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_every_key_can_be_set_by_its_variable():
 
 
 @pytest.mark.parametrize("name", ALIASES)
-def test_names_that_people_already_have(name):
+def test_variables_of_other_tools(name):
     key = ALIASES[name]
     assert settings(environ={name: "x"}).origins[key] == name
     assert settings(environ={name: ""}).origins[key] == "default"

@@ -1,4 +1,4 @@
-"""Files named in settings stay where they are when a model changes the working folder."""
+"""Paths in settings stay valid when a model changes the working folder."""
 
 from __future__ import annotations
 

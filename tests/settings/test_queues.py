@@ -1,4 +1,4 @@
-"""Queue names in flags, files and the environment: one parser, and no combination that feeds itself."""
+"""Queue names in flags, files and the environment: one parser, and no consumer of its own dead letters."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def from_environment(_folder: Path) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize("given", [from_file, from_environment])
-def test_consume_refuses_at_the_start_wherever_the_names_come_from(given, tmp_path, monkeypatch) -> None:
+def test_consume_refuses_at_the_start_for_names_from_any_source(given, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = infertool("consume", **given(tmp_path))
     assert done.returncode == 2

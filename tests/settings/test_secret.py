@@ -1,4 +1,4 @@
-"""Nothing that may be a password or token is ever shown."""
+"""No value that may be a password or token is ever shown."""
 
 from __future__ import annotations
 

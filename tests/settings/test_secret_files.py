@@ -1,4 +1,4 @@
-"""Secrets that stand in files."""
+"""Secrets in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With --log-format json every line of standard error is one object, whoever wrote it."""
+"""With --log-format json every line of standard error is one JSON object, from any writer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infertool.telemetry import logs, uncaught
 
 @contextmanager
 def json_logs():
-    """Set up JSON logs on a stream of the test's own; yield a function that reads what was written."""
+    """Set up JSON logs on a stream of the test's own; yield a function that returns the written lines."""
     target = io.StringIO()
     root, log = logging.getLogger(), logs.log
     handlers, levels, stderr = list(root.handlers), (root.level, log.level), sys.stderr
@@ -36,7 +36,7 @@ def json_logs():
         logging.captureWarnings(capture=False)
 
 
-def test_everything_written_to_stderr_is_an_object():
+def test_every_line_on_stderr_is_an_object():
     with json_logs() as lines:
         logs.log.info("%s", "hello", extra={"fields": {"count": 3, "rate": 1.5, "links": {"broker": "connected"}}})
         print("a model prints\nand prints", file=sys.stderr)
@@ -66,7 +66,7 @@ def _raised():
 @pytest.mark.parametrize(
     "value", ["\ud800", "\u2028\u0085\n\r", 2**70, -(2**64), float("nan"), {1, 2}, b"\xff", "\x1b]0;x\x07", None]
 )
-def test_values_that_json_or_orjson_refuses_have_a_line_too(value):
+def test_values_that_json_or_orjson_rejects_are_logged(value):
     with json_logs() as lines:
         logs.log.warning("%s", value, extra={"fields": {"value": value}})
         assert len(lines()) == 1
@@ -93,7 +93,7 @@ def test_threads_do_not_mix_their_lines():
     assert all(len(set(text)) == 1 and len(text) == 3 for text in found)
 
 
-def test_a_question_is_written_before_its_answer_is_waited_for():
+def test_a_prompt_is_written_before_its_answer():
     with json_logs() as lines:
         sys.stderr.write("move 3 letters? [y/N] ")
         assert lines() == []
@@ -118,7 +118,7 @@ RECORD = {"time": "2026-01-01T00:00:00.000Z", "level": "warning", "logger": "the
         *((json.dumps(RECORD) + rest, {"message": json.dumps(RECORD) + rest, "pid": 7}) for rest in ("x", "{}")),
     ],
 )
-def test_lines_of_other_processes_are_records_and_say_whose_they_are(line, expected):
+def test_lines_of_other_processes_become_records_that_name_the_process(line, expected):
     with json_logs() as lines:
         jsonlogs.pass_on(line, {"process": "worker", "pid": 7})
         jsonlogs.pass_on("", {"process": "worker", "pid": 7})
@@ -127,7 +127,7 @@ def test_lines_of_other_processes_are_records_and_say_whose_they_are(line, expec
     assert found.items() >= expected.items()
 
 
-def test_an_error_that_nobody_expected_is_text_without_json_logs(capsys):
+def test_an_uncaught_error_is_text_without_json_logs(capsys):
     uncaught.say_trace(*_raised())
     *_, last = capsys.readouterr().err.split("\n")[:-1]
     assert last == "KeyError: 'missing'"

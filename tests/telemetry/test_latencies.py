@@ -21,7 +21,7 @@ def recorded(seconds) -> Latencies:
 
 
 def agrees(figure_ms: float, exact_s: float) -> bool:
-    """Say whether a figure is within the histogram's three digits; its unit is a microsecond."""
+    """Return True if a figure is within the histogram's three digits; its unit is a microsecond."""
     return figure_ms == pytest.approx(exact_s * 1000, rel=PRECISION, abs=0.0015)
 
 
@@ -47,7 +47,7 @@ def test_percentiles_of_many_samples_agree_with_numpy(draw: str) -> None:
 
 
 @given(TIMES)
-def test_what_is_encoded_is_decoded_and_read_by_others(seconds) -> None:
+def test_the_encoding_is_decoded_here_and_by_other_tools(seconds) -> None:
     written = recorded(seconds)
     assert Latencies.decode(written.encode()).percentiles() == written.percentiles()
     assert HdrHistogram.decode(written.encode()).get_total_count() == len(seconds)
@@ -82,11 +82,11 @@ WHOLE = recorded([0.001 * n for n in range(500)]).encode()
 
 
 @given(st.one_of(st.text(max_size=60), st.integers(0, len(WHOLE) - 1).map(lambda end: WHOLE[:end])))
-def test_what_is_no_histogram_is_refused(text: str) -> None:
+def test_other_text_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match="HDR histogram"):
         Latencies.decode(text)
 
 
-def test_another_precision_is_refused() -> None:
+def test_another_precision_is_rejected() -> None:
     with pytest.raises(ValueError, match="another range or precision"):
         Latencies.decode(HdrHistogram(1, 1000, 2).encode().decode())

@@ -1,4 +1,4 @@
-"""The figures of the last seconds: an idle consumer shows none, a busy one shows those of now."""
+"""The figures of the last seconds: zero for an idle consumer, current ones for a busy one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_idle_consumer_has_no_rate_and_no_latency():
 
 
 @pytest.mark.long
-def test_samples_at_any_distance_do_for_it():
+def test_samples_may_be_at_any_distance():
     for distance in (0.05, 0.25, 3.0, 10.0, 60.0):
         stats, recent = Stats(), RecentFigures()
         for number in range(round(120 / distance)):
@@ -50,7 +50,7 @@ def test_samples_at_any_distance_do_for_it():
         assert 10 <= figures.seconds <= 11 + distance
 
 
-def test_before_a_second_sample_nothing_is_known():
+def test_before_the_second_sample_figures_are_zero():
     figures = RecentFigures().add(Stats().snapshot(), 5.0)
     assert (figures.seconds, figures.rate, figures.latency_ms.p50) == (0, 0, None)
 
@@ -90,7 +90,7 @@ def test_a_histogram_can_be_compared_with_what_it_was():
         (o.Unconfirmed(0, 0.0), "phoenix connected"),
     ],
 )
-def test_the_status_tells_of_pushes_that_have_long_had_no_proof(told, phoenix):
+def test_the_status_shows_pushes_that_are_long_unconfirmed(told, phoenix):
     stats = Stats()
     for side in ("broker", "phoenix"):
         stats(o.ConnectionChanged(side, ConnectionEvent(ConnectionState.CONNECTED, "x://h", 1)))

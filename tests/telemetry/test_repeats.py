@@ -1,4 +1,4 @@
-"""Log lines that repeat: the first of a kind at once, the others in one line, and none hides another kind."""
+"""Repeated log lines: the first of a kind at once, the others summed up, and no kind hides another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG = 60.0
 
 
 class Written:
-    """What was written, which a test can wait for."""
+    """The written lines, for which a test can wait."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[int, str, dict]] = []
@@ -65,7 +65,7 @@ def test_another_group_and_a_new_kind_are_written_at_once():
     assert [text for _, text, _ in written.lines] == ["a", "b", "a"]
 
 
-def test_kinds_that_never_end_are_repeats_too():
+def test_endless_new_kinds_are_summed_up_too():
     written = Written()
     repeats = Repeats(written, NEVER)
     for number in range(1000):
@@ -85,7 +85,7 @@ def test_a_single_repeat_is_written_as_it_is():
     assert [text for _, text, _ in written.lines] == ["first", "second"]
 
 
-def test_a_kind_that_goes_on_is_only_summed_and_one_that_comes_again_later_is_written():
+def test_a_continuing_kind_is_only_summed_and_a_returning_one_is_written():
     written = Written()
     repeats = Repeats(written, 0.05)
     repeats.add(line("a", "one"))
@@ -110,7 +110,7 @@ def test_a_kind_that_goes_on_is_only_summed_and_one_that_comes_again_later_is_wr
     repeats.close()
 
 
-def test_what_comes_after_the_end_is_written():
+def test_lines_after_close_are_written():
     written = Written()
     repeats = Repeats(written, NEVER)
     repeats.close()
@@ -135,7 +135,7 @@ def lost(reason: str) -> o.ConnectionChanged:
     ],
     ids=["failures", "retries", "warnings", "reconnects", "flow", "circuit"],
 )
-def test_no_kind_of_happening_floods_the_log(signals, most, caplog: pytest.LogCaptureFixture):
+def test_no_kind_of_signal_floods_the_log(signals, most, caplog: pytest.LogCaptureFixture):
     observe = LogObserver()
     with caplog.at_level(logging.INFO, logger="infertool"):
         for signal in signals:
@@ -153,7 +153,7 @@ def test_debug_writes_every_line(caplog: pytest.LogCaptureFixture):
     assert len(caplog.records) == 100
 
 
-def test_a_change_of_state_is_told_at_once_also_in_the_middle_of_a_flood(caplog: pytest.LogCaptureFixture):
+def test_a_change_of_state_is_logged_at_once_even_in_a_flood(caplog: pytest.LogCaptureFixture):
     observe = LogObserver()
     with caplog.at_level(logging.INFO, logger="infertool"):
         for _ in range(100):

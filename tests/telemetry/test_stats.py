@@ -13,7 +13,7 @@ from infertool.telemetry.logs import LogObserver, TextFormatter
 from infertool.telemetry.stats import Stats
 
 
-def test_what_is_told_is_counted() -> None:
+def test_signals_are_counted() -> None:
     stats = Stats()
     told = [
         o.Received(10, 3), o.DuplicateDelivery("e"), o.Retried("e", 1, 0.1, "x"), o.Predicted([0.1, 0.2]),
@@ -56,13 +56,13 @@ def test_percentiles_of_a_known_distribution() -> None:
     assert percentiles.max == pytest.approx(1000, rel=0.01)
 
 
-def test_odd_times_do_not_break_a_histogram() -> None:
+def test_out_of_range_times_do_not_break_a_histogram() -> None:
     latencies = Latencies()
     latencies.add([-1.0, 0.0, 1e9])
     assert latencies.percentiles().max == pytest.approx(3_600_000, rel=0.01)
 
 
-def test_log_lines_say_what_a_person_wants(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_of_the_signals(caplog: pytest.LogCaptureFixture) -> None:
     observe = LogObserver()
     with caplog.at_level(logging.DEBUG, logger="infertool"):
         observe(

@@ -1,4 +1,4 @@
-"""Nothing from outside reaches a terminal raw: it is escaped where it is printed, whoever prints it."""
+"""Untrusted text is escaped wherever it is printed on a terminal."""
 
 from __future__ import annotations
 

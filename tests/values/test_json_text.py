@@ -1,4 +1,4 @@
-"""JSON that is read and passed on: no number is changed, and nothing that is not touched."""
+"""JSON that is decoded and forwarded: no number changes, and untouched text stays the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers keep what they are wherever an event is shown, kept, edited or passed on."""
+"""Numbers stay exact wherever an event is shown, stored, edited or forwarded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns stand in line whatever characters take: two cells, one, or none."""
+"""Columns are aligned for characters of two cells, one, or none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Screens that are the same everywhere: times in UTC, and in colour."""
+"""Screens that are the same on every machine: times in UTC, and colours."""
 
 from __future__ import annotations
 

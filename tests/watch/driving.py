@@ -1,4 +1,4 @@
-"""Driving the view by keys alone, on a terminal of a given size."""
+"""Drives the view by keys alone, on a terminal of a given size."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def driven(
 
 
 async def press(pilot: Pilot[None], *keys: str) -> None:
-    """Press keys one after another, and see them through to the screen."""
+    """Press keys one after another, each until the screen shows its effect."""
     await pilot.press(*keys)
     await settled(pilot)
 
@@ -55,7 +55,7 @@ async def seen(pilot: Pilot[None], text: str) -> bool:
 
 
 async def settled(pilot: Pilot[None]) -> None:
-    """Let all that is under way come to the screen, the header's figures and a new order, too."""
+    """Wait until the screen shows all pending changes, also the header's figures and a new order."""
     for _ in range(2):
         await pilot.pause()
         for _ in range(_SORT_EVERY):
@@ -64,7 +64,7 @@ async def settled(pilot: Pilot[None]) -> None:
 
 
 def shown(pilot: Pilot[None]) -> str:
-    """Return what the screen shows, as text."""
+    """Return the screen as text."""
     width, height = pilot.app.size
     console = Console(width=width, height=height, file=io.StringIO(), force_terminal=True, record=True)
     screens = pilot.app._background_screens

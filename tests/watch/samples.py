@@ -13,7 +13,7 @@ NOW = 1_795_575_600.0
 
 
 class Still:
-    """A source from which nothing comes, at a time that does not pass."""
+    """A source without events, whose clock stands still."""
 
     def start(self, bus: Bus) -> None:
         pass

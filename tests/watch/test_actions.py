@@ -1,4 +1,4 @@
-"""Every key does what the help says. The app runs as it does on a terminal; only the bus's clock stands still."""
+"""Every key does what the help says. The app runs as on a terminal; only the bus's clock stands still."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys: as they are, and as the settings want them."""
+"""The keys: the defaults, and those in the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list as it shows: filter, pause, order, cursor; against a simple model, whatever is done to it."""
+"""The list on the screen: filter, pause, order, cursor; compared with a simple model after any actions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_filter_holds_for_what_comes_later_and_never_hides_a_gap():
     assert [each.kind for each in listing.all_rows()] == [Kind.RESULT, Kind.GAP]
 
 
-def test_a_filter_that_is_no_question_says_so():
+def test_a_filter_whose_result_is_no_bool_names_the_reason():
     listing = filled(2)
     assert "not true or false" in listing.fault_of(expression.compile("n + 1"))
     assert listing.fault_of(expression.compile("n == 1")) == ""
@@ -140,7 +140,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=60))
-def test_whatever_is_done_the_page_is_right(steps):
+def test_any_sequence_of_actions_shows_the_right_page(steps):
     listing, last, expected, even = Listing(40), 0, [], False
     for what, amount in steps:
         match what:

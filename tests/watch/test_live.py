@@ -1,4 +1,4 @@
-"""The whole app in tmux, over the embedded bus: a real consumer, real dead letters, a server that goes away."""
+"""The whole app in tmux, with the embedded servers: a real consumer, real dead letters, a server that goes away."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def predict(payload):
 
 
 class Bus:
-    """A broker, a hub and a consumer, and the settings file that names them."""
+    """A broker, a channel server and a consumer, and their settings file."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""What was broadcast while the view was not connected follows, where the channel server remembers it."""
+"""Broadcasts that the view missed while it was not connected follow, if the channel server remembers them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG = 60
 
 
 def shown(bus: Bus, count: int) -> list[Entry]:
-    """Wait until so many results are in the list; return its rows, the oldest first."""
+    """Wait until the list has `count` results; return its rows, the oldest first."""
     deadline = time.monotonic() + LONG
     while bus.state.totals.results < count:
         assert time.monotonic() < deadline, bus.state.totals

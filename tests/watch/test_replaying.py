@@ -1,4 +1,4 @@
-"""`r`: what is asked, what runs, for as long as it takes, and what ends it."""
+"""The key `r`: the confirmation, the command, its progress, and its end."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def begun(pilot) -> None:
     assert await seen(pilot, "1000 of 5000 looked at")
 
 
-def test_it_shows_the_command_and_runs_it_only_when_told(program: Program):
+def test_it_shows_the_command_and_runs_it_only_after_a_yes(program: Program):
     async def steps():
         made = filled(options=("--profile=blue",))
         async with driven([made], size=(100, 30)) as pilot:
@@ -82,7 +82,7 @@ def test_it_shows_the_command_and_runs_it_only_when_told(program: Program):
     run(steps())
 
 
-def test_its_progress_shows_and_nothing_ends_it_unasked(program: Program):
+def test_its_progress_is_shown_and_it_is_not_ended_unasked(program: Program):
     async def steps():
         async with driven([filled()], size=(100, 30)) as pilot:
             await begun(pilot)
@@ -131,7 +131,7 @@ def test_a_second_ctrl_c_leaves_and_the_replay_goes_on(program: Program):
     run(steps())
 
 
-def test_what_cannot_be_run_is_said(monkeypatch: pytest.MonkeyPatch):
+def test_a_command_that_cannot_be_run_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(replay, "_PROGRAM", ("/no/such/program",))
 
     async def steps():

@@ -1,4 +1,4 @@
-"""How each screen looks, reached by keys alone. The pictures are in snapshots/."""
+"""The look of each screen, reached by keys alone. The pictures are in snapshots/."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def link(state: ConnectionState, reason: str = "", retry_in_s: float | None = No
 
 
 def busy() -> Bus:
-    """A bus with all there can be: traffic of two minutes, failures, a rule that fires, a gap, odd events."""
+    """A bus with every kind of entry: two minutes of traffic, failures, a firing rule, a gap, unknown events."""
     made = bus()
     state = made.state
     state.take_link(link(ConnectionState.CONNECTED), NOW - 200)

@@ -1,4 +1,4 @@
-"""One bus's state: what is counted, kept and shown, whatever comes."""
+"""The state of one bus: counts, lists and display, for any events."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_alert_rule_fires_until_it_is_resolved():
     assert len(state.rules) == 100
 
 
-def test_what_is_missed_is_a_line_in_both_lists():
+def test_a_gap_is_a_line_in_both_lists():
     state = State("a", 100)
     state.take_link(link(ConnectionState.CONNECTED), NOW)
     state.take([result(1)])
@@ -83,7 +83,7 @@ def test_what_is_missed_is_a_line_in_both_lists():
         (0, False, None),  # a hub that was started anew
     ],
 )
-def test_what_a_server_remembers_of_a_gap_is_a_line_too(count, complete, label):
+def test_a_gap_that_the_server_fills_is_a_line_too(count, complete, label):
     state = State("a", 100)
     state.take([result(1)])
     state.take_missed("public:results", count, NOW, complete=complete)
@@ -156,7 +156,7 @@ PAYLOAD = st.dictionaries(FIELDS, JSON | PREDICTION | st.sampled_from(["SUCCESS"
     PAYLOAD, st.text(max_size=10), st.sampled_from(["new_result", "inference_failed", "alert", "\x1b]0;x\x07"]),
     st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 200), st.sampled_from([UNICODE, ASCII]),
 )  # fmt: skip
-def test_whatever_an_event_holds_it_shows_and_nothing_of_it_is_raw(payload, topic, event, at, width, glyphs):
+def test_any_event_is_shown_sanitized(payload, topic, event, at, width, glyphs):
     state = State("a", 10)
     state.take([ChannelEvent(topic, event, payload, at)])
     state.work()

@@ -1,4 +1,4 @@
-"""The embedded broker in a process of its own, as `infertool dev` runs it, and the real one for comparison."""
+"""The embedded broker as a process, as `infertool dev` runs it, and ActiveMQ for comparison."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _numbers = count(1)
 
 @pytest.fixture
 def queue() -> str:
-    """A queue name nobody used before in this session."""
+    """A queue name that is new in this session."""
     return f"t{next(_numbers)}.devbroker"
 
 
@@ -81,7 +81,7 @@ Connect = Callable[..., Raw]
 
 @pytest.fixture
 def connect(port: int) -> Iterator[Connect]:
-    """Open connections to the broker at hand; all are closed after the test."""
+    """Open connections to the tested broker; all are closed after the test."""
     yield from connector(port)
 
 

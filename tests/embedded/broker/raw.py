@@ -1,4 +1,4 @@
-"""A STOMP client over a bare socket, written without the product's codec, that shows whole frames."""
+"""A STOMP client over a bare socket, written without the product's codec, that returns whole frames."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ESCAPES = {"\\n": "\n", "\\c": ":", "\\r": "\r", "\\\\": "\\"}
 
 @dataclass(frozen=True)
 class Got:
-    """A frame as it came: headers in order, still escaped."""
+    """A frame as received: headers in order, still escaped."""
 
     command: str
     pairs: tuple[tuple[str, str], ...]
@@ -51,7 +51,7 @@ VOLATILE = ("message-id", "timestamp", "ack", "session", "server")
 
 
 def settled(got: Got) -> tuple[str, dict[str, str], bytes]:
-    """Return the whole frame, with what differs from run to run replaced by `*`."""
+    """Return the whole frame, with `*` for values that differ between runs."""
     headers = {key: "*" if key in VOLATILE else value for key, value in got.headers.items()}
     return got.command, headers, got.body
 
@@ -67,7 +67,7 @@ def send(destination: str, body: str | bytes = "x", **headers: str | int) -> byt
 
 
 class Raw:
-    """One connection. `heard` frames wait in order; beats between frames are counted."""
+    """One connection. `heard` holds received frames in order; heartbeats between frames are counted."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_S)

@@ -30,7 +30,7 @@ def test_a_topic_gives_each_subscriber_its_copy(connect: Connect, queue: str) ->
         }
 
 
-def test_a_topic_keeps_nothing_for_who_comes_later(connect: Connect, queue: str) -> None:
+def test_a_topic_keeps_nothing_for_later_subscribers(connect: Connect, queue: str) -> None:
     client = connect()
     client.done(send(f"/topic/{queue}", "early"), subscribe(f"/topic/{queue}"))
     client.write(send(f"/topic/{queue}", "late"))

@@ -1,4 +1,4 @@
-"""What a client can do wrong, and what both brokers answer. ActiveMQ's bodies are stack traces, ours are not."""
+"""Mistakes of a client, and the answers of both brokers. ActiveMQ's bodies are stack traces, ours are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that break off, stay silent, do not read, or send rubbish must harm nobody but themselves."""
+"""Clients that break off, stay silent, do not read or send garbage affect no other client."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_frame_cut_anywhere_and_broken_off(embedded: Embedded, connect_embedde
     assert survivor.quiet()
 
 
-def test_a_producer_that_leaves_at_once_holds_up_nobody(
+def test_a_producer_that_leaves_at_once_blocks_no_other_client(
     embedded: Embedded, connect_embedded: Connect, queue: str
 ) -> None:
     consumer = connect_embedded()
@@ -151,7 +151,7 @@ def test_what_other_brokers_call_durable_is_refused(connect_embedded: Connect, q
     assert "activemq.subscriptionName" in connect_embedded().ask(frame_of("SUBSCRIBE", asked))["message"]
 
 
-def test_clients_that_never_finish_connect_keep_nobody_out(fresh: Embedded) -> None:
+def test_clients_that_never_finish_connect_keep_no_client_out(fresh: Embedded) -> None:
     half = [socket.create_connection(("127.0.0.1", fresh.port), PATIENCE_S) for _ in range(500)]
     for line in half:
         with contextlib.suppress(OSError):  # the oldest are closed while others come

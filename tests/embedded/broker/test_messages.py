@@ -1,4 +1,4 @@
-"""What a SEND becomes: whole MESSAGE frames from the embedded broker and from ActiveMQ."""
+"""The MESSAGE frames that follow from a SEND, complete, from the embedded broker and from ActiveMQ."""
 
 from __future__ import annotations
 

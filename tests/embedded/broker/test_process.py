@@ -124,14 +124,14 @@ def test_activemq_refuses_a_wrong_login_with_the_same_frame(activemq: object) ->
     assert client.closed()
 
 
-def test_no_beat_comes_before_connected(embedded: Embedded) -> None:
+def test_no_heartbeat_comes_before_connected(embedded: Embedded) -> None:
     """Node's stompit takes a line end in front of CONNECTED for a broken frame."""
     client = Raw(embedded.port)
     client.connect(heart_beat="0,5000")
     assert client.beats == 0
 
 
-def test_an_idle_client_hears_a_beat_within_each_promised_interval(embedded: Embedded) -> None:
+def test_an_idle_client_gets_a_heartbeat_within_each_promised_interval(embedded: Embedded) -> None:
     client = Raw(embedded.port)
     client.connect(heart_beat="0,100")
     client.socket.settimeout(PATIENCE_S)
@@ -139,13 +139,13 @@ def test_an_idle_client_hears_a_beat_within_each_promised_interval(embedded: Emb
         assert client.socket.recv(1) == b"\n"
 
 
-def test_a_client_that_breaks_its_promise_is_dropped(connect: Connect) -> None:
+def test_a_client_without_its_promised_heartbeats_is_dropped(connect: Connect) -> None:
     assert connect(heart_beat="100,0") is not None
     silent = connect(heart_beat="200,0")
     assert silent.closed()
 
 
-def test_a_client_that_keeps_its_promise_is_not(embedded: Embedded) -> None:
+def test_a_client_with_its_promised_heartbeats_is_not(embedded: Embedded) -> None:
     client = Raw(embedded.port)
     client.connect(heart_beat="200,0")
     for _ in range(12):

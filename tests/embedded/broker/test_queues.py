@@ -17,7 +17,7 @@ from infertool.embedded.broker.queues import AckMode, Queue, Subscription
 
 @dataclass
 class Sink:
-    """A consumer that keeps what it gets."""
+    """A consumer that keeps its messages."""
 
     ready: bool = True
     got: list[StoredMessage] = field(default_factory=list)
@@ -68,7 +68,7 @@ def test_delivery_is_by_priority_then_by_arrival(given_priorities: list[int]) ->
 
 
 @given(priorities, st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9)), max_size=6), st.data())
-def test_whatever_clients_come_and_go_the_order_holds(
+def test_the_order_holds_while_clients_come_and_go(
     given_priorities: list[int], clients: list[tuple[int, int]], data: st.DataObject
 ) -> None:
     """Several clients at a time take some, ack some, and leave in any order; the last one gets the rest in order."""

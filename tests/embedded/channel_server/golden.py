@@ -1,4 +1,4 @@
-"""Replay a transcript of a real Phoenix against a hub: send what the client sent, expect what the server sent."""
+"""Replays a transcript of a real Phoenix against a channel server: sends the client's frames, expects the server's."""
 
 from __future__ import annotations
 

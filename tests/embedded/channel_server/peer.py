@@ -1,4 +1,4 @@
-"""A vsn 2.0.0 client for tests of the hub."""
+"""A vsn 2.0.0 client for tests of the channel server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A WebSocket client that sends exactly the bytes it is told to, also wrong ones."""
+"""A WebSocket client that sends exactly the given bytes, also invalid ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def upgrade_request(path: str, headers: dict[str, str], port: int) -> bytes:
 
 
 class RawClient:
-    """One TCP connection to a hub on 127.0.0.1."""
+    """One TCP connection to a channel server on 127.0.0.1."""
 
     def __init__(self, port: int, timeout_s: float = 20) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout_s)

@@ -1,4 +1,4 @@
-"""A hub inside the test process, on a loop in a thread of its own: for channels that the real program does not have."""
+"""A channel server in the test process, on a loop in its own thread: for channels that the real one lacks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class RunningHub:
         self._run(send())
 
     def disconnect_all(self) -> None:
-        """Close every socket, as a server does that goes away; it stays and takes new ones."""
+        """Close every socket, as a stopping server does, but keep listening."""
 
         async def close() -> None:
             for connection in list(self._server.connections):
@@ -50,7 +50,7 @@ class RunningHub:
         self._run(close())
 
     def cut(self, topic: str) -> None:
-        """End the connections of those who have joined `topic`, without a close frame."""
+        """Abort the connections that have joined `topic`, without a close frame."""
 
         async def abort() -> None:
             for channel in self.hub.channels(topic):

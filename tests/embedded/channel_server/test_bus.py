@@ -63,7 +63,7 @@ def test_a_socket_sees_its_own_broadcast_before_the_reply(service):
     assert [service.hear()[3], service.hear()[3]] == ["new_result", "phx_reply"]
 
 
-def test_flow_reaches_everyone_on_the_service_topic(hub, service):
+def test_flow_reaches_every_member_of_the_service_topic(hub, service):
     other = Peer(hub.port, token=TOKEN)
     other.join("service:inference", "7")
     other.tell("7", "8", "service:inference", "flow", {"state": "pause"})
@@ -86,7 +86,7 @@ def test_listening_topics_refuse_pushes(viewer):
     assert viewer.hear_reply() == ("error", {"reason": "read_only"})
 
 
-def test_a_guest_may_not_join_the_service_topic(viewer):
+def test_a_socket_without_token_may_not_join_the_service_topic(viewer):
     viewer.tell("3", "3", "service:inference", "phx_join", {})
     assert viewer.hear_reply() == ("error", {"reason": "unauthorized"})
 

@@ -1,4 +1,4 @@
-"""A client that never ends its request does not hold its connection for ever, and holds up nobody."""
+"""A client that never completes its request does not keep its connection, and blocks no other client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEGINNINGS = {
 
 
 def ended(connection: socket.socket) -> bool:
-    """Tell whether the server has ended it, after whatever it said."""
+    """Return True if the server has closed the connection, after any output."""
     connection.setblocking(False)
     try:
         while data := connection.recv(4096):

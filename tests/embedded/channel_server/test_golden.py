@@ -1,4 +1,4 @@
-"""The hub answers a recorded client as the real Phoenix did. What is left out or differs is listed here, all of it."""
+"""The channel server answers a recorded client as Phoenix did. All omissions and differences are listed here."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def limits(name: str) -> Limits:
 
 
 @pytest.mark.parametrize(("version", "name"), relevant())
-def test_the_hub_answers_as_phoenix_did(version, name):
+def test_the_channel_server_answers_as_phoenix_did(version, name):
     time_scale = IDLE_SCALE if name.startswith("idle_timeout_fast") else None
     with RunningHub(definitions(), TOKEN, limits(name)) as hub:
         Replay(hub, time_scale=time_scale).run(expected_steps(version, name))

@@ -1,4 +1,4 @@
-"""The hub's plain HTTP side, and who may open a socket."""
+"""The channel server's plain HTTP, and the checks before a socket opens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Viewers that do not keep up: one far behind is ended, together they pause publishers; an operator's pause stays."""
+"""Slow viewers: one far behind is disconnected, together they pause publishers; an operator's pause stays."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ONE = Limits(viewer_messages=40, max_unsent_bytes=UNBOUNDED)
 
 
 class Publisher(Peer):
-    """Pushes big results, one after the other, and takes what it hears of flow."""
+    """Pushes large results one after another, and receives flow events."""
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
@@ -49,7 +49,7 @@ class Publisher(Peer):
             self.push(event, payload)
 
     def ask_until(self, condition: Callable[[], bool]) -> None:
-        """Go on without results, which would make viewers wait."""
+        """Push events other than results, which would add to the viewers' backlog."""
         self.push_until(condition, "echo", {})
 
     def hear_flow(self) -> str:
@@ -88,7 +88,7 @@ def viewers(hub: RunningHub) -> int:
     return hub.hub.describe().get("public:results", 0)
 
 
-def test_one_viewer_far_behind_is_ended_and_nobody_waits_for_it(peers):
+def test_a_viewer_far_behind_is_disconnected_and_blocks_no_other(peers):
     with RunningHub(server.definitions(), limits=ONE) as hub:
         publisher, _slow = peers(Publisher, hub.port), viewer(peers, hub.port)
         publisher.push_until(lambda: not viewers(hub))
@@ -172,7 +172,7 @@ def test_a_viewer_that_reads_nothing_ends_the_pause_by_being_dropped(peers):
 
 
 def test_a_delivery_is_held_back_by_its_viewers(peers):
-    """The whole way: what waits in the server stays bounded, nothing is lost, all comes out once the viewer reads."""
+    """End to end: the server's backlog is bounded, no result is lost, all arrive once the viewer reads."""
     with RunningHub(server.definitions(), limits=MANY) as hub, delivery(_url(hub), window=8) as (made, owner):
         slow = viewer(peers, hub.port)
         total = 400

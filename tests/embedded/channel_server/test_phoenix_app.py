@@ -1,4 +1,4 @@
-"""The Elixir application in fixtures/ and the embedded hub have the same events and topics."""
+"""The Elixir application in fixtures/ and the embedded channel server have the same events and topics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WEB = FIXTURES / "phoenix_app" / "lib" / "inference_bus_web"
 CHANNEL = (WEB / "channels" / "inference_channel.ex").read_text()
 
 
-def test_the_channel_broadcasts_what_the_hub_broadcasts():
+def test_both_servers_broadcast_the_same():
     block = re.search(r"@public_topics %\{(.*?)\}", CHANNEL, re.DOTALL)[1]
     assert dict(re.findall(r'"(\w+)" => "([\w:]+)"', block)) == dict(server.REBROADCAST)
 
@@ -26,12 +26,12 @@ def test_topics_and_path_are_infertools_defaults():
     assert settings.url.endswith(f"{path}/websocket")
 
 
-def test_the_page_listens_to_what_is_broadcast():
+def test_the_page_joins_the_topics_of_the_broadcasts():
     javascript = (FIXTURES / "phoenix_app" / "assets" / "js" / "bus.js").read_text()
     assert set(re.findall(r'\.on\("(\w+)"', javascript)) == set(server.REBROADCAST)
 
 
-def test_the_marks_of_the_overload_are_the_hubs():
+def test_the_overload_limits_are_those_of_the_channel_server():
     overload = (FIXTURES / "phoenix_app" / "lib" / "inference_bus" / "overload.ex").read_text()
     marks = re.search(r"@defaults \[viewer: ([\d_]+), all: ([\d_]+)", overload)
     assert tuple(map(int, marks.groups())) == (Limits().viewer_messages, Limits().all_messages)

@@ -70,7 +70,7 @@ def read(peer: Peer) -> Any:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: f"{scene['vsn']}-{scene['name']}".replace(" ", "_"))
-def test_the_hub_answers_as_phoenix_did(hub, scene):
+def test_the_channel_server_answers_as_phoenix_did(hub, scene):
     peer = Peer(hub.port, vsn=scene["vsn"])
     for step in scene["steps"]:
         write(peer, scene["vsn"], step["write"])
@@ -83,5 +83,5 @@ def test_the_hub_answers_as_phoenix_did(hub, scene):
     peer.close()
 
 
-def test_the_scenes_are_there():
+def test_the_recorded_sequences_exist():
     assert len(SCENES) > 100

@@ -1,4 +1,4 @@
-"""The hub as a program: ready line, signals, ports, its parent."""
+"""The channel server as a process: ready line, signals, ports, its parent."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""A viewer that comes back to the embedded hub, and says what it saw last, gets what it missed."""
+"""A viewer that rejoins with its last event id gets the broadcasts that it missed."""
 
 from __future__ import annotations
 
 import pytest
 
-from infertool.embedded.channel_server import hub as recent
 from infertool.embedded.channel_server import server
+from infertool.embedded.channel_server.hub import Recent
 from tests.embedded.channel_server.peer import Peer
 from tests.embedded.channel_server.running import RunningHub
 
@@ -49,7 +49,7 @@ def come_back(hub, params, vsn="2.0.0"):
     return answer, followed
 
 
-def test_what_came_behind_the_last_event_follows(hub, service):
+def test_broadcasts_after_the_last_event_follow(hub, service):
     push(service, *results(1, 2, 3))
     push(service, {"results": results(4, 5)}, event="new_results")
     push(service, *results(6))
@@ -61,14 +61,14 @@ def test_what_came_behind_the_last_event_follows(hub, service):
     assert come_back(hub, {"after": "e-6"}) == (("ok", {"missed": 0, "complete": True}), [])
 
 
-def test_who_does_not_ask_gets_nothing(hub, service):
+def test_a_rejoin_without_after_gets_nothing(hub, service):
     push(service, *results(1, 2))
     for params in ({}, {"after": None}, None, ["after"], {"token": "x"}):
         assert come_back(hub, params) == (("ok", {}), [])
 
 
 def test_an_event_that_is_not_known_any_more(hub, service):
-    """As after a restart of the hub: all there is may be new."""
+    """As after a restart of the server: every kept broadcast may be new."""
     push(service, *results(1, 2))
     for after in ("of another life", 1, {"a": 1}, [None]):
         assert come_back(hub, {"after": after}) == (("ok", {"missed": 2, "complete": False}), results(1, 2))
@@ -94,7 +94,7 @@ def test_events_without_an_id_follow_as_well(hub, service):
 
 
 def test_what_is_kept_is_bounded():
-    kept = recent.Recent()
+    kept = Recent()
     for number in range(5_000):
         kept.note(TOPIC, {"event_id": number}, b"x")
     packets, complete = kept.after(TOPIC, 0)

@@ -1,4 +1,4 @@
-"""No message, however odd, makes a session fail in another way than a malformed frame does."""
+"""No message makes a session fail in any other way than a malformed frame does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A viewer that does not read is dropped, and holds up nobody."""
+"""A viewer that does not read is disconnected, and blocks no other."""
 
 from __future__ import annotations
 

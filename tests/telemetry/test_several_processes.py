@@ -1,4 +1,4 @@
-"""The figures of several processes, summed up as if they were one."""
+"""The statistics of several processes, summed up as if they were one."""
 
 from __future__ import annotations
 
@@ -47,25 +47,25 @@ def test_the_rate_runs_from_the_first_delivery_anywhere_to_the_last_settlement_a
     assert joint([early, late], []).rate == 10.0
 
 
-def test_links_tell_how_many_are_in_which_state() -> None:
+def test_connections_show_the_number_of_processes_in_each_state() -> None:
     up, down = report(broker(ConnectionState.CONNECTED)), report(broker(ConnectionState.LOST))
     assert joint([up], [up, up]).links == {"broker": "connected"}
     assert joint([up], [up, down, up]).links == {"broker": "connected 2 lost 1"}
     assert joint([up], [up, report()]).links == {"broker": "connected"}
 
 
-def test_unconfirmed_pushes_are_summed_and_the_oldest_is_told() -> None:
+def test_unconfirmed_pushes_are_summed_and_the_oldest_is_shown() -> None:
     running = [report(o.Unconfirmed(3, 12.0)), report(o.Unconfirmed(2, 40.0)), report()]
     found = joint([*running, report(o.Unconfirmed(9, 99.0))], running)
     assert (found.unconfirmed, found.oldest_push_s) == (5, 40.0)
 
 
-def test_calls_that_may_run_are_summed_and_the_largest_batch_is_told() -> None:
+def test_concurrency_is_summed_and_the_largest_batch_size_is_shown() -> None:
     parts = [report(o.Tuned("concurrency", n), o.Tuned("batch_size", 10 * n)) for n in (3, 5)]
     assert joint(parts, []).tuned == {"concurrency": 8, "batch_size": 50}
 
 
-def test_of_several_circuits_the_worst_is_told() -> None:
+def test_of_several_circuits_the_worst_is_shown() -> None:
     closed, opened, half_open = (report(o.Circuit("m", state)) for state in ("closed", "open", "half-open"))
     assert joint([closed, half_open], []).circuit == "half-open"
     assert joint([closed, opened, half_open], []).circuit == "open"
@@ -74,7 +74,7 @@ def test_of_several_circuits_the_worst_is_told() -> None:
 
 
 def test_processes_that_followed_each_other_are_one() -> None:
-    """What is told now is the last one's: a circuit that was open in a process that died is not open any more."""
+    """Current figures are those of the last process: a circuit that was open in a dead process is not open any more."""
     one = summed([report(o.Received(1, 0), o.Circuit("m", "open")), report(o.Received(2, 0), o.Circuit("m", "closed"))])
     assert (one.counts["received"], one.circuit) == (3, "closed")
 

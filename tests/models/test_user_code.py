@@ -1,4 +1,4 @@
-"""Where in a model's code an exception came from: few lines, only the model's frames, nothing else of it."""
+"""Tracebacks of a model's errors: short, with the model's frames only."""
 
 from __future__ import annotations
 
@@ -143,14 +143,14 @@ def test_a_chain_is_cut_and_may_be_a_circle(trace: Any) -> None:
     assert [line for line in trace("cycle") if "caused by" in line] == ["caused by ValueError: second"]
 
 
-def test_odd_texts(trace: Any) -> None:
+def test_unusual_messages(trace: Any) -> None:
     assert all(len(line) <= LONGEST_LINE + 50 for line in trace("long"))
     assert len("\n".join(trace("long")).encode()) <= MOST_BYTES
     assert "caused by Mute: Mute" in trace("mute")
     assert trace("generated")[-1] == "<generated>:2 in f"
 
 
-def test_what_has_no_frames_of_a_model_has_no_traceback() -> None:
+def test_an_error_without_frames_of_the_model_has_no_traceback() -> None:
     assert traceback_of(ValueError("never raised")) == ""
     simulated = loader.load("sim:?failure_rate=1&min_ms=0&max_ms=0").predict
     failure = call(simulated, {}).failure

@@ -1,4 +1,4 @@
-"""What is written comes back; what is no record is skipped, whatever it is."""
+"""Written events are read back; invalid lines are skipped."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read(path: Path) -> tuple[list[ChannelEvent], int]:
 
 
 @given(ARRIVALS)
-def test_what_was_written_comes_back(tmp_path_factory, arrivals) -> None:
+def test_written_events_are_read_back(tmp_path_factory, arrivals) -> None:
     path = tmp_path_factory.mktemp("record") / "r.jsonl"
     recorder = Recorder(str(path))
     recorder.write(arrivals)
@@ -48,7 +48,7 @@ def test_what_was_written_comes_back(tmp_path_factory, arrivals) -> None:
 
 
 @given(ARRIVALS, st.data())
-def test_a_cut_record_loses_one_line_at_most(tmp_path_factory, arrivals, data) -> None:
+def test_a_cut_recording_loses_one_line_at_most(tmp_path_factory, arrivals, data) -> None:
     path = tmp_path_factory.mktemp("record") / "r.jsonl"
     whole = b"".join(line(each) + b"\n" for each in arrivals)
     cut = data.draw(st.integers(0, len(whole)))
@@ -70,7 +70,7 @@ def test_any_bytes_can_be_read(tmp_path_factory, garbage) -> None:
     read(path)
 
 
-def test_what_is_no_record_is_skipped_and_counted(tmp_path) -> None:
+def test_invalid_lines_are_skipped_and_counted(tmp_path) -> None:
     good = line(ChannelEvent("t", "e", {"a": 1}, 3.5))
     path = tmp_path / "r.jsonl"
     path.write_bytes(b"\n".join([good, *NO_RECORDS, b"", b"  ", good.replace(b"}}", b'},"extra":1}'), good]))
@@ -87,7 +87,7 @@ def test_more_than_one_read(tmp_path) -> None:
     assert read(path) == ([*arrivals, big], 0)
 
 
-def test_what_json_does_not_hold() -> None:
+def test_values_that_json_does_not_hold() -> None:
     assert json.loads(line(ChannelEvent("t", "e", b"\0\xff", 1.0)))["payload"] == "\0\xff"
     deep = json.loads(b"[" * 900 + b"]" * 900)
     text = line(ChannelEvent("t", "e", {"deep": deep, "beside": b"\1"}, 1.0))
@@ -101,7 +101,7 @@ def test_source_is_left_out_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize(("path", "why"), [("/nowhere/r", "No such file"), ("/", "Is a directory")])
-def test_what_cannot_be_opened(path, why) -> None:
+def test_a_file_that_cannot_be_opened(path, why) -> None:
     for opener in (Recorder, RecordReader):
         with pytest.raises(RecordError, match=f"the record {path} cannot be .*: {why}"):
             [*opener(path).batches()] if opener is RecordReader else opener(path)

@@ -1,4 +1,4 @@
-"""The view for scripts, records, and what cannot be."""
+"""`watch --once`: snapshots for scripts, recordings, and usage errors."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def record(folder: Path, *, cut: bool = False) -> Path:
 
 
 def test_once_prints_the_view_as_json():
-    """It looks from when it has joined, however long that takes."""
+    """The time starts when all topics are joined."""
     over = threading.Event()
     with HubProcess() as hub:
         pusher = Pusher(hub.url)
@@ -53,7 +53,7 @@ def test_once_prints_the_view_as_json():
     assert seen["newest_results"][0]["event"] == "new_result"
 
 
-def test_a_record_on_a_full_disk_ends_it_as_it_ends_tail():
+def test_a_recording_on_a_full_disk_ends_watch_as_it_ends_tail():
     over = threading.Event()
     with HubProcess() as hub:
         pusher = Pusher(hub.url)
@@ -73,7 +73,7 @@ def test_a_record_on_a_full_disk_ends_it_as_it_ends_tail():
     assert error.startswith("infertool: the record /dev/full cannot be written: No space left on device; make room")
 
 
-def test_a_record_of_a_record_on_a_full_disk(tmp_path):
+def test_recording_a_recording_on_a_full_disk(tmp_path):
     path = record(tmp_path)
     done = infertool("watch", "--from", str(path), "--speed", "max", "--once", "--record", "/dev/full")
     assert done.returncode == 1
@@ -92,7 +92,7 @@ def test_a_full_standard_output_is_one_line(tmp_path, form):
     )
 
 
-def test_a_gap_is_told_also_without_a_screen():
+def test_a_gap_is_in_the_snapshot():
     state = State("a", 100)
     for link, at in (
         (ConnectionState.CONNECTED, NOW),
@@ -104,7 +104,7 @@ def test_a_gap_is_told_also_without_a_screen():
     assert "not connected 03:01:00 to 03:01:05 (5s): what was sent then is missed" in shown
 
 
-def test_a_record_is_summed_up_at_once_and_a_cut_line_is_told(tmp_path):
+def test_a_recording_is_summed_up_at_once_and_a_cut_line_is_reported(tmp_path):
     path = record(tmp_path, cut=True)
     seen = json.loads(infertool("watch", "--from", str(path), "--speed", "max", "--once", "-o", "json").stdout)
     assert (seen["bus"], seen["link"]["state"], seen["results"], seen["failures"]) == (str(path), "played", 50, 1)
@@ -113,7 +113,7 @@ def test_a_record_is_summed_up_at_once_and_a_cut_line_is_told(tmp_path):
     assert seen["newest_failures"][0]["label"] == "infer: InferenceError: the model said no"
 
 
-def test_a_record_from_standard_input_as_text(tmp_path):
+def test_a_recording_from_standard_input_as_text(tmp_path):
     command = [sys.executable, "-m", "infertool", "watch", "--from", "-", "--speed", "max", "--once"]
     done = subprocess.run(
         command, input=record(tmp_path).read_bytes(), capture_output=True, env=environment(), timeout=120, check=True
@@ -125,7 +125,7 @@ def test_a_record_from_standard_input_as_text(tmp_path):
     assert "the model said no" in text
 
 
-def test_a_record_at_its_own_pace(tmp_path):
+def test_a_recording_at_its_own_pace(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_bytes(line(result(1, ago=20)) + b"\n" + line(result(2, ago=0)))
     began = time.monotonic()

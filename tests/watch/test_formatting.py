@@ -1,4 +1,4 @@
-"""Texts of a known width, whatever they hold."""
+"""Texts of a known width, for any content."""
 
 from __future__ import annotations
 

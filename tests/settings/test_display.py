@@ -1,4 +1,4 @@
-"""The written settings file, the line numbers, and what may be shown."""
+"""The written settings file, the line numbers, and the values that may be shown."""
 
 from __future__ import annotations
 
