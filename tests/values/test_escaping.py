@@ -116,8 +116,8 @@ def test_a_letter_in_full(monkeypatch, evil: str) -> None:
     tty = terminal(monkeypatch)
     body = json.dumps({"a": f"{evil}"}, ensure_ascii=False).encode("utf-8", "replace")
     found = letter.read(message(body, evil_header=evil, dlq_stage=evil, dlq_error=evil, original_destination=evil))
-    lines = deadletters.in_full(found)
-    console.out(*lines, *deadletters.listed([found]))
+    lines = deadletters.details(found)
+    console.out(*lines, *deadletters.letter_table([found]))
     check(tty.getvalue(), len(lines) + 2)
 
 

@@ -193,7 +193,7 @@ def test_a_script_leaves_what_it_does_not_touch(tmp_path) -> None:
 def test_peek_shows_the_text() -> None:
     found = letter.read(message(WRITTEN.replace(b",", b",\n")))
     assert WRITTEN in deadletters.dump(deadletters.document(found)).encode()
-    shown = "\n".join(deadletters.in_full(found))
+    shown = "\n".join(deadletters.details(found))
     assert f'"id": {BIG},' in shown
     assert "12345678901234567.89" in shown
     assert deadletters.document(letter.read(message(FAR)))["payload"]

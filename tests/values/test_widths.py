@@ -52,9 +52,9 @@ def letters() -> list[letter.DeadLetter]:
 
 
 def test_peek_and_the_preview() -> None:
-    head, *lines = deadletters.listed(letters())
+    head, *lines = deadletters.letter_table(letters())
     assert {cell_len(line[: line.rindex("-")]) for line in lines} == {cell_len(head[: head.index("error")])}
-    grouped = deadletters.grouped(selection.group(letters(), ("origin", "stage")), ("origin", "stage"))
+    grouped = deadletters.group_table(selection.group(letters(), ("origin", "stage")), ("origin", "stage"))
     assert len({cell_len(line[: line.index("ID:test")]) for line in grouped[1:]}) == 1
 
 

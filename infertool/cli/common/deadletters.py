@@ -1,4 +1,4 @@
-"""What the dead-letter commands share: queue names, times, a connected broker, putting back."""
+"""Shared by the dead-letter commands: the broker connection, restoring staged letters, letters as text and JSON."""
 
 from __future__ import annotations
 
@@ -22,28 +22,27 @@ from infertool.deadletters import ids
 from infertool.deadletters.letter import DeadLetter
 from infertool.deadletters.record import NOTABLE_S
 from infertool.deadletters.replay import staging
-from infertool.deadletters.replay import staging as names
 from infertool.deadletters.replay.lock import locked
 from infertool.deadletters.replay.take import Bus
 from infertool.deadletters.selection import Group
-from infertool.net.connection_state import ConnectionEvent, OnConnection
+from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 from infertool.settings import Settings
 from infertool.text import json_text, sanitize
 from infertool.text.sanitize import clean, printable
 
 _GOODBYE_S = 10.0
 _MEASURE_S = 1.0
-# Somebody waits, and a letter over which the broker ends the connection costs three of them.
+# Maximum backoff: a person waits, and a letter over which the broker closes the connection costs three of them.
 _LONGEST_BACKOFF_S = 1.0
 
 
-def who() -> str:
-    """Return who runs this, for others to see: user, machine and process."""
+def operator() -> str:
+    """Return the user, machine and process that run this command, for locks and audits."""
     return f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
 
 
 def bus(settings: Settings, on_connection: OnConnection) -> Bus:
-    """Return how to reach the configured broker."""
+    """Return the means to connect to the configured broker."""
     name = f"infertool-{socket.gethostname()}-{os.getpid()}"
     broker = replace(settings.broker, reconnect_max_s=min(settings.broker.reconnect_max_s, _LONGEST_BACKOFF_S))
     return Bus(
@@ -55,7 +54,7 @@ def bus(settings: Settings, on_connection: OnConnection) -> Bus:
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[Broker]:
-    """Yield a connected broker; in the end what is pending is written. Raises `ServerError`."""
+    """Yield a connected broker; pending writes are flushed at the end. Raises `ServerError`."""
     broker = bus(settings, _ignore).open_broker(_ignore)
     try:
         broker.connect()
@@ -65,31 +64,31 @@ def connected(settings: Settings) -> Iterator[Broker]:
 
 
 @contextmanager
-def alone(broker: Broker, queue: str, *, free: bool) -> Iterator[float]:
-    """Keep other runs away from `queue` while the block runs, unless it is `free`. Raises `BusyError`.
+def exclusive(broker: Broker, queue: str, *, shared: bool) -> Iterator[float]:
+    """Lock `queue` against other runs while the block runs, unless it is `shared`. Raises `BusyError`.
 
-    Yields how many seconds the broker's clock is ahead of ours, as far as that is known.
+    Yields the seconds by which the broker's clock is ahead of this machine's; 0 if unknown.
     """
-    if not free and not broker.capabilities.exclusive:
+    if not shared and not broker.capabilities.exclusive:
         console.err(f"warning: {broker.address} cannot keep other runs away from {queue}; see that none works on it")
-        free = True
-    with nullcontext(0.0) if free else locked(broker, queue, who()) as skew_s:
+        shared = True
+    with nullcontext(0.0) if shared else locked(broker, queue, operator()) as skew_s:
         yield skew_s
 
 
-def put_back(broker: Broker, bus: Bus, queue: str) -> None:
-    """Put back what a killed run left in staging. A staging queue that never was has no depth, and is not asked for."""
-    depth = broker.measure(names.staging(queue), _MEASURE_S)
+def restore_staged(broker: Broker, bus: Bus, queue: str) -> None:
+    """Put back the letters that a killed run left in staging. A queue that reports no depth does not exist."""
+    depth = broker.measure(staging.staging(queue), _MEASURE_S)
     known = depth.size if depth else None
     if known == 0 or (known is None and broker.measure(queue, _MEASURE_S) is not None):
         return
     count = staging.restore(bus, queue, staged=known)
     if count:
-        console.err(f"put back {count} letters that an interrupted run had left in {names.staging(queue)}")
+        console.err(f"put back {count} letters that an interrupted run had left in {staging.staging(queue)}")
 
 
-def tell_skew(broker_s: float, letters_s: float) -> None:
-    """Warn where other clocks differ from this machine's: how far the broker's is ahead, and at least the letters'."""
+def warn_of_skew(broker_s: float, letters_s: float) -> None:
+    """Warn if the clock of the broker, or the newest letter, differs from this machine's clock."""
     apart = [
         f"the broker's is {abs(broker_s):.0f} s {'ahead' if broker_s > 0 else 'behind'}" * (abs(broker_s) > NOTABLE_S),
         f"the newest letter is dated {letters_s:.0f} s ahead of now" * (letters_s > NOTABLE_S),
@@ -108,6 +107,12 @@ def when(at: float | None) -> str:
     return "-" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
+def report_loss(event: ConnectionEvent) -> None:
+    """Print a lost connection."""
+    if event.state is ConnectionState.LOST:
+        console.err(f"lost {event.address}: {event.reason}; connecting again")
+
+
 def _ignore(_event: ConnectionEvent) -> None:
     pass
 
@@ -116,13 +121,13 @@ _ERROR_WIDTH = 80
 _EXCERPT_BYTES = 512
 
 
-def listed(letters: Iterable[DeadLetter]) -> list[str]:
+def letter_table(letters: Iterable[DeadLetter]) -> list[str]:
     """Return a table with a line for each letter."""
     head = ("died", "id", "event id", "request id", "origin", "stage", "attempts", "replays", "error")
     return aligned([head, *(_row(letter) for letter in letters)])
 
 
-def grouped(groups: Iterable[Group], fields: Sequence[str]) -> list[str]:
+def group_table(groups: Iterable[Group], fields: Sequence[str]) -> list[str]:
     """Return a table with a line for each group."""
     head = ("count", *fields, "first", "last", "sample")
     rows = [
@@ -155,8 +160,8 @@ def _error(letter: DeadLetter) -> str:
     return ": ".join(filter(None, (letter.error_type, letter.error)))
 
 
-def in_full(letter: DeadLetter) -> list[str]:
-    """Return all of a letter as lines, body pretty-printed."""
+def details(letter: DeadLetter) -> list[str]:
+    """Return all of a letter as lines, with its body pretty-printed."""
     facts = {
         "id": letter.message.id,
         "original id": letter.original_id,
@@ -175,7 +180,7 @@ def in_full(letter: DeadLetter) -> list[str]:
         "body": f"{letter.message.kind}, {len(letter.message.body)} bytes",
     }
     lines = [f"{name:>12}  {value}" for name, value in facts.items() if value]
-    # Lines of their own, and not again among the headers.
+    # The traceback has lines of its own and is left out of the headers.
     trace = ["", "traceback", *(f"  {line}" for line in letter.traceback.split("\n"))] if letter.traceback else []
     headers = [f"  {key}: {value}" for key, value in text(letter.message).items() if key != "dlq_traceback"]
     return [*lines, *trace, "", "headers", *headers, "", "body", *_body_lines(letter.message.body)]
@@ -194,7 +199,7 @@ def _body_lines(body: bytes) -> list[str]:
 
 
 def document(letter: DeadLetter) -> dict[str, Any]:
-    """Return all of a letter for a program: its body as `payload` (JSON), else `body` (text) or `body_base64`."""
+    """Return all of a letter as a document for JSON: its body as `payload` (JSON), `body` (text) or `body_base64`."""
     message = letter.message
     return {
         "id": printable(message.id),
@@ -224,7 +229,7 @@ def document(letter: DeadLetter) -> dict[str, Any]:
 def _body(letter: DeadLetter) -> dict[str, Any]:
     body = json_text.utf8(letter.message.body)
     if json_text.is_json(body):
-        # As it came, not decoded and encoded again.
+        # Not decoded and encoded again: numbers stay as they are written.
         return {"payload": orjson.Fragment(json_text.one_line(body))}
     try:
         return {"body": body.decode()}
@@ -233,7 +238,7 @@ def _body(letter: DeadLetter) -> dict[str, Any]:
 
 
 def group_document(group: Group, fields: Sequence[str]) -> dict[str, Any]:
-    """Return a group for a program."""
+    """Return a group as a document for JSON."""
     return {
         **{field: printable(value) for field, value in zip(fields, group.values, strict=True)},
         "count": group.count,

@@ -65,9 +65,9 @@ _SOURCE, _DEAD = "broker.queue", "deadletter.queue"
 
 
 def in_full(loaded: Loaded) -> Loaded:
-    """Return the settings with each queue in full, as the broker spells it. Raises `SettingsError`.
+    """Return the settings with full queue names, as the broker spells them. Raises `SettingsError`.
 
-    A broker URL that cannot be used leaves them as they are: whatever connects says what is wrong with it.
+    With an invalid broker URL they are returned unchanged: the connection reports the error.
     """
     settings = loaded.settings
     try:
@@ -93,7 +93,7 @@ def _checked(loaded: Loaded, key: str, text: str, parse: Callable[[str], str]) -
 
 
 def check_sent_to(settings: Settings) -> str:
-    """Return the one queue that events are sent to, which is not that of dead letters. Raises `SettingsError`."""
+    """Return the queue that events are sent to. Raises `SettingsError` for several, and for the dead-letter queue."""
     target = settings.broker.queue
     if not brokers.conventions(settings.broker.url).is_queue(target):
         raise SettingsError(
@@ -111,7 +111,7 @@ def check_sent_to(settings: Settings) -> str:
 
 
 def check_replay(settings: Settings, queue: str, *, to: str | None, parking: str | None) -> None:
-    """Raise `UsageError` where letters of `queue` would be sent to where they are taken from, or are consumed again."""
+    """Raise `UsageError` if a replay would send letters to their own queue, or park them in a consumed queue."""
     for option, target in (("--to", to), ("--parking", parking)):
         if target == queue:
             raise UsageError(f"{option} {target} is the queue itself")

@@ -21,14 +21,14 @@ EXAMPLE = """Examples:
 
 
 class Output(StrEnum):
-    """Form of the summary."""
+    """Output format of the summary."""
 
     table = "table"
     json = "json"
 
 
 class Command(TyperCommand):
-    """Takes `--yes` and `--yes=QUEUE`, which Typer does not know: an option whose value may be left out."""
+    """Accepts `--yes` and `--yes=QUEUE`: Typer has no options with an optional value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give a bare `--yes` an empty value."""
@@ -50,13 +50,13 @@ def drain_dlq(
         str | None,
         typer.Option(help="Do not ask. With --discard the queue must be named: --yes=QUEUE.", metavar="[=QUEUE]"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Do not mind another run on the queue.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run even if another run works on the queue.")] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary.")] = Output.table,
 ) -> None:
-    """Archive all dead letters of a queue, then remove them; what dies meanwhile stays.
+    """Archive all dead letters of a queue, then remove them. Letters that arrive meanwhile stay.
 
-    Each message is on disk before the broker forgets it. An interrupted drain is run again: it appends, and knows what
-    it archived and had not removed. Ctrl-C ends it after the batch in work.
+    Each message is on disk before it is removed from the broker. After an interruption, run it again: it appends, and
+    recognises letters that were archived but not removed. Ctrl-C ends it after the current batch.
     """
     from infertool import brokers
     from infertool.cli.drain_dlq.run import Request, drain

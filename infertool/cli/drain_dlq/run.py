@@ -1,4 +1,4 @@
-"""Archiving and removing dead letters: asking, doing, and saying exactly what was done."""
+"""One run of `infertool drain-dlq`: ask, archive and remove dead letters, report the result."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from pathlib import Path
 
 from infertool.brokers.port import Broker, Depth
 from infertool.cli.common import console
-from infertool.cli.common.deadletters import alone, bus, connected, put_back, tell_skew
+from infertool.cli.common.deadletters import bus, connected, exclusive, report_loss, restore_staged, warn_of_skew
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.deadletters import letter as letters
-from infertool.deadletters import record as clock
+from infertool.deadletters import record
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.deadletters.replay.drain import WHY_LEFT, Drain, Progress
 from infertool.deadletters.replay.take import Taker
 from infertool.errors import InfertoolError, NothingMatchedError, UsageError
-from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.settings import Settings
 
 STOPPING = "stopping after this batch (Ctrl-C again leaves at once; nothing is lost)"
-# How long the last question may take: of a broker that answered the first one, which may have restarted since and
-# needs seconds for its first answer; and of one that did not.
+# Timeouts of the last measurement, in seconds: for a broker that answered the first one, which may have restarted
+# since and need seconds for its first answer; and for a broker that did not answer.
 _MEASURE_AGAIN_S, _MEASURE_S = 10.0, 1.0
 _ASK_AGAIN_S = 0.1
 _LOOK_S = 10.0
-_TELL_EVERY_S = 2.0
+_LINE_EVERY_S = 2.0
 _MOST_SHOWN = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for. `file` None discards. `yes` is None (ask), "" (do not ask) or the queue's name."""
+    """The options of a drain. Without `file` it discards. `yes` is None (ask), "" (do not ask) or the queue's name."""
 
     queue: str
     file: Path | None
@@ -46,15 +45,15 @@ class Request:
 
 
 def drain(settings: Settings, request: Request) -> None:
-    """Drain as asked. Raises `NothingMatchedError` for an empty queue, `UsageError` when nobody can agree."""
+    """Drain the queue. Raises `NothingMatchedError` if it is empty, `UsageError` if there is no terminal to ask on."""
     stop = threading.Event()
-    with connected(settings) as broker, alone(broker, request.queue, free=request.force):
-        reach = bus(settings, _say_link)
-        put_back(broker, reach, request.queue)
+    with connected(settings) as broker, exclusive(broker, request.queue, shared=request.force):
+        reach = bus(settings, report_loss)
+        restore_staged(broker, reach, request.queue)
         depth, began = _look(broker, request.queue)
         _agree(request, depth, broker.conventions.short(request.queue))
         with _archive(request) as archive:
-            work = Drain(archive, depth=depth, began=began, on_progress=Ticker(request, depth))
+            work = Drain(archive, depth=depth, began=began, on_progress=_ProgressLines(request, depth))
             taker = Taker(reach, request.queue, stop=stop)
             with stopped_by_signals(stop.set, STOPPING), taker:
                 _run(work, taker, request)
@@ -65,7 +64,7 @@ def drain(settings: Settings, request: Request) -> None:
 
 
 def _look(broker: Broker, queue: str) -> tuple[int | None, float]:
-    """Return the depth, None where the broker does not tell it, and when the drain begins by the letters' clock.
+    """Return the depth, None if the broker does not report it, and the start of the drain by the letters' clock.
 
     Raises `NothingMatchedError`.
     """
@@ -73,15 +72,15 @@ def _look(broker: Broker, queue: str) -> tuple[int | None, float]:
     if not browse.messages and not browse.depth:
         raise NothingMatchedError(f"{queue} is empty, or does not exist")
     if browse.depth is not None:
-        return browse.depth, time.time()  # the depth bounds it, no clock
+        return browse.depth, time.time()  # the depth limits the drain, not the clock
     browse = broker.browse(queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S)
-    began, ahead_s = clock.start(time.time(), map(letters.read, browse.messages))
-    tell_skew(0.0, ahead_s)
+    began, ahead_s = record.start(time.time(), map(letters.read, browse.messages))
+    warn_of_skew(0.0, ahead_s)
     return None, began
 
 
 def _measure(broker: Broker, queue: str, timeout_s: float) -> Depth | None:
-    """Ask until the broker answers: the connection that asks may not be back yet when the one that drains is."""
+    """Measure until the broker answers: this connection may reconnect later than the draining one."""
     deadline = time.monotonic() + timeout_s
     while (left_s := deadline - time.monotonic()) > 0:
         depth = broker.measure(queue, left_s)
@@ -92,7 +91,7 @@ def _measure(broker: Broker, queue: str, timeout_s: float) -> Depth | None:
 
 
 def _agree(request: Request, depth: int | None, short: str) -> None:
-    """Ask, where nobody has agreed yet. Raises `UsageError`."""
+    """Ask for agreement unless it was given. Raises `UsageError`."""
     count = "all" if depth is None else f"{depth}"
     if request.file is None:
         _agree_to_discard(request, f"this deletes {count} messages of {request.queue} for ever", short)
@@ -130,19 +129,14 @@ def _run(work: Drain, taker: Taker, request: Request) -> None:
     try:
         work.run(taker)
     except InfertoolError:
-        # What was done must be known also when the rest cannot be done.
+        # Report the finished part before the error.
         progress = work.progress
         console.err(f"archived {progress.archived}, removed {progress.removed} from {request.queue} before this:")
         raise
 
 
-def _say_link(event: ConnectionEvent) -> None:
-    if event.state is ConnectionState.LOST:
-        console.err(f"lost {event.address}: {event.reason}; connecting again")
-
-
-class Ticker:
-    """Says now and then how far it is."""
+class _ProgressLines:
+    """Prints the progress from time to time."""
 
     def __init__(self, request: Request, depth: int | None) -> None:
         self._quiet = request.quiet
@@ -150,9 +144,9 @@ class Ticker:
         self._said = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
-        """Take the newest state."""
+        """Print the progress if the last line is old enough."""
         now = time.monotonic()
-        if not self._quiet and now - self._said > _TELL_EVERY_S:
+        if not self._quiet and now - self._said > _LINE_EVERY_S:
             self._said = now
             console.err(f"{progress.removed}{self._all} removed")
 

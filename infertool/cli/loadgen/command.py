@@ -1,4 +1,4 @@
-"""`infertool loadgen`: load on the bus, and what it did to it."""
+"""`infertool loadgen` and `infertool loadgen report`: send load, and report on runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPORT_EXAMPLE = """Examples:
 
 
 class Output(StrEnum):
-    """Form of the report."""
+    """Output format of the report."""
 
     table = "table"
     json = "json"
@@ -34,13 +34,15 @@ def report(
     ] = None,
     asserts: Annotated[
         list[str] | None,
-        typer.Option("--assert", help="Must hold for every run, in CEL, e.g. 'lost == 0'.", metavar="EXPRESSION"),
+        typer.Option(
+            "--assert", help="CEL expression that must hold for every run, e.g. 'lost == 0'.", metavar="EXPRESSION"
+        ),
     ] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")] = Output.table,
 ) -> None:
-    """Print what saved runs say. Several are put side by side, each against the first.
+    """Print the reports of saved runs. Several are compared side by side, each with the first.
 
-    Exit code 1 when an --assert does not hold. A file cut short is reported up to its last second, and says so.
+    Exit code 1 when an --assert does not hold. A file cut short is reported up to its last second, with a note.
     """
     from infertool.cli.common.options import check_apart
     from infertool.cli.loadgen.report import ReportRun
@@ -65,14 +67,14 @@ EXAMPLE = """Examples:
 
 
 class Arrivals(StrEnum):
-    """How events arrive."""
+    """Arrival process of the events."""
 
     constant = "constant"
     poisson = "poisson"
 
 
 class Pick(StrEnum):
-    """Which of several payloads is next."""
+    """Order of several payloads."""
 
     turn = "turn"
     random = "random"
@@ -93,70 +95,76 @@ app.command(epilog=REPORT_EXAMPLE)(report)
 def loadgen(
     ctx: typer.Context,
     qps: Annotated[float | None, typer.Option(help="Events a second.", metavar="N")] = None,
-    arrivals: Annotated[Arrivals, typer.Option(help="Evenly, or each by chance.")] = Arrivals.constant,
+    arrivals: Annotated[Arrivals, typer.Option(help="Evenly spaced, or at random (Poisson).")] = Arrivals.constant,
     stage: Annotated[
-        list[str] | None, typer.Option(help="A rate for a time; repeatable, one after the other.", metavar="N:DURATION")
+        list[str] | None, typer.Option(help="A rate for a duration; repeatable, in sequence.", metavar="N:DURATION")
     ] = None,
-    ramp: Annotated[str | None, typer.Option(help="From a rate to another.", metavar="N:M:DURATION")] = None,
+    ramp: Annotated[
+        str | None, typer.Option(help="Change the rate linearly from N to M.", metavar="N:M:DURATION")
+    ] = None,
     burst: Annotated[
         str | None, typer.Option(help="With --qps: bursts, as 2000:5s/60s.", metavar="N:LENGTH/PERIOD")
     ] = None,
     trace: Annotated[Path | None, typer.Option(help="Send times from a file, one a line.", metavar="FILE")] = None,
     speed: Annotated[str, typer.Option(help="With --trace: 2x is twice as fast.", metavar="FACTOR")] = "1x",
     closed: Annotated[
-        int | None, typer.Option(min=1, max=100_000, help="Closed model: N events open at a time.", metavar="N")
+        int | None, typer.Option(min=1, max=100_000, help="Closed model: keep N events open.", metavar="N")
     ] = None,
-    duration: Annotated[str | None, typer.Option(help="Send for so long.", metavar="DURATION")] = None,
-    count: Annotated[int | None, typer.Option(min=1, max=10_000_000, help="Send so many events.", metavar="N")] = None,
-    warmup: Annotated[str, typer.Option(help="The first so long is sent and not counted.", metavar="DURATION")] = "0s",
+    duration: Annotated[str | None, typer.Option(help="Time to send.", metavar="DURATION")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, max=10_000_000, help="Number of events to send.", metavar="N")
+    ] = None,
+    warmup: Annotated[
+        str, typer.Option(help="Events of this first time are sent, not counted.", metavar="DURATION")
+    ] = "0s",
     max_late: Annotated[
-        str | None, typer.Option(help="Drop, and count, what is later than this.", metavar="DURATION")
+        str | None, typer.Option(help="Drop and count events later than this.", metavar="DURATION")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same arrivals and bodies.", metavar="N")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same times and bodies.", metavar="N")] = 0,
     payload: Annotated[
         str | None, typer.Option(help="JSON or JSON lines to send; - is standard input.", metavar="FILE")
     ] = None,
-    pick: Annotated[Pick, typer.Option(help="Which of several payloads is next.")] = Pick.turn,
+    pick: Annotated[Pick, typer.Option(help="Order of several payloads.")] = Pick.turn,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Fill a field: features[0]=normal(0,1); repeatable.", metavar="PATH=VALUE"),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="Pad bodies to so many bytes: 400, normal(400,100).", metavar="BYTES")
+        str | None, typer.Option(help="Pad bodies to this size: 400, normal(400,100).", metavar="BYTES")
     ] = None,
     poison_rate: Annotated[float, typer.Option(help="Share of broken events.", metavar="SHARE")] = 0.0,
     priority: Annotated[
-        str | None, typer.Option(help="Priorities by chance: high:9=0.1,low:4=0.9.", metavar="SHARES")
+        str | None, typer.Option(help="Random priorities: high:9=0.1,low:4=0.9.", metavar="SHARES")
     ] = None,
     header: Annotated[list[str] | None, typer.Option(help="A header; repeatable.", metavar="NAME=VALUE")] = None,
     type_: Annotated[Kind, typer.Option("--type", help="JMS type of the events.")] = Kind.text,
-    persistent: Annotated[bool, typer.Option(help="Whether the broker keeps events over a restart.")] = True,
+    persistent: Annotated[bool, typer.Option(help="Make the broker keep events over a restart.")] = True,
     traceparent: Annotated[bool, typer.Option("--traceparent", help="Give each event a trace of its own.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Ask for a receipt of each event; measure it.")] = False,
     in_flight: Annotated[
-        int, typer.Option(min=1, max=500, help="With --confirm: unconfirmed events at most.", metavar="N")
+        int, typer.Option(min=1, max=500, help="With --confirm: maximum unconfirmed events.", metavar="N")
     ] = 200,
-    e2e: Annotated[bool, typer.Option("--e2e", help="Watch results and alerts come out; measure them.")] = False,
+    e2e: Annotated[bool, typer.Option("--e2e", help="Join the results and alerts; measure to their arrival.")] = False,
     settle: Annotated[
-        str, typer.Option(help="With --e2e: end when nothing came for so long.", metavar="DURATION")
+        str, typer.Option(help="With --e2e: end after this time without a result.", metavar="DURATION")
     ] = "10s",
-    connections: Annotated[int, typer.Option(min=1, max=100, help="Connections a process.", metavar="N")] = 1,
-    processes: Annotated[int, typer.Option(min=1, max=64, help="Processes that send.", metavar="N")] = 1,
+    connections: Annotated[int, typer.Option(min=1, max=100, help="Connections of each process.", metavar="N")] = 1,
+    processes: Annotated[int, typer.Option(min=1, max=64, help="Number of processes that send.", metavar="N")] = 1,
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
     queue: Annotated[str | None, typer.Option(help="Queue to send to.", metavar="Q")] = None,
     dlq: Annotated[str | None, typer.Option(help="Dead-letter queue to count.", metavar="Q")] = None,
     phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
-    save: Annotated[Path | None, typer.Option(help="Keep the run, second by second.", metavar="FILE")] = None,
+    save: Annotated[Path | None, typer.Option(help="Save the run, second by second.", metavar="FILE")] = None,
     asserts: Annotated[
         list[str] | None,
-        typer.Option("--assert", help="Must hold at the end, in CEL: 'e2e.p99_ms < 500'.", metavar="EXPRESSION"),
+        typer.Option("--assert", help="CEL expression that must hold: 'e2e.p99_ms < 500'.", metavar="EXPRESSION"),
     ] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the report.")] = Output.table,
 ) -> None:
-    """Send events by a plan, and report what became of them. Reports of saved runs: loadgen report.
+    """Send events by a plan, and report their latencies and losses. For saved runs: loadgen report.
 
-    An open model: each event has its time, whatever became of those before it, and latencies count from that time.
-    Ctrl-C ends the sending; what was sent is still waited for. Exit code 1 when an --assert does not hold.
+    The model is open: each event has its due time, independently of earlier events, and latencies count from that time.
+    Ctrl-C ends the sending; results of sent events are still awaited. Exit code 1 when an --assert does not hold.
     """
     if ctx.invoked_subcommand:
         return

@@ -56,7 +56,7 @@ class ReportRun:
 
 
 def _names(files: Sequence[Path]) -> list[str]:
-    """Return the files' names, with their folders where two have the same."""
+    """Return the names of the files, with their folders if two names are equal."""
     names = [clean(path.name) for path in files]
     return names if len(set(names)) == len(names) else [clean(str(path)) for path in files]
 

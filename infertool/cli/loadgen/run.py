@@ -24,7 +24,7 @@ _LEFT_OUT = {"broker", "phoenix", "queue", "output", "save", "asserts"}
 
 
 def given(ctx: typer.Context) -> dict[str, str]:
-    """Return the options that were given, by name; no URL, which may hold a password."""
+    """Return the options given on the command line, by name. URLs are left out: they may hold a password."""
     return {
         f"--{name.rstrip('_').replace('_', '-')}": ", ".join(value) if isinstance(value, list) else str(value)
         for name, value in ctx.params.items()
@@ -42,13 +42,13 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Run to the end and report. Raises InfertoolError, also when an assertion does not hold."""
+    """Run to the end and report. Raises InfertoolError, also for an assertion that does not hold."""
     view = View(options, quiet=quiet)
-    listeners = Listeners(on_second=view.second, on_connection=view.link, on_death=view.death)
+    listeners = Listeners(on_second=view.second, on_connection=view.connection_changed, on_death=view.process_died)
     load = LoadRun(settings, options, listeners, given)
     wanted = assertions.parse(expressions, options.measures)
     with ExitStack() as stack:
-        # From here on a signal ends in good order, also one that comes while connecting.
+        # From here on a signal stops the run in order, also while it connects.
         stack.enter_context(stopped_by_signals(load.stop, view.stopping))
         writer = stack.enter_context(RunWriter(save, load.info)) if save else None
         with view.shown(load.tally, load.info):

@@ -1,4 +1,4 @@
-"""A load report as text for a terminal; the same at the end of a run and from a file."""
+"""The view of a load run (a live panel on a terminal, lines elsewhere), and its report as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from infertool.cli.common import console
 from infertool.errors import InfertoolError
-from infertool.load import report as words
+from infertool.load import report as texts
 from infertool.load.options import LoadOptions
 from infertool.load.record import RunInfo, Second
 from infertool.load.tally import Measure, Tally
@@ -29,36 +29,36 @@ _HISTORY = 60
 
 
 class View:
-    """Shows a run. `second` and `link` may be called from any thread."""
+    """Shows a run. `second` and `connection_changed` may be called from any thread."""
 
     def __init__(self, options: LoadOptions, *, quiet: bool) -> None:
         self._options = options
         self._quiet = quiet
         self._live = not quiet and sys.stderr.isatty()
         self._seconds: deque[Second] = deque(maxlen=_HISTORY)
-        self._links: dict[str, str] = {}
+        self._lost: dict[str, str] = {}
         self.stopping = "stopping; Ctrl-C again leaves at once"
         if options.e2e:
             self.stopping = "stopping: waiting for what was sent; Ctrl-C again leaves at once"
 
     def second(self, second: Second) -> None:
-        """Take what happened in a second."""
+        """Add the counts of a second."""
         self._seconds.append(second)
         if not self._quiet and not self._live and second.t >= 0 and second.t % _LINE_EVERY_S == _LINE_EVERY_S - 1:
             console.err(self._line(list(self._seconds)[-_LINE_EVERY_S:]))
 
-    def link(self, side: str, event: ConnectionEvent) -> None:
-        """Tell of a lost connection, once, and of its return."""
+    def connection_changed(self, side: str, event: ConnectionEvent) -> None:
+        """Print a lost connection once, and its return."""
         lost = event.state is ConnectionState.LOST
-        if lost and side not in self._links:
-            self._links[side] = event.address
+        if lost and side not in self._lost:
+            self._lost[side] = event.address
             doing = "what is planned meanwhile counts as unsent" if side == "broker" else "what comes out is not seen"
             console.err(f"lost {event.address}: {event.reason}; connecting again, {doing}")
-        elif event.state is ConnectionState.CONNECTED and self._links.pop(side, ""):
+        elif event.state is ConnectionState.CONNECTED and self._lost.pop(side, ""):
             console.err(f"connected again to {event.address}")
 
-    def death(self, text: str) -> None:
-        """Tell of a process that died."""
+    def process_died(self, text: str) -> None:
+        """Print the death of a load process."""
         console.err(f"{text}; the others go on")
 
     @contextmanager
@@ -80,7 +80,7 @@ class View:
             yield
 
     def _line(self, seconds: list[Second]) -> str:
-        """Return the last seconds in a line."""
+        """Return the sums of `seconds` as a line."""
         length = len(seconds)
         parts = [f"{seconds[-1].t + 1:>5} s", f"{sum(each.sent for each in seconds) / length:,.0f}/s sent"]
         parts += [
@@ -109,7 +109,7 @@ class View:
         )  # fmt: skip
 
     def _colour(self, seconds: list[Second]) -> str:
-        if self._links:
+        if self._lost:
             return "red"
         return "yellow" if seconds and (seconds[-1].late or seconds[-1].dropped or seconds[-1].unsent) else "green"
 
@@ -120,7 +120,7 @@ class View:
         if self._options.confirm:
             lines.append(f"          {totals['confirmed']:,} confirmed")
         if self._options.e2e:
-            # Other processes tell what they sent a little later.
+            # Other processes report sent events with a delay: results may be ahead.
             left = max(totals["sent"] - totals["results"] - totals["failures"], 0)
             lines.append(
                 f"          {totals['results']:,} results + {totals['failures']:,} failures, {left:,} on the way, "
@@ -149,39 +149,39 @@ class View:
 
 
 def bars(values: list[int]) -> str:
-    """Return `values` as a line of bars, the largest one full."""
+    """Return `values` as a line of bars; the largest value is a full bar."""
     most = max([*values, 1])
     return "".join(_BARS[-(-value * (len(_BARS) - 1) // most)] for value in values)
 
 
 def summary(report: Mapping[str, Any], name: str = "") -> list[str]:
-    """Return the summary of one report as lines; `name` is that of its file."""
-    facts = words.facts(report)
+    """Return the summary of a report as lines; `name` is its file's name."""
+    facts = texts.facts(report)
     width = sanitize.widest(label for label, _ in facts)
     lines = [name] if name else []
     lines += [f"{sanitize.right(label, width)}  {text}" for label, text in facts]
-    lines += ["", *_aligned(words.times(report))]
-    notes = [f"note: {text}" for text in words.remarks(report)]
+    lines += ["", *_aligned(texts.times(report))]
+    notes = [f"note: {text}" for text in texts.remarks(report)]
     verdicts = [
-        f"{'held' if verdict['passed'] else 'FAILED'}  {verdict['expression']}  ({words.actual(verdict)})"
+        f"{'held' if verdict['passed'] else 'FAILED'}  {verdict['expression']}  ({texts.actual(verdict)})"
         for verdict in report["asserts"]
     ]
     return [*lines, *([""] if notes or verdicts else []), *notes, *verdicts]
 
 
 def check(report: Mapping[str, Any], *, of: str = "") -> None:
-    """Raise InfertoolError, which ends with exit code 1, naming the assertions that do not hold and their figures."""
-    failed = [f"{each['expression']!r} ({words.actual(each)})" for each in report["asserts"] if not each["passed"]]
+    """Raise InfertoolError (exit code 1) naming the assertions that do not hold, with their figures."""
+    failed = [f"{each['expression']!r} ({texts.actual(each)})" for each in report["asserts"] if not each["passed"]]
     if failed:
         where = f" in {of}" if of else ""
         raise InfertoolError(f"--assert does not hold{where}: {'; '.join(failed)}")
 
 
 def compared(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return runs side by side, as lines."""
-    return _aligned(words.compared(names, reports))
+    """Return a comparison of runs as lines."""
+    return _aligned(texts.compared(names, reports))
 
 
-def _aligned(rows: words.Rows) -> list[str]:
+def _aligned(rows: texts.Rows) -> list[str]:
     shown = [[clean(cell) for cell in row] for row in rows]
     return sanitize.aligned(shown, rights=[False, *[True] * (len(rows[0]) - 1)])

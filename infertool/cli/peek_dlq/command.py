@@ -19,7 +19,7 @@ EXAMPLE = """Examples:
 
 
 class Output(StrEnum):
-    """Form of the letters."""
+    """Output format of the letters."""
 
     table = "table"
     json = "json"
@@ -41,7 +41,7 @@ def peek_dlq(
     limit: Annotated[int, typer.Option(min=1, help="Look at the first N at most.", metavar="N")] = 1000,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")] = Output.table,
 ) -> None:
-    """Show what is in a dead-letter queue, and why, and since when. Changes nothing.
+    """Show the letters of a dead-letter queue, their errors and times. Changes nothing.
 
     A default ActiveMQ shows the first 400 messages only; this says so when there are more.
     """

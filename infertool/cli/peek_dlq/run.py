@@ -1,4 +1,4 @@
-"""Looking into a dead-letter queue, and showing it."""
+"""One run of `infertool peek-dlq`: browse a dead-letter queue and print letters or groups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infertool.errors import NothingMatchedError
 from infertool.settings import Settings
 
 _TIMEOUT_S = 30.0
-# The answer comes at once, or never: of a queue that never was.
+# Timeout of a measurement: the answer comes at once, or never for a queue that does not exist. Seconds.
 _MEASURE_S = 0.2
 
 
@@ -30,15 +30,15 @@ class Peek:
         self._limit = limit
 
     def run(self, *, fields: Sequence[str] | None, wanted: str | None) -> None:
-        """Show the letters, their groups, or one in full. Raises `NothingMatchedError` when there is nothing."""
+        """Print the letters, their groups, or one in full. Raises `NothingMatchedError` if there is none."""
         with connected(self._settings) as broker:
             if wanted is not None:
                 self._show_one(selection.find(broker, self._queue, wanted, limit=self._limit, timeout_s=_TIMEOUT_S))
                 return
             browse = broker.browse(self._queue, limit=self._limit, timeout_s=_TIMEOUT_S)
-            self._say_what_is_staged(broker)
+            self._report_staged(broker)
         if not browse.messages:
-            raise NothingMatchedError(empty(self._queue, browse))
+            raise NothingMatchedError(_nothing_shown(self._queue, browse))
         seen, doubles = letters.once([letters.read(message) for message in browse.messages])
         with console.reporting():
             if fields is None:
@@ -47,24 +47,24 @@ class Peek:
                 self._show_groups(selection.group(seen, fields), fields, browse)
         if doubles:
             console.err(f"{self._queue}: {doubles} second copies of these letters (same dlq_id) are not shown")
-        self._say_what_was_seen(browse)
+        self._report_seen(browse)
 
     def _show_one(self, letter: DeadLetter) -> None:
         with console.reporting():
             if self._form == "table":
-                console.out(*deadletters.in_full(letter))
+                console.out(*deadletters.details(letter))
             else:
                 console.emit_json(deadletters.document(letter))
 
     def _show_all(self, seen: Sequence[DeadLetter], browse: Browse) -> None:
         if self._form == "table":
-            console.out(*deadletters.listed(seen))
+            console.out(*deadletters.letter_table(seen))
         else:
             self._emit("letters", [deadletters.document(letter) for letter in seen], browse)
 
     def _show_groups(self, groups: Sequence[selection.Group], fields: Sequence[str], browse: Browse) -> None:
         if self._form == "table":
-            console.out(*deadletters.grouped(groups, fields))
+            console.out(*deadletters.group_table(groups, fields))
         else:
             self._emit("groups", [deadletters.group_document(group, fields) for group in groups], browse)
 
@@ -75,13 +75,13 @@ class Peek:
         seen = {"queue": self._queue, "depth": browse.depth, "seen": len(browse.messages), "complete": browse.complete}
         console.emit_json({**seen, name: documents})
 
-    def _say_what_is_staged(self, broker: Broker) -> None:
+    def _report_staged(self, broker: Broker) -> None:
         depth = broker.measure(staging.staging(self._queue), _MEASURE_S)
         if depth and depth.size:
             place = staging.staging(self._queue)
             console.err(f"{depth.size} more are in {place}: a replay works, or was killed; the next puts them back")
 
-    def _say_what_was_seen(self, browse: Browse) -> None:
+    def _report_seen(self, browse: Browse) -> None:
         count = len(browse.messages)
         if browse.complete:
             console.err(f"{self._queue}: these are all, {count}")
@@ -96,8 +96,8 @@ class Peek:
             )
 
 
-def empty(queue: str, browse: Browse) -> str:
-    """Return what to say of a queue that showed nothing."""
+def _nothing_shown(queue: str, browse: Browse) -> str:
+    """Return the message for a queue that showed no letters."""
     if browse.depth:
         return f"{queue} holds {browse.depth} messages, all in the hands of consumers; nothing can be shown"
     return f"{queue} is empty, or does not exist"

@@ -20,7 +20,7 @@ EXAMPLE = """Examples:
 
 
 class Output(StrEnum):
-    """Form of the summary."""
+    """Output format of the summary."""
 
     table = "table"
     json = "json"
@@ -51,7 +51,7 @@ def replay_dlq(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Replay N letters at most.", metavar="N")] = None,
     rate: Annotated[
-        str | None, typer.Option(help="So many a second at most; begins with a tenth of it.", metavar="N/s")
+        str | None, typer.Option(help="Maximum letters a second; starts with a tenth of it.", metavar="N/s")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=100, help="Letters a transaction.", metavar="N")] = 100,
     copy: Annotated[bool, typer.Option("--copy", help="Leave the originals in the queue.")] = False,
@@ -61,9 +61,7 @@ def replay_dlq(
     edit: Annotated[
         str | None, typer.Option(help="Change the payload by a function: script.py:function.", metavar="SPEC")
     ] = None,
-    max_replays: Annotated[
-        int, typer.Option(min=0, help="A letter that was replayed so often stays.", metavar="N")
-    ] = 3,
+    max_replays: Annotated[int, typer.Option(min=0, help="A letter that was replayed N times stays.", metavar="N")] = 3,
     parking: Annotated[str | None, typer.Option(help="... or goes to this queue instead.", metavar="Q")] = None,
     to_broker: Annotated[
         str | None, typer.Option(help="Send to another broker: at least once, not exactly once.", metavar="URL")
@@ -79,13 +77,13 @@ def replay_dlq(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Do not mind another run on the queue.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run even if another run works on the queue.")] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary.")] = Output.table,
 ) -> None:
     """Move matching dead letters to where they came from, in broker transactions: none is lost, none doubled.
 
-    Shows what it would do, asks, and ends with what was there when it began. What is left out waits in QUEUE.scan
-    meanwhile and is put back, also after a crash, by the next run. Ctrl-C ends after the transaction in work.
+    Shows what it would do, asks, and handles the letters that were there when it began. Letters that are left out wait
+    in QUEUE.scan meanwhile and are put back, after a crash by the next run. Ctrl-C ends after the current transaction.
 
     In --where, payload fields are at the top level, and headers["name"] is a header; a missing field is no match.
     Over STOMP a replay loses JMSXGroupID and the types of JMS properties.

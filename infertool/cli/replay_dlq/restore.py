@@ -1,4 +1,4 @@
-"""`replay-dlq --from FILE`: sending an archive back."""
+"""One run of `infertool replay-dlq --from FILE`: send the letters of an archive."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from infertool import brokers
 from infertool.cli.common import console, deadletters
-from infertool.cli.common.deadletters import bus, when, who
+from infertool.cli.common.deadletters import bus, operator, report_loss, when
 from infertool.cli.common.options import check_apart, check_replay
 from infertool.cli.common.signals import stopped_by_signals
-from infertool.cli.replay_dlq import view as replayview
+from infertool.cli.replay_dlq import view
 from infertool.cli.replay_dlq.run import Options, plan_of
 from infertool.deadletters.archive import restore
 from infertool.deadletters.archive.journal import Journal
@@ -82,7 +82,7 @@ def _show(path: Path, look: Look, journal: Journal, plan: Plan) -> None:
         console.err(f"  stay: {count}, {why}")
     if look.groups:
         console.err(f"  oldest {when(look.oldest)}, newest {when(look.newest)}")
-        console.err(*deadletters.grouped(look.groups, _FIELDS))
+        console.err(*deadletters.group_table(look.groups, _FIELDS))
     else:
         raise NothingMatchedError(f"nothing in {path} is to be sent")
 
@@ -97,25 +97,25 @@ def _restore(settings: Settings, options: Options, plan: Plan, path: Path, journ
     pace = None if options.rate is None else Pace(parse_rate(options.rate), stop)
     with ExitStack() as stack:
         to = restore.plan_for(path, plan)
-        audit = stack.enter_context(Audit(options.audit, to, who())) if options.audit else None
-        broker = bus(settings, replayview.say_link).open_broker(replayview.say_link)
+        audit = stack.enter_context(Audit(options.audit, to, operator())) if options.audit else None
+        broker = bus(settings, report_loss).open_broker(report_loss)
         stack.callback(broker.close, _GOODBYE_S)
         broker.connect()
-        stack.enter_context(stopped_by_signals(stop.set, replayview.STOPPING))
+        stack.enter_context(stopped_by_signals(stop.set, view.STOPPING))
         work = Restore(broker, path, plan, journal, stop=stop, pace=pace, audit=audit)
         try:
-            with replayview.shown(work.tally, to, quiet=options.quiet):
+            with view.shown(work.tally, to, quiet=options.quiet):
                 return work.run(), stop.is_set()
         except InfertoolError:
-            # What was done must be known also when the rest cannot be done.
+            # Report the finished part before the error.
             console.err(_sentence(path, work.tally))
-            replayview.tell_reasons(work.tally)
+            view.print_reasons(work.tally)
             raise
 
 
 def _sum_up(path: Path, tally: Tally, look: Look, options: Options, *, interrupted: bool) -> None:
     sentence = _sentence(path, tally)
-    replayview.tell_reasons(tally)
+    view.print_reasons(tally)
     with console.reporting(sentence):
         if options.as_json:
             console.emit_json({"file": str(path), "sent_before": look.sent_before, **tally.summary()})

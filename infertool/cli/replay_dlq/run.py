@@ -1,4 +1,4 @@
-"""Replaying dead letters: looking, asking, doing, and saying exactly what was done."""
+"""One run of `infertool replay-dlq` on a queue: preview, ask, replay, report the result."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from pathlib import Path
 from infertool import brokers
 from infertool.brokers.port import Broker, Browse, Conventions, Match
 from infertool.cli.common import console
-from infertool.cli.common.deadletters import alone, connected, put_back, tell_skew, who
 from infertool.cli.common.deadletters import bus as bus_of
+from infertool.cli.common.deadletters import connected, exclusive, operator, report_loss, restore_staged, warn_of_skew
 from infertool.cli.common.options import check_replay
 from infertool.cli.common.signals import stopped_by_signals
-from infertool.cli.replay_dlq import view as replayview
+from infertool.cli.replay_dlq import view
 from infertool.cli.replay_dlq.view import Preview, preview
 from infertool.deadletters import letter as letters
-from infertool.deadletters import record as clock
-from infertool.deadletters import selection as lookup
+from infertool.deadletters import record, selection
 from infertool.deadletters.letter import key
 from infertool.deadletters.replay import edit as editing
 from infertool.deadletters.replay.audit import Audit
@@ -47,7 +46,7 @@ _MOST_SELECTED = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The command line of `replay-dlq`, as typed; queues in full."""
+    """The options of `replay-dlq`, as typed; queue names in full."""
 
     queue: str
     to: str | None
@@ -77,17 +76,17 @@ class Options:
 
 
 def run(settings: Settings, options: Options) -> None:
-    """Replay as asked. Raises `NothingMatchedError`, `UsageError`, `ServerError` and what a replay raises."""
+    """Replay the matching letters. Raises `NothingMatchedError`, `UsageError`, `ServerError` and errors of `Replay`."""
     check_replay(settings, options.queue, to=options.to, parking=options.parking)
     plan = plan_of(options)
     rate = None if options.rate is None else parse_rate(options.rate)
-    bus = bus_of(settings, replayview.say_link)
-    free = options.dry_run or options.force
-    with connected(settings) as broker, alone(broker, options.queue, free=free) as skew_s:
+    bus = bus_of(settings, report_loss)
+    shared = options.dry_run or options.force
+    with connected(settings) as broker, exclusive(broker, options.queue, shared=shared) as skew_s:
         if options.selector and not broker.capabilities.selectors:
             raise UsageError(f"{broker.address} has no selectors", advice="use --where, --stage or --error")
         if not options.dry_run:
-            put_back(broker, bus, plan.queue)
+            restore_staged(broker, bus, plan.queue)
         there = brokers.conventions(options.to_broker) if options.to_broker else broker.conventions
         shown = _look(broker, plan, there, skew_s)
         plan = dataclasses.replace(shown.plan, edit=editing.parse(options.assignments, options.edit))
@@ -96,8 +95,8 @@ def run(settings: Settings, options: Options) -> None:
             return
         if not options.yes:
             _ask(options, shown)
-        growth = replayview.Growth(lambda: broker.measure(plan.queue, _MEASURE_S))
-        tally, stopped = _replay(settings, options, plan, bus, rate, growth, broker)
+        new_letters = view.NewLetters(lambda: broker.measure(plan.queue, _MEASURE_S))
+        tally, stopped = _replay(settings, options, plan, bus, rate, new_letters, broker)
     _sum_up(plan, tally, options, interrupted=stopped)
 
 
@@ -134,8 +133,8 @@ def _look(broker: Broker, plan: Plan, there: Conventions, skew_s: float) -> Prev
     browse = broker.browse(plan.queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S, selector=plan.selector)
     if not browse.messages and not browse.depth:
         raise NothingMatchedError(f"{plan.queue} is empty, or does not exist")
-    began, ahead_s = clock.start(time.time(), map(letters.read, browse.messages))
-    tell_skew(skew_s, ahead_s)
+    began, ahead_s = record.start(time.time(), map(letters.read, browse.messages))
+    warn_of_skew(skew_s, ahead_s)
     plan = dataclasses.replace(plan, began=began, depth=browse.depth)
     if plan.selection.ids and plan.selector is None:
         return _look_for_ids(broker, plan, browse, there)
@@ -143,14 +142,14 @@ def _look(broker: Broker, plan: Plan, there: Conventions, skew_s: float) -> Prev
 
 
 def _look_for_ids(broker: Broker, plan: Plan, browse: Browse, there: Conventions) -> Preview:
-    """Return what becomes of the letters with the ids that were asked for: only they are to be moved.
+    """Return a preview of the letters with the ids of `--id`; only they are moved.
 
-    Where one is not found the whole queue has to be gone through.
+    If one of them is not found, the replay goes through the whole queue.
     """
     deadline = time.monotonic() + _LOOK_S
     found: dict[str, Message] = {}
     for wanted in sorted(plan.selection.ids):
-        those = lookup.find_in(broker, plan.queue, browse, wanted, deadline)
+        those = selection.find_in(broker, plan.queue, browse, wanted, deadline)
         if not those and not browse.complete:
             console.err(
                 f"{wanted}: neither a look nor a selector of the broker reaches it; all letters are gone through"
@@ -192,42 +191,42 @@ def _replay(
     plan: Plan,
     bus: Bus,
     rate: float | None,
-    growth: replayview.Growth,
+    new_letters: view.NewLetters,
     broker: Broker,
 ) -> tuple[Tally, bool]:
     stop = threading.Event()
     with ExitStack() as stack:
-        audit = stack.enter_context(Audit(options.audit, plan, who())) if options.audit else None
+        audit = stack.enter_context(Audit(options.audit, plan, operator())) if options.audit else None
         elsewhere = None
         if options.to_broker:
             there = dataclasses.replace(settings.broker, url=options.to_broker)
             other = stack.enter_context(connected(dataclasses.replace(settings, broker=there)))
             elsewhere = Sender(other, stop)
-        stack.enter_context(stopped_by_signals(stop.set, replayview.STOPPING))
+        stack.enter_context(stopped_by_signals(stop.set, view.STOPPING))
         pace = None if rate is None else Pace(rate, stop)
         tally = Tally()
         replay = partial(
             Replay, bus, tally=tally, stop=stop, pace=pace, audit=audit, elsewhere=elsewhere, broker=broker
         )
         try:
-            with replayview.shown(tally, plan, quiet=options.quiet, growth=growth):
+            with view.shown(tally, plan, quiet=options.quiet, new_letters=new_letters):
                 replay(plan).run()
                 if plan.reach is not None and tally.taken < plan.reach and not (stop.is_set() or tally.ended):
                     beyond = plan.reach - tally.taken
                     console.err(f"the selector does not reach {beyond} of them; all letters are gone through")
                     replay(dataclasses.replace(plan, selector=None, reach=None)).run()
         except InfertoolError:
-            # What was done must be known also when the rest cannot be done.
-            console.err(replayview.sentence(tally, plan))
-            replayview.tell_reasons(tally)
+            # Report the finished part before the error.
+            console.err(view.result_line(tally, plan))
+            view.print_reasons(tally)
             raise
         return tally, stop.is_set()
 
 
 def _sum_up(plan: Plan, tally: Tally, options: Options, *, interrupted: bool) -> None:
     ended = "interrupted" if interrupted else tally.ended or "end"
-    sentence = replayview.sentence(tally, plan)
-    replayview.tell_reasons(tally)
+    sentence = view.result_line(tally, plan)
+    view.print_reasons(tally)
     with console.reporting(sentence):
         if options.as_json:
             console.emit_json({"queue": plan.queue, "run": plan.run, **tally.summary(), "ended": ended})

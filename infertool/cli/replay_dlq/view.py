@@ -1,4 +1,4 @@
-"""What a running replay shows: a progress bar on a terminal, a line now and then elsewhere, and its sum."""
+"""The view of a replay: its preview, its progress (a bar on a terminal, lines elsewhere) and its result."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from infertool.deadletters import selection
 from infertool.deadletters.replay import staging
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Fault, Plan
 from infertool.deadletters.replay.progress import MOST_NAMED, Tally
-from infertool.net.connection_state import ConnectionEvent, ConnectionState
 
 _FIELDS = ("stage", "error_type")
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What browsing showed, and what the plan makes of it."""
+    """The letters that browsing showed, and the plan's decision for each."""
 
     plan: Plan
     browse: Browse
@@ -37,12 +36,12 @@ class Preview:
 
     @property
     def nothing_matches(self) -> bool:
-        """Whether it is proved that there is nothing to do."""
+        """True if the whole queue was seen and no letter would be moved."""
         touched = any(each.fate in {Fate.REPLAY, Fate.PARK} for each in self.decisions)
         return self.browse.complete and not touched
 
     def lines(self) -> list[str]:
-        """Return it for people."""
+        """Return the preview as lines of text."""
         replays = self.replays
         lines = [self._depth_line(), self._match_line(len(replays))]
         lines += [f"  to {target}: {count}" for target, count in self._targets(replays).most_common()]
@@ -54,7 +53,7 @@ class Preview:
             died = [letter.failed_at for letter in letters if letter.failed_at is not None]
             if died:
                 lines.append(f"  oldest {when(min(died))}, newest {when(max(died))}")
-            lines += deadletters.grouped(selection.group(letters, _FIELDS), _FIELDS)
+            lines += deadletters.group_table(selection.group(letters, _FIELDS), _FIELDS)
         return lines
 
     def _depth_line(self) -> str:
@@ -76,7 +75,7 @@ class Preview:
 
 
 def preview(plan: Plan, browse: Browse, here: Conventions, there: Conventions) -> Preview:
-    """Return what `plan` would do with what was seen. See `Decider`."""
+    """Return the decisions of `plan` on the letters that browsing showed. See `Decider`."""
     decider = Decider(plan, here, there)
     return Preview(plan, browse, [decider.decide(message) for message in browse.messages])
 
@@ -91,14 +90,8 @@ _BAR_EVERY_S = 0.25
 _LOOK_EVERY_S = 2.0
 
 
-def say_link(event: ConnectionEvent) -> None:
-    """Tell of a lost connection."""
-    if event.state is ConnectionState.LOST:
-        console.err(f"lost {event.address}: {event.reason}; connecting again")
-
-
-def sentence(tally: Tally, plan: Plan) -> str:
-    """Return what was moved and what remains, in one line."""
+def result_line(tally: Tally, plan: Plan) -> str:
+    """Return the numbers of moved and remaining letters in one line."""
     verb = "copied" if plan.copy else "replayed"
     parts = [f"{verb} {tally.replayed}"]
     for name, count in (
@@ -120,8 +113,8 @@ def sentence(tally: Tally, plan: Plan) -> str:
     return f"{', '.join(parts)}; {remaining(tally, plan)} in {plan.queue}; {tally.seconds:.1f} s"
 
 
-def tell_reasons(tally: Tally) -> None:
-    """Say why letters stay, and name those that were tried and did not get through."""
+def print_reasons(tally: Tally) -> None:
+    """Print why letters stay, and the letters whose replay failed."""
     for reason, count in tally.reasons.most_common():
         if count:
             console.err(f"  {count} stay: {reason}")
@@ -133,17 +126,17 @@ def tell_reasons(tally: Tally) -> None:
 
 
 def remaining(tally: Tally, plan: Plan) -> str:
-    """Return how many of those that were there at the start remain."""
+    """Return how many of the letters that were there at the start remain."""
     if plan.depth is None:
         return "an unknown number remains"
     moved = tally.fates[Fate.PARK] + tally.fates[Fate.DOUBLE] + (0 if plan.copy else tally.replayed)
     return f"{max(plan.depth - moved, 0)} of {plan.depth} remain"
 
 
-class Growth:
-    """How many dead letters came to the queue since the start, as far as the broker counts.
+class NewLetters:
+    """The number of dead letters added to the queue since the start, as far as the broker counts them.
 
-    Those of a deep queue lie behind all that the run has yet to go through, so it would see them last.
+    In a deep queue the replay itself would see them last.
     """
 
     def __init__(self, measure: Callable[[], Depth | None]) -> None:
@@ -155,46 +148,46 @@ class Growth:
         return depth.enqueued if depth else None
 
     def __call__(self) -> int:
-        """Return the number now; 0 where the broker does not count."""
+        """Return the current number; 0 if the broker does not count."""
         now = None if self._start is None else self._enqueued()
         return 0 if now is None or self._start is None else max(now - self._start, 0)
 
 
 @contextmanager
-def shown(tally: Tally, plan: Plan, *, quiet: bool, growth: Growth | None = None) -> Iterator[None]:
-    """Show the progress while the block runs; warn of replays that failed again."""
+def shown(tally: Tally, plan: Plan, *, quiet: bool, new_letters: NewLetters | None = None) -> Iterator[None]:
+    """Show the progress while the block runs; warn of replayed events that failed again."""
     bar = sys.stderr.isatty() and not quiet
-    watch = _Watch(tally, plan, quiet=quiet, growth=growth)
-    target, every = (watch.draw, _BAR_EVERY_S) if bar else (watch.tell, _LINE_EVERY_S)
+    progress = _Progress(tally, plan, quiet=quiet, new_letters=new_letters)
+    target, every = (progress.draw, _BAR_EVERY_S) if bar else (progress.tell, _LINE_EVERY_S)
 
     def look() -> None:
-        watch.warn()
-        watch.look()
-        if watch.is_due(every):
+        progress.warn()
+        progress.look()
+        if progress.is_due(every):
             target()
 
     try:
         with repeated(look, _BAR_EVERY_S):
             yield
     finally:
-        watch.warn()
+        progress.warn()
         if bar:
             console.err("")
 
 
-class _Watch:
-    def __init__(self, tally: Tally, plan: Plan, *, quiet: bool, growth: Growth | None) -> None:
+class _Progress:
+    def __init__(self, tally: Tally, plan: Plan, *, quiet: bool, new_letters: NewLetters | None) -> None:
         self._tally = tally
         self._plan = plan
         self._quiet = quiet
         self._began = self._shown = time.monotonic()
         self._warned = 0
-        self._growth = growth
+        self._new_letters = new_letters
         self._grown = 0
         self._looked = self._began
 
     def is_due(self, every_s: float) -> bool:
-        """Say whether the progress was not shown for so long."""
+        """Return True, and restart the interval, if the progress was not shown for `every_s` seconds."""
         now = time.monotonic()
         due = now - self._shown >= every_s
         if due:
@@ -202,7 +195,7 @@ class _Watch:
         return due
 
     def warn(self) -> None:
-        """Tell of replays that came back since the last time."""
+        """Warn of replayed events that failed again since the last call."""
         count = self._tally.failed_again
         if count > self._warned:
             self._warned = count
@@ -211,23 +204,23 @@ class _Watch:
             )
 
     def look(self) -> None:
-        """Tell of new dead letters, at most every two seconds, and only when there are twice as many as last time."""
+        """Warn of new dead letters, at most every two seconds, and when their number has doubled."""
         now = time.monotonic()
-        if self._growth is None or not self._tally.sweeping or now - self._looked < _LOOK_EVERY_S:
+        if self._new_letters is None or not self._tally.sweeping or now - self._looked < _LOOK_EVERY_S:
             return
         self._looked = now
-        grown = self._growth()
+        grown = self._new_letters()
         if self._tally.sweeping and grown > 2 * self._grown:
             self._grown = grown
             console.err(f"warning: {grown} new dead letters have come to {self._plan.queue} since the start")
 
     def tell(self) -> None:
-        """Write a line."""
+        """Print the progress as a line."""
         if not self._quiet:
             console.err(self._line())
 
     def draw(self) -> None:
-        """Write over the last line."""
+        """Print the progress over the previous line."""
         console.progress(self._line())
 
     def _line(self) -> str:

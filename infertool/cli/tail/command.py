@@ -1,4 +1,4 @@
-"""`infertool tail`: follow Phoenix topics."""
+"""`infertool tail`: print the events of Phoenix topics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLE = """Examples:
 
 
 class Output(StrEnum):
-    """Form of the events."""
+    """Output format of the events."""
 
     pretty = "pretty"
     jsonl = "jsonl"
@@ -69,11 +69,11 @@ def tail(
     ] = None,
     record: Annotated[
         str | None,
-        typer.Option(help="Append all that comes, also what --event and --where hide, to this file.", metavar="FILE"),
+        typer.Option(help="Append all events to this file, also those that --event and --where hide.", metavar="FILE"),
     ] = None,
     stats: Annotated[
         str | None,
-        typer.Option(help="Every so often, print counts and times of the matching events to stderr.",
+        typer.Option(help="At this interval print counts and times of the matching events to stderr.",
                      metavar="DURATION"),
     ] = None,
 ) -> None:  # fmt: skip
@@ -83,12 +83,12 @@ def tail(
     status == 'FAILED' && prediction.confidence < 0.5. A missing field is no match. In --fields and --format,
     payload, topic, event, at and source (which server) are names beside the payload's fields.
 
-    With several servers, one that is gone does not stop the others.
+    With several servers, the loss of one does not stop the others.
 
     Exit code 4 when --for ran out before an event matched (or before --count did).
     """
     from infertool.cli.common.options import parse_json
-    from infertool.cli.tail.run import Asked, Tail, parse_interval
+    from infertool.cli.tail.run import Options, Tail, parse_interval
     from infertool.cli.tail.view import form_of
     from infertool.filters import expression
     from infertool.text.units import parse_duration
@@ -99,7 +99,7 @@ def tail(
         ctx.obj.load({"phoenix.url": ("--phoenix", url), "phoenix.join_params": ("--join-params", params)})
         for url in urls
     ]
-    asked = Asked(
+    options = Options(
         topics=topics,
         form=form_of(output.value if output else None, fields=fields, template=format_, several=len(urls) > 1),
         event=event,
@@ -111,4 +111,4 @@ def tail(
         stats_s=None if stats is None else parse_interval(stats),
         quiet=ctx.obj.quiet,
     )
-    Tail([loaded.settings.phoenix for loaded in settings], asked).run()
+    Tail([loaded.settings.phoenix for loaded in settings], options).run()

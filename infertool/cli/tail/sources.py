@@ -1,4 +1,4 @@
-"""The servers that `tail` follows: one, or several of which some may be gone."""
+"""The servers of `tail`: one, or several of which some may be unreachable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Note = Callable[[str], None]
 
 
 def labels(settings: Sequence[PhoenixSettings]) -> list[str]:
-    """Return a label for each server: none for a single one, else host and port, or all of the address. No secrets."""
+    """Return a label for each server: "" for a single one, else host and port, or the full address. No secrets."""
     if len(settings) == 1:
         return [""]
     first = [targets(each)[0] for each in settings]
@@ -33,7 +33,7 @@ def labels(settings: Sequence[PhoenixSettings]) -> list[str]:
 
 
 class Sources:
-    """Follows `topics` on every server. `note` gets what people should know."""
+    """Joins `topics` on every server. `note` receives messages for the user."""
 
     def __init__(
         self, settings: Sequence[PhoenixSettings], topics: Sequence[str], *, on_events: OnChannelEvents, note: Note
@@ -46,9 +46,9 @@ class Sources:
         ]
 
     def connect(self) -> None:
-        """Connect to the one server, or to at least one of several; go on trying those where nobody answers.
+        """Connect to the server, or to at least one of several; keep trying the unreachable ones.
 
-        Raises the error of the one, or the first one's where all fail.
+        Raises the server's error; if all of several fail, that of the first.
         """
         if len(self._feeds) == 1:
             self._follow(self._feeds[0])
@@ -64,16 +64,16 @@ class Sources:
                 self._note(f"{error}; left out")
 
     def close(self) -> None:
-        """Leave all servers."""
+        """Disconnect from all servers."""
         self._closing.set()
         for feed in self._feeds:
             feed.close(CLOSE_S)
 
     def _feed(self, settings: PhoenixSettings, label: str, on_events: OnChannelEvents) -> TopicFeed:
-        link = _Link(self._note, label)
+        notes = _ConnectionNotes(self._note, label)
         return TopicFeed(
-            settings, self._topics, on_events=on_events, on_connection=link.changed, on_topic=link.topic_changed,
-            on_missed=link.missed, source=label,
+            settings, self._topics, on_events=on_events, on_connection=notes.changed, on_topic=notes.topic_changed,
+            on_missed=notes.missed, source=label,
         )  # fmt: skip
 
     def _follow(self, feed: TopicFeed) -> None:
@@ -88,10 +88,10 @@ class Sources:
         return None
 
     def _first_attempts(self) -> dict[TopicFeed, InfertoolError]:
-        """Try all servers at the same time; return what failed."""
+        """Connect to all servers concurrently; return the errors."""
         outcomes: queue.Queue[tuple[TopicFeed, InfertoolError | None]] = queue.Queue()
         for feed in self._feeds:
-            # Daemons, so that Ctrl-C need not wait for a server that does not answer.
+            # Daemon threads: Ctrl-C need not wait for a server that does not answer.
             attempt = partial(lambda feed: outcomes.put((feed, self._attempt(feed))), feed)
             threading.Thread(target=attempt, daemon=True).start()
         return {feed: error for feed, error in (outcomes.get() for _ in self._feeds) if error}
@@ -108,8 +108,8 @@ class Sources:
             self._note(f"{error}; left out")
 
 
-class _Link:
-    """Tells of a server that goes and comes back, once each."""
+class _ConnectionNotes:
+    """Notes the loss and the return of a server and of its topics, once each."""
 
     def __init__(self, note: Note, label: str) -> None:
         self._note = note
@@ -127,9 +127,9 @@ class _Link:
             self._note(f"connected to {event.address} again; {missed}")
 
     def missed(self, topic: str, count: int, complete: bool) -> None:
-        whole = "" if complete else "; there may have been more before them"
+        more_text = "" if complete else "; there may have been more before them"
         if count:
-            self._note(f"{topic}{self._at}: {count} missed broadcasts follow{whole}")
+            self._note(f"{topic}{self._at}: {count} missed broadcasts follow{more_text}")
         elif complete:
             self._note(f"{topic}{self._at}: nothing was missed")
 

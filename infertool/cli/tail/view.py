@@ -1,4 +1,4 @@
-"""Statistics of what `tail` prints: how many, how well, how long, topic by topic."""
+"""The output of `tail`: formats of events, and statistics by topic."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Form = Callable[[Sequence[ChannelEvent]], list[str]]
 
 
 def form_of(output: str | None, *, fields: str | None, template: str | None, several: bool) -> Form:
-    """Return what turns events into lines. `several` says that there is more than one source. Raises `UsageError`."""
+    """Return a function from events to lines. `several` is True with more than one source. Raises `UsageError`."""
     if template is not None:
         if output or fields:
             raise UsageError("--format says all about a line", advice="leave out -o and --fields")
@@ -40,24 +40,24 @@ def _form_of_fields(output: str, fields: str, *, several: bool) -> Form:
 
         return Columns(paths).lines
     if output == "jsonl":
-        return _each(lambda arrival: _chosen(paths, arrival))
+        return _each(lambda event: _chosen(paths, event))
     raise UsageError("--fields goes with -o pretty and -o jsonl", advice="raw is the payload alone")
 
 
 def _each(line: Callable[[ChannelEvent], str]) -> Form:
-    return lambda arrivals: [line(arrival) for arrival in arrivals]
+    return lambda events: [line(event) for event in events]
 
 
-def _jsonl(arrival: ChannelEvent) -> str:
-    return recording.line(arrival).decode()
+def _jsonl(event: ChannelEvent) -> str:
+    return recording.line(event).decode()
 
 
-def _raw(arrival: ChannelEvent) -> str:
-    return payload_text(arrival).decode()
+def _raw(event: ChannelEvent) -> str:
+    return payload_text(event).decode()
 
 
-def _chosen(paths: Sequence[Path], arrival: ChannelEvent) -> str:
-    found = {path.text: path.json(arrival) for path in paths}
+def _chosen(paths: Sequence[Path], event: ChannelEvent) -> str:
+    found = {path.text: path.json(event) for path in paths}
     return encode({name: None if text is MISSING else orjson.Fragment(text) for name, text in found.items()}).decode()
 
 
@@ -68,7 +68,7 @@ _Key = tuple[str, str]
 
 
 class _Counts:
-    """What came on one topic of one source since the last line."""
+    """Counts of one topic of one source since the last line."""
 
     def __init__(self) -> None:
         self.events = self.succeeded = self.failed = 0
@@ -93,25 +93,25 @@ class _Counts:
 
 
 class TailStats:
-    """Counts by source and topic, and every `every_s` seconds has a line for each."""
+    """Counts by source and topic; every `every_s` seconds it returns a line for each."""
 
     def __init__(self, every_s: float, keys: Sequence[_Key]) -> None:
         self._every_s = every_s
         self._keys = keys
         self.restart()
 
-    def add(self, arrivals: Iterable[ChannelEvent]) -> None:
-        """Count `arrivals`."""
-        for arrival in arrivals:
-            self._counts[arrival.source, arrival.topic].add(arrival.payload)
+    def add(self, events: Iterable[ChannelEvent]) -> None:
+        """Count events."""
+        for event in events:
+            self._counts[event.source, event.topic].add(event.payload)
 
     def due(self) -> list[str]:
-        """Return the lines, if it is time for them; then it counts from zero."""
+        """Return the lines if they are due, and start again from zero."""
         elapsed_s = time.monotonic() - self._since
         return self.finish() if elapsed_s >= self._every_s else []
 
     def finish(self) -> list[str]:
-        """Return the lines for what has come since the last ones; then it counts from zero."""
+        """Return the lines, and start again from zero."""
         elapsed_s = time.monotonic() - self._since
         lines = [
             f"stats {elapsed_s:.1f} s  {clean(f'{source} {topic}'.strip())}  {counts.line(elapsed_s)}"
@@ -121,7 +121,7 @@ class TailStats:
         return lines
 
     def restart(self) -> None:
-        """Count from zero, from now on."""
+        """Start again from zero."""
         self._since = time.monotonic()
         self._counts = {key: _Counts() for key in self._keys}
 

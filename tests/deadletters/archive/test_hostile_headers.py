@@ -67,15 +67,15 @@ def check(tmp_path, odd):
     )
     messages = [odd, good, odd]
     seen = [letters.read(each) for each in messages]
-    assert any("/queue/in" in line for line in deadletters.listed(seen))
+    assert any("/queue/in" in line for line in deadletters.letter_table(seen))
     for fields in (*((field,) for field in selection.FIELDS), ("stage", "error_type")):
         groups = selection.group(seen, fields)
         assert sum(group.count for group in groups) == 3
-        deadletters.grouped(groups, fields)
+        deadletters.group_table(groups, fields)
         for group in groups:
             json.loads(deadletters.dump(deadletters.group_document(group, fields)))
     for each in seen:
-        deadletters.in_full(each)
+        deadletters.details(each)
         json.loads(deadletters.dump(deadletters.document(each)))
     now = time.time()
     for options in (
