@@ -16,7 +16,7 @@ from infertool.cli.common import console, deadletters
 from infertool.cli.common.eventlines import Columns
 from infertool.cli.config import command as config
 from infertool.cli.consume import view as consumed
-from infertool.cli.loadgen import view as loadsummary
+from infertool.cli.loadgen import view as loadview
 from infertool.deadletters import letter, selection
 from infertool.filters import expression
 from infertool.text import sanitize
@@ -60,8 +60,8 @@ def test_peek_and_the_preview() -> None:
 
 def test_reports_of_loads(monkeypatch) -> None:
     rows = [("", *WIDE), ("sent", *["#"] * len(WIDE)), ("received", *["#"] * len(WIDE))]
-    monkeypatch.setattr(loadsummary.words, "compared", lambda names, reports: rows)
-    lines = loadsummary.compared([], [])
+    monkeypatch.setattr(loadview.texts, "compared", lambda names, reports: rows)
+    lines = loadview.compared([], [])
     assert len({cell_len(line) for line in lines}) == 1
 
 
