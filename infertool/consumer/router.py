@@ -150,15 +150,17 @@ class Router:
         except PublisherClosedError:
             return  # the consumer stops; the events stay with the broker
 
-    def settled(self, settled: Sequence[Confirmation[Published] | Rejection[Published]]) -> None:
+    def settled(
+        self, confirmations: Sequence[Confirmation[Published]], rejections: Sequence[Rejection[Published]]
+    ) -> None:
         """Take confirmations and rejections from the publisher's thread."""
+        for rejection in rejections:
+            self._rejected(rejection)
         succeeded: list[Event] = []
         reported: list[FailedEvent] = []
-        for each in settled:
-            context = each.publication.context
-            if isinstance(each, Rejection):
-                self._rejected(each)
-            elif isinstance(context, Event):
+        for confirmation in confirmations:
+            context = confirmation.publication.context
+            if isinstance(context, Event):
                 succeeded.append(context)
             else:
                 reported.append(context)

@@ -13,12 +13,13 @@ from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnC
 from infertool.phoenix import notices
 from infertool.phoenix import push as batch
 from infertool.phoenix.confirm import ConfirmPolicy
-from infertool.phoenix.frames import Frame, encode_push, reply_of
+from infertool.phoenix.frames import Frame, reply_of
 from infertool.phoenix.membership import Loss, Membership
 from infertool.phoenix.notices import Silence
 from infertool.phoenix.pending_pushes import PendingPushes
 from infertool.phoenix.public import PublicTopics
 from infertool.phoenix.push import ConfirmedBy, DeliveryClosedError, Entry, Push, PushResult
+from infertool.phoenix.sender import Sender
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.phoenix.suspects import Cause
 from infertool.telemetry.signals import Unconfirmed
@@ -68,17 +69,15 @@ class Delivery(Generic[T]):
         self._on_warning = on_warning
         self._changed = threading.Condition()
         self._pending: PendingPushes[T] = PendingPushes()
-        self._confirmation = ConfirmPolicy(settings.confirm)
+        self._policy = ConfirmPolicy(settings.confirm)
         # Since when each thread in `push` waits for room, and with how many.
         self._queued: dict[int, tuple[float, int]] = {}
         self._unreported = 0
-        self._join_ref = ""
-        self._paused = False
         self._stopped = False
-        self._barrier = False
         self._warned = False
         self._silence = Silence(settings)
         self._socket = PhoenixSocket(settings, on_connection=self._take_link, reconnecting=PUBLISHER)
+        self._sender = Sender(self._socket, settings, self._pending, self._policy, self._settle_refs)
         self._membership = Membership(self._socket, settings.topic, self._socket.join_payload, self)
         public = dict.fromkeys([settings.result_topic, settings.alert_topic])
         public.pop(settings.topic, None)
@@ -170,16 +169,15 @@ class Delivery(Generic[T]):
     def on_joined(self, _response: Any) -> None:
         """Send what waits, under the new join_ref. A pause ends here."""
         with self._changed:
-            self._join_ref = self._membership.join_ref
+            self._sender.joined(self._membership.join_ref)
             self._set_paused(paused=False)
             self._flush()
 
     def on_lost(self, loss: Loss, reason: str) -> None:
         """Take back what is unconfirmed, to be pushed again after the rejoin."""
         with self._changed:
-            self._join_ref = ""
-            self._barrier = False
-            self._confirmation.lost()
+            self._sender.lost()
+            self._policy.lost()
             if loss in _ENDINGS:
                 self._take_ending(loss, reason)
             else:
@@ -209,9 +207,9 @@ class Delivery(Generic[T]):
     def _join_all(self) -> None:
         timeout_s = self._settings.connect_timeout_s
         self._membership.join(timeout_s)
-        if self._confirmation.wants_public_topics:
+        if self._policy.wants_public_topics:
             error = self._public.join(timeout_s)
-            if error and self._confirmation.needs_public_topics:
+            if error and self._policy.needs_public_topics:
                 raise error
 
     def _take_link(self, event: ConnectionEvent) -> None:
@@ -226,7 +224,7 @@ class Delivery(Generic[T]):
         try:
             while not self._stopped:
                 room = self._settings.window - self._pending.in_window(time.monotonic())
-                if room > 0 and not self._paused:
+                if room > 0 and not self._sender.paused:
                     return room
                 self._queued.setdefault(threading.get_ident(), (time.monotonic(), count))
                 self._changed.wait()
@@ -236,56 +234,30 @@ class Delivery(Generic[T]):
                 self._queued.pop(threading.get_ident(), None)
 
     def _flush(self) -> None:
-        if self._join_ref and not self._paused and self._public.settled:
-            now = time.monotonic()
-            self._send(self._pending.take_sendable(now, self._settings.push_timeout_s), now)
-
-    def _send(self, entries: Sequence[Entry[T]], now: float) -> None:
-        if not entries:
-            return
-        for entry in entries:
-            self._pending.mark_sent(entry, self._socket.next_ref(), now)
-        self._socket.send(self._encode(entries), self._on_written(entries))
-        if self._confirmation.uses_barriers and not self._barrier:
-            self._send_barrier()
-
-    def _encode(self, entries: Sequence[Entry[T]]) -> list[bytes]:
-        join_ref, topic = self._join_ref, self._settings.topic
-        return [encode_push(join_ref, entry.ref, topic, entry.push.event, entry.push.payload) for entry in entries]
-
-    def _on_written(self, entries: Sequence[Entry[T]]) -> Callable[[], None] | None:
-        if not self._confirmation.by_writing:
-            return None
-        confirmed = [entry for entry in entries if self._confirmation.takes_weak_confirmation(entry.push.event)]
-        return partial(self._take_written, confirmed)
-
-    def _send_barrier(self) -> None:
-        covered = [entry.ref for entry in self._pending.sent if self._confirmation.by_barrier(entry.push.event)]
-        if covered:
-            self._barrier = True
-            self._socket.heartbeat(partial(self._take_barrier, covered))
+        if self._public.settled:
+            self._sender.flush()
 
     # Proofs. `_take_reply` and `_take_echo` with the lock held.
 
     def _take_reply(self, frame: Frame, results: list[PushResult[T]]) -> None:
         entry = self._pending.settle_ref(frame.ref)
         if entry is None:
-            self._confirmation.replied_late(frame.ref)
+            self._policy.replied_late(frame.ref)
             return
         reply = reply_of(frame)
         if reply.status == "ok":
-            self._prove(entry, ConfirmedBy.REPLY, results)
+            self._confirm(entry, ConfirmedBy.REPLY, results)
         else:
             reason = reply.reason if reply.status == "error" else f"{reply.status}: {reply.reason}"
             results.append(PushResult(entry.push, rejection=reason))
 
     def _take_echo(self, frame: Frame, results: list[PushResult[T]]) -> None:
-        if not self._confirmation.takes_echoes:
+        if not self._policy.takes_echoes:
             return
         for document in batch.documents(frame):
             entry = self._pending.settle_event(document.get("event_id")) if isinstance(document, dict) else None
             if entry:
-                self._prove(entry, ConfirmedBy.ECHO, results)
+                self._confirm(entry, ConfirmedBy.ECHO, results)
 
     def _take_echoes(self, frames: Sequence[Frame]) -> None:
         results: list[PushResult[T]] = []
@@ -295,26 +267,19 @@ class Delivery(Generic[T]):
             self._settled(results)
         self._report(results)
 
-    def _take_written(self, entries: Sequence[Entry[T]]) -> None:
-        self._settle_refs([entry.ref for entry in entries], ConfirmedBy.NONE)
-
-    def _take_barrier(self, refs: Sequence[str]) -> None:
-        self._barrier = False
-        self._settle_refs(refs, ConfirmedBy.BARRIER)
-        with self._changed:
-            if not self._barrier:
-                self._send_barrier()
-
     def _settle_refs(self, refs: Sequence[str], confirmed_by: ConfirmedBy) -> None:
         results: list[PushResult[T]] = []
         with self._changed:
             for entry in filter(None, map(self._pending.settle_ref, refs)):
-                self._prove(entry, confirmed_by, results)
+                self._confirm(entry, confirmed_by, results)
             self._settled(results)
         self._report(results)
+        if confirmed_by is ConfirmedBy.BARRIER:
+            with self._changed:
+                self._sender.send_barrier()
 
-    def _prove(self, entry: Entry[T], confirmed_by: ConfirmedBy, results: list[PushResult[T]]) -> None:
-        self._confirmation.confirmed(entry, confirmed_by)
+    def _confirm(self, entry: Entry[T], confirmed_by: ConfirmedBy, results: list[PushResult[T]]) -> None:
+        self._policy.confirmed(entry, confirmed_by)
         results.append(PushResult(entry.push, confirmed_by))
 
     def _settled(self, results: Sequence[PushResult[T]]) -> None:
@@ -340,8 +305,8 @@ class Delivery(Generic[T]):
             self._flush()
 
     def _set_paused(self, *, paused: bool) -> None:
-        if paused is not self._paused:
-            self._paused = paused
+        if paused is not self._sender.paused:
+            self._sender.paused = paused
             self._changed.notify_all()
             self._later(partial(self._on_flow, paused))
 
@@ -355,12 +320,12 @@ class Delivery(Generic[T]):
             self._follow_up_overdue(now, results)
             silent = {entry.push.event for entry in self._pending.overdue(now - self._patience_s)} - {batch.EVENT}
             for event in silent:
-                if not self._confirmation.is_known(event):
+                if not self._policy.is_known(event):
                     self._lose_patience(event)
             self._settled(results)
             self._flush()
         self._report(results)
-        self._public.follow(wanted=self._confirmation.wants_public_topics)
+        self._public.follow(wanted=self._policy.wants_public_topics)
         self._socket.after(self._tick_s, self._tick)
 
     def _follow_up_overdue(self, now: float, results: list[PushResult[T]]) -> None:
@@ -369,33 +334,31 @@ class Delivery(Generic[T]):
         Under one join a push is lost only with the channel, so one that has no proof waits in the channel's mailbox,
         and repeating it would make that longer. Unless the channel has handled pushes behind it: it was left out.
         """
-        if not self._join_ref or self._paused:
+        if not self._sender.is_open:
             return
         timeout_s = self._settings.push_timeout_s
-        by_weak_confirmation = self._confirmation.takes_weak_confirmation(batch.EVENT)
+        by_weak_confirmation = self._policy.takes_weak_confirmation(batch.EVENT)
         for entry in self._pending.hopeless_batches(now, timeout_s, only_overtaken=by_weak_confirmation):
             self._pending.give_up(entry)
             results.append(PushResult(entry.push, rejection=UNANSWERED))
         left_out = self._pending.left_out(now, timeout_s)
-        if left_out and not self._confirmation.by_writing:
-            # With the refs they have, so that a late reply to the first one counts.
-            self._socket.send(self._encode(left_out))
+        if left_out and not self._policy.by_writing:
+            self._sender.repeat(left_out)
 
     def _look_at_silence(self, now: float) -> None:
-        if self._join_ref and not self._paused:
+        if self._sender.is_open:
             sent = list(self._pending.sent)
-            proved_before = bool(sent) and self._confirmation.has_confirmed(sent[0].push.event)
+            proved_before = bool(sent) and self._policy.has_confirmed(sent[0].push.event)
             if warning := self._silence.look(sent, now, proved_before=proved_before):
                 self._warn(warning)
 
     def _lose_patience(self, event: str) -> None:
-        if not self._confirmation.gave_no_confirmation(event):
+        if not self._policy.gave_no_confirmation(event):
             # Once more, with the public topics joined: they are by the time these are sent.
             self._pending.take_back(event)
             self._public.expect()
             return
-        if not self._barrier:
-            self._send_barrier()
+        self._sender.send_barrier()
         if not self._warned:
             self._warned = True
             self._warn(self._silence.no_confirmation(event))

@@ -32,7 +32,7 @@ class LocalPublisher(Generic[T]):
     def publish(self, publications: Sequence[Publication[T]], *, crashes: int = 0) -> None:  # noqa: ARG002  (the port)
         """Write, then confirm. A reader that has gone raises `BrokenPipeError`; then nothing is confirmed."""
         self._write([publication.payload for publication in publications])
-        self._on_settled([Confirmation(publication, "write") for publication in publications])
+        self._on_settled([Confirmation(publication, "write") for publication in publications], ())
 
     def pending(self) -> Unconfirmed:
         """Return nothing: a publication is confirmed when `publish` returns."""
@@ -67,5 +67,5 @@ def discard(documents: Sequence[bytes]) -> None:
     """Drop each document."""
 
 
-def _unreported(_settled: Sequence[object]) -> None:
+def _unreported(_confirmations: Sequence[object], _rejections: Sequence[object]) -> None:
     raise RuntimeError("publish before report_to")

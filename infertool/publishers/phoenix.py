@@ -98,20 +98,21 @@ class PhoenixPublisher(Generic[T]):
 
     def _take(self, results: Sequence[PushResult[Members[T]]]) -> None:
         """Take results from the delivery's threads."""
-        settled: list[Confirmation[T] | Rejection[T]] = []
+        confirmations: list[Confirmation[T]] = []
+        rejections: list[Rejection[T]] = []
         for result in results:
             members = result.push.context
             if result.rejection is None:
                 confirmed_by = result.confirmed_by or ConfirmedBy.NONE
-                settled += [Confirmation(publication, confirmed_by) for publication in members]
+                confirmations += [Confirmation(publication, confirmed_by) for publication in members]
                 if len(members) > 1:
                     self._batches.confirmed()
             elif len(members) == 1:
-                settled.append(Rejection(_pushed(result.push), result.rejection, result.crashes))
+                rejections.append(Rejection(_pushed(result.push), result.rejection, result.crashes))
             else:
                 self._take_apart(result.push, result.rejection, result.crashes)
-        if settled and self._on_settled:
-            self._on_settled(settled)
+        if self._on_settled and (confirmations or rejections):
+            self._on_settled(confirmations, rejections)
 
     def _take_apart(self, refused: Push[Members[T]], reason: str, crashes: int) -> None:
         singles = self._batches.take_apart(refused, reason)

@@ -65,7 +65,7 @@ class Rejection(Struct, Generic[T], frozen=True, gc=False):
     crashes: int = 0
 
 
-OnSettled = Callable[[Sequence[Confirmation[T] | Rejection[T]]], None]
+OnSettled = Callable[[Sequence[Confirmation[T]], Sequence[Rejection[T]]], None]
 
 
 class Publisher(Protocol[T]):

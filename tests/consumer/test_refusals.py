@@ -46,9 +46,10 @@ class Phoenix:
                 self.announced.append(crashes)
                 self.changed.notify_all()
             rejection = self.answer(push)
-            self.router.settled([
-                Rejection(push, rejection, self.crashes) if rejection else Confirmation(push, "reply")
-            ])  # fmt: skip
+            if rejection:
+                self.router.settled([], [Rejection(push, rejection, self.crashes)])
+            else:
+                self.router.settled([Confirmation(push, "reply")], [])
 
     def dead_letter(self, dead: Sequence[FailedEvent]) -> None:
         with self.changed:

@@ -29,9 +29,9 @@ class Owner:
         self.signals: list[Signal] = []
         self.changed = threading.Condition()
 
-    def take(self, settled: Sequence[Confirmation[int] | Rejection[int]]) -> None:
+    def take(self, confirmations: Sequence[Confirmation[int]], rejections: Sequence[Rejection[int]]) -> None:
         with self.changed:
-            self.settled += settled
+            self.settled += [*confirmations, *rejections]
             self.changed.notify_all()
 
     def observe(self, signal: Signal) -> None:
