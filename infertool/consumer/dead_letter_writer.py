@@ -21,7 +21,7 @@ from infertool.telemetry.signals import DeadLettered, Observe, Warned
 
 
 class MoveQueue:
-    """In order of arrival, but for those that wait. Times are monotonic seconds. Not thread-safe.
+    """Failed events in order of arrival; those that wait are apart. Times are monotonic seconds. Not thread-safe.
 
     At most `max_moves` events, and `max_bytes` of bodies, are moved together: a move is a disk sync, so many share one.
     """
@@ -33,16 +33,16 @@ class MoveQueue:
         self._later: list[tuple[float, int, FailedEvent]] = []
         self._numbers = itertools.count()
 
-    def add(self, dead: Iterable[FailedEvent], now: float) -> None:
-        """Take in events."""
-        for each in dead:
+    def add(self, failed: Iterable[FailedEvent], now: float) -> None:
+        """Add events."""
+        for each in failed:
             if each.not_before > now:
                 heapq.heappush(self._later, (each.not_before, next(self._numbers), each))
             else:
                 self._ready.append(each)
 
     def take(self, now: float) -> list[FailedEvent]:
-        """Return the events of the next transaction; none when all of them wait."""
+        """Return the events of the next transaction; none when every event waits."""
         while self._later and self._later[0][0] <= now:
             self._ready.append(heapq.heappop(self._later)[2])
         batch: list[FailedEvent] = []
@@ -56,25 +56,25 @@ class MoveQueue:
         return batch
 
     def wait_s(self, now: float) -> float | None:
-        """Return how long until there is something to take, None when nothing waits."""
+        """Return the seconds until there is an event to take; None when the queue is empty."""
         if self._ready:
             return 0.0
         return max(0.0, self._later[0][0] - now) if self._later else None
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all events."""
         self._ready.clear()
         self._later.clear()
 
 
-def suspect(batch: list[FailedEvent]) -> FailedEvent | None:
-    """Note that the transaction of `batch` failed. Return the event that was alone in it."""
+def halve(batch: list[FailedEvent]) -> FailedEvent | None:
+    """Note that the transaction of `batch` failed. Return its event if it has only one."""
     if len(batch) == 1:
         batch[0].together = 1
         batch[0].failures += 1
         return batch[0]
-    for dead in batch:
-        dead.together = len(batch) // 2
+    for failed in batch:
+        failed.together = len(batch) // 2
     return None
 
 
@@ -96,24 +96,28 @@ class LetterForm:
     model: str
     broker: Broker
 
-    def fill_in(self, dead: FailedEvent) -> Outgoing:
+    def fill_in(self, failed: FailedEvent) -> Outgoing:
         """Return the dead letter of an event that fails now."""
         failed_at = iso(time.time())
         cause = Cause(
-            event_id=dead.event.event_id,
-            request_id=dead.event.request_id or "",
-            stage=dead.failure.stage,
-            error_type=dead.failure.error_type,
-            error=dead.failure.error,
-            attempts=dead.event.attempts,
+            event_id=failed.event.event_id,
+            request_id=failed.event.request_id or "",
+            stage=failed.failure.stage,
+            error_type=failed.failure.error_type,
+            error=failed.failure.error,
+            attempts=failed.event.attempts,
             failed_at=failed_at,
-            first_failed_at=dead.event.first_failed_at or failed_at,
+            first_failed_at=failed.event.first_failed_at or failed_at,
             consumer=self.consumer,
             model=self.model,
-            traceback=dead.failure.traceback,
+            traceback=failed.failure.traceback,
         )
         return dead_letter(
-            dead.event.message, cause, self.queue, self.broker.conventions, atomic=self.broker.capabilities.atomic_move
+            failed.event.message,
+            cause,
+            self.queue,
+            self.broker.conventions,
+            atomic=self.broker.capabilities.atomic_move,
         )
 
 
@@ -149,17 +153,17 @@ class DeadLetterWriter:
         """Start the thread."""
         self._thread.start()
 
-    def dead_letter(self, dead: Sequence[FailedEvent]) -> None:
+    def dead_letter(self, failed: Sequence[FailedEvent]) -> None:
         """Queue events. Returns at once. One that came out of a loop of dead letters is left unsettled."""
-        looping = [each for each in dead if comes_back(each.event.message, self._queue)]
+        looping = [each for each in failed if comes_back(each.event.message, self._queue)]
         if looping:
             self._leave(looping)
         with self._changed:
-            self._waiting.add((each for each in dead if each not in looping), time.monotonic())
+            self._waiting.add((each for each in failed if each not in looping), time.monotonic())
             self._changed.notify()
 
     def stop(self, timeout_s: float) -> None:
-        """Bury what waits, for at most `timeout_s`; the rest stays with the broker."""
+        """Move the events in the queue, for at most `timeout_s`; the rest stays with the broker."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -172,47 +176,47 @@ class DeadLetterWriter:
             self._move(batch)
 
     def _next(self) -> list[FailedEvent]:
-        """Return the events of the next transaction; none when stopped and only those are left that wait longer."""
+        """Return the events of the next transaction; none when stopped and every event waits."""
         with self._changed:
             while not (batch := self._waiting.take(now := time.monotonic())) and not self._stopped:
                 self._changed.wait(self._waiting.wait_s(now))
             return batch
 
     def _move(self, batch: list[FailedEvent]) -> None:
-        moves = [Move(dead.event.message, self._form.fill_in(dead)) for dead in batch]
+        moves = [Move(failed.event.message, self._form.fill_in(failed)) for failed in batch]
         try:
             self._subscription.move(moves, self._timeout_s)
         except StaleMessagesError:
             self._one_by_one(batch, moves)
         except ConnectionLostError as error:
-            self._suspect(batch, ALONE_BACKOFF, str(error))
+            self._isolate(batch, ALONE_BACKOFF, str(error))
             self._postpone(batch, moves)
         except MoveRefusedError as error:
-            self._suspect(batch, REFUSED_BACKOFF, error.reason)
+            self._isolate(batch, REFUSED_BACKOFF, error.reason)
             self._postpone(batch, moves)
             self._wait_after_refusal(error)
         else:
             self._refusals = 0
-            for dead in batch:
-                self._stuck.pop(dead.event, None)
-            self._in_flight.dead_lettered([dead.event for dead in batch])
+            for failed in batch:
+                self._stuck.pop(failed.event, None)
+            self._in_flight.dead_lettered([failed.event for failed in batch])
             self._on_dead_lettered(batch)
             now = time.monotonic()
-            self._observe(DeadLettered([now - dead.event.delivered_at for dead in batch]))
+            self._observe(DeadLettered([now - failed.event.delivered_at for failed in batch]))
 
-    def _suspect(self, batch: list[FailedEvent], backoff: FullJitter, reason: str) -> None:
-        """Look for the one that fails: in halves; it waits then, longer each time."""
-        guilty = suspect(batch)
-        if guilty is None:
+    def _isolate(self, batch: list[FailedEvent], backoff: FullJitter, reason: str) -> None:
+        """Halve the batches until the event that fails is alone; then it waits, longer each time."""
+        found = halve(batch)
+        if found is None:
             return
-        wait_s = backoff.wait(guilty.failures)
-        guilty.not_before = time.monotonic() + wait_s
-        if guilty.failures < _FAILURES_TOLD:
+        wait_s = backoff.wait(found.failures)
+        found.not_before = time.monotonic() + wait_s
+        if found.failures < _FAILURES_TOLD:
             return
-        self._stuck[guilty.event] = None
+        self._stuck[found.event] = None
         names = ", ".join(event.event_id for event in itertools.islice(self._stuck, _NAMED))
         more = f" and {len(self._stuck) - _NAMED} more" if len(self._stuck) > _NAMED else ""
-        text = f"events that cannot be dead-lettered to {self._queue}: {names}{more}; the broker's word: {reason}"
+        text = f"events that cannot be dead-lettered to {self._queue}: {names}{more}; the broker says: {reason}"
         self._observe(Warned(f"{text}; they stay with the broker, the next try is in {wait_s:.0f} s"))
 
     def _leave(self, looping: Sequence[FailedEvent]) -> None:
@@ -227,15 +231,17 @@ class DeadLetterWriter:
         )
 
     def _one_by_one(self, batch: list[FailedEvent], moves: list[Move]) -> None:
-        """Find out which of a batch belong to an earlier connection."""
+        """Move each event of a batch alone: some belong to an earlier connection."""
         if len(batch) == 1:
             self._postpone(batch, moves)
             return
-        for dead in batch:
-            self._move([dead])
+        for failed in batch:
+            self._move([failed])
 
     def _postpone(self, batch: list[FailedEvent], moves: list[Move]) -> None:
-        newer = [dead for dead, move in zip(batch, moves, strict=True) if self._in_flight.postponed(dead, move.message)]
+        newer = [
+            failed for failed, move in zip(batch, moves, strict=True) if self._in_flight.postponed(failed, move.message)
+        ]
         if newer:
             self.dead_letter(newer)
 

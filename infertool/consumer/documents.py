@@ -1,4 +1,4 @@
-"""What is pushed to Phoenix: result and failure documents as JSON, never larger than `publish.max_bytes`."""
+"""Result and failure documents as JSON, never larger than `publish.max_bytes`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from infertool.models.port import Cached
 from infertool.text import json_text
 from infertool.text.sanitize import printable
 
-# How much of a body that is not JSON, and of ids in an oversized document, is shown.
+# Characters kept of a body that is not JSON, and of ids in an oversized document.
 _EXCERPT = 1024
 # Characters of a traceback: dashboards keep a few thousand of an event.
 _LONGEST_TRACEBACK = 2000
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-# What is a JSON object as it is. Made once: `dict | Fragment` makes a new union each time.
+# Types that are a JSON object already. Made once: `dict | Fragment` makes a new union each time.
 _OBJECTS = (dict, orjson.Fragment)
 
 
@@ -80,7 +80,7 @@ class Documents:
         return self._encode(event, document, "original_text")
 
     def minimal(self, event: Event, failure: Failure) -> bytes:
-        """Return the document of a failure with nothing in it that came with the event, but its ids."""
+        """Return the document of a failure without any content of the event but its ids."""
         return _dumps(
             {
                 "event_id": event.event_id,

@@ -1,4 +1,4 @@
-"""An event in work, and what becomes of it."""
+"""An event in progress, its failure, and the outcome of a try."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infertool.message import Message
 class Failure:
     """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash.
 
-    `hold_s` is set when the model was unavailable: the try does not count, and another follows after so many seconds.
+    `hold_s` is set when the model was unavailable: the try does not count, and another follows after `hold_s` seconds.
     `traceback` has a line for each frame of the model's code, the latest call last (`infertool.models.user_code`).
     """
 
@@ -54,7 +54,7 @@ class Event(Struct, eq=False, gc=False):
 
 @dataclass(slots=True, eq=False)
 class FailedEvent:
-    """An event that failed for good; it is reported to Phoenix, then moved to the dead-letter queue.
+    """An event that failed for good; its alert is published, then it is moved to the dead-letter queue.
 
     At most `together` events share a transaction with it, fewer with each that failed; `failures` counts those in which
     it was alone. It is not tried before `not_before` (monotonic, in seconds).

@@ -1,8 +1,8 @@
-"""The book of events this process holds or has finished.
+"""The events in flight: those in progress, and the newest of those that are finished.
 
-A delivery is settled on the connection that made it, or never. Deliveries of one connection are always events of their
-own, whatever their ids. After a reconnect the broker delivers again what was not acked. The book knows those by their
-identity: an event in work takes over the new delivery, a finished one is acked again, and neither is pushed twice.
+A delivery can be settled only on the connection that made it. Deliveries of one connection are always different events,
+whatever their ids. After a reconnect the broker redelivers what was not acked. A redelivery is recognised by its
+identity: an event in progress takes it over, a finished event is acked again, and neither is published twice.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from infertool.message import Identity, Message
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A batch of deliveries, sorted by what the book knows of them.
+    """A batch of deliveries, sorted by what is known of their events.
 
-    Those `left` are not taken in: there were enough, or their connection is over and the broker delivers them again.
+    Those `left` are not taken in: the limit is reached, or their connection is over and the broker redelivers them.
     """
 
     fresh: list[Event] = field(default_factory=list)
@@ -36,13 +36,13 @@ class Admission:
 
 
 class _Finished(Struct, eq=False, gc=False):
-    """An event that was closed. `dead` is None when the result was confirmed; else its dead letter may have arrived.
+    """An event that was closed. `failed` is None when the result was confirmed; else its dead letter may have arrived.
 
     It is `reopened` when that event came back to be moved again.
     """
 
     identity: Identity
-    dead: FailedEvent | None
+    failed: FailedEvent | None
     reopened: bool = False
 
 
@@ -65,7 +65,7 @@ class InFlight:
         self._awaited: dict[Identity, list[Event | _Finished]] = {}
 
     def admit(self, messages: Iterable[Message]) -> Admission:
-        """Take in deliveries; new ones are open until `confirmed`, `buried`, `keep` or `postponed`."""
+        """Take in deliveries; new ones are open until `confirmed`, `dead_lettered`, `keep` or `postponed`."""
         admission = Admission()
         delivered_at, received_at = time.monotonic(), time.time()
         with self._lock:
@@ -86,12 +86,12 @@ class InFlight:
         return admission
 
     def close(self) -> None:
-        """Take in nothing new any more."""
+        """Admit no new event from now on."""
         with self._lock:
             self._most = 0
 
     def _begin(self, epoch: int) -> bool:
-        """Expect on a new connection what the earlier ones delivered; False if `epoch` is itself an earlier one."""
+        """Expect the deliveries of earlier connections again. Returns False if `epoch` is an earlier one itself."""
         if epoch < self._epoch:
             return False
         self._epoch = epoch
@@ -107,7 +107,7 @@ class InFlight:
         known = self._awaited.get(identity)
         if known is None:
             return None
-        # The newest: with several alike, the broker has most likely forgotten those that were acked first.
+        # The newest: of several equal messages the broker has most likely removed those that were acked first.
         found = known.pop()
         if not known:
             del self._awaited[identity]
@@ -117,11 +117,11 @@ class InFlight:
         if isinstance(known, Event):
             known.message = message
             admission.in_progress.append(known)
-        elif known.dead is not None:
-            dead, known.dead, known.reopened = known.dead, None, True
-            dead.event.message = message
-            self._open[dead.event] = None
-            admission.failed.append(dead)
+        elif known.failed is not None:
+            failed, known.failed, known.reopened = known.failed, None, True
+            failed.event.message = message
+            self._open[failed.event] = None
+            admission.failed.append(failed)
         else:
             admission.confirmed.append(message)
 
@@ -130,7 +130,7 @@ class InFlight:
         with self._lock:
             messages = [event.message for event in events]
             self._finish(events, None)
-            self._tell_if_empty()
+            self._notify_if_empty()
             return messages
 
     def dead_lettered(self, events: Sequence[Event]) -> None:
@@ -140,40 +140,41 @@ class InFlight:
                 self._open.pop(event, None)
                 if event.message.epoch != self._epoch:
                     self._replace_awaited(event, None)
-            self._tell_if_empty()
+            self._notify_if_empty()
 
     def keep(self, events: Sequence[Event]) -> int:
-        """Close events that stay unsettled to the end of the run. Return how many have been kept so far."""
+        """Close events that stay unsettled to the end of the run. Return the number of kept events."""
         with self._lock:
             for event in events:
                 self._open.pop(event, None)
                 self._kept[event] = None
-            self._tell_if_empty()
+            self._notify_if_empty()
             return len(self._kept)
 
-    def postponed(self, dead: FailedEvent, tried: Message) -> bool:
-        """Close an event whose move with delivery `tried` did not work out; True if a newer delivery is here to move.
+    def postponed(self, failed: FailedEvent, tried: Message) -> bool:
+        """Release an event whose dead-letter move with delivery `tried` failed.
 
-        Otherwise the broker delivers it again, and `admit` finds it dead.
+        Returns True if it was redelivered meanwhile and can be moved again. Otherwise the broker redelivers it, and
+        `admit` returns it among the failed.
         """
         with self._lock:
-            if dead.event.message is not tried:
+            if failed.event.message is not tried:
                 return True
-            self._finish([dead.event], dead)
-            self._tell_if_empty()
+            self._finish([failed.event], failed)
+            self._notify_if_empty()
             return False
 
-    def _finish(self, events: Sequence[Event], dead: FailedEvent | None) -> None:
+    def _finish(self, events: Sequence[Event], failed: FailedEvent | None) -> None:
         for event in events:
             message = event.message
-            finished = _Finished(message.identity, dead)
+            finished = _Finished(message.identity, failed)
             self._open.pop(event, None)
             self._finished.append(finished)
             if message.epoch != self._epoch:
                 self._replace_awaited(event, finished)
 
     def _replace_awaited(self, event: Event, finished: _Finished | None) -> None:
-        """Expect the redelivery of an event that was closed after its connection was lost, or no longer expect it."""
+        """Expect `finished`, or nothing, in place of an event that was closed after its connection was lost."""
         identity = event.message.identity
         known = self._awaited.get(identity, [])
         if event in known:
@@ -185,28 +186,28 @@ class InFlight:
         else:
             self._awaited.pop(identity, None)
 
-    def _tell_if_empty(self) -> None:
+    def _notify_if_empty(self) -> None:
         if not self._open:
             self._lock.notify_all()
 
     def __len__(self) -> int:
-        """Return how many events are open."""
+        """Return the number of open events."""
         return len(self._open)
 
     def unsettled(self) -> int:
-        """Return how many events are open, kept or postponed: what the broker still has, and will deliver again."""
+        """Return the number of open, kept and postponed events: the broker still has them and redelivers them."""
         with self._lock:
             return len(self._open) + len(self._kept) + self._postponed()
 
     def _postponed(self) -> int:
-        return sum(finished.dead is not None for finished in self._finished)
+        return sum(finished.failed is not None for finished in self._finished)
 
     def wait_full(self, timeout_s: float) -> bool:
-        """Wait until as many events as may be were taken in; False if `timeout_s` ran out."""
+        """Wait until the limit of admitted events is reached. Returns False if `timeout_s` ran out."""
         with self._lock:
             return self._lock.wait_for(lambda: self.admitted >= self._most, timeout_s)
 
     def wait_empty(self, timeout_s: float) -> bool:
-        """Wait until no event is open or postponed; False if `timeout_s` ran out."""
+        """Wait until no event is open or postponed. Returns False if `timeout_s` ran out."""
         with self._lock:
             return self._lock.wait_for(lambda: not self._open and not self._postponed(), timeout_s)

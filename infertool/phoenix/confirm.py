@@ -1,4 +1,4 @@
-"""Which proof to expect for which event. Pure; the delivery feeds it what it sees."""
+"""The confirmation policy: which confirmation a push of an event gets. Pure; the delivery reports what it sees."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from infertool.settings.tree import ConfirmMode
 
 
-# So many pushes that something weaker confirmed are remembered, to notice that replies come after all.
+# Pushes with a weak confirmation that are remembered, to notice a late reply.
 _REMEMBERED = 256
 
 
 class ConfirmPolicy:
     """The confirm mode; for `auto`, what was learned so far, event by event.
 
-    A reply is taken as proof in every mode but `none`. In `auto` the public topics are joined until every event
+    A reply confirms a push in every mode but `none`. In `auto` the public topics are joined until every event
     seen so far is answered by replies. An event that gets neither reply nor echo is tried once more with the public
     topics joined, then it is confirmed by barriers.
 
-    A channel that does not know batches may ignore them, and neither a heartbeat nor the socket would tell. So these
-    prove a batch only under a join under which a reply or an echo has proved another one.
+    A channel that does not know batches may ignore them, and neither a heartbeat nor the socket would show it. These
+    confirm a batch only under a join under which a reply or an echo has confirmed another one.
     """
 
     def __init__(self, mode: ConfirmMode) -> None:
@@ -36,7 +36,7 @@ class ConfirmPolicy:
 
     @property
     def by_writing(self) -> bool:
-        """Whether a push is confirmed once the socket took it, if `takes_weak_proof` of its event."""
+        """Whether a push is confirmed when the socket took it, if its event `takes_weak_confirmation`."""
         return self._mode == "none"
 
     @property
@@ -46,7 +46,7 @@ class ConfirmPolicy:
 
     @property
     def takes_echoes(self) -> bool:
-        """Whether our own event coming back is proof."""
+        """Whether the broadcast of the pushed event confirms it."""
         return self._mode in {"auto", "echo"}
 
     @property
@@ -71,11 +71,11 @@ class ConfirmPolicy:
         return self._known.get(event) is ConfirmedBy.BARRIER
 
     def takes_weak_confirmation(self, event: str) -> bool:
-        """Whether a heartbeat, or the socket, may prove pushes of `event` where the mode says so."""
+        """Whether a heartbeat, or the socket, may confirm pushes of `event` where the mode says so."""
         return event != push.EVENT or self._knows_batches
 
     def has_confirmed(self, event: str) -> bool:
-        """Whether a push of `event` was ever proved."""
+        """Whether a push of `event` was ever confirmed."""
         return event in self._known
 
     def lost(self) -> None:
@@ -102,7 +102,7 @@ class ConfirmPolicy:
         return not self.learning or event in self._known
 
     def gave_no_confirmation(self, event: str) -> bool:
-        """Note that a push of `event` stayed without proof; True when barriers must do from now on."""
+        """Note that a push of `event` was not confirmed. Returns True when barriers confirm `event` from now on."""
         if self.wants_public_topics:
             self._learn(event, ConfirmedBy.BARRIER)
             return True

@@ -55,7 +55,7 @@ class Connection:
         if not self._failure:
             self._failure = self._read_into(messages)
         if self._failure and not messages:
-            # A server that closes while we write says why, and what we wrote fails: its word counts.
+            # A server that closes while we write says why, and what we wrote fails: its reason counts.
             reason = self._failure if self._close_code else self._end_reason or self._failure
             raise ConnectionEndedError(reason, self._close_code)
         return messages
@@ -105,7 +105,7 @@ class Connection:
             return str(error)
 
     def _between_messages(self) -> bool:
-        """Tell whether no part of a frame and no fragment of a message has been taken."""
+        """Return True if no part of a frame and no fragment of a message has been taken."""
         return self._parser.header is None and not self._parser.recv_buffer and not self._fragments.recving_frames
 
     def _take_frame(self, frame: ABNF, messages: list[_Message]) -> None:

@@ -1,4 +1,4 @@
-"""Confirmed delivery: many pushes outstanding, each one ends in a proof or a refusal, nothing in between is lost."""
+"""Confirmed delivery: many unconfirmed pushes at a time, each of which ends confirmed or rejected; none is lost."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ OnResults = Callable[[Sequence[PushResult[T]]], None]
 # How long auto waits for a reply or an echo before it does something about it, at most. Seconds.
 _PATIENCE_S = 5.0
 _LONGEST_TICK_S = 1.0
-UNANSWERED = "no proof came in time"
+UNANSWERED = "no confirmation came in time"
 # After these the unconfirmed pushes are suspects. A channel may also close itself over what it was sent.
 _ENDINGS = {Loss.CRASH, Loss.CLOSE, Loss.BLAMED, Loss.TOO_LARGE}
 
 
 class Delivery(Generic[T]):
-    """Pushes to one topic and reports, push by push, what proves it.
+    """Pushes to one topic and reports, for each push, its confirmation or rejection.
 
     A push is sent again, with the same event_id, after every rejoin; and under the same join, ever more seldom, while
     it stays unconfirmed although others behind it are confirmed. So what arrives may arrive twice. All callbacks come
@@ -101,11 +101,11 @@ class Delivery(Generic[T]):
         self._socket.after(self._tick_s, self._tick)
 
     def push(self, pushes: Sequence[Push[T]], *, crashes: int = 0) -> None:
-        """Take `pushes`; returns when the last of them was sent, or waits in the window for the link to come back.
+        """Take `pushes`; returns when the last of them was sent, or waits in the window for the connection.
 
         Blocks while `window` pushes are unconfirmed and while Phoenix says pause. Raises `DeliveryClosedError`,
-        which holds those not taken, once `stop` or `close` began. `crashes` is what an earlier result of theirs, or of
-        the batch they were in, says: then they are tested with care.
+        which holds those not taken, once `stop` or `close` began. `crashes` is the number in an earlier result
+        of theirs, or of the batch they were in: these pushes are tested with care.
         """
         taken = 0
         with self._changed:
@@ -118,12 +118,12 @@ class Delivery(Generic[T]):
                 taken += room
 
     def outstanding(self) -> int:
-        """Return how many accepted pushes have no reported result yet."""
+        """Return the number of accepted pushes without a reported result."""
         with self._changed:
             return len(self._pending) + self._unreported
 
     def pending(self) -> Unconfirmed:
-        """Return how many pushes have no result, with those that wait to be taken, and the age of the oldest."""
+        """Return the number of pushes without a result, with those that wait for room, and the age of the oldest."""
         now = time.monotonic()
         with self._changed:
             pending = self._pending.pending(now)
@@ -132,15 +132,15 @@ class Delivery(Generic[T]):
             return pending
 
     def stop(self) -> None:
-        """Take no more pushes, and wake those who wait in `push`. What was taken is still delivered."""
+        """Take no more pushes, and wake the threads that wait in `push`. Accepted pushes are still delivered."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` until every taken push has its result; False if some have not.
+        """Wait up to `timeout_s` until every accepted push has its result. Returns False if one has not.
 
-        Those that are left alone for some time, because the channel ends over them, are not waited for.
+        It does not wait for pushes that are put off for some time because the channel ends over them.
         """
         with self._changed:
             return self._changed.wait_for(self._is_drained, timeout_s)
@@ -150,7 +150,7 @@ class Delivery(Generic[T]):
         self.stop()
         self._socket.close(timeout_s)
 
-    # What the membership of the topic tells.
+    # Calls of the membership of the topic.
 
     def on_frames(self, frames: Sequence[Frame]) -> None:
         """Take replies, flow signals, and echoes when the topic itself is where results are broadcast."""
@@ -187,13 +187,13 @@ class Delivery(Generic[T]):
             self._changed.notify_all()
 
     def _take_ending(self, loss: Loss, reason: str) -> None:
-        """Find out what the end of the channel says about the unconfirmed pushes; refuse what is to blame."""
+        """Conclude from the end of the channel which unconfirmed push is the cause, and reject it."""
         finding = self._pending.crash(time.monotonic(), too_large=loss is Loss.TOO_LARGE)
         self._warn(notices.described(self._settings.topic, loss, reason, finding))
         if finding is None:
             return
         why = notices.rejection(loss, reason, finding)
-        # The results in the batch that was first in order are likelier to be at fault than those of the others.
+        # The results in the batch that was first in order are likelier to be the cause than those of the others.
         results = [
             PushResult(entry.push, rejection=why, crashes=1 + (entry is finding.suspect)) for entry in finding.apart
         ]
@@ -237,7 +237,7 @@ class Delivery(Generic[T]):
         if self._public.settled:
             self._sender.flush()
 
-    # Proofs. `_take_reply` and `_take_echo` with the lock held.
+    # Confirmations. `_take_reply` and `_take_echo` with the lock held.
 
     def _take_reply(self, frame: Frame, results: list[PushResult[T]]) -> None:
         entry = self._pending.settle_ref(frame.ref)
@@ -329,10 +329,10 @@ class Delivery(Generic[T]):
         self._socket.after(self._tick_s, self._tick)
 
     def _follow_up_overdue(self, now: float, results: list[PushResult[T]]) -> None:
-        """Push again what the channel left out; refuse batches, whose owner knows another way to push what they hold.
+        """Push again what the channel left out; reject batches, whose owner pushes their results singly.
 
-        Under one join a push is lost only with the channel, so one that has no proof waits in the channel's mailbox,
-        and repeating it would make that longer. Unless the channel has handled pushes behind it: it was left out.
+        Under one join a push is lost only with the channel, so an unconfirmed one waits in the channel's mailbox,
+        and repeating it would make that longer. Unless the channel has handled pushes behind it: then it was left out.
         """
         if not self._sender.is_open:
             return
@@ -348,8 +348,8 @@ class Delivery(Generic[T]):
     def _look_at_silence(self, now: float) -> None:
         if self._sender.is_open:
             sent = list(self._pending.sent)
-            proved_before = bool(sent) and self._policy.has_confirmed(sent[0].push.event)
-            if warning := self._silence.look(sent, now, proved_before=proved_before):
+            confirmed_before = bool(sent) and self._policy.has_confirmed(sent[0].push.event)
+            if warning := self._silence.look(sent, now, confirmed_before=confirmed_before):
                 self._warn(warning)
 
     def _lose_patience(self, event: str) -> None:

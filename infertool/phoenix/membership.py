@@ -1,4 +1,4 @@
-"""Being a member of one topic: join, rejoin after whatever ends it, and take only frames of the present join."""
+"""The membership of one topic: it joins, joins again after each loss, and takes only frames of the present join."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _LONGEST_REASON = 200
-# A shorter text is no secret; masking it would garble the server's words.
+# A shorter text is no secret; masking it would garble the server's text.
 _SHORTEST_SECRET = 4
 
 
@@ -84,7 +84,7 @@ class JoinState(StrEnum):
 
 
 class Loss(StrEnum):
-    """Why a membership ended that nobody ended."""
+    """Why a membership ended without `leave`."""
 
     CRASH = "the channel crashed"
     CLOSE = "the server closed the channel"
@@ -134,7 +134,7 @@ class Transport(Protocol):
 
 
 class Listener(Protocol):
-    """Who a membership tells. Calls come one at a time, under the membership's lock: be quick, do not call back."""
+    """Listens to a membership. Calls come one at a time, under the membership's lock: be quick, do not call back."""
 
     def on_frames(self, frames: Sequence[Frame]) -> None:
         """Take pushes, broadcasts and replies (not the join's), as they came in one read. Without the lock."""
@@ -143,7 +143,7 @@ class Listener(Protocol):
         """Take the join's response; pushes may be sent with the new join_ref."""
 
     def on_lost(self, loss: Loss, reason: str) -> None:
-        """Forget what is unanswered: no reply to it will come."""
+        """Forget what is unanswered: no reply will come."""
 
 
 class Membership:
@@ -249,7 +249,7 @@ class Membership:
             self._lose(Loss.UNMATCHED, reply_of(reply).reason)
 
     def _is_newer_than_join(self, reply: Frame) -> bool:
-        """Tell whether it answers a push of this join: those queued behind a crash are answered late, too."""
+        """Return True if it answers a push of this join: those queued behind a crash are answered late, too."""
         ref = str(reply.ref)
         return ref.isdecimal() and int(ref) > int(self.join_ref)
 

@@ -1,4 +1,4 @@
-"""What a person is told while pushes wait for their proofs: after the first timeout, then ever more seldom."""
+"""Warnings about pushes that are unconfirmed or end the channel: after the first timeout, then ever more seldom."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ class Silence:
         self._pause_s = 0.0
         self._next = 0.0
 
-    def look(self, unconfirmed: Sequence[Entry[Any]], now: float, *, proved_before: bool) -> str | None:
-        """Return what is to be said now, if anything.
+    def look(self, unconfirmed: Sequence[Entry[Any]], now: float, *, confirmed_before: bool) -> str | None:
+        """Return the warning that is due now, if there is one.
 
-        `proved_before` says whether a push of the oldest one's event was ever proved.
+        `confirmed_before` says whether a push with the event of the oldest was ever confirmed.
         """
         timeout_s = self._settings.push_timeout_s
         age = now - unconfirmed[0].sent_at if unconfirmed else 0.0
@@ -101,10 +101,10 @@ class Silence:
         self._pause_s = max(timeout_s, min(2 * self._pause_s, _LONGEST_PAUSE_S))
         self._next = now + self._pause_s
         oldest = unconfirmed[0]
-        return f"{self._what(oldest, len(unconfirmed), age)}; {self._advice(oldest, proved_before=proved_before)}"
+        return f"{self._what(oldest, len(unconfirmed), age)}; {self._advice(oldest, confirmed_before=confirmed_before)}"
 
     def no_confirmation(self, event: str) -> str:
-        """Return what is to be said when auto has to do with heartbeats."""
+        """Return the warning that auto confirms `event` by heartbeats."""
         return (
             f"{self._settings.topic} answers {event} neither with a reply nor with a broadcast on {self._public()}; "
             "confirming by heartbeats, which prove only that the server read it (phoenix.confirm chooses another way)"
@@ -120,9 +120,9 @@ class Silence:
             f"the oldest, {oldest.push}, was pushed {age:.0f} s ago"
         )
 
-    def _advice(self, oldest: Entry[Any], *, proved_before: bool) -> str:
+    def _advice(self, oldest: Entry[Any], *, confirmed_before: bool) -> str:
         event, mode = oldest.push.event, self._settings.confirm
-        if proved_before:
+        if confirmed_before:
             return (
                 "the channel answered earlier, so it is blocked, or ignored this one; see the server's log. "
                 "Pushes are kept, and not repeated while the channel answers nothing"

@@ -1,6 +1,6 @@
-"""The book of unconfirmed pushes: who waits to be sent, who waits for proof. The suspects are kept apart.
+"""Unconfirmed pushes: those that wait to be sent, those that were sent, and the suspects apart.
 
-Pure bookkeeping: no lock, no I/O. The delivery guards it.
+Pure: no lock, no I/O. The delivery holds its lock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class PendingPushes(Generic[T]):
-    """Every accepted push until it is confirmed or refused."""
+    """Every accepted push until it is confirmed or rejected."""
 
     def __init__(self) -> None:
         self.suspects: Suspects[T] = Suspects()
@@ -37,16 +37,16 @@ class PendingPushes(Generic[T]):
         return len(self._waiting) + len(self._sent) + len(self.suspects)
 
     def in_hand(self, now: float) -> int:
-        """Return how many there are, without those that are left alone for some time."""
+        """Return the number of pushes, without those that are put off for some time."""
         return len(self) - self.suspects.waiting_long(now)
 
     def in_window(self, now: float) -> int:
-        """Return how many take up room: all, but for those that are left alone while others pass."""
+        """Return the number of pushes in the window: all but those that are put off while others pass."""
         return self.in_hand(now) if self.suspects.active and self.suspects.others_pass else len(self)
 
     @property
     def sent(self) -> Iterator[Entry[T]]:
-        """Those waiting for proof, in the order they were sent."""
+        """The pushes that were sent and are unconfirmed, in the order of sending."""
         return iter(self._sent.values())
 
     def pending(self, now: float) -> Unconfirmed:
@@ -70,7 +70,7 @@ class PendingPushes(Generic[T]):
     def take_sendable(self, now: float, patience_s: float) -> list[Entry[T]]:
         """Return those to send now; the caller gives each to `mark_sent`.
 
-        While there are suspects, they are tested when no push waits for its proof that is not `patience_s` old.
+        While there are suspects, they are tested when every unconfirmed push was sent more than `patience_s` ago.
         """
         if self.suspects.active:
             busy = any(entry.sent_at > now - patience_s for entry in self._sent.values())
@@ -119,7 +119,7 @@ class PendingPushes(Generic[T]):
         return None
 
     def give_up(self, entry: Entry[T]) -> None:
-        """Remove a sent push of which nothing was heard."""
+        """Remove a sent push without an answer."""
         del self._sent[entry.ref]
         self._drop_all_from_index(entry)
         self.suspects.forget(entry)
@@ -140,7 +140,7 @@ class PendingPushes(Generic[T]):
         return due
 
     def hopeless_batches(self, now: float, timeout_s: float, *, only_overtaken: bool) -> list[Entry[T]]:
-        """Return batches without proof for `timeout_s`, maybe only those behind which the channel handled others."""
+        """Return batches unconfirmed for `timeout_s`; `only_overtaken`: if the channel handled others behind them."""
         late = [entry for entry in self.overdue(now - timeout_s) if entry.push.event == batch.EVENT]
         return [entry for entry in late if not only_overtaken or self._is_overtaken(entry)]
 

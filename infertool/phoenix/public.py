@@ -10,7 +10,7 @@ from infertool.errors import UnreachableError
 from infertool.phoenix.frames import Frame
 from infertool.phoenix.membership import Loss, Membership, Transport
 
-# After these the server has had its say: waiting longer brings no echo.
+# After these the server has answered: waiting longer brings no echo.
 _FINAL = {Loss.REFUSED, Loss.TIMEOUT}
 _OnFrames = Callable[[Sequence[Frame]], None]
 
@@ -27,11 +27,11 @@ class PublicTopics:
 
     @property
     def settled(self) -> bool:
-        """Whether the server has answered each join, so that no echo is missed for want of patience."""
+        """Whether the server has answered each join, so that no echo is missed."""
         return all(topic.settled for topic in self._topics)
 
     def join(self, timeout_s: float) -> BaseException | None:
-        """Join, and wait up to `timeout_s` for each answer; return what went wrong with one."""
+        """Join, and wait up to `timeout_s` for each answer; return the first error."""
         self._listening = True
         errors = [self._error_of(future, timeout_s) for future in [topic.join() for topic in self._topics]]
         return next(filter(None, errors), None)

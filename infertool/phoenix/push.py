@@ -1,4 +1,4 @@
-"""A push, what proves it, what becomes of it, and what is kept of it until then."""
+"""A push, its result, its entry while it is unconfirmed, and the payload of a batch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class DeliveryClosedError(InfertoolError):
 
 
 class Push(Struct, Generic[T], frozen=True, gc=False):
-    """What is to be delivered. `payload` is an encoded JSON object; `context` is the caller's and comes back.
+    """A message to push. `payload` is an encoded JSON object; `context` is the caller's and comes back.
 
-    `event_ids` are the ids inside, several for a batch: whoever broadcasts them all has the push. `reduced` is a
-    smaller payload that may take the place of `payload` when the channel crashes of that; empty when there is none.
+    `event_ids` are the ids inside, several for a batch: a server that broadcasts all of them has the push. `reduced` is
+    a smaller payload that replaces `payload` when the channel crashes over that; empty when there is none.
     """
 
     event: str
@@ -56,7 +56,7 @@ class ConfirmedBy(StrEnum):
 
 
 class PushResult(Struct, Generic[T], frozen=True, gc=False):
-    """The end of a push: exactly one of `proof` and `refusal` (the server's reason) is set.
+    """The end of a push: exactly one of `confirmed_by` and `rejection` (the server's reason) is set.
 
     `crashes` is set when it was refused because the channel, or the connection, ended over it: the number of crashes
     that it took part in. Push it again with that number, or not at all.
@@ -69,7 +69,7 @@ class PushResult(Struct, Generic[T], frozen=True, gc=False):
 
 
 class Case(Struct, eq=False, gc=False):
-    """What speaks against a suspect.
+    """The evidence against a suspect.
 
     `crashes` counts the ends of the channel at which it was unconfirmed, `first` says whether it was the likeliest
     cause of one. `evidence` counts those that it caused alone while others passed, `holds` those that say nothing
@@ -114,7 +114,7 @@ def join(documents: Sequence[bytes]) -> bytes:
 
 
 def is_batch(frame: Frame) -> bool:
-    """Tell whether a broadcast is a batch. `new_results` with any other payload is none."""
+    """Return True if a broadcast is a batch. `new_results` with any other payload is not."""
     payload = frame.payload
     return frame.event == EVENT and isinstance(payload, dict) and isinstance(payload.get("results"), list)
 

@@ -33,8 +33,8 @@ _LOSSES = {1007: Loss.BLAMED, 1009: Loss.TOO_LARGE, 1011: Loss.BLAMED}
 class PhoenixSocket:
     """A connection to Phoenix that comes back. Safe to use from several threads.
 
-    `on_link` is called from the socket's threads (and from `connect`'s caller for the first connection); it must be
-    quick and must not close the socket.
+    `on_connection` is called from the socket's threads (and from `connect`'s caller for the first connection); it must
+    be quick and must not close the socket.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which push ends the channel: suspects are tested until one is found guilty or all are confirmed.
+"""The search for the push that ends the channel: suspects are tested until one is the cause or all are confirmed.
 
 The rules, and why they are so, are in docs/guarantees.md, "When the channel crashes". Pure: no lock, no I/O, no clock.
 """
@@ -20,14 +20,14 @@ from infertool.phoenix.push import Case, Entry
 
 T = TypeVar("T")
 
-# So many different pushes must end the channel, with none of their event confirmed in between.
+# Different pushes of an event that must end the channel, none of them confirmed in between, until the event waits.
 _DIFFERENT = 2
 # Waits between trials, in seconds: while nothing passes, and while other events do, which each trial holds up.
 NOTHING_PASSES = Schedule((2.0, 5.0, 10.0, 20.0, 30.0, 60.0))
 OTHERS_PASS = Schedule((30.0, 60.0, 120.0, 300.0))
 
 
-class Blame:
+class EventCrashes:
     """Event by event, the pushes that ended the channel since one of that event was confirmed. Times are monotonic."""
 
     def __init__(self) -> None:
@@ -56,8 +56,8 @@ class Blame:
         self._holds.pop(event, None)
         self._until.pop(event, None)
 
-    def acquit(self, event: str, number: int) -> None:
-        """Note that push `number` itself was at fault, not its event."""
+    def clear(self, event: str, number: int) -> None:
+        """Note that push `number` itself was the cause, not its event."""
         pushes = self._pushes.get(event, set())
         pushes.discard(number)
         if not pushes:
@@ -80,14 +80,14 @@ class Blame:
         self._until = dict.fromkeys(self._until, 0.0)
 
 
-# A push that was in so many ends of the channel is tested alone, and may be found guilty.
+# Ends of the channel after which a push that was unconfirmed in them is tested alone, and may be the cause.
 REPEATED = 2
-# One of whose event none passes, while others do, must have been in so many.
+# The same for a push of an event of which none passes, while other events do.
 _ENOUGH = 3
 
 
 class Cause(StrEnum):
-    """Who is held responsible for an end of the channel."""
+    """The cause of an end of the channel."""
 
     UNKNOWN = "unknown"
     PUSH = "push"
@@ -98,9 +98,9 @@ class Cause(StrEnum):
 
 
 class Finding(Struct, Generic[T], frozen=True, gc=False):
-    """What an end of the channel says: about `suspect`, the likeliest of `lost` pushes.
+    """The conclusion from an end of the channel about `suspect`, the likeliest of `lost` pushes.
 
-    PUSH: it is guilty, and taken out. PAYLOAD: it goes on with its reduced payload. EVENT and SERVER: pushes of its
+    PUSH: it is the cause, and taken out. PAYLOAD: it goes on with its reduced payload. EVENT and SERVER: pushes of its
     event wait for `wait_s`; else `wait_s` is how long it waits itself. The batches of `apart` are taken out, too.
     `crashes` counts the ends of the channel at which it was unconfirmed.
     """
@@ -123,7 +123,7 @@ class Suspects(Generic[T]):
         self.active = False
         self._pool: list[Entry[T]] = []
         self._parked: list[Entry[T]] = []
-        self._blame = Blame()
+        self._crashes = EventCrashes()
         # The events of which one was confirmed since the channel ended the last time.
         self._passing: set[str] = set()
         self._unsettled = 0
@@ -146,7 +146,7 @@ class Suspects(Generic[T]):
     def waiting_long(self, now: float) -> int:
         """Return how many of them may not be tried yet."""
         pool = sum(not self._may_try(entry, now) for entry in self._pool)
-        return pool + sum(self._blame.waits(entry.push.event, now) for entry in self._parked)
+        return pool + sum(self._crashes.waits(entry.push.event, now) for entry in self._parked)
 
     def add(self, entry: Entry[T], crashes: int) -> None:
         """Take in a push that took part in `crashes` ends of the channel, maybe as part of a batch."""
@@ -178,11 +178,11 @@ class Suspects(Generic[T]):
         return Finding(cause, suspect, len(lost), crashes, apart, wait_s)
 
     def choose(self, waiting: deque[Entry[T]], now: float, *, busy: bool) -> list[Entry[T]]:
-        """Return what to send now; what is no suspect comes from `waiting`. `busy`: pushes wait for their proofs."""
+        """Return what to send now; what is no suspect comes from `waiting`. `busy`: there are unconfirmed pushes."""
         self._park(waiting)
         if not self._passing:
             # One by one, until something passes: those first of which the least is known. The newest of them, since
-            # guilty pushes often come in a row.
+            # pushes that are the cause often come in a row.
             return (
                 [] if busy else self._take([waiting.popleft()] if waiting else _least(self._triable(now), newest=True))
             )
@@ -200,13 +200,13 @@ class Suspects(Generic[T]):
     def settled(self, entry: Entry[T], *, in_order: bool) -> None:
         """Note that a push was handled: confirmed, or refused with an answer.
 
-        `in_order` says whether the channel handles pushes in the order they are sent. Then an innocent push that was
-        first means that the channel ends by chance, maybe over the same one twice: more must speak against the next.
+        `in_order` says whether the channel handles pushes in the order they are sent. Then a push that was
+        first and is not the cause means that the channel ends by chance: the next suspect needs more evidence.
         """
         if in_order and entry.case and entry.case.first:
             self._needed = REPEATED
         self._passing.add(entry.push.event)
-        self._blame.passed(entry.push.event)
+        self._crashes.passed(entry.push.event)
         self.forget(entry)
 
     def forget(self, entry: Entry[T]) -> None:
@@ -214,7 +214,7 @@ class Suspects(Generic[T]):
         if entry.case:
             entry.case = None
             self._unsettled -= 1
-        self.active = self._unsettled > 0 or bool(self._blame) or bool(self._parked)
+        self.active = self._unsettled > 0 or bool(self._crashes) or bool(self._parked)
 
     def lost(self, entries: Sequence[Entry[T]], *, connection: bool) -> None:
         """Take suspects back that were lost for another reason: with the connection, or with the membership alone.
@@ -224,7 +224,7 @@ class Suspects(Generic[T]):
         self._passing, self._others_first = set(), False
         self._take_back(entries)
         if connection:
-            self._blame.expire()
+            self._crashes.expire()
             for entry in self._pool:
                 self._suspect(entry).not_before = 0.0
 
@@ -248,16 +248,16 @@ class Suspects(Generic[T]):
         if push.event in passing:
             case.evidence += 1
             if case.evidence >= self._needed:
-                self._blame.acquit(push.event, suspect.number)
+                self._crashes.clear(push.event, suspect.number)
                 return Cause.PUSH
-        elif passing and case.crashes >= _ENOUGH and self._blame.is_of_one(push.event, suspect.number):
+        elif passing and case.crashes >= _ENOUGH and self._crashes.is_of_one(push.event, suspect.number):
             return Cause.PUSH
         return Cause.UNKNOWN
 
     def _hold(self, suspect: Entry[T], now: float, passing: set[str]) -> tuple[Cause, float | None]:
         """Find out whether it is the event or the server; have the suspect wait if nothing was said about it."""
         event, case = suspect.push.event, self._suspect(suspect)
-        wait_s = self._blame.crashed(event, suspect.number, now, others_pass=bool(passing))
+        wait_s = self._crashes.crashed(event, suspect.number, now, others_pass=bool(passing))
         if wait_s is not None:
             return Cause.EVENT if passing else Cause.SERVER, wait_s
         if event in passing or (passing and case.crashes == _ENOUGH - 1):
@@ -269,11 +269,11 @@ class Suspects(Generic[T]):
 
     def _park(self, waiting: deque[Entry[T]]) -> None:
         """Keep pushes of events that wait apart, and give them back when their event goes on."""
-        if self._blame or self._parked:
+        if self._crashes or self._parked:
             entries = sorted([*self._parked, *waiting], key=attrgetter("number"))
-            self._parked = [entry for entry in entries if self._blame.holds(entry.push.event)]
+            self._parked = [entry for entry in entries if self._crashes.holds(entry.push.event)]
             waiting.clear()
-            waiting.extend([entry for entry in entries if not self._blame.holds(entry.push.event)])
+            waiting.extend([entry for entry in entries if not self._crashes.holds(entry.push.event)])
 
     def _next_test(self, now: float) -> list[Entry[T]]:
         triable = self._triable(now)
@@ -288,17 +288,17 @@ class Suspects(Generic[T]):
 
     def _triable(self, now: float) -> list[Entry[T]]:
         pool = [entry for entry in self._pool if self._may_try(entry, now)]
-        return pool + [entry for entry in self._parked if not self._blame.waits(entry.push.event, now)]
+        return pool + [entry for entry in self._parked if not self._crashes.waits(entry.push.event, now)]
 
     def _may_try(self, entry: Entry[T], now: float) -> bool:
         event = entry.push.event
         if event in self._passing:
             return True
-        return self._suspect(entry).not_before <= now and not self._blame.waits(event, now)
+        return self._suspect(entry).not_before <= now and not self._crashes.waits(event, now)
 
     def _alone(self, entry: Entry[T]) -> bool:
         case = entry.case
-        return self._blame.holds(entry.push.event) or (case is not None and (case.first or case.crashes >= REPEATED))
+        return self._crashes.holds(entry.push.event) or (case is not None and (case.first or case.crashes >= REPEATED))
 
     def _take(self, entries: list[Entry[T]]) -> list[Entry[T]]:
         if entries:
@@ -308,7 +308,7 @@ class Suspects(Generic[T]):
 
 
 def _least(entries: list[Entry[T]], *, newest: bool) -> list[Entry[T]]:
-    """Return the one with the least against it, if there is one; of several, the oldest or the newest."""
+    """Return the entry with the least evidence against it, if there is one; of several, the oldest or the newest."""
 
     def weight(entry: Entry[T]) -> tuple[bool, int, int]:
         number = -entry.number if newest else entry.number

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from infertool.consumer.dead_letter_writer import MoveQueue, suspect
+from infertool.consumer.dead_letter_writer import MoveQueue, halve
 from infertool.consumer.event import Event, FailedEvent, Failure
 from tests.support.messages import message
 
@@ -52,7 +52,7 @@ def test_the_guilty_are_found_in_halves(guilty: set[int]) -> None:
             moved += batch
             continue
         losses += 1
-        if alone := suspect(batch):
+        if alone := halve(batch):
             alone.not_before = 1e9
         queue.add(batch, 0.0)
     assert sorted(each.event.event_id for each in moved) == sorted(e.event.event_id for e in dead if e not in bad)
@@ -78,7 +78,7 @@ def test_a_broker_that_comes_and_goes_holds_up_nothing_for_ever() -> None:
     while batch := queue.take(1e9):
         tries += 1
         if chance.random() < 0.5:
-            suspect(batch)
+            halve(batch)
             queue.add(batch, 1e9)
         else:
             moved += len(batch)

@@ -112,7 +112,7 @@ def test_what_the_channel_left_out_is_repeated_ever_more_seldom() -> None:
 
 
 def look(watch: Silence, now: float, sent: list[Entry]) -> str | None:
-    return watch.look(sent, now, proved_before=False)
+    return watch.look(sent, now, confirmed_before=False)
 
 
 def entry(sent_at: float) -> Entry:
@@ -140,6 +140,6 @@ def test_nothing_is_said_while_all_is_well() -> None:
 @pytest.mark.parametrize("mode", ["auto", "reply", "echo", "barrier", "none"])
 def test_every_mode_names_itself_the_topic_and_the_push(mode: Any) -> None:
     watch = Silence(PhoenixSettings(confirm=mode, topic="service:x"))
-    for proved_before in (False, True):
-        text = watch._what(entry(0.0), 3, 12.0) + watch._advice(entry(0.0), proved_before=proved_before)
+    for confirmed_before in (False, True):
+        text = watch._what(entry(0.0), 3, 12.0) + watch._advice(entry(0.0), confirmed_before=confirmed_before)
         assert all(word in text for word in (f"phoenix.confirm = {mode}", "service:x", "new_result e1", "12 s"))
