@@ -142,6 +142,17 @@ class ConsumerApp:
         """Return the figures now, in a form that can be summed up with those of other processes."""
         return self._stats.report()
 
+    def _write_documents(self, documents: Sequence[bytes]) -> None:
+        """Call `write`. What it raises ends the run; the documents are not confirmed."""
+        assert self._write is not None  # noqa: S101  (the publisher was made for it)
+        try:
+            self._write(documents)
+        except OSError:
+            raise  # the consumer ends by itself
+        except Exception as error:
+            self.fail(error)
+            raise OSError(str(error)) from error
+
     def _run_in_thread(self) -> None:
         try:
             self.run()
@@ -189,7 +200,9 @@ class ConsumerApp:
     def _publisher(self) -> Publisher[Published]:
         match self._settings.publish.mode:
             case "stdout":
-                return LocalPublisher("standard output", self._write or Lines(sys.stdout.buffer))
+                return LocalPublisher(
+                    "standard output", self._write_documents if self._write else Lines(sys.stdout.buffer)
+                )
             case "none":
                 return LocalPublisher("null", discard)
             case "phoenix":

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,24 @@ def test_run_ends_by_itself_and_hands_over_documents(embedded_bus: Bus) -> None:
     ids = bus.send(20)
     settings = replace(settings_of(bus), publish=PublishSettings(mode="stdout"))
     documents: list[bytes] = []
-    with ConsumerApp(
-        settings, Until(max_messages=20), write=lambda pushes: documents.extend(push.payload for push in pushes)
-    ) as consumer:
+    with ConsumerApp(settings, Until(max_messages=20), write=documents.extend) as consumer:
         consumer.run()
     assert {orjson.loads(document)["event_id"] for document in documents} == set(ids)
     assert bus.left() == 0
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_write_that_raises_ends_the_run_and_loses_nothing(embedded_bus: Bus, concurrency: int) -> None:
+    bus = embedded_bus
+    bus.send(20)
+    settings = replace(settings_of(bus, concurrency=concurrency), publish=PublishSettings(mode="stdout"))
+
+    def write(documents: Sequence[bytes]) -> None:
+        raise ValueError("no room")
+
+    with ConsumerApp(settings, write=write) as consumer, pytest.raises(ValueError, match="no room"):
+        consumer.run()
+    assert bus.left() == 20
 
 
 def test_two_consumers_in_one_process_share_the_work(embedded_bus: Bus) -> None:
