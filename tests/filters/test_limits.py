@@ -15,8 +15,8 @@ from infertool.deadletters.replay.decide import Decider, Fate, Plan
 from infertool.deadletters.selection import select
 from infertool.embedded.broker import selectors
 from infertool.errors import UsageError
-from infertool.filters import regex
 from infertool.filters import expression as filters
+from infertool.filters import regex
 from infertool.filters.evaluator import Evaluator, TooLongError
 from infertool.filters.expression import NotEvaluatedError
 from infertool.watch.entry import read
