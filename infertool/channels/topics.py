@@ -55,7 +55,7 @@ class Inbox:
 OnTopic = Callable[[str, str], None]
 OnMissed = Callable[[str, int, bool], None]
 # Losses that are reported as losses of the connection.
-_LINK_LOSSES = {Loss.LINK, Loss.BLAMED, Loss.TOO_LARGE}
+_CONNECTION_LOSSES = {Loss.LINK, Loss.BLAMED, Loss.TOO_LARGE}
 
 
 def _ignore_topic(_topic: str, _reason: str) -> None:
@@ -165,7 +165,7 @@ class _Topic:
             self._on_missed(self._topic, missed, response.get("complete") is True)
 
     def on_lost(self, loss: Loss, reason: str) -> None:
-        if loss not in _LINK_LOSSES:
+        if loss not in _CONNECTION_LOSSES:
             self._lost = True
             self._on_topic(self._topic, f"{loss}: {reason}" if reason else str(loss))
 

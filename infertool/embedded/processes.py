@@ -20,7 +20,7 @@ STOP_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A running server. It ends when `stop` is called, or when this process ends in whatever way."""
+    """A running server. It ends with `stop`, or when this process ends for any reason."""
 
     name: str
     port: int

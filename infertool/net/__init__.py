@@ -1,1 +1,1 @@
-"""Network utilities: TLS, backoff, connection state, write buffer, identification of a server's protocol."""
+"""Network utilities: TLS, backoff, connection state, timers, write buffer, identification of a server's protocol."""

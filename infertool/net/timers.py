@@ -1,4 +1,4 @@
-"""Calls after a delay, from one thread."""
+"""Timers: delayed calls from one thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _Call = Callable[[], None]
 
 
 class Timers:
-    """Calls functions when their delay is over, in that order, from a thread of its own.
+    """Calls functions when their delay is over, in the order of their due times, from a thread of its own.
 
     A call that blocks delays the calls behind it. A call that raises ends the thread; `on_failure` is called then.
     """
@@ -36,7 +36,7 @@ class Timers:
             self._changed.notify()
 
     def stop(self) -> None:
-        """Drop the calls that are not due. A call in progress goes on."""
+        """Drop all pending calls. A call in progress continues."""
         with self._changed:
             self._stopped = True
             self._due.clear()

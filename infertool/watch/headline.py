@@ -28,10 +28,10 @@ _STATES = {
 def lines(states: Sequence[State], shown: State, now: float, width: int, glyphs: Glyphs) -> list[Line]:
     """Return the lines for `states`, with the figures of `shown`."""
     right: Line = [_mode(shown, glyphs), (f"  {clock(now)} ", TextStyle.DIM)]
-    links: Line = []
+    connections: Line = []
     for state in states:
-        links += _link(state, now, glyphs, marked=len(states) > 1 and state is shown)
-    return [_both(links, right, width), _traffic(shown, now, width, glyphs), _times(shown, now)]
+        connections += _bus_line(state, now, glyphs, marked=len(states) > 1 and state is shown)
+    return [_both(connections, right, width), _traffic(shown, now, width, glyphs), _times(shown, now)]
 
 
 def _mode(state: State, glyphs: Glyphs) -> tuple[str, TextStyle]:
@@ -43,8 +43,8 @@ def _mode(state: State, glyphs: Glyphs) -> tuple[str, TextStyle]:
     return f"{glyphs.live} live, list held", TextStyle.ACCENT
 
 
-def _link(state: State, now: float, glyphs: Glyphs, *, marked: bool) -> Line:
-    up = state.link.state is ConnectionState.CONNECTED or state.recording
+def _bus_line(state: State, now: float, glyphs: Glyphs, *, marked: bool) -> Line:
+    up = state.connection.state is ConnectionState.CONNECTED or state.recording
     line: Line = [
         (f" {glyphs.up if up else glyphs.down} ", TextStyle.OK if up else TextStyle.FAIL),
         (f"[{clean(state.name)}]" if marked else clean(state.name), TextStyle.STRONG),
@@ -57,12 +57,12 @@ def _link(state: State, now: float, glyphs: Glyphs, *, marked: bool) -> Line:
 def _connection(state: State, now: float) -> str:
     if state.recording:
         return "played to its end" if state.ended else "playing"
-    link = state.link
-    text = _STATES[link.state]
-    if link.since is not None:
-        text += f" {span(max(now - link.since, 0))}"
-    if link.retry_at is not None and link.state is ConnectionState.LOST:
-        text += f", again in {span(max(link.retry_at - now, 0))}"
+    connection = state.connection
+    text = _STATES[connection.state]
+    if connection.since is not None:
+        text += f" {span(max(now - connection.since, 0))}"
+    if connection.retry_at is not None and connection.state is ConnectionState.LOST:
+        text += f", again in {span(max(connection.retry_at - now, 0))}"
     return text
 
 

@@ -49,9 +49,9 @@ def document(bus: Bus) -> dict[str, Any]:
     return {
         "bus": state.name,
         "link": {
-            "state": "played" if state.recording else state.link.state,
-            "address": state.link.address,
-            "reason": state.link.reason,
+            "state": "played" if state.recording else state.connection.state,
+            "address": state.connection.address,
+            "reason": state.connection.reason,
         },
         "topics_lost": state.topics,
         "events": totals.events,
@@ -98,9 +98,9 @@ def check_recorded(bus: Bus) -> None:
 
 
 def _check_connected(state: State) -> None:
-    link = state.link
-    if link.state is ConnectionState.LOST and link.epoch == 0:
-        raise ServerError(link.reason, address=link.address)
+    connection = state.connection
+    if connection.state is ConnectionState.LOST and connection.epoch == 0:
+        raise ServerError(connection.reason, address=connection.address)
 
 
 def _newest(listing: Listing) -> list[Entry]:

@@ -136,20 +136,20 @@ class LiveSource:
             on_events=bus.take,
             on_connection=lambda event: _report_connection(bus, event),
             on_topic=lambda topic, reason: _report_topic(bus, topic, reason),
-            on_missed=lambda topic, count, complete: _tell_missed(bus, topic, count, complete=complete),
+            on_missed=lambda topic, count, complete: _report_missed(bus, topic, count, complete=complete),
             source=self._label,
         )
 
 
 def _report_connection(bus: Bus, event: ConnectionEvent) -> None:
-    bus.inbox.put(lambda state, now: state.take_link(event, now))
+    bus.inbox.put(lambda state, now: state.take_connection(event, now))
 
 
 def _report_topic(bus: Bus, topic: str, reason: str) -> None:
     bus.inbox.put(lambda state, now: state.take_topic(topic, reason, now))
 
 
-def _tell_missed(bus: Bus, topic: str, count: int, *, complete: bool) -> None:
+def _report_missed(bus: Bus, topic: str, count: int, *, complete: bool) -> None:
     bus.inbox.put(lambda state, now: state.take_missed(topic, count, now, complete=complete))
 
 

@@ -51,7 +51,7 @@ class Rule:
 
 
 @dataclass(slots=True)
-class Link:
+class Connection:
     """The current state of the connection. `epoch` counts its connections; 0 if no topic could be joined yet.
 
     Times are wall-clock seconds.
@@ -85,7 +85,7 @@ class State:
     keep: int
     recording: bool = False
     totals: Totals = field(default_factory=Totals)
-    link: Link = field(default_factory=Link)
+    connection: Connection = field(default_factory=Connection)
     depths: Depths = field(default_factory=Depths)
     rules: dict[str, Rule] = field(default_factory=dict)
     topics: dict[str, str] = field(default_factory=dict)
@@ -118,20 +118,22 @@ class State:
         self.results.add(results)
         self.alerts.add(alerts)
 
-    def take_link(self, event: ConnectionEvent, now: float) -> None:
+    def take_connection(self, event: ConnectionEvent, now: float) -> None:
         """Apply a change of the connection; a reconnect adds a gap to the lists."""
-        link = self.link
-        if event.state is ConnectionState.LOST and link.state is ConnectionState.CONNECTED:
+        connection = self.connection
+        if event.state is ConnectionState.LOST and connection.state is ConnectionState.CONNECTED:
             self._missed_since[""] = now
-        if event.state is not link.state or link.since is None:
-            link.since = now
+        if event.state is not connection.state or connection.since is None:
+            connection.since = now
         if event.state is ConnectionState.CONNECTED:
             self._end_gap("", "not connected", now)
-        link.state = event.state
-        link.address = event.address
-        link.epoch = event.epoch
-        link.reason = event.reason if event.reason or event.state is ConnectionState.CONNECTED else link.reason
-        link.retry_at = None if event.retry_in_s is None else now + event.retry_in_s
+        connection.state = event.state
+        connection.address = event.address
+        connection.epoch = event.epoch
+        connection.reason = (
+            event.reason if event.reason or event.state is ConnectionState.CONNECTED else connection.reason
+        )
+        connection.retry_at = None if event.retry_in_s is None else now + event.retry_in_s
 
     def take_topic(self, topic: str, reason: str, now: float) -> None:
         """Apply the loss or refusal of a topic, or, without `reason`, that it is joined again."""
@@ -143,7 +145,7 @@ class State:
             self._end_gap(topic, f"{topic} not joined", now)
 
     def take_missed(self, topic: str, count: int, now: float, *, complete: bool) -> None:
-        """Take what a server that remembers says of a gap: `count` broadcasts follow, which are all if `complete`."""
+        """Apply a server's report on a gap: it sends `count` missed broadcasts, and these are all if `complete`."""
         if count:
             more = "" if complete else "; there may have been more before them"
             self._add_line(f"{topic}: {count} missed broadcasts follow{more}", now)

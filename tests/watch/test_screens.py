@@ -22,11 +22,11 @@ def busy() -> Bus:
     """A bus with every kind of entry: two minutes of traffic, failures, a firing rule, a gap, unknown events."""
     made = bus()
     state = made.state
-    state.take_link(link(ConnectionState.CONNECTED), NOW - 200)
+    state.take_connection(link(ConnectionState.CONNECTED), NOW - 200)
     for second in range(120, 0, -1):
         state.take([result(7 * second + n, ago=float(second)) for n in range(1 + second % 5)])
-    state.take_link(link(ConnectionState.LOST, "it was restarted"), NOW - 30)
-    state.take_link(link(ConnectionState.CONNECTED), NOW - 22)
+    state.take_connection(link(ConnectionState.LOST, "it was restarted"), NOW - 30)
+    state.take_connection(link(ConnectionState.CONNECTED), NOW - 22)
     state.take([alert("failure_rate", "firing", ago=21), failure(1, ago=20), failure(2, ago=9, attempts=1)])
     odd = {"request_id": "\x1b[31mred\u202e", "prediction": {"class": "日本語のクラス", "confidence": "much"}}
     state.take([result(9001, ago=4, received_at=NOW + 60), result(9002, ago=3, **odd), result(9003, ago=1)])
@@ -64,5 +64,5 @@ def test_a_server_that_is_not_there():
     reason = (
         "nothing listens at ws://localhost:4000/socket/websocket; `infertool dev` starts a \x1b[31mchannel\u202e server"
     )
-    made.state.take_link(link(ConnectionState.LOST, reason, 5.0), NOW)
+    made.state.take_connection(link(ConnectionState.LOST, reason, 5.0), NOW)
     asyncio.run(look("unreachable", made))

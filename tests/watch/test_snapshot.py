@@ -99,7 +99,7 @@ def test_a_gap_is_in_the_snapshot():
         (ConnectionState.LOST, NOW + 60),
         (ConnectionState.CONNECTED, NOW + 65),
     ):
-        state.take_link(ConnectionEvent(link, "ws://a", 1, "gone", None), at)
+        state.take_connection(ConnectionEvent(link, "ws://a", 1, "gone", None), at)
     shown = snapshot.text(Bus(state, Still()))
     assert "not connected 03:01:00 to 03:01:05 (5s): what was sent then is missed" in shown
 

@@ -59,13 +59,13 @@ def test_an_alert_rule_fires_until_it_is_resolved():
 
 def test_a_gap_is_a_line_in_both_lists():
     state = State("a", 100)
-    state.take_link(link(ConnectionState.CONNECTED), NOW)
+    state.take_connection(link(ConnectionState.CONNECTED), NOW)
     state.take([result(1)])
-    state.take_link(link(ConnectionState.LOST, "it said goodbye", 2.0), NOW + 60)
+    state.take_connection(link(ConnectionState.LOST, "it said goodbye", 2.0), NOW + 60)
     assert "lost 5s, again in 0s" in head(state, NOW + 65)
-    state.take_link(link(ConnectionState.CONNECTING), NOW + 3000)
-    state.take_link(link(ConnectionState.LOST, "refused"), NOW + 3001)
-    state.take_link(link(ConnectionState.CONNECTED), NOW + 3660)
+    state.take_connection(link(ConnectionState.CONNECTING), NOW + 3000)
+    state.take_connection(link(ConnectionState.LOST, "refused"), NOW + 3001)
+    state.take_connection(link(ConnectionState.CONNECTED), NOW + 3660)
     state.work()
     for listing in (state.results, state.alerts):
         newest = listing.all_rows()[0]

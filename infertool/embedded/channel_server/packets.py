@@ -43,7 +43,7 @@ class Wire(ServerProtocol):
         super().fail(code)
 
     def recv_frame(self, frame: Frame) -> None:
-        """Answer every closing handshake with 1000, whatever the client's code (v2_client_closes.jsonl)."""
+        """Answer every closing handshake with 1000, for any code of the client (v2_client_closes.jsonl)."""
         super().recv_frame(frame)
         if frame.opcode is Opcode.CLOSE and self.close_rcvd_then_sent:
             self.writes[-2] = Frame(Opcode.CLOSE, _NORMAL).serialize(mask=False)

@@ -62,7 +62,15 @@ class EventList(Pane):
         if not self.size.height:  # hidden; the position in the list stays
             return
         now = bus.now()
-        seen = (bus, self.listing.version, int(now), self.size, self.has_focus, bus.state.link.state, self.title())
+        seen = (
+            bus,
+            self.listing.version,
+            int(now),
+            self.size,
+            self.has_focus,
+            bus.state.connection.state,
+            self.title(),
+        )
         if seen == self._seen:
             return
         self._seen = seen
@@ -215,6 +223,6 @@ class Results(EventList):
         state = self._bus.state
         if self.filter_text and len(self.listing.ring):
             return ["", "Nothing kept matches the filter."]
-        if state.link.reason and not state.recording:
-            return ["", *state.link.reason.split("; "), "", "It is tried again until it works."]
+        if state.connection.reason and not state.recording:
+            return ["", *state.connection.reason.split("; "), "", "It is tried again until it works."]
         return ["", "Waiting for results."]
