@@ -1,4 +1,4 @@
-"""A command does not write into what it reads."""
+"""A command does not write to a file that it reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README's first command, as a terminal, a pipe and a script see it."""
+"""`infertool demo` on a terminal, into a pipe, and for scripts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 from tests.support.running import environment, infertool
 
 
-def test_the_sums_add_up_for_scripts() -> None:
+def test_the_json_summary_adds_up() -> None:
     run = infertool("demo", "--for", "3s", "--qps", "40", "-o", "json")
     assert run.returncode == 0, run.stderr
     summary = json.loads(run.stdout)
@@ -22,7 +22,7 @@ def test_the_sums_add_up_for_scripts() -> None:
     assert 0 < summary["p50_ms"] <= summary["p99_ms"]
 
 
-def test_a_pipe_gets_a_line_an_event_and_the_sums() -> None:
+def test_a_pipe_gets_a_line_for_each_event_and_the_summary() -> None:
     run = infertool("demo", "--for", "2s")
     assert run.returncode == 0, run.stderr
     *events, summary = run.stdout.splitlines()
@@ -32,7 +32,7 @@ def test_a_pipe_gets_a_line_an_event_and_the_sums() -> None:
     assert "dashboard: http://127.0.0.1:" in run.stderr
 
 
-def test_a_reader_that_leaves_ends_it_quietly() -> None:
+def test_a_reader_that_closes_the_pipe_ends_the_demo_quietly() -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "infertool", "demo", "--for", "10m"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
@@ -43,7 +43,7 @@ def test_a_reader_that_leaves_ends_it_quietly() -> None:
     assert b"Traceback" not in demo.stderr.read()
 
 
-def test_what_it_started_ends_with_it_however_it_ends() -> None:
+def test_child_processes_end_with_the_demo_however_it_ends() -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "infertool", "demo", "--for", "10m"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),

@@ -1,4 +1,4 @@
-"""An empty argument, as an unset variable leaves it, is refused: it must not mean the default."""
+"""An empty argument, such as an unset variable leaves, is refused: it must not mean the default."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from infertool.cli.main import refuse_empty
 from infertool.errors import UsageError
 from tests.support.running import infertool
 
-# Each with an empty value in a place where one was taken for the default, or for something else.
+# Each has an empty value at a place where it could be taken for the default or for another value.
 COMMANDS = [
     ["replay-dlq", "", "--yes"],
     ["replay-dlq", "--yes", ""],
@@ -53,7 +53,7 @@ def test_it_is_refused(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [COMMANDS[0], COMMANDS[3], COMMANDS[17], COMMANDS[29]], ids=" ".join)
-def test_in_one_line(arguments: list[str]) -> None:
+def test_the_refusal_is_one_line(arguments: list[str]) -> None:
     done = infertool(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
@@ -63,5 +63,5 @@ def test_in_one_line(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     "arguments", [[], ["replay-dlq", "--set", "x=", "--yes"], ["x", "--set=x="], ["--where", "a == ''"], ["-"], [" "]]
 )
-def test_what_has_text_is_not(arguments: list[str]) -> None:
+def test_arguments_with_text_are_accepted(arguments: list[str]) -> None:
     refuse_empty(arguments)

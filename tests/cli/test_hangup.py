@@ -30,12 +30,12 @@ from tests.support.running import environment
 from tests.support.terminal import Terminal
 
 LONG = 120
-# What a terminal is told to end: the alternate screen, the mouse, a hidden cursor, pasting in brackets, focus.
+# Terminal modes to reset: the alternate screen, the mouse, a hidden cursor, bracketed paste, focus events.
 RESTORED = (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?1003l", b"\x1b[?25h", b"\x1b[?2004l", b"\x1b[?1004l")
 
 
 class Console:
-    """A command on a terminal of its own, which controls it and can be taken away."""
+    """A command on its own controlling terminal, which can be closed."""
 
     def __init__(self, *arguments: str, stderr_only: bool = False) -> None:
         self.main, worker = pty.openpty()
@@ -60,7 +60,7 @@ class Console:
             assert self.process.poll() is None, self.written
 
     def hang_up(self) -> None:
-        """Take the terminal away; the kernel sends SIGHUP."""
+        """Close the terminal; the kernel sends SIGHUP."""
         os.close(self.main)
 
 
@@ -88,7 +88,7 @@ def letters(broker: EmbeddedBroker) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
-def test_a_signal_to_watch_gives_the_terminal_back(number: int, tmp_path) -> None:
+def test_a_signal_to_watch_restores_the_terminal(number: int, tmp_path) -> None:
     env = {**environment(TERM="xterm-256color"), "LANG": "C.UTF-8"}
     command = [sys.executable, "-m", "infertool", "watch", "--from", recorded(tmp_path), "--speed", "max"]
     with Terminal(command, env=env) as terminal:
@@ -101,7 +101,7 @@ def test_a_signal_to_watch_gives_the_terminal_back(number: int, tmp_path) -> Non
 
 
 Arguments = Callable[[EmbeddedBroker, HubProcess, Path], Sequence[str]]
-# A command, what it shows once it runs, and its exit code.
+# A command, a text that it shows once it runs, and its exit code.
 COMMANDS: dict[str, tuple[Arguments, bytes, int]] = {
     "watch": (lambda _b, _h, folder: ["watch", "--from", recorded(folder), "--speed", "max"], b"e1", 0),
     "dev": (lambda _b, _h, _f: ["dev", "--stomp-port", "0", "--http-port", "0"], b"Ctrl-C stops it", 0),
@@ -138,7 +138,7 @@ COMMANDS: dict[str, tuple[Arguments, bytes, int]] = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_whose_terminal_goes_away_ends_as_by_sigterm(name: str, servers, tmp_path) -> None:
+def test_a_command_whose_terminal_closes_ends_as_by_sigterm(name: str, servers, tmp_path) -> None:
     arguments, shows, code = COMMANDS[name]
     terminal = Console(*arguments(*servers, tmp_path))
     terminal.wait(shows)
@@ -146,7 +146,7 @@ def test_a_command_whose_terminal_goes_away_ends_as_by_sigterm(name: str, server
     assert terminal.process.wait(LONG) == code
 
 
-def test_what_a_consumer_has_in_work_is_finished_and_the_rest_handed_back(servers) -> None:
+def test_a_hangup_lets_a_consumer_finish_its_events_and_release_the_rest(servers) -> None:
     broker, hub = servers
     queue, seen = new_queue(), Collected()
     settings = PhoenixSettings(url=hub.url)
@@ -170,8 +170,8 @@ def test_what_a_consumer_has_in_work_is_finished_and_the_rest_handed_back(server
     assert len(finished | left) == 1000
 
 
-def test_where_hangups_are_ignored_it_goes_on(tmp_path) -> None:
-    """As `nohup` has it."""
+def test_a_command_with_ignored_hangups_continues(tmp_path) -> None:
+    """As with `nohup`."""
     process = subprocess.Popen(
         [sys.executable, "-m", "infertool", "dev", "--stomp-port", "0", "--http-port", "0", "-o", "json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),

@@ -1,4 +1,4 @@
-"""Help comes fast, and with an example."""
+"""Help is fast and has an example for each command."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print("loaded:", *({{name.partition(".")[0] for name in sys.modules}} & set({HEA
 
 
 def help_of(command: str) -> str:
-    """Return the help, printed by a process that has loaded nothing it does not need."""
+    """Return the help; the process that prints it must not import heavy packages."""
     arguments = [sys.executable, "-c", PROGRAM, *command.split(), "--help"]
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment(), timeout=60)
     assert (done.returncode, done.stderr) == (0, "")

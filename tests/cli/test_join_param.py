@@ -1,4 +1,4 @@
-"""`consume --join-param`: what a channel asks for in its join, besides the token."""
+"""`consume --join-param`: parameters of a join, besides the token."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def test_pairs(pairs, params):
 
 
 @pytest.mark.parametrize("pair", ["Hush", "=Hush", ""])
-def test_what_is_no_pair_is_not_repeated(pair):
+def test_the_error_for_an_invalid_pair_does_not_show_it(pair):
     with pytest.raises(UsageError, match="--join-param number 2 is no name=value") as caught:
         parse_pairs(["room=a", pair])
     assert "Hush" not in str(caught.value)
 
 
-def test_a_name_twice():
+def test_a_repeated_name_is_refused():
     with pytest.raises(UsageError, match="gives room twice"):
         parse_pairs(["room=a", "room=b"])
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--join-param", "room=a=b", "--join-param", "n=1"], 0), ([], 3)])
-def test_a_consumer_joins_with_them(tmp_path, arguments, code):
+def test_a_consumer_joins_with_the_parameters(tmp_path, arguments, code):
     joins = []
 
     def join(_channel, params):

@@ -23,7 +23,7 @@ from infertool.text.units import parse_capacity, parse_duration
         ([], []),
     ],
 )
-def test_global_options_may_stand_anywhere(typed: list[str], parsed: list[str]) -> None:
+def test_global_options_may_be_given_anywhere(typed: list[str], parsed: list[str]) -> None:
     assert globals_first(typed) == parsed
 
 
@@ -33,7 +33,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "5 years", "1e3", "inf", "nan"])
-def test_what_is_no_duration_says_how_to_write_one(text: str) -> None:
+def test_the_error_for_an_invalid_duration_shows_a_valid_one(text: str) -> None:
     with pytest.raises(UsageError, match="10s"):
         parse_duration(text)
 
@@ -43,13 +43,13 @@ def test_capacities() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "10000", ":5m", "10000:", "0:5m", "-1:5m", "1:0s", "1e4:5m", "5m:10000"])
-def test_what_is_no_capacity_says_how_to_write_one(text: str) -> None:
+def test_the_error_for_an_invalid_capacity_shows_a_valid_one(text: str) -> None:
     with pytest.raises(UsageError, match="write for example"):
         parse_capacity(text)
 
 
 @pytest.mark.parametrize("evil", ["\x1b[2J", "\x1b]52;c;x\x07", "\u202e", "\x9b31m", "\r", "\n", "\0", "\ud800"])
-def test_nothing_from_an_event_reaches_the_terminal_raw(evil: str) -> None:
+def test_texts_of_events_are_escaped_on_the_terminal(evil: str) -> None:
     payload = {"status": "SUCCESS", "request_id": evil, "prediction": {}}
     shown = line(ChannelEvent("public:results", "new_result", payload, 0))
     assert evil not in shown
@@ -57,11 +57,11 @@ def test_nothing_from_an_event_reaches_the_terminal_raw(evil: str) -> None:
 
 
 @pytest.mark.parametrize("evil", ["\x1b[2J", "\u202e", "\r", "\n", "\ud800"])
-def test_nothing_from_an_event_reaches_the_log_raw(evil: str) -> None:
+def test_texts_of_events_are_escaped_in_the_log(evil: str) -> None:
     record = logging.LogRecord("infertool", logging.WARNING, "", 0, "%s failed", (evil,), None)
     assert TextFormatter().format(record).isprintable()
 
 
-def test_odd_payloads_have_a_line_too() -> None:
+def test_unusual_payloads_have_a_line() -> None:
     for payload in [None, [], {}, {"status": "SUCCESS"}, {"status": "FAILED"}, b"\0\1", 1e300, {"prediction": 1}]:
         assert line(ChannelEvent("t", "e", payload, 0))

@@ -1,4 +1,4 @@
-"""What a server or a typing mistake refuses: one line on stderr that helps, an exit code, and never a secret."""
+"""Refusals by a server and usage errors: one helpful line on stderr, an exit code, and no secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.phoenix_fake import raw_server, read_request
 from tests.support.ports import free_port
 from tests.support.running import infertool
 
-# Whatever is printed must not hold this, in any encoding that goes over a wire.
+# The output must not contain this, in any encoding used on a connection.
 HUSH = "Hush-me/31"
 TRACES = (HUSH, "Hush-me", "SHVzaC1tZS8z", "Hush%2Dme")
 SECRETS = {"ACTIVEMQ_USER": "admin", "ACTIVEMQ_PASSWORD": HUSH, "PHOENIX_SERVICE_TOKEN": HUSH}
@@ -27,7 +27,7 @@ NO_PHOENIX = ("--publish", "none")
 
 
 def refused(*arguments: str, code: int, **env: str) -> str:
-    """Run the command, with and without all the logs at the same time; return its one line."""
+    """Run the command with and without --debug concurrently; return its one line."""
     env = {**SECRETS, **QUICK, **env}
     with ThreadPoolExecutor() as pool:
         loud = pool.submit(infertool, *arguments, "--debug", "--log-format", "json", **env)
@@ -40,7 +40,7 @@ def refused(*arguments: str, code: int, **env: str) -> str:
 
 
 def one_line(done: subprocess.CompletedProcess[str], code: int) -> str:
-    """Return the one line that is no log line; it must say what to do next."""
+    """Return the one line that is not a log line; it must contain advice."""
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert_hushed(done.stderr)
     [line] = [line for line in done.stderr.splitlines() if not LOG_LINE.match(line)]
@@ -55,7 +55,7 @@ def assert_hushed(text: str) -> None:
 
 @contextlib.contextmanager
 def answering(response: bytes) -> Iterator[int]:
-    """Serve the same HTTP response to everybody."""
+    """Serve the same HTTP response to every request."""
 
     def handle(connection: socket.socket) -> None:
         connection.settimeout(10)
@@ -174,7 +174,7 @@ def test_servers_that_accept_and_never_answer() -> None:
         assert f"{ws(port)} accepted the connection but did not answer within 0.5 s" in line
 
 
-def test_an_echo_server_sends_back_our_password() -> None:
+def test_the_password_is_masked_if_an_echo_server_returns_it() -> None:
     def echo(connection: socket.socket) -> None:
         while data := connection.recv(65536):
             connection.sendall(data)
@@ -184,7 +184,7 @@ def test_an_echo_server_sends_back_our_password() -> None:
         refused("tail", "t", "--phoenix", ws(port), code=3)
 
 
-def test_a_server_that_shows_our_secrets_in_its_error() -> None:
+def test_secrets_are_masked_in_errors_of_a_server() -> None:
     body = f"ERROR\nmessage:no {HUSH} \x1b[2J here\n\njava.lang.SecurityException: {HUSH}\0".encode()
     with answering(body) as port:
         assert "refused the login: no ******** \\x1b[2J here" in refused(
@@ -221,12 +221,12 @@ def test_a_server_that_shows_our_secrets_in_its_error() -> None:
         (["demo", "--for", "ever"], 2, ["'ever'", "10s"]),
     ],
 )
-def test_what_cannot_be_meant(arguments: list[str], code: int, words: list[str]) -> None:
+def test_invalid_arguments(arguments: list[str], code: int, words: list[str]) -> None:
     line = one_line(infertool(*arguments, **SECRETS), code)
     assert not [word for word in words if word not in line], line
 
 
-def test_a_filter_that_cannot_work_points_at_the_character() -> None:
+def test_the_error_for_an_invalid_filter_points_at_the_character() -> None:
     done = infertool("tail", "t", "--where", "status = 'FAILED'")
     assert done.returncode == 2
     first, expression, pointer = done.stderr.splitlines()
@@ -246,7 +246,7 @@ def test_a_filter_that_cannot_work_points_at_the_character() -> None:
         (f'[broker]\npassword = "{HUSH}"\nheartbeat_s = "{HUSH}"', ["broker.heartbeat_s"]),
     ],
 )
-def test_settings_that_cannot_be_meant(tmp_path, text: str, words: list[str]) -> None:
+def test_invalid_settings(tmp_path, text: str, words: list[str]) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(text)
     done = infertool("--config", str(file), "consume", **SECRETS)

@@ -1,4 +1,4 @@
-"""No password and no token is ever in a process list, nor in what a working consumer prints."""
+"""No password and no token appears in a process list or in the output of a consumer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECRETS = {"ACTIVEMQ_USER": "admin", "ACTIVEMQ_PASSWORD": HUSH, "PHOENIX_SERVICE
 
 
 def command_lines(pid: int) -> str:
-    """Return the command lines of a process and all that it started."""
+    """Return the command lines of a process and its descendants."""
     process = psutil.Process(pid)
     return "\n".join(" ".join(each.cmdline()) for each in [process, *process.children(recursive=True)])
 

@@ -92,7 +92,7 @@ def test_init_writes_the_file_once(run):
     assert written.read_text() == init_text()
 
 
-def test_init_where_it_cannot_write(run):
+def test_init_of_an_unwritable_file(run):
     done = run("config", "init", "no/such/folder.toml")
     assert done.returncode == 2
     assert done.stderr == "infertool: no/such/folder.toml cannot be written: No such file or directory\n"

@@ -1,4 +1,4 @@
-"""A hub, and something to broadcast on it."""
+"""Fixtures: a channel server, and a client that broadcasts on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def hub() -> Iterator[HubProcess]:
 
 @pytest.fixture
 def tailing(hub: HubProcess, tmp_path) -> Iterator[Callable[..., Running]]:
-    """Return a function that starts `tail` of the public topics, of the hub if no --phoenix is given."""
+    """Return a function that starts `tail` on the public topics, by default of the channel server."""
     started: list[Running] = []
 
     def start(*options: str, following: int = 1) -> Running:
@@ -38,7 +38,7 @@ def tailing(hub: HubProcess, tmp_path) -> Iterator[Callable[..., Running]]:
 
 
 def output(running: Running) -> list[str]:
-    """Wait for the end; return the lines of stdout."""
+    """Wait for the process to end; return the lines of its stdout."""
     text, _ = running.process.communicate(timeout=LONG)
     assert running.process.returncode == 0, running.log.read_text()
     return text.decode().splitlines()

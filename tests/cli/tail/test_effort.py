@@ -1,4 +1,4 @@
-"""An expression that would take for ever on one event: that one is named, the others are shown."""
+"""An expression that does not end on one event: this event is named, the others are shown."""
 
 from __future__ import annotations
 

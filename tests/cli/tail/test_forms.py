@@ -1,4 +1,4 @@
-"""Fields, templates and columns, of any event; nothing of it reaches a terminal raw."""
+"""Fields, templates and columns of events, escaped for a terminal."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_paths(path, value) -> None:
 @pytest.mark.parametrize(
     "text", ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "a[-1]", "[0]", "a b", "a]", "a{", "a[0]b"]
 )
-def test_what_is_no_path(text) -> None:
+def test_invalid_paths(text) -> None:
     with pytest.raises(UsageError, match="no path to a field"):
         parse_path(text)
 
@@ -82,7 +82,7 @@ def test_templates(template, line) -> None:
         ("{a:>10}", "'>10'"), ("{a:}", "''"), ("{a!r} {", "the { at character 7"), ("{a.{b}}", "the { at character 1"),
     ],
 )  # fmt: skip
-def test_what_is_no_template(template, words) -> None:
+def test_invalid_templates(template, words) -> None:
     with pytest.raises(UsageError) as error:
         Template(template)
     assert words in str(error.value)
@@ -99,7 +99,7 @@ def test_any_text_is_a_template_or_a_usage_error(template) -> None:
 
 
 @pytest.mark.parametrize("evil", EVIL)
-def test_nothing_reaches_the_terminal_raw(evil) -> None:
+def test_texts_are_escaped_on_the_terminal(evil) -> None:
     event = ChannelEvent(
         "t", "e", {"x": evil, evil: evil, "status": "FAILED", "error": evil, "error_type": [evil]}, 0.0
     )
@@ -114,7 +114,7 @@ def test_nothing_reaches_the_terminal_raw(evil) -> None:
 
 
 @pytest.mark.parametrize("payload", ODD, ids=range(len(ODD)))
-def test_odd_payloads_have_a_line_in_every_form(payload) -> None:
+def test_unusual_payloads_have_a_line_in_every_format(payload) -> None:
     forms = [*FORMS.values(), form_of("jsonl", fields="request_id,prediction.class", template=None, several=False)]
     forms += [
         Columns([parse_path("request_id"), parse_path("payload")]).lines,
@@ -124,7 +124,7 @@ def test_odd_payloads_have_a_line_in_every_form(payload) -> None:
         assert len(form([arrival(payload)])[-1].splitlines()) == 1
 
 
-def test_columns_line_up_also_with_wide_characters() -> None:
+def test_columns_are_aligned_with_wide_characters() -> None:
     columns = Columns([parse_path(name) for name in ("a", "b", "c")])
     lines = columns.lines([arrival({"a": "日本語", "b": 1, "c": "x"}), arrival({"b": None, "c": "y" * 300})])
     lines += columns.lines([arrival({"a": "z" * 100, "b": "日" * 30, "c": "end"}), arrival({})])
@@ -147,6 +147,6 @@ def test_chosen_fields_as_json() -> None:
     ("output", "fields", "template"),
     [("raw", "a", None), ("jsonl", None, "{a}"), (None, "a", "{a}"), ("pretty", "a,,b", None), ("pretty", "", None)],
 )
-def test_options_that_do_not_go_together(output, fields, template) -> None:
+def test_contradictory_options(output, fields, template) -> None:
     with pytest.raises(UsageError):
         form_of(output, fields=fields, template=template, several=False)

@@ -1,4 +1,4 @@
-"""`infertool tail` against real hubs: records, chosen fields, statistics, several servers."""
+"""`infertool tail` against channel servers: recordings, chosen fields, statistics, several servers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ids(lines: list[str]) -> list[str]:
     return [json.loads(each)["payload"]["event_id"] for each in lines]
 
 
-def test_a_record_holds_all_that_came_as_jsonl_prints_it(tailing, pusher: Pusher, tmp_path) -> None:
+def test_a_recording_holds_all_events_in_the_format_of_jsonl(tailing, pusher: Pusher, tmp_path) -> None:
     record = tmp_path / "r.jsonl"
     running = tailing("--record", str(record), "--event", "new_result", "--count", "3", "-o", "jsonl")
     pusher.push("inference_failed", FAILURE)
@@ -48,8 +48,8 @@ def test_a_record_holds_all_that_came_as_jsonl_prints_it(tailing, pusher: Pusher
     assert [line(arrival).decode() for arrival in kept[1:]] == lines
 
 
-def test_a_record_is_printed_first_and_gone_on_with(tailing, pusher: Pusher, tmp_path) -> None:
-    """Also a record that was cut, and into which other things were written; without doubles."""
+def test_a_recording_is_printed_first_and_continued(tailing, pusher: Pusher, tmp_path) -> None:
+    """Also a recording that was cut or contains other lines; without duplicates."""
     record = tmp_path / "r.jsonl"
     old = [ChannelEvent("public:results", "new_result", each, 1.0) for each in results(1, 2)]
     old.append(ChannelEvent("elsewhere", "new_result", {"event_id": "other topic"}, 1.0))
@@ -67,8 +67,8 @@ def test_a_record_is_printed_first_and_gone_on_with(tailing, pusher: Pusher, tmp
     assert reader.skipped == 2
 
 
-def test_a_new_failure_is_a_new_line_and_what_was_pushed_twice_stays_one(tailing, pusher: Pusher, tmp_path) -> None:
-    """As after a replay that failed again; with and without the time at which it failed."""
+def test_a_new_failure_is_printed_again_and_a_repeated_push_is_not(tailing, pusher: Pusher, tmp_path) -> None:
+    """As after a replay that failed again; with and without the time of the failure."""
     record = tmp_path / "r.jsonl"
     timed = {**FAILURE, "event_id": "timed", "failed_at": "2026-11-25T03:00:00.000Z"}
     untimed = {**FAILURE, "event_id": "untimed"}
@@ -103,7 +103,7 @@ def test_chosen_fields_and_templates(tailing, pusher: Pusher) -> None:
     assert output(template) == ["inference_failed: \\x1b[2Jno -", "new_result: - 0.5"]
 
 
-def test_statistics_of_what_matches(tailing, pusher: Pusher) -> None:
+def test_statistics_of_matching_events(tailing, pusher: Pusher) -> None:
     running = tailing("--stats", "10m", "--count", "5", "--where", "event_id != 'e9'")
     pusher.push("inference_failed", {**FAILURE, "processing_ms": "soon"})
     pusher.push("new_result", *results(0, 9, 10, 30), {"event_id": "odd"})
@@ -116,14 +116,14 @@ def test_statistics_of_what_matches(tailing, pusher: Pusher) -> None:
     ]
 
 
-def test_statistics_come_while_nothing_else_does(tailing) -> None:
+def test_statistics_are_printed_without_events(tailing) -> None:
     running = tailing("--stats", "50ms")
     running.wait_for("public:alerts  0.0/s  0 events", 2)
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(LONG) == 130
 
 
-def test_several_servers_of_which_some_are_gone(tailing, hub: HubProcess, pusher: Pusher) -> None:
+def test_several_servers_of_which_some_are_unreachable(tailing, hub: HubProcess, pusher: Pusher) -> None:
     other = HubProcess(free_port())
     phoenix = ("--phoenix", hub.url, "--phoenix", other.url, "--phoenix", "ws://no-such-host.invalid/socket/websocket")
     running = tailing(*phoenix, "--count", "4", "-o", "jsonl")
@@ -152,7 +152,7 @@ def test_several_servers_of_which_some_are_gone(tailing, hub: HubProcess, pusher
     assert running.log.read_text().count(f"lost {other.url}") == 1
 
 
-def test_where_all_are_gone_the_first_is_named() -> None:
+def test_if_all_servers_are_unreachable_the_first_is_named() -> None:
     ports = [free_port(), free_port()]
     urls = [f"ws://u:secret@127.0.0.1:{port}/socket/websocket?token=secret" for port in ports]
     done = infertool("tail", "t", *(word for url in urls for word in ("--phoenix", url)))
@@ -189,7 +189,7 @@ def test_large_and_deep_events(tailing, pusher: Pusher, tmp_path) -> None:
     assert kept[1].payload["event_id"] == "deep"
 
 
-def test_records_that_cannot_be(hub: HubProcess, tmp_path) -> None:
+def test_invalid_recordings(hub: HubProcess, tmp_path) -> None:
     for options, words in [
         (("--since-file", "no-such"), ["no-such cannot be read: No such file", "check"]),
         (("--since-file", str(tmp_path)), ["cannot be read: Is a directory"]),
@@ -201,7 +201,7 @@ def test_records_that_cannot_be(hub: HubProcess, tmp_path) -> None:
         assert not [word for word in words if word not in error], error
 
 
-def test_a_full_disk_ends_it_with_one_clear_error(tailing, pusher: Pusher) -> None:
+def test_a_full_disk_ends_tail_with_one_error(tailing, pusher: Pusher) -> None:
     running = tailing("--record", "/dev/full")
     pusher.push("new_result", *results(1))
     assert running.process.wait(LONG) == 1
@@ -210,7 +210,7 @@ def test_a_full_disk_ends_it_with_one_clear_error(tailing, pusher: Pusher) -> No
     assert error.startswith("infertool: the record /dev/full cannot be written: No space left on device; make room")
 
 
-def test_where_the_locale_has_no_unicode(hub: HubProcess, tmp_path) -> None:
+def test_a_locale_without_unicode(hub: HubProcess, tmp_path) -> None:
     record = tmp_path / "r.jsonl"
     payload = {"x": "\u00e9\u65e5\U0001f600"}
     record.write_bytes(line(ChannelEvent("public:results", "new_result", payload, 1.0)))
