@@ -15,6 +15,12 @@ from typing import Final
 from infertool.errors import UsageError
 from infertool.load import shapes
 
+# Tolerance for rounding: a sum of rates times durations may fall just short of a whole number of events.
+_ROUNDING: Final = 1e-9
+# Times are whole microseconds, so that an event's id can hold its time exactly.
+_DIGITS: Final = 6
+_Begun = tuple[str, float, Callable[[], Iterator[float]]]
+
 
 def read_times(path: Path) -> list[float]:
     """Return the times of a trace file, in seconds after the first one. Raises UsageError.
@@ -71,12 +77,6 @@ def parse_speed(text: str) -> float:
     if not 0 < speed < math.inf:
         raise UsageError(f"--speed {text!r} is no speed", advice="write for example 2x or 0.5x")
     return speed
-
-
-# Tolerance for rounding: a sum of rates times durations may fall just short of a whole number of events.
-_ROUNDING: Final = 1e-9
-# Times are whole microseconds, so that an event's id can hold its time exactly.
-_DIGITS: Final = 6
 
 
 class Process(StrEnum):
@@ -174,9 +174,6 @@ def _check(planned: Planned) -> None:
         raise UsageError("--speed goes only with --trace", advice="change the rate instead")
     if planned.trace is not None and planned.process is Process.POISSON:
         raise UsageError("--arrivals goes not with --trace, which gives every time", advice="leave it out")
-
-
-_Begun = tuple[str, float, Callable[[], Iterator[float]]]
 
 
 def _of_trace(planned: Planned, path: Path) -> _Begun:

@@ -24,6 +24,7 @@ _NEEDS_E2E = frozenset(
     }
 )  # fmt: skip
 _STRINGS = re.compile(r"""r?"[^"]*"|r?'[^']*'""")
+_KNOWN = (*COUNTS, *SUMS, *(f"{measure}.{figure}" for measure in Measure for figure in FIGURES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +78,6 @@ def _parse(expression: str, measures: Collection[Measure]) -> Assertion:
 
 def _broken(fault: filters.FilterError, advice: str = "") -> UsageError:
     return UsageError(f"--assert {fault.expression!r} cannot work: {fault.reason}", advice=fault.advice or advice)
-
-
-_KNOWN = (*COUNTS, *SUMS, *(f"{measure}.{figure}" for measure in Measure for figure in FIGURES))
 
 
 def _names(compiled: filters.Filter) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ _BROWSE_S: Final = 10.0
 _LOOKS_S: Final = 10.0
 _MOST_SHOWN: Final = 10_000
 _AGAIN_S: Final = 0.2
+_FAILED: Final = "FAILED"
+_GROWTH: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,6 @@ class DeadLetterCount:
         if depth is None:
             return None
         return depth.size if depth.enqueued is None else depth.enqueued
-
-
-_FAILED: Final = "FAILED"
-_GROWTH: Final = 65_536
 
 
 class Observed:

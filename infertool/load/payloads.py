@@ -30,6 +30,18 @@ DOCUMENT: Final = orjson.dumps({
     "text": "The parcel was delivered to the wrong address, and nobody answered the phone "
     "when I called to ask why it was not the one on the label.",
 })  # fmt: skip
+Size = Callable[[int], int]
+_LARGEST: Final = 100 * 1024 * 1024
+_HEAD, _TAIL = b'"padding":"', b'"}'
+# Each breaks a valid body in its way: cut short, not JSON, not UTF-8, not an object, empty.
+_KINDS: Final[tuple[Callable[[bytes], bytes], ...]] = (
+    lambda body: body[: max(1, len(body) // 2)],
+    lambda _body: b"<event>not JSON</event>",
+    lambda body: b'{"text":"\xff\xfe",' + body[1:],
+    lambda body: b"[%b]" % body,
+    lambda _body: b"",
+)
+STDIN: Final = "-"
 
 
 def request_id(number: int) -> str:
@@ -53,11 +65,6 @@ def _single_features(rng: random.Random) -> list[Assignment]:
 def _features(rng: random.Random) -> Assignment:
     vectors = [orjson.dumps([round(rng.gauss(0, 1), 6) for _ in range(_FEATURES)]) for _ in range(_VECTORS)]
     return Assignment("features", lambda _number: rng.choice(vectors))
-
-
-Size = Callable[[int], int]
-_LARGEST: Final = 100 * 1024 * 1024
-_HEAD, _TAIL = b'"padding":"', b'"}'
 
 
 def parse(text: str, rng: random.Random) -> Size:
@@ -85,16 +92,6 @@ def padded(body: bytes, size: int) -> bytes:
     return b"".join((body[:-1], joint, _HEAD, b"x" * missing, _TAIL))
 
 
-# Each breaks a valid body in its way: cut short, not JSON, not UTF-8, not an object, empty.
-_KINDS: Final[tuple[Callable[[bytes], bytes], ...]] = (
-    lambda body: body[: max(1, len(body) // 2)],
-    lambda _body: b"<event>not JSON</event>",
-    lambda body: b'{"text":"\xff\xfe",' + body[1:],
-    lambda body: b"[%b]" % body,
-    lambda _body: b"",
-)
-
-
 class Poison:
     """Breaks a share of the bodies. `rng` chooses which, and how."""
 
@@ -113,9 +110,6 @@ def check_rate(rate: float) -> None:
     """Raise UsageError for a share outside 0 to 1."""
     if not 0 <= rate <= 1:
         raise UsageError(f"--poison-rate {rate:g} is no share", advice="write a number from 0 to 1, for example 0.01")
-
-
-STDIN: Final = "-"
 
 
 class Order(StrEnum):

@@ -13,6 +13,9 @@ from infertool.errors import InfertoolError, UsageError
 from infertool.load.tally import Measure
 from infertool.telemetry.latencies import Latencies, Percentiles
 
+_VERSION: Final = 1
+_LONGEST_HEAD: Final = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
@@ -101,10 +104,6 @@ class Run:
     complete: bool = True
     planned_s: float | None = None
     came_out_s: float | None = None
-
-
-_VERSION: Final = 1
-_LONGEST_HEAD: Final = 1_000_000
 
 
 class _Head(msgspec.Struct, frozen=True):

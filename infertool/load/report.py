@@ -15,6 +15,26 @@ from infertool.load.record import Counts, Run, Second
 from infertool.load.tally import Measure
 from infertool.telemetry.latencies import Latencies, Percentiles
 
+SCHEMA: Final = Path(__file__).with_name("report.schema.json")
+COUNTS: Final = tuple(each.name for each in fields(Counts))
+SUMS: Final = ("planned_rate", "sent_rate", "result_rate", "failed_share", "elapsed_s", "cpu_s", "cpu_share")
+FIGURES: Final = ("count", "rate", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms")
+# Measures that need an option.
+OPTION_OF: Final[Mapping[str, str]] = {Measure.SEND: "--confirm", Measure.E2E: "--e2e"}
+_TIMES = ("mean", "p50", "p90", "p99", "p99_9", "max")
+Rows = list[tuple[str, ...]]
+UNKNOWN: Final = "-"
+CUT_SHORT: Final = (
+    "the file ends early: the run was killed or is still going; what is here is all up to its last second"
+)
+CLOSED: Final = (
+    "closed model: an event is sent when an earlier one has come back, so a slow consumer slows the load, "
+    "and latencies look better than they are for those who do not wait"
+)
+_WORDS: Final = {"queued": "still queued", "out_of_order": "out of order"}
+_HEAD = ("count", "rate/s", "mean", "p50", "p90", "p99", "p99.9", "max")
+_WHOLE = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -52,16 +72,6 @@ def comparison_document(names: Sequence[str], reports: Sequence[Mapping[str, Any
         for row in compare(reports)
     }
     return {"runs": [{"file": name, **report} for name, report in zip(names, reports, strict=True)], "comparison": rows}
-
-
-SCHEMA: Final = Path(__file__).with_name("report.schema.json")
-
-COUNTS: Final = tuple(each.name for each in fields(Counts))
-SUMS: Final = ("planned_rate", "sent_rate", "result_rate", "failed_share", "elapsed_s", "cpu_s", "cpu_share")
-FIGURES: Final = ("count", "rate", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms")
-
-# Measures that need an option.
-OPTION_OF: Final[Mapping[str, str]] = {Measure.SEND: "--confirm", Measure.E2E: "--e2e"}
 
 
 def document(run: Run) -> dict[str, Any]:
@@ -126,43 +136,27 @@ def _percentiles(values: Percentiles) -> dict[str, Any]:
     return {"count": values.count, **{f"{name}_ms": getattr(values, name) for name in _TIMES}}
 
 
-_TIMES = ("mean", "p50", "p90", "p99", "p99_9", "max")
-
-
 def _ratio(part: float | None, whole: float | None, digits: int) -> float | None:
     return round(part / whole, digits) if part is not None and whole else None
-
-
-Rows = list[tuple[str, ...]]
-UNKNOWN: Final = "-"
-CUT_SHORT: Final = (
-    "the file ends early: the run was killed or is still going; what is here is all up to its last second"
-)
-CLOSED: Final = (
-    "closed model: an event is sent when an earlier one has come back, so a slow consumer slows the load, "
-    "and latencies look better than they are for those who do not wait"
-)
-_WORDS: Final = {"queued": "still queued", "out_of_order": "out of order"}
-_HEAD = ("count", "rate/s", "mean", "p50", "p90", "p99", "p99.9", "max")
 
 
 def facts(report: Mapping[str, Any]) -> Rows:
     """Return the plan and the outcome as rows of (name, text)."""
     run = report["run"]
-    told: Rows = [
+    rows: Rows = [
         ("plan", f"{run['plan']} ({run['model']} model, seed {run['seed']})"),
         ("to", f"{run['queue']} at {run['broker']}"),
         ("started", f"{run['started_at']}, infertool {run['version']}"),
         ("sent", _sent(report)),
     ]
     if Measure.SEND in run["measures"]:
-        told.append(("confirmed", f"{figure(report['confirmed'])} by the broker"))
+        rows.append(("confirmed", f"{figure(report['confirmed'])} by the broker"))
     if Measure.E2E in run["measures"]:
-        told.append(("came out", _came_out(report)))
-        told.append(("queue", _queue(report)))
+        rows.append(("came out", _came_out(report)))
+        rows.append(("queue", _queue(report)))
     if report["cpu_s"] is not None:
-        told.append(("processor", f"{report['cpu_s']:.2f} s: {_percent(report['cpu_share'])} of a core"))
-    return told
+        rows.append(("processor", f"{report['cpu_s']:.2f} s: {_percent(report['cpu_share'])} of a core"))
+    return rows
 
 
 def _sent(report: Mapping[str, Any]) -> str:
@@ -237,9 +231,6 @@ def figure(value: float | None) -> str:
     if abs(value) < 1:
         return f"{value:.3g}"
     return f"{value:,.{2 if abs(value) < 100 else 1}f}"  # noqa: PLR2004 - digits, not limits
-
-
-_WHOLE = 1000
 
 
 def _exact(value: float | None) -> str:

@@ -93,13 +93,13 @@ class LoadRun:
         self._meter = Meter(self._clock)
         self._losses = Counter[str]()
         self._control = brokers.open(settings.broker, name="infertool-loadgen")
-        link = partial(self._connection_changed, "broker")
+        on_broker = partial(self._connection_changed, "broker")
         if options.processes > 1:
             self._work: Work | Team = Team(
-                settings.broker, options, self.tally, self._meter, on_connection=link, on_death=listeners.on_death
+                settings.broker, options, self.tally, self._meter, on_connection=on_broker, on_death=listeners.on_death
             )
         else:
-            self._work = Work(settings.broker, options, Share(), self.tally, self._meter, on_connection=link)
+            self._work = Work(settings.broker, options, Share(), self.tally, self._meter, on_connection=on_broker)
         self._observed: Observed | None = None
         self._writer: RunWriter | None = None
         self._stopped_s: float | None = None
@@ -153,8 +153,8 @@ class LoadRun:
     def _watch(self) -> TopicFeed:
         phoenix = self._settings.phoenix
         topics = (phoenix.result_topic, phoenix.alert_topic)
-        link = partial(self._connection_changed, "phoenix")
-        feed = TopicFeed(phoenix, topics, on_events=self._arrived, on_connection=link)
+        on_phoenix = partial(self._connection_changed, "phoenix")
+        feed = TopicFeed(phoenix, topics, on_events=self._arrived, on_connection=on_phoenix)
         feed.connect()
         return feed
 
@@ -190,7 +190,7 @@ class LoadRun:
         if dead:
             self._settle()
             after = self._depth()
-            # A broker that tells depths tells none of a queue that never was.
+            # A broker that reports depths reports none for a queue that does not exist.
             before = 0 if before is None and after is not None else before
             outcome = _Outcome(before, after, self._dead(dead, run_clock))
         self._count_unreported()

@@ -24,6 +24,11 @@ BATCH: Final = 64
 # Wait for late refusals: ActiveMQ may report a refused event after it has confirmed later ones. Seconds.
 _REFUSALS_S: Final = 0.2
 Stamped = tuple[Sequence[str], bytes]
+# An event sent later than this after its due time counts as late. Seconds.
+LATE_S: Final = 0.01
+# Maximum wait for connections without room; between waits the generator collects due events. Seconds.
+_WAIT_S: Final = 0.02
+Due = tuple[int, float]
 
 
 class SendConnection(Protocol):
@@ -158,14 +163,6 @@ class ConfirmedConnection:
         with self._changed:
             self._open -= 1
             self._changed.notify()
-
-
-# An event sent later than this after its due time counts as late. Seconds.
-LATE_S: Final = 0.01
-# Maximum wait for connections without room; between waits the generator collects due events. Seconds.
-_WAIT_S: Final = 0.02
-
-Due = tuple[int, float]
 
 
 @dataclass(frozen=True, slots=True)

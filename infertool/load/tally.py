@@ -15,6 +15,7 @@ from enum import StrEnum
 from infertool.telemetry.latencies import Latencies
 
 _PLACES = re.compile(r"-(\d{1,12})-(\d{1,18})")
+BySecond = Mapping[int, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,6 @@ class Meter:
     def totals(self) -> Mapping[Measure, Latencies]:
         """Return the whole run up to the last cut; only measures with samples. Call it after the last cut."""
         return {measure: latencies for measure, latencies in self._total.items() if latencies.count}
-
-
-BySecond = Mapping[int, Mapping[str, int]]
 
 
 class Tally:

@@ -25,6 +25,8 @@ _LETTERS: Final = string.ascii_lowercase + " "
 # Length of the random text made in advance; each text field is a piece of it.
 _TEXT_POOL: Final = 65_536
 _LONGEST_TEXT: Final = 1_000_000
+_STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_PATH: Final = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
 
 
 def parse(text: str, rng: random.Random) -> Fill | None:
@@ -142,10 +144,6 @@ _MAKERS: Mapping[str, tuple[str, _Maker]] = {
     "counter": ("counter(), counter(100) or counter(100,5): start and step", _counter),
     "text": ("text(40), a length of at most 1000000", _text),
 }
-
-
-_STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
-_PATH: Final = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ _GOODBYE_S = 10.0
 _MEASURE_S = 1.0
 # Maximum backoff: a person waits, and a letter over which the broker closes the connection costs three of them.
 _LONGEST_BACKOFF_S = 1.0
+_ERROR_WIDTH = 80
+_EXCERPT_BYTES = 512
 
 
 def operator() -> str:
@@ -93,8 +95,10 @@ def warn_of_skew(broker_s: float, letters_s: float) -> None:
         f"the broker's is {abs(broker_s):.0f} s {'ahead' if broker_s > 0 else 'behind'}" * (abs(broker_s) > NOTABLE_S),
         f"the newest letter is dated {letters_s:.0f} s ahead of now" * (letters_s > NOTABLE_S),
     ]
-    if told := ", and ".join(filter(None, apart)):
-        console.err(f"warning: clocks differ from this machine's: {told}; --since and --until go by this machine's")
+    if differences := ", and ".join(filter(None, apart)):
+        console.err(
+            f"warning: clocks differ from this machine's: {differences}; --since and --until go by this machine's"
+        )
 
 
 def iso(at: float | None) -> str | None:
@@ -115,10 +119,6 @@ def report_loss(event: ConnectionEvent) -> None:
 
 def _ignore(_event: ConnectionEvent) -> None:
     pass
-
-
-_ERROR_WIDTH = 80
-_EXCERPT_BYTES = 512
 
 
 def letter_table(letters: Iterable[DeadLetter]) -> list[str]:

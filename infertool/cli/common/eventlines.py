@@ -20,6 +20,13 @@ from infertool.text.sanitize import clean
 WIDEST_COLUMN = 40
 LAST_WIDEST = 200
 _GAP = "  "
+WIDEST = 400
+_NUMERIC = (int, float)
+_PREDICTION = parse_path("prediction")
+_FAILURE = ("stage", "error_type", "error", "attempts")
+NOTHING = "-"
+_PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[^{}]+")
+_DIGITS = re.compile(r"\.(\d)f")
 
 
 class Columns:
@@ -58,12 +65,6 @@ def _fit(cell: str, width: int) -> str:
     if cell_len(cell) <= width:
         return set_cell_size(cell, width)
     return set_cell_size(cell, width - 1) + "…"
-
-
-WIDEST = 400
-_NUMERIC = (int, float)
-_PREDICTION = parse_path("prediction")
-_FAILURE = ("stage", "error_type", "error", "attempts")
 
 
 def line(event: ChannelEvent) -> str:
@@ -109,11 +110,6 @@ def _prediction(event: ChannelEvent) -> str:
 
 def _number(value: Any, digits: int) -> str:
     return fixed(value, digits) if isinstance(value, _NUMERIC) else "-"
-
-
-NOTHING = "-"
-_PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[^{}]+")
-_DIGITS = re.compile(r"\.(\d)f")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from infertool.settings import Settings
     from infertool.settings.load import Loaded
 
+_JSON_ADVICE = """write for example '{"room":"a"}'"""
+_PAIR_ADVICE = "write for example --join-param room=a"
+_SOURCE, _DEAD = "broker.queue", "deadletter.queue"
+
 
 def check_apart(written: str, target: Path | None, *read: tuple[str, Path | None]) -> None:
     """Raise `UsageError` if the option `written` and another option, which reads, name the same file."""
@@ -31,10 +35,6 @@ def _are_same(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:  # one of them does not exist yet
         return one.resolve() == other.resolve()
-
-
-_JSON_ADVICE = """write for example '{"room":"a"}'"""
-_PAIR_ADVICE = "write for example --join-param room=a"
 
 
 def parse_json(text: str) -> dict[str, Any]:
@@ -59,9 +59,6 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--join-param gives {name} twice", advice="give each name once")
         params[name] = value
     return params
-
-
-_SOURCE, _DEAD = "broker.queue", "deadletter.queue"
 
 
 def in_full(loaded: Loaded) -> Loaded:

@@ -72,7 +72,7 @@ def _look(broker: Broker, queue: str) -> tuple[int | None, float]:
     if not browse.messages and not browse.depth:
         raise NothingMatchedError(f"{queue} is empty, or does not exist")
     if browse.depth is not None:
-        return browse.depth, time.time()  # the depth limits the drain, not the clock
+        return browse.depth, time.time()  # the drain ends by this depth, not by a time
     browse = broker.browse(queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S)
     began, ahead_s = record.start(time.time(), map(letters.read, browse.messages))
     warn_of_skew(0.0, ahead_s)

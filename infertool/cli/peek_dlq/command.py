@@ -43,7 +43,7 @@ def peek_dlq(
 ) -> None:
     """Show the letters of a dead-letter queue, their errors and times. Changes nothing.
 
-    A default ActiveMQ shows the first 400 messages only; this says so when there are more.
+    A default ActiveMQ shows the first 400 messages only; a note says if there are more.
     """
     from infertool import brokers
     from infertool.deadletters.selection import parse_fields

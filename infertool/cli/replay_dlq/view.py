@@ -19,6 +19,14 @@ from infertool.deadletters.replay.decide import Decider, Decision, Fate, Fault, 
 from infertool.deadletters.replay.progress import MOST_NAMED, Tally
 
 _FIELDS = ("stage", "error_type")
+STOPPING = (
+    "stopping after this transaction, and putting back what is staged; "
+    "Ctrl-C again leaves that to the next run (nothing is lost)"
+)
+_MOST_NAMED = 20
+_LINE_EVERY_S = 5.0
+_BAR_EVERY_S = 0.25
+_LOOK_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +86,6 @@ def preview(plan: Plan, browse: Browse, here: Conventions, there: Conventions) -
     """Return the decisions of `plan` on the letters that browsing showed. See `Decider`."""
     decider = Decider(plan, here, there)
     return Preview(plan, browse, [decider.decide(message) for message in browse.messages])
-
-
-STOPPING = (
-    "stopping after this transaction, and putting back what is staged; "
-    "Ctrl-C again leaves that to the next run (nothing is lost)"
-)
-_MOST_NAMED = 20
-_LINE_EVERY_S = 5.0
-_BAR_EVERY_S = 0.25
-_LOOK_EVERY_S = 2.0
 
 
 def result_line(tally: Tally, plan: Plan) -> str:
@@ -158,7 +156,7 @@ def shown(tally: Tally, plan: Plan, *, quiet: bool, new_letters: NewLetters | No
     """Show the progress while the block runs; warn of replayed events that failed again."""
     bar = sys.stderr.isatty() and not quiet
     progress = _Progress(tally, plan, quiet=quiet, new_letters=new_letters)
-    target, every = (progress.draw, _BAR_EVERY_S) if bar else (progress.tell, _LINE_EVERY_S)
+    target, every = (progress.update_line, _BAR_EVERY_S) if bar else (progress.print_line, _LINE_EVERY_S)
 
     def look() -> None:
         progress.warn()
@@ -214,12 +212,12 @@ class _Progress:
             self._grown = grown
             console.err(f"warning: {grown} new dead letters have come to {self._plan.queue} since the start")
 
-    def tell(self) -> None:
+    def print_line(self) -> None:
         """Print the progress as a line."""
         if not self._quiet:
             console.err(self._line())
 
-    def draw(self) -> None:
+    def update_line(self) -> None:
         """Print the progress over the previous line."""
         console.progress(self._line())
 

@@ -19,6 +19,7 @@ from infertool.telemetry.latencies import Latencies
 from infertool.text.sanitize import clean
 
 Form = Callable[[Sequence[ChannelEvent]], list[str]]
+_Key = tuple[str, str]
 
 
 def form_of(output: str | None, *, fields: str | None, template: str | None, several: bool) -> Form:
@@ -62,9 +63,6 @@ def _chosen(paths: Sequence[Path], event: ChannelEvent) -> str:
 
 
 FORMS: dict[str, Form] = {"pretty": _each(eventlines.line), "jsonl": _each(_jsonl), "raw": _each(_raw)}
-
-
-_Key = tuple[str, str]
 
 
 class _Counts:

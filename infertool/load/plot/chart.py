@@ -44,6 +44,16 @@ DARK: Final[Mapping[str, str]] = {
     "c3": "#e879f9",
 }
 STYLES: Final = Path(__file__).with_name("plot.css")
+Tick = tuple[float, str]
+_MANY_DECADES = 5
+WIDTH, HEIGHT = 600, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 60, 42
+_INNER_HEIGHT = HEIGHT - _TOP - _BOTTOM
+_LETTER = 6.3  # approximate width of a letter in a legend
+_SWATCH, _GAP = 20, 16
+# Points of a line nearer than this cannot be label apart. Pixels.
+_NEAR = 0.4
+Point = tuple[float, float | None]
 
 
 def variables(colours: Mapping[str, str]) -> str:
@@ -54,9 +64,6 @@ def variables(colours: Mapping[str, str]) -> str:
 def fixed(colours: Mapping[str, str]) -> str:
     """Return plot.css with `colours` in place of CSS variables, which the PNG renderer does not support."""
     return re.sub(r"var\(--(\w+)\)", lambda match: colours[match[1]], STYLES.read_text(encoding="utf-8"))
-
-
-Tick = tuple[float, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +121,6 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
 
 
-_MANY_DECADES = 5
-
-
 def _round_step(step: float) -> float:
     decade = 10.0 ** math.floor(math.log10(step))
     return next(factor for factor in (1, 2, 5, 10) if factor * decade >= step * (1 - 1e-9)) * decade
@@ -124,17 +128,6 @@ def _round_step(step: float) -> float:
 
 def _nines(count: int) -> str:
     return f"{100 - 100 / 10**count:.{max(0, count - 2)}f}"
-
-
-WIDTH, HEIGHT = 600, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 20, 60, 42
-_INNER_HEIGHT = HEIGHT - _TOP - _BOTTOM
-_LETTER = 6.3  # approximate width of a letter in a legend
-_SWATCH, _GAP = 20, 16
-# Points of a line nearer than this cannot be label apart. Pixels.
-_NEAR = 0.4
-
-Point = tuple[float, float | None]
 
 
 @dataclass(frozen=True, slots=True)

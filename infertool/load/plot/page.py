@@ -26,6 +26,11 @@ _HEAD: Final = """<!DOCTYPE html>
 {styles}</style>
 </head>
 """
+_MEANT = {
+    Measure.E2E: "intended send to arrival",
+    Measure.SEND: "send to receipt",
+    Measure.SLIP: "intended to actual send",
+}
 
 
 def html(shown: Sequence[NamedRun]) -> str:
@@ -61,8 +66,8 @@ def _body(title: str, shown: Sequence[NamedRun]) -> Iterable[str]:
 
 def _about(each: NamedRun, at: int | None) -> str:
     mark = "" if at is None else f'<i style="background: var(--c{at})"></i>'
-    told = [text for name, text in facts(each.report) if name in ("plan", "to", "started")]
-    return f'<p class="about">{mark}<b>{safe(each.name)}</b> · {safe(" · ".join(told))}</p>'
+    texts = [text for name, text in facts(each.report) if name in ("plan", "to", "started")]
+    return f'<p class="about">{mark}<b>{safe(each.name)}</b> · {safe(" · ".join(texts))}</p>'
 
 
 def _remarks(shown: Sequence[NamedRun]) -> Iterable[str]:
@@ -96,13 +101,6 @@ def _figures(report: Mapping[str, Any]) -> str:
         for name, value, note, bad in cards
     )
     return f'<h2>In short</h2><dl class="figures">{"".join(items)}</dl>\n'
-
-
-_MEANT = {
-    Measure.E2E: "intended send to arrival",
-    Measure.SEND: "send to receipt",
-    Measure.SLIP: "intended to actual send",
-}
 
 
 def _charts(shown: Sequence[NamedRun]) -> Iterable[str]:

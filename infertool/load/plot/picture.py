@@ -38,8 +38,8 @@ def png(shown: Sequence[NamedRun]) -> bytes:
 
 def svg(shown: Sequence[NamedRun]) -> str:
     """Return the picture as SVG."""
-    told = [line for each in shown for line in [*_told(each), ("told", "")]][:-1]
-    lines = [(style, line) for style, text in told for line in wrap(text, _LETTERS) or [""]]
+    styled = [line for each in shown for line in [*_lines(each), ("fact", "")]][:-1]
+    lines = [(style, line) for style, text in styled for line in wrap(text, _LETTERS) or [""]]
     top = _MARGIN + len(lines) * _LINE + GAP
     drawn = charts(shown)
     columns = [_MARGIN, _MARGIN + WIDTH + GAP]
@@ -57,7 +57,7 @@ def svg(shown: Sequence[NamedRun]) -> str:
     )
     style = fixed(LIGHT) + (
         f".panel {{ fill: {LIGHT['panel']}; stroke: {LIGHT['line']} }} text {{ font-family: 'DejaVu Sans' }}"
-        f" .told {{ font-size: 13px; fill: {LIGHT['quiet']} }} .name {{ font-size: 15px; fill: {LIGHT['text']} }}"
+        f" .fact {{ font-size: 13px; fill: {LIGHT['quiet']} }} .name {{ font-size: 15px; fill: {LIGHT['text']} }}"
         + "".join(f" .{name} {{ font-size: 13px; fill: {LIGHT[name]} }}" for name in ("good", "warn", "bad"))
     )
     return (
@@ -68,11 +68,11 @@ def svg(shown: Sequence[NamedRun]) -> str:
     )
 
 
-def _told(each: NamedRun) -> list[tuple[str, str]]:
-    told = [("name", each.name)]
-    told += [("told", f"{name}: {text}") for name, text in facts(each.report) if name not in ("to", "processor")]
-    told += [("warn", text) for text in remarks(each.report)]
+def _lines(each: NamedRun) -> list[tuple[str, str]]:
+    lines = [("name", each.name)]
+    lines += [("fact", f"{name}: {text}") for name, text in facts(each.report) if name not in ("to", "processor")]
+    lines += [("warn", text) for text in remarks(each.report)]
     for verdict in each.report["asserts"]:
         word, style = ("held", "good") if verdict["passed"] else ("failed", "bad")
-        told.append((style, f"{word}: {verdict['expression']} ({actual(verdict)})"))
-    return told
+        lines.append((style, f"{word}: {verdict['expression']} ({actual(verdict)})"))
+    return lines
