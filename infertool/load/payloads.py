@@ -34,7 +34,7 @@ Size = Callable[[int], int]
 _LARGEST: Final = 100 * 1024 * 1024
 _HEAD, _TAIL = b'"padding":"', b'"}'
 # Each breaks a valid body in its way: cut short, not JSON, not UTF-8, not an object, empty.
-_KINDS: Final[tuple[Callable[[bytes], bytes], ...]] = (
+_BREAKERS: Final[tuple[Callable[[bytes], bytes], ...]] = (
     lambda body: body[: max(1, len(body) // 2)],
     lambda _body: b"<event>not JSON</event>",
     lambda body: b'{"text":"\xff\xfe",' + body[1:],
@@ -49,7 +49,7 @@ def request_id(number: int) -> str:
     return f"req-{number:06d}"
 
 
-def fields(rng: random.Random, *, single_features: bool) -> list[Assignment]:
+def built_in_fields(rng: random.Random, *, single_features: bool) -> list[Assignment]:
     """Return the assignments of the built-in event. With `single_features` each feature is assigned separately."""
     return [
         Assignment("request_id", lambda number: b'"req-%06d"' % number),
@@ -67,11 +67,11 @@ def _features(rng: random.Random) -> Assignment:
     return Assignment("features", lambda _number: rng.choice(vectors))
 
 
-def parse(text: str, rng: random.Random) -> Size:
+def size_function(text: str, rng: random.Random) -> Size:
     """Return a function from an event's number to the size of its body in bytes. Raises UsageError."""
     advice = "write bytes, for example --size 400, or a function: normal(400,100), int(100,1000), choice(200,2000)"
     try:
-        fill = template.parse(text, rng)
+        fill = template.parse_function(text, rng)
         size = float(text if fill is None else fill(0))
     except (UsageError, ValueError) as error:
         what = error.what if isinstance(error, UsageError) else "is no size"
@@ -92,7 +92,7 @@ def padded(body: bytes, size: int) -> bytes:
     return b"".join((body[:-1], joint, _HEAD, b"x" * missing, _TAIL))
 
 
-class Poison:
+class Breaker:
     """Breaks a share of the bodies. `rng` chooses which, and how."""
 
     def __init__(self, rate: float, rng: random.Random) -> None:
@@ -103,10 +103,10 @@ class Poison:
         """Return a broken body in place of `body`, or None if the event stays valid."""
         if self._rng.random() >= self._rate:
             return None
-        return self._rng.choice(_KINDS)(body)
+        return self._rng.choice(_BREAKERS)(body)
 
 
-def check_rate(rate: float) -> None:
+def check_poison_rate(rate: float) -> None:
     """Raise UsageError for a share outside 0 to 1."""
     if not 0 <= rate <= 1:
         raise UsageError(f"--poison-rate {rate:g} is no share", advice="write a number from 0 to 1, for example 0.01")
@@ -135,18 +135,18 @@ class Payloads:
     """Makes bodies; the same seed makes the same ones. Raises UsageError for invalid options."""
 
     def __init__(self, options: PayloadOptions, seed: str) -> None:
-        check_rate(options.poison_rate)
+        check_poison_rate(options.poison_rate)
         self._rng = random.Random(f"payloads {seed}")  # noqa: S311  # sample data
         filled = [assignment(text, self._rng) for text in options.assignments]
         if options.documents:
             self._templates = [Template(document, filled) for document in options.documents]
         else:
             single = any(assigned.path.startswith("features[") for assigned in filled)
-            standard = fields(self._rng, single_features=single)
+            standard = built_in_fields(self._rng, single_features=single)
             self._templates = [Template(DOCUMENT, [*standard, *filled])]
         self._order = options.order
-        self._size = None if options.size is None else parse(options.size, self._rng)
-        self._poison = Poison(options.poison_rate, self._rng) if options.poison_rate else None
+        self._size = None if options.size is None else size_function(options.size, self._rng)
+        self._breaker = Breaker(options.poison_rate, self._rng) if options.poison_rate else None
         if self._size and not all(document.startswith(b"{") for document in options.documents):
             raise UsageError("--size needs JSON objects", advice="it pads them with a field; other JSON has none")
 
@@ -155,7 +155,7 @@ class Payloads:
         body = self._template(number).body(number)
         if self._size:
             body = padded(body, self._size(number))
-        if self._poison and (broken := self._poison(body)) is not None:
+        if self._breaker and (broken := self._breaker(body)) is not None:
             return broken, True
         return body, False
 

@@ -21,7 +21,7 @@ from infertool.load.observed import DeadLetterCount, Observed, OwnDeadLetters
 from infertool.load.options import LoadOptions
 from infertool.load.record import Counts, Run, RunInfo, RunWriter, Second
 from infertool.load.seconds import PlannedEvents, Seconds
-from infertool.load.tally import Clock, Measure, Meter, RunClock, Tally, begin, new_run_id
+from infertool.load.tally import Clock, Measure, Meter, RunClock, Tally, new_run_id, start_clock
 from infertool.load.team import Team
 from infertool.load.work import Share, Work, WorkEnd
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
@@ -177,7 +177,7 @@ class LoadRun:
             dlq = self._settings.deadletter.queue
             dead = DeadLetterCount(self._control, dlq, sent_to=options.envelope.queue, run_id=run_id)
             before = self._depth()
-        run_clock = begin(_BEGIN_S, run_id)
+        run_clock = start_clock(_BEGIN_S, run_id)
         self._clock.start(run_clock, warmup_s)
         self._observed = Observed(run_clock, self.tally, self._meter, warmup_s=warmup_s)
         self._seconds.start()

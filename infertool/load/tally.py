@@ -46,7 +46,7 @@ def new_run_id() -> str:
     return f"lg{secrets.token_hex(4)}"
 
 
-def begin(delay_s: float, run_id: str | None = None) -> RunClock:
+def start_clock(delay_s: float, run_id: str | None = None) -> RunClock:
     """Return the clock of a run that starts in `delay_s` seconds."""
     return RunClock(run_id or new_run_id(), time.monotonic() + delay_s, time.time() + delay_s)
 

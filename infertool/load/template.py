@@ -29,7 +29,7 @@ _STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _PATH: Final = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
 
 
-def parse(text: str, rng: random.Random) -> Fill | None:
+def parse_function(text: str, rng: random.Random) -> Fill | None:
     """Return the function that `text` calls; None if it is not a call. Raises UsageError."""
     match = _CALL.fullmatch(text.strip())
     if match is None:
@@ -87,7 +87,7 @@ def _normal(arguments: Sequence[str], rng: random.Random) -> Fill:
 
 
 def _choice(arguments: Sequence[str], rng: random.Random) -> Fill:
-    values = [json_of(argument) for argument in arguments]
+    values = [as_json(argument) for argument in arguments]
     if not values:
         raise ValueError(arguments)
     return lambda _number: rng.choice(values)
@@ -116,7 +116,7 @@ def _text(arguments: Sequence[str], rng: random.Random) -> Fill:
     return fill
 
 
-def json_of(text: str) -> bytes:
+def as_json(text: str) -> bytes:
     """Return `text` unchanged if it is JSON, else as a JSON string."""
     return json_text.one_line(json_text.of_words(text))
 
@@ -165,11 +165,11 @@ def assignment(text: str, rng: random.Random) -> Assignment:
     if not equals or not _PATH.fullmatch(path):
         raise UsageError(f"--set {text!r} is no assignment", advice="write for example 'features[0]=normal(0,1)'")
     try:
-        fill = parse(value, rng)
+        fill = parse_function(value, rng)
     except UsageError as error:
         raise UsageError(f"--set {path}: {error.what}", advice=error.advice) from None
     if fill is None:
-        constant = json_of(value)
+        constant = as_json(value)
         return Assignment(path, lambda _number: constant)
     return Assignment(path, fill)
 

@@ -17,7 +17,7 @@ from infertool.load.headers import Envelope, EnvelopeOptions
 from infertool.load.options import LoadOptions
 from infertool.load.payloads import PayloadOptions, Payloads
 from infertool.load.run import Listeners, LoadRun
-from infertool.load.tally import Measure, Meter, Tally, begin
+from infertool.load.tally import Measure, Meter, Tally, start_clock
 from infertool.load.work import Share, Work
 from infertool.secret import Secret
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
@@ -44,7 +44,7 @@ def topic() -> str:
 def events(place: str):
     """Return endless (headers, body) as loadgen makes them."""
     envelope = Envelope(EnvelopeOptions(place, persistent=False), "bench")
-    payloads, epoch = Payloads(PayloadOptions(), "bench"), begin(0)
+    payloads, epoch = Payloads(PayloadOptions(), "bench"), start_clock(0)
     for number in itertools.count():
         values = envelope.values(epoch, number, number / 1000, "1764000000.000000")
         yield dict(zip(envelope.variable_headers, values, strict=True)), payloads.make(number)[0]
@@ -59,7 +59,7 @@ def of_loadgen(server) -> float:
     work = Work(settings(server).broker, options, Share(), tally, Meter(), on_connection=lambda _: None)
     work.connect()
     began = time.perf_counter()
-    work.run(begin(0))
+    work.run(start_clock(0))
     # Without the wait for refusals, in which nothing is sent.
     rate = tally.totals()["sent"] / (time.perf_counter() - began - sender._REFUSALS_S)
     work.close()

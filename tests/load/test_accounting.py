@@ -24,7 +24,7 @@ from infertool.load.options import LoadOptions
 from infertool.load.record import Run, RunWriter
 from infertool.load.run import Listeners, LoadRun
 from infertool.load.seconds import PlannedEvents, Seconds
-from infertool.load.tally import Clock, Meter, Tally, begin
+from infertool.load.tally import Clock, Meter, Tally, start_clock
 from infertool.settings import Settings
 from tests.load.test_run import assert_adds_up, drained, load, options, until
 from tests.support.brokers import new_queue, settings
@@ -131,7 +131,7 @@ def test_each_second_plans_the_events_due_in_it(plan: dict, process: Process, wa
 
 def test_late_reports_count_in_their_second_or_the_next_one_cut() -> None:
     clock = Clock()
-    clock.start(replace(begin(0), mono=time.monotonic() - 1000), 0.0)
+    clock.start(replace(start_clock(0), mono=time.monotonic() - 1000), 0.0)
     tally, rows = Tally(clock), []
     plan = PlannedEvents(iter([0.5, 1.5, 1.6, 2.5]), 0.0)
     seconds = Seconds(clock, 0, plan, tally, Meter(clock), lambda second, _: rows.append(second))

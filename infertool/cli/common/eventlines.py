@@ -16,11 +16,11 @@ from infertool.channels.paths import MISSING, Path, parse_path
 from infertool.errors import UsageError
 from infertool.text.sanitize import clean
 
-# Maximum width of a column in terminal cells; the last column may be wider.
-WIDEST_COLUMN = 40
-LAST_WIDEST = 200
+# Maximum widths in terminal cells: of a column, of the last column; of a line in characters.
+_MAX_COLUMN = 40
+_MAX_LAST_COLUMN = 200
 _GAP = "  "
-WIDEST = 400
+_MAX_LINE = 400
 _NUMERIC = (int, float)
 _PREDICTION = parse_path("prediction")
 _FAILURE = ("stage", "error_type", "error", "attempts")
@@ -45,20 +45,20 @@ class Columns:
             rows.insert(0, [clean(path.text) for path in self._paths])
         for row in rows:
             self._widths = [
-                min(WIDEST_COLUMN, max(wide, cell_len(each))) for wide, each in zip(self._widths, row, strict=True)
+                min(_MAX_COLUMN, max(wide, cell_len(each))) for wide, each in zip(self._widths, row, strict=True)
             ]
         return [self._line(row) for row in rows]
 
     def _line(self, row: Sequence[str]) -> str:
         *padded, last = row
         cells = [_fit(each, width) for each, width in zip(padded, self._widths, strict=False)]
-        return _GAP.join([*cells, _fit(last, min(LAST_WIDEST, cell_len(last)))])
+        return _GAP.join([*cells, _fit(last, min(_MAX_LAST_COLUMN, cell_len(last)))])
 
 
 def _shown(path: Path, event: ChannelEvent) -> str:
     found = path.shown(event)
     # Cut before it is cleaned and measured: the value may have millions of characters.
-    return NOTHING if found is MISSING else clean(found[: LAST_WIDEST + 1])
+    return NOTHING if found is MISSING else clean(found[: _MAX_LAST_COLUMN + 1])
 
 
 def _fit(cell: str, width: int) -> str:
@@ -70,7 +70,7 @@ def _fit(cell: str, width: int) -> str:
 def line(event: ChannelEvent) -> str:
     """Return an event as a readable line."""
     where = f"{event.source} {event.topic}" if event.source else event.topic
-    return clean(f"{clock(event.at)} {where} {event.event}  {gist(event)}"[:WIDEST])[:WIDEST]
+    return clean(f"{clock(event.at)} {where} {event.event}  {gist(event)}"[:_MAX_LINE])[:_MAX_LINE]
 
 
 def clock(at: float) -> str:
