@@ -118,7 +118,7 @@ def _text(arguments: Sequence[str], rng: random.Random) -> Fill:
 
 def as_json(text: str) -> bytes:
     """Return `text` unchanged if it is JSON, else as a JSON string."""
-    return json_text.one_line(json_text.of_words(text))
+    return json_text.one_line(json_text.from_user_input(text))
 
 
 def _none(arguments: Sequence[str]) -> None:

@@ -132,10 +132,10 @@ def _signature(inputs: Sequence[Any], settings: ModelSettings) -> Signature:
         if each.type not in _TYPES:
             what = f"model {settings.spec} cannot be used: its input {each.name!r} is a {each.type}"
             raise ModelLoadError(what, spec=settings.spec, advice="an event has numbers, texts and truth values")
-        said = given.get(each.name, setting.Given())
-        if said.datatype or said.shape:
+        configured = given.get(each.name, setting.Given())
+        if configured.datatype or configured.shape:
             what = f"model.inputs.{each.name}: an ONNX file tells type and shape itself"
             raise SettingsError(what, key="model.inputs", advice="give only where the event has it")
         shape = tuple(size if isinstance(size, int) else None for size in each.shape)
-        described.append((each.name, said.path(each.name), _TYPES[each.type][0], shape))
+        described.append((each.name, configured.path(each.name), _TYPES[each.type][0], shape))
     return signature(described)

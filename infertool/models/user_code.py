@@ -112,8 +112,8 @@ def traceback_of(error: BaseException) -> str:
     for position, each in enumerate(_chain(error)):
         frames = list(_frames(each.__traceback__))
         if position:
-            said = _PASSWORD.sub(rf"\1{MASK}@", " ".join(text_of(each).split()))[:LONGEST_LINE]
-            lines.append(f"caused by {type(each).__name__}: {said}")
+            text = _PASSWORD.sub(rf"\1{MASK}@", " ".join(text_of(each).split()))[:LONGEST_LINE]
+            lines.append(f"caused by {type(each).__name__}: {text}")
         if len(frames) > MOST_FRAMES:
             lines.append(f"... {len(frames) - MOST_FRAMES} more")
         lines += frames[-MOST_FRAMES:]

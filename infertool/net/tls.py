@@ -131,16 +131,16 @@ def explain(fault: ssl.SSLError, address: str, group: str, *, shown: bool) -> tu
     _, is_alert, alert = reason.partition(_ALERT)
     if not is_alert:
         return None
-    words = said(fault).partition(" alert ")[2]
-    if "certificate" not in words and alert != "UNKNOWN_CA":
-        return f"{address} ended the TLS handshake: {words}", f"{certificate_question(group, shown=shown)}?"
+    text = openssl_reason(fault).partition(" alert ")[2]
+    if "certificate" not in text and alert != "UNKNOWN_CA":
+        return f"{address} ended the TLS handshake: {text}", f"{certificate_question(group, shown=shown)}?"
     if not shown:
-        return f"{address} wants a client certificate ({words})", f"set {group}.tls_cert_file"
-    what = f"{address} does not accept the client certificate of {group}.tls_cert_file: {words}"
+        return f"{address} wants a client certificate ({text})", f"set {group}.tls_cert_file"
+    what = f"{address} does not accept the client certificate of {group}.tls_cert_file: {text}"
     return what, "have it issued by an authority that the server trusts, and see that it has not expired"
 
 
-def said(fault: ssl.SSLError) -> str:
+def openssl_reason(fault: ssl.SSLError) -> str:
     """Return OpenSSL's reason without its source location."""
     if isinstance(fault, ssl.SSLEOFError):
         return "the server ended the connection"

@@ -17,7 +17,7 @@ import websocket
 
 from infertool.errors import RefusedError, ServerError, UnreachableError
 from infertool.net.identify import Kind, answers_hello, identify, kind_of, plain_kind
-from infertool.net.tls import certificate_question, client_context, explain, said
+from infertool.net.tls import certificate_question, client_context, explain, openssl_reason
 from infertool.phoenix.handshake import Handshake, OtherServerError
 from infertool.phoenix.stream import Stream
 
@@ -101,7 +101,7 @@ def _no_tls(error: ssl.SSLError, target: Target, *, shown: bool, ask: bool) -> U
     advice = "is it ws:// there, not wss://"
     if isinstance(error, ssl.SSLEOFError):
         advice += f", or {certificate_question('phoenix', shown=shown)}"
-    return _unreachable(f"no TLS at {address}: {said(error)}", address, f"{advice}?")
+    return _unreachable(f"no TLS at {address}: {openssl_reason(error)}", address, f"{advice}?")
 
 
 def _upgrade(handshake: Handshake, target: Target, settings: PhoenixSettings) -> ServerError | None:

@@ -93,7 +93,7 @@ def is_json(text: bytes | str) -> bool:
     return True
 
 
-def of_words(text: str) -> bytes:
+def from_user_input(text: str) -> bytes:
     """Return user input as JSON: unchanged if it is JSON, else as a JSON string."""
     if is_json(text):
         return text.strip().encode()

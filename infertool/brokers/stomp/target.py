@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from infertool.brokers.url import BrokerUrl
 from infertool.errors import RefusedError, SettingsError, UnreachableError
 from infertool.net.identify import Kind, identify, kind_of, plain_kind
-from infertool.net.tls import ClientTls, certificate_question, explain, said
+from infertool.net.tls import ClientTls, certificate_question, explain, openssl_reason
 from infertool.secret import MASK, Secret
 from infertool.settings.tree import BrokerSettings
 
@@ -62,7 +62,7 @@ def _explain_tls(target: Target, fault: PlainError | ssl.SSLError, *, ask: bool)
     if ask and (kind := plain_kind(target.host, target.port)):
         return _plain(target, kind)
     advice = f"is it a stomp+ssl port, and {certificate_question('broker', shown=_shows(target))}?"
-    return f"TLS with {address} failed: {said(fault)}", advice
+    return f"TLS with {address} failed: {openssl_reason(fault)}", advice
 
 
 def _shows(target: Target) -> bool:

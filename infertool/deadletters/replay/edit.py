@@ -52,7 +52,7 @@ def _assignment(text: str) -> Change:
     keys = path.split(".")
     if not equals or not all(keys):
         raise UsageError(f"--set {text!r} is no assignment", advice="write for example customer.tier=gold")
-    value = json_text.of_words(given)
+    value = json_text.from_user_input(given)
 
     def assign(payload: bytes) -> bytes:
         try:

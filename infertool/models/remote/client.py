@@ -17,7 +17,7 @@ from urllib3.response import BaseHTTPResponse
 from infertool import __version__
 from infertool.errors import InferenceError, ModelUnavailableError, SettingsError
 from infertool.models.remote.endpoint import Endpoint
-from infertool.net.tls import ClientTls, certificate_question, explain, said
+from infertool.net.tls import ClientTls, certificate_question, explain, openssl_reason
 from infertool.settings.tree import ModelSettings
 from infertool.text import json_text
 
@@ -78,7 +78,7 @@ def _of_tls(fault: BaseException, address: str, *, shown: bool) -> str:
     if known := explain(fault, address, "model", shown=shown):
         return "; ".join(known)
     question = f"; {certificate_question('model', shown=shown)}?" if isinstance(fault, ssl.SSLEOFError) else ""
-    return f"TLS with {address} failed: {said(fault)}{question}"
+    return f"TLS with {address} failed: {openssl_reason(fault)}{question}"
 
 
 def _unavailable(text: str) -> ModelUnavailableError:

@@ -36,8 +36,8 @@ class FilterBar(Vertical):
         Horizontal { height: 1; }
         Label { width: 8; color: $primary; text-style: bold; }
         Input, Input:focus { border: none; height: 1; padding: 0; background: $panel; width: 1fr; }
-        #said { color: $style-dim; height: 1; padding-left: 8; }
-        &.-broken #said { color: $error; }
+        #message { color: $style-dim; height: 1; padding-left: 8; }
+        &.-broken #message { color: $error; }
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "cancel", "End filter")]
@@ -63,7 +63,7 @@ class FilterBar(Vertical):
         with Horizontal():
             yield Label("filter")
             yield Input(placeholder="a CEL expression", select_on_focus=False)
-        yield Static(_HINT, id="said", markup=False)
+        yield Static(_HINT, id="message", markup=False)
 
     def on_mount(self) -> None:
         """Load the expression language in advance: it takes 0.25 s."""
@@ -82,7 +82,7 @@ class FilterBar(Vertical):
     def mark(self, reason: str) -> None:
         """Show the error `reason`, or a hint if it is empty."""
         self.set_class(bool(reason), "-broken")
-        self.query_one("#said", Static).update(clean(f"{self._glyphs.failure} {reason}") if reason else _HINT)
+        self.query_one("#message", Static).update(clean(f"{self._glyphs.failure} {reason}") if reason else _HINT)
 
     def action_cancel(self) -> None:
         """Remove the filter, and close the bar."""
