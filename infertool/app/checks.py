@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from infertool import brokers
 from infertool.consumer.consumer import Until
 from infertool.deadletters.replay import staging
@@ -47,6 +49,16 @@ def check(settings: Settings, until: Until) -> None:
             "several processes cannot share stdout: their lines would mix",
             advice="use --processes 1, or --publish none",
         )
+
+
+def with_full_names(settings: Settings) -> Settings:
+    """Return the settings with full queue names, as the broker spells them. Raises `SettingsError`, `UsageError`."""
+    conventions = brokers.conventions(settings.broker.url)
+    return replace(
+        settings,
+        broker=replace(settings.broker, queue=conventions.source(settings.broker.queue)),
+        deadletter=replace(settings.deadletter, queue=conventions.queue(settings.deadletter.queue)),
+    )
 
 
 def check_queues(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from infertool import brokers
+from infertool.app.checks import with_full_names
 from infertool.consumer.consumer import Consumer, Until
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
@@ -39,7 +40,8 @@ class ConsumerApp:
     Either `run` it in the calling thread, or `start` it in a thread of its own and `join` it later. `observers` are
     called with each signal (`infertool.telemetry.signals`) from the consumer's threads: they must be quick and must
     not raise. `write` takes the documents when `publish.mode` is "stdout"; without it they are lines on `sys.stdout`.
-    Log lines go to the logger "infertool".
+    Log lines go to the logger "infertool". Raises `SettingsError` for a broker URL that cannot be used, `UsageError`
+    for a name that cannot be a queue's.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class ConsumerApp:
         observers: Sequence[Observe] = (),
         write: Write | None = None,
     ) -> None:
-        self._settings = paths.anchored(settings)
+        self._settings = with_full_names(paths.anchored(settings))
         self._until = until or Until()
         self._write = write
         self._stats = Stats()

@@ -45,8 +45,9 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "embedding.md"
 
 def settings_of(bus: Bus, **consume: Any) -> Settings:
     return Settings(
-        broker=BrokerSettings(url=bus.broker.url, queue=bus.queue),
-        deadletter=DeadLetterSettings(queue=bus.dlq),
+        # Names as people write them; the adapter knows how the broker spells them.
+        broker=BrokerSettings(url=bus.broker.url, queue=bus.queue.removeprefix("/queue/")),
+        deadletter=DeadLetterSettings(queue=bus.dlq.removeprefix("/queue/")),
         phoenix=PhoenixSettings(url=bus.hub.url),
         model=ModelSettings(spec=MODEL),
         consume=ConsumeSettings(state_dir=str(bus.folder / "state"), **consume),
