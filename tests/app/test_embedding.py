@@ -179,7 +179,7 @@ def test_the_example_of_the_documentation_runs(embedded_bus: Bus, tmp_path: Path
     [example] = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     for written, ours in (
         ("stomp://127.0.0.1:61613", bus.broker.url),
-        ("/queue/ai.events.raw", bus.queue),
+        ("ai.events.raw", bus.queue),
         ("ws://127.0.0.1:4000/socket/websocket", bus.hub.url),
         ("sim:", MODEL),
     ):
