@@ -10,8 +10,7 @@
 Nothing here prints, handles signals, or changes standard streams, hooks or other state of the process.
 """
 
-from infertool.app.checks import check
-from infertool.app.consumer import ConsumerApp
+from infertool.app.consumer import ConsumerApp, check
 from infertool.app.replicas.supervisor import Supervisor
 from infertool.consumer.consumer import Until
 from infertool.settings import (

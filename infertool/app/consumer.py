@@ -1,4 +1,4 @@
-"""A consumer built from settings, for the command line and for Python programs."""
+"""A consumer built from settings, for the command line and for Python programs; and the checks of its settings."""
 
 from __future__ import annotations
 
@@ -8,28 +8,102 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from infertool import brokers
-from infertool.app.checks import with_full_names
 from infertool.consumer.consumer import Consumer, Until
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.router import Published
 from infertool.consumer.tuning import concurrency
-from infertool.consumer.worker_pool import Threads, WorkerPool
+from infertool.consumer.worker import Threads, WorkerPool
+from infertool.deadletters.replay import staging
+from infertool.errors import SettingsError, UsageError
 from infertool.models import loader
-from infertool.models.loader import open_model
+from infertool.models.loader import is_remote, open_model
 from infertool.models.port import LoadedModel
 from infertool.models.user_code import text_of
 from infertool.publishers.local import Lines, LocalPublisher, discard
 from infertool.publishers.phoenix import PhoenixPublisher
 from infertool.publishers.port import Publisher
-from infertool.settings import ModelSettings, Settings, paths
+from infertool.settings import ModelSettings, Settings
+from infertool.settings import load as paths
 from infertool.telemetry import logs
 from infertool.telemetry.signals import Circuit, Observe, Warned, fan_out
 from infertool.telemetry.stats import Report, Snapshot, Stats
+
+
+def check(settings: Settings, until: Until) -> None:
+    """Raise `UsageError` or `SettingsError` for settings that exclude each other."""
+    check_queues(settings)
+    consume = settings.consume
+    if consume.target_latency_s and consume.batch_size == 1:
+        raise SettingsError(
+            "consume.target_latency_s is for batches, and consume.batch_size is 1",
+            key="consume.target_latency_s",
+            advice="give the largest batch as well, for example --batch-size 64",
+        )
+    if consume.executor == "processes" and consume.concurrency == "auto":
+        raise SettingsError(
+            "consume.concurrency auto is for threads, and consume.executor is processes",
+            key="consume.concurrency",
+            advice="set the number of processes with --workers",
+        )
+    if consume.batch_size > 1 and consume.concurrency == "auto":
+        raise SettingsError(
+            "consume.concurrency auto is for single events, and consume.batch_size is more than 1",
+            key="consume.concurrency",
+            advice="adapt the batches with --target-latency",
+        )
+    if consume.executor == "processes" and is_remote(settings.model):
+        raise SettingsError(
+            "consume.executor processes is for models that compute, and a model server is waited for",
+            key="consume.executor",
+            advice="use --executor threads",
+        )
+    if consume.processes > 1 and until.max_messages is not None:
+        raise UsageError(
+            "--max-messages cannot be shared by several processes", advice="use --processes 1, or --exit-when-idle"
+        )
+    if consume.processes > 1 and settings.publish.mode == "stdout":
+        raise UsageError(
+            "several processes cannot share stdout: their lines would mix",
+            advice="use --processes 1, or --publish none",
+        )
+
+
+def with_full_names(settings: Settings) -> Settings:
+    """Return the settings with full queue names, as the broker spells them. Raises `SettingsError`, `UsageError`."""
+    conventions = brokers.conventions(settings.broker.url)
+    return replace(
+        settings,
+        broker=replace(settings.broker, queue=conventions.source(settings.broker.queue)),
+        deadletter=replace(settings.deadletter, queue=conventions.queue(settings.deadletter.queue)),
+    )
+
+
+def check_queues(settings: Settings) -> None:
+    """Raise `SettingsError` where a consumer would take its own dead letters, or those of a replay, as events."""
+    source, dead = settings.broker.queue, settings.deadletter.queue
+    covers = brokers.conventions(settings.broker.url).covers
+    if source == dead:
+        raise _loop(f"broker.queue and deadletter.queue are both {source}: each failure would be consumed again")
+    if covers(source, dead):
+        raise _loop(f"broker.queue {source} covers deadletter.queue {dead}: each failure would be consumed again")
+    for beside in staging.beside(dead):
+        if covers(source, beside):
+            raise _loop(f"broker.queue {source} covers {beside}, where replay-dlq keeps letters of {dead} for a while")
+    if dead in staging.beside(source):
+        raise _loop(f"deadletter.queue {dead} is where replay-dlq keeps letters of {source} for a while")
+
+
+def _loop(what: str) -> SettingsError:
+    return SettingsError(
+        what, key="deadletter.queue", advice="choose a --dlq outside of it, or name the queues to consume"
+    )
+
 
 Write = Callable[[Sequence[bytes]], None]
 

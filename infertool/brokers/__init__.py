@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infertool.brokers import registry, url
+from infertool.brokers import registry
+from infertool.brokers import registry as url
 
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker, Conventions

@@ -1,20 +1,94 @@
-"""Which adapter a broker URL names: scheme to module, imported when it is used."""
+"""Broker URLs, and the adapter that each scheme names, imported when it is used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
+from urllib.parse import unquote
 
 from infertool.errors import SettingsError
-from infertool.text.nearest import nearest
+from infertool.net.identify import bracketed
+from infertool.secret import Secret
+from infertool.text.input import nearest
 
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker, Capabilities, Conventions
-    from infertool.brokers.url import BrokerUrl
     from infertool.net.connection_state import OnConnection
     from infertool.settings.tree import BrokerSettings
+
+
+_KEY = "broker.url"
+_LARGEST_PORT = 65535
+# The port of a scheme that has none.
+_NO_PORT = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUrl:
+    """A parsed URL. `hosts` are tried in order, a port is 0 where the scheme has none.
+
+    `user` and `password` are empty when the URL has none.
+    """
+
+    scheme: str
+    hosts: tuple[tuple[str, int], ...]
+    user: str = ""
+    password: Secret = field(default_factory=Secret)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def scheme(url: str) -> str:
+    """Return the scheme of `url`, known or not. Raises SettingsError for what is no URL."""
+    name, separator, _ = url.strip().partition("://")
+    if not separator:
+        raise _wrong(f"{_without_user(url)!r} is no broker URL", "write stomp://host:61613")
+    return name
+
+
+def parse(url: str) -> BrokerUrl:
+    """Return the parts of `url`. Raises SettingsError, which never shows the user part."""
+    name = scheme(url)
+    ports = adapter(name).PORTS
+    rest, query = url.strip().partition("://")[2], ""
+    if ports[name] is None:
+        rest, _, query = rest.partition("?")
+    user_part, _, addresses = rest.rpartition("@")
+    hosts = tuple(_host_and_port(name, address, ports) for address in addresses.removesuffix("/").split(","))
+    user, _, password = user_part.partition(":")
+    return BrokerUrl(name, hosts, unquote(user), Secret(unquote(password)), _options(query))
+
+
+def _options(query: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    if bad := [name for name, equals, _ in pairs if not equals]:
+        raise _wrong(f"{bad[0]!r} in the broker URL is no option", "write ?name=value&name=value")
+    return {name: unquote(value) for name, _, value in pairs}
+
+
+def _host_and_port(scheme: str, address: str, ports: Mapping[str, int | None]) -> tuple[str, int]:
+    if meant := bracketed(address):
+        raise _wrong(f"{address!r} in the broker URL is an IPv6 address without brackets", f"write {scheme}://{meant}")
+    host, colon, port = address.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = address, str(ports[scheme] or _NO_PORT)
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or any(character in host for character in "/?#[] ") or (":" in host and f"[{host}]" not in address):
+        raise _wrong(f"{address!r} in the broker URL is no host:port", "several hosts are separated by commas")
+    if not colon and ports[scheme] is None:
+        return host, _NO_PORT
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _LARGEST_PORT):
+        raise _wrong(f"{address!r} in the broker URL has no valid port", "ports are 1 to 65535")
+    return host, int(port)
+
+
+def _without_user(url: str) -> str:
+    return url.rpartition("@")[2]
+
+
+def _wrong(what: str, advice: str) -> SettingsError:
+    return SettingsError(what, key=_KEY, advice=advice)
 
 
 class Adapter(Protocol):

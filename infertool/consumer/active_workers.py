@@ -6,10 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from infertool.consumer.backlog import Group
 from infertool.consumer.event import Event
 from infertool.consumer.tuning import AdaptiveLimit
-from infertool.consumer.work_queue import WorkQueue
+from infertool.consumer.work_queue import Group, WorkQueue
 from infertool.consumer.worker import Caller, Worker
 
 

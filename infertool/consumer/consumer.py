@@ -20,16 +20,15 @@ from infertool.consumer.documents import Documents
 from infertool.consumer.event import Event, Failure, Outcome
 from infertool.consumer.executor import Executor
 from infertool.consumer.gauge import Gauge
-from infertool.consumer.in_flight import InFlight
-from infertool.consumer.intake import Intake
+from infertool.consumer.in_flight import InFlight, Intake
 from infertool.consumer.router import Published, Router, Rules
 from infertool.consumer.settlement import Settlement
 from infertool.consumer.tuning import window, workload
-from infertool.consumer.worker_pool import WorkerPool
+from infertool.consumer.worker import WorkerPool
 from infertool.errors import OutputError
 from infertool.message import Message
-from infertool.net.backoff import FullJitter
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.net.timing import FullJitter
 from infertool.publishers.port import Publisher
 from infertool.settings import Settings
 from infertool.telemetry import signals as o

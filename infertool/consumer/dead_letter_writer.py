@@ -16,7 +16,7 @@ from infertool.consumer.in_flight import InFlight
 from infertool.deadletters.record import Cause, comes_back, dead_letter
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
 from infertool.message import Outgoing
-from infertool.net.backoff import FullJitter
+from infertool.net.timing import FullJitter
 from infertool.telemetry.signals import DeadLettered, Observe, Warned
 
 

@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from infertool.consumer.active_workers import ActiveWorkers
 from infertool.consumer.attempt import Preparation
-from infertool.consumer.backlog import Group
 from infertool.consumer.event import Event, Failure, Outcome
 from infertool.consumer.inline import InlineRuns
-from infertool.consumer.reports import OnOutcomes, Reports
 from infertool.consumer.tuning import Workload
-from infertool.consumer.watchdog import Watchdog
-from infertool.consumer.work_queue import WorkQueue
-from infertool.consumer.worker import Caller, Worker
-from infertool.consumer.worker_pool import WorkerPool
+from infertool.consumer.watchdog import OnOutcomes, Reports, Watchdog
+from infertool.consumer.work_queue import Group, WorkQueue
+from infertool.consumer.worker import Caller, Worker, WorkerPool
 from infertool.errors import InfertoolError
 
 # Hung calls cannot be ended. With more than this number for each unit of concurrency, the run ends.

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from infertool.consumer.active_workers import ActiveWorkers
-from infertool.consumer.backlog import Group
 from infertool.consumer.event import Event, Failure
 from infertool.consumer.tuning import InlinePolicy
 from infertool.consumer.watchdog import Watchdog
+from infertool.consumer.work_queue import Group
 from infertool.consumer.worker import Caller, Calls, Try, WorkerHost
 
 

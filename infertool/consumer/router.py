@@ -16,8 +16,7 @@ from infertool.consumer.documents import Documents, UnencodableError, unencodabl
 from infertool.consumer.event import Event, FailedEvent, Failure, Outcome, iso
 from infertool.consumer.settlement import Settlement
 from infertool.models.port import Cached
-from infertool.net.backoff import FullJitter, Schedule
-from infertool.net.timers import Timers
+from infertool.net.timing import FullJitter, Schedule, Timers
 from infertool.publishers.port import Confirmation, Publication, Publisher, PublisherClosedError, Rejection
 from infertool.telemetry import signals as o
 

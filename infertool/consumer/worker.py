@@ -1,4 +1,4 @@
-"""Workers: what every kind can do, and those that call the model on a thread of this process."""
+"""Workers and the pool that starts them; those here call the model on a thread of this process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Protocol
 
-from infertool.consumer.attempt import Preparation
-from infertool.consumer.backlog import Group
+from infertool.consumer.attempt import Attempts, BatchAttempts, Preparation, batch_function
 from infertool.consumer.event import Event, Failure, Outcome
+from infertool.consumer.work_queue import Group
 from infertool.errors import InfertoolError
+from infertool.models.port import LoadedModel
 from infertool.text import json_text
 
 # Calls the model. Returns None if a call for several events raised: each half is tried for itself then.
@@ -229,3 +230,41 @@ def halves(group: Group) -> list[Group]:
         event.payload = json_text.loads(event.message.body)
     middle = len(group) // 2
     return [group[:middle], group[middle:]]
+
+
+class WorkerPool(Protocol):
+    """Makes workers, which can all call the model `name`."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, for dead letters and logs."""
+
+    def start_worker(self, host: WorkerHost, prepare: Preparation) -> Worker | None:
+        """Return a new worker, not yet started; None if no other can be had now."""
+
+    def inline(self, prepare: Preparation) -> Try | None:
+        """Return a function with which any thread may try an event; None if only workers can."""
+
+
+class Threads:
+    """Threads that share one model; `in_batches` has them call its `predict_batch`."""
+
+    def __init__(self, model: LoadedModel, *, in_batches: bool) -> None:
+        """Raise `ModelLoadError` for a model without `predict_batch` that is to work in batches."""
+        self.name = model.name
+        self._predict = model.predict
+        self._predict_batch = batch_function(model) if in_batches else None
+
+    def start_worker(self, host: WorkerHost, prepare: Preparation) -> Worker:
+        """See `WorkerPool`."""
+        if self._predict_batch:
+            return ThreadWorker(host, BatchAttempts(self._predict_batch), prepare)
+        return ThreadWorker(host, self._singly(prepare))
+
+    def inline(self, prepare: Preparation) -> Try | None:
+        """See `WorkerPool`. Only a worker can wait for a batch to fill."""
+        return None if self._predict_batch else self._singly(prepare)
+
+    def _singly(self, prepare: Preparation) -> Try:
+        attempt = Attempts(self._predict, prepare)
+        return lambda group: [attempt(group[0])]

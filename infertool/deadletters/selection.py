@@ -19,9 +19,8 @@ from infertool.filters import expression, regex
 from infertool.filters.expression import Filter
 from infertool.filters.regex import Pattern, PatternError
 from infertool.message import Message
-from infertool.text.nearest import did_you_mean
+from infertool.text.input import did_you_mean, parse_duration
 from infertool.text.sanitize import printable
-from infertool.text.units import parse_duration
 
 
 def find(broker: Broker, queue: str, wanted: str, *, limit: int, timeout_s: float) -> DeadLetter:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from infertool.errors import UsageError
 from infertool.filters.evaluator import Evaluator, TooLongError
-from infertool.text.nearest import did_you_mean
+from infertool.text.input import did_you_mean
 from infertool.text.sanitize import clean
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from infertool.errors import UsageError
 from infertool.filters import expression as filters
 from infertool.load.report import COUNTS, FIGURES, OPTION_OF, SUMS, figures
 from infertool.load.tally import Measure
-from infertool.text.nearest import did_you_mean
+from infertool.text.input import did_you_mean
 
 _NEEDS_E2E = frozenset(
     {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from infertool.errors import UsageError
-from infertool.text.units import parse_duration
+from infertool.text.input import parse_duration
 
 _FASTEST: Final = 1_000_000.0
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from infertool.errors import UsageError
 from infertool.text import json_text
-from infertool.text.nearest import did_you_mean
+from infertool.text.input import did_you_mean
 
 # Returns the field's value as JSON; the argument is the event's number.
 Fill = Callable[[int], bytes]

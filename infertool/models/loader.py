@@ -24,8 +24,7 @@ from infertool.models.simulated import SCHEME, simulated
 from infertool.models.tensors import refuse_inputs
 from infertool.models.user_code import guarded
 from infertool.settings.tree import ModelSettings
-from infertool.text.nearest import did_you_mean
-from infertool.text.units import parse_capacity
+from infertool.text.input import did_you_mean, parse_capacity
 
 ENTRY_POINTS = "infertool.models"
 

@@ -12,7 +12,7 @@ from infertool.models.port import LoadedModel, Payload
 from infertool.models.tensors import Kind, Signature, Tensor, as_results, shown, signature
 from infertool.models.user_code import guarded, text_of
 from infertool.settings.tree import ModelSettings
-from infertool.text.nearest import did_you_mean
+from infertool.text.input import did_you_mean
 
 try:
     import numpy as np

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 
 from infertool.errors import InferenceError, ModelLoadError
 from infertool.models.port import LoadedModel, Payload
-from infertool.text.nearest import did_you_mean
+from infertool.text.input import did_you_mean
 
 _Draws = tuple[float, float, float, float]
 

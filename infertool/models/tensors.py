@@ -12,7 +12,7 @@ from infertool.errors import InferenceError, SettingsError
 from infertool.models.port import Payload
 from infertool.secret import mask_url
 from infertool.settings.tree import ModelSettings
-from infertool.text.nearest import did_you_mean
+from infertool.text.input import did_you_mean
 
 # Output names of scikit-learn's exports (skl2onnx, with and without a pipeline).
 _LABELS = ("label", "output_label")

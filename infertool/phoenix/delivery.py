@@ -8,16 +8,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from infertool.net.backoff import PUBLISHER
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
+from infertool.net.timing import PUBLISHER
 from infertool.phoenix import notices
 from infertool.phoenix import push as batch
-from infertool.phoenix.confirm import ConfirmPolicy
+from infertool.phoenix.confirm import ConfirmPolicy, PublicTopics
 from infertool.phoenix.frames import Frame, reply_of
 from infertool.phoenix.membership import Loss, Membership
 from infertool.phoenix.notices import Silence
 from infertool.phoenix.pending_pushes import PendingPushes
-from infertool.phoenix.public import PublicTopics
 from infertool.phoenix.push import ConfirmedBy, DeliveryClosedError, Entry, Push, PushResult
 from infertool.phoenix.sender import Sender
 from infertool.phoenix.socket import PhoenixSocket

@@ -10,20 +10,61 @@ import base64
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 import websocket
 
 from infertool.errors import RefusedError, ServerError, UnreachableError
-from infertool.net.identify import Kind, answers_hello, identify, kind_of, plain_kind
+from infertool.net.identify import HELLO_S, Kind, answers_hello, identify, kind_of, plain_kind
 from infertool.net.tls import certificate_question, client_context, explain, openssl_reason
-from infertool.phoenix.handshake import Handshake, OtherServerError
 from infertool.phoenix.stream import Stream
 
 if TYPE_CHECKING:
     from infertool.phoenix.target import Target
     from infertool.settings.tree import PhoenixSettings
+
+
+_HTTP = b"HTTP/"
+
+
+class OtherServerError(Exception):
+    """The server's first words, or its silence, show that it speaks `kind`; unknown, if no HTTP."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self.kind = kind
+
+
+class Handshake:
+    """The stream, up to the answer to the upgrade. websocket-client waits for a line, which others may never end.
+
+    So the first words are judged at once. After a short silence `ask`, if it is given, says what the server is.
+    """
+
+    def __init__(self, stream: Stream, ask: Callable[[], Kind] | None) -> None:
+        self.stream = stream
+        self._ask = ask
+        self._judged = False
+        self.send, self.close = stream.send, stream.close
+        self.settimeout, self.gettimeout = stream.settimeout, stream.gettimeout
+
+    def recv(self, size: int) -> bytes:
+        """See `Stream`. Raises `OtherServerError`."""
+        if not self._judged:
+            self._judge()
+            self._judged = True
+        return self.stream.recv(size)
+
+    def _judge(self) -> None:
+        while not self.stream.fills_within(HELLO_S):
+            if self._ask and (kind := self._ask()) not in {Kind.UNKNOWN, Kind.HTTP}:
+                raise OtherServerError(kind)
+            self._ask = None  # it may be a slow Phoenix
+        start = self.stream.newest[: len(_HTTP)]
+        if not _HTTP.startswith(start):
+            raise OtherServerError(kind_of(self.stream.newest))
 
 
 _PROTOCOL = "phoenix"

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from infertool.errors import ConnectionLostError, InfertoolError, JoinRefusedError, SettingsError, UnreachableError
-from infertool.net.backoff import REJOIN
+from infertool.net.timing import REJOIN
 from infertool.phoenix.frames import Frame, Reply, encode_text, reply_of
 from infertool.secret import MASK, Secret, is_telling
 

@@ -16,6 +16,7 @@ from infertool.phoenix.socket import PhoenixSocket
 if TYPE_CHECKING:
     from infertool.settings.tree import PhoenixSettings
 
+
 T = TypeVar("T")
 # Settles the pushes sent with these refs, which all have the same confirmation. Takes the lock.
 SettleRefs = Callable[[Sequence[str], ConfirmedBy], None]

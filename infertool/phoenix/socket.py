@@ -10,9 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from infertool.errors import InfertoolError, JoinRefusedError, RefusedError
-from infertool.net.backoff import VIEWER, Reconnecting
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
-from infertool.net.timers import Timers
+from infertool.net.timing import VIEWER, Reconnecting, Timers
 from infertool.phoenix.connection import TEXT, Connection, ConnectionEndedError
 from infertool.phoenix.dial import dial
 from infertool.phoenix.frames import Frame, FrameError, decode_from_server, decode_text, encode_text, reply_of

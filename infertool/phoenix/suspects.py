@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-from infertool.net.backoff import Schedule
+from infertool.net.timing import Schedule
 from infertool.phoenix import push as batch
 from infertool.phoenix.push import Case, Entry
 

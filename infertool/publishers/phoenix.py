@@ -10,7 +10,7 @@ from enum import Enum, auto
 from functools import partial
 from typing import Generic, TypeVar
 
-from infertool.net.timers import Timers
+from infertool.net.timing import Timers
 from infertool.phoenix import push as batch
 from infertool.phoenix.delivery import ConfirmedBy, Delivery, Push, PushResult
 from infertool.phoenix.push import DeliveryClosedError

@@ -13,7 +13,7 @@ import msgspec
 from infertool.errors import SettingsError
 from infertool.secret import Secret
 from infertool.settings.tree import Concurrency, Settings
-from infertool.text.nearest import did_you_mean
+from infertool.text.input import did_you_mean
 
 PREFIX = "INFERTOOL_"
 

@@ -6,17 +6,57 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from infertool.errors import SettingsError
+from infertool.secret import Secret
 from infertool.settings.keys import PREFIX, Entry, flatten, groups, parsed, typed, types, unflatten, variable
-from infertool.settings.paths import config_candidates
 from infertool.settings.ranges import check
 from infertool.settings.secrets import override, read_files
 from infertool.settings.tree import Settings
-from infertool.text.nearest import did_you_mean, nearest
+from infertool.text.input import did_you_mean, nearest
+
+FILE_NAME = "infertool.toml"
+
+
+def config_candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the paths where a settings file is looked for; the first existing one is used."""
+    return Path(FILE_NAME), _base(environ, "XDG_CONFIG_HOME", ".config") / FILE_NAME
+
+
+def state_dir(environ: Mapping[str, str]) -> Path:
+    """Return the folder for state that must survive a restart."""
+    return _base(environ, "XDG_STATE_HOME", ".local/state")
+
+
+def _base(environ: Mapping[str, str], variable: str, default: str) -> Path:
+    folder = Path(environ.get(variable, ""))
+    if not folder.is_absolute():  # the XDG specification ignores relative paths
+        folder = Path(environ.get("HOME") or Path.home()) / default
+    return folder / "infertool"
+
+
+_ENDINGS = ("_file", "_dir")
+
+
+def anchored(settings: Settings) -> Settings:
+    """Return `settings` with absolute paths: files are read again later, and a model may change the working folder."""
+    result: Settings = _anchored(settings)
+    return result
+
+
+def _anchored(tree: Any) -> Any:
+    changes: dict[str, Any] = {}
+    for each in fields(tree):
+        value = getattr(tree, each.name)
+        if is_dataclass(value) and not isinstance(value, Secret):
+            changes[each.name] = _anchored(value)
+        elif value and each.name.endswith(_ENDINGS):
+            changes[each.name] = str(Path(value).expanduser().absolute())
+    return replace(tree, **changes)
+
 
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?")
 _ASSIGNMENT = re.compile(r"\s*([\w.\-\"' ]+?)\s*=")

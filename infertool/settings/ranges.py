@@ -12,7 +12,7 @@ from infertool.net.identify import bracketed
 from infertool.secret import mask_url
 from infertool.settings.keys import Entry, types
 from infertool.settings.tree import Concurrency
-from infertool.text.units import parse_capacity
+from infertool.text.input import parse_capacity
 
 _FROM_ZERO = {
     "broker.heartbeat_s",

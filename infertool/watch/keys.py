@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infertool.errors import SettingsError
-from infertool.text.nearest import did_you_mean
+from infertool.text.input import did_you_mean
 
 _NAMED = (
     r"space|enter|tab|escape|backspace|delete|insert|home|end|pageup|pagedown|up|down|left|right|"

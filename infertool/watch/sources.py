@@ -12,8 +12,8 @@ from infertool.channels.event import ChannelEvent
 from infertool.channels.recording import Playback, RecordReader
 from infertool.channels.topics import TopicFeed
 from infertool.errors import InfertoolError, JoinRefusedError
-from infertool.net.backoff import RECONNECT
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.net.timing import RECONNECT
 from infertool.settings import Settings
 from infertool.watch.bus import Bus
 from infertool.watch.state import Depths

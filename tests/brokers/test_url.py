@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infertool import brokers
-from infertool.brokers.url import parse
+from infertool.brokers.registry import parse
 from infertool.errors import SettingsError
 from infertool.secret import Secret
 from infertool.settings.tree import BrokerSettings

@@ -189,7 +189,7 @@ def test_a_thread_of_ours_that_dies_ends_the_run_whatever_hook_a_model_sets(embe
         threading.excepthook = lambda args: None
         from infertool.net.timers import Timers
         Timers._run = lambda self: 1 / 0
-        Timers._run.__globals__["__name__"] = "infertool.net.timers"
+        Timers._run.__globals__["__name__"] = "infertool.net.timing"
     """
     consumer = bus.consume(model=write(bus, load=load))
     assert consumer.process.wait(LONG) == 1

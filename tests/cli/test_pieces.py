@@ -9,7 +9,7 @@ from infertool.cli.common.eventlines import line
 from infertool.cli.main import globals_first
 from infertool.errors import UsageError
 from infertool.telemetry.logs import TextFormatter
-from infertool.text.units import parse_capacity, parse_duration
+from infertool.text.input import parse_capacity, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from infertool.consumer.attempt import Preparation
 from infertool.consumer.event import Event, Outcome
 from infertool.consumer.executor import Executor
 from infertool.consumer.tuning import Workload
-from infertool.consumer.worker_pool import WorkerPool
+from infertool.consumer.worker import WorkerPool
 from infertool.errors import InfertoolError
 from tests.support.messages import message
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from infertool.consumer.attempt import call_batch
 from infertool.consumer.event import Outcome
 from infertool.consumer.tuning import BatchLimits
-from infertool.consumer.worker_pool import Threads
+from infertool.consumer.worker import Threads
 from infertool.errors import InferenceError, ModelLoadError
 from infertool.models.port import LoadedModel
 from tests.consumer.harness import LONG, Bench, failures

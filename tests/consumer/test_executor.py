@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infertool.consumer.event import Event, Failure
-from infertool.consumer.worker_pool import Threads
+from infertool.consumer.worker import Threads
 from infertool.errors import InferenceError
 from infertool.models.port import LoadedModel
 from tests.consumer.harness import LONG, Bench

@@ -6,7 +6,7 @@ from infertool.consumer.attempt import Preparation, call_batch
 from infertool.consumer.event import Event, Failure, Outcome
 from infertool.consumer.executor import Executor
 from infertool.consumer.tuning import BatchLimits, Workload
-from infertool.consumer.worker_pool import Threads
+from infertool.consumer.worker import Threads
 from infertool.errors import ModelUnavailableError
 from infertool.models.port import LoadedModel
 from tests.support.messages import message

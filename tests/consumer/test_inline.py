@@ -14,7 +14,7 @@ import pytest
 from infertool.consumer.event import Event
 from infertool.consumer.executor import HUNG_LIMIT
 from infertool.consumer.tuning import AdaptiveLimit, BatchLimits, InlinePolicy
-from infertool.consumer.worker_pool import Threads
+from infertool.consumer.worker import Threads
 from infertool.models.port import LoadedModel
 from tests.consumer.harness import LONG, Bench
 

@@ -8,7 +8,7 @@ from typing import cast
 
 from infertool.brokers.port import DeliversOnReader, Subscription
 from infertool.brokers.stomp.subscription import StompSubscription
-from infertool.consumer.intake import Intake
+from infertool.consumer.in_flight import Intake
 from infertool.message import Message
 from tests.consumer.harness import LONG
 from tests.support.messages import message

@@ -24,14 +24,14 @@ from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Address, Server
 from infertool.brokers.port import Browsing
 from infertool.consumer import consumer as consumer_module
-from infertool.consumer import dead_letter_writer, intake
+from infertool.consumer import dead_letter_writer, in_flight
 from infertool.consumer.consumer import Consumer, Until
 from infertool.consumer.router import Published
-from infertool.consumer.worker_pool import Threads
+from infertool.consumer.worker import Threads
 from infertool.errors import InferenceError
 from infertool.message import Outgoing
 from infertool.models.port import LoadedModel
-from infertool.net.backoff import FullJitter
+from infertool.net.timing import FullJitter
 from infertool.publishers.local import LocalPublisher
 from infertool.publishers.port import Publication
 from infertool.settings import Settings
@@ -57,7 +57,7 @@ def _name(changes: dict[str, Any]) -> str:
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A broker that offers one combination; nothing waits longer than it must."""
     monkeypatch.setattr(consumer_module, "POLL_S", 0.005)
-    monkeypatch.setattr(intake, "POLL_S", 0.005)
+    monkeypatch.setattr(in_flight, "POLL_S", 0.005)
     for name in ("REFUSED_BACKOFF", "ALONE_BACKOFF"):
         monkeypatch.setattr(dead_letter_writer, name, FullJitter(0.001, 0.01))
     with Server(f"consumer-{next(_numbers)}", replace(CAPABILITIES, max_moves=10, **request.param)) as server:

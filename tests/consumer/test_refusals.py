@@ -16,7 +16,7 @@ from infertool.consumer.event import Event, FailedEvent, Failure, Outcome
 from infertool.consumer.in_flight import InFlight
 from infertool.consumer.router import Published, Router, Rules
 from infertool.consumer.settlement import Settlement
-from infertool.net.backoff import FullJitter, Schedule
+from infertool.net.timing import FullJitter, Schedule
 from infertool.publishers.port import Confirmation, Publication, Rejection
 from infertool.telemetry import signals as o
 from tests.support.messages import message

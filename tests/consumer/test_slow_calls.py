@@ -15,7 +15,7 @@ from infertool.consumer.event import Event
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.tuning import BatchLimits
-from infertool.consumer.worker_pool import Threads
+from infertool.consumer.worker import Threads
 from infertool.models import loader
 from infertool.models.port import LoadedModel
 from infertool.settings import ModelSettings

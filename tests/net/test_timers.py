@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from infertool.net.timers import Timers
+from infertool.net.timing import Timers
 
 LONG = 20.0
 

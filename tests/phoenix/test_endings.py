@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infertool.net.backoff import Schedule
+from infertool.net.timing import Schedule
 from infertool.phoenix import membership, suspects
 from infertool.phoenix import suspects as blame
 from infertool.phoenix.frames import Frame

@@ -12,7 +12,7 @@ import pytest
 
 from infertool.errors import InfertoolError, UnreachableError
 from infertool.net.identify import Kind
-from infertool.phoenix.handshake import Handshake
+from infertool.phoenix.dial import Handshake
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.phoenix.stream import Stream
 from infertool.settings.tree import PhoenixSettings

@@ -9,9 +9,9 @@ from infertool.channels.event import ChannelEvent
 from infertool.channels.topics import TopicFeed
 from infertool.embedded.channel_server import server
 from infertool.embedded.channel_server.channels import Definition
-from infertool.net import backoff
-from infertool.net.backoff import PUBLISHER, VIEWER
+from infertool.net import timing
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.net.timing import PUBLISHER, VIEWER
 from infertool.phoenix import delivery as delivery_module
 from infertool.settings.tree import PhoenixSettings
 from tests.embedded.channel_server.running import RunningHub
@@ -73,7 +73,7 @@ def test_a_viewer_has_come_back_before_a_publisher_joins():
     longest = max(VIEWER.schedule.wait(failures) for failures in range(1, 200))
     assert longest < PUBLISHER.settle_s - 0.3
     assert min(PUBLISHER.schedule.wait(1) for _ in range(100)) > 5 * max(VIEWER.schedule.wait(1) for _ in range(100))
-    assert max(backoff.RECONNECT.waits_s) == max(VIEWER.schedule.waits_s)
+    assert max(timing.RECONNECT.waits_s) == max(VIEWER.schedule.waits_s)
 
 
 def test_after_an_outage_nothing_is_pushed_before_the_viewer_is_back(monkeypatch):

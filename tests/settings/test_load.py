@@ -9,8 +9,7 @@ import pytest
 from infertool.errors import SettingsError
 from infertool.settings import Settings
 from infertool.settings.keys import flatten, types, variable
-from infertool.settings.load import ALIASES, Loaded, load
-from infertool.settings.paths import config_candidates, state_dir
+from infertool.settings.load import ALIASES, Loaded, config_candidates, load, state_dir
 
 
 @pytest.fixture(autouse=True)

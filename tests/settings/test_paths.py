@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infertool.settings import Settings
-from infertool.settings.paths import anchored
+from infertool.settings.load import anchored
 
 
 def test_relative_files_and_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

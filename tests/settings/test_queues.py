@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infertool.app import checks
+from infertool.app import consumer
 from infertool.brokers.stomp import destination
 from infertool.cli.common import options
 from infertool.cli.common.console import Globals
@@ -113,7 +113,7 @@ LOOPS = [
 @pytest.mark.parametrize(("source", "dead"), LOOPS)
 def test_a_consumer_of_its_own_dead_letters_is_refused(source: str, dead: str) -> None:
     with pytest.raises(SettingsError, match="--dlq outside"):
-        checks.check_queues(settings(source, dead))
+        consumer.check_queues(settings(source, dead))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_consumer_of_its_own_dead_letters_is_refused(source: str, dead: str) -
     ],
 )
 def test_a_consumer_of_other_queues_is_not(source: str, dead: str) -> None:
-    checks.check_queues(settings(source, dead))
+    consumer.check_queues(settings(source, dead))
 
 
 def from_file(folder: Path) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from infertool.consumer.consumer import Until
-from infertool.net.backoff import FullJitter
+from infertool.net.timing import FullJitter
 from infertool.settings import Settings
 from infertool.telemetry import logs
 from infertool.telemetry.json_logs import Relay

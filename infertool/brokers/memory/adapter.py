@@ -11,9 +11,10 @@ from infertool.errors import UsageError
 
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker
-    from infertool.brokers.url import BrokerUrl
+    from infertool.brokers.registry import BrokerUrl
     from infertool.net.connection_state import OnConnection
     from infertool.settings.tree import BrokerSettings
+
 
 # All that an option can switch off.
 CAPABILITIES: Final = Capabilities(

@@ -18,8 +18,8 @@ from infertool.brokers.memory.subscription import MemoryBulkSender, MemorySubscr
 from infertool.brokers.port import Browse, Capabilities, Conventions, Depth, OnSent, Selector
 from infertool.errors import ConnectionLostError, RefusedError, ServerError
 from infertool.message import Message, Outgoing
-from infertool.net.backoff import FullJitter
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
+from infertool.net.timing import FullJitter
 from infertool.secret import Secret
 from infertool.settings.tree import BrokerSettings
 

@@ -9,9 +9,10 @@ from infertool.brokers.stomp.conventions import ACTIVEMQ, CONVENTIONS
 
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker
-    from infertool.brokers.url import BrokerUrl
+    from infertool.brokers.registry import BrokerUrl
     from infertool.net.connection_state import OnConnection
     from infertool.settings.tree import BrokerSettings
+
 
 __all__ = ["CAPABILITIES", "CONVENTIONS", "PORTS", "open_broker"]
 

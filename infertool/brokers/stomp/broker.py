@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from infertool.brokers.port import Browse, Browsing, Capabilities, Depth, OnSent, Selector
+from infertool.brokers.registry import BrokerUrl
 from infertool.brokers.stomp import dialects
 from infertool.brokers.stomp.browse import browse
 from infertool.brokers.stomp.bulk_sender import StompBulkSender
@@ -18,11 +19,10 @@ from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
 from infertool.brokers.stomp.supervisor import Supervisor
 from infertool.brokers.stomp.target import targets
-from infertool.brokers.url import BrokerUrl
 from infertool.errors import ConnectionLostError, RefusedError
 from infertool.message import Outgoing
-from infertool.net.backoff import FullJitter
 from infertool.net.connection_state import OnConnection
+from infertool.net.timing import FullJitter
 from infertool.settings.tree import BrokerSettings
 
 # A message may have 100 MiB, and a line may be slow: each MB may take a second more than a receipt may.

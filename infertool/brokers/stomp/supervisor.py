@@ -14,8 +14,8 @@ from typing import Final
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.target import Target
 from infertool.errors import ConnectionLostError, RefusedError, ServerError, UnreachableError
-from infertool.net.backoff import FullJitter
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
+from infertool.net.timing import FullJitter
 
 _log = logging.getLogger(__name__)
 

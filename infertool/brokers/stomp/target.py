@@ -7,7 +7,7 @@ import ssl
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
-from infertool.brokers.url import BrokerUrl
+from infertool.brokers.registry import BrokerUrl
 from infertool.errors import RefusedError, SettingsError, UnreachableError
 from infertool.net.identify import Kind, identify, kind_of, plain_kind
 from infertool.net.tls import ClientTls, certificate_question, explain, openssl_reason

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from infertool.settings import Settings
     from infertool.settings.load import Loaded
 
+
 _JSON_ADVICE = """write for example '{"room":"a"}'"""
 _PAIR_ADVICE = "write for example --join-param room=a"
 _SOURCE, _DEAD = "broker.queue", "deadletter.queue"

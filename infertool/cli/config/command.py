@@ -72,8 +72,7 @@ def path(ctx: typer.Context) -> None:
     """Print which settings files were looked for, and which one is used."""
     import os
 
-    from infertool.settings.load import find
-    from infertool.settings.paths import config_candidates
+    from infertool.settings.load import config_candidates, find
 
     config: Path | None = ctx.obj.config
     used = find(config, os.environ)

@@ -112,7 +112,7 @@ def consume(
     Ctrl-C or SIGTERM finishes the events in progress; a second Ctrl-C leaves at once. Nothing is lost either way.
     """
     from infertool.cli.common.options import parse_pairs
-    from infertool.text.units import parse_duration
+    from infertool.text.input import parse_duration
 
     wait_s = None if batch_wait is None else parse_duration(batch_wait, "--batch-wait")
     target_s = None if target_latency is None else parse_duration(target_latency, "--target-latency")
@@ -142,7 +142,7 @@ def consume(
         "publish.batch": ("--publish-batch", publish_batch),
     })  # fmt: skip
 
-    from infertool.app.checks import check
+    from infertool.app.consumer import check
     from infertool.cli.consume.run import run
     from infertool.cli.consume.view import check_model
     from infertool.consumer.consumer import Until

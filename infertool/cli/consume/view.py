@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from infertool import __version__, brokers
-from infertool.brokers import url
+from infertool.brokers import registry
 from infertool.cli.common import console
 from infertool.cli.common.signals import repeated
 from infertool.consumer.tuning import concurrency, window
@@ -33,7 +33,7 @@ def check_model(loaded: Loaded) -> None:
     if loaded.origins["model.spec"] != "default":
         return
     broker = loaded.settings.broker.url
-    if all(_is_loopback(host) for host, _ in url.parse(broker).hosts):
+    if all(_is_loopback(host) for host, _ in registry.parse(broker).hosts):
         return
     raise UsageError(
         f"no model is set, and {mask_url(broker)} is not on this machine: the simulator would acknowledge its events",

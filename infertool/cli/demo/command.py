@@ -35,6 +35,6 @@ def demo(
     events; the demo does not retry, so that alerts and dead letters can be seen.
     """
     from infertool.cli.demo.run import Demo
-    from infertool.text.units import parse_duration
+    from infertool.text.input import parse_duration
 
     Demo(seconds=parse_duration(for_, "--for"), rate=qps, as_json=output is Output.json, quiet=ctx.obj.quiet).run()

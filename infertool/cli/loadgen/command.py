@@ -176,7 +176,7 @@ def loadgen(
     from infertool.load.payloads import Order, PayloadOptions, read
     from infertool.load.shapes import check_rate
     from infertool.message import BodyKind
-    from infertool.text.units import parse_duration
+    from infertool.text.input import parse_duration
 
     loaded = ctx.obj.load({
         "broker.url": ("--broker", broker),

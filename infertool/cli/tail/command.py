@@ -91,7 +91,7 @@ def tail(
     from infertool.cli.tail.run import Options, Tail, parse_interval
     from infertool.cli.tail.view import form_of
     from infertool.filters import expression
-    from infertool.text.units import parse_duration
+    from infertool.text.input import parse_duration
 
     params = None if join_params is None else parse_json(join_params)
     urls: list[str | None] = [*dict.fromkeys(phoenix or [])] or [None]

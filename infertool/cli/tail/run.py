@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from infertool.channels.dedup import Dedup
 from infertool.channels.event import ChannelEvent, text
-from infertool.channels.recording import Recorder, RecordReader
+from infertool.channels.recording import Dedup, Recorder, RecordReader
 from infertool.channels.topics import Inbox
 from infertool.cli.common import console
 from infertool.cli.tail.sources import Sources, labels
@@ -18,7 +17,7 @@ from infertool.cli.tail.view import Form, TailStats
 from infertool.errors import NothingMatchedError, UsageError
 from infertool.filters.expression import Filter, NotEvaluatedError
 from infertool.settings.tree import PhoenixSettings
-from infertool.text.units import parse_duration
+from infertool.text.input import parse_duration
 
 # Maximum number of events that wait to be printed; beyond it the reader waits, and with it the server.
 MOST_WAITING = 10_000

@@ -13,8 +13,8 @@ from functools import partial
 from infertool.channels.event import OnChannelEvents
 from infertool.channels.topics import TopicFeed
 from infertool.errors import InfertoolError, UnreachableError
-from infertool.net.backoff import RECONNECT
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.net.timing import RECONNECT
 from infertool.phoenix.target import targets
 from infertool.settings.tree import PhoenixSettings
 

@@ -59,7 +59,7 @@ def watch(
     """
     from infertool.channels.recording import parse_speed
     from infertool.cli.watch.run import Options, run
-    from infertool.text.units import parse_duration
+    from infertool.text.input import parse_duration
 
     flags = {"phoenix.url": ("--phoenix", phoenix), "watch.keep": ("--keep", keep)}
     options = Options(

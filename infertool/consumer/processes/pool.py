@@ -13,14 +13,14 @@ from typing import Self
 import orjson
 
 from infertool.consumer.attempt import Preparation
-from infertool.consumer.backlog import Group
 from infertool.consumer.event import Event, Failure, Outcome
 from infertool.consumer.processes import wire
 from infertool.consumer.processes.process import GoneError, WorkerProcess
+from infertool.consumer.work_queue import Group
 from infertool.consumer.worker import Try, Worker, WorkerHost, fit, halves
 from infertool.errors import ModelLoadError
 from infertool.models.port import Cached
-from infertool.net.backoff import FullJitter
+from infertool.net.timing import FullJitter
 
 # Longest time for processes to close their models. Seconds.
 CLOSE_S = 10.0
@@ -82,11 +82,11 @@ class Processes:
             self._finish(process, deadline)
 
     def start_worker(self, host: WorkerHost, prepare: Preparation) -> Worker | None:
-        """See `infertool.consumer.worker_pool.WorkerPool`."""
+        """See `infertool.consumer.worker.WorkerPool`."""
         return ProcessWorker(host, self, prepare) if self._idle else None
 
     def inline(self, prepare: Preparation) -> Try | None:  # noqa: ARG002  (the port)
-        """See `infertool.consumer.worker_pool.WorkerPool`: only a process has the model."""
+        """See `infertool.consumer.worker.WorkerPool`: only a process has the model."""
         return None
 
     def borrow(self) -> WorkerProcess:

@@ -20,7 +20,7 @@ from infertool.consumer.in_flight import InFlight
 from infertool.consumer.router import RESULT_EVENT, Router, Rules
 from infertool.consumer.settlement import Settlement
 from infertool.message import Message
-from infertool.net.backoff import FullJitter
+from infertool.net.timing import FullJitter
 from infertool.phoenix.frames import encode_push
 from infertool.publishers.local import LocalPublisher
 from infertool.telemetry import signals as o

@@ -1,8 +1,9 @@
-"""Parses durations ("500ms") and capacities ("10000:5m") that a user typed."""
+"""What people type: durations, sizes, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from infertool.errors import UsageError
 
@@ -30,3 +31,18 @@ def parse_capacity(text: str) -> tuple[int, float]:
     if not count.isdecimal() or int(count) == 0 or seconds == 0:
         raise UsageError(f"{text!r} is no number of results and time to keep them", advice="write for example 10000:5m")
     return int(count), seconds
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the valid name closest to `name`, ignoring case; "" if none is close."""
+    from difflib import get_close_matches  # noqa: PLC0415 - needed in errors only
+
+    by_lower = {candidate.lower(): candidate for candidate in valid}
+    matches = get_close_matches(name.lower(), by_lower, n=1)
+    return by_lower[matches[0]] if matches else ""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Return `did you mean 'X'?` for the closest valid name; "" if none is close."""
+    match = nearest(name, valid)
+    return f"did you mean {match!r}?" if match else ""
