@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from infertool.cli.common import console
 from infertool.errors import InfertoolError
 from infertool.load import report as texts
-from infertool.load.options import LoadOptions
-from infertool.load.record import RunInfo, Second
-from infertool.load.tally import Measure, Tally
+from infertool.load.tally import Measure
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.text import sanitize
 from infertool.text.sanitize import clean
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from infertool.load.options import LoadOptions
+    from infertool.load.record import RunInfo, Second
+    from infertool.load.tally import Tally
 
 
 _LINE_EVERY_S = 5
