@@ -85,6 +85,8 @@ _RABBITMQ_CAPABILITIES: Final = replace(
     max_unacked=1000,
 )  # fmt: skip
 
+# Whether a body is text or bytes.
+_TYPE: Final = "amq-msg-type"
 # SEND's own headers, which Artemis and RabbitMQ keep as if they were the producer's.
 _ECHOED: Final = ("receipt", "transaction", "destination-type")
 
@@ -150,7 +152,8 @@ class _RabbitMQ(Dialect):
     def send(self, outgoing: Outgoing, extra: dict[str, str]) -> bytes:
         """See `Dialect`: with an id that stays over redeliveries."""
         message_id = outgoing.headers.get("amqp-message-id") or str(uuid.uuid4())
-        return messages.to_send(outgoing, {"amqp-message-id": message_id, **_expiration(outgoing), **extra})
+        added = {"amqp-message-id": message_id, _TYPE: outgoing.kind.value}
+        return messages.to_send(outgoing, {**added, **_expiration(outgoing), **extra})
 
     def bulk_head(self, template: Outgoing) -> bytes:
         """See `Dialect`: an id would be the same for all."""
@@ -171,9 +174,10 @@ class _RabbitMQ(Dialect):
                 "originalExpiration": headers.get("x-original-expiration", "0"),
                 "dlqDeliveryFailureCause": headers.get("x-first-death-reason", ""),
             }
-        dropped = (*_ECHOED, "amqp-message-id", "expiration", *(name for name in headers if "death" in name))
-        # AMQP has no types: every body has a length.
-        return _rewritten(frame, source, epoch, message_id, BodyKind.BYTES, dropped, death)
+        dropped = (*_ECHOED, _TYPE, "amqp-message-id", "expiration", *(name for name in headers if "death" in name))
+        # AMQP has no types, so that only what infertool sent tells its own.
+        kind = BodyKind.BYTES if headers.get(_TYPE) == BodyKind.BYTES else BodyKind.TEXT
+        return _rewritten(frame, source, epoch, message_id, kind, dropped, death)
 
 
 def _expiration(outgoing: Outgoing) -> dict[str, str]:

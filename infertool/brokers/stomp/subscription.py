@@ -118,6 +118,8 @@ class StompSubscription:
             reason = f"{dialect.name} knows no patterns, lists or options of queues"
         elif self._headers.get("selector") and not dialect.capabilities.selectors:
             reason = f"{dialect.name} has no selectors"
+        elif self._exclusive and not dialect.capabilities.exclusive:
+            reason = f"{dialect.name} has no exclusive subscriptions"
         else:
             return
         raise RefusedError("", address=connection.target.address, reason=reason)

@@ -16,7 +16,7 @@ import orjson
 
 from infertool import brokers
 from infertool.brokers.headers import text
-from infertool.brokers.port import Broker
+from infertool.brokers.port import Broker, Browse, Browsing, Selector
 from infertool.cli.common import console
 from infertool.deadletters import ids
 from infertool.deadletters.letter import DeadLetter
@@ -71,11 +71,26 @@ def exclusive(broker: Broker, queue: str, *, shared: bool) -> Iterator[float]:
 
     Yields the seconds by which the broker's clock is ahead of this machine's; 0 if unknown.
     """
-    if not shared and not broker.capabilities.exclusive:
+    if not shared and not (broker.capabilities.exclusive or broker.capabilities.depth):
         console.err(f"warning: {broker.address} cannot keep other runs away from {queue}; see that none works on it")
         shared = True
     with nullcontext(0.0) if shared else locked(broker, queue, operator()) as skew_s:
         yield skew_s
+
+
+def look(
+    broker: Broker, queue: str, *, limit: int, timeout_s: float, selector: Selector | None = None
+) -> tuple[Browse, bool]:
+    """Browse for a preview; return also True if the queue is empty. A broker that cannot browse is asked for a depth.
+
+    Raises as `Broker.browse`.
+    """
+    if broker.capabilities.browse is not Browsing.NONE:
+        browse = broker.browse(queue, limit=limit, timeout_s=timeout_s, selector=selector)
+        return browse, not browse.messages and not browse.depth
+    measured = broker.measure(queue, timeout_s) if broker.capabilities.depth else None
+    depth = measured.size if measured else None
+    return Browse([], complete=depth == 0, depth=depth), depth == 0
 
 
 def restore_staged(broker: Broker, bus: Bus, queue: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from infertool.brokers.port import Broker, Depth
 from infertool.cli.common import console
-from infertool.cli.common.deadletters import bus, connected, exclusive, report_loss, restore_staged, warn_of_skew
+from infertool.cli.common.deadletters import bus, connected, exclusive, look, report_loss, restore_staged, warn_of_skew
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.deadletters import letter as letters
 from infertool.deadletters import record
@@ -68,12 +68,12 @@ def _look(broker: Broker, queue: str) -> tuple[int | None, float]:
 
     Raises `NothingMatchedError`.
     """
-    browse = broker.browse(queue, limit=1, timeout_s=_LOOK_S)
-    if not browse.messages and not browse.depth:
+    browse, is_empty = look(broker, queue, limit=1, timeout_s=_LOOK_S)
+    if is_empty:
         raise NothingMatchedError(f"{queue} is empty, or does not exist")
     if browse.depth is not None:
         return browse.depth, time.time()  # the drain ends by this depth, not by a time
-    browse = broker.browse(queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S)
+    browse, _ = look(broker, queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S)
     began, ahead_s = record.start(time.time(), map(letters.read, browse.messages))
     warn_of_skew(0.0, ahead_s)
     return None, began

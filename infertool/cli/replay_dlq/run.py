@@ -16,7 +16,15 @@ from infertool import brokers
 from infertool.brokers.port import Broker, Browse, Conventions, Match
 from infertool.cli.common import console
 from infertool.cli.common.deadletters import bus as bus_of
-from infertool.cli.common.deadletters import connected, exclusive, operator, report_loss, restore_staged, warn_of_skew
+from infertool.cli.common.deadletters import (
+    connected,
+    exclusive,
+    look,
+    operator,
+    report_loss,
+    restore_staged,
+    warn_of_skew,
+)
 from infertool.cli.common.options import check_replay
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.cli.replay_dlq import view
@@ -130,8 +138,8 @@ def plan_of(options: Options) -> Plan:
 
 
 def _look(broker: Broker, plan: Plan, there: Conventions, skew_s: float) -> Preview:
-    browse = broker.browse(plan.queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S, selector=plan.selector)
-    if not browse.messages and not browse.depth:
+    browse, is_empty = look(broker, plan.queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S, selector=plan.selector)
+    if is_empty:
         raise NothingMatchedError(f"{plan.queue} is empty, or does not exist")
     began, ahead_s = record.start(time.time(), map(letters.read, browse.messages))
     warn_of_skew(skew_s, ahead_s)

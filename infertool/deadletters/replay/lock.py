@@ -44,7 +44,7 @@ def locked(broker: Broker, queue: str, who: str) -> Iterator[float]:
     """
     place, token = staging.lock(queue), secrets.token_hex(8)
     try:
-        subscription = broker.subscribe(place, window=100, exclusive=True)
+        subscription = broker.subscribe(place, window=100, exclusive=broker.capabilities.exclusive)
     except OccupiedError:
         raise BusyError(queue, "unknown") from None
     if not broker.capabilities.exclusive:

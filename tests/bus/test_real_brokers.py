@@ -1,0 +1,144 @@
+"""The whole bus on ActiveMQ 6, Artemis and RabbitMQ: nothing is lost over deaths of the consumer and of the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bus.conftest import Bus
+from tests.support.activemq6 import ActiveMQ6
+from tests.support.artemis import Artemis
+from tests.support.hub import HubProcess
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.rawstomp import RawStomp
+from tests.support.running import CREDENTIALS, infertool
+from tests.support.viewer import Viewer
+
+pytestmark = pytest.mark.long
+
+LONG = 240
+KINDS = {"activemq6": ActiveMQ6, "artemis": Artemis, "rabbitmq": RabbitMQ}
+PARAMS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in KINDS]
+
+
+class RealBus(Bus):
+    """A bus over a broker that has its own way to be spoken to."""
+
+    def raw(self) -> RawStomp:
+        return self.broker.raw()
+
+    def run(self, *arguments: str) -> Any:
+        """Run a command on this broker to its end."""
+        return infertool(*arguments, "--broker", self.broker.url, **CREDENTIALS)
+
+
+@pytest.fixture(params=PARAMS)
+def shared_bus(request: pytest.FixtureRequest, session_hub: HubProcess, tmp_path: Path) -> Iterator[RealBus]:
+    """A bus over the run's broker, which nobody may stop."""
+    yield from _bus(request.getfixturevalue(request.param), session_hub, tmp_path)
+
+
+@pytest.fixture(params=PARAMS)
+def own_bus(request: pytest.FixtureRequest, session_hub: HubProcess, tmp_path: Path) -> Iterator[RealBus]:
+    """A bus over a broker of its own, which may be killed."""
+    server = KINDS[request.param](tmp_path / "server")
+    try:
+        yield from _bus(server.start(), session_hub, tmp_path)
+    finally:
+        server.remove()
+
+
+def _bus(broker: Any, hub: HubProcess, folder: Path) -> Iterator[RealBus]:
+    viewer = Viewer(hub.url)
+    bus = RealBus(broker, hub, folder, viewer)
+    yield bus
+    bus.close()
+    viewer.close()
+
+
+def is_atomic(bus: RealBus) -> bool:
+    return isinstance(bus.broker, ActiveMQ6)
+
+
+def assert_each_ended(bus: RealBus, ids: list[str]) -> None:
+    """Check that every event was published or is a dead letter, and once only where a move is one step.
+
+    A result that was published and not acked comes again: its double has the same event id.
+    """
+    dead = bus.dead_ids()
+    assert bus.left() == 0
+    assert bus.viewer.results.keys() | set(dead) == set(ids)
+    assert not bus.viewer.results.keys() & set(dead)
+    if is_atomic(bus):
+        assert len(dead) == len(set(dead))
+
+
+def test_two_thousand_events_over_deaths(own_bus: RealBus) -> None:
+    bus = own_bus
+    ids = bus.send(2000, poison=20)
+    options = ("--concurrency", "16", "--max-attempts", "1")
+    first = bus.consume(*options, model=failing_model(bus.folder))
+    assert bus.viewer.wait(300, LONG)
+    first.kill()
+    bus.consume(*options, model=failing_model(bus.folder))
+    assert bus.viewer.wait(900, LONG)
+    bus.broker.kill()
+    bus.broker.start()
+    assert bus.viewer.wait(2000, LONG)
+    bus.consumers[-1].terminate()
+    bus.consumers[-1].finish()
+    bus.consume("--exit-when-idle", "3s", *options, model=failing_model(bus.folder)).finish()
+    assert_each_ended(bus, ids)
+    assert 100 < len(bus.viewer.alerts) < 140
+
+
+def failing_model(folder: Path) -> str:
+    """Return a model that fails for every twentieth event, each time it comes."""
+    file = folder / "failing.py"
+    file.write_text(
+        "import time\n"
+        "from infertool.errors import InferenceError\n"
+        "class Failing:\n"
+        "    def predict(self, payload):\n"
+        "        time.sleep(0.005)\n"
+        "        if int(payload['request_id'].removeprefix('r-')) % 20 == 0:\n"
+        "            raise InferenceError('every twentieth')\n"
+        "        return {'label': 'ok'}\n"
+    )
+    return f"{file}:Failing"
+
+
+def test_dead_letters_are_replayed_and_drained(shared_bus: RealBus) -> None:
+    bus = shared_bus
+    bus.send(60, poison=30)
+    bus.consume("--max-messages", "60").finish()
+    peeked = bus.run("peek-dlq", bus.dlq, "-o", "json")
+    if is_atomic(bus):
+        assert peeked.returncode == 0, peeked.stderr
+    else:
+        assert peeked.returncode == 3
+        assert "shows no queue over STOMP" in peeked.stderr
+        assert len(peeked.stderr.strip().splitlines()) <= 2
+    replayed = bus.run("replay-dlq", bus.dlq, "--limit", "10", "--yes", "-o", "json")
+    assert replayed.returncode == 0, replayed.stderr
+    assert "Traceback" not in replayed.stderr
+    drained = bus.run("drain-dlq", bus.dlq, "--to", str(bus.folder / "archive.jsonl"), "--yes", "-o", "json")
+    assert drained.returncode == 0, drained.stderr
+    assert bus.left() == 10
+    assert bus.dead_ids() == []
+
+
+def test_a_load_is_sent_and_seen(shared_bus: RealBus) -> None:
+    bus = shared_bus
+    consumer = bus.consume("--concurrency", "8")
+    done = bus.run(
+        "loadgen", "--queue", bus.queue, "--dlq", bus.dlq, "--qps", "100", "--duration", "5s", "--confirm", "--e2e",
+        "--phoenix", bus.hub.url, "--assert", "lost == 0", "-o", "json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    consumer.terminate()
+    consumer.finish()
