@@ -53,9 +53,7 @@ def test_unacked_messages_come_again_with_the_same_identity(
 ) -> None:
     if isinstance(server, Artemis):
         # Once, 1 of 2 messages came within 120 s after the cut. Why is not known yet.
-        request.node.add_marker(
-            pytest.mark.xfail(strict=False, reason="not understood: one message came late or never")
-        )
+        request.node.add_marker(pytest.mark.xfail(strict=False, reason="one message came late or never"))
     links, queue = Links(), new_queue()
     with Proxy(server.stomp_port) as proxy:
         broker = connect(f"stomp://127.0.0.1:{proxy.port}", links)
