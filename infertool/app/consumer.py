@@ -19,7 +19,7 @@ from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.router import Published
 from infertool.consumer.tuning import concurrency
 from infertool.consumer.worker import Threads, WorkerPool
-from infertool.deadletters.replay import staging
+from infertool.deadletters.replay import companions
 from infertool.errors import SettingsError, UsageError
 from infertool.models import loader
 from infertool.models.loader import is_remote, open_model
@@ -92,10 +92,10 @@ def check_queues(settings: Settings) -> None:
         raise _loop(f"broker.queue and deadletter.queue are both {source}: each failure would be consumed again")
     if covers(source, dead):
         raise _loop(f"broker.queue {source} covers deadletter.queue {dead}: each failure would be consumed again")
-    for beside in staging.beside(dead):
+    for beside in companions.beside(dead):
         if covers(source, beside):
             raise _loop(f"broker.queue {source} covers {beside}, where replay-dlq keeps letters of {dead} for a while")
-    if dead in staging.beside(source):
+    if dead in companions.beside(source):
         raise _loop(f"deadletter.queue {dead} is where replay-dlq keeps letters of {source} for a while")
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from infertool.channels.event import ChannelEvent, OnChannelEvents, from_frames
 from infertool.net.connection_state import OnConnection
 from infertool.phoenix import push
+from infertool.phoenix.dial import targets
 from infertool.phoenix.frames import Frame
 from infertool.phoenix.membership import Loss, Membership
 from infertool.phoenix.socket import PhoenixSocket
-from infertool.phoenix.target import targets
 from infertool.settings.tree import PhoenixSettings
 
 

@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from infertool.brokers.port import Broker, Subscription
-from infertool.consumer.attempt import Preparation
+from infertool.consumer.attempt import Event, Failure, Outcome, Preparation
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.dead_letter_writer import DeadLetterWriter, LetterForm
 from infertool.consumer.documents import Documents
-from infertool.consumer.event import Event, Failure, Outcome
 from infertool.consumer.executor import Executor
 from infertool.consumer.gauge import Gauge
 from infertool.consumer.in_flight import InFlight, Intake

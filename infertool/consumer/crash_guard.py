@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
 
-from infertool.consumer.event import Event, Failure
+from infertool.consumer.attempt import Event, Failure
 from infertool.telemetry.signals import Observe, Warned
 
 # Suspects whose events other consumers took over are never asked for; the oldest are forgotten past this many.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from infertool.brokers.port import Broker, Move, Subscription
-from infertool.consumer.event import Event, FailedEvent, iso
+from infertool.consumer.attempt import Event, FailedEvent, iso
 from infertool.consumer.in_flight import InFlight
 from infertool.deadletters.record import Cause, comes_back, dead_letter
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError

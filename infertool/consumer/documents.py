@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from infertool.consumer.event import Event, Failure, iso
+from infertool.consumer.attempt import Event, Failure, iso
 from infertool.models.port import Cached
 from infertool.text import json_text
 from infertool.text.sanitize import printable

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from infertool.consumer.active_workers import ActiveWorkers
-from infertool.consumer.attempt import Preparation
-from infertool.consumer.event import Event, Failure, Outcome
+from infertool.consumer.attempt import Event, Failure, Group, Outcome, Preparation
 from infertool.consumer.inline import InlineRuns
 from infertool.consumer.tuning import Workload
 from infertool.consumer.watchdog import OnOutcomes, Reports, Watchdog
-from infertool.consumer.work_queue import Group, WorkQueue
+from infertool.consumer.work_queue import ActiveWorkers, WorkQueue
 from infertool.consumer.worker import Caller, Worker, WorkerPool
 from infertool.errors import InfertoolError
 

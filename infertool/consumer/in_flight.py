@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from infertool.brokers.port import DeliversOnReader, Subscription
-from infertool.consumer.event import Event, FailedEvent
+from infertool.consumer.attempt import Event, FailedEvent
 from infertool.deadletters.ids import envelope_id
 from infertool.message import Identity, Message
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from infertool.consumer.active_workers import ActiveWorkers
-from infertool.consumer.event import Event, Failure
+from infertool.consumer.attempt import Event, Failure, Group
 from infertool.consumer.tuning import InlinePolicy
 from infertool.consumer.watchdog import Watchdog
-from infertool.consumer.work_queue import Group
+from infertool.consumer.work_queue import ActiveWorkers
 from infertool.consumer.worker import Caller, Calls, Try, WorkerHost
 
 

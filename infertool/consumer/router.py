@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from infertool.consumer.attempt import Event, FailedEvent, Failure, Outcome, iso
 from infertool.consumer.documents import Documents, UnencodableError, unencodable
-from infertool.consumer.event import Event, FailedEvent, Failure, Outcome, iso
 from infertool.consumer.settlement import Settlement
 from infertool.models.port import Cached
 from infertool.net.timing import FullJitter, Schedule, Timers

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from infertool.brokers.port import Subscription
+from infertool.consumer.attempt import Event, FailedEvent, Failure
 from infertool.consumer.crash_guard import CrashGuard
-from infertool.consumer.event import Event, FailedEvent, Failure
 from infertool.consumer.in_flight import Admission, InFlight
 from infertool.deadletters.ids import envelope_id
 from infertool.message import Message

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from infertool.consumer.event import Failure, Outcome
+from infertool.consumer.attempt import Failure, Outcome
 from infertool.consumer.worker import Caller
 
 OnOutcomes = Callable[[Sequence[Outcome]], None]

@@ -10,9 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Protocol
 
-from infertool.consumer.attempt import Attempts, BatchAttempts, Preparation, batch_function
-from infertool.consumer.event import Event, Failure, Outcome
-from infertool.consumer.work_queue import Group
+from infertool.consumer.attempt import (
+    Attempts,
+    BatchAttempts,
+    Event,
+    Failure,
+    Group,
+    Outcome,
+    Preparation,
+    batch_function,
+)
 from infertool.errors import InfertoolError
 from infertool.models.port import LoadedModel
 from infertool.text import json_text

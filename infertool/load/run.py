@@ -16,10 +16,10 @@ from infertool import __version__, brokers
 from infertool.channels.event import ChannelEvent, OnChannelEvents
 from infertool.channels.topics import TopicFeed
 from infertool.errors import InfertoolError
-from infertool.load.notes import RunFacts, notes
 from infertool.load.observed import DeadLetterCount, Observed, OwnDeadLetters
 from infertool.load.options import LoadOptions
 from infertool.load.record import Counts, Run, RunInfo, RunWriter, Second
+from infertool.load.report import RunFacts, notes
 from infertool.load.seconds import PlannedEvents, Seconds
 from infertool.load.tally import Clock, Measure, Meter, RunClock, Tally, new_run_id, start_clock
 from infertool.load.team import Team

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from infertool.errors import InfertoolError, JoinRefusedError, RefusedError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 from infertool.net.timing import VIEWER, Reconnecting, Timers
-from infertool.phoenix.connection import TEXT, Connection, ConnectionEndedError
-from infertool.phoenix.dial import dial
+from infertool.phoenix.dial import dial, targets
 from infertool.phoenix.frames import Frame, FrameError, decode_from_server, decode_text, encode_text, reply_of
 from infertool.phoenix.membership import Joining, Loss, Membership
-from infertool.phoenix.target import targets
+from infertool.phoenix.stream import TEXT, Connection, ConnectionEndedError
 
 if TYPE_CHECKING:
     from infertool.settings.tree import PhoenixSettings

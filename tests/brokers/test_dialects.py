@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infertool.brokers.port import Broker, Browsing, Move
-from infertool.deadletters.replay.lock import BusyError, locked
+from infertool.deadletters.replay.companions import BusyError, locked
 from infertool.errors import MoveRefusedError, OccupiedError, RefusedError
 from infertool.message import BodyKind, Outgoing, Properties
 from infertool.net.connection_state import ConnectionState

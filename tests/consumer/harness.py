@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from infertool.consumer.attempt import Preparation
-from infertool.consumer.event import Event, Outcome
+from infertool.consumer.attempt import Event, Outcome, Preparation
 from infertool.consumer.executor import Executor
 from infertool.consumer.tuning import Workload
 from infertool.consumer.worker import WorkerPool

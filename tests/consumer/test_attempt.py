@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from infertool.consumer.attempt import Attempts, Preparation
-from infertool.consumer.event import Event, Failure
+from infertool.consumer.attempt import Attempts, Event, Failure, Preparation
 from infertool.errors import ModelUnavailableError
 from tests.support.messages import message
 

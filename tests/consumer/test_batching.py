@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertool.consumer.attempt import call_batch
-from infertool.consumer.event import Outcome
+from infertool.consumer.attempt import Outcome, call_batch
 from infertool.consumer.tuning import BatchLimits
 from infertool.consumer.worker import Threads
 from infertool.errors import InferenceError, ModelLoadError

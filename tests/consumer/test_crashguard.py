@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from infertool.consumer.attempt import Event
 from infertool.consumer.crash_guard import CrashGuard
-from infertool.consumer.event import Event
 from infertool.telemetry.signals import Signal, Warned
 from tests.support.messages import message
 

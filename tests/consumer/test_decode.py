@@ -6,8 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from infertool.consumer.attempt import decode
-from infertool.consumer.event import Event
+from infertool.consumer.attempt import Event, decode
 from infertool.deadletters.ids import envelope_id
 from infertool.text.sanitize import printable
 from tests.support.messages import message

@@ -3,9 +3,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from infertool.consumer.attempt import decode
+from infertool.consumer.attempt import Event, Failure, decode
 from infertool.consumer.documents import Documents, UnencodableError
-from infertool.consumer.event import Event, Failure
 from infertool.deadletters.ids import envelope_id
 from infertool.models.port import Cached
 from tests.support.messages import message

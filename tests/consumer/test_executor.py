@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from infertool.consumer.event import Event, Failure
+from infertool.consumer.attempt import Event, Failure
 from infertool.consumer.worker import Threads
 from infertool.errors import InferenceError
 from infertool.models.port import LoadedModel

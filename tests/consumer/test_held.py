@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from infertool.consumer.attempt import Preparation, call_batch
-from infertool.consumer.event import Event, Failure, Outcome
+from infertool.consumer.attempt import Event, Failure, Outcome, Preparation, call_batch
 from infertool.consumer.executor import Executor
 from infertool.consumer.tuning import BatchLimits, Workload
 from infertool.consumer.worker import Threads

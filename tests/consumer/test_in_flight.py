@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from infertool.consumer.event import Event, FailedEvent, Failure
+from infertool.consumer.attempt import Event, FailedEvent, Failure
 from infertool.consumer.in_flight import Admission, InFlight
 from infertool.message import Message
 from tests.support.messages import message

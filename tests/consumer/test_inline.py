@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infertool.consumer.event import Event
+from infertool.consumer.attempt import Event
 from infertool.consumer.executor import HUNG_LIMIT
 from infertool.consumer.tuning import AdaptiveLimit, BatchLimits, InlinePolicy
 from infertool.consumer.worker import Threads

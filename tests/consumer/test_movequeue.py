@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from infertool.consumer.attempt import Event, FailedEvent, Failure
 from infertool.consumer.dead_letter_writer import MoveQueue, halve
-from infertool.consumer.event import Event, FailedEvent, Failure
 from tests.support.messages import message
 
 MOST_MOVES, MOST_BYTES = 100, 8_388_608

@@ -17,7 +17,7 @@ import orjson
 import psutil
 import pytest
 
-from infertool.consumer.event import Outcome
+from infertool.consumer.attempt import Outcome
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.tuning import BatchLimits

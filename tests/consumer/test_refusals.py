@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from infertool.consumer import router
+from infertool.consumer.attempt import Event, FailedEvent, Failure, Outcome
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.documents import Documents
-from infertool.consumer.event import Event, FailedEvent, Failure, Outcome
 from infertool.consumer.in_flight import InFlight
 from infertool.consumer.router import Published, Router, Rules
 from infertool.consumer.settlement import Settlement

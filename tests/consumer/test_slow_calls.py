@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from infertool.consumer.event import Event
+from infertool.consumer.attempt import Event
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.tuning import BatchLimits

@@ -9,8 +9,7 @@ from collections import Counter
 
 import pytest
 
-from infertool.consumer.attempt import decode
-from infertool.consumer.event import Event
+from infertool.consumer.attempt import Event, decode
 from infertool.errors import UsageError
 from infertool.load import headers, payloads
 from infertool.load.headers import Envelope, EnvelopeOptions

@@ -9,8 +9,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertool.phoenix.connection import BINARY, TEXT, Connection
-from infertool.phoenix.stream import Stream, whole_texts
+from infertool.phoenix.stream import BINARY, TEXT, Connection, Stream, whole_texts
 from tests.embedded.channel_server import raw
 
 DATA = st.one_of(

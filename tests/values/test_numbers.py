@@ -14,9 +14,8 @@ from infertool.cli.common import deadletters, eventlines
 from infertool.cli.common.eventlines import Columns, Template
 from infertool.cli.common.options import parse_json
 from infertool.cli.tail.view import FORMS, form_of
-from infertool.consumer.attempt import decode
+from infertool.consumer.attempt import Event, decode
 from infertool.consumer.documents import Documents, encode_prediction
-from infertool.consumer.event import Event
 from infertool.deadletters import letter
 from infertool.deadletters.replay import edit
 from infertool.deadletters.replay.edit import EditError

@@ -21,8 +21,8 @@ from infertool.cli.common import console
 from infertool.deadletters import ids
 from infertool.deadletters.letter import DeadLetter
 from infertool.deadletters.record import NOTABLE_S
-from infertool.deadletters.replay import staging
-from infertool.deadletters.replay.lock import locked
+from infertool.deadletters.replay import companions
+from infertool.deadletters.replay.companions import locked
 from infertool.deadletters.replay.take import Bus
 from infertool.deadletters.selection import Group
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
@@ -95,13 +95,13 @@ def look(
 
 def restore_staged(broker: Broker, bus: Bus, queue: str) -> None:
     """Put back the letters that a killed run left in staging. A queue that reports no depth does not exist."""
-    depth = broker.measure(staging.staging(queue), _MEASURE_S)
+    depth = broker.measure(companions.staging(queue), _MEASURE_S)
     known = depth.size if depth else None
     if known == 0 or (known is None and broker.measure(queue, _MEASURE_S) is not None):
         return
-    count = staging.restore(bus, queue, staged=known)
+    count = companions.restore(bus, queue, staged=known)
     if count:
-        console.err(f"put back {count} letters that an interrupted run had left in {staging.staging(queue)}")
+        console.err(f"put back {count} letters that an interrupted run had left in {companions.staging(queue)}")
 
 
 def warn_of_skew(broker_s: float, letters_s: float) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infertool import brokers
-from infertool.deadletters.replay import staging
+from infertool.deadletters.replay import companions
 from infertool.errors import SettingsError, UsageError
 from infertool.text import json_text
 
@@ -113,7 +113,7 @@ def check_replay(settings: Settings, queue: str, *, to: str | None, parking: str
     for option, target in (("--to", to), ("--parking", parking)):
         if target == queue:
             raise UsageError(f"{option} {target} is the queue itself")
-        if target in staging.beside(queue):
+        if target in companions.beside(queue):
             raise UsageError(f"{option} {target} is where a replay of {queue} keeps letters for a while")
     if parking is None:
         return

@@ -11,7 +11,7 @@ from infertool.cli.common.deadletters import connected
 from infertool.deadletters import letter as letters
 from infertool.deadletters import selection
 from infertool.deadletters.letter import DeadLetter
-from infertool.deadletters.replay import staging
+from infertool.deadletters.replay import companions
 from infertool.errors import NothingMatchedError
 from infertool.settings import Settings
 
@@ -76,9 +76,9 @@ class Peek:
         console.emit_json({**seen, name: documents})
 
     def _report_staged(self, broker: Broker) -> None:
-        depth = broker.measure(staging.staging(self._queue), _MEASURE_S)
+        depth = broker.measure(companions.staging(self._queue), _MEASURE_S)
         if depth and depth.size:
-            place = staging.staging(self._queue)
+            place = companions.staging(self._queue)
             console.err(f"{depth.size} more are in {place}: a replay works, or was killed; the next puts them back")
 
     def _report_seen(self, browse: Browse) -> None:

@@ -14,7 +14,7 @@ from infertool.cli.common import console, deadletters
 from infertool.cli.common.deadletters import when
 from infertool.cli.common.signals import repeated
 from infertool.deadletters import selection
-from infertool.deadletters.replay import staging
+from infertool.deadletters.replay import companions
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Fault, Plan
 from infertool.deadletters.replay.progress import MOST_NAMED, Tally
 
@@ -107,7 +107,7 @@ def result_line(tally: Tally, plan: Plan) -> str:
             parts.append(f"{count} {name}")
     left = tally.staged - tally.restored
     if left > 0:
-        parts.append(f"{left} still in {staging.staging(plan.queue)}: the next run puts them back")
+        parts.append(f"{left} still in {companions.staging(plan.queue)}: the next run puts them back")
     return f"{', '.join(parts)}; {remaining(tally, plan)} in {plan.queue}; {tally.seconds:.1f} s"
 
 

@@ -15,7 +15,7 @@ from infertool.channels.topics import TopicFeed
 from infertool.errors import InfertoolError, UnreachableError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.net.timing import RECONNECT
-from infertool.phoenix.target import targets
+from infertool.phoenix.dial import targets
 from infertool.settings.tree import PhoenixSettings
 
 CLOSE_S = 1.0

@@ -12,11 +12,9 @@ from typing import Self
 
 import orjson
 
-from infertool.consumer.attempt import Preparation
-from infertool.consumer.event import Event, Failure, Outcome
+from infertool.consumer.attempt import Event, Failure, Group, Outcome, Preparation
 from infertool.consumer.processes import wire
 from infertool.consumer.processes.process import GoneError, WorkerProcess
-from infertool.consumer.work_queue import Group
 from infertool.consumer.worker import Try, Worker, WorkerHost, fit, halves
 from infertool.errors import ModelLoadError
 from infertool.models.port import Cached

@@ -16,7 +16,7 @@ import struct
 
 import msgspec
 
-from infertool.consumer.event import Failure
+from infertool.consumer.attempt import Failure
 from infertool.settings import ModelSettings
 
 _HEADER = struct.Struct("!8sQ")

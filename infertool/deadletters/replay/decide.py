@@ -10,7 +10,7 @@ from enum import StrEnum
 from infertool.brokers.port import Conventions, Move, Selector
 from infertool.deadletters.ids import event_id
 from infertool.deadletters.letter import DeadLetter, key, read
-from infertool.deadletters.replay import sending, staging
+from infertool.deadletters.replay import companions, sending
 from infertool.deadletters.replay.edit import Edit, EditError
 from infertool.deadletters.selection import Selection
 from infertool.filters.expression import FilterError, NotEvaluatedError
@@ -137,7 +137,7 @@ class Decider:
         self._atomic = atomic
         # Letters that are replayed or parked, by their `dlq_id`.
         self._dealt: dict[str, str] = {}
-        self._staging = staging.staging(plan.queue)
+        self._staging = companions.staging(plan.queue)
         self._numbers = itertools.count(first)
         self._refused_targets: dict[str, str] = {}
         self._failed: dict[str, tuple[Fault, str]] = {}

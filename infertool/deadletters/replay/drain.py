@@ -10,8 +10,7 @@ from infertool.brokers.port import Move
 from infertool.deadletters import letter as letters
 from infertool.deadletters.archive.packing import MOST_BODY
 from infertool.deadletters.archive.writer import ArchiveWriter
-from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Taker
-from infertool.deadletters.replay.transfer import State
+from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, State, Taker
 from infertool.errors import InfertoolError
 from infertool.message import Message
 

@@ -9,13 +9,12 @@ from functools import partial
 
 from infertool.brokers.port import Broker
 from infertool.deadletters.letter import key
-from infertool.deadletters.replay import staging
+from infertool.deadletters.replay import companions
 from infertool.deadletters.replay.audit import Audit, AuditError, Result
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Plan
 from infertool.deadletters.replay.progress import Pace, Tally
 from infertool.deadletters.replay.sending import Outcome, Sender, Word
-from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, Taker
-from infertool.deadletters.replay.transfer import State, Transfer
+from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, State, Taker, Transfer
 from infertool.errors import InfertoolError, MoveRefusedError, ServerError
 from infertool.message import Message
 
@@ -101,7 +100,7 @@ class Replay:
     def _restore(self) -> None:
         staged = self.tally.staged - self._restored_before
         if staged > 0:
-            staging.restore(self._bus, self._plan.queue, staged=staged, on_restored=self._restored)
+            companions.restore(self._bus, self._plan.queue, staged=staged, on_restored=self._restored)
 
     def _restored(self, count: int) -> None:
         self.tally.restored = self._restored_before + count

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from infertool.consumer.attempt import decode
-from infertool.consumer.event import Event
+from infertool.consumer.attempt import Event, decode
 from infertool.deadletters import ids
 from infertool.deadletters import letter as letters
 from tests.deadletters.replay.conftest import DeadLetters

@@ -23,8 +23,8 @@ from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Address, Server
 from infertool.brokers.port import Browsing
 from infertool.deadletters.record import Cause, dead_letter
+from infertool.deadletters.replay import companions, take
 from infertool.deadletters.replay import replay as replay_module
-from infertool.deadletters.replay import staging, take
 from infertool.deadletters.replay.decide import Plan
 from infertool.deadletters.replay.progress import Tally
 from infertool.deadletters.replay.replay import Replay
@@ -50,7 +50,7 @@ COMBINATIONS = [
 
 @pytest.fixture(params=COMBINATIONS, ids=lambda each: "-".join(f"{name}={value}" for name, value in each.items()))
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    for module in (take, replay_module, staging):
+    for module in (take, replay_module, companions):
         for name, value in {"QUIET_S": 0.1, "PATIENCE_S": 0.2, "_POLL_S": 0.005}.items():
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, value)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from infertool.brokers.port import Move, Transaction
-from infertool.deadletters.replay.transfer import State, Transfer
+from infertool.deadletters.replay.take import State, Transfer
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
 from tests.support.messages import message
 
