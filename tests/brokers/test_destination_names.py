@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infertool.brokers.port import Move
-from infertool.brokers.stomp import destination
+from infertool.brokers.stomp import conventions
 from infertool.message import Outgoing
 from tests.support.brokers import TIMEOUT_S, new_queue, send_all, take
 
@@ -18,8 +18,8 @@ PATTERNS = ["@", "@.*", "@.>", "@.*.b", "@.*.>", "@.a.>", "@,@.dlq", "@.*.scan,@
 def test_a_subscription_gets_what_it_covers_and_no_more(server, connect, pattern):
     own, broker = new_queue().removeprefix("/queue/"), connect(server.url)
     names = [f"/queue/{name.replace('@', own)}" for name in NAMES]
-    subscribed = destination.source(pattern.replace("@", own))
-    covered = {name for name in names if destination.covers(subscribed, name)}
+    subscribed = conventions.source(pattern.replace("@", own))
+    covered = {name for name in names if conventions.covers(subscribed, name)}
     assert covered
     send_all(broker, [Outgoing(name, name.encode()) for name in names])
     subscription = broker.subscribe(subscribed, window=100)

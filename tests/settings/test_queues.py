@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infertool.app import consumer
-from infertool.brokers.stomp import destination
+from infertool.brokers.stomp import conventions
 from infertool.cli.common import options
 from infertool.cli.common.console import Globals
 from infertool.errors import SettingsError, UsageError
@@ -58,14 +58,14 @@ def test_what_is_no_queue_is_refused_in_either_setting(name: str) -> None:
         settings(name, "/queue/dead")
     with pytest.raises(SettingsError, match=r"--dlq: deadletter.queue"):
         settings("/queue/in", name)
-    assert not destination.is_queue(name)
+    assert not conventions.is_queue(name)
 
 
 @pytest.mark.parametrize(
     "name", ["/queue/a,/queue/b", "a,b", "/queue/a.*", "/queue/>", "*", "/queue/a?consumer.exclusive=true"]
 )
 def test_dead_letters_go_to_one_queue(name: str) -> None:
-    assert not destination.is_queue(name)
+    assert not conventions.is_queue(name)
     with pytest.raises(SettingsError, match="many queues or none"):
         settings("/queue/in", name)
     assert settings(name, "/queue/dead").broker.queue
@@ -212,5 +212,5 @@ def test_the_parser_is_one() -> None:
     for name in ("/queue/dlq/c4", "DLQ.orders", "/queue/my orders", "/queue/a..b", "日本", "/queue/a:b\\c"):
         spelt = settings("/queue/in", name).deadletter.queue
         options.check_replay(settings("/queue/in", "/queue/dead"), spelt, to=None, parking=None)
-        assert destination.queue(name) == destination.queue(spelt) == spelt
-        assert destination.is_queue(spelt)
+        assert conventions.queue(name) == conventions.queue(spelt) == spelt
+        assert conventions.is_queue(spelt)

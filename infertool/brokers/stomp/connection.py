@@ -11,7 +11,7 @@ from typing import Final
 
 from infertool.brokers.stomp import dialects, transport
 from infertool.brokers.stomp import target as diagnosis
-from infertool.brokers.stomp.destination import is_wildcard
+from infertool.brokers.stomp.conventions import is_wildcard
 from infertool.brokers.stomp.frames import Frame, FrameError
 from infertool.brokers.stomp.reader import Reader, Sink
 from infertool.brokers.stomp.receipts import Answer, Receipts

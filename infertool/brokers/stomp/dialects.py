@@ -18,7 +18,7 @@ from infertool.brokers.headers import TextFormMessage
 from infertool.brokers.port import Browsing, Capabilities
 from infertool.brokers.stomp import messages
 from infertool.brokers.stomp.conventions import ACTIVEMQ as ACTIVEMQ_CAPABILITIES
-from infertool.brokers.stomp.destination import PREFIX
+from infertool.brokers.stomp.conventions import PREFIX
 from infertool.brokers.stomp.frames import Frame
 from infertool.message import BodyKind, Message, Outgoing
 

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from infertool.brokers.port import Depth
 from infertool.brokers.stomp.connection import Connection
-from infertool.brokers.stomp.destination import PREFIX, is_pattern
+from infertool.brokers.stomp.conventions import PREFIX, is_pattern
 from infertool.brokers.stomp.dialects import DepthSource
 from infertool.brokers.stomp.frames import Frame, encode
 from infertool.errors import ServerError

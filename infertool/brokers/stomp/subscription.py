@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -12,13 +13,56 @@ from infertool.brokers.inbox import Inbox
 from infertool.brokers.port import Move, OnMessages, Transaction
 from infertool.brokers.stomp import dialects, transactions
 from infertool.brokers.stomp.connection import Connection
-from infertool.brokers.stomp.conventions import ACTIVEMQ
-from infertool.brokers.stomp.destination import is_pattern, is_wildcard
+from infertool.brokers.stomp.conventions import ACTIVEMQ, is_pattern, is_wildcard
 from infertool.brokers.stomp.frames import Frame, FrameError, encode_acks
-from infertool.brokers.stomp.in_flight_ids import InFlightIds
 from infertool.brokers.stomp.unreadable import Unreadable
 from infertool.errors import ConnectionLostError, OccupiedError, RefusedError, StaleMessagesError
 from infertool.message import Message
+
+_Place = tuple[str, str]
+
+
+class InFlightIds:
+    """Message ids by STOMP subscription, of a window of `window` messages. Thread-safe.
+
+    ActiveMQ finds what an ACK is for by subscription and message id. Of two messages with one id that a subscription
+    holds at once it takes one ACK and refuses the other. A composite SEND to several queues of one wildcard makes such.
+    """
+
+    def __init__(self, window: int) -> None:
+        self._lock = threading.Lock()
+        self._held: set[_Place] = set()
+        self._acked: deque[_Place] = deque()
+        # An ACK is on its way for no longer than it takes to deliver a window, and to ACK that.
+        self._remembered = 2 * window
+
+    def add(self, messages: Iterable[Message]) -> str:
+        """Note deliveries. Return an id that the broker may hold twice now, or an empty string."""
+        with self._lock:
+            for message in messages:
+                place = _place(message)
+                if place in self._held:
+                    return message.id
+                self._held.add(place)
+        return ""
+
+    def remove(self, messages: Iterable[Message]) -> None:
+        """Note that messages were acknowledged. The broker may not know yet, so they are remembered for a while."""
+        with self._lock:
+            self._acked.extend(map(_place, messages))
+            while len(self._acked) > self._remembered:
+                self._held.discard(self._acked.popleft())
+
+    def clear(self) -> None:
+        """Note that the connection has ended."""
+        with self._lock:
+            self._held.clear()
+            self._acked.clear()
+
+
+def _place(message: Message) -> _Place:
+    return message.native.get("subscription", ""), message.id
+
 
 # RabbitMQ's answer where another connection has an exclusive queue.
 _OCCUPIED: Final = "resource_locked"
