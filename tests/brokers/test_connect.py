@@ -33,7 +33,7 @@ def http_port():
 @pytest.fixture
 def listener(monkeypatch):
     """Return a socket that accepts; what is behind it says nothing when asked what it is."""
-    monkeypatch.setattr("infertool.net.identify._PATIENCE_S", 0.1)
+    monkeypatch.setattr("infertool.net.identify._PROBE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server
 

@@ -107,7 +107,7 @@ def test_first_words(first_bytes, kind):
 
 
 def test_a_server_that_says_nothing_and_a_port_where_nobody_is(monkeypatch):
-    monkeypatch.setattr("infertool.net.identify._PATIENCE_S", 0.1)
+    monkeypatch.setattr("infertool.net.identify._PROBE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert identify("127.0.0.1", port) is Kind.UNKNOWN

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from infertool.load.assertions import judge, parse
-from infertool.load.plot.charts import Shown
+from infertool.load.plot.charts import NamedRun
 from infertool.load.plot.page import html
 from infertool.load.report import document
 from tests.js.node import NodeProgram
@@ -28,7 +28,7 @@ def page(tmp_path):
         run = played(typical_s=typical_s, queue=HOSTILE)
         report = document(run)
         judge(parse(["e2e.p50_ms < 60"]), report)
-        shown.append(Shown(name, run, report))
+        shown.append(NamedRun(name, run, report))
     file = tmp_path / "report.html"
     file.write_text(html(shown))
     arguments = [str(npm(BROWSER)), shutil.which("chromium"), file.as_uri(), str(tmp_path / "profile")]

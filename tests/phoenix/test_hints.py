@@ -25,7 +25,7 @@ from tests.support.proxy import Proxy
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infertool.net.identify._PATIENCE_S", 120.0)
+    monkeypatch.setattr("infertool.net.identify._PROBE_S", 120.0)
 
 
 def rejection(url: str, **options: Any) -> InfertoolError:
@@ -78,7 +78,7 @@ def test_a_server_that_speaks_first_and_stays(
 
     options: dict[str, Any] = {}
     if "0.5 s" in words:
-        monkeypatch.setattr("infertool.net.identify._PATIENCE_S", 0.1)
+        monkeypatch.setattr("infertool.net.identify._PROBE_S", 0.1)
         options["connect_timeout_s"] = 0.5
     scheme = "wss" if secure else "ws"
     with raw_server(greet) as port:
