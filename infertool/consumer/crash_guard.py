@@ -1,11 +1,12 @@
-"""The crash-loop guard: notes on disk about redelivered events in work, so that one that kills the process is noticed.
+"""The crash-loop guard: notes on disk about redelivered events in progress, to find an event that kills the process.
 
-ActiveMQ redelivers for ever what a dying consumer held. An event seen first is not noted (the common case costs
-nothing); a redelivered one is, while it is in work. When the process dies, the next one finds the note: the event was
-in work at that death, and, since it had been redelivered, at one before. It is dead-lettered on its third delivery.
+ActiveMQ redelivers the messages of a dead consumer without limit. A first delivery is not noted, so the common case
+costs nothing; a redelivered event is noted while it is in progress. When the process dies, the next one reads the note:
+the event was in progress at that death, and its redelivery stands for an earlier one. It is dead-lettered on its third
+delivery.
 
-Each process writes a file of its own and holds a lock on it; a file that nobody locks belongs to a dead process.
-A process that dies takes no written line with it, so nothing is synced to disk.
+Each process writes its own file and holds a lock on it; a file without a lock belongs to a dead process.
+A written line survives the death of its process, so nothing is synced to disk.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from zlib import crc32
 from infertool.consumer.attempt import Event, Failure
 from infertool.telemetry.signals import Observe, Warned
 
-# Suspects whose events other consumers took over are never asked for; the oldest are forgotten past this many.
+# Maximum number of suspects kept. Other consumers may take over their events, so the oldest are dropped.
 MOST_SUSPECTS = 10_000
 # How often redelivered events make us look for processes that died meanwhile, in seconds.
 SCAN_INTERVAL_S = 1.0
@@ -76,7 +77,7 @@ class CrashGuard:
                     self._write("-", name)
 
     def close(self) -> None:
-        """Leave in peace: what is still in work is handed back, not lost to a crash."""
+        """Remove the notes: events still in progress are handed back, not lost to a crash."""
         with self._lock:
             if self._file is not None:
                 Path(self._file.name).unlink(missing_ok=True)
@@ -143,9 +144,9 @@ def _name(event: Event) -> str:
 
 
 def _open_notes(content: bytes) -> list[str]:
-    """Return the names that were in work. A last line without its end was cut off by the death and is left out.
+    """Return the names that were in progress. A last line without its end was cut off by the death and is left out.
 
-    Two events may be alike in all of it, so a name is in work until it was settled as often as it was noted.
+    Two events may have equal names, so a name is in progress until it was settled as often as it was noted.
     """
     noted: dict[str, int] = {}
     for line in content.decode("ascii", "replace").split("\n")[:-1]:

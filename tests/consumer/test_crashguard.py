@@ -16,7 +16,7 @@ DIE_IN_WORK = """
 import os, sys
 from pathlib import Path
 from infertool.consumer.crash_guard import CrashGuard
-from infertool.consumer.event import Event
+from infertool.consumer.attempt import Event
 from tests.support.messages import message
 guard = CrashGuard(Path(sys.argv[1]), broker="b", queue="q", observe=print)
 events = [Event(message(message_id=name, redelivered=True), name) for name in sys.argv[2:]]

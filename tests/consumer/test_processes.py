@@ -217,7 +217,7 @@ def test_a_stop_with_a_hung_call_hands_its_event_back() -> None:
 
 PARENT = """
 import sys, time
-from infertool.consumer.event import Outcome
+from infertool.consumer.attempt import Outcome
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.settings import ModelSettings

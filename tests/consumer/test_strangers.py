@@ -102,7 +102,7 @@ def _pidfd_getfd(pidfd: int, number: int) -> int:
 CONSUMER = """
 import json, os, sys, threading
 from infertool.models import loader
-from infertool.consumer.worker_pool import Threads
+from infertool.consumer.worker import Threads
 from infertool.consumer.tuning import BatchLimits
 from tests.consumer.harness import Bench
 deed, how = sys.argv[1:]

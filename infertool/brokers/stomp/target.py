@@ -76,7 +76,7 @@ def _loopback_advice(target: Target) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether `host` is this machine by its name or address."""
+    """Return True if `host` is this machine, by its name or address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

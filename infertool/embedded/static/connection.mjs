@@ -4,7 +4,7 @@ import { Socket } from "./vendor/phoenix.mjs";
 
 const SOCKET_PATH = "/socket";
 const HEARTBEAT_MS = 15000;
-// Viewers are back before publishers (infertool/phoenix/schedule.py), or they would miss what comes first.
+// Viewers are back before publishers (infertool/net/timing.py), or they would miss what comes first.
 const RECONNECT_MS = [10, 50, 100, 150, 200, 250, 500, 1000];
 
 // Calls `onState` with connecting, connected, disconnected or refused, and a few words; with connected also how many
