@@ -31,6 +31,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServerPro
 @pytest.mark.long
 def test_messages_survive_a_kill(server: ServerProcess) -> None:
     raw = server.start().raw()
+    raw.confirm_each = True  # a kill may lose a message without a receipt of its own
     raw.send("/queue/kept", [({"number": str(number)}, b"body") for number in range(10)])
     raw.close()
     server.kill()

@@ -187,7 +187,7 @@ def test_a_thread_of_ours_that_dies_ends_the_run_whatever_hook_a_model_sets(embe
     bus.send(1)
     load = """
         threading.excepthook = lambda args: None
-        from infertool.net.timers import Timers
+        from infertool.net.timing import Timers
         Timers._run = lambda self: 1 / 0
         Timers._run.__globals__["__name__"] = "infertool.net.timing"
     """

@@ -29,7 +29,7 @@ class RawStomp:
         subscribe: Mapping[str, str] = MappingProxyType({}),
         confirm_each: bool = False,
     ) -> None:
-        self._confirm_each = confirm_each
+        self.confirm_each = confirm_each
         self._spell = spell
         self._on_send = send
         self._on_subscribe = subscribe
@@ -51,7 +51,7 @@ class RawStomp:
             lines = {"destination": self._spell(queue), "persistent": "true", **self._on_send, **headers}
             if as_bytes:
                 lines["content-length"] = str(len(body))
-            if self._confirm_each:
+            if self.confirm_each:
                 self._receipt("SEND", lines, body)
             else:
                 self._write("SEND", lines, body)

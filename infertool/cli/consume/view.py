@@ -128,9 +128,9 @@ class Status:
     def _pushes(self, side: str) -> str:
         """Return the unconfirmed pushes once they wait for long: a channel that is connected may take nothing."""
         snapshot = self.snapshot
-        if side != "phoenix" or snapshot.oldest_push_s < LONG_S:
+        if side != "phoenix" or _oldest_push_s(snapshot) < LONG_S:
             return ""
-        return f", {snapshot.unconfirmed} pushes unconfirmed, oldest {snapshot.oldest_push_s:.0f} s"
+        return f", {snapshot.unconfirmed} pushes unconfirmed, oldest {_oldest_push_s(snapshot):.0f} s"
 
     def fields(self) -> dict[str, Any]:
         """Return the status for machines. Rate and latencies are of the last `seconds`; the counts are totals."""
@@ -144,7 +144,7 @@ class Status:
             "window": snapshot.window,
             "waiting": snapshot.waiting,
             "unconfirmed": snapshot.unconfirmed,
-            "oldest_push_s": round(snapshot.oldest_push_s, 1),
+            "oldest_push_s": _oldest_push_s(snapshot),
             **snapshot.counts,
             **snapshot.tuned,
             "circuit": snapshot.circuit,
@@ -237,3 +237,8 @@ def _print_summary(summary: Mapping[str, Any], *, as_json: bool, to: Callable[[s
 
 def _or_dash(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
+
+
+def _oldest_push_s(snapshot: Snapshot) -> float:
+    """Return the age as it is shown: text and fields of one status agree on whether it is long."""
+    return round(snapshot.oldest_push_s, 1)
