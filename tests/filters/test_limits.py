@@ -23,6 +23,9 @@ from infertool.watch.entry import read
 from infertool.watch.listing import Listing
 from tests.support.messages import message
 
+# An evaluation is ended after seconds of processor time.
+pytestmark = pytest.mark.long
+
 # Each of these would take an hour and more.
 FOR_EVER = [
     ("l.all(x, l.all(y, l.all(z, x + y + z >= 0)))", {"l": list(range(5000))}),
