@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -74,16 +73,6 @@ def check(settings: Settings, until: Until) -> None:
         )
 
 
-def with_full_names(settings: Settings) -> Settings:
-    """Return the settings with full queue names, as the broker spells them. Raises `SettingsError`, `UsageError`."""
-    conventions = brokers.conventions(settings.broker.url)
-    return replace(
-        settings,
-        broker=replace(settings.broker, queue=conventions.source(settings.broker.queue)),
-        deadletter=replace(settings.deadletter, queue=conventions.queue(settings.deadletter.queue)),
-    )
-
-
 def check_queues(settings: Settings) -> None:
     """Raise `SettingsError` where a consumer would take its own dead letters, or those of a replay, as events."""
     source, dead = settings.broker.queue, settings.deadletter.queue
@@ -114,8 +103,8 @@ class ConsumerApp:
     Either `run` it in the calling thread, or `start` it in a thread of its own and `join` it later. `observers` are
     called with each signal (`infertool.telemetry.signals`) from the consumer's threads: they must be quick and must
     not raise. `write` takes the documents when `publish.mode` is "stdout"; without it they are lines on `sys.stdout`.
-    Log lines go to the logger "infertool". Raises `SettingsError` for a broker URL that cannot be used, `UsageError`
-    for a name that cannot be a queue's.
+    Log lines go to the logger "infertool". Raises `SettingsError` for a broker URL that cannot be used, and for a
+    name that cannot be a queue's.
     """
 
     def __init__(
@@ -126,7 +115,7 @@ class ConsumerApp:
         observers: Sequence[Observe] = (),
         write: Write | None = None,
     ) -> None:
-        self._settings = with_full_names(paths.anchored(settings))
+        self._settings = brokers.with_full_names(paths.anchored(settings))
         self._until = until or Until()
         self._write = write
         self._stats = Stats()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from infertool.brokers import registry
-from infertool.brokers import registry as url
+from infertool.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker, Conventions
     from infertool.brokers.registry import Adapter
     from infertool.net.connection_state import OnConnection
-    from infertool.settings.tree import BrokerSettings
+    from infertool.settings.tree import BrokerSettings, Settings
 
 
 def open(  # noqa: A001  # brokers.open(...) reads as what it does
@@ -22,15 +24,37 @@ def open(  # noqa: A001  # brokers.open(...) reads as what it does
     `name` is what the broker's console shows; `on_connection` is called with every change of the connection, from a
     thread of the adapter. Raises SettingsError for a URL that cannot be used.
     """
-    parsed = url.parse(settings.url)
+    parsed = registry.parse(settings.url)
     return registry.adapter(parsed.scheme).open_broker(settings, parsed, name=name, on_connection=on_connection)
 
 
 def adapter(broker_url: str) -> Adapter:
     """Return the adapter for a URL: what is known of a broker without a connection. Raises SettingsError."""
-    return registry.adapter(url.scheme(broker_url))
+    return registry.adapter(registry.scheme(broker_url))
 
 
 def conventions(broker_url: str) -> Conventions:
     """Return how the broker that a URL names spells queues, and which headers it carries. Raises SettingsError."""
     return adapter(broker_url).CONVENTIONS
+
+
+def with_full_names(settings: Settings) -> Settings:
+    """Return the settings with full queue names, as the broker spells them.
+
+    Raises `SettingsError`, whose `key` is that of the URL or of the queue.
+    """
+    spelling = conventions(settings.broker.url)
+    source = _full("broker.queue", settings.broker.queue, spelling.source)
+    dead = _full("deadletter.queue", settings.deadletter.queue, spelling.queue)
+    return replace(
+        settings,
+        broker=replace(settings.broker, queue=source),
+        deadletter=replace(settings.deadletter, queue=dead),
+    )
+
+
+def _full(key: str, text: str, parse: Callable[[str], str]) -> str:
+    try:
+        return parse(text)
+    except UsageError as fault:
+        raise SettingsError(f"{key}: {fault.what}", key=key, advice=fault.advice) from None

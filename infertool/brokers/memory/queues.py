@@ -1,4 +1,4 @@
-"""The queues of the in-process broker: their order, who gets which message, what is unsettled.
+"""The queues of the in-process broker: their order, the consumer of each message, and unsettled messages.
 
 Nothing here knows connections or threads; `Server` holds its lock around every call.
 """

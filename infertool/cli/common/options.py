@@ -13,8 +13,6 @@ from infertool.errors import SettingsError, UsageError
 from infertool.text import json_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from infertool.settings import Settings
     from infertool.settings.load import Loaded
 
@@ -67,27 +65,13 @@ def in_full(loaded: Loaded) -> Loaded:
 
     With an invalid broker URL they are returned unchanged: the connection reports the error.
     """
-    settings = loaded.settings
     try:
-        conventions = brokers.conventions(settings.broker.url)
-    except SettingsError:
-        return loaded
-    source = _checked(loaded, _SOURCE, settings.broker.queue, conventions.source)
-    dead = _checked(loaded, _DEAD, settings.deadletter.queue, conventions.queue)
-    settings = dataclasses.replace(
-        settings,
-        broker=dataclasses.replace(settings.broker, queue=source),
-        deadletter=dataclasses.replace(settings.deadletter, queue=dead),
-    )
-    return dataclasses.replace(loaded, settings=settings)
-
-
-def _checked(loaded: Loaded, key: str, text: str, parse: Callable[[str], str]) -> str:
-    try:
-        return parse(text)
-    except UsageError as fault:
-        origin = loaded.origins[key]
-        raise SettingsError(f"{origin}: {key}: {fault.what}", key=key, origin=origin, advice=fault.advice) from None
+        return dataclasses.replace(loaded, settings=brokers.with_full_names(loaded.settings))
+    except SettingsError as fault:
+        if fault.key not in {_SOURCE, _DEAD}:
+            return loaded
+        origin = loaded.origins[fault.key]
+        raise SettingsError(f"{origin}: {fault.what}", key=fault.key, origin=origin, advice=fault.advice) from None
 
 
 def check_sent_to(settings: Settings) -> str:

@@ -118,7 +118,7 @@ class _Restore:
         return PATIENCE_S if self._restored + len(self._taker.held) < self._staged else _STRAGGLERS_S
 
 
-# A note of our own that did not come for so long is held back by another run, or the broker is slow.
+# Maximum wait for our own note: after it another run holds the note back, or the broker is slow. Seconds.
 _WAIT_S = 3.0
 _LONGEST_WAIT_S = 30.0
 _POLL_S = 0.1

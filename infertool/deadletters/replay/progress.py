@@ -1,4 +1,4 @@
-"""How fast to replay: at most so many a second, slowly at first, so that a mistake shows early."""
+"""The pace and the progress of a replay: a limit of messages a second, low at first, so that a mistake shows early."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Tally:
 RAMP_S = 10.0
 # The ramp begins with this share of the rate.
 _FIRST = 0.1
-# Messages go in small groups, so many a second.
+# Messages go in small groups, this number of groups a second.
 _GROUPS = 5
 
 
