@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,8 +31,9 @@ def record(folder: Path, *, cut: bool = False) -> Path:
     return path
 
 
-def test_once_prints_the_view_as_json():
-    """The time starts when all topics are joined."""
+@contextmanager
+def pushing() -> Iterator[str]:
+    """Yield the address of a server on which one result follows another."""
     over = threading.Event()
     with HubProcess() as hub:
         pusher = Pusher(hub.url)
@@ -41,10 +44,16 @@ def test_once_prints_the_view_as_json():
 
         thread = threading.Thread(target=push)
         thread.start()
-        done = infertool("watch", "--phoenix", hub.url, "--once", "--for", "3s", "-o", "json")
+        yield hub.url
         over.set()
         thread.join()
         pusher.close()
+
+
+def test_once_prints_the_view_as_json():
+    """The time starts when all topics are joined."""
+    with pushing() as url:
+        done = infertool("watch", "--phoenix", url, "--once", "--for", "3s", "-o", "json")
     seen = json.loads(done.stdout)
     assert done.returncode == 0, done.stderr
     assert seen["link"]["state"] == "connected"
@@ -54,20 +63,8 @@ def test_once_prints_the_view_as_json():
 
 
 def test_a_recording_on_a_full_disk_ends_watch_as_it_ends_tail():
-    over = threading.Event()
-    with HubProcess() as hub:
-        pusher = Pusher(hub.url)
-
-        def push() -> None:
-            while not over.is_set():
-                pusher.push("new_result", result(1).payload)
-
-        thread = threading.Thread(target=push)
-        thread.start()
-        done = infertool("watch", "--phoenix", hub.url, "--once", "--for", "1h", "--record", "/dev/full")
-        over.set()
-        thread.join()
-        pusher.close()
+    with pushing() as url:
+        done = infertool("watch", "--phoenix", url, "--once", "--for", "1h", "--record", "/dev/full")
     assert (done.returncode, done.stdout) == (1, "")
     [error] = done.stderr.splitlines()
     assert error.startswith("infertool: the record /dev/full cannot be written: No space left on device; make room")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 from infertool.deadletters.archive import record as archive
 from infertool.message import Message
 from tests.deadletters.replay.conftest import DeadLetters
-from tests.support.embedded import EmbeddedBroker
 from tests.support.rawstomp import RawStomp
 from tests.support.running import CREDENTIALS, Running, infertool
 
@@ -65,18 +63,6 @@ class DeadQueue(DeadLetters):
 
     def raw(self) -> RawStomp:
         return RawStomp(self.broker.stomp_port)
-
-
-@pytest.fixture(scope="session")
-def embedded() -> Iterator[EmbeddedBroker]:
-    broker = EmbeddedBroker().start()
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture(params=[pytest.param("activemq", marks=pytest.mark.activemq), "embedded"])
-def any_broker(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import pytest
 from infertool import brokers
 from infertool.brokers.port import Depth
 from tests.support.brokers import settings
-from tests.support.embedded import EmbeddedBroker
 from tests.support.rawstomp import RawStomp
 from tests.support.running import CREDENTIALS, Running, environment, infertool
 
@@ -110,18 +108,6 @@ class DeadLetters:
 
     def start(self, *options: str, **env: str) -> Running:
         return Running(self.folder / "runs", *self.arguments(*options), **CREDENTIALS, **env)
-
-
-@pytest.fixture(scope="session")
-def embedded() -> Iterator[EmbeddedBroker]:
-    broker = EmbeddedBroker().start()
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture(params=[pytest.param("activemq", marks=pytest.mark.activemq), "embedded"])
-def any_broker(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
