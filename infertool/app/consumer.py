@@ -28,7 +28,7 @@ from infertool.publishers.local import Lines, LocalPublisher, discard
 from infertool.publishers.phoenix import PhoenixPublisher
 from infertool.publishers.port import Publisher
 from infertool.settings import ModelSettings, Settings
-from infertool.settings import load as paths
+from infertool.settings.load import anchored, state_dir
 from infertool.telemetry import logs
 from infertool.telemetry.signals import Circuit, Observe, Warned, fan_out
 from infertool.telemetry.stats import Report, Snapshot, Stats
@@ -115,7 +115,7 @@ class ConsumerApp:
         observers: Sequence[Observe] = (),
         write: Write | None = None,
     ) -> None:
-        self._settings = brokers.with_full_names(paths.anchored(settings))
+        self._settings = brokers.with_full_names(anchored(settings))
         self._until = until or Until()
         self._write = write
         self._stats = Stats()
@@ -257,7 +257,7 @@ class ConsumerApp:
             open_broker=lambda on_connection: brokers.open(settings.broker, name=name, on_connection=on_connection),
             publisher=self._publisher(),
             name=name,
-            state_dir=Path(settings.consume.state_dir) if settings.consume.state_dir else paths.state_dir(os.environ),
+            state_dir=Path(settings.consume.state_dir) if settings.consume.state_dir else state_dir(os.environ),
             observe=self._observe,
             until=self._until,
         )
