@@ -15,16 +15,28 @@ from tests.support.jms import Jms, produce
 from tests.support.proxy import Proxy
 
 LONG = 120
+# The largest window of these consumers that lose a connection.
+WINDOW = 50
 
 
 def assert_settled(bus: Bus, summary: dict[str, Any], sent: int, *queues: str) -> None:
-    """Check by the broker's word that each of `sent` events is settled, or was handed back and told so."""
+    """Check by the broker's word that each of `sent` events is settled, or was handed back and told so.
+
+    An ack that was under way when its connection ended may be lost. If the run ends before the broker delivers that
+    event again, the broker keeps it: it is settled and left, and its result is published.
+    """
     settled = summary["succeeded"] + summary["dead_lettered"]
     raw = bus.raw()
-    left = sum(len(raw.drain(queue)) for queue in queues or (bus.queue,))
+    drained = [message for queue in queues or (bus.queue,) for message in raw.drain(queue)]
+    left = [json.loads(body).get("event_id", headers["message-id"]) for headers, body in drained]
     raw.close()
-    assert settled + left == sent
-    assert left == summary["handed_back"]
+    lost_acks = settled + len(left) - sent
+    assert len(left) == summary["handed_back"] + lost_acks
+    if summary["reconnects"]:
+        assert 0 <= lost_acks <= WINDOW
+        assert lost_acks == 0 or set(left) <= set(bus.viewer.results)
+    else:
+        assert lost_acks == 0
 
 
 def send_to_all(bus: Bus, places: Sequence[str], count: int) -> None:
@@ -57,7 +69,7 @@ def test_one_message_in_several_queues_of_a_composite_over_a_lost_connection(bus
     with Proxy(bus.broker.stomp_port) as proxy:
         behind = Bus(Address(proxy.url, 0), bus.hub, bus.folder, bus.viewer, consumers=bus.consumers)
         consumer = behind.consume(
-            *wildcard(bus), "--window", "50", "--concurrency", "4", "--max-messages", "200",
+            *wildcard(bus), "--window", str(WINDOW), "--concurrency", "4", "--max-messages", "200",
             model="sim:?min_ms=5&max_ms=15&failure_rate=0", **RECONNECT,
         )  # fmt: skip
         for seen in (20, 50, 80):
@@ -92,7 +104,7 @@ def test_an_id_that_comes_again_after_a_reconnect_is_handled(real_bus: Bus) -> N
         behind = Bus(
             Address(proxy.url, 0), real_bus.hub, real_bus.folder, real_bus.viewer, real_bus.queue, real_bus.consumers
         )
-        consumer = behind.consume("--max-messages", "40", **RECONNECT)
+        consumer = behind.consume("--max-messages", "40", "--window", str(WINDOW), **RECONNECT)
         for turn in (1, 2):
             produce(
                 real_bus.broker,
