@@ -67,6 +67,10 @@ class OccupiedError(RefusedError):
     """Another exclusive subscription has the queue to itself."""
 
 
+class UnroutableError(RefusedError):
+    """The broker has no queue of that name. It did not keep the message."""
+
+
 class JoinRefusedError(RefusedError):
     """A Phoenix topic cannot be joined."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 from zlib import crc32
 
@@ -12,6 +13,8 @@ from msgspec import Struct
 
 # Queue, message id, the time it was sent, and its body or a sum over that. See `Message.identity`.
 Identity = tuple[str, str, str, bytes | int]
+
+NO_TYPES: Final[Mapping[str, str]] = MappingProxyType({})
 
 # Bytes. A sum takes longer than all else of an identity; a body of this size can be remembered instead.
 SHORT_BODY: Final = 1024
@@ -27,17 +30,21 @@ class BodyKind(StrEnum):
 class Properties(Struct, frozen=True, gc=False):
     """What a broker knows of a message beside its headers. None where the broker or the producer does not tell it.
 
-    `timestamp_ms` and `expires_ms` are milliseconds since the epoch. `delivery_count` counts deliveries before this
-    one; a message to send has none.
+    `timestamp_ms` and `expires_ms` are milliseconds since the epoch; `ttl_ms` is how long a broker keeps the message
+    from its arrival, which is what AMQP tells instead of a time. `message_id` is the producer's own, where a broker
+    carries one. `delivery_count` counts deliveries before this one; a message to send has none.
     """
 
     correlation_id: str | None = None
     reply_to: str | None = None
     content_type: str | None = None
+    content_encoding: str | None = None
     type: str | None = None
+    message_id: str | None = None
     priority: int | None = None
     timestamp_ms: int | None = None
     expires_ms: int | None = None
+    ttl_ms: int | None = None
     persistent: bool = True
     delivery_count: int | None = None
 
@@ -82,6 +89,11 @@ class Message(Struct, frozen=True, gc=False):
         return dict(self.native)
 
     @property
+    def types(self) -> Mapping[str, str]:
+        """The types of those headers that are no texts, by name: see `infertool.brokers.headers`."""
+        return NO_TYPES
+
+    @property
     def properties(self) -> Properties:
         """What the broker knows of the message. Made anew each time."""
         return Properties()
@@ -116,7 +128,13 @@ class TypedMessage(Message, frozen=True, gc=False):
     """A message whose properties come apart from its headers, which are in `native`."""
 
     known: Properties = Properties()
+    header_types: Mapping[str, str] = NO_TYPES
     broker_death: BrokerDeath | None = None
+
+    @property
+    def types(self) -> Mapping[str, str]:
+        """See `Message`."""
+        return self.header_types
 
     @property
     def properties(self) -> Properties:
@@ -131,10 +149,11 @@ class TypedMessage(Message, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to send."""
+    """A message to send. `types` names the headers that are no texts: see `infertool.brokers.headers`."""
 
     destination: str
     body: bytes
     kind: BodyKind = BodyKind.TEXT
     headers: Mapping[str, str] = field(default_factory=dict)
     properties: Properties = field(default_factory=Properties)
+    types: Mapping[str, str] = field(default_factory=lambda: NO_TYPES)
