@@ -1,4 +1,4 @@
-"""A real RabbitMQ with its STOMP plugin for tests: Debian's package, a node and an epmd of its own."""
+"""A real RabbitMQ with its STOMP and management plugins for tests: Debian's package, a node and an epmd of its own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tests.support.serverprocess import ServerProcess
 _BIN = Path("/usr/lib/rabbitmq/bin")
 _CONFIG = """listeners.tcp.default = 127.0.0.1:{amqp}
 stomp.listeners.tcp.1 = 127.0.0.1:{stomp}
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {management}
 default_user = admin
 default_pass = admin
 log.console = true
@@ -28,23 +30,38 @@ _LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 class RabbitMQ(ServerProcess):
     """One RabbitMQ node; its user is admin, its password admin."""
 
+    ports = 5
+
+    @property
+    def amqp_port(self) -> int:
+        return self.other_ports[0]
+
+    @property
+    def amqp_url(self) -> str:
+        return f"amqp://127.0.0.1:{self.amqp_port}"
+
+    @property
+    def management_url(self) -> str:
+        return f"http://127.0.0.1:{self.other_ports[3]}"
+
     def raw(self) -> RawStomp:
         return RawStomp(self.stomp_port, subscribe={"prefetch-count": "1000"}, confirm_each=True)
 
     def configure(self) -> None:
         if not (_BIN / "rabbitmq-server").exists():
             apt("rabbitmq-server")
-        amqp, _, _ = self.other_ports
+        amqp, _, _, management = self.other_ports
         for folder in ("home", "mnesia", "log", "conf"):
             (self.base / folder).mkdir()
-        (self.base / "conf" / "enabled_plugins").write_text("[rabbitmq_stomp].\n")
-        (self.base / "conf" / "rabbitmq.conf").write_text(_CONFIG.format(amqp=amqp, stomp=self.stomp_port))
+        (self.base / "conf" / "enabled_plugins").write_text("[rabbitmq_stomp,rabbitmq_management].\n")
+        config = _CONFIG.format(amqp=amqp, stomp=self.stomp_port, management=management)
+        (self.base / "conf" / "rabbitmq.conf").write_text(config)
 
     def command(self) -> Sequence[str]:
         return [str(_BIN / "rabbitmq-server")]
 
     def environment(self) -> Mapping[str, str]:
-        amqp, epmd, distribution = self.other_ports
+        amqp, epmd, distribution, _ = self.other_ports
         return {
             "HOME": f"{self.base}/home",
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",

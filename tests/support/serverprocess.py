@@ -31,13 +31,16 @@ class ServerProcess:
     The pid and the ports are kept in `base`, so that another worker of the test run can attach to it.
     """
 
+    # How many ports it listens at.
+    ports = 4
+
     def __init__(self, base: Path) -> None:
         self.base = base
         self._ports = base / "ports"
         self._pid_file = base / "server.pid"
         if not self._ports.exists():
             base.mkdir(parents=True, exist_ok=True)
-            self._ports.write_text(f"{free_port()} {free_port()} {free_port()} {free_port()}")
+            self._ports.write_text(" ".join(str(free_port()) for _ in range(self.ports)))
             self.stomp_port, *self.other_ports = self._read_ports()
             self.configure()
         self.stomp_port, *self.other_ports = self._read_ports()
