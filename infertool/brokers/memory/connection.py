@@ -21,6 +21,7 @@ from infertool.brokers.memory.server import Address, Session
 from infertool.brokers.port import OnSent
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError, UnreachableError
 from infertool.message import Outgoing
+from infertool.secret import Secret
 
 # Operations that may be unconfirmed at a time: further sends wait.
 _MOST_OPEN: Final = 500
@@ -35,16 +36,37 @@ class _Request:
     deadline: float
 
 
+Login = tuple[str, Secret]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """See `infertool.brokers.supervisor.Host`."""
+
+    place: Address
+    login: Login
+
+    @property
+    def address(self) -> str:
+        """The address for people."""
+        return self.place.url
+
+    def connection(self, epoch: int, on_end: Callable[[Connection], None]) -> Connection:
+        """Return a connection that is not yet open."""
+        return Connection(self.place, self.login, epoch, on_end)
+
+
 class Connection:
     """It is made once and ends once, with a reason. `on_end` is called in its thread, after the last answer."""
 
-    def __init__(self, address: Address, epoch: int, on_end: Callable[[Connection], None]) -> None:
+    def __init__(self, address: Address, login: Login, epoch: int, on_end: Callable[[Connection], None]) -> None:
         self.address = address.url
         self.epoch = epoch
         self.reason = ""
         self.session = Session(self)
         self.server = address.server
         self._address = address
+        self._login = login
         self._on_end = on_end
         self._changed = threading.Condition()
         self._requests: deque[_Request] = deque()
@@ -52,7 +74,7 @@ class Connection:
         self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"infertool-memory-{epoch}", daemon=True)
 
-    def open(self, user: str, password: str) -> None:
+    def open(self) -> None:
         """Connect and log in. Raises `UnreachableError`, `RefusedError`."""
         fault = self._address.faults.next(Operation.CONNECT)
         if not self.server.running or (fault and fault.effect is not Effect.REFUSE):
@@ -60,7 +82,8 @@ class Connection:
                 f"nothing listens at {self.address}", address=self.address, advice="start the broker"
             )
         refusal = fault.reason if fault else ""
-        if self.server.login not in {None, (user, password)}:
+        user, password = self._login
+        if self.server.login not in {None, (user, password.reveal())}:
             refusal = f"the user name {user!r} or the password is wrong"
         if refusal:
             raise RefusedError(

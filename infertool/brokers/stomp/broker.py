@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -12,14 +11,14 @@ from infertool.brokers.registry import BrokerUrl
 from infertool.brokers.stomp import dialects
 from infertool.brokers.stomp.browse import browse
 from infertool.brokers.stomp.bulk_sender import StompBulkSender
-from infertool.brokers.stomp.connection import Connection
+from infertool.brokers.stomp.connection import SPOKEN, Host
 from infertool.brokers.stomp.conventions import CONVENTIONS, StompConventions, jms_selector
 from infertool.brokers.stomp.messages import check
 from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
-from infertool.brokers.stomp.supervisor import Supervisor
-from infertool.brokers.stomp.target import targets
-from infertool.errors import ConnectionLostError, RefusedError
+from infertool.brokers.supervisor import Supervisor
+from infertool.brokers.target import targets
+from infertool.errors import RefusedError
 from infertool.message import Outgoing
 from infertool.net.connection_state import OnConnection
 from infertool.net.timing import FullJitter
@@ -37,19 +36,12 @@ class StompBroker:
     def __init__(
         self, settings: BrokerSettings, url: BrokerUrl, *, name: str, on_connection: OnConnection | None
     ) -> None:
-        hosts = targets(settings, url)
+        hosts = [Host(target, name) for target in targets(settings, url, SPOKEN)]
         backoff = FullJitter(settings.reconnect_base_s, settings.reconnect_max_s)
         self._name = name
         self._receipt_timeout_s = settings.receipt_timeout_s
-        self._subscriptions: list[StompSubscription] = []
         self._ids = itertools.count(1)
-        # Of the newest connection; before the first one, what a STOMP broker mostly is.
-        self._dialect = dialects.ACTIVEMQ
-        # Held while subscribing, so that a subscription is made once a connection, by the caller or the supervisor.
-        self._subscribing = threading.Lock()
-        self._supervisor = Supervisor(
-            hosts, backoff, name=name, attach=self._attach_all, lost=self._lose_all, on_connection=on_connection
-        )
+        self._supervisor = Supervisor(hosts, backoff, name="infertool-stomp-supervisor", on_connection=on_connection)
         self._probe = StatisticsProbe(self._supervisor.current, name)
 
     @property
@@ -60,7 +52,9 @@ class StompBroker:
     @property
     def capabilities(self) -> Capabilities:
         """See `infertool.brokers.port.Broker`."""
-        return self._dialect.capabilities
+        newest = self._supervisor.newest
+        # Before the first connection: what a STOMP broker mostly is.
+        return (newest.dialect if newest else dialects.ACTIVEMQ).capabilities
 
     @property
     def conventions(self) -> StompConventions:
@@ -84,41 +78,15 @@ class StompBroker:
             headers={"selector": expression} if expression else {},
             exclusive=exclusive,
         )
-        with self._subscribing:
-            self._subscriptions.append(subscription)
-            connection = self._supervisor.current()
-            if connection:
-                self._attach_first(subscription, connection)
+        self._supervisor.add(subscription)
         return subscription
-
-    def _attach_first(self, subscription: StompSubscription, connection: Connection) -> None:
-        try:
-            subscription.attach(connection)
-        except RefusedError:
-            self._subscriptions.remove(subscription)
-            raise
-        except ConnectionLostError:
-            # The supervisor subscribes on the next connection.
-            return
-
-    def _attach_all(self, connection: Connection) -> None:
-        self._dialect = connection.dialect
-        with self._subscribing:
-            for subscription in self._subscriptions:
-                subscription.attach(connection)
-
-    def _lose_all(self) -> None:
-        for subscription in list(self._subscriptions):
-            subscription.lost()
 
     def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
         """See `infertool.brokers.port.Broker`. Waits while 500 sends, or 8 MiB, are unconfirmed.
 
         Raises RefusedError at once for a message past the limits of the wire format.
         """
-        connection = self._supervisor.current()
-        if connection is None:
-            raise ConnectionLostError(f"there is no connection to {self.address}", address=self.address)
+        connection = self._supervisor.connected()
         check(outgoing, self.address)
         connection.wait_for_room()
         timeout_s = self._receipt_timeout_s + len(outgoing.body) / _SLOWEST_BYTES_S
@@ -131,9 +99,7 @@ class StompBroker:
 
     def browse(self, queue: str, *, limit: int, timeout_s: float, selector: Selector | None = None) -> Browse:
         """See `infertool.brokers.port.Broker`."""
-        connection = self._supervisor.current()
-        if connection is None:
-            raise ConnectionLostError(f"there is no connection to {self.address}", address=self.address)
+        connection = self._supervisor.connected()
         if connection.dialect.capabilities.browse is Browsing.NONE:
             reason = f"{connection.dialect.name} shows no queue over STOMP without taking its messages out"
             raise RefusedError(f"{self.address}: {reason}", address=self.address, reason=reason)
@@ -151,7 +117,5 @@ class StompBroker:
 
     def close(self, timeout_s: float) -> None:
         """See `infertool.brokers.port.Broker`. Safe to call again."""
-        for subscription in self._subscriptions:
-            subscription.close()
         self._probe.close()
         self._supervisor.close(timeout_s)

@@ -11,8 +11,7 @@ from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.frames import encode, escape_value
 from infertool.brokers.stomp.messages import check
 from infertool.brokers.stomp.receipts import Answer
-from infertool.brokers.stomp.supervisor import Supervisor
-from infertool.errors import ConnectionLostError
+from infertool.brokers.supervisor import Supervisor
 from infertool.message import BodyKind, Outgoing
 
 _VERSION: Final = "1.2"
@@ -22,7 +21,7 @@ _SPECIAL: Final = re.compile(r"[\\\n\r:]")
 class StompBulkSender:
     """See `infertool.brokers.port.BulkSender`."""
 
-    def __init__(self, template: Outgoing, variable_headers: Sequence[str], supervisor: Supervisor) -> None:
+    def __init__(self, template: Outgoing, variable_headers: Sequence[str], supervisor: Supervisor[Connection]) -> None:
         self._supervisor = supervisor
         check(template, supervisor.address)
         # Of a text message without a body: a length, where there is to be one, is a body's own.
@@ -56,10 +55,7 @@ class StompBulkSender:
         return answered
 
     def _current(self) -> Connection:
-        connection = self._supervisor.current()
-        if connection is None:
-            address = self._supervisor.address
-            raise ConnectionLostError(f"there is no connection to {address}", address=address)
+        connection = self._supervisor.connected()
         if connection is not self._connection:
             self._connection, self._errors = connection, connection.errors
             head = connection.dialect.bulk_head(self._template).removesuffix(b"\n\0").replace(b"%", b"%%")

@@ -3,28 +3,68 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from infertool.brokers import target as diagnosis
 from infertool.brokers.stomp import dialects, transport
-from infertool.brokers.stomp import target as diagnosis
 from infertool.brokers.stomp.conventions import is_wildcard
 from infertool.brokers.stomp.frames import Frame, FrameError
 from infertool.brokers.stomp.reader import Reader, Sink
 from infertool.brokers.stomp.receipts import Answer, Receipts
-from infertool.brokers.stomp.target import Target
-from infertool.brokers.stomp.transport import Commands, StompTransport, Stream
+from infertool.brokers.stomp.transport import Commands, StompTransport
+from infertool.brokers.target import Target
 from infertool.errors import ConnectionLostError, ServerError
 from infertool.net.identify import HELLO_S, Kind
+from infertool.net.stream import Stream
 from infertool.net.write_buffer import WriteBuffer
 
 # Characters of an unknown frame's name that an error shows.
 _NAME_SHOWN: Final = 64
+_PORTS: Final = "STOMP's port is mostly 61613"
+_CONNECTOR: Final = f"use the broker's stomp connector; {_PORTS}"
+SPOKEN: Final = diagnosis.Protocol(
+    Kind.STOMP,
+    ("stomp", "stomp+ssl"),
+    "CONNECT",
+    {
+        Kind.HTTP: ("an HTTP server", _PORTS),
+        Kind.OPENWIRE: ("an OpenWire port, which is for JMS clients", _CONNECTOR),
+        Kind.AMQP: ("an AMQP port", _CONNECTOR),
+        Kind.MQTT: ("an MQTT port", _CONNECTOR),
+    },
+)
 # ActiveMQ's answer to an ACK that it cannot place.
 _ACK_REFUSED: Final = "Unexpected ACK received"
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """See `infertool.brokers.supervisor.Host`. `name` is what the broker's console shows."""
+
+    target: Target
+    name: str
+
+    @property
+    def address(self) -> str:
+        """The address for people."""
+        return self.target.address
+
+    def connection(self, epoch: int, on_end: Callable[[Connection], None]) -> Connection:
+        """Return a connection that is not yet open. Raises UnreachableError."""
+        return Connection(self.target, epoch, _client_id(self.name), on_end)
+
+
+def _client_id(name: str) -> str:
+    """Return an id for the broker's console. It is new each time: ActiveMQ may still hold our last connection."""
+    return f"{name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 class Connection:

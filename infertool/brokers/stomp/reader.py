@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from infertool.brokers.stomp.frames import Frame, FrameError, Limits
-from infertool.brokers.stomp.transport import Stream
 from infertool.brokers.stomp.unreadable import DoubtfulParser
+from infertool.net.stream import Stream
 
 _log = logging.getLogger(__name__)
 

@@ -1,37 +1,38 @@
-"""One host to connect to, and how."""
+"""One host to connect to, how, and what to say of a connection to it that failed."""
 
 from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from infertool.brokers.registry import BrokerUrl
 from infertool.errors import RefusedError, SettingsError, UnreachableError
 from infertool.net.identify import Kind, identify, kind_of, plain_kind
+from infertool.net.stream import PlainError
 from infertool.net.tls import ClientTls, certificate_question, explain, openssl_reason
 from infertool.secret import MASK, Secret
 from infertool.settings.tree import BrokerSettings
 
-# Short: an echo server would send our own CONNECT back, passcode and all.
+# Short: an echo server would send our own login back, password and all.
 _EXCERPT = 16
-_PORTS = "STOMP's port is mostly 61613"
-_OTHERS = {
-    Kind.HTTP: ("an HTTP server", _PORTS),
-    Kind.OPENWIRE: ("an OpenWire port, which is for JMS clients", f"use the broker's stomp connector; {_PORTS}"),
-    Kind.AMQP: ("an AMQP port", f"use the broker's stomp connector; {_PORTS}"),
-    Kind.MQTT: ("an MQTT port", f"use the broker's stomp connector; {_PORTS}"),
-}
 
 
-class PlainError(OSError):
-    """A server that was asked for TLS speaks `kind` without it."""
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What an adapter speaks, for errors.
 
-    def __init__(self, kind: Kind) -> None:
-        self.reason = f"it speaks {kind} without TLS"
-        super().__init__(self.reason)
-        self.kind = kind
+    `schemes` are those of the broker URL, without and with TLS. `hello` is what the client says first, `others` what
+    else may answer, and what to do then.
+    """
+
+    kind: Kind
+    schemes: tuple[str, str]
+    hello: str
+    others: Mapping[Kind, tuple[str, str]]
+    article: str = "a"
 
 
 def unreachable(target: Target, fault: OSError, *, ask: bool) -> UnreachableError:
@@ -61,7 +62,10 @@ def _explain_tls(target: Target, fault: PlainError | ssl.SSLError, *, ask: bool)
         return known
     if ask and (kind := plain_kind(target.host, target.port)):
         return _plain(target, kind)
-    advice = f"is it a stomp+ssl port, and {certificate_question('broker', shown=_shows(target))}?"
+    speaks = target.protocol
+    advice = (
+        f"is it {speaks.article} {speaks.schemes[1]} port, and {certificate_question('broker', shown=_shows(target))}?"
+    )
     return f"TLS with {address} failed: {openssl_reason(fault)}", advice
 
 
@@ -84,14 +88,19 @@ def is_loopback(host: str) -> bool:
 
 
 def _plain(target: Target, kind: Kind) -> tuple[str, str]:
-    if kind in _OTHERS:
+    if kind in target.protocol.others:
         return _other(target, kind)
-    return f"{target.address} speaks {kind} without TLS", f"use stomp:// in broker.url: stomp://{target.place}"
+    plain = target.protocol.schemes[0]
+    return f"{target.address} speaks {kind} without TLS", f"use {plain}:// in broker.url: {plain}://{target.place}"
 
 
 def _other(target: Target, kind: Kind) -> tuple[str, str]:
-    what, advice = _OTHERS[kind]
-    return f"what answers at {target.address} is {what}, not a STOMP broker", advice
+    what, advice = target.protocol.others[kind]
+    return f"what answers at {target.address} is {what}, not {_named(target, 'broker')}", advice
+
+
+def _named(target: Target, thing: str) -> str:
+    return f"{target.protocol.article} {target.protocol.kind} {thing}"
 
 
 def kind_behind(target: Target) -> Kind:
@@ -100,46 +109,50 @@ def kind_behind(target: Target) -> Kind:
 
 
 def silent(target: Target, kind: Kind) -> UnreachableError:
-    """Return the error for a server, of `kind` as far as is known, that accepts and never answers CONNECT."""
+    """Return the error for a server, of `kind` as far as is known, that accepts and never answers the hello."""
+    speaks = target.protocol
+    within = f"within {target.connect_timeout_s:g} s"
     return _failed(
         target,
         kind,
-        f"{target.address} accepts connections but did not answer CONNECT within {target.connect_timeout_s:g} s",
-        "is it a STOMP port, and does it want TLS (stomp+ssl)?",
+        f"{target.address} accepts connections but did not answer {speaks.hello} {within}",
+        f"is it {_named(target, 'port')}, and does it want TLS ({speaks.schemes[1]})?",
     )
 
 
 def no_handshake(
     target: Target, first_bytes: bytes, reason: str, fault: OSError | None, *, ask: bool
 ) -> UnreachableError:
-    """Return the error for a server that ended the handshake with something else than CONNECTED or ERROR.
+    """Return the error for a server that ended the handshake with something else than an answer.
 
     `fault` is what the socket said, if it did. If the server said nothing, it is asked what it is, with `ask`.
     """
     # With TLS 1.3 a server looks at the client's certificate when the client's handshake is over.
     if isinstance(fault, ssl.SSLError) and (known := explain(fault, target.address, "broker", shown=_shows(target))):
         return UnreachableError(known[0], address=target.address, advice=known[1])
-    what, advice = f"{target.address} ended the handshake: {reason}", "is it a STOMP port?"
+    what, advice = f"{target.address} ended the handshake: {reason}", f"is it {_named(target, 'port')}?"
     if target.tls:
-        advice = f"is it a STOMP port, and {certificate_question('broker', shown=_shows(target))}?"
+        advice = f"is it {_named(target, 'port')}, and {certificate_question('broker', shown=_shows(target))}?"
     kind = kind_of(first_bytes)
     if not first_bytes and not target.tls and ask:
         kind = identify(target.host, target.port)
     elif first_bytes and not kind:
-        what = f"what answers at {target.address} is not a STOMP broker: it sent {first_bytes[:_EXCERPT]!r}"
+        excerpt = first_bytes[:_EXCERPT]
+        what = f"what answers at {target.address} is not {_named(target, 'broker')}: it sent {excerpt!r}"
     return _failed(target, kind, what, advice)
 
 
 def _failed(target: Target, kind: Kind, what: str, advice: str) -> UnreachableError:
     if kind is Kind.TLS and not target.tls:
-        what, advice = f"{target.address} wants TLS", f"use stomp+ssl:// in broker.url: stomp+ssl://{target.place}"
-    elif kind in _OTHERS:
+        encrypted = target.protocol.schemes[1]
+        what, advice = f"{target.address} wants TLS", f"use {encrypted}:// in broker.url: {encrypted}://{target.place}"
+    elif kind in target.protocol.others:
         what, advice = _other(target, kind)
     return UnreachableError(what, address=target.address, advice=advice)
 
 
 def refused(target: Target, reason: str) -> RefusedError:
-    """Return the error for a broker that answered CONNECT with ERROR."""
+    """Return the error for a broker that refused the login."""
     return RefusedError(
         f"{target.address} refused the login: {reason}",
         address=target.address,
@@ -155,6 +168,7 @@ class Target:
     Password and TLS files are read again for each connection, by `fresh`.
     """
 
+    protocol: Protocol = field(repr=False)
     scheme: str
     host: str
     port: int
@@ -195,14 +209,14 @@ class Target:
         return text.replace(secret, MASK) if secret and secret != self.user else text
 
 
-def targets(settings: BrokerSettings, url: BrokerUrl) -> tuple[Target, ...]:
+def targets(settings: BrokerSettings, url: BrokerUrl, protocol: Protocol) -> tuple[Target, ...]:
     """Return the hosts of `url`. Its user part goes before the settings'. Raises SettingsError for TLS files."""
     user, password = url.user or settings.user, url.password or settings.password
     _check(Secret(user), password)
-    tls = ClientTls("broker", settings) if url.scheme == "stomp+ssl" else None
+    tls = ClientTls("broker", settings) if url.scheme == protocol.schemes[1] else None
     return tuple(
         Target(
-            url.scheme, host, port, user, password, tls,
+            protocol, url.scheme, host, port, user, password, tls,
             settings.heartbeat_s, settings.connect_timeout_s, settings.receipt_timeout_s,
         )
         for host, port in url.hosts
@@ -211,5 +225,5 @@ def targets(settings: BrokerSettings, url: BrokerUrl) -> tuple[Target, ...]:
 
 def _check(*texts: Secret) -> None:
     if any(end in text.reveal() for text in texts for end in "\r\n\0"):
-        # The CONNECT frame has no escapes, so the rest of such a password would become headers.
+        # STOMP's CONNECT has no escapes, so the rest would become headers; a NUL ends a part of AMQP's login.
         raise SettingsError("the broker's user or password holds a line break", key="broker.password")

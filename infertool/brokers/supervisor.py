@@ -1,18 +1,13 @@
-"""Replaces a STOMP connection that is lost, from a thread of its own."""
+"""Replaces a connection to a broker that is lost, from a thread of its own, and subscribes again on the new one."""
 
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
-from infertool.brokers.stomp.connection import Connection
-from infertool.brokers.stomp.target import Target
 from infertool.errors import ConnectionLostError, RefusedError, ServerError, UnreachableError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 from infertool.net.timing import FullJitter
@@ -23,55 +18,143 @@ _log = logging.getLogger(__name__)
 _JOIN_S: Final = 5.0
 
 
-class Supervisor:
-    """Connects to the first of `targets` that answers, and again after each loss, until closed.
+class Supervised(Protocol):
+    """A connection: it opens once, ends once, and is never used again.
 
-    `attach` subscribes on a new connection and may raise ServerError; `lost` drops what the lost one delivered.
+    It calls `on_end`, which it was made with, once nothing more will be delivered or answered.
+    """
+
+    epoch: int
+    """Its number among the supervisor's connections, from 1."""
+
+    reason: str
+    """Why it ended; empty while it lives."""
+
+    def open(self) -> None:
+        """Connect and log in. Raises `UnreachableError`, `RefusedError`, and has ended then."""
+
+    def end(self, reason: str) -> None:
+        """End it, from any thread. The first reason counts."""
+
+    def close(self, timeout_s: float) -> None:
+        """Write what is pending, log out within `timeout_s`, and end."""
+
+    def join(self) -> None:
+        """Wait until its threads have ended."""
+
+
+C = TypeVar("C", bound=Supervised)
+C_co = TypeVar("C_co", bound=Supervised, covariant=True)
+C_contra = TypeVar("C_contra", bound=Supervised, contravariant=True)
+
+
+class Attached(Protocol[C_contra]):
+    """What outlives connections: a subscription."""
+
+    def attach(self, connection: C_contra) -> None:
+        """Begin on a connection, once. Raises `RefusedError`, `ConnectionLostError`."""
+
+    def lost(self) -> None:
+        """Forget what the last connection delivered."""
+
+    def close(self) -> None:
+        """End for good."""
+
+
+class Host(Protocol[C_co]):
+    """A place to connect to."""
+
+    @property
+    def address(self) -> str:
+        """The address for people: no user, no password."""
+
+    def connection(self, epoch: int, on_end: Callable[[C_co], None]) -> C_co:
+        """Return a connection that is not yet open. Raises `UnreachableError`."""
+
+
+class Supervisor(Generic[C]):
+    """Connects to the first of `hosts` that answers, and again after each loss, until closed. `name` is its thread's.
+
+    Subscriptions that were added are made once a connection, by the caller or by the supervisor.
     """
 
     def __init__(
-        self,
-        targets: Sequence[Target],
-        backoff: FullJitter,
-        *,
-        name: str,
-        attach: Callable[[Connection], None],
-        lost: Callable[[], None],
-        on_connection: OnConnection | None,
+        self, hosts: Sequence[Host[C]], backoff: FullJitter, *, name: str, on_connection: OnConnection | None
     ) -> None:
-        self._targets = targets
+        self._hosts = hosts
         self._backoff = backoff
         self._name = name
-        self._attach = attach
-        self._lost = lost
         self._on_connection = on_connection
         self._epoch = 0
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._connection: Connection | None = None
-        self._opening: Connection | None = None
+        self._connection: C | None = None
+        self._opening: C | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self.address = targets[0].address
+        # Held while subscribing.
+        self._subscribing = threading.Lock()
+        self._subscriptions: list[Attached[C]] = []
+        # Where it is or was last connected.
+        self.address = hosts[0].address
 
-    def current(self) -> Connection | None:
+    @property
+    def newest(self) -> C | None:
+        """The newest connection that was made; it may have ended."""
+        return self._connection
+
+    def current(self) -> C | None:
         """Return the connection if there is one now."""
         connection = self._connection
         return connection if connection and not connection.reason else None
 
+    def connected(self) -> C:
+        """Return the connection. Raises ConnectionLostError if there is none now."""
+        connection = self.current()
+        if connection is None:
+            raise ConnectionLostError(f"there is no connection to {self.address}", address=self.address)
+        return connection
+
     def connect(self) -> None:
         """Try each host once, and supervise from then on. Raises UnreachableError or RefusedError."""
         self._round()
-        self._thread = threading.Thread(target=self._supervise, name="infertool-stomp-supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name=self._name, daemon=True)
         self._thread.start()
 
+    def add(self, subscription: Attached[C]) -> None:
+        """Subscribe now and on every later connection. Raises RefusedError, and does not keep it then.
+
+        Without a connection now, it begins with the next one.
+        """
+        with self._subscribing:
+            self._subscriptions.append(subscription)
+            connection = self.current()
+            if connection is None:
+                return
+            try:
+                subscription.attach(connection)
+            except RefusedError:
+                self._subscriptions.remove(subscription)
+                raise
+            except ConnectionLostError:
+                # The supervisor subscribes on the next connection.
+                return
+
+    def discard(self, subscription: Attached[C]) -> None:
+        """Do not make `subscription` again."""
+        with self._subscribing:
+            if subscription in self._subscriptions:
+                self._subscriptions.remove(subscription)
+
     def close(self, timeout_s: float) -> None:
-        """Disconnect within `timeout_s` and end all threads."""
+        """Disconnect within `timeout_s` and end all threads. Safe to call again."""
         with self._lock:
             if self._closing.is_set():
                 return
             self._closing.set()
             connection, opening = self._connection, self._opening
+        for subscription in list(self._subscriptions):
+            subscription.close()
         if opening:
             opening.end("closed")
         if connection:
@@ -118,37 +201,39 @@ class Supervisor:
     def _round(self) -> None:
         """Try each host in order. Raises the only host's error, or one error that names all hosts."""
         faults: list[ServerError] = []
-        for target in self._targets:
+        for host in self._hosts:
             try:
-                self._open(target)
+                self._open(host)
             except ServerError as fault:
                 faults.append(fault)
             else:
                 return
         raise _joined(faults)
 
-    def _open(self, target: Target) -> None:
-        connection = Connection(target, self._epoch + 1, _client_id(self._name), self._on_end)
+    def _open(self, host: Host[C]) -> None:
+        connection = host.connection(self._epoch + 1, self._on_end)
         with self._lock:
             if self._closing.is_set():
-                raise ConnectionLostError("closed", address=target.address)
+                raise ConnectionLostError("closed", address=host.address)
             self._opening = connection
-        self._emit(ConnectionState.CONNECTING, address=target.address)
+        self._emit(ConnectionState.CONNECTING, address=host.address)
         try:
             connection.open()
-            self._begin(connection)
+            self._begin(connection, host.address)
         finally:
             self._opening = None
 
-    def _begin(self, connection: Connection) -> None:
+    def _begin(self, connection: C, address: str) -> None:
         with self._lock:
             self._epoch = connection.epoch
             self._ended.clear()
             # From here on close() disconnects it; a connection that is still opening is only cut.
             self._connection, self._opening = connection, None
-            self.address = connection.target.address
+            self.address = address
         try:
-            self._attach(connection)
+            with self._subscribing:
+                for subscription in self._subscriptions:
+                    subscription.attach(connection)
         except ServerError as fault:
             connection.end(str(fault))
             connection.join()
@@ -157,9 +242,10 @@ class Supervisor:
             self._ended.set()
         self._emit(ConnectionState.CONNECTED)
 
-    def _on_end(self, connection: Connection) -> None:
+    def _on_end(self, connection: C) -> None:
         if connection is self._connection:
-            self._lost()
+            for subscription in list(self._subscriptions):
+                subscription.lost()
             self._ended.set()
 
     def _emit(
@@ -172,11 +258,6 @@ class Supervisor:
             self._on_connection(event)
         except Exception:  # noqa: BLE001  # a failing listener must not end the supervision
             _log.exception("a listener of the broker connection raised")
-
-
-def _client_id(name: str) -> str:
-    """Return an id for the broker's console. It is new each time: ActiveMQ may still hold our last connection."""
-    return f"{name}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def _joined(faults: list[ServerError]) -> ServerError:
