@@ -1,0 +1,155 @@
+"""The thread that reads a stream, and that another one replaces while a sink keeps it.
+
+A sink may call the model for the messages it is given, which saves a change of threads. Nothing is read meanwhile, so
+whoever sees it take too long calls `StreamReader.hand_off`: a new thread reads on, and the old one ends after what it
+has read.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from infertool.net.stream import Stream
+
+# Time between two calls of `ReaderHost.on_tick`, and the longest wait for the socket. Seconds.
+_TICK_S: Final = 0.25
+_FIRST_BYTES: Final = 64
+
+
+class ReaderHost(Protocol):
+    """What a reader needs of its connection. All methods are called by the reader."""
+
+    reason: str
+    """Why the connection ended; empty while it lives."""
+
+    last_error: str
+    """The broker's newest error that answered no request; empty if there was none."""
+
+    def on_tick(self, now: float) -> str:
+        """Do what is due at `now` (monotonic). Return a reason to end the connection, or an empty string."""
+
+    def end(self, reason: str) -> None:
+        """End the connection. The first reason counts."""
+
+    def on_read_end(self) -> None:
+        """Note that nothing more is read. Called once."""
+
+
+class StreamReader:
+    """Reads in one thread at a time, and feeds what it read to `feed`.
+
+    | state | the current thread | `hand_off` |
+    |---|---|---|
+    | reading | waits for the socket, parses, handles frames | does nothing |
+    | delivering | is in a sink | makes a new thread current, which is in state reading |
+
+    Only the current thread changes the state, and the lock is held for that: a thread that was handed off may still be
+    in a sink, or enter others, while its successor is in either state.
+
+    `feed` parses and delivers, within `delivering`; what it raises ends the connection, with the reason that `explain`
+    gives. `rest` is called at each tick, with whether nothing but heartbeats came since the last.
+    """
+
+    def __init__(
+        self,
+        host: ReaderHost,
+        *,
+        name: str,
+        feed: Callable[[bytes], None],
+        explain: Callable[[Exception], str],
+        rest: Callable[[bytes | None], None] = lambda _data: None,
+    ) -> None:
+        self._host = host
+        self._name = name
+        self._feed = feed
+        self._explain = explain
+        self._rest = rest
+        self._stream: Stream
+        self._heard = self._ticked = 0.0
+        self._lock = threading.Lock()
+        self._current: threading.Thread | None = None
+        self._delivering = False
+        # The first bytes that the server sent, at most 64.
+        self.first_bytes = b""
+        # The socket's error, if one ended the connection.
+        self.fault: OSError | None = None
+        # A connection that is silent for longer than this is dead. Seconds.
+        self.silence_s = math.inf
+
+    def start(self, stream: Stream) -> threading.Thread:
+        """Read from `stream`; return the thread that does."""
+        self._stream = stream
+        self._heard = self._ticked = time.monotonic()
+        return self._start_thread()
+
+    def is_current(self) -> bool:
+        """Return True in the thread that reads; False in one that was handed off."""
+        return self._current is threading.current_thread()
+
+    def hand_off(self) -> None:
+        """Have a new thread read on if the current one is in a sink. Returns at once."""
+        with self._lock:
+            if self._delivering:
+                self._delivering = False
+                self._start_thread()
+
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        """Be in state delivering."""
+        self._set_delivering(on=True)
+        try:
+            yield
+        finally:
+            self._set_delivering(on=False)
+
+    def _set_delivering(self, *, on: bool) -> None:
+        with self._lock:
+            if self.is_current():
+                self._delivering = on
+
+    def _start_thread(self) -> threading.Thread:
+        self._current = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._current.start()
+        return self._current
+
+    def _run(self) -> None:
+        try:
+            reason = self._read()
+        except OSError as fault:
+            self.fault = fault
+            reason = fault.strerror or str(fault)
+        except Exception as fault:  # noqa: BLE001  # no fault may leave a connection that looks alive and is not
+            reason = self._explain(fault)
+        if reason:
+            self._host.end(reason)
+        if self.is_current():
+            self._host.on_read_end()
+
+    def _read(self) -> str:
+        """Return why the connection ended; an empty string when another thread reads on."""
+        while not self._host.reason:
+            data = self._stream.read(_TICK_S)
+            now = time.monotonic()
+            if data:
+                self._heard = now
+                if len(self.first_bytes) < _FIRST_BYTES:
+                    self.first_bytes = (self.first_bytes + data)[:_FIRST_BYTES]
+                self._feed(data)
+                if not self.is_current():
+                    return ""
+            elif data == b"":
+                last = f", its last error was: {self._host.last_error}" if self._host.last_error else ""
+                return f"the broker closed the connection{last}"
+            elif now - self._heard > self.silence_s:
+                return f"no sign of life for {now - self._heard:.1f} s"
+            if now - self._ticked > _TICK_S:
+                self._ticked = now
+                self._rest(data)
+                if reason := self._host.on_tick(now):
+                    return reason
+        return self._host.reason
