@@ -1,8 +1,10 @@
 """The text form of a message's properties and headers: one mapping of names to texts.
 
-Commands show it, archives hold it, and STOMP's frames are in it already. The names of the properties are
-`correlation-id`, `reply-to`, `content-type`, `type`, `priority`, `timestamp`, `expires` and `persistent`. A producer
-may give a header of its own such a name, so a value that cannot be the property's makes it a header.
+Commands show it, archives of STOMP's messages hold it, and STOMP's frames are in it already. The names of the
+properties are `correlation-id`, `reply-to`, `content-type`, `content-encoding`, `type`, `priority`, `timestamp`,
+`expires` and `persistent`; of those that only AMQP has, `amqp-message-id` (the producer's id: `message-id` is the
+broker's) and `amqp-expiration` (milliseconds from now: JMS producers have headers called `ttl` and `expiration`). A
+producer may give a header of its own such a name, so a value that cannot be the property's makes it a header.
 """
 
 from __future__ import annotations
@@ -17,14 +19,17 @@ import msgspec
 from infertool.message import SHORT_BODY, BodyKind, BrokerDeath, Identity, Message, Outgoing, Properties
 
 CORRELATION_ID, PRIORITY, PERSISTENT = "correlation-id", "priority", "persistent"
+MESSAGE_ID, TTL = "amqp-message-id", "amqp-expiration"
 _TEXTS: Final = {
-    CORRELATION_ID: "correlation_id", "reply-to": "reply_to", "content-type": "content_type", "type": "type",
+    CORRELATION_ID: "correlation_id", "reply-to": "reply_to", "content-type": "content_type",
+    "content-encoding": "content_encoding", "type": "type", MESSAGE_ID: "message_id",
 }  # fmt: skip
-_NUMBERS: Final = {PRIORITY: "priority", "timestamp": "timestamp_ms", "expires": "expires_ms"}
+_NUMBERS: Final = {PRIORITY: "priority", "timestamp": "timestamp_ms", "expires": "expires_ms", TTL: "ttl_ms"}
 NAMES: Final = frozenset({*_TEXTS, *_NUMBERS, PERSISTENT})
 
 # A number in its one spelling: what Java reads from another one would come out changed.
 LONG: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
+# What ActiveMQ takes in a SEND.
 FORMS: Final[Mapping[str, re.Pattern[str]]] = {
     PRIORITY: re.compile(r"[0-9]"),
     "expires": LONG,
@@ -32,6 +37,7 @@ FORMS: Final[Mapping[str, re.Pattern[str]]] = {
     # A name of nothing is refused; lists, options and `/temp-queue/` come out as something else.
     "reply-to": re.compile(r"/(queue|topic|remote-temp-queue|remote-temp-topic)/[^\s,?]+|(?![\s/])[^,?]*(?<!\s)|"),
 }
+_PROPERTY_FORMS: Final = {**FORMS, TTL: re.compile(r"0|[1-9][0-9]{0,17}")}
 
 _BOOLEANS: Final = frozenset({"true", "false"})
 _KINDS: Final = frozenset({"text", "bytes"})
@@ -75,7 +81,7 @@ def without(properties: Properties, names: frozenset[str]) -> Properties:
 
 def split(texts: Mapping[str, str]) -> tuple[dict[str, str], Properties]:
     """Return the headers and the properties of a text form."""
-    headers = {name: value for name, value in texts.items() if not _is_property(name, value)}
+    headers = {name: value for name, value in texts.items() if not is_property(name, value)}
     return headers, _properties(texts)
 
 
@@ -88,23 +94,23 @@ def with_texts(template: Outgoing, texts: Mapping[str, str], body: bytes) -> Out
 def _properties(texts: Mapping[str, str]) -> Properties:
     values: dict[str, Any] = {}
     for name, field in _TEXTS.items():
-        if name in texts and _is_property(name, texts[name]):
+        if name in texts and is_property(name, texts[name]):
             values[field] = texts[name]
     for name, field in _NUMBERS.items():
-        if name in texts and _is_property(name, texts[name]):
+        if name in texts and is_property(name, texts[name]):
             values[field] = int(texts[name])
     if values.get("expires_ms") == 0:
         del values["expires_ms"]
     return Properties(**values, persistent=texts.get(PERSISTENT) == "true")
 
 
-def _is_property(name: str, value: str) -> bool:
+def is_property(name: str, value: str) -> bool:
     """Return True if a header of this name and value is a property of the message, not the producer's own."""
     if name not in NAMES:
         return False
     if name == PERSISTENT:
         return value in _BOOLEANS
-    form = FORMS.get(name)
+    form = _PROPERTY_FORMS.get(name)
     return form is None or form.fullmatch(value) is not None
 
 
@@ -122,7 +128,7 @@ class TextFormMessage(Message, frozen=True, gc=False):
         return {
             name: value
             for name, value in self.native.items()
-            if not (_is_property(name, value) or _is_of_delivery(name, value, self.source))
+            if not (is_property(name, value) or _is_of_delivery(name, value, self.source))
         }
 
     @property

@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from infertool.brokers.headers import TextFormMessage
+import msgspec
+
+from infertool.brokers.headers import MESSAGE_ID, TTL, TextFormMessage
 from infertool.brokers.port import Browsing, Capabilities
 from infertool.brokers.stomp import messages
 from infertool.brokers.stomp.conventions import ACTIVEMQ as ACTIVEMQ_CAPABILITIES
@@ -63,7 +65,7 @@ class Dialect:
 
     def send(self, outgoing: Outgoing, extra: dict[str, str]) -> bytes:
         """Return the SEND frame of `outgoing`, with `extra` headers (receipt, transaction)."""
-        return messages.to_send(outgoing, extra)
+        return messages.to_send(_as_jms(outgoing), extra)
 
     def bulk_head(self, template: Outgoing) -> bytes:
         """Return the SEND frame of what many messages have in common."""
@@ -85,6 +87,8 @@ _RABBITMQ_CAPABILITIES: Final = replace(
     max_unacked=1000,
 )  # fmt: skip
 
+# JMS's; AMQP has 255.
+_HIGHEST_PRIORITY: Final = 9
 # Whether a body is text or bytes.
 _TYPE: Final = "amq-msg-type"
 # SEND's own headers, which Artemis and RabbitMQ keep as if they were the producer's.
@@ -114,7 +118,7 @@ class _Artemis(Dialect):
     def send(self, outgoing: Outgoing, extra: dict[str, str]) -> bytes:
         """See `Dialect`: without a type Artemis creates a topic, and drops what nobody subscribes to."""
         where = {"destination": self.place(outgoing.destination), "destination-type": "ANYCAST"}
-        return messages.to_send(outgoing, {**where, **extra})
+        return messages.to_send(_as_jms(outgoing), {**where, **extra})
 
     def message(self, frame: Frame, source: str, epoch: int) -> Message:
         """See `Dialect`: an id is the consumer's and the message's; only the latter stays over redeliveries."""
@@ -151,8 +155,7 @@ class _RabbitMQ(Dialect):
 
     def send(self, outgoing: Outgoing, extra: dict[str, str]) -> bytes:
         """See `Dialect`: with an id that stays over redeliveries."""
-        message_id = outgoing.headers.get("amqp-message-id") or str(uuid.uuid4())
-        added = {"amqp-message-id": message_id, _TYPE: outgoing.kind.value}
+        added = {MESSAGE_ID: outgoing.properties.message_id or str(uuid.uuid4()), _TYPE: outgoing.kind.value}
         return messages.to_send(outgoing, {**added, **_expiration(outgoing), **extra})
 
     def bulk_head(self, template: Outgoing) -> bytes:
@@ -166,24 +169,42 @@ class _RabbitMQ(Dialect):
         one each time it comes.
         """
         headers = frame.headers
-        message_id = headers.get("amqp-message-id") or headers.get("event_id") or str(uuid.uuid4())
-        death = {}
+        message_id = headers.get(MESSAGE_ID) or headers.get("event_id") or str(uuid.uuid4())
+        # The plugin's name of it.
+        death = {TTL: headers["expiration"]} if "expiration" in headers else {}
         if "x-first-death-queue" in headers:
-            death = {
+            death |= {
                 "original-destination": PREFIX + headers["x-first-death-queue"],
                 "originalExpiration": headers.get("x-original-expiration", "0"),
                 "dlqDeliveryFailureCause": headers.get("x-first-death-reason", ""),
             }
-        dropped = (*_ECHOED, _TYPE, "amqp-message-id", "expiration", *(name for name in headers if "death" in name))
+        dropped = (*_ECHOED, _TYPE, "expiration", *(name for name in headers if "death" in name))
         # AMQP has no types, so that only what infertool sent tells its own.
         kind = BodyKind.BYTES if headers.get(_TYPE) == BodyKind.BYTES else BodyKind.TEXT
         return _rewritten(frame, source, epoch, message_id, kind, dropped, death)
 
 
+def _as_jms(outgoing: Outgoing) -> Outgoing:
+    """Return `outgoing` with a priority from 0 to 9, and AMQP's time from now as a time to expire."""
+    known = outgoing.properties
+    changes: dict[str, int] = {}
+    if known.priority is not None and known.priority > _HIGHEST_PRIORITY:
+        changes["priority"] = _HIGHEST_PRIORITY
+    if known.ttl_ms is not None and known.expires_ms is None:
+        changes["expires_ms"] = _now_ms() + known.ttl_ms
+    return replace(outgoing, properties=msgspec.structs.replace(known, **changes)) if changes else outgoing
+
+
 def _expiration(outgoing: Outgoing) -> dict[str, str]:
     """Return AMQP's expiry, which is a time from now."""
-    expires_ms = outgoing.properties.expires_ms
-    return {} if expires_ms is None else {"expiration": str(max(0, expires_ms - time.time_ns() // 1_000_000))}
+    expires_ms, ttl_ms = outgoing.properties.expires_ms, outgoing.properties.ttl_ms
+    if expires_ms is not None:
+        ttl_ms = max(0, expires_ms - _now_ms())
+    return {} if ttl_ms is None else {"expiration": str(ttl_ms)}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _stands_before(headers: Mapping[str, str], name: str, other: str) -> bool:

@@ -10,7 +10,7 @@ import re
 import uuid
 from typing import Final
 
-from infertool.brokers.headers import FORMS, LONG, PERSISTENT, TextFormMessage, property_texts
+from infertool.brokers.headers import FORMS, LONG, PERSISTENT, TextFormMessage, is_property, property_texts
 from infertool.brokers.stomp.frames import LIMITS, Frame, encode
 from infertool.errors import RefusedError
 from infertool.message import BodyKind, Message, Outgoing
@@ -145,6 +145,8 @@ def is_refused(name: str, value: str) -> bool:
 def is_sendable(name: str, value: str) -> bool:
     """Return True if this header comes out of a SEND as it went in, and makes the broker do nothing unasked-for.
 
-    `priority`, `expires`, `timestamp`, `reply-to`, `correlation-id`, `type` and JMSXGroupID are meant to be sent again.
+    One that another broker delivered beside the properties, such as `type`, would become the property. JMSXGroupID is
+    meant to be sent again.
     """
-    return not (name in _ACTING or name.startswith(_SCHEDULES) or is_refused(name, value))
+    acts = name in _ACTING or name.startswith(_SCHEDULES) or is_property(name, value)
+    return not (acts or is_refused(name, value))
