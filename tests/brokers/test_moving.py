@@ -10,6 +10,7 @@ from infertool.brokers.moving import ConfirmedMove
 from infertool.brokers.port import Move, OnSent
 from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError
 from infertool.message import Message, Outgoing
+from tests.support.brokers import TIMEOUT_S
 from tests.support.messages import message
 
 REFUSED = RefusedError("no", address="a", reason="full")
@@ -69,3 +70,49 @@ def test_a_send_that_is_refused_at_once_acks_nothing() -> None:
 
     with pytest.raises(MoveRefusedError, match="to move messages to dead: full"):
         moved(send)
+
+
+def test_all_sends_are_written_in_one_piece() -> None:
+    written: list[list[Outgoing]] = []
+    held: list[tuple[Outgoing, OnSent]] = []
+
+    def flush() -> None:
+        written.append([outgoing for outgoing, _ in held])
+        for _, on_sent in held:
+            on_sent(None)
+
+    moves = [Move(message(), Outgoing("dead", b""), Outgoing("other", b"")) for _ in range(3)]
+    ConfirmedMove(
+        moves, TIMEOUT_S, send=lambda *sent: held.append(sent), flush=flush, ack=lambda _: None, address="a"
+    ).commit()
+    assert [len(each) for each in written] == [6]
+
+
+def test_acks_are_waited_for_apart_from_the_commit() -> None:
+    told: list[str] = []
+
+    def refuse() -> None:
+        raise REFUSED
+
+    step = ConfirmedMove(
+        [Move(message(), None)], TIMEOUT_S,
+        send=answering(), ack=lambda _: refuse, address="a", failed=told.append,
+    )  # fmt: skip
+    step.commit()
+    assert told == []
+    with pytest.raises(MoveRefusedError, match="full"):
+        step.wait()
+    assert told == ["the broker refused a move: full"]
+
+
+@pytest.mark.parametrize("answer", [REFUSED, ConnectionLostError("gone", address="a"), None])
+def test_a_move_that_failed_is_told_once(answer: Exception | None) -> None:
+    told: list[str] = []
+    sends = answering(*([answer] if answer else []))
+    step = ConfirmedMove(
+        [Move(message(), Outgoing("dead", b""))], 0.0,
+        send=sends, ack=lambda _: None, address="a", failed=told.append,
+    )  # fmt: skip
+    with pytest.raises((MoveRefusedError, ConnectionLostError)):
+        step.commit()
+    assert len(told) == 1

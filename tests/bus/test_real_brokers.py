@@ -120,7 +120,7 @@ def test_dead_letters_are_replayed_and_drained(shared_bus: RealBus) -> None:
         assert peeked.returncode == 0, peeked.stderr
     else:
         assert peeked.returncode == 3
-        assert "shows no queue over STOMP" in peeked.stderr
+        assert "no browsing over STOMP" in peeked.stderr
         assert len(peeked.stderr.strip().splitlines()) <= 2
     replayed = bus.run("replay-dlq", bus.dlq, "--limit", "10", "--yes", "-o", "json")
     assert replayed.returncode == 0, replayed.stderr

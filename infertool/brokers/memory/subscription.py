@@ -184,13 +184,14 @@ class SendThenAck(ConfirmedMove):
     def __init__(self, connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
         self._connection = connection
         self._timeout_s = timeout_s
-        with _ending(connection):
-            super().__init__(moves, timeout_s, send=self._send_one, ack=self._ack_all, address=connection.address)
-
-    def commit(self) -> None:
-        """See `infertool.brokers.port.Transaction`."""
-        with _ending(self._connection):
-            super().commit()
+        super().__init__(
+            moves,
+            timeout_s,
+            send=self._send_one,
+            ack=self._ack_all,
+            failed=connection.end,
+            address=connection.address,
+        )
 
     def _send_one(self, outgoing: Outgoing, on_sent: OnSent) -> None:
         self._connection.ask(Operation.SEND, partial(send, self._connection, outgoing), on_sent, self._timeout_s)
@@ -201,11 +202,8 @@ class SendThenAck(ConfirmedMove):
         answers = [
             connection.begin(Operation.ACK, partial(settle, [message.token]), self._timeout_s) for message in messages
         ]
-        try:
-            for answer in answers:
-                connection.wait(answer, self._timeout_s)
-        except RefusedError as refusal:
-            raise _refused(connection, "another queue", refusal) from None
+        for answer in answers:
+            connection.wait(answer, self._timeout_s)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class StompBroker:
         """See `infertool.brokers.port.Broker`."""
         connection = self._supervisor.connected()
         if connection.dialect.capabilities.browse is Browsing.NONE:
-            reason = f"{connection.dialect.name} shows no queue over STOMP without taking its messages out"
+            reason = f"{connection.dialect.name} has no browsing over STOMP: it would take the messages out"
             raise RefusedError(f"{self.address}: {reason}", address=self.address, reason=reason)
         messages = browse(
             connection, self._name, queue, limit=limit, timeout_s=timeout_s, selector=jms_selector(selector)

@@ -12,6 +12,7 @@ from infertool.brokers.stomp.frames import encode, escape_value
 from infertool.brokers.stomp.messages import check
 from infertool.brokers.stomp.receipts import Answer
 from infertool.brokers.supervisor import Supervisor
+from infertool.errors import RefusedError
 from infertool.message import BodyKind, Outgoing
 
 _VERSION: Final = "1.2"
@@ -28,7 +29,7 @@ class StompBulkSender:
         self._template = replace(template, body=b"", kind=BodyKind.TEXT)
         self._lines = "".join(f"{escape_value(name, _VERSION)}:%s\n" for name in variable_headers).encode()
         self._head = ""
-        self._as_bytes = template.kind is BodyKind.BYTES
+        self._kind = template.kind
         self._connection: Connection | None = None
         self._errors = 0
         self.refused = 0
@@ -50,27 +51,36 @@ class StompBulkSender:
         name = connection.receipts.expect(answer, timeout_s)
         transaction = {"transaction": name}
         connection.write(encode("BEGIN", transaction) + encode("ABORT", {**transaction, "receipt": name}))
-        answered = answer.wait(timeout_s)
+        try:
+            answered = answer.wait(timeout_s)
+        except RefusedError:
+            # An ERROR that names no request is that of an earlier message.
+            answered = False
         self._current()
         return answered
 
     def _current(self) -> Connection:
+        self._count()
         connection = self._supervisor.connected()
         if connection is not self._connection:
             self._connection, self._errors = connection, connection.errors
-            head = connection.dialect.bulk_head(self._template).removesuffix(b"\n\0").replace(b"%", b"%%")
+            head = connection.dialect.bulk_head(self._template, self._kind).removesuffix(b"\n\0").replace(b"%", b"%%")
             self._head = (head + self._lines).decode("utf-8", "surrogateescape")
-        if connection.errors != self._errors:
+        return connection
+
+    def _count(self) -> None:
+        """Count what was refused on the connection that was used last, also where that has ended over it."""
+        connection = self._connection
+        if connection and connection.errors != self._errors:
             self.refused += connection.errors - self._errors
             self._errors, self.reason = connection.errors, connection.last_error
-        return connection
 
     def _frame(self, values: Sequence[str], body: bytes) -> bytes:
         if _SPECIAL.search("".join(values)):
             values = [escape_value(value, _VERSION) for value in values]
         head = (self._head % tuple(values)).encode("utf-8", "surrogateescape")
         # Without a length a body ends at its first NUL, and ActiveMQ takes it for text.
-        if self._as_bytes:
+        if self._kind is BodyKind.BYTES:
             return b"%bcontent-length:%d\n\n%b\0" % (head, len(body), body)
         if b"\0" in body:
             return b"%bcontent-length:%d\namq-msg-type:text\n\n%b\0" % (head, len(body), body)

@@ -304,8 +304,10 @@ class Connection:
             self.errors += 1
             self.ack_refused = self.ack_refused or reason.startswith(_ACK_REFUSED)
             if self.dialect.errors_end:
-                # What it was for is unknown, and RabbitMQ keeps some connections open.
-                self.end(f"the broker refused something: {reason}")
+                self.receipts.refuse_only(reason)
+        if self._connected and self.dialect.errors_end:
+            # Artemis closes it now. What RabbitMQ refused is unknown, and it keeps some connections open.
+            self.end(f"the broker refused something: {reason}")
         if not self._connected:
             self._answered.set()
 

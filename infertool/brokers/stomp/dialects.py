@@ -67,8 +67,8 @@ class Dialect:
         """Return the SEND frame of `outgoing`, with `extra` headers (receipt, transaction)."""
         return messages.to_send(_as_jms(outgoing), extra)
 
-    def bulk_head(self, template: Outgoing) -> bytes:
-        """Return the SEND frame of what many messages have in common."""
+    def bulk_head(self, template: Outgoing, kind: BodyKind) -> bytes:  # noqa: ARG002  # only RabbitMQ is told it
+        """Return the SEND frame of what many messages of a `kind` have in common; `template` has no body."""
         return self.send(template, {})
 
     def message(self, frame: Frame, source: str, epoch: int) -> Message:
@@ -91,6 +91,8 @@ _RABBITMQ_CAPABILITIES: Final = replace(
 _HIGHEST_PRIORITY: Final = 9
 # Whether a body is text or bytes.
 _TYPE: Final = "amq-msg-type"
+# A time in AMQP is in seconds, which have this many digits for 30 000 years; clients of JMS write milliseconds.
+_SECONDS_DIGITS: Final = 11
 # SEND's own headers, which Artemis and RabbitMQ keep as if they were the producer's.
 _ECHOED: Final = ("receipt", "transaction", "destination-type")
 
@@ -124,12 +126,13 @@ class _Artemis(Dialect):
         """See `Dialect`: an id is the consumer's and the message's; only the latter stays over redeliveries."""
         headers = frame.headers
         message_id = headers.get("message-id", "").rpartition(",")[2]
-        # Every body has a length. Of a bytes message it stands with the headers, else the encoder adds it at the end.
-        kind = BodyKind.BYTES if _stands_before(headers, "content-length", "message-id") else BodyKind.TEXT
+        # Every body has a length. Of a bytes message it stands among the headers, else the encoder adds it at the end.
+        is_bytes = _stands_before(headers, "content-length", "ack") and headers.get(_TYPE) != BodyKind.TEXT
+        kind = BodyKind.BYTES if is_bytes else BodyKind.TEXT
         death = {}
         if "_AMQ_ORIG_ADDRESS" in headers:
             death = {"original-destination": PREFIX + headers["_AMQ_ORIG_ADDRESS"], "originalExpiration": "0"}
-        dropped = (*_ECHOED, *(name for name in headers if name.startswith("_AMQ_ORIG_")))
+        dropped = (*_ECHOED, _TYPE, *(name for name in headers if name.startswith("_AMQ_ORIG_")))
         return _rewritten(frame, source, epoch, message_id, kind, dropped, death)
 
 
@@ -156,11 +159,11 @@ class _RabbitMQ(Dialect):
     def send(self, outgoing: Outgoing, extra: dict[str, str]) -> bytes:
         """See `Dialect`: with an id that stays over redeliveries."""
         added = {MESSAGE_ID: outgoing.properties.message_id or str(uuid.uuid4()), _TYPE: outgoing.kind.value}
-        return messages.to_send(outgoing, {**added, **_expiration(outgoing), **extra})
+        return messages.to_send(_dated(outgoing), {**added, **_expiration(outgoing), **extra})
 
-    def bulk_head(self, template: Outgoing) -> bytes:
+    def bulk_head(self, template: Outgoing, kind: BodyKind) -> bytes:
         """See `Dialect`: an id would be the same for all."""
-        return messages.to_send(template, _expiration(template))
+        return messages.to_send(template, {_TYPE: kind.value, **_expiration(template)})
 
     def message(self, frame: Frame, source: str, epoch: int) -> Message:
         """See `Dialect`: the `message-id` is one of this delivery.
@@ -171,9 +174,12 @@ class _RabbitMQ(Dialect):
         headers = frame.headers
         message_id = headers.get(MESSAGE_ID) or headers.get("event_id") or str(uuid.uuid4())
         # The plugin's name of it.
-        death = {TTL: headers["expiration"]} if "expiration" in headers else {}
+        added = {TTL: headers["expiration"]} if "expiration" in headers else {}
+        sent = headers.get("timestamp", "")
+        if sent.isascii() and sent.isdigit() and len(sent) <= _SECONDS_DIGITS:
+            added["timestamp"] = sent + "000"
         if "x-first-death-queue" in headers:
-            death |= {
+            added |= {
                 "original-destination": PREFIX + headers["x-first-death-queue"],
                 "originalExpiration": headers.get("x-original-expiration", "0"),
                 "dlqDeliveryFailureCause": headers.get("x-first-death-reason", ""),
@@ -181,7 +187,14 @@ class _RabbitMQ(Dialect):
         dropped = (*_ECHOED, _TYPE, "expiration", *(name for name in headers if "death" in name))
         # AMQP has no types, so that only what infertool sent tells its own.
         kind = BodyKind.BYTES if headers.get(_TYPE) == BodyKind.BYTES else BodyKind.TEXT
-        return _rewritten(frame, source, epoch, message_id, kind, dropped, death)
+        return _rewritten(frame, source, epoch, message_id, kind, dropped, added)
+
+
+def _dated(outgoing: Outgoing) -> Outgoing:
+    """Return `outgoing` with the time of sending in seconds, as AMQP has it: RabbitMQ adds none."""
+    sent_ms = outgoing.properties.timestamp_ms
+    seconds = (time.time_ns() // 1_000_000 if sent_ms is None else sent_ms) // 1000
+    return replace(outgoing, properties=msgspec.structs.replace(outgoing.properties, timestamp_ms=seconds))
 
 
 def _as_jms(outgoing: Outgoing) -> Outgoing:

@@ -82,6 +82,13 @@ class Receipts:
         error = RefusedError(f"{self._address} refused: {reason}", address=self._address, reason=reason)
         return self._answer(receipt, error)
 
+    def refuse_only(self, reason: str) -> None:
+        """Answer the one open request that the broker said no. Of several it is unknown which one is meant."""
+        with self._changed:
+            unanswered = list(self._open)
+        if len(unanswered) == 1:
+            self.refuse(unanswered[0], reason)
+
     def expire(self, now: float) -> None:
         """Answer requests whose time is over."""
         with self._changed:

@@ -142,7 +142,7 @@ class StompSubscription:
         try:
             for answer in answers:
                 connection.wait_for(answer, deadline, f"the subscription to {self._queue}")
-        except ConnectionLostError:
+        except (ConnectionLostError, RefusedError):
             if not dialect.errors_end or connection.errors == errors:
                 raise
         # An ERROR that names no request: to RabbitMQ, Artemis, and a wildcard subscription, which has no receipt.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from infertool.brokers import port
-from infertool.brokers.port import Move
+from infertool.brokers.moving import ConfirmedMove, Wait
+from infertool.brokers.port import Move, OnSent
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.frames import encode
 from infertool.brokers.stomp.messages import check
 from infertool.brokers.stomp.receipts import Answer, seconds_for
 from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError
-from infertool.message import Outgoing
+from infertool.message import Message, Outgoing
 
 
 def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
@@ -30,79 +32,61 @@ def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> Non
 
 def begin(connection: Connection, moves: Sequence[Move], deadline: float) -> port.Transaction:
     """Begin to move, in the way that the broker can. Raises ConnectionLostError, MoveRefusedError."""
+    deadline += seconds_for(sum(len(outgoing.body) for move in moves for outgoing in move.sends))
     kind = Transaction if connection.dialect.capabilities.atomic_move else SendThenAck
     return kind(connection, moves, deadline)
 
 
-class _Moving:
-    """What both ways of moving have in common: deadline, check and refusal."""
+class SendThenAck(ConfirmedMove):
+    """Sends with a receipt each, all in one piece, and acks when every one has come; the last ACK has a receipt, too.
+
+    An ERROR that names no request, after which such a broker ends the connection, is taken for a refusal of the move.
+    """
 
     def __init__(self, connection: Connection, moves: Sequence[Move], deadline: float) -> None:
         self._connection = connection
         self._errors = connection.errors
-        self._moves = moves
-        self._sends = [outgoing for one in moves for outgoing in one.sends]
-        self._deadline = deadline + seconds_for(sum(len(outgoing.body) for outgoing in self._sends))
-        self._places = ", ".join(sorted({outgoing.destination for outgoing in self._sends}))
-        try:
-            for outgoing in self._sends:
-                check(outgoing, connection.target.address)
-        except RefusedError as refusal:
-            raise self._refused(refusal.reason) from None
-
-    def _receipt(self, answer: Answer) -> str:
-        return self._connection.receipts.expect(answer, max(self._deadline - time.monotonic(), 0.0))
-
-    def _await(self, answer: Answer) -> None:
-        try:
-            self._connection.wait_for(answer, self._deadline, "a move")
-        except RefusedError as refusal:
-            raise self._refused(refusal.reason) from None
-
-    def _refused(self, reason: str) -> MoveRefusedError:
-        self._connection.end(f"the broker refused a move: {reason}")
-        address = self._connection.target.address
-        return MoveRefusedError(f"{address} refused to move messages to {self._places}: {reason}", reason=reason)
-
-
-class SendThenAck(_Moving):
-    """Sends at once, and acks when every SEND has its receipt. See `infertool.brokers.port.Transaction`.
-
-    The connection may end in between: then what was sent is in both queues.
-    """
-
-    def __init__(self, connection: Connection, moves: Sequence[Move], deadline: float) -> None:
-        super().__init__(connection, moves, deadline)
-        self._sent, self._acked = Answer(len(self._sends)), Answer()
-        dialect = connection.dialect
-        connection.write(
-            b"".join(dialect.send(outgoing, {"receipt": self._receipt(self._sent)}) for outgoing in self._sends)
+        self._until = deadline
+        self._frames: list[bytes] = []
+        super().__init__(
+            moves,
+            deadline - time.monotonic(),
+            send=self._hold,
+            flush=self._write,
+            ack=self._start_acks,
+            failed=connection.end,
+            address=connection.target.address,
         )
 
-    def commit(self) -> None:
-        """Ack, once the broker holds all that was sent. Raises ConnectionLostError, MoveRefusedError."""
-        if self._sends:
-            self._await_confirmations()
-        receipt = self._receipt(self._acked)
-        acks = [{"id": one.message.token} for one in self._moves]
-        self._connection.write(b"".join(encode("ACK", headers) for headers in acks[:-1]))
-        self._connection.write(encode("ACK", {**acks[-1], "receipt": receipt}))
+    def _hold(self, outgoing: Outgoing, on_sent: OnSent) -> None:
+        check(outgoing, self._connection.target.address)
+        receipt = self._receipt(lambda error: on_sent(self._refusal(error)))
+        self._frames.append(self._connection.dialect.send(outgoing, {"receipt": receipt}))
 
-    def _await_confirmations(self) -> None:
-        try:
-            self._await(self._sent)
-        except ConnectionLostError:
-            # An ERROR that names no request, after which the broker ends the connection.
-            if self._connection.errors == self._errors:
-                raise
-            raise self._refused(self._connection.last_error) from None
+    def _write(self) -> None:
+        self._connection.write(b"".join(self._frames))
+        self._frames.clear()
 
-    def wait(self) -> None:
-        """Wait for the receipt of the last ACK. Raises ConnectionLostError, MoveRefusedError."""
-        self._await(self._acked)
+    def _start_acks(self, messages: Sequence[Message]) -> Wait:
+        answer = Answer()
+        receipt = self._receipt(lambda error: answer(self._refusal(error)))
+        acks = [{"id": message.token} for message in messages]
+        acks[-1]["receipt"] = receipt
+        self._connection.write(b"".join(encode("ACK", headers) for headers in acks))
+        return partial(self._connection.wait_for, answer, self._until, "a move")
+
+    def _receipt(self, answer: OnSent) -> str:
+        return self._connection.receipts.expect(answer, max(self._until - time.monotonic(), 0.0))
+
+    def _refusal(self, error: Exception | None) -> Exception | None:
+        """Return what `error` means: the end of the connection is a refusal if an ERROR came before it."""
+        connection = self._connection
+        if not isinstance(error, ConnectionLostError) or connection.errors == self._errors:
+            return error
+        return RefusedError(str(error), address=error.address, reason=connection.last_error)
 
 
-class Transaction(_Moving):
+class Transaction:
     """One BEGIN ... COMMIT, begun at once. See `infertool.brokers.port.Transaction`.
 
     ActiveMQ commits a transaction also when it refused an ACK in it, and the message would then be in both queues
@@ -111,11 +95,20 @@ class Transaction(_Moving):
     """
 
     def __init__(self, connection: Connection, moves: Sequence[Move], deadline: float) -> None:
-        super().__init__(connection, moves, deadline)
+        self._connection = connection
+        self._errors = connection.errors
+        self._deadline = deadline
+        sends = [outgoing for move in moves for outgoing in move.sends]
+        self._places = ", ".join(sorted({outgoing.destination for outgoing in sends}))
+        try:
+            for outgoing in sends:
+                check(outgoing, connection.target.address)
+        except RefusedError as refusal:
+            raise self._refused(refusal.reason) from None
         self._taken, self._committed = Answer(), Answer()
         # Receipt ids are unique within a connection, so one names the transaction, too.
         self._name = self._receipt(self._committed)
-        connection.write(b"".join(self._frames(moves, self._sends)))
+        connection.write(b"".join(self._frames(moves, sends)))
 
     def _frames(self, moves: Sequence[Move], sends: Sequence[Outgoing]) -> list[bytes]:
         within = {"transaction": self._name}
@@ -138,3 +131,17 @@ class Transaction(_Moving):
     def wait(self) -> None:
         """Wait for the receipt of the commit. Raises ConnectionLostError, MoveRefusedError."""
         self._await(self._committed)
+
+    def _receipt(self, answer: Answer) -> str:
+        return self._connection.receipts.expect(answer, max(self._deadline - time.monotonic(), 0.0))
+
+    def _await(self, answer: Answer) -> None:
+        try:
+            self._connection.wait_for(answer, self._deadline, "a move")
+        except RefusedError as refusal:
+            raise self._refused(refusal.reason) from None
+
+    def _refused(self, reason: str) -> MoveRefusedError:
+        self._connection.end(f"the broker refused a move: {reason}")
+        address = self._connection.target.address
+        return MoveRefusedError(f"{address} refused to move messages to {self._places}: {reason}", reason=reason)
