@@ -26,9 +26,11 @@ hypothesis.settings.load_profile("shared")
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
-# Under `nohup` a run ignores SIGHUP, and so would what the tests start. A handler ends neither, and is not inherited.
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, lambda *_: None)
+# Under `nohup` a run ignores SIGHUP, behind a shell's `&` it ignores SIGINT, and so would what the tests start. A
+# handler ends neither, and is not inherited.
+for number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
