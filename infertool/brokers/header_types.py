@@ -29,9 +29,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from infertool.errors import InfertoolError
+from infertool.message import Message
 
 TEXT: Final = ""
 INT, FLOAT, BOOL, BYTES, TIME, DECIMAL, NULL, JSON = (
@@ -112,6 +113,30 @@ def from_texts(texts: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, A
         except HeaderTypeError as fault:
             raise HeaderTypeError(f"header {name}: {fault.what}", tag=fault.tag, advice=fault.advice) from None
     return values
+
+
+class TypedText(str):
+    """The text of a header that is no text, with its type: under another name, or in another mapping, it keeps both."""
+
+    __slots__ = ("tag",)
+    tag: str
+
+    def __new__(cls, text: str, tag: str) -> Self:
+        """Return `text` with its type tag."""
+        self = super().__new__(cls, text)
+        self.tag = tag
+        return self
+
+
+def of(message: Message) -> dict[str, str]:
+    """Return the headers of a message, those that are no texts as `TypedText`."""
+    headers, types = message.headers, message.types
+    return {**headers, **{name: TypedText(headers[name], tag) for name, tag in types.items() if name in headers}}
+
+
+def tags(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the type tags of those headers that are `TypedText`, by name."""
+    return {name: text.tag for name, text in headers.items() if isinstance(text, TypedText)}
 
 
 def _int_text(value: int) -> str:

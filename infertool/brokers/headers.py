@@ -68,9 +68,12 @@ def property_texts(properties: Properties) -> dict[str, str]:
     return {**texts, PERSISTENT: "true"} if properties.persistent else texts
 
 
-def lasting(message: Message) -> dict[str, str]:
-    """Return the text form without what differs from one delivery of a message to the next."""
-    return {name: value for name, value in text(message).items() if name not in _PASSING}
+def lasting(message: Message) -> list[tuple[str, str]]:
+    """Return the text form, sorted, and the types, without what differs from one delivery of a message to the next."""
+    if isinstance(message, TextFormMessage):
+        return sorted((name, value) for name, value in message.native.items() if name not in _PASSING)
+    properties = sorted(property_texts(message.properties).items())
+    return [*properties, *sorted(message.headers.items()), *sorted(message.types.items())]
 
 
 def without(properties: Properties, names: frozenset[str]) -> Properties:
@@ -88,7 +91,8 @@ def split(texts: Mapping[str, str]) -> tuple[dict[str, str], Properties]:
 def with_texts(template: Outgoing, texts: Mapping[str, str], body: bytes) -> Outgoing:
     """Return `template` with this body, and with the headers and properties of a text form in place of its own."""
     headers, properties = split({**text(template), **texts})
-    return Outgoing(template.destination, body, template.kind, headers, properties)
+    types = {name: tag for name, tag in template.types.items() if name not in texts}
+    return Outgoing(template.destination, body, template.kind, headers, properties, types)
 
 
 def _properties(texts: Mapping[str, str]) -> Properties:

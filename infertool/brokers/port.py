@@ -34,7 +34,8 @@ class Capabilities:
     `selectors`: subscriptions and browses can be limited to messages that match; `selector_reach` is the number of
     messages from the head of a queue that the broker searches each time, None where it searches all. `depth`: the
     broker tells how many messages a queue holds. `priorities`, `expiry` and `delivery_count`: the broker keeps them.
-    `reply_addresses`: a caller can have a queue of its own for replies.
+    `reply_addresses`: a caller can have a queue of its own for replies. `header_types`: headers keep their types
+    (`Message.types`); elsewhere they arrive as texts. `highest_priority`: a higher one becomes this.
 
     `max_unacked` is the number of unacked messages that one subscription surely gets, and the window to ask for unless
     told otherwise. At most `max_moves` moves and `max_move_bytes` bytes of bodies go into one `Subscription.move`.
@@ -53,6 +54,8 @@ class Capabilities:
     max_moves: int
     max_move_bytes: int
     selector_reach: int | None = None
+    header_types: bool = False
+    highest_priority: int = 9
 
 
 class Conventions(Protocol):

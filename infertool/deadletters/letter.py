@@ -178,7 +178,7 @@ def key(message: Message) -> str:
 
 def _digest(message: Message) -> str:
     digest = blake2b(digest_size=_DIGEST_BYTES)
-    headers = sorted(textform.lasting(message).items())
+    headers = textform.lasting(message)
     for text in (message.source, message.id, message.kind, *(part for pair in headers for part in pair)):
         data = text.encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(data))

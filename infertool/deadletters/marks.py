@@ -3,6 +3,7 @@
 On a dead letter our names are ours; `dlq_format` says that we wrote it. On a replayed event the producer's names are
 its own again; `infertool_replay` says that the others are ours. What cannot stand under its own name stands under
 `infertool_kept_NAME` (the producer's) or `infertool_own_NAME` (ours): nothing of either is ever taken for the other.
+A header of a type (`brokers.header_types.TypedText`) keeps it under any name.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ OF_DEATH = frozenset({
 })  # fmt: skip
 # Of the event: they stay over deaths and replays.
 OF_LIFE = frozenset({
-    "original_destination", "original_message_id", "original_timestamp", "original_expires", "original_persistent",
-    "replay_count", "replay_id",
+    "original_destination", "original_message_id", "original_timestamp", "original_expires", "original_ttl",
+    "original_persistent", "replay_count", "replay_id",
 })  # fmt: skip
 OURS = OF_DEATH | OF_LIFE
 # Ours under another name: on replays where the producer has a header of that name (empty where only it has one), and
 # on letters that are moved unchanged.
 _OWN_ON_REPLAYS = frozenset(f"{OWN}{name}" for name in OF_LIFE)
-_OWN_ON_LETTERS = frozenset({f"{OWN}original_message_id", f"{OWN}staged_expires", OWN + DLQ_ID})
+_OWN_ON_LETTERS = frozenset({
+    f"{OWN}original_message_id", f"{OWN}staged_expires", f"{OWN}staged_ttl", OWN + DLQ_ID,
+})  # fmt: skip
 _OWN = _OWN_ON_REPLAYS | _OWN_ON_LETTERS
 
 # Before there were marks, each of these was always written.

@@ -10,6 +10,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from infertool.brokers import header_types
 from infertool.brokers import headers as textform
 from infertool.brokers.port import Conventions
 from infertool.deadletters import marks
@@ -73,9 +74,12 @@ class Cause:
 
 
 def dlq_id(message: Message) -> str:
-    """Return an id for the dead letter of `message`: the same for each delivery of that."""
+    """Return an id for the dead letter of `message`: the same for each delivery of that, another for each replay."""
     source, message_id, sent, body = message.identity
-    parts = (source, message_id, sent, body if isinstance(body, bytes) else str(body))
+    parts = [source, message_id, sent, body if isinstance(body, bytes) else str(body)]
+    # A producer's message id stays over replays, and some brokers have no time of their own.
+    if replay_id := marks.ours(message.headers).get("replay_id"):
+        parts.append(replay_id)
     digest = blake2b(digest_size=_ID_BYTES)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
@@ -87,16 +91,17 @@ def dlq_id(message: Message) -> str:
 def dead_letter(
     message: Message, cause: Cause, queue: str, conventions: Conventions, *, atomic: bool = True
 ) -> Outgoing:
-    """Return `message` as a dead letter for `queue`: body, type and the producer's headers as they came, ours added.
+    """Return `message` as a dead letter for `queue`: body, kind and the producer's headers as they came, ours added.
 
     Where it came from, and what else an earlier death or a replay wrote on it, stays. A header that cannot stand under
     its own name is kept under another (`marks`). A broker may deliver more than it takes: headers past its limit, and
     those too long for it, cannot be carried. `dlq_headers_dropped` says how many those were. A letter that is not moved
     in one `atomic` step gets a `dlq_id`.
     """
-    past, theirs, known = marks.ours(message.headers), marks.producers(message.headers), message.properties
+    came, known = header_types.of(message), message.properties
+    past, theirs = marks.ours(came), marks.producers(came)
     # An expiry would make the dead letter expire, too. And it must survive a broker restart, whatever the event did.
-    properties = msgspec.structs.replace(known, expires_ms=None, persistent=True, delivery_count=None)
+    properties = msgspec.structs.replace(known, expires_ms=None, ttl_ms=None, persistent=True, delivery_count=None)
     too_long = _too_long(properties, conventions)
     properties = textform.without(properties, too_long)
     room = conventions.max_headers - _FOR_OURS - len(textform.property_texts(properties)) + 1
@@ -106,12 +111,14 @@ def dead_letter(
     headers |= _origin(message, past)
     if known.expires_ms is not None:
         headers["original_expires"] = str(known.expires_ms)
+    if known.ttl_ms is not None:
+        headers["original_ttl"] = str(known.ttl_ms)
     if not known.persistent:
         headers["original_persistent"] = "false"
     headers |= _cause(cause)
     if not atomic:
         headers[marks.DLQ_ID] = dlq_id(message)
-    return Outgoing(queue, message.body, message.kind, headers, properties)
+    return Outgoing(queue, message.body, message.kind, headers, properties, header_types.tags(headers))
 
 
 def _too_long(properties: Properties, conventions: Conventions) -> frozenset[str]:

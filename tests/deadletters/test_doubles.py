@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
+
 from infertool.brokers.headers import text
 from infertool.brokers.stomp.conventions import CONVENTIONS
 from infertool.deadletters import letter as letters
@@ -70,6 +72,32 @@ def test_replay_sends_the_first_and_only_removes_the_second() -> None:
     decider = Decider(PLAN, CONVENTIONS, atomic=False)
     assert [decider.decide(each).fate for each in (first, second, first)] == [Fate.REPLAY, Fate.DOUBLE, Fate.REPLAY]
     assert decider.decide(second).move().sends == []
+
+
+def test_two_that_are_equal_in_everything_are_two_and_one_that_comes_again_is_one() -> None:
+    """As where the message's id is the producer's, which a dead letter keeps."""
+    first, _ = doubles()
+    second = msgspec.structs.replace(first, token="b")
+    again = msgspec.structs.replace(first, token="c", epoch=2)
+    decider = Decider(PLAN, CONVENTIONS, atomic=False)
+    fates = [decider.decide(each).fate for each in (first, first, second, again, again)]
+    assert fates == [Fate.REPLAY, Fate.REPLAY, Fate.DOUBLE, Fate.REPLAY, Fate.REPLAY]
+
+
+def test_two_that_are_equal_are_two_also_in_a_look() -> None:
+    shown = [msgspec.structs.replace(each, token="", epoch=0) for each in doubles()[:1] * 2]
+    decider = Decider(PLAN, CONVENTIONS, atomic=False)
+    assert [decider.decide(each).fate for each in shown] == [Fate.REPLAY, Fate.DOUBLE]
+
+
+def test_a_replay_that_fails_again_is_another_letter() -> None:
+    """Its message id may be that of the event; without a time of the broker's it would be the same letter."""
+    [dead, _] = doubles()
+    ids = {letters.read(dead).dlq_id}
+    for number in (1, 2):
+        sent = sending.replay(letters.read(dead), "/queue/in", CONVENTIONS, replay_id=f"r-{number}")
+        ids.add(letters.read(delivered(letter_of(delivered(sent, "ID:e")), "ID:9")).dlq_id)
+    assert len(ids) == 3
 
 
 def test_the_second_stays_while_the_first_is_not_replayed() -> None:

@@ -33,6 +33,7 @@ class Stored:
     number: int
     outgoing: Outgoing
     sent_ms: int
+    arrived_ms: int
     rank: int = 0
     deliveries: int = 0
 
@@ -44,7 +45,9 @@ class Stored:
     @property
     def expires_ms(self) -> float:
         """When the message expires, in milliseconds since the epoch; infinite if it does not."""
-        return self.outgoing.properties.expires_ms or math.inf
+        known = self.outgoing.properties
+        from_now = math.inf if known.ttl_ms is None else self.arrived_ms + known.ttl_ms
+        return min(known.expires_ms or math.inf, from_now)
 
 
 @dataclass(slots=True, eq=False)

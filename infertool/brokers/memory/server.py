@@ -200,9 +200,10 @@ class Server:
 
     def _hold(self, outgoing: Outgoing) -> Queue:
         number = next(self._numbers)
-        sent_ms = outgoing.properties.timestamp_ms or _now_ms()
+        now_ms = _now_ms()
+        sent_ms = outgoing.properties.timestamp_ms or now_ms
         queue = self._queue(outgoing.destination)
-        queue.add(Stored(f"{self.name}:{number}", number, outgoing, sent_ms))
+        queue.add(Stored(f"{self.name}:{number}", number, outgoing, sent_ms, now_ms))
         return queue
 
     def _need(self, offered: bool, what: str) -> None:  # noqa: FBT001  # reads as a condition

@@ -19,7 +19,7 @@ from infertool.brokers.memory.queues import Stored
 from infertool.brokers.moving import ConfirmedMove
 from infertool.brokers.port import Capabilities, Move, OnSent, Selector
 from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError, StaleMessagesError
-from infertool.message import Message, Outgoing, TypedMessage
+from infertool.message import NO_TYPES, Message, Outgoing, TypedMessage
 
 Current = Callable[[], Connection | None]
 
@@ -42,6 +42,7 @@ def to_message(stored: Stored, source: str, epoch: int, token: str, capabilities
         epoch=epoch,
         token=token,
         known=properties,
+        header_types=outgoing.types if capabilities.header_types else NO_TYPES,
     )
 
 
@@ -265,7 +266,9 @@ class MemoryBulkSender:
     def _outgoing(self, values: Sequence[str], body: bytes) -> Outgoing:
         texts = dict(zip(self._names, values, strict=True))
         own, properties = headers.split({**headers.property_texts(self._template.properties), **texts})
-        return replace(self._template, headers={**self._template.headers, **own}, properties=properties, body=body)
+        types = {name: tag for name, tag in self._template.types.items() if name not in own}
+        everything = {**self._template.headers, **own}
+        return replace(self._template, headers=everything, properties=properties, body=body, types=types)
 
     def _answered(self, error: Exception | None) -> None:
         if isinstance(error, RefusedError):

@@ -197,7 +197,9 @@ def details(letter: DeadLetter) -> list[str]:
     lines = [f"{name:>12}  {value}" for name, value in facts.items() if value]
     # The traceback has lines of its own and is left out of the headers.
     trace = ["", "traceback", *(f"  {line}" for line in letter.traceback.split("\n"))] if letter.traceback else []
-    headers = [f"  {key}: {value}" for key, value in text(letter.message).items() if key != "dlq_traceback"]
+    types = {name: f" ({tag})" for name, tag in letter.message.types.items()}
+    shown = {key: value for key, value in text(letter.message).items() if key != "dlq_traceback"}
+    headers = [f"  {key}: {value}{types.get(key, '')}" for key, value in shown.items()]
     return [*lines, *trace, "", "headers", *headers, "", "body", *_body_lines(letter.message.body)]
 
 
@@ -214,7 +216,10 @@ def _body_lines(body: bytes) -> list[str]:
 
 
 def document(letter: DeadLetter) -> dict[str, Any]:
-    """Return all of a letter as a document for JSON: its body as `payload` (JSON), `body` (text) or `body_base64`."""
+    """Return all of a letter as a document for JSON: its body as `payload` (JSON), `body` (text) or `body_base64`.
+
+    `header_types` names the headers that are no texts: see `infertool.brokers.header_types`.
+    """
     message = letter.message
     return {
         "id": printable(message.id),
@@ -237,6 +242,7 @@ def document(letter: DeadLetter) -> dict[str, Any]:
         "type": message.kind,
         "size": len(message.body),
         "headers": {printable(key): printable(value) for key, value in text(message).items()},
+        **({"header_types": {printable(name): tag for name, tag in message.types.items()}} if message.types else {}),
         **_body(letter),
     }
 

@@ -5,6 +5,10 @@
 
 A body that is no UTF-8 is `body_base64` instead. Header bytes that are no UTF-8 are lone surrogates, in the way of
 Python's surrogateescape.
+
+That is version 1, of messages whose headers and properties came in one list of texts, as over STOMP. Where a broker
+tells them apart, the record is of version 2: `headers` holds no properties, and beside it are `properties`, `types`
+(of headers that are no texts, by name: `brokers.header_types`), and `death` if the broker dead-lettered the message.
 """
 
 from __future__ import annotations
@@ -17,14 +21,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
+from infertool.brokers import header_types
 from infertool.brokers import headers as textform
+from infertool.brokers.header_types import HeaderTypeError
 from infertool.deadletters.archive import packing
 from infertool.errors import InfertoolError
-from infertool.message import BodyKind, Message
+from infertool.message import BodyKind, BrokerDeath, Message, Properties, TypedMessage
 
-VERSION: Final = 1
+_TEXTS, _TYPED = 1, 2
+VERSIONS: Final = (_TEXTS, _TYPED)
 _MARK: Final = "infertool_message"
-_BEGIN: Final = f'{{"{_MARK}":{VERSION},'.encode()
+_BEGINS: Final = tuple(f'{{"{_MARK}":{version},'.encode() for version in VERSIONS)
 _REPAIR: Final = "repair or remove that line"
 
 
@@ -47,13 +56,15 @@ class Batch:
 
 def encode(message: Message) -> bytes:
     """Return the record of `message`, a line."""
+    is_text = isinstance(message, textform.TextFormMessage)
     record: dict[str, Any] = {
-        _MARK: VERSION,
+        _MARK: _TEXTS if is_text else _TYPED,
         "id": message.id,
         "queue": message.source,
         "archived_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "type": message.kind,
-        "headers": list(textform.text(message).items()),
+        "headers": list((textform.text(message) if is_text else message.headers).items()),
+        **({} if is_text else _typed_parts(message)),
     }
     try:
         record["body"] = message.body.decode()
@@ -63,10 +74,20 @@ def encode(message: Message) -> bytes:
     return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
+def _typed_parts(message: Message) -> dict[str, Any]:
+    known = msgspec.structs.asdict(message.properties)
+    parts: dict[str, Any] = {"properties": {name: value for name, value in known.items() if value is not None}}
+    if message.types:
+        parts["types"] = dict(message.types)
+    if message.death:
+        parts["death"] = msgspec.structs.asdict(message.death)
+    return parts
+
+
 def is_cut_record(data: bytes) -> bool:
     """Say whether `data` begins like a record of ours, as far as it goes; a power cut may leave NULs instead."""
     written = data.rstrip(b"\0")
-    return written.startswith(_BEGIN) or _BEGIN.startswith(written)
+    return any(written.startswith(begin) or begin.startswith(written) for begin in _BEGINS)
 
 
 def read(path: Path) -> Iterator[Batch]:
@@ -108,18 +129,33 @@ def _decode(path: Path, line: bytes, number: int) -> Message | None:
 def _message(path: Path, document: Any, number: int) -> Message:
     if not isinstance(document, dict) or _MARK not in document:
         raise ArchiveError(path, "is not a message that infertool archived", record=number, advice=_REPAIR)
-    if document[_MARK] != VERSION:
-        what = f"is of version {document[_MARK]!r}, and this infertool reads version {VERSION}"
+    if document[_MARK] not in VERSIONS:
+        what = f"is of version {document[_MARK]!r}, and this infertool reads versions up to {VERSIONS[-1]}"
         raise ArchiveError(path, what, record=number, advice="use the infertool that wrote it, or a newer one")
     try:
-        return textform.archived(
+        made = textform.archived(
             _text(document["id"]), _text(document["queue"]), _headers(document["headers"]), _body(document),
             BodyKind(document["type"]),
         )  # fmt: skip
+        return made if document[_MARK] == _TEXTS else _typed(made, document)
     except KeyError as missing:
         raise ArchiveError(path, f"has no {missing}", record=number, advice=_REPAIR) from None
-    except (TypeError, ValueError) as fault:
+    except (TypeError, ValueError, HeaderTypeError, msgspec.ValidationError) as fault:
         raise ArchiveError(path, f"cannot be understood: {fault}", record=number, advice=_REPAIR) from None
+
+
+def _typed(texts: Message, document: dict[str, Any]) -> Message:
+    """Return the message of a record of version 2. Raises `HeaderTypeError` for a type that its header cannot have."""
+    types = msgspec.convert(document.get("types", {}), dict[str, str])
+    if stray := types.keys() - texts.native.keys():
+        raise ValueError(f"no header has the name {min(stray)!r}, which has a type")
+    header_types.from_texts(texts.native, types)
+    return TypedMessage(
+        texts.id, texts.source, texts.native, texts.body, texts.kind, redelivered=False, epoch=0, token="",
+        known=msgspec.convert(document["properties"], Properties),
+        header_types=types,
+        broker_death=msgspec.convert(document.get("death"), BrokerDeath | None),
+    )  # fmt: skip
 
 
 def _headers(pairs: Any) -> dict[str, str]:

@@ -121,6 +121,29 @@ class Plan:
         return self.known_depth is None and letter.failed_at is not None and letter.failed_at > self.began
 
 
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """One delivery of a letter. Only where a message was browsed, or read from a file, there is no `token`."""
+
+    key: str
+    epoch: int
+    token: str | int
+
+    @classmethod
+    def of(cls, message: Message) -> _Delivery:
+        """Return the delivery that `message` is."""
+        return cls(key(message), message.epoch, message.token or id(message))
+
+    def is_other(self, message: Message) -> bool:
+        """Return True if `message` is another letter, not this one delivered again.
+
+        Where the producer's id is the message's, two letters with one `dlq_id` may be equal in everything; one
+        connection delivers each once.
+        """
+        other = _Delivery.of(message)
+        return other.key != self.key or (other.epoch == self.epoch and other.token != self.token)
+
+
 class Decider:
     """Decides about letters, one by one, and remembers what targets refused. Replays are numbered from `first`.
 
@@ -135,8 +158,8 @@ class Decider:
         self._here = here
         self._there = there or here
         self._atomic = atomic
-        # Letters that are replayed or parked, by their `dlq_id`.
-        self._dealt: dict[str, str] = {}
+        # Deliveries of letters that are replayed or parked, by their `dlq_id`.
+        self._dealt: dict[str, _Delivery] = {}
         self._staging = companions.staging(plan.queue)
         self._numbers = itertools.count(first)
         self._refused_targets: dict[str, str] = {}
@@ -157,11 +180,11 @@ class Decider:
             return self._stay(Fate.HOLD, letter, why, fault)
         if self._plan.is_new(letter):
             return self._stay(Fate.NEW, letter, "it arrived after the start")
-        if letter.dlq_id and self._dealt.get(letter.dlq_id, key(message)) != key(message):
+        if letter.dlq_id and (dealt := self._dealt.get(letter.dlq_id)) and dealt.is_other(message):
             return self._double(letter)
         decision = self._choose(letter)
         if letter.dlq_id and decision.fate in {Fate.REPLAY, Fate.PARK}:
-            self._dealt[letter.dlq_id] = key(message)
+            self._dealt[letter.dlq_id] = _Delivery.of(message)
         return decision
 
     def _double(self, letter: DeadLetter) -> Decision:

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from infertool.brokers import header_types
 from infertool.brokers.headers import LONG, property_texts
 from infertool.brokers.port import Broker, Conventions
 from infertool.deadletters import marks
@@ -21,7 +22,8 @@ from infertool.deadletters.record import NAME_BYTES, cut, dlq_id
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError, ServerError, UnreachableError
 from infertool.message import Message, Outgoing
 
-_ASIDE = f"{marks.OWN}staged_expires"
+_EXPIRES_ASIDE = f"{marks.OWN}staged_expires"
+_TTL_ASIDE = f"{marks.OWN}staged_ttl"
 _ORIGINAL_ID = "original_message_id"
 
 
@@ -30,11 +32,11 @@ def replay(
 ) -> Outgoing:
     """Return `letter` as an event for `target`, with `body` in place of its own when given.
 
-    The producer's headers, priority, correlation id and type are kept; `replay_count` is one more, `replay_id` is
+    The producer's headers with their types, priority, ids and type are kept; `replay_count` is one more, `replay_id` is
     new. It never expires. The broker gives it a new timestamp, so that consumers see when it was sent; the old one is
     kept as `original_timestamp`. It is persistent, whatever the event was: a replay must survive a broker restart.
     """
-    headers, known = letter.message.headers, letter.message.properties
+    headers, known = header_types.of(letter.message), letter.message.properties
     theirs, own = marks.producers(headers), marks.ours(headers)
     if letter.writer is Writer.BROKER:
         theirs = {name: value for name, value in theirs.items() if name not in conventions.death_marks}
@@ -49,9 +51,10 @@ def replay(
     }
     kept = letter.message.body if body is None else body
     properties = msgspec.structs.replace(
-        known, expires_ms=None, timestamp_ms=None, persistent=True, delivery_count=None
+        known, expires_ms=None, ttl_ms=None, timestamp_ms=None, persistent=True, delivery_count=None
     )
-    return Outgoing(target, kept, letter.message.kind, marks.of_replay(theirs, own, conventions), properties)
+    sent = marks.of_replay(theirs, own, conventions)
+    return Outgoing(target, kept, letter.message.kind, sent, properties, header_types.tags(sent))
 
 
 def unchanged(message: Message, queue: str, conventions: Conventions, *, atomic: bool = True) -> Outgoing:
@@ -60,34 +63,34 @@ def unchanged(message: Message, queue: str, conventions: Conventions, *, atomic:
     Its id is the only thing that cannot be kept, so a header remembers it. What the broker would not take, or act upon,
     is kept under another name. A letter that is not moved in one `atomic` step gets a `dlq_id`.
     """
-    came = message.headers
+    came = header_types.of(message)
     own = marks.ours(came)
     headers = marks.sendable(came, conventions)
     if _ORIGINAL_ID not in own:
         headers[marks.OWN + _ORIGINAL_ID] = cut(message.id, NAME_BYTES)
     if not atomic and marks.DLQ_ID not in own:
         headers[marks.OWN + marks.DLQ_ID] = dlq_id(message)
-    return Outgoing(queue, message.body, message.kind, headers, message.properties)
+    return Outgoing(queue, message.body, message.kind, headers, message.properties, header_types.tags(headers))
 
 
 def staged(message: Message, staging: str, conventions: Conventions, *, atomic: bool = True) -> Outgoing:
     """Return `message` for the staging queue, where it must not expire. `unstaged` undoes this."""
     outgoing = unchanged(message, staging, conventions, atomic=atomic)
-    expires_ms = outgoing.properties.expires_ms
-    if expires_ms is None:
-        return outgoing
-    headers = {**outgoing.headers, _ASIDE: str(expires_ms)}
-    return replace(outgoing, headers=headers, properties=msgspec.structs.replace(outgoing.properties, expires_ms=None))
+    known = outgoing.properties
+    times = {_EXPIRES_ASIDE: known.expires_ms, _TTL_ASIDE: known.ttl_ms}
+    aside = {name: str(value) for name, value in times.items() if value is not None}
+    lasting = msgspec.structs.replace(known, expires_ms=None, ttl_ms=None)
+    return replace(outgoing, headers={**outgoing.headers, **aside}, properties=lasting) if aside else outgoing
 
 
 def unstaged(message: Message, queue: str, conventions: Conventions, *, atomic: bool = True) -> Outgoing:
-    """Return a message of the staging queue as it was in `queue`."""
+    """Return a message of the staging queue as it was in `queue`; a time from now, which AMQP has, begins anew."""
     outgoing = unchanged(message, queue, conventions, atomic=atomic)
     headers = dict(outgoing.headers)
-    if not LONG.fullmatch(headers.get(_ASIDE, "")):
-        return outgoing
-    properties = msgspec.structs.replace(outgoing.properties, expires_ms=int(headers.pop(_ASIDE)))
-    return replace(outgoing, headers=headers, properties=properties)
+    fields = {_EXPIRES_ASIDE: "expires_ms", _TTL_ASIDE: "ttl_ms"}
+    times = {field: int(headers.pop(name)) for name, field in fields.items() if LONG.fullmatch(headers.get(name, ""))}
+    properties = msgspec.structs.replace(outgoing.properties, **times)
+    return replace(outgoing, headers=headers, properties=properties) if times else outgoing
 
 
 def can_be_carried(message: Message, conventions: Conventions) -> bool:

@@ -220,6 +220,7 @@ _OFF: dict[str, Any] = {
     "depth": False,
     "delivery_count": False,
     "reply_addresses": False,
+    "header_types": False,
 }
 
 _SHARED = "not tried: all workers of a run share the server"

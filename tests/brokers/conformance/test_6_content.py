@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
+from infertool.brokers import header_types
 from infertool.message import BodyKind, Outgoing, Properties
 from tests.support.brokers import send_all, take
 
@@ -17,6 +20,13 @@ HEADERS = {
     "request_id": "a:b\\c\nd\re", "name": "grüße 漢字 \U0001f600", "empty": "", "dlq_error": "x" * 1024,
     "colon:name": "1", "spaces": "  both  ", "percent": "%s %d %%", "quote": "it's", "with-dash": "1", "number": "007",
     "true": "false", "Case": "a", "case": "b",
+}  # fmt: skip
+
+
+TYPED = {
+    "retries": 3, "least": -(2**63), "share": 0.5, "express": True, "key": b"\0\xff",
+    "due": datetime(2026, 1, 31, 3, tzinfo=UTC), "price": Decimal("12.50"), "nothing": None,
+    "customer": {"id": 7, "tags": ["a", 1, b"x"]}, "text": "7",
 }  # fmt: skip
 
 
@@ -42,6 +52,28 @@ def test_headers(broker, queue):
     assert {name: message.headers[name] for name in HEADERS} == HEADERS
     assert HEADERS.items() <= message.native.items()
     assert (message.source, message.body, message.kind) == (queue, b"body", BodyKind.TEXT)
+
+
+@pytest.mark.case("headers keep their types")
+def test_header_types(broker, queue, verdict):
+    headers, types = header_types.to_texts(TYPED)
+    send_all(broker, [Outgoing(queue, b"body", headers=headers, types=types)])
+    [message] = take(broker.subscribe(queue, window=1), 1)
+    assert message.headers == headers
+    if broker.capabilities.header_types:
+        assert header_types.from_texts(message.headers, message.types) == TYPED
+    else:
+        assert not message.types
+        verdict("no: they arrive as texts")
+
+
+@pytest.mark.case("what only AMQP has: content encoding, message id")
+def test_amqp_properties(broker, queue):
+    sent = Properties(content_encoding="gzip", message_id="id:1")
+    send_all(broker, [Outgoing(queue, b"body", properties=sent)])
+    [message] = take(broker.subscribe(queue, window=1), 1)
+    assert (message.properties.content_encoding, message.properties.message_id) == ("gzip", "id:1")
+    assert message.headers == {}
 
 
 @pytest.mark.case("properties")

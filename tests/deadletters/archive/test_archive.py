@@ -157,7 +157,8 @@ def spoiled(**changes):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        (spoiled(infertool_message=2), "version 2"),
+        (spoiled(infertool_message=3), "version 3"),
+        (spoiled(infertool_message=2), "has no .properties"),
         (spoiled(infertool_message=None), "not a message that infertool archived"),
         (spoiled(id=None), "has no 'id'"),
         (spoiled(id=7), "no string"),
