@@ -104,6 +104,12 @@ class Message(Struct, frozen=True, gc=False):
         return self.properties.correlation_id
 
     @property
+    def coding(self) -> tuple[str | None, str | None]:
+        """The content type and the content encoding alone: they are asked for once an event."""
+        properties = self.properties
+        return properties.content_type, properties.content_encoding
+
+    @property
     def death(self) -> BrokerDeath | None:
         """What the broker wrote on the message when it dead-lettered it; None if it did not."""
         return None

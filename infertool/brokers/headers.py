@@ -141,6 +141,12 @@ class TextFormMessage(Message, frozen=True, gc=False):
         return self.native.get(CORRELATION_ID)
 
     @property
+    def coding(self) -> tuple[str | None, str | None]:
+        """See `infertool.message.Message`."""
+        native = self.native
+        return native.get("content-type"), native.get("content-encoding")
+
+    @property
     def death(self) -> BrokerDeath | None:
         """See `infertool.message.Message`."""
         native = self.native

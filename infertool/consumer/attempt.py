@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, field
 
+from infertool import codec
+from infertool.codec import JSON, Codec
 from infertool.deadletters.ids import as_id
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
 from infertool.message import Message
 from infertool.models.port import LoadedModel, Payload, Predict, PredictBatch
 from infertool.models.user_code import end_if_forked, text_of, traceback_of
-from infertool.text import json_text
 from infertool.text.sanitize import printable
 
 
@@ -42,13 +43,16 @@ class Event(Struct, eq=False, gc=False):
 
     `message` is its latest delivery: a redelivery replaces it, since only the newest can be settled.
     `delivered_at` is monotonic, for latencies; `received_at` is wall-clock time. Both in seconds.
+    `payload` is UNSET until its body is decoded, by `codec`; `unpacked` is its body where that came packed.
     `deaths` counts worker processes that ended over it; an event that is to be tried `alone` joins no batch.
     """
 
     message: Message
     event_id: str
     request_id: str | None = None
-    payload: Mapping[str, Any] | None = None
+    payload: Payload = UNSET
+    codec: Codec = JSON
+    unpacked: bytes = b""
     delivered_at: float = field(default_factory=time.monotonic)
     received_at: float = field(default_factory=time.time)
     attempts: int = 0
@@ -56,6 +60,11 @@ class Event(Struct, eq=False, gc=False):
     first_failed_at: str = ""
     deaths: int = 0
     alone: bool = False
+
+    @property
+    def body(self) -> bytes:
+        """Its body as the codec reads it."""
+        return self.unpacked or self.message.body
 
 
 @dataclass(slots=True, eq=False)
@@ -87,6 +96,13 @@ class Outcome(Struct, frozen=True, gc=False):
         return self.failure is not None and self.failure.hold_s is not None
 
 
+class Encoded(Struct, frozen=True, gc=False):
+    """A prediction that is JSON already; `is_object` is True if the model returned a dict."""
+
+    text: bytes
+    is_object: bool
+
+
 # Events that are tried in one call; one event, except in batches.
 Group = list[Event]
 
@@ -103,23 +119,52 @@ _HIDDEN = (
 )
 
 
-def decode(event: Event, max_body_bytes: int) -> Failure | None:
-    """Fill in the event's payload and ids from its body, or return why that cannot be."""
-    body = event.message.body
-    if len(body) > max_body_bytes:
-        return _poison("TooLarge", f"the body has {len(body)} bytes; consume.max_body_bytes is {max_body_bytes}")
-    if not body:
-        hidden = event.message.hides_body
-        return _poison("HiddenBody", _HIDDEN) if hidden else _poison("EmptyBody", "the body is empty")
-    try:
-        payload = json_text.loads(body)
-    except json_text.JsonError as error:
-        return _poison(*_explain(body, error))
-    if not isinstance(payload, dict):
-        return _poison("NotAnObject", f"the body is a JSON {_json_type(payload)}, not an object")
-    _identify(event, payload)
-    event.payload = payload
-    return None
+class Decoding:
+    """Fills in the payload and the ids of events from their bodies.
+
+    `default` is the codec of messages whose content type names none. A payload is an object, or with `any_value`
+    whatever its body holds.
+    """
+
+    def __init__(self, max_body_bytes: int, default: Codec = JSON, *, any_value: bool = False) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._default = default
+        self._any_value = any_value
+
+    def decode(self, event: Event) -> Failure | None:
+        """Fill in the event, or return why that cannot be."""
+        message = event.message
+        body = message.body
+        content_type, encoding = message.coding
+        used = codec.for_content_type(content_type) or self._default if content_type else self._default
+        event.codec = used
+        if len(body) > self._max_body_bytes:
+            return _poison("TooLarge", f"the body has {len(body)} bytes; {self._limit()}")
+        if not body:
+            hidden = message.hides_body
+            return _poison("HiddenBody", _HIDDEN) if hidden else _poison("EmptyBody", "the body is empty")
+        try:
+            if encoding and codec.is_packed(encoding):
+                body = event.unpacked = codec.unpacked(body, encoding, self._max_body_bytes)
+            payload = used.decode(body)
+        except ValueError as error:
+            return self._explain(event, error)
+        if isinstance(payload, dict):
+            _identify(event, payload)
+        elif not self._any_value:
+            return _poison("NotAnObject", f"the body is a {used.title} {_type(payload)}, not an object")
+        else:
+            _identify(event, {})
+        event.payload = payload
+        return None
+
+    def _explain(self, event: Event, error: ValueError) -> Failure:
+        reason = event.codec.explain(event.body, error)
+        more = f"; {self._limit()}" if reason.kind == "TooLarge" else ""
+        return _poison(reason.kind, f"{reason}{more}")
+
+    def _limit(self) -> str:
+        return f"consume.max_body_bytes is {self._max_body_bytes}"
 
 
 def _identify(event: Event, payload: dict[str, Any]) -> None:
@@ -130,19 +175,9 @@ def _identify(event: Event, payload: dict[str, Any]) -> None:
     event.request_id = request_id and printable(request_id)
 
 
-def _explain(body: bytes, error: json_text.JsonError) -> tuple[str, str]:
-    if isinstance(error, json_text.NumberError):
-        return "NumberOutOfRange", f"the body holds a number that cannot be held: {error}"
-    try:
-        body.decode()
-    except UnicodeDecodeError as not_utf8:
-        return "NotUtf8", f"the body is not UTF-8: {not_utf8.reason} at byte {not_utf8.start}"
-    return "NotJson", f"the body is not JSON: {error}"
-
-
-def _json_type(value: Any) -> str:
+def _type(value: Any) -> str:
     names = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
-    return names[type(value)]
+    return names.get(type(value), type(value).__name__)
 
 
 def _poison(error_type: str, error: str) -> Failure:
@@ -164,15 +199,15 @@ class Tried(Struct, frozen=True, gc=False):
 class Preparation:
     """Makes events ready for a try. `on_redelivered` is told of a redelivered one before the model."""
 
-    def __init__(self, *, max_body_bytes: int, on_redelivered: Callable[[Event], Failure | None]) -> None:
-        self._max_body_bytes = max_body_bytes
+    def __init__(self, decoding: Decoding, on_redelivered: Callable[[Event], Failure | None]) -> None:
+        self._decode = decoding.decode
         self._on_redelivered = on_redelivered
 
     def begin(self, event: Event) -> Failure | None:
         """Count the try and decode the event, or return why it must not be tried."""
         event.attempts += 1
         # Decoded for each try: a model may have changed the payload before it failed.
-        poison = decode(event, self._max_body_bytes)
+        poison = self._decode(event)
         if poison is None and event.message.redelivered and event.attempts == 1:
             return self._on_redelivered(event)
         return poison
@@ -190,7 +225,7 @@ class Attempts:
         failure = self._prepare.begin(event)
         if failure is not None:
             return Outcome(event, failure=failure)
-        return outcome(event, call(self._predict, event.payload or {}))
+        return outcome(event, call(self._predict, event.payload))
 
 
 def call(predict: Predict, payload: Payload) -> Tried:
@@ -246,7 +281,7 @@ class BatchAttempts:
 
     def __call__(self, events: Sequence[Event]) -> list[Outcome] | None:
         """Return the outcome of each event, or None as `call_batch` does; never raises."""
-        tried = call_batch(self._predict_batch, [event.payload or {} for event in events])
+        tried = call_batch(self._predict_batch, [event.payload for event in events])
         return None if tried is None else [outcome(event, each) for event, each in zip(events, tried, strict=True)]
 
 

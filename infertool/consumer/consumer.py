@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from infertool.brokers.port import Broker, Subscription
-from infertool.consumer.attempt import Event, Failure, Outcome, Preparation
+from infertool.codec import BY_NAME
+from infertool.consumer.attempt import Decoding, Event, Failure, Outcome, Preparation
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.dead_letter_writer import DeadLetterWriter, LetterForm
 from infertool.consumer.documents import Documents
@@ -200,8 +201,8 @@ class Pipeline:
         self._executor = Executor(
             worker_pool,
             Preparation(
-                max_body_bytes=consume.max_body_bytes,
-                on_redelivered=settlement.begin if consume.crash_guard else _unguarded,
+                Decoding(consume.max_body_bytes, BY_NAME[settings.contract.format]),
+                settlement.begin if consume.crash_guard else _unguarded,
             ),
             workload(consume),
             on_outcomes=self._outcomes,

@@ -6,8 +6,10 @@ import time
 from typing import Any
 
 import orjson
+from msgspec import UNSET
 
-from infertool.consumer.attempt import Event, Failure, iso
+from infertool.codec import JSON, for_json
+from infertool.consumer.attempt import Encoded, Event, Failure, iso
 from infertool.models.port import Cached
 from infertool.text import json_text
 from infertool.text.sanitize import printable
@@ -17,22 +19,15 @@ _EXCERPT = 1024
 # Characters of a traceback: dashboards keep a few thousand of an event.
 _LONGEST_TRACEBACK = 2000
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
-# Types that are a JSON object already. Made once: `dict | Fragment` makes a new union each time.
-_OBJECTS = (dict, orjson.Fragment)
 
 
 class UnencodableError(Exception):
-    """The model's result cannot be written as JSON."""
-
-
-def encode_prediction(prediction: Any) -> bytes:
-    """Return a model's result as JSON. Raises `UnencodableError`."""
-    return _dumps(prediction if isinstance(prediction, dict) else {"value": prediction})
+    """The model's result cannot be written in the codec of its event, or as JSON."""
 
 
 def unencodable(error: UnencodableError) -> Failure:
     """Return why an event fails whose result cannot be written."""
-    return Failure("infer", "UnencodableResult", f"the model's result is no JSON: {error}")
+    return Failure("infer", "UnencodableResult", f"the model's result cannot be written: {error}")
 
 
 class Documents:
@@ -52,7 +47,7 @@ class Documents:
             "event_id": event.event_id,
             "request_id": event.request_id,
             "status": "SUCCESS",
-            "prediction": result if isinstance(result, _OBJECTS) else {"value": result},
+            "prediction": result if isinstance(result, dict) and event.codec is JSON else _object(event, result),
             "processing_ms": _milliseconds(processing_s),
             "attempts": event.attempts,
             "received_at": iso(event.received_at),
@@ -119,12 +114,35 @@ class Documents:
 
 
 def _add_original(document: dict[str, Any], event: Event) -> None:
-    body = event.message.body
-    if event.payload is not None:
-        document["original_payload"] = orjson.Fragment(json_text.one_line(json_text.utf8(body)))
-    else:
+    if event.payload is UNSET:
         document["original_payload"] = None
-        document["original_text"] = body[:_EXCERPT].decode("utf-8", "replace")
+        document["original_text"] = event.body[:_EXCERPT].decode("utf-8", "replace")
+    elif event.codec is JSON:
+        document["original_payload"] = orjson.Fragment(
+            json_text.one_line(json_text.utf8(event.unpacked or event.message.body))
+        )
+    else:
+        document["original_payload"] = _as_json(event)
+
+
+def _as_json(event: Event) -> orjson.Fragment | None:
+    """Return the payload as it came, since a model may have changed it; None where it is nested too deep for JSON."""
+    try:
+        return orjson.Fragment(_dumps(for_json(event.codec.decode(event.body))))
+    except (UnencodableError, RecursionError):
+        return None
+
+
+def _object(event: Event, result: Any) -> Any:
+    """Return a result as a JSON object, with texts for what another codec can hold and JSON cannot."""
+    if isinstance(result, Encoded):
+        text = orjson.Fragment(result.text)
+        return text if result.is_object else {"value": text}
+    try:
+        value = result if event.codec is JSON else for_json(result)
+    except RecursionError as error:
+        raise UnencodableError(str(error)) from error
+    return value if isinstance(value, dict) else {"value": value}
 
 
 def _milliseconds(seconds: float) -> float:
@@ -132,7 +150,7 @@ def _milliseconds(seconds: float) -> float:
     return int(seconds * 1e6 + 0.5) / 1000
 
 
-def _dumps(document: dict[str, Any]) -> bytes:
+def _dumps(document: Any) -> bytes:
     try:
         return json_text.dumps(document, _OPTIONS)
     except (TypeError, RecursionError) as error:

@@ -22,7 +22,6 @@ from infertool.consumer.attempt import (
 )
 from infertool.errors import InfertoolError
 from infertool.models.port import LoadedModel
-from infertool.text import json_text
 
 # Calls the model. Returns None if a call for several events raised: each half is tried for itself then.
 Try = Callable[[Group], Sequence[Outcome] | None]
@@ -234,7 +233,7 @@ def fit(groups: Iterable[Group], prepare: Preparation, host: WorkerHost) -> Iter
 def halves(group: Group) -> list[Group]:
     """Return both halves of a group whose call raised. Decodes the events again: the model may have changed them."""
     for event in group:
-        event.payload = json_text.loads(event.message.body)
+        event.payload = event.codec.decode(event.body)
     middle = len(group) // 2
     return [group[:middle], group[middle:]]
 

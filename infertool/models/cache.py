@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import orjson
 from cachetools import TTLCache
 
@@ -22,6 +23,7 @@ from infertool.text import json_text
 
 _KEY_BYTES = 16
 _MISS = object()
+_by_kind = msgspec.msgpack.Encoder().encode
 
 
 def cached(model: LoadedModel, *, entries: int, ttl_s: float, ignore: Sequence[str]) -> LoadedModel:
@@ -64,8 +66,14 @@ class _Store:
         self._lock = threading.Lock()
 
     def key(self, payload: Payload) -> bytes:
-        content = {name: value for name, value in payload.items() if name not in self._ignore}
-        return hashlib.blake2b(json_text.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=_KEY_BYTES).digest()
+        content = payload
+        if isinstance(payload, dict):
+            content = {name: value for name, value in payload.items() if name not in self._ignore}
+        try:
+            written = json_text.dumps(content, option=orjson.OPT_SORT_KEYS)
+        except TypeError:  # what only MessagePack holds: bytes, and keys that are no texts
+            written = _by_kind(content)
+        return hashlib.blake2b(written, digest_size=_KEY_BYTES).digest()
 
     def get(self, key: bytes) -> Any:
         with self._lock:

@@ -1,18 +1,20 @@
 """The model port: the required and the optional methods of a model.
 
-A model is a callable, or an object with `predict(payload) -> result`. `payload` is the decoded event (a dict), the
-result is any value that JSON can hold. Optional: `predict_batch(payloads) -> results` (same order and length; an
-exception in place of a failed event's result), `warm_up()` (called once before the first event), `close()`. Raise
-`infertool.InferenceError` to fail one event, `infertool.ModelUnavailableError` to have it retried later.
+A model is a callable, or an object with `predict(payload) -> result`. `payload` is the decoded event: a dict, or with
+`consume.reply` any value. The result is any value that JSON can hold, or MessagePack where the event is in that.
+Optional: `predict_batch(payloads) -> results` (same order and length; an exception in place of a failed event's
+result), `warm_up()` (called once before the first event), `close()`. Raise `infertool.InferenceError` to fail one
+event, `infertool.ModelUnavailableError` to have it retried later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-Payload = Mapping[str, Any]
+# A dict, except with `consume.reply`.
+Payload = Any
 Predict = Callable[[Payload], Any]
 PredictBatch = Callable[[Sequence[Payload]], Sequence[Any]]
 

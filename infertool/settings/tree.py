@@ -131,6 +131,14 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContractSettings:
+    """What events are made of."""
+
+    format: Literal["json", "msgpack"] = "json"
+    """The codec of events whose content type names none; application/json and application/msgpack do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishSettings:
     """The publisher of results and alerts."""
 
@@ -228,6 +236,7 @@ class Settings:
 
     broker: BrokerSettings = field(default_factory=BrokerSettings)
     consume: ConsumeSettings = field(default_factory=ConsumeSettings)
+    contract: ContractSettings = field(default_factory=ContractSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     publish: PublishSettings = field(default_factory=PublishSettings)
     phoenix: PhoenixSettings = field(default_factory=PhoenixSettings)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from infertool.consumer.attempt import Event, Outcome, Preparation
+from infertool.consumer.attempt import Decoding, Event, Outcome, Preparation
 from infertool.consumer.executor import Executor
 from infertool.consumer.tuning import Workload
 from infertool.consumer.worker import WorkerPool
@@ -31,7 +31,7 @@ class Bench:
         self.tuned: list[tuple[str, int]] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
-        prepare = Preparation(max_body_bytes=1000, on_redelivered=lambda _event: None)
+        prepare = Preparation(Decoding(1000), lambda _event: None)
         self.executor = Executor(
             worker_pool,
             prepare,

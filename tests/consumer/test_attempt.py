@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from infertool.consumer.attempt import Attempts, Event, Failure, Preparation
+from infertool.consumer.attempt import Attempts, Decoding, Event, Failure, Preparation
 from infertool.errors import ModelUnavailableError
 from tests.support.messages import message
 
@@ -15,7 +15,7 @@ def test_a_further_try_gets_a_fresh_payload() -> None:
         payload.clear()
         raise ValueError("again")
 
-    attempt = Attempts(predict, Preparation(max_body_bytes=100, on_redelivered=lambda _event: None))
+    attempt = Attempts(predict, Preparation(Decoding(100), lambda _event: None))
     event = Event(message(b'{"n": 1}'), "e")
     assert attempt(event).failure.retryable
     assert attempt(event).failure.retryable
@@ -29,7 +29,7 @@ def test_the_guard_is_asked_once_about_redelivered_events_that_can_be_decoded() 
     def on_redelivered(event: Event) -> None:
         asked.append(event.event_id)
 
-    attempt = Attempts(lambda _payload: 1, Preparation(max_body_bytes=100, on_redelivered=on_redelivered))
+    attempt = Attempts(lambda _payload: 1, Preparation(Decoding(100), on_redelivered))
     redelivered = Event(message(b'{"event_id": "own"}', redelivered=True), "by-message")
     attempt(redelivered)
     attempt(redelivered)
@@ -39,7 +39,7 @@ def test_the_guard_is_asked_once_about_redelivered_events_that_can_be_decoded() 
 
 
 def test_a_crash_loop_is_not_tried_and_bears_its_own_id() -> None:
-    attempt = Attempts(lambda _payload: 1 / 0, Preparation(max_body_bytes=100, on_redelivered=lambda _event: CRASHED))
+    attempt = Attempts(lambda _payload: 1 / 0, Preparation(Decoding(100), lambda _event: CRASHED))
     outcome = attempt(Event(message(b'{"event_id": "own"}', redelivered=True), "by-message"))
     assert outcome.failure is CRASHED
     assert outcome.event.event_id == "own"
@@ -49,7 +49,7 @@ def test_a_model_that_is_unavailable_says_how_long_to_hold() -> None:
     def predict(_payload: object) -> object:
         raise ModelUnavailableError("away", retry_after_s=2.5)
 
-    attempt = Attempts(predict, Preparation(max_body_bytes=100, on_redelivered=lambda _event: None))
+    attempt = Attempts(predict, Preparation(Decoding(100), lambda _event: None))
     assert attempt(Event(message(), "e")).failure == Failure(
         "infer", "ModelUnavailableError", "away", retryable=True, hold_s=2.5
     )

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import orjson
 import pytest
 
-from infertool.consumer.attempt import Event, Failure, decode
+from infertool import codec
+from infertool.codec import MSGPACK
+from infertool.consumer.attempt import Decoding, Encoded, Event, Failure
 from infertool.consumer.documents import Documents, UnencodableError
 from infertool.deadletters.ids import envelope_id
 from infertool.models.port import Cached
@@ -15,7 +19,7 @@ NOW = 1_764_000_000.5
 def decoded(body: bytes, **headers: str) -> Event:
     delivery = message(body, **headers)
     event = Event(delivery, envelope_id(delivery))
-    decode(event, 10_000_000)
+    Decoding(10_000_000).decode(event)
     event.attempts = 1
     return event
 
@@ -89,3 +93,51 @@ def test_a_result_from_the_cache_is_marked() -> None:
     cached = orjson.loads(documents.result(event, Cached({"class": "A"}), 0.0, NOW))
     assert (cached["prediction"], cached["cached"]) == ({"class": "A"}, True)
     assert "cached" not in orjson.loads(documents.result(event, {"class": "A"}, 0.0, NOW))
+
+
+def msgpack_event(payload: object, **headers: str) -> Event:
+    return decoded(MSGPACK.encode(payload), **{"content-type": "application/msgpack"}, **headers)
+
+
+def test_what_comes_in_msgpack_is_published_as_json() -> None:
+    event = msgpack_event({1: b"\x00\xff", "at": datetime(2026, 1, 2, tzinfo=UTC)}, event_id="e")
+    event.payload["changed"] = "by the model"
+    document = orjson.loads(Documents(include_payload=True, max_bytes=10_000).result(event, {2: b"\x01"}, 0.1, NOW))
+    assert document["original_payload"] == {"1": "base64:AP8=", "at": "2026-01-02T00:00:00+00:00"}
+    assert document["prediction"] == {"2": "base64:AQ=="}
+
+
+def test_a_packed_event_is_published_unpacked() -> None:
+    event = decoded(codec.packed(b'{"n": 1.50}', "gzip"), **{"content-encoding": "gzip"})
+    document = Documents(include_payload=True, max_bytes=10_000).result(event, {}, 0.1, NOW)
+    assert b'"original_payload":{"n": 1.50}' in document
+
+
+def test_deep_msgpack_is_left_out() -> None:
+    deep: list[object] = []
+    for _ in range(400):
+        deep = [deep]
+    event = msgpack_event({"deep": deep})
+    document = orjson.loads(Documents(include_payload=True, max_bytes=10_000).result(event, {"ok": True}, 0.1, NOW))
+    assert (document["original_payload"], document["prediction"]) == (None, {"ok": True})
+
+
+@pytest.mark.parametrize("result", [{"a": object()}, 1 << 70])
+def test_a_result_that_no_document_holds_is_an_error_in_any_codec(result: object) -> None:
+    documents = Documents(include_payload=True, max_bytes=10_000)
+    for event in (msgpack_event({}), decoded(b"{}")):
+        if isinstance(result, int):
+            assert orjson.loads(documents.result(event, result, 0.1, NOW))["prediction"] is not None
+        else:
+            with pytest.raises(UnencodableError):
+                documents.result(event, result, 0.1, NOW)
+
+
+@pytest.mark.parametrize(("text", "is_object"), [(b'{"a":1}', True), (b'{"a":1}', False), (b"[1]", False)])
+def test_a_result_that_is_json_already(text: bytes, is_object: bool) -> None:
+    document = orjson.loads(
+        Documents(include_payload=True, max_bytes=10_000).result(
+            decoded(b"{}"), Cached(Encoded(text, is_object)), 0.1, NOW
+        )
+    )
+    assert document["prediction"] == (orjson.loads(text) if is_object else {"value": orjson.loads(text)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infertool.consumer.attempt import Event, Failure, Outcome, Preparation, call_batch
+from infertool.consumer.attempt import Decoding, Event, Failure, Outcome, Preparation, call_batch
 from infertool.consumer.executor import Executor
 from infertool.consumer.tuning import BatchLimits, Workload
 from infertool.consumer.worker import Threads
@@ -33,7 +33,7 @@ def test_held_events_tune_nothing_and_stay_fit_for_batches() -> None:
     told: list[object] = []
     executor = Executor(
         Threads(LoadedModel("test", "test", dict), in_batches=False),
-        Preparation(max_body_bytes=1000, on_redelivered=lambda _event: None),
+        Preparation(Decoding(1000), lambda _event: None),
         Workload(1, 9.0, batches=BatchLimits(64, 0.01, 0.05)),
         on_outcomes=told.append,
         on_tuned=lambda *change: told.append(change),

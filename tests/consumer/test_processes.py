@@ -61,7 +61,7 @@ def pids(bench: Bench) -> list[int]:
 
 def result(outcome: Outcome) -> dict[str, Any]:
     """Return the result that a worker has encoded."""
-    return orjson.loads(orjson.dumps(outcome.prediction))
+    return orjson.loads(outcome.prediction.text)
 
 
 def test_each_event_gets_one_outcome_from_every_worker() -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from infertool.consumer.attempt import Event, decode
+from infertool.consumer.attempt import Decoding, Event
 from infertool.errors import UsageError
 from infertool.load import headers, payloads
 from infertool.load.headers import Envelope, EnvelopeOptions
@@ -88,7 +88,7 @@ def test_broken_events_are_broken_for_the_consumer_and_no_others() -> None:
     kinds = Counter()
     for number in range(2000):
         body, broken = made.make(number)
-        failure = decode(Event(Message("1", "q", {}, body, BodyKind.TEXT, False, 0, ""), "1"), 10_000)
+        failure = Decoding(10_000).decode(Event(Message("1", "q", {}, body, BodyKind.TEXT, False, 0, ""), "1"))
         assert broken == (failure is not None)
         kinds[failure.error_type if failure else "good"] += 1
     assert abs(2000 - kinds["good"] - 600) < 100

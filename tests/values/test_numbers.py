@@ -14,8 +14,9 @@ from infertool.cli.common import deadletters, eventlines
 from infertool.cli.common.eventlines import Columns, Template
 from infertool.cli.common.options import parse_json
 from infertool.cli.tail.view import FORMS, form_of
-from infertool.consumer.attempt import Event, decode
-from infertool.consumer.documents import Documents, encode_prediction
+from infertool.codec import JSON
+from infertool.consumer.attempt import Decoding, Event
+from infertool.consumer.documents import Documents
 from infertool.deadletters import letter
 from infertool.deadletters.replay import edit
 from infertool.deadletters.replay.edit import EditError
@@ -119,7 +120,7 @@ def test_watch_shows_and_exports_the_text() -> None:
 @pytest.mark.parametrize("body", [WRITTEN, b'{\n  "event_id": %d\n}' % BIG])
 def test_the_model_gets_ints_and_the_documents_carry_the_text(body: bytes) -> None:
     event = Event(message(body), event_id="m", received_at=1.0)
-    assert decode(event, 10_000) is None
+    assert Decoding(10_000).decode(event) is None
     assert event.payload
     assert BIG in event.payload.values()
     for document in (
@@ -129,19 +130,19 @@ def test_the_model_gets_ints_and_the_documents_carry_the_text(body: bytes) -> No
         assert b'"original_payload":' + body.replace(b"\n", b"").replace(b" ", b"") in document
         assert b'"prediction":{"twice":%d}' % (2 * BIG) in document
         assert b"\n" not in document
-    assert encode_prediction([BIG]) == b'{"value":[%d]}' % BIG
+    assert JSON.encode([BIG]) == b"[%d]" % BIG
 
 
 @pytest.mark.parametrize("number", [BIG, 10**25, -(2**63) - 1, 2**64])
 def test_an_id_may_have_any_number_of_digits(number: int) -> None:
     event = Event(message(b'{"event_id":%d,"request_id":%d}' % (number, number)), event_id="m", received_at=1.0)
-    assert decode(event, 10_000) is None
+    assert Decoding(10_000).decode(event) is None
     assert (event.event_id, event.request_id) == (str(number), str(number))
 
 
 @pytest.mark.parametrize("number", [b"1e400", b"1" * 5000])
 def test_a_number_that_no_model_can_get_is_said(number: bytes) -> None:
-    failure = decode(Event(message(b'{"a":%b}' % number), event_id="m", received_at=1.0), 10_000)
+    failure = Decoding(10_000).decode(Event(message(b'{"a":%b}' % number), event_id="m", received_at=1.0))
     assert failure
     assert failure.error_type == "NumberOutOfRange"
 

@@ -14,8 +14,9 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
+from infertool.codec import BY_NAME, JSON, Codec, EncodeError
 from infertool.consumer.attempt import Tried, batch_function, call, call_batch
-from infertool.consumer.documents import UnencodableError, encode_prediction, unencodable
+from infertool.consumer.documents import UnencodableError, unencodable
 from infertool.consumer.processes import wire
 from infertool.errors import InfertoolError
 from infertool.hangup import shield_stderr
@@ -24,7 +25,6 @@ from infertool.models.loader import open_model
 from infertool.models.port import Cached, LoadedModel
 from infertool.models.user_code import text_of
 from infertool.telemetry import logs, uncaught
-from infertool.text import json_text
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -75,9 +75,9 @@ class Requests:
         self._incoming = incoming
         self._permits = permits
 
-    def __iter__(self) -> Iterator[tuple[int, list[bytes]]]:
+    def __iter__(self) -> Iterator[tuple[int, list[bytes], list[Codec]]]:
         """Yield until no more permits can come."""
-        request = wire.Request(0, [])
+        request = wire.Request(0, [], [])
         while permit := self._permits.recv(wire.PERMIT_BYTES):
             number = int.from_bytes(permit)
             # The numbers between two permits are those of groups that were taken back.
@@ -86,7 +86,10 @@ class Requests:
                 if message is None:
                     return
                 request = wire.decode_request(message)
-            yield number, request.groups[number - request.first]
+            place = number - request.first
+            bodies = request.groups[place]
+            names = request.codecs[place] if request.codecs else ()
+            yield number, bodies, [BY_NAME[name] for name in names] or [JSON] * len(bodies)
 
 
 class Server:
@@ -102,22 +105,22 @@ class Server:
         self._memory = os.open("/proc/self/statm", os.O_RDONLY)
         self._pid = os.getpid()
 
-    def serve(self, requests: Iterable[tuple[int, list[bytes]]]) -> None:
+    def serve(self, requests: Iterable[tuple[int, list[bytes], list[Codec]]]) -> None:
         """Answer requests until they end, or until a limit is reached."""
-        for number, bodies in requests:
+        for number, bodies, codecs in requests:
             started = time.monotonic()
-            tried = self._call(bodies)
+            tried = self._call(bodies, codecs)
             if os.getpid() != self._pid:
                 os._exit(0)  # the model has forked, and this is the copy: the request is not its own
-            parts = None if tried is None else [_part(each) for each in tried]
+            parts = None if tried is None else list(map(_part, tried, codecs))
             self._tasks += len(bodies) if parts else 0
             leaving = self._limit_reached()
             wire.send(self._connection, wire.Reply(number, parts, time.monotonic() - started, leaving))
             if leaving:
                 return
 
-    def _call(self, bodies: Sequence[bytes]) -> list[Tried] | None:
-        payloads = [json_text.loads(body) for body in bodies]
+    def _call(self, bodies: Sequence[bytes], codecs: Sequence[Codec]) -> list[Tried] | None:
+        payloads = [used.decode(body) for body, used in zip(bodies, codecs, strict=True)]
         if self._predict_batch:
             return call_batch(self._predict_batch, payloads)
         return [call(self._predict, payload) for payload in payloads]
@@ -132,15 +135,15 @@ class Server:
         return ""
 
 
-def _part(tried: Tried) -> wire.Part:
+def _part(tried: Tried, used: Codec) -> wire.Part:
     if tried.failure is not None:
         return wire.Part(b"", tried.processing_s, tried.failure)
     cached = isinstance(tried.prediction, Cached)
     result = tried.prediction.result if cached else tried.prediction
     try:
-        return wire.Part(encode_prediction(result), tried.processing_s, None, cached)
-    except UnencodableError as error:
-        return wire.Part(b"", tried.processing_s, unencodable(error))
+        return wire.Part(used.encode(result), tried.processing_s, None, cached, isinstance(result, dict))
+    except EncodeError as error:
+        return wire.Part(b"", tried.processing_s, unencodable(UnencodableError(str(error))))
 
 
 if __name__ == "__main__":

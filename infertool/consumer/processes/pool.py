@@ -10,9 +10,8 @@ from itertools import chain
 from types import TracebackType
 from typing import Self
 
-import orjson
-
-from infertool.consumer.attempt import Event, Failure, Group, Outcome, Preparation
+from infertool.codec import JSON
+from infertool.consumer.attempt import Encoded, Event, Failure, Group, Outcome, Preparation
 from infertool.consumer.processes import wire
 from infertool.consumer.processes.process import GoneError, WorkerProcess
 from infertool.consumer.worker import Try, Worker, WorkerHost, fit, halves
@@ -240,7 +239,7 @@ class ProcessWorker(Worker):
             self._asked = dict(zip(numbers, groups, strict=True))
             self._since = time.monotonic() if groups else None
         if groups:
-            self._process.ask(numbers, [[event.message.body for event in group] for group in groups])
+            self._process.ask(numbers, groups)
         return bool(groups)
 
     def _report(self, answers: Sequence[wire.Answer]) -> str:
@@ -313,7 +312,7 @@ class ProcessWorker(Worker):
 def _outcome(event: Event, part: wire.Part) -> Outcome:
     if part.failure is not None:
         return Outcome(event, failure=part.failure)
-    result = orjson.Fragment(part.result)
+    result = Encoded(part.result, part.is_object) if event.codec is JSON else event.codec.decode(part.result)
     return Outcome(event, Cached(result) if part.cached else result, part.processing_s)
 
 

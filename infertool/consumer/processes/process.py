@@ -11,6 +11,8 @@ from contextlib import suppress
 
 import msgspec
 
+from infertool.codec import JSON
+from infertool.consumer.attempt import Group
 from infertool.consumer.processes import wire
 from infertool.errors import ModelLoadError
 from infertool.telemetry import json_logs
@@ -83,10 +85,13 @@ class WorkerProcess(ConnectedProcess):
         self._next_number += count
         return numbers
 
-    def ask(self, numbers: range, groups: Sequence[Sequence[bytes]]) -> None:
+    def ask(self, numbers: range, groups: Sequence[Group]) -> None:
         """Send groups, and the permits to begin them. Only the answers show that they arrived."""
         self.permit(numbers)  # first: the worker reads a request when it has a permit for it
-        self._send(wire.Request(numbers.start, [list(group) for group in groups]))
+        bodies = [[event.body for event in group] for group in groups]
+        are_json = all(event.codec is JSON for group in groups for event in group)
+        codecs = [] if are_json else [[event.codec.name for event in group] for group in groups]
+        self._send(wire.Request(numbers.start, bodies, codecs))
 
     def permit(self, numbers: Sequence[int]) -> None:
         """Send permits to begin these groups."""

@@ -39,10 +39,11 @@ class WorkerConfig(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
-    """Groups of bodies, numbered from `first`."""
+    """Groups of bodies, numbered from `first`, and the names of the bodies' codecs: none where all are JSON."""
 
     first: int
     groups: list[list[bytes]]
+    codecs: list[list[str]]
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -60,12 +61,16 @@ class StartFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True):
-    """The outcome of one event: an encoded result, which may be from the model's cache, or a failure."""
+    """The outcome of one event: a result in the event's codec, which may be from the model's cache, or a failure.
+
+    `is_object` is True if the model returned a dict.
+    """
 
     result: bytes
     processing_s: float
     failure: Failure | None
     cached: bool = False
+    is_object: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 from infertool.brokers.stomp.frames import encode, encode_acks
 from infertool.brokers.stomp.messages import to_message
 from infertool.brokers.stomp.parser import FrameParser
-from infertool.consumer.attempt import Attempts, Preparation
+from infertool.consumer.attempt import Attempts, Decoding, Preparation
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.documents import Documents
 from infertool.consumer.in_flight import InFlight
@@ -75,7 +75,7 @@ def main() -> None:
     settlement = Settlement(Acks(), in_flight, guard, Never(), 2000, stats)
     router = Router(rules, documents, Never(), publisher, settlement, stats)
     publisher.report_to(router.settled)
-    prepare = Preparation(max_body_bytes=1_000_000, on_redelivered=lambda _event: None)
+    prepare = Preparation(Decoding(1_000_000), lambda _event: None)
     attempt = Attempts(lambda _payload: {"class": "A"}, prepare)
     parser, data = FrameParser(), template()
     for batch in range(int(sys.argv[1])):

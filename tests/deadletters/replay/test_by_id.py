@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infertool.consumer.attempt import Event, decode
+from infertool.consumer.attempt import Decoding, Event
 from infertool.deadletters import ids
 from infertool.deadletters import letter as letters
 from tests.deadletters.replay.conftest import DeadLetters
@@ -145,7 +145,7 @@ def test_one_far_back_that_only_its_body_tells(real_dead: DeadLetters) -> None:
 def test_a_letter_is_known_as_the_consumer_showed_its_event(body: bytes, given: dict[str, str]) -> None:
     delivery = message(body, **given)
     event = Event(delivery, ids.envelope_id(delivery))
-    assert decode(event, 1000) is None
+    assert Decoding(1000).decode(event) is None
     letter = letters.read(message(body, message_id=delivery.id, dlq_stage="infer", **given))
     shown = (ids.event_id(letter), ids.request_id(letter) or None)
     assert shown == (event.event_id, event.request_id)
