@@ -35,7 +35,9 @@ FORMS: Final[Mapping[str, re.Pattern[str]]] = {
     "expires": LONG,
     "timestamp": LONG,
     # A name of nothing is refused; lists, options and `/temp-queue/` come out as something else.
-    "reply-to": re.compile(r"/(queue|topic|remote-temp-queue|remote-temp-topic)/[^\s,?]+|(?![\s/])[^,?]*(?<!\s)|"),
+    "reply-to": re.compile(
+        r"/(queue|topic|reply-queue|remote-temp-queue|remote-temp-topic)/[^\s,?]+|(?![\s/])[^,?]*(?<!\s)|"
+    ),
 }
 _PROPERTY_FORMS: Final = {**FORMS, TTL: re.compile(r"0|[1-9][0-9]{0,17}")}
 

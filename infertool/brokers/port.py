@@ -34,8 +34,9 @@ class Capabilities:
     `selectors`: subscriptions and browses can be limited to messages that match; `selector_reach` is the number of
     messages from the head of a queue that the broker searches each time, None where it searches all. `depth`: the
     broker tells how many messages a queue holds. `priorities`, `expiry` and `delivery_count`: the broker keeps them.
-    `reply_addresses`: a caller can have a queue of its own for replies. `header_types`: headers keep their types
-    (`Message.types`); elsewhere they arrive as texts. `highest_priority`: a higher one becomes this.
+    `reply_addresses`: a caller can have a queue of its own for replies (`Broker.open_replies`). `header_types`:
+    headers keep their types (`Message.types`); elsewhere they arrive as texts. `highest_priority`: a higher one becomes
+    this.
 
     `max_unacked` is the number of unacked messages that one subscription surely gets, and the window to ask for unless
     told otherwise. At most `max_moves` moves and `max_move_bytes` bytes of bodies go into one `Subscription.move`.
@@ -81,6 +82,12 @@ class Conventions(Protocol):
 
     def is_queue(self, text: str) -> bool:
         """Return True if `text` names one queue as messages name it."""
+
+    def reply_queue(self, text: str) -> str:
+        """Return where to send the reply to a message whose reply-to is `text`.
+
+        Raises `UsageError` for what is no queue: a topic, a list, a malformed name.
+        """
 
     def covers(self, source: str, queue: str) -> bool:
         """Return True if a subscription to `source` gets the messages of `queue`."""
@@ -214,6 +221,17 @@ class DeliversOnReader(Protocol):
         """Have another thread read on if the one that reads is in `on_messages`. Returns at once."""
 
 
+class Replies(Protocol):
+    """A queue of this connection's own, for replies to what it sends. Made anew with every connection."""
+
+    @property
+    def address(self) -> str | None:
+        """The reply-to of what is sent now. None without a connection; another one after each reconnect."""
+
+    def close(self) -> None:
+        """Deliver nothing more. The queue ends now or with the connection."""
+
+
 class BulkSender(Protocol):
     """Sends many messages that share a template, without confirmations. One thread uses it at a time.
 
@@ -291,6 +309,19 @@ class Broker(Protocol):
 
         They cannot be settled. What did not come within `timeout_s` is left out; so is what follows the first 256 MiB
         of bodies. Raises `RefusedError` (a bad selector), `UnreachableError`, `ConnectionLostError`.
+        """
+
+    def open_replies(self, on_replies: OnMessages) -> Replies:
+        """Return a queue for replies; they come to `on_replies` on the thread that reads, and need no ack.
+
+        Without a connection now, it begins with the next one. Raises `RefusedError` where the broker has no such queues
+        (`Capabilities.reply_addresses`).
+        """
+
+    def reply_exists(self, address: str, timeout_s: float) -> bool | None:
+        """Return False if nobody would get a message to `address`, the result of `Conventions.reply_queue`.
+
+        None where the broker does not tell, or not in time. Not for callbacks: the thread that reads cannot wait.
         """
 
     def measure(self, queue: str, timeout_s: float) -> Depth | None:

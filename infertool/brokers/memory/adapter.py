@@ -37,6 +37,8 @@ PORTS: Final[Mapping[str, int | None]] = {"memory": None}
 
 # Settings and scripts for STOMP brokers spell queues with it.
 _PREFIX: Final = "/queue/"
+# What the name of a queue for replies begins with. It ends with its connection.
+REPLIES: Final = "replies:"
 _NAME: Final = re.compile(r"[^\s,/*>?]+")
 _MOST_HEADERS: Final = 1000
 
@@ -69,6 +71,10 @@ class MemoryConventions:
     def is_queue(self, text: str) -> bool:
         """See `infertool.brokers.port.Conventions`."""
         return _NAME.fullmatch(text) is not None
+
+    def reply_queue(self, text: str) -> str:
+        """See `infertool.brokers.port.Conventions`."""
+        return self.queue(text)
 
     def covers(self, source: str, queue: str) -> bool:
         """See `infertool.brokers.port.Conventions`."""

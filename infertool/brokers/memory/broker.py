@@ -11,9 +11,10 @@ from infertool.brokers.memory.adapter import CONVENTIONS
 from infertool.brokers.memory.connection import Host
 from infertool.brokers.memory.faults import Operation
 from infertool.brokers.memory.queues import Stored
+from infertool.brokers.memory.replies import MemoryReplies
 from infertool.brokers.memory.server import Address
 from infertool.brokers.memory.subscription import MemoryBulkSender, MemorySubscription, send, to_message
-from infertool.brokers.port import Browse, Capabilities, Conventions, Depth, OnSent, Selector
+from infertool.brokers.port import Browse, Capabilities, Conventions, Depth, OnMessages, OnSent, Selector
 from infertool.brokers.supervisor import Supervisor
 from infertool.errors import ServerError
 from infertool.message import Message, Outgoing
@@ -82,6 +83,24 @@ class MemoryBroker:
         )
         self._supervisor.add(subscription)
         return subscription
+
+    def open_replies(self, on_replies: OnMessages) -> MemoryReplies:
+        """See `infertool.brokers.port.Broker`."""
+        replies = MemoryReplies(on_replies, self._timeout_s, forget=self._supervisor.discard)
+        self._supervisor.add(replies)
+        return replies
+
+    def reply_exists(self, address: str, timeout_s: float) -> bool | None:
+        """See `infertool.brokers.port.Broker`."""
+        connection = self._supervisor.current()
+        if connection is None or connection.is_current():
+            return None
+        found: list[bool] = []
+        try:
+            connection.call(Operation.MEASURE, lambda: found.append(connection.server.exists(address)), timeout_s)
+        except ServerError:
+            return None
+        return found[0]
 
     def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
         """See `infertool.brokers.port.Broker`. Waits while 500 sends are unconfirmed."""

@@ -16,10 +16,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from infertool.brokers.memory.faults import Effect, Operation
-from infertool.brokers.memory.queues import RefusedByBroker
+from infertool.brokers.memory.queues import NoQueue, RefusedByBroker
 from infertool.brokers.memory.server import Address, Session
 from infertool.brokers.port import OnSent
-from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError, UnreachableError
+from infertool.errors import (
+    ConnectionLostError,
+    ReceiptTimeoutError,
+    RefusedError,
+    UnreachableError,
+    UnroutableError,
+)
 from infertool.message import Outgoing
 from infertool.secret import Secret
 
@@ -135,7 +141,7 @@ class Connection:
 
     def wait_for_room(self, timeout_s: float | None = None) -> bool:
         """Wait until another send may be open. Returns at once in the thread that makes the room."""
-        if threading.current_thread() is self._thread:
+        if self.is_current():
             return True
         with self._changed:
             return self._changed.wait_for(lambda: bool(self.reason) or len(self._open) < _MOST_OPEN, timeout_s)
@@ -144,6 +150,10 @@ class Connection:
         """Raise `RefusedByBroker` if the address refuses messages to that queue."""
         if refusal := self._address.faults.refusal(outgoing.destination):
             raise RefusedByBroker(refusal)
+
+    def is_current(self) -> bool:
+        """Return True in the connection's own thread, which gives the answers."""
+        return threading.current_thread() is self._thread
 
     def end(self, reason: str) -> None:
         """End the connection. The first reason counts."""
@@ -169,7 +179,7 @@ class Connection:
 
     def join(self) -> None:
         """Wait until the thread has ended."""
-        if self._thread.ident is not None and threading.current_thread() is not self._thread:
+        if self._thread.ident is not None and not self.is_current():
             self._has_ended.wait()
             self._thread.join()
 
@@ -215,7 +225,7 @@ class Connection:
         try:
             request.run()
         except RefusedByBroker as refusal:
-            return self._refused(str(refusal))
+            return self._refused(str(refusal), UnroutableError if isinstance(refusal, NoQueue) else RefusedError)
         return None
 
     def _answer_late(self) -> None:
@@ -234,8 +244,8 @@ class Connection:
             self._changed.notify_all()
         request.on_answer(error)
 
-    def _refused(self, reason: str) -> RefusedError:
-        return RefusedError(f"{self.address} refused: {reason}", address=self.address, reason=reason)
+    def _refused(self, reason: str, kind: type[RefusedError] = RefusedError) -> RefusedError:
+        return kind(f"{self.address} refused: {reason}", address=self.address, reason=reason)
 
     def _lost(self) -> ConnectionLostError:
         return ConnectionLostError(f"the connection to {self.address} was lost: {self.reason}", address=self.address)

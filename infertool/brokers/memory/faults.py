@@ -9,7 +9,10 @@ from enum import StrEnum
 
 
 class Operation(StrEnum):
-    """What a client asks of the broker. A move is `BEGIN` (acks and sends) and `COMMIT`, or `SEND` and `ACK`."""
+    """What a client asks of the broker. A move is `BEGIN` (acks and sends) and `COMMIT`, or `SEND` and `ACK`.
+
+    `REPLY` is the delivery of replies to a connection's own queue.
+    """
 
     CONNECT = "connect"
     SUBSCRIBE = "subscribe"
@@ -20,6 +23,7 @@ class Operation(StrEnum):
     BROWSE = "browse"
     MEASURE = "measure"
     FLUSH = "flush"
+    REPLY = "reply"
 
 
 class Effect(StrEnum):

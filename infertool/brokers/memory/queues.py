@@ -25,6 +25,10 @@ class RefusedByBroker(Exception):  # noqa: N818  # a broker's answer
     """The broker refuses an operation. The text is its reason."""
 
 
+class NoQueue(RefusedByBroker):
+    """There is no queue of that name, and none is made for it."""
+
+
 @dataclass(slots=True, eq=False)
 class Stored:
     """A message that a queue holds. `deliveries` counts those that began."""

@@ -7,15 +7,16 @@ the ack arrived, a confirmation can be lost after the broker acted, and an ack t
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Protocol, Self
 
-from infertool.brokers.memory.adapter import CAPABILITIES
+from infertool.brokers.memory.adapter import CAPABILITIES, REPLIES
 from infertool.brokers.memory.faults import Faults
-from infertool.brokers.memory.queues import Consumer, Queue, RefusedByBroker, Stored, accepts
+from infertool.brokers.memory.queues import Consumer, NoQueue, Queue, RefusedByBroker, Stored, accepts
 from infertool.brokers.port import Browsing, Capabilities, Depth, Selector
 from infertool.errors import SettingsError
 from infertool.message import Outgoing
@@ -37,10 +38,14 @@ class Client(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """What the broker knows of one connection: its consumers, and what is delivered and not settled, by token."""
+    """What the broker knows of one connection: its consumers, and what is delivered and not settled, by token.
+
+    `own` are the names of queues for replies, which end with it.
+    """
 
     client: Client
     consumers: list[tuple[Queue, Consumer]] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)
 
     def find(self, token: str) -> tuple[Queue, Consumer]:
         """Return the consumer that holds a delivery. Raises `RefusedByBroker`."""
@@ -131,6 +136,7 @@ class Server:
         """Add a consumer of a queue to a session. Raises `RefusedByBroker`."""
         self._need(not exclusive or self.capabilities.exclusive, "exclusive subscriptions")
         self._need(selector is None or self.capabilities.selectors, "selectors")
+        self._need(not name.startswith(REPLIES), "subscriptions to the queues of other connections")
         consumer = Consumer(window, exclusive, accepts(selector), deliver)
         with self._lock:
             queue = self._queue(name)
@@ -138,8 +144,24 @@ class Server:
             session.consumers.append((queue, consumer))
             queue.dispatch(_now_ms())
 
+    def open_replies(self, session: Session, deliver: Callable[[list[tuple[str, Stored]]], None]) -> str:
+        """Make a queue that ends with the session, and return its name. Raises `RefusedByBroker`."""
+        self._need(self.capabilities.reply_addresses, "queues for replies")
+        with self._lock:
+            name = f"{REPLIES}{next(self._numbers)}"
+            queue = self._queues[name] = Queue(self.capabilities, self._tokens)
+            consumer = Consumer(sys.maxsize, False, accepts(None), deliver)  # noqa: FBT003  # not exclusive
+            queue.consumers.append(consumer)
+            session.consumers.append((queue, consumer))
+            session.own.append(name)
+            return name
+
+    def exists(self, name: str) -> bool:
+        """Return True if a message to that queue would be held: of queues for replies, while there is one."""
+        return not name.startswith(REPLIES) or name in self._queues
+
     def send(self, outgoing: Outgoing) -> None:
-        """Hold a message."""
+        """Hold a message. Raises `RefusedByBroker`."""
         with self._lock:
             self._hold(outgoing).dispatch(_now_ms())
 
@@ -153,6 +175,8 @@ class Server:
             if len(set(tokens)) < len(tokens):
                 raise RefusedByBroker("a delivery is settled twice")
             held = [(*session.find(token), token) for token in tokens]
+            for outgoing in sends:
+                self._queue(outgoing.destination)
             for queue, consumer, token in held:
                 queue.settle(consumer, token)
             changed = {*(queue for queue, _, _ in held), *map(self._hold, sends)}
@@ -160,8 +184,11 @@ class Server:
                 queue.dispatch(_now_ms())
 
     def end(self, session: Session) -> None:
-        """Take back what the session did not settle."""
+        """Take back what the session did not settle, and remove its queues for replies."""
         with self._lock:
+            for name in session.own:
+                del self._queues[name]
+            session.own.clear()
             for queue, consumer in session.consumers:
                 queue.detach(consumer)
             for queue in dict.fromkeys(queue for queue, _ in session.consumers):
@@ -194,6 +221,8 @@ class Server:
             return [*queue.waiting, *(stored for each in queue.consumers for stored in each.unsettled.values())]
 
     def _queue(self, name: str) -> Queue:
+        if not self.exists(name):
+            raise NoQueue(f"there is no queue {name}")
         if name not in self._queues:
             self._queues[name] = Queue(self.capabilities, self._tokens)
         return self._queues[name]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from infertool.brokers.port import Browse, Browsing, Capabilities, Depth, OnSent, Selector
+from infertool.brokers.port import Browse, Browsing, Capabilities, Depth, OnMessages, OnSent, Selector
 from infertool.brokers.registry import BrokerUrl
 from infertool.brokers.stomp import dialects
 from infertool.brokers.stomp.browse import browse
 from infertool.brokers.stomp.bulk_sender import StompBulkSender
 from infertool.brokers.stomp.connection import SPOKEN, Host
-from infertool.brokers.stomp.conventions import CONVENTIONS, StompConventions, jms_selector
+from infertool.brokers.stomp.conventions import CONVENTIONS, REMOTE_TEMPORARY, StompConventions, jms_selector
 from infertool.brokers.stomp.messages import check
+from infertool.brokers.stomp.replies import StompReplies, reply_exists, unroutable
 from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
 from infertool.brokers.supervisor import Supervisor
@@ -81,13 +83,29 @@ class StompBroker:
         self._supervisor.add(subscription)
         return subscription
 
+    def open_replies(self, on_replies: OnMessages) -> StompReplies:
+        """See `infertool.brokers.port.Broker`."""
+        replies = StompReplies(on_replies, name=f"p{next(self._ids)}", forget=self._supervisor.discard)
+        self._supervisor.add(replies)
+        return replies
+
+    def reply_exists(self, address: str, timeout_s: float) -> bool | None:
+        """See `infertool.brokers.port.Broker`."""
+        connection = self._supervisor.current()
+        return reply_exists(connection, address, timeout_s) if connection else None
+
     def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
         """See `infertool.brokers.port.Broker`. Waits while 500 sends, or 8 MiB, are unconfirmed.
 
-        Raises RefusedError at once for a message past the limits of the wire format.
+        Raises RefusedError at once for a message past the limits of the wire format, UnroutableError for a reply
+        address that is another kind of broker's.
         """
         connection = self._supervisor.connected()
         check(outgoing, self.address)
+        if not connection.dialect.takes(outgoing.destination):
+            raise unroutable(outgoing.destination, self.address, f"{connection.dialect.name} has no such addresses")
+        if outgoing.destination.startswith(REMOTE_TEMPORARY):
+            on_sent = partial(_answer_to_reply, on_sent, outgoing.destination)
         connection.wait_for_room()
         timeout_s = self._receipt_timeout_s + len(outgoing.body) / _SLOWEST_BYTES_S
         receipt = connection.receipts.expect(on_sent, timeout_s, len(outgoing.body))
@@ -119,3 +137,10 @@ class StompBroker:
         """See `infertool.brokers.port.Broker`. Safe to call again."""
         self._probe.close()
         self._supervisor.close(timeout_s)
+
+
+def _answer_to_reply(on_sent: OnSent, destination: str, error: Exception | None) -> None:
+    """Answer for a message to a temporary queue, which a broker refuses only when that is gone, or not ours to use."""
+    if isinstance(error, RefusedError):
+        error = unroutable(destination, error.address, error.reason)
+    on_sent(error)

@@ -165,8 +165,20 @@ class Connection:
 
     def wait_for_room(self) -> None:
         """Wait until another send may be open. Returns at once in the two threads that make the room."""
-        if not (self._reader.is_current() or threading.current_thread() is self._writer):
+        if not self.answers_here():
             self.receipts.wait_for_room()
+
+    def answers_here(self) -> bool:
+        """Return True in the two threads that give answers, and so cannot wait for any."""
+        return self._reader.is_current() or threading.current_thread() is self._writer
+
+    def deliver(self, subscription: str, sink: Sink) -> None:
+        """Hand the messages of a subscription to `sink` that the broker makes by itself."""
+        self._reader.deliver(subscription, sink)
+
+    def unsubscribe(self, subscription: str) -> None:
+        """End a subscription; its sink gets what is on its way."""
+        self._commands.unsubscribe(subscription)
 
     def subscribe(self, queue: str, subscription: str, sink: Sink, *, ack: str, headers: dict[str, str]) -> Answer:
         """Subscribe, and hand the messages to `sink`. The answer comes with the receipt. Raises ConnectionLostError."""

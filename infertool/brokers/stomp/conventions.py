@@ -12,9 +12,15 @@ from infertool.brokers.stomp.frames import LIMITS
 from infertool.errors import UsageError
 
 PREFIX: Final = "/queue/"
+# Of reply addresses that another client's request names: ActiveMQ's, and RabbitMQ's.
+REMOTE_TEMPORARY: Final = "/remote-temp-queue/"
+REPLY_QUEUE: Final = "/reply-queue/"
+REPLY_PREFIXES: Final = (REMOTE_TEMPORARY, REPLY_QUEUE)
 # ActiveMQ takes header lines of 10 KiB, and a name stands in several.
 _LONGEST: Final = 2048
 _PART, _REST = "*", ">"
+# Characters of a wrong reply-to that an error shows.
+_SHOWN: Final = 200
 _ADVICE: Final = "write for example orders or /queue/orders"
 
 
@@ -23,6 +29,22 @@ def queue(text: str) -> str:
     if is_pattern(text) or "?" in text:
         raise UsageError(f"{text!r} names many queues or none", advice="name one queue, without options")
     return PREFIX + _name(text, text)
+
+
+def reply_queue(text: str) -> str:
+    """Return where the reply to a message with the header `reply-to:text` goes. Raises `UsageError`.
+
+    Beside queues there are ActiveMQ's temporary queues, and what RabbitMQ writes for every queue that AMQP names.
+    """
+    for prefix in REPLY_PREFIXES:
+        name = text.removeprefix(prefix)
+        if name != text:
+            if not name or "," in name or not name.isprintable() or " " in name or len(name.encode()) > _LONGEST:
+                break
+            return text
+    else:
+        return queue(text)
+    raise UsageError(f"{text[:_SHOWN]!r} is no queue for replies")
 
 
 def is_queue(destination: str) -> bool:
@@ -148,6 +170,10 @@ class StompConventions:
     def is_queue(self, text: str) -> bool:
         """See `infertool.brokers.port.Conventions`."""
         return is_queue(text)
+
+    def reply_queue(self, text: str) -> str:
+        """See `infertool.brokers.port.Conventions`."""
+        return reply_queue(text)
 
     def covers(self, source: str, queue: str) -> bool:
         """See `infertool.brokers.port.Conventions`."""

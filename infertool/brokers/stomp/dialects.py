@@ -10,7 +10,7 @@ import math
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -20,7 +20,7 @@ from infertool.brokers.headers import MESSAGE_ID, TTL, TextFormMessage
 from infertool.brokers.port import Browsing, Capabilities
 from infertool.brokers.stomp import messages
 from infertool.brokers.stomp.conventions import ACTIVEMQ as ACTIVEMQ_CAPABILITIES
-from infertool.brokers.stomp.conventions import PREFIX
+from infertool.brokers.stomp.conventions import PREFIX, REMOTE_TEMPORARY, REPLY_PREFIXES, REPLY_QUEUE
 from infertool.brokers.stomp.frames import Frame
 from infertool.message import BodyKind, Message, Outgoing
 
@@ -36,11 +36,26 @@ class DepthSource(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyPlace:
+    """Where one connection gets replies: the `reply-to` of its requests, and how it subscribes.
+
+    `subscription` is empty where the subscription has a name of the adapter's. Without `subscribes` the broker
+    subscribes by itself, at the first request with that `reply-to`.
+    """
+
+    address: str
+    subscription: str = ""
+    subscribes: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """One kind of STOMP broker; this class is ActiveMQ Classic, and what is not known to be something else.
 
     `exclusive` are the SUBSCRIBE headers that keep a queue to one subscription. `patterns`: one subscription may name
-    several queues. `errors_end`: an ERROR names no request, and is the end of the connection.
+    several queues. `errors_end`: an ERROR names no request, and is the end of the connection. `remote_replies` is the
+    prefix of the addresses at which replies to others are sent, empty where they are names like all others.
     """
 
     name: str = "ActiveMQ"
@@ -49,6 +64,20 @@ class Dialect:
     patterns: bool = True
     errors_end: bool = False
     depth: DepthSource = DepthSource.STATISTICS
+    remote_replies: str = REMOTE_TEMPORARY
+
+    def own_replies(self, token: str) -> ReplyPlace:
+        """Return a place for replies to this connection.
+
+        ActiveMQ replaces the address in the header `reply-to` by one that other connections can send to.
+        """
+        return ReplyPlace(f"/temp-queue/infertool-{token}")
+
+    def takes(self, destination: str) -> bool:
+        """Return False if `destination` is a reply address of another kind of broker."""
+        return not destination.startswith(REPLY_PREFIXES) or (
+            self.remote_replies != "" and destination.startswith(self.remote_replies)
+        )
 
     def prefetches(self, window: int, share: int) -> list[dict[str, str]]:
         """Return the SUBSCRIBE headers of the subscriptions that hold `window` messages together, `share` each.
@@ -79,7 +108,7 @@ class Dialect:
 # `browser:true` is not understood: the messages would be consumed.
 _ARTEMIS_CAPABILITIES: Final = replace(
     ACTIVEMQ_CAPABILITIES,
-    atomic_move=False, browse=Browsing.NONE, exclusive=False, reply_addresses=False, selector_reach=None,
+    atomic_move=False, browse=Browsing.NONE, exclusive=False, selector_reach=None,
 )  # fmt: skip
 _RABBITMQ_CAPABILITIES: Final = replace(
     ACTIVEMQ_CAPABILITIES,
@@ -89,6 +118,9 @@ _RABBITMQ_CAPABILITIES: Final = replace(
 
 # JMS's; AMQP has 255.
 _HIGHEST_PRIORITY: Final = 9
+# What the reply addresses of infertool on Artemis begin with.
+_REPLIES: Final = "infertool.replies."
+
 # Whether a body is text or bytes.
 _TYPE: Final = "amq-msg-type"
 # A time in AMQP is in seconds, which have this many digits for 30 000 years; clients of JMS write milliseconds.
@@ -107,6 +139,14 @@ class _Artemis(Dialect):
     patterns: bool = False
     errors_end: bool = True
     depth: DepthSource = DepthSource.MANAGEMENT
+    remote_replies: str = ""
+
+    def own_replies(self, token: str) -> ReplyPlace:
+        """See `Dialect`: a topic of this connection's own. A queue would stay, and would be made anew by late replies.
+
+        Artemis knows temporary queues by no name that a STOMP client could send.
+        """
+        return ReplyPlace(_REPLIES + token, headers={"subscription-type": "MULTICAST"})
 
     def prefetches(self, window: int, share: int) -> list[dict[str, str]]:  # noqa: ARG002  # one is enough
         """See `Dialect`: a window in bytes. Artemis delivers while any of it is left, so one message always fits."""
@@ -119,7 +159,9 @@ class _Artemis(Dialect):
 
     def send(self, outgoing: Outgoing, extra: dict[str, str]) -> bytes:
         """See `Dialect`: without a type Artemis creates a topic, and drops what nobody subscribes to."""
-        where = {"destination": self.place(outgoing.destination), "destination-type": "ANYCAST"}
+        destination = self.place(outgoing.destination)
+        kind = "MULTICAST" if destination.startswith(_REPLIES) else "ANYCAST"
+        where = {"destination": destination, "destination-type": kind}
         return messages.to_send(_as_jms(outgoing), {**where, **extra})
 
     def message(self, frame: Frame, source: str, epoch: int) -> Message:
@@ -147,6 +189,12 @@ class _RabbitMQ(Dialect):
     patterns: bool = False
     errors_end: bool = True
     depth: DepthSource = DepthSource.NONE
+    remote_replies: str = REPLY_QUEUE
+
+    def own_replies(self, token: str) -> ReplyPlace:
+        """See `Dialect`: the queue is made for the first request, and its deliveries name it as their subscription."""
+        address = f"/temp-queue/infertool-{token}"
+        return ReplyPlace(address, subscription=address, subscribes=False)
 
     def prefetches(self, window: int, share: int) -> list[dict[str, str]]:  # noqa: ARG002  # one is enough
         """See `Dialect`: AMQP's prefetch has 16 bits."""

@@ -114,6 +114,8 @@ def _type_headers(outgoing: Outgoing) -> dict[str, str]:
 _INT: Final = re.compile(r"0|-?[1-9][0-9]{0,8}")
 _FORMS: Final = {
     **FORMS,
+    # `/reply-queue/` is RabbitMQ's alone.
+    "reply-to": re.compile(f"(?!/reply-queue/)(?:{FORMS['reply-to'].pattern})"),
     "JMSXGroupSeq": _INT,
     "JMSXDeliveryCount": _INT,
     "JMSDeliveryMode": re.compile(r"[12]|(NON_)?PERSISTENT"),
