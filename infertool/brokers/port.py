@@ -257,6 +257,8 @@ class BulkSender(Protocol):
     def flush(self, timeout_s: float) -> bool:
         """Wait up to `timeout_s` until the broker has worked on all that was sent; False if it has not.
 
+        A broker may tell of a refusal a moment later.
+
         Raises `ConnectionLostError`.
         """
 

@@ -29,13 +29,14 @@ _NO_PORT = 0
 class BrokerUrl:
     """A parsed URL. `hosts` are tried in order, a port is 0 where the scheme has none.
 
-    `user` and `password` are empty when the URL has none.
+    `user` and `password` are empty when the URL has none, `vhost` for the broker's default virtual host.
     """
 
     scheme: str
     hosts: tuple[tuple[str, int], ...]
     user: str = ""
     password: Secret = field(default_factory=Secret)
+    vhost: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -54,10 +55,24 @@ def parse(url: str) -> BrokerUrl:
     rest, query = url.strip().partition("://")[2], ""
     if ports[name] is None:
         rest, _, query = rest.partition("?")
-    user_part, _, addresses = rest.rpartition("@")
-    hosts = tuple(_host_and_port(name, address, ports) for address in addresses.removesuffix("/").split(","))
+    user_part, _, place = rest.rpartition("@")
+    addresses, _, path = place.partition("/")
+    hosts = tuple(_host_and_port(name, address, ports) for address in addresses.split(","))
     user, _, password = user_part.partition(":")
-    return BrokerUrl(name, hosts, unquote(user), Secret(unquote(password)), _options(query))
+    vhost = _vhost(name, path, has_any=ports[name] is not None)
+    return BrokerUrl(name, hosts, unquote(user), Secret(unquote(password)), vhost, _options(query))
+
+
+def _vhost(name: str, path: str, *, has_any: bool) -> str:
+    """Return the virtual host that follows the hosts; empty for the default one, whose name is `/`."""
+    vhost = unquote(path)
+    if path and not has_any:
+        raise _wrong(f"{path!r} in the broker URL has no meaning", f"write {name}://NAME")
+    if any(character in path for character in "/?#") or not vhost.isprintable():
+        raise _wrong(
+            f"{path!r} in the broker URL is no virtual host", f"write %2F for a slash in its name: {name}://host/a%2Fb"
+        )
+    return "" if vhost == "/" else vhost
 
 
 def _options(query: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from urllib.parse import quote
 
 from infertool.brokers.registry import BrokerUrl
 from infertool.errors import RefusedError, SettingsError, UnreachableError
@@ -157,7 +158,18 @@ def refused(target: Target, reason: str) -> RefusedError:
         f"{target.address} refused the login: {reason}",
         address=target.address,
         reason=reason,
-        advice="check broker.user and broker.password",
+        advice=f"check broker.user and broker.password{', and the virtual host in broker.url' if target.vhost else ''}",
+    )
+
+
+def no_vhosts(target: Target, name: str) -> RefusedError:
+    """Return the error for a broker, by the `name` of its kind, that would ignore the virtual host of the URL."""
+    reason = f"{name} has no virtual hosts"
+    return RefusedError(
+        f"{target.address}: {reason}",
+        address=target.address,
+        reason=reason,
+        advice=f"take /{quote(target.vhost, safe='')} out of broker.url",
     )
 
 
@@ -178,11 +190,13 @@ class Target:
     heartbeat_s: float
     connect_timeout_s: float
     receipt_timeout_s: float
+    # Empty for the default one.
+    vhost: str = ""
 
     @property
     def address(self) -> str:
         """The address for people: no user, no password."""
-        return f"{self.scheme}://{self.place}"
+        return f"{self.scheme}://{self.place}{'/' if self.vhost else ''}{quote(self.vhost, safe='')}"
 
     @property
     def place(self) -> str:
@@ -217,7 +231,7 @@ def targets(settings: BrokerSettings, url: BrokerUrl, protocol: Protocol) -> tup
     return tuple(
         Target(
             protocol, url.scheme, host, port, user, password, tls,
-            settings.heartbeat_s, settings.connect_timeout_s, settings.receipt_timeout_s,
+            settings.heartbeat_s, settings.connect_timeout_s, settings.receipt_timeout_s, url.vhost,
         )
         for host, port in url.hosts
     )  # fmt: skip

@@ -21,7 +21,7 @@ class BrokerSettings:
     """The broker that delivers events."""
 
     url: str = field(default="stomp://localhost:61613", repr=False)
-    """Scheme stomp or stomp+ssl; several hosts for failover: stomp://a:61613,b:61613."""
+    """Scheme stomp or stomp+ssl; several hosts for failover: stomp://a:61613,b:61613. A path is a virtual host."""
     user: str = ""
     """Login. Also set by ACTIVEMQ_USER, or by the URL's user part."""
     password: Secret = field(default_factory=Secret)

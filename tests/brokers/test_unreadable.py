@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
+from infertool.brokers.stomp import reader
 from infertool.brokers.stomp.frames import FrameError, Limits
 from infertool.brokers.stomp.unreadable import DoubtfulParser, Unreadable
-from infertool.message import BodyKind
+from infertool.message import BodyKind, Outgoing
+from infertool.net.connection_state import ConnectionState
 from tests.brokers.test_frames import cut, feed_all
-from tests.support.brokers import TIMEOUT_S, new_queue, take
+from tests.support.brokers import TIMEOUT_S, Links, new_queue, send_all, take
 from tests.support.jms import Jms, produce
 
 MARK = b"0123456789abcdef"
@@ -119,6 +122,16 @@ def test_what_failed_twice_is_left_out_and_told_once(caplog):
     assert "message it's in /queue/q cannot be read (broken)" in record.getMessage()
 
 
+def test_what_cannot_be_left_out_is_told_once(caplog):
+    unreadable = Unreadable("/queue/q")
+    with caplog.at_level(logging.WARNING):
+        told = [unreadable.note(f"delivery-{n}", "broken", blocks=True) for n in range(4)]
+    assert told == [False, True, False, False]
+    [record] = caplog.records
+    assert "message delivery-1 in /queue/q cannot be read (broken)" in record.getMessage()
+    assert "all behind it wait" in record.getMessage()
+
+
 LYING = {
     "short": {"content-length": 5},
     "long": {"content-length": 500},
@@ -175,3 +188,54 @@ def test_what_cannot_be_read_is_left_and_blocks_nobody(activemq, connect, links,
     assert all(f"in {queue} cannot be read" in text for text in told)
     broker.close(TIMEOUT_S)
     assert connect(activemq.url).measure(queue, TIMEOUT_S).size == len(odd)
+
+
+# Names and texts that would break a frame if the broker did not escape them.
+ESCAPED = {r"x\nack": "other", r"c\n\nd": "cut", r"a\cb": "1", "t": r"line\r\nbreak\cx", "browser": "end"}
+
+
+@pytest.mark.parametrize(
+    "server", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("artemis", "rabbitmq")]
+)
+def test_artemis_and_rabbitmq_escape_what_would_break_a_frame(request, server, connect, links):
+    server, queue = request.getfixturevalue(server), new_queue()
+    raw = server.raw()
+    raw.send(
+        queue, [({name: value, "event_id": f"e{n}"}, b"%d" % n) for n, (name, value) in enumerate(ESCAPED.items())]
+    )
+    raw.close()
+    subscription = connect(server.url, links).subscribe(queue, window=10)
+    messages = take(subscription, len(ESCAPED))
+    assert [message.body for message in messages] == [b"%d" % n for n in range(len(ESCAPED))]
+    found = {name: value for message in messages for name, value in message.headers.items()}
+    assert found == {
+        "x\nack": "other", "c\n\nd": "cut", "a:b": "1", "t": "line\r\nbreak:x", "browser": "end", "event_id": "e4",
+    }  # fmt: skip
+    subscription.ack(messages)
+    assert links.of(ConnectionState.LOST) == []
+
+
+@pytest.mark.parametrize(
+    "server", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("activemq6", "artemis", "rabbitmq")]
+)
+def test_what_is_too_large_is_left_out_or_told(request, server, connect, monkeypatch, caplog):
+    """Where the broker cannot leave a message out, those behind it wait, and a warning says so."""
+    leaves_out = server == "activemq6"
+    server, queue, links = request.getfixturevalue(server), new_queue(), Links()
+    monkeypatch.setattr(reader, "_FROM_BROKER", Limits(body=1000))
+    broker: Any = connect(server.url, links, reconnect_max_s=0.2)
+    send_all(broker, [Outgoing(queue, body, BodyKind.BYTES) for body in (b"before", b"x" * 2000, b"behind")])
+    with caplog.at_level(logging.WARNING):
+        subscription = broker.subscribe(queue, window=10)
+        subscription.ack(take(subscription, 1))
+        # The second failure is told; without the message there is no third.
+        links.wait_for(ConnectionState.CONNECTED, 3 if leaves_out else 5)
+        told = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert len(told) == 1
+    assert ("all others are taken" if leaves_out else "all behind it wait") in told[0]
+    monkeypatch.undo()
+    seen: set[bytes] = set()
+    while b"behind" not in seen:
+        messages = take(subscription, 1)
+        seen |= {message.body for message in messages}
+        subscription.ack(messages)

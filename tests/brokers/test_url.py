@@ -25,6 +25,13 @@ def test_hosts(url, hosts):
 
 
 @pytest.mark.parametrize(
+    ("path", "vhost"), [("", ""), ("/", ""), ("/%2F", ""), ("/prod", "prod"), ("/a%2Fb%20c", "a/b c")]
+)
+def test_the_virtual_host(path, vhost):
+    assert parse(f"stomp://u:p@a:1,b{path}").vhost == vhost
+
+
+@pytest.mark.parametrize(
     ("user_part", "user", "password"),
     [
         ("u:p@", "u", "p"),
@@ -50,7 +57,10 @@ def test_credentials(user_part, user, password):
         ("stomp://u:hidden@a:99999999999999999999", "no valid port", ""),
         ("stomp://u:hidden@a:x", "no valid port", ""),
         ("stomp://u:hidden@a,,b", "no host:port", ""),
-        ("stomp://u:hidden@a:1/vhost", "valid port", ""),
+        ("stomp://u:hidden@a:1/b/c", "no virtual host", ""),
+        ("stomp://u:hidden@a:1/b?c=d", "no virtual host", ""),
+        ("stomp://u:hidden@a:1/b%0Ac", "no virtual host", ""),
+        ("memory://a/b", "no meaning", ""),
         ("stomp://", "no host:port", ""),
         ("stomp://u:hidden@::1:61613", "write stomp://[::1]:61613", ""),
         ("stomp://a:b:1", "no host:port", ""),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from infertool.brokers.port import Browse, Browsing, Capabilities, Depth, OnMessages, OnSent, Selector
+from infertool.brokers.port import Browse, Browsing, Capabilities, Depth, Match, OnMessages, OnSent, Selector
 from infertool.brokers.registry import BrokerUrl
 from infertool.brokers.stomp import dialects
 from infertool.brokers.stomp.browse import browse
@@ -78,6 +78,7 @@ class StompBroker:
             name=f"s{next(self._ids)}",
             current=self._supervisor.current,
             headers={"selector": expression} if expression else {},
+            by_id=isinstance(selector, Match) and bool(selector.ids),
             exclusive=exclusive,
         )
         self._supervisor.add(subscription)

@@ -142,6 +142,10 @@ class Connection:
             self.end("the handshake failed")
             self.join()
             raise self._why_not() if answered else diagnosis.silent(self.target, kind)
+        if self.target.vhost and not self.dialect.vhosts:
+            self.end("it has no virtual hosts")
+            self.join()
+            raise diagnosis.no_vhosts(self.target, self.dialect.name)
 
     def _why_not(self) -> ServerError:
         if self.last_error:

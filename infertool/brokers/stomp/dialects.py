@@ -54,8 +54,9 @@ class Dialect:
     """One kind of STOMP broker; this class is ActiveMQ Classic, and what is not known to be something else.
 
     `exclusive` are the SUBSCRIBE headers that keep a queue to one subscription. `patterns`: one subscription may name
-    several queues. `errors_end`: an ERROR names no request, and is the end of the connection. `remote_replies` is the
-    prefix of the addresses at which replies to others are sent, empty where they are names like all others.
+    several queues. `errors_end`: an ERROR is the end of the connection, and may name no request. `selects_ids`: a
+    selector can look for a message by its id. `vhosts`: the broker has virtual hosts. `remote_replies` is the prefix of
+    the addresses at which replies to others are sent, empty where they are names like all others.
     """
 
     name: str = "ActiveMQ"
@@ -63,6 +64,8 @@ class Dialect:
     exclusive: tuple[tuple[str, str], ...] = (("activemq.exclusive", "true"),)
     patterns: bool = True
     errors_end: bool = False
+    selects_ids: bool = True
+    vhosts: bool = False
     depth: DepthSource = DepthSource.STATISTICS
     remote_replies: str = REMOTE_TEMPORARY
 
@@ -138,6 +141,8 @@ class _Artemis(Dialect):
     exclusive: tuple[tuple[str, str], ...] = ()
     patterns: bool = False
     errors_end: bool = True
+    # What STOMP clients know as the id is none that Artemis's selectors see; they would match nothing.
+    selects_ids: bool = False
     depth: DepthSource = DepthSource.MANAGEMENT
     remote_replies: str = ""
 
@@ -188,6 +193,8 @@ class _RabbitMQ(Dialect):
     exclusive: tuple[tuple[str, str], ...] = (("exclusive", "true"), ("durable", "false"), ("auto-delete", "true"))
     patterns: bool = False
     errors_end: bool = True
+    selects_ids: bool = False
+    vhosts: bool = True
     depth: DepthSource = DepthSource.NONE
     remote_replies: str = REPLY_QUEUE
 

@@ -85,9 +85,12 @@ class StompSubscription:
         name: str,
         current: Callable[[], Connection | None],
         headers: Mapping[str, str],
+        by_id: bool = False,
         exclusive: bool = False,
     ) -> None:
         self._queue = queue
+        # True for a selector that looks for ids.
+        self._by_id = by_id
         self._exclusive = exclusive
         # A JMS property `destination` hides the broker's own, so that is read only where the name is not known.
         self._source = "" if is_pattern(queue) or "?" in queue else queue
@@ -128,7 +131,8 @@ class StompSubscription:
         deadline = time.monotonic() + connection.target.receipt_timeout_s
         errors = connection.errors
         dialect = connection.dialect
-        headers = self._unreadable.selecting(self._headers) | (dict(dialect.exclusive) if self._exclusive else {})
+        headers = self._unreadable.selecting(self._headers) if dialect.selects_ids else dict(self._headers)
+        headers |= dict(dialect.exclusive) if self._exclusive else {}
         answers = [
             connection.subscribe(
                 dialect.place(self._queue, exists=self._is_declared),
@@ -162,6 +166,8 @@ class StompSubscription:
             reason = f"{dialect.name} knows no patterns, lists or options of queues"
         elif self._headers.get("selector") and not dialect.capabilities.selectors:
             reason = f"{dialect.name} has no selectors"
+        elif self._by_id and not dialect.selects_ids:
+            reason = f"{dialect.name} cannot select a message by its id"
         elif self._exclusive and not dialect.capabilities.exclusive:
             reason = f"{dialect.name} has no exclusive subscriptions"
         else:
@@ -186,7 +192,8 @@ class StompSubscription:
         """Drop what the connection delivered: it has ended, and the broker delivers that again."""
         self._inbox.drop()
         if self._attached:
-            self._unreadable.note(self._attached.suspect, self._attached.reason)
+            attached = self._attached
+            self._unreadable.note(attached.suspect, attached.reason, blocks=not attached.dialect.selects_ids)
             if self._attached.ack_refused:
                 self._share = 1
         if self._ids:

@@ -83,8 +83,8 @@ class StompTransport(Transport):  # type: ignore[misc]  # stomp.py has no types
             prefer_localhost=False,
             try_loopback_connect=False,
             auto_decode=False,
-            # RabbitMQ's virtual host, of which `/` is the default one; ActiveMQ and Artemis do not read it.
-            vhost="/",
+            # RabbitMQ's default one is `/`; ActiveMQ and Artemis do not read it.
+            vhost=target.vhost or "/",
         )
         self._target = target
         self._dialer = Dialer(target.host, target.port, target.tls, target.connect_timeout_s, ask=ask)

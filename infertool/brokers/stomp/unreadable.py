@@ -25,19 +25,23 @@ class Unreadable:
         self._most = failures
         self._failures: Counter[str] = Counter()
 
-    def note(self, message_id: str, reason: str) -> bool:
+    def note(self, message_id: str, reason: str, *, blocks: bool = False) -> bool:
         """Note that a connection ended because of `reason` at the message `message_id`, which is empty for none.
 
-        Return whether that one is left out from now on, and was not before.
+        Return whether that one is left out from now on, and was not before. With `blocks` the broker cannot leave it
+        out, and that is told.
         """
         if not message_id:
             return False
-        self._failures[message_id] += 1
-        is_new = self._failures[message_id] == self._most
+        # Brokers that cannot select an id give the message another one each time.
+        key = "" if blocks else message_id
+        self._failures[key] += 1
+        is_new = self._failures[key] == self._most
         if is_new:
             _log.warning(
-                "message %s in %s cannot be read (%s); it is left in the queue, and all others are taken: "
-                "take it out with a JMS client", message_id, self._queue, reason,
+                "message %s in %s cannot be read (%s); it is left in the queue, and %s: "
+                "take it out with another client", message_id, self._queue, reason,
+                "all behind it wait" if blocks else "all others are taken",
                 extra={"fields": {"message_id": message_id, "queue": self._queue}},
             )  # fmt: skip
         return is_new
