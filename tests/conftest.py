@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -17,6 +18,7 @@ from infertool.settings import BrokerSettings
 from tests.support import activemq as real
 from tests.support.activemq6 import ActiveMQ6
 from tests.support.artemis import Artemis
+from tests.support.embedded import EmbeddedBroker
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.serverprocess import shared
 
@@ -65,6 +67,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.ActiveMQ]:
     """One real ActiveMQ for the whole session; a test that stops it must start it again."""
     yield from new_activemq(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[EmbeddedBroker]:
+    """One embedded broker for the whole session."""
+    broker = EmbeddedBroker().start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(params=[pytest.param("activemq", marks=pytest.mark.activemq), "embedded_broker"])
+def any_broker(request: pytest.FixtureRequest) -> Any:
+    """The real ActiveMQ, then the embedded broker."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from infertool.brokers.port import Broker
 from infertool.brokers.stomp import broker
 from infertool.net import identify
 from tests.support.brokers import SERVERS, TIMEOUT_S, Links, Server, settings
-from tests.support.embedded import EmbeddedBroker
 from tests.support.proxy import Proxy
 
 Connect = Callable[..., Broker]
@@ -23,13 +22,6 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for what comes, however long that takes on a busy machine."""
     monkeypatch.setattr(broker, "_MEASURE_S", TIMEOUT_S)
     monkeypatch.setattr(identify, "_PROBE_S", TIMEOUT_S)
-
-
-@pytest.fixture(scope="session")
-def embedded_broker() -> Iterator[EmbeddedBroker]:
-    started = EmbeddedBroker().start()
-    yield started
-    started.stop()
 
 
 @pytest.fixture(params=SERVERS)

@@ -100,22 +100,10 @@ def _body(number: int, event_id: str, bad: bool) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def embedded() -> Iterator[EmbeddedBroker]:
-    broker = EmbeddedBroker().start()
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture(scope="session")
 def session_hub() -> Iterator[HubProcess]:
     hub = HubProcess().start()
     yield hub
     hub.stop()
-
-
-@pytest.fixture(params=[pytest.param("activemq", marks=pytest.mark.activemq), "embedded"])
-def any_broker(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
 
 
 def _bus(broker: Any, hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
@@ -142,6 +130,6 @@ def real_bus(activemq: Any, session_hub: HubProcess, tmp_path: Path) -> Iterator
 
 
 @pytest.fixture
-def embedded_bus(embedded: EmbeddedBroker, session_hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
+def embedded_bus(embedded_broker: EmbeddedBroker, session_hub: HubProcess, tmp_path: Path) -> Iterator[Bus]:
     """A bus over the embedded broker, for what has nothing to do with the kind of broker."""
-    yield from _bus(embedded, session_hub, tmp_path)
+    yield from _bus(embedded_broker, session_hub, tmp_path)

@@ -63,7 +63,7 @@ class Ended:
         return (self.viewer.payloads[event_id]["original_payload"] or {}).get("case") == event.name
 
 
-@pytest.fixture(scope="module", params=[pytest.param("activemq", marks=pytest.mark.activemq), "embedded"])
+@pytest.fixture(scope="module", params=[pytest.param("activemq", marks=pytest.mark.activemq), "embedded_broker"])
 def ended(
     request: pytest.FixtureRequest, session_hub: HubProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ended]:
