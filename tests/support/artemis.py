@@ -10,6 +10,8 @@ from tests.support.activemq import QUICK_START
 from tests.support.rawstomp import RawStomp
 from tests.support.serverprocess import ServerProcess
 
+# A queue that nobody may send to, by the configuration.
+FORBIDDEN = "/queue/nobody.may.send"
 _TEMPLATE = Path(__file__).parents[2] / "fixtures" / "artemis" / "broker.xml"
 _BOOTSTRAP = """<broker xmlns="http://activemq.apache.org/schema">
   <jaas-security domain="activemq"/>

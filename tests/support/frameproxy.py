@@ -30,10 +30,21 @@ def _as_it_is(frame: bytes) -> bytes:
 
 
 class FrameProxy:
-    """Listens on 127.0.0.1. A hook gets a frame without its NUL and returns what goes on; None cuts."""
+    """Listens on 127.0.0.1. A hook gets a frame without its NUL and returns what goes on; None cuts.
 
-    def __init__(self, server_port: int, *, to_client: Hook = _as_it_is, to_server: Hook = _as_it_is) -> None:
+    The server gets `farewell` before a cut.
+    """
+
+    def __init__(
+        self,
+        server_port: int,
+        *,
+        to_client: Hook = _as_it_is,
+        to_server: Hook = _as_it_is,
+        farewell: bytes = b"",
+    ) -> None:
         self._server_port = server_port
+        self._farewell = farewell
         self._to_client, self._to_server = to_client, to_server
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
@@ -61,9 +72,9 @@ class FrameProxy:
                     continue
                 self._sockets += [client, server]
                 for ends in ((client, server, self._to_server), (server, client, self._to_client)):
-                    threading.Thread(target=self._pump, args=ends, daemon=True).start()
+                    threading.Thread(target=self._pump, args=(*ends, server), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, hook: Hook) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, hook: Hook, server: socket.socket) -> None:
         rest = b""
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 18):
@@ -80,6 +91,8 @@ class FrameProxy:
                 if not rest.strip(b"\n"):
                     sink.sendall(rest)
                     rest = b""
+        with contextlib.suppress(OSError):
+            server.sendall(self._farewell)
         _cut(source)
         _cut(sink)
 

@@ -38,14 +38,22 @@ class _Line:
 
     def cut(self) -> None:
         self.client.transport.abort()
-        self.server.transport.abort()
+        if not self._proxy.farewell:
+            self.server.transport.abort()
+        elif not self.server.is_closing():
+            self.server.write(self._proxy.farewell)
+            self.server.close()
 
 
 class Proxy:
-    """Listens on `port` of 127.0.0.1 and forwards to `server_port`; with `tls` it speaks TLS to its clients."""
+    """Listens on `port` of 127.0.0.1 and forwards to `server_port`; with `tls` it speaks TLS to its clients.
 
-    def __init__(self, server_port: int, *, tls: ssl.SSLContext | None = None) -> None:
+    A cut resets both sides; with a `farewell` the server gets these bytes, and an orderly end.
+    """
+
+    def __init__(self, server_port: int, *, tls: ssl.SSLContext | None = None, farewell: bytes = b"") -> None:
         self._server_port = server_port
+        self.farewell = farewell
         self._tls = tls
         self._lines: set[_Line] = set()
         self._serving: set[asyncio.Task[None]] = set()

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from infertool.brokers.port import Match
-from infertool.errors import RefusedError
+from infertool.errors import OccupiedError, RefusedError
 from infertool.message import Outgoing, Properties
 from infertool.net.connection_state import ConnectionState
 from tests.support.brokers import TIMEOUT_S, numbered, send_all, take
@@ -28,7 +28,11 @@ def test_order(broker, queue):
 
 @pytest.mark.case("no more than the window is unsettled")
 @pytest.mark.parametrize("window", [1, 7, 450])
-def test_the_window(broker, queue, window):
+def test_the_window(target, broker, queue, window, verdict):
+    if target.window_in_bytes:
+        check_bytes(broker, queue, window)
+        verdict("no: it is bytes, 1 KiB for each message of the window")
+        return
     send_all(broker, numbered(queue, window + 50))
     subscription = broker.subscribe(queue, window=window)
     held = take(subscription, window)
@@ -41,8 +45,18 @@ def test_the_window(broker, queue, window):
         subscription.ack(take(subscription, 1))
 
 
+def check_bytes(broker, queue, window):
+    """Check that no more than the window is unsettled, of messages that have 1 KiB or more."""
+    send_all(broker, [Outgoing(queue, b"x" * 1024)] * (window + 50))
+    subscription = broker.subscribe(queue, window=window)
+    take(subscription, 1)
+    depth = broker.measure(queue, TIMEOUT_S)
+    assert (depth.size, depth.enqueued, depth.dequeued) == (window + 50, window + 50, 0)
+    assert 1 <= depth.in_flight <= window
+
+
 @pytest.mark.case("after a cut all that is unsettled comes again, on the new connection")
-def test_after_a_cut(opened, connect, links, queue):
+def test_after_a_cut(target, opened, connect, links, queue, verdict):
     with opened.line() as line:
         broker = connect(line.url, links)
         send_all(broker, numbered(queue, 300))
@@ -57,9 +71,11 @@ def test_after_a_cut(opened, connect, links, queue):
         assert sorted(bodies(again)) == sorted(bodies(numbered(queue, 300)[100:]))
         ids = {message.body: message.id for message in messages}
         assert all(message.id == ids[message.body] for message in again if message.body in ids)
-        assert all(message.redelivered for message in again if message.body in ids)
+        assert not target.marks_redeliveries or all(m.redelivered for m in again if m.body in ids)
         assert subscription.receive(1, 0.1) == []
         broker.close(TIMEOUT_S)
+    if target.farewell:
+        verdict("yes, but for one that may stay until the broker is restarted")
 
 
 @pytest.mark.case("acks of an earlier connection are dropped and counted")
@@ -108,7 +124,7 @@ def test_sharing(opened, connect, broker, queue):
 
 
 @pytest.mark.case("an exclusive subscription gets everything until it ends")
-def test_exclusive(opened, connect, queue, verdict):
+def test_exclusive(target, opened, connect, queue, verdict):
     first, second = connect(opened.url), connect(opened.url)
     if not first.capabilities.exclusive:
         with pytest.raises(RefusedError, match="exclusive"):
@@ -117,6 +133,13 @@ def test_exclusive(opened, connect, queue, verdict):
         verdict("no: refused")
         return
     owner = first.subscribe(queue, window=100, exclusive=True)
+    if target.refusal_ends:
+        with pytest.raises(OccupiedError):
+            second.subscribe(queue, window=100, exclusive=True)
+        send_all(first, numbered(queue, 20))
+        assert len(take(owner, 20)) == 20
+        verdict("no: another one is refused, and the queue ends with the first")
+        return
     heir = second.subscribe(queue, window=100, exclusive=True)
     send_all(second, numbered(queue, 20))
     taken = take(owner, 20)
@@ -169,34 +192,48 @@ def test_selectors(broker, queue, verdict):
 
 
 @pytest.mark.case("a selector by id, correlation id, or the start of a header")
-def test_matches(broker, new_queue, verdict):
+def test_matches(target, opened, connect, queue, links, verdict):
+    broker = connect(opened.url, links)
+    properties = [Properties(correlation_id=f"c'{n}") for n in range(4)]
+    send_all(broker, [Outgoing(queue, b"%d" % n, headers={"n": f"it's {n}%"}, properties=properties[n])
+                      for n in range(4)])  # fmt: skip
+    wanted = [Match(correlation_id="c'2"), Match(prefixes={"n": "it's 2"})]
+    by_id = Match(ids=(id_of(connect(opened.url), queue, b"2"),))
     if not broker.capabilities.selectors:
+        for match in (by_id, *wanted):
+            with pytest.raises(RefusedError, match="selectors"):
+                broker.subscribe(queue, window=10, selector=match)
         verdict("no: refused")
-        with pytest.raises(RefusedError, match="selectors"):
-            broker.subscribe(new_queue(), window=1, selector=Match(ids=("x",)))
         return
-    for wanted in ("id", "correlation", "prefix"):
-        queue = new_queue()
-        properties = [Properties(correlation_id=f"c'{n}") for n in range(4)]
-        send_all(broker, [Outgoing(queue, b"%d" % n, headers={"n": f"it's {n}%"}, properties=properties[n])
-                          for n in range(4)])  # fmt: skip
-        looker = broker.subscribe(queue, window=4)
-        ids = [message.id for message in take(looker, 4)]
-        match = {
-            "id": Match(ids=(ids[2],)),
-            "correlation": Match(correlation_id="c'2"),
-            "prefix": Match(prefixes={"n": "it's 2"}),
-        }[wanted]
-        send_all(broker, [Outgoing(queue, b"2", headers={"n": "it's 2%"}, properties=properties[2])])
-        if wanted != "id":
-            # The others are held by the first subscription.
-            assert bodies(take(broker.subscribe(queue, window=4, selector=match), 1)) == [b"2"]
+    if target.selects_ids:
+        wanted.append(by_id)
+    else:
+        with pytest.raises(RefusedError, match="by its id"):
+            broker.subscribe(queue, window=10, selector=by_id)
+        verdict("yes, but by id: refused")
+    for match in wanted:
+        other = connect(opened.url)
+        subscription = other.subscribe(queue, window=10, selector=match)
+        assert bodies(take(subscription, 1)) == [b"2"]
+        assert subscription.receive(1, 0.1) == []
+        other.close(TIMEOUT_S)
+
+
+def id_of(broker, queue, body):
+    """Return the id of the message with that body, of four."""
+    found = {message.body: message.id for message in take(broker.subscribe(queue, window=10), 4)}
+    broker.close(TIMEOUT_S)
+    return found[body]
 
 
 @pytest.mark.case("a selector that cannot be read is refused, and the connection lives")
-def test_a_bad_selector(broker, queue, verdict):
+def test_a_bad_selector(target, opened, connect, links, queue, verdict):
+    broker = connect(opened.url, links)
     with pytest.raises(RefusedError) as caught:
         broker.subscribe(queue, window=1, selector="n = = 1")
     assert caught.value.reason
+    if target.refusal_ends and broker.capabilities.selectors:
+        links.wait_for(ConnectionState.CONNECTED, 2)
+        verdict("refused, and the connection is replaced")
     send_all(broker, numbered(queue, 1))
     assert len(take(broker.subscribe(queue, window=1), 1)) == 1

@@ -10,6 +10,14 @@ from infertool.net.connection_state import ConnectionState
 from tests.support.brokers import TIMEOUT_S, numbered, send_all, take
 
 
+@pytest.fixture
+def opened(target, request, tmp_path):
+    """Return a broker that may be stopped."""
+    with target.open_own(request, tmp_path) as opened:
+        yield opened
+
+
+@pytest.mark.long
 @pytest.mark.case("after a {how} of the broker the adapter comes back, and so do persistent messages")
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_restart(target, opened, connect, links, queue, how, verdict):
@@ -32,6 +40,13 @@ def test_a_restart(target, opened, connect, links, queue, how, verdict):
     finally:
         opened.server.start()
     links.wait_for(ConnectionState.CONNECTED, 2)
+    if how == "kill" and not target.keeps_acks:
+        again = []
+        while not {message.body for message in before[5:]} <= {message.body for message in again}:
+            again += take(subscription, 1)
+        assert {message.body for message in again} <= {message.body for message in before}
+        verdict("yes, but acked ones may come again, too")
+        return
     again = take(subscription, 15)
     assert [message.body for message in again] == [message.body for message in before[5:]]
     if broker.capabilities.depth:
