@@ -9,10 +9,10 @@ from typing import Any
 
 from infertool.channels.event import ChannelEvent, OnChannelEvents, from_frames
 from infertool.net.connection_state import OnConnection
-from infertool.phoenix import push
 from infertool.phoenix.dial import targets
 from infertool.phoenix.frames import Frame
 from infertool.phoenix.membership import Loss, Membership
+from infertool.phoenix.push import documents
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.settings.tree import PhoenixSettings
 
@@ -172,6 +172,6 @@ class _Topic:
 
 def _last_id(frame: Frame) -> object:
     """Return the event_id of an event, or of the last one in a batch; None if there is none."""
-    documents = push.documents(frame)
-    last = documents[-1] if documents else None
+    results = documents(frame)
+    last = results[-1] if results else None
     return last.get("event_id") if isinstance(last, dict) else None

@@ -24,7 +24,7 @@ from infertool.cli.replay_dlq import command as replay_dlq
 from infertool.cli.tail import command as tail
 from infertool.cli.watch import command as watch
 from infertool.errors import InfertoolError, UsageError
-from infertool.telemetry import uncaught
+from infertool.telemetry import json_logs
 
 
 class Commands(TyperGroup):
@@ -127,7 +127,7 @@ def run() -> None:
     arguments = globals_first(sys.argv[1:])
     console.prepare_streams()
     hangup.shield_stderr()
-    sys.excepthook = uncaught.say_trace
+    sys.excepthook = json_logs.say_trace
     as_json = _wants_json(arguments)
     if as_json:
         console.use_json()

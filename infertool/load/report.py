@@ -290,7 +290,7 @@ def times(report: Mapping[str, Any]) -> Rows:
     return rows
 
 
-def compared(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> Rows:
+def comparison_rows(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> Rows:
     """Return a header and a row for each figure that differs: every run's, with difference and ratio to the first."""
     rows: Rows = [("", names[0], *(cell for name in names[1:] for cell in (name, "difference", "ratio")))]
     for row in compare(reports):

@@ -1,30 +1,113 @@
-"""Loads a model by its spec.
+"""Loads a model by its spec, with a cache of its results if one is set.
 
 A spec is `sim:` with parameters, `package.module:callable`, `path/to/file.py:callable`, `onnx:path`, an http(s) URL, or
 a name in the entry point group `infertool.models`. Modules are also found in the working folder, and a file can import
 its neighbours.
+
+The cache's key is a hash of the payload with sorted keys, without the fields in `model.cache_ignore`. Equal events that
+are in progress at the same time all call the model: an event that waited for another one would share its failure.
+Failures are not cached.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from infertool.errors import ModelLoadError
-from infertool.models.port import LoadedModel, OnCircuit
+import msgspec
+import orjson
+from cachetools import TTLCache
+
+from infertool.errors import InferenceError, ModelLoadError
+from infertool.models.port import Cached, LoadedModel, OnCircuit, Payload, PredictBatch
 from infertool.models.simulated import SCHEME, simulated
 from infertool.models.tensors import refuse_inputs
 from infertool.models.user_code import guarded
 from infertool.settings.tree import ModelSettings
+from infertool.text import json_text
 from infertool.text.input import did_you_mean, parse_capacity
+
+_KEY_BYTES = 16
+_MISS = object()
+_by_kind = msgspec.msgpack.Encoder().encode
+
+
+def cached(model: LoadedModel, *, entries: int, ttl_s: float, ignore: Sequence[str]) -> LoadedModel:
+    """Return `model` behind a cache of at most `entries` results, each kept for `ttl_s` seconds."""
+    store = _Store(entries, ttl_s, frozenset(ignore))
+
+    def predict(payload: Payload) -> Any:
+        key = store.key(payload)
+        found = store.get(key)
+        return found if found is not _MISS else store.put(key, model.predict(payload))
+
+    return replace(model, predict=predict, predict_batch=_batches(store, model.predict_batch))
+
+
+def _batches(store: _Store, ask: PredictBatch | None) -> PredictBatch | None:
+    if ask is None:
+        return None
+
+    def predict_batch(payloads: Sequence[Payload]) -> list[Any]:
+        keys = [store.key(payload) for payload in payloads]
+        results = [store.get(key) for key in keys]
+        missing = [place for place, result in enumerate(results) if result is _MISS]
+        answers = list(ask([payloads[place] for place in missing])) if missing else []
+        if len(answers) != len(missing):
+            what = f"predict_batch returned {len(answers)} results for {len(missing)} events"
+            raise InferenceError(what, retryable=False)
+        for place, answer in zip(missing, answers, strict=True):
+            results[place] = store.put(keys[place], answer)
+        return results
+
+    return predict_batch
+
+
+class _Store:
+    """Results by key, kept as JSON so that later changes of a returned result do not affect them."""
+
+    def __init__(self, entries: int, ttl_s: float, ignore: frozenset[str]) -> None:
+        self._ignore = ignore
+        self._kept: TTLCache[bytes, bytes] = TTLCache(entries, ttl_s)
+        self._lock = threading.Lock()
+
+    def key(self, payload: Payload) -> bytes:
+        content = payload
+        if isinstance(payload, dict):
+            content = {name: value for name, value in payload.items() if name not in self._ignore}
+        try:
+            written = json_text.dumps(content, option=orjson.OPT_SORT_KEYS)
+        except TypeError:  # values that only MessagePack holds: bytes, and keys that are no texts
+            written = _by_kind(content)
+        return hashlib.blake2b(written, digest_size=_KEY_BYTES).digest()
+
+    def get(self, key: bytes) -> Any:
+        with self._lock:
+            kept = self._kept.get(key)
+        return _MISS if kept is None else Cached(json_text.loads(kept))
+
+    def put(self, key: bytes, result: Any) -> Any:
+        """Keep `result` if it can be cached; return it."""
+        if isinstance(result, BaseException):
+            return result  # one event of a batch failed
+        try:
+            encoded = json_text.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)
+        except (TypeError, RecursionError):
+            return result  # not JSON: the event will fail
+        with self._lock:
+            self._kept[key] = encoded
+        return result
+
 
 ENTRY_POINTS = "infertool.models"
 
@@ -207,7 +290,6 @@ def open_model(settings: ModelSettings, on_circuit: OnCircuit = lambda *_change:
     model = _found(settings, on_circuit)
     if not settings.cache:
         return model
-    from infertool.models.cache import cached  # noqa: PLC0415  (rarely used)
 
     entries, ttl_s = parse_capacity(settings.cache)
     return cached(model, entries=entries, ttl_s=ttl_s, ignore=settings.cache_ignore)

@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from infertool.errors import InferenceError, ModelLoadError, SettingsError
-from infertool.models import tensors as setting
 from infertool.models.port import LoadedModel, Payload
-from infertool.models.tensors import Kind, Signature, Tensor, as_results, shown, signature
+from infertool.models.tensors import (
+    InputSetting,
+    Kind,
+    Signature,
+    Tensor,
+    as_results,
+    check_input_names,
+    input_settings,
+    shown,
+    signature,
+)
 from infertool.models.user_code import guarded, text_of
 from infertool.settings.tree import ModelSettings
 from infertool.text.input import did_you_mean
@@ -125,14 +134,14 @@ def _plain(value: Any) -> Any:
 
 
 def _signature(inputs: Sequence[Any], settings: ModelSettings) -> Signature:
-    given = setting.given(settings.inputs)
-    setting.check_names(given, [each.name for each in inputs])
+    given = input_settings(settings.inputs)
+    check_input_names(given, [each.name for each in inputs])
     described = []
     for each in inputs:
         if each.type not in _TYPES:
             what = f"model {settings.spec} cannot be used: its input {each.name!r} is a {each.type}"
             raise ModelLoadError(what, spec=settings.spec, advice="an event has numbers, texts and truth values")
-        configured = given.get(each.name, setting.Given())
+        configured = given.get(each.name, InputSetting())
         if configured.datatype or configured.shape:
             what = f"model.inputs.{each.name}: an ONNX file tells type and shape itself"
             raise SettingsError(what, key="model.inputs", advice="give only where the event has it")

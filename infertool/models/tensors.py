@@ -37,7 +37,7 @@ def _confidence(label: Any, probabilities: Any) -> Any:
     return max(probabilities) if isinstance(probabilities, list) else probabilities
 
 
-class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class InputSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The setting of one input.
 
     `datatype` and `shape` (of one event's value) are for a server that does not provide metadata.
@@ -56,20 +56,20 @@ class Given(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(self.at.split(".")) if self.at else (name,)
 
 
-def given(inputs: Mapping[str, Any]) -> dict[str, Given]:
+def input_settings(inputs: Mapping[str, Any]) -> dict[str, InputSetting]:
     """Return the settings by input. Raises `SettingsError`."""
     return {name: _given(name, value) for name, value in inputs.items()}
 
 
-def _given(name: str, value: Any) -> Given:
+def _given(name: str, value: Any) -> InputSetting:
     try:
-        return msgspec.convert({"from": value} if isinstance(value, str) else value, Given)
+        return msgspec.convert({"from": value} if isinstance(value, str) else value, InputSetting)
     except msgspec.ValidationError as error:
         advice = 'write "path.to.value", or {from = "path.to.value", datatype = "FP32", shape = [8]}'
         raise SettingsError(f"model.inputs.{name}: {error}", key="model.inputs", advice=advice) from None
 
 
-def check_names(inputs: Iterable[str], known: Iterable[str]) -> None:
+def check_input_names(inputs: Iterable[str], known: Iterable[str]) -> None:
     """Raise `SettingsError` for a name that the model does not have."""
     names = list(known)
     for name in inputs:

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 from infertool.net.timing import PUBLISHER
 from infertool.phoenix import notices
-from infertool.phoenix import push as batch
-from infertool.phoenix.confirm import ConfirmPolicy, PublicTopics
 from infertool.phoenix.frames import Frame, reply_of
 from infertool.phoenix.membership import Loss, Membership
 from infertool.phoenix.notices import Silence
 from infertool.phoenix.pending_pushes import PendingPushes
-from infertool.phoenix.push import ConfirmedBy, DeliveryClosedError, Entry, Push, PushResult
-from infertool.phoenix.sender import Sender
+from infertool.phoenix.push import BATCH_EVENT, ConfirmedBy, DeliveryClosedError, Entry, Push, PushResult, documents
+from infertool.phoenix.sender import ConfirmPolicy, PublicTopics, Sender
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.phoenix.suspects import Cause
 from infertool.telemetry.signals import Unconfirmed
@@ -253,7 +251,7 @@ class Delivery(Generic[T]):
     def _take_echo(self, frame: Frame, results: list[PushResult[T]]) -> None:
         if not self._policy.takes_echoes:
             return
-        for document in batch.documents(frame):
+        for document in documents(frame):
             entry = self._pending.settle_event(document.get("event_id")) if isinstance(document, dict) else None
             if entry:
                 self._confirm(entry, ConfirmedBy.ECHO, results)
@@ -317,7 +315,7 @@ class Delivery(Generic[T]):
         with self._changed:
             self._look_at_silence(now)
             self._follow_up_overdue(now, results)
-            silent = {entry.push.event for entry in self._pending.overdue(now - self._patience_s)} - {batch.EVENT}
+            silent = {entry.push.event for entry in self._pending.overdue(now - self._patience_s)} - {BATCH_EVENT}
             for event in silent:
                 if not self._policy.is_known(event):
                     self._lose_patience(event)
@@ -336,7 +334,7 @@ class Delivery(Generic[T]):
         if not self._sender.is_open:
             return
         timeout_s = self._settings.push_timeout_s
-        by_weak_confirmation = self._policy.takes_weak_confirmation(batch.EVENT)
+        by_weak_confirmation = self._policy.takes_weak_confirmation(BATCH_EVENT)
         for entry in self._pending.hopeless_batches(now, timeout_s, only_overtaken=by_weak_confirmation):
             self._pending.give_up(entry)
             results.append(PushResult(entry.push, rejection=UNANSWERED))

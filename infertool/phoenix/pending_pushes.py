@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Generic, TypeVar
 
-from infertool.phoenix import push as batch
-from infertool.phoenix.push import ConfirmedBy, Entry, Push, PushResult
+from infertool.phoenix.push import BATCH_EVENT, ConfirmedBy, Entry, Push, PushResult
 from infertool.phoenix.suspects import Finding, Suspects
 from infertool.telemetry.signals import NONE_UNCONFIRMED, Unconfirmed
 
@@ -133,7 +132,7 @@ class PendingPushes(Generic[T]):
 
         A repeat follows after the timeout, the next ones after twice as long each.
         """
-        late = [entry for entry in self.overdue(now - timeout_s) if entry.push.event != batch.EVENT]
+        late = [entry for entry in self.overdue(now - timeout_s) if entry.push.event != BATCH_EVENT]
         due = [e for e in late if self._is_overtaken(e) and now - e.sent_at >= timeout_s * (2 ** (e.repeats + 1) - 1)]
         for entry in due:
             entry.repeats += 1
@@ -141,7 +140,7 @@ class PendingPushes(Generic[T]):
 
     def hopeless_batches(self, now: float, timeout_s: float, *, only_overtaken: bool) -> list[Entry[T]]:
         """Return batches unconfirmed for `timeout_s`; `only_overtaken`: if the channel handled others behind them."""
-        late = [entry for entry in self.overdue(now - timeout_s) if entry.push.event == batch.EVENT]
+        late = [entry for entry in self.overdue(now - timeout_s) if entry.push.event == BATCH_EVENT]
         return [entry for entry in late if not only_overtaken or self._is_overtaken(entry)]
 
     def _is_overtaken(self, entry: Entry[T]) -> bool:

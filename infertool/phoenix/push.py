@@ -101,14 +101,14 @@ class Entry(Struct, Generic[T], eq=False, gc=False):
     case: Case | None = None
 
 
-EVENT: Final = "new_results"
+BATCH_EVENT: Final = "new_results"
 _HEAD, _TAIL = b'{"results":[', b"]}"
 # Bytes that a batch adds to its documents, and to each of them.
-FRAME_BYTES: Final = len(_HEAD + _TAIL)
-COMMA_BYTES: Final = 1
+BATCH_BYTES: Final = len(_HEAD + _TAIL)
+BATCH_COMMA_BYTES: Final = 1
 
 
-def join(documents: Sequence[bytes]) -> bytes:
+def join_documents(documents: Sequence[bytes]) -> bytes:
     """Return the payload that holds `documents`, which are encoded JSON objects."""
     return b"%b%b%b" % (_HEAD, b",".join(documents), _TAIL)
 
@@ -116,10 +116,10 @@ def join(documents: Sequence[bytes]) -> bytes:
 def is_batch(frame: Frame) -> bool:
     """Return True if a broadcast is a batch. `new_results` with any other payload is not."""
     payload = frame.payload
-    return frame.event == EVENT and isinstance(payload, dict) and isinstance(payload.get("results"), list)
+    return frame.event == BATCH_EVENT and isinstance(payload, dict) and isinstance(payload.get("results"), list)
 
 
-def texts(frame: Frame) -> list[bytes]:
+def document_texts(frame: Frame) -> list[bytes]:
     """Return the documents of a batch as they were written; none where only their values are known."""
     text = frame.payload_text()
     return json_text.raw_elements(json_text.raw_members(text)["results"]) if text else []

@@ -15,8 +15,7 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from infertool.net.timing import Schedule
-from infertool.phoenix import push as batch
-from infertool.phoenix.push import Case, Entry
+from infertool.phoenix.push import BATCH_EVENT, Case, Entry
 
 T = TypeVar("T")
 
@@ -165,7 +164,7 @@ class Suspects(Generic[T]):
             self._suspect(entry).crashes += 1
         case = self._suspect(suspect)
         case.first = True
-        apart = [entry for entry in lost if entry.push.event == batch.EVENT]
+        apart = [entry for entry in lost if entry.push.event == BATCH_EVENT]
         cause = Cause.BATCH if suspect in apart else self._judge(suspect, passing, alone=len(lost) == 1)
         wait_s = None
         if cause is Cause.UNKNOWN:

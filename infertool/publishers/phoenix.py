@@ -11,9 +11,8 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from infertool.net.timing import Timers
-from infertool.phoenix import push as batch
 from infertool.phoenix.delivery import ConfirmedBy, Delivery, Push, PushResult
-from infertool.phoenix.push import DeliveryClosedError
+from infertool.phoenix.push import BATCH_BYTES, BATCH_COMMA_BYTES, BATCH_EVENT, DeliveryClosedError, join_documents
 from infertool.publishers.port import Confirmation, OnSettled, Publication, PublisherClosedError, Rejection
 from infertool.settings.tree import PhoenixSettings, PublishSettings
 from infertool.telemetry.signals import ConnectionChanged, Flow, Observe, Unconfirmed, Warned
@@ -177,7 +176,7 @@ class Batches(Generic[T]):
             else:
                 self._trust = _Trust.REFUSED
                 self._warn(
-                    f"results are pushed singly: the channel does not take {batch.EVENT} (publish.batch): {reason}"
+                    f"results are pushed singly: the channel does not take {BATCH_EVENT} (publish.batch): {reason}"
                 )
         elif self._trust is _Trust.GIVEN:
             self._trust = _Trust.UNKNOWN
@@ -203,12 +202,12 @@ class Batches(Generic[T]):
 
     def _parts(self, results: Sequence[Publication[T]]) -> Iterator[list[Publication[T]]]:
         part: list[Publication[T]] = []
-        size = batch.FRAME_BYTES
+        size = BATCH_BYTES
         for result in results:
-            added = len(result.payload) + batch.COMMA_BYTES
+            added = len(result.payload) + BATCH_COMMA_BYTES
             if part and (len(part) == self._most or size + added > self._max_bytes):
                 yield part
-                part, size = [], batch.FRAME_BYTES
+                part, size = [], BATCH_BYTES
             part.append(result)
             size += added
         yield part
@@ -217,8 +216,8 @@ class Batches(Generic[T]):
 def _push(part: Sequence[Publication[T]]) -> Push[Members[T]]:
     if len(part) == 1:
         return _single(part[0])
-    payload = batch.join([publication.payload for publication in part])
-    return Push(batch.EVENT, tuple([publication.event_id for publication in part]), payload, tuple(part))
+    payload = join_documents([publication.payload for publication in part])
+    return Push(BATCH_EVENT, tuple([publication.event_id for publication in part]), payload, tuple(part))
 
 
 def _single(publication: Publication[T]) -> Push[Members[T]]:

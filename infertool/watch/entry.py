@@ -167,19 +167,19 @@ def seconds(value: Any) -> float | None:
     return number / 1000 if number >= _FIRST_MS else number
 
 
-def line(entry: Entry) -> bytes:
+def json_line(entry: Entry) -> bytes:
     """Return an entry as one line of JSON, without line end."""
     document = {"topic": entry.topic, "event": entry.event, "payload": orjson.Fragment(entry.body), "at": entry.at}
     return orjson.dumps(document)
 
 
-def write(entries: Sequence[Entry], folder: Path, now: float) -> tuple[Path, int]:
+def write_entries(entries: Sequence[Entry], folder: Path, now: float) -> tuple[Path, int]:
     """Write `entries` to a new file in `folder`; return its path and the number of events. Raises `OSError`."""
     events = [entry for entry in entries if entry.kind is not Kind.GAP]
     stem = time.strftime("infertool-watch-%Y%m%d-%H%M%S", time.localtime(now))
     path = _free(folder, stem)
     with path.open("xb") as file:
-        file.writelines(line(entry) + b"\n" for entry in events)
+        file.writelines(json_line(entry) + b"\n" for entry in events)
     return path, len(events)
 
 

@@ -16,16 +16,14 @@ from textual.widgets import Footer
 from infertool.errors import InfertoolError
 from infertool.filters.expression import Filter
 from infertool.text.sanitize import clean
-from infertool.watch import entry as export
 from infertool.watch import replay
 from infertool.watch.bus import Bus
-from infertool.watch.entry import Entry, Kind
+from infertool.watch.entry import Entry, Kind, json_line, write_entries
 from infertool.watch.formatting import Glyphs
 from infertool.watch.keys import ACTIONS
-from infertool.watch.widgets.detail import Detail
 from infertool.watch.widgets.dialogs import LEAST_HEIGHT, LEAST_WIDTH, Confirm, FilterBar, Help, TooSmall
 from infertool.watch.widgets.eventlist import Alerts, EventList, Results
-from infertool.watch.widgets.lines import HeaderBar, Pane
+from infertool.watch.widgets.panes import Detail, HeaderBar, Pane
 
 # Minimum widths to show the detail beside the lists, and the lists side by side. Cells.
 _BESIDE_WIDTH = 120
@@ -186,13 +184,13 @@ class Main(Screen[None], inherit_bindings=False):
         elif len(entry.body) > _MOST_COPIED:
             self._say("It is too large for the terminal's clipboard; e exports it to a file.", severity="warning")
         else:
-            self.app.copy_to_clipboard(export.line(entry).decode())
+            self.app.copy_to_clipboard(json_line(entry).decode())
             self._say("Copied as JSON.")
 
     def action_export(self) -> None:
         """Write the list to a file."""
         try:
-            path, number = export.write(self._list().listing.all_rows(), self._folder, self._bus.now())
+            path, number = write_entries(self._list().listing.all_rows(), self._folder, self._bus.now())
         except OSError as error:
             self._say(f"It cannot be written: {error.strerror}", severity="error")
         else:

@@ -10,13 +10,12 @@ from typing import Any
 from infertool.errors import ServerError
 from infertool.net.connection_state import ConnectionState
 from infertool.text.sanitize import clean
-from infertool.watch import columns, headline
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry, Kind
 from infertool.watch.formatting import UNICODE, Line, TextStyle
 from infertool.watch.listing import Listing
-from infertool.watch.seconds import Spread, spread
-from infertool.watch.state import State
+from infertool.watch.rows import alert_row, column_titles, fit_columns, header_lines, result_row, rule_row
+from infertool.watch.state import Spread, State, spread
 
 # Maximum of results, and of failures, in the snapshot: the newest ones.
 _NEWEST = 10
@@ -77,15 +76,15 @@ def document(bus: Bus) -> dict[str, Any]:
 def text(bus: Bus) -> str:
     """Return the snapshot of a bus as text."""
     now, state = bus.now(), bus.state
-    fitting = columns.layout(_WIDTH)
+    fitting = fit_columns(_WIDTH)
     lines: list[Line] = [
-        *headline.lines([state], state, now, _WIDTH, UNICODE),
+        *header_lines([state], state, now, _WIDTH, UNICODE),
         [],
-        columns.heading(fitting, UNICODE),
-        *([_INDENT, *columns.row(entry, fitting, now, UNICODE)] for entry in _newest(state.results)),
+        column_titles(fitting, UNICODE),
+        *([_INDENT, *result_row(entry, fitting, now, UNICODE)] for entry in _newest(state.results)),
         [],
-        *([_INDENT, *columns.rule_row(rule, _WIDTH, now, UNICODE)] for rule in state.rules.values()),
-        *([_INDENT, *columns.alert_row(entry, _WIDTH, now, UNICODE)] for entry in _newest(state.alerts)),
+        *([_INDENT, *rule_row(rule, _WIDTH, now, UNICODE)] for rule in state.rules.values()),
+        *([_INDENT, *alert_row(entry, _WIDTH, now, UNICODE)] for entry in _newest(state.alerts)),
         *([_INDENT, (clean(entry.label), TextStyle.WARN)] for entry in _gaps(state.results)),
     ]
     return "\n".join("".join(piece for piece, _ in line).rstrip() for line in lines).rstrip()

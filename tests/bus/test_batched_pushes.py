@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from infertool.embedded.channel_server.channels import Answer, Channel, Definition, EventHandler, Reply
-from infertool.embedded.channel_server.hub import Limits
+from infertool.embedded.channel_server.channels import Answer, Channel, Definition, EventHandler, Limits, Reply
 from infertool.embedded.channel_server.server import definitions, handle_service
 from tests.bus.conftest import Bus
 from tests.bus.test_deaths import assert_none_lost

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from infertool.embedded.channel_server.hub import Limits
+from infertool.embedded.channel_server.channels import Limits
 from infertool.embedded.channel_server.server import handle_service
 from tests.bus.conftest import Bus
 from tests.bus.faulty import FAILING, LONG, PLAIN, Service, numbers_of, stop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infertool.embedded.channel_server.http import STATIC
+from infertool.embedded.channel_server.wire import STATIC
 from tests.js.packages import PHOENIX
 from tests.support.install import npm
 

@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.errors import InfertoolError
-from infertool.load import generator
-from infertool.load import record as runfile
+from infertool.load import generator, record
 from infertool.load.arrivals import Planned, Process, schedule
 from infertool.load.generator import OpenGenerator
 from infertool.load.options import LoadOptions
@@ -163,7 +162,7 @@ def test_planned_equals_the_plan_if_the_generator_was_stopped(embedded_broker, p
     assert report["late"] > 40
     planned = {row["t"]: row["planned"] for row in report["seconds"]}
     assert {t: count for t, count in planned.items() if count} == dict.fromkeys(range(-1, 9), 50)
-    assert [row["planned"] for row in report["seconds"]] == [row.planned for row in runfile.read(saved).seconds]
+    assert [row["planned"] for row in report["seconds"]] == [row.planned for row in record.read(saved).seconds]
     assert report["planned_rate"] == 50
 
 
@@ -194,7 +193,7 @@ def test_if_a_load_process_dies_the_others_are_reported(embedded_broker, death: 
     assert "load process" in log
     assert "the others go on" in log
     assert log.splitlines()[-1].startswith("infertool: load process")
-    assert runfile.read(saved).complete
+    assert record.read(saved).complete
 
 
 def test_all_load_processes_die(embedded_broker) -> None:

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from infertool.errors import UsageError
-from infertool.load import record as runfile
+from infertool.load import record
 from infertool.load.assertions import judge, parse
 from infertool.load.plot import charts, page, picture
 from infertool.load.plot.charts import NamedRun
@@ -76,7 +76,7 @@ def runs_of_every_kind(tmp_path) -> dict:
     return {
         "whole": played(),
         "slip only": played(measures=(Measure.SLIP,), model="closed"),
-        "cut short": runfile.read(cut),
+        "cut short": record.read(cut),
         "nothing": played(seconds=0, warmup=0),
         "one second": played(seconds=1, warmup=0, qps=1),
         "long": played(seconds=900, qps=2),
@@ -111,7 +111,7 @@ def test_verdicts_notes_and_options_are_on_the_page() -> None:
 def test_texts_of_a_file_are_escaped(tmp_path) -> None:
     path = tmp_path / "run.jsonl"
     played(path=path, plan=HOSTILE, broker=HOSTILE, queue=HOSTILE, version=HOSTILE, options={HOSTILE: HOSTILE})
-    hostile = shown(HOSTILE, runfile.read(path))
+    hostile = shown(HOSTILE, record.read(path))
     for several in ([hostile], [hostile, shown()]):
         read = Page(page.html(several))
         assert not {"script", "img", "iframe", "object", "a"} & set(read.tags)

@@ -9,9 +9,7 @@ import jsonschema
 import orjson
 import pytest
 
-from infertool.load import record as runfile
-from infertool.load import report as comparison
-from infertool.load import report as summary
+from infertool.load import record, report
 from infertool.load.assertions import judge, parse
 from infertool.load.report import SCHEMA, document, figures
 from infertool.load.tally import Measure
@@ -25,7 +23,7 @@ def cut_short(tmp_path):
     path = tmp_path / "cut.jsonl"
     played(path=path)
     path.write_bytes(path.read_bytes()[:-3])
-    return runfile.read(path)
+    return record.read(path)
 
 
 def validate(report: dict) -> None:
@@ -76,25 +74,25 @@ def test_the_figures_are_those_of_the_run() -> None:
 
 
 def test_the_summary_has_the_main_figures() -> None:
-    facts = dict(summary.facts(document(played())))
+    facts = dict(report.facts(document(played())))
     assert facts["sent"] == "1,000 of 1,000 planned in 10.0 s, 100/s of 100/s, 3 poison"
     assert facts["came out"] == "986 results + 14 failures (14 dead letters), 0 lost, 0 duplicates, 5 out of order"
-    assert [row[0] for row in summary.times(document(played(measures=(Measure.SLIP,))))] == ["ms", "slip"]
+    assert [row[0] for row in report.times(document(played(measures=(Measure.SLIP,))))] == ["ms", "slip"]
 
 
 def test_a_closed_model_and_a_cut_file_are_remarked_on(tmp_path) -> None:
-    assert summary.remarks(document(played())) == []
-    assert "closed model" in summary.remarks(document(played(model="closed")))[0]
-    assert "ends early" in summary.remarks(document(cut_short(tmp_path)))[0]
+    assert report.remarks(document(played())) == []
+    assert "closed model" in report.remarks(document(played(model="closed")))[0]
+    assert "ends early" in report.remarks(document(cut_short(tmp_path)))[0]
 
 
 def test_runs_are_compared_figure_by_figure() -> None:
     reports = [document(played()), document(played(qps=200, measures=(Measure.SLIP,)))]
-    rows = {row.name: row for row in comparison.compare(reports)}
+    rows = {row.name: row for row in report.compare(reports)}
     assert (rows["sent"].values, rows["sent"].differences, rows["sent"].ratios) == ((1000, 2000), (1000,), (2.0,))
     assert (rows["late"].differences, rows["late"].ratios) == ((0,), (None,))
     assert (rows["lost"].values, rows["lost"].differences) == ((0, None), (None,))
-    shown = {row[0]: row[1:] for row in summary.compared(["a", "b"], reports)}
+    shown = {row[0]: row[1:] for row in report.comparison_rows(["a", "b"], reports)}
     assert shown["sent"] == ("1,000", "2,000", "+1,000", "2.000x")
     assert "late" not in shown
     assert shown["lost"] == ("0", "-", "-", "-")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.errors import InfertoolError, UsageError
-from infertool.load import record as runfile
+from infertool.load import record
 from infertool.load.record import Counts, Run, RunFileError, RunWriter, Second
 from infertool.load.tally import Measure
 from infertool.telemetry.latencies import Latencies, Percentiles
@@ -38,7 +38,7 @@ def test_a_run_is_read_as_it_was_written(whole, tmp_path) -> None:
     run, data = whole
     path = tmp_path / "run.jsonl"
     path.write_bytes(data)
-    back = runfile.read(path)
+    back = record.read(path)
     assert (back.info, back.seconds, back.counts) == (run.info, run.seconds, run.counts)
     assert (back.elapsed_s, back.cpu_s, back.notes, back.complete) == (run.elapsed_s, run.cpu_s, run.notes, True)
     assert figures(back) == figures(run)
@@ -55,7 +55,7 @@ def test_any_record_is_read_as_it_was_written(tmp_path_factory, seconds, times, 
         for second in seconds:
             writer.second(second, histograms)
         writer.end(run)
-    back = runfile.read(path)
+    back = record.read(path)
     assert (back.info, back.seconds, back.counts, back.notes) == (run.info, run.seconds, counts, run.notes)
     assert figures(back) == figures(run)
 
@@ -67,7 +67,7 @@ def test_a_file_cut_anywhere_is_read_up_to_the_cut(whole, tmp_path_factory, data
     cut = data.draw(st.integers(head + 1, len(written) - 2))  # without its last byte the last line is a whole one
     path = tmp_path_factory.mktemp("cut") / "run.jsonl"
     path.write_bytes(written[:cut])
-    back = runfile.read(path)
+    back = record.read(path)
     assert not back.complete
     # A line that lacks only its newline is complete.
     assert len(back.seconds) in {written[:cut].count(b"\n") - 1, written[: cut + 1].count(b"\n") - 1}
@@ -84,14 +84,14 @@ def test_the_seconds_add_up_to_the_whole(whole, tmp_path) -> None:
     run, written = whole
     path = tmp_path / "run.jsonl"
     path.write_bytes(written[: written.rindex(b"\n", 0, -1) + 1])
-    assert figures(runfile.read(path)) == figures(run)
+    assert figures(record.read(path)) == figures(run)
 
 
 def test_unmeasured_counts_are_unknown_in_a_file_cut_short(tmp_path) -> None:
     path = tmp_path / "run.jsonl"
     played(path=path, measures=(Measure.SLIP,))
     path.write_bytes(path.read_bytes()[:-3])
-    counts = runfile.read(path).counts
+    counts = record.read(path).counts
     assert (counts.sent, counts.confirmed, counts.results, counts.duplicates) == (1000, None, None, None)
 
 
@@ -109,7 +109,7 @@ def test_other_files_are_refused(tmp_path, content, said) -> None:
     path = tmp_path / "other"
     path.write_bytes(content)
     with pytest.raises(RunFileError, match=said):
-        runfile.read(path)
+        record.read(path)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_refused_by_its_line(whole, tmp_path, change, said) ->
     assert whole[1].count(change[0])
     path.write_bytes(whole[1].replace(*change, 1))
     with pytest.raises(RunFileError, match=said):
-        runfile.read(path)
+        record.read(path)
 
 
 def test_a_damaged_histogram_is_refused_where_it_is_needed(whole, tmp_path) -> None:
@@ -136,14 +136,14 @@ def test_a_damaged_histogram_is_refused_where_it_is_needed(whole, tmp_path) -> N
         assert damaged != lines[line - 1]
         path.write_bytes(b"".join([*lines[: line - 1], damaged]))
         with pytest.raises(RunFileError, match=f"is damaged in line {line}"):
-            runfile.read(path)
+            record.read(path)
 
 
 def test_folders_and_missing_files_are_refused(tmp_path) -> None:
     with pytest.raises(RunFileError, match="cannot be read: Is a directory"):
-        runfile.read(tmp_path)
+        record.read(tmp_path)
     with pytest.raises(RunFileError, match="cannot be read: No such file"):
-        runfile.read(tmp_path / "none")
+        record.read(tmp_path / "none")
 
 
 def test_an_earlier_run_is_not_overwritten(tmp_path) -> None:
@@ -172,5 +172,5 @@ def test_a_full_disk_is_reported(tmp_path) -> None:
 def test_a_run_without_a_second_leaves_no_file(tmp_path) -> None:
     path = tmp_path / "run.jsonl"
     with RunWriter(path, info()):
-        assert runfile.read(path).seconds == ()
+        assert record.read(path).seconds == ()
     assert not path.exists()

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from infertool.errors import InferenceError
-from infertool.models.cache import cached
+from infertool.models.loader import cached
 from infertool.models.port import Cached, LoadedModel
 
 

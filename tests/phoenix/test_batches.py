@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from infertool.phoenix import push as batch
 from infertool.phoenix.delivery import UNANSWERED, Push
 from infertool.phoenix.frames import Frame
 from infertool.phoenix.pending_pushes import PendingPushes
+from infertool.phoenix.push import BATCH_EVENT, documents, join_documents
 from tests.phoenix.collect import delivery, push_of, pushes
 from tests.support.hub import HubProcess
 from tests.support.phoenix_fake import Peer, fake_phoenix, is_push, polite
@@ -17,7 +17,7 @@ from tests.support.phoenix_fake import Peer, fake_phoenix, is_push, polite
 def batch_of(*numbers: int) -> Push:
     singles = [push_of(number) for number in numbers]
     ids = tuple(f"e{number}" for number in numbers)
-    return Push(batch.EVENT, ids, batch.join([push.payload for push in singles]), numbers)
+    return Push(BATCH_EVENT, ids, join_documents([push.payload for push in singles]), numbers)
 
 
 def echoing_batches(peer: Peer, frame: Frame) -> None:
@@ -30,7 +30,7 @@ def echoing_batches(peer: Peer, frame: Frame) -> None:
 def echoing_singly(peer: Peer, frame: Frame) -> None:
     """Broadcast each result of a batch by itself, the last one first."""
     if is_push(frame):
-        for document in reversed(batch.documents(frame)):
+        for document in reversed(documents(frame)):
             peer.broadcast("public:results", "new_result", document)
     else:
         polite(peer, frame)
@@ -38,19 +38,19 @@ def echoing_singly(peer: Peer, frame: Frame) -> None:
 
 def ignoring_batches(peer: Peer, frame: Frame) -> None:
     """Answer single results, and batches with nothing at all."""
-    if not (is_push(frame) and frame.event == batch.EVENT):
+    if not (is_push(frame) and frame.event == BATCH_EVENT):
         polite(peer, frame)
 
 
 def refusing_batches(peer: Peer, frame: Frame) -> None:
-    if is_push(frame) and frame.event == batch.EVENT:
+    if is_push(frame) and frame.event == BATCH_EVENT:
         peer.reply(frame, "error", {"reason": "unknown event"})
     else:
         polite(peer, frame)
 
 
 def crashing_batches(peer: Peer, frame: Frame) -> None:
-    if is_push(frame) and frame.event == batch.EVENT:
+    if is_push(frame) and frame.event == BATCH_EVENT:
         peer.crash(frame)
     else:
         polite(peer, frame)
@@ -139,7 +139,7 @@ def test_a_batch_that_crashes_the_channel_is_taken_apart_at_once() -> None:
         assert made.drain(90)
         assert [context for context, _ in owner.refused()] == [(3, 4)]
         assert len(owner.confirmed()) == 6
-        assert sum(frame.event == batch.EVENT for frame in fake.frames) == 1
+        assert sum(frame.event == BATCH_EVENT for frame in fake.frames) == 1
         # First in order, so that its members are suspects that are tested alone.
         assert [result.crashes for result in owner.results if not result.confirmed_by] == [2]
 

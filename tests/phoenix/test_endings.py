@@ -10,7 +10,6 @@ import pytest
 
 from infertool.net.timing import Schedule
 from infertool.phoenix import membership, suspects
-from infertool.phoenix import suspects as blame
 from infertool.phoenix.frames import Frame
 from infertool.phoenix.pending_pushes import Push
 from tests.phoenix.collect import delivery, push_of, pushes
@@ -23,9 +22,8 @@ SOON = Schedule((0.05,))
 @pytest.fixture(autouse=True)
 def rejoin_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "REJOIN", SOON)
-    monkeypatch.setattr(blame, "NOTHING_PASSES", SOON)
     monkeypatch.setattr(suspects, "NOTHING_PASSES", SOON)
-    monkeypatch.setattr(blame, "OTHERS_PASS", SOON)
+    monkeypatch.setattr(suspects, "OTHERS_PASS", SOON)
 
 
 class Fragile:
@@ -147,7 +145,7 @@ def alert(number: int) -> Push:
 
 
 def test_an_event_without_a_clause_waits_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blame, "OTHERS_PASS", Schedule((600.0,)))
+    monkeypatch.setattr(suspects, "OTHERS_PASS", Schedule((600.0,)))
     channel = Fragile(lambda frame: frame.event == "inference_failed")
     with fake_phoenix(channel) as fake, delivery(fake.url, window=WINDOW) as (made, owner):
         made.push([alert(number) if number % 10 == 9 else push_of(number) for number in range(400)])

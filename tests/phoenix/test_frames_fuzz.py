@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.phoenix import frames
-from infertool.phoenix import frames as binary
 from infertool.phoenix.frames import Frame, FrameError
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -51,26 +50,26 @@ def test_any_text_to_encode(join_ref: str, ref: str, topic: str, event: str) -> 
     with contextlib.suppress(FrameError):
         frames.encode_text(join_ref, ref, topic, event, {})
         frames.encode_push(join_ref, ref, topic, event, b"{}")
-        binary.encode_client_push(join_ref, ref, topic, event, b"")
+        frames.encode_client_push(join_ref, ref, topic, event, b"")
 
 
 @given(TEXT_REFS, TEXT_REFS, NAMES, NAMES, st.binary())
 def test_binary_round_trips(join_ref: str | None, ref: str | None, topic: str, event: str, data: bytes) -> None:
-    push = binary.encode_client_push(join_ref, ref, topic, event, data)
-    assert binary.decode_from_client(push) == Frame(join_ref, ref, topic, event, data)
-    push = binary.encode_server_push(join_ref, topic, event, data)
-    assert binary.decode_from_server(push) == Frame(join_ref, None, topic, event, data)
-    reply = binary.encode_reply(join_ref, ref, topic, event, data)
+    push = frames.encode_client_push(join_ref, ref, topic, event, data)
+    assert frames.decode_from_client(push) == Frame(join_ref, ref, topic, event, data)
+    push = frames.encode_server_push(join_ref, topic, event, data)
+    assert frames.decode_from_server(push) == Frame(join_ref, None, topic, event, data)
+    reply = frames.encode_reply(join_ref, ref, topic, event, data)
     payload = {"status": event, "response": data}
-    assert binary.decode_from_server(reply) == Frame(join_ref, ref, topic, "phx_reply", payload)
-    assert binary.decode_from_server(binary.encode_broadcast(topic, event, data)) == Frame(
+    assert frames.decode_from_server(reply) == Frame(join_ref, ref, topic, "phx_reply", payload)
+    assert frames.decode_from_server(frames.encode_broadcast(topic, event, data)) == Frame(
         None, None, topic, event, data
     )
 
 
 @given(st.binary(max_size=40))
 def test_any_binary(data: bytes) -> None:
-    for decode in (binary.decode_from_client, binary.decode_from_server):
+    for decode in (frames.decode_from_client, frames.decode_from_server):
         with contextlib.suppress(FrameError):
             assert isinstance(decode(data), Frame)
 
@@ -90,7 +89,7 @@ def test_deep_nesting_and_nan() -> None:
 
 def test_too_long_for_binary() -> None:
     with pytest.raises(FrameError, match="255"):
-        binary.encode_broadcast("t" * 256, "e", b"")
+        frames.encode_broadcast("t" * 256, "e", b"")
 
 
 def test_a_fragment_is_not_encoded_again() -> None:

@@ -7,7 +7,6 @@ import json
 import pytest
 
 from infertool.phoenix import frames
-from infertool.phoenix import frames as binary
 from tests.phoenix import golden
 
 
@@ -36,10 +35,10 @@ def test_binary_frames_of_clients() -> None:
     for where, line in golden.frames("send", "binary", "2.0.0"):
         if line.data[:1] != b"\0":
             with pytest.raises(frames.FrameError):
-                binary.decode_from_client(line.data)
+                frames.decode_from_client(line.data)
             continue
-        frame = binary.decode_from_client(line.data)
-        again = binary.encode_client_push(frame.join_ref, frame.ref, frame.topic, frame.event, frame.payload)
+        frame = frames.decode_from_client(line.data)
+        again = frames.encode_client_push(frame.join_ref, frame.ref, frame.topic, frame.event, frame.payload)
         assert again == line.data, where
         seen += 1
     assert seen >= 15
@@ -48,7 +47,7 @@ def test_binary_frames_of_clients() -> None:
 def test_binary_frames_of_servers() -> None:
     seen = set()
     for where, line in golden.frames("recv", "binary", "2.0.0"):
-        frame = binary.decode_from_server(line.data)
+        frame = frames.decode_from_server(line.data)
         assert _encode_as_server(line.data[0], frame) == line.data, where
         seen.add(line.data[0])
     assert seen == {0, 1, 2}
@@ -56,11 +55,11 @@ def test_binary_frames_of_servers() -> None:
 
 def _encode_as_server(kind: int, frame: frames.Frame) -> bytes:
     if kind == 0:
-        return binary.encode_server_push(frame.join_ref, frame.topic, frame.event, frame.payload)
+        return frames.encode_server_push(frame.join_ref, frame.topic, frame.event, frame.payload)
     if kind == 2:
-        return binary.encode_broadcast(frame.topic, frame.event, frame.payload)
+        return frames.encode_broadcast(frame.topic, frame.event, frame.payload)
     reply = frame.payload
-    return binary.encode_reply(frame.join_ref, frame.ref, frame.topic, reply["status"], reply["response"])
+    return frames.encode_reply(frame.join_ref, frame.ref, frame.topic, reply["status"], reply["response"])
 
 
 MALFORMED_V2 = {"not json", "", "{}", "[]", '"str"', "null"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from infertool.phoenix import push as batch
 from infertool.phoenix.delivery import Push
+from infertool.phoenix.push import Frame, documents
 from infertool.publishers.phoenix import Batches
 from infertool.publishers.port import Publication
 
@@ -92,11 +92,11 @@ def test_one_is_no_batch() -> None:
 
 
 def test_what_a_broadcast_holds() -> None:
-    frame = batch.Frame(None, None, "t", "new_results", {"results": [{"a": 1}, {"b": 2}]})
-    assert batch.documents(frame) == [{"a": 1}, {"b": 2}]
+    frame = Frame(None, None, "t", "new_results", {"results": [{"a": 1}, {"b": 2}]})
+    assert documents(frame) == [{"a": 1}, {"b": 2}]
     for payload in ([], {"results": 3}, None):
-        odd = batch.Frame(None, None, "t", "new_results", payload)
-        assert batch.documents(odd) == [payload]
+        odd = Frame(None, None, "t", "new_results", payload)
+        assert documents(odd) == [payload]
 
 
 def test_a_channel_that_took_batches_gets_them_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import sys
 from functools import partial
 
 from infertool.embedded.channel_server import __main__ as command
-from infertool.embedded.channel_server.hub import Hub, Limits
+from infertool.embedded.channel_server.channels import Hub, Limits
 
 UNBOUNDED = 1 << 40
 PATIENT = Limits(

@@ -12,12 +12,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from infertool.telemetry import json_logs as jsonlogs
-from infertool.telemetry import logs, uncaught
+from infertool.telemetry import json_logs, logs
 
 
 @contextmanager
-def json_logs():
+def json_stderr():
     """Set up JSON logs on a stream of the test's own; yield a function that returns the written lines."""
     target = io.StringIO()
     root, log = logging.getLogger(), logs.log
@@ -37,14 +36,14 @@ def json_logs():
 
 
 def test_every_line_on_stderr_is_an_object():
-    with json_logs() as lines:
+    with json_stderr() as lines:
         logs.log.info("%s", "hello", extra={"fields": {"count": 3, "rate": 1.5, "links": {"broker": "connected"}}})
         print("a model prints\nand prints", file=sys.stderr)
         sys.stderr.write("in pieces, ")
         sys.stderr.write("one line\n")
         warnings.warn("a warning", stacklevel=1)
         logging.getLogger("some.library").error("a library's line")
-        uncaught.say_trace(*_raised())
+        json_logs.say_trace(*_raised())
         found = lines()
     assert [each["message"] for each in found[:4]] == ["hello", "a model prints", "and prints", "in pieces, one line"]
     assert found[0]["count"] == 3
@@ -67,7 +66,7 @@ def _raised():
     "value", ["\ud800", "\u2028\u0085\n\r", 2**70, -(2**64), float("nan"), {1, 2}, b"\xff", "\x1b]0;x\x07", None]
 )
 def test_values_that_json_or_orjson_rejects_are_logged(value):
-    with json_logs() as lines:
+    with json_stderr() as lines:
         logs.log.warning("%s", value, extra={"fields": {"value": value}})
         assert len(lines()) == 1
         assert "value" in lines()[0]
@@ -83,7 +82,7 @@ def test_threads_do_not_mix_their_lines():
                 sys.stderr.write(piece)
 
     threads = [threading.Thread(target=work, args=(str(number),)) for number in range(8)]
-    with json_logs() as lines:
+    with json_stderr() as lines:
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -94,7 +93,7 @@ def test_threads_do_not_mix_their_lines():
 
 
 def test_a_prompt_is_written_before_its_answer():
-    with json_logs() as lines:
+    with json_stderr() as lines:
         sys.stderr.write("move 3 letters? [y/N] ")
         assert lines() == []
         sys.stderr.flush()
@@ -119,15 +118,15 @@ RECORD = {"time": "2026-01-01T00:00:00.000Z", "level": "warning", "logger": "the
     ],
 )
 def test_lines_of_other_processes_become_records_that_name_the_process(line, expected):
-    with json_logs() as lines:
-        jsonlogs.pass_on(line, {"process": "worker", "pid": 7})
-        jsonlogs.pass_on("", {"process": "worker", "pid": 7})
+    with json_stderr() as lines:
+        json_logs.pass_on(line, {"process": "worker", "pid": 7})
+        json_logs.pass_on("", {"process": "worker", "pid": 7})
         [found] = lines()
     assert found.keys() >= {"time", "level", "logger", "message"}
     assert found.items() >= expected.items()
 
 
 def test_an_uncaught_error_is_text_without_json_logs(capsys):
-    uncaught.say_trace(*_raised())
+    json_logs.say_trace(*_raised())
     *_, last = capsys.readouterr().err.split("\n")[:-1]
     assert last == "KeyError: 'missing'"

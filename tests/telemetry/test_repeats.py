@@ -10,8 +10,7 @@ import pytest
 
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.telemetry import signals as o
-from infertool.telemetry.logs import LogObserver
-from infertool.telemetry.repeats import MOST_KINDS, Line, Repeats
+from infertool.telemetry.logs import MOST_KINDS, Line, LogObserver, Repeats
 
 NEVER = 3600.0
 LONG = 60.0

@@ -13,7 +13,7 @@ from infertool.channels.recording import Recorder, RecordReader
 from infertool.load import payloads
 from infertool.watch.entry import read
 from infertool.watch.formatting import ASCII, UNICODE
-from infertool.watch.widgets import detail
+from infertool.watch.widgets import panes
 
 BREAKS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r", "\n", "\r\n"]
 # JSON holds these raw.
@@ -31,8 +31,8 @@ def test_nothing_splits_at_other_line_breaks() -> None:
 def test_the_detail_shows_them(ends: str, glyphs) -> None:
     entry = read(1, ChannelEvent("t", "e", {"a": f"x{ends}y", f"k{ends}": 1}, 1.0))
     plain = read(1, ChannelEvent("t", "e", {"a": "xy", "k": 1}, 1.0))
-    lines = ["".join(text for text, _ in line) for line in detail.lines(entry, 2.0, 300, glyphs)]
-    assert len(lines) == len(detail.lines(plain, 2.0, 300, glyphs))
+    lines = ["".join(text for text, _ in line) for line in panes.detail_lines(entry, 2.0, 300, glyphs)]
+    assert len(lines) == len(panes.detail_lines(plain, 2.0, 300, glyphs))
     assert all(line.isprintable() for line in lines)
     [shown] = [line for line in lines if '"a"' in line]
     assert len(shown) > len('  "a": "xy",') + 1

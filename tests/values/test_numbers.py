@@ -7,8 +7,7 @@ import json
 import orjson
 import pytest
 
-from infertool.channels.event import ChannelEvent, from_frames
-from infertool.channels.paths import parse_path
+from infertool.channels.event import ChannelEvent, from_frames, parse_path
 from infertool.channels.recording import Recorder, RecordReader
 from infertool.cli.common import deadletters, eventlines
 from infertool.cli.common.eventlines import Columns, Template
@@ -20,18 +19,17 @@ from infertool.consumer.documents import Documents
 from infertool.deadletters import letter
 from infertool.deadletters.replay import edit
 from infertool.deadletters.replay.edit import EditError
-from infertool.embedded.channel_server import packets
+from infertool.embedded.channel_server import wire
 from infertool.filters import expression
 from infertool.load import payloads
 from infertool.load.payloads import PayloadOptions, Payloads
-from infertool.models.cache import cached
+from infertool.models.loader import cached
 from infertool.models.port import Cached, LoadedModel
-from infertool.phoenix import push
 from infertool.phoenix.frames import decode_text, encode_push, encode_text
-from infertool.watch import entry as export
-from infertool.watch.entry import read
+from infertool.phoenix.push import BATCH_EVENT, join_documents
+from infertool.watch.entry import json_line, read
 from infertool.watch.formatting import UNICODE
-from infertool.watch.widgets import detail
+from infertool.watch.widgets import panes
 from tests.support.messages import message
 
 BIG = 12345678901234567890123456789
@@ -52,7 +50,7 @@ def arrival(text: bytes = WRITTEN, event: str = "other") -> ChannelEvent:
 def test_a_feed_hands_over_the_text() -> None:
     assert arrival().text == WRITTEN
     assert arrival().payload["id"] == BIG
-    results = decode_text(encode_push(None, None, "t", push.EVENT, push.join([WRITTEN, b'{"a":1.0}'])))
+    results = decode_text(encode_push(None, None, "t", BATCH_EVENT, join_documents([WRITTEN, b'{"a":1.0}'])))
     assert [each.text for each in from_frames([results], at=1.0)] == [WRITTEN, b'{"a":1.0}']
     assert from_frames([results], at=1.0)[0].payload["id"] == BIG
     spread = b'{\n "a" : 1.10 }'
@@ -66,10 +64,10 @@ def test_frames_carry_them() -> None:
 
 @pytest.mark.parametrize("text", [WRITTEN, b'{"a":1.0}', b"{}", b'{"a":[1E2]}'])
 def test_the_embedded_channel_server_broadcasts_the_text(text: bytes) -> None:
-    received = packets.decode(encode_push("1", "2", "t", "new_result", text), "2.0.0")
-    assert text in packets.broadcast("2.0.0", "public:results", "new_result", received.payload)
-    assert text in packets.push("2.0.0", "1", "t", "new_result", received.payload)
-    assert text in packets.reply("2.0.0", received, "ok", received.payload)
+    received = wire.decode(encode_push("1", "2", "t", "new_result", text), "2.0.0")
+    assert text in wire.broadcast("2.0.0", "public:results", "new_result", received.payload)
+    assert text in wire.push("2.0.0", "1", "t", "new_result", received.payload)
+    assert text in wire.reply("2.0.0", received, "ok", received.payload)
 
 
 def test_tail_prints_the_text() -> None:
@@ -108,8 +106,8 @@ def test_a_record_keeps_the_text_and_reads_it_again(tmp_path) -> None:
 
 def test_watch_shows_and_exports_the_text() -> None:
     entry = read(1, arrival())
-    assert WRITTEN in export.line(entry)
-    shown = "\n".join("".join(text for text, _ in line) for line in detail.lines(entry, 2.0, 200, UNICODE))
+    assert WRITTEN in json_line(entry)
+    shown = "\n".join("".join(text for text, _ in line) for line in panes.detail_lines(entry, 2.0, 200, UNICODE))
     for number in (f'"id": {BIG},', '"amt": 12345678901234567.89,', "1.10,", "1E-7,", "-0.0,", '"d": 1,', '"d": 2.50'):
         assert number in shown
     large = read(1, arrival(b'{"event_id":%d,"processing_ms":%d,"received_at":%d}' % (BIG, 10**400, 10**400)))

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from infertool.channels.event import ChannelEvent
-from infertool.channels.paths import parse_path
+from infertool.channels.event import ChannelEvent, parse_path
 from infertool.cli.common import console, deadletters
 from infertool.cli.common.eventlines import Columns
 from infertool.cli.config import command as config
@@ -20,9 +19,9 @@ from infertool.cli.loadgen import view as loadview
 from infertool.deadletters import letter, selection
 from infertool.filters import expression
 from infertool.text import sanitize
-from infertool.watch import columns as watched
 from infertool.watch.entry import read
 from infertool.watch.formatting import ASCII, UNICODE
+from infertool.watch.rows import alert_row, column_titles, fit_columns, result_row, rule_row
 from infertool.watch.state import Rule
 from tests.support.messages import message
 
@@ -60,7 +59,7 @@ def test_peek_and_the_preview() -> None:
 
 def test_reports_of_loads(monkeypatch) -> None:
     rows = [("", *WIDE), ("sent", *["#"] * len(WIDE)), ("received", *["#"] * len(WIDE))]
-    monkeypatch.setattr(loadview.texts, "compared", lambda names, reports: rows)
+    monkeypatch.setattr(loadview, "comparison_rows", lambda names, reports: rows)
     lines = loadview.compared([], [])
     assert len({cell_len(line) for line in lines}) == 1
 
@@ -86,18 +85,18 @@ def test_tail() -> None:
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_watch(glyphs, width: int) -> None:
-    fitting = watched.layout(width)
-    heads = sum(cell_len(text) for text, _ in watched.heading(fitting, glyphs))
+    fitting = fit_columns(width)
+    heads = sum(cell_len(text) for text, _ in column_titles(fitting, glyphs))
     for wide in WIDE:
         result = read(
             1, ChannelEvent("t", "new_result", {"request_id": wide * 9, "prediction": {"class": wide * 9}}, 1.0)
         )
-        assert sum(cell_len(text) for text, _ in watched.row(result, fitting, 2.0, glyphs)) == heads
+        assert sum(cell_len(text) for text, _ in result_row(result, fitting, 2.0, glyphs)) == heads
         failed = {"status": "FAILED", "request_id": wide * 9, "attempts": wide, "error": wide * 99}
         failure = read(2, ChannelEvent("t", "inference_failed", failed, 1.0))
-        assert sum(cell_len(text) for text, _ in watched.alert_row(failure, width, 2.0, glyphs)) <= width
+        assert sum(cell_len(text) for text, _ in alert_row(failure, width, 2.0, glyphs)) <= width
         rule = Rule(wide * 9, wide * 99, 1.0)
-        assert sum(cell_len(text) for text, _ in watched.rule_row(rule, width, 2.0, glyphs)) <= width
+        assert sum(cell_len(text) for text, _ in rule_row(rule, width, 2.0, glyphs)) <= width
 
 
 @pytest.mark.parametrize("wide", WIDE)

@@ -12,13 +12,12 @@ from rich.cells import cell_len
 
 from infertool.channels.event import ChannelEvent
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
-from infertool.watch import columns, headline, snapshot
+from infertool.watch import rows, snapshot
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Kind
 from infertool.watch.formatting import ASCII, UNICODE
-from infertool.watch.seconds import bucket, middle
-from infertool.watch.state import State
-from infertool.watch.widgets import detail
+from infertool.watch.state import State, bucket, middle
+from infertool.watch.widgets import panes
 from tests.watch.samples import NOW, Still, alert, failure, result
 
 
@@ -31,7 +30,7 @@ def text(lines) -> str:
 
 
 def head(state: State, now: float = NOW, width: int = 100) -> str:
-    return text(headline.lines([state], state, now, width, UNICODE))
+    return text(rows.header_lines([state], state, now, width, UNICODE))
 
 
 def test_events_are_counted_by_what_they_are():
@@ -125,7 +124,7 @@ def test_a_clock_that_is_behind_shows():
     state = State("a", 100)
     state.take([result(n, received_at=NOW + 3.2) for n in range(5)])
     state.work()
-    row = text([columns.row(state.results.all_rows()[0], columns.layout(100), NOW, UNICODE)])
+    row = text([rows.result_row(state.results.all_rows()[0], rows.fit_columns(100), NOW, UNICODE)])
     assert "-3200 ms" in row
     assert "clocks differ" in head(state)
 
@@ -162,11 +161,14 @@ def test_any_event_is_shown_sanitized(payload, topic, event, at, width, glyphs):
     state.work()
     lines = []
     for entry in [*state.results.all_rows(), *state.alerts.all_rows()]:
-        lines += [columns.row(entry, columns.layout(width), NOW, glyphs), columns.alert_row(entry, width, NOW, glyphs)]
-        folded = detail.lines(entry, NOW, width, glyphs)
+        lines += [
+            rows.result_row(entry, rows.fit_columns(width), NOW, glyphs),
+            rows.alert_row(entry, width, NOW, glyphs),
+        ]
+        folded = panes.detail_lines(entry, NOW, width, glyphs)
         assert all(cell_len(text([line])) <= max(width, 2) for line in folded)
         lines += folded
-    lines += [columns.rule_row(rule, width, NOW, glyphs) for rule in state.rules.values()]
+    lines += [rows.rule_row(rule, width, NOW, glyphs) for rule in state.rules.values()]
     assert all(piece.isprintable() for line in lines for piece, _ in line)
     assert all(piece.isascii() for line in lines for piece, _ in line) or glyphs is UNICODE
     snapshot.document(Bus(state, Still()))
@@ -177,10 +179,10 @@ def test_a_failure_shows_its_traceback_line_by_line():
     state.take([failure(1, traceback="model.py:3 in predict\nmodel.py:9 in \x1b[2Jscale"), failure(2, traceback=[7])])
     state.work()
     odd, entry = state.alerts.all_rows()
-    shown = [text([line]).strip() for line in detail.lines(entry, NOW, 200, UNICODE)]
+    shown = [text([line]).strip() for line in panes.detail_lines(entry, NOW, 200, UNICODE)]
     at = shown.index("traceback    model.py:3 in predict")
     assert shown[at + 1] == r"model.py:9 in \x1b[2Jscale"
-    assert "traceback  " not in text(detail.lines(odd, NOW, 200, UNICODE))
+    assert "traceback  " not in text(panes.detail_lines(odd, NOW, 200, UNICODE))
 
 
 def test_a_huge_payload_and_a_deep_one():
@@ -192,9 +194,9 @@ def test_a_huge_payload_and_a_deep_one():
     state.take([huge, result(2, original_payload=deep)])
     state.work()
     newest, large = state.results.all_rows()
-    assert "cut here" in text(detail.lines(large, NOW, 80, UNICODE))
+    assert "cut here" in text(panes.detail_lines(large, NOW, 80, UNICODE))
     assert len(large.name) == 200
-    assert "nested too deep" in text(detail.lines(newest, NOW, 80, UNICODE))
+    assert "nested too deep" in text(panes.detail_lines(newest, NOW, 80, UNICODE))
 
 
 def test_ten_thousand_in_one_second_are_all_counted():

@@ -11,8 +11,7 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
-from infertool.channels.event import ChannelEvent, fixed, payload_text, text
-from infertool.channels.paths import MISSING, Path, parse_path
+from infertool.channels.event import MISSING, ChannelEvent, Path, fixed, parse_path, payload_text, text
 from infertool.errors import UsageError
 from infertool.text.sanitize import clean
 

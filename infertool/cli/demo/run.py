@@ -1,4 +1,4 @@
-"""One run of `infertool demo`: starts and stops servers, a consumer, a producer and a view."""
+"""One run of `infertool demo`: starts and stops servers, a consumer and a producer, and shows the events."""
 
 from __future__ import annotations
 
@@ -6,31 +6,113 @@ import math
 import os
 import secrets
 import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from typing import Any
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from infertool import brokers
 from infertool.channels.event import ChannelEvent
-from infertool.cli.common import console
+from infertool.cli.common import console, eventlines
 from infertool.cli.common.signals import stopped_by_signals
-from infertool.cli.demo.view import View
 from infertool.embedded import processes
 from infertool.errors import InfertoolError, OutputError
+from infertool.hangup import tolerant
 from infertool.load.arrivals import Planned
 from infertool.load.headers import EnvelopeOptions
 from infertool.load.options import LoadOptions
-from infertool.load.record import Run
+from infertool.load.record import Run, Second
 from infertool.load.run import Listeners, LoadRun
-from infertool.load.tally import Measure
+from infertool.load.tally import Measure, Tally
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
-from infertool.telemetry.latencies import Latencies
+from infertool.telemetry.latencies import Latencies, Percentiles
+from infertool.text.sanitize import clean
 from infertool.workers.process import Process
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+REFRESH_PER_S = 8
+ROWS = 12
+
+
+class View:
+    """Shows events. `add` and `second` may be called from any thread."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self._latest = Percentiles()
+        self._silent = silent
+        self._live = not silent and console.on_terminal()
+        self._results: deque[str] = deque(maxlen=ROWS)
+        self._alerts: deque[str] = deque(maxlen=ROWS // 3)
+        self._lock = threading.Lock()
+
+    def add(self, event: ChannelEvent) -> None:
+        """Show one event."""
+        if self._silent:
+            return
+        if not self._live:
+            console.out(eventlines.line(event))
+            return
+        line = clean(f"{eventlines.clock(event.at)}  {eventlines.gist(event)}")
+        with self._lock:
+            (self._results if event.event == "new_result" else self._alerts).append(line)
+
+    def second(self, second: Second) -> None:
+        """Show the latencies of a second."""
+        self._latest = second.latency_ms.get(Measure.E2E, self._latest)
+
+    @contextmanager
+    def shown(self, dashboard: str, tally: Tally) -> Iterator[None]:
+        """Show the view while the block runs."""
+        if not self._silent:
+            console.err(f"dashboard: {dashboard}   (Ctrl-C ends early)")
+        if not self._live:
+            yield
+            return
+        from rich.console import Console
+        from rich.live import Live
+
+        terminal = Console(file=tolerant(sys.stdout))
+        with Live(
+            console=terminal, get_renderable=lambda: self._render(tally), refresh_per_second=REFRESH_PER_S,
+        ):  # fmt: skip
+            yield
+
+    def _render(self, tally: Tally) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        with self._lock:
+            results, alerts = list(self._results), list(self._alerts)
+        totals, times = tally.totals(), self._latest
+        sent, came = totals["sent"], totals["results"] + totals["failures"]
+        counts = f"{sent} sent, {totals['results']} results, {totals['failures']} failures, {sent - came} in work"
+        return Group(
+            _panel("results", results, ROWS, "green"),
+            _panel("alerts", alerts, ROWS // 3, "red"),
+            Text(f"{counts}; from send to screen in the last second p50 {_ms(times.p50)}, p99 {_ms(times.p99)}"),
+        )
+
+
+def _panel(title: str, lines: list[str], rows: int, colour: str) -> RenderableType:
+    from rich.panel import Panel
+    from rich.text import Text
+
+    text = Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+    return Panel(text, title=title, title_align="left", height=rows + 2, border_style=colour)
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f} ms"
+
 
 HOST = "127.0.0.1"
 # The mean time of the simulated model (seconds), and a factor for bursts.

@@ -8,8 +8,7 @@ from pathlib import Path
 from infertool.cli.common import console
 from infertool.cli.loadgen.view import check, compared, summary
 from infertool.errors import UsageError
-from infertool.load import assertions
-from infertool.load import record as runfile
+from infertool.load import assertions, record
 from infertool.load.plot.charts import MOST_RUNS, NamedRun
 from infertool.load.report import comparison_document, document
 from infertool.text.sanitize import clean
@@ -24,7 +23,7 @@ class ReportRun:
                 f"{len(files)} files are too many to read side by side", advice=f"give {MOST_RUNS} at most"
             )
         wanted = assertions.parse(expressions)
-        runs = [runfile.read(path) for path in files]
+        runs = [record.read(path) for path in files]
         self._shown = [NamedRun(name, run, document(run)) for name, run in zip(_names(files), runs, strict=True)]
         for each in self._shown:
             assertions.judge(wanted, each.report)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from infertool.cli.common import console
 from infertool.errors import InfertoolError
-from infertool.load import report as texts
+from infertool.load.report import Rows, actual, comparison_rows, facts, remarks, times
 from infertool.load.tally import Measure
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.text import sanitize
@@ -158,14 +158,14 @@ def bars(values: list[int]) -> str:
 
 def summary(report: Mapping[str, Any], name: str = "") -> list[str]:
     """Return the summary of a report as lines; `name` is its file's name."""
-    facts = texts.facts(report)
-    width = sanitize.widest(label for label, _ in facts)
+    rows = facts(report)
+    width = sanitize.widest(label for label, _ in rows)
     lines = [name] if name else []
-    lines += [f"{sanitize.right(label, width)}  {text}" for label, text in facts]
-    lines += ["", *_aligned(texts.times(report))]
-    notes = [f"note: {text}" for text in texts.remarks(report)]
+    lines += [f"{sanitize.right(label, width)}  {text}" for label, text in rows]
+    lines += ["", *_aligned(times(report))]
+    notes = [f"note: {text}" for text in remarks(report)]
     verdicts = [
-        f"{'held' if verdict['passed'] else 'FAILED'}  {verdict['expression']}  ({texts.actual(verdict)})"
+        f"{'held' if verdict['passed'] else 'FAILED'}  {verdict['expression']}  ({actual(verdict)})"
         for verdict in report["asserts"]
     ]
     return [*lines, *([""] if notes or verdicts else []), *notes, *verdicts]
@@ -173,7 +173,7 @@ def summary(report: Mapping[str, Any], name: str = "") -> list[str]:
 
 def check(report: Mapping[str, Any], *, of: str = "") -> None:
     """Raise InfertoolError (exit code 1) naming the assertions that do not hold, with their figures."""
-    failed = [f"{each['expression']!r} ({texts.actual(each)})" for each in report["asserts"] if not each["passed"]]
+    failed = [f"{each['expression']!r} ({actual(each)})" for each in report["asserts"] if not each["passed"]]
     if failed:
         where = f" in {of}" if of else ""
         raise InfertoolError(f"--assert does not hold{where}: {'; '.join(failed)}")
@@ -181,9 +181,9 @@ def check(report: Mapping[str, Any], *, of: str = "") -> None:
 
 def compared(names: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a comparison of runs as lines."""
-    return _aligned(texts.compared(names, reports))
+    return _aligned(comparison_rows(names, reports))
 
 
-def _aligned(rows: texts.Rows) -> list[str]:
+def _aligned(rows: Rows) -> list[str]:
     shown = [[clean(cell) for cell in row] for row in rows]
     return sanitize.aligned(shown, rights=[False, *[True] * (len(rows[0]) - 1)])

@@ -10,8 +10,7 @@ from typing import Any
 import orjson
 
 from infertool.channels import recording
-from infertool.channels.event import ChannelEvent, encode, payload_text
-from infertool.channels.paths import MISSING, Path, parse_path
+from infertool.channels.event import MISSING, ChannelEvent, Path, encode, parse_path, payload_text
 from infertool.cli.common import console, eventlines
 from infertool.cli.common.eventlines import Template
 from infertool.errors import UsageError

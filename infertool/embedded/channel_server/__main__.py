@@ -13,7 +13,7 @@ import sys
 
 import orjson
 
-from infertool.embedded.channel_server.hub import Hub
+from infertool.embedded.channel_server.channels import Hub
 from infertool.embedded.channel_server.server import Server, definitions
 from infertool.secret import Secret
 from infertool.workers.process import tie_to_parent
@@ -23,7 +23,7 @@ _NAME = "hub"
 _STDIN = 0
 _EXIT_SERVER = 3
 _LARGEST_PORT = 65535
-# A payload nested as deeply as orjson reads (1024) is written by the json module, which recurses (packets.py).
+# A payload nested as deeply as orjson reads (1024) is written by the json module, which recurses (wire.py).
 _RECURSION_LIMIT = 5_000
 
 

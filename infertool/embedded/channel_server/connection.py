@@ -21,11 +21,10 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 
-from infertool.embedded.channel_server import packets
-from infertool.embedded.channel_server.http import SECURITY_HEADERS, SOCKET_PATH, Page, SocketRefused, admit, page
-from infertool.embedded.channel_server.hub import Hub
-from infertool.embedded.channel_server.packets import Wire
+from infertool.embedded.channel_server import wire
+from infertool.embedded.channel_server.channels import Hub
 from infertool.embedded.channel_server.session import Session
+from infertool.embedded.channel_server.wire import SECURITY_HEADERS, SOCKET_PATH, Page, SocketRefused, Wire, admit, page
 from infertool.phoenix.frames import FrameError
 from infertool.text.json_text import JsonError
 
@@ -245,7 +244,7 @@ class Connection(asyncio.Protocol):
 
     def _on_message(self, session: Session, frame: Frame) -> None:
         data = bytes(frame.data)
-        decode = packets.decode if frame.opcode is Opcode.TEXT else packets.decode_binary
+        decode = wire.decode if frame.opcode is Opcode.TEXT else wire.decode_binary
         try:
             session.receive(decode(data, session.vsn))
         except (FrameError, JsonError):

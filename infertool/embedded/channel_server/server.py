@@ -14,9 +14,8 @@ from collections.abc import Collection
 from types import MappingProxyType
 from typing import Any
 
-from infertool.embedded.channel_server.channels import OK, Answer, Channel, Definition, RefuseJoin, Reply, Stop
+from infertool.embedded.channel_server.channels import OK, Answer, Channel, Definition, Hub, RefuseJoin, Reply, Stop
 from infertool.embedded.channel_server.connection import Connection
-from infertool.embedded.channel_server.hub import Hub
 
 # Time between two checks of the connections' unsent data. Seconds.
 _CHECK_S = 0.1

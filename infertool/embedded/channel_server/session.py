@@ -17,10 +17,19 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from infertool.embedded.channel_server import packets
-from infertool.embedded.channel_server.channels import OK, Answer, Channel, Definition, RefuseJoin, Reply, Stop, find
-from infertool.embedded.channel_server.hub import Hub
-from infertool.embedded.channel_server.packets import Received
+from infertool.embedded.channel_server import wire
+from infertool.embedded.channel_server.channels import (
+    OK,
+    Answer,
+    Channel,
+    Definition,
+    Hub,
+    RefuseJoin,
+    Reply,
+    Stop,
+    find,
+)
+from infertool.embedded.channel_server.wire import Received
 from infertool.phoenix.frames import FrameError, Vsn
 
 _SURROGATES = range(0xD800, 0xE000)
@@ -91,7 +100,7 @@ class Session:
 
     def push(self, channel: Channel, event: str, payload: object) -> None:
         """Send a channel's own event to this client."""
-        self.deliver(packets.push(self.vsn, channel.reply_ref, channel.topic, event, payload))
+        self.deliver(wire.push(self.vsn, channel.reply_ref, channel.topic, event, payload))
 
     def catch_up(self, topic: str, event_id: object) -> dict[str, Any]:
         """Send the broadcasts on `topic` that followed `event_id`, after the join's reply; return that reply."""
@@ -177,13 +186,13 @@ class Session:
         self.hub.leave(channel.topic, self)
 
     def _reply(self, message: Received, reply: Reply) -> None:
-        self.send(packets.reply(self.vsn, message, reply.status, reply.response))
+        self.send(wire.reply(self.vsn, message, reply.status, reply.response))
 
     def _reply_unmatched(self, message: Received) -> None:
         self._reply(message._replace(join_ref=None), _error("unmatched topic"))
 
     def _end_packet(self, channel: Channel, event: str, payload: object) -> bytes:
-        return packets.end(self.vsn, channel.join_ref, channel.topic, event, payload)
+        return wire.end(self.vsn, channel.join_ref, channel.topic, event, payload)
 
 
 def _error(reason: str) -> Reply:

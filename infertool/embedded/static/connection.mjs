@@ -23,7 +23,7 @@ export function connect({ on, onState }) {
   socket.onClose(() => lost(...topics));
   socket.onError(() => lost(...topics));
   for (const topic of topics) {
-    // A rejoin says which event was the last; the hub sends what was broadcast since (infertool/embedded/channel_server/hub.py).
+    // A rejoin says which event was the last; the hub sends what was broadcast since (infertool/embedded/channel_server/channels.py).
     let last;
     const channel = socket.channel(topic, () => (last === undefined ? {} : { after: last }));
     for (const [event, handle] of Object.entries(on[topic])) {

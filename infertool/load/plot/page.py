@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from infertool.load.plot.chart import DARK, LIGHT, STYLES, safe, variables
 from infertool.load.plot.charts import NamedRun, charts
-from infertool.load.report import Rows, actual, compared, facts, figure, remarks, times
+from infertool.load.report import Rows, actual, comparison_rows, facts, figure, remarks, times
 from infertool.load.tally import Measure
 
 _PAGE_STYLES: Final = Path(__file__).with_name("page.css")
@@ -52,7 +52,7 @@ def _body(title: str, shown: Sequence[NamedRun]) -> Iterable[str]:
     yield from _charts(shown)
     if len(shown) > 1:
         yield "<h2>Side by side</h2>"
-        yield _table(compared([each.name for each in shown], [each.report for each in shown]))
+        yield _table(comparison_rows([each.name for each in shown], [each.report for each in shown]))
     for each in shown:
         of = f" of {each.name}" if len(shown) > 1 else ""
         yield f"<h2>{safe(f'Latencies{of}')}</h2>{_table(times(each.report))}\n"

@@ -11,12 +11,12 @@ from textual.markup import escape
 from textual.message import Message
 
 from infertool.text.sanitize import clean
-from infertool.watch import columns
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry
 from infertool.watch.formatting import Glyphs, Line, TextStyle, count, fit
 from infertool.watch.listing import Listing, Sort
-from infertool.watch.widgets.lines import Pane
+from infertool.watch.rows import alert_row, column_titles, fit_columns, result_row, rule_row
+from infertool.watch.widgets.panes import Pane
 
 _WHEEL_ROWS = 3
 
@@ -184,11 +184,11 @@ class Alerts(EventList):
     def heads(self, width: int, _now: float) -> list[Line]:
         """Return the firing rules, newest first."""
         rules = list(reversed(self._bus.state.rules.values()))[:_MOST_RULES]
-        return [columns.rule_row(rule, width, _now, self.glyphs) for rule in rules]
+        return [rule_row(rule, width, _now, self.glyphs) for rule in rules]
 
     def row(self, entry: Entry, width: int, now: float) -> Line:
         """Return the line of a failure."""
-        return columns.alert_row(entry, width, now, self.glyphs)
+        return alert_row(entry, width, now, self.glyphs)
 
     def empty(self) -> list[str]:
         """Return the text for an empty list: no failures, or none that match the filter."""
@@ -212,11 +212,11 @@ class Results(EventList):
 
     def heads(self, width: int, _now: float) -> list[Line]:
         """Return the line of column titles."""
-        return [columns.heading(columns.layout(width), self.glyphs)]
+        return [column_titles(fit_columns(width), self.glyphs)]
 
     def row(self, entry: Entry, width: int, now: float) -> Line:
         """Return the cells of a result."""
-        return columns.row(entry, columns.layout(width + 2), now, self.glyphs)
+        return result_row(entry, fit_columns(width + 2), now, self.glyphs)
 
     def empty(self) -> list[str]:
         """Return the text for an empty list: the reason why there are no results."""

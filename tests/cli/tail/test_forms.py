@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from infertool.channels.event import ChannelEvent
-from infertool.channels.paths import MISSING, parse_path
+from infertool.channels.event import MISSING, ChannelEvent, parse_path
 from infertool.cli.common.eventlines import Columns, Template
 from infertool.cli.tail.view import FORMS, form_of
 from infertool.errors import UsageError

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Self
 
-from infertool.embedded.channel_server.hub import Hub, Limits
+from infertool.embedded.channel_server.channels import Hub, Limits
 from infertool.embedded.channel_server.server import Server
 from infertool.secret import Secret
 

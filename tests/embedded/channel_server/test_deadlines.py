@@ -9,7 +9,7 @@ import time
 import pytest
 
 from infertool.embedded.channel_server import server
-from infertool.embedded.channel_server.hub import Limits
+from infertool.embedded.channel_server.channels import Limits
 from tests.embedded.channel_server.peer import Peer
 from tests.embedded.channel_server.raw import RawClient
 from tests.embedded.channel_server.running import RunningHub

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infertool.embedded.channel_server.hub import Limits
+from infertool.embedded.channel_server.channels import Limits
 from tests.embedded.channel_server.golden import FOLDER, Replay, load
 from tests.embedded.channel_server.running import RunningHub
 from tests.embedded.channel_server.server_under_test import TOKEN, definitions

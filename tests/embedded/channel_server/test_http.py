@@ -8,7 +8,7 @@ import json
 import pytest
 
 from infertool.embedded.channel_server import server
-from infertool.embedded.channel_server.hub import Limits
+from infertool.embedded.channel_server.channels import Limits
 from tests.embedded.channel_server import raw
 from tests.embedded.channel_server.peer import Peer
 from tests.embedded.channel_server.raw import RawClient, frame, upgrade_request

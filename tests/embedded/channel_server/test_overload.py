@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from infertool.embedded.channel_server import server
-from infertool.embedded.channel_server.hub import Limits
+from infertool.embedded.channel_server.channels import Limits
 from infertool.phoenix.delivery import Push
 from tests.embedded.channel_server.peer import Peer
 from tests.embedded.channel_server.running import RunningHub

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from infertool.embedded.channel_server import server
-from infertool.embedded.channel_server.hub import Limits
+from infertool.embedded.channel_server.channels import Limits
 from infertool.settings import PhoenixSettings
 from tests.conftest import FIXTURES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infertool.embedded.channel_server import server
-from infertool.embedded.channel_server.hub import Recent
+from infertool.embedded.channel_server.channels import Recent
 from tests.embedded.channel_server.peer import Peer
 from tests.embedded.channel_server.running import RunningHub
 

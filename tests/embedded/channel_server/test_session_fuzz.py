@@ -9,8 +9,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infertool.embedded.channel_server import packets, server
-from infertool.embedded.channel_server.hub import Hub
+from infertool.embedded.channel_server import server, wire
+from infertool.embedded.channel_server.channels import Hub
 from infertool.embedded.channel_server.session import Session
 from infertool.phoenix.frames import FrameError
 from infertool.text.json_text import JsonError
@@ -35,7 +35,7 @@ def test_any_messages_are_taken(messages, vsn, batches):
     session = Session(hub, vsn, sent.append, authorized=True)
     for message, ends_batch in zip(messages, itertools.cycle(batches), strict=False):
         with contextlib.suppress(FrameError):  # as for a malformed frame, the socket is closed
-            session.receive(packets.Received(*message))
+            session.receive(wire.Received(*message))
         if ends_batch:
             session.end_batch()
     session.end_batch()
@@ -46,7 +46,7 @@ def test_any_messages_are_taken(messages, vsn, batches):
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=60) | ANY_JSON.map(orjson.dumps), st.sampled_from(["1.0.0", "2.0.0"]))
 def test_any_bytes_are_a_message_or_malformed(data, vsn):
-    for decode in (packets.decode, packets.decode_binary):
+    for decode in (wire.decode, wire.decode_binary):
         try:
             message = decode(data, vsn)
         except (FrameError, JsonError):

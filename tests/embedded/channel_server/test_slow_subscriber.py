@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infertool.embedded.channel_server import server
-from infertool.embedded.channel_server.hub import Limits
+from infertool.embedded.channel_server.channels import Limits
 from tests.embedded.channel_server.peer import Peer
 from tests.embedded.channel_server.running import RunningHub
 
