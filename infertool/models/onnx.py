@@ -143,7 +143,7 @@ def _signature(inputs: Sequence[Any], settings: ModelSettings) -> Signature:
             raise ModelLoadError(what, spec=settings.spec, advice="an event has numbers, texts and truth values")
         configured = given.get(each.name, InputSetting())
         if configured.datatype or configured.shape:
-            what = f"model.inputs.{each.name}: an ONNX file tells type and shape itself"
+            what = f"model.inputs.{each.name}: an ONNX file contains type and shape"
             raise SettingsError(what, key="model.inputs", advice="give only where the event has it")
         shape = tuple(size if isinstance(size, int) else None for size in each.shape)
         described.append((each.name, configured.path(each.name), _TYPES[each.type][0], shape))

@@ -15,7 +15,7 @@ class TlsSettings(Protocol):
 
     @property
     def tls_verify(self) -> bool:
-        """Whether to check the server's certificate and host name."""
+        """True if the server's certificate and host name are checked."""
 
     @property
     def tls_ca_file(self) -> str:

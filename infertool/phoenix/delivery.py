@@ -1,4 +1,4 @@
-"""Confirmed delivery: many unconfirmed pushes at a time, each of which ends confirmed or rejected; none is lost."""
+"""Confirmed delivery: a window of unconfirmed pushes, each of which ends confirmed or rejected; none is lost."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ __all__ = ["ConfirmedBy", "Delivery", "Push", "PushResult"]
 T = TypeVar("T")
 OnResults = Callable[[Sequence[PushResult[T]]], None]
 
-# How long auto waits for a reply or an echo before it does something about it, at most. Seconds.
+# Maximum time that the mode auto waits for a reply or an echo before it tries another confirmation. Seconds.
 _PATIENCE_S = 5.0
 _LONGEST_TICK_S = 1.0
 UNANSWERED = "no confirmation came in time"
-# After these the unconfirmed pushes are suspects. A channel may also close itself over what it was sent.
+# Losses that a push may have caused: the unconfirmed pushes become suspects. A push may also make a channel close.
 _ENDINGS = {Loss.CRASH, Loss.CLOSE, Loss.BLAMED, Loss.TOO_LARGE}
 
 
 class Delivery(Generic[T]):
-    """Pushes to one topic and reports, for each push, its confirmation or rejection.
+    """Pushes to one topic, and reports for each push its confirmation or rejection.
 
-    A push is sent again, with the same event_id, after every rejoin; and under the same join, ever more seldom, while
-    it stays unconfirmed although others behind it are confirmed. So what arrives may arrive twice. All callbacks come
-    from the delivery's threads, must be quick, and must not push, stop or close. `on_results` gets the results of one
-    read at a time.
+    An unconfirmed push is sent again with the same event_id: after every rejoin, and, at growing intervals, under the
+    same join if later pushes are confirmed. So the server may receive a push twice. All callbacks are called from the
+    delivery's threads, must be quick, and must not push, stop or close. `on_results` gets the results of one read.
 
-    A pause (`flow` with `{"state": "pause"}`) lasts until `resume`, or until the next join: a server that lost the
-    channel may have lost the pause with it, and would never end it. One that still means it says so after the join.
+    A pause (`flow` with `{"state": "pause"}`) lasts until `resume` or until the next join: a server that lost the
+    channel may have lost the pause with it, and would never end it. A server that still wants a pause sends it again
+    after the join.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Delivery(Generic[T]):
         self._changed = threading.Condition()
         self._pending: PendingPushes[T] = PendingPushes()
         self._policy = ConfirmPolicy(settings.confirm)
-        # Since when each thread in `push` waits for room, and with how many.
+        # By thread that waits in `push`: since when, and with how many pushes.
         self._queued: dict[int, tuple[float, int]] = {}
         self._unreported = 0
         self._stopped = False
@@ -84,7 +84,7 @@ class Delivery(Generic[T]):
 
     @property
     def address(self) -> str:
-        """Where it is or was last connected, without secrets."""
+        """The address of the current or last connection, without secrets."""
         return self._socket.address
 
     def start(self) -> None:
@@ -98,11 +98,11 @@ class Delivery(Generic[T]):
         self._socket.after(self._tick_s, self._tick)
 
     def push(self, pushes: Sequence[Push[T]], *, crashes: int = 0) -> None:
-        """Take `pushes`; returns when the last of them was sent, or waits in the window for the connection.
+        """Accept `pushes`. Return when all of them were sent, or wait in the window for a connection.
 
-        Blocks while `window` pushes are unconfirmed and while Phoenix says pause. Raises `DeliveryClosedError`,
-        which holds those not taken, once `stop` or `close` began. `crashes` is the number in an earlier result
-        of theirs, or of the batch they were in: these pushes are tested with care.
+        Blocks while `window` pushes are unconfirmed, and while Phoenix asks for a pause. Raises `DeliveryClosedError`
+        with the pushes not accepted once `stop` or `close` was called. `crashes` is `PushResult.crashes` of an earlier
+        result of these pushes, or of the batch that held them: they are suspects from the start.
         """
         taken = 0
         with self._changed:
@@ -120,7 +120,7 @@ class Delivery(Generic[T]):
             return len(self._pending) + self._unreported
 
     def pending(self) -> Unconfirmed:
-        """Return the number of pushes without a result, with those that wait for room, and the age of the oldest."""
+        """Return the number of pushes without a result, those that wait for room included, and the oldest age."""
         now = time.monotonic()
         with self._changed:
             pending = self._pending.pending(now)
@@ -129,15 +129,15 @@ class Delivery(Generic[T]):
             return pending
 
     def stop(self) -> None:
-        """Take no more pushes, and wake the threads that wait in `push`. Accepted pushes are still delivered."""
+        """Accept no more pushes, and wake the threads that wait in `push`. Accepted pushes are still delivered."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` until every accepted push has its result. Returns False if one has not.
+        """Wait up to `timeout_s` until every accepted push has its result. Return False if one has none.
 
-        It does not wait for pushes that are put off for some time because the channel ends over them.
+        Does not wait for suspects that must not be tried yet.
         """
         with self._changed:
             return self._changed.wait_for(self._is_drained, timeout_s)
@@ -147,10 +147,10 @@ class Delivery(Generic[T]):
         self.stop()
         self._socket.close(timeout_s)
 
-    # Calls of the membership of the topic.
+    # Callbacks of the topic's membership.
 
     def on_frames(self, frames: Sequence[Frame]) -> None:
-        """Take replies, flow signals, and echoes when the topic itself is where results are broadcast."""
+        """Handle replies, flow signals, and echoes if results are broadcast on this topic."""
         results: list[PushResult[T]] = []
         with self._changed:
             for frame in frames:
@@ -164,14 +164,14 @@ class Delivery(Generic[T]):
         self._report(results)
 
     def on_joined(self, _response: Any) -> None:
-        """Send what waits, under the new join_ref. A pause ends here."""
+        """Send the waiting pushes under the new join_ref. A pause ends."""
         with self._changed:
             self._sender.joined(self._membership.join_ref)
             self._set_paused(paused=False)
             self._flush()
 
     def on_lost(self, loss: Loss, reason: str) -> None:
-        """Take back what is unconfirmed, to be pushed again after the rejoin."""
+        """Take back the unconfirmed pushes, to be sent again after the rejoin."""
         with self._changed:
             self._sender.lost()
             self._policy.lost()
@@ -184,13 +184,13 @@ class Delivery(Generic[T]):
             self._changed.notify_all()
 
     def _take_ending(self, loss: Loss, reason: str) -> None:
-        """Conclude from the end of the channel which unconfirmed push is the cause, and reject it."""
+        """Find the unconfirmed push that ended the channel, if one can be named, and reject it."""
         finding = self._pending.crash(time.monotonic(), too_large=loss is Loss.TOO_LARGE)
         self._warn(notices.described(self._settings.topic, loss, reason, finding))
         if finding is None:
             return
         why = notices.rejection(loss, reason, finding)
-        # The results in the batch that was first in order are likelier to be the cause than those of the others.
+        # The first unconfirmed push is the likeliest cause: a batch that was it counts one crash more.
         results = [
             PushResult(entry.push, rejection=why, crashes=1 + (entry is finding.suspect)) for entry in finding.apart
         ]
@@ -217,7 +217,7 @@ class Delivery(Generic[T]):
     # Sending. All with the lock held.
 
     def _wait_for_room(self, count: int) -> int:
-        """Return how many of `count` pushes may be taken now, waiting for one at least; 0 when stopped."""
+        """Wait for room for at least one push; return the number that may be accepted, 0 after `stop`."""
         try:
             while not self._stopped:
                 room = self._settings.window - self._pending.in_window(time.monotonic())
@@ -280,7 +280,7 @@ class Delivery(Generic[T]):
         results.append(PushResult(entry.push, confirmed_by))
 
     def _settled(self, results: Sequence[PushResult[T]]) -> None:
-        """Go on with the room that `results` made. With the lock held; `_report` follows without it."""
+        """Use the room that `results` made. Needs the lock; call `_report` after it, without the lock."""
         if results:
             self._unreported += len(results)
             self._flush()
@@ -326,10 +326,10 @@ class Delivery(Generic[T]):
         self._socket.after(self._tick_s, self._tick)
 
     def _follow_up_overdue(self, now: float, results: list[PushResult[T]]) -> None:
-        """Push again what the channel left out; reject batches, whose owner pushes their results singly.
+        """Repeat single pushes that the channel ignored; reject batches, whose owner pushes their results singly.
 
-        Under one join a push is lost only with the channel, so an unconfirmed one waits in the channel's mailbox,
-        and repeating it would make that longer. Unless the channel has handled pushes behind it: then it was left out.
+        Under one join a push is lost only with the channel. An unconfirmed push waits in the channel's mailbox, and a
+        repeat would only lengthen that; unless the channel has handled later pushes: then it ignored this one.
         """
         if not self._sender.is_open:
             return
@@ -351,7 +351,7 @@ class Delivery(Generic[T]):
 
     def _lose_patience(self, event: str) -> None:
         if not self._policy.gave_no_confirmation(event):
-            # Once more, with the public topics joined: they are by the time these are sent.
+            # Sent once more after the public topics are joined: `expect` holds pushes back until then.
             self._pending.take_back(event)
             self._public.expect()
             return
@@ -371,5 +371,5 @@ class Delivery(Generic[T]):
         self._later(partial(self._on_warning, text))
 
     def _later(self, call: Callable[[], None]) -> None:
-        """Call from the timer thread: a callback of the owner must not run under our locks."""
+        """Call `call` from the timer thread: the owner's callbacks must not run under our locks."""
         self._socket.after(0, call)

@@ -1,7 +1,7 @@
-"""Hosts of a Phoenix URL, and opening one WebSocket to one of them: TCP, TLS, the upgrade, and errors in plain words.
+"""The hosts of a Phoenix URL, and the opening of a WebSocket to one of them: TCP, TLS, the upgrade, errors.
 
-No error here holds text of websocket-client: its exceptions and its log may carry the URL and the headers, and with
-them the token. For the same reason every error is raised outside of the except block that found it.
+No error here contains text of websocket-client: its exceptions and its log may contain the URL and the headers, and so
+the token. For the same reason every error is raised outside of the except block that caught its cause.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _EXAMPLE = "write it as ws://host:4000/socket/websocket"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One host of the URL. `params` may hold the token; `address` is fit to be shown."""
+    """One host of the URL. `params` may hold the token; `address` holds no secrets."""
 
     scheme: str
     host: str
@@ -47,7 +47,7 @@ class Target:
 
     @property
     def secure(self) -> bool:
-        """Whether TLS is spoken."""
+        """True if the connection uses TLS."""
         return self.scheme == "wss"
 
     @property
@@ -58,14 +58,14 @@ class Target:
 
     @property
     def loopback(self) -> bool:
-        """Whether the host is this machine by name or number."""
+        """True if the host is a loopback name or address."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
 
     def fresh(self) -> Target:
-        """Return the target with the token as it is now, for one connection. Raises `SettingsError`."""
+        """Return the target with the current token, for one connection. Raises `SettingsError`."""
         return replace(self, token=self.token.fixed())
 
     def url(self, *, token_in_params: bool) -> str:
@@ -80,7 +80,7 @@ class Target:
 def targets(settings: PhoenixSettings) -> list[Target]:
     """Return the hosts of `settings.url` in order. Raises `SettingsError`, which never shows the URL's secrets.
 
-    The token is the one of the settings; else the password in the URL's user part, else its parameter `token`.
+    The token is that of the settings, else the password in the URL's user part, else its parameter `token`.
     """
     scheme, separator, rest = settings.url.partition("://")
     if not separator or scheme not in _PORTS:
@@ -111,7 +111,7 @@ _HTTP = b"HTTP/"
 
 
 class OtherServerError(Exception):
-    """The server's first words, or its silence, show that it speaks `kind`; unknown, if no HTTP."""
+    """The server's first bytes, or its silence, show that it speaks `kind`; UNKNOWN is any protocol but HTTP."""
 
     def __init__(self, kind: Kind) -> None:
         super().__init__()
@@ -119,9 +119,9 @@ class OtherServerError(Exception):
 
 
 class Handshake:
-    """The stream, up to the answer to the upgrade. websocket-client waits for a line, which others may never end.
+    """The stream, up to the answer to the upgrade. websocket-client waits for a line that other servers may never end.
 
-    So the first words are judged at once. After a short silence `ask`, if it is given, says what the server is.
+    So the first bytes are examined at once. After a short silence, `ask`, if given, identifies the server.
     """
 
     def __init__(self, stream: Stream, ask: Callable[[], Kind] | None) -> None:
@@ -158,9 +158,9 @@ _INTERNAL = 500
 def dial(target: Target, settings: PhoenixSettings, *, ask: bool) -> Stream:
     """Connect to `target` and upgrade, within `settings.connect_timeout_s` altogether.
 
-    With `ask`, a server that says nothing is asked what it is, on other connections, which may take three seconds more.
+    With `ask`, a silent server is identified on other connections, which may take three seconds more.
 
-    Raises `RefusedError` when Phoenix says no, `UnreachableError` when nothing or something else answers, and
+    Raises `RefusedError` if Phoenix refuses, `UnreachableError` if no server or another one answers, and
     `SettingsError` for a token's or TLS file that cannot be read now.
     """
     target = target.fresh()
@@ -220,7 +220,7 @@ def _no_tls(error: ssl.SSLError, target: Target, *, shown: bool, ask: bool) -> U
         return _unreachable(known[0], address, known[1])
     if ask and (instead := _instead(target, plain_kind(target.host, target.port))):
         return instead
-    advice = "is it ws:// there, not wss://"
+    advice = "should the URL be ws:// instead of wss://"
     if isinstance(error, ssl.SSLEOFError):
         advice += f", or {certificate_question('phoenix', shown=shown)}"
     return _unreachable(f"no TLS at {address}: {openssl_reason(error)}", address, f"{advice}?")
@@ -243,7 +243,7 @@ def _upgrade(handshake: Handshake, target: Target, settings: PhoenixSettings) ->
         return _by_status(error.status_code, target.address)
     except websocket.WebSocketTimeoutException:
         what = f"{target.address} accepted the connection but did not answer within {settings.connect_timeout_s:g} s"
-        return _unreachable(what, target.address, "is it Phoenix there?")
+        return _unreachable(what, target.address, "is the server Phoenix?")
     except OtherServerError as other:
         return _instead(target, other.kind) or _not_phoenix(target.address, "no WebSocket handshake")
     except (websocket.WebSocketException, OSError, ValueError) as error:
@@ -265,7 +265,7 @@ def _not_upgraded(error: Exception, stream: Stream, target: Target, settings: Ph
     advice = "check phoenix.url; if the server wants TLS, write wss://"
     if target.secure:
         advice = f"check phoenix.url; {certificate_question('phoenix', shown=shown)}?"
-    return _not_phoenix(target.address, "it closed the connection without a word", advice)
+    return _not_phoenix(target.address, "it closed the connection without an answer", advice)
 
 
 def _protocol_header(target: Target) -> str:
@@ -297,7 +297,7 @@ def _not_phoenix(address: str, what: str, advice: str = "check phoenix.url") -> 
 
 
 def _instead(target: Target, kind: Kind) -> UnreachableError | None:
-    """Return the error that names what is there, when it is known and no Phoenix can be."""
+    """Return the error that names the server's protocol; None if it is unknown or may be Phoenix's."""
     address, other = target.address, "ws" if target.secure else "wss"
     there = f"{other}:{address.partition(':')[2]}"
     if target.secure and kind is Kind.HTTP:

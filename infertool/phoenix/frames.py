@@ -1,6 +1,6 @@
 """Phoenix Channels frames as pure functions over bytes: vsn 2.0.0 arrays, vsn 1.0.0 objects, the binary kinds.
 
-Both directions are here, since the embedded hub speaks the server's side. Sources: Phoenix.Socket.V2.JSONSerializer,
+Both directions are here: the embedded channel server uses the server's side. Sources: Phoenix.Socket.V2.JSONSerializer,
 Phoenix.Socket.V1.JSONSerializer, and the transcripts in fixtures/phoenix-golden.
 """
 
@@ -19,7 +19,7 @@ _LARGEST = 255
 
 
 def encode_client_push(join_ref: Ref, ref: Ref, topic: str, event: str, data: bytes) -> bytes:
-    """Return a client's push. Raises `FrameError` for a string longer than 255 bytes, as all encoders here."""
+    """Return a client's push. Raises `FrameError` for a string longer than 255 bytes, as all binary encoders do."""
     return _pack(_PUSH, [_text(join_ref), _text(ref), topic, event], data)
 
 
@@ -111,7 +111,7 @@ _REF_TYPES = (str, type(None), int)
 
 
 class FrameError(ValueError):
-    """The bytes are no Phoenix frame, or the parts cannot be put into one. `reason` says why."""
+    """The bytes are no Phoenix frame, or a frame cannot be encoded. `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -121,7 +121,7 @@ class FrameError(ValueError):
 class Frame(Struct, frozen=True, gc=False, eq=False):
     """One message of the Channels protocol. `payload` is decoded JSON, or the data of a binary frame.
 
-    `text` is all of a vsn 2.0.0 text frame that was received: there numbers are as they were written.
+    `text` is the original text of a received vsn 2.0.0 text frame, with its numbers as they were written.
     """
 
     join_ref: Ref
@@ -140,7 +140,7 @@ class Frame(Struct, frozen=True, gc=False, eq=False):
         return hash(self._parts())
 
     def payload_text(self) -> bytes:
-        """Return the payload as it was written, in one line; empty where only its value is known."""
+        """Return the payload as it was written, in one line; empty if only its value is known."""
         try:
             return json_text.one_line(json_text.raw_elements(self.text)[_PAYLOAD]) if self.text else b""
         except json_text.JsonError:  # nested too deep to be cut out
@@ -151,19 +151,19 @@ class Frame(Struct, frozen=True, gc=False, eq=False):
 
 
 class Reply(Struct, frozen=True, gc=False):
-    """What a `phx_reply` says. `status` is ok, error, or any other string the channel chose."""
+    """The content of a `phx_reply`. `status` is ok, error, or any other string of the channel."""
 
     status: str
     response: Any
 
     @property
     def reason(self) -> str:
-        """The server's reason for a status that is not ok, cut to one line."""
+        """The server's reason for a status that is not ok, cut to 200 characters."""
         return self.whole_reason[:_LONGEST_REASON]
 
     @property
     def whole_reason(self) -> str:
-        """The reason at full length, from which a secret can be removed as a whole."""
+        """The reason at full length, so that secrets can be masked before it is cut."""
         response = self.response
         reason = response.get("reason", response) if isinstance(response, dict) else response
         return f"{reason or 'no reason given'}"
@@ -189,11 +189,11 @@ def encode_text(join_ref: Ref, ref: Ref, topic: str, event: str, payload: Any, v
 
 
 def encode_push(join_ref: Ref, ref: Ref, topic: str, event: str, payload_json: bytes) -> bytes:
-    """Return the vsn 2.0.0 text frame around a payload that is encoded already, without looking into it.
+    """Return the vsn 2.0.0 text frame of a payload that is encoded already; the payload is not examined.
 
     Raises `FrameError`.
     """
-    try:  # once a push: what `_json` calls first
+    try:  # for each push, without the overhead of `_json`
         refs = orjson.dumps([join_ref, ref])
     except orjson.JSONEncodeError:
         refs = _json([join_ref, ref])
@@ -233,7 +233,7 @@ def _from_object(parts: Any) -> Frame:
 
 
 def _check(frame: Frame) -> None:
-    # type() and not isinstance: it is the hot path, and True is no ref.
+    # type() instead of isinstance: faster on this hot path, and True is no ref.
     if type(frame.topic) is not str or type(frame.event) is not str:
         raise FrameError("topic or event is no string")
     if type(frame.join_ref) not in _REF_TYPES or type(frame.ref) not in _REF_TYPES:

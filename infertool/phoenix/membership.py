@@ -1,4 +1,4 @@
-"""The membership of one topic: it joins, joins again after each loss, and takes only frames of the present join."""
+"""The membership of one topic: it joins, rejoins after each loss, and passes on only frames of the current join."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 _LONGEST_REASON = 200
-# A shorter text is no secret; masking it would garble the server's text.
+# Minimum length of a text that is masked: masking shorter texts would garble the server's message. Characters.
 _SHORTEST_SECRET = 4
 
 
 class Joining:
-    """Makes the payload of each join. Channels may ask for the token there, whatever the socket was given."""
+    """Makes the payload of each join. A channel may require the token there, also if the socket sent it."""
 
     def __init__(self, settings: PhoenixSettings) -> None:
         self._settings = settings
@@ -34,7 +34,7 @@ class Joining:
         }
 
     def payload(self, token: Secret) -> dict[str, Any]:
-        """Return the payload for one join, with the token as it is now. Raises `SettingsError` as `Secret.reveal`."""
+        """Return the payload of one join, with the current token. Raises `SettingsError` as `Secret.reveal` does."""
         params = self._settings.join_params
         if not self._sends(token):
             return params
@@ -43,14 +43,14 @@ class Joining:
         return {"token": text, **params}
 
     def shown(self, reason: str) -> str:
-        """Return the server's `reason`, cut, and without the secrets that a server may repeat in it."""
+        """Return the server's `reason`, shortened, with masked secrets: a server may repeat them."""
         for secret in sorted(self._sent, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 reason = reason.replace(secret, MASK).replace(repr(secret)[1:-1], MASK)
         return reason[:_LONGEST_REASON]
 
     def rejection(self, topic: str, address: str, reason: str, token: Secret) -> JoinRefusedError:
-        """Return the error of a refused join; `reason` is fit to be shown."""
+        """Return the error of a refused join. `reason` must hold no secrets."""
         return JoinRefusedError(topic=topic, address=address, reason=reason, advice=self._advice(reason, token))
 
     def _sends(self, token: Secret) -> bool:
@@ -67,7 +67,7 @@ class Joining:
             what = "the join payload's token is that of phoenix.join_params: check it"
         else:
             what = "the join payload had no token: if the channel wants it there, set phoenix.join_token = true"
-        return f"{what}; what else its join asks for goes into phoenix.join_params"
+        return f"{what}; other values that the join requires go into phoenix.join_params"
 
 
 UNMATCHED = "unmatched topic"
@@ -75,7 +75,7 @@ _LIFECYCLE = {"phx_error", "phx_close"}
 
 
 class JoinState(StrEnum):
-    """Where a membership stands. WAITING: it was lost, or refused after a reconnect, and will be joined again."""
+    """The states of a membership. WAITING: it was lost, or refused after a reconnect, and joins again later."""
 
     LEFT = "left"
     JOINING = "joining"
@@ -88,69 +88,72 @@ class Loss(StrEnum):
 
     CRASH = "the channel crashed"
     CLOSE = "the server closed the channel"
-    UNMATCHED = "the server does not know of the join any more"
+    UNMATCHED = "the server does not know the join any more"
     REFUSED = "the join was refused"
     TIMEOUT = "the join was not answered"
     UNSENT = "the join could not be sent"
     LINK = "the connection was lost"
-    BLAMED = "the server closed the connection over what it was sent"
-    TOO_LARGE = "the server closed the connection over a message larger than it takes"
+    BLAMED = "the server closed the connection because of a message"
+    TOO_LARGE = "the server closed the connection because of a message larger than it takes"
 
 
 class Transport(Protocol):
-    """What a membership needs of its socket. None of it blocks."""
+    """The socket, as a membership uses it. No call blocks."""
 
     @property
     def address(self) -> str:
-        """Where the socket is or was connected."""
+        """The address of the current or last connection."""
 
     @property
     def join_timeout_s(self) -> float:
-        """How long to wait for a join's reply, in seconds."""
+        """Maximum wait for a join's reply, in seconds."""
 
     def add(self, membership: Membership) -> None:
-        """Route its topic's frames to it."""
+        """Pass the frames of the topic to `membership`."""
 
     def next_ref(self) -> str:
-        """Return the next ref of the socket's one counter."""
+        """Return the next ref; all memberships of a socket share one counter."""
 
     def send(self, messages: Sequence[bytes]) -> bool:
-        """Queue text frames; False when there is no connection."""
+        """Queue text frames. Return False if there is no connection."""
 
     def after(self, delay_s: float, call: Callable[[], None]) -> None:
-        """Call back later."""
+        """Call `call` in `delay_s` seconds."""
 
     def forget(self, membership: Membership) -> None:
-        """Route nothing to it any more."""
+        """Pass no more frames to `membership`."""
 
     def join_payload(self) -> dict[str, Any]:
-        """Return the payload of one join. Raises `SettingsError` when a secret's file cannot be read now."""
+        """Return the payload of one join. Raises `SettingsError` if a secret's file cannot be read now."""
 
     def shown(self, reason: str) -> str:
-        """Return a server's reason, fit to be shown."""
+        """Return a server's reason without secrets."""
 
     def rejection(self, topic: str, reason: str) -> JoinRefusedError:
         """Return the error of a refused join."""
 
 
 class Listener(Protocol):
-    """Listens to a membership. Calls come one at a time, under the membership's lock: be quick, do not call back."""
+    """Receives a membership's frames and changes, one call at a time.
+
+    `on_joined` and `on_lost` are called with the membership's lock held: they must be quick, and must not call it.
+    """
 
     def on_frames(self, frames: Sequence[Frame]) -> None:
-        """Take pushes, broadcasts and replies (not the join's), as they came in one read. Without the lock."""
+        """Handle the pushes, broadcasts and replies (except the join's) of one read. Called without the lock."""
 
     def on_joined(self, response: Any) -> None:
-        """Take the join's response; pushes may be sent with the new join_ref."""
+        """Handle the join's response. Pushes may be sent with the new join_ref."""
 
     def on_lost(self, loss: Loss, reason: str) -> None:
-        """Forget what is unanswered: no reply will come."""
+        """Handle the loss: unanswered pushes get no reply."""
 
 
 class Membership:
     """One topic on one socket.
 
-    All but `join` and `leave` is called by the socket: frames and link changes from its reader thread, join
-    timeouts and rejoins from its timer thread.
+    The socket calls all methods except `join`, `begin_join` and `leave`: with frames and connection changes from its
+    reader thread, for join timeouts and rejoins from its timer thread.
     """
 
     def __init__(self, transport: Transport, topic: str, payload: Callable[[], Any], listener: Listener) -> None:
@@ -166,19 +169,19 @@ class Membership:
         self._first: Future[Any] | None = None
 
     def join(self, timeout_s: float) -> Any:
-        """Join, wait up to `timeout_s`, and return the server's response. From then on it stays joined.
+        """Join, wait up to `timeout_s`, and return the server's response. Afterwards it rejoins after each loss.
 
-        Raises `JoinRefusedError`, and `UnreachableError` when no answer comes; then it is not joined.
+        Raises `JoinRefusedError`, and `UnreachableError` without an answer in time; then it is not joined.
         """
         try:
             return self.begin_join().result(timeout_s)
         except FutureTimeoutError:
             self.leave()
         what = f"no answer to joining {self.topic} at {self._transport.address} within {timeout_s:g} s"
-        raise UnreachableError(what, address=self._transport.address, advice="look at the server's log")
+        raise UnreachableError(what, address=self._transport.address, advice="see the server's log")
 
     def begin_join(self) -> Future[Any]:
-        """Join without waiting. The future holds the response, or the error that `join` would raise."""
+        """Join without waiting. The future gets the response, or the error that `join` would raise."""
         with self._lock:
             first: Future[Any] = Future()
             self._first = first
@@ -187,7 +190,7 @@ class Membership:
         return first
 
     def leave(self) -> None:
-        """Leave. The server's answer is not waited for."""
+        """Leave, without waiting for the server's answer."""
         with self._lock:
             if self.state in {JoinState.JOINING, JoinState.JOINED}:
                 self._send_leave()
@@ -206,7 +209,7 @@ class Membership:
                 self._wait(loss, reason)
 
     def link_closed(self) -> None:
-        """Give up: there will be no further connection."""
+        """End: the socket makes no further connection."""
         with self._lock:
             first = self._first
             if self.state is not JoinState.LEFT:
@@ -216,7 +219,7 @@ class Membership:
             first.set_exception(ConnectionLostError("the socket was closed", address=self._transport.address))
 
     def receive(self, frames: Sequence[Frame]) -> None:
-        """Take this topic's frames out of one read."""
+        """Handle this topic's frames of one read."""
         mine: list[Frame] = []
         for frame in frames:
             if frame.event in _LIFECYCLE or (frame.event == "phx_reply" and self._is_control(frame)):
@@ -239,7 +242,7 @@ class Membership:
             if frame.event == "phx_reply":
                 self._take_reply(frame)
             elif frame.join_ref == self.join_ref and self.state is not JoinState.LEFT:
-                # Ref equals join_ref in both: they answer no push.
+                # In both frames the ref is the join_ref: they answer no push.
                 self._lose(Loss.CRASH if frame.event == "phx_error" else Loss.CLOSE, "")
 
     def _take_reply(self, reply: Frame) -> None:
@@ -249,7 +252,7 @@ class Membership:
             self._lose(Loss.UNMATCHED, reply_of(reply).reason)
 
     def _is_newer_than_join(self, reply: Frame) -> bool:
-        """Return True if it answers a push of this join: those queued behind a crash are answered late, too."""
+        """Return True if it answers a push of this join. Pushes of an earlier join may be answered late."""
         ref = str(reply.ref)
         return ref.isdecimal() and int(ref) > int(self.join_ref)
 
@@ -280,7 +283,7 @@ class Membership:
             first.set_exception(error)
 
     def _lose(self, loss: Loss, reason: str) -> None:
-        """Go to WAITING with the connection still up, and join again on the schedule."""
+        """Change to WAITING while the connection is up, and join again on the schedule."""
         self._wait(loss, reason)
         self._failures += 1
         self._transport.after(REJOIN.wait(self._failures), partial(self._rejoin, self._attempt))
@@ -312,7 +315,7 @@ class Membership:
             self._transport.after(self._transport.join_timeout_s, partial(self._give_up, self._attempt))
 
     def _postpone(self, error: SettingsError) -> None:
-        """Try again on the schedule what cannot be sent now: a secret's file may be in the middle of a rotation."""
+        """Join again on the schedule if the join cannot be sent now: a secret's file may just be replaced."""
         if self._first:
             self._fail_first(error)
         else:
@@ -328,7 +331,7 @@ class Membership:
                 self._send_join()
 
     def _give_up(self, attempt: int) -> None:
-        """Leave what was not answered, as the official client does, so that a late answer cannot stay joined."""
+        """Leave after an unanswered join, as the official client does: else a late answer would leave it joined."""
         with self._lock:
             if attempt == self._attempt and self.state is JoinState.JOINING:
                 self._send_leave()

@@ -1,4 +1,4 @@
-"""Warnings about pushes that are unconfirmed or end the channel: after the first timeout, then ever more seldom."""
+"""Texts of warnings and rejections: pushes that end the channel, and pushes that stay unconfirmed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _SIZE_ADVICE = (
 
 
 def why(loss: Loss, reason: str) -> str:
-    """Return what happened, with the server's reason if it gave one."""
+    """Return the loss, with the server's reason if there is one."""
     return f"{loss}: {reason}" if reason else str(loss)
 
 
 def rejection(loss: Loss, reason: str, finding: Finding[Any]) -> str:
-    """Return why a push is refused over which the channel ended."""
+    """Return the reason for rejecting a push that ended the channel."""
     if loss is Loss.TOO_LARGE:
         return f"{reason}: its {len(finding.suspect.push.payload)} bytes are more than the server takes; {_SIZE_ADVICE}"
     return reason or CRASHED
 
 
 def described(topic: str, loss: Loss, reason: str, finding: Finding[Any] | None) -> str:
-    """Return a line that says what happened on `topic`, at which push, and what follows."""
+    """Return one line: what happened on `topic`, which push caused it, and what follows."""
     text = f"{topic}: {why(loss, reason)}"
     if finding is None:
         return f"{text}; joining again"
@@ -47,31 +47,31 @@ def _which(loss: Loss, finding: Finding[Any]) -> str:
     push, wait = finding.suspect.push, f"{finding.wait_s or 0:.0f} s"
     match finding.cause:
         case Cause.PUSH:
-            return f"it ends over {push}, also alone, while other {push.event} pass: that one is refused"
+            return f"{push} ends it, also when sent alone, while other {push.event} pass: it is rejected"
         case Cause.PAYLOAD:
-            return f"it ends over {push}, also alone: that one is pushed again without its payload"
+            return f"{push} ends it, also when sent alone: it is pushed again without its payload"
         case Cause.BATCH:
-            return f"unconfirmed first was {push}: it is taken apart"
+            return f"the first unconfirmed push was {push}: its results are pushed singly"
         case Cause.EVENT:
             return (
-                f"it ends over every {push.event}, now {push}, while other events pass: has the channel a clause for "
-                f"it, and what does the server's log say? Pushes of {push.event} wait, the next try is in {wait}"
+                f"every {push.event} ends it, now {push}, while other events pass: does the channel have a clause for "
+                f"it? See the server's log. Pushes of {push.event} wait; the next try is in {wait}"
             )
         case Cause.SERVER:
             return (
-                f"it ends over different pushes, now {push}, and takes none: the server seems at fault, not the events "
+                f"different pushes end it, now {push}, and none passes: the server seems at fault, not the events "
                 f"(see its log). {push.event} waits, nothing is dead-lettered, the next try is in {wait}"
             )
     return _suspected(loss, finding)
 
 
 def _suspected(loss: Loss, finding: Finding[Any]) -> str:
+    push = finding.suspect.push
     place = "largest" if loss is Loss.TOO_LARGE else "first"
-    alone = finding.lost == 1
-    unconfirmed = "unconfirmed was" if alone else f"{place} of {finding.lost} unconfirmed pushes was"
-    text = f"{unconfirmed} {finding.suspect.push}"
+    which = "the only" if finding.lost == 1 else f"the {place} of {finding.lost}"
+    text = f"{which} unconfirmed push{'' if finding.lost == 1 else 'es'} was {push}"
     if finding.wait_s is not None:
-        text = f"{text}, and none of its kind has passed since the join: it waits for {finding.wait_s:.0f} s"
+        text = f"{text}, and no {push.event} has passed since the join: it waits for {finding.wait_s:.0f} s"
     return text
 
 
@@ -79,7 +79,10 @@ _LONGEST_PAUSE_S = 300.0
 
 
 class Silence:
-    """Watches the age of the oldest unconfirmed push under the present join. Times are monotonic, in seconds."""
+    """Warns while pushes stay unconfirmed: after the push timeout, then at twice the distance each, up to 300 s.
+
+    Times are monotonic, in seconds.
+    """
 
     def __init__(self, settings: PhoenixSettings) -> None:
         self._settings = settings
@@ -87,9 +90,9 @@ class Silence:
         self._next = 0.0
 
     def look(self, unconfirmed: Sequence[Entry[Any]], now: float, *, confirmed_before: bool) -> str | None:
-        """Return the warning that is due now, if there is one.
+        """Return the warning that is due now, or None. `unconfirmed` are the pushes sent under this join, oldest first.
 
-        `confirmed_before` says whether a push with the event of the oldest was ever confirmed.
+        `confirmed_before` is True if a push with the event of the oldest was ever confirmed.
         """
         timeout_s = self._settings.push_timeout_s
         age = now - unconfirmed[0].sent_at if unconfirmed else 0.0
@@ -97,17 +100,17 @@ class Silence:
             return None
         if age < timeout_s:
             waited, self._pause_s = self._pause_s, 0.0
-            return f"{self._settings.topic} proves its pushes again" if waited else None
+            return f"{self._settings.topic} confirms pushes again" if waited else None
         self._pause_s = max(timeout_s, min(2 * self._pause_s, _LONGEST_PAUSE_S))
         self._next = now + self._pause_s
         oldest = unconfirmed[0]
         return f"{self._what(oldest, len(unconfirmed), age)}; {self._advice(oldest, confirmed_before=confirmed_before)}"
 
     def no_confirmation(self, event: str) -> str:
-        """Return the warning that auto confirms `event` by heartbeats."""
+        """Return the warning that the mode auto confirms `event` by heartbeats from now on."""
         return (
             f"{self._settings.topic} answers {event} neither with a reply nor with a broadcast on {self._public()}; "
-            "confirming by heartbeats, which prove only that the server read it (phoenix.confirm chooses another way)"
+            "confirming by heartbeats, which show only that the server read it (phoenix.confirm chooses another way)"
         )
 
     def _public(self) -> str:
@@ -116,7 +119,7 @@ class Silence:
     def _what(self, oldest: Entry[Any], count: int, age: float) -> str:
         mode = self._settings.confirm
         return (
-            f"no proof from {self._settings.topic} for {count} pushes (phoenix.confirm = {mode}): "
+            f"no confirmation from {self._settings.topic} for {count} pushes (phoenix.confirm = {mode}): "
             f"the oldest, {oldest.push}, was pushed {age:.0f} s ago"
         )
 
@@ -124,7 +127,7 @@ class Silence:
         event, mode = oldest.push.event, self._settings.confirm
         if confirmed_before:
             return (
-                "the channel answered earlier, so it is blocked, or ignored this one; see the server's log. "
+                "the channel answered earlier pushes, so it is blocked, or it ignored this one; see the server's log. "
                 "Pushes are kept, and not repeated while the channel answers nothing"
             )
         if mode == "reply":

@@ -1,6 +1,6 @@
-"""Unconfirmed pushes: those that wait to be sent, those that were sent, and the suspects apart.
+"""Unconfirmed pushes: those that wait to be sent, those that were sent, and the suspects.
 
-Pure: no lock, no I/O. The delivery holds its lock.
+Pure: no lock, no I/O. Every call needs the lock of the delivery.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class PendingPushes(Generic[T]):
         return len(self._waiting) + len(self._sent) + len(self.suspects)
 
     def in_hand(self, now: float) -> int:
-        """Return the number of pushes, without those that are put off for some time."""
+        """Return the number of pushes, without suspects that must not be tried yet."""
         return len(self) - self.suspects.waiting_long(now)
 
     def in_window(self, now: float) -> int:
-        """Return the number of pushes in the window: all but those that are put off while others pass."""
+        """Return the number of pushes that fill the window: all, without waiting suspects while other pushes pass."""
         return self.in_hand(now) if self.suspects.active and self.suspects.others_pass else len(self)
 
     @property
@@ -49,14 +49,14 @@ class PendingPushes(Generic[T]):
         return iter(self._sent.values())
 
     def pending(self, now: float) -> Unconfirmed:
-        """Return how many there are, and how old the oldest is."""
+        """Return the number of pushes, and the age of the oldest."""
         entries = [*self._waiting, *self._sent.values(), *self.suspects]
         if not entries:
             return NONE_UNCONFIRMED
         return Unconfirmed(len(entries), now - min(entry.accepted_at for entry in entries))
 
     def accept(self, pushes: Sequence[Push[T]], crashes: int = 0, now: float = 0.0) -> None:
-        """Take `pushes` in, to be sent; as suspects if they took part in `crashes` ends of the channel."""
+        """Accept `pushes`; as suspects if they were unconfirmed at `crashes` ends of the channel."""
         first = self._accepted
         self._accepted += len(pushes)
         entries = [Entry(push, number, now) for number, push in enumerate(pushes, first)]
@@ -67,9 +67,9 @@ class PendingPushes(Generic[T]):
             self.suspects.add(entry, crashes)
 
     def take_sendable(self, now: float, patience_s: float) -> list[Entry[T]]:
-        """Return those to send now; the caller gives each to `mark_sent`.
+        """Return the pushes to send now; the caller passes each to `mark_sent`.
 
-        While there are suspects, they are tested when every unconfirmed push was sent more than `patience_s` ago.
+        Suspects are tested when every unconfirmed push was sent more than `patience_s` ago.
         """
         if self.suspects.active:
             busy = any(entry.sent_at > now - patience_s for entry in self._sent.values())
@@ -93,7 +93,7 @@ class PendingPushes(Generic[T]):
             self._by_event.setdefault(event_id, []).append(entry)
 
     def settle_ref(self, ref: object) -> Entry[T] | None:
-        """Remove and return the push sent as `ref`, if it is unconfirmed: the server has handled it."""
+        """Remove and return the unconfirmed push that was sent as `ref`, which the server has handled; None if none."""
         entry = self._sent.pop(ref, None) if type(ref) is str else None
         if entry is not None:
             self._drop_all_from_index(entry)
@@ -106,7 +106,7 @@ class PendingPushes(Generic[T]):
         return entry
 
     def settle_event(self, event_id: object) -> Entry[T] | None:
-        """Note that `event_id` came back; remove and return the sent push, the first of several, that it completes."""
+        """Note an echo of `event_id`; remove and return the first sent push with this id if the echo completes it."""
         entries = self._by_event.get(event_id) if type(event_id) is str else None
         if not entries:
             return None
@@ -124,13 +124,13 @@ class PendingPushes(Generic[T]):
         self.suspects.forget(entry)
 
     def overdue(self, before: float) -> list[Entry[T]]:
-        """Return those sent before `before`, which is in monotonic seconds."""
+        """Return the pushes that were sent before `before`, in monotonic seconds."""
         return [entry for entry in self._sent.values() if entry.sent_at < before]
 
     def left_out(self, now: float, timeout_s: float) -> list[Entry[T]]:
-        """Return the single pushes to be repeated: the channel has handled others behind them.
+        """Return the single pushes to repeat: the channel has handled pushes that were sent after them.
 
-        A repeat follows after the timeout, the next ones after twice as long each.
+        The first repeat follows after `timeout_s`, each further one after twice the wait.
         """
         late = [entry for entry in self.overdue(now - timeout_s) if entry.push.event != BATCH_EVENT]
         due = [e for e in late if self._is_overtaken(e) and now - e.sent_at >= timeout_s * (2 ** (e.repeats + 1) - 1)]
@@ -139,25 +139,25 @@ class PendingPushes(Generic[T]):
         return due
 
     def hopeless_batches(self, now: float, timeout_s: float, *, only_overtaken: bool) -> list[Entry[T]]:
-        """Return batches unconfirmed for `timeout_s`; `only_overtaken`: if the channel handled others behind them."""
+        """Return the batches that are unconfirmed for `timeout_s`; with `only_overtaken`, only overtaken ones."""
         late = [entry for entry in self.overdue(now - timeout_s) if entry.push.event == BATCH_EVENT]
         return [entry for entry in late if not only_overtaken or self._is_overtaken(entry)]
 
     def _is_overtaken(self, entry: Entry[T]) -> bool:
-        """Return True if a push that was sent later was handled: then the channel is not just slow."""
+        """Return True if the channel has handled a push that was sent later: it is not merely slow."""
         return entry.order < self._latest_settled
 
     def lose(self, *, connection: bool) -> None:
-        """Take back all that were sent, to be sent again in order; `connection` says whether that was lost, too."""
+        """Take back all sent pushes, to be sent again in order. `connection` is True if the connection was lost."""
         lost = self._take_back(list(self._sent.values()))
         self.suspects.lost([entry for entry in lost if entry.case], connection=connection)
 
     def take_back(self, event: str) -> None:
-        """Take back those of `event` that were sent, to be sent again."""
+        """Take back the sent pushes of `event`, to be sent again."""
         self._take_back([entry for entry in self._sent.values() if entry.push.event == event and not entry.case])
 
     def crash(self, now: float, *, too_large: bool) -> Finding[T] | None:
-        """Take back all that were sent, and return what the end of the channel says about them, if there are any."""
+        """Take back all sent pushes after an end of the channel; return the conclusion, None if there were none."""
         lost = list(self._sent.values())
         self._unsend(lost)
         return self.suspects.ended(lost, now, too_large=too_large) if lost else None

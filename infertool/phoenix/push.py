@@ -1,4 +1,4 @@
-"""A push, its result, its entry while it is unconfirmed, and the payload of a batch."""
+"""A push, its result, its entry while it is unconfirmed; and batches, which carry many results in one push."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class DeliveryClosedError(InfertoolError):
-    """The delivery takes no more pushes. `unpushed` are those it did not take, for the caller to hand back."""
+    """The delivery is closed. `unpushed` are the pushes that it did not accept, for the caller to hand back."""
 
     def __init__(self, unpushed: Sequence[Push[Any]]) -> None:
         super().__init__(f"the delivery is closed; {len(unpushed)} pushes were not taken")
@@ -24,10 +24,10 @@ class DeliveryClosedError(InfertoolError):
 
 
 class Push(Struct, Generic[T], frozen=True, gc=False):
-    """A message to push. `payload` is an encoded JSON object; `context` is the caller's and comes back.
+    """A message to push. `payload` is an encoded JSON object; `context` belongs to the caller.
 
-    `event_ids` are the ids inside, several for a batch: a server that broadcasts all of them has the push. `reduced` is
-    a smaller payload that replaces `payload` when the channel crashes over that; empty when there is none.
+    `event_ids` are the ids in the payload, several for a batch; echoes of all of them confirm the push.
+    `reduced` is a smaller payload that replaces `payload` if that crashes the channel; empty if there is none.
     """
 
     event: str
@@ -37,17 +37,17 @@ class Push(Struct, Generic[T], frozen=True, gc=False):
     reduced: bytes = b""
 
     def __str__(self) -> str:
-        """Return event and id, for people."""
+        """Return event and id, for log lines."""
         more = len(self.event_ids) - 1
         return f"{self.event} {self.event_ids[0]}{f' and {more} more' if more else ''}"
 
     def without_payload(self) -> Push[T]:
-        """Return the push of `reduced`."""
+        """Return the same push with the reduced payload."""
         return Push(self.event, self.event_ids, self.reduced, self.context)
 
 
 class ConfirmedBy(StrEnum):
-    """What confirmed a push; docs/guarantees.md says what each is worth."""
+    """The kinds of confirmation; docs/guarantees.md says what each proves."""
 
     REPLY = "reply"
     ECHO = "echo"
@@ -58,8 +58,8 @@ class ConfirmedBy(StrEnum):
 class PushResult(Struct, Generic[T], frozen=True, gc=False):
     """The end of a push: exactly one of `confirmed_by` and `rejection` (the server's reason) is set.
 
-    `crashes` is set when it was refused because the channel, or the connection, ended over it: the number of crashes
-    that it took part in. Push it again with that number, or not at all.
+    `crashes` is set if the push was rejected because it ended the channel or the connection: the number of ends at
+    which it was unconfirmed. To push it again, pass that number to `Delivery.push`.
     """
 
     push: Push[T]
@@ -71,9 +71,9 @@ class PushResult(Struct, Generic[T], frozen=True, gc=False):
 class Case(Struct, eq=False, gc=False):
     """The evidence against a suspect.
 
-    `crashes` counts the ends of the channel at which it was unconfirmed, `first` says whether it was the likeliest
-    cause of one. `evidence` counts those that it caused alone while others passed, `holds` those that say nothing
-    about it; after these it waits until `not_before`, in monotonic seconds.
+    `crashes` counts the ends of the channel at which it was unconfirmed; `first` is True if it was the likeliest cause
+    of one. `evidence` counts the ends that it caused alone while other pushes passed; `holds` counts the ends without a
+    conclusion. After one of these it waits until `not_before`, in monotonic seconds.
     """
 
     crashes: int = 0
@@ -84,10 +84,10 @@ class Case(Struct, eq=False, gc=False):
 
 
 class Entry(Struct, Generic[T], eq=False, gc=False):
-    """An unconfirmed push. `number` is its place in the order of acceptance, `order` in that of sending.
+    """An unconfirmed push. `number` is its position in the order of acceptance, `order` in the order of sending.
 
-    `accepted_at` and `sent_at` are monotonic seconds, the latter of the first time under this join; `repeats` counts
-    the others. `unseen` counts the ids of a sent push that were not seen coming back. `case` is set for a suspect.
+    `accepted_at` and `sent_at` (the first time under this join) are monotonic seconds; `repeats` counts the further
+    sends under this join. `unseen` counts the ids without an echo. `case` is set for a suspect.
     """
 
     push: Push[T]
@@ -103,7 +103,7 @@ class Entry(Struct, Generic[T], eq=False, gc=False):
 
 BATCH_EVENT: Final = "new_results"
 _HEAD, _TAIL = b'{"results":[', b"]}"
-# Bytes that a batch adds to its documents, and to each of them.
+# Bytes that a batch adds to its documents; bytes that it adds to each of them, at most.
 BATCH_BYTES: Final = len(_HEAD + _TAIL)
 BATCH_COMMA_BYTES: Final = 1
 
@@ -120,11 +120,11 @@ def is_batch(frame: Frame) -> bool:
 
 
 def document_texts(frame: Frame) -> list[bytes]:
-    """Return the documents of a batch as they were written; none where only their values are known."""
+    """Return the documents of a batch as they were written; empty if only their values are known."""
     text = frame.payload_text()
     return json_text.raw_elements(json_text.raw_members(text)["results"]) if text else []
 
 
 def documents(frame: Frame) -> list[Any]:
-    """Return the documents that a broadcast holds: those of a batch, else its payload."""
+    """Return the documents in a broadcast: those of a batch, else the payload alone."""
     return list(frame.payload["results"]) if is_batch(frame) else [frame.payload]

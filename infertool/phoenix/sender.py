@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from infertool.settings.tree import ConfirmMode, PhoenixSettings
 
 
-# After these the server has answered: waiting longer brings no echo.
+# Losses with which the server answers the join: it will send no echo.
 _FINAL = {Loss.REFUSED, Loss.TIMEOUT}
 _OnFrames = Callable[[Sequence[Frame]], None]
 
 
 class PublicTopics:
-    """All of them, joined and left together. `on_settled` is called when the answer to a join has come."""
+    """The public topics, joined and left together. `on_settled` is called after the answer to each join."""
 
     def __init__(
         self, transport: Transport, topics: Iterable[str], on_frames: _OnFrames, on_settled: Callable[[], None]
@@ -37,7 +37,7 @@ class PublicTopics:
 
     @property
     def settled(self) -> bool:
-        """Whether the server has answered each join, so that no echo is missed."""
+        """True if the server has answered each join, so that no echo is missed."""
         return all(topic.settled for topic in self._topics)
 
     def join(self, timeout_s: float) -> BaseException | None:
@@ -47,12 +47,12 @@ class PublicTopics:
         return next(filter(None, errors), None)
 
     def expect(self) -> None:
-        """Have pushes wait for the joins that `follow` will send."""
+        """Hold pushes back until the joins that `follow` sends are answered."""
         for topic in self._topics:
             topic.settled = topic.settled and self._listening
 
     def follow(self, *, wanted: bool) -> None:
-        """Join or leave, without waiting."""
+        """Join if the topics are `wanted`, else leave. Does not wait."""
         for topic in self._topics:
             if not wanted:
                 topic.leave()
@@ -84,16 +84,16 @@ class _PublicTopic:
         return future
 
     def leave(self) -> None:
-        """Leave."""
+        """Leave the topic."""
         self._membership.leave()
         self.settled = True
 
     def on_joined(self, _response: Any) -> None:
-        """Echoes come from now on."""
+        """Let pushes go: the server sends echoes from now on."""
         self._settle()
 
     def on_lost(self, loss: Loss, _reason: str) -> None:
-        """Let pushes wait for the rejoin, unless the server will not have us."""
+        """Hold pushes back until the rejoin, unless the server refused the join."""
         self.settled = False
         if loss in _FINAL:
             self._settle()
@@ -103,19 +103,19 @@ class _PublicTopic:
         self._on_settled()
 
 
-# Pushes with a weak confirmation that are remembered, to notice a late reply.
+# Maximum number of weakly confirmed pushes that are remembered, to recognise a late reply.
 _REMEMBERED = 256
 
 
 class ConfirmPolicy:
-    """The confirm mode; for `auto`, what was learned so far, event by event.
+    """Decides what confirms a push, by the confirm mode. The mode `auto` learns it for each event.
 
-    A reply confirms a push in every mode but `none`. In `auto` the public topics are joined until every event
-    seen so far is answered by replies. An event that gets neither reply nor echo is tried once more with the public
-    topics joined, then it is confirmed by barriers.
+    A reply confirms a push in every mode but `none`. In `auto` the public topics are joined until every event seen so
+    far is answered by replies. If a push gets neither reply nor echo, it is sent once more with the public topics
+    joined; then barriers confirm its event.
 
-    A channel that does not know batches may ignore them, and neither a heartbeat nor the socket would show it. These
-    confirm a batch only under a join under which a reply or an echo has confirmed another one.
+    A heartbeat and a written socket are weak confirmations: they do not show that a channel ignores batches. They
+    confirm a batch only after a reply or an echo has confirmed another batch under the same join.
     """
 
     def __init__(self, mode: ConfirmMode) -> None:
@@ -127,54 +127,54 @@ class ConfirmPolicy:
 
     @property
     def by_writing(self) -> bool:
-        """Whether a push is confirmed when the socket took it, if its event `takes_weak_confirmation`."""
+        """True if the socket's write confirms a push, if its event `takes_weak_confirmation`."""
         return self._mode == "none"
 
     @property
     def learning(self) -> bool:
-        """Whether the mode is auto."""
+        """True if the mode is auto."""
         return self._mode == "auto"
 
     @property
     def takes_echoes(self) -> bool:
-        """Whether the broadcast of the pushed event confirms it."""
+        """True if an echo, the broadcast of the pushed event, confirms it."""
         return self._mode in {"auto", "echo"}
 
     @property
     def uses_barriers(self) -> bool:
-        """Whether any event is confirmed by barriers."""
+        """True if barriers confirm any event."""
         return self._mode == "barrier" or ConfirmedBy.BARRIER in self._known.values()
 
     @property
     def wants_public_topics(self) -> bool:
-        """Whether echoes are worth listening for."""
+        """True if the public topics should be joined, to receive echoes."""
         return self._mode == "echo" or self._probing or ConfirmedBy.ECHO in self._known.values()
 
     @property
     def needs_public_topics(self) -> bool:
-        """Whether nothing can be confirmed without them."""
+        """True if no push can be confirmed without the public topics."""
         return self._mode == "echo"
 
     def by_barrier(self, event: str) -> bool:
-        """Whether pushes of `event` are confirmed by a heartbeat behind them."""
+        """Return True if a barrier confirms pushes of `event`."""
         if self._mode == "barrier":
             return self.takes_weak_confirmation(event)
         return self._known.get(event) is ConfirmedBy.BARRIER
 
     def takes_weak_confirmation(self, event: str) -> bool:
-        """Whether a heartbeat, or the socket, may confirm pushes of `event` where the mode says so."""
+        """Return True if a weak confirmation may confirm pushes of `event`, in a mode that has one."""
         return event != BATCH_EVENT or self._knows_batches
 
     def has_confirmed(self, event: str) -> bool:
-        """Whether a push of `event` was ever confirmed."""
+        """Return True if a push of `event` was ever confirmed."""
         return event in self._known
 
     def lost(self) -> None:
-        """Forget what was learned of the join that ended: behind the next one may be another channel."""
+        """Forget that the channel knows batches: the next join may lead to another channel."""
         self._knows_batches = False
 
     def confirmed(self, entry: Entry[Any], confirmed_by: ConfirmedBy) -> None:
-        """Learn from a confirmation."""
+        """Remember what confirmed the event."""
         if entry.push.event == BATCH_EVENT:
             self._knows_batches = True
         if self.learning and confirmed_by is not ConfirmedBy.REPLY:
@@ -183,17 +183,17 @@ class ConfirmPolicy:
             self._learn(entry.push.event, confirmed_by)
 
     def replied_late(self, ref: object) -> None:
-        """Learn from a reply to a push that something weaker had confirmed already."""
+        """Remember that replies confirm an event, after a late reply to a weakly confirmed push."""
         event = self._unanswered.pop(str(ref), None)
         if event:
             self._learn(event, ConfirmedBy.REPLY)
 
     def is_known(self, event: str) -> bool:
-        """Whether it is known what confirms `event`; always in modes other than auto."""
+        """Return True if `event` was confirmed before; always True in modes other than auto."""
         return not self.learning or event in self._known
 
     def gave_no_confirmation(self, event: str) -> bool:
-        """Note that a push of `event` was not confirmed. Returns True when barriers confirm `event` from now on."""
+        """Note that a push of `event` was not confirmed. Return True if barriers confirm `event` from now on."""
         if self.wants_public_topics:
             self._learn(event, ConfirmedBy.BARRIER)
             return True
@@ -213,16 +213,16 @@ class ConfirmPolicy:
 
 
 T = TypeVar("T")
-# Settles the pushes sent with these refs, which all have the same confirmation. Takes the lock.
+# Confirms the pushes that were sent with these refs. Takes the lock of the delivery.
 SettleRefs = Callable[[Sequence[str], ConfirmedBy], None]
 
 
 class Sender(Generic[T]):
     """Sends pending pushes while the topic is joined and not paused.
 
-    A barrier is a heartbeat behind pushes that are confirmed by it: the server answers it after it has read them. At
-    most one is sent at a time. Not thread-safe: every call needs the lock of the delivery. `settle` is called without
-    it, from the threads of the socket.
+    A barrier is a heartbeat that is sent after pushes and confirms them: the server answers it after it has read them.
+    At most one barrier is unanswered. Not thread-safe: every call needs the lock of the delivery. `settle` is called
+    without the lock, from the threads of the socket.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class Sender(Generic[T]):
 
     @property
     def is_open(self) -> bool:
-        """Whether the topic is joined and not paused."""
+        """True if the topic is joined and not paused."""
         return bool(self._join_ref) and not self.paused
 
     def joined(self, join_ref: str) -> None:
@@ -253,12 +253,12 @@ class Sender(Generic[T]):
         self._join_ref = join_ref
 
     def lost(self) -> None:
-        """Send nothing until the next join. The barrier under way will not be answered."""
+        """Send nothing until the next join. An unanswered barrier stays unanswered."""
         self._join_ref = ""
         self._barrier = False
 
     def flush(self) -> None:
-        """Send the pushes that may be sent now."""
+        """Send all pushes that may be sent now."""
         if not self.is_open:
             return
         now = time.monotonic()
@@ -272,11 +272,11 @@ class Sender(Generic[T]):
             self.send_barrier()
 
     def repeat(self, entries: Sequence[Entry[T]]) -> None:
-        """Send pushes again, with the refs they have, so that a late reply to the first one counts."""
+        """Send pushes again with the same refs, so that a late reply to the first attempt counts."""
         self._socket.send(self._encode(entries))
 
     def send_barrier(self) -> None:
-        """Send a barrier behind the pushes that need one, unless one is under way."""
+        """Send a barrier if pushes need one and no barrier is unanswered."""
         if self._barrier:
             return
         covered = [entry.ref for entry in self._pending.sent if self._policy.by_barrier(entry.push.event)]

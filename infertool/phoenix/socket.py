@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 _OnAnswer = Callable[[], None]
-# A connection that lived this long ends a row of failures; shorter ones keep the schedule going. Seconds.
+# Minimum life of a connection that resets the reconnect schedule. Seconds.
 _STABLE_S = 5.0
-# Closes because of what was sent: invalid UTF-8, too large a frame, a frame that crashed the transport.
+# Close codes that a message caused: invalid UTF-8, too large a frame, a frame that crashed the transport.
 _LOSSES = {1007: Loss.BLAMED, 1009: Loss.TOO_LARGE, 1011: Loss.BLAMED}
 
 
 class PhoenixSocket:
-    """A connection to Phoenix that comes back. Safe to use from several threads.
+    """A connection to Phoenix that reconnects after each loss. Thread-safe.
 
     `on_connection` is called from the socket's threads (and from `connect`'s caller for the first connection); it must
     be quick and must not close the socket.
@@ -62,18 +62,18 @@ class PhoenixSocket:
 
     @property
     def address(self) -> str:
-        """Where it is or was last connected, without user part and parameters."""
+        """The address of the current or last connection, without user part and parameters."""
         return self._target.address
 
     @property
     def join_timeout_s(self) -> float:
-        """How long a join waits for its reply, in seconds."""
+        """Maximum wait for a join's reply, in seconds."""
         return self._settings.connect_timeout_s
 
     def connect(self) -> None:
         """Connect once, trying each host. Raises `UnreachableError`, `RefusedError`, `SettingsError`.
 
-        After the first success a supervisor reconnects for ever, on its schedule, until `close`.
+        After the first success a supervisor reconnects on the schedule until `close`.
         """
         self._tell(ConnectionState.CONNECTING)
         self._dial_any()
@@ -81,9 +81,9 @@ class PhoenixSocket:
         self._reader.start()
 
     def close(self, timeout_s: float) -> None:
-        """Say goodbye, wait up to `timeout_s` for the server's answer, and stop all threads.
+        """Send a close frame, wait up to `timeout_s` for the server's answer, and stop all threads.
 
-        Not from a callback. An attempt to connect that is under way ends by itself within `connect_timeout_s`.
+        Not from a callback. A running attempt to connect ends by itself within `connect_timeout_s`.
         """
         self._closing.set()
         connection = self._connection
@@ -97,30 +97,30 @@ class PhoenixSocket:
         self._timers.join()
 
     def add(self, membership: Membership) -> None:
-        """Route its topic's frames to `membership`. A topic has one membership a socket."""
+        """Pass the frames of its topic to `membership`. A socket has at most one membership of a topic."""
         if membership.topic in self._members:
-            raise ValueError(f"{membership.topic} has a channel on this socket")
+            raise ValueError(f"{membership.topic} has a channel on this socket already")
         self._members[membership.topic] = membership
 
     def forget(self, membership: Membership) -> None:
-        """Route nothing to `membership` any more."""
+        """Pass no more frames to `membership`."""
         if self._members.get(membership.topic) is membership:
             del self._members[membership.topic]
 
     def join_payload(self) -> dict[str, Any]:
-        """Return the payload for one join. Raises `SettingsError` when the token's file cannot be read now."""
+        """Return the payload of one join. Raises `SettingsError` if the token's file cannot be read now."""
         return self._joining.payload(self._target.token)
 
     def shown(self, reason: str) -> str:
-        """Return a server's reason, cut, and without the token."""
+        """Return a server's reason, shortened, without secrets."""
         return self._joining.shown(reason)
 
     def rejection(self, topic: str, reason: str) -> JoinRefusedError:
-        """Return the error of a refused join, with what to do about it."""
+        """Return the error of a refused join, with advice."""
         return self._joining.rejection(topic, self.address, reason, self._target.token)
 
     def next_ref(self) -> str:
-        """Return the next ref; joins, pushes and heartbeats share one counter, over reconnects, too."""
+        """Return the next ref. Joins, pushes and heartbeats share one counter, which reconnects do not reset."""
         return str(next(self._refs))
 
     def after(self, delay_s: float, call: Callable[[], None]) -> None:
@@ -128,7 +128,7 @@ class PhoenixSocket:
         self._timers.after(delay_s, call)
 
     def send(self, messages: Sequence[bytes], on_written: Callable[[], None] | None = None) -> bool:
-        """Queue text frames for the writer; False, with nothing queued, when there is no connection."""
+        """Write or queue text frames. Return False, with nothing queued, if there is no connection."""
         connection = self._connection
         if connection is None:
             return False
@@ -136,13 +136,13 @@ class PhoenixSocket:
         return True
 
     def heartbeat(self, on_answer: _OnAnswer) -> bool:
-        """Send a heartbeat; `on_answer` is called when the server has read it and all before it."""
+        """Send a heartbeat. `on_answer` is called when the server has read it and all earlier frames."""
         ref = self.next_ref()
         self._answers[ref] = on_answer
         return self.send([encode_text(None, ref, "phoenix", "heartbeat", {})])
 
     def _dial_any(self) -> None:
-        """Connect to the first host that lets us. Raises the refusal of one, or the last host's error."""
+        """Connect to the first host that accepts. Raises the first refusal, else the last host's error."""
         failure: InfertoolError | None = None
         for target in self._targets:
             try:
@@ -166,7 +166,7 @@ class PhoenixSocket:
         self._answered = True
         if self._settings.heartbeat_s:
             self.after(self._settings.heartbeat_s, partial(self._beat, connection))
-        # More than one failure: the server was away, for viewers as well. A first reconnect is a matter of this socket.
+        # More than one failure: the server was away, and viewers need time to reconnect. One may be ours alone.
         if self._reconnecting.settle_s and self._failures > 1:
             self.after(self._reconnecting.settle_s, partial(self._link_up, connection))
         else:
@@ -198,7 +198,7 @@ class PhoenixSocket:
             self._shut()
 
     def _serve(self, connection: Connection) -> str:
-        """Read until the connection ends. Return why it did."""
+        """Read until the connection ends; return the reason."""
         loss = Loss.LINK
         try:
             while True:
@@ -207,7 +207,7 @@ class PhoenixSocket:
             reason = str(error)
             loss = _LOSSES.get(error.code or 0, Loss.LINK)
         except FrameError as error:
-            reason = f"the server sent what is no Phoenix frame: {error}"
+            reason = f"the server sent a message that is no Phoenix frame: {error}"
         self._connection = None
         connection.close()
         self._answers.clear()
@@ -216,7 +216,7 @@ class PhoenixSocket:
         return reason
 
     def _reconnect(self, reason: str) -> None:
-        """Put a new connection in place of the lost one, unless it is closing time."""
+        """Replace the lost connection by a new one, unless the socket is being closed."""
         if time.monotonic() - self._since > _STABLE_S:
             self._failures = 0
         while not self._closing.is_set() and self._connection is None:
@@ -232,13 +232,13 @@ class PhoenixSocket:
                 reason = str(error)
 
     def _abandon(self) -> None:
-        """Close for good: the timer thread died of a callback, and with it heartbeats and rejoins."""
+        """Close: a callback ended the timer thread, which sends heartbeats and rejoins."""
         self._closing.set()
         if connection := self._connection:
             connection.end("a callback failed")
 
     def _shut(self) -> None:
-        """Leave nothing open and nobody waiting, also when a callback raised."""
+        """Close everything and release all waiting threads, also if a callback raised."""
         self._closing.set()
         connection, self._connection = self._connection, None
         if connection:

@@ -1,4 +1,4 @@
-"""One WebSocket connection: a socket that one thread reads while others write, and frames over it."""
+"""One WebSocket connection: a non-blocking socket that one thread reads while others write, and its frames."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _TWO_BYTES = 126
 
 
 def whole_texts(data: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the texts of such frames from `at` on, up to anything else, and where that begins."""
+    """Return the texts of the final, unmasked text frames from `at` on, and the offset of the first other byte."""
     texts: list[bytes] = []
-    # A frame of less than 4 bytes at the very end is left to others: then no index below can be out of range.
+    # A frame of less than 4 bytes at the end is left to the other parser, so that no index below is out of range.
     last = len(data) - 4
     while at <= last and data[at] == _FINAL_TEXT:
         size = data[at + 1]
@@ -43,7 +43,7 @@ def whole_texts(data: bytes, at: int) -> tuple[list[bytes], int]:
     return texts, at
 
 
-try:  # websockets itself chooses in this way: C where there is a wheel for the platform
+try:  # as websockets itself does: C if there is a wheel for the platform
     from websockets.speedups import apply_mask
 except ImportError:
     from websockets.utils import apply_mask
@@ -75,15 +75,15 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class BufferEmptyError(Exception):
-    """All that was received has been taken."""
+    """All received bytes have been taken."""
 
 
 class Stream:
     """A buffered, non-blocking socket.
 
-    OpenSSL lets only one thread at a time into a TLS session, so a lock guards every call into the socket and all
-    waiting is done outside of it. `recv`, `send`, `gettimeout` and `settimeout` are what websocket-client asks of a
-    socket during its handshake; buffered, because it reads a handshake byte by byte and a frame in three pieces.
+    A TLS session allows only one thread at a time, so a lock guards every call of the socket; threads wait without it.
+    websocket-client calls `recv`, `send`, `gettimeout` and `settimeout` during its handshake. The stream is buffered,
+    because websocket-client reads a handshake byte by byte and a frame in three pieces.
     """
 
     def __init__(self, sock: socket.socket, deadline: float) -> None:
@@ -95,16 +95,16 @@ class Stream:
         self._at = 0
 
     def handshaken(self) -> None:
-        """Drop the deadline of the handshake: from now on reads and writes wait as long as it takes."""
+        """Remove the deadline of the handshake: from now on reads and writes wait without limit."""
         self._deadline = None
 
     @property
     def newest(self) -> bytes:
-        """What was received last, taken or not."""
+        """The bytes of the last read, taken or not."""
         return self._buffer
 
     def take(self, size: int) -> bytes:
-        """Return 1 to `size` bytes of what was received. Raises `BufferEmptyError`."""
+        """Return 1 to `size` received bytes. Raises `BufferEmptyError`."""
         chunk = self._buffer[self._at : self._at + size]
         if not chunk:
             raise BufferEmptyError
@@ -112,12 +112,12 @@ class Stream:
         return chunk
 
     def take_texts(self) -> list[bytes]:
-        """Return the texts of the whole text frames that come next in what was received; maybe none."""
+        """Return the texts of the complete text frames at the start of the received bytes; maybe none."""
         texts, self._at = whole_texts(self._buffer, self._at)
         return texts
 
     def fill(self) -> None:
-        """Wait for bytes to take. Raises `OSError`, `ConnectionResetError` at the end of the stream."""
+        """Wait for bytes. Raises `OSError`; `ConnectionResetError` at the end of the stream."""
         data = self._receive()
         if not data:
             raise ConnectionResetError("the connection ended without a close frame")
@@ -125,7 +125,7 @@ class Stream:
         self._at = 0
 
     def fills_within(self, seconds: float) -> bool:
-        """Return True if bytes to take, or the end of the stream, come in time. Raises `OSError`.
+        """Return True if bytes, or the end of the stream, arrive in time. Raises `OSError`.
 
         Raises `TimeoutError` at the deadline of the handshake.
         """
@@ -155,7 +155,7 @@ class Stream:
             return b""
 
     def send_some(self, data: bytes) -> bytes:
-        """Write what can be written without waiting; return the rest. `send` will meet an error again."""
+        """Write as much as possible without waiting; return the rest. `send` reports an error."""
         with contextlib.suppress(OSError), self._lock:
             return data[self._sock.send(data) :]
         return data
@@ -168,19 +168,19 @@ class Stream:
         return len(data)
 
     def settimeout(self, _timeout: float | None) -> None:
-        """Ignore: the deadline rules."""
+        """Do nothing: the deadline decides."""
 
     def gettimeout(self) -> None:
         """Return None: no timeout for a single call."""
 
     def end(self) -> None:
-        """End both directions and wake whoever reads or writes. Any thread, any number of times."""
-        # Not SSLSocket.shutdown: it would make the reader take ciphertext for frames.
+        """End both directions, and wake the threads that read or write. From any thread; idempotent."""
+        # Not SSLSocket.shutdown: the reader would then read ciphertext as frames.
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Free the socket. Only when no thread reads or writes any more."""
+        """Close the socket. Only after all threads have stopped to read and write."""
         self._sock.close()
 
     def _receive(self) -> bytes:
@@ -217,14 +217,14 @@ BINARY: int = ABNF.OPCODE_BINARY
 
 _Message = tuple[int, bytes]
 _CLOSE_NORMAL = struct.pack("!H", 1000)
-# Many times what Phoenix takes by default (10 MB); beyond it, the length is garbage. Bytes.
+# Maximum length of a frame, many times the limit of Phoenix (10 MB); a longer one is a parse error. Bytes.
 _LARGEST_FRAME = 1 << 26
-# How long the answer to the server's close frame may wait for the network. Seconds.
+# Maximum time to write the answer to the server's close frame. Seconds.
 _GOODBYE_S = 1.0
 
 
 class ConnectionEndedError(Exception):
-    """The connection is over. The text says why, for people; `code` is the server's close code, if it sent one."""
+    """The connection has ended. The text is the reason; `code` is the server's close code, if it sent one."""
 
     def __init__(self, reason: str, code: int | None) -> None:
         super().__init__(reason)
@@ -249,34 +249,34 @@ class Connection:
         self._writer.start()
 
     def read(self) -> list[_Message]:
-        """Wait for bytes, and return the messages they complete, maybe none. Raises `ConnectionEndedError`."""
+        """Wait for bytes, and return the messages that they complete, maybe none. Raises `ConnectionEndedError`."""
         messages: list[_Message] = []
         if not self._failure:
             self._failure = self._read_into(messages)
         if self._failure and not messages:
-            # A server that closes while we write says why, and what we wrote fails: its reason counts.
+            # If the server closes while we write, the write fails: the server's reason counts, not that error.
             reason = self._failure if self._close_code else self._end_reason or self._failure
             raise ConnectionEndedError(reason, self._close_code)
         return messages
 
     def write(self, messages: Sequence[bytes], *, opcode: int = TEXT, on_written: OnWritten | None = None) -> None:
-        """Write `messages`, or queue them for the writer, who calls `on_written` once the socket took them all.
+        """Write `messages`, or queue them for the writer thread, which calls `on_written` after the last byte.
 
         Never blocks.
         """
         self._write_buffer.put(b"".join(frames(messages, opcode)), on_written)
 
     def say_goodbye(self) -> None:
-        """Queue a close frame (1000). The server answers with its own, which ends `read`."""
+        """Send a close frame (1000). The server answers with its own, which ends `read`."""
         self.write([_CLOSE_NORMAL], opcode=ABNF.OPCODE_CLOSE)
 
     def end(self, reason: str) -> None:
-        """End at once, whatever the peer does; `read` raises with `reason`."""
+        """End the connection at once; `read` raises with `reason`."""
         self._end_reason = self._end_reason or reason
         self._stream.end()
 
     def close(self) -> None:
-        """Free everything. For the reading thread, when it reads no more."""
+        """Close the socket and stop the writer. For the reading thread, after its last read."""
         self._write_buffer.close()
         if self._saying_goodbye:
             self._writer.join(_GOODBYE_S)
@@ -285,7 +285,7 @@ class Connection:
         self._stream.close()
 
     def _read_into(self, messages: list[_Message]) -> str:
-        """Read once. Return why there will be nothing more, or an empty string."""
+        """Read once. Return the reason if the connection has ended, else an empty string."""
         try:
             self._stream.fill()
             while True:
@@ -299,7 +299,7 @@ class Connection:
             too_large = (self._parser.length or 0) > _LARGEST_FRAME
             return f"the server announced a frame of {self._parser.length} bytes" if too_large else ""
         except WebSocketException:
-            return "the server sent what is no WebSocket frame"
+            return "the server sent bytes that are no WebSocket frame"
         except OSError as error:
             return str(error)
 
@@ -330,10 +330,10 @@ class Connection:
         except OSError as error:
             self.end(f"writing failed: {error}")
         finally:
-            # Also when a callback raised: nobody would write any more.
+            # Also after a callback raised: nothing would be written any more.
             self.end("the writer stopped")
 
 
 def _data(frame: ABNF) -> bytes:
-    # Annotated as str | bytes for those who build frames; the parser always gives bytes.
+    # The annotation is str | bytes, for building frames; the parser always returns bytes.
     return cast("bytes", frame.data)

@@ -1,4 +1,4 @@
-"""The search for the push that ends the channel: suspects are tested until one is the cause or all are confirmed.
+"""The search for the push that ends the channel: suspects are tested until one is found or all are confirmed.
 
 The rules, and why they are so, are in docs/guarantees.md, "When the channel crashes". Pure: no lock, no I/O, no clock.
 """
@@ -19,15 +19,19 @@ from infertool.phoenix.push import BATCH_EVENT, Case, Entry
 
 T = TypeVar("T")
 
-# Different pushes of an event that must end the channel, none of them confirmed in between, until the event waits.
+# Number of different pushes of one event that must end the channel, with none of that event confirmed in between,
+# before all pushes of the event wait.
 _DIFFERENT = 2
-# Waits between trials, in seconds: while nothing passes, and while other events do, which each trial holds up.
+# Waits between trials, in seconds: while nothing passes; while other events pass, which each trial delays.
 NOTHING_PASSES = Schedule((2.0, 5.0, 10.0, 20.0, 30.0, 60.0))
 OTHERS_PASS = Schedule((30.0, 60.0, 120.0, 300.0))
 
 
 class EventCrashes:
-    """Event by event, the pushes that ended the channel since one of that event was confirmed. Times are monotonic."""
+    """For each event, the pushes that ended the channel since a push of that event was last confirmed.
+
+    Times are monotonic, in seconds.
+    """
 
     def __init__(self) -> None:
         self._pushes: dict[str, set[int]] = {}
@@ -35,11 +39,11 @@ class EventCrashes:
         self._until: dict[str, float] = {}
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return True if any push ended the channel."""
         return bool(self._pushes)
 
     def crashed(self, event: str, number: int, now: float, *, others_pass: bool) -> float | None:
-        """Note that push `number` ended the channel; return for how many seconds its event waits, if it does."""
+        """Note that push `number` ended the channel; return the seconds its event waits, None if it does not wait."""
         pushes = self._pushes.setdefault(event, set())
         pushes.add(number)
         if len(pushes) < _DIFFERENT:
@@ -63,25 +67,25 @@ class EventCrashes:
             self.passed(event)
 
     def is_of_one(self, event: str, number: int) -> bool:
-        """Whether no push of `event` but `number` ended the channel."""
+        """Return True if no push of `event` other than `number` ended the channel."""
         return self._pushes.get(event, set()) <= {number}
 
     def holds(self, event: str) -> bool:
-        """Whether pushes of `event` are tried one at a time, if at all."""
+        """Return True if pushes of `event` wait, and are tried one at a time."""
         return event in self._until
 
     def waits(self, event: str, now: float) -> bool:
-        """Whether it is too early to try one of `event`."""
+        """Return True if it is too early to try a push of `event`."""
         return self._until.get(event, 0.0) > now
 
     def expire(self) -> None:
-        """Let every event be tried now: behind a new connection there may be another server."""
+        """Allow a trial of every event now: a new connection may lead to another server."""
         self._until = dict.fromkeys(self._until, 0.0)
 
 
-# Ends of the channel after which a push that was unconfirmed in them is tested alone, and may be the cause.
+# Number of ends of the channel after which a push that was unconfirmed at each is tested alone.
 REPEATED = 2
-# The same for a push of an event of which none passes, while other events do.
+# Number of ends after which a push is the cause although no push of its event passes, while other events pass.
 _ENOUGH = 3
 
 
@@ -97,11 +101,11 @@ class Cause(StrEnum):
 
 
 class Finding(Struct, Generic[T], frozen=True, gc=False):
-    """The conclusion from an end of the channel about `suspect`, the likeliest of `lost` pushes.
+    """The conclusion from an end of the channel about `suspect`, the likeliest cause among `lost` unconfirmed pushes.
 
-    PUSH: it is the cause, and taken out. PAYLOAD: it goes on with its reduced payload. EVENT and SERVER: pushes of its
-    event wait for `wait_s`; else `wait_s` is how long it waits itself. The batches of `apart` are taken out, too.
-    `crashes` counts the ends of the channel at which it was unconfirmed.
+    PUSH: the suspect is the cause, and is removed. PAYLOAD: it is tried again with its reduced payload. BATCH: it is a
+    batch. EVENT, SERVER: all pushes of its event wait for `wait_s` seconds. UNKNOWN: it waits alone for `wait_s`, if
+    set. The batches in `apart` are removed, too. `crashes` counts the ends at which the suspect was unconfirmed.
     """
 
     cause: Cause
@@ -113,9 +117,9 @@ class Finding(Struct, Generic[T], frozen=True, gc=False):
 
 
 class Suspects(Generic[T]):
-    """The pushes that were unconfirmed when the channel ended, and which of all pushes may be sent next.
+    """The pushes that were unconfirmed when the channel ended, and the choice of the pushes that may be sent next.
 
-    `active` is False while there is nothing to find out: then everything may be sent.
+    `active` is False while there are no suspects: then every push may be sent.
     """
 
     def __init__(self) -> None:
@@ -123,39 +127,39 @@ class Suspects(Generic[T]):
         self._pool: list[Entry[T]] = []
         self._parked: list[Entry[T]] = []
         self._crashes = EventCrashes()
-        # The events of which one was confirmed since the channel ended the last time.
+        # The events with a confirmed push since the last end of the channel.
         self._passing: set[str] = set()
         self._unsettled = 0
         self._needed = 1
         self._others_first = True
 
     def __len__(self) -> int:
-        """Return how many pushes are kept here."""
+        """Return the number of pushes that are kept here."""
         return len(self._pool) + len(self._parked)
 
     def __iter__(self) -> Iterator[Entry[T]]:
-        """Return the pushes that are kept here."""
+        """Iterate over the pushes that are kept here."""
         return chain(self._pool, self._parked)
 
     @property
     def others_pass(self) -> bool:
-        """Whether anything was confirmed since the channel ended the last time."""
+        """True if any push was confirmed since the last end of the channel."""
         return bool(self._passing)
 
     def waiting_long(self, now: float) -> int:
-        """Return how many of them may not be tried yet."""
+        """Return the number of pushes that must not be tried yet."""
         pool = sum(not self._may_try(entry, now) for entry in self._pool)
         return pool + sum(self._crashes.waits(entry.push.event, now) for entry in self._parked)
 
     def add(self, entry: Entry[T], crashes: int) -> None:
-        """Take in a push that took part in `crashes` ends of the channel, maybe as part of a batch."""
+        """Add a push that was unconfirmed at `crashes` ends of the channel, alone or in a batch."""
         self._suspect(entry).crashes = crashes
         self._take_back([entry])
 
     def ended(self, lost: list[Entry[T]], now: float, *, too_large: bool) -> Finding[T]:
-        """Note that the channel ended with `lost` unconfirmed, in the order they were sent; they are taken in.
+        """Add `lost`, the pushes that were unconfirmed when the channel ended, in the order of sending; judge them.
 
-        `too_large` says that the server closed the connection over the size of a message.
+        With `too_large` the server closed the connection because of the size of a message.
         """
         suspect = max(lost, key=lambda entry: len(entry.push.payload)) if too_large else lost[0]
         knew, passing = self.active, self._passing
@@ -177,11 +181,11 @@ class Suspects(Generic[T]):
         return Finding(cause, suspect, len(lost), crashes, apart, wait_s)
 
     def choose(self, waiting: deque[Entry[T]], now: float, *, busy: bool) -> list[Entry[T]]:
-        """Return what to send now; what is no suspect comes from `waiting`. `busy`: there are unconfirmed pushes."""
+        """Return the pushes to send now: suspects, or pushes from `waiting`. `busy`: there are unconfirmed pushes."""
         self._park(waiting)
         if not self._passing:
-            # One by one, until something passes: those first of which the least is known. The newest of them, since
-            # pushes that are the cause often come in a row.
+            # One at a time until a push passes, first those with the least evidence against them; of these the newest,
+            # since pushes that end the channel often follow each other.
             return (
                 [] if busy else self._take([waiting.popleft()] if waiting else _least(self._triable(now), newest=True))
             )
@@ -197,10 +201,10 @@ class Suspects(Generic[T]):
         return self._take(test)
 
     def settled(self, entry: Entry[T], *, in_order: bool) -> None:
-        """Note that a push was handled: confirmed, or refused with an answer.
+        """Note that the channel handled a push: it confirmed the push, or rejected it with a reply.
 
-        `in_order` says whether the channel handles pushes in the order they are sent. Then a push that was
-        first and is not the cause means that the channel ends by chance: the next suspect needs more evidence.
+        `in_order` is True if the channel handles pushes in the order of sending. If a push was the first unconfirmed
+        one at an end and is handled now, the channel ends at random: the next suspect needs more evidence.
         """
         if in_order and entry.case and entry.case.first:
             self._needed = REPEATED
@@ -209,16 +213,16 @@ class Suspects(Generic[T]):
         self.forget(entry)
 
     def forget(self, entry: Entry[T]) -> None:
-        """Note that a push is not waited for any more."""
+        """Remove a push from the suspects: nothing waits for its confirmation any more."""
         if entry.case:
             entry.case = None
             self._unsettled -= 1
         self.active = self._unsettled > 0 or bool(self._crashes) or bool(self._parked)
 
     def lost(self, entries: Sequence[Entry[T]], *, connection: bool) -> None:
-        """Take suspects back that were lost for another reason: with the connection, or with the membership alone.
+        """Take back suspects that were lost for another reason: with the connection, or with the membership only.
 
-        Behind a new connection there may be another server, so everything may be tried again.
+        A new connection may lead to another server, so every push may be tried again.
         """
         self._passing, self._others_first = set(), False
         self._take_back(entries)
@@ -254,7 +258,7 @@ class Suspects(Generic[T]):
         return Cause.UNKNOWN
 
     def _hold(self, suspect: Entry[T], now: float, passing: set[str]) -> tuple[Cause, float | None]:
-        """Find out whether it is the event or the server; have the suspect wait if nothing was said about it."""
+        """Return EVENT or SERVER with the wait of the event; else UNKNOWN, with the wait of the suspect if it waits."""
         event, case = suspect.push.event, self._suspect(suspect)
         wait_s = self._crashes.crashed(event, suspect.number, now, others_pass=bool(passing))
         if wait_s is not None:
@@ -267,7 +271,7 @@ class Suspects(Generic[T]):
         return Cause.UNKNOWN, wait_s
 
     def _park(self, waiting: deque[Entry[T]]) -> None:
-        """Keep pushes of events that wait apart, and give them back when their event goes on."""
+        """Move pushes of waiting events from `waiting` to the parked ones, and back when their event may be sent."""
         if self._crashes or self._parked:
             entries = sorted([*self._parked, *waiting], key=attrgetter("number"))
             self._parked = [entry for entry in entries if self._crashes.holds(entry.push.event)]
@@ -307,7 +311,7 @@ class Suspects(Generic[T]):
 
 
 def _least(entries: list[Entry[T]], *, newest: bool) -> list[Entry[T]]:
-    """Return the entry with the least evidence against it, if there is one; of several, the oldest or the newest."""
+    """Return the entry with the least evidence against it, or nothing; of equal ones the oldest or the newest."""
 
     def weight(entry: Entry[T]) -> tuple[bool, int, int]:
         number = -entry.number if newest else entry.number

@@ -271,7 +271,7 @@ def _held(held: o.Deferred) -> Line:
 
 
 def _duplicate(again: o.DuplicateDelivery) -> Line:
-    return Line(logging.DEBUG, "known events", "", f"{again.event_id} came again; it is known", asdict(again))
+    return Line(logging.DEBUG, "known events", "", f"{again.event_id} was delivered again; it is known", asdict(again))
 
 
 def _handed_back(back: o.HandedBack) -> Line:

@@ -106,7 +106,7 @@ class Listing:
 
     @property
     def paused(self) -> bool:
-        """Whether the list is paused."""
+        """True if the list is paused."""
         return self._frozen is not None
 
     @property

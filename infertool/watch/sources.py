@@ -202,4 +202,4 @@ class RecordingSource:
         if failure is not None:
             return str(failure)
         skipped = self._reader.skipped
-        return f"left out what is no record in {self._reader.name}: {skipped} line(s)" if skipped else ""
+        return f"{self._reader.name}: {skipped} line(s) are no records and were left out" if skipped else ""

@@ -345,7 +345,7 @@ class State:
             return
         self.totals.gaps += 1
         self._add_line(
-            f"{what} {clock(began)} to {clock(now)} ({span(now - began)}): what was sent then is missed", now
+            f"{what} {clock(began)} to {clock(now)} ({span(now - began)}): events sent then are missing", now
         )
 
     def _add_line(self, label: str, now: float) -> None:

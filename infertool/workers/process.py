@@ -24,7 +24,7 @@ from typing import IO
 def tie_to_parent(lifeline: int) -> None:
     """Have the kernel end this process (by SIGIO) when the parent's end of the pipe `lifeline` closes.
 
-    The parent's end closes however the parent goes. No thread could do this: a model that hangs in C code holds the
+    The parent's end closes however the parent ends. No thread could do this: a model that hangs in C code holds the
     interpreter lock. `PR_SET_PDEATHSIG` acts already when the thread ends that started the process.
     """
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
@@ -104,7 +104,7 @@ class Process:
         """Wait for the end; return how the process ended, in words."""
         code = self.exit_code()
         if code == -signal.SIGKILL:
-            # The kernel tells this to its own log only.
+            # Only the kernel's log says so.
             return "was killed by SIGKILL (by the kernel if memory ran out; see dmesg)"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 

@@ -42,6 +42,6 @@ def test_each_command_refuses_and_leaves_the_file(
     Path("f.jsonl").write_text("kept\n")
     done = infertool(*command)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert "it would be written into what is read" in done.stderr
+    assert "the output would be written into the input" in done.stderr
     assert Path("f.jsonl").read_text() == "kept\n"
     assert [each.name for each in tmp_path.iterdir()] == ["f.jsonl"]

@@ -174,7 +174,7 @@ def test_files_that_are_no_model(spec, words):
         ({"feature": "x"}, "model.inputs.feature: the model has no such input; did you mean 'features'?"),
         ({"features": 1}, 'write "path.to.value"'),
         ({"features": {"form": "x"}}, "model.inputs.features"),
-        ({"features": {"from": "x", "datatype": "FP32", "shape": [8]}}, "tells type and shape itself"),
+        ({"features": {"from": "x", "datatype": "FP32", "shape": [8]}}, "contains type and shape"),
         ({"features": {"from": "x", "datatype": "FP32"}}, "datatype and shape go together"),
     ],
 )

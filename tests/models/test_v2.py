@@ -182,7 +182,7 @@ def test_the_servers_own_words_about_a_bad_request(server):
         ("/v2/models/iris/ready", reply(b'{"error":"unknown model iris"}', "404 Not Found"), "unknown model iris"),
         ("/v2/models/iris", reply(b"<html>"), "no JSON: <html>"),
         ("/v2/models/iris", answer({"inputs": [{"name": "X"}]}), "metadata is not that of the v2 protocol"),
-        ("/v2/models/iris", answer({"inputs": []}), "does not tell its inputs; describe them"),
+        ("/v2/models/iris", answer({"inputs": []}), "does not describe its inputs; describe them"),
         (
             "/v2/models/iris",
             answer({"inputs": [{"name": "X", "datatype": "COMPLEX", "shape": [1]}]}),

@@ -228,7 +228,7 @@ def test_a_push_that_always_crashes_the_channel_is_found() -> None:
         assert owner.refused() == [(3, CRASHED)]
         assert sorted(owner.confirmed()) == [number for number in range(20) if number != 3]
         assert event_ids(fake.pushed()).count("e3") <= 3
-        assert "service:inference" in owner.wait_for_warning("it ends over new_result e3")
+        assert "service:inference" in owner.wait_for_warning("new_result e3 ends it")
 
 
 @pytest.mark.parametrize("code", [1007, 1009, 1011])

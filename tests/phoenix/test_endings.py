@@ -69,7 +69,7 @@ def test_three_guilty_pushes_are_found_and_the_others_flow(end: OnFrame) -> None
         assert max(channel.ended.values()) <= 3
         assert all(result.crashes >= 2 for result in owner.results if not result.confirmed_by)
         for event_id in ("e3", "e40", "e41"):
-            assert "service:inference" in owner.wait_for_warning(f"it ends over new_result {event_id}")
+            assert "service:inference" in owner.wait_for_warning(f"new_result {event_id} ends it")
 
 
 def test_others_are_not_pushed_one_at_a_time_meanwhile() -> None:
@@ -158,7 +158,7 @@ def test_an_event_without_a_clause_waits_and_the_others_go_on(monkeypatch: pytes
         channel.ends = lambda _: False
         fake.peers[-1].drop()
         owner.wait_for(lambda: len(owner.results) == 400)
-        told = owner.wait_for_warning("has the channel a clause for it")
+        told = owner.wait_for_warning("does the channel have a clause for it")
     assert "inference_failed a" in told
     assert "service:inference" in told
 

@@ -1,4 +1,4 @@
-"""Channels that give no proof: a person is told, again and again, and the channel's mailbox is not filled."""
+"""Channels that confirm nothing: warnings repeat, and pushes are not, so that the mailbox does not fill."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def heartbeats_only(peer: Peer, frame: Frame) -> None:
         ("echo", ["phoenix.confirm = echo", "public:results", "public:alerts", "phoenix.result_topic", "reply"]),
     ],
 )
-def test_a_channel_that_gives_no_proof_is_told_of_until_it_does(mode: str, words: list[str]) -> None:
+def test_a_channel_that_confirms_nothing_is_warned_of_until_it_does(mode: str, words: list[str]) -> None:
     with fake_phoenix(heartbeats_only) as fake, delivery(fake.url, confirm=mode, push_timeout_s=0.5) as (made, owner):
         made.push(pushes(20))
         owner.wait_for(lambda: len(owner.warnings) >= 3)
@@ -76,7 +76,7 @@ def test_a_blocked_channel_gets_each_push_once(before: int) -> None:
         channel.go_on()
         assert made.drain(90)
         assert len(owner.confirmed()) == 50 + before
-        owner.wait_for_warning("proves its pushes again")
+        owner.wait_for_warning("confirms pushes again")
         assert len(fake.pushed()) == 50 + before
 
 

@@ -114,7 +114,7 @@ def test_a_server_that_goes_away_leaves_a_gap_and_the_view_lives_on(bus: Bus):
         bus.send({"request_id": "after"})
         terminal.wait("waiting", "2 in all")
         terminal.press("Space")
-        screen = terminal.wait("after", "what was sent then is missed", "before")
+        screen = terminal.wait("after", "events sent then are missing", "before")
         assert screen.index("after") < screen.index("not connected") < screen.index("before")
         terminal.resize(20, 5)
         terminal.wait("too small")

@@ -50,6 +50,6 @@ def test_after_an_outage_the_gap_is_filled(hub: HubProcess, pusher: Pusher) -> N
         bus.stop()
     assert [row.event_id for row in rows if row.kind is not Kind.GAP] == ["e0", "e1", "e2", "e3", "e4"]
     first, missed = [row.label for row in rows if row.kind is Kind.GAP]
-    assert "what was sent then is missed" in first
+    assert "events sent then are missing" in first
     assert missed == "public:results: 2 missed broadcasts follow"
     assert rows.index(next(row for row in rows if row.label == missed)) == 2

@@ -98,7 +98,7 @@ def test_a_gap_is_in_the_snapshot():
     ):
         state.take_connection(ConnectionEvent(link, "ws://a", 1, "gone", None), at)
     shown = snapshot.text(Bus(state, Still()))
-    assert "not connected 03:01:00 to 03:01:05 (5s): what was sent then is missed" in shown
+    assert "not connected 03:01:00 to 03:01:05 (5s): events sent then are missing" in shown
 
 
 def test_a_recording_is_summed_up_at_once_and_a_cut_line_is_reported(tmp_path):
@@ -106,7 +106,7 @@ def test_a_recording_is_summed_up_at_once_and_a_cut_line_is_reported(tmp_path):
     seen = json.loads(infertool("watch", "--from", str(path), "--speed", "max", "--once", "-o", "json").stdout)
     assert (seen["bus"], seen["link"]["state"], seen["results"], seen["failures"]) == (str(path), "played", 50, 1)
     assert seen["success"] == round(50 / 51, 4)
-    assert seen["note"] == f"left out what is no record in {path}: 1 line(s)"
+    assert seen["note"] == f"{path}: 1 line(s) are no records and were left out"
     assert seen["newest_failures"][0]["label"] == "infer: InferenceError: the model said no"
 
 

@@ -69,7 +69,7 @@ def test_a_gap_is_a_line_in_both_lists():
     for listing in (state.results, state.alerts):
         newest = listing.all_rows()[0]
         assert newest.kind is Kind.GAP
-        assert "(1h00m): what was sent then is missed" in newest.label
+        assert "(1h00m): events sent then are missing" in newest.label
     assert state.totals.gaps == 1
 
 

@@ -32,7 +32,7 @@ from infertool.text.sanitize import clean, printable
 
 _GOODBYE_S = 10.0
 _MEASURE_S = 1.0
-# Maximum backoff: a person waits, and a letter over which the broker closes the connection costs three of them.
+# Maximum backoff. A person waits, and a letter that makes the broker close the connection costs three waits. Seconds.
 _LONGEST_BACKOFF_S = 1.0
 _ERROR_WIDTH = 80
 _EXCERPT_BYTES = 512

@@ -26,7 +26,7 @@ def check_apart(written: str, target: Path | None, *read: tuple[str, Path | None
     """Raise `UsageError` if the option `written` and another option, which reads, name the same file."""
     for option, source in read:
         if target is not None and source is not None and _are_same(target, source):
-            raise UsageError(f"{written} {target} is the file of {option}: it would be written into what is read")
+            raise UsageError(f"{written} {target} is the file of {option}: the output would be written into the input")
 
 
 def _are_same(one: Path, other: Path) -> bool:

@@ -94,7 +94,7 @@ class View:
             results, alerts = list(self._results), list(self._alerts)
         totals, times = tally.totals(), self._latest
         sent, came = totals["sent"], totals["results"] + totals["failures"]
-        counts = f"{sent} sent, {totals['results']} results, {totals['failures']} failures, {sent - came} in work"
+        counts = f"{sent} sent, {totals['results']} results, {totals['failures']} failures, {sent - came} in progress"
         return Group(
             _panel("results", results, ROWS, "green"),
             _panel("alerts", alerts, ROWS // 3, "red"),
@@ -139,7 +139,7 @@ class Demo:
     def run(self) -> None:
         """Run to the end and print the summary. Raises `InfertoolError` if events were lost."""
         with ExitStack() as stack:
-            stack.enter_context(stopped_by_signals(self._stop, "stopping: waiting for what was sent"))
+            stack.enter_context(stopped_by_signals(self._stop, "stopping: waiting for the events that were sent"))
             broker = self._server(stack, processes.BROKER)
             hub = self._server(stack, processes.CHANNEL_SERVER)
             settings = Settings(
@@ -234,7 +234,7 @@ class Demo:
         if consumer.has_ended():
             self._log.seek(0)
             last_words = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise InfertoolError(f"the consumer ended early: {last_words or 'without a word'}")
+            raise InfertoolError(f"the consumer ended early: {last_words or 'without output'}")
 
     def _print(self, summary: dict[str, Any]) -> None:
         if self._as_json:

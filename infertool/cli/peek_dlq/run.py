@@ -79,7 +79,7 @@ class Peek:
         depth = broker.measure(companions.staging(self._queue), _MEASURE_S)
         if depth and depth.size:
             place = companions.staging(self._queue)
-            console.err(f"{depth.size} more are in {place}: a replay works, or was killed; the next puts them back")
+            console.err(f"{depth.size} more are in {place}: a replay runs, or was killed; the next one puts them back")
 
     def _report_seen(self, browse: Browse) -> None:
         count = len(browse.messages)
@@ -99,5 +99,5 @@ class Peek:
 def _nothing_shown(queue: str, browse: Browse) -> str:
     """Return the message for a queue that showed no letters."""
     if browse.depth:
-        return f"{queue} holds {browse.depth} messages, all in the hands of consumers; nothing can be shown"
+        return f"{queue} holds {browse.depth} messages, all held by consumers; none can be shown"
     return f"{queue} is empty, or does not exist"

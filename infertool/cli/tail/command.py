@@ -65,7 +65,7 @@ def tail(
     since_file: Annotated[
         str | None,
         typer.Option(help="Print this record (of --record or -o jsonl; - is stdin) first, then go on live without "
-                     "what stands in it.", metavar="FILE"),
+                     "the events in it.", metavar="FILE"),
     ] = None,
     record: Annotated[
         str | None,

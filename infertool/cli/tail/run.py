@@ -154,7 +154,7 @@ class _ConnectionNotes:
 
 
 def _missed(what: str, since: float) -> str:
-    return f"what was broadcast meanwhile is missed ({what} for {time.monotonic() - since:.1f} s)"
+    return f"broadcasts in between are missed ({what} for {time.monotonic() - since:.1f} s)"
 
 
 # Maximum number of events that wait to be printed; beyond it the reader waits, and with it the server.

@@ -13,8 +13,8 @@ EXAMPLE = """Examples:
 \b
   infertool watch
   infertool watch --bus staging --bus production         two profiles; b changes between them
-  infertool watch --record incident.jsonl                keep what it sees
-  infertool watch --from incident.jsonl --speed 10       see it again, ten times as fast
+  infertool watch --record incident.jsonl                record the events
+  infertool watch --from incident.jsonl --speed 10       play them, ten times as fast
   infertool watch --once --for 30s -o json | jq .success
 """
 
@@ -41,7 +41,7 @@ def watch(
         typer.Option("--from", help="Play a record (JSON lines of tail or --record; - is stdin).", metavar="FILE"),
     ] = None,
     speed: Annotated[str, typer.Option(help="Pace of --from: 1, 10, 0.5, or max.", metavar="N")] = "1",
-    record: Annotated[Path | None, typer.Option(help="Append what comes as JSON lines.", metavar="FILE")] = None,
+    record: Annotated[Path | None, typer.Option(help="Append the events as JSON lines.", metavar="FILE")] = None,
     keep: Annotated[
         int | None, typer.Option(min=1, help="Results, and failures, kept each (10000).", metavar="N")
     ] = None,

@@ -47,7 +47,7 @@ class Destination:
 
     @property
     def is_pattern(self) -> bool:
-        """Whether the name has wildcards: `*` for one dotted part, `>` at the end for the rest."""
+        """True if the name has wildcards: `*` for one dotted part, `>` at the end for the rest."""
         return not _WILDCARDS.isdisjoint(self.name.split("."))
 
 

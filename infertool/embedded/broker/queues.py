@@ -33,7 +33,7 @@ class Consumer(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether it accepts messages now; False if the client does not read."""
+        """True if it accepts messages now; False if the client does not read."""
 
     def deliver(self, subscription: Subscription, message: StoredMessage) -> bool:
         """Write the message; return True if the client will ack it."""
@@ -64,7 +64,7 @@ class Subscription:
 
     @property
     def ready(self) -> bool:
-        """Whether another message fits into the window."""
+        """True if another message fits into the window."""
         return len(self.unacked) < self.prefetch and self.consumer.ready
 
     def take(self, key: str) -> Taken:

@@ -65,7 +65,7 @@ class Session:
 
     @property
     def ready(self) -> bool:
-        """Whether the session accepts messages now."""
+        """True if the session accepts messages now."""
         return self._output_bytes < OUTPUT_LIMIT and not self.paused and not self.closing
 
     def receive(self, data: bytes) -> None:

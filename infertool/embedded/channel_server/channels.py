@@ -75,7 +75,7 @@ class Socket(Protocol):
 
     @property
     def authorized(self) -> bool:
-        """Whether the socket presented the token, or none is required."""
+        """True if the socket presented the token, or none is required."""
 
     @property
     def send(self) -> Callable[[bytes], None]:
@@ -110,7 +110,7 @@ class Channel:
 
     @property
     def authorized(self) -> bool:
-        """Whether the socket presented the token, or none is required."""
+        """True if the socket presented the token, or none is required."""
         return self.session.authorized
 
     @property

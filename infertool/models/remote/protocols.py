@@ -269,7 +269,7 @@ class V2Model:
         except msgspec.ValidationError as error:
             raise InferenceError(f"its metadata is not that of the v2 protocol: {error}") from None
         if not inputs:
-            what = f"model {self._endpoint.shown} does not tell its inputs"
+            what = f"model {self._endpoint.shown} does not describe its inputs"
             advice = 'describe them, like model.inputs = {X = {from = "features", datatype = "FP32", shape = [8]}}'
             raise ModelLoadError(what, spec=self._endpoint.shown, advice=advice)
         check_input_names(self._given, [each.name for each in inputs])

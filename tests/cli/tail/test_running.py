@@ -142,7 +142,7 @@ def test_several_servers_of_which_some_are_unreachable(tailing, hub: HubProcess,
         pusher.push("new_result", *results(3))
         running.process.stdout.readline()
         other.start()
-        running.wait_for(f"connected to {other.url} again; what was broadcast meanwhile is missed (disconnected for ")
+        running.wait_for(f"connected to {other.url} again; broadcasts in between are missed (disconnected for ")
         while running.process.poll() is None:  # the join may still be under way
             late = Pusher(other.url)
             late.push("new_result", *results(4))
