@@ -1,8 +1,8 @@
-"""The thread that reads a stream, and that another one replaces while a sink keeps it.
+"""The thread that reads a stream. Another thread can replace it while it is busy in a sink.
 
-A sink may call the model for the messages it is given, which saves a change of threads. Nothing is read meanwhile, so
-whoever sees it take too long calls `StreamReader.hand_off`: a new thread reads on, and the old one ends after what it
-has read.
+A sink may call the model for the messages that it gets, which saves a change of threads. Nothing is read meanwhile. If
+that takes too long, another thread calls `StreamReader.hand_off`: a new thread continues to read, and the old one ends
+after the messages that it has read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FIRST_BYTES: Final = 64
 
 
 class ReaderHost(Protocol):
-    """What a reader needs of its connection. All methods are called by the reader."""
+    """The connection, as its reader uses it. The reader calls all methods."""
 
     reason: str
     """Why the connection ended; empty while it lives."""
@@ -37,7 +37,7 @@ class ReaderHost(Protocol):
         """End the connection. The first reason counts."""
 
     def on_read_end(self) -> None:
-        """Note that nothing more is read. Called once."""
+        """Note the end of reading. Called once."""
 
 
 class StreamReader:
@@ -82,7 +82,7 @@ class StreamReader:
         self.silence_s = math.inf
 
     def start(self, stream: Stream) -> threading.Thread:
-        """Read from `stream`; return the thread that does."""
+        """Start to read from `stream`; return the reading thread."""
         self._stream = stream
         self._heard = self._ticked = time.monotonic()
         return self._start_thread()
@@ -92,7 +92,7 @@ class StreamReader:
         return self._current is threading.current_thread()
 
     def hand_off(self) -> None:
-        """Have a new thread read on if the current one is in a sink. Returns at once."""
+        """Start a new reading thread if the current one is in a sink. Returns at once."""
         with self._lock:
             if self._delivering:
                 self._delivering = False
@@ -131,7 +131,7 @@ class StreamReader:
             self._host.on_read_end()
 
     def _read(self) -> str:
-        """Return why the connection ended; an empty string when another thread reads on."""
+        """Read until the end; return its reason, or an empty string if another thread continues to read."""
         while not self._host.reason:
             data = self._stream.read(_TICK_S)
             now = time.monotonic()

@@ -1,4 +1,4 @@
-"""A connected socket that two threads use, and the way to one: TCP, and TLS where it is wanted."""
+"""A connected socket that two threads use, and a dialer that connects it: TCP, optionally TLS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TLS_RETRY_S: Final = 0.05
 
 
 class StalledError(OSError):
-    """The peer accepted no byte for too long."""
+    """The peer accepted no bytes within the time limit."""
 
 
 class PlainError(OSError):
@@ -50,7 +50,7 @@ class Stream:
         self._writable.register(connected, select.POLLOUT)
 
     def read(self, timeout_s: float) -> bytes | None:
-        """Return the bytes that came, b"" at the stream's end, None if nothing came within `timeout_s`."""
+        """Return received bytes, b"" at the stream's end, None if none arrive within `timeout_s`."""
         data = self._receive()
         if data is None and self._readable.poll(timeout_s * 1000):
             return self._receive()
@@ -75,7 +75,7 @@ class Stream:
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def write_some(self, data: bytes) -> bytes:
-        """Write what can be written without waiting; return the rest. An error is left for `write` to raise."""
+        """Write as much as possible without waiting; return the rest. `write` raises an error."""
         with contextlib.suppress(OSError), self._guard:
             return data[self._socket.send(data) :]
         return data

