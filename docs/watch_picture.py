@@ -22,10 +22,9 @@ from PIL import Image
 
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
 from infertool.watch.app import WatchApp
-from infertool.watch.bus import Bus
+from infertool.watch.bus import Bus, LiveSource
 from infertool.watch.formatting import UNICODE
 from infertool.watch.keys import resolve
-from infertool.watch.sources import LiveSource
 from infertool.watch.state import State
 from tests.js.dashboard import Service
 from tests.support.embedded import EmbeddedBroker

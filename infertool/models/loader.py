@@ -303,7 +303,7 @@ def is_remote(settings: ModelSettings) -> bool:
 def _found(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
     spec = settings.spec
     if is_remote(settings):
-        from infertool.models.remote.protocols import open_remote  # noqa: PLC0415  (0.1 s to import)
+        from infertool.models.server_protocols import open_remote  # noqa: PLC0415  (0.1 s to import)
 
         return open_remote(settings, on_circuit)
     if spec.startswith(_ONNX):

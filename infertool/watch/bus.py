@@ -1,15 +1,26 @@
-"""One bus of the view: its state, and the inbox through which a source's threads change it."""
+"""One bus of the view: its state, the inbox through which a source's threads change it, and the sources.
+
+A source follows live topics and the broker's queue depths, or plays a recording (`tail -o jsonl`, `watch --record`).
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from infertool import brokers
+from infertool.brokers.port import Broker
 from infertool.channels.event import ChannelEvent
-from infertool.channels.recording import Recorder, RecordError
-from infertool.watch.state import State
+from infertool.channels.recording import Playback, Recorder, RecordError, RecordReader
+from infertool.channels.topics import TopicFeed
+from infertool.errors import InfertoolError, JoinRefusedError
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.net.timing import RECONNECT
+from infertool.settings import Settings
+from infertool.watch.state import Depths, State
 
 # Maximum of events that wait for the screen; then the source blocks, and the server with it. None is dropped.
 MOST_WAITING = 20_000
@@ -61,7 +72,7 @@ class Inbox:
 
 # Maximum of events applied in one go: about 15 ms, after which keys are handled.
 _MOST_AT_ONCE = 1_000
-_GOODBYE_S = 1.0
+_STOP_S = 1.0
 
 
 class Source(Protocol):
@@ -100,7 +111,7 @@ class Bus:
     def stop(self) -> None:
         """Stop the source."""
         self.inbox.close()
-        self._source.stop(_GOODBYE_S)
+        self._source.stop(_STOP_S)
 
     def now(self) -> float:
         """Return the bus's current time in wall-clock seconds."""
@@ -123,3 +134,190 @@ class Bus:
             self._recorder, self.record_fault = None, error
             note = f"recording stopped: {error}"
             self.inbox.put(lambda state, _now: setattr(state, "note", note))
+
+
+# Interval between measurements; wait after an unreachable or refusing broker. Seconds.
+_INTERVAL_S = 3.0
+_AGAIN_S = 30.0
+_ANSWER_S = 1.0
+_CLOSE_S = 0.5
+
+
+class DepthPoller:
+    """Measures the queue and the dead-letter queue periodically, in a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopped = threading.Event()
+
+    def start(self, bus: Bus) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, args=(bus,), name="watch-depths", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop; does not wait for a pending answer."""
+        self._stopped.set()
+
+    def _run(self, bus: Bus) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._ask(bus)
+            except InfertoolError:
+                _set_depths(bus, Depths())
+            self._stopped.wait(_AGAIN_S)
+
+    def _ask(self, bus: Bus) -> None:
+        broker = brokers.open(self._settings.broker, name="infertool-watch")
+        try:
+            broker.connect()
+            while not self._stopped.is_set():
+                found = [self._size(broker, queue) for queue in self._queues()]
+                _set_depths(bus, Depths(*found))
+                self._stopped.wait(_INTERVAL_S)
+        finally:
+            broker.close(_CLOSE_S)
+
+    def _queues(self) -> tuple[str, str]:
+        return self._settings.broker.queue, self._settings.deadletter.queue
+
+    def _size(self, broker: Broker, queue: str) -> int | None:
+        depth = broker.measure(queue, _ANSWER_S)
+        return depth.size if depth else None
+
+
+def _set_depths(bus: Bus, depths: Depths) -> None:
+    bus.inbox.put(lambda state, _now: setattr(state, "depths", depths))
+
+
+class LiveSource:
+    """Follows topics, and retries also before the first connection. `label` is the `source` of its events."""
+
+    def __init__(self, settings: Settings, topics: Sequence[str], *, label: str = "") -> None:
+        self._settings = settings
+        self._topics = tuple(dict.fromkeys(topics))
+        self._label = label
+        self._stopped = threading.Event()
+        self._feed: TopicFeed | None = None
+        self._thread: threading.Thread | None = None
+        self._depths = DepthPoller(settings)
+
+    def start(self, bus: Bus) -> None:
+        """Start to connect."""
+        self._thread = threading.Thread(target=self._run, args=(bus,), name="watch-connect", daemon=True)
+        self._thread.start()
+        self._depths.start(bus)
+
+    def now(self) -> float:
+        """Return the current time, in wall-clock seconds."""
+        return time.time()
+
+    def stop(self, timeout_s: float) -> None:
+        """Leave the topics and close the connections."""
+        self._stopped.set()
+        self._depths.stop()
+        if self._thread:
+            self._thread.join(timeout_s)
+        if self._feed:
+            self._feed.close(timeout_s)
+
+    def _run(self, bus: Bus) -> None:
+        failures = 0
+        topics = list(self._topics)
+        while not self._stopped.is_set():
+            feed = self._new_feed(bus, topics)
+            try:
+                feed.connect()
+            except JoinRefusedError as error:
+                _report_topic(bus, error.topic, error.reason)
+                topics.remove(error.topic)
+                if topics:
+                    continue  # with the other topics
+                topics = list(self._topics)
+                reason = str(error)
+            except InfertoolError as error:
+                reason = str(error)
+            else:
+                self._feed = feed
+                for topic in topics:
+                    _report_topic(bus, topic, "")  # it may have been refused before
+                bus.inbox.put(lambda state, _now: setattr(state, "joined", True))
+                return
+            failures += 1
+            wait_s = RECONNECT.wait(failures)
+            _report_connection(bus, ConnectionEvent(ConnectionState.LOST, feed.address, 0, reason, wait_s))
+            self._stopped.wait(wait_s)
+
+    def _new_feed(self, bus: Bus, topics: Sequence[str]) -> TopicFeed:
+        return TopicFeed(
+            self._settings.phoenix,
+            topics,
+            on_events=bus.take,
+            on_connection=lambda event: _report_connection(bus, event),
+            on_topic=lambda topic, reason: _report_topic(bus, topic, reason),
+            on_missed=lambda topic, count, complete: _report_missed(bus, topic, count, complete=complete),
+            source=self._label,
+        )
+
+
+def _report_connection(bus: Bus, event: ConnectionEvent) -> None:
+    bus.inbox.put(lambda state, now: state.take_connection(event, now))
+
+
+def _report_topic(bus: Bus, topic: str, reason: str) -> None:
+    bus.inbox.put(lambda state, now: state.take_topic(topic, reason, now))
+
+
+def _report_missed(bus: Bus, topic: str, count: int, *, complete: bool) -> None:
+    bus.inbox.put(lambda state, now: state.take_missed(topic, count, now, complete=complete))
+
+
+class RecordingSource:
+    """Plays a recording. `now` is the recorded time, so that ages and rates are those of the recording."""
+
+    def __init__(self, reader: RecordReader, speed: float) -> None:
+        self._reader = reader
+        self._speed = speed
+        self._lock = threading.Lock()
+        self._at = 0.0
+        self._taken = 0.0
+        self._ended = False
+        self._playback: Playback | None = None
+
+    def start(self, bus: Bus) -> None:
+        """Start the playback."""
+
+        def take(events: Sequence[ChannelEvent]) -> None:
+            bus.take(events)
+            self._tick(events[-1].at)
+
+        def end(failure: Exception | None) -> None:
+            self._ended = True
+            note = self._note(failure)
+            bus.inbox.put(lambda state, _now: state.take_end(note))
+
+        self._playback = Playback(self._reader.batches(), speed=self._speed, on_events=take, on_end=end)
+        self._playback.start()
+
+    def now(self) -> float:
+        """Return the recorded time that is being played, in wall-clock seconds; constant after the end."""
+        with self._lock:
+            if not self._at:
+                return time.time()
+            passed = 0.0 if self._ended else (time.monotonic() - self._taken) * self._speed
+            return self._at + passed
+
+    def stop(self, timeout_s: float) -> None:
+        """Stop the playback."""
+        if self._playback:
+            self._playback.stop(timeout_s)
+
+    def _tick(self, at: float) -> None:
+        with self._lock:
+            self._at = max(self._at, at)
+            self._taken = time.monotonic()
+
+    def _note(self, failure: Exception | None) -> str:
+        if failure is not None:
+            return str(failure)
+        skipped = self._reader.skipped
+        return f"{self._reader.name}: {skipped} line(s) are no records and were left out" if skipped else ""

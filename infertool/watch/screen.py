@@ -18,12 +18,12 @@ from infertool.filters.expression import Filter
 from infertool.text.sanitize import clean
 from infertool.watch import replay
 from infertool.watch.bus import Bus
+from infertool.watch.dialogs import LEAST_HEIGHT, LEAST_WIDTH, Confirm, FilterBar, Help, TooSmall
 from infertool.watch.entry import Entry, Kind, json_line, write_entries
+from infertool.watch.eventlist import Alerts, EventList, Results
 from infertool.watch.formatting import Glyphs
 from infertool.watch.keys import ACTIONS
-from infertool.watch.widgets.dialogs import LEAST_HEIGHT, LEAST_WIDTH, Confirm, FilterBar, Help, TooSmall
-from infertool.watch.widgets.eventlist import Alerts, EventList, Results
-from infertool.watch.widgets.panes import Detail, HeaderBar, Pane
+from infertool.watch.panes import Detail, HeaderBar, Pane
 
 # Minimum widths to show the detail beside the lists, and the lists side by side. Cells.
 _BESIDE_WIDTH = 120

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import infertool.models.onnx
-import infertool.models.remote.protocols
+import infertool.models.server_protocols
 
 # Loaded for good: numpy cannot be loaded twice, and what catches an error must be as old as what raises it.
 __all__ = ["infertool"]

@@ -13,8 +13,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from infertool import InferenceError
+from infertool.models import server_client
 from infertool.models.loader import load, open_model, warm_up
-from infertool.models.remote import client
 from infertool.models.simulated import SimulatedModel
 from infertool.settings import ModelSettings
 from tests.settings.test_load import empty_folder, settings
@@ -79,4 +79,4 @@ def test_the_settings_of_the_examples_are_settings(tmp_path):
 def test_what_statuses_mean_is_documented():
     table = TEXT.partition("| what the server does |")[2].partition("\n\n")[0]
     documented = {int(number) for number in re.findall(r"\b\d{3}\b", table)}
-    assert documented == {int(status) for status in client._UNAVAILABLE} | {500}
+    assert documented == {int(status) for status in server_client._UNAVAILABLE} | {500}

@@ -11,9 +11,9 @@ import infertool
 from infertool.channels.event import ChannelEvent
 from infertool.channels.recording import Recorder, RecordReader
 from infertool.load import payloads
+from infertool.watch import panes
 from infertool.watch.entry import read
 from infertool.watch.formatting import ASCII, UNICODE
-from infertool.watch.widgets import panes
 
 BREAKS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r", "\n", "\r\n"]
 # JSON holds these raw.

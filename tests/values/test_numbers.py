@@ -27,9 +27,9 @@ from infertool.models.loader import cached
 from infertool.models.port import Cached, LoadedModel
 from infertool.phoenix.frames import decode_text, encode_push, encode_text
 from infertool.phoenix.push import BATCH_EVENT, join_documents
+from infertool.watch import panes
 from infertool.watch.entry import json_line, read
 from infertool.watch.formatting import UNICODE
-from infertool.watch.widgets import panes
 from tests.support.messages import message
 
 BIG = 12345678901234567890123456789

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from infertool.watch.bus import Bus
+from infertool.watch.dialogs import FilterBar
 from infertool.watch.keys import ACTIONS
-from infertool.watch.widgets.dialogs import FilterBar
 from tests.watch.driving import driven, press, seen, settled, shown
 from tests.watch.samples import bus, failure, result
 

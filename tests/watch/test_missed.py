@@ -6,9 +6,8 @@ import time
 
 from infertool.settings import Settings
 from infertool.settings.tree import PhoenixSettings
-from infertool.watch.bus import Bus
+from infertool.watch.bus import Bus, LiveSource
 from infertool.watch.entry import Entry, Kind
-from infertool.watch.sources import LiveSource
 from infertool.watch.state import State
 from tests.channels.conftest import Pusher, hub, pusher  # noqa: F401
 from tests.support.hub import HubProcess

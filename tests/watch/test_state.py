@@ -12,12 +12,11 @@ from rich.cells import cell_len
 
 from infertool.channels.event import ChannelEvent
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
-from infertool.watch import rows, snapshot
+from infertool.watch import panes, rows, snapshot
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Kind
 from infertool.watch.formatting import ASCII, UNICODE
 from infertool.watch.state import State, bucket, middle
-from infertool.watch.widgets import panes
 from tests.watch.samples import NOW, Still, alert, failure, result
 
 

@@ -18,8 +18,7 @@ from infertool.cli.common.signals import stopped_by_signals
 from infertool.errors import UsageError
 from infertool.settings import Settings
 from infertool.watch import formatting, keys, snapshot
-from infertool.watch.bus import Bus
-from infertool.watch.sources import LiveSource, RecordingSource
+from infertool.watch.bus import Bus, LiveSource, RecordingSource
 from infertool.watch.state import State
 
 _LOOK_S = 5.0

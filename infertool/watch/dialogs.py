@@ -21,7 +21,7 @@ from infertool.text.sanitize import clean
 from infertool.watch.bus import Bus
 from infertool.watch.formatting import Glyphs, Line, TextStyle, count, percent, rate
 from infertool.watch.keys import ACTIONS, shown
-from infertool.watch.widgets.panes import StyledLines
+from infertool.watch.panes import StyledLines
 
 _HINT = "enter keeps it, esc ends it; for example: prediction.confidence < 0.8"
 

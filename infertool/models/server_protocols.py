@@ -23,7 +23,7 @@ import msgspec
 
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
 from infertool.models.port import LoadedModel, OnCircuit, Payload
-from infertool.models.remote.client import Client, Endpoint, endpoint
+from infertool.models.server_client import Client, Endpoint, endpoint
 from infertool.models.tensors import (
     InputSetting,
     Kind,

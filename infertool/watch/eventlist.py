@@ -15,8 +15,8 @@ from infertool.watch.bus import Bus
 from infertool.watch.entry import Entry
 from infertool.watch.formatting import Glyphs, Line, TextStyle, count, fit
 from infertool.watch.listing import Listing, Sort
+from infertool.watch.panes import Pane
 from infertool.watch.rows import alert_row, column_titles, fit_columns, result_row, rule_row
-from infertool.watch.widgets.panes import Pane
 
 _WHEEL_ROWS = 3
 

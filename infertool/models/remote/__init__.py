@@ -1,1 +1,0 @@
-"""Models behind HTTP: the client with its errors, the circuit breaker, and two protocols."""
