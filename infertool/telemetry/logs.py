@@ -17,8 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TextIO
 
 from infertool.net.connection_state import ConnectionState
-from infertool.telemetry import json_logs
-from infertool.telemetry import signals as o
+from infertool.telemetry import json_logs, signals
 from infertool.text.sanitize import clean
 
 # Interval over which repeats are summed up. Seconds.
@@ -227,7 +226,7 @@ class LogObserver:
         """Write the pending sums."""
         self._repeats.close()
 
-    def __call__(self, signal: o.Signal) -> None:
+    def __call__(self, signal: signals.Signal) -> None:
         """Log `signal`."""
         make = _LINES.get(type(signal))
         line = make(signal) if make else None
@@ -243,7 +242,7 @@ def _write(level: int, text: str, fields: Mapping[str, Any]) -> None:
     log.log(level, "%s", text, extra={"fields": fields})
 
 
-def _failed(failed: o.Failed) -> Line:
+def _failed(failed: signals.Failed) -> Line:
     text = (
         f"{failed.event_id} failed at {failed.stage} after {failed.attempts} attempts:"
         f" {failed.error_type}: {failed.error}{_place(failed.traceback)}"
@@ -251,7 +250,7 @@ def _failed(failed: o.Failed) -> Line:
     return Line(logging.WARNING, "failures", f"{failed.stage} {failed.error_type}", text, asdict(failed))
 
 
-def _retried(retried: o.Retried) -> Line:
+def _retried(retried: signals.Retried) -> Line:
     text = (
         f"{retried.event_id} failed on attempt {retried.attempt}, tried again in {retried.delay_s:.2f} s:"
         f" {retried.error}{_place(retried.traceback)}"
@@ -265,30 +264,30 @@ def _place(traceback: str) -> str:
     return f" ({frame})" if frame else ""
 
 
-def _held(held: o.Deferred) -> Line:
+def _held(held: signals.Deferred) -> Line:
     text = f"{held.event_id} held for {held.delay_s:.2f} s: {held.error}"
     return Line(logging.DEBUG, "held events", _shape(held.error), text, asdict(held))
 
 
-def _duplicate(again: o.DuplicateDelivery) -> Line:
+def _duplicate(again: signals.DuplicateDelivery) -> Line:
     return Line(logging.DEBUG, "known events", "", f"{again.event_id} was delivered again; it is known", asdict(again))
 
 
-def _handed_back(back: o.HandedBack) -> Line:
+def _handed_back(back: signals.HandedBack) -> Line:
     text = f"{back.count} events handed back to the broker"
     return Line(logging.INFO, "events handed back", "", text, {"handed_back": back.count})
 
 
-def _flow(flow: o.Flow) -> Line:
+def _flow(flow: signals.Flow) -> Line:
     text = "Phoenix asked to pause" if flow.paused else "Phoenix asked to resume"
     return Line(logging.WARNING, "pauses and resumes", text, text, asdict(flow))
 
 
-def _warned(warned: o.Warned) -> Line:
+def _warned(warned: signals.Warned) -> Line:
     return Line(logging.WARNING, "warnings", _shape(warned.text), warned.text, {})
 
 
-def _connection(changed: o.ConnectionChanged) -> Line:
+def _connection(changed: signals.ConnectionChanged) -> Line:
     side, event = changed.side, changed.event
     fields = {"side": side, **asdict(event)}
     group = f"changes of the connection to {side}"
@@ -304,7 +303,7 @@ def _connection(changed: o.ConnectionChanged) -> Line:
             return Line(logging.DEBUG, group, event.state.value, text, fields)
 
 
-def _circuit(circuit: o.Circuit) -> Line:
+def _circuit(circuit: signals.Circuit) -> Line:
     group, fields = "changes of the circuit", {**asdict(circuit), "circuit": circuit.state}
     if circuit.state == "open":
         text = f"the model is unavailable: {circuit.reason}; events wait, next try in {circuit.retry_in_s:.1f} s"
@@ -318,6 +317,13 @@ def _shape(text: str) -> str:
 
 
 _LINES: Mapping[type, Callable[[Any], Line]] = {
-    o.ConnectionChanged: _connection, o.Failed: _failed, o.Retried: _retried, o.Deferred: _held, o.Circuit: _circuit,
-    o.DuplicateDelivery: _duplicate, o.HandedBack: _handed_back, o.Flow: _flow, o.Warned: _warned,
-}  # fmt: skip
+    signals.ConnectionChanged: _connection,
+    signals.Failed: _failed,
+    signals.Retried: _retried,
+    signals.Deferred: _held,
+    signals.Circuit: _circuit,
+    signals.DuplicateDelivery: _duplicate,
+    signals.HandedBack: _handed_back,
+    signals.Flow: _flow,
+    signals.Warned: _warned,
+}

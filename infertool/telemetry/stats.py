@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from infertool.net.connection_state import ConnectionState
-from infertool.telemetry import signals as o
+from infertool.telemetry import signals
 from infertool.telemetry.latencies import Latencies, Percentiles
 
 COUNTS = (
@@ -18,11 +18,17 @@ COUNTS = (
     "reconnects", "handed_back", "held", "cache_hits", "circuit_opened",
 )  # fmt: skip
 _ONE_EACH: dict[type, str] = {
-    o.Failed: "failed", o.Retried: "retried", o.Deferred: "held", o.DuplicateDelivery: "recognised",
-}  # fmt: skip
+    signals.Failed: "failed",
+    signals.Retried: "retried",
+    signals.Deferred: "held",
+    signals.DuplicateDelivery: "recognised",
+}
 _SEVERAL: dict[type, str] = {
-    o.Pushed: "pushed", o.Confirmed: "confirmed", o.CacheHit: "cache_hits", o.HandedBack: "handed_back",
-}  # fmt: skip
+    signals.Pushed: "pushed",
+    signals.Confirmed: "confirmed",
+    signals.CacheHit: "cache_hits",
+    signals.HandedBack: "handed_back",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,49 +127,49 @@ class Stats:
         self._first_delivery: float | None = None
         self._last_settlement: float | None = None
         self._paused = False
-        self._in_progress = o.InProgress(0, 0, None)
-        self._unconfirmed = o.Unconfirmed(0, 0.0)
+        self._in_progress = signals.InProgress(0, 0, None)
+        self._unconfirmed = signals.Unconfirmed(0, 0.0)
         self._links: dict[str, str] = {}
         self._circuit = "none"
         self._tuned: dict[str, int] = {}
 
-    def __call__(self, signal: o.Signal) -> None:
+    def __call__(self, signal: signals.Signal) -> None:
         """Count `signal`."""
         with self._lock:
             self._count(signal)
 
-    def _count(self, signal: o.Signal) -> None:
+    def _count(self, signal: signals.Signal) -> None:
         counts = self._counts
         match signal:
-            case o.Received(count, redelivered):
+            case signals.Received(count, redelivered):
                 counts["received"] += count
                 counts["redelivered"] += redelivered
                 self._first_delivery = self._first_delivery or time.monotonic()
-            case o.Predicted(times):
+            case signals.Predicted(times):
                 self._processing.add(times)
-            case o.Pushed(count) | o.Confirmed(count) | o.CacheHit(count) | o.HandedBack(count):
+            case signals.Pushed(count) | signals.Confirmed(count) | signals.CacheHit(count) | signals.HandedBack(count):
                 counts[_SEVERAL[type(signal)]] += count
-            case o.Succeeded(times):
+            case signals.Succeeded(times):
                 self._settled("succeeded", times)
-            case o.DeadLettered(times):
+            case signals.DeadLettered(times):
                 self._settled("dead_lettered", times)
-            case o.Failed() | o.Retried() | o.Deferred() | o.DuplicateDelivery():
+            case signals.Failed() | signals.Retried() | signals.Deferred() | signals.DuplicateDelivery():
                 counts[_ONE_EACH[type(signal)]] += 1
-            case o.Circuit(_, state):
+            case signals.Circuit(_, state):
                 self._circuit = state
                 counts["circuit_opened"] += state == "open"
-            case o.Flow(paused):
+            case signals.Flow(paused):
                 self._paused = paused
-            case o.InProgress():
+            case signals.InProgress():
                 self._in_progress = signal
-            case o.Unconfirmed():
+            case signals.Unconfirmed():
                 self._unconfirmed = signal
-            case o.Tuned(name, value):
+            case signals.Tuned(name, value):
                 self._tuned[name] = value
-            case o.ConnectionChanged(side, event):
+            case signals.ConnectionChanged(side, event):
                 self._links[side] = event.state.value
                 counts["reconnects"] += event.state is ConnectionState.CONNECTED and event.epoch > 1
-            case o.Warned():
+            case signals.Warned():
                 pass
 
     def _settled(self, name: str, latencies_s: Sequence[float]) -> None:

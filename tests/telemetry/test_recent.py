@@ -6,7 +6,7 @@ import pytest
 
 from infertool.cli.consume.view import StatusSource
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
-from infertool.telemetry import signals as o
+from infertool.telemetry import signals
 from infertool.telemetry.latencies import Latencies
 from infertool.telemetry.stats import RecentFigures, Stats, joint
 
@@ -15,12 +15,12 @@ def test_the_rate_and_latencies_are_of_the_last_ten_seconds():
     stats, recent = Stats(), RecentFigures()
     recent.add(stats.snapshot(), 0.0)
     for second in range(1, 61):
-        stats(o.Succeeded([1.0] * 100))
+        stats(signals.Succeeded([1.0] * 100))
         figures = recent.add(stats.snapshot(), float(second))
     assert figures.rate == pytest.approx(100)
     assert figures.latency_ms.p99 == pytest.approx(1000, rel=0.01)
     for second in range(61, 121):
-        stats(o.Succeeded([0.01] * 40))
+        stats(signals.Succeeded([0.01] * 40))
         figures = recent.add(stats.snapshot(), float(second))
         if second == 65:
             assert figures.rate == pytest.approx(70)
@@ -31,7 +31,7 @@ def test_the_rate_and_latencies_are_of_the_last_ten_seconds():
 
 def test_an_idle_consumer_has_no_rate_and_no_latency():
     stats, recent = Stats(), RecentFigures()
-    stats(o.Succeeded([1.238] * 1000))
+    stats(signals.Succeeded([1.238] * 1000))
     for second in range(30):
         figures = recent.add(stats.snapshot(), float(second))
     assert figures.rate == 0
@@ -45,7 +45,7 @@ def test_samples_may_be_at_any_distance():
         stats, recent = Stats(), RecentFigures()
         for number in range(round(120 / distance)):
             figures = recent.add(stats.snapshot(), number * distance)
-            stats(o.DeadLettered([0.1] * 10))
+            stats(signals.DeadLettered([0.1] * 10))
         assert figures.rate == pytest.approx(10 / distance, rel=0.15)
         assert 10 <= figures.seconds <= 11 + distance
 
@@ -57,11 +57,11 @@ def test_before_the_second_sample_figures_are_zero():
 
 def test_the_figures_of_several_processes_are_those_of_one():
     first, second, recent = Stats(), Stats(), RecentFigures()
-    first(o.InProgress(3, 200, 17))
-    second(o.InProgress(5, 200, None))
+    first(signals.InProgress(3, 200, 17))
+    second(signals.InProgress(5, 200, None))
     recent.add(joint([first.report(), second.report()], [first.report()]), 0.0)
-    first(o.Succeeded([0.1] * 30))
-    second(o.Succeeded([0.2] * 20))
+    first(signals.Succeeded([0.1] * 30))
+    second(signals.Succeeded([0.2] * 20))
     reports = [first.report(), second.report()]
     together = joint(reports, reports)
     assert recent.add(together, 10.0).rate == 5
@@ -85,15 +85,15 @@ def test_a_histogram_can_be_compared_with_what_it_was():
 @pytest.mark.parametrize(
     ("told", "phoenix"),
     [
-        (o.Unconfirmed(3, 12.4), "phoenix connected, 3 pushes unconfirmed, oldest 12 s"),
-        (o.Unconfirmed(200, 0.1), "phoenix connected"),  # as in any busy run
-        (o.Unconfirmed(0, 0.0), "phoenix connected"),
+        (signals.Unconfirmed(3, 12.4), "phoenix connected, 3 pushes unconfirmed, oldest 12 s"),
+        (signals.Unconfirmed(200, 0.1), "phoenix connected"),  # as in any busy run
+        (signals.Unconfirmed(0, 0.0), "phoenix connected"),
     ],
 )
 def test_the_status_shows_pushes_that_are_long_unconfirmed(told, phoenix):
     stats = Stats()
     for side in ("broker", "phoenix"):
-        stats(o.ConnectionChanged(side, ConnectionEvent(ConnectionState.CONNECTED, "x://h", 1)))
+        stats(signals.ConnectionChanged(side, ConnectionEvent(ConnectionState.CONNECTED, "x://h", 1)))
     stats(told)
     status = StatusSource(stats).now()
     assert status.line().split(" | ")[-2:] == ["broker connected", phoenix]

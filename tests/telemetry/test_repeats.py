@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
-from infertool.telemetry import signals as o
+from infertool.telemetry import signals
 from infertool.telemetry.logs import MOST_KINDS, Line, LogObserver, Repeats
 
 NEVER = 3600.0
@@ -118,19 +118,19 @@ def test_lines_after_close_are_written():
     assert [text for _, text, _ in written.lines] == ["one", "two"]
 
 
-def lost(reason: str) -> o.ConnectionChanged:
-    return o.ConnectionChanged("broker", ConnectionEvent(ConnectionState.LOST, "stomp://h:1", 1, reason, 0.25))
+def lost(reason: str) -> signals.ConnectionChanged:
+    return signals.ConnectionChanged("broker", ConnectionEvent(ConnectionState.LOST, "stomp://h:1", 1, reason, 0.25))
 
 
 @pytest.mark.parametrize(
     ("signals", "most"),
     [
-        ([o.Failed(f"e-{n}", "decode", "NotJson", f"at byte {n}", 1) for n in range(5000)], 2),
-        ([o.Retried(f"e-{n}", 1, 0.1 * n, f"request {n} timed out") for n in range(5000)], 2),
-        ([o.Warned(f"worker process {n} ended; another takes its place") for n in range(5000)], 2),
+        ([signals.Failed(f"e-{n}", "decode", "NotJson", f"at byte {n}", 1) for n in range(5000)], 2),
+        ([signals.Retried(f"e-{n}", 1, 0.1 * n, f"request {n} timed out") for n in range(5000)], 2),
+        ([signals.Warned(f"worker process {n} ended; another takes its place") for n in range(5000)], 2),
         ([lost("Connection refused")] * 5000, 2),
-        ([o.Flow(paused=n % 2 == 0) for n in range(5000)], 3),
-        ([o.Circuit("m", "open" if n % 2 else "half-open", "503", 5.0) for n in range(5000)], 3),
+        ([signals.Flow(paused=n % 2 == 0) for n in range(5000)], 3),
+        ([signals.Circuit("m", "open" if n % 2 else "half-open", "503", 5.0) for n in range(5000)], 3),
     ],
     ids=["failures", "retries", "warnings", "reconnects", "flow", "circuit"],
 )
@@ -157,8 +157,8 @@ def test_a_change_of_state_is_logged_at_once_even_in_a_flood(caplog: pytest.LogC
     with caplog.at_level(logging.INFO, logger="infertool"):
         for _ in range(100):
             observe(lost("Connection refused"))
-        observe(o.ConnectionChanged("broker", ConnectionEvent(ConnectionState.CONNECTED, "stomp://h:1", 2)))
+        observe(signals.ConnectionChanged("broker", ConnectionEvent(ConnectionState.CONNECTED, "stomp://h:1", 2)))
         assert caplog.messages[-1] == "broker connected: stomp://h:1"
-        observe(o.Failed("e-1", "infer", "ValueError", "x", 1))
+        observe(signals.Failed("e-1", "infer", "ValueError", "x", 1))
         assert caplog.messages[-1].startswith("e-1 failed at infer")
         observe.close()

@@ -6,8 +6,7 @@ import logging
 import pytest
 
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
-from infertool.telemetry import json_logs
-from infertool.telemetry import signals as o
+from infertool.telemetry import json_logs, signals
 from infertool.telemetry.latencies import Latencies
 from infertool.telemetry.logs import LogObserver, TextFormatter
 from infertool.telemetry.stats import Stats
@@ -16,14 +15,26 @@ from infertool.telemetry.stats import Stats
 def test_signals_are_counted() -> None:
     stats = Stats()
     told = [
-        o.Received(10, 3), o.DuplicateDelivery("e"), o.Retried("e", 1, 0.1, "x"), o.Predicted([0.1, 0.2]),
-        o.Failed("e", "infer", "ValueError", "x", 3), o.Pushed(8), o.Confirmed(7), o.Succeeded([0.1] * 6),
-        o.Deferred("e", 1.0, "x"), o.CacheHit(4), o.Circuit("m", "open", "x", 5.0), o.Circuit("m", "half-open"),
-        o.DeadLettered([0.2]), o.HandedBack(2), o.Warned("w"), o.Flow(paused=True),
-        o.ConnectionChanged("broker", ConnectionEvent(ConnectionState.CONNECTED, "a", 1)),
-        o.ConnectionChanged("broker", ConnectionEvent(ConnectionState.LOST, "a", 1)),
-        o.ConnectionChanged("broker", ConnectionEvent(ConnectionState.CONNECTED, "a", 2)),
-    ]  # fmt: skip
+        signals.Received(10, 3),
+        signals.DuplicateDelivery("e"),
+        signals.Retried("e", 1, 0.1, "x"),
+        signals.Predicted([0.1, 0.2]),
+        signals.Failed("e", "infer", "ValueError", "x", 3),
+        signals.Pushed(8),
+        signals.Confirmed(7),
+        signals.Succeeded([0.1] * 6),
+        signals.Deferred("e", 1.0, "x"),
+        signals.CacheHit(4),
+        signals.Circuit("m", "open", "x", 5.0),
+        signals.Circuit("m", "half-open"),
+        signals.DeadLettered([0.2]),
+        signals.HandedBack(2),
+        signals.Warned("w"),
+        signals.Flow(paused=True),
+        signals.ConnectionChanged("broker", ConnectionEvent(ConnectionState.CONNECTED, "a", 1)),
+        signals.ConnectionChanged("broker", ConnectionEvent(ConnectionState.LOST, "a", 1)),
+        signals.ConnectionChanged("broker", ConnectionEvent(ConnectionState.CONNECTED, "a", 2)),
+    ]
     for signal in told:
         stats(signal)
     snapshot = stats.snapshot()
@@ -66,11 +77,11 @@ def test_log_lines_of_the_signals(caplog: pytest.LogCaptureFixture) -> None:
     observe = LogObserver()
     with caplog.at_level(logging.DEBUG, logger="infertool"):
         observe(
-            o.ConnectionChanged(
+            signals.ConnectionChanged(
                 "phoenix", ConnectionEvent(ConnectionState.LOST, "ws://h:1/s", 1, "closed with 1012", 0.5)
             )
         )
-        observe(o.Failed("e-1", "infer", "ValueError", "bad", 3))
+        observe(signals.Failed("e-1", "infer", "ValueError", "bad", 3))
     assert [record.getMessage() for record in caplog.records] == [
         "phoenix lost: ws://h:1/s: closed with 1012, next try in 0.5 s",
         "e-1 failed at infer after 3 attempts: ValueError: bad",
