@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -28,7 +29,7 @@ from infertool.publishers.local import Lines, LocalPublisher, discard
 from infertool.publishers.phoenix import PhoenixPublisher
 from infertool.publishers.port import Publisher
 from infertool.settings import ModelSettings, Settings
-from infertool.settings.load import anchored, state_dir
+from infertool.settings.load import Loaded, anchored, state_dir
 from infertool.telemetry import logs
 from infertool.telemetry.signals import Circuit, Observe, Warned, fan_out
 from infertool.telemetry.stats import Report, Snapshot, Stats
@@ -92,6 +93,14 @@ def _loop(what: str) -> SettingsError:
     return SettingsError(
         what, key="deadletter.queue", advice="choose a --dlq outside of it, or name the queues to consume"
     )
+
+
+def with_replies_alone(loaded: Loaded) -> Settings:
+    """Return the settings. A consumer that replies publishes only where it is told to: by a mode, or a Phoenix URL."""
+    settings, origins = loaded.settings, loaded.origins
+    if settings.consume.reply and {origins["publish.mode"], origins["phoenix.url"]} == {"default"}:
+        return replace(settings, publish=replace(settings.publish, mode="none"))
+    return settings
 
 
 Write = Callable[[Sequence[bytes]], None]

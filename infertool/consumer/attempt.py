@@ -16,7 +16,7 @@ from infertool import codec
 from infertool.codec import JSON, Codec
 from infertool.deadletters.ids import as_id
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
-from infertool.message import Message
+from infertool.message import Message, Outgoing
 from infertool.models.port import LoadedModel, Payload, Predict, PredictBatch
 from infertool.models.user_code import end_if_forked, text_of, traceback_of
 from infertool.text.sanitize import printable
@@ -24,7 +24,7 @@ from infertool.text.sanitize import printable
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash.
+    """Why a try failed, or the event for good. `stage` is decode, infer, publish or crash; expired or caller_gone.
 
     `hold_s` is set when the model was unavailable: the try does not count, and another follows after `hold_s` seconds.
     `traceback` has a line for each frame of the model's code, the latest call last (`infertool.models.user_code`).
@@ -44,7 +44,8 @@ class Event(Struct, eq=False, gc=False):
     `message` is its latest delivery: a redelivery replaces it, since only the newest can be settled.
     `delivered_at` is monotonic, for latencies; `received_at` is wall-clock time. Both in seconds.
     `payload` is UNSET until its body is decoded, by `codec`; `unpacked` is its body where that came packed.
-    `deaths` counts worker processes that ended over it; an event that is to be tried `alone` joins no batch.
+    `deaths` counts worker processes that ended over it; an event that is to be tried `alone` joins no batch. `reply`
+    is sent with its result.
     """
 
     message: Message
@@ -60,6 +61,7 @@ class Event(Struct, eq=False, gc=False):
     first_failed_at: str = ""
     deaths: int = 0
     alone: bool = False
+    reply: Outgoing | None = None
 
     @property
     def body(self) -> bytes:
@@ -72,7 +74,7 @@ class FailedEvent:
     """An event that failed for good; its alert is published, then it is moved to the dead-letter queue.
 
     At most `together` events share a transaction with it, fewer with each that failed; `failures` counts those in which
-    it was alone. It is not tried before `not_before` (monotonic, in seconds).
+    it was alone. It is not tried before `not_before` (monotonic, in seconds). `reply` is sent with its alert.
     """
 
     event: Event
@@ -80,6 +82,16 @@ class FailedEvent:
     together: int = sys.maxsize
     failures: int = 0
     not_before: float = 0.0
+    reply: Outgoing | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DroppedEvent:
+    """A request that nobody waits for any more, found at `stage`: acked and counted, after its `reply` if any."""
+
+    event: Event
+    stage: str
+    reply: Outgoing | None
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -196,18 +208,39 @@ class Tried(Struct, frozen=True, gc=False):
     failure: Failure | None = None
 
 
-class Preparation:
-    """Makes events ready for a try. `on_redelivered` is told of a redelivered one before the model."""
+Check = Callable[[Event], Failure | None]
 
-    def __init__(self, decoding: Decoding, on_redelivered: Callable[[Event], Failure | None]) -> None:
+
+class Preparation:
+    """Makes events ready for a try. `on_redelivered` is told of a redelivered one before the model.
+
+    `check` may find that nobody waits for an event any more; `quick_check` is its part that asks nobody.
+    """
+
+    def __init__(
+        self,
+        decoding: Decoding,
+        on_redelivered: Check,
+        check: Check | None = None,
+        quick_check: Check | None = None,
+    ) -> None:
+        self._decoding = decoding
         self._decode = decoding.decode
         self._on_redelivered = on_redelivered
+        self._check = check
+        self._quick_check = quick_check
+
+    def on_reader(self) -> Preparation:
+        """Return one for the thread that reads from the broker, which must not wait for the broker's answers."""
+        return Preparation(self._decoding, self._on_redelivered, self._quick_check, self._quick_check)
 
     def begin(self, event: Event) -> Failure | None:
         """Count the try and decode the event, or return why it must not be tried."""
         event.attempts += 1
         # Decoded for each try: a model may have changed the payload before it failed.
         poison = self._decode(event)
+        if poison is None and self._check is not None:
+            poison = self._check(event)
         if poison is None and event.message.redelivered and event.attempts == 1:
             return self._on_redelivered(event)
         return poison

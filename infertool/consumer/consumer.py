@@ -21,7 +21,8 @@ from infertool.consumer.documents import Documents
 from infertool.consumer.executor import Executor
 from infertool.consumer.gauge import Gauge
 from infertool.consumer.in_flight import InFlight, Intake
-from infertool.consumer.router import Published, Router, Rules
+from infertool.consumer.requests import Answers, Requests
+from infertool.consumer.router import DROPPED_EVENT, Published, Router, Rules, event_of
 from infertool.consumer.settlement import Settlement
 from infertool.consumer.tuning import window, workload
 from infertool.consumer.worker import WorkerPool
@@ -29,7 +30,9 @@ from infertool.errors import OutputError
 from infertool.message import Message
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.net.timing import FullJitter
+from infertool.publishers.joined import JoinedPublishers
 from infertool.publishers.port import Publisher
+from infertool.publishers.reply import ReplyPublisher
 from infertool.settings import Settings
 from infertool.telemetry import signals as o
 
@@ -73,6 +76,8 @@ class Consumer:
         self._fatal: BaseException | None = None
         self._gauge: Gauge | None = None
         self._broker = open_broker(self._on_connection)
+        if settings.consume.reply:
+            self._publisher = publisher = with_replies(self._broker, publisher, observe)
         self._window = window(
             settings.consume, publisher.batch, until.max_messages, self._broker.capabilities.max_unacked
         )
@@ -115,7 +120,7 @@ class Consumer:
             subscription,
             self._publisher,
             settlement,
-            window=self._window,
+            requests=self._requests(),
             observe=self._observe,
             fail=self.fail,
         )
@@ -136,6 +141,15 @@ class Consumer:
             writer.stop(_left(deadline))
             if unsettled := self._in_flight.unsettled():
                 self._observe(o.HandedBack(unsettled))
+
+    def _requests(self) -> Requests | None:
+        if not self._settings.consume.reply:
+            return None
+        # The result of a request that is published, too, has others who wait for it.
+        return Requests(self._reply_exists if self._settings.publish.mode == "none" else None)
+
+    def _reply_exists(self, reply_to: str, timeout_s: float) -> bool | None:
+        return self._broker.reply_exists(self._broker.conventions.reply_queue(reply_to), timeout_s)
 
     def _make_writer(self, subscription: Subscription) -> DeadLetterWriter:
         return DeadLetterWriter(
@@ -179,6 +193,12 @@ class Consumer:
         self._observe(o.ConnectionChanged("broker", event))
 
 
+def with_replies(broker: Broker, publisher: Publisher[Published], observe: o.Observe) -> Publisher[Published]:
+    """Return a publisher of replies and of all that `publisher` gets."""
+    replies = ReplyPublisher[Published](broker, lambda publication: publication.context.reply, observe)
+    return JoinedPublishers([replies, publisher], key=event_of, first_only=frozenset({DROPPED_EVENT}))
+
+
 class Pipeline:
     """Intake, executor, router and publisher, connected for the messages of one subscription."""
 
@@ -190,7 +210,7 @@ class Pipeline:
         publisher: Publisher[Published],
         settlement: Settlement,
         *,
-        window: int,
+        requests: Requests | None,
         observe: o.Observe,
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -201,8 +221,10 @@ class Pipeline:
         self._executor = Executor(
             worker_pool,
             Preparation(
-                Decoding(consume.max_body_bytes, BY_NAME[settings.contract.format]),
+                Decoding(consume.max_body_bytes, BY_NAME[settings.contract.format], any_value=consume.reply),
                 settlement.begin if consume.crash_guard else _unguarded,
+                requests.check if requests else None,
+                requests.check_deadline if requests else None,
             ),
             workload(consume),
             on_outcomes=self._outcomes,
@@ -217,10 +239,12 @@ class Pipeline:
             publisher,
             settlement,
             observe,
+            answers=Answers(consume.reply_form) if consume.reply else None,
+            requests=requests,
         )
         self._intake = Intake(
             subscription,
-            window,
+            settlement.window,
             run=partial(self._take_in, work_on=self._executor.run_or_submit),
             submit=partial(self._take_in, work_on=self._executor.submit),
         )

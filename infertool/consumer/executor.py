@@ -58,7 +58,7 @@ class Executor:
         self._reports = Reports(on_outcomes, self._learn)
         self._host = _Host(self._queue, self._workers, self._watchdog, self._reports, workload, on_fatal)
         # A limit learns nothing from calls of one thread, which wait for each other.
-        attempt = None if workload.limit else worker_pool.inline(prepare)
+        attempt = None if workload.limit else worker_pool.inline(prepare.on_reader())
         self._inline = InlineRuns(self._host, attempt, self._workers, self._watchdog, on_late=on_stuck)
 
     def start(self) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from infertool.consumer.attempt import Event, FailedEvent, Failure, Outcome, iso
+from infertool.consumer.attempt import DroppedEvent, Event, FailedEvent, Failure, Outcome, iso
 from infertool.consumer.documents import Documents, UnencodableError, unencodable
+from infertool.consumer.requests import DROPPED, Answers, Requests
 from infertool.consumer.settlement import Settlement
 from infertool.models.port import Cached
 from infertool.net.timing import FullJitter, Schedule, Timers
@@ -27,8 +28,16 @@ FAILURE_EVENT = "inference_failed"
 AFTER_AN_ANSWER = Schedule((1.0, 2.0, 5.0, 10.0, 30.0))
 AFTER_A_CRASH = Schedule((300.0,))
 
-# The context of a publication: the event of a result, or the failed event of an alert.
-Published = Event | FailedEvent
+# A request that is dropped: only its caller gets to know it.
+DROPPED_EVENT = "dropped"
+
+# The context of a publication: the event of a result, the failed event of an alert, or a request that is dropped.
+Published = Event | FailedEvent | DroppedEvent
+
+
+def event_of(context: Published) -> Event:
+    """Return the event that a publication is about."""
+    return context if isinstance(context, Event) else context.event
 
 
 class Executor(Protocol):
@@ -58,7 +67,12 @@ class Router:
         publisher: Publisher[Published],
         settlement: Settlement,
         observe: o.Observe,
+        *,
+        answers: Answers | None = None,
+        requests: Requests | None = None,
     ) -> None:
+        self._answers = answers
+        self._requests = requests
         self._rules = rules
         self._documents = documents
         self._executor = executor
@@ -84,6 +98,7 @@ class Router:
         """Take outcomes from a worker thread."""
         results: list[Publication[Published]] = []
         failed: list[FailedEvent] = []
+        dropped: list[DroppedEvent] = []
         times: list[float] = []
         now = time.time()
         hits = 0
@@ -93,18 +108,34 @@ class Router:
                 times.append(outcome.processing_s)
                 hits += isinstance(outcome.prediction, Cached)
                 failure = self._result(outcome, now, results)
-            if failure is not None and not self._retry(outcome.event, failure):
+            if failure is None:
+                continue
+            if self._answers and failure.stage in DROPPED:
+                dropped.append(self._answers.dropped(outcome.event, failure))
+            elif not self._retry(outcome.event, failure):
                 failed.append(FailedEvent(outcome.event, failure))
         if times:
             self._observe(o.Predicted(times))
+            if self._requests:
+                self._requests.measured(times)
         if hits:
             self._observe(o.CacheHit(hits))
         self._publish(results, failed)
+        if dropped:
+            self._drop(dropped)
+
+    def _drop(self, dropped: Sequence[DroppedEvent]) -> None:
+        if unanswered := [each for each in dropped if each.reply is None]:
+            self._settlement.drop(unanswered)
+        if answered := [each for each in dropped if each.reply is not None]:
+            self._publish_again([Publication(DROPPED_EVENT, each.event.event_id, b"", each) for each in answered])
 
     def _result(self, outcome: Outcome, now: float, results: list[Publication[Published]]) -> Failure | None:
         event = outcome.event
         try:
             document = self._documents.result(event, outcome.prediction, outcome.processing_s, now)
+            if self._answers:
+                event.reply = self._answers.result(event, outcome.prediction, outcome.processing_s, document)
         except UnencodableError as error:
             return unencodable(error)
         results.append(Publication(RESULT_EVENT, event.event_id, document, event))
@@ -135,6 +166,9 @@ class Router:
         why = (failure.stage, failure.error_type, failure.error)
         self._observe(o.Failed(event.event_id, *why, event.attempts, failure.traceback))
         document, minimal = self._documents.failure(event, failure), self._documents.minimal(event, failure)
+        # A result that Phoenix refuses has been a reply already.
+        if self._answers and event.reply is None:
+            failed.reply = self._answers.failure(event, failure, document)
         return Publication(FAILURE_EVENT, event.event_id, document, failed, minimal)
 
     def _publish(self, results: list[Publication[Published]], failed: Sequence[FailedEvent]) -> None:
@@ -157,14 +191,19 @@ class Router:
             self._rejected(rejection)
         succeeded: list[Event] = []
         reported: list[FailedEvent] = []
+        dropped: list[DroppedEvent] = []
         for confirmation in confirmations:
             context = confirmation.publication.context
             if isinstance(context, Event):
                 succeeded.append(context)
-            else:
+            elif isinstance(context, FailedEvent):
                 reported.append(context)
+            else:
+                dropped.append(context)
         if reported or succeeded:
             self._observe(o.Confirmed(len(reported) + len(succeeded)))
+        if dropped:
+            self._settlement.drop(dropped)
         if reported:
             self._held_alerts.reported(reported)
             self._settlement.dead_letter(reported)
@@ -175,7 +214,7 @@ class Router:
         """Publish again, then give the payload up; at once if the receiver crashed over it."""
         publication, crashes = rejection.publication, rejection.crashes
         context = publication.context
-        event = context.event if isinstance(context, FailedEvent) else context
+        event = event_of(context)
         event.rejections += 1
         if isinstance(context, FailedEvent) and not publication.reduced:
             self._publish_later(self._held_alerts.hold(context, rejection), publication, crashes)

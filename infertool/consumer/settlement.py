@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from infertool.brokers.port import Subscription
-from infertool.consumer.attempt import Event, FailedEvent, Failure
+from infertool.consumer.attempt import DroppedEvent, Event, FailedEvent, Failure
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.in_flight import Admission, InFlight
 from infertool.deadletters.ids import envelope_id
@@ -43,7 +43,7 @@ class Settlement:
         self._in_flight = in_flight
         self._guard = guard
         self._dead_letters = dead_letters
-        self._window = window
+        self.window = window
         self._observe = observe
 
     def admit(self, messages: Sequence[Message]) -> list[Event]:
@@ -73,13 +73,22 @@ class Settlement:
         now = time.monotonic()
         self._observe(o.Succeeded([now - event.delivered_at for event in events]))
 
+    def drop(self, dropped: Sequence[DroppedEvent]) -> None:
+        """Acknowledge requests that nobody waits for any more."""
+        events = [each.event for each in dropped]
+        self._subscription.ack(self._in_flight.confirmed(events))
+        self._guard.end(events)
+        now = time.monotonic()
+        for each in dropped:
+            self._observe(o.Dropped(each.event.event_id, each.stage, now - each.event.delivered_at))
+
     def dead_letter(self, failed: Sequence[FailedEvent]) -> None:
         """Have events moved to the dead letters; those that would lose their content there stay in their queue."""
         hidden = [each.event for each in failed if each.event.message.hides_body]
         if hidden:
             kept = self._in_flight.keep(hidden)
             self._guard.end(hidden)
-            if kept - len(hidden) < self._window <= kept:
+            if kept - len(hidden) < self.window <= kept:
                 self._observe(o.Warned(f"{kept} messages that cannot be read fill the window: no others come. {_FULL}"))
         if moving := [each for each in failed if not each.event.message.hides_body]:
             self._dead_letters.dead_letter(moving)

@@ -177,6 +177,8 @@ def concurrency(consume: ConsumeSettings) -> int:
 
 def window(consume: ConsumeSettings, push_batch: int, max_messages: int | None, max_unacked: int) -> int:
     """Return the largest number of unsettled messages of a run; `max_unacked` is the broker's."""
-    for_workers = 2 * concurrency(consume) * consume.batch_size
-    chosen = consume.window or max(max_unacked, for_workers, BATCHES_IN_PROGRESS * push_batch)
+    in_progress = concurrency(consume) * consume.batch_size
+    # Servers that share a queue share it fairly if none holds what it does not work on.
+    usual = in_progress if consume.reply else max(max_unacked, 2 * in_progress, BATCHES_IN_PROGRESS * push_batch)
+    chosen = consume.window or usual
     return chosen if max_messages is None else min(chosen, max_messages)

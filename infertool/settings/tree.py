@@ -75,7 +75,12 @@ class ConsumeSettings:
     processes: int = 1
     """Consumer processes under one supervisor, each with its own connections and window."""
     window: int = 0
-    """Maximum of unsettled messages; 0 means 200, or more if the concurrency or batched pushes need more."""
+    """Maximum of unsettled messages; 0 means 200, or more if the concurrency or batched pushes need more; with reply,
+    as many as can be in progress."""
+    reply: bool = False
+    """Send each result to the reply address of its request, with its correlation id."""
+    reply_form: Literal["result", "outcome"] = "result"
+    """The body of a reply: the model's result itself, or the whole document that is published."""
     max_attempts: int = 3
     """Attempts before an event is dead-lettered."""
     retry_base_s: float = 0.2

@@ -273,6 +273,17 @@ def _duplicate(again: signals.DuplicateDelivery) -> Line:
     return Line(logging.DEBUG, "known events", "", f"{again.event_id} was delivered again; it is known", asdict(again))
 
 
+def _dropped(dropped: signals.Dropped) -> Line:
+    why = "its deadline has passed" if dropped.stage == "expired" else "its caller is gone"
+    text = f"{dropped.event_id} dropped before the model: {why}"
+    return Line(logging.INFO, "dropped requests", dropped.stage, text, asdict(dropped))
+
+
+def _reply_lost(lost: signals.ReplyLost) -> Line:
+    text = f"the reply to {lost.event_id} cannot be delivered to {lost.reply_to}: {lost.reason}"
+    return Line(logging.WARNING, "lost replies", "", text, asdict(lost))
+
+
 def _handed_back(back: signals.HandedBack) -> Line:
     text = f"{back.count} events handed back to the broker"
     return Line(logging.INFO, "events handed back", "", text, {"handed_back": back.count})
@@ -326,4 +337,6 @@ _LINES: Mapping[type, Callable[[Any], Line]] = {
     signals.HandedBack: _handed_back,
     signals.Flow: _flow,
     signals.Warned: _warned,
+    signals.Dropped: _dropped,
+    signals.ReplyLost: _reply_lost,
 }

@@ -123,6 +123,31 @@ class DeadLettered:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """A request was acked without the model, `latency_s` after its delivery: `stage` is expired or caller_gone."""
+
+    event_id: str
+    stage: str
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The broker has `count` replies."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyLost:
+    """A reply to `reply_to` cannot be delivered. The request is settled all the same."""
+
+    event_id: str
+    reply_to: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class HandedBack:
     """`count` events were unsettled at the stop; the broker redelivers them."""
 
@@ -192,6 +217,9 @@ Signal = (
     | Confirmed
     | Succeeded
     | DeadLettered
+    | Dropped
+    | Replied
+    | ReplyLost
     | HandedBack
     | Flow
     | Tuned

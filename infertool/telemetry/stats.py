@@ -16,18 +16,21 @@ from infertool.telemetry.latencies import Latencies, Percentiles
 COUNTS = (
     "received", "succeeded", "failed", "dead_lettered", "retried", "redelivered", "recognised", "pushed", "confirmed",
     "reconnects", "handed_back", "held", "cache_hits", "circuit_opened",
+    "replied", "replies_lost", "expired", "caller_gone",
 )  # fmt: skip
 _ONE_EACH: dict[type, str] = {
     signals.Failed: "failed",
     signals.Retried: "retried",
     signals.Deferred: "held",
     signals.DuplicateDelivery: "recognised",
+    signals.ReplyLost: "replies_lost",
 }
 _SEVERAL: dict[type, str] = {
     signals.Pushed: "pushed",
     signals.Confirmed: "confirmed",
     signals.CacheHit: "cache_hits",
     signals.HandedBack: "handed_back",
+    signals.Replied: "replied",
 }
 
 
@@ -106,7 +109,7 @@ class Report:
 
 def settled(counts: Mapping[str, int]) -> int:
     """Return the number of settled events."""
-    return counts["succeeded"] + counts["dead_lettered"]
+    return counts["succeeded"] + counts["dead_lettered"] + counts["expired"] + counts["caller_gone"]
 
 
 def rate(counts: Mapping[str, int], first_delivery: float | None, last_settlement: float | None) -> float:
@@ -147,13 +150,27 @@ class Stats:
                 self._first_delivery = self._first_delivery or time.monotonic()
             case signals.Predicted(times):
                 self._processing.add(times)
-            case signals.Pushed(count) | signals.Confirmed(count) | signals.CacheHit(count) | signals.HandedBack(count):
+            case (
+                signals.Pushed(count)
+                | signals.Confirmed(count)
+                | signals.CacheHit(count)
+                | signals.HandedBack(count)
+                | signals.Replied(count)
+            ):
                 counts[_SEVERAL[type(signal)]] += count
             case signals.Succeeded(times):
                 self._settled("succeeded", times)
             case signals.DeadLettered(times):
                 self._settled("dead_lettered", times)
-            case signals.Failed() | signals.Retried() | signals.Deferred() | signals.DuplicateDelivery():
+            case signals.Dropped(_, stage, latency_s):
+                self._settled(stage, [latency_s])
+            case (
+                signals.Failed()
+                | signals.Retried()
+                | signals.Deferred()
+                | signals.DuplicateDelivery()
+                | signals.ReplyLost()
+            ):
                 counts[_ONE_EACH[type(signal)]] += 1
             case signals.Circuit(_, state):
                 self._circuit = state

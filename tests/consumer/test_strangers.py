@@ -49,7 +49,7 @@ def run(deed: str, batch_size: int = 1) -> tuple[Bench, list[str]]:
 def test_a_copy_of_a_worker_process_answers_nothing(deed: str, batch_size: int) -> None:
     bench, warnings = run(deed, batch_size)
     assert not failures(bench.outcomes)
-    assert len({orjson.loads(orjson.dumps(outcome.prediction))["pid"] for outcome in bench.outcomes}) == 1
+    assert len({orjson.loads(outcome.prediction.text)["pid"] for outcome in bench.outcomes}) == 1
     assert not warnings
 
 
@@ -57,7 +57,7 @@ def test_a_copy_of_a_worker_process_answers_nothing(deed: str, batch_size: int) 
 def test_what_no_call_was_answered_with_is_dropped_and_the_process_replaced(deed: str) -> None:
     bench, warnings = run(deed)
     assert not failures(bench.outcomes)
-    assert len({orjson.loads(orjson.dumps(outcome.prediction))["n"] for outcome in bench.outcomes[200:220]}) == 20
+    assert len({orjson.loads(outcome.prediction.text)["n"] for outcome in bench.outcomes[200:220]}) == 20
     [warning] = warnings
     assert "sent what is no answer to a call, which was dropped; another takes its place" in warning
 

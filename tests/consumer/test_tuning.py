@@ -17,7 +17,9 @@ from infertool.consumer.tuning import (
     AdaptiveLimit,
     BatchLimits,
     InlinePolicy,
+    window,
 )
+from infertool.settings.tree import ConsumeSettings
 
 HIGHEST = 100
 BASE_S = 0.1
@@ -158,3 +160,16 @@ def test_a_model_that_is_quick_again_gets_its_next_chance_soon() -> None:
     inline_policy.measured(1, QUICK_S / 2, 300)
     inline_policy.refuted(301)
     assert inline_policy.allows(301 + SHORTEST_PAUSE_S)
+
+
+def test_a_consumer_that_replies_holds_no_more_than_it_works_on() -> None:
+    for consume, expected in (
+        (ConsumeSettings(reply=True, concurrency=1), 1),
+        (ConsumeSettings(reply=True, concurrency=16), 16),
+        (ConsumeSettings(reply=True, concurrency=2, batch_size=8), 16),
+        (ConsumeSettings(reply=True, executor="processes", workers=3), 3),
+        (ConsumeSettings(reply=True, concurrency="auto", max_concurrency=40), 40),
+        (ConsumeSettings(reply=True, concurrency=2, window=50), 50),
+        (ConsumeSettings(concurrency=2), 200),
+    ):
+        assert window(consume, 1, None, 200) == expected

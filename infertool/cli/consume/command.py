@@ -16,6 +16,7 @@ EXAMPLE = """Examples:
   infertool consume --publish stdout --exit-when-idle 5s -o json
   infertool consume --model app.model:predict --executor processes      one call a core
   infertool consume --model app.model:Net --batch-size 64 --target-latency 50ms
+  infertool consume --model service.py:handle --reply                   answer requests; nothing is published
 """
 
 
@@ -41,6 +42,20 @@ class Executor(StrEnum):
 
     threads = "threads"
     processes = "processes"
+
+
+class ReplyForm(StrEnum):
+    """What a reply's body is."""
+
+    result = "result"
+    outcome = "outcome"
+
+
+class Format(StrEnum):
+    """Codec of messages that do not name theirs."""
+
+    json = "json"
+    msgpack = "msgpack"
 
 
 class Publish(StrEnum):
@@ -94,6 +109,13 @@ def consume(
         int | None, typer.Option(min=1, help="Consumer processes under one supervisor.", metavar="N")
     ] = None,
     window: Annotated[int | None, typer.Option(min=1, help="Unsettled messages held at most.", metavar="N")] = None,
+    reply: Annotated[
+        bool | None, typer.Option("--reply/--no-reply", help="Answer to each message's reply address; see docs/rpc.md.")
+    ] = None,
+    reply_form: Annotated[
+        ReplyForm | None, typer.Option(help="A reply's body: the result itself, or the whole document.")
+    ] = None,
+    codec: Annotated[Format | None, typer.Option(help="Codec of messages whose content type names none.")] = None,
     confirm: Annotated[Confirm | None, typer.Option(help="How a push is confirmed.")] = None,
     publish: Annotated[Publish | None, typer.Option(help="Where outcomes go; stdout prints JSON lines.")] = None,
     publish_batch: Annotated[
@@ -138,16 +160,20 @@ def consume(
         "consume.processes": ("--processes", processes),
         "consume.window": ("--window", window),
         "consume.max_attempts": ("--max-attempts", max_attempts),
+        "consume.reply": ("--reply", reply),
+        "consume.reply_form": ("--reply-form", reply_form and reply_form.value),
+        "contract.format": ("--codec", codec and codec.value),
         "publish.mode": ("--publish", publish and publish.value),
         "publish.batch": ("--publish-batch", publish_batch),
     })  # fmt: skip
 
-    from infertool.app.consumer import check
+    from infertool.app.consumer import check, with_replies_alone
     from infertool.cli.consume.run import run
     from infertool.cli.consume.view import check_model
     from infertool.consumer.consumer import Until
 
     until = Until(max_messages=max_messages, idle_s=idle_s)
     check_model(loaded)
-    check(loaded.settings, until)
-    run(loaded.settings, until, as_json=output is Output.json, quiet=ctx.obj.quiet)
+    settings = with_replies_alone(loaded)
+    check(settings, until)
+    run(settings, until, as_json=output is Output.json, quiet=ctx.obj.quiet)

@@ -77,9 +77,11 @@ def _model(spec: str) -> str:
 
 
 def _results(settings: Settings) -> str:
-    if settings.publish.mode == "phoenix":
-        return f"{settings.phoenix.topic} at {mask_url(settings.phoenix.url)}"
-    return {"stdout": "stdout", "none": "nowhere (--publish none)"}[settings.publish.mode]
+    mode, replies = settings.publish.mode, settings.consume.reply
+    if mode == "none":
+        return "whoever asks (--reply)" if replies else "nowhere (--publish none)"
+    published = "stdout" if mode == "stdout" else f"{settings.phoenix.topic} at {mask_url(settings.phoenix.url)}"
+    return f"whoever asks (--reply), and {published}" if replies else published
 
 
 def _is_loopback(host: str) -> bool:
@@ -118,12 +120,20 @@ class Status:
             f"{self.recent.rate:.1f}/s, {p99} in the last {self.recent.seconds:.0f} s",
             f"{snapshot.in_progress} in progress of {snapshot.window}{waiting}",
             f"{counts['succeeded']} succeeded, {counts['dead_lettered']} dead-lettered, {counts['retried']} retried",
+            *self._requests(),
             *([f"circuit {snapshot.circuit}"] if snapshot.circuit in {"open", "half-open"} else []),
             *(f"{name.replace('_', ' ')} {value}" for name, value in snapshot.tuned.items()),
             *(f"{side} {state}{self._pushes(side)}" for side, state in sorted(snapshot.links.items())),
             *(["PAUSED by Phoenix"] if snapshot.paused else []),
         ]
         return " | ".join(parts)
+
+    def _requests(self) -> list[str]:
+        """Return the counts of requests that are not zero."""
+        counts = self.snapshot.counts
+        names = ("replied", "replies_lost", "expired", "caller_gone")
+        shown = [f"{counts[name]} {name.replace('_', ' ')}" for name in names if counts[name]]
+        return [", ".join(shown)] if shown else []
 
     def _pushes(self, side: str) -> str:
         """Return the unconfirmed pushes once they wait for long: a channel that is connected may take nothing."""
