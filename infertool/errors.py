@@ -71,6 +71,10 @@ class UnroutableError(RefusedError):
     """The broker has no queue of that name. It did not keep the message."""
 
 
+class BrowseRefusedError(RefusedError):
+    """A queue cannot be shown without harm to its messages, or not at all. It can be consumed."""
+
+
 class JoinRefusedError(RefusedError):
     """A Phoenix topic cannot be joined."""
 

@@ -53,11 +53,13 @@ class BrokerDeath(Struct, frozen=True, gc=False):
     """What a broker wrote on a message that it dead-lettered itself. Texts are empty where it does not tell.
 
     `complete` is False where some of the broker's marks are missing: a producer may have sent those that are there.
+    `at_ms` is the time, in milliseconds since the epoch, where the broker tells it.
     """
 
     origin: str
     cause: str
     complete: bool
+    at_ms: int | None = None
 
 
 # A Struct, as all that is made once an event: a tenth of a frozen dataclass's cost. None of them is ever part of a

@@ -153,12 +153,13 @@ class Browse:
     """What a broker showed of a queue. `depth` is None when the broker does not tell it.
 
     `complete` is True only when it is proved that these are all the messages: a broker may show the first ones and say
-    nothing of the others.
+    nothing of the others. `note` says what a person has to know beside: what is not shown, and what the look did.
     """
 
     messages: list[Message]
     complete: bool
     depth: int | None
+    note: str = ""
 
 
 class Transaction(Protocol):
@@ -310,7 +311,8 @@ class Broker(Protocol):
         """Return at most `limit` messages, in the order of delivery, and leave them where they are.
 
         They cannot be settled. What did not come within `timeout_s` is left out; so is what follows the first 256 MiB
-        of bodies. Raises `RefusedError` (a bad selector), `UnreachableError`, `ConnectionLostError`.
+        of bodies. Raises `RefusedError` (a bad selector), `BrowseRefusedError` (this queue cannot be shown),
+        `UnreachableError`, `ConnectionLostError`.
         """
 
     def open_replies(self, on_replies: OnMessages) -> Replies:

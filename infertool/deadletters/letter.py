@@ -33,7 +33,7 @@ class Writer(StrEnum):
 class DeadLetter:
     """A dead letter. Texts are empty, times (seconds since the epoch) None where nothing tells them.
 
-    `failed_at` is when it became a dead letter; of letters that infertool did not write, when the event was sent.
+    `failed_at` is when it became a dead letter; when the event was sent, where the broker does not tell it.
     `original_id` stays the same over deaths and replays. `origin` is the destination the event was taken from.
     Letters with one `dlq_id` are one letter; it is empty where the broker's moves are atomic.
     """
@@ -83,7 +83,7 @@ def read(message: Message) -> DeadLetter:
     own, death = marks.ours(headers), message.death
     writer = _writer(headers, death)
     cause = death.cause if death else ""
-    sent_at = _milliseconds(message.properties.timestamp_ms)
+    known_at = _milliseconds((death and death.at_ms) or message.properties.timestamp_ms)
     return DeadLetter(
         message=message,
         writer=writer,
@@ -93,8 +93,8 @@ def read(message: Message) -> DeadLetter:
         error_type=own.get("dlq_error_type") or _cause_type(cause),
         error=own.get("dlq_error") or cause,
         attempts=_number(own.get("dlq_attempts", "")),
-        failed_at=_iso(own.get("dlq_failed_at", "")) or sent_at,
-        first_failed_at=_iso(own.get("dlq_first_failed_at", "")) or sent_at,
+        failed_at=_iso(own.get("dlq_failed_at", "")) or known_at,
+        first_failed_at=_iso(own.get("dlq_first_failed_at", "")) or known_at,
         replay_count=_number(own.get("replay_count", "")),
         replay_id=own.get("replay_id", ""),
         consumer=own.get("dlq_consumer", ""),
@@ -129,15 +129,20 @@ def _origin(headers: Mapping[str, str], own: Mapping[str, str], writer: Writer, 
     return brokers or own.get("original_destination") or headers.get("original_destination", "")
 
 
+_CAUSES: Final = {
+    "expired": "Expired",
+    "redeliver": "RedeliveriesExceeded",
+    "duplicate": "Duplicate",
+    "rejected": "Rejected",
+    "full queue": "QueueFull",
+}
+
+
 def _cause_type(cause: str) -> str:
     """Return a short name for the broker's own words, e.g. `java.lang.Throwable: Message Expired. ...`."""
-    if not cause:
-        return ""
-    text = cause.partition(": ")[2] or cause
-    for word, name in (("expired", "Expired"), ("redeliver", "RedeliveriesExceeded"), ("duplicate", "Duplicate")):
-        if word in text.lower():
-            return name
-    return cause.partition(":")[0].rpartition(".")[2]
+    text = (cause.partition(": ")[2] or cause).lower()
+    places = sorted((text.find(word), name) for word, name in _CAUSES.items() if word in text)
+    return places[0][1] if places else cause.partition(":")[0].rpartition(".")[2]
 
 
 def _decoded(body: bytes) -> Any:

@@ -25,6 +25,7 @@ from infertool.deadletters.replay import companions
 from infertool.deadletters.replay.companions import locked
 from infertool.deadletters.replay.take import Bus
 from infertool.deadletters.selection import Group
+from infertool.errors import BrowseRefusedError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 from infertool.settings import Settings
 from infertool.text import json_text, sanitize
@@ -32,7 +33,7 @@ from infertool.text.sanitize import clean, printable
 
 _GOODBYE_S = 10.0
 _MEASURE_S = 1.0
-# Maximum backoff. A person waits, and a letter that makes the broker close the connection costs three waits. Seconds.
+# Maximum backoff: a person waits, and a letter over which the broker closes the connection costs three of them.
 _LONGEST_BACKOFF_S = 1.0
 _ERROR_WIDTH = 80
 _EXCERPT_BYTES = 512
@@ -81,13 +82,17 @@ def exclusive(broker: Broker, queue: str, *, shared: bool) -> Iterator[float]:
 def look(
     broker: Broker, queue: str, *, limit: int, timeout_s: float, selector: Selector | None = None
 ) -> tuple[Browse, bool]:
-    """Browse for a preview; return also True if the queue is empty. A broker that cannot browse is asked for a depth.
+    """Browse for a preview; return also True if the queue is empty. What cannot be browsed is asked for its depth.
 
     Raises as `Broker.browse`.
     """
     if broker.capabilities.browse is not Browsing.NONE:
-        browse = broker.browse(queue, limit=limit, timeout_s=timeout_s, selector=selector)
-        return browse, not browse.messages and not browse.depth
+        try:
+            browse = broker.browse(queue, limit=limit, timeout_s=timeout_s, selector=selector)
+        except BrowseRefusedError as refused:
+            console.err(f"no letters are shown beforehand: {refused.reason}")
+        else:
+            return browse, not browse.messages and not browse.depth
     measured = broker.measure(queue, timeout_s) if broker.capabilities.depth else None
     depth = measured.size if measured else None
     return Browse([], complete=depth == 0, depth=depth), depth == 0

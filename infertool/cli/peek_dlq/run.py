@@ -79,16 +79,20 @@ class Peek:
         depth = broker.measure(companions.staging(self._queue), _MEASURE_S)
         if depth and depth.size:
             place = companions.staging(self._queue)
-            console.err(f"{depth.size} more are in {place}: a replay runs, or was killed; the next one puts them back")
+            console.err(f"{depth.size} more are in {place}: a replay works, or was killed; the next puts them back")
 
     def _report_seen(self, browse: Browse) -> None:
         count = len(browse.messages)
+        if browse.note:
+            console.err(f"{self._queue}: {browse.note}")
         if browse.complete:
             console.err(f"{self._queue}: these are all, {count}")
         elif browse.depth is None:
             console.err(f"{self._queue}: saw the first {count}; the broker does not tell how many there are")
         elif count >= self._limit:
             console.err(f"{self._queue}: saw the first {count} of {browse.depth}; --limit ends it there")
+        elif count >= browse.depth:
+            console.err(f"{self._queue}: saw all {count} that wait for a consumer")
         else:
             console.err(
                 f"{self._queue}: saw the first {count} of {browse.depth}, the broker shows no more; "
@@ -98,6 +102,8 @@ class Peek:
 
 def _nothing_shown(queue: str, browse: Browse) -> str:
     """Return the message for a queue that showed no letters."""
+    if browse.note:
+        return f"{queue} shows no messages: {browse.note}"
     if browse.depth:
-        return f"{queue} holds {browse.depth} messages, all held by consumers; none can be shown"
+        return f"{queue} holds {browse.depth} messages, all in the hands of consumers; nothing can be shown"
     return f"{queue} is empty, or does not exist"

@@ -19,7 +19,7 @@ from infertool.brokers.port import Broker, Browsing, Move, Subscription
 from infertool.deadletters.letter import key
 from infertool.deadletters.replay.sending import unstaged
 from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, State, Taker
-from infertool.errors import InfertoolError, MoveRefusedError, OccupiedError
+from infertool.errors import InfertoolError, MoveRefusedError, OccupiedError, RefusedError
 from infertool.message import Message, Outgoing, Properties
 
 
@@ -201,6 +201,9 @@ def _await_own(subscription: Subscription, token: str, patience_s: float) -> Mes
 def _holder(broker: Broker, place: str, token: str) -> str:
     if broker.capabilities.browse is Browsing.NONE:
         return "unknown"
-    shown = broker.browse(place, limit=10, timeout_s=_LOOK_S).messages
+    try:
+        shown = broker.browse(place, limit=10, timeout_s=_LOOK_S).messages
+    except RefusedError:  # it is the other's own queue
+        return "unknown"
     others = [message for message in shown if message.native.get("lock_token") != token]
     return others[0].body.decode("utf-8", "replace") if others else "unknown"
