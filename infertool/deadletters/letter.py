@@ -35,7 +35,8 @@ class DeadLetter:
 
     `failed_at` is when it became a dead letter; when the event was sent, where the broker does not tell it.
     `original_id` stays the same over deaths and replays. `origin` is the destination the event was taken from.
-    Letters with one `dlq_id` are one letter; it is empty where the broker's moves are atomic.
+    Letters with one `dlq_id` are one letter; it is empty where the broker's moves are atomic, unless the event was
+    moved here from elsewhere, which may have doubled it.
     """
 
     message: Message
@@ -99,7 +100,7 @@ def read(message: Message) -> DeadLetter:
         replay_id=own.get("replay_id", ""),
         consumer=own.get("dlq_consumer", ""),
         model=own.get("dlq_model", ""),
-        dlq_id=own.get(marks.DLQ_ID, ""),
+        dlq_id=_dlq_id(own, writer),
         told_id=own.get("dlq_event_id", ""),
         request_id=own.get("dlq_request_id", ""),
         traceback=own.get("dlq_traceback", ""),
@@ -112,6 +113,13 @@ def once(letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], int]:
     for number, letter in enumerate(letters):
         seen.setdefault(letter.dlq_id or str(number), letter)
     return list(seen.values()), len(letters) - len(seen)
+
+
+def _dlq_id(own: Mapping[str, str], writer: Writer) -> str:
+    moved = own.get("replay_id", "")
+    if writer is Writer.INFERTOOL and moved.startswith(marks.MOVED):
+        return moved
+    return own.get(marks.DLQ_ID, "")
 
 
 def _writer(headers: Mapping[str, str], death: BrokerDeath | None) -> Writer:

@@ -17,6 +17,8 @@ REPLAY = "infertool_replay"
 # The same on two letters that are one, where a broker's moves are not atomic.
 DLQ_ID = "dlq_id"
 KEPT, OWN = "infertool_kept_", "infertool_own_"
+# What the `replay_id` of a replay begins with that no transaction covers: letters with one such id are one.
+MOVED = "moved-"
 
 # Of one death: a replay leaves them behind.
 OF_DEATH = frozenset({

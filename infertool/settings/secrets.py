@@ -16,6 +16,7 @@ from infertool.settings.keys import Entry
 
 FILES = {
     "broker.password": "broker.password_file",
+    "to_broker.password": "to_broker.password_file",
     "phoenix.token": "phoenix.token_file",
     "model.token": "model.token_file",
 }

@@ -212,6 +212,18 @@ class DeadLetterSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToBrokerSettings:
+    """The login of the broker that `replay-dlq --to-broker` sends to, where it is not that of `broker`."""
+
+    user: str = ""
+    """Login; empty means that of the profile, or broker.user. The user part of a URL goes before all."""
+    password: Secret = field(default_factory=Secret)
+    """Passcode; empty means that of the profile, or broker.password. Better: password_file."""
+    password_file: str = ""
+    """File whose first line is the passcode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySettings:
     """Logs and status lines."""
 
@@ -246,5 +258,6 @@ class Settings:
     publish: PublishSettings = field(default_factory=PublishSettings)
     phoenix: PhoenixSettings = field(default_factory=PhoenixSettings)
     deadletter: DeadLetterSettings = field(default_factory=DeadLetterSettings)
+    to_broker: ToBrokerSettings = field(default_factory=ToBrokerSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     watch: WatchSettings = field(default_factory=WatchSettings)

@@ -129,6 +129,7 @@ def test_every_key_can_be_set_by_its_variable():
             "deadletter.queue": "/queue/d",
             "phoenix.url": "ws://h",
             "broker.password_file": "",
+            "to_broker.password_file": "",
             "phoenix.token_file": "",
             "model.token_file": "",
             "model.cache": "7:7s",

@@ -16,6 +16,7 @@ EXAMPLE = """Examples:
   infertool replay-dlq --where "customer.tier == 'gold'" --dry-run
   infertool replay-dlq DLQ.orders --to orders --limit 10    ten of another queue, to see what happens
   infertool replay-dlq --error timeout --abort-on-refail 5 --audit replay.jsonl --yes
+  infertool replay-dlq --to-broker rabbit --dry-run         to the broker of a profile; shows what that cannot carry
 """
 
 
@@ -64,7 +65,8 @@ def replay_dlq(
     max_replays: Annotated[int, typer.Option(min=0, help="A letter that was replayed N times stays.", metavar="N")] = 3,
     parking: Annotated[str | None, typer.Option(help="... or goes to this queue instead.", metavar="Q")] = None,
     to_broker: Annotated[
-        str | None, typer.Option(help="Send to another broker: at least once, not exactly once.", metavar="URL")
+        str | None,
+        typer.Option(help="Send to another broker, at least once: a URL, or a profile's name.", metavar="URL|NAME"),
     ] = None,
     from_: Annotated[
         Path | None, typer.Option("--from", help="Send the letters of an archive of drain-dlq.", metavar="FILE")
@@ -86,16 +88,19 @@ def replay_dlq(
     in QUEUE.scan meanwhile and are put back, after a crash by the next run. Ctrl-C ends after the current transaction.
 
     In --where, payload fields are at the top level, and headers["name"] is a header; a missing field is no match.
-    Over STOMP a replay loses JMSXGroupID and the types of JMS properties.
+    Over STOMP a replay loses JMSXGroupID and the types of JMS properties. With --to-broker, queues are spelt in the
+    other broker's way, and what it cannot carry is listed before it is done.
 
     Exit code 4 when the queue is empty or nothing matched.
     """
     from infertool import brokers
     from infertool.cli.replay_dlq.run import Options, run
+    from infertool.cli.replay_dlq.target import target
 
     loaded = ctx.obj.load({"broker.url": ("--broker", broker)})
     here = brokers.conventions(loaded.settings.broker.url)
-    there = here if to_broker is None else brokers.conventions(to_broker)
+    other = None if to_broker is None else target(loaded.settings, to_broker, ctx.obj.config)
+    there = here if other is None else brokers.conventions(other.url)
     options = Options(
         queue=here.queue(queue or loaded.settings.deadletter.queue),
         to=None if to is None else there.queue(to),
@@ -114,7 +119,7 @@ def replay_dlq(
         edit=edit,
         max_replays=max_replays,
         parking=None if parking is None else here.queue(parking),
-        to_broker=to_broker,
+        to_broker=other,
         abort_on_refail=abort_on_refail,
         audit=audit,
         dry_run=dry_run,

@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from infertool import brokers
 from infertool.cli.common import console, deadletters
@@ -39,12 +40,14 @@ def run(settings: Settings, options: Options, path: Path) -> None:
     _check(options, path)
     plan = dataclasses.replace(plan, edit=editing.parse(options.assignments, options.edit))
     if options.to_broker:
-        there = dataclasses.replace(settings.broker, url=options.to_broker)
-        settings = dataclasses.replace(settings, broker=there)
+        settings = dataclasses.replace(settings, broker=options.to_broker)
+    adapter = brokers.adapter(settings.broker.url)
     with Journal(path) as journal:
-        look = restore.look(path, plan, journal, brokers.conventions(settings.broker.url))
+        look = restore.look(path, plan, journal, adapter.CONVENTIONS, adapter.CAPABILITIES)
         _show(path, look, journal, plan)
         if options.dry_run:
+            if options.as_json:
+                console.emit_json(_preview(path, look))
             return
         if not options.yes:
             _ask(path)
@@ -80,11 +83,26 @@ def _show(path: Path, look: Look, journal: Journal, plan: Plan) -> None:
         console.err(f"  to {target}: {count}")
     for why, count in tally.reasons.most_common():
         console.err(f"  stay: {count}, {why}")
+    for what, count in tally.losses.most_common():
+        console.err(f"  lost: {count}, {what}")
     if look.groups:
         console.err(f"  oldest {when(look.oldest)}, newest {when(look.newest)}")
         console.err(*deadletters.group_table(look.groups, _FIELDS))
     else:
         raise NothingMatchedError(f"nothing in {path} is to be sent")
+
+
+def _preview(path: Path, look: Look) -> dict[str, Any]:
+    """Return what a run would do as a document for JSON."""
+    summary = look.tally.summary()
+    return {
+        "file": str(path),
+        "dry_run": True,
+        "messages": look.records,
+        "sent_before": look.sent_before,
+        "matching": look.tally.replayed,
+        **{name: summary[name] for name in ("targets", "reasons", "losses")},
+    }
 
 
 def _ask(path: Path) -> None:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from infertool import brokers
-from infertool.brokers.port import Broker, Browse, Conventions, Match
+from infertool.brokers.port import Broker, Browse, Match
 from infertool.cli.common import console
 from infertool.cli.common.deadletters import bus as bus_of
 from infertool.cli.common.deadletters import (
@@ -34,6 +33,7 @@ from infertool.deadletters import record, selection
 from infertool.deadletters.letter import key
 from infertool.deadletters.replay import edit as editing
 from infertool.deadletters.replay.audit import Audit
+from infertool.deadletters.replay.crossing import Crossing
 from infertool.deadletters.replay.decide import Fate, Plan
 from infertool.deadletters.replay.progress import Pace, Tally, parse_rate
 from infertool.deadletters.replay.replay import Replay
@@ -43,6 +43,7 @@ from infertool.deadletters.selection import select
 from infertool.errors import InfertoolError, NothingMatchedError, UsageError
 from infertool.message import Message
 from infertool.settings import Settings
+from infertool.settings.tree import BrokerSettings
 
 _LOOK_S = 20.0
 _MEASURE_S = 1.0
@@ -54,7 +55,7 @@ _MOST_SELECTED = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The options of `replay-dlq`, as typed; queue names in full."""
+    """The options of `replay-dlq`, as typed; queue names in full, and `to_broker` as what its text means."""
 
     queue: str
     to: str | None
@@ -73,7 +74,7 @@ class Options:
     edit: str | None
     max_replays: int
     parking: str | None
-    to_broker: str | None
+    to_broker: BrokerSettings | None
     abort_on_refail: int | None
     audit: Path | None
     dry_run: bool
@@ -90,21 +91,28 @@ def run(settings: Settings, options: Options) -> None:
     rate = None if options.rate is None else parse_rate(options.rate)
     bus = bus_of(settings, report_loss)
     shared = options.dry_run or options.force
-    with connected(settings) as broker, exclusive(broker, options.queue, shared=shared) as skew_s:
+    with ExitStack() as stack:
+        broker = stack.enter_context(connected(settings))
+        skew_s = stack.enter_context(exclusive(broker, options.queue, shared=shared))
         if options.selector and not broker.capabilities.selectors:
             raise UsageError(f"{broker.address} has no selectors", advice="use --where, --stage or --error")
         if not options.dry_run:
             restore_staged(broker, bus, plan.queue)
-        there = brokers.conventions(options.to_broker) if options.to_broker else broker.conventions
-        shown = _look(broker, plan, there, skew_s)
+        other = None
+        if options.to_broker:
+            other = stack.enter_context(connected(dataclasses.replace(settings, broker=options.to_broker)))
+        crossing = Crossing(broker.conventions, other.conventions, other.capabilities) if other else None
+        shown = _look(broker, plan, crossing, skew_s)
         plan = dataclasses.replace(shown.plan, edit=editing.parse(options.assignments, options.edit))
         _show(shown, options, broker.capabilities.selector_reach)
         if options.dry_run:
+            if options.as_json:
+                console.emit_json(shown.document())
             return
         if not options.yes:
             _ask(options, shown)
         new_letters = view.NewLetters(lambda: broker.measure(plan.queue, _MEASURE_S))
-        tally, stopped = _replay(settings, options, plan, bus, rate, new_letters, broker)
+        tally, stopped = _replay(options, plan, bus, rate, new_letters, broker, other)
     _sum_up(plan, tally, options, interrupted=stopped)
 
 
@@ -137,7 +145,7 @@ def plan_of(options: Options) -> Plan:
     )
 
 
-def _look(broker: Broker, plan: Plan, there: Conventions, skew_s: float) -> Preview:
+def _look(broker: Broker, plan: Plan, crossing: Crossing | None, skew_s: float) -> Preview:
     browse, is_empty = look(broker, plan.queue, limit=_MOST_SHOWN, timeout_s=_LOOK_S, selector=plan.selector)
     if is_empty:
         raise NothingMatchedError(f"{plan.queue} is empty, or does not exist")
@@ -145,11 +153,11 @@ def _look(broker: Broker, plan: Plan, there: Conventions, skew_s: float) -> Prev
     warn_of_skew(skew_s, ahead_s)
     plan = dataclasses.replace(plan, began=began, depth=browse.depth)
     if plan.selection.ids and plan.selector is None:
-        return _look_for_ids(broker, plan, browse, there)
-    return preview(plan, browse, broker.conventions, there)
+        return _look_for_ids(broker, plan, browse, crossing)
+    return preview(plan, browse, broker.conventions, crossing)
 
 
-def _look_for_ids(broker: Broker, plan: Plan, browse: Browse, there: Conventions) -> Preview:
+def _look_for_ids(broker: Broker, plan: Plan, browse: Browse, crossing: Crossing | None) -> Preview:
     """Return a preview of the letters with the ids of `--id`; only they are moved.
 
     If one of them is not found, the replay goes through the whole queue.
@@ -162,10 +170,10 @@ def _look_for_ids(broker: Broker, plan: Plan, browse: Browse, there: Conventions
             console.err(
                 f"{wanted}: neither a look nor a selector of the broker reaches it; all letters are gone through"
             )
-            return preview(plan, browse, broker.conventions, there)
+            return preview(plan, browse, broker.conventions, crossing)
         found.update((key(letter.message), letter.message) for letter in those)
     those_found = Browse(list(found.values()), complete=True, depth=browse.depth)
-    seen = preview(plan, those_found, broker.conventions, there)
+    seen = preview(plan, those_found, broker.conventions, crossing)
     names = sorted({each.letter.message.id for each in seen.decisions if each.fate in {Fate.REPLAY, Fate.PARK}})
     if not names or len(names) > _MOST_SELECTED or not broker.capabilities.selectors:
         return seen
@@ -179,9 +187,7 @@ def _show(shown: Preview, options: Options, reach: int | None) -> None:
         console.err(f"--selector: the broker looks for matches only near the head of the queue ({reach} by default)")
         console.err("and shows nothing of what lies deeper; --where, --stage and --error see all of it")
     if options.to_broker:
-        console.err(
-            "--to-broker: at least once; after a fault some may arrive twice, with the same original_message_id"
-        )
+        console.err("--to-broker: at least once; after a fault some may arrive twice, with the same replay_id")
     if shown.nothing_matches:
         raise NothingMatchedError(f"nothing in {shown.plan.queue} can be replayed")
 
@@ -194,22 +200,18 @@ def _ask(options: Options, shown: Preview) -> None:
 
 
 def _replay(
-    settings: Settings,
     options: Options,
     plan: Plan,
     bus: Bus,
     rate: float | None,
     new_letters: view.NewLetters,
     broker: Broker,
+    other: Broker | None,
 ) -> tuple[Tally, bool]:
     stop = threading.Event()
     with ExitStack() as stack:
         audit = stack.enter_context(Audit(options.audit, plan, operator())) if options.audit else None
-        elsewhere = None
-        if options.to_broker:
-            there = dataclasses.replace(settings.broker, url=options.to_broker)
-            other = stack.enter_context(connected(dataclasses.replace(settings, broker=there)))
-            elsewhere = Sender(other, stop)
+        elsewhere = Sender(other, stop) if other else None
         stack.enter_context(stopped_by_signals(stop.set, view.STOPPING))
         pace = None if rate is None else Pace(rate, stop)
         tally = Tally()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from infertool.brokers.port import Browse, Conventions, Depth
 from infertool.cli.common import console, deadletters
@@ -15,8 +16,10 @@ from infertool.cli.common.deadletters import when
 from infertool.cli.common.signals import repeated
 from infertool.deadletters import selection
 from infertool.deadletters.replay import companions
+from infertool.deadletters.replay.crossing import Crossing
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Fault, Plan
 from infertool.deadletters.replay.progress import MOST_NAMED, Tally
+from infertool.text.sanitize import printable
 
 _FIELDS = ("stage", "error_type")
 STOPPING = (
@@ -54,6 +57,7 @@ class Preview:
         lines = [self._depth_line(), self._match_line(len(replays))]
         lines += [f"  to {target}: {count}" for target, count in self._targets(replays).most_common()]
         lines += [f"  stay: {count}, {why}" for why, count in self._reasons().most_common()]
+        lines += [f"  lost: {count}, {what}" for what, count in self._losses(replays).most_common()]
         if doubles := sum(each.fate is Fate.DOUBLE for each in self.decisions):
             lines.append(f"  removed: {doubles}, second copies of letters (same dlq_id)")
         if replays:
@@ -63,6 +67,20 @@ class Preview:
                 lines.append(f"  oldest {when(min(died))}, newest {when(max(died))}")
             lines += deadletters.group_table(selection.group(letters, _FIELDS), _FIELDS)
         return lines
+
+    def document(self) -> dict[str, Any]:
+        """Return the preview as a document for JSON."""
+        replays = self.replays
+        counts = {"targets": self._targets(replays), "reasons": self._reasons(), "losses": self._losses(replays)}
+        return {
+            "queue": self.plan.queue,
+            "dry_run": True,
+            "depth": self.browse.depth,
+            "seen": len(self.browse.messages),
+            "complete": self.browse.complete,
+            "matching": len(replays),
+            **{name: {printable(text): count for text, count in each.items()} for name, each in counts.items()},
+        }
 
     def _depth_line(self) -> str:
         depth = self.browse.depth
@@ -78,13 +96,16 @@ class Preview:
     def _targets(self, replays: Sequence[Decision]) -> Counter[str]:
         return Counter(each.replacement.destination for each in replays)
 
+    def _losses(self, replays: Sequence[Decision]) -> Counter[str]:
+        return Counter(loss for each in replays for loss in each.losses)
+
     def _reasons(self) -> Counter[str]:
         return Counter(each.why for each in self.decisions if each.fate in {Fate.KEEP, Fate.HOLD, Fate.PARK})
 
 
-def preview(plan: Plan, browse: Browse, here: Conventions, there: Conventions) -> Preview:
+def preview(plan: Plan, browse: Browse, here: Conventions, crossing: Crossing | None = None) -> Preview:
     """Return the decisions of `plan` on the letters that browsing showed. See `Decider`."""
-    decider = Decider(plan, here, there)
+    decider = Decider(plan, here, crossing)
     return Preview(plan, browse, [decider.decide(message) for message in browse.messages])
 
 
@@ -112,10 +133,13 @@ def result_line(tally: Tally, plan: Plan) -> str:
 
 
 def print_reasons(tally: Tally) -> None:
-    """Print why letters stay, and the letters whose replay failed."""
+    """Print why letters stay, what targets could not carry, and the letters whose replay failed."""
     for reason, count in tally.reasons.most_common():
         if count:
             console.err(f"  {count} stay: {reason}")
+    for loss, count in tally.losses.most_common():
+        if count:
+            console.err(f"  {count} lost {loss}")
     for named in tally.named[:_MOST_NAMED]:
         event = "" if named.event_id == named.message_id else f" (event id {named.event_id})"
         console.err(f"  {named.fault}: {named.message_id}{event}: {named.why}")

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from infertool.brokers.port import Broker, Conventions
+from infertool.brokers.port import Broker, Capabilities, Conventions
 from infertool.deadletters import selection
 from infertool.deadletters.archive import record as archive
 from infertool.deadletters.archive.journal import Journal
 from infertool.deadletters.letter import DeadLetter, key
 from infertool.deadletters.replay.audit import Audit, Result
+from infertool.deadletters.replay.crossing import Crossing
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Plan
 from infertool.deadletters.replay.progress import Pace, Tally
 from infertool.deadletters.replay.sending import Outcome, Sender, Word
@@ -61,15 +62,15 @@ def plan_for(path: Path, plan: Plan) -> Plan:
     return replace(plan, queue=f"file:{path}", began=math.inf, depth=None, copy=False)
 
 
-def look(path: Path, plan: Plan, journal: Journal, conventions: Conventions) -> Look:
+def look(path: Path, plan: Plan, journal: Journal, conventions: Conventions, can: Capabilities) -> Look:
     """Read all of the archive, and say what a run would do. Raises `ArchiveError`: nothing of such a file is sent."""
     found = Look()
-    found.groups = selection.group(_matching(path, plan, journal, found, conventions), ("stage", "error_type"))
+    decider = Decider(plan_for(path, plan), conventions, Crossing(conventions, conventions, can))
+    found.groups = selection.group(_matching(path, journal, found, decider), ("stage", "error_type"))
     return found
 
 
-def _matching(path: Path, plan: Plan, journal: Journal, found: Look, conventions: Conventions) -> Iterator[DeadLetter]:
-    decider = Decider(plan_for(path, plan), conventions)
+def _matching(path: Path, journal: Journal, found: Look, decider: Decider) -> Iterator[DeadLetter]:
     for letter, message in _unlike(path):
         found.records += 1
         if journal.has(letter):
@@ -99,7 +100,8 @@ class Restore:
         self._sender = Sender(broker, stop)
         self._path = path
         self._plan = plan_for(path, plan)
-        self._decider = Decider(self._plan, broker.conventions)
+        crossing = Crossing(broker.conventions, broker.conventions, broker.capabilities)
+        self._decider = Decider(self._plan, broker.conventions, crossing)
         self._journal = journal
         self._stop = stop
         self._pace = pace

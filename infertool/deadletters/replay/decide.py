@@ -11,6 +11,8 @@ from infertool.brokers.port import Conventions, Move, Selector
 from infertool.deadletters.ids import event_id
 from infertool.deadletters.letter import DeadLetter, key, read
 from infertool.deadletters.replay import companions, sending
+from infertool.deadletters.replay import crossing as crossings
+from infertool.deadletters.replay.crossing import Crossing
 from infertool.deadletters.replay.edit import Edit, EditError
 from infertool.deadletters.selection import Selection
 from infertool.filters.expression import FilterError, NotEvaluatedError
@@ -55,7 +57,7 @@ class Fault(StrEnum):
 class Decision:
     """One letter's fate. `replacement` is what is sent in place of it, to `target`; `why` is for people.
 
-    `fault` is set where this letter was tried and did not get through.
+    `losses` says what its target cannot carry. `fault` is set where this letter was tried and did not get through.
     """
 
     fate: Fate
@@ -65,6 +67,7 @@ class Decision:
     replay_id: str = ""
     why: str = ""
     fault: Fault | None = None
+    losses: tuple[str, ...] = ()
 
     def move(self) -> Move:
         """Return it as a move in one broker."""
@@ -147,16 +150,17 @@ class _Delivery:
 class Decider:
     """Decides about letters, one by one, and remembers what targets refused. Replays are numbered from `first`.
 
-    `here` are the conventions of the broker that has the letters, whose moves are `atomic` or not; `there` are those of
-    the broker that gets the replays.
+    `here` are the conventions of the broker that has the letters, whose moves are `atomic` or not; `crossing` leads to
+    the broker that gets the replays, where that is another one, or the letters are those of an archive.
     """
 
     def __init__(
-        self, plan: Plan, here: Conventions, there: Conventions | None = None, *, atomic: bool = True, first: int = 1
+        self, plan: Plan, here: Conventions, crossing: Crossing | None = None, *, atomic: bool = True, first: int = 1
     ) -> None:
         self._plan = plan
         self._here = here
-        self._there = there or here
+        self._crossing = crossing
+        self._there = crossing.there if crossing else here
         self._atomic = atomic
         # Deliveries of letters that are replayed or parked, by their `dlq_id`.
         self._dealt: dict[str, _Delivery] = {}
@@ -241,7 +245,7 @@ class Decider:
             return self._stay(Fate.KEEP, letter, why, fault)
         if letter.replay_count >= plan.max_replays:
             return self._exhausted(letter)
-        target = plan.to or self._translated(letter.origin)
+        target = plan.to or (self._crossing.queue(letter.origin) if self._crossing else letter.origin)
         why = self._obstacle(target, self._there)
         if why:
             return self._stay(Fate.KEEP, letter, why)
@@ -249,10 +253,28 @@ class Decider:
             body = None if plan.edit is None else plan.edit.body(letter)
         except EditError as fault:
             return self._stay(Fate.KEEP, letter, str(fault))
+        if self._crossing:
+            return self._cross(self._crossing, letter, target, body)
         replay_id = f"{plan.run}-{next(self._numbers)}"
-        replacement = sending.replay(letter, target, self._there, replay_id=replay_id, body=body)
-        original = sending.staged(letter.message, self._staging, self._here, atomic=self._atomic) if plan.copy else None
-        return Decision(Fate.REPLAY, letter, replacement, original, replay_id)
+        replacement = sending.replay(letter, target, self._here, replay_id=replay_id, body=body)
+        return Decision(Fate.REPLAY, letter, replacement, self._original(letter), replay_id)
+
+    def _cross(self, crossing: Crossing, letter: DeadLetter, target: str, body: bytes | None) -> Decision:
+        """Return the replay of a letter on another broker, or out of an archive."""
+        replay_id = crossings.replay_id(letter.message)
+        replacement = crossing.translated(
+            sending.replay(letter, target, crossing.there, replay_id=replay_id, body=body, here=self._here)
+        )
+        if not crossing.fits(replacement):
+            return self._stay(Fate.KEEP, letter, "it has more headers, or longer ones, than its target takes")
+        losses = crossing.losses(letter, replacement)
+        return Decision(Fate.REPLAY, letter, replacement, self._original(letter), replay_id, losses=losses)
+
+    def _original(self, letter: DeadLetter) -> Outgoing | None:
+        """Return the letter for staging where it is to stay beside its replay."""
+        if not self._plan.copy:
+            return None
+        return sending.staged(letter.message, self._staging, self._here, atomic=self._atomic)
 
     def _exhausted(self, letter: DeadLetter) -> Decision:
         why = f"it was replayed {letter.replay_count} times"
@@ -262,12 +284,6 @@ class Decider:
         return Decision(
             Fate.PARK, letter, sending.unchanged(letter.message, parking, self._here, atomic=self._atomic), why=why
         )
-
-    def _translated(self, origin: str) -> str:
-        """Return `origin` as the broker spells it that gets the replays."""
-        if self._there is self._here or not self._here.is_queue(origin):
-            return origin
-        return self._there.queue(self._here.short(origin))
 
     def _obstacle(self, target: str, conventions: Conventions) -> str:
         if not target:

@@ -39,12 +39,13 @@ class Tally:
 
     `staged` wait to be put back, `restored` are put back; unless it `stages` (from a file it does not), there are none.
     `taken` were there at the start. While `sweeping` the run puts nothing into its queue. `faults` counts letters that
-    were tried and did not get through; the first are `named`.
+    were tried and did not get through; the first are `named`. `losses` is what targets could not carry.
     """
 
     fates: Counter[Fate] = field(default_factory=Counter)
     targets: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    losses: Counter[str] = field(default_factory=Counter)
     faults: Counter[Fault] = field(default_factory=Counter)
     named: list[Named] = field(default_factory=list)
     staged: int = 0
@@ -79,7 +80,9 @@ class Tally:
             if each.fate in {Fate.REPLAY, Fate.PARK}:
                 self.targets[each.replacement.destination] += sign
             elif each.fate in {Fate.KEEP, Fate.HOLD}:
-                self.reasons[self._reason(each.why)] += sign
+                self.reasons[_bounded(each.why, self.reasons)] += sign
+            for loss in each.losses:
+                self.losses[_bounded(loss, self.losses)] += sign
             if each.fault is not None:
                 self._name(each, each.fault, sign)
 
@@ -91,9 +94,6 @@ class Tally:
             self.named.remove(named)
         elif sign > 0 and len(self.named) < MOST_NAMED:
             self.named.append(named)
-
-    def _reason(self, why: str) -> str:
-        return why if why in self.reasons or len(self.reasons) < _MOST_REASONS else "other reasons"
 
     def summary(self) -> dict[str, Any]:
         """Return it for a program."""
@@ -119,10 +119,15 @@ class Tally:
             "left_in_staging": max(self.staged - self.restored, 0),
             "targets": {printable(target): count for target, count in self.targets.items() if count},
             "reasons": {printable(reason): count for reason, count in self.reasons.items() if count},
+            "losses": {printable(loss): count for loss, count in self.losses.items() if count},
             **({"doubles_removed": doubles} if (doubles := self.fates[Fate.DOUBLE]) else {}),
             "seconds": round(self.seconds, 3),
             "ended": self.ended,
         }
+
+
+def _bounded(text: str, counts: Counter[str]) -> str:
+    return text if text in counts or len(counts) < _MOST_REASONS else "others"
 
 
 RAMP_S = 10.0

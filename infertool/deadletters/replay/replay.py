@@ -11,6 +11,7 @@ from infertool.brokers.port import Broker
 from infertool.deadletters.letter import key
 from infertool.deadletters.replay import companions
 from infertool.deadletters.replay.audit import Audit, AuditError, Result
+from infertool.deadletters.replay.crossing import Crossing
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Plan
 from infertool.deadletters.replay.progress import Pace, Tally
 from infertool.deadletters.replay.sending import Outcome, Sender, Word
@@ -53,9 +54,9 @@ class Replay:
         self._bus = bus
         self._plan = plan
         here = broker.conventions
-        there = elsewhere.conventions if elsewhere else here
+        crossing = Crossing(here, elsewhere.conventions, elsewhere.capabilities) if elsewhere else None
         atomic = broker.capabilities.atomic_move
-        self._decider = Decider(plan, here, there, atomic=atomic, first=self.tally.taken + 1)
+        self._decider = Decider(plan, here, crossing, atomic=atomic, first=self.tally.taken + 1)
         self._stop = stop
         self._pace = pace
         self._audit = audit
@@ -216,8 +217,9 @@ class Replay:
             if each.fate is Fate.REPLAY and not (self._arrived and key(each.letter.message) in self._arrived)
         ]
         sent = elsewhere.send([each.replacement for each in replays])
-        words = {each.replay_id: word for each, word in zip(replays, sent.words, strict=True)}
-        settled = [self._settled(each, words.get(each.replay_id)) for each in decisions]
+        # Not by `replay_id`: letters that are equal in everything have the same.
+        words = {id(each): word for each, word in zip(replays, sent.words, strict=True)}
+        settled = [self._settled(each, words.get(id(each))) for each in decisions]
         return [each for each in settled if each], sent.fault
 
     def _settled(self, decision: Decision, word: Word | None) -> Decision | None:

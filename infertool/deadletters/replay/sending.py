@@ -28,9 +28,17 @@ _ORIGINAL_ID = "original_message_id"
 
 
 def replay(
-    letter: DeadLetter, target: str, conventions: Conventions, *, replay_id: str, body: bytes | None = None
+    letter: DeadLetter,
+    target: str,
+    conventions: Conventions,
+    *,
+    replay_id: str,
+    body: bytes | None = None,
+    here: Conventions | None = None,
 ) -> Outgoing:
     """Return `letter` as an event for `target`, with `body` in place of its own when given.
+
+    `conventions` are those of the broker that gets it; those of the broker it is on are `here`, where they differ.
 
     The producer's headers with their types, priority, ids and type are kept; `replay_count` is one more, `replay_id` is
     new. It never expires. The broker gives it a new timestamp, so that consumers see when it was sent; the old one is
@@ -39,10 +47,11 @@ def replay(
     headers, known = header_types.of(letter.message), letter.message.properties
     theirs, own = marks.producers(headers), marks.ours(headers)
     if letter.writer is Writer.BROKER:
-        theirs = {name: value for name, value in theirs.items() if name not in conventions.death_marks}
+        written = conventions.death_marks | (here or conventions).death_marks
+        theirs = {name: value for name, value in theirs.items() if name not in written}
     if known.timestamp_ms is not None:
         own.setdefault("original_timestamp", str(known.timestamp_ms))
-    if conventions.is_queue(letter.origin):
+    if (here or conventions).is_queue(letter.origin):
         own.setdefault("original_destination", letter.origin)
     own |= {
         _ORIGINAL_ID: cut(letter.original_id, NAME_BYTES),
@@ -144,6 +153,7 @@ class Sender:
 
     def __init__(self, broker: Broker, stop: threading.Event) -> None:
         self.conventions = broker.conventions
+        self.capabilities = broker.capabilities
         self.max_bytes = broker.capabilities.max_move_bytes
         self._broker = broker
         self._stop = stop

@@ -87,7 +87,7 @@ def check(tmp_path, odd):
         for each in seen:
             select(**options, now=now).matches(each)
     plan = Plan(queue="/queue/dead", run="r", began=now, depth=3)
-    shown = preview(plan, Browse(messages, complete=True, depth=3), CONVENTIONS, CONVENTIONS)
+    shown = preview(plan, Browse(messages, complete=True, depth=3), CONVENTIONS)
     assert any("/queue/in: " in line for line in shown.lines())
     decider, tally = Decider(plan, CONVENTIONS), Tally()
     decisions = [decider.decide(each) for each in messages]
