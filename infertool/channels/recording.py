@@ -1,4 +1,4 @@
-"""Recordings of channel events: writing, reading, playing at a chosen speed, and recognising what is in one already."""
+"""Recordings of channel events: writing, reading, playing at a chosen speed, and recognising recorded events."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class ReaderHost(Protocol):
     """The broker's newest error that answered no request; empty if there was none."""
 
     def on_tick(self, now: float) -> str:
-        """Do what is due at `now` (monotonic). Return a reason to end the connection, or an empty string."""
+        """Do the periodic work. Return a reason to end the connection, or an empty string. `now` is monotonic."""
 
     def end(self, reason: str) -> None:
         """End the connection. The first reason counts."""
@@ -41,18 +41,18 @@ class ReaderHost(Protocol):
 
 
 class StreamReader:
-    """Reads in one thread at a time, and feeds what it read to `feed`.
+    """Reads in one thread at a time, and passes the bytes to `feed`.
 
     | state | the current thread | `hand_off` |
     |---|---|---|
     | reading | waits for the socket, parses, handles frames | does nothing |
     | delivering | is in a sink | makes a new thread current, which is in state reading |
 
-    Only the current thread changes the state, and the lock is held for that: a thread that was handed off may still be
-    in a sink, or enter others, while its successor is in either state.
+    Only the current thread changes the state, and holds the lock for it: a replaced thread may still be in a sink, or
+    enter further sinks, while its successor is in either state.
 
-    `feed` parses and delivers, within `delivering`; what it raises ends the connection, with the reason that `explain`
-    gives. `rest` is called at each tick, with whether nothing but heartbeats came since the last.
+    `feed` parses and delivers, within `delivering`; an exception ends the connection with the reason of `explain`.
+    `rest` is called at each tick with the bytes of the last read, None if there were none.
     """
 
     def __init__(

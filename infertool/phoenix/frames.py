@@ -203,8 +203,8 @@ def encode_push(join_ref: Ref, ref: Ref, topic: str, event: str, payload_json: b
 def decode_text(data: bytes | str, vsn: Vsn = "2.0.0", *, strict: bool = True) -> Frame:
     """Return the frame in `data`. As on a real server, surplus elements and keys are ignored.
 
-    A real server does not check the types of refs, topic and event, and echoes what it got; `strict=False` lets
-    them pass, too. Raises `FrameError`.
+    A real server accepts refs, topic and event of any type, and returns them unchanged; so does `strict=False`.
+    Raises `FrameError`.
     """
     try:
         parts = json_text.loads_nearest(data)
