@@ -13,14 +13,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from infertool.brokers import target as diagnosis
 from infertool.brokers.stomp import dialects, transport
 from infertool.brokers.stomp.conventions import is_wildcard
 from infertool.brokers.stomp.frames import Frame, FrameError
 from infertool.brokers.stomp.reader import Reader, Sink
 from infertool.brokers.stomp.receipts import Answer, Receipts
 from infertool.brokers.stomp.transport import Commands, StompTransport
-from infertool.brokers.target import Target
+from infertool.brokers.target import (
+    Protocol,
+    Target,
+    kind_behind,
+    no_handshake,
+    no_vhosts,
+    refused,
+    silent,
+    unreachable,
+)
 from infertool.errors import ConnectionLostError, ServerError
 from infertool.net.identify import HELLO_S, Kind
 from infertool.net.stream import Stream
@@ -30,7 +38,7 @@ from infertool.net.write_buffer import WriteBuffer
 _NAME_SHOWN: Final = 64
 _PORTS: Final = "STOMP's port is mostly 61613"
 _CONNECTOR: Final = f"use the broker's stomp connector; {_PORTS}"
-SPOKEN: Final = diagnosis.Protocol(
+SPOKEN: Final = Protocol(
     Kind.STOMP,
     ("stomp", "stomp+ssl"),
     "CONNECT",
@@ -125,7 +133,7 @@ class Connection:
         try:
             self._transport.start()
         except OSError as fault:
-            raise diagnosis.unreachable(self.target, fault, ask=self._is_first) from None
+            raise unreachable(self.target, fault, ask=self._is_first) from None
         self._commands.connect(
             self.target.user or None,
             self._login.password.reveal() or None,
@@ -135,24 +143,22 @@ class Connection:
         kind = Kind.UNKNOWN
         answered = self._answered.wait(min(HELLO_S, deadline - time.monotonic()))
         if not answered and self._is_first:
-            kind = diagnosis.kind_behind(self._login)
+            kind = kind_behind(self._login)
         if kind in {Kind.UNKNOWN, Kind.STOMP}:  # it may be a slow broker
             answered = self._answered.wait(deadline - time.monotonic())
         if not self._connected:
             self.end("the handshake failed")
             self.join()
-            raise self._why_not() if answered else diagnosis.silent(self.target, kind)
+            raise self._why_not() if answered else silent(self.target, kind)
         if self.target.vhost and not self.dialect.vhosts:
             self.end("it has no virtual hosts")
             self.join()
-            raise diagnosis.no_vhosts(self.target, self.dialect.name)
+            raise no_vhosts(self.target, self.dialect.name)
 
     def _why_not(self) -> ServerError:
         if self.last_error:
-            return diagnosis.refused(self.target, self.last_error)
-        return diagnosis.no_handshake(
-            self.target, self._reader.first_bytes, self.reason, self._reader.fault, ask=self._is_first
-        )
+            return refused(self.target, self.last_error)
+        return no_handshake(self.target, self._reader.first_bytes, self.reason, self._reader.fault, ask=self._is_first)
 
     @property
     def _is_first(self) -> bool:
