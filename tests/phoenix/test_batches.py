@@ -1,4 +1,4 @@
-"""Batched pushes: what proves them, and what becomes of those that are not proved."""
+"""Batched pushes: what confirms them, and the outcome of unconfirmed ones."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def crashing_batches(peer: Peer, frame: Frame) -> None:
 
 @pytest.mark.parametrize("server", [echoing_batches, echoing_singly])
 @pytest.mark.parametrize("mode", ["echo", "auto"])
-def test_all_ids_coming_back_are_proof(server, mode: str) -> None:
+def test_echoes_of_all_ids_confirm(server, mode: str) -> None:
     with fake_phoenix(server) as fake, delivery(fake.url, confirm=mode) as (made, owner):
         made.push([batch_of(0, 1, 2), push_of(3), batch_of(4, 5)])
         assert made.drain(90)
@@ -75,7 +75,7 @@ def test_the_embedded_hub_takes_batches(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "reply", "barrier", "none"])
-def test_a_channel_that_ignores_batches_gives_no_proof_of_one(mode: str) -> None:
+def test_a_channel_that_ignores_batches_confirms_none(mode: str) -> None:
     with (
         fake_phoenix(ignoring_batches) as fake,
         delivery(fake.url, confirm=mode, push_timeout_s=1.0) as (made, owner),
@@ -102,7 +102,7 @@ def test_a_channel_that_ignores_all_it_does_not_know_loses_no_batch(mode: str) -
 
 
 @pytest.mark.parametrize("mode", ["barrier", "none"])
-def test_one_proved_batch_lets_weaker_proof_do_for_the_next(mode: str) -> None:
+def test_one_confirmed_batch_lets_weak_confirmations_do_for_the_next(mode: str) -> None:
     """Until the next join: behind that may be a channel that does not know batches."""
     deaf = False
 

@@ -1,4 +1,4 @@
-"""Delivery against servers that behave: proofs, window, order, flow, stop."""
+"""Delivery to servers without faults: confirmations, window, order, flow, stop."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def _push_each(made: Delivery, part: int) -> None:
         made.push([push_of(number)])
 
 
-def test_pushes_without_a_proof_are_counted_and_timed() -> None:
+def test_unconfirmed_pushes_are_counted_and_timed() -> None:
     with fake_phoenix(silent) as fake:
         with delivery(fake.url, window=3) as (made, owner):
             assert made.pending() == NONE_UNCONFIRMED

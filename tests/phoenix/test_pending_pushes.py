@@ -47,7 +47,7 @@ def test_a_crash_with_nothing_sent_accuses_nobody() -> None:
 
 
 def test_equal_event_ids() -> None:
-    """Two pushes may bear one event_id, such as a repeat by the caller: each needs its own proof."""
+    """Two pushes may have one event_id, for example after a repeat by the caller: each needs its own confirmation."""
     pending = PendingPushes()
     pending.accept([push_of(1), push_of(1)])
     send(pending, 1)
@@ -58,7 +58,7 @@ def test_equal_event_ids() -> None:
 
 
 class AnyHistory(RuleBasedStateMachine):
-    """Whatever happens, every push is either still in the book or was settled once; sending keeps the order."""
+    """After any steps, every push is either pending or was settled once; sending keeps the order."""
 
     def __init__(self) -> None:
         super().__init__()

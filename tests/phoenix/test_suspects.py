@@ -20,7 +20,7 @@ MOST_CRASHES = 3
 
 
 class Model:
-    """A channel that ends over the pushes that `ends` names, and the ledger of whoever pushes to it.
+    """A channel that the pushes named by `ends` end, and the pending pushes of its client.
 
     In order, as a channel handles its mailbox; with `rng` in any order, as one does that hands its work to tasks.
     """
