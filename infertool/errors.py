@@ -93,6 +93,53 @@ class ReceiptTimeoutError(ConnectionLostError):
     """No receipt came in time, on a connection that goes on. Whether the server acted on the request is unknown."""
 
 
+class CallTimeoutError(InfertoolError):
+    """No reply came within the time of a call. The request may still be in its queue, or under way."""
+
+    exit_code = 4
+
+    def __init__(self, *, queue: str, timeout_s: float) -> None:
+        super().__init__(
+            f"no reply from {queue} within {timeout_s:g} s", advice="is a server consuming it, and quick enough?"
+        )
+        self.queue = queue
+        self.timeout_s = timeout_s
+
+
+class RemoteFailureError(InfertoolError):
+    """The server answered that it failed. `error_type`, `stage` and `retryable` are its own words, None if not said."""
+
+    def __init__(
+        self,
+        *,
+        queue: str,
+        error: str,
+        error_type: str | None = None,
+        stage: str | None = None,
+        retryable: bool | None = None,
+        event_id: str | None = None,
+    ) -> None:
+        kind = f"{error_type}: " if error_type else ""
+        where = f" in the stage {stage}" if stage else ""
+        super().__init__(f"the server of {queue} failed{where}: {kind}{error}")
+        self.queue = queue
+        self.error = error
+        self.error_type = error_type
+        self.stage = stage
+        self.retryable = retryable
+        self.event_id = event_id
+
+
+class UnreadableReplyError(InfertoolError):
+    """A reply came that cannot be decoded. `reason` says why, `body` is what came."""
+
+    def __init__(self, *, queue: str, reason: str, body: bytes) -> None:
+        super().__init__(f"the reply from {queue} cannot be read: {reason}")
+        self.queue = queue
+        self.reason = reason
+        self.body = body
+
+
 class ModelLoadError(InfertoolError):
     """The model cannot be imported, built or warmed up."""
 

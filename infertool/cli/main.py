@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from infertool import __version__, hangup
+from infertool.cli.call import command as call
 from infertool.cli.common import console
 from infertool.cli.config import command as config
 from infertool.cli.consume import command as consume
@@ -56,6 +57,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # rich would double the time of --help
 )
 app.command(epilog=consume.EXAMPLE)(consume.consume)
+app.command(epilog=call.EXAMPLE)(call.call)
 app.command(epilog=tail.EXAMPLE)(tail.tail)
 app.command(epilog=watch.EXAMPLE)(watch.watch)
 app.command(epilog=peek_dlq.EXAMPLE)(peek_dlq.peek_dlq)

@@ -15,6 +15,7 @@ HEAVY = (
 )  # fmt: skip
 COMMANDS = [
     "consume",
+    "call",
     "tail",
     "loadgen",
     "dev",
@@ -48,7 +49,7 @@ def help_of(command: str) -> str:
 
 def test_help_names_every_subcommand() -> None:
     text = help_of("")
-    assert not [command for command in COMMANDS[:6] if f"\n  {command} " not in text]
+    assert not [command for command in COMMANDS[:7] if f"\n  {command} " not in text]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

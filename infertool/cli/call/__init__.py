@@ -1,0 +1,1 @@
+"""`infertool call`: send a request to a server behind a broker, and show its reply."""

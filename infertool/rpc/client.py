@@ -1,0 +1,261 @@
+"""Calls over one connection to a broker, with one queue for all replies."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final, Self
+
+import msgspec
+
+from infertool import brokers
+from infertool.brokers.port import Broker, Replies
+from infertool.codec import BY_NAME, JSON, Codec
+from infertool.errors import (
+    CallTimeoutError,
+    ConnectionLostError,
+    InfertoolError,
+    ReceiptTimeoutError,
+    RefusedError,
+    UsageError,
+)
+from infertool.message import BodyKind, Message, Outgoing, Properties
+from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
+from infertool.net.timing import Timers
+from infertool.rpc.pending import Counts, End, Pending
+from infertool.rpc.reply import Call, Reply
+from infertool.settings.tree import BrokerSettings
+
+# Requests that the broker has not confirmed: fewer than any adapter lets be open, so that no call waits in it.
+_MOST_UNCONFIRMED: Final = 400
+# Time until a request is sent again that must not be lost with its connection. Seconds.
+_AGAIN_S: Final = 0.1
+_CLOSE_S: Final = 5.0
+
+
+class Client:
+    """Calls servers behind a broker. Thread-safe; any number of calls may be under way.
+
+    `broker` is a URL or settings. `on_connection` hears of the connection's changes. After a loss the connection is
+    made anew; calls that were under way fail with `ConnectionLostError`, unless they `retry`: then the same request
+    (with its ids) is sent again, so that a server may do it twice.
+    """
+
+    def __init__(
+        self, broker: BrokerSettings | str, *, name: str = "infertool-rpc", on_connection: OnConnection | None = None
+    ) -> None:
+        settings = BrokerSettings(url=broker) if isinstance(broker, str) else broker
+        self._on_connection = on_connection
+        self._broker: Broker = brokers.open(settings, name=name, on_connection=self._connection_changed)
+        self._pending = Pending(f"{name}-deadlines", self._time_out)
+        # Sends requests again.
+        self._again = Timers(f"{name}-retries")
+        # Ids of calls whose requests are about to be sent again.
+        self._waiting: set[str] = set()
+        self._waiting_lock = threading.Lock()
+        self._room = threading.BoundedSemaphore(_MOST_UNCONFIRMED)
+        self._token = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+        self._replies: Replies | None = None
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def address(self) -> str:
+        """The broker's address, secrets masked."""
+        return self._broker.address
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the calls so far."""
+        return self._pending.counts
+
+    @property
+    def under_way(self) -> int:
+        """The number of calls that wait for a reply."""
+        return len(self._pending)
+
+    def connect(self) -> None:
+        """Connect, once. Raises `UnreachableError`, or `RefusedError` also where the broker has no reply addresses."""
+        self._broker.connect()
+        try:
+            self._replies = self._broker.open_replies(self._on_replies)
+        except InfertoolError:
+            self._broker.close(_CLOSE_S)
+            raise
+        self._pending.start()
+        self._again.start()
+
+    def close(self) -> None:
+        """End the connection. Calls under way fail with `ConnectionLostError`. Safe to call again."""
+        if self._replies:
+            self._replies.close()
+        self._pending.close()
+        self._again.stop()
+        self._again.join()
+        self._lose_all("the client was closed", retries=True)
+        self._broker.close(_CLOSE_S)
+
+    def call(
+        self,
+        queue: str,
+        payload: Any,
+        *,
+        timeout_s: float,
+        codec: Codec | str = JSON,
+        headers: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        retry: bool = False,
+    ) -> Reply:
+        """Send `payload` to `queue`, and wait for the reply.
+
+        Raises `CallTimeoutError`, `UnroutableError`, `RefusedError`, `RemoteFailureError`, `ConnectionLostError`, and
+        `UsageError` for what is no queue.
+        """
+        waiting = self.call_nowait(
+            queue, payload, timeout_s=timeout_s, codec=codec, headers=headers, priority=priority, retry=retry
+        )
+        try:
+            return waiting.result()
+        except BaseException:
+            # Of an interrupt: nobody waits any more.
+            waiting.cancel()
+            raise
+
+    def call_nowait(
+        self,
+        queue: str,
+        payload: Any,
+        *,
+        timeout_s: float,
+        codec: Codec | str = JSON,
+        headers: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        retry: bool = False,
+    ) -> Call:
+        """Send `payload` to `queue`, and return the call under way.
+
+        Waits while 400 requests are unconfirmed, for `timeout_s` at most. Raises `UsageError` for what is no queue,
+        `codec.EncodeError` for what the codec cannot hold.
+        """
+        used = codec if isinstance(codec, Codec) else BY_NAME[codec]
+        request = Outgoing(
+            self._broker.conventions.queue(queue),
+            used.encode(payload),
+            BodyKind.TEXT if used.is_text else BodyKind.BYTES,
+            dict(headers or {}),
+            Properties(content_type=used.content_type, priority=priority, persistent=False),
+        )
+        return self.start(request, timeout_s=timeout_s, retry=retry, codec=used)
+
+    def start(self, request: Outgoing, *, timeout_s: float, retry: bool = False, codec: Codec = JSON) -> Call:
+        """Send a message as a request, as it is, and return the call under way.
+
+        Its correlation id, reply address and times are the client's; an `event_id` and a `deadline` in its headers
+        stay. `codec` is that of a reply without a content type.
+        """
+        if timeout_s <= 0:
+            raise UsageError(f"a call needs a timeout above 0, not {timeout_s:g} s")
+        call_id = f"{self._token}-{next(self._numbers)}"
+        now_ms, timeout_ms = time.time_ns() // 1_000_000, max(1, round(timeout_s * 1000))
+        own = {"event_id": call_id, "deadline": str(now_ms + timeout_ms)}
+        properties = msgspec.structs.replace(
+            request.properties,
+            correlation_id=call_id,
+            message_id=request.properties.message_id or request.headers.get("event_id", call_id),
+            timestamp_ms=now_ms,
+            expires_ms=now_ms + timeout_ms,
+            ttl_ms=timeout_ms,
+        )
+        request = replace(request, headers={**own, **request.headers}, properties=properties)
+        call = Call(call_id, request, timeout_s, retry=retry, used=codec, forget=self._cancel)
+        if self._replies is None or not self._pending.add(call):
+            raise ConnectionLostError("the client is not connected", address=self.address)
+        if self._room.acquire(timeout=timeout_s):
+            self._send(call)
+        return call
+
+    def _send(self, call: Call) -> None:
+        """Send a request; the caller has taken room for it."""
+        reply_to = self._replies.address if self._replies else None
+        if call.done():
+            self._room.release()
+            return
+        if reply_to is None:
+            self._sent(call, ConnectionLostError(f"there is no connection to {self.address}", address=self.address))
+            return
+        properties = msgspec.structs.replace(call.request.properties, reply_to=reply_to)
+        try:
+            self._broker.send(replace(call.request, properties=properties), partial(self._sent, call))
+        except (RefusedError, ConnectionLostError) as error:
+            self._sent(call, error)
+
+    def _sent(self, call: Call, error: Exception | None) -> None:
+        """Take the broker's word for a request."""
+        self._room.release()
+        if isinstance(error, RefusedError):
+            if self._pending.take(call.id, End.REFUSED):
+                call.set_exception(error)
+        elif isinstance(error, ConnectionLostError) and not isinstance(error, ReceiptTimeoutError):
+            # A receipt that is late says nothing: the reply may come.
+            self._lose(call, error)
+
+    def _lose(self, call: Call, error: ConnectionLostError) -> None:
+        if call.retry:
+            self._send_later(call)
+        elif self._pending.take(call.id, End.LOST):
+            call.set_exception(error)
+
+    def _send_later(self, call: Call) -> None:
+        """Send a request again soon, once: a loss shows in several ways, and each attempt to connect is one more."""
+        with self._waiting_lock:
+            if call.id in self._waiting:
+                return
+            self._waiting.add(call.id)
+        self._again.after(_AGAIN_S, partial(self._send_again, call))
+
+    def _send_again(self, call: Call) -> None:
+        with self._waiting_lock:
+            self._waiting.discard(call.id)
+        if call.done():
+            return
+        if self._room.acquire(blocking=False):
+            self._send(call)
+        else:
+            self._send_later(call)
+
+    def _lose_all(self, reason: str, *, retries: bool) -> None:
+        error = ConnectionLostError(f"the connection to {self.address} was lost: {reason}", address=self.address)
+        for call in self._pending.all():
+            if retries and self._pending.take(call.id, End.LOST):
+                call.set_exception(error)
+            elif not retries:
+                self._lose(call, error)
+
+    def _connection_changed(self, event: ConnectionEvent) -> None:
+        if event.state is ConnectionState.LOST:
+            self._lose_all(event.reason, retries=False)
+        if self._on_connection:
+            self._on_connection(event)
+
+    def _on_replies(self, messages: list[Message]) -> None:
+        for message in messages:
+            call = self._pending.take_answered(message.correlation_id)
+            if call and not call.answer(message):
+                self._pending.note_failure(call.id)
+
+    def _time_out(self, call: Call) -> None:
+        call.set_exception(CallTimeoutError(queue=call.request.destination, timeout_s=call.timeout_s))
+
+    def _cancel(self, call_id: str) -> bool:
+        return self._pending.take(call_id, End.CANCELLED) is not None

@@ -1,0 +1,148 @@
+"""One call: a future of its reply. And the reply itself, or the failure that a server answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import cached_property
+from typing import Any, Final
+
+from infertool import codec
+from infertool.codec import Codec, DecodeError
+from infertool.errors import RemoteFailureError, UnreadableReplyError
+from infertool.message import Message, Outgoing, Properties
+
+# Header by which a server says what its reply is. One without it, as of other servers, is a result.
+STATUS: Final = "status"
+_NO_RESULT: Final = frozenset({"FAILED", "EXPIRED"})
+# A larger reply is not unpacked.
+_MOST_UNPACKED: Final = 256 * 1024 * 1024
+_SHOWN: Final = 500
+
+
+class Reply:
+    """What a server answered. `elapsed_s` is the time since the call began."""
+
+    def __init__(self, message: Message, queue: str, default: Codec, elapsed_s: float) -> None:
+        self.message = message
+        self.queue = queue
+        self.elapsed_s = elapsed_s
+        self._default = default
+
+    def __repr__(self) -> str:
+        return f"Reply({len(self.body)} bytes from {self.queue} after {self.elapsed_s:.3f} s)"
+
+    @property
+    def body(self) -> bytes:
+        """The body as it came."""
+        return self.message.body
+
+    @cached_property
+    def properties(self) -> Properties:
+        """The broker's properties of the reply."""
+        return self.message.properties
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        """The server's headers: of infertool `status`, `event_id`, `processing_ms`, `model_version`."""
+        return self.message.headers
+
+    @property
+    def status(self) -> str | None:
+        """What the server says of the reply; None if it says nothing."""
+        return self.message.native.get(STATUS)
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The codec that the reply's content type names, else that of the request."""
+        return codec.for_content_type(self.properties.content_type or "") or self._default
+
+    @cached_property
+    def value(self) -> Any:
+        """The body, decoded. Raises `UnreadableReplyError`."""
+        encoding = self.properties.content_encoding
+        try:
+            body = self.body
+            if encoding and codec.is_packed(encoding):
+                body = codec.unpacked(body, encoding, _MOST_UNPACKED)
+            return codec.decode(self.codec, body)
+        except DecodeError as error:
+            raise UnreadableReplyError(queue=self.queue, reason=str(error), body=self.body) from None
+
+    def failure(self) -> RemoteFailureError | None:
+        """Return the failure that the server answered; None for a result."""
+        if self.status not in _NO_RESULT:
+            return None
+        try:
+            said = self.value
+        except UnreadableReplyError:
+            said = None
+        if not isinstance(said, dict):
+            text = self.body[:_SHOWN].decode("utf-8", "replace")
+            return RemoteFailureError(queue=self.queue, error=text or "it does not say why")
+        retryable = said.get("retryable")
+        return RemoteFailureError(
+            queue=self.queue,
+            error=_text(said.get("error")) or "it does not say why",
+            error_type=_text(said.get("error_type")),
+            stage=_text(said.get("stage")),
+            retryable=retryable if isinstance(retryable, bool) else None,
+            event_id=_text(said.get("event_id")) or self.headers.get("event_id"),
+        )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+class Call(Future[Reply]):
+    """A call under way: a future of the reply.
+
+    It ends at its own deadline at the latest. `result()` raises `CallTimeoutError`, `UnroutableError`, `RefusedError`,
+    `RemoteFailureError`, `ConnectionLostError`; `cancel()` gives it up, and a late reply is dropped. Made by `Client`.
+    """
+
+    def __init__(
+        self,
+        call_id: str,
+        request: Outgoing,
+        timeout_s: float,
+        *,
+        retry: bool,
+        used: Codec,
+        forget: Callable[[str], bool],
+    ) -> None:
+        super().__init__()
+        self.id = call_id
+        self.request = request
+        self.timeout_s = timeout_s
+        self.retry = retry
+        self.began = time.monotonic()
+        self.deadline = self.began + timeout_s
+        self._codec = used
+        self._forget = forget
+
+    @property
+    def event_id(self) -> str:
+        """The id by which servers recognise the request when it comes again."""
+        return self.request.headers["event_id"]
+
+    def cancel(self) -> bool:
+        """Give the call up. Return False if it has ended. The server is not told."""
+        if not self._forget(self.id):
+            return self.cancelled()
+        super().cancel()
+        # What `concurrent.futures.wait` looks for.
+        self.set_running_or_notify_cancel()
+        return True
+
+    def answer(self, message: Message) -> bool:
+        """End with a reply. Return False if it is a failure. For the client, which has forgotten the call before."""
+        reply = Reply(message, self.request.destination, self._codec, time.monotonic() - self.began)
+        failure = reply.failure()
+        if failure:
+            self.set_exception(failure)
+        else:
+            self.set_result(reply)
+        return failure is None

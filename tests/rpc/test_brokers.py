@@ -1,0 +1,94 @@
+"""The client on real brokers: requests, replies, losses, callers that are gone, and what is left in the broker."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from infertool.errors import CallTimeoutError, ConnectionLostError, RemoteFailureError
+from infertool.rpc import Client
+from tests.support.brokers import TIMEOUT_S, new_queue
+from tests.support.proxy import Proxy
+from tests.support.responder import Responder, echo, failure, silent
+
+LONG = TIMEOUT_S
+SERVERS = [
+    pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("activemq", "activemq6", "artemis", "rabbitmq")
+]
+Connect = Callable[..., Client]
+
+
+@pytest.fixture(params=SERVERS)
+def broker(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+def test_calls_and_failures(broker: Any, connect: Connect) -> None:
+    queue, client = new_queue(), connect(broker.url)
+    with Responder(broker.url, queue) as responder:
+        for codec in ("json", "msgpack"):
+            calls = [client.call_nowait(queue, {"n": n}, timeout_s=LONG, codec=codec) for n in range(100)]
+            assert [call.result().value for call in calls] == [{"n": n} for n in range(100)]
+        responder.answer = lambda message: [failure(message, retryable=True)]
+        with pytest.raises(RemoteFailureError) as caught:
+            client.call(queue, 1, timeout_s=LONG)
+        assert (caught.value.error_type, caught.value.retryable) == ("ValueError", True)
+    assert client.counts.unknown == client.counts.late == client.counts.duplicates == 0
+
+
+def test_no_server(broker: Any, connect: Connect) -> None:
+    client = connect(broker.url)
+    with pytest.raises(CallTimeoutError):
+        client.call(new_queue(), 1, timeout_s=0.5)
+
+
+def test_a_cut(broker: Any, connect: Connect) -> None:
+    queue = new_queue()
+    with Proxy(broker.stomp_port) as proxy, Responder(broker.url, queue, silent) as responder:
+        client = connect(f"stomp://127.0.0.1:{proxy.port}")
+        lost = client.call_nowait(queue, "lost", timeout_s=LONG)
+        kept = client.call_nowait(queue, "kept", timeout_s=LONG, retry=True)
+        responder.wait_for(2)
+        responder.answer = echo
+        proxy.cut()
+        with pytest.raises(ConnectionLostError):
+            lost.result()
+        assert kept.result().value == "kept"
+        client.close()
+
+
+@pytest.mark.activemq
+def test_an_expired_request_does_not_reach_a_server(activemq: Any, connect: Connect) -> None:
+    queue, client = new_queue(), connect(activemq.url)
+    with pytest.raises(CallTimeoutError):
+        client.call(queue, "old", timeout_s=0.2)
+    with Responder(activemq.url, queue) as responder:
+        assert client.call(queue, "new", timeout_s=LONG).value == "new"
+        assert [message.body for message in responder.wait_for(1)] == [b'"new"']
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.long
+def test_10_000_calls_leave_no_queue_in_rabbitmq(rabbitmq: Any, connect: Connect) -> None:
+    def own() -> set[str]:
+        return {line for line in rabbitmq.ctl("list_queues", "name").split("\n") if "amq.gen" in line}
+
+    before, queue = own(), new_queue()
+    clients = [connect(rabbitmq.url) for _ in range(4)]
+    with Responder(rabbitmq.url, queue):
+        for _ in range(25):
+            calls = [client.call_nowait(queue, os.getpid(), timeout_s=LONG) for client in clients for _ in range(100)]
+            assert {call.result().value for call in calls} == {os.getpid()}
+        # The queue of requests is there, and one for replies a client.
+        assert len(own() - before) <= 4 + len(before)
+    assert sum(client.counts.answered for client in clients) == 10_000
+    names = own() - before
+    for client in clients:
+        client.close()
+    deadline = time.monotonic() + TIMEOUT_S
+    while own() & names:
+        assert time.monotonic() < deadline
