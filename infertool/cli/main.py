@@ -25,7 +25,7 @@ from infertool.cli.replay_dlq import command as replay_dlq
 from infertool.cli.tail import command as tail
 from infertool.cli.watch import command as watch
 from infertool.errors import InfertoolError, UsageError
-from infertool.telemetry import json_logs
+from infertool.telemetry import uncaught
 
 
 class Commands(TyperGroup):
@@ -129,7 +129,7 @@ def run() -> None:
     arguments = globals_first(sys.argv[1:])
     console.prepare_streams()
     hangup.shield_stderr()
-    sys.excepthook = json_logs.say_trace
+    sys.excepthook = uncaught.say_trace
     as_json = _wants_json(arguments)
     if as_json:
         console.use_json()

@@ -26,7 +26,6 @@ from typing import Any
 
 import msgspec
 import orjson
-from cachetools import TTLCache
 
 from infertool.errors import InferenceError, ModelLoadError
 from infertool.models.port import Cached, LoadedModel, OnCircuit, Payload, PredictBatch
@@ -78,6 +77,8 @@ class _Store:
 
     def __init__(self, entries: int, ttl_s: float, ignore: frozenset[str]) -> None:
         self._ignore = ignore
+        from cachetools import TTLCache  # noqa: PLC0415  (rarely used)
+
         self._kept: TTLCache[bytes, bytes] = TTLCache(entries, ttl_s)
         self._lock = threading.Lock()
 

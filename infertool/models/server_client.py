@@ -15,7 +15,7 @@ from typing import Any, Self
 from urllib.parse import quote, unquote, unquote_plus
 
 import urllib3
-from urllib3 import exceptions as u
+from urllib3 import exceptions
 from urllib3.exceptions import HTTPError, LocationParseError, ProtocolError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Url, parse_url
@@ -157,18 +157,18 @@ def of_status(status: int, text: str, retry_after: str | None) -> InferenceError
     return InferenceError(text, retryable=status >= _SERVER_ERROR)
 
 
-def of_error(error: u.HTTPError, address: str, *, shown: bool) -> InferenceError:
+def of_error(error: exceptions.HTTPError, address: str, *, shown: bool) -> InferenceError:
     """Return the error for a missing or incomplete answer. `shown` is True if a client certificate was sent."""
     match error:
-        case u.NameResolutionError():
+        case exceptions.NameResolutionError():
             return _unavailable(f"the host of {address} is not known")
-        case u.ConnectTimeoutError() if not isinstance(error, u.NewConnectionError):
+        case exceptions.ConnectTimeoutError() if not isinstance(error, exceptions.NewConnectionError):
             return _unavailable(f"{address} did not take the connection in time (model.connect_timeout_s)")
-        case u.NewConnectionError():
+        case exceptions.NewConnectionError():
             return _unavailable(f"{address} cannot be reached: {_reason(error)}")
-        case u.SSLError():
+        case exceptions.SSLError():
             return _unavailable(_of_tls(_innermost(error), address, shown=shown))
-        case u.ReadTimeoutError():
+        case exceptions.ReadTimeoutError():
             return too_slow(address)
         case _:
             return InferenceError(f"{address} broke off: {_reason(error)}")

@@ -9,15 +9,10 @@ import logging
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import IO, Any, TextIO
 
 from infertool.text.sanitize import clean, clean_json, is_terminal
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
 
 # Maximum wait for the last lines of a process that has ended: a child of it may hold the pipe open. Seconds.
 _LAST_LINES_S = 1.0
@@ -168,17 +163,3 @@ def _encoded(document: dict[str, Any]) -> str:
 
 def _iso(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds % 1 * 1000):03d}Z"
-
-
-def say_trace(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Write the traceback to stderr: escaped, since it may quote a server; as one record with --log-format json."""
-    text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
-    # Not imported here: the module is loaded if standard error is JSON lines.
-    json_logs = sys.modules.get("infertool.telemetry.json_logs")
-    with contextlib.suppress(OSError):
-        if json_logs is not None and json_logs.is_on():
-            fields = {"error_type": kind.__name__, "trace": text}
-            json_logs.write_message("error", f"{kind.__name__}: {error}", fields)
-        else:
-            sys.stderr.write("".join([f"{clean(line)}\n" for line in text.split("\n")]))
-            sys.stderr.flush()

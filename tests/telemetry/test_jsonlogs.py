@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from infertool.telemetry import json_logs, logs
+from infertool.telemetry import json_logs, logs, uncaught
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def test_every_line_on_stderr_is_an_object():
         sys.stderr.write("one line\n")
         warnings.warn("a warning", stacklevel=1)
         logging.getLogger("some.library").error("a library's line")
-        json_logs.say_trace(*_raised())
+        uncaught.say_trace(*_raised())
         found = lines()
     assert [each["message"] for each in found[:4]] == ["hello", "a model prints", "and prints", "in pieces, one line"]
     assert found[0]["count"] == 3
@@ -127,6 +127,6 @@ def test_lines_of_other_processes_become_records_that_name_the_process(line, exp
 
 
 def test_an_uncaught_error_is_text_without_json_logs(capsys):
-    json_logs.say_trace(*_raised())
+    uncaught.say_trace(*_raised())
     *_, last = capsys.readouterr().err.split("\n")[:-1]
     assert last == "KeyError: 'missing'"

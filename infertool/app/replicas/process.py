@@ -20,7 +20,7 @@ from infertool.consumer.consumer import Until
 from infertool.errors import InfertoolError
 from infertool.net.connection_state import ConnectionState
 from infertool.settings import Settings
-from infertool.telemetry import json_logs, logs
+from infertool.telemetry import logs, uncaught
 from infertool.telemetry.signals import ConnectionChanged, Signal
 from infertool.telemetry.stats import Report
 
@@ -31,7 +31,7 @@ _EXIT_INTERRUPTED = 130
 
 def main(connection_fd: int) -> None:
     """Receive settings from the supervisor, consume, report, and end with the exit code of `infertool consume`."""
-    sys.excepthook = json_logs.say_trace
+    sys.excepthook = uncaught.say_trace
     connection = Connection(connection_fd)
     settings: Settings
     until: Until

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from infertool.errors import InfertoolError, OutputError, UsageError
-from infertool.telemetry import json_logs as uncaught
+from infertool.telemetry import uncaught
 from infertool.text.sanitize import clean, clean_json, is_terminal
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from infertool.models import loader, user_code
 from infertool.models.loader import open_model
 from infertool.models.port import Cached, LoadedModel
 from infertool.models.user_code import text_of
-from infertool.telemetry import json_logs, logs
+from infertool.telemetry import logs, uncaught
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -32,7 +32,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 def main(connection_fd: int, permits_fd: int) -> None:
     """Serve until no more permits can come."""
     shield_stderr()
-    sys.excepthook = json_logs.say_trace
+    sys.excepthook = uncaught.say_trace
     for number in (signal.SIGINT, signal.SIGTERM):
         # Only the consumer ends this process. Not SIG_IGN: processes that the model starts would inherit it.
         signal.signal(number, lambda *_: None)
