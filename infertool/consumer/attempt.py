@@ -161,12 +161,15 @@ class Decoding:
             payload = used.decode(body)
         except ValueError as error:
             return self._explain(event, error)
+        given = asked = None
         if isinstance(payload, dict):
-            _identify(event, payload)
+            given, asked = payload.get("event_id"), payload.get("request_id")
         elif not self._any_value:
             return _poison("NotAnObject", f"the body is a {used.title} {_type(payload)}, not an object")
-        else:
-            _identify(event, {})
+        if given is not None and not message.native.get("event_id"):
+            event.event_id = as_id(given) or event.event_id
+        request_id = as_id(asked) or message.correlation_id
+        event.request_id = request_id and printable(request_id)
         event.payload = payload
         return None
 
@@ -177,14 +180,6 @@ class Decoding:
 
     def _limit(self) -> str:
         return f"consume.max_body_bytes is {self._max_body_bytes}"
-
-
-def _identify(event: Event, payload: dict[str, Any]) -> None:
-    message = event.message
-    if not message.native.get("event_id"):
-        event.event_id = as_id(payload.get("event_id")) or event.event_id
-    request_id = as_id(payload.get("request_id")) or message.correlation_id
-    event.request_id = request_id and printable(request_id)
 
 
 def _type(value: Any) -> str:

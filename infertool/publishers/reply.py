@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from infertool.brokers.port import Broker
-from infertool.errors import ConnectionLostError, InfertoolError, RefusedError, UsageError
+from infertool.errors import ConnectionLostError, InfertoolError, RefusedError
 from infertool.message import Outgoing
 from infertool.net.timing import FullJitter, Timers
 from infertool.publishers.port import Confirmation, OnSettled, Publication, PublisherClosedError
@@ -98,8 +98,11 @@ class ReplyPublisher(Generic[T]):
 
     def dispatch(self, reply: Outgoing, on_sent: Callable[[Exception | None], None]) -> None:
         """Give a reply to the broker. Raises `UsageError`, `RefusedError`, `ConnectionLostError`."""
-        queue = self._broker.conventions.reply_queue(reply.destination)
-        self._broker.send(dataclasses.replace(reply, destination=queue), on_sent)
+        spelling = self._broker.conventions
+        queue = spelling.reply_queue(reply.destination)
+        # A producer's event id may be of any length.
+        headers = {name: value for name, value in reply.headers.items() if spelling.fits(name, value)}
+        self._broker.send(dataclasses.replace(reply, destination=queue, headers=headers), on_sent)
 
     def again(self, delay_s: float, send: Callable[[], None]) -> None:
         """Have `send` called after `delay_s`."""
@@ -142,7 +145,7 @@ class _Sending(Generic[T]):
         self._tries += 1
         try:
             self._publisher.dispatch(self._reply, self._on_sent)
-        except (UsageError, RefusedError, ConnectionLostError) as error:
+        except InfertoolError as error:
             self._on_sent(error)
 
     def _on_sent(self, error: Exception | None) -> None:

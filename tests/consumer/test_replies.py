@@ -8,10 +8,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgpack
 import numpy as np
@@ -25,17 +26,20 @@ from infertool.codec import JSON, MSGPACK, Codec
 from infertool.consumer import consumer as consumer_module
 from infertool.consumer import dead_letter_writer, in_flight, requests
 from infertool.consumer.consumer import Consumer, Until
+from infertool.consumer.processes.pool import Processes
+from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.requests import deadline_ms
 from infertool.consumer.router import Published
-from infertool.consumer.worker import Threads
+from infertool.consumer.worker import Threads, WorkerPool
 from infertool.errors import InferenceError
 from infertool.message import BodyKind, Message, Outgoing, Properties, TypedMessage
+from infertool.models.loader import open_model
 from infertool.models.port import LoadedModel
 from infertool.net.timing import FullJitter
 from infertool.publishers import reply as reply_module
 from infertool.publishers.local import LocalPublisher, discard
 from infertool.publishers.port import Publication, Publisher, Rejection
-from infertool.settings import Settings
+from infertool.settings import ModelSettings, Settings
 from infertool.settings.tree import (
     BrokerSettings,
     ConsumeSettings,
@@ -78,6 +82,7 @@ class Service:
         model: Callable[[Any], Any],
         *,
         publisher: Publisher[Published] | None = None,
+        pool: WorkerPool | None = None,
         default: str = "json",
         **consume: Any,
     ) -> None:
@@ -101,7 +106,7 @@ class Service:
         )
         self.consumer = Consumer(
             settings,
-            Threads(LoadedModel("m", "m", model), in_batches=False),
+            pool or Threads(LoadedModel("m", "m", model), in_batches=False),
             open_broker=lambda on_connection: brokers.open(settings.broker, on_connection=on_connection),
             publisher=publisher or LocalPublisher("null", discard),
             name="c",
@@ -394,6 +399,16 @@ def test_a_reply_to_that_is_no_queue_is_counted_and_harms_nobody(server: Server,
     assert (service.counts["succeeded"], service.counts["replied"], len(server.held(DEAD))) == (2, 1, 0)
 
 
+def test_a_header_that_the_broker_cannot_carry_is_left_out(
+    server: Server, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve(lambda payload: payload)
+    fits = lambda _self, _name, value: len(value) < 100  # noqa: E731
+    monkeypatch.setattr(type(service.consumer._broker.conventions), "fits", fits)
+    ask(server, json.dumps({"event_id": "e" * 5000}).encode())
+    assert answer(server).headers.keys() == {"status", "processing_ms"}
+
+
 def test_queues_that_are_gone_or_must_not_be_written_to(server: Server, serve: Serve) -> None:
     service = serve(lambda payload: 1 / payload["x"], max_attempts=1)
     service.address.faults.refuse_queue("private", "access refused for this user")
@@ -614,6 +629,60 @@ def test_a_quick_model_asks_nobody_for_the_caller(server: Server, serve: Serve) 
     settled(server)
     wait_until(lambda: service.counts["replies_lost"] == 1)
     assert (service.counts["succeeded"], service.counts["caller_gone"]) == (1, 0)
+
+
+SERVICE = """
+def predict(payload):
+    return payload
+
+def predict_batch(payloads):
+    if any(payload == "fail" for payload in payloads):
+        raise ValueError("not this one")
+    return payloads
+"""
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_every_executor_replies_in_every_codec(
+    server: Server, serve: Serve, tmp_path: Path, executor: Literal["threads", "processes"], batch_size: int
+) -> None:
+    """Results that are no object, bytes, and packed requests, also out of worker processes and batches."""
+    (tmp_path / "service.py").write_text(SERVICE)
+    spec = f"{tmp_path / 'service.py'}:" + ("predict" if batch_size == 1 else "Service")
+    if batch_size > 1:
+        with (tmp_path / "service.py").open("a") as file:
+            file.write("\nclass Service:\n    predict = staticmethod(predict)\n")
+            file.write("    predict_batch = staticmethod(predict_batch)\n")
+    model = ModelSettings(spec=spec)
+    phoenix = Phoenix()
+    options: dict[str, Any] = {"executor": executor, "batch_size": batch_size, "max_attempts": 1, "workers": 2}
+    with ExitStack() as stack:
+        if executor == "processes":
+            config = WorkerConfig(model, batch_size > 1, 0, 0)
+            pool: WorkerPool = stack.enter_context(Processes(config, 2, lambda _: None))
+        else:
+            pool = Threads(open_model(model), in_batches=batch_size > 1)
+        service = serve(discard, pool=pool, publisher=phoenix, **options)
+        values: list[Any] = [{"a": b"\xff"}, [b"\x00", 1.5], b"raw", None, 0, {1: {"k": []}}]
+        for number, value in enumerate(values):
+            ask(server, MSGPACK.encode(value), content_type="application/msgpack", correlation_id=f"m{number}")
+        texts: list[Any] = [{"a": 1}, [1, "x"], "text", None, 0]
+        for number, value in enumerate(texts):
+            body = codec.packed(JSON.encode(value), "gzip")
+            ask(server, body, content_encoding="gzip", correlation_id=f"j{number}")
+        if batch_size > 1:
+            ask(server, b'"fail"', correlation_id="fail")
+        wanted = {f"m{number}": value for number, value in enumerate(values)}
+        wanted |= {f"j{number}": value for number, value in enumerate(texts)}
+        got = answers(server, len(wanted) + (batch_size > 1))
+        settled(server)
+        service.end()
+    replies = {reply.properties.correlation_id: value_of(reply) for reply in got}
+    if batch_size > 1:
+        assert replies.pop("fail")["error"] == "not this one"
+    assert replies == wanted
+    assert len(phoenix.published) == len(got)
 
 
 def test_servers_share_requests_fairly(server: Server, serve: Serve) -> None:

@@ -108,3 +108,13 @@ def test_equal_events_at_the_same_time_are_all_asked_for():
     for thread in threads:
         thread.join(20)
     assert isinstance(predict({}), Cached)
+
+
+def test_payloads_of_any_kind_are_told_apart():
+    """Those of MessagePack, too: bytes, and keys that are no texts."""
+    model = Counting()
+    predict = front(model).predict
+    payloads = [[], [1], "1", {"a": b"\x01"}, {"a": b"\x02"}, {1: "x"}, {"1": "x"}, [b"\x01"]]
+    assert [predict(payload) for payload in payloads] == [{"call": n + 1} for n in range(len(payloads))]
+    assert [predict(payload) for payload in payloads] == [Cached({"call": n + 1}) for n in range(len(payloads))]
+    assert predict({"a": b"\x01", "event_id": "2"}) == Cached({"call": 4})
