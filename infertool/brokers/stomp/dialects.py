@@ -246,10 +246,14 @@ class _RabbitMQ(Dialect):
 
 
 def _dated(outgoing: Outgoing) -> Outgoing:
-    """Return `outgoing` with the time of sending in seconds, as AMQP has it: RabbitMQ adds none."""
-    sent_ms = outgoing.properties.timestamp_ms
-    seconds = (time.time_ns() // 1_000_000 if sent_ms is None else sent_ms) // 1000
-    return replace(outgoing, properties=msgspec.structs.replace(outgoing.properties, timestamp_ms=seconds))
+    """Return `outgoing` with the time of sending in seconds, as AMQP has it: RabbitMQ adds none.
+
+    A priority above 9 would come back as a header.
+    """
+    known = outgoing.properties
+    seconds = (_now_ms() if known.timestamp_ms is None else known.timestamp_ms) // 1000
+    priority = None if known.priority is None else min(known.priority, _HIGHEST_PRIORITY)
+    return replace(outgoing, properties=msgspec.structs.replace(known, timestamp_ms=seconds, priority=priority))
 
 
 def _as_jms(outgoing: Outgoing) -> Outgoing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from infertool.message import BodyKind, Message, Outgoing, Properties
 from tests.support.activemq import ActiveMQ
 from tests.support.brokers import TIMEOUT_S, send_all, settings, take
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.running import CREDENTIALS, infertool
+from tests.support.running import CREDENTIALS, Running, infertool
 
 COUNT = 30
 HIDDEN = "hunter2-hidden"
@@ -131,6 +132,64 @@ def test_from_activemq_to_rabbitmq_and_back(activemq: ActiveMQ, rabbitmq: Rabbit
         assert at.broker.subscribe(at.dead, window=10).receive(1, 0.5) == []
 
 
+KILLED_COUNT, KILLS = 300, 6
+
+
+@pytest.mark.long
+@pytest.mark.activemq
+@pytest.mark.rabbitmq
+def test_killed_between_the_confirmation_there_and_the_ack_here(
+    activemq: ActiveMQ, rabbitmq: RabbitMQ, connect: Any, tmp_path: Path
+) -> None:
+    """At whatever instant: each letter is there in the end, and what is there twice has one id."""
+    name = f"between.{uuid.uuid4().hex[:8]}"
+    here, there = place(activemq, connect, name), place(rabbitmq, connect, name)
+    send_all(here.broker, [Outgoing(here.queue, b"{}", headers={"event_id": f"e{n}"}) for n in range(KILLED_COUNT)])
+    for _ in range(KILLED_COUNT // 100):
+        here.die(100)
+    arrived = there.broker.subscribe(there.queue, window=1000)
+    rng, sent = random.Random(7), list[Message]()
+    command = (
+        "replay-dlq",
+        here.dead,
+        "--broker",
+        here.url,
+        "--to-broker",
+        there.url,
+        "--yes",
+        "-o",
+        "json",
+        "--batch",
+        "5",
+    )
+    for number in range(KILLS):
+        run = Running(tmp_path / str(number), *command, **CREDENTIALS)
+        sent += take(arrived, rng.randrange(1, 40))
+        run.kill()
+    last = Running(tmp_path / "last", *command, **CREDENTIALS)
+    last.finish()
+    while more := arrived.receive(1000, 1.0):
+        sent += more
+    ids = {each.headers["event_id"]: set[str]() for each in sent}
+    for each in sent:
+        ids[each.headers["event_id"]].add(each.headers["replay_id"])
+    assert ids.keys() == {f"e{n}" for n in range(KILLED_COUNT)}
+    assert {len(of_one) for of_one in ids.values()} == {1}
+    assert len(set.union(*ids.values())) == KILLED_COUNT
+    assert here.broker.subscribe(here.dead, window=10).receive(1, 0.5) == []
+
+
+@pytest.mark.rabbitmq
+def test_a_lifetime_over_stomp_to_rabbitmq(rabbitmq: RabbitMQ, connect: Any) -> None:
+    there = place(rabbitmq, connect, f"between.{uuid.uuid4().hex[:8]}")
+    send_all(there.broker, [Outgoing(there.queue, b"{}", properties=Properties(ttl_ms=3_600_000, priority=200))])
+    [event] = there.die(1)
+    assert (event.properties.ttl_ms, event.properties.priority) == (3_600_000, 9)
+    [dead] = take(there.broker.subscribe(there.dead, window=1), 1)
+    assert (dead.properties.ttl_ms, dead.properties.expires_ms) == (None, None)
+    assert marks.ours(dead.headers)["original_ttl"] == "3600000"
+
+
 @pytest.mark.activemq
 @pytest.mark.rabbitmq
 def test_an_archive_of_activemq_is_sent_to_rabbitmq(
@@ -193,6 +252,12 @@ def test_the_login_of_the_other_broker_is_its_own(one_letter: tuple[Place, Place
     secret.write_text("admin\n")
     right = {"INFERTOOL_TO_BROKER__USER": "admin", "INFERTOOL_TO_BROKER__PASSWORD_FILE": str(secret)}
     assert replay(here, there, **right)["replayed"] == 1
+
+
+def test_what_fails_on_another_broker_is_not_seen_here() -> None:
+    done = infertool("replay-dlq", "--to-broker", "stomp://localhost:1", "--abort-on-refail", "1", "--yes")
+    assert done.returncode == 2
+    assert "--abort-on-refail sees only what fails on this broker" in done.stderr
 
 
 def test_what_is_typed_for_a_url_is_not_shown() -> None:
