@@ -23,6 +23,8 @@ _NEEDS_E2E = frozenset(
         "queue_after", "result_rate", "failed_share",
     }
 )  # fmt: skip
+# Of these, what replies tell, too.
+_OF_REPLIES = frozenset({"results", "failures", "lost", "duplicates", "result_rate", "failed_share"})
 _STRINGS = re.compile(r"""r?"[^"]*"|r?'[^']*'""")
 _KNOWN = (*COUNTS, *SUMS, *(f"{measure}.{figure}" for measure in Measure for figure in FIGURES))
 
@@ -97,7 +99,7 @@ def _names(compiled: filters.Filter) -> tuple[str, ...]:
 def _check_measured(expression: str, names: Iterable[str], measures: Collection[Measure]) -> None:
     for name in names:
         needed = _measure_of(name)
-        if needed is None or needed in measures:
+        if needed is None or needed in measures or (name in _OF_REPLIES and Measure.REPLY in measures):
             continue
         if needed is Measure.SLIP:
             raise UsageError(f"--assert {expression!r} cannot work: a closed model has no plan, so nothing slips")
@@ -109,6 +111,8 @@ def _measure_of(name: str) -> Measure | None:
         return Measure.E2E
     if name == "confirmed":
         return Measure.SEND
+    if name == "timed_out":
+        return Measure.REPLY
     outer, dot, _ = name.partition(".")
     return Measure(outer) if dot else None
 

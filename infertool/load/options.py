@@ -18,8 +18,8 @@ class LoadOptions:
     """The options of a run.
 
     With `closed` the model is closed and has that number of open events; `planned` then gives only limits. With `e2e`
-    results are observed, and awaited until none came for `settle_s`. `in_flight` is the window of `confirm`, for each
-    connection.
+    results are observed, and awaited until none came for `settle_s`. With `rpc_timeout_s` each event is a request,
+    whose reply is awaited for that time. `in_flight` is the window of `confirm`, for each connection.
     """
 
     planned: Planned
@@ -31,6 +31,7 @@ class LoadOptions:
     max_late_s: float = math.inf
     e2e: bool = False
     settle_s: float = 10.0
+    rpc_timeout_s: float | None = None
     connections: int = 1
     processes: int = 1
 
@@ -38,6 +39,14 @@ class LoadOptions:
         """Raise UsageError for options that are invalid or contradict each other."""
         Payloads(self.payloads, "")
         Envelope(self.envelope, "")
+        if self.rpc_timeout_s == 0:
+            raise UsageError("--timeout must be above 0")
+        if self.rpc:
+            for option, given in (("--e2e", self.e2e), ("--confirm", self.confirm)):
+                if given:
+                    raise UsageError(
+                        f"--rpc and {option} contradict each other", advice="a reply says more: leave the other out"
+                    )
         if self.closed is None:
             self.schedule()
         else:
@@ -52,16 +61,31 @@ class LoadOptions:
                 raise UsageError(
                     f"--closed and {option} contradict each other", advice="a closed model has no plan to keep to"
                 )
-        if not (self.confirm or self.e2e):
+        if not (self.confirm or self.awaits_results):
             raise UsageError(
                 "--closed needs to know when an event is done",
-                advice="add --e2e (its result) or --confirm (its receipt)",
+                advice="add --e2e (its result), --rpc (its reply) or --confirm (its receipt)",
             )
+
+    @property
+    def rpc(self) -> bool:
+        """Whether each event is a request."""
+        return self.rpc_timeout_s is not None
+
+    @property
+    def awaits_results(self) -> bool:
+        """Whether the run sees what became of each event."""
+        return self.e2e or self.rpc
 
     @property
     def measures(self) -> tuple[Measure, ...]:
         """The measures that the options ask for."""
-        asked = {Measure.SLIP: self.closed is None, Measure.SEND: self.confirm, Measure.E2E: self.e2e}
+        asked = {
+            Measure.SLIP: self.closed is None,
+            Measure.SEND: self.confirm,
+            Measure.E2E: self.e2e,
+            Measure.REPLY: self.rpc,
+        }
         return tuple(measure for measure, wanted in asked.items() if wanted)
 
     @property
@@ -69,7 +93,8 @@ class LoadOptions:
         """The plan in words."""
         if self.closed is None:
             return self.schedule().text
-        until = "its result has come" if self.e2e else "its receipt has come"
+        what = "reply" if self.rpc else "result" if self.e2e else "receipt"
+        until = f"its {what} has come"
         return arrivals.described(f"{self.closed} open at a time, the next one sent when {until}", self.planned)
 
     @property

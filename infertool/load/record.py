@@ -55,13 +55,15 @@ class Second:
     failures: int = 0
     duplicates: int = 0
     latency_ms: Mapping[Measure, Percentiles] = field(default_factory=dict)
+    timed_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The sums of a run, without the warm-up. None means unknown, usually because --confirm or --e2e was not given.
+    """The sums of a run, without the warm-up. None means unknown, usually for want of --confirm, --e2e or --rpc.
 
-    `planned` = `sent` + `dropped` + `unsent`; with --e2e `sent` = `results` + `failures` + `queued` + `lost`. `poison`
+    `planned` = `sent` + `dropped` + `unsent`; with --e2e `sent` = `results` + `failures` + `queued` + `lost`, with
+    --rpc `sent` = `results` + `failures` + `timed_out` + `lost`. `poison`
     counts the broken events sent, `dead_lettered` the failures that are in the dead-letter queue, `queued` the events
     that were not seen and may still be in the queue, which held `queue_before` and `queue_after` messages.
     """
@@ -82,6 +84,7 @@ class Counts:
     out_of_order: int | None = None
     queue_before: int | None = None
     queue_after: int | None = None
+    timed_out: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +241,13 @@ def _cut_short(info: RunInfo, seconds: list[Second], histograms: Mapping[Measure
     def total(name: str, *, measured: bool = True) -> Any:
         return sum(getattr(second, name) for second in counted) if measured else None
 
-    send, e2e = Measure.SEND in info.measures, Measure.E2E in info.measures
+    send, rpc = Measure.SEND in info.measures, Measure.REPLY in info.measures
+    seen = rpc or Measure.E2E in info.measures
     counts = Counts(
         **{name: total(name) for name in ("planned", "sent", "late", "dropped", "unsent")},
         confirmed=total("confirmed", measured=send),
-        **{name: total(name, measured=e2e) for name in ("results", "failures", "duplicates")},
+        **{name: total(name, measured=seen) for name in ("results", "failures", "duplicates")},
+        timed_out=total("timed_out", measured=rpc),
     )
 
     def length(*names: str) -> float:

@@ -119,7 +119,7 @@ COUNTS: Final = tuple(each.name for each in fields(Counts))
 SUMS: Final = ("planned_rate", "sent_rate", "result_rate", "failed_share", "elapsed_s", "cpu_s", "cpu_share")
 FIGURES: Final = ("count", "rate", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms")
 # Measures that need an option.
-OPTION_OF: Final[Mapping[str, str]] = {Measure.SEND: "--confirm", Measure.E2E: "--e2e"}
+OPTION_OF: Final[Mapping[str, str]] = {Measure.SEND: "--confirm", Measure.E2E: "--e2e", Measure.REPLY: "--rpc"}
 _TIMES = ("mean", "p50", "p90", "p99", "p99_9", "max")
 Rows = list[tuple[str, ...]]
 UNKNOWN: Final = "-"
@@ -130,7 +130,7 @@ CLOSED: Final = (
     "closed model: an event is sent when an earlier one has come back, so a slow consumer slows the load, "
     "and latencies look better than they are for those who do not wait"
 )
-_WORDS: Final = {"queued": "still queued", "out_of_order": "out of order"}
+_WORDS: Final = {"queued": "still queued", "out_of_order": "out of order", "timed_out": "timed out"}
 _HEAD = ("count", "rate/s", "mean", "p50", "p90", "p99", "p99.9", "max")
 _WHOLE = 1000
 
@@ -216,7 +216,7 @@ def _measured(run: Run, measure: Measure) -> dict[str, Any] | None:
         return None
     latencies = run.histograms.get(measure) or Latencies()
     values = _percentiles(latencies.percentiles())
-    length_s = _came_out_s(run) if measure is Measure.E2E else run.elapsed_s
+    length_s = _came_out_s(run) if measure in {Measure.E2E, Measure.REPLY} else run.elapsed_s
     return {"count": values.pop("count"), "rate": _ratio(latencies.count, length_s, 3), **values}
 
 
@@ -253,6 +253,8 @@ def facts(report: Mapping[str, Any]) -> Rows:
     if Measure.E2E in run["measures"]:
         rows.append(("came out", _came_out(report)))
         rows.append(("queue", _queue(report)))
+    if Measure.REPLY in run["measures"]:
+        rows.append(("replies", _replies(report)))
     if report["cpu_s"] is not None:
         rows.append(("processor", f"{report['cpu_s']:.2f} s: {_percent(report['cpu_share'])} of a core"))
     return rows
@@ -274,6 +276,12 @@ def _came_out(report: Mapping[str, Any]) -> str:
     )
     others = ", ".join(f"{figure(report[name])} {_WORDS.get(name, name)}" for name in names)
     return f"{figure(report['results'])} results + {figure(report['failures'])} failures{dead}, {others}"
+
+
+def _replies(report: Mapping[str, Any]) -> str:
+    others = ", ".join(f"{figure(report[name])} {_WORDS.get(name, name)}" for name in ("lost", "duplicates"))
+    came = f"{figure(report['results'])} results + {figure(report['failures'])} failures"
+    return f"{came}, {figure(report['timed_out'])} timed out, {others}"
 
 
 def _queue(report: Mapping[str, Any]) -> str:

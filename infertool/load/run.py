@@ -297,6 +297,9 @@ class LoadRun:
         names += ["poison"] if options.payloads.poison_rate else []
         names += ["confirmed"] if options.confirm else []
         counts = Counts(**{name: totals[name] for name in names})
+        if options.rpc:
+            found = {name: totals[name] for name in ("results", "failures", "timed_out", "duplicates")}
+            return replace(counts, **found, lost=totals["sent"] - sum(found.values()) + found["duplicates"])
         if not options.e2e:
             return counts
         unseen = totals["sent"] - totals["results"] - totals["failures"]

@@ -12,7 +12,9 @@ from infertool.load.record import Second
 from infertool.load.tally import Clock, Measure, Meter, Tally
 from infertool.telemetry.latencies import Latencies
 
-_COUNTS = ("planned", "sent", "late", "dropped", "unsent", "confirmed", "results", "failures", "duplicates")
+_COUNTS = (
+    "planned", "sent", "late", "dropped", "unsent", "confirmed", "results", "failures", "timed_out", "duplicates",
+)  # fmt: skip
 # Delay after the end of a second before it is passed on, in which other processes report their counts.
 _LAG_S: Final = 0.4
 OnCut = Callable[[Second, Mapping[Measure, Latencies]], None]

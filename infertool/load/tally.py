@@ -76,11 +76,13 @@ class Measure(StrEnum):
     `SLIP`: from the intended send to the actual one; the generator's own lateness.
     `SEND`: from the actual send to the broker's receipt; with --confirm.
     `E2E`: from the *intended* send to the arrival at the dashboard's topic; with --e2e.
+    `REPLY`: from the *intended* send to the reply, of those that are results; with --rpc.
     """
 
     SLIP = "slip"
     SEND = "send"
     E2E = "e2e"
+    REPLY = "reply"
 
 
 class Meter:

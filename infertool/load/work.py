@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from infertool import brokers
 from infertool.brokers.port import Broker
+from infertool.load.calls import CallConnection
 from infertool.load.generator import ClosedGenerator, OpenGenerator, Slots
 from infertool.load.headers import Envelope
 from infertool.load.options import LoadOptions
@@ -18,6 +19,7 @@ from infertool.load.payloads import Payloads
 from infertool.load.sender import ConfirmedConnection, Due, SendConnection, Sender, Timing, UnconfirmedConnection
 from infertool.load.tally import Meter, RunClock, Tally
 from infertool.net.connection_state import OnConnection
+from infertool.rpc import Client
 from infertool.settings.tree import BrokerSettings
 
 # Longest time for a connection to close. Seconds.
@@ -79,10 +81,14 @@ class Work:
         self._schedule = None if options.closed else options.schedule()
         self._end_s = options.end_s
         self._slots = Slots(options.closed or 0, options.settle_s)
-        self._brokers = [
-            brokers.open(settings, name=f"infertool-loadgen-{share.index}-{number}", on_connection=on_connection)
-            for number in range(options.connections)
-        ]
+        names = [f"infertool-loadgen-{share.index}-{number}" for number in range(options.connections)]
+        self._clients: list[Client] = []
+        self._brokers: list[Broker] = []
+        for name in names:
+            if options.rpc:
+                self._clients.append(Client(settings, name=name, on_connection=on_connection))
+            else:
+                self._brokers.append(brokers.open(settings, name=name, on_connection=on_connection))
         self._connections: list[SendConnection] = []
         self._generator: OpenGenerator | ClosedGenerator | None = None
         self._sender: Sender | None = None
@@ -92,9 +98,20 @@ class Work:
 
     def connect(self) -> None:
         """Open all connections. Raises UnreachableError, RefusedError."""
+        for client in self._clients:
+            client.connect()
         for broker in self._brokers:
             broker.connect()
-        self._connections = [self._connection(broker) for broker in self._brokers]
+        self._connections = [
+            *(self._calls(client) for client in self._clients),
+            *(self._connection(broker) for broker in self._brokers),
+        ]
+
+    def _calls(self, client: Client) -> CallConnection:
+        return CallConnection(
+            client, self._envelope, self._tally, self._meter,
+            timeout_s=self._options.rpc_timeout_s or 0.0, on_done=self.done,
+        )  # fmt: skip
 
     def _connection(self, broker: Broker) -> SendConnection:
         options = self._options
@@ -128,6 +145,9 @@ class Work:
             )  # fmt: skip
         else:
             self._generator = OpenGenerator(sender, self._tally, self._times(), warmup_s=warmup_s, end_s=self._end_s)
+        for connection in self._connections:
+            if isinstance(connection, CallConnection):
+                connection.run_clock = run_clock
         before = time.process_time()
         if not self._stopped:
             self._generator.run()
@@ -157,5 +177,7 @@ class Work:
 
     def close(self) -> None:
         """Disconnect."""
+        for client in self._clients:
+            client.close()
         for broker in self._brokers:
             broker.close(_CLOSE_S)

@@ -76,6 +76,18 @@ class Client:
         return self._broker.address
 
     @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._replies is not None and self._replies.address is not None
+
+    def wait_for_room(self, timeout_s: float) -> bool:
+        """Wait until a request can be sent at once; False if none can within `timeout_s`."""
+        if not self._room.acquire(timeout=timeout_s):
+            return False
+        self._room.release()
+        return True
+
+    @property
     def counts(self) -> Counts:
         """What became of the calls so far."""
         return self._pending.counts

@@ -49,7 +49,11 @@ def test_assertions_that_fail_show_the_figures(report, expression, actual) -> No
 
 
 def test_every_figure_can_be_asserted(report) -> None:
+    # An event is seen on a topic, or answered.
+    only_of_calls = {"timed_out"}
     for name, value in figures(report).items():
+        if name in only_of_calls or name.startswith("reply."):
+            continue
         assert value is not None
         assert verdict(f"{name} == {float(value)!r}", report)["passed"], name
 

@@ -61,6 +61,7 @@ EXAMPLE = """Examples:
   infertool loadgen --stage 100:30s --stage 500:2m --e2e --save run.jsonl
   infertool loadgen --ramp 0:1000:60s --arrivals poisson --e2e    where is the limit?
   infertool loadgen --qps 100 --burst 2000:5s/60s --duration 5m --e2e --assert 'lost == 0'
+  infertool loadgen --qps 200 --duration 1m --rpc                 requests, and how long until their replies
   infertool loadgen --qps 50 --payload events.jsonl --set 'features[0]=normal(0,1)' --poison-rate 0.01
   infertool loadgen report run.jsonl --html run.html              plots of a saved run
 """
@@ -148,6 +149,10 @@ def loadgen(
     settle: Annotated[
         str, typer.Option(help="With --e2e: end after this time without a result.", metavar="DURATION")
     ] = "10s",
+    rpc: Annotated[
+        bool, typer.Option("--rpc", help="Send requests; measure to their replies. They are not persistent.")
+    ] = False,
+    timeout: Annotated[str, typer.Option(help="With --rpc: longest wait for a reply.", metavar="DURATION")] = "10s",
     connections: Annotated[int, typer.Option(min=1, max=100, help="Connections of each process.", metavar="N")] = 1,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Number of processes that send.", metavar="N")] = 1,
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
@@ -202,7 +207,7 @@ def loadgen(
         envelope=EnvelopeOptions(
             queue=check_sent_to(loaded.settings),
             kind=BodyKind(type_.value),
-            persistent=persistent,
+            persistent=persistent and not rpc,
             headers=tuple(header or ()),
             priority=priority,
             traceparent=traceparent,
@@ -221,6 +226,7 @@ def loadgen(
         max_late_s=float("inf") if max_late is None else parse_duration(max_late, "--max-late"),
         e2e=e2e,
         settle_s=parse_duration(settle, "--settle"),
+        rpc_timeout_s=parse_duration(timeout, "--timeout") if rpc else None,
         connections=connections,
         processes=processes,
     )

@@ -28,6 +28,7 @@ _LINE_EVERY_S = 5
 _REFRESH_PER_S = 4
 _BARS = " ▁▂▃▄▅▆▇█"
 _HISTORY = 60
+_FROM_INTENDED = dict.fromkeys((Measure.E2E, Measure.REPLY), "  (from the intended send)")
 
 
 class View:
@@ -40,7 +41,7 @@ class View:
         self._seconds: deque[Second] = deque(maxlen=_HISTORY)
         self._lost: dict[str, str] = {}
         self.stopping = "stopping; Ctrl-C again leaves at once"
-        if options.e2e:
+        if options.awaits_results:
             self.stopping = "stopping: waiting for what was sent; Ctrl-C again leaves at once"
 
     def second(self, second: Second) -> None:
@@ -89,9 +90,11 @@ class View:
             f"{total} {name}" for name in ("late", "dropped", "unsent")
             if (total := sum(getattr(each, name) for each in seconds))
         ]  # fmt: skip
-        if self._options.e2e:
+        if self._options.awaits_results:
             out = sum(each.results + each.failures for each in seconds)
-            parts.append(f"{out / length:,.0f}/s came out")
+            parts.append(f"{out / length:,.0f}/s {'answered' if self._options.rpc else 'came out'}")
+            if late := sum(each.timed_out for each in seconds):
+                parts.append(f"{late} timed out")
         for measure in self._options.measures:
             times = [each.latency_ms[measure].p99 for each in seconds if measure in each.latency_ms]
             worst = max((each for each in times if each is not None), default=None)
@@ -121,19 +124,20 @@ class View:
         lines = [f"    sums  {sent}{behind}"]
         if self._options.confirm:
             lines.append(f"          {totals['confirmed']:,} confirmed")
-        if self._options.e2e:
+        if self._options.awaits_results:
             # Other processes report sent events with a delay: results may be ahead.
-            left = max(totals["sent"] - totals["results"] - totals["failures"], 0)
+            left = max(totals["sent"] - totals["results"] - totals["failures"] - totals["timed_out"], 0)
+            timed_out = f"{totals['timed_out']:,} timed out, " if self._options.rpc else ""
             lines.append(
-                f"          {totals['results']:,} results + {totals['failures']:,} failures, {left:,} on the way, "
-                f"{totals['duplicates']:,} duplicates"
+                f"          {totals['results']:,} results + {totals['failures']:,} failures, {timed_out}"
+                f"{left:,} on the way, {totals['duplicates']:,} duplicates"
             )
         return lines
 
     def _rates(self, seconds: list[Second]) -> list[str]:
         sent = [each.sent for each in seconds]
         lines = [f"  sent/s  {bars(sent)} {sent[-1]:,}" if sent else "  sent/s  -"]
-        if self._options.e2e and seconds:
+        if self._options.awaits_results and seconds:
             out = [each.results + each.failures for each in seconds]
             lines.append(f"   out/s  {bars(out)} {out[-1]:,}")
         return lines
@@ -146,7 +150,7 @@ class View:
             if known:
                 last = known[-1]
                 figures = f"p50 {last.p50:,.1f} ms, p99 {last.p99:,.1f} ms, max {last.max:,.1f} ms"
-            lines.append(f"{measure:>8}  {figures}" + ("  (from the intended send)" if measure is Measure.E2E else ""))
+            lines.append(f"{measure:>8}  {figures}" + (_FROM_INTENDED.get(measure, "")))
         return lines
 
 

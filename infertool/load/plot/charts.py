@@ -29,6 +29,7 @@ WIDE: Final = 2 * WIDTH + GAP
 MOST_RUNS: Final = 4  # as many as there are colours
 TITLES: Final[Mapping[Measure, str]] = {
     Measure.E2E: "End to end",
+    Measure.REPLY: "Reply",
     Measure.SEND: "Send to receipt",
     Measure.SLIP: "Schedule slip",
 }
@@ -69,7 +70,7 @@ def _rate(shown: Sequence[NamedRun]) -> Chart:
         "sent": lambda second: second.sent,
         "came out": lambda second: second.results + second.failures,
     }
-    if not any(Measure.E2E in each.run.info.measures for each in shown):
+    if not any({Measure.E2E, Measure.REPLY} & set(each.run.info.measures) for each in shown):
         styles = {name: style for name, style in styles.items() if name != "came out"}
     wide = _wide(shown)
     lines = [

@@ -28,6 +28,7 @@ _HEAD: Final = """<!DOCTYPE html>
 """
 _MEANT = {
     Measure.E2E: "intended send to arrival",
+    Measure.REPLY: "intended send to reply",
     Measure.SEND: "send to receipt",
     Measure.SLIP: "intended to actual send",
 }
@@ -93,7 +94,10 @@ def _figures(report: Mapping[str, Any]) -> str:
         came = f"of {figure(report['sent'])} sent; {figure(report['failures'])} failed"
         came += f"; {figure(report['queued'])} still queued" if report["queued"] else ""
         cards.append(("Lost", figure(report["lost"]), came, bool(report["lost"])))
-    main = next(measure for measure in (Measure.E2E, Measure.SEND, Measure.SLIP) if measure in measures)
+    if Measure.REPLY in measures:
+        came = f"of {figure(report['sent'])} sent; {figure(report['failures'])} failed"
+        cards.append(("Timed out", figure(report["timed_out"]), came, bool(report["timed_out"])))
+    main = next(measure for measure in _MEANT if measure in measures)
     for name, title in (("p50_ms", "p50"), ("p99_ms", "p99"), ("p99_9_ms", "p99.9"), ("max_ms", "Longest")):
         cards.append((f"{title}, ms", figure(report[main][name]), _MEANT[main], False))
     items = (
