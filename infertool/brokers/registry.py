@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Protocol, cast
 from urllib.parse import unquote
 
@@ -123,16 +124,20 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """The module of an adapter, and the extra of infertool that installs what it imports; empty for none."""
+    """The module of an adapter, the package that it needs, and the extra of infertool that installs that."""
 
     module: str
+    package: str = ""
     extra: str = ""
 
 
 _STOMP: Final = _Entry("infertool.brokers.stomp.adapter")
+_AMQP: Final = _Entry("infertool.brokers.amqp.adapter", "pika", "rabbitmq")
 _SCHEMES: Final[Mapping[str, _Entry]] = {
     "stomp": _STOMP,
     "stomp+ssl": _STOMP,
+    "amqp": _AMQP,
+    "amqps": _AMQP,
     "memory": _Entry("infertool.brokers.memory.adapter"),
 }
 
@@ -142,16 +147,13 @@ def adapter(scheme: str) -> Adapter:
     entry = _SCHEMES.get(scheme)
     if entry is None:
         raise _unknown(scheme)
-    try:
-        return cast("Adapter", import_module(entry.module))
-    except ModuleNotFoundError as missing:
-        if not entry.extra:
-            raise
+    if entry.package and find_spec(entry.package) is None:
         raise SettingsError(
-            f"brokers of the scheme {scheme} need the package {missing.name}, which is not installed",
+            f"brokers of the scheme {scheme} need the package {entry.package}, which is not installed",
             key="broker.url",
             advice=f"pip install 'infertool[{entry.extra}]'",
-        ) from None
+        )
+    return cast("Adapter", import_module(entry.module))
 
 
 def _unknown(scheme: str) -> SettingsError:

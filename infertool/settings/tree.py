@@ -21,13 +21,19 @@ class BrokerSettings:
     """The broker that delivers events."""
 
     url: str = field(default="stomp://localhost:61613", repr=False)
-    """Scheme stomp or stomp+ssl; several hosts for failover: stomp://a:61613,b:61613. A path is a virtual host."""
+    """Scheme stomp, stomp+ssl, amqp or amqps; several hosts for failover: stomp://a:61613,b:61613. A path: vhost."""
     user: str = ""
     """Login. Also set by ACTIVEMQ_USER, or by the URL's user part."""
     password: Secret = field(default_factory=Secret)
     """Passcode. Also set by ACTIVEMQ_PASSWORD. Better: password_file."""
     password_file: str = ""
     """File whose first line is the passcode."""
+    declare: bool = False
+    """Create missing queues (amqp). Without it, a missing queue is an error; existing queues are never changed."""
+    queue_type: Literal["classic", "quorum"] = "quorum"
+    """The type of queues that are created (amqp)."""
+    management_url: str = ""
+    """RabbitMQ's management API, http://HOST:15672, for what AMQP does not tell (amqp)."""
     queue: str = "/queue/ai.events.raw"
     """The queue to consume: NAME or /queue/NAME; a list with commas, or a pattern like ai.*, is possible."""
     heartbeat_s: float = 10.0

@@ -13,9 +13,9 @@ from infertool.errors import SettingsError
 
 
 def test_a_missing_extra_is_named_with_its_install_command(tmp_path, monkeypatch) -> None:
-    (tmp_path / "adapter_of_a_missing_client.py").write_text("import a_client_that_nobody_has\n")
+    (tmp_path / "adapter_of_a_missing_client.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    entry = registry._Entry("adapter_of_a_missing_client", "kafka")
+    entry = registry._Entry("adapter_of_a_missing_client", "a_client_that_nobody_has", "kafka")
     monkeypatch.setattr(registry, "_SCHEMES", {"kafka": entry})
     with pytest.raises(SettingsError, match="a_client_that_nobody_has") as caught:
         brokers.conventions("kafka://a")

@@ -51,7 +51,9 @@ def test_credentials(user_part, user, password):
     [
         ("stmp://u:hidden@a", "stmp", "stomp"),
         ("stomp+tls://a", "stomp+tls", "stomp+ssl"),
-        ("amqp://u:hidden@a", "amqp", ""),
+        ("mqtt://u:hidden@a", "mqtt", ""),
+        ("amqp://u:hidden@a:x/vhost", "no valid port", ""),
+        ("ampq://u:hidden@a", "ampq", "amqp"),
         ("u:hidden@localhost:61613", "localhost:61613", ""),
         ("stomp://u:hidden@a:0", "no valid port", ""),
         ("stomp://u:hidden@a:99999999999999999999", "no valid port", ""),
@@ -88,3 +90,17 @@ def test_a_tls_file_that_cannot_be_used_is_named(tmp_path, field):
 def test_a_login_that_would_become_headers_is_refused(changes):
     with pytest.raises(SettingsError, match="line break"):
         brokers.open(BrokerSettings(**changes))
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "vhost"),
+    [
+        ("amqp://a", (("a", 5672),), ""),
+        ("amqp://a/%2F", (("a", 5672),), ""),
+        ("amqps://u:p@a,b:1/orders", (("a", 5671), ("b", 1)), "orders"),
+        ("amqp://[::1]/a%2Fb%20c", (("::1", 5672),), "a/b c"),
+    ],
+)
+def test_hosts_and_virtual_host_of_an_amqp_url(url, hosts, vhost):
+    parsed = parse(url)
+    assert (parsed.hosts, parsed.vhost) == (hosts, vhost)

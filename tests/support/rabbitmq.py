@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.support.install import apt
 from tests.support.rawstomp import RawStomp
@@ -43,6 +45,21 @@ class RabbitMQ(ServerProcess):
     @property
     def management_url(self) -> str:
         return f"http://127.0.0.1:{self.other_ports[3]}"
+
+    @contextmanager
+    def pika(self) -> Iterator[Any]:
+        """Return a channel of pika's, for declaring queues and for messages that only other clients send."""
+        import pika
+
+        parameters = pika.ConnectionParameters(
+            "127.0.0.1", self.amqp_port, credentials=pika.PlainCredentials("admin", "admin")
+        )
+        connection = pika.BlockingConnection(parameters)
+        try:
+            yield connection.channel()
+        finally:
+            if connection.is_open:
+                connection.close()
 
     def raw(self) -> RawStomp:
         return RawStomp(self.stomp_port, subscribe={"prefetch-count": "1000"}, confirm_each=True)

@@ -33,11 +33,16 @@ def broker(opened: Opened, connect: Callable[..., Broker]) -> Broker:
 
 
 @pytest.fixture
-def new_queue(broker: Broker) -> Callable[[], str]:
-    """Return names that nobody used before, as the broker spells them."""
+def new_queue(broker: Broker, opened: Opened) -> Callable[[], str]:
+    """Return queues that nobody used before, as the broker spells them."""
     from tests.support import brokers
 
-    return lambda: broker.conventions.queue(brokers.new_queue())
+    def new() -> str:
+        queue = broker.conventions.queue(brokers.new_queue())
+        opened.prepare(queue)
+        return queue
+
+    return new
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import pytest
 
@@ -21,8 +21,9 @@ from infertool.brokers.memory.adapter import CAPABILITIES
 from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Address
 from infertool.brokers.memory.server import Server as MemoryServer
-from infertool.brokers.port import Browsing
+from infertool.brokers.port import Broker, Browsing
 from tests.support.activemq6 import ActiveMQ6
+from tests.support.amqpproxy import AmqpFrameProxy, AmqpProxy, method
 from tests.support.artemis import FORBIDDEN, Artemis
 from tests.support.brokers import NOBODYS, Server
 from tests.support.frameproxy import FrameProxy, header
@@ -67,6 +68,9 @@ class Opened(Protocol):
     # Where nobody answers.
     nobodys_url: str
 
+    def prepare(self, queue: str) -> None:
+        """Have `queue` exist, and what the cases call by its name, where the adapter declares nothing."""
+
     def line(self) -> contextlib.AbstractContextManager[Line]:
         """Return a way to the broker that can be cut and stalled."""
 
@@ -104,15 +108,32 @@ class Target:
     keeps_acks: bool = True
     # What a line says to the server before it is cut.
     farewell: bytes = b""
+    # What a move was refused for goes back to its queue, and the connection lives. Elsewhere the connection ends.
+    requeues: bool = False
+    # How an AMQP server declares the queues; empty for other servers.
+    arguments: dict[str, Any] = field(default_factory=dict)
+    # What these queues do not offer, though the broker has queues that do.
+    lacks: Sequence[str] = ()
+
+    def offers(self, broker: Broker, name: str) -> bool:
+        """Return True if a capability holds for the queues of this target."""
+        return getattr(broker.capabilities, name) and name not in self.lacks
 
     @contextlib.contextmanager
     def open(self, request: pytest.FixtureRequest) -> Iterator[Opened]:
+        if self.arguments:
+            with self._amqp(request.getfixturevalue(self.fixture)) as opened:
+                yield opened
+            return
         if self.fixture:
             yield StompServer(request.getfixturevalue(self.fixture), self)
             return
         capabilities = replace(CAPABILITIES, **self.changes)
         with MemoryServer(f"conformance-{next(_numbers)}", capabilities, login=("admin", "admin")) as server:
             yield Memory(server)
+
+    def _amqp(self, server: Any) -> AmqpServer:
+        return AmqpServer(server, self.arguments)
 
     @contextlib.contextmanager
     def open_own(self, request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
@@ -123,7 +144,8 @@ class Target:
             return
         server = self.own(folder / "server")
         try:
-            yield StompServer(server.start(), self)
+            server.start()
+            yield self._amqp(server) if self.arguments else StompServer(server, self)
         finally:
             server.remove()
 
@@ -138,6 +160,9 @@ class StompServer:
         self.url = server.url
         self.refused_queue = target.refused_queue
         self._farewell = target.farewell
+
+    def prepare(self, queue: str) -> None:
+        """Do nothing: queues come into being by use."""
 
     def line(self) -> Proxy:
         return Proxy(self.server.stomp_port, farewell=self._farewell)
@@ -191,6 +216,78 @@ class _Cutter:
         return frame
 
 
+class AmqpServer:
+    """RabbitMQ over AMQP, with queues of one type, which end with the test."""
+
+    refused_queue = "nobody.has.this.queue"
+    nobodys_url = "amqp://127.0.0.1:1"
+
+    def __init__(self, server: RabbitMQ, arguments: dict[str, Any]) -> None:
+        self.server = server
+        self.url = server.amqp_url
+        self._arguments = arguments
+        self._declared: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._declared:
+            with self.server.pika() as channel:
+                for queue in self._declared:
+                    channel.queue_delete(queue)
+
+    def prepare(self, queue: str) -> None:
+        with self.server.pika() as channel:
+            for name in (queue, *(f"{queue}.{each}" for each in ("dlq", "a", "b", "barrier"))):
+                channel.queue_declare(name, durable=True, arguments=self._arguments)
+                self._declared.append(name)
+
+    def line(self) -> AmqpProxy:
+        return AmqpProxy(self.server.amqp_port)
+
+    @contextlib.contextmanager
+    def cutting_line(self, point: Cut) -> Iterator[str]:
+        cutter = _AmqpCutter(point)
+        with AmqpFrameProxy(self.server.amqp_port, to_server=cutter.to_server, to_client=cutter.to_client) as proxy:
+            yield proxy.url
+
+
+_PUBLISH, _ACK = 0x003C0028, 0x003C0050
+
+
+class _AmqpCutter:
+    """Cuts once, at a frame of the first move that is made."""
+
+    def __init__(self, point: Cut) -> None:
+        self._point = point
+        self._done = self._acked = False
+
+    def to_server(self, frame: bytes) -> bytes | None:
+        number = method(frame)
+        if self._done:
+            return frame
+        match self._point:
+            case Cut.BEFORE_SENDS if number == _PUBLISH:
+                return self._cut()
+            case Cut.BEFORE_END if number == _ACK:
+                return self._cut()
+            case Cut.AFTER_END if number == _ACK:
+                # The question behind it, whether all acks have arrived, is cut off.
+                self._acked = True
+            case Cut.AFTER_END if self._acked:
+                return self._cut()
+        return frame
+
+    def to_client(self, frame: bytes) -> bytes | None:
+        if not self._done and self._point is Cut.AFTER_SENDS and method(frame) == _ACK:
+            return self._cut()
+        return frame
+
+    def _cut(self) -> None:
+        self._done = True
+
+
 class Memory:
     """A broker of this process."""
 
@@ -200,6 +297,9 @@ class Memory:
         self.server = server
         self.url = server.url
         server.faults.refuse_queue(self.refused_queue)
+
+    def prepare(self, queue: str) -> None:
+        """Do nothing: queues come into being by use."""
 
     @property
     def nobodys_url(self) -> str:
@@ -295,5 +395,27 @@ TARGETS = (
         refused_queue="/nowhere/x",
         refusal_ends=True,
         keeps_acks=False,
+    ),
+    Target(
+        "rabbitmq-classic",
+        "RabbitMQ, classic",
+        "rabbitmq",
+        (pytest.mark.rabbitmq,),
+        own=RabbitMQ,
+        keeps_acks=False,
+        arguments={"x-queue-type": "classic", "x-max-priority": 10},
+        requeues=True,
+        lacks=["delivery_count"],
+    ),
+    Target(
+        "rabbitmq-quorum",
+        "RabbitMQ, quorum",
+        "rabbitmq",
+        (pytest.mark.rabbitmq,),
+        own=RabbitMQ,
+        keeps_acks=False,
+        arguments={"x-queue-type": "quorum"},
+        requeues=True,
+        lacks=["priorities", "exclusive"],
     ),
 )

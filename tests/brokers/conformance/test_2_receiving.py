@@ -38,7 +38,15 @@ def test_the_window(target, broker, queue, window, verdict):
     held = take(subscription, window)
     if broker.capabilities.depth:
         depth = broker.measure(queue, TIMEOUT_S)
-        assert (depth.size, depth.in_flight, depth.enqueued, depth.dequeued) == (window + 50, window, window + 50, 0)
+        if depth.in_flight is None:
+            assert depth.size == 50
+        else:
+            assert (depth.size, depth.in_flight, depth.enqueued, depth.dequeued) == (
+                window + 50,
+                window,
+                window + 50,
+                0,
+            )
     assert subscription.receive(1, 0.2) == []
     subscription.ack(held)
     for _ in range(50):
@@ -96,7 +104,7 @@ def test_stale_acks(opened, connect, links, queue):
 
 
 @pytest.mark.case("the number of earlier deliveries is told")
-def test_delivery_count(opened, connect, links, queue, verdict):
+def test_delivery_count(target, opened, connect, links, queue, verdict):
     with opened.line() as line:
         broker = connect(line.url, links)
         send_all(broker, numbered(queue, 1))
@@ -108,10 +116,10 @@ def test_delivery_count(opened, connect, links, queue, verdict):
             line.cut()
             links.wait_for(ConnectionState.CONNECTED, number)
         broker.close(TIMEOUT_S)
-    if broker.capabilities.delivery_count:
+    if target.offers(broker, "delivery_count"):
         assert counts == [0, 1, 2]
     else:
-        assert counts == [None, None, None]
+        assert counts in ([None, None, None], [0, None, None])
         verdict("no: only that it is a redelivery")
 
 
@@ -126,6 +134,9 @@ def test_sharing(opened, connect, broker, queue):
 @pytest.mark.case("an exclusive subscription gets everything until it ends")
 def test_exclusive(target, opened, connect, queue, verdict):
     first, second = connect(opened.url), connect(opened.url)
+    if "exclusive" in target.lacks:
+        verdict("no: they share, unless the queue is theirs alone")
+        return
     if not first.capabilities.exclusive:
         with pytest.raises(RefusedError, match="exclusive"):
             first.subscribe(queue, window=10, exclusive=True)
@@ -140,21 +151,26 @@ def test_exclusive(target, opened, connect, queue, verdict):
         assert len(take(owner, 20)) == 20
         verdict("no: another one is refused, and the queue ends with the first")
         return
-    heir = second.subscribe(queue, window=100, exclusive=True)
+    try:
+        heir = second.subscribe(queue, window=100, exclusive=True)
+    except OccupiedError:
+        heir = None
+        verdict("yes: a second one is refused")
     send_all(second, numbered(queue, 20))
     taken = take(owner, 20)
-    assert heir.receive(1, 0.2) == []
+    assert heir is None or heir.receive(1, 0.2) == []
     owner.ack(taken[:5])
     first.close(TIMEOUT_S)
+    heir = heir or second.subscribe(queue, window=100, exclusive=True)
     assert bodies(take(heir, 15)) == bodies(taken[5:])
 
 
 @pytest.mark.case("a message of a higher priority comes first")
-def test_priorities(broker, queue, verdict):
+def test_priorities(target, broker, queue, verdict):
     sent = [Outgoing(queue, b"%d" % n, properties=Properties(priority=n)) for n in (1, 9, 4)]
     send_all(broker, sent)
     messages = take(broker.subscribe(queue, window=3), 3)
-    if broker.capabilities.priorities:
+    if target.offers(broker, "priorities"):
         assert bodies(messages) == [b"9", b"4", b"1"]
     else:
         assert bodies(messages) == [b"1", b"9", b"4"]

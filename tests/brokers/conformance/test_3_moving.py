@@ -126,7 +126,9 @@ def test_a_refused_move(target, opened, connect, links, new_queue, content, spoi
         subscription.move(moves, TIMEOUT_S)
     assert caught.value.reason
     assert "\n" not in str(caught.value)
-    links.wait_for(ConnectionState.CONNECTED, 2)
+    requeued = target.requeues and spoil is refuse_send
+    if not requeued:
+        links.wait_for(ConnectionState.CONNECTED, 2)
     again = rest(subscription, queue, connect(opened.url))
     bodies = {message.body for message in messages}
     # In which order a broker gives back what a transaction held is not promised.
@@ -135,8 +137,11 @@ def test_a_refused_move(target, opened, connect, links, new_queue, content, spoi
     else:
         assert messages[2].body in {message.body for message in again} <= bodies
     assert not target.marks_redeliveries or all(message.redelivered for message in again)
-    assert all(message.epoch > messages[0].epoch for message in again)
-    assert "refused" in links.of(ConnectionState.LOST)[0].reason
+    if requeued:
+        assert links.of(ConnectionState.LOST) == []
+    else:
+        assert all(message.epoch > messages[0].epoch for message in again)
+        assert "refused" in links.of(ConnectionState.LOST)[0].reason
     with pytest.raises(StaleMessagesError):
         subscription.move(moved_to(f"{queue}.dlq", messages), TIMEOUT_S)
     subscription.move(moved_to(f"{queue}.dlq", again), TIMEOUT_S)

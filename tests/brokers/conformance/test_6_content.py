@@ -10,7 +10,7 @@ import pytest
 
 from infertool.brokers import header_types
 from infertool.message import BodyKind, Outgoing, Properties
-from tests.support.brokers import send_all, take
+from tests.support.brokers import TIMEOUT_S, send_all, take
 
 TEXTS = [
     b"", b"{}", b"nul \0 in it", "grüße 漢字 \U0001f600".encode(), b'{"deep":' * 3000, b"x" * 1024 * 1024,
@@ -78,7 +78,7 @@ def test_amqp_properties(broker, queue):
 
 @pytest.mark.case("properties")
 @pytest.mark.parametrize("persistent", [True, False])
-def test_properties(broker, queue, persistent):
+def test_properties(broker, queue, persistent, verdict):
     expires = int(time.time() * 1000) + 3_600_000
     sent = Properties(
         correlation_id="c:1\\", reply_to=broker.conventions.queue("answers"), content_type="application/json",
@@ -88,7 +88,13 @@ def test_properties(broker, queue, persistent):
     [message] = take(broker.subscribe(queue, window=1), 1)
     found = message.properties
     assert (found.correlation_id, found.reply_to, found.type, found.priority) == ("c:1\\", sent.reply_to, "event", 7)
-    assert (found.content_type, found.expires_ms, found.persistent) == ("application/json", expires, persistent)
+    assert (found.content_type, found.persistent) == ("application/json", persistent)
+    if found.expires_ms is None:
+        assert found.ttl_ms is not None
+        assert 0 <= 3_600_000 - found.ttl_ms < TIMEOUT_S * 1000
+        verdict("with the time to live in place of the end")
+    else:
+        assert found.expires_ms == expires
     assert abs(found.timestamp_ms / 1000 - time.time()) < 3600
     assert message.correlation_id == "c:1\\"
     assert message.headers == {"own": "1"}

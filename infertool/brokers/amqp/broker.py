@@ -1,0 +1,145 @@
+"""The broker port on AMQP 0-9-1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from infertool.brokers.amqp import declaring
+from infertool.brokers.amqp.adapter import CAPABILITIES, CONVENTIONS
+from infertool.brokers.amqp.bulk_sender import AmqpBulkSender
+from infertool.brokers.amqp.connection import SPOKEN
+from infertool.brokers.amqp.conventions import AmqpConventions
+from infertool.brokers.amqp.declaring import Declarer
+from infertool.brokers.amqp.replies import AmqpReplies
+from infertool.brokers.amqp.session import Host, Session
+from infertool.brokers.amqp.subscription import AmqpSubscription
+from infertool.brokers.port import Browse, Capabilities, Depth, OnMessages, OnSent, Selector
+from infertool.brokers.registry import BrokerUrl
+from infertool.brokers.supervisor import Supervisor
+from infertool.brokers.target import targets
+from infertool.errors import OccupiedError, RefusedError, ServerError, UnroutableError
+from infertool.message import Outgoing
+from infertool.net.connection_state import OnConnection
+from infertool.net.timing import FullJitter
+from infertool.settings.tree import BrokerSettings
+
+_DEFAULT_VHOST: Final = "/"
+
+
+class AmqpBroker:
+    """See `infertool.brokers.port.Broker`."""
+
+    def __init__(
+        self, settings: BrokerSettings, url: BrokerUrl, *, name: str, on_connection: OnConnection | None
+    ) -> None:
+        hosts = [Host(target, url.vhost or _DEFAULT_VHOST, name) for target in targets(settings, url, SPOKEN)]
+        self._receipt_timeout_s = settings.receipt_timeout_s
+        self._declare = Declarer(settings.queue_type) if settings.declare else _leave
+        self._supervisor: Supervisor[Session] = Supervisor(
+            hosts,
+            FullJitter(settings.reconnect_base_s, settings.reconnect_max_s),
+            name="infertool-amqp-supervisor",
+            on_connection=on_connection,
+        )
+
+    @property
+    def address(self) -> str:
+        """See `infertool.brokers.port.Broker`."""
+        return self._supervisor.address
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """See `infertool.brokers.port.Broker`."""
+        return CAPABILITIES
+
+    @property
+    def conventions(self) -> AmqpConventions:
+        """See `infertool.brokers.port.Broker`."""
+        return CONVENTIONS
+
+    def connect(self) -> None:
+        """See `infertool.brokers.port.Broker`."""
+        self._supervisor.connect()
+
+    def subscribe(
+        self, queue: str, *, window: int, selector: Selector | None = None, exclusive: bool = False
+    ) -> AmqpSubscription:
+        """See `infertool.brokers.port.Broker`. Without a connection now, it begins with the next one."""
+        self._refuse_selector(selector)
+        subscription = AmqpSubscription(
+            queue,
+            window=window,
+            exclusive=exclusive,
+            current=self._supervisor.current,
+            prepare=_leave if exclusive else self._declare,
+        )
+        self._supervisor.add(subscription)
+        return subscription
+
+    def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
+        """See `infertool.brokers.port.Broker`. Waits while 500 sends, or 8 MiB, are unconfirmed.
+
+        Raises RefusedError at once for a message that AMQP cannot hold, ReceiptTimeoutError when the broker takes none.
+        """
+        session = self._supervisor.connected()
+        if not session.is_own_thread():
+            self._declare(session, outgoing.destination)
+        session.publisher.send(outgoing, on_sent, self._receipt_timeout_s)
+
+    def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> AmqpBulkSender:
+        """See `infertool.brokers.port.Broker`."""
+        return AmqpBulkSender(template, variable_headers, self._supervisor)
+
+    def browse(self, queue: str, *, limit: int, timeout_s: float, selector: Selector | None = None) -> Browse:  # noqa: ARG002
+        """See `infertool.brokers.port.Broker`."""
+        self._supervisor.connected()
+        self._refuse_selector(selector)
+        reason = "browsing would deliver the messages, which quorum queues count"
+        raise RefusedError(f"{self.address}: {reason}", address=self.address, reason=reason)
+
+    def open_replies(self, on_replies: OnMessages) -> AmqpReplies:
+        """See `infertool.brokers.port.Broker`."""
+        replies = AmqpReplies(on_replies)
+        self._supervisor.add(replies)
+        return replies
+
+    def reply_exists(self, address: str, timeout_s: float) -> bool | None:
+        """See `infertool.brokers.port.Broker`."""
+        session = self._supervisor.current()
+        if session is None:
+            return None
+        try:
+            session.ask(declaring.passively(address), timeout_s)
+        except UnroutableError:
+            return False
+        except OccupiedError:
+            # It is another connection's own queue.
+            return True
+        except ServerError:
+            return None
+        return True
+
+    def measure(self, queue: str, timeout_s: float) -> Depth | None:
+        """See `infertool.brokers.port.Broker`: what waits for delivery, and the consumers."""
+        session = self._supervisor.current()
+        if session is None:
+            return None
+        try:
+            answer = session.ask(declaring.passively(queue), timeout_s)
+        except ServerError:
+            return None
+        return Depth(size=answer.message_count, consumers=answer.consumer_count)
+
+    def close(self, timeout_s: float) -> None:
+        """See `infertool.brokers.port.Broker`. Safe to call again."""
+        self._supervisor.close(timeout_s)
+
+    def _refuse_selector(self, selector: Selector | None) -> None:
+        if selector is not None:
+            reason = "RabbitMQ has no selectors"
+            raise RefusedError(f"{self.address}: {reason}", address=self.address, reason=reason)
+
+
+def _leave(session: Session, queue: str) -> None:
+    """Declare nothing."""

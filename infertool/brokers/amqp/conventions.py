@@ -1,0 +1,109 @@
+"""How RabbitMQ spells queues, which headers it carries, and what it can do. Nothing here imports a client."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from infertool.brokers.port import Browsing, Capabilities
+from infertool.errors import UsageError
+
+# Settings and scripts for STOMP brokers spell queues with it.
+_PREFIX: Final = "/queue/"
+_REPLY_PREFIXES: Final = ("/reply-queue/", "/amq/queue/", _PREFIX)
+# Direct reply-to: a name that ends in base64, which may hold slashes.
+_DIRECT: Final = "amq.rabbitmq.reply-to."
+_LONGEST: Final = 255
+_MOST_HEADERS: Final = 1000
+# All headers of a message share one frame of 128 KiB.
+_LONGEST_VALUE: Final = 32 * 1024
+# Lists by which RabbitMQ copies a message to further queues.
+_ROUTING: Final = frozenset({"CC", "BCC"})
+_DEATHS: Final = frozenset({"x-death", "x-first-death-queue", "x-first-death-reason", "x-first-death-exchange"})
+_BROKERS: Final = frozenset({"x-delivery-count", "amq-msg-type"})
+
+# A prefetch has 16 bits.
+MOST_UNACKED: Final = 65535
+
+CAPABILITIES: Final = Capabilities(
+    atomic_move=False,
+    browse=Browsing.NONE,
+    selectors=False,
+    exclusive=True,
+    priorities=True,
+    expiry=True,
+    depth=True,
+    delivery_count=True,
+    reply_addresses=True,
+    max_unacked=1000,
+    max_moves=100,
+    max_move_bytes=8 * 1024 * 1024,
+    header_types=True,
+    highest_priority=255,
+)
+
+
+class AmqpConventions:
+    """See `infertool.brokers.port.Conventions`: a queue is its name."""
+
+    max_headers: int = _MOST_HEADERS
+    set_by_adapter: frozenset[str] = _BROKERS
+    reserved: frozenset[str] = _DEATHS
+    death_marks: frozenset[str] = _DEATHS
+
+    def queue(self, text: str) -> str:
+        """See `infertool.brokers.port.Conventions`: `NAME` or `/queue/NAME` becomes `NAME`."""
+        name = text.removeprefix(_PREFIX)
+        if not self.is_queue(name):
+            raise UsageError(
+                f"{text[:80]!r} is no queue of RabbitMQ", advice="write NAME; lists and patterns are not offered"
+            )
+        return name
+
+    def source(self, text: str) -> str:
+        """See `infertool.brokers.port.Conventions`: only one queue is offered."""
+        return self.queue(text)
+
+    def short(self, queue: str) -> str:
+        """See `infertool.brokers.port.Conventions`."""
+        return queue
+
+    def is_queue(self, text: str) -> bool:
+        """See `infertool.brokers.port.Conventions`. A comma may be part of a name, but is more likely a list."""
+        return (
+            text != ""
+            and text == text.strip()
+            and text.isprintable()
+            and not ("," in text or "://" in text or text.startswith("/"))
+            and len(text.encode()) <= _LONGEST
+        )
+
+    def reply_queue(self, text: str) -> str:
+        """See `infertool.brokers.port.Conventions`: a queue, or an address of direct reply-to.
+
+        STOMP clients of RabbitMQ write prefixes. What has a slash else is an exchange and a key, or a topic.
+        """
+        name = text
+        for prefix in _REPLY_PREFIXES:
+            name = name.removeprefix(prefix)
+        if not self.is_queue(name) or ("/" in name and name == text and not name.startswith(_DIRECT)):
+            raise UsageError(f"the reply-to {text[:80]!r} is no queue of RabbitMQ")
+        return name
+
+    def covers(self, source: str, queue: str) -> bool:
+        """See `infertool.brokers.port.Conventions`."""
+        return source == queue
+
+    def is_refused(self, name: str, value: str) -> bool:  # noqa: ARG002  # none for its value
+        """See `infertool.brokers.port.Conventions`."""
+        return name in _ROUTING or len(name.encode("utf-8", "surrogateescape")) > _LONGEST
+
+    def is_sendable(self, name: str, value: str) -> bool:
+        """See `infertool.brokers.port.Conventions`."""
+        return not (name in _BROKERS or self.is_refused(name, value))
+
+    def fits(self, name: str, value: str) -> bool:
+        """See `infertool.brokers.port.Conventions`."""
+        return len(name) <= _LONGEST and len(value.encode("utf-8", "surrogateescape")) <= _LONGEST_VALUE
+
+
+CONVENTIONS: Final = AmqpConventions()

@@ -1,0 +1,102 @@
+"""A queue of one connection's own, for the replies to what it sends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pika import spec
+
+from infertool.brokers.amqp import declaring, frames
+from infertool.brokers.amqp.channel import Channel
+from infertool.brokers.amqp.messages import to_message
+from infertool.brokers.port import OnMessages
+from infertool.errors import RefusedError
+from infertool.message import Message
+
+if TYPE_CHECKING:
+    from infertool.brokers.amqp.session import Session
+
+
+class _Receiver(Channel):
+    """Takes replies, which need no ack, on the publishing connection: it has the requests, too."""
+
+    def __init__(self, session: Session, on_replies: OnMessages) -> None:
+        super().__init__(session.publishing)
+        self._session = session
+        self._on_replies = on_replies
+        self._messages: list[Message] = []
+        self._begun = False
+        self.queue = ""
+
+    def begin(self) -> None:
+        """Make the queue, and have its messages delivered. Raises RefusedError, ConnectionLostError."""
+        self.open()
+        self.queue = self.call(declaring.own("")).queue
+        self.call(spec.Basic.Consume(queue=self.queue, no_ack=True, exclusive=True))
+        self._begun = True
+
+    def on_content(self, method: bytes, head: bytes, body: bytes) -> None:  # noqa: ARG002
+        """See `Channel`."""
+        self._messages.append(to_message(head, body, self.queue, self._session.epoch, "", redelivered=False))
+
+    def deliver(self) -> None:
+        """See `Channel`."""
+        messages, self._messages = self._messages, []
+        if messages:
+            self._on_replies(messages)
+
+    def on_other(self, number: int, payload: bytes) -> bool:  # noqa: ARG002
+        """See `Channel`: the queue was deleted. The next connection has another one."""
+        if number != spec.Basic.Cancel.INDEX:
+            return False
+        self._session.end(f"the queue {self.queue}, for replies, was deleted")
+        return True
+
+    def on_closed(self, refusal: RefusedError) -> None:
+        """See `Channel`."""
+        super().on_closed(refusal)
+        if self._begun:
+            self._session.end(str(refusal))
+
+    def write_close(self) -> None:
+        """Have the broker end the queue, without a wait for its word."""
+        self.connection.discard(self)
+        self.connection.write(frames.encode(self.number, spec.Channel.Close(200, "", 0, 0)))
+
+
+class AmqpReplies:
+    """See `infertool.brokers.port.Replies`, and `infertool.brokers.supervisor.Attached`."""
+
+    def __init__(self, on_replies: OnMessages) -> None:
+        self._on_replies = on_replies
+        self._receiver: _Receiver | None = None
+        self._closed = False
+
+    @property
+    def address(self) -> str | None:
+        """See `infertool.brokers.port.Replies`."""
+        receiver = self._receiver
+        return receiver.queue if receiver and receiver.queue and not receiver.connection.reason else None
+
+    def attach(self, session: Session) -> None:
+        """Make a queue on a new connection. Raises RefusedError, ConnectionLostError."""
+        if self._closed:
+            return
+        receiver = _Receiver(session, self._deliver)
+        receiver.begin()
+        self._receiver = receiver
+
+    def lost(self) -> None:
+        """Forget the queue, which ended with its connection."""
+        self._receiver = None
+
+    def close(self) -> None:
+        """See `infertool.brokers.port.Replies`."""
+        self._closed = True
+        receiver, self._receiver = self._receiver, None
+        if receiver:
+            receiver.write_close()
+
+    def _deliver(self, messages: list[Message]) -> None:
+        if not self._closed:
+            self._on_replies(messages)

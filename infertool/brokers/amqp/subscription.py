@@ -1,0 +1,307 @@
+"""A subscription to one queue that outlives its connections."""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from pika import spec
+
+from infertool.brokers.amqp import declaring, frames
+from infertool.brokers.amqp.channel import Channel
+from infertool.brokers.amqp.conventions import MOST_UNACKED
+from infertool.brokers.amqp.messages import to_message
+from infertool.brokers.amqp.unacked import Unacked
+from infertool.brokers.inbox import Inbox
+from infertool.brokers.moving import ConfirmedMove
+from infertool.brokers.port import Move, OnMessages, OnSent
+from infertool.errors import (
+    ConnectionLostError,
+    MoveRefusedError,
+    RefusedError,
+    StaleMessagesError,
+    UnroutableError,
+)
+from infertool.message import Message, Outgoing
+from infertool.net.timing import FullJitter
+
+if TYPE_CHECKING:
+    from infertool.brokers.amqp.session import Session
+
+_log = logging.getLogger(__name__)
+
+# A channel, and a delivery on it.
+_TOKEN: Final = re.compile(r"[0-9]+-[0-9]+")
+_TAG: Final = struct.Struct(">Q?")
+# A queue that was deleted is looked for in growing intervals. Seconds.
+_LOOK: Final = FullJitter(0.2, 5.0)
+_MOST_MOVES: Final = 100
+
+
+class Consumer(Channel):
+    """The channel of a subscription on one connection."""
+
+    def __init__(self, session: Session, queue: str, inbox: Inbox, on_cancelled: Callable[[Consumer], None]) -> None:
+        super().__init__(session.consuming)
+        self.session = session
+        self._queue = queue
+        self._inbox = inbox
+        self._on_cancelled = on_cancelled
+        self._messages: list[Message] = []
+        self._settling = threading.Lock()
+        self._unacked = Unacked()
+        self._window = 1
+        self._delivering = False
+        self.epoch = session.epoch
+
+    def begin(self, window: int, *, exclusive: bool) -> None:
+        """Have the broker deliver. Raises RefusedError, ConnectionLostError."""
+        self._window = min(window, MOST_UNACKED)
+        self.open()
+        self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003  # as pika has it
+        self.call(spec.Basic.Consume(queue=self._queue, exclusive=exclusive))
+        self._delivering = True
+
+    def sync(self) -> None:
+        """Return once the broker has worked on all that was written. Raises RefusedError, ConnectionLostError."""
+        self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003
+
+    def on_content(self, method: bytes, head: bytes, body: bytes) -> None:
+        """See `Channel`."""
+        # Behind the method's number stands the consumer's tag.
+        tag, redelivered = _TAG.unpack_from(method, 5 + method[4])
+        self._unacked.newest = tag
+        self._messages.append(
+            to_message(head, body, self._queue, self.epoch, f"{self.number}-{tag}", redelivered=redelivered)
+        )
+
+    def deliver(self) -> None:
+        """See `Channel`."""
+        messages, self._messages = self._messages, []
+        if messages:
+            self._inbox.put(messages)
+
+    def on_other(self, number: int, payload: bytes) -> bool:  # noqa: ARG002
+        """See `Channel`."""
+        if number != spec.Basic.Cancel.INDEX:
+            return False
+        self._on_cancelled(self)
+        return True
+
+    def on_closed(self, refusal: RefusedError) -> None:
+        """See `Channel`. What it delivered comes again."""
+        super().on_closed(refusal)
+        # Refused at once, nothing was delivered, and who subscribes is told.
+        if self._delivering:
+            self.session.end(str(refusal))
+
+    def ack(self, messages: Sequence[Message]) -> int:
+        """Ack what is open, and return how many were not."""
+        with self._settling:
+            tags = self._open_tags(messages)
+            if tags:
+                up_to, single = self._unacked.settle(tags)
+                self.connection.write(frames.acks(self.number, single, up_to=up_to))
+        return len(messages) - len(tags)
+
+    def requeue(self, messages: Sequence[Message]) -> None:
+        """Have the broker deliver again what is open."""
+        with self._settling:
+            tags = self._open_tags(messages)
+            self._unacked.settle(tags)
+            self.connection.write(frames.requeues(self.number, tags))
+
+    def are_open(self, messages: Sequence[Message]) -> bool:
+        """Return True if each can be settled."""
+        with self._settling:
+            return len(self._open_tags(messages)) == len(messages)
+
+    def has_stale(self, messages: Sequence[Message]) -> bool:
+        """Return True if one of them was delivered by an earlier connection, or is settled."""
+        with self._settling:
+            return any(
+                message.epoch != self.epoch
+                or (_TOKEN.fullmatch(message.token) and not self._unacked.is_open(self._tag(message)))
+                for message in messages
+            )
+
+    def _open_tags(self, messages: Sequence[Message]) -> list[int]:
+        tags = [self._tag(message) for message in messages]
+        return [tag for tag in dict.fromkeys(tags) if tag and self._unacked.is_open(tag)]
+
+    def _tag(self, message: Message) -> int:
+        channel, _, tag = message.token.partition("-")
+        if message.epoch != self.epoch or channel != str(self.number):
+            return 0
+        return int(tag)
+
+
+class AmqpSubscription:
+    """See `infertool.brokers.port.Subscription` and `DeliversOnReader`. `stale_acks` counts acks that came too late."""
+
+    def __init__(
+        self,
+        queue: str,
+        *,
+        window: int,
+        exclusive: bool,
+        current: Callable[[], Session | None],
+        prepare: Callable[[Session, str], None],
+    ) -> None:
+        self._queue = queue
+        self._window = window
+        self._exclusive = exclusive
+        self._current = current
+        # Declares the queue where that is wanted.
+        self._prepare = prepare
+        self._inbox = Inbox()
+        self._consumer: Consumer | None = None
+        self._closing = threading.Event()
+        self._searcher: threading.Thread | None = None
+        self._counting = threading.Lock()
+        self.stale_acks = 0
+
+    def attach(self, session: Session) -> None:
+        """Subscribe on a new connection. Raises RefusedError, ConnectionLostError."""
+        self._inbox.begin(session.epoch)
+        try:
+            self._subscribe(session)
+        except RefusedError:
+            self._inbox.drop()
+            raise
+
+    def _subscribe(self, session: Session) -> None:
+        self._prepare(session, self._queue)
+        try:
+            session.ask(declaring.passively(self._queue))
+        except UnroutableError:
+            if not self._exclusive:
+                raise
+            session.ask(declaring.own(self._queue))
+        consumer = Consumer(session, self._queue, self._inbox, self._cancelled)
+        self._consumer = consumer
+        consumer.begin(self._window, exclusive=self._exclusive)
+
+    def lost(self) -> None:
+        """Forget what the connection delivered."""
+        self._inbox.drop()
+
+    def close(self) -> None:
+        """Deliver nothing more, and wake `receive`."""
+        self._closing.set()
+        self._inbox.close()
+        if self._searcher:
+            self._searcher.join()
+
+    def _cancelled(self, consumer: Consumer) -> None:
+        """Look for the queue, which was deleted, until it is there again."""
+        _log.warning("the queue %s was deleted, or its node is gone; it is subscribed to once it exists", self._queue)
+        self._searcher = threading.Thread(
+            target=self._search, args=(consumer,), name="infertool-amqp-searcher", daemon=True
+        )
+        self._searcher.start()
+
+    def _search(self, consumer: Consumer) -> None:
+        session, attempt = consumer.session, 1
+        self._inbox.begin(session.epoch)
+        consumer.close()
+        while not (session.reason or self._closing.wait(_LOOK.wait(attempt))):
+            attempt += 1
+            try:
+                self._subscribe(session)
+            except RefusedError:
+                continue
+            except ConnectionLostError:
+                return
+            _log.warning("the queue %s exists again", self._queue)
+            return
+
+    def receive(self, max_messages: int, timeout_s: float) -> list[Message]:
+        """See `infertool.brokers.port.Subscription`. Returns at once when the broker was closed."""
+        return self._inbox.take(max_messages, timeout_s)
+
+    def deliver_to(self, on_messages: OnMessages) -> list[Message]:
+        """See `infertool.brokers.port.DeliversOnReader`."""
+        return self._inbox.deliver_to(on_messages)
+
+    def hand_off_reader(self) -> None:
+        """See `infertool.brokers.port.DeliversOnReader`."""
+        if self._consumer:
+            self._consumer.connection.hand_off_reader()
+
+    def ack(self, messages: Sequence[Message]) -> None:
+        """See `infertool.brokers.port.Subscription`."""
+        consumer = self._living()
+        stale = consumer.ack(messages) if consumer else len(messages)
+        if stale:
+            with self._counting:
+                self.stale_acks += stale
+
+    def _living(self) -> Consumer | None:
+        consumer, session = self._consumer, self._current()
+        return consumer if consumer and session is consumer.session else None
+
+    def move(self, moves: Sequence[Move], timeout_s: float) -> None:
+        """See `infertool.brokers.port.Subscription`. More than 100 moves are several steps, in order."""
+        for start in range(0, len(moves), _MOST_MOVES):
+            transaction = self.start_move(moves[start : start + _MOST_MOVES], timeout_s)
+            transaction.commit()
+            transaction.wait()
+
+    def start_move(self, moves: Sequence[Move], timeout_s: float) -> AmqpMove:
+        """See `infertool.brokers.port.Subscription`."""
+        consumer = self._living()
+        messages = [move.message for move in moves]
+        if consumer is None or consumer.has_stale(messages):
+            raise StaleMessagesError(
+                "the messages belong to a connection that was lost, or were given back; the broker delivers them again"
+            )
+        return AmqpMove(consumer, moves, timeout_s)
+
+
+class AmqpMove(ConfirmedMove):
+    """Confirmed sends, then acks that the broker has worked on. After a refusal the messages go back to their queue."""
+
+    def __init__(self, consumer: Consumer, moves: Sequence[Move], timeout_s: float) -> None:
+        self._consumer = consumer
+        self._taken = [move.message for move in moves]
+        session = consumer.session
+        super().__init__(
+            moves,
+            timeout_s,
+            send=partial(self._send, timeout_s),
+            ack=self._ack_all,
+            address=session.target.address,
+        )
+
+    def commit(self) -> None:
+        """See `infertool.brokers.port.Transaction`."""
+        session = self._consumer.session
+        try:
+            super().commit()
+        except MoveRefusedError:
+            self._consumer.requeue(self._taken)
+            raise
+        except ConnectionLostError:
+            session.end("a move was not confirmed in time")
+            raise
+
+    def _send(self, timeout_s: float, outgoing: Outgoing, on_sent: OnSent) -> None:
+        self._consumer.session.publisher.send(outgoing, on_sent, timeout_s)
+
+    def _ack_all(self, messages: Sequence[Message]) -> None:
+        consumer = self._consumer
+        if not consumer.are_open(messages):
+            reason = "a message that it did not deliver here"
+            consumer.session.end(f"the broker refused a move: {reason}")
+            raise MoveRefusedError(f"{consumer.connection.target.address} refused a move: {reason}", reason=reason)
+        consumer.ack(messages)
+        try:
+            consumer.sync()
+        except RefusedError as refusal:
+            raise MoveRefusedError(str(refusal), reason=refusal.reason) from None
