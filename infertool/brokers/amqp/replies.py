@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from pika import spec
@@ -15,6 +16,8 @@ from infertool.message import Message
 
 if TYPE_CHECKING:
     from infertool.brokers.amqp.session import Session
+
+_log = logging.getLogger(__name__)
 
 
 class _Receiver(Channel):
@@ -98,5 +101,9 @@ class AmqpReplies:
             receiver.write_close()
 
     def _deliver(self, messages: list[Message]) -> None:
-        if not self._closed:
+        if self._closed:
+            return
+        try:
             self._on_replies(messages)
+        except Exception:  # noqa: BLE001  # others' code must not end the connection
+            _log.exception("a callback of replies raised")

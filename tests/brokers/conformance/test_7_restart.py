@@ -50,4 +50,6 @@ def test_a_restart(target, opened, connect, links, queue, how, verdict):
     again = take(subscription, 15)
     assert [message.body for message in again] == [message.body for message in before[5:]]
     if broker.capabilities.depth:
-        assert broker.measure(queue, TIMEOUT_S).size == 15
+        depth = broker.measure(queue, TIMEOUT_S)
+        # Where what is in flight is not told, the size is what waits.
+        assert depth.size == (15 if depth.in_flight is not None else 0)
