@@ -5,16 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgpack
 import pytest
 
+from infertool.errors import RemoteFailureError
+from infertool.rpc import Call, Client
+from infertool.secret import Secret
+from infertool.settings import BrokerSettings
 from tests.support.activemq import HOME, ActiveMQ
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.rawstomp import RawStomp
@@ -22,12 +27,17 @@ from tests.support.running import CREDENTIALS, Running
 from tests.support.usual_pair import RpcClient, connection
 
 SERVICE = """
+import time
+
 def handle(payload):
     if payload == "fail":
         raise ValueError("no such customer")
     return payload
+
+def slow(payload):
+    time.sleep(0.05)
+    return payload
 """
-READY = "events from"
 
 
 @pytest.fixture
@@ -37,15 +47,16 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     service.write_text(SERVICE)
     with ExitStack() as servers:
 
-        def serve(url: str, queue: str, *options: str) -> Running:
+        def serve(url: str, queue: str, *options: str, function: str = "handle", wait: bool = True) -> Running:
             server = Running(
                 tmp_path / "servers",
                 "consume", "--broker", url, "--queue", queue, "--dlq", f"{queue}.dead",
-                "--model", f"{service}:handle", "--reply", "-o", "json", *options,
+                "--model", f"{service}:{function}", "--reply", "-o", "json", *options,
                 **CREDENTIALS, INFERTOOL_CONSUME__STATE_DIR=str(tmp_path / "state"),
             )  # fmt: skip
             servers.callback(server.kill)
-            server.wait_for("broker connected")
+            if wait:
+                server.wait_for("broker connected")
             return server
 
         yield serve
@@ -141,3 +152,67 @@ def test_the_usual_client_calls_ours(rabbitmq: RabbitMQ, serve: Callable[..., Ru
     declaring.close()
     summary = ended(server)
     assert (summary["succeeded"], summary["dead_lettered"], summary["replied"]) == (104, 1, 105)
+
+
+class Killed:
+    """Three servers. Each second one that works is killed, and another starts in its place; one works at any time."""
+
+    def __init__(self, start: Callable[[], Running]) -> None:
+        self._start = start
+        self._servers = [start() for _ in range(3)]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.kills = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(1.0):
+            working = [each for each in self._servers if "broker connected" in each.log.read_text()]
+            if len(working) > 1:
+                working[0].kill()
+                self._servers.remove(working[0])
+                self._servers.append(self._start())
+                self.kills += 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("activemq", "rabbitmq")]
+)
+def test_every_caller_gets_its_own_answer_while_servers_are_killed(
+    name: str, request: pytest.FixtureRequest, serve: Callable[..., Running]
+) -> None:
+    broker = request.getfixturevalue(name)
+    queue = f"rpc.{uuid.uuid4().hex[:8]}"
+    settings = BrokerSettings(url=broker.url, user="admin", password=Secret("admin"))
+    room = threading.Semaphore(30)
+
+    def start() -> Running:
+        return serve(broker.url, queue, "--concurrency", "2", function="slow", wait=False)
+
+    with Client(settings) as client, Killed(start) as servers:
+        calls = []
+        for number in range(1000):
+            room.acquire()
+            call = client.call_nowait(queue, {"n": number}, timeout_s=240)
+            call.add_done_callback(lambda _: room.release())
+            calls.append(call)
+        ends = [_end(call) for call in calls]
+    # A request that was in progress at two kills is taken for their cause, and its caller is told.
+    assert [end for number, end in enumerate(ends) if end not in ({"n": number}, "crash")] == []
+    assert servers.kills > 1
+    assert client.under_way == 0
+
+
+def _end(call: Call) -> object:
+    try:
+        return call.result().value
+    except RemoteFailureError as error:
+        return error.stage
