@@ -61,12 +61,18 @@ class WriteBuffer:
             self._beat, self._beat_s = data, every_s
             self._changed.notify()
 
-    def close(self) -> None:
-        """Accept no more data; `run` returns once the buffer is written."""
+    def close(self, last: bytes = b"") -> None:
+        """Accept no more data; `run` returns once the buffer is written.
+
+        `last` is written only if nothing else waits or is being written, so that it never follows half a message.
+        """
         with self._changed:
+            is_idle = not (self._closed or self._writing or self._waiting)
             self._closed = True
             self._changed.notify()
             self._taken.notify_all()
+        if last and is_idle:
+            self._write_some(last)
 
     def run(self, write: Callable[[bytes], object]) -> None:
         """Write buffered data until `close`. Raises what `write` raises."""

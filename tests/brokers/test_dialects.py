@@ -16,6 +16,7 @@ from infertool.message import Message, Outgoing
 from infertool.net.connection_state import ConnectionState
 from tests.support.artemis import Artemis
 from tests.support.brokers import TIMEOUT_S, Links, new_queue, numbered, send_all, take
+from tests.support.frameproxy import FrameProxy
 from tests.support.proxy import Proxy
 
 SERVERS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("activemq6", "artemis", "rabbitmq")]
@@ -94,6 +95,28 @@ def test_the_sends_and_the_acks_of_a_move_are_a_write_each(
     monkeypatch.setattr(Connection, "write", noted)
     subscription.move(moves, TIMEOUT_S)
     assert written == [b"SEND", b"ACK"]
+
+
+@pytest.mark.artemis
+def test_artemis_is_told_when_the_adapter_ends_a_connection(artemis: Artemis, connect: Connect) -> None:
+    """Else it may keep a message for the session that has ended."""
+    links, queue, heard = Links(), new_queue(), list[bytes]()
+
+    def hear(frame: bytes) -> bytes:
+        heard.append(frame.strip().partition(b"\n")[0])
+        return frame
+
+    with FrameProxy(artemis.stomp_port, to_server=hear) as proxy:
+        broker = connect(proxy.url, links)
+        send_all(broker, numbered(queue, 1))
+        subscription = broker.subscribe(queue, window=10)
+        [message] = take(subscription, 1)
+        with pytest.raises(MoveRefusedError):
+            subscription.move([Move(message, Outgoing(queue, b"", headers={"long": "x" * 20_000}))], TIMEOUT_S)
+        links.wait_for(ConnectionState.CONNECTED, 2)
+        assert heard[: heard.index(b"CONNECT", 1)][-1] == b"DISCONNECT"
+        broker.close(TIMEOUT_S)
+        assert heard.count(b"DISCONNECT") == 2
 
 
 def test_patterns_are_refused_where_they_are_not_known(server: Any, connect: Connect) -> None:

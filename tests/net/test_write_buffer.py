@@ -194,3 +194,21 @@ def test_frames_of_many_threads_arrive_whole_and_in_each_ones_order():
     writer.join(LONG)
     for end in (lines, theirs, ours):
         end.close()
+
+
+def test_last_words_are_written_behind_all_others(sink):
+    buffer = WriteBuffer(sink.some)
+    buffer.put(b"first")
+    buffer.close(b" and last")
+    buffer.close(b" and again")
+    buffer.put(b" and more")
+    assert sink.got == b"first and last"
+
+
+@pytest.mark.parametrize("takes", [0, 3])
+def test_last_words_do_not_follow_half_a_message(takes):
+    sink = Sink(takes)
+    buffer = WriteBuffer(sink.some)
+    buffer.put(b"first")
+    buffer.close(b" and last")
+    assert sink.got == b"first"[:takes]

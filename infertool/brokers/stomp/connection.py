@@ -219,11 +219,14 @@ class Connection:
 
     def end(self, reason: str) -> None:
         """End it, from any thread. The first reason counts."""
+        self._finish(reason, self.dialect.farewell)
+
+    def _finish(self, reason: str, farewell: bytes) -> None:
         with self._ending:
             if self.reason:
                 return
             self.reason = reason
-        self._write_buffer.close()
+        self._write_buffer.close(farewell)
         self._transport.abort()
 
     def close(self, timeout_s: float) -> None:
@@ -233,7 +236,7 @@ class Connection:
         with contextlib.suppress(ServerError):
             self._commands.send_disconnect(self.receipts.expect(answer, timeout_s))
             answer.wait(timeout_s)
-        self.end("closed")
+        self._finish("closed", b"")
         self.join()
 
     def join(self) -> None:

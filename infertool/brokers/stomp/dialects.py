@@ -55,8 +55,9 @@ class Dialect:
 
     `exclusive` are the SUBSCRIBE headers that keep a queue to one subscription. `patterns`: one subscription may name
     several queues. `errors_end`: an ERROR is the end of the connection, and may name no request. `selects_ids`: a
-    selector can look for a message by its id. `vhosts`: the broker has virtual hosts. `remote_replies` is the prefix of
-    the addresses at which replies to others are sent, empty where they are names like all others.
+    selector can look for a message by its id. `vhosts`: the broker has virtual hosts. `farewell` is
+    written when the adapter ends a connection because of a fault. `remote_replies` is the prefix of the addresses at
+    which replies to others are sent, empty where they are names like all others.
     """
 
     name: str = "ActiveMQ"
@@ -66,6 +67,7 @@ class Dialect:
     errors_end: bool = False
     selects_ids: bool = True
     vhosts: bool = False
+    farewell: bytes = b""
     depth: DepthSource = DepthSource.STATISTICS
     remote_replies: str = REMOTE_TEMPORARY
 
@@ -143,6 +145,8 @@ class _Artemis(Dialect):
     errors_end: bool = True
     # What STOMP clients know as the id is none that Artemis's selectors see; they would match nothing.
     selects_ids: bool = False
+    # After an end without it Artemis may keep a message for the session that has ended, until it is restarted.
+    farewell: bytes = b"DISCONNECT\n\n\0"
     depth: DepthSource = DepthSource.MANAGEMENT
     remote_replies: str = ""
 
