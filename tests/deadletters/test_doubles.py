@@ -84,6 +84,14 @@ def test_two_that_are_equal_in_everything_are_two_and_one_that_comes_again_is_on
     assert fates == [Fate.REPLAY, Fate.REPLAY, Fate.DOUBLE, Fate.REPLAY, Fate.REPLAY]
 
 
+def test_one_that_is_given_back_on_the_same_connection_is_not_taken_for_a_double() -> None:
+    """As after a move that the broker refused: nothing was sent, and taking it off would lose the event."""
+    first, _ = doubles()
+    decider = Decider(PLAN, CONVENTIONS, atomic=False)
+    given_back = msgspec.structs.replace(first, token="b", redelivered=True)
+    assert [decider.decide(each).fate for each in (first, given_back)] == [Fate.REPLAY, Fate.REPLAY]
+
+
 def test_two_that_are_equal_are_two_also_in_a_look() -> None:
     shown = [msgspec.structs.replace(each, token="", epoch=0) for each in doubles()[:1] * 2]
     decider = Decider(PLAN, CONVENTIONS, atomic=False)

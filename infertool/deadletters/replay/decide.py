@@ -140,11 +140,13 @@ class _Delivery:
     def is_other(self, message: Message) -> bool:
         """Return True if `message` is another letter, not this one delivered again.
 
-        Where the producer's id is the message's, two letters with one `dlq_id` may be equal in everything; one
-        connection delivers each once.
+        Where the producer's id is the message's, two letters with one `dlq_id` may be equal in everything. One that was
+        delivered before may be this one, given back after a move that was refused: taking it off would lose it.
         """
         other = _Delivery.of(message)
-        return other.key != self.key or (other.epoch == self.epoch and other.token != self.token)
+        if other.key != self.key:
+            return True
+        return other.epoch == self.epoch and other.token != self.token and not message.redelivered
 
 
 class Decider:

@@ -54,10 +54,10 @@ class Transfer:
     |---|---|---|
     | `StaleMessagesError` | NOT_DONE | the connection that delivered the messages was lost before |
     | `ConnectionLostError` | IN_DOUBT | the connection was lost meanwhile |
-    | `MoveRefusedError` (see `refusal`) | REFUSED | the broker does not take what was sent, and closes the connection |
+    | `MoveRefusedError` (see `refusal`) | REFUSED | the broker refuses what was sent, and may end the connection |
 
-    `on_lost` is called in these three states: the connection that delivered the messages has ended. `on_undone` is
-    called in state UNDONE: what was counted as done was not.
+    `on_lost` is called in these three states: the messages come again, on another connection unless they were refused.
+    `on_undone` is called in state UNDONE: what was counted as done was not.
     """
 
     def __init__(
@@ -267,7 +267,8 @@ class Taker:
     def _lost(self, transfer: Transfer) -> None:
         if transfer.state is State.IN_DOUBT:
             self._in_doubt.append(transfer)
-        if self._epoch == transfer.epoch:
+        # Not every adapter ends the connection over a refusal; where it does, what follows has another epoch.
+        if self._epoch == transfer.epoch and transfer.state is not State.REFUSED:
             self._buffer.clear()  # it comes again
 
     def _fill(self, timeout_s: float) -> None:
