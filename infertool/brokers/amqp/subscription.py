@@ -261,14 +261,17 @@ class AmqpSubscription:
             raise StaleMessagesError(
                 "the messages belong to a connection that was lost, or were given back; the broker delivers them again"
             )
-        return AmqpMove(consumer, moves, timeout_s)
+        return AmqpMove(consumer, moves, timeout_s, self._prepare)
 
 
 class AmqpMove(ConfirmedMove):
     """Confirmed sends, then acks that the broker has worked on. After a refusal the messages go back to their queue."""
 
-    def __init__(self, consumer: Consumer, moves: Sequence[Move], timeout_s: float) -> None:
+    def __init__(
+        self, consumer: Consumer, moves: Sequence[Move], timeout_s: float, prepare: Callable[[Session, str], None]
+    ) -> None:
         self._consumer = consumer
+        self._prepare = prepare
         self._taken = [move.message for move in moves]
         session = consumer.session
         super().__init__(
@@ -292,7 +295,9 @@ class AmqpMove(ConfirmedMove):
             raise
 
     def _send(self, timeout_s: float, outgoing: Outgoing, on_sent: OnSent) -> None:
-        self._consumer.session.publisher.send(outgoing, on_sent, timeout_s)
+        session = self._consumer.session
+        self._prepare(session, outgoing.destination)
+        session.publisher.send(outgoing, on_sent, timeout_s)
 
     def _ack_all(self, messages: Sequence[Message]) -> None:
         consumer = self._consumer

@@ -237,6 +237,23 @@ def test_a_refused_batch_loses_no_letter_and_those_behind_it_are_reached(
     assert here == {f"m{n}" for n in range(15) if n % 3 != 1}
 
 
+def test_where_queues_may_be_declared_the_queue_of_those_left_out_is_made(
+    rabbitmq: RabbitMQ, connect: Callable[..., Broker], queue: str
+) -> None:
+    with_queues(rabbitmq, queue, f"{queue}.dead")
+    send_all(connect(rabbitmq.amqp_url), [Outgoing(queue, b'{"n": %d}' % n) for n in range(10)])
+    die(connect, rabbitmq.amqp_url, queue, 10)
+    options = ("--broker", rabbitmq.amqp_url, "--where", "n < 4", "--yes", "-o", "json")
+    done = infertool("replay-dlq", f"{queue}.dead", *options, **CREDENTIALS, INFERTOOL_BROKER__DECLARE="true")
+    summary = json.loads(done.stdout)
+    assert (summary["replayed"], summary["not_matching"], summary["put_back"]) == (4, 6, 6), done.stderr
+    assert sorted(each.body for each in drained(connect, rabbitmq.amqp_url, queue)) == [
+        b'{"n": %d}' % n for n in range(4)
+    ]
+    left = [b'{"n": %d}' % n for n in range(4, 10)]
+    assert [each.body for each in drained(connect, rabbitmq.amqp_url, f"{queue}.dead")] == left
+
+
 def drained(connect: Callable[..., Broker], url: str, queue: str) -> list[Message]:
     broker = connect(url)
     depth = broker.measure(queue, TIMEOUT_S)
