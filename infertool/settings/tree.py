@@ -34,6 +34,8 @@ class BrokerSettings:
     """The type of queues that are created (amqp)."""
     management_url: str = ""
     """RabbitMQ's management API, http://HOST:15672, for what AMQP does not tell (amqp)."""
+    counted_browse: bool = False
+    """Look at quorum queues that have a delivery limit: each look counts as a delivery (amqp). See peek-dlq --force."""
     queue: str = "/queue/ai.events.raw"
     """The queue to consume: NAME or /queue/NAME; a list with commas, or a pattern like ai.*, is possible."""
     heartbeat_s: float = 10.0

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from infertool.brokers.amqp import declaring
+from infertool.brokers.amqp import declare
 from infertool.brokers.amqp.adapter import CAPABILITIES, CONVENTIONS
+from infertool.brokers.amqp.browse import Look, browse
 from infertool.brokers.amqp.bulk_sender import AmqpBulkSender
 from infertool.brokers.amqp.connection import SPOKEN
 from infertool.brokers.amqp.conventions import AmqpConventions
-from infertool.brokers.amqp.declaring import Declarer
+from infertool.brokers.amqp.declare import Declarer
 from infertool.brokers.amqp.replies import AmqpReplies
 from infertool.brokers.amqp.session import Host, Session
 from infertool.brokers.amqp.subscription import AmqpSubscription
+from infertool.brokers.declaring import QueueSpec, QueueState, Standing
 from infertool.brokers.port import Browse, Capabilities, Depth, OnMessages, OnSent, Selector
 from infertool.brokers.registry import BrokerUrl
 from infertool.brokers.supervisor import Supervisor
 from infertool.brokers.target import targets
-from infertool.errors import OccupiedError, RefusedError, ServerError, UnroutableError
+from infertool.errors import OccupiedError, RefusedError, ServerError, SettingsError, UnroutableError
 from infertool.message import Outgoing
 from infertool.net.connection_state import OnConnection
 from infertool.net.timing import FullJitter
 from infertool.settings.tree import BrokerSettings
+
+if TYPE_CHECKING:
+    from infertool.brokers.amqp.management import Management, QueueFacts
 
 _DEFAULT_VHOST: Final = "/"
 
@@ -36,6 +42,8 @@ class AmqpBroker:
         hosts = [Host(target, url.vhost or _DEFAULT_VHOST, name) for target in targets(settings, url, SPOKEN)]
         self._receipt_timeout_s = settings.receipt_timeout_s
         self._declare = Declarer(settings.queue_type) if settings.declare else _leave
+        self._counted_browse = settings.counted_browse
+        self._management = _management(settings, hosts[0])
         self._supervisor: Supervisor[Session] = Supervisor(
             hosts,
             FullJitter(settings.reconnect_base_s, settings.reconnect_max_s),
@@ -91,12 +99,33 @@ class AmqpBroker:
         """See `infertool.brokers.port.Broker`."""
         return AmqpBulkSender(template, variable_headers, self._supervisor)
 
-    def browse(self, queue: str, *, limit: int, timeout_s: float, selector: Selector | None = None) -> Browse:  # noqa: ARG002
+    def browse(self, queue: str, *, limit: int, timeout_s: float, selector: Selector | None = None) -> Browse:
         """See `infertool.brokers.port.Broker`."""
-        self._supervisor.connected()
+        session = self._supervisor.connected()
         self._refuse_selector(selector)
-        reason = "browsing would deliver the messages, which quorum queues count"
-        raise RefusedError(f"{self.address}: {reason}", address=self.address, reason=reason)
+        known, untold = self._told(queue)
+        look = Look(
+            queue=queue, limit=limit, timeout_s=timeout_s, counted=self._counted_browse, known=known, untold=untold
+        )
+        return browse(session, look)
+
+    def _told(self, queue: str) -> tuple[QueueFacts | None, str]:
+        """Return what the management API tells of a queue, and why it tells nothing."""
+        if self._management is None:
+            return None, "set broker.management_url"
+        try:
+            return self._management.queue(queue), "check that the management API is of the same broker"
+        except (ServerError, SettingsError) as fault:
+            return None, str(fault)
+
+    def declare(self, specs: Sequence[QueueSpec], *, timeout_s: float, create: bool) -> list[QueueState]:
+        """See `infertool.brokers.declaring.DeclaresQueues`."""
+        ask = partial(self._supervisor.connected().ask, timeout_s=timeout_s)
+        states = [declare.examine(ask, spec, self._told(spec.name)[0]) for spec in specs]
+        if not create:
+            return states
+        missing = Standing.MISSING
+        return [declare.create(ask, state.spec) if state.standing is missing else state for state in states]
 
     def open_replies(self, on_replies: OnMessages) -> AmqpReplies:
         """See `infertool.brokers.port.Broker`."""
@@ -110,7 +139,7 @@ class AmqpBroker:
         if session is None:
             return None
         try:
-            session.ask(declaring.passively(address), timeout_s)
+            session.ask(declare.passively(address), timeout_s)
         except UnroutableError:
             return False
         except OccupiedError:
@@ -121,19 +150,27 @@ class AmqpBroker:
         return True
 
     def measure(self, queue: str, timeout_s: float) -> Depth | None:
-        """See `infertool.brokers.port.Broker`: what waits for delivery, and the consumers."""
+        """See `infertool.brokers.port.Broker`. What is unacked, the management API tells; up to 5 s late."""
         session = self._supervisor.current()
         if session is None:
             return None
         try:
-            answer = session.ask(declaring.passively(queue), timeout_s)
+            found = declare.waiting(partial(session.ask, timeout_s=timeout_s), queue)
         except ServerError:
             return None
-        return Depth(size=answer.message_count, consumers=answer.consumer_count)
+        if found is None:
+            return None
+        ready, consumers = found
+        known = self._management.try_queue(queue) if self._management else None
+        if known is None or known.unacked is None:
+            return Depth(size=ready, consumers=consumers)
+        return Depth(ready + known.unacked, known.unacked, consumers, known.published, known.acked)
 
     def close(self, timeout_s: float) -> None:
         """See `infertool.brokers.port.Broker`. Safe to call again."""
         self._supervisor.close(timeout_s)
+        if self._management:
+            self._management.close()
 
     def _refuse_selector(self, selector: Selector | None) -> None:
         if selector is not None:
@@ -143,3 +180,13 @@ class AmqpBroker:
 
 def _leave(session: Session, queue: str) -> None:
     """Declare nothing."""
+
+
+def _management(settings: BrokerSettings, host: Host) -> Management | None:
+    if not settings.management_url:
+        return None
+    # It takes 0.1 s to import.
+    from infertool.brokers.amqp.management import Management  # noqa: PLC0415
+
+    target = host.target
+    return Management(settings, settings.management_url, user=target.user, password=target.password, vhost=host.vhost)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from infertool.brokers.amqp.deaths import MARKS
 from infertool.brokers.port import Browsing, Capabilities
 from infertool.errors import UsageError
 
@@ -18,7 +19,6 @@ _MOST_HEADERS: Final = 1000
 _LONGEST_VALUE: Final = 32 * 1024
 # Lists by which RabbitMQ copies a message to further queues.
 _ROUTING: Final = frozenset({"CC", "BCC"})
-_DEATHS: Final = frozenset({"x-death", "x-first-death-queue", "x-first-death-reason", "x-first-death-exchange"})
 _BROKERS: Final = frozenset({"x-delivery-count", "amq-msg-type"})
 
 # A prefetch has 16 bits.
@@ -26,7 +26,7 @@ MOST_UNACKED: Final = 65535
 
 CAPABILITIES: Final = Capabilities(
     atomic_move=False,
-    browse=Browsing.NONE,
+    browse=Browsing.PARTIAL,
     selectors=False,
     exclusive=True,
     priorities=True,
@@ -47,8 +47,8 @@ class AmqpConventions:
 
     max_headers: int = _MOST_HEADERS
     set_by_adapter: frozenset[str] = _BROKERS
-    reserved: frozenset[str] = _DEATHS
-    death_marks: frozenset[str] = _DEATHS
+    reserved: frozenset[str] = MARKS
+    death_marks: frozenset[str] = MARKS
 
     def queue(self, text: str) -> str:
         """See `infertool.brokers.port.Conventions`: `NAME` or `/queue/NAME` becomes `NAME`."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pika import spec
 
-from infertool.brokers.amqp import declaring, frames
+from infertool.brokers.amqp import declare, frames
 from infertool.brokers.amqp.channel import Channel
 from infertool.brokers.amqp.messages import to_message
 from infertool.brokers.port import OnMessages
@@ -34,7 +34,7 @@ class _Receiver(Channel):
     def begin(self) -> None:
         """Make the queue, and have its messages delivered. Raises RefusedError, ConnectionLostError."""
         self.open()
-        self.queue = self.call(declaring.own("")).queue
+        self.queue = self.call(declare.own("")).queue
         self.call(spec.Basic.Consume(queue=self.queue, no_ack=True, exclusive=True))
         self._begun = True
 

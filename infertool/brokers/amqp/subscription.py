@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pika import spec
 
-from infertool.brokers.amqp import declaring, frames
+from infertool.brokers.amqp import declare, frames
 from infertool.brokers.amqp.channel import Channel
 from infertool.brokers.amqp.conventions import MOST_UNACKED
 from infertool.brokers.amqp.messages import to_message
@@ -178,11 +178,11 @@ class AmqpSubscription:
     def _subscribe(self, session: Session) -> None:
         self._prepare(session, self._queue)
         try:
-            session.ask(declaring.passively(self._queue))
+            session.ask(declare.passively(self._queue))
         except UnroutableError:
             if not self._exclusive:
                 raise
-            session.ask(declaring.own(self._queue))
+            session.ask(declare.own(self._queue))
         consumer = Consumer(session, self._queue, self._inbox, self._cancelled)
         self._consumer = consumer
         consumer.begin(self._window, exclusive=self._exclusive)

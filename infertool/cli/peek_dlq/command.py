@@ -39,11 +39,15 @@ def peek_dlq(
         str | None, typer.Option("--id", help="Show this one in full: a message, event or request id.", metavar="ID")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Look at the first N at most.", metavar="N")] = 1000,
+    force: Annotated[
+        bool, typer.Option("--force", help="RabbitMQ: look at a quorum queue that limits deliveries; looks count.")
+    ] = False,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")] = Output.table,
 ) -> None:
     """Show the letters of a dead-letter queue, their errors and times. Changes nothing.
 
-    A default ActiveMQ shows the first 400 messages only; a note says if there are more.
+    A default ActiveMQ shows the first 400 messages only; a note says if there are more. RabbitMQ marks what was looked
+    at as redelivered.
     """
     from infertool import brokers
     from infertool.deadletters.selection import parse_fields
@@ -52,7 +56,12 @@ def peek_dlq(
     if group_by and id_:
         raise UsageError("--group-by and --id cannot be used together")
     fields = parse_fields(group_by) if group_by else None
-    loaded = ctx.obj.load({"broker.url": ("--broker", broker)})
+    loaded = ctx.obj.load(
+        {
+            "broker.url": ("--broker", broker),
+            "broker.counted_browse": ("--force", True if force else None),
+        }
+    )
     name = brokers.conventions(loaded.settings.broker.url).queue(queue or loaded.settings.deadletter.queue)
 
     from infertool.cli.peek_dlq.run import Peek

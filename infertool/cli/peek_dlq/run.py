@@ -73,7 +73,7 @@ class Peek:
             console.out_data(*map(deadletters.dump, documents))
             return
         seen = {"queue": self._queue, "depth": browse.depth, "seen": len(browse.messages), "complete": browse.complete}
-        console.emit_json({**seen, name: documents})
+        console.emit_json({**seen, "note": browse.note, name: documents})
 
     def _report_staged(self, broker: Broker) -> None:
         depth = broker.measure(companions.staging(self._queue), _MEASURE_S)

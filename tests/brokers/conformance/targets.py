@@ -416,6 +416,6 @@ TARGETS = (
         keeps_acks=False,
         arguments={"x-queue-type": "quorum"},
         requeues=True,
-        lacks=["priorities", "exclusive"],
+        lacks=["priorities", "exclusive", "browse"],
     ),
 )

@@ -1,0 +1,221 @@
+"""Looks at queues: what they show, and that they do no harm to a classic queue, a quorum queue or a stream."""
+
+from __future__ import annotations
+
+import pytest
+
+from infertool.brokers.amqp import browse as module
+from infertool.errors import BrowseRefusedError, RefusedError
+from tests.support.rawamqp import TIMEOUT_S, eventually
+
+pytestmark = pytest.mark.rabbitmq
+
+QUORUM = {"x-queue-type": "quorum"}
+LIMITED = {**QUORUM, "x-delivery-limit": 5}
+BODIES = [b"%d" % number for number in range(6)]
+
+
+@pytest.fixture
+def look(open_broker):
+    """Look at a queue, with or without what the management API tells of it."""
+
+    def look(queue: str, *, limit: int = 100, asked: bool = True, counted: bool = False, user: str = "admin"):
+        broker = open_broker(asked=asked, counted_browse=counted, user=user)
+        return broker.browse(queue, limit=limit, timeout_s=TIMEOUT_S)
+
+    return look
+
+
+def bodies(browse) -> list[bytes]:
+    return [message.body for message in browse.messages]
+
+
+def counts(raw, queue: str, count: int) -> list[tuple[bytes, int]]:
+    """Take all messages; return the body of each and how often it was delivered before."""
+    taken = raw.take(queue, count)
+    return [(body, (properties.headers or {}).get("x-delivery-count", 0)) for _, properties, body in taken]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"x-queue-type": "classic"}, {"x-max-length": 100, "x-dead-letter-exchange": ""}]
+)
+def test_a_classic_queue_is_shown_and_left_as_it_was(raw, look, arguments, asked):
+    queue = raw.queue(arguments)
+    raw.send(queue, *BODIES)
+    for _ in range(3):
+        shown = look(queue, asked=asked)
+        assert (bodies(shown), shown.complete, shown.depth, shown.note) == (BODIES, True, 6, "")
+    part = look(queue, asked=asked, limit=2)
+    assert (bodies(part), part.complete, part.depth) == (BODIES[:2], False, 6)
+    assert raw.waiting(queue) == 6
+    taken = raw.take(queue, 6)
+    assert [body for _, _, body in taken] == BODIES
+    # What a look cannot avoid.
+    assert all(method.redelivered for method, _, _ in taken)
+
+
+def test_a_queue_that_is_not_durable_and_one_with_priorities(raw, look):
+    queue = raw.queue({"x-max-priority": 3}, durable=False)
+    for priority, body in enumerate(BODIES[:3]):
+        raw.send(queue, body, priority=priority)
+    for _ in range(2):
+        assert bodies(look(queue, asked=False)) == [b"2", b"1", b"0"]
+    assert [body for _, _, body in raw.take(queue, 3)] == [b"2", b"1", b"0"]
+
+
+def test_a_full_queue_that_drops_the_oldest_drops_no_more_than_without_a_look(raw, look, monkeypatch):
+    """Messages come while the look holds all others: what is given back goes before them, and is dropped first."""
+    queue = raw.queue({"x-max-length": 6})
+    raw.send(queue, *BODIES)
+    get = module._Looking.get
+    sent: list[bytes] = []
+
+    def get_and_send(channel, **options):
+        shown = get(channel, **options)
+        raw.send(queue, b"new")
+        sent.append(b"new")
+        return shown
+
+    monkeypatch.setattr(module._Looking, "get", get_and_send)
+    assert bodies(look(queue)) == BODIES
+    assert sent
+    eventually(lambda: raw.waiting(queue) == 6)
+    assert [body for _, _, body in raw.take(queue, 6)] == [*BODIES[1:], b"new"]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_empty_queue_and_one_that_is_not_there(raw, look, asked):
+    empty = look(raw.queue(), asked=asked)
+    assert (empty.messages, empty.complete, empty.depth) == ([], True, 0)
+    missing = look(raw.name(), asked=asked)
+    assert (missing.messages, missing.complete, missing.depth) == ([], False, None)
+
+
+def test_what_consumers_hold_is_not_shown_and_that_is_said(raw, look):
+    queue = raw.queue()
+    raw.send(queue, *BODIES)
+    with raw.channel() as channel:
+        channel.basic_qos(prefetch_count=2)
+        channel.basic_consume(queue, lambda *_: None)
+        channel.connection.process_data_events(0)
+        eventually(lambda: raw.waiting(queue) == 4)
+        shown = look(queue, asked=False)
+        assert bodies(shown) == BODIES[2:]
+        assert not shown.complete
+        assert "1 consumers hold" in shown.note
+
+
+def test_no_look_at_a_quorum_queue_without_its_limit_known(raw, look):
+    queue = raw.queue(QUORUM)
+    raw.send(queue, *BODIES)
+    with pytest.raises(BrowseRefusedError, match=r"does not tell.*set broker\.management_url"):
+        look(queue, asked=False)
+    assert counts(raw, queue, 6) == [(body, 0) for body in BODIES]
+
+
+@pytest.mark.parametrize(("limit", "looks"), [(None, 10), (4, 2)])
+def test_a_look_without_the_api_that_was_asked_for_goes_by_the_arguments(raw, look, limit, looks):
+    queue = raw.queue({**QUORUM, **({} if limit is None else {"x-delivery-limit": limit})})
+    raw.send(queue, *BODIES)
+    for _ in range(looks):
+        assert bodies(look(queue, asked=False, counted=True)) == BODIES
+    shown = look(queue, asked=False, counted=True)
+    assert len(shown.messages) == 1
+    assert f"allows {limit or 20}, or another number by a policy" in shown.note
+    assert f"came {looks + 1} times" in shown.note
+
+
+def test_a_quorum_queue_without_a_limit_is_shown_and_the_count_is_told(raw, look):
+    queue = raw.queue(QUORUM)
+    raw.send(queue, *BODIES)
+    for _ in range(2):
+        shown = look(queue)
+        assert (bodies(shown), shown.complete, shown.depth) == (BODIES, True, 6)
+        assert "counts as a delivery; this queue allows any number" in shown.note
+    assert counts(raw, queue, 6) == [(body, 2) for body in BODIES]
+
+
+@pytest.mark.parametrize("policy", [False, True])
+def test_a_quorum_queue_with_a_limit_is_not_touched_unless_asked_for(raw, rabbitmq, management, look, policy):
+    queue = raw.queue(QUORUM if policy else LIMITED)
+    raw.send(queue, *BODIES)
+    if policy:
+        rabbitmq.ctl("set_policy", "--apply-to", "queues", "limit", f"^{queue}$", '{"delivery-limit": 5}')
+        eventually(lambda: management.queue(queue).delivery_limit == 5)
+    for _ in range(8):
+        with pytest.raises(BrowseRefusedError, match=r"allows 5; .*--force"):
+            look(queue)
+    if policy:
+        rabbitmq.ctl("clear_policy", "limit")
+    assert counts(raw, queue, 6) == [(body, 0) for body in BODIES]
+
+
+def test_a_look_that_was_asked_for_ends_at_half_of_the_limit(raw, look):
+    queue = raw.queue(LIMITED)
+    raw.send(queue, *BODIES)
+    for _ in range(2):
+        shown = look(queue, counted=True)
+        assert (bodies(shown), shown.complete) == (BODIES, True)
+        assert "allows 5" in shown.note
+    shown = look(queue, counted=True)
+    assert (bodies(shown), shown.complete, shown.depth) == (BODIES[:1], False, 6)
+    assert "the last one shown came 3 times, so it ends there: do not look again" in shown.note
+    assert sorted(counts(raw, queue, 6)) == [(BODIES[0], 3), *[(body, 2) for body in BODIES[1:]]]
+
+
+def test_a_quorum_queue_with_a_single_active_consumer_is_refused_by_the_broker(raw, look):
+    queue = raw.queue({**QUORUM, "x-single-active-consumer": True})
+    raw.send(queue, *BODIES)
+    with pytest.raises(BrowseRefusedError, match="RESOURCE_LOCKED"):
+        look(queue)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_stream_is_read_from_its_start(raw, look, asked):
+    queue = raw.queue({"x-queue-type": "stream"})
+    raw.send(queue, *BODIES)
+    for limit, shown in ((100, BODIES), (2, BODIES[:2])):
+        seen = look(queue, asked=asked, limit=limit)
+        assert (bodies(seen), seen.complete, seen.depth) == (shown, False, None)
+
+
+def test_a_user_who_may_not_read(raw, rabbitmq, look):
+    queue = raw.queue()
+    raw.send(queue, *BODIES)
+    rabbitmq.ctl("add_user", "writer", "admin")
+    rabbitmq.ctl("set_permissions", "writer", ".*", ".*", "^$")
+    try:
+        with pytest.raises(BrowseRefusedError, match="ACCESS_REFUSED"):
+            look(queue, user="writer")
+    finally:
+        rabbitmq.ctl("delete_user", "writer")
+
+
+def test_a_user_who_is_not_told_the_type(raw, rabbitmq, look):
+    queue = raw.queue()
+    raw.send(queue, *BODIES)
+    rabbitmq.ctl("add_user", "only-reads", "admin")
+    rabbitmq.ctl("set_permissions", "only-reads", "^$", "^$", ".*")
+    try:
+        with pytest.raises(BrowseRefusedError, match="does not tell this user its type"):
+            look(queue, user="only-reads", asked=False)
+        rabbitmq.ctl("set_user_tags", "only-reads", "management")
+        assert bodies(look(queue, user="only-reads")) == BODIES
+    finally:
+        rabbitmq.ctl("delete_user", "only-reads")
+
+
+def test_a_queue_that_belongs_to_another_connection(raw, look):
+    with raw.channel() as channel:
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        with pytest.raises(RefusedError, match="RESOURCE_LOCKED"):
+            look(queue, asked=False)
+
+
+def test_a_look_holds_no_more_bytes_than_it_may(raw, look, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_BYTES", 3)
+    queue = raw.queue()
+    raw.send(queue, *BODIES)
+    shown = look(queue)
+    assert (bodies(shown), shown.complete, shown.depth) == (BODIES[:3], False, 6)
