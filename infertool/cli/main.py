@@ -21,6 +21,7 @@ from infertool.cli.dev import command as dev
 from infertool.cli.drain_dlq import command as drain_dlq
 from infertool.cli.loadgen import command as loadgen
 from infertool.cli.peek_dlq import command as peek_dlq
+from infertool.cli.rabbitmq import command as rabbitmq
 from infertool.cli.replay_dlq import command as replay_dlq
 from infertool.cli.tail import command as tail
 from infertool.cli.watch import command as watch
@@ -66,6 +67,7 @@ app.command(epilog=drain_dlq.EXAMPLE, cls=drain_dlq.Command)(drain_dlq.drain_dlq
 app.command(epilog=dev.EXAMPLE)(dev.dev)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(loadgen.app, name="loadgen")
+app.add_typer(rabbitmq.app, name="rabbitmq")
 app.add_typer(config.app, name="config")
 
 # The base class of usage errors, also in newer versions of Typer, which contain their own copy of click.

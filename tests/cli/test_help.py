@@ -25,6 +25,8 @@ COMMANDS = [
     "config init",
     "config path",
     "loadgen report",
+    "rabbitmq",
+    "rabbitmq declare",
 ]
 PROGRAM = f"""
 import sys

@@ -1,0 +1,1 @@
+"""`infertool rabbitmq`: what only RabbitMQ needs."""
