@@ -102,7 +102,7 @@ class ReplyPublisher(Generic[T]):
         queue = spelling.reply_queue(reply.destination)
         # A producer's event id may be of any length.
         headers = {name: value for name, value in reply.headers.items() if spelling.fits(name, value)}
-        self._broker.send(dataclasses.replace(reply, destination=queue, headers=headers), on_sent)
+        self._broker.send(dataclasses.replace(reply, destination=queue, headers=headers), on_sent, declare=False)
 
     def again(self, delay_s: float, send: Callable[[], None]) -> None:
         """Have `send` called after `delay_s`."""

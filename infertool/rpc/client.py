@@ -208,7 +208,7 @@ class Client:
             return
         properties = msgspec.structs.replace(call.request.properties, reply_to=reply_to)
         try:
-            self._broker.send(replace(call.request, properties=properties), partial(self._sent, call))
+            self._broker.send(replace(call.request, properties=properties), partial(self._sent, call), declare=False)
         except (RefusedError, ConnectionLostError) as error:
             self._sent(call, error)
 

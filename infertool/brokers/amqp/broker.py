@@ -85,13 +85,13 @@ class AmqpBroker:
         self._supervisor.add(subscription)
         return subscription
 
-    def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
+    def send(self, outgoing: Outgoing, on_sent: OnSent, *, declare: bool = True) -> None:
         """See `infertool.brokers.port.Broker`. Waits while 500 sends, or 8 MiB, are unconfirmed.
 
         Raises RefusedError at once for a message that AMQP cannot hold, ReceiptTimeoutError when the broker takes none.
         """
         session = self._supervisor.connected()
-        if not session.is_own_thread():
+        if declare and not session.is_own_thread():
             self._declare(session, outgoing.destination)
         session.publisher.send(outgoing, on_sent, self._receipt_timeout_s)
 

@@ -102,7 +102,7 @@ class MemoryBroker:
             return None
         return found[0]
 
-    def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
+    def send(self, outgoing: Outgoing, on_sent: OnSent, *, declare: bool = True) -> None:  # noqa: ARG002  # the broker makes queues
         """See `infertool.brokers.port.Broker`. Waits while 500 sends are unconfirmed."""
         connection = self._supervisor.connected()
         connection.wait_for_room()

@@ -95,7 +95,7 @@ class StompBroker:
         connection = self._supervisor.current()
         return reply_exists(connection, address, timeout_s) if connection else None
 
-    def send(self, outgoing: Outgoing, on_sent: OnSent) -> None:
+    def send(self, outgoing: Outgoing, on_sent: OnSent, *, declare: bool = True) -> None:  # noqa: ARG002  # the broker makes queues
         """See `infertool.brokers.port.Broker`. Waits while 500 sends, or 8 MiB, are unconfirmed.
 
         Raises RefusedError at once for a message past the limits of the wire format, UnroutableError for a reply
