@@ -6,6 +6,7 @@ and names one of them in the refusal; so a declaration that is sure to be refuse
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # Has the broker do one of pika's methods on a channel for it alone. Raises `UnroutableError` (there is no such queue),
 # `RefusedError`, `ConnectionLostError`.
 Ask = Callable[[Any], Any]
+
+_log = logging.getLogger(__name__)
 
 TYPE: Final = "x-queue-type"
 _LIMIT: Final = "x-delivery-limit"
@@ -67,6 +70,7 @@ class Declarer:
             return
         if waiting(session.ask, queue) is None:
             create(session.ask, QueueSpec(name=queue, type=self._queue_type))
+            _log.info("declared the %s queue %s at %s", self._queue_type, queue, session.target.address)
         self._known.add(queue)
 
 
