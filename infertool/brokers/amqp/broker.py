@@ -162,9 +162,15 @@ class AmqpBroker:
             return None
         ready, consumers = found
         known = self._management.try_queue(queue) if self._management else None
-        if known is None or known.unacked is None:
-            return Depth(size=ready, consumers=consumers)
-        return Depth(ready + known.unacked, known.unacked, consumers, known.published, known.acked)
+        # A sample. Without a consumer nothing is in flight any more, whatever it says.
+        unacked = known.unacked if known and consumers else None
+        return Depth(
+            size=ready + (unacked or 0),
+            in_flight=unacked,
+            consumers=consumers,
+            enqueued=known.published if known else None,
+            dequeued=known.acked if known else None,
+        )
 
     def close(self, timeout_s: float) -> None:
         """See `infertool.brokers.port.Broker`. Safe to call again."""
