@@ -160,6 +160,11 @@ def test_every_command_works_as_printed(checkout: Checkout) -> None:
     assert '"class":"C"' in onnx.stdout
     server = checkout.start(expect(left, "infertool consume --model http://127.0.0.1"), "broker connected")
     checkout.interrupt(server)
+    answering = checkout.start(expect(left, "infertool consume --queue requests"), "broker connected")
+    called = checkout.run(expect(left, "infertool call requests"))
+    assert (called.returncode, called.stdout) == (0, '{"class":"A","confidence":0.93}\n'), called.stderr
+    assert "answered after" in called.stderr
+    checkout.interrupt(answering)
     checkout.interrupt(dev)
     expect(left, TESTS)  # this run of the tests, in a checkout of its own
     assert list(left) == [], "README has commands that no test runs"

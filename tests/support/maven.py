@@ -15,6 +15,7 @@ from tests.support.install import CACHE, apt
 
 ARTEMIS = "2.40.0"
 ACTIVEMQ_6 = "6.3.1"
+AMQP_CLIENT = "5.25.0"
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 _ACTIVEMQ_6_JARS = (
     f"org.apache.activemq:activemq-broker:{ACTIVEMQ_6}",
@@ -45,6 +46,12 @@ def activemq_6(launcher: Path) -> Path:
         _run(["javac", "-cp", f"{folder}/lib/*", "-d", str(folder), str(launcher)])
 
     return _once(f"activemq-{ACTIVEMQ_6}-{content}", get)
+
+
+def amqp_client() -> Path:
+    """Return the folder with the jars of RabbitMQ's Java client."""
+    artifacts = (f"com.rabbitmq:amqp-client:{AMQP_CLIENT}", "org.slf4j:slf4j-nop:2.0.17")
+    return _once(f"amqp-client-{AMQP_CLIENT}", lambda folder: _copy_jars(artifacts, folder)) / "lib"
 
 
 def _get_artemis(folder: Path) -> None:
