@@ -34,6 +34,8 @@ class Protocol:
     hello: str
     others: Mapping[Kind, tuple[str, str]]
     article: str = "a"
+    # What starts a broker on this machine.
+    starter: str = "start the broker"
 
 
 def unreachable(target: Target, fault: OSError, *, ask: bool) -> UnreachableError:
@@ -76,7 +78,7 @@ def _shows(target: Target) -> bool:
 
 def _loopback_advice(target: Target) -> str:
     if is_loopback(target.host):
-        return "`infertool dev` starts a broker"
+        return target.protocol.starter
     return "check broker.url, and that the broker runs"
 
 

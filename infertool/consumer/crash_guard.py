@@ -3,7 +3,8 @@
 ActiveMQ redelivers the messages of a dead consumer without limit. A first delivery is not noted, so the common case
 costs nothing; a redelivered event is noted while it is in progress. When the process dies, the next one reads the note:
 the event was in progress at that death, and its redelivery stands for an earlier one. It is dead-lettered on its third
-delivery.
+delivery. Where the broker counts deliveries, it must have counted both deaths; the count alone condemns no event, since
+a stop of the consumer or a lost connection raises it for every event that was held.
 
 Each process writes its own file and holds a lock on it; a file without a lock belongs to a dead process.
 A written line survives the death of its process, so nothing is synced to disk.
@@ -31,6 +32,8 @@ MOST_SUSPECTS = 10_000
 # How often redelivered events make us look for processes that died meanwhile, in seconds.
 SCAN_INTERVAL_S = 1.0
 
+# Deaths that condemn an event, each of which was a delivery.
+_DEATHS = 2
 _CRASH_LOOP = Failure(
     "crash", "CrashLoop", "the consumer died twice while this event was in work; it is not tried again"
 )
@@ -55,7 +58,7 @@ class CrashGuard:
         with self._lock:
             self._scan()
             name = _name(event)
-            if name in self._suspects:
+            if name in self._suspects and not _was_delivered_less(event):
                 return _CRASH_LOOP
             if event not in self._noted:
                 self._noted.add(event)
@@ -135,6 +138,12 @@ class CrashGuard:
     def _give_up(self, error: OSError) -> None:
         self._broken = True
         self._observe(Warned(f"the crash guard is off: {self._folder} cannot be used: {error.strerror}"))
+
+
+def _was_delivered_less(event: Event) -> bool:
+    """Return True if the broker counts too few deliveries for two deaths: the suspect is an event like this one."""
+    count = event.message.properties.delivery_count
+    return count is not None and count < _DEATHS
 
 
 def _name(event: Event) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from infertool.consumer.attempt import Event
 from infertool.consumer.crash_guard import CrashGuard
+from infertool.message import Properties, TypedMessage
 from infertool.telemetry.signals import Signal, Warned
 from tests.support.messages import message
 
@@ -126,3 +127,15 @@ def test_a_folder_that_cannot_be_written_warns_once_and_harms_nothing(tmp_path: 
     assert guard.begin(redelivered("a")) is None
     assert guard.begin(redelivered("b")) is None
     assert [type(signal) for signal in observed] == [Warned]
+
+
+@pytest.mark.parametrize(("count", "refused"), [(None, True), (1, False), (2, True), (7, True)])
+def test_a_suspect_was_delivered_at_both_deaths_where_the_broker_counts(tmp_path: Path, count, refused) -> None:
+    die_in_work(tmp_path, "killer")
+    delivery = redelivered("killer").message
+    counted = TypedMessage(
+        delivery.id, delivery.source, {}, delivery.body, delivery.kind, redelivered=True, epoch=1, token="t",
+        known=Properties(delivery_count=count),
+    )  # fmt: skip
+    assert counted.identity == delivery.identity
+    assert (guard_of(tmp_path).begin(Event(counted, "killer")) is not None) is refused

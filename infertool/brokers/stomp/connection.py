@@ -48,6 +48,7 @@ SPOKEN: Final = Protocol(
         Kind.AMQP: ("an AMQP port", _CONNECTOR),
         Kind.MQTT: ("an MQTT port", _CONNECTOR),
     },
+    starter="`infertool dev` starts a broker",
 )
 # ActiveMQ's answer to an ACK that it cannot place.
 _ACK_REFUSED: Final = "Unexpected ACK received"

@@ -71,6 +71,9 @@ def consume(
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
     queue: Annotated[str | None, typer.Option(help="Queue to consume.", metavar="Q")] = None,
     dlq: Annotated[str | None, typer.Option(help="Dead-letter queue.", metavar="Q")] = None,
+    declare: Annotated[
+        bool | None, typer.Option("--declare/--no-declare", help="Create missing queues (amqp://).")
+    ] = None,
     phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
     topic: Annotated[str | None, typer.Option(help="Channel that takes results.", metavar="T")] = None,
     join_param: Annotated[
@@ -144,6 +147,7 @@ def consume(
         "broker.url": ("--broker", broker),
         "broker.queue": ("--queue", queue),
         "deadletter.queue": ("--dlq", dlq),
+        "broker.declare": ("--declare", declare),
         "phoenix.url": ("--phoenix", phoenix),
         "phoenix.topic": ("--topic", topic),
         "phoenix.join_params": ("--join-param", parse_pairs(join_param) if join_param else None),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from infertool.brokers.amqp.broker import AmqpBroker
 from infertool.brokers.amqp.management import Management
 from infertool.secret import Secret
 from infertool.settings.tree import BrokerSettings
+from tests.support import brokers as support
 from tests.support.brokers import settings
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.rawamqp import RawAmqp
@@ -32,6 +34,7 @@ def management(rabbitmq: RabbitMQ) -> Iterator[Management]:
 
 
 Open = Callable[..., AmqpBroker]
+Declare = Callable[..., str]
 
 
 @pytest.fixture
@@ -49,3 +52,33 @@ def open_broker(rabbitmq: RabbitMQ) -> Iterator[Open]:
     yield open_broker
     for broker in opened:
         broker.close(5)
+
+
+@pytest.fixture
+def declare(rabbitmq: RabbitMQ) -> Iterator[Declare]:
+    """Return what declares a new queue with arguments, and returns its name."""
+    declared: list[str] = []
+
+    def new(**arguments: Any) -> str:
+        name = support.new_queue().removeprefix("/queue/")
+        with rabbitmq.pika() as channel:
+            channel.queue_declare(
+                name, durable=True, arguments={key.replace("_", "-"): value for key, value in arguments.items()}
+            )
+        declared.append(name)
+        return name
+
+    yield new
+    with rabbitmq.pika() as channel:
+        for name in declared:
+            channel.queue_delete(name)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[RabbitMQ]:
+    """A RabbitMQ that this test may set up, block and end."""
+    server = RabbitMQ(tmp_path / "rabbitmq")
+    try:
+        yield server.start()
+    finally:
+        server.remove()

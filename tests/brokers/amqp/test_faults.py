@@ -1,0 +1,189 @@
+"""Queues that are deleted, alarms, timeouts, garbage, and lines that end in the middle of a frame."""
+
+from __future__ import annotations
+
+import threading
+import time
+from queue import SimpleQueue
+
+import pytest
+
+from infertool.brokers.port import Move
+from infertool.errors import ReceiptTimeoutError, RefusedError
+from infertool.message import BodyKind, Outgoing
+from infertool.net.connection_state import ConnectionState
+from tests.support.amqpproxy import AmqpFrameProxy, AmqpProxy, method
+from tests.support.brokers import TIMEOUT_S, numbered, send_all, take
+
+pytestmark = pytest.mark.rabbitmq
+
+DELIVER = 0x003C003C
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_a_queue_that_is_deleted_while_consuming(rabbitmq, declare, connect, links, caplog, queue_type):
+    queue = declare(x_queue_type=queue_type)
+    broker = connect(rabbitmq.amqp_url, links)
+    subscription = broker.subscribe(queue, window=10)
+    send_all(broker, numbered(queue, 2))
+    held = take(subscription, 2)
+    with rabbitmq.pika() as channel:
+        channel.queue_delete(queue)
+        wait_until(lambda: "was deleted" in caplog.text)
+        channel.queue_declare(queue, durable=True, arguments={"x-queue-type": queue_type})
+    send_all(broker, numbered(queue, 3))
+    again = take(subscription, 3)
+    assert not any(message.redelivered for message in again)
+    subscription.ack(held)
+    assert subscription.stale_acks == 2
+    subscription.ack(again)
+    assert links.of(ConnectionState.LOST) == []
+    wait_until(lambda: "exists again" in caplog.text)
+
+
+def test_close_ends_the_search_for_a_deleted_queue(rabbitmq, declare, connect, caplog):
+    queue = declare()
+    broker = connect(rabbitmq.amqp_url)
+    broker.subscribe(queue, window=1)
+    with rabbitmq.pika() as channel:
+        channel.queue_delete(queue)
+    wait_until(lambda: "was deleted" in caplog.text)
+    broker.close(TIMEOUT_S)
+
+
+def test_an_alarm_lets_sends_wait_and_acks_pass(own, connect, links, caplog):
+    with own.pika() as channel:
+        channel.queue_declare("q", durable=True)
+    broker = connect(own.amqp_url, links, receipt_timeout_s=3.0)
+    send_all(broker, numbered("q", 3))
+    subscription = broker.subscribe("q", window=3)
+    messages = take(subscription, 3)
+    own.ctl("set_vm_memory_high_watermark", "0.0000001")
+    answers: SimpleQueue[Exception | None] = SimpleQueue()
+    broker.send(Outgoing("q", b"late"), answers.put)
+    error = answers.get(timeout=TIMEOUT_S)
+    assert isinstance(error, ReceiptTimeoutError)
+    assert "takes no messages now" in caplog.text
+    with pytest.raises(ReceiptTimeoutError, match="takes no messages now"):
+        broker.send(Outgoing("q", b"later"), answers.put)
+    subscription.ack(messages)
+    wait_until(lambda: own.ctl("list_queues", "messages_unacknowledged").split()[-1] == "0")
+    assert broker.measure("q", TIMEOUT_S) is not None
+
+    sent = threading.Event()
+    patient = connect(own.amqp_url, receipt_timeout_s=TIMEOUT_S)
+    patient.send(Outgoing("q", b"waits"), lambda error: error is None and sent.set())
+    own.ctl("set_vm_memory_high_watermark", "0.8")
+    assert sent.wait(TIMEOUT_S)
+    wait_until(lambda: "takes messages again" in caplog.text)
+    send_all(broker, numbered("q", 1))
+    assert links.of(ConnectionState.LOST) == []
+
+
+def test_a_consumer_timeout_says_so_and_the_message_comes_again(own, connect, links):
+    own.ctl("eval", "application:set_env(rabbit, consumer_timeout, 500).")
+    own.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 500).")
+    with own.pika() as channel:
+        channel.queue_declare("q", durable=True)
+    broker = connect(own.amqp_url, links)
+    send_all(broker, numbered("q", 1))
+    subscription = broker.subscribe("q", window=1)
+    [first] = take(subscription, 1)
+    lost = links.wait_for(ConnectionState.LOST)
+    assert "consumer_timeout" in lost.reason
+    [again] = take(subscription, 1)
+    assert (again.body, again.redelivered) == (first.body, True)
+    subscription.ack([again])
+
+
+def test_50_megabytes_there_and_to_the_dead_letters(own, connect):
+    own.ctl("set_vm_memory_high_watermark", "0.8")
+    with own.pika() as channel:
+        channel.queue_declare("q", durable=True)
+        channel.queue_declare("dead", durable=True)
+    body = bytes(range(256)) * 200_000
+    broker = connect(own.amqp_url, receipt_timeout_s=TIMEOUT_S)
+    send_all(broker, [Outgoing("q", body, BodyKind.BYTES)])
+    subscription = broker.subscribe("q", window=2)
+    [message] = take(subscription, 1)
+    assert message.body == body
+    subscription.move([Move(message, Outgoing("dead", message.body, message.kind))], TIMEOUT_S)
+    [letter] = take(broker.subscribe("dead", window=1), 1)
+    assert letter.body == body
+
+
+def test_a_message_larger_than_the_broker_takes(own, connect):
+    with own.pika() as channel:
+        channel.queue_declare("q", durable=True)
+    broker, answers = connect(own.amqp_url, receipt_timeout_s=TIMEOUT_S), SimpleQueue()
+    broker.send(Outgoing("q", b"x" * (128 * 1024 * 1024 + 1)), answers.put)
+    error = answers.get(timeout=TIMEOUT_S)
+    assert isinstance(error, RefusedError)
+    assert "larger than" in error.reason
+
+
+def test_a_line_that_ends_in_the_middle_of_a_message(rabbitmq, declare, connect, links):
+    queue = declare()
+    with AmqpProxy(rabbitmq.amqp_port) as proxy:
+        broker = connect(proxy.url, links)
+        send_all(broker, [Outgoing(queue, b"x" * 1_000_000), Outgoing(queue, b"2")])
+        proxy.cut_after(300_000)
+        subscription = broker.subscribe(queue, window=2)
+        messages = take(subscription, 2)
+        assert [len(message.body) for message in messages] == [1_000_000, 1]
+        assert links.of(ConnectionState.LOST)
+        broker.close(TIMEOUT_S)
+
+
+def test_garbage_in_place_of_a_frame_ends_the_connection_and_the_message_comes_again(rabbitmq, declare, connect, links):
+    queue, done = declare(), threading.Event()
+
+    def spoil(frame):
+        if method(frame) == DELIVER and not done.is_set():
+            done.set()
+            return b"\x07garbage" + frame
+        return frame
+
+    with AmqpFrameProxy(rabbitmq.amqp_port, to_client=spoil) as proxy:
+        broker = connect(proxy.url, links)
+        subscription = broker.subscribe(queue, window=2)
+        send_all(broker, numbered(queue, 1))
+        [message] = take(subscription, 1)
+        assert message.epoch == 2
+        assert "something else than AMQP" in links.of(ConnectionState.LOST)[0].reason
+        broker.close(TIMEOUT_S)
+
+
+def test_a_model_that_takes_longer_than_the_heartbeats(rabbitmq, declare, connect, links):
+    queue = declare()
+    broker = connect(rabbitmq.amqp_url, links, heartbeat_s=1.0)
+    subscription = broker.subscribe(queue, window=1)
+    busy, over = threading.Event(), threading.Event()
+
+    def model(_messages):
+        # On the thread that reads, as a quick model is called; another reads on after a hand-off.
+        busy.set()
+        over.wait(TIMEOUT_S)
+
+    subscription.deliver_to(model)
+    send_all(broker, numbered(queue, 1))
+    assert busy.wait(TIMEOUT_S)
+    subscription.hand_off_reader()
+    # Several times what the broker waits for a heartbeat.
+    time.sleep(5)
+    over.set()
+    send_all(broker, numbered(queue, 1))
+    assert links.of(ConnectionState.LOST) == []
+
+
+def test_several_hosts(rabbitmq, declare, connect):
+    broker = connect(f"amqp://127.0.0.1:1,127.0.0.1:{rabbitmq.amqp_port}")
+    assert broker.address == rabbitmq.amqp_url
+    send_all(broker, numbered(declare(), 1))

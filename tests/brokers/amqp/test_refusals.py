@@ -1,0 +1,166 @@
+"""What RabbitMQ refuses comes as one line that says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from queue import SimpleQueue
+
+import pytest
+
+from infertool.brokers.port import Move
+from infertool.errors import (
+    MoveRefusedError,
+    OccupiedError,
+    RefusedError,
+    StaleMessagesError,
+    UnreachableError,
+    UnroutableError,
+)
+from infertool.message import Outgoing
+from infertool.net.connection_state import ConnectionState
+from infertool.secret import Secret
+from tests.support.brokers import TIMEOUT_S, numbered, send_all, take
+
+pytestmark = pytest.mark.rabbitmq
+
+
+def told(broker, outgoing):
+    answers = SimpleQueue()
+    broker.send(outgoing, answers.put)
+    return answers.get(timeout=TIMEOUT_S)
+
+
+def test_a_wrong_virtual_host(rabbitmq, connect):
+    with pytest.raises(RefusedError, match=r"virtual host prod.*vhost prod not found") as caught:
+        connect(f"{rabbitmq.amqp_url}/prod")
+    assert "broker.url" in caught.value.advice
+
+
+def test_another_virtual_host(rabbitmq, connect):
+    rabbitmq.ctl("add_vhost", "a/b")
+    rabbitmq.ctl("set_permissions", "-p", "a/b", "admin", ".*", ".*", ".*")
+    broker = connect(f"{rabbitmq.amqp_url}/a%2Fb", declare=True, queue_type="classic")
+    send_all(broker, numbered("there", 1))
+    assert len(take(broker.subscribe("there", window=1), 1)) == 1
+    with pytest.raises(UnroutableError):
+        connect(rabbitmq.amqp_url).subscribe("there", window=1)
+
+
+def test_a_login_without_permissions(rabbitmq, connect, declare):
+    queue = declare()
+    rabbitmq.ctl("add_user", "reader", "secret-of-reader")
+    rabbitmq.ctl("set_permissions", "reader", "^$", "^$", ".*")
+    login = {"user": "reader", "password": Secret("secret-of-reader")}
+    broker = connect(rabbitmq.amqp_url, **login)
+    broker.subscribe(queue, window=1)
+    error = told(broker, Outgoing(queue, b""))
+    assert isinstance(error, RefusedError)
+    assert "ACCESS_REFUSED" in error.reason
+    assert "permission" in error.advice
+    rabbitmq.ctl("clear_permissions", "reader")
+    with pytest.raises(RefusedError, match="virtual host /") as caught:
+        connect(rabbitmq.amqp_url, **login)
+    assert "secret-of-reader" not in str(caught.value)
+
+
+def test_a_missing_queue(rabbitmq, connect, links):
+    broker = connect(rabbitmq.amqp_url, links)
+    with pytest.raises(UnroutableError) as caught:
+        broker.subscribe("not.there", window=1)
+    assert str(caught.value).startswith(f"there is no queue not.there in the virtual host / of {rabbitmq.amqp_url};")
+    assert "--declare" in caught.value.advice
+    assert isinstance(told(broker, Outgoing("not.there", b"")), UnroutableError)
+    assert links.of(ConnectionState.LOST) == []
+
+
+def test_a_missing_queue_is_declared_if_asked_for_and_what_exists_stays(rabbitmq, connect, declare):
+    there = declare(x_max_priority=5)
+    names = [f"{there}.q", f"{there}.dlq"]
+    broker = connect(rabbitmq.amqp_url, declare=True, queue_type="quorum")
+    send_all(broker, numbered(there, 1))
+    subscription = broker.subscribe(names[0], window=1)
+    send_all(broker, numbered(names[0], 1))
+    [message] = take(subscription, 1)
+    subscription.move([Move(message, Outgoing(names[1], b""))], TIMEOUT_S)
+    types = dict(line.split("\t") for line in rabbitmq.ctl("list_queues", "name", "type").splitlines())
+    assert [types[name] for name in (there, *names)] == ["classic", "quorum", "quorum"]
+    with rabbitmq.pika() as channel:
+        for name in names:
+            channel.queue_delete(name)
+
+
+def test_a_full_queue(rabbitmq, connect, declare, links):
+    full, queue = declare(x_max_length=1, x_overflow="reject-publish"), declare()
+    broker = connect(rabbitmq.amqp_url, links)
+    send_all(broker, numbered(full, 1))
+    error = told(broker, Outgoing(full, b"2"))
+    assert isinstance(error, RefusedError)
+    assert not isinstance(error, UnroutableError)
+    assert "full" in error.reason
+    send_all(broker, numbered(queue, 3))
+    subscription = broker.subscribe(queue, window=3)
+    messages = take(subscription, 3)
+    with pytest.raises(MoveRefusedError, match="full"):
+        subscription.move([Move(message, Outgoing(full, b"3")) for message in messages], TIMEOUT_S)
+    again = take(subscription, 3)
+    assert sorted(message.body for message in again) == sorted(message.body for message in messages)
+    assert all(message.redelivered for message in again)
+    with pytest.raises(StaleMessagesError):
+        subscription.move([Move(messages[0], None)], TIMEOUT_S)
+    subscription.ack(messages)
+    assert subscription.stale_acks == 3
+    subscription.ack(again)
+    assert links.of(ConnectionState.LOST) == []
+    sender = broker.bulk_sender(Outgoing(full, b""), [])
+    sender.send([((), b"4"), ((), b"5")])
+    assert sender.flush(TIMEOUT_S)
+    assert (sender.refused, "full" in sender.reason) == (2, True)
+
+
+def test_a_queue_of_another_connection_alone(rabbitmq, connect):
+    first, second = connect(rabbitmq.amqp_url), connect(rabbitmq.amqp_url)
+    first.subscribe("somebodys.lock", window=1, exclusive=True)
+    with pytest.raises(OccupiedError):
+        second.subscribe("somebodys.lock", window=1, exclusive=True)
+    first.close(TIMEOUT_S)
+    second.subscribe("somebodys.lock", window=1, exclusive=True)
+
+
+def serve(answer):
+    """Return the port of a server that gives this answer to the first bytes of each client, and what ends it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def run():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client:
+                    client.settimeout(5)
+                    client.recv(64)
+                    client.sendall(answer)
+
+    threading.Thread(target=run, daemon=True).start()
+    return listener
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP server"),
+        (b"AMQP\x00\x01\x00\x00", "another version"),
+        (b"hello there, this is no AMQP", "not an AMQP broker: it sent"),
+        (b"\x01\x00\x00\x00\x00\x00\x04\x00\xff\x00\xff\xce", "not an AMQP broker: it sent"),
+        (b"", "ended the handshake"),
+    ],
+)
+def test_what_is_no_broker(connect, answer, words):
+    with serve(answer) as listener, pytest.raises(UnreachableError, match=words):
+        connect(f"amqp://127.0.0.1:{listener.getsockname()[1]}", connect_timeout_s=10)
+
+
+def test_the_stomp_port(rabbitmq, connect):
+    with pytest.raises(UnreachableError, match="a STOMP port") as caught:
+        connect(f"amqp://127.0.0.1:{rabbitmq.stomp_port}", connect_timeout_s=10)
+    assert "stomp://" in caught.value.advice
