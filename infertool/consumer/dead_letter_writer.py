@@ -183,6 +183,7 @@ class DeadLetterWriter:
             return batch
 
     def _move(self, batch: list[FailedEvent]) -> None:
+        self._in_flight.moving([failed.event for failed in batch])
         moves = [Move(failed.event.message, self._form.fill_in(failed)) for failed in batch]
         try:
             self._subscription.move(moves, self._timeout_s)
@@ -199,10 +200,22 @@ class DeadLetterWriter:
             self._refusals = 0
             for failed in batch:
                 self._stuck.pop(failed.event, None)
-            self._in_flight.dead_lettered([failed.event for failed in batch])
-            self._on_dead_lettered(batch)
-            now = time.monotonic()
-            self._observe(DeadLettered([now - failed.event.delivered_at for failed in batch]))
+            self._moved(batch, moves)
+
+    def _moved(self, batch: list[FailedEvent], moves: list[Move]) -> None:
+        # An equal message that came meanwhile was taken for the one that is moved: it needs a move of its own.
+        others = [
+            failed
+            for failed, move in zip(batch, moves, strict=True)
+            if failed.event.message is not move.message and failed.event.message.epoch == move.message.epoch
+        ]
+        done = [failed for failed in batch if failed not in others]
+        self._in_flight.dead_lettered([failed.event for failed in done])
+        self._on_dead_lettered(done)
+        now = time.monotonic()
+        self._observe(DeadLettered([now - failed.event.delivered_at for failed in done]))
+        if others:
+            self.dead_letter(others)
 
     def _isolate(self, batch: list[FailedEvent], backoff: FullJitter, reason: str) -> None:
         """Halve the batches until the event that fails is alone; then it waits, longer each time."""

@@ -1,8 +1,9 @@
 """The events in flight: those in progress, and the newest of those that are finished; and their intake.
 
-A delivery can be settled only on the connection that made it. Deliveries of one connection are always different events,
-whatever their ids. After a reconnect the broker redelivers what was not acked. A redelivery is recognised by its
-identity: an event in progress takes it over, a finished event is acked again, and neither is published twice.
+A delivery can be settled only on the connection that made it. Deliveries of one connection are different events,
+whatever their ids, but for those that come again after a refused move. After a reconnect the broker redelivers what was
+not acked. A redelivery is recognised by its identity: an event in progress takes it over, a finished event is acked
+again, and neither is published twice.
 """
 
 from __future__ import annotations
@@ -64,6 +65,9 @@ class InFlight:
         self._epoch = 0
         # What earlier connections delivered, and the living one has not yet delivered again.
         self._awaited: dict[Identity, list[Event | _Finished]] = {}
+        # Those of the living connection whose dead letters are being moved, or were refused: some adapters give them
+        # back on it.
+        self._moved: dict[Identity, list[Event | _Finished]] = {}
 
     def admit(self, messages: Iterable[Message]) -> Admission:
         """Take in deliveries; new ones are open until `confirmed`, `dead_lettered`, `keep` or `postponed`."""
@@ -73,7 +77,7 @@ class InFlight:
             for message in messages:
                 if message.epoch != self._epoch and not self._begin(message.epoch):
                     admission.left.append(message)
-                elif self._awaited and (known := self._take_awaited(message.identity)):
+                elif (self._awaited or self._moved) and (known := self._known(message)):
                     self._admit_again(known, message, admission)
                 elif self.admitted + len(admission.fresh) >= self._most:
                     admission.left.append(message)
@@ -96,7 +100,7 @@ class InFlight:
         if epoch < self._epoch:
             return False
         self._epoch = epoch
-        self._awaited = {}
+        self._awaited, self._moved = {}, {}
         for finished in self._finished:
             if not finished.reopened:
                 self._awaited.setdefault(finished.identity, []).append(finished)
@@ -104,15 +108,10 @@ class InFlight:
             self._awaited.setdefault(event.message.identity, []).append(event)
         return True
 
-    def _take_awaited(self, identity: Identity) -> Event | _Finished | None:
-        known = self._awaited.get(identity)
-        if known is None:
-            return None
-        # The newest: of several equal messages the broker has most likely removed those that were acked first.
-        found = known.pop()
-        if not known:
-            del self._awaited[identity]
-        return found
+    def _known(self, message: Message) -> Event | _Finished | None:
+        if self._awaited and (found := _pop(self._awaited, message.identity)):
+            return found
+        return _pop(self._moved, message.identity) if self._moved and message.redelivered else None
 
     def _admit_again(self, known: Event | _Finished, message: Message, admission: Admission) -> None:
         if isinstance(known, Event):
@@ -130,15 +129,24 @@ class InFlight:
         """Close events whose results are confirmed; return their latest deliveries, to be acked."""
         with self._lock:
             messages = [event.message for event in events]
-            self._finish(events, None)
+            for event in events:
+                self._finish(event, None)
             self._notify_if_empty()
             return messages
+
+    def moving(self, events: Sequence[Event]) -> None:
+        """Note events whose dead letters are about to be moved: each may come again before the refusal is known."""
+        with self._lock:
+            for event in events:
+                if event.message.epoch == self._epoch:
+                    self._moved.setdefault(event.message.identity, []).append(event)
 
     def dead_lettered(self, events: Sequence[Event]) -> None:
         """Close events whose dead letters the broker has committed."""
         with self._lock:
             for event in events:
                 self._open.pop(event, None)
+                self._end_move(event)
                 if event.message.epoch != self._epoch:
                     self._replace_awaited(event, None)
             self._notify_if_empty()
@@ -159,20 +167,30 @@ class InFlight:
         `admit` returns it among the failed.
         """
         with self._lock:
+            self._end_move(failed.event)
             if failed.event.message is not tried:
                 return True
-            self._finish([failed.event], failed)
+            finished = self._finish(failed.event, failed)
+            if tried.epoch == self._epoch:
+                self._moved.setdefault(finished.identity, []).append(finished)
             self._notify_if_empty()
             return False
 
-    def _finish(self, events: Sequence[Event], failed: FailedEvent | None) -> None:
-        for event in events:
-            message = event.message
-            finished = _Finished(message.identity, failed)
-            self._open.pop(event, None)
-            self._finished.append(finished)
-            if message.epoch != self._epoch:
-                self._replace_awaited(event, finished)
+    def _end_move(self, event: Event) -> None:
+        known = self._moved.get(event.message.identity, [])
+        if event in known:
+            known.remove(event)
+            if not known:
+                del self._moved[event.message.identity]
+
+    def _finish(self, event: Event, failed: FailedEvent | None) -> _Finished:
+        message = event.message
+        finished = _Finished(message.identity, failed)
+        self._open.pop(event, None)
+        self._finished.append(finished)
+        if message.epoch != self._epoch:
+            self._replace_awaited(event, finished)
+        return finished
 
     def _replace_awaited(self, event: Event, finished: _Finished | None) -> None:
         """Expect `finished`, or nothing, in place of an event that was closed after its connection was lost."""
@@ -212,6 +230,17 @@ class InFlight:
         """Wait until no event is open or postponed. Returns False if `timeout_s` ran out."""
         with self._lock:
             return self._lock.wait_for(lambda: not self._open and not self._postponed(), timeout_s)
+
+
+def _pop(known: dict[Identity, list[Event | _Finished]], identity: Identity) -> Event | _Finished | None:
+    """Take the newest: of several equal messages the broker has most likely removed those that were acked first."""
+    events = known.get(identity)
+    if events is None:
+        return None
+    found = events.pop()
+    if not events:
+        del known[identity]
+    return found
 
 
 # Longest wait for messages, after which the thread checks whether it should end. Seconds.

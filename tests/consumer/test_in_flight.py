@@ -64,6 +64,47 @@ def test_deliveries_of_one_connection_are_events_of_their_own_whatever_their_ids
     assert len(third.fresh) == 1, "an id that comes again on the same connection is another event"
 
 
+def test_an_event_that_is_given_back_after_a_refused_move_is_moved_again_and_not_tried() -> None:
+    """Over AMQP it comes on the same connection."""
+    in_flight = InFlight(memory=10)
+    (event,) = in_flight.admit([message(message_id="a")]).fresh
+    failed = FailedEvent(event, FAILURE)
+    for number in range(3):
+        assert in_flight.postponed(failed, event.message) is False
+        assert (len(in_flight), in_flight.unsettled()) == (0, 1)
+        other = message(message_id="a", token=f"other-{number}")
+        assert in_flight.admit([other]).fresh, "another event with this id"
+        in_flight.confirmed([each for each in in_flight._open if each.message is other])
+        again = message(message_id="a", redelivered=True, token=f"again-{number}")
+        admission = in_flight.admit([again])
+        assert (admission.failed, admission.fresh, event.message) == ([failed], [], again)
+    in_flight.dead_lettered([event])
+    assert in_flight.unsettled() == 0
+    assert in_flight.wait_empty(0)
+
+
+def test_one_that_is_given_back_before_the_refusal_is_known_takes_its_place() -> None:
+    in_flight = InFlight(memory=10)
+    (event,) = in_flight.admit([message(message_id="a")]).fresh
+    tried = event.message
+    in_flight.moving([event])
+    again = message(message_id="a", redelivered=True, token="again")
+    admission = in_flight.admit([again])
+    assert (admission.in_progress, admission.fresh, event.message) == ([event], [], again)
+    assert in_flight.postponed(FailedEvent(event, FAILURE), tried) is True
+    assert (len(in_flight), in_flight.unsettled()) == (1, 1)
+    in_flight.dead_lettered([event])
+    assert in_flight.unsettled() == 0
+
+
+def test_what_was_moved_is_not_known_any_more() -> None:
+    in_flight = InFlight(memory=10)
+    (event,) = in_flight.admit([message(message_id="a")]).fresh
+    in_flight.moving([event])
+    in_flight.dead_lettered([event])
+    assert len(in_flight.admit([message(message_id="a", redelivered=True, token="other")]).fresh) == 1
+
+
 def test_events_with_one_id_each_take_over_their_own_redelivery() -> None:
     in_flight = InFlight(memory=10)
     bodies = [b'{"n":%d}' % n for n in range(4)]
