@@ -117,7 +117,7 @@ class Target:
 
     def offers(self, broker: Broker, name: str) -> bool:
         """Return True if a capability holds for the queues of this target."""
-        return getattr(broker.capabilities, name) and name not in self.lacks
+        return getattr(broker.capabilities, name) not in {False, Browsing.NONE} and name not in self.lacks
 
     @contextlib.contextmanager
     def open(self, request: pytest.FixtureRequest) -> Iterator[Opened]:
