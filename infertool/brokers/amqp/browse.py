@@ -204,6 +204,8 @@ def _hidden(consumers: int, known: QueueFacts | None) -> str:
     """Return what may be in the hands of others; empty if nothing is."""
     if known and known.unacked:
         return f"{known.unacked} more are unacked, in the hands of consumers"
+    if consumers == 1:
+        return "what its consumer holds is not shown"
     return f"what its {consumers} consumers hold is not shown" if consumers else ""
 
 

@@ -42,8 +42,8 @@ def open_broker(rabbitmq: RabbitMQ) -> Iterator[Open]:
     """Connect brokers, with the management API if it is `asked`; they are closed at the end."""
     opened: list[AmqpBroker] = []
 
-    def open_broker(*, asked: bool = True, user: str = "admin", **changes: object) -> AmqpBroker:
-        url = rabbitmq.amqp_url.replace("//", f"//{user}:admin@")
+    def open_broker(*, asked: bool = True, user: str = "admin", url: str = "", **changes: object) -> AmqpBroker:
+        url = (url or rabbitmq.amqp_url).replace("//", f"//{user}:admin@")
         changes.setdefault("management_url", rabbitmq.management_url if asked else "")
         opened.append(cast("AmqpBroker", brokers.open(settings(url, **changes))))
         opened[-1].connect()

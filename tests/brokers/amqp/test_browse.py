@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+from pika import spec
 
 from infertool.brokers.amqp import browse as module
-from infertool.errors import BrowseRefusedError, RefusedError
+from infertool.errors import BrowseRefusedError, ConnectionLostError, RefusedError
+from tests.support.amqpproxy import AmqpFrameProxy, method
 from tests.support.rawamqp import TIMEOUT_S, eventually
 
 pytestmark = pytest.mark.rabbitmq
@@ -103,7 +107,7 @@ def test_what_consumers_hold_is_not_shown_and_that_is_said(raw, look):
         shown = look(queue, asked=False)
         assert bodies(shown) == BODIES[2:]
         assert not shown.complete
-        assert "1 consumers hold" in shown.note
+        assert "what its consumer holds" in shown.note
 
 
 def test_no_look_at_a_quorum_queue_without_its_limit_known(raw, look):
@@ -219,3 +223,42 @@ def test_a_look_holds_no_more_bytes_than_it_may(raw, look, monkeypatch):
     raw.send(queue, *BODIES)
     shown = look(queue)
     assert (bodies(shown), shown.complete, shown.depth) == (BODIES[:3], False, 6)
+
+
+@pytest.fixture
+def third_get(raw, open_broker):
+    """Return a broker, without the management API, on whose line something happens to the third message that is got."""
+    opened = []
+
+    def third_get(becomes: bytes | None):
+        asked = itertools.count(1)
+
+        def hook(frame: bytes) -> bytes | None:
+            return becomes if method(frame) == spec.Basic.Get.INDEX and next(asked) == 3 else frame
+
+        opened.append(AmqpFrameProxy(raw.server.amqp_port, to_server=hook).__enter__())
+        return open_broker(asked=False, url=opened[-1].url)
+
+    yield third_get
+    for proxy in opened:
+        proxy.__exit__()
+
+
+def test_a_look_that_is_cut_is_an_error_and_gives_all_back(raw, third_get):
+    queue = raw.queue()
+    raw.send(queue, *BODIES)
+    with pytest.raises(ConnectionLostError):
+        third_get(None).browse(queue, limit=10, timeout_s=TIMEOUT_S)
+    eventually(lambda: raw.waiting(queue) == 6)
+    assert [body for _, _, body in raw.take(queue, 6)] == BODIES
+
+
+def test_a_look_that_stalls_shows_what_came_and_the_connection_lives(raw, third_get):
+    queue = raw.queue()
+    raw.send(queue, *BODIES)
+    broker = third_get(b"")
+    shown = broker.browse(queue, limit=10, timeout_s=8.0)
+    assert (bodies(shown), shown.complete, shown.depth) == (BODIES[:2], False, 6)
+    eventually(lambda: raw.waiting(queue) == 6)
+    assert bodies(broker.browse(queue, limit=10, timeout_s=TIMEOUT_S)) == BODIES
+    assert [body for _, _, body in raw.take(queue, 6)] == BODIES

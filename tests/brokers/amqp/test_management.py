@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from urllib3.exceptions import ProtocolError
@@ -17,6 +19,7 @@ from infertool.brokers.port import Depth
 from infertool.errors import RefusedError, SettingsError, UnreachableError
 from infertool.secret import Secret
 from infertool.settings.tree import BrokerSettings
+from tests.support.certificates import authority
 from tests.support.ports import free_port
 from tests.support.rawamqp import TIMEOUT_S, eventually
 
@@ -127,8 +130,11 @@ def test_nothing_listens():
 
 
 @contextmanager
-def answering(*pieces: bytes, forever: bytes = b"") -> Iterator[str]:
-    """Run a server that answers each connection's first request with these bytes."""
+def answering(*pieces: bytes, forever: bytes = b"", certificate: Path | None = None) -> Iterator[str]:
+    """Run a server that answers each connection's first request with these bytes, over TLS with a `certificate`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if certificate:
+        context.load_cert_chain(certificate)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ended = threading.Event()
 
@@ -138,6 +144,11 @@ def answering(*pieces: bytes, forever: bytes = b"") -> Iterator[str]:
                     connection, _ = listener.accept()
                 except OSError:
                     return
+                try:
+                    connection = context.wrap_socket(connection, server_side=True) if certificate else connection
+                except OSError:
+                    connection.close()
+                    continue
                 with connection:
                     connection.recv(65536)
                     try:
@@ -152,7 +163,7 @@ def answering(*pieces: bytes, forever: bytes = b"") -> Iterator[str]:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{listener.getsockname()[1]}"
         ended.set()
         listener.shutdown(socket.SHUT_RDWR)
     thread.join()
@@ -179,6 +190,25 @@ def test_what_is_no_answer(monkeypatch, answer, error, text):
     with answering(*([answer] if answer else [])) as url, pytest.raises(error, match=text) as caught:
         client(url).queue("q")
     assert caught.value.advice
+
+
+def test_tls_settings_are_those_of_the_broker(tmp_path):
+    ours, other = authority(tmp_path), authority(tmp_path, "other")
+    body = json.dumps({"rabbitmq_version": "3.10.8", "type": "classic"}).encode()
+    with answering(of("200 OK", body), certificate=ours.issue("server", "127.0.0.1")) as url:
+        found = client(url, tls_ca_file=str(ours.file)).queue("q")
+        assert found is not None
+        assert found.type == "classic"
+        for settings in ({}, {"tls_ca_file": str(other.file)}):
+            with pytest.raises(UnreachableError, match=r"certificate .* not accepted") as caught:
+                client(url, **settings).queue("q")
+            assert "broker.tls_ca_file" in caught.value.advice
+        with pytest.raises(UnreachableError):
+            client(url.replace("https", "http")).queue("q")
+    with answering(of("200 OK", body)) as url, pytest.raises(UnreachableError, match="TLS"):
+        client(url.replace("http", "https")).queue("q")
+    with pytest.raises(SettingsError):
+        client("https://127.0.0.1:1", tls_ca_file=str(tmp_path / "none.pem"))
 
 
 def test_an_answer_without_an_end_is_cut_off():

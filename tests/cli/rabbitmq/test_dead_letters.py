@@ -90,5 +90,5 @@ def test_what_another_consumer_holds_is_said(raw, run, died):
         channel.connection.process_data_events(0)
         eventually(lambda: raw.waiting(dlq) == 1)
         done = run("peek-dlq", dlq, asked=False)
-        assert "what its 1 consumers hold is not shown" in done.stderr
+        assert "what its consumer holds is not shown" in done.stderr
         assert "these are all" not in done.stderr
