@@ -91,7 +91,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _plain(target: Target, kind: Kind) -> tuple[str, str]:
-    if kind in target.protocol.others:
+    if kind in target.protocol.others and kind is not target.protocol.kind:
         return _other(target, kind)
     plain = target.protocol.schemes[0]
     return f"{target.address} speaks {kind} without TLS", f"use {plain}:// in broker.url: {plain}://{target.place}"

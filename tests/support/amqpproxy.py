@@ -21,7 +21,7 @@ class AmqpProxy(Proxy):
 
     @property
     def url(self) -> str:
-        return f"amqp://127.0.0.1:{self.port}"
+        return f"amqp{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
 
 def method(frame: bytes) -> int:

@@ -16,7 +16,7 @@ from infertool.brokers import target as diagnosis
 from infertool.brokers.amqp import frames, refusals
 from infertool.brokers.amqp.frames import FrameError
 from infertool.brokers.target import Target
-from infertool.errors import ConnectionLostError, ServerError, UnreachableError
+from infertool.errors import ConnectionLostError, ServerError
 from infertool.net.identify import HELLO_S, Kind
 from infertool.net.reader import StreamReader
 from infertool.net.stream import Dialer, Stream
@@ -135,10 +135,6 @@ class Connection:
     def _why_not(self) -> ServerError:
         if self._close_code:
             return refusals.login(self._close_code, self.last_error, self)
-        if not self._reader.first_bytes and self.reason and self._reader.fault is None and not self._first:
-            return UnreachableError(
-                f"{self.target.address} ended the handshake: {self.reason}", address=self.target.address
-            )
         return diagnosis.no_handshake(
             self.target, self._reader.first_bytes, self.reason, self._reader.fault, ask=self._first
         )
