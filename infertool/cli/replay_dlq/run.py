@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from infertool.brokers.declaring import DeclaresQueues, QueueSpec, Standing
 from infertool.brokers.port import Broker, Browse, Match
 from infertool.cli.common import console
 from infertool.cli.common.deadletters import bus as bus_of
@@ -31,6 +32,7 @@ from infertool.cli.replay_dlq.view import Preview, preview
 from infertool.deadletters import letter as letters
 from infertool.deadletters import record, selection
 from infertool.deadletters.letter import key
+from infertool.deadletters.replay import companions
 from infertool.deadletters.replay import edit as editing
 from infertool.deadletters.replay.audit import Audit
 from infertool.deadletters.replay.crossing import Crossing
@@ -39,7 +41,7 @@ from infertool.deadletters.replay.progress import Pace, Tally, parse_rate
 from infertool.deadletters.replay.replay import Replay
 from infertool.deadletters.replay.sending import Sender
 from infertool.deadletters.replay.take import Bus
-from infertool.deadletters.selection import select
+from infertool.deadletters.selection import Selection, select
 from infertool.errors import InfertoolError, NothingMatchedError, UsageError
 from infertool.message import Message
 from infertool.settings import Settings
@@ -99,11 +101,13 @@ def run(settings: Settings, options: Options) -> None:
         if options.selector and not broker.capabilities.selectors:
             raise UsageError(f"{broker.address} has no selectors", advice="use --where, --stage or --error")
         if not options.dry_run:
+            if not settings.broker.declare:
+                _check_staging(broker, plan)
             restore_staged(broker, bus, plan.queue)
         other = None
         if options.to_broker:
             other = stack.enter_context(connected(dataclasses.replace(settings, broker=options.to_broker)))
-        crossing = Crossing(broker.conventions, other.conventions, other.capabilities) if other else None
+        crossing = _crossing(broker, other)
         shown = _look(broker, plan, crossing, skew_s)
         plan = dataclasses.replace(shown.plan, edit=editing.parse(options.assignments, options.edit))
         _show(shown, options, broker.capabilities.selector_reach)
@@ -116,6 +120,25 @@ def run(settings: Settings, options: Options) -> None:
         new_letters = view.NewLetters(lambda: broker.measure(plan.queue, _MEASURE_S))
         tally, stopped = _replay(options, plan, bus, rate, new_letters, broker, other)
     _sum_up(plan, tally, options, interrupted=stopped)
+
+
+def _crossing(broker: Broker, other: Broker | None) -> Crossing | None:
+    if other is None:
+        return None
+    return Crossing(broker.conventions, other.conventions, other.capabilities, could=broker.capabilities)
+
+
+def _check_staging(broker: Broker, plan: Plan) -> None:
+    """Raise `UsageError` if letters are to be left out, and the broker has no queue for them and makes none."""
+    if not isinstance(broker, DeclaresQueues) or not (plan.copy or plan.selection != Selection()):
+        return
+    staging = companions.staging(plan.queue)
+    [state] = broker.declare([QueueSpec(name=staging)], timeout_s=_LOOK_S, create=False)
+    if state.standing is Standing.MISSING:
+        raise UsageError(
+            f"there is no queue {staging}, where letters that are left out wait meanwhile",
+            advice=f"make it: infertool rabbitmq declare {staging}",
+        )
 
 
 def plan_of(options: Options) -> Plan:

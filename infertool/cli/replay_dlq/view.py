@@ -39,6 +39,8 @@ class Preview:
     plan: Plan
     browse: Browse
     decisions: Sequence[Decision]
+    # What letters may lose that browsing did not show.
+    limits: tuple[str, ...] = ()
 
     @property
     def replays(self) -> list[Decision]:
@@ -58,6 +60,7 @@ class Preview:
         lines += [f"  to {target}: {count}" for target, count in self._targets(replays).most_common()]
         lines += [f"  stay: {count}, {why}" for why, count in self._reasons().most_common()]
         lines += [f"  lost: {count}, {what}" for what, count in self._losses(replays).most_common()]
+        lines += [f"  may be lost by others: {what}" for what in self.limits]
         if doubles := sum(each.fate is Fate.DOUBLE for each in self.decisions):
             lines.append(f"  removed: {doubles}, second copies of letters (same dlq_id)")
         if replays:
@@ -79,6 +82,7 @@ class Preview:
             "seen": len(self.browse.messages),
             "complete": self.browse.complete,
             "matching": len(replays),
+            "may_lose": list(self.limits),
             **{name: {printable(text): count for text, count in each.items()} for name, each in counts.items()},
         }
 
@@ -106,7 +110,8 @@ class Preview:
 def preview(plan: Plan, browse: Browse, here: Conventions, crossing: Crossing | None = None) -> Preview:
     """Return the decisions of `plan` on the letters that browsing showed. See `Decider`."""
     decider = Decider(plan, here, crossing)
-    return Preview(plan, browse, [decider.decide(message) for message in browse.messages])
+    limits = crossing.limits() if crossing and not browse.complete else ()
+    return Preview(plan, browse, [decider.decide(message) for message in browse.messages], limits)
 
 
 def result_line(tally: Tally, plan: Plan) -> str:

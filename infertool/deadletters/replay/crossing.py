@@ -24,12 +24,14 @@ _USUAL_PRIORITIES = frozenset({None, 4})
 class Crossing:
     """From the broker that has, or once had, the letters to the one that gets them, and what that one `can` do.
 
-    Of an archive it is not known where it came from: `here` is then the same as `there`.
+    Of an archive it is not known where it came from: `here` is then the same as `there`, and `could` is None. Else that
+    is what the broker can do that has the letters.
     """
 
     here: Conventions
     there: Conventions
     can: Capabilities
+    could: Capabilities | None = None
 
     def queue(self, name: str) -> str:
         """Return a queue as the other broker spells it; `name` itself where that has no such name."""
@@ -74,6 +76,20 @@ class Crossing:
         if message.properties.reply_to and not sent.properties.reply_to:
             losses.append("the address for replies: it belongs to a connection to the other broker")
         return (*losses, *self._priority(sent.properties.priority))
+
+    def limits(self) -> tuple[str, ...]:
+        """Return what letters may lose that nobody has seen yet."""
+        could, can = self.could, self.can
+        if could is None:
+            return ()
+        types = ("types of headers: they become texts",) if could.header_types and not can.header_types else ()
+        highest = f"priorities above {can.highest_priority}: they become {can.highest_priority}"
+        kept = "priorities: not every queue there keeps them"
+        return (
+            *types,
+            *([highest] if could.highest_priority > can.highest_priority else []),
+            *([kept] if could.priorities and not can.priorities else []),
+        )
 
     def _priority(self, priority: int | None) -> tuple[str, ...]:
         if priority is not None and priority > self.can.highest_priority:

@@ -149,6 +149,7 @@ def test_types_are_lost_on_the_way_to_activemq_and_named(
         channel.basic_publish("", queue, b"{}", pika.BasicProperties(headers=HEADERS, priority=200, message_id="m-1"))
     die(connect, rabbitmq.amqp_url, queue, 1)
     moved = replay(f"{queue}.dead", rabbitmq.amqp_url, "--to-broker", activemq.url)
+    assert "  lost: 1, the type int of the header small: it becomes a text" in moved["said"]
     assert moved["targets"] == {f"/queue/{queue}": 1}
     assert moved["losses"].keys() >= {
         "the type int of the header small: it becomes a text",
@@ -221,12 +222,16 @@ def test_a_queue_that_is_not_there_keeps_the_letter_here(
 def test_a_refused_batch_loses_no_letter_and_those_behind_it_are_reached(
     rabbitmq: RabbitMQ, connect: Callable[..., Broker], queue: str
 ) -> None:
-    """A filter keeps letters in QUEUE.scan for a while. It is not there, so what is left out stays where it is."""
+    """Letters that were replayed too often are kept in QUEUE.scan for a while. It is not there, so they do not move."""
     with_queues(rabbitmq, queue, f"{queue}.dead")
-    sent = [Outgoing(queue, b'{"n": %d}' % n, properties=Properties(message_id=f"m{n}")) for n in range(15)]
+    often = {"infertool_replay": "infertool/1", "replay_count": "3", "replay_id": "r-1"}
+    sent = [
+        Outgoing(queue, b"{}", headers={} if n % 3 == 1 else often, properties=Properties(message_id=f"m{n}"))
+        for n in range(15)
+    ]
     send_all(connect(rabbitmq.amqp_url), sent)
     die(connect, rabbitmq.amqp_url, queue, 15)
-    options = ("--broker", rabbitmq.amqp_url, "--where", "n % 3 == 1", "--yes", "-o", "json", "--batch", "4")
+    options = ("--broker", rabbitmq.amqp_url, "--yes", "-o", "json", "--batch", "4")
     done = infertool("replay-dlq", f"{queue}.dead", *options, **CREDENTIALS)
     summary = json.loads(done.stdout)
     assert (summary["refused"], len(summary["named"])) == (10, 10), done.stderr
@@ -235,6 +240,19 @@ def test_a_refused_batch_loses_no_letter_and_those_behind_it_are_reached(
     here = {each.id for each in drained(connect, rabbitmq.amqp_url, f"{queue}.dead")}
     assert there == {f"m{n}" for n in range(15) if n % 3 == 1}
     assert here == {f"m{n}" for n in range(15) if n % 3 != 1}
+
+
+def test_a_filter_needs_the_queue_of_those_left_out(
+    rabbitmq: RabbitMQ, connect: Callable[..., Broker], queue: str
+) -> None:
+    with_queues(rabbitmq, queue, f"{queue}.dead")
+    send_all(connect(rabbitmq.amqp_url), [Outgoing(queue, b"{}")])
+    die(connect, rabbitmq.amqp_url, queue, 1)
+    options = ("--broker", rabbitmq.amqp_url, "--stage", "decode", "--yes")
+    done = infertool("replay-dlq", f"{queue}.dead", *options, **CREDENTIALS)
+    assert done.returncode == 2
+    assert f"make it: infertool rabbitmq declare {queue}.dead.scan" in done.stderr
+    assert len(drained(connect, rabbitmq.amqp_url, f"{queue}.dead")) == 1
 
 
 def test_where_queues_may_be_declared_the_queue_of_those_left_out_is_made(

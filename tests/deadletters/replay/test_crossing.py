@@ -17,7 +17,7 @@ from infertool.brokers import header_types
 from infertool.brokers.memory.adapter import CAPABILITIES, CONVENTIONS
 from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Server
-from infertool.brokers.port import Broker
+from infertool.brokers.port import Broker, Browse
 from infertool.brokers.stomp.conventions import ACTIVEMQ
 from infertool.brokers.stomp.conventions import CONVENTIONS as STOMP
 from infertool.cli.replay_dlq.view import preview
@@ -91,6 +91,19 @@ def test_what_a_stomp_broker_cannot_carry_is_named() -> None:
 def test_a_priority_that_not_every_queue_keeps_is_named(priority: int | None, lost: bool) -> None:
     decision = to_stomp(of_memory({}, priority=priority), priorities=False)
     assert ("the priority: not every queue there keeps it" in decision.losses) is lost
+
+
+def test_what_letters_may_lose_that_nobody_saw_is_named() -> None:
+    crossing = Crossing(CONVENTIONS, STOMP, replace(ACTIVEMQ, priorities=False), could=CAPABILITIES)
+    shown = preview(PLAN, Browse([], complete=False, depth=9), CONVENTIONS, crossing)
+    lost = [
+        "types of headers: they become texts", "priorities above 9: they become 9",
+        "priorities: not every queue there keeps them",
+    ]  # fmt: skip
+    assert [line for line in shown.lines() if "may be lost" in line] == [f"  may be lost by others: {x}" for x in lost]
+    assert shown.document()["may_lose"] == lost
+    assert preview(PLAN, Browse([], complete=True, depth=0), CONVENTIONS, crossing).limits == ()
+    assert replace(crossing, can=CAPABILITIES).limits() == ()
 
 
 def test_what_can_be_carried_loses_nothing() -> None:
