@@ -180,16 +180,18 @@ class Client:
             raise UsageError(f"a call needs a timeout above 0, not {timeout_s:g} s")
         call_id = f"{self._token}-{next(self._numbers)}"
         now_ms, timeout_ms = time.time_ns() // 1_000_000, max(1, round(timeout_s * 1000))
-        own = {"event_id": call_id, "deadline": str(now_ms + timeout_ms)}
+        headers = {"event_id": call_id, "deadline": str(now_ms + timeout_ms), **request.headers}
         properties = msgspec.structs.replace(
             request.properties,
             correlation_id=call_id,
-            message_id=request.properties.message_id or request.headers.get("event_id", call_id),
+            reply_to=self._replies.address if self._replies else None,
+            message_id=request.properties.message_id or headers["event_id"],
             timestamp_ms=now_ms,
             expires_ms=now_ms + timeout_ms,
             ttl_ms=timeout_ms,
         )
-        request = replace(request, headers={**own, **request.headers}, properties=properties)
+        # Not `dataclasses.replace`, which takes as long as all else here.
+        request = Outgoing(request.destination, request.body, request.kind, headers, properties, request.types)
         call = Call(call_id, request, timeout_s, retry=retry, used=codec, forget=self._cancel)
         if self._replies is None or not self._pending.add(call):
             raise ConnectionLostError("the client is not connected", address=self.address)
@@ -206,9 +208,13 @@ class Client:
         if reply_to is None:
             self._sent(call, ConnectionLostError(f"there is no connection to {self.address}", address=self.address))
             return
-        properties = msgspec.structs.replace(call.request.properties, reply_to=reply_to)
+        request = call.request
+        if request.properties.reply_to != reply_to:
+            # That of an earlier connection.
+            properties = msgspec.structs.replace(request.properties, reply_to=reply_to)
+            request = replace(request, properties=properties)
         try:
-            self._broker.send(replace(call.request, properties=properties), partial(self._sent, call), declare=False)
+            self._broker.send(request, partial(self._sent, call), declare=False)
         except (RefusedError, ConnectionLostError) as error:
             self._sent(call, error)
 

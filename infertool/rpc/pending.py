@@ -6,7 +6,7 @@ import heapq
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from itertools import islice
 from typing import Final
@@ -55,10 +55,10 @@ class Pending:
 
     def __init__(self, name: str, on_deadline: Callable[[Call], None]) -> None:
         self._on_deadline = on_deadline
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.Lock())
         self._open: dict[str, Call] = {}
         self._ended: dict[str, End] = {}
-        self._counts = Counts()
+        self._counts = dict.fromkeys((each.name for each in fields(Counts)), 0)
         self._deadlines: list[tuple[float, str]] = []
         self._closed = False
         self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
@@ -66,7 +66,8 @@ class Pending:
     @property
     def counts(self) -> Counts:
         """What became of the calls so far."""
-        return self._counts
+        with self._changed:
+            return Counts(**self._counts)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -135,7 +136,7 @@ class Pending:
         return call
 
     def _count(self, name: str, by: int = 1) -> None:
-        self._counts = replace(self._counts, **{name: getattr(self._counts, name) + by})
+        self._counts[name] += by
 
     def _watch(self) -> None:
         while True:
