@@ -51,7 +51,7 @@ def _which(loss: Loss, finding: Finding[Any]) -> str:
         case Cause.PAYLOAD:
             return f"{push} ends it, also when sent alone: it is pushed again without its payload"
         case Cause.BATCH:
-            return f"the first unconfirmed push was {push}: its results are pushed singly"
+            return f"the first unconfirmed push was {push}: its results are pushed one by one"
         case Cause.EVENT:
             return (
                 f"every {push.event} ends it, now {push}, while other events pass: does the channel have a clause for "
