@@ -5,37 +5,28 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgpack
+import pika
 import pytest
+from pika.spec import BasicProperties
 
-from infertool.errors import RemoteFailureError
-from infertool.rpc import Call, Client
-from infertool.secret import Secret
-from infertool.settings import BrokerSettings
 from tests.support.activemq import HOME, ActiveMQ
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.rawstomp import RawStomp
-from tests.support.running import CREDENTIALS, Running
+from tests.support.running import CREDENTIALS, LONG, Running
 from tests.support.usual_pair import RpcClient, connection
 
 SERVICE = """
-import time
-
 def handle(payload):
     if payload == "fail":
         raise ValueError("no such customer")
-    return payload
-
-def slow(payload):
-    time.sleep(0.05)
     return payload
 """
 
@@ -47,12 +38,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     service.write_text(SERVICE)
     with ExitStack() as servers:
 
-        def serve(url: str, queue: str, *options: str, function: str = "handle", wait: bool = True) -> Running:
+        def serve(
+            url: str, queue: str, *options: str, function: str = "handle", wait: bool = True, **env: str
+        ) -> Running:
             server = Running(
                 tmp_path / "servers",
                 "consume", "--broker", url, "--queue", queue, "--dlq", f"{queue}.dead",
                 "--model", f"{service}:{function}", "--reply", "-o", "json", *options,
-                **CREDENTIALS, INFERTOOL_CONSUME__STATE_DIR=str(tmp_path / "state"),
+                **CREDENTIALS, INFERTOOL_CONSUME__STATE_DIR=str(tmp_path / "state"), **env,
             )  # fmt: skip
             servers.callback(server.kill)
             if wait:
@@ -134,85 +127,55 @@ def test_replies_to_jms_clients_that_have_left_harm_nobody(activemq: ActiveMQ, s
 
 
 @pytest.mark.rabbitmq
-def test_the_usual_client_calls_ours(rabbitmq: RabbitMQ, serve: Callable[..., Running]) -> None:
-    queue = f"rpc.{uuid.uuid4().hex[:8]}"
-    declaring = connection(rabbitmq.amqp_port)
-    declaring.channel().queue_declare(queue)
-    server = serve(rabbitmq.url, queue, "--codec", "msgpack")
-    client = RpcClient(rabbitmq.amqp_port, queue, timeout_s=120)
-    for args in ({"n": 1, "raw": b"\x00\xff"}, [1, 2.5, None], "text", 0):
-        assert client.call(args) == args
-    assert client.properties is not None
-    assert client.properties.headers["status"] == "SUCCESS"
-    assert client.properties.content_type == "application/msgpack"
-    assert client.call("fail").items() >= {"status": "FAILED", "error": "no such customer", "stage": "infer"}.items()
-    for number in range(100):
-        assert client.call({"n": number}) == {"n": number}
-    client.close()
-    declaring.close()
-    summary = ended(server)
-    assert (summary["succeeded"], summary["dead_lettered"], summary["replied"]) == (104, 1, 105)
-
-
-class Killed:
-    """Three servers. Each second one that works is killed, and another starts in its place; one works at any time."""
-
-    def __init__(self, start: Callable[[], Running]) -> None:
-        self._start = start
-        self._servers = [start() for _ in range(3)]
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.kills = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(1.0):
-            working = [each for each in self._servers if "broker connected" in each.log.read_text()]
-            if len(working) > 1:
-                working[0].kill()
-                self._servers.remove(working[0])
-                self._servers.append(self._start())
-                self.kills += 1
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("activemq", "rabbitmq")]
-)
-def test_every_caller_gets_its_own_answer_while_servers_are_killed(
-    name: str, request: pytest.FixtureRequest, serve: Callable[..., Running]
+@pytest.mark.parametrize(("protocol", "declare"), [("stomp", False), ("amqp", False), ("amqp", True)])
+def test_the_usual_client_calls_ours(
+    rabbitmq: RabbitMQ, serve: Callable[..., Running], protocol: str, declare: bool
 ) -> None:
-    broker = request.getfixturevalue(name)
+    """Its queue is not durable, its reply queue is exclusive: neither is declared anew."""
     queue = f"rpc.{uuid.uuid4().hex[:8]}"
-    settings = BrokerSettings(url=broker.url, user="admin", password=Secret("admin"))
-    room = threading.Semaphore(30)
+    with closing(connection(rabbitmq.amqp_port)) as declaring:
+        channel = declaring.channel()
+        channel.queue_declare(queue)
+        if not declare:
+            channel.queue_declare(f"{queue}.dead", durable=True)
+        url = rabbitmq.url if protocol == "stomp" else rabbitmq.amqp_url
+        server = serve(url, queue, "--codec", "msgpack", INFERTOOL_BROKER__DECLARE="true" if declare else "false")
+        client = RpcClient(rabbitmq.amqp_port, queue, timeout_s=120)
+        for args in ({"n": 1, "raw": b"\x00\xff"}, [1, 2.5, None], "text", 0):
+            assert client.call(args) == args
+        assert client.properties is not None
+        assert client.properties.headers["status"] == "SUCCESS"
+        assert client.properties.content_type == "application/msgpack"
+        failed = client.call("fail")
+        assert failed.items() >= {"status": "FAILED", "error": "no such customer", "stage": "infer"}.items()
+        for number in range(100):
+            assert client.call({"n": number}) == {"n": number}
+        past = {"deadline": int(time.time()) - 5}
+        assert client.call({}, headers=past)["status"] == "EXPIRED"
+        client.close()
+        if protocol == "amqp":
+            # Over STOMP RabbitMQ drops in silence what goes to no queue.
+            gone = BasicProperties(reply_to=client.callback_queue, correlation_id="gone")
+            topic = BasicProperties(reply_to="amq.topic/a.b", correlation_id="topic")
+            for properties in (gone, topic):
+                channel.basic_publish("", queue, msgpack.packb({}), properties)
+            server.wait_for("cannot be delivered", 2)
+            assert direct(declaring, queue, [1, 2]) == [1, 2]
+        assert client.callback_queue not in rabbitmq.ctl("list_queues", "name")
+    summary = ended(server)
+    results, lost = (107, 2) if protocol == "amqp" else (104, 0)
+    assert (summary["succeeded"], summary["dead_lettered"], summary["expired"]) == (results, 1, 1)
+    assert (summary["replied"], summary["replies_lost"]) == (results + 2 - lost, lost)
 
-    def start() -> Running:
-        return serve(broker.url, queue, "--concurrency", "2", function="slow", wait=False)
 
-    with Client(settings) as client, Killed(start) as servers:
-        calls = []
-        for number in range(1000):
-            room.acquire()
-            call = client.call_nowait(queue, {"n": number}, timeout_s=240)
-            call.add_done_callback(lambda _: room.release())
-            calls.append(call)
-        ends = [_end(call) for call in calls]
-    # A request that was in progress at two kills is taken for their cause, and its caller is told.
-    assert [end for number, end in enumerate(ends) if end not in ({"n": number}, "crash")] == []
-    assert servers.kills > 1
-    assert client.under_way == 0
-
-
-def _end(call: Call) -> object:
-    try:
-        return call.result().value
-    except RemoteFailureError as error:
-        return error.stage
+def direct(connected: pika.BlockingConnection, queue: str, args: Any) -> Any:
+    """Call by RabbitMQ's direct reply-to, without a queue."""
+    channel = connected.channel()
+    came: list[bytes] = []
+    channel.basic_consume("amq.rabbitmq.reply-to", lambda *delivery: came.append(delivery[3]), auto_ack=True)
+    channel.basic_publish("", queue, msgpack.packb(args), BasicProperties(reply_to="amq.rabbitmq.reply-to"))
+    deadline = time.monotonic() + LONG
+    while not came:
+        assert time.monotonic() < deadline
+        connected.process_data_events(0.1)
+    return msgpack.unpackb(came[0])

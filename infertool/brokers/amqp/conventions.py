@@ -12,7 +12,7 @@ from infertool.errors import UsageError
 _PREFIX: Final = "/queue/"
 _REPLY_PREFIXES: Final = ("/reply-queue/", "/amq/queue/", _PREFIX)
 # Direct reply-to: a name that ends in base64, which may hold slashes.
-_DIRECT: Final = "amq.rabbitmq.reply-to."
+DIRECT_REPLY: Final = "amq.rabbitmq.reply-to."
 _LONGEST: Final = 255
 _MOST_HEADERS: Final = 1000
 # All headers of a message share one frame of 128 KiB.
@@ -85,7 +85,7 @@ class AmqpConventions:
         name = text
         for prefix in _REPLY_PREFIXES:
             name = name.removeprefix(prefix)
-        if not self.is_queue(name) or ("/" in name and name == text and not name.startswith(_DIRECT)):
+        if not self.is_queue(name) or ("/" in name and name == text and not name.startswith(DIRECT_REPLY)):
             raise UsageError(f"the reply-to {text[:80]!r} is no queue of RabbitMQ")
         return name
 

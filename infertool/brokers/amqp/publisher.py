@@ -13,6 +13,7 @@ from pika import spec
 
 from infertool.brokers.amqp import frames, messages, properties, refusals, tables
 from infertool.brokers.amqp.channel import Channel
+from infertool.brokers.amqp.conventions import DIRECT_REPLY
 from infertool.brokers.port import OnSent
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError
 from infertool.message import Outgoing
@@ -164,7 +165,8 @@ class Publisher(Channel):
         return taken
 
     def _verdict(self, sent: _Sent, *, refused: bool) -> RefusedError | None:
-        if sent.returned:
+        # What goes to a direct reply address arrives, and comes back all the same (measured on RabbitMQ 3.10).
+        if sent.returned and not sent.queue.startswith(DIRECT_REPLY):
             return refusals.missing(sent.queue, self.connection.vhost, self._address)
         if refused:
             return RefusedError(
