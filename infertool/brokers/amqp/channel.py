@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _CONTENT_METHODS: Final = frozenset({spec.Basic.Deliver.INDEX, spec.Basic.Return.INDEX, spec.Basic.GetOk.INDEX})
 _CLOSE: Final = spec.Channel.Close.INDEX
+_CLOSED: Final = spec.Channel.CloseOk.INDEX
+_GOODBYE: Final = spec.Channel.Close(200, "", 0, 0)
 _SIZE: Final = struct.Struct(">Q")
 # The body's size in a header frame, behind class and weight; the flags behind it have two bytes.
 _SIZE_AT: Final = 4
@@ -31,6 +33,7 @@ class Channel:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.number = connection.add(self)
+        self._abandoned = False
         # What the broker closed it for.
         self.refusal: RefusedError | None = None
         self._asking = threading.Lock()
@@ -72,16 +75,20 @@ class Channel:
         if ends:
             connection.end(f"no answer to {name} in time")
             return connection.lost()
-        connection.write(frames.encode(self.number, spec.Channel.Close(200, "", 0, 0)))
-        connection.discard(self)
+        self.abandon()
         address = connection.target.address
         return ReceiptTimeoutError(f"{address} did not answer a {name} in time", address=address)
 
     def close(self) -> None:
         """Close it, if it is open, and the connection lives."""
         with contextlib.suppress(ConnectionLostError, RefusedError):
-            self.call(spec.Channel.Close(200, "", 0, 0))
-        self.connection.discard(self)
+            self.call(_GOODBYE)
+            self.connection.discard(self)
+
+    def abandon(self) -> None:
+        """Close it, and do not wait for the broker's word."""
+        self._abandoned = True
+        self.connection.write(frames.encode(self.number, _GOODBYE))
 
     def lost(self, error: ConnectionLostError) -> None:
         """Note that the connection has ended."""
@@ -96,7 +103,11 @@ class Channel:
             closed = frames.decode(payload)
             self.connection.write(frames.encode(self.number, spec.Channel.CloseOk()))
             self.refusal = refusals.of(closed.reply_code, closed.reply_text, self.connection)
+            self.connection.discard(self)
             self.on_closed(self.refusal)
+        elif self._abandoned:
+            if number == _CLOSED:
+                self.connection.discard(self)
         elif not self.on_other(number, payload):
             self._answers.put(frames.decode(payload))
 

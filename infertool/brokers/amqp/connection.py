@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import threading
@@ -102,7 +101,9 @@ class Connection:
         # Set when the handshake is over, well or not; and when the broker agreed to close.
         self._answered, self._closed = threading.Event(), threading.Event()
         self._connected = False
-        self._numbers = itertools.count(1)
+        self._numbering = threading.Lock()
+        # Numbers of channels that were closed: the broker allows few.
+        self._free: list[int] = []
         self._channels: dict[int, Channel] = {}
 
     def masked(self, text: str) -> str:
@@ -140,14 +141,18 @@ class Connection:
         )
 
     def add(self, channel: Channel) -> int:
-        """Have `channel` get what comes with its number, and return that."""
-        number = next(self._numbers)
-        self._channels[number] = channel
-        return number
+        """Have `channel` get what comes with its number, and return that, which no other has now."""
+        with self._numbering:
+            number = self._free.pop() if self._free else len(self._channels) + 1
+            self._channels[number] = channel
+            return number
 
     def discard(self, channel: Channel) -> None:
-        """Forget a channel that is closed."""
-        self._channels.pop(channel.number, None)
+        """Forget a channel that both sides have closed."""
+        with self._numbering:
+            if self._channels.get(channel.number) is channel:
+                del self._channels[channel.number]
+                self._free.append(channel.number)
 
     def write(self, data: bytes) -> None:
         """Write whole frames, or queue them for the writer. Dropped when the connection has ended."""

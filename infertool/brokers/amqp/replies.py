@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pika import spec
 
-from infertool.brokers.amqp import declare, frames
+from infertool.brokers.amqp import declare
 from infertool.brokers.amqp.channel import Channel
 from infertool.brokers.amqp.messages import to_message
 from infertool.brokers.port import OnMessages
@@ -61,11 +61,6 @@ class _Receiver(Channel):
         if self._begun:
             self._session.end(str(refusal))
 
-    def write_close(self) -> None:
-        """Have the broker end the queue, without a wait for its word."""
-        self.connection.discard(self)
-        self.connection.write(frames.encode(self.number, spec.Channel.Close(200, "", 0, 0)))
-
 
 class AmqpReplies:
     """See `infertool.brokers.port.Replies`, and `infertool.brokers.supervisor.Attached`."""
@@ -98,7 +93,7 @@ class AmqpReplies:
         self._closed = True
         receiver, self._receiver = self._receiver, None
         if receiver:
-            receiver.write_close()
+            receiver.abandon()
 
     def _deliver(self, messages: list[Message]) -> None:
         if self._closed:

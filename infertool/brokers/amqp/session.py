@@ -11,7 +11,7 @@ from infertool.brokers.amqp.channel import Channel
 from infertool.brokers.amqp.connection import Connection
 from infertool.brokers.amqp.publisher import Publisher
 from infertool.brokers.target import Target
-from infertool.errors import ConnectionLostError, RefusedError, ServerError
+from infertool.errors import ConnectionLostError, ServerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,8 @@ class Session:
         Raises RefusedError, ConnectionLostError. It is the consuming connection's: the other may be blocked.
         """
         channel = Channel(self.consuming)
-        try:
-            channel.open(timeout_s)
-            answer = channel.call(method, timeout_s)
-        except RefusedError:
-            self.consuming.discard(channel)
-            raise
+        channel.open(timeout_s)
+        answer = channel.call(method, timeout_s)
         channel.close()
         return answer
 

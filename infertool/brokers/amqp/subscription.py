@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import struct
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# A channel, and a delivery on it.
+# A consumer, and a delivery to it. Channels have numbers, too, but a later one may have that of an earlier.
+_serials: Final = itertools.count(1)
 _TOKEN: Final = re.compile(r"[0-9]+-[0-9]+")
 _TAG: Final = struct.Struct(">Q?")
 # A queue that was deleted is looked for in growing intervals. Seconds.
@@ -53,6 +55,7 @@ class Consumer(Channel):
         self._inbox = inbox
         self._on_cancelled = on_cancelled
         self._messages: list[Message] = []
+        self._serial = str(next(_serials))
         self._settling = threading.Lock()
         self._unacked = Unacked()
         self._window = 1
@@ -77,7 +80,7 @@ class Consumer(Channel):
         tag, redelivered = _TAG.unpack_from(method, 5 + method[4])
         self._unacked.newest = tag
         self._messages.append(
-            to_message(head, body, self._queue, self.epoch, f"{self.number}-{tag}", redelivered=redelivered)
+            to_message(head, body, self._queue, self.epoch, f"{self._serial}-{tag}", redelivered=redelivered)
         )
 
     def deliver(self) -> None:
@@ -135,8 +138,8 @@ class Consumer(Channel):
         return [tag for tag in dict.fromkeys(tags) if tag and self._unacked.is_open(tag)]
 
     def _tag(self, message: Message) -> int:
-        channel, _, tag = message.token.partition("-")
-        if message.epoch != self.epoch or channel != str(self.number):
+        serial, _, tag = message.token.partition("-")
+        if message.epoch != self.epoch or serial != self._serial:
             return 0
         return int(tag)
 

@@ -152,9 +152,9 @@ def test_garbage_in_place_of_a_frame_ends_the_connection_and_the_message_comes_a
         return frame
 
     with AmqpFrameProxy(rabbitmq.amqp_port, to_client=spoil) as proxy:
+        send_all(connect(rabbitmq.amqp_url), numbered(queue, 1))
         broker = connect(proxy.url, links)
         subscription = broker.subscribe(queue, window=2)
-        send_all(broker, numbered(queue, 1))
         [message] = take(subscription, 1)
         assert message.epoch == 2
         assert "something else than AMQP" in links.of(ConnectionState.LOST)[0].reason
@@ -187,3 +187,27 @@ def test_several_hosts(rabbitmq, declare, connect):
     broker = connect(f"amqp://127.0.0.1:1,127.0.0.1:{rabbitmq.amqp_port}")
     assert broker.address == rabbitmq.amqp_url
     send_all(broker, numbered(declare(), 1))
+
+
+def test_questions_take_no_more_channels_than_the_broker_allows(rabbitmq, declare, connect, links):
+    queue = declare()
+    broker = connect(rabbitmq.amqp_url, links)
+    # RabbitMQ allows 2047.
+    for _ in range(1100):
+        assert broker.measure(queue, TIMEOUT_S) is not None
+        assert broker.measure("not.there", TIMEOUT_S) is None
+    send_all(broker, numbered(queue, 1))
+    assert len(take(broker.subscribe(queue, window=1), 1)) == 1
+    assert links.of(ConnectionState.LOST) == []
+
+
+def test_a_question_without_an_answer_in_time_ends_no_connection(rabbitmq, declare, connect, links):
+    queue = declare()
+    with AmqpProxy(rabbitmq.amqp_port) as proxy:
+        broker = connect(proxy.url, links)
+        proxy.stall()
+        assert broker.measure(queue, 0.2) is None
+        proxy.resume()
+        assert broker.measure(queue, TIMEOUT_S) is not None
+        assert links.of(ConnectionState.LOST) == []
+        broker.close(TIMEOUT_S)
