@@ -87,12 +87,14 @@ class Requests:
 
     def __init__(self, reply_exists: ReplyExists | None = None) -> None:
         self._reply_exists = reply_exists
-        self._mean_s = 0.0
+        self._mean_s: float | None = None
 
     def measured(self, times_s: Sequence[float]) -> None:
         """Add the times of calls of the model, in seconds."""
+        mean_s = self._mean_s
         for seconds in times_s:
-            self._mean_s += _WEIGHT * (seconds - self._mean_s)
+            mean_s = seconds if mean_s is None else mean_s + _WEIGHT * (seconds - mean_s)
+        self._mean_s = mean_s
 
     def check(self, event: Event) -> Failure | None:
         """Return why a request is to be dropped, or None."""
@@ -110,7 +112,9 @@ class Requests:
         return Failure(EXPIRED, "Expired", f"the deadline of the request passed {late_ms / _SECOND_MS:.3f} s ago")
 
     def _check_caller(self, event: Event) -> Failure | None:
-        if self._reply_exists is None or self._mean_s < SLOW_S or not is_request(event.message):
+        if self._reply_exists is None or self._mean_s is None or self._mean_s < SLOW_S:
+            return None
+        if not is_request(event.message):
             return None
         address = event.message.properties.reply_to or ""
         try:

@@ -24,6 +24,12 @@ from tests.support.running import CREDENTIALS, LONG, Running
 from tests.support.usual_pair import RpcClient, connection
 
 SERVICE = """
+import time
+
+def slow(payload):
+    time.sleep(1.1)
+    return payload
+
 def handle(payload):
     if payload == "fail":
         raise ValueError("no such customer")
@@ -38,9 +44,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     service.write_text(SERVICE)
     with ExitStack() as servers:
 
-        def serve(
-            url: str, queue: str, *options: str, function: str = "handle", wait: bool = True, **env: str
-        ) -> Running:
+        def serve(url: str, queue: str, *options: str, function: str = "handle", **env: str) -> Running:
             server = Running(
                 tmp_path / "servers",
                 "consume", "--broker", url, "--queue", queue, "--dlq", f"{queue}.dead",
@@ -48,8 +52,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
                 **CREDENTIALS, INFERTOOL_CONSUME__STATE_DIR=str(tmp_path / "state"), **env,
             )  # fmt: skip
             servers.callback(server.kill)
-            if wait:
-                server.wait_for("broker connected")
+            server.wait_for("broker connected")
             return server
 
         yield serve
@@ -179,3 +182,30 @@ def direct(connected: pika.BlockingConnection, queue: str, args: Any) -> Any:
         assert time.monotonic() < deadline
         connected.process_data_events(0.1)
     return msgpack.unpackb(came[0])
+
+
+@pytest.mark.rabbitmq
+def test_a_slow_server_asks_whether_the_caller_is_still_there(
+    rabbitmq: RabbitMQ, serve: Callable[..., Running]
+) -> None:
+    """Exclusive reply queues and direct reply addresses, before and after their callers have left."""
+    queue = f"rpc.{uuid.uuid4().hex[:8]}"
+    options = ("--codec", "msgpack", "--concurrency", "1")
+    with closing(connection(rabbitmq.amqp_port)) as declaring:
+        channel = declaring.channel()
+        channel.queue_declare(queue)
+        server = serve(rabbitmq.amqp_url, queue, *options, function="slow")
+        client = RpcClient(rabbitmq.amqp_port, queue, timeout_s=120)
+        assert [client.call(n) for n in range(2)] == [0, 1]
+        assert direct(declaring, queue, 2) == 2
+        client.close()
+        gone = BasicProperties(reply_to=client.callback_queue, correlation_id="gone")
+        for _ in range(5):
+            channel.basic_publish("", queue, msgpack.packb({}), gone)
+        assert direct(declaring, queue, 3) == 3
+    summary = ended(server)
+    # Now and then the thread that reads tries the model, and it asks nobody.
+    assert summary["caller_gone"] >= 3
+    assert summary["caller_gone"] + summary["replies_lost"] == 5
+    assert summary["succeeded"] - summary["replies_lost"] == summary["replied"] == 4
+    assert summary["dead_lettered"] == 0
