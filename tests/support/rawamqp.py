@@ -13,7 +13,7 @@ import pika
 
 from tests.support.rabbitmq import RabbitMQ
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 _numbers = itertools.count(1)
 
 

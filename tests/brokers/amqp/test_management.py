@@ -233,9 +233,14 @@ def test_a_depth_with_and_without_the_management_api(raw, open_broker):
     with raw.channel() as channel:
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume(queue, lambda *_: None)
-        channel.connection.process_data_events(0)
-        eventually(lambda: without.measure(queue, TIMEOUT_S) == Depth(size=2, consumers=1))
-        eventually(lambda: with_api.measure(queue, TIMEOUT_S) == Depth(3, 1, 1, 3, 0))
+
+        def measured(broker, depth):
+            # Without that the connection has no heartbeats.
+            channel.connection.process_data_events(0)
+            return broker.measure(queue, TIMEOUT_S) == depth
+
+        eventually(lambda: measured(without, Depth(size=2, consumers=1)))
+        eventually(lambda: measured(with_api, Depth(3, 1, 1, 3, 0)))
     # The API's last sample may still say that one is unacked.
     eventually(lambda: with_api.measure(queue, TIMEOUT_S) == Depth(3, None, 0, 3, 0))
     assert with_api.measure(raw.name(), TIMEOUT_S) is None
