@@ -294,13 +294,14 @@ class Broker(Protocol):
         only what is within `Capabilities.selector_reach`.
         """
 
-    def send(self, outgoing: Outgoing, on_sent: OnSent, *, declare: bool = True) -> None:
+    def send(self, outgoing: Outgoing, on_sent: OnSent, *, declare: bool = True, room_s: float | None = None) -> None:
         """Send; `on_sent(None)` once the broker holds it, else `on_sent(error)`.
 
         Where the broker makes no queues by itself, a missing one is made if the settings allow it and `declare` is
         True. Pass False for a queue that is another program's to make, such as a reply address.
 
-        Raises `ConnectionLostError` at once while there is no connection.
+        Waits while the broker takes no more, for `room_s` at most; None leaves that to the adapter. Then it raises
+        `ReceiptTimeoutError`, and nothing was sent. Raises `ConnectionLostError` at once while there is no connection.
         """
 
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> BulkSender:

@@ -196,27 +196,38 @@ class Client:
         if self._replies is None or not self._pending.add(call):
             raise ConnectionLostError("the client is not connected", address=self.address)
         if self._room.acquire(timeout=timeout_s):
-            self._send(call)
+            self._send_in_time(call)
         return call
 
-    def _send(self, call: Call) -> None:
-        """Send a request; the caller has taken room for it."""
+    def _send_in_time(self, call: Call) -> None:
+        """Send a request, unless the broker takes none until its deadline."""
+        while (left_s := call.deadline - time.monotonic()) > 0:
+            if self._send(call, left_s):
+                return
+        self._room.release()
+
+    def _send(self, call: Call, room_s: float) -> bool:
+        """Send a request; the caller has taken room for it. Return False if the broker took none for `room_s`."""
         reply_to = self._replies.address if self._replies else None
         if call.done():
             self._room.release()
-            return
+            return True
         if reply_to is None:
             self._sent(call, ConnectionLostError(f"there is no connection to {self.address}", address=self.address))
-            return
+            return True
         request = call.request
         if request.properties.reply_to != reply_to:
             # That of an earlier connection.
             properties = msgspec.structs.replace(request.properties, reply_to=reply_to)
             request = replace(request, properties=properties)
         try:
-            self._broker.send(request, partial(self._sent, call), declare=False)
+            self._broker.send(request, partial(self._sent, call), declare=False, room_s=max(room_s, 0.0))
+        except ReceiptTimeoutError:
+            # An adapter may wait for less than that.
+            return False
         except (RefusedError, ConnectionLostError) as error:
             self._sent(call, error)
+        return True
 
     def _sent(self, call: Call, error: Exception | None) -> None:
         """Take the broker's word for a request."""
@@ -248,9 +259,10 @@ class Client:
         if call.done():
             return
         if self._room.acquire(blocking=False):
-            self._send(call)
-        else:
-            self._send_later(call)
+            if self._send(call, 0.0):
+                return
+            self._room.release()
+        self._send_later(call)
 
     def _lose_all(self, reason: str, *, retries: bool) -> None:
         error = ConnectionLostError(f"the connection to {self.address} was lost: {reason}", address=self.address)

@@ -353,6 +353,24 @@ def test_a_broker_that_stalls_keeps_nobody_past_the_deadline(connect, server):
     line.faults.resume()
 
 
+def test_a_broker_that_takes_no_more_keeps_nobody_past_the_deadline(connect, server, monkeypatch):
+    monkeypatch.setattr("infertool.brokers.memory.connection._MOST_OPEN", 5)
+    line = server.new_address()
+    client = connect(line.url, receipt_timeout_s=LONG)
+    line.faults.stall()
+    began = time.monotonic()
+    for n in range(8):
+        with pytest.raises(CallTimeoutError):
+            client.call("q", n, timeout_s=0.2)
+    assert time.monotonic() - began < LONG / 2
+    waiting = client.call_nowait("q", "later", timeout_s=0.2, retry=True)
+    line.faults.resume()
+    with pytest.raises(CallTimeoutError):
+        waiting.result()
+    with Responder(server.url, "q"):
+        assert client.call("q", "now", timeout_s=LONG).value == "now"
+
+
 def test_closing_fails_what_is_under_way(connect, server):
     client = connect()
     calls = [client.call_nowait("q", 1, timeout_s=LONG, retry=retry) for retry in (False, True)]

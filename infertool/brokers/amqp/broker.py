@@ -85,7 +85,7 @@ class AmqpBroker:
         self._supervisor.add(subscription)
         return subscription
 
-    def send(self, outgoing: Outgoing, on_sent: OnSent, *, declare: bool = True) -> None:
+    def send(self, outgoing: Outgoing, on_sent: OnSent, *, declare: bool = True, room_s: float | None = None) -> None:
         """See `infertool.brokers.port.Broker`. Waits while 500 sends, or 8 MiB, are unconfirmed.
 
         Raises RefusedError at once for a message that AMQP cannot hold, ReceiptTimeoutError when the broker takes none.
@@ -93,7 +93,7 @@ class AmqpBroker:
         session = self._supervisor.connected()
         if declare and not session.is_own_thread():
             self._declare(session, outgoing.destination)
-        session.publisher.send(outgoing, on_sent, self._receipt_timeout_s)
+        session.publisher.send(outgoing, on_sent, self._receipt_timeout_s, room_s)
 
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> AmqpBulkSender:
         """See `infertool.brokers.port.Broker`."""

@@ -65,10 +65,11 @@ class Publisher(Channel):
         super().open(timeout_s)
         self.call(spec.Confirm.Select(), timeout_s)
 
-    def send(self, outgoing: Outgoing, on_sent: OnSent, timeout_s: float) -> None:
+    def send(self, outgoing: Outgoing, on_sent: OnSent, timeout_s: float, room_s: float | None = None) -> None:
         """Send. Waits while 500 sends, or 8 MiB, are unconfirmed, and while the broker takes none.
 
-        Raises RefusedError for what AMQP cannot hold, ReceiptTimeoutError when the broker took nothing for `timeout_s`.
+        Raises RefusedError for what AMQP cannot hold, ReceiptTimeoutError when the broker took nothing for `room_s`,
+        by default `timeout_s`.
         """
         fields = messages.to_fields(outgoing, self._address)
         encoded = messages.encoded(fields, self._address)
@@ -76,7 +77,7 @@ class Publisher(Channel):
         data = head + frames.content(self.number, encoded, outgoing.body, self.connection.frame_max)
         size = len(outgoing.body)
         if not self.connection.is_own_thread():
-            self._wait_for_room(timeout_s)
+            self._wait_for_room(timeout_s if room_s is None else room_s)
         deadline = time.monotonic() + timeout_s + seconds_for(size)
         sent = _Sent(deadline, size, on_sent, outgoing.destination, fields.message_id or "")
         with self._changed:

@@ -16,7 +16,7 @@ from infertool.brokers.memory.server import Address
 from infertool.brokers.memory.subscription import MemoryBulkSender, MemorySubscription, send, to_message
 from infertool.brokers.port import Browse, Capabilities, Conventions, Depth, OnMessages, OnSent, Selector
 from infertool.brokers.supervisor import Supervisor
-from infertool.errors import ServerError
+from infertool.errors import ReceiptTimeoutError, ServerError
 from infertool.message import Message, Outgoing
 from infertool.net.connection_state import OnConnection
 from infertool.net.timing import FullJitter
@@ -102,10 +102,18 @@ class MemoryBroker:
             return None
         return found[0]
 
-    def send(self, outgoing: Outgoing, on_sent: OnSent, *, declare: bool = True) -> None:  # noqa: ARG002  # the broker makes queues
+    def send(
+        self,
+        outgoing: Outgoing,
+        on_sent: OnSent,
+        *,
+        declare: bool = True,  # noqa: ARG002  # the broker makes queues
+        room_s: float | None = None,
+    ) -> None:
         """See `infertool.brokers.port.Broker`. Waits while 500 sends are unconfirmed."""
         connection = self._supervisor.connected()
-        connection.wait_for_room()
+        if not connection.wait_for_room(room_s):
+            raise ReceiptTimeoutError(f"{self.address} confirms nothing; a send waited in vain", address=self.address)
         connection.ask(Operation.SEND, partial(send, connection, outgoing), partial(_tell, on_sent), self._timeout_s)
 
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> MemoryBulkSender:

@@ -95,7 +95,14 @@ class StompBroker:
         connection = self._supervisor.current()
         return reply_exists(connection, address, timeout_s) if connection else None
 
-    def send(self, outgoing: Outgoing, on_sent: OnSent, *, declare: bool = True) -> None:  # noqa: ARG002  # the broker makes queues
+    def send(
+        self,
+        outgoing: Outgoing,
+        on_sent: OnSent,
+        *,
+        declare: bool = True,  # noqa: ARG002  # the broker makes queues
+        room_s: float | None = None,
+    ) -> None:
         """See `infertool.brokers.port.Broker`. Waits while 500 sends, or 8 MiB, are unconfirmed.
 
         Raises RefusedError at once for a message past the limits of the wire format, UnroutableError for a reply
@@ -107,7 +114,7 @@ class StompBroker:
             raise unroutable(outgoing.destination, self.address, f"{connection.dialect.name} has no such addresses")
         if outgoing.destination.startswith(REMOTE_TEMPORARY):
             on_sent = partial(_answer_to_reply, on_sent, outgoing.destination)
-        connection.wait_for_room()
+        connection.wait_for_room(room_s)
         timeout_s = self._receipt_timeout_s + len(outgoing.body) / _SLOWEST_BYTES_S
         receipt = connection.receipts.expect(on_sent, timeout_s, len(outgoing.body))
         connection.write(connection.dialect.send(outgoing, {"receipt": receipt}))

@@ -174,10 +174,13 @@ class Connection:
         """Wait up to `timeout_s` until all but the last piece of what was queued is written, or it has ended."""
         return self._write_buffer.wait_for_room(timeout_s)
 
-    def wait_for_room(self) -> None:
-        """Wait until another send may be open. Returns at once in the two threads that make the room."""
+    def wait_for_room(self, timeout_s: float | None = None) -> None:
+        """Wait until another send may be open. Returns at once in the two threads that make the room.
+
+        Raises ReceiptTimeoutError when none may within `timeout_s`.
+        """
         if not self.answers_here():
-            self.receipts.wait_for_room()
+            self.receipts.wait_for_room(timeout_s)
 
     def answers_here(self) -> bool:
         """Return True in the two threads that give answers, and so cannot wait for any."""

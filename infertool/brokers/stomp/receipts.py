@@ -65,10 +65,15 @@ class Receipts:
             self._bytes += size
             return receipt
 
-    def wait_for_room(self) -> None:
-        """Wait until another send may be open. The answers, the timeouts or the connection's end make room."""
+    def wait_for_room(self, timeout_s: float | None = None) -> None:
+        """Wait until another send may be open. The answers, the timeouts or the connection's end make room.
+
+        Raises ReceiptTimeoutError when none may within `timeout_s`.
+        """
         with self._changed:
-            self._changed.wait_for(self._has_room)
+            if not self._changed.wait_for(self._has_room, timeout_s):
+                address = self._address
+                raise ReceiptTimeoutError(f"{address} confirms nothing; a send waited in vain", address=address)
 
     def _has_room(self) -> bool:
         return self._lost is not None or (len(self._open) < _MOST_REQUESTS and self._bytes < _MOST_BYTES)
