@@ -16,6 +16,7 @@ from infertool.consumer.consumer import Until
 from infertool.settings import (
     BrokerSettings,
     ConsumeSettings,
+    ContractSettings,
     DeadLetterSettings,
     ModelSettings,
     PhoenixSettings,
@@ -28,6 +29,7 @@ __all__ = [
     "BrokerSettings",
     "ConsumeSettings",
     "ConsumerApp",
+    "ContractSettings",
     "DeadLetterSettings",
     "ModelSettings",
     "PhoenixSettings",

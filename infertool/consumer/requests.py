@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from infertool.codec import Codec, EncodeError
-from infertool.consumer.attempt import DroppedEvent, Encoded, Event, Failure
+from infertool.consumer.attempt import LONGEST_ERROR, DroppedEvent, Encoded, Event, Failure
 from infertool.consumer.documents import UnencodableError
 from infertool.errors import InfertoolError
 from infertool.message import BodyKind, Message, Outgoing, Properties
 from infertool.models.port import Cached
 from infertool.text import json_text
+from infertool.text.sanitize import printable
 
 EXPIRED: Final = "expired"
 CALLER_GONE: Final = "caller_gone"
@@ -177,7 +178,7 @@ class Answers:
 def _failure(event: Event, failure: Failure, status: str) -> dict[str, Any]:
     return {
         "status": status,
-        "error": failure.error,
+        "error": printable(failure.error)[:LONGEST_ERROR],
         "error_type": failure.error_type,
         "stage": failure.stage,
         "retryable": failure.retryable,

@@ -3,6 +3,7 @@
 from infertool.settings.tree import (
     BrokerSettings,
     ConsumeSettings,
+    ContractSettings,
     DeadLetterSettings,
     ModelSettings,
     PhoenixSettings,
@@ -15,6 +16,7 @@ from infertool.settings.tree import (
 __all__ = [
     "BrokerSettings",
     "ConsumeSettings",
+    "ContractSettings",
     "DeadLetterSettings",
     "ModelSettings",
     "PhoenixSettings",

@@ -292,6 +292,16 @@ def test_a_failure_is_a_typed_reply_and_a_dead_letter(
     assert service.counts["dead_lettered"] == 1
 
 
+@CODECS
+def test_an_error_of_any_text_is_answered(server: Server, serve: Serve, used: Codec) -> None:
+    serve(raising(InferenceError("lone \ud800 surrogate " + "x" * 100_000, retryable=False)))
+    ask(server, used.encode({}), content_type=used.content_type)
+    error = value_of(answer(server))["error"]
+    assert error.startswith("lone \N{REPLACEMENT CHARACTER} surrogate x")
+    assert len(error) < 2000
+    settled(server)
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "encoding", "error_type"),
     [

@@ -98,3 +98,13 @@ def test_the_status_shows_pushes_that_are_long_unconfirmed(told, phoenix):
     status = StatusSource(stats).now()
     assert status.line().split(" | ")[-2:] == ["broker connected", phoenix]
     assert (status.fields()["unconfirmed"], status.fields()["oldest_push_s"]) == (told.count, told.oldest_s)
+
+
+def test_the_status_shows_what_became_of_requests_if_there_are_any():
+    stats = Stats()
+    assert "replied" not in StatusSource(stats).now().line()
+    stats(signals.Replied(3))
+    stats(signals.ReplyLost("e", "q", "gone"))
+    stats(signals.Dropped("e", "expired", 0.1))
+    assert "3 replied, 1 replies lost, 1 expired" in StatusSource(stats).now().line().split(" | ")
+    assert stats.snapshot().settled == 1
