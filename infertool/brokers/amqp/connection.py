@@ -117,9 +117,9 @@ class Connection:
             self._stream = Stream(self._dialer.connect())
         except OSError as fault:
             raise diagnosis.unreachable(self.target, fault, ask=self._first) from None
-        self._started = True
-        self._reader.start(self._stream)
         self._writer.start()
+        self._reader.start(self._stream)
+        self._started = True
         self.write(frames.HELLO)
         kind = Kind.UNKNOWN
         answered = self._answered.wait(min(HELLO_S, deadline - time.monotonic()))

@@ -165,6 +165,8 @@ class AmqpSubscription:
         self._inbox = Inbox()
         self._consumer: Consumer | None = None
         self._closing = threading.Event()
+        # Held while the search begins, and while it is told to end.
+        self._searching = threading.Lock()
         self._searcher: threading.Thread | None = None
         self._counting = threading.Lock()
         self.stale_acks = 0
@@ -196,7 +198,8 @@ class AmqpSubscription:
 
     def close(self) -> None:
         """Deliver nothing more, and wake `receive`."""
-        self._closing.set()
+        with self._searching:
+            self._closing.set()
         self._inbox.close()
         if self._searcher:
             self._searcher.join()
@@ -204,10 +207,11 @@ class AmqpSubscription:
     def _cancelled(self, consumer: Consumer) -> None:
         """Look for the queue, which was deleted, until it is there again."""
         _log.warning("the queue %s was deleted, or its node is gone; it is subscribed to once it exists", self._queue)
-        self._searcher = threading.Thread(
-            target=self._search, args=(consumer,), name="infertool-amqp-searcher", daemon=True
-        )
-        self._searcher.start()
+        searcher = threading.Thread(target=self._search, args=(consumer,), name="infertool-amqp-searcher", daemon=True)
+        with self._searching:
+            if not self._closing.is_set():
+                searcher.start()
+                self._searcher = searcher
 
     def _search(self, consumer: Consumer) -> None:
         session, attempt = consumer.session, 1

@@ -50,16 +50,16 @@ def test_another_virtual_host(rabbitmq, connect):
 
 def test_a_login_without_permissions(rabbitmq, connect, declare):
     queue = declare()
-    rabbitmq.ctl("add_user", "reader", "secret-of-reader")
-    rabbitmq.ctl("set_permissions", "reader", "^$", "^$", ".*")
-    login = {"user": "reader", "password": Secret("secret-of-reader")}
+    rabbitmq.ctl("add_user", "may-only-read", "secret-of-reader")
+    rabbitmq.ctl("set_permissions", "may-only-read", "^$", "^$", ".*")
+    login = {"user": "may-only-read", "password": Secret("secret-of-reader")}
     broker = connect(rabbitmq.amqp_url, **login)
     broker.subscribe(queue, window=1)
     error = told(broker, Outgoing(queue, b""))
     assert isinstance(error, RefusedError)
     assert "ACCESS_REFUSED" in error.reason
     assert "permission" in error.advice
-    rabbitmq.ctl("clear_permissions", "reader")
+    rabbitmq.ctl("clear_permissions", "may-only-read")
     with pytest.raises(RefusedError, match="virtual host /") as caught:
         connect(rabbitmq.amqp_url, **login)
     assert "secret-of-reader" not in str(caught.value)
