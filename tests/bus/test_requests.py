@@ -17,6 +17,7 @@ import pika
 import pytest
 from pika.spec import BasicProperties
 
+from tests.support import maven
 from tests.support.activemq import HOME, ActiveMQ
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.rawstomp import RawStomp
@@ -209,3 +210,31 @@ def test_a_slow_server_asks_whether_the_caller_is_still_there(
     assert summary["caller_gone"] + summary["replies_lost"] == 5
     assert summary["succeeded"] - summary["replies_lost"] == summary["replied"] == 4
     assert summary["dead_lettered"] == 0
+
+
+JAVA = Path(__file__).parents[2] / "fixtures" / "rpc"
+
+
+def run_java(*command: str) -> str:
+    done = subprocess.run(["java", *command], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.activemq
+def test_the_documented_caller_over_activemq(activemq: ActiveMQ, serve: Callable[..., Running]) -> None:
+    queue = f"rpc.{uuid.uuid4().hex[:8]}"
+    serve(activemq.url, queue, "--model", f"{JAVA / 'service.py'}:handle")
+    caller = ("-cp", f"{HOME}/lib/*", str(JAVA / "CallOverActiveMQ.java"), activemq.openwire_url, "admin", "admin")
+    assert run_java(*caller, queue, '{"numbers": [1, 2, 3]}') == 'SUCCESS {"sum":6}\n'
+    assert run_java(*caller, queue, '{"numbers": 1}').startswith('FAILED {"status":"FAILED","error":"')
+
+
+@pytest.mark.rabbitmq
+def test_the_documented_caller_over_rabbitmq(rabbitmq: RabbitMQ, serve: Callable[..., Running]) -> None:
+    queue = f"rpc.{uuid.uuid4().hex[:8]}"
+    serve(rabbitmq.amqp_url, queue, "--model", f"{JAVA / 'service.py'}:handle", "--declare")
+    uri = rabbitmq.amqp_url.replace("amqp://", "amqp://admin:admin@")
+    caller = ("-cp", f"{maven.amqp_client()}/*", str(JAVA / "CallOverRabbitMQ.java"), uri)
+    assert run_java(*caller, queue, '{"numbers": [1, 2, 3]}') == 'SUCCESS {"sum":6}\n'
+    assert run_java(*caller, queue, '{"numbers": 1}').startswith('FAILED {"status":"FAILED","error":"')
