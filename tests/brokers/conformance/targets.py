@@ -11,9 +11,8 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import pytest
 
@@ -22,8 +21,9 @@ from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Address
 from infertool.brokers.memory.server import Server as MemoryServer
 from infertool.brokers.port import Broker, Browsing
+from tests.brokers.conformance.amqp import AmqpServer
+from tests.brokers.conformance.cut import Cut
 from tests.support.activemq6 import ActiveMQ6
-from tests.support.amqpproxy import AmqpFrameProxy, AmqpProxy, method
 from tests.support.artemis import FORBIDDEN, Artemis
 from tests.support.brokers import NOBODYS, Server
 from tests.support.frameproxy import FrameProxy, header
@@ -32,15 +32,6 @@ from tests.support.rabbitmq import RabbitMQ
 from tests.support.serverprocess import ServerProcess
 
 _numbers = itertools.count(1)
-
-
-class Cut(StrEnum):
-    """Where in a move the connection is cut, once. A broker without one of the steps is cut at the nearest."""
-
-    BEFORE_SENDS = "before the broker has what is sent"
-    AFTER_SENDS = "before the broker confirms what is sent"
-    BEFORE_END = "before the broker has the commit, or the acks"
-    AFTER_END = "after the commit, or the acks"
 
 
 class Line(Protocol):
@@ -214,78 +205,6 @@ class _Cutter:
         # An ACK has no receipt: the next frame is cut off.
         self._point = Cut.BEFORE_END
         return frame
-
-
-class AmqpServer:
-    """RabbitMQ over AMQP, with queues of one type, which end with the test."""
-
-    refused_queue = "nobody.has.this.queue"
-    nobodys_url = "amqp://127.0.0.1:1"
-
-    def __init__(self, server: RabbitMQ, arguments: dict[str, Any]) -> None:
-        self.server = server
-        self.url = server.amqp_url
-        self._arguments = arguments
-        self._declared: list[str] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._declared:
-            with self.server.pika() as channel:
-                for queue in self._declared:
-                    channel.queue_delete(queue)
-
-    def prepare(self, queue: str) -> None:
-        with self.server.pika() as channel:
-            for name in (queue, *(f"{queue}.{each}" for each in ("dlq", "a", "b", "barrier"))):
-                channel.queue_declare(name, durable=True, arguments=self._arguments)
-                self._declared.append(name)
-
-    def line(self) -> AmqpProxy:
-        return AmqpProxy(self.server.amqp_port)
-
-    @contextlib.contextmanager
-    def cutting_line(self, point: Cut) -> Iterator[str]:
-        cutter = _AmqpCutter(point)
-        with AmqpFrameProxy(self.server.amqp_port, to_server=cutter.to_server, to_client=cutter.to_client) as proxy:
-            yield proxy.url
-
-
-_PUBLISH, _ACK = 0x003C0028, 0x003C0050
-
-
-class _AmqpCutter:
-    """Cuts once, at a frame of the first move that is made."""
-
-    def __init__(self, point: Cut) -> None:
-        self._point = point
-        self._done = self._acked = False
-
-    def to_server(self, frame: bytes) -> bytes | None:
-        number = method(frame)
-        if self._done:
-            return frame
-        match self._point:
-            case Cut.BEFORE_SENDS if number == _PUBLISH:
-                return self._cut()
-            case Cut.BEFORE_END if number == _ACK:
-                return self._cut()
-            case Cut.AFTER_END if number == _ACK:
-                # The question behind it, whether all acks have arrived, is cut off.
-                self._acked = True
-            case Cut.AFTER_END if self._acked:
-                return self._cut()
-        return frame
-
-    def to_client(self, frame: bytes) -> bytes | None:
-        if not self._done and self._point is Cut.AFTER_SENDS and method(frame) == _ACK:
-            return self._cut()
-        return frame
-
-    def _cut(self) -> None:
-        self._done = True
 
 
 class Memory:

@@ -14,7 +14,7 @@ from infertool.deadletters.record import dlq_id
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
 from infertool.message import BodyKind, Outgoing
 from infertool.net.connection_state import ConnectionState
-from tests.brokers.conformance.targets import Cut
+from tests.brokers.conformance.cut import Cut
 from tests.support.brokers import TIMEOUT_S, numbered, send_all, take
 
 

@@ -1,0 +1,129 @@
+"""The channel of a subscription on one connection: deliveries come, and acks and returns to the queue go."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from pika import spec
+
+from infertool.brokers.amqp import frames
+from infertool.brokers.amqp.channel import Channel
+from infertool.brokers.amqp.conventions import MOST_UNACKED
+from infertool.brokers.amqp.messages import to_message
+from infertool.brokers.amqp.unacked import Unacked
+from infertool.brokers.inbox import Inbox
+from infertool.errors import RefusedError
+from infertool.message import Message
+
+if TYPE_CHECKING:
+    from infertool.brokers.amqp.session import Session
+
+# Numbers of consumers. Channels have numbers, too, but a later one may have that of an earlier.
+_serials: Final = itertools.count(1)
+# A consumer, and a delivery to it.
+_TOKEN: Final = re.compile(r"[0-9]+-[0-9]+")
+_TAG: Final = struct.Struct(">Q?")
+
+
+class Consumer(Channel):
+    """The channel of a subscription on one connection."""
+
+    def __init__(self, session: Session, queue: str, inbox: Inbox, on_cancelled: Callable[[Consumer], None]) -> None:
+        super().__init__(session.consuming)
+        self.session = session
+        self._queue = queue
+        self._inbox = inbox
+        self._on_cancelled = on_cancelled
+        self._messages: list[Message] = []
+        self._serial = str(next(_serials))
+        self._settling = threading.Lock()
+        self._unacked = Unacked()
+        self._window = 1
+        self._delivering = False
+        self.epoch = session.epoch
+
+    def begin(self, window: int, *, exclusive: bool) -> None:
+        """Have the broker deliver. Raises RefusedError, ConnectionLostError."""
+        self._window = min(window, MOST_UNACKED)
+        self.open()
+        self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003  # as pika has it
+        self.call(spec.Basic.Consume(queue=self._queue, exclusive=exclusive))
+        self._delivering = True
+
+    def sync(self) -> None:
+        """Return once the broker has worked on all that was written. Raises RefusedError, ConnectionLostError."""
+        self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003
+
+    def on_content(self, method: bytes, head: bytes, body: bytes) -> None:
+        """See `Channel`."""
+        # Behind the method's number stands the consumer's tag.
+        tag, redelivered = _TAG.unpack_from(method, 5 + method[4])
+        self._unacked.newest = tag
+        self._messages.append(
+            to_message(head, body, self._queue, self.epoch, f"{self._serial}-{tag}", redelivered=redelivered)
+        )
+
+    def deliver(self) -> None:
+        """See `Channel`."""
+        messages, self._messages = self._messages, []
+        if messages:
+            self._inbox.put(messages)
+
+    def on_other(self, number: int, payload: bytes) -> bool:  # noqa: ARG002
+        """See `Channel`."""
+        if number != spec.Basic.Cancel.INDEX:
+            return False
+        self._on_cancelled(self)
+        return True
+
+    def on_closed(self, refusal: RefusedError) -> None:
+        """See `Channel`. What it delivered comes again."""
+        super().on_closed(refusal)
+        # Refused at once, nothing was delivered, and who subscribes is told.
+        if self._delivering:
+            self.session.end(str(refusal))
+
+    def ack(self, messages: Sequence[Message]) -> int:
+        """Ack what is open, and return how many were not."""
+        with self._settling:
+            tags = self._open_tags(messages)
+            if tags:
+                up_to, single = self._unacked.settle(tags)
+                self.connection.write(frames.acks(self.number, single, up_to=up_to))
+        return len(messages) - len(tags)
+
+    def requeue(self, messages: Sequence[Message]) -> None:
+        """Have the broker deliver again what is open."""
+        with self._settling:
+            tags = self._open_tags(messages)
+            self._unacked.settle(tags)
+            self.connection.write(frames.requeues(self.number, tags))
+
+    def are_open(self, messages: Sequence[Message]) -> bool:
+        """Return True if each can be settled."""
+        with self._settling:
+            return len(self._open_tags(messages)) == len(messages)
+
+    def has_stale(self, messages: Sequence[Message]) -> bool:
+        """Return True if one of them was delivered by an earlier connection, or is settled."""
+        with self._settling:
+            return any(
+                message.epoch != self.epoch
+                or (_TOKEN.fullmatch(message.token) and not self._unacked.is_open(self._tag(message)))
+                for message in messages
+            )
+
+    def _open_tags(self, messages: Sequence[Message]) -> list[int]:
+        tags = [self._tag(message) for message in messages]
+        return [tag for tag in dict.fromkeys(tags) if tag and self._unacked.is_open(tag)]
+
+    def _tag(self, message: Message) -> int:
+        serial, _, tag = message.token.partition("-")
+        if message.epoch != self.epoch or serial != self._serial:
+            return 0
+        return int(tag)
