@@ -58,7 +58,7 @@ def test_a_jms_server_answers_our_client(activemq: Any, connect: Connect) -> Non
     assert client.counts.answered == 101
 
 
-def rabbit_peer(server: Any, mode: str, queue: str, *, durable: bool) -> list[str]:
+def rabbit_peer(server: Any, mode: str, queue: str, *more: str) -> list[str]:
     jars = maven.amqp_client()
     return [
         "-cp",
@@ -67,7 +67,7 @@ def rabbit_peer(server: Any, mode: str, queue: str, *, durable: bool) -> list[st
         str(server.amqp_port),
         mode,
         queue,
-        str(durable).lower(),
+        *more,
     ]
 
 
@@ -76,7 +76,7 @@ def rabbit_peer(server: Any, mode: str, queue: str, *, durable: bool) -> list[st
 @pytest.mark.parametrize("url", ["url", "amqp_url"])
 def test_rabbitmqs_java_server_answers_our_client(rabbitmq: Any, url: str, connect: Connect) -> None:
     queue, client = new_queue().removeprefix("/queue/"), connect(getattr(rabbitmq, url))
-    with serving(*rabbit_peer(rabbitmq, "serve", queue, durable=True)):
+    with serving(*rabbit_peer(rabbitmq, "serve", queue, "true")):
         calls = [client.call_nowait(queue, {"n": n, "text": "grüße"}, timeout_s=LONG) for n in range(100)]
         assert [call.result().value for call in calls] == [{"n": n, "text": "grüße"} for n in range(100)]
         value = {"raw": b"\0\xff", "list": [1, 2.5, None]}
@@ -102,7 +102,7 @@ def test_rabbitmqs_java_client_calls_our_server(rabbitmq: Any, url: str, tmp_pat
         bodies = [("application/json", b'{"n": 1}'), ("application/msgpack", msgpack.packb({"raw": b"\0\xff"}))]
         asked = "".join(f"{kind} {base64.b64encode(body).decode()}\n" for kind, body in bodies * 20)
         done = subprocess.run(
-            ["java", *rabbit_peer(rabbitmq, "ask", queue, durable=True)],
+            ["java", *rabbit_peer(rabbitmq, "ask", queue)],
             input=asked, capture_output=True, text=True, timeout=LONG, check=False,
         )  # fmt: skip
     finally:

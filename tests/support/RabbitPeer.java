@@ -13,7 +13,8 @@ import java.util.Base64;
 /**
  * The RPC classes of RabbitMQ's own Java client. `serve`: answers with the request's body and content type, prints
  * "serving", and ends with its standard input. `ask`: a call for each line "CONTENT-TYPE BASE64"; prints
- * "STATUS CONTENT-TYPE BASE64" of each reply. Arguments: the port, the mode, the queue, whether it is durable.
+ * "STATUS CONTENT-TYPE BASE64" of each reply. Arguments: the port, the mode, the queue; of a server, whether that
+ * is durable.
  */
 public class RabbitPeer {
     public static void main(String[] arguments) throws Exception {
@@ -24,8 +25,8 @@ public class RabbitPeer {
         factory.setPassword("admin");
         try (Connection connection = factory.newConnection(); Channel channel = connection.createChannel()) {
             String queue = arguments[2];
-            channel.queueDeclare(queue, Boolean.parseBoolean(arguments[3]), false, false, null);
             if (arguments[1].equals("serve")) {
+                channel.queueDeclare(queue, Boolean.parseBoolean(arguments[3]), false, false, null);
                 serve(channel, queue);
             } else {
                 ask(channel, queue);
