@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from infertool.brokers.port import Broker, Subscription
 from infertool.codec import BY_NAME
@@ -38,6 +39,9 @@ from infertool.telemetry import signals as o
 
 # Time between two checks whether a run should end. Seconds.
 POLL_S = 0.1
+
+# Finished events that are recognised when they are delivered again.
+_LEAST_MEMORY: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +86,9 @@ class Consumer:
             settings.consume, publisher.batch, until.max_messages, self._broker.capabilities.max_unacked
         )
         self._guard = CrashGuard(state_dir, broker=self._broker.address, queue=settings.broker.queue, observe=observe)
-        # The broker can redeliver no more than the window; several windows cover reconnects in quick succession.
-        self._in_flight = InFlight(memory=10 * self._window, most=until.max_messages)
+        # The broker redelivers the window; several windows cover reconnects in quick succession. A broker that was
+        # killed also redelivers what it had not yet noted as acked: RabbitMQ some 80 events at 250 a second.
+        self._in_flight = InFlight(memory=max(10 * self._window, _LEAST_MEMORY), most=until.max_messages)
 
     def run(self) -> None:
         """Run until `stop`, the end that `until` names, or an error that cannot be worked around.

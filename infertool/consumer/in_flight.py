@@ -49,7 +49,7 @@ class _Finished(Struct, eq=False, gc=False):
 
 
 class InFlight:
-    """Thread-safe. Remembers the last `memory` finished events; the broker cannot redeliver more than its window.
+    """Thread-safe. Remembers the last `memory` finished events, by which it recognises redeliveries.
 
     Takes in no more than `most` events, of which `admitted` counts those so far. At any time every delivery of the
     living connection is open, kept, settled, or was left.
