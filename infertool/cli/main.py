@@ -50,7 +50,7 @@ class Commands(TyperGroup):
 app = typer.Typer(
     name="infertool",
     cls=Commands,
-    help="Operate an inference bus: events from ActiveMQ, through a model, to Phoenix Channels.",
+    help="Operate an inference bus: events from a broker, through a model, to Phoenix Channels or back to the caller.",
     epilog="Start with: infertool demo",
     no_args_is_help=True,
     add_completion=False,
