@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -11,10 +9,10 @@ from typing import Any
 
 import pika
 
+from tests.support.brokers import new_queue
 from tests.support.rabbitmq import RabbitMQ
 
 TIMEOUT_S = 120.0
-_numbers = itertools.count(1)
 
 
 class RawAmqp:
@@ -29,7 +27,7 @@ class RawAmqp:
 
     def name(self) -> str:
         """Return the name of a queue that is deleted at the end, if there is one then."""
-        self._made.append(f"test.{os.getpid()}.{next(_numbers)}")
+        self._made.append(new_queue().removeprefix("/queue/"))
         return self._made[-1]
 
     def queue(self, arguments: Mapping[str, Any] | None = None, *, durable: bool = True) -> str:
