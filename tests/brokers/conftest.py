@@ -54,4 +54,8 @@ def connect() -> Iterator[Connect]:
     yield connect
     for made in opened:
         made.close(5)
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("infertool-")] == []
+    theirs = [thread for thread in threading.enumerate() if thread.name.startswith("infertool-")]
+    for thread in theirs:
+        # A reader that was handed off ends after its sink, which `close` does not wait for.
+        thread.join(TIMEOUT_S)
+    assert [thread.name for thread in theirs if thread.is_alive()] == []
