@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from infertool.brokers.port import Move, OnSent
+from infertool.brokers.port import Move, OnSent, Transaction
 from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError
 from infertool.message import Message, Outgoing
+from infertool.net.timing import seconds_for
 
 _Answers = queue.SimpleQueue[Exception | None]
 # Waits until the broker has taken acks.
@@ -23,6 +24,25 @@ def _nothing() -> None:
 
 def _ignore(_reason: str) -> None:
     """Do nothing."""
+
+
+def move_in_steps(
+    moves: Sequence[Move], most: int, timeout_s: float, start: Callable[[Sequence[Move], float], Transaction]
+) -> None:
+    """Move all, at most `most` at a time and in order. `start` begins a step, for which it gets the seconds left.
+
+    Raises as `infertool.brokers.port.Subscription.move`.
+    """
+    deadline = time.monotonic() + timeout_s
+    for first in range(0, len(moves), most):
+        transaction = start(moves[first : first + most], deadline - time.monotonic())
+        transaction.commit()
+        transaction.wait()
+
+
+def extra_seconds(moves: Sequence[Move]) -> float:
+    """Return how much longer moves may take than ones without bodies."""
+    return seconds_for(sum(len(outgoing.body) for move in moves for outgoing in move.sends))
 
 
 class ConfirmedMove:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+from infertool.brokers import callbacks
 from infertool.errors import ConnectionLostError, RefusedError, ServerError, UnreachableError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 from infertool.net.timing import FullJitter
-
-_log = logging.getLogger(__name__)
 
 # Longest wait of close() for the supervisor's thread, which close() wakes from every wait. Seconds.
 _JOIN_S: Final = 5.0
@@ -254,10 +252,7 @@ class Supervisor(Generic[C]):
         if self._on_connection is None:
             return
         event = ConnectionEvent(state, address or self.address, self._epoch, reason, retry_in_s)
-        try:
-            self._on_connection(event)
-        except Exception:  # noqa: BLE001  # a failing listener must not end the supervision
-            _log.exception("a listener of the broker connection raised")
+        callbacks.tell(self._on_connection, event, callbacks.LISTENER)
 
 
 def _joined(faults: list[ServerError]) -> ServerError:

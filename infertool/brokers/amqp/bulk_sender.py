@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pika import spec
@@ -114,7 +113,7 @@ class AmqpBulkSender:
 
     def _frames(self, channel: _Counting, values: Sequence[str], body: bytes) -> bytes:
         texts = dict(zip(self._names, values, strict=True))
-        outgoing = headers.with_texts(replace(self._template, body=body), texts, body)
+        outgoing = headers.with_texts(self._template, texts, body)
         fields = messages.to_fields(outgoing, self._supervisor.address)
         encoded = messages.encoded(fields, self._supervisor.address)
         head = frames.publish_head(channel.number, self._template.destination)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterable
@@ -11,29 +10,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pika import spec
 
+from infertool.brokers import callbacks
 from infertool.brokers.amqp import frames, messages, properties, refusals, tables
 from infertool.brokers.amqp.channel import Channel
 from infertool.brokers.amqp.conventions import DIRECT_REPLY
 from infertool.brokers.port import OnSent
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError
 from infertool.message import Outgoing
+from infertool.net.timing import seconds_for
 
 if TYPE_CHECKING:
     from infertool.brokers.amqp.connection import Connection
 
-_log = logging.getLogger(__name__)
-
 _MOST_OPEN: Final = 500
 _MOST_BYTES: Final = 8 * 1024 * 1024
-# What a slow line and a busy broker manage.
-_SLOWEST_BYTES_S: Final = 1024 * 1024
 _FORBIDDEN: Final = "ACCESS_REFUSED"
 FULL: Final = "it did not take the message: the queue is full (reject-publish), or cannot be written"
-
-
-def seconds_for(size: int) -> float:
-    """Return how much longer an answer may take for `size` bytes."""
-    return size / _SLOWEST_BYTES_S
 
 
 @dataclass(slots=True)
@@ -122,7 +114,7 @@ class Publisher(Channel):
         blocked = f": {self.connection.blocked}" if self.connection.blocked else ""
         error = ReceiptTimeoutError(f"{self._address} sent no receipt in time{blocked}", address=self._address)
         for sent in taken:
-            _tell(sent, error)
+            callbacks.tell(sent.on_sent, error, callbacks.SEND)
 
     def lost(self, error: ConnectionLostError) -> None:
         """See `Channel`."""
@@ -132,7 +124,7 @@ class Publisher(Channel):
             taken = self._take(list(self._open))
             self._changed.notify_all()
         for sent in taken:
-            _tell(sent, error)
+            callbacks.tell(sent.on_sent, error, callbacks.SEND)
 
     def on_other(self, number: int, payload: bytes) -> bool:
         """See `Channel`."""
@@ -144,7 +136,7 @@ class Publisher(Channel):
             taken = self._take(tags)
         refused = number == spec.Basic.Nack.INDEX
         for sent in taken:
-            _tell(sent, self._verdict(sent, refused=refused))
+            callbacks.tell(sent.on_sent, self._verdict(sent, refused=refused), callbacks.SEND)
         return True
 
     def _tags(self, method: Any) -> Iterable[int]:
@@ -197,12 +189,9 @@ class Publisher(Channel):
             self._sent = 0
         known = len(taken) == 1 or refusal.reason.startswith(_FORBIDDEN)
         for sent in taken:
-            _tell(sent, refusal if known else ConnectionLostError(str(refusal), address=self._address))
+            callbacks.tell(
+                sent.on_sent,
+                refusal if known else ConnectionLostError(str(refusal), address=self._address),
+                callbacks.SEND,
+            )
         self.connection.end(str(refusal))
-
-
-def _tell(sent: _Sent, error: Exception | None) -> None:
-    try:
-        sent.on_sent(error)
-    except Exception:  # noqa: BLE001  # others' code must neither end the connection nor keep answers from others
-        _log.exception("a callback of a confirmed send raised")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from pika import spec
 
+from infertool.brokers import callbacks
 from infertool.brokers.amqp import declare
 from infertool.brokers.amqp.channel import Channel
 from infertool.brokers.amqp.messages import to_message
@@ -16,8 +16,6 @@ from infertool.message import Message
 
 if TYPE_CHECKING:
     from infertool.brokers.amqp.session import Session
-
-_log = logging.getLogger(__name__)
 
 
 class _Receiver(Channel):
@@ -96,9 +94,5 @@ class AmqpReplies:
             receiver.abandon()
 
     def _deliver(self, messages: list[Message]) -> None:
-        if self._closed:
-            return
-        try:
-            self._on_replies(messages)
-        except Exception:  # noqa: BLE001  # others' code must not end the connection
-            _log.exception("a callback of replies raised")
+        if not self._closed:
+            callbacks.tell(self._on_replies, messages, callbacks.REPLIES)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from infertool.brokers.amqp import declare
 from infertool.brokers.amqp.consumer import Consumer
+from infertool.brokers.amqp.conventions import CAPABILITIES
 from infertool.brokers.inbox import Inbox
-from infertool.brokers.moving import ConfirmedMove
+from infertool.brokers.moving import ConfirmedMove, extra_seconds, move_in_steps
 from infertool.brokers.port import Move, OnMessages, OnSent
 from infertool.errors import (
     ConnectionLostError,
@@ -30,7 +31,6 @@ _log = logging.getLogger(__name__)
 
 # A queue that was deleted is looked for in growing intervals. Seconds.
 _LOOK: Final = FullJitter(0.2, 5.0)
-_MOST_MOVES: Final = 100
 
 
 class AmqpSubscription:
@@ -144,10 +144,7 @@ class AmqpSubscription:
 
     def move(self, moves: Sequence[Move], timeout_s: float) -> None:
         """See `infertool.brokers.port.Subscription`. More than 100 moves are several steps, in order."""
-        for start in range(0, len(moves), _MOST_MOVES):
-            transaction = self.start_move(moves[start : start + _MOST_MOVES], timeout_s)
-            transaction.commit()
-            transaction.wait()
+        move_in_steps(moves, CAPABILITIES.max_moves, timeout_s, self.start_move)
 
     def start_move(self, moves: Sequence[Move], timeout_s: float) -> AmqpMove:
         """See `infertool.brokers.port.Subscription`."""
@@ -157,7 +154,7 @@ class AmqpSubscription:
             raise StaleMessagesError(
                 "the messages belong to a connection that was lost, or were given back; the broker delivers them again"
             )
-        return AmqpMove(consumer, moves, timeout_s, self._prepare)
+        return AmqpMove(consumer, moves, timeout_s + extra_seconds(moves), self._prepare)
 
 
 class AmqpMove(ConfirmedMove):
@@ -200,9 +197,6 @@ class AmqpMove(ConfirmedMove):
         if not consumer.are_open(messages):
             reason = "a message that it did not deliver here"
             consumer.session.end(f"the broker refused a move: {reason}")
-            raise MoveRefusedError(f"{consumer.connection.target.address} refused a move: {reason}", reason=reason)
+            raise RefusedError(reason, address=consumer.connection.target.address, reason=reason)
         consumer.ack(messages)
-        try:
-            consumer.sync()
-        except RefusedError as refusal:
-            raise MoveRefusedError(str(refusal), reason=refusal.reason) from None
+        consumer.sync()

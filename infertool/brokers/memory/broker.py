@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from infertool.brokers import callbacks
 from infertool.brokers.memory.adapter import CONVENTIONS
 from infertool.brokers.memory.connection import Host
 from infertool.brokers.memory.faults import Operation
@@ -22,8 +22,6 @@ from infertool.net.connection_state import OnConnection
 from infertool.net.timing import FullJitter
 from infertool.secret import Secret
 from infertool.settings.tree import BrokerSettings
-
-_log = logging.getLogger(__name__)
 
 # What one browse holds in memory.
 _MOST_BYTES: Final = 256 * 1024 * 1024
@@ -114,7 +112,12 @@ class MemoryBroker:
         connection = self._supervisor.connected()
         if not connection.wait_for_room(room_s):
             raise ReceiptTimeoutError(f"{self.address} confirms nothing; a send waited in vain", address=self.address)
-        connection.ask(Operation.SEND, partial(send, connection, outgoing), partial(_tell, on_sent), self._timeout_s)
+        connection.ask(
+            Operation.SEND,
+            partial(send, connection, outgoing),
+            partial(callbacks.tell, on_sent, what=callbacks.SEND),
+            self._timeout_s,
+        )
 
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> MemoryBulkSender:
         """See `infertool.brokers.port.Broker`."""
@@ -151,10 +154,3 @@ class MemoryBroker:
     def close(self, timeout_s: float) -> None:
         """See `infertool.brokers.port.Broker`. Safe to call again."""
         self._supervisor.close(timeout_s)
-
-
-def _tell(on_sent: OnSent, error: Exception | None) -> None:
-    try:
-        on_sent(error)
-    except Exception:  # noqa: BLE001  # others' code must neither end the connection nor keep answers from others
-        _log.exception("a callback of a confirmed send raised")

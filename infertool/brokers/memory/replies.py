@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable
 from functools import partial
 
+from infertool.brokers import callbacks
 from infertool.brokers.memory.connection import Connection
 from infertool.brokers.memory.faults import Operation
 from infertool.brokers.memory.queues import Stored
 from infertool.brokers.memory.subscription import to_message
 from infertool.brokers.port import OnMessages
 from infertool.errors import ConnectionLostError
-
-_log = logging.getLogger(__name__)
 
 
 class MemoryReplies:
@@ -61,10 +59,7 @@ class MemoryReplies:
             return
         source, capabilities = self.address, server.capabilities
         messages = [to_message(stored, source, connection.epoch, token, capabilities) for token, stored in deliveries]
-        try:
-            self._on_replies(messages)
-        except Exception:  # noqa: BLE001  # others' code must not end the connection
-            _log.exception("a callback of replies raised")
+        callbacks.tell(self._on_replies, messages, callbacks.REPLIES)
 
 
 def _ignore(_error: Exception | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from infertool.brokers.inbox import Inbox
 from infertool.brokers.memory.connection import Connection
 from infertool.brokers.memory.faults import Operation
 from infertool.brokers.memory.queues import Stored
-from infertool.brokers.moving import ConfirmedMove
+from infertool.brokers.moving import ConfirmedMove, move_in_steps
 from infertool.brokers.port import Capabilities, Move, OnSent, Selector
 from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError, StaleMessagesError
 from infertool.message import NO_TYPES, Message, Outgoing, TypedMessage
@@ -115,12 +114,8 @@ class MemorySubscription:
 
     def move(self, moves: Sequence[Move], timeout_s: float) -> None:
         """See `infertool.brokers.port.Subscription`. More than `max_moves` are several steps, in order."""
-        deadline = time.monotonic() + timeout_s
         most = self._connection_of(moves).server.capabilities.max_moves
-        for start in range(0, len(moves), most):
-            transaction = self.start_move(moves[start : start + most], deadline - time.monotonic())
-            transaction.commit()
-            transaction.wait()
+        move_in_steps(moves, most, timeout_s, self.start_move)
 
     def start_move(self, moves: Sequence[Move], timeout_s: float) -> AtomicMove | SendThenAck:
         """See `infertool.brokers.port.Subscription`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import secrets
 import threading
 import time
@@ -11,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from infertool.brokers import callbacks
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError
-
-_log = logging.getLogger(__name__)
+from infertool.net.timing import seconds_for
 
 OnAnswer = Callable[[Exception | None], None]
 
@@ -21,13 +20,6 @@ OnAnswer = Callable[[Exception | None], None]
 # waits behind all of them (a disk sync each, 20 ms on a busy disk) still comes within the receipt timeout.
 _MOST_REQUESTS: Final = 500
 _MOST_BYTES: Final = 8 * 1024 * 1024
-# What a slow line and a busy broker manage: 99 MiB took an ActiveMQ with a heap of 1 GiB 13 s on a good day.
-_SLOWEST_BYTES_S: Final = 1024 * 1024
-
-
-def seconds_for(size: int) -> float:
-    """Return how much longer an answer may take for `size` bytes."""
-    return size / _SLOWEST_BYTES_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +110,7 @@ class Receipts:
                 return False
             self._bytes -= request.size
             self._changed.notify()
-        try:
-            request.on_answer(error)
-        except Exception:  # noqa: BLE001  # others' code must neither end the connection nor keep answers from others
-            _log.exception("a callback of a confirmed send raised")
+        callbacks.tell(request.on_answer, error, callbacks.SEND)
         return True
 
 

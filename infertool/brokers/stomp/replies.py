@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 
+from infertool.brokers import callbacks
 from infertool.brokers.port import OnMessages
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.conventions import PREFIX, REMOTE_TEMPORARY
@@ -16,8 +16,6 @@ from infertool.brokers.stomp.dialects import ReplyPlace
 from infertool.brokers.stomp.frames import Frame, encode
 from infertool.brokers.stomp.receipts import Answer
 from infertool.errors import ConnectionLostError, RefusedError, UnroutableError
-
-_log = logging.getLogger(__name__)
 
 
 class StompReplies:
@@ -72,13 +70,12 @@ class StompReplies:
         self._forget(self)
 
     def _take(self, connection: Connection, address: str, frames: list[Frame]) -> None:
-        if self._closed:
-            return
+        if not self._closed:
+            callbacks.tell(partial(self._pass_on, connection, address), frames, callbacks.REPLIES)
+
+    def _pass_on(self, connection: Connection, address: str, frames: list[Frame]) -> None:
         dialect = connection.dialect
-        try:
-            self._on_replies([dialect.message(frame, address, connection.epoch) for frame in frames])
-        except Exception:  # noqa: BLE001  # others' code must not end the connection
-            _log.exception("a callback of replies raised")
+        self._on_replies([dialect.message(frame, address, connection.epoch) for frame in frames])
 
 
 def reply_exists(connection: Connection, address: str, timeout_s: float) -> bool | None:

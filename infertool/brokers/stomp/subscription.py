@@ -235,7 +235,7 @@ class StompSubscription:
 
     def start_move(self, moves: Sequence[Move], timeout_s: float) -> Transaction:
         """See `infertool.brokers.port.Subscription`."""
-        return transactions.begin(self._connection_of(moves), moves, time.monotonic() + timeout_s)
+        return transactions.begin(self._connection_of(moves), moves, timeout_s)
 
     def _connection_of(self, moves: Sequence[Move]) -> Connection:
         connection = self._current()

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from infertool.brokers import port
-from infertool.brokers.moving import ConfirmedMove, Wait
+from infertool.brokers.moving import ConfirmedMove, Wait, extra_seconds, move_in_steps
 from infertool.brokers.port import Move, OnSent
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.frames import encode
 from infertool.brokers.stomp.messages import check
-from infertool.brokers.stomp.receipts import Answer, seconds_for
+from infertool.brokers.stomp.receipts import Answer
 from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError
 from infertool.message import Message, Outgoing
 
@@ -23,16 +23,12 @@ def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> Non
     After either the connection has ended, because the messages of a transaction that failed are not redelivered to
     the subscription that had them.
     """
-    deadline, most = time.monotonic() + timeout_s, connection.dialect.capabilities.max_moves
-    for start in range(0, len(moves), most):
-        transaction = begin(connection, moves[start : start + most], deadline)
-        transaction.commit()
-        transaction.wait()
+    move_in_steps(moves, connection.dialect.capabilities.max_moves, timeout_s, partial(begin, connection))
 
 
-def begin(connection: Connection, moves: Sequence[Move], deadline: float) -> port.Transaction:
+def begin(connection: Connection, moves: Sequence[Move], timeout_s: float) -> port.Transaction:
     """Begin to move, in the way that the broker can. Raises ConnectionLostError, MoveRefusedError."""
-    deadline += seconds_for(sum(len(outgoing.body) for move in moves for outgoing in move.sends))
+    deadline = time.monotonic() + timeout_s + extra_seconds(moves)
     kind = Transaction if connection.dialect.capabilities.atomic_move else SendThenAck
     return kind(connection, moves, deadline)
 
