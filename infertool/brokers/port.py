@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from infertool.message import Message, Outgoing
+
+# Bytes of bodies that one browse holds in memory: dead letters may be tens of MiB each.
+MOST_BROWSED_BYTES: Final = 256 * 1024 * 1024
 
 OnSent = Callable[[Exception | None], None]
 OnMessages = Callable[[list[Message]], None]

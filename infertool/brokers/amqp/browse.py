@@ -24,7 +24,7 @@ from infertool.brokers.amqp.connection import Connection
 from infertool.brokers.amqp.declare import Kind, kind, waiting
 from infertool.brokers.amqp.messages import to_message
 from infertool.brokers.amqp.session import Session
-from infertool.brokers.port import Browse
+from infertool.brokers.port import MOST_BROWSED_BYTES, Browse
 from infertool.errors import BrowseRefusedError, ConnectionLostError, ReceiptTimeoutError, RefusedError
 from infertool.message import Message
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 COUNTED: Final = "broker.counted_browse"
 
-# What one browse holds in memory.
-_MOST_BYTES: Final = 256 * 1024 * 1024
 # A stream has no end: after this silence it counts as shown. Seconds.
 _SILENCE_S: Final = 1.0
 _MOST_PREFETCH: Final = 65535
@@ -134,7 +132,7 @@ class _Looking(Channel):
     def get(self, *, most_deliveries: int | None = None) -> _Shown:
         """Return the messages that wait. With `most_deliveries`, end at the first one that was delivered more often."""
         shown, size = _Shown([]), 0
-        while len(shown.messages) < self._look.limit and size < _MOST_BYTES and (left_s := self._left_s()) > 0:
+        while len(shown.messages) < self._look.limit and size < MOST_BROWSED_BYTES and (left_s := self._left_s()) > 0:
             try:
                 answer = self.call(spec.Basic.Get(queue=self._look.queue), left_s)
             except ReceiptTimeoutError:

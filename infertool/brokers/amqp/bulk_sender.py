@@ -7,11 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from pika import spec
-
 from infertool.brokers import headers
 from infertool.brokers.amqp import frames, messages
-from infertool.brokers.amqp.channel import Channel
+from infertool.brokers.amqp.channel import Confirming
 from infertool.brokers.amqp.publisher import FULL
 from infertool.brokers.amqp.unacked import Unacked
 from infertool.brokers.supervisor import Supervisor
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 _MOST_OPEN: Final = 5000
 
 
-class _Counting(Channel):
+class _Counting(Confirming):
     """Counts what was sent and is not confirmed."""
 
     def __init__(self, session: Session, sender: AmqpBulkSender) -> None:
@@ -36,30 +34,22 @@ class _Counting(Channel):
         self.confirms = Unacked()
         self.open_count = 0
 
-    def open(self, timeout_s: float | None = None) -> None:
-        super().open(timeout_s)
-        self.call(spec.Confirm.Select(), timeout_s)
-
     def sent(self, count: int) -> None:
         """Note `count` more messages."""
         with self.changed:
             self.confirms.newest += count
             self.open_count += count
 
-    def on_other(self, number: int, payload: bytes) -> bool:
-        if number not in {spec.Basic.Ack.INDEX, spec.Basic.Nack.INDEX}:
-            return False
-        method = frames.decode(payload)
+    def on_confirmed(self, tag: int, *, multiple: bool, refused: bool) -> None:
         with self.changed:
-            count = self.confirms.settle_confirmed(method.delivery_tag, multiple=method.multiple)
+            count = self.confirms.settle_confirmed(tag, multiple=multiple)
             self.open_count -= count
-            if number == spec.Basic.Nack.INDEX:
+            if refused:
                 self._sender.refused += count
                 self._sender.reason = FULL
             self.changed.notify_all()
-        return True
 
-    def on_content(self, method: bytes, head: bytes, body: bytes) -> None:  # noqa: ARG002
+    def on_content(self, method: bytes, head: bytes, body: bytes) -> None:  # noqa: ARG002  # only the queue is told
         with self.changed:
             self._sender.refused += 1
             self._sender.reason = f"there is no queue {frames.decode(method).routing_key}"

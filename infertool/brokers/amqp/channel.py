@@ -15,7 +15,11 @@ from infertool.brokers.amqp.frames import FrameError
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from infertool.brokers.amqp.connection import Connection
+    from infertool.brokers.amqp.session import Session
+    from infertool.message import Message
 
 _CONTENT_METHODS: Final = frozenset({spec.Basic.Deliver.INDEX, spec.Basic.Return.INDEX, spec.Basic.GetOk.INDEX})
 _CLOSE: Final = spec.Channel.Close.INDEX
@@ -151,3 +155,62 @@ class Channel:
 
     def deliver(self) -> None:
         """Hand on the messages that came with the last bytes. Others may read on meanwhile."""
+
+
+class Receiving(Channel):
+    """A channel to which a queue's messages come. `sink` takes them, those of one read together."""
+
+    def __init__(self, session: Session, connection: Connection, sink: Callable[[list[Message]], None]) -> None:
+        super().__init__(connection)
+        self.session = session
+        self._sink = sink
+        self._messages: list[Message] = []
+        self._begun = False
+
+    def consume(self, method: spec.Basic.Consume) -> None:
+        """Have messages come. Raises RefusedError, ConnectionLostError."""
+        self.call(method)
+        self._begun = True
+
+    def deliver(self) -> None:
+        """See `Channel`."""
+        messages, self._messages = self._messages, []
+        if messages:
+            self._sink(messages)
+
+    def on_other(self, number: int, payload: bytes) -> bool:  # noqa: ARG002  # a cancel says no more
+        """See `Channel`."""
+        if number != spec.Basic.Cancel.INDEX:
+            return False
+        self.on_cancelled()
+        return True
+
+    def on_cancelled(self) -> None:
+        """Note that the queue was deleted."""
+
+    def on_closed(self, refusal: RefusedError) -> None:
+        """See `Channel`. What was delivered on it comes again, on a new connection."""
+        super().on_closed(refusal)
+        # Refused before, nothing was delivered, and the caller of `consume` is told.
+        if self._begun:
+            self.session.end(str(refusal))
+
+
+class Confirming(Channel):
+    """A channel in confirm mode: the broker confirms or refuses each message by its number."""
+
+    def open(self, timeout_s: float | None = None) -> None:
+        """See `Channel`."""
+        super().open(timeout_s)
+        self.call(spec.Confirm.Select(), timeout_s)
+
+    def on_other(self, number: int, payload: bytes) -> bool:
+        """See `Channel`."""
+        if number not in {spec.Basic.Ack.INDEX, spec.Basic.Nack.INDEX}:
+            return False
+        method = frames.decode(payload)
+        self.on_confirmed(method.delivery_tag, multiple=method.multiple, refused=number == spec.Basic.Nack.INDEX)
+        return True
+
+    def on_confirmed(self, tag: int, *, multiple: bool, refused: bool) -> None:
+        """Note the broker's answer to message number `tag`; `multiple`: and to those before it, 0 means all."""

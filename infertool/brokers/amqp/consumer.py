@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Final
 from pika import spec
 
 from infertool.brokers.amqp import frames
-from infertool.brokers.amqp.channel import Channel
+from infertool.brokers.amqp.channel import Receiving
 from infertool.brokers.amqp.conventions import MOST_UNACKED
 from infertool.brokers.amqp.messages import to_message
 from infertool.brokers.amqp.unacked import Unacked
 from infertool.brokers.inbox import Inbox
-from infertool.errors import RefusedError
 from infertool.message import Message
 
 if TYPE_CHECKING:
@@ -30,21 +29,17 @@ _TOKEN: Final = re.compile(r"[0-9]+-[0-9]+")
 _TAG: Final = struct.Struct(">Q?")
 
 
-class Consumer(Channel):
+class Consumer(Receiving):
     """The channel of a subscription on one connection."""
 
     def __init__(self, session: Session, queue: str, inbox: Inbox, on_cancelled: Callable[[Consumer], None]) -> None:
-        super().__init__(session.consuming)
-        self.session = session
+        super().__init__(session, session.consuming, inbox.put)
         self._queue = queue
-        self._inbox = inbox
-        self._on_cancelled = on_cancelled
-        self._messages: list[Message] = []
+        self._cancelled = on_cancelled
         self._serial = str(next(_serials))
         self._settling = threading.Lock()
         self._unacked = Unacked()
         self._window = 1
-        self._delivering = False
         self.epoch = session.epoch
 
     def begin(self, window: int, *, exclusive: bool) -> None:
@@ -52,12 +47,11 @@ class Consumer(Channel):
         self._window = min(window, MOST_UNACKED)
         self.open()
         self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003  # as pika has it
-        self.call(spec.Basic.Consume(queue=self._queue, exclusive=exclusive))
-        self._delivering = True
+        self.consume(spec.Basic.Consume(queue=self._queue, exclusive=exclusive))
 
     def sync(self) -> None:
         """Return once the broker has worked on all that was written. Raises RefusedError, ConnectionLostError."""
-        self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003
+        self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003  # as above
 
     def on_content(self, method: bytes, head: bytes, body: bytes) -> None:
         """See `Channel`."""
@@ -68,25 +62,9 @@ class Consumer(Channel):
             to_message(head, body, self._queue, self.epoch, f"{self._serial}-{tag}", redelivered=redelivered)
         )
 
-    def deliver(self) -> None:
-        """See `Channel`."""
-        messages, self._messages = self._messages, []
-        if messages:
-            self._inbox.put(messages)
-
-    def on_other(self, number: int, payload: bytes) -> bool:  # noqa: ARG002
-        """See `Channel`."""
-        if number != spec.Basic.Cancel.INDEX:
-            return False
-        self._on_cancelled(self)
-        return True
-
-    def on_closed(self, refusal: RefusedError) -> None:
-        """See `Channel`. What it delivered comes again."""
-        super().on_closed(refusal)
-        # Refused at once, nothing was delivered, and who subscribes is told.
-        if self._delivering:
-            self.session.end(str(refusal))
+    def on_cancelled(self) -> None:
+        """See `Receiving`."""
+        self._cancelled(self)
 
     def ack(self, messages: Sequence[Message]) -> int:
         """Ack what is open, and return how many were not."""

@@ -1,18 +1,17 @@
-"""Confirmed sends: a channel in confirm mode, and who waits for which confirmation."""
+"""Confirmed sends: a channel in confirm mode, and the sends that have no confirmation yet."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-from pika import spec
+from typing import TYPE_CHECKING, Final
 
 from infertool.brokers import callbacks
 from infertool.brokers.amqp import frames, messages, properties, refusals, tables
-from infertool.brokers.amqp.channel import Channel
+from infertool.brokers.amqp.channel import Confirming
 from infertool.brokers.amqp.conventions import DIRECT_REPLY
 from infertool.brokers.port import OnSent
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError
@@ -40,7 +39,7 @@ class _Sent:
     returned: bool = False
 
 
-class Publisher(Channel):
+class Publisher(Confirming):
     """Every send is answered exactly once, by the connection's reader."""
 
     def __init__(self, connection: Connection) -> None:
@@ -51,11 +50,6 @@ class Publisher(Channel):
         self._bytes = 0
         self._sent = 0
         self._lost: ConnectionLostError | None = None
-
-    def open(self, timeout_s: float | None = None) -> None:
-        """Open it in confirm mode. Raises ConnectionLostError, RefusedError."""
-        super().open(timeout_s)
-        self.call(spec.Confirm.Select(), timeout_s)
 
     def send(self, outgoing: Outgoing, on_sent: OnSent, timeout_s: float, room_s: float | None = None) -> None:
         """Send. Waits while 500 sends, or 8 MiB, are unconfirmed, and while the broker takes none.
@@ -126,29 +120,16 @@ class Publisher(Channel):
         for sent in taken:
             callbacks.tell(sent.on_sent, error, callbacks.SEND)
 
-    def on_other(self, number: int, payload: bytes) -> bool:
-        """See `Channel`."""
-        if number not in {spec.Basic.Ack.INDEX, spec.Basic.Nack.INDEX}:
-            return False
-        method = frames.decode(payload)
+    def on_confirmed(self, tag: int, *, multiple: bool, refused: bool) -> None:
+        """See `Confirming`."""
         with self._changed:
-            tags = self._tags(method)
-            taken = self._take(tags)
-        refused = number == spec.Basic.Nack.INDEX
+            taken = self._take(self._up_to(tag) if multiple else (tag,))
         for sent in taken:
             callbacks.tell(sent.on_sent, self._verdict(sent, refused=refused), callbacks.SEND)
-        return True
 
-    def _tags(self, method: Any) -> Iterable[int]:
-        """Return which sends a confirmation is for."""
-        if not method.multiple:
-            return (method.delivery_tag,)
-        tags = []
-        for tag in self._open:
-            if method.delivery_tag and tag > method.delivery_tag:
-                break
-            tags.append(tag)
-        return tags
+    def _up_to(self, tag: int) -> list[int]:
+        """Return the open sends up to number `tag`, 0 for all."""
+        return list(itertools.takewhile(lambda number: not tag or number <= tag, self._open))
 
     def _take(self, tags: Iterable[int]) -> list[_Sent]:
         taken = [sent for tag in tags if (sent := self._open.pop(tag, None))]
@@ -167,7 +148,7 @@ class Publisher(Channel):
             )
         return None
 
-    def on_content(self, method: bytes, head: bytes, body: bytes) -> None:  # noqa: ARG002
+    def on_content(self, method: bytes, head: bytes, body: bytes) -> None:  # noqa: ARG002  # it is sent already
         """See `Channel`: a message that came back. It is found by its queue and id."""
         returned = frames.decode(method)
         try:

@@ -8,56 +8,35 @@ from pika import spec
 
 from infertool.brokers import callbacks
 from infertool.brokers.amqp import declare
-from infertool.brokers.amqp.channel import Channel
+from infertool.brokers.amqp.channel import Receiving
 from infertool.brokers.amqp.messages import to_message
 from infertool.brokers.port import OnMessages
-from infertool.errors import RefusedError
 from infertool.message import Message
 
 if TYPE_CHECKING:
     from infertool.brokers.amqp.session import Session
 
 
-class _Receiver(Channel):
+class _Receiver(Receiving):
     """Takes replies, which need no ack, on the publishing connection: it has the requests, too."""
 
     def __init__(self, session: Session, on_replies: OnMessages) -> None:
-        super().__init__(session.publishing)
-        self._session = session
-        self._on_replies = on_replies
-        self._messages: list[Message] = []
-        self._begun = False
+        super().__init__(session, session.publishing, on_replies)
         self.queue = ""
 
     def begin(self) -> None:
         """Make the queue, and have its messages delivered. Raises RefusedError, ConnectionLostError."""
         self.open()
         self.queue = self.call(declare.own("")).queue
-        self.call(spec.Basic.Consume(queue=self.queue, no_ack=True, exclusive=True))
-        self._begun = True
+        self.consume(spec.Basic.Consume(queue=self.queue, no_ack=True, exclusive=True))
 
-    def on_content(self, method: bytes, head: bytes, body: bytes) -> None:  # noqa: ARG002
+    def on_content(self, method: bytes, head: bytes, body: bytes) -> None:  # noqa: ARG002  # replies are not acked
         """See `Channel`."""
-        self._messages.append(to_message(head, body, self.queue, self._session.epoch, "", redelivered=False))
+        self._messages.append(to_message(head, body, self.queue, self.session.epoch, "", redelivered=False))
 
-    def deliver(self) -> None:
-        """See `Channel`."""
-        messages, self._messages = self._messages, []
-        if messages:
-            self._on_replies(messages)
-
-    def on_other(self, number: int, payload: bytes) -> bool:  # noqa: ARG002
-        """See `Channel`: the queue was deleted. The next connection has another one."""
-        if number != spec.Basic.Cancel.INDEX:
-            return False
-        self._session.end(f"the queue {self.queue}, for replies, was deleted")
-        return True
-
-    def on_closed(self, refusal: RefusedError) -> None:
-        """See `Channel`."""
-        super().on_closed(refusal)
-        if self._begun:
-            self._session.end(str(refusal))
+    def on_cancelled(self) -> None:
+        """See `Receiving`: the next connection has another queue."""
+        self.session.end(f"the queue {self.queue}, for replies, was deleted")
 
 
 class AmqpReplies:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
 
 from infertool.brokers import callbacks
 from infertool.brokers.memory.adapter import CONVENTIONS
@@ -14,7 +13,16 @@ from infertool.brokers.memory.queues import Stored
 from infertool.brokers.memory.replies import MemoryReplies
 from infertool.brokers.memory.server import Address
 from infertool.brokers.memory.subscription import MemoryBulkSender, MemorySubscription, send, to_message
-from infertool.brokers.port import Browse, Capabilities, Conventions, Depth, OnMessages, OnSent, Selector
+from infertool.brokers.port import (
+    MOST_BROWSED_BYTES,
+    Browse,
+    Capabilities,
+    Conventions,
+    Depth,
+    OnMessages,
+    OnSent,
+    Selector,
+)
 from infertool.brokers.supervisor import Supervisor
 from infertool.errors import ReceiptTimeoutError, ServerError
 from infertool.message import Message, Outgoing
@@ -22,9 +30,6 @@ from infertool.net.connection_state import OnConnection
 from infertool.net.timing import FullJitter
 from infertool.secret import Secret
 from infertool.settings.tree import BrokerSettings
-
-# What one browse holds in memory.
-_MOST_BYTES: Final = 256 * 1024 * 1024
 
 
 class MemoryBroker:
@@ -133,7 +138,7 @@ class MemoryBroker:
         messages: list[Message] = []
         for each in stored[:limit]:
             size += len(each.outgoing.body)
-            if size > _MOST_BYTES and messages:
+            if size > MOST_BROWSED_BYTES and messages:
                 break
             messages.append(to_message(each, queue, 0, "", self.capabilities))
         depth = connection.server.depth(queue)

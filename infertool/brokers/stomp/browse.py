@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
+from infertool.brokers.port import MOST_BROWSED_BYTES
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.frames import Frame
 from infertool.brokers.stomp.messages import to_message
@@ -17,8 +18,6 @@ from infertool.errors import ConnectionLostError
 from infertool.message import Message
 
 _SUBSCRIPTION: Final = "browse"
-# What one browse holds in memory: dead letters may be tens of MiB each.
-_MOST_BYTES: Final = 256 * 1024 * 1024
 
 
 def browse(main: Connection, name: str, queue: str, *, limit: int, timeout_s: float, selector: str) -> list[Message]:
@@ -83,7 +82,7 @@ class _Shown:
     def _add(self, message: Message) -> None:
         self._messages.append(message)
         self._bytes += len(message.body)
-        if len(self._messages) >= self._limit or self._bytes >= _MOST_BYTES:
+        if len(self._messages) >= self._limit or self._bytes >= MOST_BROWSED_BYTES:
             self._over.set()
 
     def on_end(self, _connection: Connection) -> None:

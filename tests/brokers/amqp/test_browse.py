@@ -218,7 +218,7 @@ def test_a_queue_that_belongs_to_another_connection(raw, look):
 
 
 def test_a_look_holds_no_more_bytes_than_it_may(raw, look, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_BYTES", 3)
+    monkeypatch.setattr(module, "MOST_BROWSED_BYTES", 3)
     queue = raw.queue()
     raw.send(queue, *BODIES)
     shown = look(queue)
