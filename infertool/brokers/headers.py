@@ -10,12 +10,14 @@ producer may give a header of its own such a name, so a value that cannot be the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final
 from zlib import crc32
 
 import msgspec
 
+from infertool.brokers.port import Conventions
+from infertool.errors import UsageError
 from infertool.message import SHORT_BODY, BodyKind, BrokerDeath, Identity, Message, Outgoing, Properties
 
 CORRELATION_ID, PRIORITY, PERSISTENT = "correlation-id", "priority", "persistent"
@@ -88,6 +90,23 @@ def split(texts: Mapping[str, str]) -> tuple[dict[str, str], Properties]:
     """Return the headers and the properties of a text form."""
     headers = {name: value for name, value in texts.items() if not is_property(name, value)}
     return headers, _properties(texts)
+
+
+def from_options(
+    texts: Iterable[str], conventions: Conventions, taken: Container[str], taken_by: str
+) -> dict[str, str]:
+    """Return the headers of `--header NAME=VALUE`. `taken_by` sets those that are `taken`. Raises `UsageError`."""
+    headers: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--header {text!r} is no header", advice="write NAME=VALUE")
+        if name in taken or name in conventions.set_by_adapter:
+            raise UsageError(f"--header {name} is set by {taken_by} itself", advice="leave it out")
+        if conventions.is_refused(name, value):
+            raise UsageError(f"--header {text!r}: the broker closes the connection over it", advice="use another name")
+        headers[name] = value
+    return headers
 
 
 def with_texts(template: Outgoing, texts: Mapping[str, str], body: bytes) -> Outgoing:

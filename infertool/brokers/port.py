@@ -191,7 +191,7 @@ class Subscription(Protocol):
         """Send and ack all of `moves`, and wait until the broker confirmed that.
 
         In one step where `Capabilities.atomic_move` is True. Elsewhere each message is acked after what is sent in its
-        place was confirmed (`brokers.moving`), so that a fault may leave both: whoever moves writes a stable id on what
+        place was confirmed (`brokers.moving`), so that a fault may leave both: the caller writes a stable id on what
         is sent (`dlq_id`).
 
         Raises `StaleMessagesError` when a message belongs to an earlier connection (nothing was sent),

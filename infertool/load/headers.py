@@ -11,8 +11,7 @@ from typing import Final
 import msgspec
 
 from infertool import brokers
-from infertool.brokers.headers import CORRELATION_ID, PRIORITY, split
-from infertool.brokers.port import Conventions
+from infertool.brokers.headers import CORRELATION_ID, PRIORITY, from_options, split
 from infertool.errors import UsageError
 from infertool.load import payloads
 from infertool.load.tally import RunClock
@@ -24,21 +23,6 @@ OWN: Final = ("event_id", CORRELATION_ID, "sent_at", "intended_at")
 _TAKEN: Final = frozenset({*OWN, PRIORITY, "traceparent"})
 _HIGHEST: Final = 9
 _TOLERANCE: Final = 1e-6
-
-
-def user_headers(texts: Sequence[str], conventions: Conventions) -> dict[str, str]:
-    """Return the headers of `--header NAME=VALUE`. Raises UsageError."""
-    headers: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"--header {text!r} is no header", advice="write NAME=VALUE")
-        if name in _TAKEN or name in conventions.set_by_adapter:
-            raise UsageError(f"--header {name} is set by loadgen itself", advice="leave it out")
-        if conventions.is_refused(name, value):
-            raise UsageError(f"--header {text!r}: the broker closes the connection over it", advice="use another name")
-        headers[name] = value
-    return headers
 
 
 def priorities(text: str, rng: random.Random) -> Callable[[], str]:
@@ -86,7 +70,7 @@ class Envelope:
 
     def __init__(self, options: EnvelopeOptions, seed: str) -> None:
         rng = random.Random(f"headers {seed}")  # noqa: S311  # sample data
-        given = user_headers(options.headers, brokers.conventions(options.broker_url))
+        given = from_options(options.headers, brokers.conventions(options.broker_url), _TAKEN, "loadgen")
         headers, properties = split(given)
         properties = msgspec.structs.replace(properties, persistent=options.persistent)
         self.template = Outgoing(options.queue, b"", options.kind, headers, properties)

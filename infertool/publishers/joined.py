@@ -122,7 +122,7 @@ class JoinedPublishers(Generic[T]):
         return True
 
     def _rejected(self, place: int, publication: Publication[T]) -> bool:
-        """Return True if the publication is still wanted, and note who has to get it again."""
+        """Return True if the publication is still wanted, and note the publishers that have to publish it again."""
         state = self._known(publication)
         if state is None:
             return False

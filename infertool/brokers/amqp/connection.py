@@ -141,7 +141,7 @@ class Connection:
         )
 
     def add(self, channel: Channel) -> int:
-        """Have `channel` get what comes with its number, and return that, which no other has now."""
+        """Register `channel`, and return its number: the frames with that number go to it."""
         with self._numbering:
             number = self._free.pop() if self._free else len(self._channels) + 1
             self._channels[number] = channel

@@ -57,7 +57,9 @@ def call(
     Exit codes: 0 answered, 1 the server answered a failure, 2 usage, 3 no broker or no such queue, 4 timed out. With
     --count the code is that of the most frequent failure.
     """
-    from infertool.cli.call.run import Calls, Request, parse_headers, read_payload
+    from infertool import brokers
+    from infertool.brokers.headers import NAMES, from_options
+    from infertool.cli.call.run import Calls, Request, read_payload
     from infertool.errors import UsageError
     from infertool.text.input import parse_duration
 
@@ -72,7 +74,7 @@ def call(
         payload=read_payload(payload),
         timeout_s=timeout_s,
         codec=codec.value,
-        headers=parse_headers(header or (), loaded.settings.broker.url),
+        headers=from_options(header or (), brokers.conventions(loaded.settings.broker.url), NAMES, "the call"),
         priority=priority,
         retry=retry,
     )

@@ -6,13 +6,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from infertool import brokers
-from infertool.brokers.headers import NAMES
 from infertool.cli.call import view
 from infertool.cli.common import console
 from infertool.cli.common.signals import repeated, stopped_by_signals
@@ -61,22 +58,6 @@ def read_payload(text: str) -> Any:
         return json_text.loads(body)
     except json_text.JsonError as error:
         raise UsageError(f"{name} is not JSON: {error}", advice="""a text is written '"text"'""") from None
-
-
-def parse_headers(texts: Sequence[str], broker_url: str) -> dict[str, str]:
-    """Return the headers of `--header NAME=VALUE`. Raises `UsageError`."""
-    conventions = brokers.conventions(broker_url)
-    headers: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"--header {text!r} is no header", advice="write NAME=VALUE")
-        if name in NAMES or name in conventions.set_by_adapter:
-            raise UsageError(f"--header {name} is set by the call itself", advice="leave it out")
-        if conventions.is_refused(name, value):
-            raise UsageError(f"--header {text!r}: the broker closes the connection over it", advice="use another name")
-        headers[name] = value
-    return headers
 
 
 @dataclass(slots=True)

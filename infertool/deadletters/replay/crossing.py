@@ -59,7 +59,7 @@ class Crossing:
         return replace(outgoing, headers=headers, properties=properties)
 
     def fits(self, outgoing: Outgoing) -> bool:
-        """Return True if the other broker takes so many headers, of this length."""
+        """Return True if the other broker takes this number of headers, each of this length."""
         texts = {**property_texts(outgoing.properties), **outgoing.headers}
         return len(texts) <= self.there.max_headers and all(self.there.fits(*pair) for pair in texts.items())
 
