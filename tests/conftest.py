@@ -20,6 +20,7 @@ from tests.support.activemq6 import ActiveMQ6
 from tests.support.artemis import Artemis
 from tests.support.embedded import EmbeddedBroker
 from tests.support.rabbitmq import RabbitMQ
+from tests.support.rawamqp import RawAmqp
 from tests.support.serverprocess import shared
 
 # Timing never decides a test, and these machines are shared.
@@ -130,3 +131,11 @@ def _warm_up(broker: real.ActiveMQ) -> None:
     opened.subscribe("/queue/warm-up", window=1)
     assert opened.measure("/queue/warm-up", 60) is not None
     opened.close(10)
+
+
+@pytest.fixture
+def raw(rabbitmq: RabbitMQ) -> Iterator[RawAmqp]:
+    """RabbitMQ as pika sees it; the queues that a test makes with it are deleted."""
+    opened = RawAmqp(rabbitmq)
+    yield opened
+    opened.close()

@@ -33,15 +33,8 @@ class Model:
 
 @pytest.fixture(params=["classic", "quorum"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RabbitMQ]:
-    server = RabbitMQ(tmp_path / "rabbitmq")
-    try:
-        server.start()
-        with server.pika() as channel:
-            for queue in ("events", "dead"):
-                channel.queue_declare(queue, durable=True, arguments={"x-queue-type": request.param})
+    with RabbitMQ.of_a_test(tmp_path, request.param, "events", "dead") as server:
         yield server
-    finally:
-        server.remove()
 
 
 class Consumers:

@@ -38,15 +38,8 @@ IMPATIENT = {
 
 @pytest.fixture(params=["classic", "quorum"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RabbitMQ]:
-    server = RabbitMQ(tmp_path / "rabbitmq")
-    try:
-        server.start()
-        with server.pika() as channel:
-            for queue in ("requests", "dead", "answers"):
-                channel.queue_declare(queue, durable=True, arguments={"x-queue-type": request.param})
+    with RabbitMQ.of_a_test(tmp_path, request.param, "requests", "dead", "answers") as server:
         yield server
-    finally:
-        server.remove()
 
 
 def ask(broker: RabbitMQ) -> None:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-import threading
-from collections.abc import Callable
-from typing import Self
 
+from tests.support.frameproxy import FrameProxy, Hook, cut
 from tests.support.proxy import Proxy
 
-# Type, channel and payload of a frame; what goes on, or None to cut.
-Hook = Callable[[bytes], "bytes | None"]
 _GREETING = 8
 
 
@@ -29,52 +25,20 @@ def method(frame: bytes) -> int:
     return struct.unpack_from(">I", frame, 7)[0] if frame[0] == 1 else 0
 
 
-class AmqpFrameProxy:
-    """Listens on 127.0.0.1. A hook gets a frame and returns what goes on; None cuts."""
+class AmqpFrameProxy(FrameProxy):
+    """The frame proxy for AMQP. A hook gets a whole frame: type, channel, size, payload and end."""
 
-    def __init__(
-        self, server_port: int, *, to_client: Hook = lambda frame: frame, to_server: Hook = lambda frame: frame
-    ) -> None:
-        self._server_port = server_port
-        self._to_client, self._to_server = to_client, to_server
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._sockets: list[socket.socket] = []
-        self.url = f"amqp://127.0.0.1:{self._listener.getsockname()[1]}"
+    scheme = "amqp"
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.close()
-        for each in self._sockets:
-            _cut(each)
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._server_port))
-                self._sockets += [client, server]
-                threading.Thread(
-                    target=self._pump, args=(client, server, self._to_server, _GREETING), daemon=True
-                ).start()
-                threading.Thread(target=self._pump, args=(server, client, self._to_client, 0), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket, hook: Hook, greeting: int) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, hook: Hook, server: socket.socket) -> None:
         with contextlib.suppress(OSError), source.makefile("rb") as stream:
-            if greeting:
-                sink.sendall(stream.read(greeting))
+            if sink is server:
+                sink.sendall(stream.read(_GREETING))
             while head := stream.read(7):
                 size = struct.unpack_from(">I", head, 3)[0]
                 frame = hook(head + stream.read(size + 1))
-                if frame is None:
+                if not isinstance(frame, bytes):
                     break
                 sink.sendall(frame)
-        _cut(source)
-        _cut(sink)
-
-
-def _cut(each: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        each.shutdown(socket.SHUT_RDWR)
+        cut(source)
+        cut(sink)

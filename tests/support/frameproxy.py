@@ -35,6 +35,8 @@ class FrameProxy:
     The server gets `farewell` before a cut.
     """
 
+    scheme = "stomp"
+
     def __init__(
         self,
         server_port: int,
@@ -48,8 +50,8 @@ class FrameProxy:
         self._to_client, self._to_server = to_client, to_server
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
-        self.stomp_port = self._listener.getsockname()[1]
-        self.url = f"stomp://127.0.0.1:{self.stomp_port}"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"{self.scheme}://127.0.0.1:{self.port}"
         self.cuts = 0
 
     def __enter__(self) -> Self:
@@ -59,7 +61,7 @@ class FrameProxy:
     def __exit__(self, *_: object) -> None:
         self._listener.close()
         for each in self._sockets:
-            _cut(each)
+            cut(each)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -93,11 +95,12 @@ class FrameProxy:
                     rest = b""
         with contextlib.suppress(OSError):
             server.sendall(self._farewell)
-        _cut(source)
-        _cut(sink)
+        cut(source)
+        cut(sink)
 
 
-def _cut(each: socket.socket) -> None:
+def cut(each: socket.socket) -> None:
+    """End a connection both ways."""
     with contextlib.suppress(OSError):
         each.shutdown(socket.SHUT_RDWR)
 

@@ -61,6 +61,20 @@ class RabbitMQ(ServerProcess):
             if connection.is_open:
                 connection.close()
 
+    @classmethod
+    @contextmanager
+    def of_a_test(cls, folder: Path, queue_type: str, *queues: str) -> Iterator[RabbitMQ]:
+        """Run a node that a test may kill, with durable `queues`."""
+        server = cls(folder / "rabbitmq")
+        try:
+            server.start()
+            with server.pika() as channel:
+                for queue in queues:
+                    channel.queue_declare(queue, durable=True, arguments={"x-queue-type": queue_type})
+            yield server
+        finally:
+            server.remove()
+
     def raw(self) -> RawStomp:
         return RawStomp(self.stomp_port, subscribe={"prefetch-count": "1000"}, confirm_each=True)
 

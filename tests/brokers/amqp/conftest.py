@@ -16,14 +16,6 @@ from infertool.settings.tree import BrokerSettings
 from tests.support import brokers as support
 from tests.support.brokers import settings
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.rawamqp import RawAmqp
-
-
-@pytest.fixture
-def raw(rabbitmq: RabbitMQ) -> Iterator[RawAmqp]:
-    opened = RawAmqp(rabbitmq)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -77,12 +77,13 @@ def test_a_queue(raw, management, arguments):
 
         def sampled():
             channel.connection.process_data_events(0)
+            nonlocal found
             found = management.queue(queue)
-            return found.unacked == 3 and found.consumers and found.published == 3
+            return found.unacked == 3 and found.consumers and found.published == 3 and found.acked is not None
 
-        # Its figures are samples, each 5 s.
+        # Its figures are samples, each 5 s, and not all are there from the first on.
+        found = None
         eventually(sampled)
-        found = management.queue(queue)
     assert found.type == arguments.get("x-queue-type", "classic")
     assert found.arguments == arguments
     assert (found.durable, found.ready, found.acked) == (True, 0, 0)

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.rawamqp import RawAmqp
 from tests.support.running import CREDENTIALS, infertool
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def raw(rabbitmq: RabbitMQ) -> Iterator[RawAmqp]:
-    opened = RawAmqp(rabbitmq)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 import pytest
 
 from infertool import brokers
-from infertool.brokers.port import Depth
-from tests.support.brokers import settings
+from infertool.brokers.port import Broker, Depth
+from tests.support.brokers import TIMEOUT_S, settings
 from tests.support.rawstomp import RawStomp
 from tests.support.running import CREDENTIALS, Running, environment, infertool
 
@@ -120,3 +121,19 @@ def dead(any_broker: Any, tmp_path: Path) -> DeadLetters:
 def real_dead(activemq: Any, tmp_path: Path) -> DeadLetters:
     """Dead letters on the real ActiveMQ, for what only it can do."""
     return DeadLetters(activemq, tmp_path)
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[str], Broker]]:
+    """Connect brokers; they are closed at the end."""
+    opened: list[Broker] = []
+
+    def connect(url: str) -> Broker:
+        broker = brokers.open(settings(url))
+        broker.connect()
+        opened.append(broker)
+        return broker
+
+    yield connect
+    for broker in opened:
+        broker.close(TIMEOUT_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,14 +12,13 @@ from typing import Any
 import pika
 import pytest
 
-from infertool import brokers
 from infertool.brokers.port import Broker, Move
 from infertool.deadletters import marks
 from infertool.deadletters.record import Cause, dead_letter
 from infertool.message import BodyKind, Message, Outgoing, Properties
 from tests.brokers.test_header_types import like
 from tests.support.activemq import ActiveMQ
-from tests.support.brokers import TIMEOUT_S, send_all, settings, take
+from tests.support.brokers import TIMEOUT_S, send_all, take
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.running import CREDENTIALS, infertool
 
@@ -35,21 +34,6 @@ HEADERS = {
     # Names that are ours, or a property's.
     "replay_count": 7, "dlq_error": ["theirs"], "priority": 3, "type": b"theirs", "timestamp": "then",
 }  # fmt: skip
-
-
-@pytest.fixture
-def connect() -> Iterator[Callable[..., Broker]]:
-    opened: list[Broker] = []
-
-    def connect(url: str) -> Broker:
-        broker = brokers.open(settings(url))
-        broker.connect()
-        opened.append(broker)
-        return broker
-
-    yield connect
-    for broker in opened:
-        broker.close(TIMEOUT_S)
 
 
 @pytest.fixture

@@ -62,21 +62,6 @@ def place(server: Any, connect: Callable[..., Broker], name: str) -> Place:
     return Place(connect(server.url), server.url, f"/queue/{name}")
 
 
-@pytest.fixture
-def connect() -> Any:
-    opened: list[Broker] = []
-
-    def connect(url: str) -> Broker:
-        broker = brokers.open(settings(url))
-        broker.connect()
-        opened.append(broker)
-        return broker
-
-    yield connect
-    for broker in opened:
-        broker.close(TIMEOUT_S)
-
-
 def replay(source: Place, target: Place | str, *options: str, code: int = 0, **env: str) -> dict[str, Any]:
     to = target if isinstance(target, str) else target.url
     done = infertool(
