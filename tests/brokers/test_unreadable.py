@@ -221,13 +221,14 @@ def test_artemis_and_rabbitmq_escape_what_would_break_a_frame(request, server, c
 def test_what_is_too_large_is_left_out_or_told(request, server, connect, monkeypatch, caplog):
     """Where the broker cannot leave a message out, those behind it wait, and a warning says so."""
     leaves_out = server == "activemq6"
-    server, queue, links = request.getfixturevalue(server), new_queue(), Links()
+    # Artemis moves what it has delivered ten times, also what waits behind the large message, unless it is told not to.
+    queue = new_queue().replace("/queue/", "/queue/unlimited.")
+    server, links = request.getfixturevalue(server), Links()
     monkeypatch.setattr(reader, "_FROM_BROKER", Limits(body=1000))
     broker: Any = connect(server.url, links, reconnect_max_s=0.2)
-    send_all(broker, [Outgoing(queue, body, BodyKind.BYTES) for body in (b"before", b"x" * 2000, b"behind")])
+    send_all(broker, [Outgoing(queue, body, BodyKind.BYTES) for body in (b"x" * 2000, b"behind")])
     with caplog.at_level(logging.WARNING):
         subscription = broker.subscribe(queue, window=10)
-        subscription.ack(take(subscription, 1))
         # The second failure is told; without the message there is no third.
         links.wait_for(ConnectionState.CONNECTED, 3 if leaves_out else 5)
         told = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
