@@ -241,6 +241,8 @@ class TelemetrySettings:
     """text for people, json for machines."""
     status_interval_s: float = 10.0
     """Interval of status lines if standard error is no terminal."""
+    trace_url: str = field(default="", repr=False)
+    """Page of a trace, which watch opens: http://HOST/trace/{trace_id}. Empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

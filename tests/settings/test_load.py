@@ -133,6 +133,7 @@ def test_every_key_can_be_set_by_its_variable():
             "phoenix.token_file": "",
             "model.token_file": "",
             "model.cache": "7:7s",
+            "telemetry.trace_url": "http://h/{trace_id}",
         }
         text = given.get(key) or texts.get(hint) or ("{}" if "dict" in str(hint) else None)
         if text is None:
