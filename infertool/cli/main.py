@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from infertool import __version__, hangup
+from infertool.cli.alerts import command as alerts
 from infertool.cli.call import command as call
 from infertool.cli.common import console
 from infertool.cli.config import command as config
@@ -67,6 +68,7 @@ app.command(epilog=drain_dlq.EXAMPLE, cls=drain_dlq.Command)(drain_dlq.drain_dlq
 app.command(epilog=dev.EXAMPLE)(dev.dev)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(loadgen.app, name="loadgen")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(rabbitmq.app, name="rabbitmq")
 app.add_typer(config.app, name="config")
 
