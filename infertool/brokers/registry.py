@@ -140,6 +140,12 @@ _SCHEMES: Final[Mapping[str, _Entry]] = {
     "amqps": _AMQP,
     "memory": _Entry("infertool.brokers.memory.adapter"),
 }
+_WITH_TLS: Final = frozenset({"stomp+ssl", "amqps"})
+
+
+def has_tls(scheme: str) -> bool:
+    """Return True if the URLs of a scheme mean connections with TLS."""
+    return scheme in _WITH_TLS
 
 
 def adapter(scheme: str) -> Adapter:

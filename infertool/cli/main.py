@@ -12,13 +12,13 @@ import typer
 from typer.core import TyperGroup
 
 from infertool import __version__, hangup
-from infertool.cli.alerts import command as alerts
 from infertool.cli.call import command as call
 from infertool.cli.common import console
 from infertool.cli.config import command as config
 from infertool.cli.consume import command as consume
 from infertool.cli.demo import command as demo
 from infertool.cli.dev import command as dev
+from infertool.cli.doctor import command as doctor
 from infertool.cli.drain_dlq import command as drain_dlq
 from infertool.cli.loadgen import command as loadgen
 from infertool.cli.peek_dlq import command as peek_dlq
@@ -65,10 +65,10 @@ app.command(epilog=watch.EXAMPLE)(watch.watch)
 app.command(epilog=peek_dlq.EXAMPLE)(peek_dlq.peek_dlq)
 app.command(epilog=replay_dlq.EXAMPLE)(replay_dlq.replay_dlq)
 app.command(epilog=drain_dlq.EXAMPLE, cls=drain_dlq.Command)(drain_dlq.drain_dlq)
+app.command(epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command(epilog=dev.EXAMPLE)(dev.dev)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(loadgen.app, name="loadgen")
-app.add_typer(alerts.app, name="alerts")
 app.add_typer(rabbitmq.app, name="rabbitmq")
 app.add_typer(config.app, name="config")
 

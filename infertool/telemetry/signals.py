@@ -56,11 +56,6 @@ class Deferred:
 
 
 @dataclass(frozen=True, slots=True)
-class TraceIgnored:
-    """The `traceparent` of an event is none, or of another version. The event goes on without it."""
-
-
-@dataclass(frozen=True, slots=True)
 class CacheHit:
     """`count` results were taken from the cache."""
 
@@ -214,7 +209,6 @@ Signal = (
     | DuplicateDelivery
     | Retried
     | Deferred
-    | TraceIgnored
     | CacheHit
     | Circuit
     | Predicted

@@ -20,6 +20,7 @@ COMMANDS = [
     "loadgen",
     "dev",
     "demo",
+    "doctor",
     "config",
     "config show",
     "config init",
@@ -27,10 +28,6 @@ COMMANDS = [
     "loadgen report",
     "rabbitmq",
     "rabbitmq declare",
-    "alerts",
-    "alerts check",
-    "alerts test",
-    "alerts export",
 ]
 PROGRAM = f"""
 import sys

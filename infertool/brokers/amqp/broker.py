@@ -17,6 +17,7 @@ from infertool.brokers.amqp.replies import AmqpReplies
 from infertool.brokers.amqp.session import Host, Session
 from infertool.brokers.amqp.subscription import AmqpSubscription
 from infertool.brokers.declaring import QueueSpec, QueueState, Standing
+from infertool.brokers.examining import ConnectionFacts, QueueAccess
 from infertool.brokers.port import Browse, Capabilities, Depth, OnMessages, OnSent, Selector
 from infertool.brokers.registry import BrokerUrl
 from infertool.brokers.supervisor import Supervisor
@@ -171,6 +172,19 @@ class AmqpBroker:
             enqueued=known.published if known else None,
             dequeued=known.acked if known else None,
         )
+
+    def connection_facts(self) -> ConnectionFacts:
+        """See `infertool.brokers.examining.Examined`."""
+        connection = self._supervisor.connected().consuming
+        interval_s = connection.heartbeat_s or None
+        product = connection.product or "a broker that does not tell its name"
+        return ConnectionFacts(product=product, sends_every_s=interval_s, receives_every_s=interval_s)
+
+    def examine(self, queue: str, timeout_s: float) -> QueueAccess:
+        """See `infertool.brokers.examining.Examined`."""
+        from infertool.brokers.amqp.examine import examine  # noqa: PLC0415  # only a diagnosis needs it
+
+        return examine(self._supervisor.connected(), queue, self._told(queue), timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """See `infertool.brokers.port.Broker`. Safe to call again."""

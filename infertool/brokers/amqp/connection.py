@@ -79,6 +79,9 @@ class Connection:
         # Why the broker takes no messages now; empty while it does.
         self.blocked = ""
         self.tuned = False
+        # As the broker tells it, and the interval of heartbeats that was agreed on; 0 for none.
+        self.product = ""
+        self.heartbeat_s = 0
         self.frame_max = frames.FRAME_MAX
         self._first = epoch == 1
         self._name = f"{name}-{role}"
@@ -298,6 +301,7 @@ class Connection:
                 raise FrameError(f"an unexpected {method.NAME}")
 
     def _log_in(self, start: Any) -> None:
+        self.product = _product(start.server_properties)
         user, password = self.target.user, self._login.password.reveal()
         external = not user and b"EXTERNAL" in _bytes(start.mechanisms)
         response = "" if external else f"\0{user}\0{password}"
@@ -313,7 +317,7 @@ class Connection:
         self.tuned = True
         self.frame_max = min(tune.frame_max or frames.FRAME_MAX, frames.FRAME_MAX)
         channels = min(tune.channel_max or _MOST_CHANNELS, _MOST_CHANNELS)
-        heartbeat = self._heartbeat(tune.heartbeat)
+        self.heartbeat_s = heartbeat = self._heartbeat(tune.heartbeat)
         self.write(
             frames.encode(0, spec.Connection.TuneOk(channels, self.frame_max, heartbeat))
             + frames.encode(0, spec.Connection.Open(self.vhost))
@@ -340,6 +344,11 @@ class Connection:
             _log.warning("%s takes no messages now: %s; sends wait", self.target.address, self.blocked)
         else:
             _log.warning("%s takes messages again", self.target.address)
+
+
+def _product(properties: Any) -> str:
+    known = properties if isinstance(properties, dict) else {}
+    return " ".join(_bytes(known.get(name) or "").decode("utf-8", "replace") for name in ("product", "version")).strip()
 
 
 def _bytes(text: str | bytes) -> bytes:

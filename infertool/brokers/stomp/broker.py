@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from infertool.brokers.examining import ConnectionFacts, QueueAccess
 from infertool.brokers.port import Browse, Browsing, Capabilities, Depth, Match, OnMessages, OnSent, Selector
 from infertool.brokers.registry import BrokerUrl
 from infertool.brokers.stomp import dialects
@@ -140,6 +141,24 @@ class StompBroker:
     def measure(self, queue: str, timeout_s: float) -> Depth | None:
         """See `infertool.brokers.port.Broker`."""
         return self._probe.measure(queue, timeout_s)
+
+    def connection_facts(self) -> ConnectionFacts:
+        """See `infertool.brokers.examining.Examined`."""
+        connection = self._supervisor.connected()
+        return ConnectionFacts(
+            product=connection.server or "a broker that does not tell its name",
+            sends_every_s=connection.heartbeat.sends_every_s,
+            receives_every_s=connection.heartbeat.receives_every_s,
+            stamps=connection.dialect.stamps,
+            depth_advice=connection.dialect.depth_advice,
+            no_round_trip=connection.dialect.no_round_trip,
+        )
+
+    def examine(self, queue: str, timeout_s: float) -> QueueAccess:
+        """See `infertool.brokers.examining.Examined`."""
+        from infertool.brokers.stomp.examine import examine  # noqa: PLC0415  # only a diagnosis needs it
+
+        return examine(self._supervisor.connected(), self._probe, self._name, queue, timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """See `infertool.brokers.port.Broker`. Safe to call again."""

@@ -90,6 +90,8 @@ class Connection:
         self.epoch = epoch
         self.reason = ""
         self.dialect = dialects.ACTIVEMQ
+        # The header `server` of CONNECTED: product and version.
+        self.server = ""
         # The newest ERROR frame that answered no request, and the number of such frames.
         self.last_error = ""
         self.errors = 0
@@ -99,7 +101,7 @@ class Connection:
         self._client_id = client_id
         self._on_end = on_end
         self._write_buffer = WriteBuffer(self._write_some)
-        self._heartbeat = transport.Heartbeat()
+        self.heartbeat = transport.Heartbeat()
         # What the files hold now; the next connection of `target` reads them again.
         self._login = target.fresh()
         self._transport = StompTransport(self._login, self._start_threads, self._write_buffer.put, ask=self._is_first)
@@ -276,7 +278,7 @@ class Connection:
         return self._transport.stream.write_some(data)
 
     def _write_piece(self, stream: Stream, data: bytes) -> None:
-        stream.write(data, min(self._heartbeat.silence_s, self.target.receipt_timeout_s))
+        stream.write(data, min(self.heartbeat.silence_s, self.target.receipt_timeout_s))
 
     def on_read_end(self) -> None:
         """See `ReaderHost`."""
@@ -313,11 +315,12 @@ class Connection:
         version = frame.headers.get("version", "1.0")
         if version != "1.2":
             raise FrameError(f"the broker speaks STOMP {version}, and 1.2 is needed")
-        self.dialect = dialects.of(frame.headers.get("server", ""))
-        self._heartbeat = transport.agree(self.target.heartbeat_s, frame.headers.get("heart-beat", "0,0"))
-        self._reader.silence_s = self._heartbeat.silence_s
-        if self._heartbeat.beat_s:
-            self._write_buffer.beat(transport.BEAT, self._heartbeat.beat_s)
+        self.server = frame.headers.get("server", "")
+        self.dialect = dialects.of(self.server)
+        self.heartbeat = transport.agree(self.target.heartbeat_s, frame.headers.get("heart-beat", "0,0"))
+        self._reader.silence_s = self.heartbeat.silence_s
+        if self.heartbeat.beat_s:
+            self._write_buffer.beat(transport.BEAT, self.heartbeat.beat_s)
         self._transport.set_connected(True)
         self._connected = True
         self._answered.set()

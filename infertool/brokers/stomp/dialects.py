@@ -53,6 +53,8 @@ class ReplyPlace:
 class Dialect:
     """One kind of STOMP broker; this class is ActiveMQ Classic, and what is not known to be something else.
 
+    `stamps`: the broker writes the time of arrival on each message. `no_round_trip` is why a connection can send
+    nothing to its own place for replies; empty where it can. `depth_advice` makes the broker tell the depth of queues.
     `exclusive` are the SUBSCRIBE headers that keep a queue to one subscription. `patterns`: one subscription may name
     several queues. `errors_end`: an ERROR is the end of the connection, and may name no request. `selects_ids`: a
     selector can look for a message by its id. `vhosts`: the broker has virtual hosts. `farewell` is
@@ -62,6 +64,11 @@ class Dialect:
 
     name: str = "ActiveMQ"
     capabilities: Capabilities = ACTIVEMQ_CAPABILITIES
+    stamps: bool = True
+    no_round_trip: str = ""
+    depth_advice: str = (
+        "enable statisticsBrokerPlugin in activemq.xml, and allow the user to read and write ActiveMQ.Statistics.>"
+    )
     exclusive: tuple[tuple[str, str], ...] = (("activemq.exclusive", "true"),)
     patterns: bool = True
     errors_end: bool = False
@@ -140,6 +147,7 @@ class _Artemis(Dialect):
 
     name: str = "Artemis"
     capabilities: Capabilities = _ARTEMIS_CAPABILITIES
+    depth_advice: str = "give the user the permission `manage` on the address activemq.management"
     exclusive: tuple[tuple[str, str], ...] = ()
     patterns: bool = False
     errors_end: bool = True
@@ -193,6 +201,9 @@ class _RabbitMQ(Dialect):
 
     name: str = "RabbitMQ"
     capabilities: Capabilities = _RABBITMQ_CAPABILITIES
+    stamps: bool = False
+    no_round_trip: str = "over STOMP, RabbitMQ takes messages to a temporary queue only as replies"
+    depth_advice: str = "use amqp:// for RabbitMQ"
     # An exclusive queue belongs to one connection, and ends with it.
     exclusive: tuple[tuple[str, str], ...] = (("exclusive", "true"), ("durable", "false"), ("auto-delete", "true"))
     patterns: bool = False

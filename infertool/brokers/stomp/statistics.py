@@ -8,7 +8,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final, Protocol
@@ -50,7 +50,7 @@ class _Questions(Protocol):
         """The SUBSCRIBE headers for that place."""
 
     def parts(self, destination: str) -> dict[str, dict[str, str]]:
-        """Return the headers of each message that is sent, by a name for it."""
+        """Return the headers of each message that is sent, by a name for it. No destination is the broker itself."""
 
     def depth(self, answers: Mapping[str, bytes]) -> Depth | None:
         """Return the depth in the answers to all of them, or None if they are something else."""
@@ -64,7 +64,8 @@ class _Statistics:
 
     def parts(self, destination: str) -> dict[str, dict[str, str]]:
         """See `_Questions`."""
-        return {"": {"destination": "/queue/ActiveMQ.Statistics.Destination." + destination.removeprefix(PREFIX)}}
+        of = f"Destination.{destination.removeprefix(PREFIX)}" if destination else "Broker"
+        return {"": {"destination": f"/queue/ActiveMQ.Statistics.{of}"}}
 
     def depth(self, answers: Mapping[str, bytes]) -> Depth | None:
         """See `_Questions`."""
@@ -126,6 +127,30 @@ class StatisticsProbe:
         finally:
             self._asking.release()
 
+    def exists(self, destination: str, timeout_s: float) -> bool | None:
+        """Return whether there is a queue `destination`; None if the broker does not tell within `timeout_s`.
+
+        ActiveMQ says nothing of a queue that does not exist. So it is also asked for itself, behind the queue: when
+        only that is answered, there is no such queue.
+        """
+        deadline = time.monotonic() + timeout_s
+        if not self._asking.acquire(timeout=timeout_s):
+            return None
+        try:
+            connection = self._connected(timeout_s)
+            if connection is None:
+                return None
+            if connection.dialect.depth is not DepthSource.STATISTICS:
+                return True if self._ask(connection, destination, deadline) else None
+            parts = {part: self._questions.parts(of)[""] for part, of in (("queue", destination), ("broker", ""))}
+            question = self._send(connection, parts)
+            first = next(self._answers(connection, question, deadline), None)
+            return first[0] == "queue" if first else None
+        except ServerError:
+            return None
+        finally:
+            self._asking.release()
+
     def close(self) -> None:
         """End the connection, also under a question that waits."""
         self._closed = True
@@ -157,21 +182,33 @@ class StatisticsProbe:
 
     def _ask(self, connection: Connection, destination: str, deadline: float) -> Depth | None:
         """Ask, and put the answers to all parts of the question together."""
-        question = secrets.token_hex(8)
-        found: dict[str, bytes] = {}
         parts = self._questions.parts(destination)
+        question = self._send(connection, parts)
+        found: dict[str, bytes] = {}
+        for part, body in self._answers(connection, question, deadline):
+            found[part] = body
+            if len(found) == len(parts):
+                return self._questions.depth(found)
+        return None
+
+    def _send(self, connection: Connection, parts: Mapping[str, Mapping[str, str]]) -> str:
+        """Send the parts of a question, and return its id."""
+        question = secrets.token_hex(8)
         for part, headers in parts.items():
             address = {"reply-to": self._questions.replies, "correlation-id": f"{question}.{part}"}
             connection.write(encode("SEND", {**headers, **address}))
-        while len(found) < len(parts) and not connection.reason and (left := deadline - time.monotonic()) > 0:
+        return question
+
+    def _answers(self, connection: Connection, question: str, deadline: float) -> Iterator[tuple[str, bytes]]:
+        """Yield part and answer as they come, until `deadline` or the end of the connection."""
+        while not connection.reason and (left := deadline - time.monotonic()) > 0:
             try:
                 reply = self._replies.get(timeout=left)
             except queue.Empty:
-                break
+                return
             asked, _, part = reply.headers.get("correlation-id", "").partition(".")
             if asked == question:
-                found[part] = reply.body
-        return self._questions.depth(found) if len(found) == len(parts) else None
+                yield part, reply.body
 
     def _on_replies(self, frames: list[Frame]) -> None:
         for frame in frames:

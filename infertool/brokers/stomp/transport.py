@@ -38,6 +38,16 @@ class Heartbeat:
     beat_s: float | None = None
     silence_s: float = math.inf
 
+    @property
+    def sends_every_s(self) -> float | None:
+        """The interval of our heartbeats, as agreed; None for none."""
+        return self.beat_s / _BEAT_SCALE if self.beat_s else None
+
+    @property
+    def receives_every_s(self) -> float | None:
+        """The interval of the broker's heartbeats, as agreed; None for none."""
+        return None if math.isinf(self.silence_s) else self.silence_s / _SILENCE_SCALE
+
 
 def wish(heartbeat_s: float) -> str:
     """Return the heart-beat header of CONNECT."""

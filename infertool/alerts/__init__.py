@@ -1,1 +1,0 @@
-"""Alert rules over the stats document: expressions, states, notifications and their sinks."""

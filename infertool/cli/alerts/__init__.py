@@ -1,1 +1,0 @@
-"""`infertool alerts`: check, test and export alert rules."""

@@ -1,0 +1,118 @@
+"""Selection, dependencies, time-outs and the end of a run of checks."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from infertool.app.doctor.check import CATEGORIES, NAMES, Check, selection
+from infertool.app.doctor.result import Finding, Status, fail, ok, skip, warn, worst
+from infertool.app.doctor.runner import Runner
+from infertool.errors import RefusedError, UsageError
+
+
+def runner() -> Runner:
+    return Runner(lambda _check: None)
+
+
+def check(name: str, finding: Finding, *needs: Check, any_of: tuple[Check, ...] = ()) -> Check:
+    return Check(name=name, run=lambda: finding, needs=needs, needs_any=any_of)
+
+
+def statuses(*checks: Check) -> dict[str, Status]:
+    return {result.name: result.status for result in runner().run(checks)}
+
+
+def test_what_a_failed_check_makes_senseless_is_skipped_and_says_why():
+    tcp = check("broker.tcp", fail("refused", "check it"))
+    tls = check("broker.tls", ok("1.3"), tcp)
+    login = check("broker.login", ok("in"), tls)
+    results = runner().run([tcp, tls, login])
+    assert [result.status for result in results] == [Status.FAIL, Status.SKIP, Status.SKIP]
+    assert {result.finding.value for result in results[1:]} == {"not checked: broker.tcp failed"}
+
+
+@pytest.mark.parametrize("finding", [skip("no TLS"), warn("soon", "renew"), ok("well")])
+def test_what_only_warned_or_had_nothing_to_check_holds_up_nothing(finding):
+    tls = check("broker.tls", finding)
+    assert statuses(tls, check("broker.login", ok("in"), tls))["broker.login"] is Status.OK
+
+
+def test_one_host_of_several_is_enough():
+    a, b = (Check(name="broker.login", subject=name, run=lambda: fail("no", "do")) for name in "ab")
+    c = Check(name="broker.login", subject="c", run=lambda: ok("in"))
+    assert statuses(a, b, check("broker.queue", ok("may"), any_of=(a, b)))["broker.queue"] is Status.SKIP
+    assert statuses(a, b, c, check("broker.queue", ok("may"), any_of=(a, b, c)))["broker.queue"] is Status.OK
+
+
+def test_a_check_that_hangs_fails_and_the_others_run():
+    hangs = threading.Event()
+    stuck = Check(name="model.load", run=lambda: hangs.wait() and ok("never"), timeout_s=0.1)
+    results = runner().run([stuck, check("paths.disk", ok("room"))])
+    hangs.set()
+    assert results[0].finding.value == "no end after 0.1 s"
+    assert results[1].status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("error", "value", "hint"),
+    [
+        (RefusedError("a refused the login", address="a", advice="check broker.user"), "a refused the login", "check"),
+        (ZeroDivisionError("division"), "the check itself failed: ZeroDivisionError: division", "report"),
+    ],
+)
+def test_what_a_check_raises_is_a_failure(error, value, hint):
+    def raises() -> Finding:
+        raise error
+
+    (result,) = runner().run([Check(name="broker.login", run=raises)])
+    assert (result.status, result.finding.value) == (Status.FAIL, value)
+    assert hint in result.finding.hint
+
+
+def test_stop_ends_a_run_within_a_check_that_hangs():
+    running, hangs = threading.Event(), threading.Event()
+    run = Runner(lambda _check: running.set())
+    threading.Thread(target=lambda: running.wait(60) and run.stop()).start()
+    stuck = Check(name="model.load", run=lambda: hangs.wait() and ok("never"), timeout_s=600)
+    results = run.run([stuck, check("paths.disk", ok("room"))])
+    hangs.set()
+    assert [result.finding.value for result in results] == ["interrupted"]
+    assert run.wait(0)
+
+
+def test_only_takes_what_is_needed_too_and_skip_goes_before_it():
+    load = check("settings.load", ok("well"))
+    tcp = check("broker.tcp", ok("well"), load)
+    login = check("broker.login", ok("well"), tcp)
+    disk = check("paths.disk", ok("well"), load)
+    every = [load, tcp, login, disk]
+
+    def names(only=(), left_out=()):
+        return [each.name for each in selection(only, left_out).select(every)]
+
+    assert names() == [each.name for each in every]
+    assert names(["broker.login"]) == ["settings.load", "broker.tcp", "broker.login"]
+    assert names(["broker.login, paths"], ["broker.tcp"]) == ["settings.load", "broker.login", "paths.disk"]
+    assert names(left_out=["broker,settings"]) == ["paths.disk"]
+    assert names(["paths"], ["paths", "settings"]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("brokr", "did you mean broker?"), ("broker.logn", "did you mean broker.login?"), ("xyz", "categories are")],
+)
+def test_an_unknown_name_is_refused_and_the_nearest_one_named(name, advice):
+    for only, left_out in (([name], []), ([], ["paths", name])):
+        with pytest.raises(UsageError, match=r"no check or category") as caught:
+            selection(only, left_out)
+        assert advice in str(caught.value)
+
+
+def test_categories_and_the_worst_status():
+    assert CATEGORIES[:3] == ("settings", "environment", "broker")
+    assert all(name.count(".") == 1 for name in NAMES)
+    results = runner().run([check("paths.disk", warn("little", "make room")), check("paths.state", skip("none"))])
+    assert worst(results) is Status.WARN
+    assert worst(results[:1]) is Status.SKIP or worst(results[:1]) is Status.OK

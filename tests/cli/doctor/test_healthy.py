@@ -1,0 +1,137 @@
+"""A set-up that is well: all checks pass, nothing is taken from the queues, and nothing is left behind."""
+
+from __future__ import annotations
+
+import pytest
+
+from infertool import brokers
+from infertool.brokers.examining import Examined
+from infertool.message import Outgoing
+from tests.support.brokers import new_queue, send_all, settings, take
+from tests.support.rawamqp import eventually
+
+ADMIN = {"broker__user": "admin", "broker__password": "admin"}
+BROKERS = [
+    pytest.param("activemq", marks=pytest.mark.activemq),
+    pytest.param("artemis", marks=pytest.mark.artemis),
+    "embedded_broker",
+]
+
+
+@pytest.fixture(params=BROKERS)
+def stomp(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_all_is_well_and_messages_stay(doctor, stomp, hub):
+    queue, dlq = new_queue(), new_queue()
+    broker = brokers.open(settings(stomp.url))
+    broker.connect()
+    try:
+        send_all(broker, [Outgoing(queue, b"%d" % number) for number in range(3)])
+        send_all(broker, [Outgoing(dlq, b"dead")])
+        found = doctor(
+            "--push", broker__url=stomp.url, broker__queue=queue, deadletter__queue=dlq, phoenix__url=hub.url, **ADMIN
+        )
+        assert (found.named("warn", "fail"), found.code) == ([], 0)
+        assert found.document["status"] == "ok"
+        assert found.of("broker.queue")["value"] == f"may consume {queue}"
+        assert found.of("broker.dlq")["value"] == f"may send to {dlq}; 1 dead letter"
+        assert found.of("broker.depth")["number"] == 3
+        assert found.of("broker.depth")["value"].endswith(", 0 consumers")
+        assert 0 < found.of("broker.round_trip")["number"] < 60
+        assert found.of("broker.heartbeat")["status"] == "ok"
+        assert "a new_result was confirmed by" in found.of("phoenix.confirm")["value"]
+        assert found.of("model.sample")["status"] == found.of("environment.clock")["status"] == "ok"
+        subscription = broker.subscribe(queue, window=10)
+        taken = take(subscription, 3)
+        assert [message.body for message in taken] == [b"0", b"1", b"2"]
+        assert not any(message.redelivered for message in taken)
+        subscription.ack(taken)
+    finally:
+        broker.close(10)
+
+
+@pytest.mark.rabbitmq
+def test_all_is_well_with_rabbitmq(doctor, rabbitmq, raw, hub):
+    dlq = raw.queue({"x-queue-type": "quorum"})
+    queue = raw.queue({"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dlq, "x-queue-type": "quorum"})
+    raw.send(queue, b"1", b"2")
+    eventually(lambda: raw.waiting(queue) == 2)
+    before = rabbitmq.ctl("list_queues", "name").split()
+    found = doctor(
+        "--only", "broker,environment", broker__url=rabbitmq.amqp_url, broker__queue=queue, deadletter__queue=dlq,
+        broker__management_url=rabbitmq.management_url, phoenix__url=hub.url, **ADMIN,
+    )  # fmt: skip
+    assert (found.named("warn", "fail"), found.code) == ([], 0)
+    assert found.of("broker.login")["value"].startswith("RabbitMQ 3.")
+    assert found.of("broker.queue")["value"] == f"may consume {queue}"
+    assert found.of("broker.depth")["number"] == 2
+    assert found.of("broker.policy")["value"].endswith(f"then to exchange (default), key {dlq}")
+    assert found.of("broker.round_trip")["status"] == "ok"
+    assert "the management API" in found.of("environment.clock")["value"]
+    assert sorted(rabbitmq.ctl("list_queues", "name").split()) == sorted(before)
+    taken = raw.take(queue, 2)
+    for method, properties, _ in taken:
+        assert not method.redelivered
+        assert not (properties.headers or {}).get("x-delivery-count")
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.parametrize(
+    ("rights", "failing"),
+    [
+        ([".*", ".*", ".*"], []),
+        ([".*", ".*", "^amq\\.gen.*"], ["broker.queue"]),
+        (["^amq\\.gen.*", "^$", ".*"], ["broker.dlq", "broker.round_trip"]),
+    ],
+)
+def test_rights_on_rabbitmq(doctor, rabbitmq, raw, rights, failing):
+    queue, dlq = raw.queue(), raw.queue()
+    raw.send(queue, b"1")
+    user = f"u{raw.name()}".replace(".", "-")
+    rabbitmq.ctl("add_user", user, "Pass-word")
+    try:
+        rabbitmq.ctl("set_permissions", user, *rights)
+        found = doctor(
+            "--only", "broker", broker__url=rabbitmq.amqp_url, broker__queue=queue, deadletter__queue=dlq,
+            broker__user=user, broker__password="Pass-word",
+        )  # fmt: skip
+    finally:
+        rabbitmq.ctl("delete_user", user)
+    assert found.named("fail") == failing
+    for name in set(failing) - {"broker.round_trip"}:
+        assert "ACCESS_REFUSED" in found.of(name)["value"]
+    method, _, _ = raw.take(queue, 1)[0]
+    assert not method.redelivered
+
+
+@pytest.mark.rabbitmq
+def test_what_rabbitmq_does_not_tell_is_skipped_and_a_missing_queue_fails(doctor, rabbitmq, raw):
+    over_stomp = doctor("--only", "broker", broker__url=rabbitmq.url, **ADMIN)
+    assert (over_stomp.named("fail", "warn"), over_stomp.code) == ([], 0)
+    assert "use amqp://" in over_stomp.of("broker.queue")["value"]
+    assert "only as replies" in over_stomp.of("broker.round_trip")["value"]
+    queue = raw.name()
+    missing = doctor("--only", "broker.queue", broker__url=rabbitmq.amqp_url, broker__queue=queue, **ADMIN)
+    assert (missing.named("fail"), missing.of("broker.queue")["value"]) == (
+        ["broker.queue"], f"there is no queue {queue}",
+    )  # fmt: skip
+    made = doctor(
+        "--only", "broker.queue", broker__url=rabbitmq.amqp_url, broker__queue=queue, broker__declare="true", **ADMIN
+    )
+    assert made.of("broker.queue")["value"] == f"there is no queue {queue} yet; broker.declare has it made"
+    assert queue not in rabbitmq.ctl("list_queues", "name").split()
+
+
+def test_a_broker_in_the_process_has_less_to_check(doctor):
+    found = doctor("--only", "broker", broker__url="memory://healthy")
+    assert (found.named("fail", "warn"), found.code) == ([], 0)
+    assert found.of("broker.round_trip")["status"] == "ok"
+    assert found.of("broker.queue")["value"] == "this kind of broker does not tell"
+
+
+@pytest.mark.parametrize("stomp", ["embedded_broker"], indirect=True)
+def test_the_adapter_offers_to_be_examined(stomp):
+    assert isinstance(brokers.open(settings(stomp.url)), Examined)
+    assert not isinstance(brokers.open(settings("memory://unexamined")), Examined)
