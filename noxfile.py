@@ -87,7 +87,7 @@ UNIT = (
     "net",
     "workers",
 )
-NEEDS_NOTHING = "not (activemq or artemis or activemq6 or rabbitmq or browser or node or long)"
+NEEDS_NOTHING = "not (activemq or artemis or activemq6 or rabbitmq or prometheus or browser or node or long)"
 
 
 @nox.session(python=_interpreters())

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from infertool import __version__, hangup
+from infertool.cli.alerts import command as alerts
 from infertool.cli.call import command as call
 from infertool.cli.common import console
 from infertool.cli.config import command as config
@@ -69,6 +70,7 @@ app.command(epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command(epilog=dev.EXAMPLE)(dev.dev)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(loadgen.app, name="loadgen")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(rabbitmq.app, name="rabbitmq")
 app.add_typer(config.app, name="config")
 

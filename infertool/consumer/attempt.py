@@ -19,6 +19,7 @@ from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableErr
 from infertool.message import Message, Outgoing
 from infertool.models.port import LoadedModel, Payload, Predict, PredictBatch
 from infertool.models.user_code import end_if_forked, text_of, traceback_of
+from infertool.telemetry.trace_context import TRACEPARENT, parse
 from infertool.text.sanitize import printable
 
 
@@ -45,7 +46,7 @@ class Event(Struct, eq=False, gc=False):
     `delivered_at` is monotonic, for latencies; `received_at` is wall-clock time. Both in seconds.
     `payload` is UNSET until its body is decoded, by `codec`; `unpacked` is its body where that came packed.
     `deaths` counts worker processes that ended over it; an event that is to be tried `alone` joins no batch. `reply`
-    is sent with its result.
+    is sent with its result. `traceparent` is that of its message, else that of its payload; empty if it has none.
     """
 
     message: Message
@@ -62,6 +63,7 @@ class Event(Struct, eq=False, gc=False):
     deaths: int = 0
     alone: bool = False
     reply: Outgoing | None = None
+    traceparent: str = ""
 
     @property
     def body(self) -> bytes:
@@ -135,13 +137,21 @@ class Decoding:
     """Fills in the payload and the ids of events from their bodies.
 
     `default` is the codec of messages whose content type names none. A payload is an object, or with `any_value`
-    whatever its body holds.
+    whatever its body holds. `on_invalid_trace` is called for a `traceparent` that is none.
     """
 
-    def __init__(self, max_body_bytes: int, default: Codec = JSON, *, any_value: bool = False) -> None:
+    def __init__(
+        self,
+        max_body_bytes: int,
+        default: Codec = JSON,
+        *,
+        any_value: bool = False,
+        on_invalid_trace: Callable[[], None] | None = None,
+    ) -> None:
         self._max_body_bytes = max_body_bytes
         self._default = default
         self._any_value = any_value
+        self._on_invalid_trace = on_invalid_trace
 
     def decode(self, event: Event) -> Failure | None:
         """Fill in the event, or return why that cannot be."""
@@ -150,6 +160,8 @@ class Decoding:
         content_type, encoding = message.coding
         used = codec.for_content_type(content_type) or self._default if content_type else self._default
         event.codec = used
+        if given_trace := message.native.get(TRACEPARENT):
+            self._take_trace(event, given_trace)
         if len(body) > self._max_body_bytes:
             return _poison("TooLarge", f"the body has {len(body)} bytes; {self._limit()}")
         if not body:
@@ -164,6 +176,8 @@ class Decoding:
         given = asked = None
         if isinstance(payload, dict):
             given, asked = payload.get("event_id"), payload.get("request_id")
+            if (given_trace := payload.get(TRACEPARENT)) is not None and not event.traceparent:
+                self._take_trace(event, given_trace)
         elif not self._any_value:
             return _poison("NotAnObject", f"the body is a {used.title} {_type(payload)}, not an object")
         if given is not None and not message.native.get("event_id"):
@@ -172,6 +186,12 @@ class Decoding:
         event.request_id = request_id and printable(request_id)
         event.payload = payload
         return None
+
+    def _take_trace(self, event: Event, given: object) -> None:
+        if parse(given):
+            event.traceparent = str(given)
+        elif self._on_invalid_trace and event.payload is UNSET:
+            self._on_invalid_trace()
 
     def _explain(self, event: Event, error: ValueError) -> Failure:
         reason = event.codec.explain(event.body, error)

@@ -226,7 +226,12 @@ class Pipeline:
         self._executor = Executor(
             worker_pool,
             Preparation(
-                Decoding(consume.max_body_bytes, BY_NAME[settings.contract.format], any_value=consume.reply),
+                Decoding(
+                    consume.max_body_bytes,
+                    BY_NAME[settings.contract.format],
+                    any_value=consume.reply,
+                    on_invalid_trace=lambda: observe(o.TraceIgnored()),
+                ),
                 settlement.begin if consume.crash_guard else _unguarded,
                 requests.check if requests else None,
                 requests.check_deadline if requests else None,

@@ -111,6 +111,7 @@ class LetterForm:
             consumer=self.consumer,
             model=self.model,
             traceback=failed.failure.traceback,
+            traceparent=failed.event.traceparent,
         )
         return dead_letter(
             failed.event.message,

@@ -11,6 +11,7 @@ from msgspec import UNSET
 from infertool.codec import JSON, for_json
 from infertool.consumer.attempt import Encoded, Event, Failure, iso
 from infertool.models.port import Cached
+from infertool.telemetry.trace_context import TRACEPARENT
 from infertool.text import json_text
 from infertool.text.sanitize import printable
 
@@ -76,24 +77,24 @@ class Documents:
 
     def minimal(self, event: Event, failure: Failure) -> bytes:
         """Return the document of a failure without any content of the event but its ids."""
-        return _dumps(
-            {
-                "event_id": event.event_id,
-                "request_id": event.request_id,
-                "status": "FAILED",
-                "stage": failure.stage,
-                "error_type": failure.error_type,
-                "error": "left out, as the channel does not take the whole alert: see the dead letter",
-                "attempts": event.attempts,
-                "failed_at": iso(time.time()),
-                "truncated": ["error", "original_payload"],
-            }
-        )
+        document = {
+            "event_id": event.event_id,
+            "request_id": event.request_id,
+            "status": "FAILED",
+            "stage": failure.stage,
+            "error_type": failure.error_type,
+            "error": "left out, as the channel does not take the whole alert: see the dead letter",
+            "attempts": event.attempts,
+            "failed_at": iso(time.time()),
+            "truncated": ["error", "original_payload"],
+        }
+        if event.traceparent:
+            document[TRACEPARENT] = event.traceparent
+        return _dumps(document)
 
     def _encode(self, event: Event, document: dict[str, Any], dispensable: str) -> bytes:
-        traceparent = event.message.native.get("traceparent")
-        if traceparent:
-            document["traceparent"] = printable(traceparent)
+        if event.traceparent:
+            document[TRACEPARENT] = event.traceparent
         if self._include_payload:
             _add_original(document, event)
         encoded = _dumps(document)

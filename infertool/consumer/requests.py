@@ -17,6 +17,7 @@ from infertool.consumer.documents import UnencodableError
 from infertool.errors import InfertoolError
 from infertool.message import BodyKind, Message, Outgoing, Properties
 from infertool.models.port import Cached
+from infertool.telemetry.trace_context import TRACEPARENT
 from infertool.text import json_text
 from infertool.text.sanitize import printable
 
@@ -207,5 +208,7 @@ def _reply(event: Event, body: bytes, headers: dict[str, str]) -> Outgoing:
         priority=asked.priority,
         persistent=asked.persistent,
     )
+    if event.traceparent:
+        headers = {**headers, TRACEPARENT: event.traceparent}
     kind = message.kind if event.codec.is_text else BodyKind.BYTES
     return Outgoing(asked.reply_to or "", body, kind, headers, properties)

@@ -28,7 +28,7 @@ OF_DEATH = frozenset({
 # Of the event: they stay over deaths and replays.
 OF_LIFE = frozenset({
     "original_destination", "original_message_id", "original_timestamp", "original_expires", "original_ttl",
-    "original_persistent", "replay_count", "replay_id",
+    "original_persistent", "original_traceparent", "replay_count", "replay_id",
 })  # fmt: skip
 OURS = OF_DEATH | OF_LIFE
 # Ours under another name: on replays where the producer has a header of that name (empty where only it has one), and

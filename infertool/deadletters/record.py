@@ -57,6 +57,7 @@ class Cause:
     """Which event became a dead letter, and why. Times are ISO 8601 in UTC; a `request_id` is empty when there is none.
 
     The ids are those of the event's alert, logs and dashboards, wherever they came from (docs/guarantees.md).
+    `traceparent` is that of its try; empty if the event belongs to no trace.
     """
 
     event_id: str
@@ -71,6 +72,7 @@ class Cause:
     consumer: str
     model: str
     traceback: str = ""
+    traceparent: str = ""
 
 
 def dlq_id(message: Message) -> str:
@@ -108,7 +110,7 @@ def dead_letter(
     headers = _carried(marks.of_letter(theirs, conventions), room, conventions)
     if dropped := len(theirs) - len(headers) + len(too_long):
         headers["dlq_headers_dropped"] = str(dropped)
-    headers |= _origin(message, past)
+    headers |= _origin(message, past, cause)
     if known.expires_ms is not None:
         headers["original_expires"] = str(known.expires_ms)
     if known.ttl_ms is not None:
@@ -139,12 +141,13 @@ def _carried(headers: Mapping[str, str], room: int, conventions: Conventions) ->
     return dict(fitting[:room])
 
 
-def _origin(message: Message, past: Mapping[str, str]) -> Mapping[str, str]:
+def _origin(message: Message, past: Mapping[str, str], cause: Cause) -> Mapping[str, str]:
     """Return where the event came from: what an earlier death said of it stays."""
     origin = {
         "original_destination": _brokers_origin(message.death) or message.source,
         "original_message_id": message.id,
         "replay_count": "0",
+        **({"original_traceparent": cause.traceparent} if cause.traceparent else {}),
         **{name: value for name, value in past.items() if name in marks.OF_LIFE},
     }
     return {name: cut(value, NAME_BYTES) for name, value in origin.items()}

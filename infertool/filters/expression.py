@@ -73,8 +73,17 @@ _REGEX = re.compile(r"""\bmatches\(\s*(r?"[^"]*"|r?'[^']*')\s*\)""")
 class FilterError(UsageError):
     """The expression cannot be used as a filter. `line` and `column` count from 1; the text points at the character."""
 
-    def __init__(self, reason: str, *, expression: str, line: int = 1, column: int = 1, advice: str = "") -> None:
-        super().__init__(f"this filter cannot work: {reason}", advice=advice)
+    def __init__(
+        self,
+        reason: str,
+        *,
+        expression: str,
+        line: int = 1,
+        column: int = 1,
+        advice: str = "",
+        subject: str = "this filter",
+    ) -> None:
+        super().__init__(f"{subject} cannot work: {reason}", advice=advice)
         self.reason = reason
         self.expression = expression
         self.line = line
@@ -140,6 +149,14 @@ class Filter:
         except _NOT_EVALUATED as error:
             raise FilterError(str(error).partition(".")[0], expression=self.expression) from None
 
+    def number(self, payload: Mapping[str, Any]) -> float | None:
+        """Return the result on our own document if it is a number, else None. For expressions without loops."""
+        try:
+            result = self._program.execute({name: payload[name] for name in self._fields if name in payload})
+        except _NOT_EVALUATED:
+            return None
+        return result if isinstance(result, int | float) and not isinstance(result, bool) else None
+
     def _decide(self, names: dict[str, Any]) -> bool:
         if is_small(self._loops, self.expression, names):
             try:
@@ -170,6 +187,16 @@ def compile(expression: str) -> Filter:  # noqa: A001 - expression.compile reads
         _check_constant(expression, program)
     fields, reserved = tuple(sorted(variables - _RESERVED)), tuple(sorted(variables & _RESERVED))
     return Filter(expression, program, fields, reserved, macros(expression))
+
+
+def value(expression: str) -> Filter:
+    """Compile a part of an accepted expression, for `Filter.number`. Raises `FilterError`."""
+    import cel  # noqa: PLC0415 - loaded by the caller
+
+    if len(expression) > _LONGEST_EXPRESSION:
+        raise FilterError(f"it is longer than {_LONGEST_EXPRESSION} characters", expression=expression[:_SHOWN] + "...")
+    program = cel.compile(expression)
+    return Filter(expression, program, tuple(sorted(program.variables())), (), 0)
 
 
 def _truth(result: object, expression: str) -> bool:
@@ -223,7 +250,7 @@ def _check_functions(expression: str, names: Iterable[str]) -> None:
         if name.isidentifier() and name not in _FUNCTIONS:
             advice = did_you_mean(name, _FUNCTIONS) or f"known: {', '.join(sorted(_FUNCTIONS))}"
             match = re.search(rf"\b{name}\s*\(", expression)
-            raise _at(match.start() if match else 0, f"there is no function {name}", expression, advice)
+            raise at(match.start() if match else 0, f"there is no function {name}", expression, advice)
 
 
 def _check_regexes(expression: str) -> None:
@@ -233,7 +260,7 @@ def _check_regexes(expression: str) -> None:
         try:
             cel.evaluate(f"''.matches({match[1]})")
         except RuntimeError:
-            raise _at(match.start(1), f"{match[1]} is no regular expression", expression) from None
+            raise at(match.start(1), f"{match[1]} is no regular expression", expression) from None
 
 
 def _check_constant(expression: str, program: cel.Program) -> None:
@@ -244,7 +271,8 @@ def _check_constant(expression: str, program: cel.Program) -> None:
     _truth(result if isinstance(result, bool) else type(result).__name__, expression)
 
 
-def _at(position: int, reason: str, expression: str, advice: str = "") -> FilterError:
+def at(position: int, reason: str, expression: str, advice: str = "") -> FilterError:
+    """Return the error that points at the character at `position`, from 0."""
     before = expression[:position].split("\n")
     return FilterError(reason, expression=expression, line=len(before), column=len(before[-1]) + 1, advice=advice)
 

@@ -1,6 +1,7 @@
 """Settings: one frozen tree, loaded from defaults, file, environment and flags, with each value's origin."""
 
 from infertool.settings.tree import (
+    AlertSettings,
     BrokerSettings,
     ConsumeSettings,
     ContractSettings,
@@ -14,6 +15,7 @@ from infertool.settings.tree import (
 )
 
 __all__ = [
+    "AlertSettings",
     "BrokerSettings",
     "ConsumeSettings",
     "ContractSettings",

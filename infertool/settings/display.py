@@ -107,7 +107,7 @@ def _row(key: str, value: Any, origin: str) -> Row:
 def _masked(key: str, value: Any) -> Any:
     if isinstance(value, Secret):
         return str(value)
-    if key.endswith(".url") or (key == "model.spec" and "://" in value):
+    if key.endswith("url") or (key == "model.spec" and "://" in value):
         return mask_url(value)
     return _without_secrets(value)
 

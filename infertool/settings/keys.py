@@ -56,7 +56,7 @@ def unflatten(values: Mapping[str, Any]) -> Settings:
 
 _EXPECTED = {
     Secret: "text", str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table",
-    list: "a list of texts", Concurrency: "a whole number or auto",
+    list[dict[str, Any]]: "a list of tables", list: "a list of texts", Concurrency: "a whole number or auto",
 }  # fmt: skip
 _GIVEN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table", list: "a list"}
 
@@ -101,5 +101,6 @@ def _wrong(key: str, value: object, origin: str, *, given: str) -> SettingsError
         what = f"{key} must be one of {', '.join(options)}"
     else:
         advice = ""
-        what = f"{key} must be {_EXPECTED[hint if hint in _EXPECTED else get_origin(hint)]}, not {given}"
+        expected = next(_EXPECTED[each] for each in (hint, get_origin(hint)) if each in _EXPECTED)
+        what = f"{key} must be {expected}, not {given}"
     return SettingsError(f"{origin}: {what}", key=key, origin=origin, advice=advice)

@@ -19,6 +19,9 @@ from infertool.settings.tree import Settings
 from infertool.text.input import did_you_mean, nearest
 
 FILE_NAME = "infertool.toml"
+# The array of tables in a file, and the setting that holds it.
+RULES = "alerts"
+RULES_KEY = "alerting.rules"
 
 
 def config_candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -58,7 +61,7 @@ def _anchored(tree: Any) -> Any:
     return replace(tree, **changes)
 
 
-_HEADER = re.compile(r"\s*\[([^\[\]]+)\]\s*(?:#.*)?")
+_HEADER = re.compile(r"\s*\[\[?([^\[\]]+)\]\]?\s*(?:#.*)?")
 _ASSIGNMENT = re.compile(r"\s*([\w.\-\"' ]+?)\s*=")
 
 
@@ -176,15 +179,31 @@ class _Reader:
         )
 
     def _entries(self, tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, Entry]]:
+        rules = self._rules(tree.pop(RULES, []), prefix)
         for group, table in tree.items():
             if group not in groups():
-                valid = groups() if prefix else (*groups(), "profile")
+                valid = (*groups(), RULES) if prefix else (*groups(), RULES, "profile")
                 raise self._unknown(prefix + group, [prefix + name for name in valid])
             for name, value in self._table(prefix + group, table).items():
                 key = f"{group}.{name}"
                 if key not in types():
                     raise self._unknown(prefix + key, [prefix + valid for valid in types()])
                 yield key, typed(key, value, self._origin(prefix + key))
+        if rules:
+            written = tree.get("alerting", {}).get("rules", [])
+            yield RULES_KEY, typed(RULES_KEY, [*written, *rules], self._origin(prefix + RULES))
+
+    def _rules(self, tables: object, prefix: str) -> list[dict[str, Any]]:
+        """Return the tables [[alerts]]. Raises `SettingsError`."""
+        origin, key = self._origin(prefix + RULES), prefix + RULES
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            raise SettingsError(
+                f"{origin}: {key} must be a list of tables", key=key, origin=origin, advice=f"write [[{key}]]"
+            )
+        names = [table.get("name") for table in tables]
+        if double := next((name for name in names if name is not None and names.count(name) > 1), None):
+            raise SettingsError(f"{origin}: two tables [[{key}]] are named {double}", key=key, origin=origin)
+        return tables
 
     def _table(self, key: str, value: object) -> dict[str, Any]:
         if isinstance(value, dict):
@@ -240,7 +259,7 @@ def load(
     ]
     entries = _defaults()
     for layer in layers:
-        entries = override(entries, layer)
+        entries = override(entries, _with_rules(entries, layer))
     entries = read_files({**_defaults(), **entries})
     check(entries)
     return Loaded(
@@ -248,6 +267,14 @@ def load(
         origins={key: entry.origin for key, entry in entries.items()},
         files=(path,) if path else (),
     )
+
+
+def _with_rules(lower: Mapping[str, Entry], upper: Mapping[str, Entry]) -> Mapping[str, Entry]:
+    """Return `upper` with the rules of both layers: those of a profile change single keys of those of the file."""
+    if RULES_KEY not in upper:
+        return upper
+    entry = upper[RULES_KEY]
+    return {**upper, RULES_KEY: Entry([*lower[RULES_KEY].value, *entry.value], entry.origin)}
 
 
 def _defaults() -> dict[str, Entry]:

@@ -35,9 +35,11 @@ _NOT_EMPTY = {
     "phoenix.alert_topic",
 }
 _URLS = {"broker.url", "phoenix.url"}
+_HTTP_URLS = {"alerting.alertmanager_url", "alerting.webhook_url"}
 
 _HOST = re.compile(r"(?:\[[^\]]+\]|[^\[\]:]+)(?::(\d+))?")
 _HIGHEST_PORT = 65_535
+_PAGE = re.compile(r"https?://[^/?#\s]+[/?#][!-~]*")
 
 
 def check(entries: Mapping[str, Entry]) -> None:
@@ -95,13 +97,32 @@ def _url(url: str) -> str:
     )
 
 
+def _http_url(url: str) -> str:
+    if not url or url.startswith(("http://", "https://")):
+        return _url(url) if url else ""
+    return f"is {mask_url(url)!r}, but must be http://host:port or https://host:port"
+
+
 def _is_address(address: str) -> bool:
     match = _HOST.fullmatch(address)
     return match is not None and (match[1] is None or 1 <= int(match[1]) <= _HIGHEST_PORT)
 
 
+def _trace_url(url: str) -> str:
+    if not url:
+        return ""
+    if url.count("{trace_id}") != 1:
+        return "must have {trace_id} once, in the place of a trace's id"
+    filled = url.replace("{trace_id}", "0" * 32)
+    if not _PAGE.fullmatch(filled):
+        return f"is {mask_url(url)!r}, but must be http:// or https://, a host, and a path to {{trace_id}}"
+    return _url(filled)
+
+
 _TEXTS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(_URLS, _url),
     **dict.fromkeys(_NOT_EMPTY, _not_empty),
+    **dict.fromkeys(_HTTP_URLS, _http_url),
     "model.cache": _capacity,
+    "telemetry.trace_url": _trace_url,
 }

@@ -19,6 +19,7 @@ FILES = {
     "to_broker.password": "to_broker.password_file",
     "phoenix.token": "phoenix.token_file",
     "model.token": "model.token_file",
+    "alerting.webhook_secret": "alerting.webhook_secret_file",
 }
 
 _LONGEST_LINE = 65_536

@@ -241,6 +241,30 @@ class TelemetrySettings:
     """text for people, json for machines."""
     status_interval_s: float = 10.0
     """Interval of status lines if standard error is no terminal."""
+    trace_url: str = field(default="", repr=False)
+    """Page of a trace, which watch opens: http://HOST/trace/{trace_id}. Empty: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertSettings:
+    """Alert rules and where they are told: docs/alerts.md."""
+
+    enabled: bool = True
+    """Evaluate the rules, the shipped ones and those of [[alerts]], once a second."""
+    rules: list[dict[str, Any]] = field(default_factory=list)
+    """Rules of your own, and changes to shipped ones. In a file, write them as tables [[alerts]]."""
+    alertmanager_url: str = field(default="", repr=False)
+    """A Prometheus Alertmanager, http://HOST:9093; empty tells none."""
+    webhook_url: str = field(default="", repr=False)
+    """URL that gets each notification as signed JSON; empty sends none. Redirects are not followed."""
+    webhook_secret: Secret = field(default_factory=Secret)
+    """Key of the signature, whsec_ and base64, as Standard Webhooks writes it. Better: webhook_secret_file."""
+    webhook_secret_file: str = ""
+    """File whose first line is the webhook's secret."""
+    command: list[str] = field(default_factory=list)
+    """Program and arguments that get each notification as JSON on standard input; no shell. Empty runs none."""
+    timeout_s: float = 10.0
+    """Maximum time of one request, or of one run of the command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,4 +292,5 @@ class Settings:
     deadletter: DeadLetterSettings = field(default_factory=DeadLetterSettings)
     to_broker: ToBrokerSettings = field(default_factory=ToBrokerSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    alerting: AlertSettings = field(default_factory=AlertSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)

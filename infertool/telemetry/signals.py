@@ -56,6 +56,11 @@ class Deferred:
 
 
 @dataclass(frozen=True, slots=True)
+class TraceIgnored:
+    """The `traceparent` of an event is none, or of another version. The event goes on without it."""
+
+
+@dataclass(frozen=True, slots=True)
 class CacheHit:
     """`count` results were taken from the cache."""
 
@@ -209,6 +214,7 @@ Signal = (
     | DuplicateDelivery
     | Retried
     | Deferred
+    | TraceIgnored
     | CacheHit
     | Circuit
     | Predicted

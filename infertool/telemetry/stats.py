@@ -16,7 +16,7 @@ from infertool.telemetry.latencies import Latencies, Percentiles
 COUNTS = (
     "received", "succeeded", "failed", "dead_lettered", "retried", "redelivered", "recognised", "pushed", "confirmed",
     "reconnects", "handed_back", "held", "cache_hits", "circuit_opened",
-    "replied", "replies_lost", "expired", "caller_gone",
+    "replied", "replies_lost", "expired", "caller_gone", "traces_ignored",
 )  # fmt: skip
 _ONE_EACH: dict[type, str] = {
     signals.Failed: "failed",
@@ -24,6 +24,7 @@ _ONE_EACH: dict[type, str] = {
     signals.Deferred: "held",
     signals.DuplicateDelivery: "recognised",
     signals.ReplyLost: "replies_lost",
+    signals.TraceIgnored: "traces_ignored",
 }
 _SEVERAL: dict[type, str] = {
     signals.Pushed: "pushed",
@@ -170,6 +171,7 @@ class Stats:
                 | signals.Deferred()
                 | signals.DuplicateDelivery()
                 | signals.ReplyLost()
+                | signals.TraceIgnored()
             ):
                 counts[_ONE_EACH[type(signal)]] += 1
             case signals.Circuit(_, state):

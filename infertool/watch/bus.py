@@ -89,15 +89,22 @@ class Source(Protocol):
 
 
 class Bus:
-    """One bus. `options` are the global command-line options that select it.
+    """One bus. `options` are the global command-line options that select it; `trace_url` is the page of a trace.
 
     `record_fault` is the error that stopped the recording.
     """
 
     def __init__(
-        self, state: State, source: Source, *, options: Sequence[str] = (), recorder: Recorder | None = None
+        self,
+        state: State,
+        source: Source,
+        *,
+        options: Sequence[str] = (),
+        recorder: Recorder | None = None,
+        trace_url: str = "",
     ) -> None:
         self.state = state
+        self.trace_url = trace_url
         self.inbox = Inbox()
         self.options = tuple(options)
         self.record_fault: RecordError | None = None

@@ -38,6 +38,7 @@ ACTIONS = (
     Action("replay", ("r",), "replay the selected failure's dead letter; asks first", "Replay"),
     Action("export", ("e",), "write this pane's list to a file of JSON lines"),
     Action("copy", ("c",), "copy the selected event as JSON, also over ssh (OSC 52)"),
+    Action("trace", ("o",), "open the selected event's trace (telemetry.trace_url)"),
     Action("next_bus", ("b",), "show the next bus (watch --bus A --bus B)"),
     Action("theme", ("t",), "dark or light"),
     Action("palette", (":", "ctrl+p"), "command palette: every action by name"),

@@ -12,6 +12,7 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
+from infertool.telemetry.trace_context import trace_id_of
 from infertool.text import json_text
 from infertool.text.sanitize import clean
 from infertool.watch.bus import Bus
@@ -151,7 +152,6 @@ class HeaderBar(StyledLines):
 # Maximum of JSON that is shown; the export has all of it. Bytes.
 MOST_SHOWN = 100_000
 _TOKENS = re.compile(r'("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d[\d.eE+-]*|\btrue\b|\bfalse\b|\bnull\b)|([^"\d\-tfn]+|.)')
-_HEADS = ("event_id", "traceparent")
 
 
 def detail_lines(entry: Entry, now: float, width: int, glyphs: Glyphs) -> list[Line]:
@@ -183,9 +183,10 @@ def _about(entry: Entry, payload: Any, now: float) -> Iterator[Line]:
     if entry.latency_s is not None:
         differ = " (the clocks differ)" if entry.latency_s < 0 else ""
         yield _pair("end to end", ms(entry.latency_s * 1000) + differ)
-    for name in _HEADS:
-        if name in fields:
-            yield _pair(name, text(fields[name]))
+    if "event_id" in fields:
+        yield _pair("event_id", text(fields["event_id"]))
+    if trace_id := trace_id_of(fields):
+        yield _pair("trace", trace_id)
     if isinstance(trace := fields.get("traceback"), str):
         for number, line in enumerate(trace.split("\n")):
             yield _pair("" if number else "traceback", line)

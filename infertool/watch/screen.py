@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,6 +17,7 @@ from textual.widgets import Footer
 
 from infertool.errors import InfertoolError
 from infertool.filters.expression import Filter
+from infertool.telemetry.trace_context import trace_id_of
 from infertool.text.sanitize import clean
 from infertool.watch import replay
 from infertool.watch.bus import Bus
@@ -31,6 +34,11 @@ _WIDE_WIDTH = 160
 # Maximum size of a copy: many terminals' clipboards take no more. Bytes.
 _MOST_COPIED = 70_000
 _TOAST_S = 15.0
+
+
+def _has_browser() -> bool:
+    """Return True if a browser has a window of its own: one in this terminal would take the view's place."""
+    return sys.platform == "darwin" or any(map(os.environ.get, ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")))
 
 
 class Main(Screen[None], inherit_bindings=False):
@@ -186,6 +194,23 @@ class Main(Screen[None], inherit_bindings=False):
         else:
             self.app.copy_to_clipboard(json_line(entry).decode())
             self._say("Copied as JSON.")
+
+    def action_trace(self) -> None:
+        """Open the page of the selected event's trace; copy its address where there is no browser."""
+        entry = self._selected()
+        trace_id = trace_id_of(entry.payload) if entry else ""
+        if not self._bus.trace_url:
+            self._say("Set telemetry.trace_url to open traces.", severity="warning")
+        elif not trace_id:
+            self._say("Select an event with a trace first.", severity="warning")
+        else:
+            url = self._bus.trace_url.replace("{trace_id}", trace_id)
+            if _has_browser():
+                self.run_worker(lambda: self.app.open_url(url), thread=True)
+                self._say(f"Opened {url}")
+            else:
+                self.app.copy_to_clipboard(url)
+                self._say(f"There is no browser here. Copied {url}")
 
     def action_export(self) -> None:
         """Write the list to a file."""

@@ -28,6 +28,10 @@ COMMANDS = [
     "loadgen report",
     "rabbitmq",
     "rabbitmq declare",
+    "alerts",
+    "alerts check",
+    "alerts test",
+    "alerts export",
 ]
 PROGRAM = f"""
 import sys

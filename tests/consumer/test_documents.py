@@ -14,6 +14,7 @@ from infertool.models.port import Cached
 from tests.support.messages import message
 
 NOW = 1_764_000_000.5
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def decoded(body: bytes, **headers: str) -> Event:
@@ -25,11 +26,11 @@ def decoded(body: bytes, **headers: str) -> Event:
 
 
 def test_a_result_carries_ids_prediction_times_and_the_event() -> None:
-    event = decoded(b'{"request_id": "r", "n": 1.50}', event_id="e", traceparent="00-ab-cd-01")
+    event = decoded(b'{"request_id": "r", "n": 1.50}', event_id="e", traceparent=TRACEPARENT)
     document = orjson.loads(Documents(include_payload=True, max_bytes=10_000).result(event, {"class": "A"}, 0.25, NOW))
     assert document.items() >= {
         "event_id": "e", "request_id": "r", "status": "SUCCESS", "prediction": {"class": "A"},
-        "processing_ms": 250.0, "attempts": 1, "traceparent": "00-ab-cd-01",
+        "processing_ms": 250.0, "attempts": 1, "traceparent": TRACEPARENT,
         "original_payload": {"request_id": "r", "n": 1.5},
     }.items()  # fmt: skip
     assert document["completed_at"] == "2025-11-24T16:00:00.500Z"

@@ -54,7 +54,7 @@ def test_origins_name_the_line_on_which_the_key_stands():
 
 def test_line_numbers():
     text = 'a = 1\n"b" . c = 2\n\n[ t."x" ] # note\nd=3\n[[many]]\n'
-    assert line_numbers(text) == {"a": 1, "b.c": 2, "t.x": 4, "t.x.d": 5}
+    assert line_numbers(text) == {"a": 1, "b.c": 2, "t.x": 4, "t.x.d": 5, "many": 6}
 
 
 @pytest.mark.parametrize(

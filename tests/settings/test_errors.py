@@ -74,6 +74,13 @@ def test_wrong_types_say_what_is_expected(toml, text):
         ("[broker]\nurl = 'stomp://a:1,b:x'", "a port from 1 to 65535"),
         ("[broker]\nurl = 'stomp://a:1,,b:2'", "a port from 1 to 65535"),
         ("[phoenix]\nurl = 'ws://[::1:4000/socket'", "a port from 1 to 65535"),
+        ("[telemetry]\ntrace_url = 'http://h/t/'", "telemetry.trace_url must have {trace_id} once"),
+        ("[telemetry]\ntrace_url = 'http://h/{trace_id}/{trace_id}'", "must have {trace_id} once"),
+        ("[telemetry]\ntrace_url = 'file:///etc/{trace_id}'", "must be http:// or https://"),
+        ("[telemetry]\ntrace_url = 'javascript:alert({trace_id})'", "must be http:// or https://"),
+        ("[telemetry]\ntrace_url = 'http://{trace_id}'", "must be http:// or https://"),
+        ("[telemetry]\ntrace_url = 'http://h/ {trace_id}'", "must be http:// or https://"),
+        ("[telemetry]\ntrace_url = 'http://h:0/{trace_id}'", "a port from 1 to 65535"),
     ],
 )
 def test_values_that_cannot_work(toml, text):
@@ -85,6 +92,11 @@ def test_values_that_cannot_work(toml, text):
 )
 def test_urls_that_can_work(url):
     assert settings(f"broker.url = '{url}'").settings.broker.url == url
+
+
+@pytest.mark.parametrize("url", ["", "http://h/{trace_id}", "https://u:p@h:1/t?x={trace_id}&y#a"])
+def test_pages_of_traces_that_can_work(url):
+    assert settings(f"telemetry.trace_url = '{url}'").settings.telemetry.trace_url == url
 
 
 def test_zero_is_allowed_where_it_means_off_or_at_once():

@@ -132,7 +132,12 @@ def test_every_key_can_be_set_by_its_variable():
             "to_broker.password_file": "",
             "phoenix.token_file": "",
             "model.token_file": "",
+            "alerting.rules": "[]",
+            "alerting.alertmanager_url": "http://h",
+            "alerting.webhook_url": "https://h",
+            "alerting.webhook_secret_file": "",
             "model.cache": "7:7s",
+            "telemetry.trace_url": "http://h/{trace_id}",
         }
         text = given.get(key) or texts.get(hint) or ("{}" if "dict" in str(hint) else None)
         if text is None:

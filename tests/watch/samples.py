@@ -25,8 +25,8 @@ class Still:
         pass
 
 
-def bus(name: str = "production", *, keep: int = 1_000, options: tuple[str, ...] = ()) -> Bus:
-    return Bus(State(name, keep), Still(), options=options)
+def bus(name: str = "production", *, keep: int = 1_000, options: tuple[str, ...] = (), trace_url: str = "") -> Bus:
+    return Bus(State(name, keep), Still(), options=options, trace_url=trace_url)
 
 
 def result(number: int, *, ago: float = 0.0, **fields: Any) -> ChannelEvent:

@@ -161,6 +161,45 @@ def test_tab_goes_round_the_panes():
     run(steps())
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def traced() -> Bus:
+    made = bus(trace_url="http://traces/t/{trace_id}?x=1")
+    made.state.take([result(1), result(2, traceparent=f"00-{TRACE}-00f067aa0ba902b7-01")])
+    return made
+
+
+def test_o_opens_the_trace_and_copies_its_address_where_no_browser_is(monkeypatch, tmp_path):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    url = f"http://traces/t/{TRACE}?x=1"
+
+    async def steps():
+        async with driven([traced()]) as pilot:
+            monkeypatch.delenv("BROWSER", raising=False)
+            written = []
+            monkeypatch.setattr(pilot.app._driver, "write", written.append)
+            await press(pilot, "o")
+            assert await seen(pilot, "There is no browser here.")
+            (code,) = [re.fullmatch(r"\x1b]52;c;(.*)\x07", each) for each in written if each.startswith("\x1b]52")]
+            assert base64.b64decode(code[1]).decode() == url
+            opened = []
+            monkeypatch.setenv("BROWSER", "some")
+            monkeypatch.setattr(pilot.app, "open_url", opened.append)
+            await press(pilot, "o", "enter")
+            assert await seen(pilot, "Opened")
+            assert opened == [url]
+            assert f"trace        {TRACE}" in shown(pilot)
+            await press(pilot, "escape", "down", "o")
+            assert await seen(pilot, "Select an event with a trace first.")
+        async with driven([filled()]) as pilot:
+            await press(pilot, "o")
+            assert await seen(pilot, "Set telemetry.trace_url")
+
+    run(steps())
+
+
 def test_e_writes_the_list_as_it_shows(tmp_path):
     async def steps():
         async with driven([filled()], folder=tmp_path) as pilot:

@@ -13,6 +13,7 @@ from rich.cells import cell_len, set_cell_size
 
 from infertool.channels.event import MISSING, ChannelEvent, Path, fixed, parse_path, payload_text, text
 from infertool.errors import UsageError
+from infertool.telemetry.trace_context import trace_id_of
 from infertool.text.sanitize import clean
 
 # Maximum widths in terminal cells: of a column, of the last column; of a line in characters.
@@ -69,7 +70,10 @@ def _fit(cell: str, width: int) -> str:
 def line(event: ChannelEvent) -> str:
     """Return an event as a readable line."""
     where = f"{event.source} {event.topic}" if event.source else event.topic
-    return clean(f"{clock(event.at)} {where} {event.event}  {gist(event)}"[:_MAX_LINE])[:_MAX_LINE]
+    trace_id = trace_id_of(event.payload)
+    trace = f"  trace {trace_id}" if trace_id else ""
+    head = f"{clock(event.at)} {where} {event.event}  {gist(event)}"[: _MAX_LINE - len(trace)]
+    return clean(head + trace)[:_MAX_LINE]
 
 
 def clock(at: float) -> str:

@@ -89,9 +89,9 @@ def _live(
 ) -> Bus:
     followed = topics or (settings.phoenix.result_topic, settings.phoenix.alert_topic)
     state = State(profile or "bus", settings.watch.keep)
-    return Bus(
-        state, LiveSource(settings, followed, label=profile or ""), options=_options(given, profile), recorder=recorder
-    )
+    source = LiveSource(settings, followed, label=profile or "")
+    url = settings.telemetry.trace_url
+    return Bus(state, source, options=_options(given, profile), recorder=recorder, trace_url=url)
 
 
 def _recorded(given: Globals, path: str, options: Options, settings: Settings, recorder: Recorder | None) -> Bus:
@@ -99,7 +99,8 @@ def _recorded(given: Globals, path: str, options: Options, settings: Settings, r
     if options.recording == STDIN:
         reader.name = "standard input"
     state = State(reader.name, settings.watch.keep, recording=True)
-    return Bus(state, RecordingSource(reader, options.speed), options=_options(given, given.profile), recorder=recorder)
+    source, url = RecordingSource(reader, options.speed), settings.telemetry.trace_url
+    return Bus(state, source, options=_options(given, given.profile), recorder=recorder, trace_url=url)
 
 
 def _options(given: Globals, profile: str | None) -> list[str]:

@@ -36,6 +36,16 @@ ODD = [
 ]
 
 
+def test_a_readable_line_ends_with_the_trace_also_where_it_is_cut() -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    fields = {"request_id": "r", "x": "y" * 1000, "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    (line,) = FORMS["pretty"]([arrival(fields)])
+    assert line.endswith(f"  trace {trace}")
+    assert len(line) <= 400
+    (line,) = FORMS["pretty"]([arrival({**fields, "traceparent": "junk\x1b[2J"})])
+    assert "trace 4bf" not in line
+
+
 def arrival(payload) -> ChannelEvent:
     return ChannelEvent("t", "e", payload, 0.0)
 

@@ -1,0 +1,1 @@
+"""Alert rules over the stats document: expressions, states, notifications and their sinks."""

@@ -1,0 +1,1 @@
+"""`infertool alerts`: check, test and export alert rules."""

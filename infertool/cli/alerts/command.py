@@ -1,0 +1,85 @@
+"""`infertool alerts`: check alert rules, test them on series, export them to Prometheus."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Alert rules: check, test, export.",
+    epilog="Example: infertool alerts check",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+CHECK_EXAMPLE = """Examples:
+
+\b
+  infertool alerts check                              the rules that apply, or the first error
+  infertool --profile production alerts check
+  infertool alerts check -o json | jq '.[].name'      for a program
+"""
+TEST_EXAMPLE = """Examples:
+
+\b
+  infertool alerts test rules.test.toml               series in, expected states out
+  infertool alerts test tests/*.toml -o json          for a program
+"""
+EXPORT_EXAMPLE = """Examples:
+
+\b
+  infertool alerts export --prometheus > infertool.rules.yml
+  promtool check rules infertool.rules.yml
+"""
+
+
+class Output(StrEnum):
+    """Output format."""
+
+    table = "table"
+    json = "json"
+
+
+_Output = Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")]
+
+
+@app.callback()
+def alerts() -> None:
+    """Alert rules: check, test, export."""
+
+
+@app.command(epilog=CHECK_EXAMPLE)
+def check(ctx: typer.Context, output: _Output = Output.table) -> None:
+    """Check fields and types of all rules, and show the rules that apply."""
+    from infertool.cli.alerts.run import check
+
+    check(ctx.obj.load(), as_json=output is Output.json)
+
+
+@app.command("test", epilog=TEST_EXAMPLE)
+def run_tests(
+    ctx: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help="Files of tests; see docs/alerts.md.", metavar="FILE")],
+    output: _Output = Output.table,
+) -> None:
+    """Run tests of the rules: series of fields in, expected states out. Exit code 1: a state is another."""
+    from infertool.cli.alerts.run import run_tests
+
+    run_tests(ctx.obj.load(), files, as_json=output is Output.json)
+
+
+@app.command(epilog=EXPORT_EXAMPLE)
+def export(
+    ctx: typer.Context,
+    prometheus: Annotated[bool, typer.Option("--prometheus", help="Alerting rules of Prometheus.")] = False,
+) -> None:
+    """Print the rules for another engine. Rules that it cannot say are named on standard error."""
+    from infertool.cli.alerts.run import export
+    from infertool.errors import UsageError
+
+    if not prometheus:
+        raise UsageError("the form of the export is missing", advice="add --prometheus")
+    export(ctx.obj.load())
