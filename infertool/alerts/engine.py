@@ -13,6 +13,7 @@ from infertool.telemetry.stats_document import AlertStats
 
 # Labels of a notification, by the field that gives them.
 _LABELS: Final = {"queue": "queue.name", "consumer": "consumer", "model": "model.name"}
+_LONGEST_LABEL: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,14 @@ class Engine:
             told.append(_notification(state, values, wall - (now - state.since)))
         return told
 
+    def firing(self, values: Values, now: float, wall: float) -> list[Notification]:
+        """Return what was told and still fires, for receivers that must be told again."""
+        return [
+            _notification(state, values, wall - (now - state.since))
+            for state in self.states.values()
+            if state.notified and state.state is State.FIRING
+        ]
+
     def is_muted(self, name: str, now: float) -> bool:
         """Return True if the rule is silenced, or a rule that inhibits it fires."""
         inhibitors = self.states[name].rule.inhibited_by
@@ -90,9 +99,14 @@ def _notification(state: RuleState, values: Values, since: float) -> Notificatio
         threshold=measure.threshold if measure else None,
         since=since,
         summary=_summary(state),
-        labels={label: str(values[path]) for label, path in _LABELS.items() if values.get(path) is not None},
+        labels={label: _label(values[path]) for label, path in _LABELS.items() if values.get(path) is not None},
         sinks=state.rule.sinks,
     )
+
+
+def _label(value: object) -> str:
+    """Return a label's value: a queue may have any name, and ours must not break a receiver."""
+    return str(value)[:_LONGEST_LABEL].encode("utf-8", "replace").decode()
 
 
 def _summary(state: RuleState) -> str:

@@ -1,0 +1,71 @@
+"""HTTP POST for sinks: no redirects, bounded time, errors without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import urllib3
+from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.util import parse_url
+
+from infertool.alerts.sinks.port import SinkError
+from infertool.secret import mask_url
+
+_OK: Final = range(200, 300)
+_REDIRECTS: Final = range(300, 400)
+# Bytes of an answer that are read, so that its connection can be used again.
+_MOST_READ: Final = 65_536
+
+
+class Poster:
+    """Posts to `url`. The user part of the URL is sent as basic authorization."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        try:
+            parsed = parse_url(url)
+        except LocationParseError:
+            raise SinkError(f"{mask_url(url)} is no address") from None
+        self._shown = mask_url(url)
+        self._url = parsed._replace(auth=None, fragment=None).url
+        self._headers = {"content-type": "application/json", "user-agent": "infertool"}
+        if parsed.auth:
+            self._headers |= urllib3.make_headers(basic_auth=parsed.auth)
+        self._pool = urllib3.PoolManager(
+            maxsize=1, retries=False, timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s)
+        )
+
+    def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        """Send `body`. Raises `SinkError` if there is no answer of 2xx."""
+        try:
+            response = self._pool.request(
+                "POST",
+                self._url,
+                body=body,
+                headers={**self._headers, **(headers or {})},
+                # A hook must not be led to an address inside our network.
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except HTTPError as error:
+            raise SinkError(f"{self._shown} does not answer: {_reason(error)}") from None
+        try:
+            if response.status not in _OK:
+                note = "; redirects are not followed" if response.status in _REDIRECTS else ""
+                raise SinkError(f"{self._shown} answered {response.status}{note}")
+            if len(response.read(_MOST_READ)) < _MOST_READ:
+                response.release_conn()
+        except HTTPError as error:
+            raise SinkError(f"{self._shown} does not answer in full: {_reason(error)}") from None
+        finally:
+            response.close()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._pool.clear()
+
+
+def _reason(error: HTTPError) -> str:
+    cause = getattr(error, "reason", None) or error.__cause__ or error
+    return type(cause).__name__ if isinstance(cause, HTTPError) else f"{type(cause).__name__}: {cause}"
