@@ -17,6 +17,7 @@ from infertool.consumer.consumer import Consumer, Until
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.router import Published
+from infertool.consumer.tracing import Exporter
 from infertool.consumer.tuning import concurrency
 from infertool.consumer.worker import Threads, WorkerPool
 from infertool.deadletters.replay import companions
@@ -31,7 +32,8 @@ from infertool.publishers.port import Publisher
 from infertool.settings import ModelSettings, Settings
 from infertool.settings.load import Loaded, anchored, state_dir
 from infertool.telemetry import logs
-from infertool.telemetry.signals import Circuit, Observe, Warned, fan_out
+from infertool.telemetry.signals import Circuit, Observe, SpansDropped, Warned, fan_out
+from infertool.telemetry.spans import missing_package
 from infertool.telemetry.stats import Report, Snapshot, Stats
 
 
@@ -62,6 +64,12 @@ def check(settings: Settings, until: Until) -> None:
             "consume.executor processes is for models that compute, and a model server is waited for",
             key="consume.executor",
             advice="use --executor threads",
+        )
+    if settings.telemetry.traces == "otlp" and (package := missing_package()):
+        raise SettingsError(
+            f"telemetry.traces otlp needs the package {package}, which is not installed",
+            key="telemetry.traces",
+            advice="pip install 'infertool[otel]'",
         )
     if consume.processes > 1 and until.max_messages is not None:
         raise UsageError(
@@ -260,7 +268,7 @@ class ConsumerApp:
     def _make_consumer(self, worker_pool: WorkerPool) -> Consumer:
         settings = self._settings
         name = f"{socket.gethostname()}:{os.getpid()}"
-        return Consumer(
+        consumer = Consumer(
             settings,
             worker_pool,
             open_broker=lambda on_connection: brokers.open(settings.broker, name=name, on_connection=on_connection),
@@ -269,6 +277,18 @@ class ConsumerApp:
             state_dir=Path(settings.consume.state_dir) if settings.consume.state_dir else state_dir(os.environ),
             observe=self._observe,
             until=self._until,
+        )
+        if settings.telemetry.traces == "otlp" and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true":
+            consumer.record(self._spans())
+        return consumer
+
+    def _spans(self) -> Exporter:
+        from infertool.telemetry.otlp import SpanExporter  # noqa: PLC0415  (it imports OpenTelemetry: 0.3 s)
+
+        return SpanExporter(
+            "infertool",
+            warn=lambda text: self._observe(Warned(text)),
+            on_dropped=lambda count: self._observe(SpansDropped(count)),
         )
 
     def _publisher(self) -> Publisher[Published]:

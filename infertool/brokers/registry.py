@@ -124,15 +124,19 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """The module of an adapter, the package that it needs, and the extra of infertool that installs that."""
+    """The module of an adapter, the package that it needs, and the extra of infertool that installs that.
+
+    `system` is OpenTelemetry's name of the usual broker.
+    """
 
     module: str
     package: str = ""
     extra: str = ""
+    system: str = ""
 
 
-_STOMP: Final = _Entry("infertool.brokers.stomp.adapter")
-_AMQP: Final = _Entry("infertool.brokers.amqp.adapter", "pika", "rabbitmq")
+_STOMP: Final = _Entry("infertool.brokers.stomp.adapter", system="activemq")
+_AMQP: Final = _Entry("infertool.brokers.amqp.adapter", "pika", "rabbitmq", "rabbitmq")
 _SCHEMES: Final[Mapping[str, _Entry]] = {
     "stomp": _STOMP,
     "stomp+ssl": _STOMP,
@@ -146,6 +150,12 @@ _WITH_TLS: Final = frozenset({"stomp+ssl", "amqps"})
 def has_tls(scheme: str) -> bool:
     """Return True if the URLs of a scheme mean connections with TLS."""
     return scheme in _WITH_TLS
+
+
+def system(url: str) -> str:
+    """Return OpenTelemetry's name of the kind of broker that `url` most likely names."""
+    name = url.strip().partition("://")[0]
+    return _SCHEMES[name].system or name if name in _SCHEMES else ""
 
 
 def adapter(scheme: str) -> Adapter:

@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct, field
 
 from infertool import codec
 from infertool.codec import JSON, Codec
+from infertool.consumer.trace import Trace
 from infertool.deadletters.ids import as_id
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
 from infertool.message import Message, Outgoing
@@ -47,6 +48,7 @@ class Event(Struct, eq=False, gc=False):
     `payload` is UNSET until its body is decoded, by `codec`; `unpacked` is its body where that came packed.
     `deaths` counts worker processes that ended over it; an event that is to be tried `alone` joins no batch. `reply`
     is sent with its result. `traceparent` is that of its message, else that of its payload; empty if it has none.
+    While its `trace` is recorded (`infertool.consumer.tracing`), it is that of the publication.
     """
 
     message: Message
@@ -64,6 +66,12 @@ class Event(Struct, eq=False, gc=False):
     alone: bool = False
     reply: Outgoing | None = None
     traceparent: str = ""
+    trace: Trace | None = None
+
+    @property
+    def try_traceparent(self) -> str:
+        """What a replay of the event links to."""
+        return str(self.trace.context) if self.trace else self.traceparent
 
     @property
     def body(self) -> bytes:
@@ -97,12 +105,16 @@ class DroppedEvent:
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """One try of an event: a prediction, or a failure."""
+    """One try of an event: a prediction, or a failure.
+
+    `started` is when the model was called, monotonic in seconds: the same for all events of a batch, 0 without a call.
+    """
 
     event: Event
     prediction: Any = None
     processing_s: float = 0.0
     failure: Failure | None = None
+    started: float = 0.0
 
     @property
     def is_held(self) -> bool:
@@ -216,11 +228,12 @@ LONGEST_ERROR = 1024
 
 
 class Tried(Struct, frozen=True, gc=False):
-    """What the model did with one payload, and how long it took, in seconds."""
+    """What the model did with one payload, when it was called (monotonic), and how long it took, in seconds."""
 
     prediction: Any = None
     processing_s: float = 0.0
     failure: Failure | None = None
+    started: float = 0.0
 
 
 Check = Callable[[Event], Failure | None]
@@ -283,14 +296,14 @@ def call(predict: Predict, payload: Payload) -> Tried:
         prediction = predict(payload)
     except BaseException as error:  # noqa: BLE001  (a model may raise anything, and sys.exit must not end a worker)
         end_if_forked()
-        return Tried(failure=failure_of(error))
+        return Tried(None, time.monotonic() - started, failure_of(error), started)
     end_if_forked()
-    return Tried(prediction, time.monotonic() - started)
+    return Tried(prediction, time.monotonic() - started, None, started)
 
 
 def outcome(event: Event, tried: Tried) -> Outcome:
     """Return what a try made of `event`."""
-    return Outcome(event, tried.prediction, tried.processing_s, tried.failure)
+    return Outcome(event, tried.prediction, tried.processing_s, tried.failure, tried.started)
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -347,10 +360,10 @@ def call_batch(predict_batch: PredictBatch, payloads: list[Payload]) -> list[Tri
         end_if_forked()
         if count > 1 and not isinstance(error, ModelUnavailableError):
             return None
-        return [Tried(failure=failure_of(error))] * count
+        return [Tried(None, time.monotonic() - started, failure_of(error), started)] * count
     end_if_forked()
     seconds = time.monotonic() - started
-    return [_tried(result, seconds) for result in results]
+    return [_tried(result, seconds, started) for result in results]
 
 
 def _matched(results: Any, count: int) -> list[Any]:
@@ -362,8 +375,8 @@ def _matched(results: Any, count: int) -> list[Any]:
     return found
 
 
-def _tried(result: Any, seconds: float) -> Tried:
+def _tried(result: Any, seconds: float, started: float) -> Tried:
     """Return the result of one event. An exception in place of a result fails that event only."""
     if isinstance(result, BaseException):
-        return Tried(failure=failure_of(result))
-    return Tried(result, seconds)
+        return Tried(None, seconds, failure_of(result), started)
+    return Tried(result, seconds, None, started)

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from infertool.brokers import registry
 from infertool.brokers.port import Broker, Subscription
 from infertool.codec import BY_NAME
-from infertool.consumer.attempt import Decoding, Event, Failure, Outcome, Preparation
+from infertool.consumer.attempt import Decoding, Event, FailedEvent, Failure, Outcome, Preparation
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.dead_letter_writer import DeadLetterWriter, LetterForm
 from infertool.consumer.documents import Documents
@@ -25,6 +26,7 @@ from infertool.consumer.in_flight import InFlight, Intake
 from infertool.consumer.requests import Answers, Requests
 from infertool.consumer.router import DROPPED_EVENT, Published, Router, Rules, event_of
 from infertool.consumer.settlement import Settlement
+from infertool.consumer.tracing import Exporter, Places, TracedPreparation, Tracing
 from infertool.consumer.tuning import window, workload
 from infertool.consumer.worker import WorkerPool
 from infertool.errors import OutputError
@@ -32,13 +34,16 @@ from infertool.message import Message
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.net.timing import FullJitter
 from infertool.publishers.joined import JoinedPublishers
-from infertool.publishers.port import Publisher
+from infertool.publishers.port import Confirmation, Publisher, Rejection
 from infertool.publishers.reply import ReplyPublisher
 from infertool.settings import Settings
 from infertool.telemetry import signals as o
 
 # Time between two checks whether a run should end. Seconds.
 POLL_S = 0.1
+
+# Longest wait at the end for the export of spans. Seconds.
+SPANS_S: Final = 2.0
 
 # Finished events that are recognised when they are delivered again.
 _LEAST_MEMORY: Final = 2000
@@ -88,6 +93,7 @@ class Consumer:
         self._guard = CrashGuard(state_dir, broker=self._broker.address, queue=settings.broker.queue, observe=observe)
         # The broker redelivers the window; several windows cover reconnects in quick succession. A broker that was
         # killed also redelivers what it had not yet noted as acked: RabbitMQ some 80 events at 250 a second.
+        self._tracing: Tracing | None = None
         self._in_flight = InFlight(memory=max(10 * self._window, _LEAST_MEMORY), most=until.max_messages)
 
     def run(self) -> None:
@@ -103,8 +109,18 @@ class Consumer:
             self._publisher.close(1.0)
             self._broker.close(self._settings.broker.receipt_timeout_s)
             self._guard.close()
+            if self._tracing:
+                self._tracing.close(SPANS_S)
         if self._fatal is not None:
             raise self._fatal
+
+    def record(self, spans: Exporter) -> None:
+        """Have `spans` export the traces of events, and close it at the end of the run. Call this before `run`."""
+        settings = self._settings
+        topic = settings.phoenix.topic if settings.publish.mode == "phoenix" else ""
+        system, queue = registry.system(settings.broker.url), self._broker.conventions.short(settings.broker.queue)
+        places = Places(system, queue, topic, self._worker_pool.name, self._name, lambda: self._broker.address)
+        self._tracing = Tracing(spans, places, as_parent=settings.telemetry.trace_parent == "parent")
 
     def stop(self) -> None:
         """End gracefully: take no more, finish what has begun within the deadline, hand back the rest."""
@@ -122,10 +138,10 @@ class Consumer:
         pipeline = Pipeline(
             self._settings,
             self._worker_pool,
-            subscription,
             self._publisher,
             settlement,
             requests=self._requests(),
+            tracing=self._tracing,
             observe=self._observe,
             fail=self.fail,
         )
@@ -163,8 +179,13 @@ class Consumer:
             form=LetterForm(self._settings.deadletter.queue, self._name, self._worker_pool.name, self._broker),
             timeout_s=self._settings.broker.receipt_timeout_s,
             observe=self._observe,
-            on_dead_lettered=lambda batch: self._guard.end([failed.event for failed in batch]),
+            on_dead_lettered=self._dead_lettered,
         )
+
+    def _dead_lettered(self, batch: Sequence[FailedEvent]) -> None:
+        self._guard.end([failed.event for failed in batch])
+        if self._tracing:
+            self._tracing.dead_lettered(batch)
 
     def _make_gauge(self, pipeline: Pipeline) -> Gauge:
         return Gauge(
@@ -205,17 +226,17 @@ def with_replies(broker: Broker, publisher: Publisher[Published], observe: o.Obs
 
 
 class Pipeline:
-    """Intake, executor, router and publisher, connected for the messages of one subscription."""
+    """Intake, executor, router and publisher, connected for the messages of the settlement's subscription."""
 
     def __init__(
         self,
         settings: Settings,
         worker_pool: WorkerPool,
-        subscription: Subscription,
         publisher: Publisher[Published],
         settlement: Settlement,
         *,
         requests: Requests | None,
+        tracing: Tracing | None,
         observe: o.Observe,
         fail: Callable[[BaseException], None],
     ) -> None:
@@ -223,21 +244,23 @@ class Pipeline:
         self._publisher = publisher
         self._settlement = settlement
         self._fail = fail
+        self._tracing = tracing
+        prepare = Preparation(
+            Decoding(
+                consume.max_body_bytes,
+                BY_NAME[settings.contract.format],
+                any_value=consume.reply,
+                on_invalid_trace=lambda: observe(o.TraceIgnored()),
+            ),
+            settlement.begin if consume.crash_guard else _unguarded,
+            requests.check if requests else None,
+            requests.check_deadline if requests else None,
+        )
         self._executor = Executor(
             worker_pool,
-            Preparation(
-                Decoding(
-                    consume.max_body_bytes,
-                    BY_NAME[settings.contract.format],
-                    any_value=consume.reply,
-                    on_invalid_trace=lambda: observe(o.TraceIgnored()),
-                ),
-                settlement.begin if consume.crash_guard else _unguarded,
-                requests.check if requests else None,
-                requests.check_deadline if requests else None,
-            ),
+            TracedPreparation(prepare, tracing) if tracing else prepare,
             workload(consume),
-            on_outcomes=self._outcomes,
+            on_outcomes=self._outcomes_traced if tracing else self._outcomes,
             on_tuned=lambda name, value: observe(o.Tuned(name, value)),
             on_stuck=self._hand_off_reader,
             on_fatal=fail,
@@ -253,7 +276,7 @@ class Pipeline:
             requests=requests,
         )
         self._intake = Intake(
-            subscription,
+            settlement.subscription,
             settlement.window,
             run=partial(self._take_in, work_on=self._executor.run_or_submit),
             submit=partial(self._take_in, work_on=self._executor.submit),
@@ -261,7 +284,7 @@ class Pipeline:
 
     def start(self) -> None:
         """Start the threads. No message comes before `take_messages`."""
-        self._publisher.report_to(self._router.settled)
+        self._publisher.report_to(self._settled_traced if self._tracing else self._router.settled)
         self._executor.start()
         self._router.start()
 
@@ -296,6 +319,16 @@ class Pipeline:
             self._router.outcomes(outcomes)
         except OSError as error:
             self._fail(OutputError(error.strerror or str(error)))
+
+    def _outcomes_traced(self, outcomes: Sequence[Outcome]) -> None:
+        assert self._tracing is not None  # noqa: S101  (the only caller was chosen so)
+        self._tracing.outcomes(outcomes, self._outcomes)
+
+    def _settled_traced(
+        self, confirmations: Sequence[Confirmation[Published]], rejections: Sequence[Rejection[Published]]
+    ) -> None:
+        assert self._tracing is not None  # noqa: S101  (the only caller was chosen so)
+        self._tracing.settled(confirmations, rejections, self._router.settled)
 
 
 def _unguarded(event: Event) -> Failure | None:  # noqa: ARG001  (the guard's shape)

@@ -111,7 +111,7 @@ class LetterForm:
             consumer=self.consumer,
             model=self.model,
             traceback=failed.failure.traceback,
-            traceparent=failed.event.traceparent,
+            traceparent=failed.event.try_traceparent,
         )
         return dead_letter(
             failed.event.message,

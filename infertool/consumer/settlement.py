@@ -39,7 +39,7 @@ class Settlement:
         window: int,
         observe: o.Observe,
     ) -> None:
-        self._subscription = subscription
+        self.subscription = subscription
         self._in_flight = in_flight
         self._guard = guard
         self._dead_letters = dead_letters
@@ -53,7 +53,7 @@ class Settlement:
             redelivered = _redelivered(messages) - _redelivered(admission.left)
             self._observe(o.Received(received, redelivered))
         if admission.confirmed:
-            self._subscription.ack(admission.confirmed)
+            self.subscription.ack(admission.confirmed)
         if admission.in_progress or admission.confirmed or admission.failed:
             self._admit_again(admission)
         return admission.fresh
@@ -68,7 +68,7 @@ class Settlement:
 
     def ack(self, events: Sequence[Event]) -> None:
         """Acknowledge events whose results are confirmed."""
-        self._subscription.ack(self._in_flight.confirmed(events))
+        self.subscription.ack(self._in_flight.confirmed(events))
         self._guard.end(events)
         now = time.monotonic()
         self._observe(o.Succeeded([now - event.delivered_at for event in events]))
@@ -76,7 +76,7 @@ class Settlement:
     def drop(self, dropped: Sequence[DroppedEvent]) -> None:
         """Acknowledge requests that nobody waits for any more."""
         events = [each.event for each in dropped]
-        self._subscription.ack(self._in_flight.confirmed(events))
+        self.subscription.ack(self._in_flight.confirmed(events))
         self._guard.end(events)
         now = time.monotonic()
         for each in dropped:

@@ -241,6 +241,10 @@ class TelemetrySettings:
     """text for people, json for machines."""
     status_interval_s: float = 10.0
     """Interval of status lines if standard error is no terminal."""
+    traces: Literal["off", "otlp"] = "off"
+    """otlp exports spans over OTLP/HTTP, as the OTEL_ variables say (pip install 'infertool[otel]')."""
+    trace_parent: Literal["parent", "link"] = "parent"
+    """parent: events go on in the producer's trace; link: each begins a trace of its own, linked to the producer's."""
     trace_url: str = field(default="", repr=False)
     """Page of a trace, which watch opens: http://HOST/trace/{trace_id}. Empty: none."""
 

@@ -61,6 +61,13 @@ class TraceIgnored:
 
 
 @dataclass(frozen=True, slots=True)
+class SpansDropped:
+    """`count` spans could not be exported."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class CacheHit:
     """`count` results were taken from the cache."""
 
@@ -215,6 +222,7 @@ Signal = (
     | Retried
     | Deferred
     | TraceIgnored
+    | SpansDropped
     | CacheHit
     | Circuit
     | Predicted

@@ -16,7 +16,7 @@ from infertool.telemetry.latencies import Latencies, Percentiles
 COUNTS = (
     "received", "succeeded", "failed", "dead_lettered", "retried", "redelivered", "recognised", "pushed", "confirmed",
     "reconnects", "handed_back", "held", "cache_hits", "circuit_opened",
-    "replied", "replies_lost", "expired", "caller_gone", "traces_ignored",
+    "replied", "replies_lost", "expired", "caller_gone", "traces_ignored", "spans_dropped",
 )  # fmt: skip
 _ONE_EACH: dict[type, str] = {
     signals.Failed: "failed",
@@ -32,6 +32,7 @@ _SEVERAL: dict[type, str] = {
     signals.CacheHit: "cache_hits",
     signals.HandedBack: "handed_back",
     signals.Replied: "replied",
+    signals.SpansDropped: "spans_dropped",
 }
 
 
@@ -157,6 +158,7 @@ class Stats:
                 | signals.CacheHit(count)
                 | signals.HandedBack(count)
                 | signals.Replied(count)
+                | signals.SpansDropped(count)
             ):
                 counts[_SEVERAL[type(signal)]] += count
             case signals.Succeeded(times):

@@ -7,7 +7,7 @@ ignored: a trace must never fail an event.
 from __future__ import annotations
 
 import re
-from random import SystemRandom
+from random import Random
 from typing import Final
 
 from msgspec import Struct
@@ -21,7 +21,7 @@ SAMPLED: Final = 1
 
 _FORM = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
-_random = SystemRandom()
+_random = Random()  # noqa: S311  (seeded by the system; ids are no secrets)
 
 
 class TraceContext(Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ from tests.support.running import environment
 
 HEAVY = (
     "textual", "stomp", "websocket", "msgspec", "orjson", "cel", "rich", "starlette", "uvicorn", "websockets", "hdrh",
-    "resvg_py",
+    "resvg_py", "opentelemetry",
 )  # fmt: skip
 COMMANDS = [
     "consume",

@@ -35,6 +35,7 @@ def test_signals_are_counted() -> None:
         signals.Dropped("e", "expired", 0.1),
         signals.Dropped("e", "caller_gone", 0.1),
         signals.TraceIgnored(),
+        signals.SpansDropped(7),
         signals.Warned("w"),
         signals.Flow(paused=True),
         signals.ConnectionChanged("broker", ConnectionEvent(ConnectionState.CONNECTED, "a", 1)),
@@ -48,7 +49,7 @@ def test_signals_are_counted() -> None:
         "received": 10, "succeeded": 6, "failed": 1, "dead_lettered": 1, "retried": 1, "redelivered": 3,
         "recognised": 1, "pushed": 8, "confirmed": 7, "reconnects": 1, "handed_back": 2, "held": 1,
         "cache_hits": 4, "circuit_opened": 1, "replied": 5, "replies_lost": 1, "expired": 2, "caller_gone": 1,
-        "traces_ignored": 1,
+        "traces_ignored": 1, "spans_dropped": 7,
     }  # fmt: skip
     assert snapshot.paused
     assert snapshot.circuit == "half-open"

@@ -137,13 +137,13 @@ class Server:
 
 def _part(tried: Tried, used: Codec) -> wire.Part:
     if tried.failure is not None:
-        return wire.Part(b"", tried.processing_s, tried.failure)
+        return wire.Part(b"", tried.processing_s, tried.failure, started=tried.started)
     cached = isinstance(tried.prediction, Cached)
     result = tried.prediction.result if cached else tried.prediction
     try:
-        return wire.Part(used.encode(result), tried.processing_s, None, cached, isinstance(result, dict))
+        return wire.Part(used.encode(result), tried.processing_s, None, cached, isinstance(result, dict), tried.started)
     except EncodeError as error:
-        return wire.Part(b"", tried.processing_s, unencodable(UnencodableError(str(error))))
+        return wire.Part(b"", tried.processing_s, unencodable(UnencodableError(str(error))), started=tried.started)
 
 
 if __name__ == "__main__":

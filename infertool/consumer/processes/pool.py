@@ -311,9 +311,9 @@ class ProcessWorker(Worker):
 
 def _outcome(event: Event, part: wire.Part) -> Outcome:
     if part.failure is not None:
-        return Outcome(event, failure=part.failure)
+        return Outcome(event, None, part.processing_s, part.failure, part.started)
     result = Encoded(part.result, part.is_object) if event.codec is JSON else event.codec.decode(part.result)
-    return Outcome(event, Cached(result) if part.cached else result, part.processing_s)
+    return Outcome(event, Cached(result) if part.cached else result, part.processing_s, None, part.started)
 
 
 def _death(group: Group, ending: str) -> Failure:

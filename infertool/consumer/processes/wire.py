@@ -63,7 +63,7 @@ class StartFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Part(msgspec.Struct, frozen=True, array_like=True):
     """The outcome of one event: a result in the event's codec, which may be from the model's cache, or a failure.
 
-    `is_object` is True if the model returned a dict.
+    `is_object` is True if the model returned a dict. `started` is monotonic, which all processes of a machine share.
     """
 
     result: bytes
@@ -71,6 +71,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
     failure: Failure | None
     cached: bool = False
     is_object: bool = False
+    started: float = 0.0
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -1,0 +1,173 @@
+"""Traces: one event from a JMS producer over the consumer to the hub, as an OTLP receiver gets its spans."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from infertool.telemetry.trace_context import TraceContext, new, parse
+from tests.bus.conftest import Bus
+from tests.support.jms import Jms, produce
+from tests.support.otlp import Manner, Received, receiver
+from tests.support.ports import free_port
+from tests.support.running import CREDENTIALS, infertool
+
+MODEL = """
+from infertool.errors import InferenceError
+
+class Model:
+    def predict(self, payload):
+        if payload["event_id"] == "fails":
+            raise InferenceError("no such customer", retryable=False)
+        return {"class": "A"}
+
+    def predict_batch(self, payloads):
+        failure = InferenceError("no such customer", retryable=False)
+        return [failure if payload["event_id"] == "fails" else {} for payload in payloads]
+"""
+TRACED = {"INFERTOOL_TELEMETRY__TRACES": "otlp", "OTEL_TRACES_SAMPLER": "parentbased_always_off"}
+NAMES = ("in-header", "in-payload", "fails", "unsampled")
+
+
+def sent(bus: Bus) -> dict[str, TraceContext]:
+    """Have a JMS producer send an event of each kind; return the spans that are its own."""
+    own = {name: new(sampled=name != "unsampled") for name in NAMES}
+    produce(bus.broker, [
+        Jms(
+            bus.queue,
+            json.dumps({"event_id": name, **({"traceparent": str(own[name])} if name == "in-payload" else {})}),
+            {} if name == "in-payload" else {"traceparent": str(own[name])},
+        )
+        for name in NAMES
+    ] + [Jms(bus.queue, json.dumps({"event_id": "untraced"}), {"traceparent": "0" * 100_000})])  # fmt: skip
+    return own
+
+
+MODES = {
+    "threads": (),
+    "processes": ("--executor", "processes", "--workers", "1"),
+    "batch": ("--batch-size", "8", "--batch-wait", "1s"),
+    "several": ("--processes", "2"),
+    "link": (),
+}
+
+
+@pytest.mark.activemq
+@pytest.mark.parametrize("mode", MODES)
+def test_an_event_goes_on_in_the_trace_of_its_jms_producer(real_bus: Bus, mode: str) -> None:
+    (real_bus.folder / "model.py").write_text(MODEL)
+    own = sent(real_bus)
+    with receiver() as traces:
+        consumer = real_bus.consume(
+            *MODES[mode], "--exit-when-idle", "2s", model=f"{real_bus.folder / 'model.py'}:Model",
+            INFERTOOL_TELEMETRY__TRACE_PARENT="link" if mode == "link" else "parent",
+            OTEL_EXPORTER_OTLP_ENDPOINT=traces.url, **TRACED,
+        )  # fmt: skip
+        summary = consumer.finish()
+        assert (summary["succeeded"], summary["dead_lettered"]) == (4, 1)
+        assert (summary["traces_ignored"], summary["spans_dropped"]) == (1, 0)
+        queue = real_bus.queue.removeprefix("/queue/")
+        assert real_bus.viewer.wait(5, 60)
+        letters = {headers["dlq_event_id"]: headers for headers, _ in letters_of(real_bus)}
+        processes = {
+            span.attributes.get("infertool.event_id"): span for span in traces.spans if span.kind == "CONSUMER"
+        }
+        assert processes.keys() == {"in-header", "in-payload", "fails"}
+        for name, process in processes.items():
+            spans = traces.of(process.trace_id)
+            check_tree(spans, own[name], linked=mode == "link")
+            model = spans["infer"].attributes["infertool.model"]
+            names = {f"process {queue}", f"infer {model}", "send service:inference", f"settle {queue}"}
+            assert {span.name for span in spans.values()} == names
+            assert {span.service for span in spans.values()} == {"infertool"}
+            published = real_bus.viewer.payloads[name]["traceparent"]
+            assert parse(published) == TraceContext(process.trace_id, spans["send"].span_id)
+            dead = name == "fails"
+            assert [process.failed, spans["infer"].failed] == [dead, dead]
+            assert spans["settle"].attributes["infertool.outcome"] == ("dead_letter" if dead else "ack")
+            if dead:
+                assert process.attributes["error.type"] == "InferenceError"
+                assert parse(letters[name]["original_traceparent"]) == context(process)
+        assert real_bus.viewer.payloads["unsampled"]["traceparent"] == str(own["unsampled"])
+        assert "traceparent" not in real_bus.viewer.payloads["untraced"]
+        batches = [span for span in traces.spans if span.name.startswith("infer") and not span.parent]
+        if mode == "batch":
+            assert {link for span in batches for link in span.links} == {ids(each) for each in processes.values()}
+            calls = [traces.of(each.trace_id)["infer"] for each in processes.values()]
+            assert {link for call in calls for link in call.links} == {ids(span) for span in batches}
+        else:
+            assert batches == []
+
+
+def letters_of(bus: Bus) -> list[tuple[dict[str, str], bytes]]:
+    raw = bus.raw()
+    found = raw.drain(bus.dlq)
+    raw.close()
+    return found
+
+
+def context(span: Received) -> TraceContext:
+    return TraceContext(*ids(span))
+
+
+def ids(span: Received) -> tuple[str, str]:
+    return span.trace_id, span.span_id
+
+
+def check_tree(spans: dict[str, Received], parent: TraceContext, *, linked: bool) -> None:
+    process = spans["process"]
+    assert (parent.trace_id, parent.span_id) in process.links
+    assert (process.trace_id == parent.trace_id, process.parent) == (
+        (False, "") if linked else (True, parent.span_id)
+    )  # fmt: skip
+    kinds = {"process": "CONSUMER", "infer": "INTERNAL", "send": "PRODUCER", "settle": "CLIENT"}
+    assert {name: span.kind for name, span in spans.items()} == kinds
+    for name in ("infer", "send", "settle"):
+        assert spans[name].parent == process.span_id
+        assert process.start_ns <= spans[name].start_ns <= spans[name].end_ns <= process.end_ns
+    assert process.attributes.items() >= {
+        "messaging.system": "activemq", "messaging.operation.name": "process", "messaging.operation.type": "process",
+        "server.address": "127.0.0.1",
+    }.items()  # fmt: skip
+
+
+def test_a_replay_keeps_the_trace_and_links_to_the_first_try(bus: Bus) -> None:
+    (bus.folder / "model.py").write_text(MODEL)
+    own = new()
+    raw = bus.raw()
+    raw.send(bus.queue, [({"event_id": "fails", "traceparent": str(own)}, b'{"event_id": "fails"}')])
+    raw.close()
+    with receiver() as traces:
+        for turn in (1, 2):
+            consumer = bus.consume(
+                "--exit-when-idle", "1s", model=f"{bus.folder / 'model.py'}:Model",
+                OTEL_EXPORTER_OTLP_ENDPOINT=traces.url, **TRACED,
+            )  # fmt: skip
+            assert consumer.finish()["dead_lettered"] == 1
+            if turn == 1:
+                done = infertool("replay-dlq", bus.dlq, "--broker", bus.broker.url, "--yes", **CREDENTIALS)
+                assert done.returncode == 0, done.stderr
+        first, second = (span for span in traces.spans if span.kind == "CONSUMER")
+        assert {first.trace_id, second.trace_id} == {own.trace_id}
+        assert first.links == {(own.trace_id, own.span_id)}
+        assert second.links == {(own.trace_id, own.span_id), ids(first)}
+
+
+@pytest.mark.parametrize("manner", ["hangs", "fails", "refuses"])
+def test_an_endpoint_that_does_not_take_spans_holds_nothing_up(bus: Bus, manner: Manner | str) -> None:
+    count = 300
+    bus.send(count)
+    with receiver("hangs" if manner == "hangs" else "fails") as traces:
+        url = f"http://127.0.0.1:{free_port()}" if manner == "refuses" else traces.url
+        consumer = bus.consume(
+            "--max-messages", f"{count}", INFERTOOL_TELEMETRY__TRACES="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=url,
+            OTEL_BSP_MAX_QUEUE_SIZE="600",
+        )  # fmt: skip
+        summary = consumer.finish()
+    assert summary["succeeded"] == count
+    assert summary["spans_dropped"] == 4 * count
+    log = consumer.log.read_text()
+    assert log.count("traces are incomplete") == 1
+    assert "Traceback" not in log
+    assert all(line.count("opentelemetry") == 0 for line in log.splitlines())
