@@ -17,7 +17,7 @@ from infertool.errors import SettingsError
 from infertool.settings.load import Loaded
 
 _CLOSE_S: Final = 10.0
-_CLOCK_S: Final = 30.0
+_CLOCK_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
