@@ -75,6 +75,10 @@ class BrowseRefusedError(RefusedError):
     """A queue cannot be shown without harm to its messages, or not at all. It can be consumed."""
 
 
+class ListenError(ServerError):
+    """A server of ours cannot listen on its address."""
+
+
 class JoinRefusedError(RefusedError):
     """A Phoenix topic cannot be joined."""
 

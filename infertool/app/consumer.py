@@ -135,7 +135,7 @@ class ConsumerApp:
         self._settings = brokers.with_full_names(anchored(settings))
         self._until = until or Until()
         self._write = write
-        self._stats = Stats()
+        self._stats = Stats(detailed=settings.telemetry.is_detailed)
         log_observer = logs.LogObserver()
         self._observe = fan_out([self._stats, *observers, log_observer])
         self._resources = ExitStack()
@@ -223,6 +223,16 @@ class ConsumerApp:
     def report(self) -> Report:
         """Return the figures now, in a form that can be summed up with those of other processes."""
         return self._stats.report()
+
+    @property
+    def stopping(self) -> bool:
+        """True once `stop` was called."""
+        return self._stopping
+
+    def reports(self) -> tuple[list[Report], list[Report]]:
+        """Return the figures now as `infertool.telemetry.stats_builder.Reporting` asks: of this one process."""
+        report = self.report()
+        return [report], [report]
 
     def _write_documents(self, documents: Sequence[bytes]) -> None:
         """Call `write`. What it raises ends the run; the documents are not confirmed."""

@@ -340,3 +340,20 @@ class Broker(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Write what is pending, disconnect, and stop. Unsettled messages go back to the broker."""
+
+
+@runtime_checkable
+class Monitored(Protocol):
+    """A broker that tells what metrics show beside `measure`. Optional: ask with `isinstance`."""
+
+    def reader_silent_s(self) -> float | None:
+        """Return for how long the thread that reads has not run, in seconds; None without a connection.
+
+        It runs four times a second, whatever arrives, unless it is in a callback.
+        """
+
+    def oldest_sent_ms(self, queue: str, timeout_s: float) -> int | None:
+        """Return when the first message of `queue` was sent, in milliseconds since the epoch.
+
+        None where the broker does not tell it, or not without harm to the message.
+        """

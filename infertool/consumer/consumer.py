@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from infertool.brokers import registry
-from infertool.brokers.port import Broker, Subscription
+from infertool.brokers.port import Broker, Monitored, Subscription
 from infertool.codec import BY_NAME
 from infertool.consumer.attempt import Decoding, Event, FailedEvent, Failure, Outcome, Preparation
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.dead_letter_writer import DeadLetterWriter, LetterForm
 from infertool.consumer.documents import Documents
 from infertool.consumer.executor import Executor
-from infertool.consumer.gauge import Gauge
+from infertool.consumer.gauge import Gauge, Probes
 from infertool.consumer.in_flight import InFlight, Intake
 from infertool.consumer.requests import Answers, Requests
 from infertool.consumer.router import DROPPED_EVENT, Published, Router, Rules, event_of
@@ -36,6 +36,7 @@ from infertool.net.timing import FullJitter
 from infertool.publishers.joined import JoinedPublishers
 from infertool.publishers.port import Confirmation, Publisher, Rejection
 from infertool.publishers.reply import ReplyPublisher
+from infertool.publishers.timed import TimedPublisher
 from infertool.settings import Settings
 from infertool.telemetry import signals as o
 
@@ -72,6 +73,7 @@ class Consumer:
         observe: o.Observe,
         until: Until,
     ) -> None:
+        self._detailed = settings.telemetry.is_detailed
         self._settings = settings
         self._worker_pool = worker_pool
         self._publisher = publisher
@@ -87,6 +89,8 @@ class Consumer:
         self._broker = open_broker(self._on_connection)
         if settings.consume.reply:
             self._publisher = publisher = with_replies(self._broker, publisher, observe)
+        if self._detailed:
+            self._publisher = publisher = TimedPublisher(publisher, observe)
         self._window = window(
             settings.consume, publisher.batch, until.max_messages, self._broker.capabilities.max_unacked
         )
@@ -134,7 +138,9 @@ class Consumer:
     def _process(self, subscription: Subscription) -> None:
         """Process the messages of `subscription` until the run ends."""
         writer = self._make_writer(subscription)
-        settlement = Settlement(subscription, self._in_flight, self._guard, writer, self._window, self._observe)
+        settlement = Settlement(
+            subscription, self._in_flight, self._guard, writer, self._window, self._observe, detailed=self._detailed
+        )
         pipeline = Pipeline(
             self._settings,
             self._worker_pool,
@@ -194,7 +200,23 @@ class Consumer:
             measure=lambda timeout_s: self._broker.measure(self._settings.broker.queue, timeout_s),
             pending=pipeline.unconfirmed,
             observe=self._observe,
+            probes=self._make_probes(pipeline) if self._detailed else None,
         )
+
+    def _make_probes(self, pipeline: Pipeline) -> Probes:
+        broker = self._broker
+
+        def oldest_s(timeout_s: float) -> float | None:
+            if not isinstance(broker, Monitored):
+                return None
+            sent_ms = broker.oldest_sent_ms(self._settings.broker.queue, timeout_s)
+            return None if sent_ms is None else max(0.0, time.time() - sent_ms / 1000)
+
+        def ticks() -> o.Ticks:
+            reader_s = broker.reader_silent_s() if isinstance(broker, Monitored) else None
+            return replace(pipeline.ticks(), reader_s=reader_s)
+
+        return Probes(oldest_s, lambda timeout_s: broker.measure(self._settings.deadletter.queue, timeout_s), ticks)
 
     def _idled(self) -> bool:
         seen, self._seen = self._seen, self._in_flight.admitted
@@ -264,6 +286,7 @@ class Pipeline:
             on_tuned=lambda name, value: observe(o.Tuned(name, value)),
             on_stuck=self._hand_off_reader,
             on_fatal=fail,
+            on_batch=(lambda size: observe(o.Batch(size))) if settings.telemetry.is_detailed else None,
         )
         self._router = Router(
             Rules(consume.max_attempts, publish.max_refusals, FullJitter(consume.retry_base_s, consume.retry_max_s)),
@@ -299,6 +322,10 @@ class Pipeline:
         self._executor.stop(deadline)
         self._publisher.drain(_left(deadline))
         self._publisher.stop()
+
+    def ticks(self) -> o.Ticks:
+        """Return when the watchdog looked last, and how long the longest call has taken."""
+        return self._executor.ticks()
 
     def unconfirmed(self) -> o.Unconfirmed:
         """Return the number of publications without a confirmation, and the age of the oldest."""

@@ -11,6 +11,7 @@ from infertool.consumer.watchdog import OnOutcomes, Reports, Watchdog
 from infertool.consumer.work_queue import ActiveWorkers, WorkQueue
 from infertool.consumer.worker import Caller, Worker, WorkerPool
 from infertool.errors import InfertoolError
+from infertool.telemetry.signals import Ticks
 
 # Hung calls cannot be ended. With more than this number for each unit of concurrency, the run ends.
 HUNG_LIMIT = 4
@@ -25,7 +26,7 @@ class Executor:
 
     A call that takes longer than `workload.timeout_s` fails with `Timeout`. Without `workload.batches` each event is a
     call of its own. `on_stuck` is called when a thread in `run_or_submit` does not return soon; `on_fatal` when the run
-    cannot go on. `on_tuned` gets the name and the new value of a number that adapts.
+    cannot go on. `on_tuned` gets the name and the new value of a number that adapts; `on_batch` the size of each batch.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Executor:
         on_tuned: Callable[[str, int], None],
         on_stuck: Callable[[], None],
         on_fatal: Callable[[InfertoolError], None],
+        on_batch: Callable[[int], None] | None = None,
     ) -> None:
         self._worker_pool = worker_pool
         self._prepare = prepare
@@ -57,6 +59,7 @@ class Executor:
         self._watchdog = Watchdog(workload.timeout_s)
         self._reports = Reports(on_outcomes, self._learn)
         self._host = _Host(self._queue, self._workers, self._watchdog, self._reports, workload, on_fatal)
+        self._host.on_batch = on_batch if workload.batches else None
         # A limit learns nothing from calls of one thread, which wait for each other.
         attempt = None if workload.limit else worker_pool.inline(prepare.on_reader())
         self._inline = InlineRuns(self._host, attempt, self._workers, self._watchdog, on_late=on_stuck)
@@ -79,6 +82,11 @@ class Executor:
         """Try events in the calling thread if the model is quick and nothing waits; queue them otherwise."""
         if not self._inline.run(events):
             self.submit(events)
+
+    def ticks(self) -> Ticks:
+        """Return when the watchdog looked last, and how long the longest call has taken."""
+        longest = max((caller.running_s() for caller in self._workers.callers()), default=0.0)
+        return Ticks(None, self._watchdog.silent_s(), longest, self._workload.timeout_s)
 
     def stop(self, deadline: float) -> bool:
         """Drop events not begun, wait until `deadline` (monotonic) for the others. Return True if nothing runs on."""
@@ -121,12 +129,16 @@ class _Host:
         self.done = reports.report
         self.done_later = reports.report_later
         self.fail = on_fatal
+        self.on_batch: Callable[[int], None] | None = None
 
     def take(self, worker: Caller) -> list[Group]:
         self._watchdog.release(worker)
         groups = self._workers.take()
         if len(groups) > 1 or (groups and len(groups[0]) > 1):
             self._watchdog.hold(worker)
+        if self.on_batch:
+            for group in groups:
+                self.on_batch(len(group))
         return groups
 
     def failed(self, group: Group, failure: Failure, spent_s: float) -> None:

@@ -1,22 +1,34 @@
-"""Reports once a second how many events a consumer holds, and how many messages wait in its queue."""
+"""Reports once a second what a consumer holds, what its queue holds, and whether its threads run."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from infertool.brokers.port import Depth
-from infertool.telemetry.signals import InProgress, Observe, Unconfirmed
+from infertool.telemetry.signals import InProgress, Observe, QueueState, Ticks, Unconfirmed
 
 # Time between two reports. Seconds.
 REPORT_S = 1.0
 # Time between two requests for the queue's depth. Seconds.
 ASK_S = 2.0
+# Time between two looks at the oldest message and at the dead letters, which cost the broker more. Seconds.
+LOOK_S = 10.0
 # Longest wait for the broker's answer. Seconds.
 ANSWER_S = 2.0
 # After this number of requests in a row without an answer, the broker is asked no more on this connection.
 MOST_UNANSWERED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """What is asked for metrics alone. Each is called with the longest wait in seconds, `ticks` without one."""
+
+    oldest_s: Callable[[float], float | None]
+    dead_letters: Callable[[float], Depth | None]
+    ticks: Callable[[], Ticks]
 
 
 class Gauge:
@@ -30,7 +42,11 @@ class Gauge:
         measure: Callable[[float], Depth | None],
         pending: Callable[[], Unconfirmed],
         observe: Observe,
+        probes: Probes | None = None,
     ) -> None:
+        self._probes = probes
+        self._look_at = 0.0
+        self._queue_state = QueueState()
         self._in_progress = in_progress
         self._window = window
         self._measure = measure
@@ -58,6 +74,9 @@ class Gauge:
         while not self._stopped.is_set():
             if time.monotonic() >= self._ask_at and self._unanswered < MOST_UNANSWERED:
                 self._ask()
+            if self._probes:
+                self._observe(self._probes.ticks())
+                self._observe(self._queue_state)
             self._observe(InProgress(self._in_progress(), self._window, self._waiting))
             self._observe(self._pending())
             self._stopped.wait(REPORT_S)
@@ -67,6 +86,19 @@ class Gauge:
         self._ask_at = time.monotonic() + ASK_S
         self._unanswered = 0 if depth else self._unanswered + 1
         self._waiting = _waiting(depth) if depth else None
+        if self._probes:
+            self._queue_state = self._look(self._probes, depth or Depth())
+
+    def _look(self, probes: Probes, depth: Depth) -> QueueState:
+        oldest_s, dead_letters = self._queue_state.oldest_s, self._queue_state.dead_letters
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_S
+            oldest_s = probes.oldest_s(ANSWER_S) if self._waiting else None
+            dead = probes.dead_letters(ANSWER_S)
+            dead_letters = dead.size if dead else None
+        return QueueState(
+            depth.in_flight, depth.consumers, oldest_s if self._waiting else None, dead_letters, depth.enqueued
+        )
 
 
 def _waiting(depth: Depth) -> int | None:

@@ -28,6 +28,7 @@ class Settlement:
     """Admits the deliveries of `subscription` and settles their events. Thread-safe.
 
     `window` is the number of unsettled messages that the subscription delivers at most.
+    With `detailed` ages of events are reported.
     """
 
     def __init__(
@@ -38,7 +39,10 @@ class Settlement:
         dead_letters: DeadLetterSink,
         window: int,
         observe: o.Observe,
+        *,
+        detailed: bool = False,
     ) -> None:
+        self._detailed = detailed
         self.subscription = subscription
         self._in_flight = in_flight
         self._guard = guard
@@ -72,6 +76,8 @@ class Settlement:
         self._guard.end(events)
         now = time.monotonic()
         self._observe(o.Succeeded([now - event.delivered_at for event in events]))
+        if self._detailed and (sent_ms := events[0].message.properties.timestamp_ms):
+            self._observe(o.Ages([time.time() - sent_ms / 1000]))
 
     def drop(self, dropped: Sequence[DroppedEvent]) -> None:
         """Acknowledge requests that nobody waits for any more."""

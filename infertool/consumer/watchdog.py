@@ -71,10 +71,15 @@ class Watchdog:
         self._holders: set[Caller] = set()
         self._roused = threading.Event()
         self._ended = False
+        self._ticked = time.monotonic()
 
     def start(self, callers: Callable[[], Iterable[Caller]]) -> None:
         """Start the thread, which watches `callers()`."""
         threading.Thread(target=self._run, args=(callers,), name="watchdog", daemon=True).start()
+
+    def silent_s(self) -> float:
+        """Return for how long the thread has not looked, in seconds."""
+        return time.monotonic() - self._ticked
 
     def stop(self) -> None:
         """End the thread once no caller holds several events."""
@@ -101,6 +106,7 @@ class Watchdog:
                 self._roused.wait(self._timeout_s / 10)
                 self._roused.clear()
             time.sleep(HAND_BACK_S)
+            self._ticked = time.monotonic()
             with self._lock:
                 late = [caller for caller in self._holders if caller.lasted_s() > HAND_BACK_S]
             for caller in late:

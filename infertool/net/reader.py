@@ -87,6 +87,10 @@ class StreamReader:
         self._heard = self._ticked = time.monotonic()
         return self._start_thread()
 
+    def silent_s(self) -> float:
+        """Return for how long the thread has not come back to its loop, in seconds."""
+        return time.monotonic() - self._ticked
+
     def is_current(self) -> bool:
         """Return True in the thread that reads; False in one that was handed off."""
         return self._current is threading.current_thread()

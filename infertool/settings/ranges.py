@@ -12,7 +12,7 @@ from infertool.net.identify import bracketed
 from infertool.secret import mask_url
 from infertool.settings.keys import Entry, types
 from infertool.settings.tree import Concurrency
-from infertool.text.input import parse_capacity
+from infertool.text.input import parse_capacity, parse_listen_address
 
 _FROM_ZERO = {
     "broker.heartbeat_s",
@@ -119,10 +119,19 @@ def _trace_url(url: str) -> str:
     return _url(filled)
 
 
+def _listening(text: str) -> str:
+    try:
+        parse_listen_address(text or "0")
+    except UsageError as error:
+        return f"cannot be used: {error}"
+    return ""
+
+
 _TEXTS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(_URLS, _url),
     **dict.fromkeys(_NOT_EMPTY, _not_empty),
     **dict.fromkeys(_HTTP_URLS, _http_url),
     "model.cache": _capacity,
     "telemetry.trace_url": _trace_url,
+    "telemetry.metrics": _listening,
 }

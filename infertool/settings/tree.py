@@ -245,8 +245,17 @@ class TelemetrySettings:
     """otlp exports spans over OTLP/HTTP, as the OTEL_ variables say (pip install 'infertool[otel]')."""
     trace_parent: Literal["parent", "link"] = "parent"
     """parent: events go on in the producer's trace; link: each begins a trace of its own, linked to the producer's."""
+    metrics: str = ""
+    """HOST:PORT, or PORT on 127.0.0.1, of metrics, health and stats; port 0 takes a free one. Empty: none."""
+    stuck_after_s: float = 300.0
+    """A consumer is not live when messages wait, it could take them, and nothing has come for this time."""
     trace_url: str = field(default="", repr=False)
     """Page of a trace, which watch opens: http://HOST/trace/{trace_id}. Empty: none."""
+
+    @property
+    def is_detailed(self) -> bool:
+        """Return True if what only metrics show is counted."""
+        return bool(self.metrics)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

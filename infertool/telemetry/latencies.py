@@ -83,6 +83,16 @@ class Latencies:
         mean_us = sum(map(mul, counts, _middles())) / total
         return Percentiles(p50, p90, p99, p99_9, self._value_ms(len(counts) - 1), round(mean_us / 1000, 3), total)
 
+    def buckets(self, edges_s: Sequence[float]) -> list[int]:
+        """Return for each edge the number of times at or below it, to three significant digits."""
+        sums = list(accumulate(self._counts()))
+        index_of = self._histogram.get_counts_array_index
+        return [sums[min(index_of(round(edge * 1e6)), len(sums) - 1)] if sums else 0 for edge in edges_s]
+
+    def total_s(self) -> float:
+        """Return the sum of all times in seconds, to three significant digits of each."""
+        return float(sum(map(mul, self._counts(), _middles()))) / 1e6
+
     def curve(self) -> list[tuple[float, float]]:
         """Return (fraction of samples at or below, milliseconds) for every recorded value, in ascending order."""
         counts = self._counts()

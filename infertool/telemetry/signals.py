@@ -194,6 +194,57 @@ class InProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueState:
+    """What the broker says of the queue and of the dead-letter queue; None for what it does not tell.
+
+    `oldest_s` is the age of the message that waits longest; `enqueued` counts the messages that the queue ever got.
+    """
+
+    unacked: int | None = None
+    consumers: int | None = None
+    oldest_s: float | None = None
+    dead_letters: int | None = None
+    enqueued: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """Ages of settled events, in seconds: from their producer's timestamp. One event of each settled batch is taken.
+
+    An age is negative where the producer's clock is ahead of ours.
+    """
+
+    seconds: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmTimes:
+    """Seconds from publications to their confirmations."""
+
+    seconds: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A call of the model for `size` events begins."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticks:
+    """How long ago the threads that everything depends on last ran, in seconds; None for one that does not run now.
+
+    `call_s` is the time that the longest call of the model has taken so far; `call_limit_s` is consume.timeout_s.
+    """
+
+    reader_s: float | None
+    watchdog_s: float | None
+    call_s: float
+    call_limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Unconfirmed:
     """`count` results and alerts are unconfirmed; the oldest was pushed `oldest_s` seconds ago."""
 
@@ -238,6 +289,11 @@ Signal = (
     | Flow
     | Tuned
     | InProgress
+    | QueueState
+    | Ages
+    | ConfirmTimes
+    | Batch
+    | Ticks
     | Unconfirmed
     | Warned
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from infertool.net.connection_state import ConnectionState
 from infertool.telemetry import signals
+from infertool.telemetry.details import DetailCounter, Details, joined, merged
 from infertool.telemetry.latencies import Latencies, Percentiles
 
 COUNTS = (
@@ -88,7 +89,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The statistics of one process, with encoded histograms.
+    """The statistics of one process, with encoded histograms; `details` while its metrics are on.
 
     Times are in seconds on the monotonic clock, which all processes of a machine share.
     """
@@ -107,6 +108,7 @@ class Report:
     tuned: dict[str, int]
     latency: str
     processing: str
+    details: Details | None = None
 
 
 def settled(counts: Mapping[str, int]) -> int:
@@ -122,9 +124,10 @@ def rate(counts: Mapping[str, int], first_delivery: float | None, last_settlemen
 
 
 class Stats:
-    """An observer that counts signals and records latencies."""
+    """An observer that counts signals and records latencies; with `detailed` also what metrics show beside."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, detailed: bool = False) -> None:
+        self._details = DetailCounter() if detailed else None
         self._lock = threading.Lock()
         self._counts = dict.fromkeys(COUNTS, 0)
         self._latency = Latencies()
@@ -142,6 +145,8 @@ class Stats:
         """Count `signal`."""
         with self._lock:
             self._count(signal)
+        if self._details:
+            self._details(signal)
 
     def _count(self, signal: signals.Signal) -> None:
         counts = self._counts
@@ -190,7 +195,7 @@ class Stats:
             case signals.ConnectionChanged(side, event):
                 self._links[side] = event.state.value
                 counts["reconnects"] += event.state is ConnectionState.CONNECTED and event.epoch > 1
-            case signals.Warned():
+            case _:
                 pass
 
     def _settled(self, name: str, latencies_s: Sequence[float]) -> None:
@@ -216,6 +221,7 @@ class Stats:
                 tuned=dict(self._tuned),
                 latency=self._latency.encode(),
                 processing=self._processing.encode(),
+                details=self._details.details() if self._details else None,
             )
 
     def snapshot(self) -> Snapshot:
@@ -252,8 +258,9 @@ def summed(reports: Sequence[Report]) -> Report:
         counts=dict(counts),
         first_delivery=min((r.first_delivery for r in reports if r.first_delivery is not None), default=None),
         last_settlement=max((r.last_settlement for r in reports if r.last_settlement is not None), default=None),
-        latency=_merged(report.latency for report in reports).encode(),
-        processing=_merged(report.processing for report in reports).encode(),
+        latency=merged(report.latency for report in reports),
+        processing=merged(report.processing for report in reports),
+        details=_joined_details(reports),
     )
 
 
@@ -284,11 +291,15 @@ def _circuit(reports: Sequence[Report]) -> str:
     return next((state for state in _CIRCUITS if state in states), "none")
 
 
-def _merged(histograms: Iterable[str]) -> Latencies:
-    latencies = Latencies()
-    for histogram in histograms:
-        latencies.merge(Latencies.decode(histogram))
-    return latencies
+def _joined_details(reports: Sequence[Report]) -> Details | None:
+    """Return the details of one replica, whose processes followed each other."""
+    details = [report.details for report in reports if report.details]
+    if not details:
+        return None
+    latest = details[-1]
+    return replace(
+        joined(details, [latest]), ticks=latest.ticks, reported_at=latest.reported_at, made_at=latest.made_at
+    )
 
 
 def _links(running: Sequence[Report]) -> dict[str, str]:

@@ -27,6 +27,8 @@ class QueueStats:
     """Subscriptions to the queue, of all processes and machines."""
     oldest_s: float | None = None
     """Age of the message that waits longest. Seconds."""
+    arrival_rate: float | None = None
+    """Messages a second that come to the queue."""
     drain_s: float | None = None
     """Time until the queue is empty at the present rate: depth / settled rate. Seconds; None at a rate of zero."""
 

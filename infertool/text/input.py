@@ -9,6 +9,9 @@ from infertool.errors import UsageError
 
 _FACTORS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_LISTEN = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:\s]*):)?(?P<port>[0-9]{1,5})", re.ASCII)
+_LOOPBACK = "127.0.0.1"
+_HIGHEST_PORT = 65_535
 
 
 def parse_duration(text: str, option: str = "") -> float:
@@ -31,6 +34,14 @@ def parse_capacity(text: str) -> tuple[int, float]:
     if not count.isdecimal() or int(count) == 0 or seconds == 0:
         raise UsageError(f"{text!r} is no number of results and time to keep them", advice="write for example 10000:5m")
     return int(count), seconds
+
+
+def parse_listen_address(text: str) -> tuple[str, int]:
+    """Return host and port of HOST:PORT, :PORT or PORT; the host is 127.0.0.1 unless given. Raises `UsageError`."""
+    match = _LISTEN.fullmatch(text.strip())
+    if match is None or int(match["port"]) > _HIGHEST_PORT:
+        raise UsageError(f"{text!r} is no address to listen on", advice="write for example 127.0.0.1:9464, or 9464")
+    return (match["host"] or _LOOPBACK).strip("[]"), int(match["port"])
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -138,6 +138,7 @@ def test_every_key_can_be_set_by_its_variable():
             "alerting.webhook_secret_file": "",
             "model.cache": "7:7s",
             "telemetry.trace_url": "http://h/{trace_id}",
+            "telemetry.metrics": "9464",
         }
         text = given.get(key) or texts.get(hint) or ("{}" if "dict" in str(hint) else None)
         if text is None:

@@ -9,7 +9,7 @@ from infertool.app.replicas.replica import Replica, StartFailedError
 from infertool.consumer.consumer import Until
 from infertool.errors import InfertoolError, NothingMatchedError, UnreachableError, UsageError
 from infertool.settings import Settings
-from infertool.telemetry.stats import Snapshot, joint
+from infertool.telemetry.stats import Report, Snapshot, joint
 from infertool.workers.process import end_all
 
 # Longest wait for an event of a process before the supervisor looks at all of them. Seconds.
@@ -49,10 +49,20 @@ class Supervisor:
         if self._failure:
             raise self._failure
 
+    @property
+    def stopping(self) -> bool:
+        """True once `stop` was called."""
+        return self._stopping
+
     def snapshot(self) -> Snapshot:
         """Return the joint figures now."""
-        reports = [replica.report for replica in self._replicas if replica.report]
-        return joint(reports, [replica.latest for replica in self._replicas if replica.latest])
+        return joint(*self.reports())
+
+    def reports(self) -> tuple[list[Report], list[Report]]:
+        """Return the figures of all replicas, and those of the running processes."""
+        reports = [replica.report for replica in self._replicas]
+        latest = [replica.latest for replica in self._replicas]
+        return [report for report in reports if report], [report for report in latest if report]
 
     def _is_running(self) -> bool:
         if any(replica.process for replica in self._replicas):

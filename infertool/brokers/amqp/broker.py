@@ -186,6 +186,16 @@ class AmqpBroker:
 
         return examine(self._supervisor.connected(), queue, self._told(queue), timeout_s)
 
+    def reader_silent_s(self) -> float | None:
+        """See `infertool.brokers.port.Monitored`."""
+        session = self._supervisor.current()
+        return session.consuming.reader_silent_s() if session else None
+
+    def oldest_sent_ms(self, queue: str, timeout_s: float) -> int | None:  # noqa: ARG002  (the API has its own)
+        """See `infertool.brokers.port.Monitored`. The management API tells it of classic queues."""
+        known = self._management.try_queue(queue) if self._management else None
+        return round(known.oldest_at * 1000) if known and known.oldest_at else None
+
     def close(self, timeout_s: float) -> None:
         """See `infertool.brokers.port.Broker`. Safe to call again."""
         self._supervisor.close(timeout_s)

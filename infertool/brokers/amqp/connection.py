@@ -169,6 +169,10 @@ class Connection:
         """Return True in the two threads that must not wait for answers."""
         return self._reader.is_current() or threading.current_thread() is self._writer
 
+    def reader_silent_s(self) -> float:
+        """Return for how long the thread that reads has not run, in seconds."""
+        return self._reader.silent_s()
+
     def hand_off_reader(self) -> None:
         """Have a new thread read on if the reader is in a sink. Returns at once."""
         self._reader.hand_off()

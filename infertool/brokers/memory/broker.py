@@ -16,6 +16,7 @@ from infertool.brokers.memory.subscription import MemoryBulkSender, MemorySubscr
 from infertool.brokers.port import (
     MOST_BROWSED_BYTES,
     Browse,
+    Browsing,
     Capabilities,
     Conventions,
     Depth,
@@ -155,6 +156,20 @@ class MemoryBroker:
         except ServerError:
             return None
         return depths[0]
+
+    def reader_silent_s(self) -> float | None:
+        """See `infertool.brokers.port.Monitored`."""
+        return 0.0 if self._supervisor.current() else None
+
+    def oldest_sent_ms(self, queue: str, timeout_s: float) -> int | None:
+        """See `infertool.brokers.port.Monitored`."""
+        if self._supervisor.current() is None or self.capabilities.browse is Browsing.NONE:
+            return None
+        try:
+            messages = self.browse(queue, limit=1, timeout_s=timeout_s).messages
+        except ServerError:
+            return None
+        return messages[0].properties.timestamp_ms if messages else None
 
     def close(self, timeout_s: float) -> None:
         """See `infertool.brokers.port.Broker`. Safe to call again."""

@@ -21,7 +21,7 @@ from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
 from infertool.brokers.supervisor import Supervisor
 from infertool.brokers.target import targets
-from infertool.errors import RefusedError
+from infertool.errors import RefusedError, ServerError
 from infertool.message import Outgoing
 from infertool.net.connection_state import OnConnection
 from infertool.net.timing import FullJitter
@@ -159,6 +159,22 @@ class StompBroker:
         from infertool.brokers.stomp.examine import examine  # noqa: PLC0415  # only a diagnosis needs it
 
         return examine(self._supervisor.connected(), self._probe, self._name, queue, timeout_s)
+
+    def reader_silent_s(self) -> float | None:
+        """See `infertool.brokers.port.Monitored`."""
+        connection = self._supervisor.current()
+        return connection.reader_silent_s() if connection else None
+
+    def oldest_sent_ms(self, queue: str, timeout_s: float) -> int | None:
+        """See `infertool.brokers.port.Monitored`. Known where the broker can browse."""
+        connection = self._supervisor.current()
+        if connection is None or connection.dialect.capabilities.browse is Browsing.NONE:
+            return None
+        try:
+            messages = browse(connection, self._name, queue, limit=1, timeout_s=timeout_s, selector="")
+        except ServerError:
+            return None
+        return messages[0].properties.timestamp_ms if messages else None
 
     def close(self, timeout_s: float) -> None:
         """See `infertool.brokers.port.Broker`. Safe to call again."""

@@ -252,6 +252,10 @@ class Connection:
             self._writer.join()
             self._transport.stream.close()
 
+    def reader_silent_s(self) -> float:
+        """Return for how long the thread that reads has not run, in seconds."""
+        return self._reader.silent_s()
+
     def hand_off_reader(self) -> None:
         """Have a new thread read on if the reader is in a sink. Returns at once."""
         self._reader.hand_off()

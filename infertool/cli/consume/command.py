@@ -129,6 +129,10 @@ def consume(
     exit_when_idle: Annotated[
         str | None, typer.Option(help="End when no event has come for this time, e.g. 5s.", metavar="DURATION")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Serve metrics, health and stats, e.g. 9464; see docs/operating.md.", metavar="[HOST:]PORT"),
+    ] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary at the end.")] = Output.table,
 ) -> None:
     """Take events from the broker, run the model, push results and alerts to Phoenix.
@@ -169,6 +173,7 @@ def consume(
         "contract.format": ("--codec", codec and codec.value),
         "publish.mode": ("--publish", publish and publish.value),
         "publish.batch": ("--publish-batch", publish_batch),
+        "telemetry.metrics": ("--metrics", metrics),
     })  # fmt: skip
 
     from infertool.app.consumer import check, with_replies_alone

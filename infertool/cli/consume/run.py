@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from infertool.app import process
 from infertool.app.consumer import ConsumerApp
+from infertool.app.monitoring import Monitor, monitored
 from infertool.app.replicas.supervisor import Supervisor
 from infertool.cli.common import console
 from infertool.cli.common.signals import stopped_by_signals
@@ -36,7 +37,12 @@ def _run_one(settings: Settings, until: Until, *, as_json: bool, quiet: bool) ->
     has_documents = settings.publish.mode == "stdout"
     with console.reporting(view.done(Stats().snapshot())):
         app = ConsumerApp(settings, until, write=_lines() if has_documents else None)
-    with console.reporting(lambda: view.done(app.snapshot())), app:
+    with (
+        console.reporting(lambda: view.done(app.snapshot())),
+        monitored(settings, app) as monitor,
+        app,
+    ):
+        _announce(monitor, as_json=as_json and not has_documents)
         process.load(app)
         with _shown(app, settings, until, quiet=quiet):
             app.run()
@@ -47,9 +53,22 @@ def _run_one(settings: Settings, until: Until, *, as_json: bool, quiet: bool) ->
 
 def _run_replicas(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None:
     supervisor = Supervisor(settings, until)
-    with _shown(supervisor, settings, until, quiet=quiet):
-        supervisor.run()
+    with monitored(settings, supervisor) as monitor:
+        _announce(monitor, as_json=as_json)
+        with _shown(supervisor, settings, until, quiet=quiet):
+            supervisor.run()
     view.print_summary(supervisor.snapshot(), as_json=as_json, to=console.out)
+
+
+def _announce(monitor: Monitor | None, *, as_json: bool) -> None:
+    """Tell where metrics are: a log line; with `as_json` also a line of JSON on standard output."""
+    if monitor is None:
+        return
+    url = f"http://{monitor.address}"
+    fields = {"event": "metrics", "url": url, "port": monitor.port}
+    logs.log.info("metrics, health and stats at %s (/metrics, /livez, /readyz, /stats)", url, extra={"fields": fields})
+    if as_json:
+        console.emit_json(fields)
 
 
 @contextmanager

@@ -1,0 +1,262 @@
+"""The endpoint of a running consumer: metrics, health, stats, and how many consumers a backlog needs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+import infertool
+from infertool import brokers
+from infertool.errors import UsageError
+from infertool.net.http_server import HttpServer, Request, Response, Route
+from infertool.secret import mask_url
+from infertool.settings import Settings
+from infertool.settings.load import state_dir
+from infertool.telemetry import health
+from infertool.telemetry.health import Condition
+from infertool.telemetry.metrics import Figures, collect
+from infertool.telemetry.stats_builder import Identity, Now, Reporting, StatsBuilder
+from infertool.telemetry.stats_document import StatsDocument
+from infertool.text.input import parse_duration, parse_listen_address
+
+# Time between two samples. Seconds.
+SAMPLE_S: Final = 1.0
+_DEFAULT_TARGET_S: Final = 30.0
+_JSON: Final = "application/json"
+
+
+class Monitor:
+    """Samples the figures of a consumer once a second, and serves them at `telemetry.metrics`.
+
+    Raises `ListenError` where it cannot listen.
+    """
+
+    def __init__(self, settings: Settings, source: Reporting) -> None:
+        self._settings = settings
+        self._source = source
+        folder = Path(settings.consume.state_dir) if settings.consume.state_dir else state_dir(os.environ)
+        self._builder = StatsBuilder(source, _identity(settings), folder, settings.telemetry.stuck_after_s)
+        self._started_up = False
+        self._stopped = threading.Event()
+        self._sampled = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        host, port = parse_listen_address(settings.telemetry.metrics)
+        self._server = HttpServer(host, port, self._routes(), name="metrics-http")
+
+    @property
+    def address(self) -> str:
+        """Host and port that it listens on."""
+        return self._server.address
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._server.port
+
+    def document(self) -> StatsDocument:
+        """Return the stats document, which is up to a second old."""
+        return self._builder.document
+
+    def start(self) -> None:
+        """Start to sample and to serve."""
+        self._thread.start()
+        self._server.start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._stopped.set()
+        self._server.close()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(SAMPLE_S):
+            self._builder.sample()
+            with self._sampled:
+                self._sampled.notify_all()
+
+    def _routes(self) -> Mapping[str, Route]:
+        return {
+            "/metrics": self._metrics,
+            "/livez": lambda request: _verdict(self._live(), request),
+            "/readyz": lambda request: _verdict(self._ready(), request),
+            "/startupz": lambda request: _verdict(self._startup(), request),
+            "/stats": lambda _request: Response(_json(self.document()), _JSON),
+            "/stats/stream": lambda _request: Response(self._stream(), "text/event-stream"),
+            "/scale": self._scale,
+        }
+
+    def _metrics(self, request: Request) -> Response:
+        from prometheus_client import CollectorRegistry, exposition  # noqa: PLC0415  (only a scrape needs it)
+        from prometheus_client.openmetrics import exposition as openmetrics  # noqa: PLC0415
+
+        now = self._builder.now()
+        figures = Figures(
+            document=self.document(),
+            snapshot=now.snapshot,
+            details=now.details,
+            cpu_seconds=self._builder.cpu_seconds,
+            caches=bool(self._settings.model.cache),
+            live=health.all_ok(self._live(now)),
+            ready=health.all_ok(self._ready(now)),
+        )
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collected(figures))
+        if "application/openmetrics-text" in request.accept:
+            text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+            return Response(text, openmetrics.CONTENT_TYPE_LATEST)
+        return Response(exposition.generate_latest(registry), exposition.CONTENT_TYPE_PLAIN_0_0_4)
+
+    def _live(self, now: Now | None = None) -> list[Condition]:
+        now = now or self._builder.now()
+        stuck_after_s = self._settings.telemetry.stuck_after_s
+        return _of_processes(now, lambda report: health.live(report, now.at, stuck_after_s), ok=True)
+
+    def _ready(self, now: Now | None = None) -> list[Condition]:
+        now = now or self._builder.now()
+        publishes, stopping = self._settings.publish.mode == "phoenix", self._source.stopping
+        found = _of_processes(
+            now, lambda report: health.ready(report, publishes=publishes, stopping=stopping), ok=False
+        )
+        self._started_up = self._started_up or health.all_ok(found)
+        return found
+
+    def _startup(self) -> list[Condition]:
+        found = self._ready()
+        if self._started_up:
+            return [Condition("started", ok=True, value="yes")]
+        return [Condition("started", ok=False, value="not yet"), *found]
+
+    def _stream(self) -> Iterator[bytes]:
+        """Yield each new document as a server-sent event."""
+        while not self._server.stopping.is_set():
+            yield b"event: stats\ndata: " + _json(self.document()) + b"\n\n"
+            with self._sampled:
+                self._sampled.wait(2 * SAMPLE_S)
+
+    def _scale(self, request: Request) -> Response:
+        try:
+            target_s = parse_duration(request.query["target"], "target") if "target" in request.query else None
+        except UsageError as error:
+            return Response(_json({"error": str(error)}), _JSON, HTTPStatus.BAD_REQUEST)
+        return Response(_json(scale(self.document(), target_s or _DEFAULT_TARGET_S, self._calls())), _JSON)
+
+    def _calls(self) -> int:
+        """Return the number of calls of the model that this consumer makes at the same time."""
+        consume = self._settings.consume
+        if consume.executor == "processes":
+            calls = consume.workers or len(os.sched_getaffinity(0))
+        else:
+            calls = consume.max_concurrency if consume.concurrency == "auto" else int(consume.concurrency)
+        return max(1, calls * consume.processes)
+
+
+def scale(document: StatsDocument, target_s: float, calls: int) -> dict[str, Any]:
+    """Return how many consumers like this one are `desired` to empty the queue within `target_s`.
+
+    They must take what comes and what waits; and as many as hold what is unacked go on, so that no work is cut off.
+    A consumer makes `calls` calls of the model at the same time, each of which takes `service_s` on average.
+    """
+    queue, settled = document.queue, document.rate.settled
+    backlog, unacked = queue.depth or 0, queue.unacked
+    if unacked is None:
+        unacked = document.window.in_progress
+    service_s = _service_s(document, calls)
+    arrivals = document.rate.received if queue.arrival_rate is None else queue.arrival_rate
+    needed = 0.0 if service_s is None else (arrivals + backlog / target_s) * service_s / calls
+    held = math.ceil(unacked / document.window.limit) if document.window.limit else int(unacked > 0)
+    # Without a call so far nothing is known but that there is work.
+    least = max(held, int(backlog > 0))
+    return {
+        "desired": max(math.ceil(round(needed, 6)), least),
+        "backlog": queue.depth,
+        "unacked": unacked,
+        "arrival_rate": arrivals,
+        "service_s": service_s,
+        "drain_s": queue.drain_s,
+        "target_s": target_s,
+        "settled_rate": settled,
+    }
+
+
+def _service_s(document: StatsDocument, calls: int) -> float | None:
+    """Return the time that an event keeps one of the calls busy.
+
+    It is the median of the model's calls; where the window is full the rate tells more: it includes all else.
+    """
+    window, settled = document.window, document.rate.settled
+    if window.limit and window.in_progress >= window.limit and settled > 0:
+        return calls / settled
+    median_ms = document.latency.inference.p50_ms
+    return None if median_ms is None else median_ms / 1000
+
+
+@contextmanager
+def monitored(settings: Settings, source: Reporting) -> Iterator[Monitor | None]:
+    """Serve the figures of `source` while the block runs, if `telemetry.metrics` is set."""
+    if not settings.telemetry.metrics:
+        yield None
+        return
+    monitor = Monitor(settings, source)
+    try:
+        monitor.start()
+        yield monitor
+    finally:
+        monitor.close()
+
+
+class _Collected:
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Any]:
+        return collect(self._figures)
+
+
+def _identity(settings: Settings) -> Identity:
+    conventions = brokers.conventions(settings.broker.url)
+    spec = settings.model.spec
+    return Identity(
+        consumer=f"{socket.gethostname()}:{os.getpid()}",
+        version=infertool.__version__,
+        queue=conventions.short(settings.broker.queue),
+        dead_letter_queue=conventions.short(settings.deadletter.queue),
+        model=mask_url(spec) if "://" in spec else spec,
+    )
+
+
+def _of_processes(now: Now, conditions: Callable[[Any], list[Condition]], *, ok: bool) -> list[Condition]:
+    """Return the conditions of all running processes; with several each name has the number of its process."""
+    if not now.running:
+        return [Condition("running", ok=ok, value="no process has reported yet")]
+    if len(now.running) == 1:
+        return conditions(now.running[0])
+    numbered = zip(itertools.count(1), now.running, strict=False)
+    return [
+        Condition(f"{number}.{each.name}", each.ok, each.value)
+        for number, report in numbered
+        for each in conditions(report)
+    ]
+
+
+def _verdict(conditions: list[Condition], request: Request) -> Response:
+    ok = health.all_ok(conditions)
+    status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
+    if "verbose" in request.query:
+        return Response(_json({"ok": ok, "conditions": conditions}), _JSON, status)
+    failed = [f"{each.name}: {each.value}\n" for each in conditions if not each.ok]
+    return Response(("ok\n" if ok else "".join(failed)).encode(), status=status)
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_DATACLASS)

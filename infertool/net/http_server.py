@@ -1,0 +1,172 @@
+"""A small HTTP server for metrics, health and statistics: GET and HEAD, a bounded number of threads."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from infertool.errors import ListenError
+
+# Connections at the same time. More are closed at once: a client that reads slowly must not use up memory.
+MOST_CONNECTIONS: Final = 32
+# A connection ends when its client sends or takes nothing for this time. Seconds.
+PATIENCE_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A GET request. Of a query parameter that is repeated the last value counts."""
+
+    path: str
+    query: Mapping[str, str]
+    accept: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A response. A `body` of pieces is sent as they come, until the client leaves or the server stops."""
+
+    body: bytes | Iterator[bytes]
+    content_type: str = "text/plain; charset=utf-8"
+    status: HTTPStatus = HTTPStatus.OK
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Route = Callable[[Request], Response]
+
+
+class HttpServer:
+    """Answers from `routes`, a function for each path. It listens once it is made.
+
+    Raises `ListenError` where it cannot listen. Port 0 takes a free port.
+    """
+
+    def __init__(self, host: str, port: int, routes: Mapping[str, Route], *, name: str) -> None:
+        self.stopping = threading.Event()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._server = _Server(host, port, family, _handler(routes))
+        except (OSError, UnicodeError) as fault:
+            reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+            address = _address(host, port)
+            raise ListenError(
+                f"cannot listen on {address}: {reason}", address=address, advice="choose another address or port"
+            ) from None
+        self.port: int = self._server.server_address[1]
+        self.address = _address(host, self.port)
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Answer requests, from threads of its own."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer no more, and free the port."""
+        self.stopping.set()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def _serve(self) -> None:
+        self._server.serve_forever(poll_interval=0.2)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, host: str, port: int, family: socket.AddressFamily, handler: type[_Handler]) -> None:
+        self.address_family = family
+        self._room = threading.Semaphore(MOST_CONNECTIONS)
+        super().__init__((host, port), handler)
+
+    def server_bind(self) -> None:
+        """Bind, without the reverse lookup of the host's name, which may take seconds."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, or close at once when there are too many."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer the requests of one connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that has gone, or sends what is no HTTP."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_version = "infertool"
+    sys_version = ""
+    timeout = PATIENCE_S
+    routes: Mapping[str, Route]
+
+    def do_GET(self) -> None:
+        """Answer a GET request."""
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        """Answer a HEAD request."""
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        parts = urlsplit(self.path)
+        route = self.routes.get(parts.path.rstrip("/") or "/")
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if route is None:
+            paths = "\n".join(sorted(self.routes))
+            response = Response(f"not found; there are:\n{paths}\n".encode(), status=HTTPStatus.NOT_FOUND)
+        else:
+            response = route(Request(parts.path, query, self.headers.get("Accept", "")))
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.content_type)
+        self.send_header("Cache-Control", "no-store")
+        for header, value in response.headers.items():
+            self.send_header(header, value)
+        if isinstance(response.body, bytes):
+            self.send_header("Content-Length", str(len(response.body)))
+            self.end_headers()
+            if with_body:
+                self.wfile.write(response.body)
+            return
+        self.close_connection = True
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if with_body:
+            self._stream(response.body)
+
+    def _stream(self, pieces: Iterator[bytes]) -> None:
+        with contextlib.suppress(OSError):  # the client has gone
+            for piece in pieces:
+                self.wfile.write(piece)
+                self.wfile.flush()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the library's name)
+        """Log nothing."""
+
+
+def _handler(routes: Mapping[str, Route]) -> type[_Handler]:
+    return type("Handler", (_Handler,), {"routes": routes})

@@ -1,0 +1,234 @@
+"""What a consumer counts beside its totals while its metrics are on; sums over processes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from infertool.net.connection_state import ConnectionState
+from infertool.telemetry import signals
+from infertool.telemetry.latencies import Latencies
+
+# Error types that are counted by name, for each stage; the others are counted together.
+MOST_TYPES: Final = 20
+OTHER: Final = "other"
+# Names of which occurrences are noted, to find the most frequent.
+_MOST_NOTED: Final = 1000
+_LONGEST_TYPE: Final = 100
+
+NO_QUEUE_STATE: Final = signals.QueueState()
+
+K = TypeVar("K")
+FailureCounts = dict[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Figures of one process, or sums over several. Times are monotonic seconds, which all processes share.
+
+    `failures` counts by (stage, error type). Histograms are encoded, see `Latencies.encode`. `link_since` is when each
+    side's connection last went up or down. `ahead_s` is how far a producer's clock was ahead of ours at most.
+    `reported_at` is when the consumer last reported its `ticks`, `made_at` when these figures were taken.
+    """
+
+    failures: FailureCounts = field(default_factory=dict)
+    reconnects: dict[str, int] = field(default_factory=dict)
+    link_since: dict[str, float] = field(default_factory=dict)
+    batch_sizes: dict[int, int] = field(default_factory=dict)
+    age: str = ""
+    confirm: str = ""
+    ahead_s: float | None = None
+    queue: signals.QueueState = NO_QUEUE_STATE
+    ticks: signals.Ticks | None = None
+    reported_at: float | None = None
+    received_at: float | None = None
+    settled_at: float | None = None
+    started_at: float = 0.0
+    made_at: float = 0.0
+
+
+class ErrorTypes:
+    """Counts failures by error type: the most frequent by name, at most `MOST_TYPES`, all others as `other`.
+
+    No count ever decreases. A type that has become twice as frequent as the rarest one with a name takes its place: its
+    own count begins then, and that of the rarest is added to `other`.
+    """
+
+    def __init__(self) -> None:
+        # What is shown, and how often each name came at all.
+        self._named: Counter[str] = Counter()
+        self._noted: Counter[str] = Counter()
+        self._other = 0
+
+    def add(self, error_type: str) -> None:
+        """Count one failure."""
+        name = error_type[:_LONGEST_TYPE]
+        if name == OTHER:
+            self._other += 1
+            return
+        self._note(name)
+        if name in self._named or len(self._named) < MOST_TYPES:
+            self._named[name] += 1
+            return
+        self._other += 1
+        rarest = min(self._named, key=lambda each: self._noted[each])
+        if self._noted[name] > 2 * self._noted[rarest]:
+            self._other += self._named.pop(rarest)
+            self._named[name] = 0
+
+    def _note(self, name: str) -> None:
+        if name not in self._noted and len(self._noted) >= _MOST_NOTED:
+            # Names that came once are most likely of those that never come again.
+            self._noted = Counter({each: n for each, n in self._noted.items() if n > 1 or each in self._named})
+        if name in self._noted or len(self._noted) < _MOST_NOTED:
+            self._noted[name] += 1
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts by name; their sum is the number of failures."""
+        return {**self._named, **({OTHER: self._other} if self._other else {})}
+
+
+class DetailCounter:
+    """An observer that counts details. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures: dict[str, ErrorTypes] = {}
+        self._reconnects: Counter[str] = Counter()
+        self._up: dict[str, bool] = {}
+        self._link_since: dict[str, float] = {}
+        self._batch_sizes: Counter[int] = Counter()
+        self._age = Latencies()
+        self._confirm = Latencies()
+        self._ahead_s: float | None = None
+        self._queue = NO_QUEUE_STATE
+        self._ticks: signals.Ticks | None = None
+        self._reported_at: float | None = None
+        self._received_at: float | None = None
+        self._settled_at: float | None = None
+        self._started_at = time.monotonic()
+
+    def __call__(self, signal: signals.Signal) -> None:
+        """Count `signal`."""
+        with self._lock:
+            self._count(signal)
+
+    def _count(self, signal: signals.Signal) -> None:
+        match signal:
+            case signals.Received():
+                self._received_at = time.monotonic()
+            case signals.Succeeded() | signals.DeadLettered() | signals.Dropped():
+                self._settled_at = time.monotonic()
+            case signals.Failed():
+                self._failures.setdefault(signal.stage, ErrorTypes()).add(signal.error_type)
+            case signals.Batch(size):
+                self._batch_sizes[size] += 1
+            case signals.ConfirmTimes(seconds):
+                self._confirm.add(seconds)
+            case signals.Ages(seconds):
+                self._age.add(seconds)
+                self._ahead_s = max(self._ahead_s or 0.0, -min(seconds))
+            case signals.QueueState():
+                self._queue = signal
+            case signals.Ticks():
+                self._ticks, self._reported_at = signal, time.monotonic()
+            case signals.ConnectionChanged(side, event):
+                self._connection(side, event.state is ConnectionState.CONNECTED, event.epoch)
+            case _:
+                pass
+
+    def _connection(self, side: str, up: bool, epoch: int) -> None:  # noqa: FBT001  (the state itself)
+        self._reconnects[side] += up and epoch > 1
+        if self._up.get(side) is not up:
+            self._up[side], self._link_since[side] = up, time.monotonic()
+
+    def details(self) -> Details:
+        """Return the figures now."""
+        with self._lock:
+            return Details(
+                failures={
+                    (stage, name): count
+                    for stage, types in self._failures.items()
+                    for name, count in types.counts().items()
+                },
+                reconnects=dict(self._reconnects),
+                link_since=dict(self._link_since),
+                batch_sizes=dict(self._batch_sizes),
+                age=self._age.encode(),
+                confirm=self._confirm.encode(),
+                ahead_s=self._ahead_s,
+                queue=self._queue,
+                ticks=self._ticks,
+                reported_at=self._reported_at,
+                received_at=self._received_at,
+                settled_at=self._settled_at,
+                started_at=self._started_at,
+                made_at=time.monotonic(),
+            )
+
+
+def joined(all_details: Sequence[Details], running: Sequence[Details]) -> Details:
+    """Return the sums over all processes; what is a state is that of the `running` ones."""
+    if not all_details:
+        return Details(started_at=time.monotonic())
+    return Details(
+        failures=_bounded(details.failures for details in all_details),
+        reconnects=_sums(details.reconnects for details in all_details),
+        link_since=_latest(details.link_since for details in running),
+        batch_sizes=_sums(details.batch_sizes for details in all_details),
+        age=merged(details.age for details in all_details),
+        confirm=merged(details.confirm for details in all_details),
+        ahead_s=max((d.ahead_s for d in all_details if d.ahead_s is not None), default=None),
+        queue=next((d.queue for d in running if d.queue != NO_QUEUE_STATE), NO_QUEUE_STATE),
+        received_at=_last(details.received_at for details in all_details),
+        settled_at=_last(details.settled_at for details in all_details),
+        started_at=min(details.started_at for details in all_details),
+    )
+
+
+def merged(histograms: Iterable[str]) -> str:
+    """Return one histogram of all times."""
+    latencies = Latencies()
+    for histogram in histograms:
+        if histogram:
+            latencies.merge(Latencies.decode(histogram))
+    return latencies.encode()
+
+
+def _bounded(counts: Iterable[FailureCounts]) -> FailureCounts:
+    """Return the sums, of at most `MOST_TYPES` error types by name for each stage: the first, so that none ends."""
+    total: FailureCounts = {}
+    names: Counter[str] = Counter()
+    for failures in counts:
+        for (stage, name), count in failures.items():
+            key = (stage, name)
+            if key not in total and name != OTHER:
+                if names[stage] >= MOST_TYPES:
+                    key = (stage, OTHER)
+                else:
+                    names[stage] += 1
+            total[key] = total.get(key, 0) + count
+    return total
+
+
+def _sums(counts: Iterable[dict[K, int]]) -> dict[K, int]:
+    total: Counter[K] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total)
+
+
+def _latest(times: Iterable[dict[str, float]]) -> dict[str, float]:
+    latest: dict[str, float] = {}
+    for each in times:
+        for side, at in each.items():
+            latest[side] = max(at, latest.get(side, at))
+    return latest
+
+
+def _last(times: Iterable[float | None]) -> float | None:
+    return max((at for at in times if at is not None), default=None)

@@ -1,0 +1,105 @@
+"""Health: whether a restart would help a consumer (live), and whether it can take events (ready)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from infertool.net.connection_state import ConnectionState
+from infertool.telemetry.details import Details
+from infertool.telemetry.stats import Report
+
+# A thread that has not run for this time hangs, on however busy a machine. Seconds.
+HANGS_S: Final = 30.0
+_CONNECTED: Final = ConnectionState.CONNECTED.value
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing that is well or not. `value` is what was measured, for people."""
+
+    name: str
+    ok: bool
+    value: str
+
+
+def live(report: Report, now: float, stuck_after_s: float) -> list[Condition]:
+    """Return the conditions that only a restart cures. `now` is monotonic. A server that is away is none of them."""
+    details = report.details
+    if details is None:
+        return []
+    process = _at_most("process", now - details.made_at, HANGS_S, "last report {} ago")
+    if details.ticks is None or details.reported_at is None:
+        return [process]
+    ticks = details.ticks
+    behind_s = now - details.reported_at
+    # The watchdog of long calls looks ten times within their time-out.
+    watchdog_limit_s = max(HANGS_S, ticks.call_limit_s / 2)
+    call_limit_s = 2 * ticks.call_limit_s
+    return [
+        process,
+        _at_most("gauge", behind_s, HANGS_S, "last ran {} ago"),
+        _at_most("reader", ticks.reader_s, HANGS_S, "last ran {} ago"),
+        _at_most("watchdog", ticks.watchdog_s, watchdog_limit_s, "last ran {} ago"),
+        _at_most("calls", ticks.call_s, call_limit_s, "the longest call has taken {}"),
+        _progress(report, details, now, stuck_after_s),
+    ]
+
+
+def is_stuck(report: Report, details: Details, now: float, stuck_after_s: float) -> bool:
+    """Return True if messages should come, or events be settled, and none has for `stuck_after_s`."""
+    if not _connected(report) or report.paused or report.circuit in {"open", "half-open"}:
+        return False
+    # Until a connection is up again there is nothing to wait for.
+    since = [details.started_at, *details.link_since.values()]
+    if report.in_progress < report.window:
+        last = max(*since, details.received_at or 0.0)
+        return bool(report.waiting) and now - last > stuck_after_s
+    last = max(*since, details.settled_at or 0.0)
+    return report.window > 0 and now - last > stuck_after_s
+
+
+def _progress(report: Report, details: Details, now: float, stuck_after_s: float) -> Condition:
+    last = max(details.started_at, details.received_at or 0.0, details.settled_at or 0.0)
+    waiting = "unknown" if report.waiting is None else str(report.waiting)
+    value = (
+        f"{report.in_progress} in progress of {report.window}, {waiting} waiting, "
+        f"nothing received or settled for {_seconds(now - last)} (limit {_seconds(stuck_after_s)})"
+    )
+    return Condition("progress", ok=not is_stuck(report, details, now, stuck_after_s), value=value)
+
+
+def ready(report: Report, *, publishes: bool, stopping: bool) -> list[Condition]:
+    """Return the conditions under which events are taken and their results are confirmed."""
+    sides = ("broker", "phoenix") if publishes else ("broker",)
+    links = [(side, report.links.get(side, "not connected")) for side in sides]
+    return [
+        *(Condition(side, ok=state == _CONNECTED, value=state) for side, state in links),
+        Condition("model", ok=report.circuit != "open", value=_model(report)),
+        Condition("stopping", ok=not stopping, value="yes" if stopping else "no"),
+    ]
+
+
+def _model(report: Report) -> str:
+    return "warm" if report.circuit == "none" else f"circuit {report.circuit}"
+
+
+def _connected(report: Report) -> bool:
+    return bool(report.links) and all(state == _CONNECTED for state in report.links.values())
+
+
+def _at_most(name: str, value_s: float | None, limit_s: float, text: str) -> Condition:
+    if value_s is None:
+        return Condition(name, ok=True, value="not running")
+    value = f"{text.format(_seconds(value_s))} (limit {_seconds(limit_s)})"
+    return Condition(name, ok=value_s <= limit_s, value=value)
+
+
+def _seconds(value_s: float) -> str:
+    return f"{value_s:.1f} s"
+
+
+def all_ok(conditions: Sequence[Condition]) -> bool:
+    """Return True if every condition is met."""
+    return all(condition.ok for condition in conditions)

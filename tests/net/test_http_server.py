@@ -1,0 +1,163 @@
+"""The HTTP server of metrics and health: routes, clients that misbehave, and its end."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import pytest
+
+from infertool.errors import ListenError
+from infertool.net import http_server
+from infertool.net.http_server import HttpServer, Request, Response
+
+LONG = 60
+
+
+def answer(request: Request) -> Response:
+    return Response(f"{request.path} {dict(request.query)} {request.accept}".encode())
+
+
+def broken(_request: Request) -> Response:
+    return Response(b"no", status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def large(_request: Request) -> Response:
+    return Response(iter([b"x" * 100_000] * 1000))
+
+
+@pytest.fixture
+def server() -> Iterator[HttpServer]:
+    made = HttpServer("127.0.0.1", 0, {"/a": answer, "/broken": broken, "/large": large}, name="test")
+    made.start()
+    yield made
+    made.close()
+
+
+def ask(server: HttpServer, path: str, method: str = "GET") -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)
+    connection.request(method, path, headers={"Accept": "text/x"})
+    response = connection.getresponse()
+    found = response.status, response.read().decode()
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/a", 200, "/a {} text/x"),
+        ("/a/", 200, "/a/ {} text/x"),
+        ("/a?verbose", 200, "/a {'verbose': ''} text/x"),
+        ("/a?x=1&x=%202&y=%C3%A4", 200, "/a {'x': ' 2', 'y': 'ä'} text/x"),
+        ("/broken", 503, "no"),
+        ("/", 404, "not found; there are:\n/a\n/broken\n/large\n"),
+        ("/a/b", 404, "not found; there are:\n/a\n/broken\n/large\n"),
+    ],
+)
+def test_routes(server, path, status, text):
+    assert ask(server, path) == (status, text)
+
+
+def test_head_has_no_body_and_post_is_refused(server):
+    assert ask(server, "/a", "HEAD") == (200, "")
+    assert ask(server, "/a", "POST")[0] == HTTPStatus.NOT_IMPLEMENTED
+
+
+def test_a_connection_takes_several_requests(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)
+    for _ in range(3):
+        connection.request("GET", "/a")
+        assert connection.getresponse().read().startswith(b"/a")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+        b"CONNECT\n\n\0",
+        b"GET\r\n\r\n",
+        b"GET /a HTTP/9.9\r\n\r\n",
+        b"x" * 70_000,
+        b"GET /a HTTP/1.1\r\n" + b"h: v\r\n" * 200 + b"\r\n",
+        b"",
+    ],
+)
+def test_garbage_ends_its_own_connection_only(server, garbage):
+    with socket.create_connection(("127.0.0.1", server.port), LONG) as connection:
+        connection.sendall(garbage)
+        connection.shutdown(socket.SHUT_WR)
+        try:
+            while connection.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+    assert ask(server, "/a")[0] == HTTPStatus.OK
+
+
+def test_clients_that_say_or_take_nothing_do_not_hold_others_up(server, monkeypatch):
+    slow = [socket.create_connection(("127.0.0.1", server.port), LONG) for _ in range(5)]
+    for connection in slow[:3]:
+        connection.sendall(b"GET /large HTTP/1.1\r\n\r\n")
+    assert ask(server, "/a")[0] == HTTPStatus.OK
+    for connection in slow:
+        connection.close()
+
+
+def test_a_silent_client_is_left_after_a_while(monkeypatch):
+    monkeypatch.setattr(http_server._Handler, "timeout", 0.1)
+    server = HttpServer("127.0.0.1", 0, {"/a": answer}, name="test")
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port), LONG) as connection:
+        assert connection.recv(100) == b""
+    server.close()
+
+
+def test_too_many_connections_are_closed_at_once(server, monkeypatch):
+    held = [socket.create_connection(("127.0.0.1", server.port), LONG) for _ in range(http_server.MOST_CONNECTIONS)]
+    with socket.create_connection(("127.0.0.1", server.port), LONG) as one_more:
+        assert one_more.recv(100) == b""
+    for connection in held:
+        connection.close()
+
+
+def test_a_stream_ends_with_the_server():
+    def pieces() -> Iterator[bytes]:
+        number = 0
+        while not server.stopping.wait(0.01):
+            number += 1
+            yield f"{number}\n".encode()
+
+    server = HttpServer("127.0.0.1", 0, {"/s": lambda _request: Response(pieces())}, name="test")
+    server.start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)
+    connection.request("GET", "/s")
+    response = connection.getresponse()
+    assert response.readline() == b"1\n"
+    assert response.readline() == b"2\n"
+    closing = threading.Thread(target=server.close)
+    closing.start()
+    response.read()
+    closing.join(LONG)
+    assert not closing.is_alive()
+    connection.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_in_use_is_told(host):
+    server = HttpServer(host, 0, {}, name="test")
+    with pytest.raises(ListenError, match="Address already in use; choose another address or port") as told:
+        HttpServer(host, server.port, {}, name="test")
+    assert told.value.address == server.address
+    assert told.value.exit_code == 3
+    server.close()
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "a" * 300])
+def test_an_address_that_is_not_ours_is_told(host):
+    with pytest.raises(ListenError, match=f"cannot listen on {host}:0"):
+        HttpServer(host, 0, {}, name="test")
