@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from infertool import brokers
+from infertool.app.traces import check_traces
 from infertool.consumer.consumer import Consumer, Until
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
@@ -33,7 +34,6 @@ from infertool.settings import ModelSettings, Settings
 from infertool.settings.load import Loaded, anchored, state_dir
 from infertool.telemetry import logs
 from infertool.telemetry.signals import Circuit, Observe, SpansDropped, Warned, fan_out
-from infertool.telemetry.spans import missing_package
 from infertool.telemetry.stats import Report, Snapshot, Stats
 
 
@@ -65,12 +65,7 @@ def check(settings: Settings, until: Until) -> None:
             key="consume.executor",
             advice="use --executor threads",
         )
-    if settings.telemetry.traces == "otlp" and (package := missing_package()):
-        raise SettingsError(
-            f"telemetry.traces otlp needs the package {package}, which is not installed",
-            key="telemetry.traces",
-            advice="pip install 'infertool[otel]'",
-        )
+    check_traces(settings)
     if consume.processes > 1 and until.max_messages is not None:
         raise UsageError(
             "--max-messages cannot be shared by several processes", advice="use --processes 1, or --exit-when-idle"

@@ -15,12 +15,14 @@ from infertool.brokers.headers import CORRELATION_ID, PRIORITY, from_options, sp
 from infertool.errors import UsageError
 from infertool.load import payloads
 from infertool.load.tally import RunClock
+from infertool.load.traces import NewTraces
 from infertool.message import BodyKind, Outgoing
 from infertool.settings.tree import BrokerSettings
+from infertool.telemetry.trace_context import TRACEPARENT
 
 # Headers with a value of their own for each event.
 OWN: Final = ("event_id", CORRELATION_ID, "sent_at", "intended_at")
-_TAKEN: Final = frozenset({*OWN, PRIORITY, "traceparent"})
+_TAKEN: Final = frozenset({*OWN, PRIORITY, TRACEPARENT})
 _HIGHEST: Final = 9
 _TOLERANCE: Final = 1e-6
 
@@ -54,14 +56,17 @@ def _wrong(text: str, why: str) -> UsageError:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeOptions:
-    """Destination, body kind and headers of the events. `broker_url` is the broker they are sent to."""
+    """Destination, body kind and headers of the events. `broker_url` is the broker they are sent to.
+
+    With `traced` each event begins a trace, and that share of them is recorded.
+    """
 
     queue: str
     kind: BodyKind = BodyKind.TEXT
     persistent: bool = True
     headers: tuple[str, ...] = ()
     priority: str | None = None
-    traceparent: bool = False
+    traced: float | None = None
     broker_url: str = BrokerSettings().url
 
 
@@ -75,19 +80,18 @@ class Envelope:
         properties = msgspec.structs.replace(properties, persistent=options.persistent)
         self.template = Outgoing(options.queue, b"", options.kind, headers, properties)
         self._priority = None if options.priority is None else priorities(options.priority, rng)
-        # Not seeded: two runs must not share trace ids.
-        self._trace = random.Random() if options.traceparent else None  # noqa: S311
+        self._traces = None if options.traced is None else NewTraces(options.traced)
         self.variable_headers = list(OWN)
         if self._priority:
             self.variable_headers.append(PRIORITY)
-        if self._trace:
-            self.variable_headers.append("traceparent")
+        if self._traces:
+            self.variable_headers.append(TRACEPARENT)
 
     def values(self, run_clock: RunClock, number: int, due: float, sent_at: str) -> Sequence[str]:
         """Return the values of `variable_headers`; `sent_at` is wall-clock time."""
         values = [run_clock.event_id(number, due), payloads.request_id(number), sent_at, f"{run_clock.wall + due:.6f}"]
         if self._priority:
             values.append(self._priority())
-        if self._trace:
-            values.append(f"00-{self._trace.getrandbits(128):032x}-{self._trace.getrandbits(64):016x}-01")
+        if self._traces:
+            values.append(self._traces.make())  # the last one: see `Sender`
         return values

@@ -20,6 +20,7 @@ class LoadOptions:
     With `closed` the model is closed and has that number of open events; `planned` then gives only limits. With `e2e`
     results are observed, and awaited until none came for `settle_s`. With `rpc_timeout_s` each event is a request,
     whose reply is awaited for that time. `in_flight` is the window of `confirm`, for each connection.
+    `export_traces` exports the spans of recorded events.
     """
 
     planned: Planned
@@ -32,6 +33,7 @@ class LoadOptions:
     e2e: bool = False
     settle_s: float = 10.0
     rpc_timeout_s: float | None = None
+    export_traces: bool = False
     connections: int = 1
     processes: int = 1
 

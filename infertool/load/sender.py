@@ -18,6 +18,7 @@ from infertool.errors import ConnectionLostError, RefusedError
 from infertool.load.headers import Envelope
 from infertool.load.payloads import Payloads
 from infertool.load.tally import Measure, Meter, RunClock, Tally
+from infertool.load.traces import SentSpans
 
 # Events in one write: enough to make writes cheap, few enough that one send time holds for all of them.
 BATCH: Final = 64
@@ -199,6 +200,8 @@ class Sender:
         self._timing = timing
         # Time in which events waited and no connection had room. Seconds.
         self.blocked_s = 0.0
+        # Takes the recorded events that were sent, where traces are exported.
+        self.spans: SentSpans | None = None
 
     def now(self) -> float:
         """Return the seconds since the start of the run."""
@@ -256,10 +259,13 @@ class Sender:
         self._tally.add(warm=warm, second=second, sent=sent, dropped=dropped, late=late, poison=poison)
         if not events:
             return
+        began = time.monotonic()
         try:
             connection.send(events, warm=warm)
         except ConnectionLostError:
             self._tally.add(warm=warm, second=second, sent=-sent, unsent=sent, late=-late, poison=-poison)
             return
+        if self.spans:
+            self.spans.sent([values[-1] for values, _ in events], began)
         if self._timing.planned and not warm:
             self._meter.add(Measure.SLIP, slips, second=second)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from infertool import brokers
+from infertool.brokers import registry
 from infertool.brokers.port import Broker
 from infertool.load.calls import CallConnection
 from infertool.load.generator import ClosedGenerator, OpenGenerator, Slots
@@ -18,12 +19,16 @@ from infertool.load.options import LoadOptions
 from infertool.load.payloads import Payloads
 from infertool.load.sender import ConfirmedConnection, Due, SendConnection, Sender, Timing, UnconfirmedConnection
 from infertool.load.tally import Meter, RunClock, Tally
+from infertool.load.traces import SentSpans
 from infertool.net.connection_state import OnConnection
 from infertool.rpc import Client
 from infertool.settings.tree import BrokerSettings
+from infertool.telemetry import logs
 
 # Longest time for a connection to close. Seconds.
 _CLOSE_S = 5.0
+# Longest wait for the export of spans. Seconds.
+_SPANS_S = 2.0
 # Longest wait for each receipt that is outstanding at the end, longer than the broker port lets a connection be silent.
 # Seconds.
 _FINISH_S = 60.0
@@ -92,6 +97,8 @@ class Work:
         self._connections: list[SendConnection] = []
         self._generator: OpenGenerator | ClosedGenerator | None = None
         self._sender: Sender | None = None
+        self._system = registry.system(settings.url)
+        self._spans: SentSpans | None = None
         self._stopped = False
         self._finished_s = 0.0
         self._cpu_s = 0.0
@@ -138,6 +145,7 @@ class Work:
         sender = self._sender = Sender(
             run_clock, self._connections, self._payloads, self._envelope, self._tally, self._meter, timing
         )
+        sender.spans = self._spans = self._new_spans()
         if options.closed:
             self._generator = ClosedGenerator(
                 sender, self._tally, slots=self._slots, warmup_s=warmup_s, end_s=self._end_s,
@@ -155,6 +163,16 @@ class Work:
         self._finished_s = sender.now()
         for connection in self._connections:
             connection.finish(_FINISH_S)
+
+    def _new_spans(self) -> SentSpans | None:
+        options = self._options
+        if not options.export_traces or options.envelope.traced is None:
+            return None
+        from infertool.telemetry.otlp import SpanExporter  # noqa: PLC0415  (it imports OpenTelemetry: 0.3 s)
+
+        exporter = SpanExporter("infertool-loadgen", warn=logs.log.warning, on_dropped=lambda _count: None)
+        queue = brokers.conventions(options.envelope.broker_url).short(options.envelope.queue)
+        return SentSpans(exporter, queue, self._system)
 
     def _times(self) -> Iterator[Due]:
         times = self._schedule.times() if self._schedule else iter(())
@@ -177,6 +195,8 @@ class Work:
 
     def close(self) -> None:
         """Disconnect."""
+        if self._spans:
+            self._spans.close(_SPANS_S)
         for client in self._clients:
             client.close()
         for broker in self._brokers:

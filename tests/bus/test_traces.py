@@ -154,6 +154,28 @@ def test_a_replay_keeps_the_trace_and_links_to_the_first_try(bus: Bus) -> None:
         assert second.links == {(own.trace_id, own.span_id), ids(first)}
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_loadgen_begins_traces_that_the_consumer_goes_on_with(embedded_bus: Bus, processes: str) -> None:
+    count = 200
+    with receiver() as traces:
+        env = {**TRACED, "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url}
+        run = infertool(
+            "loadgen", "--broker", embedded_bus.broker.url, "--queue", embedded_bus.queue, "--qps", "2000",
+            "--count", f"{count}", "--trace", "30%", "--processes", processes, "-o", "json", **CREDENTIALS, **env,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        assert embedded_bus.consume("--max-messages", f"{count}", **env).finish()["succeeded"] == count
+        roots = [span for span in traces.spans if span.service == "infertool-loadgen"]
+        assert 0 < len(roots) < count
+        assert {(span.name, span.kind, span.parent) for span in roots} == {
+            (f"send {embedded_bus.queue.removeprefix('/queue/')}", "PRODUCER", "")
+        }  # fmt: skip
+        began = {span.trace_id: span.span_id for span in roots}
+        assert len(began) == len(roots)
+        processed = {span.trace_id: span.parent for span in traces.spans if span.kind == "CONSUMER"}
+        assert processed == began
+
+
 @pytest.mark.parametrize("manner", ["hangs", "fails", "refuses"])
 def test_an_endpoint_that_does_not_take_spans_holds_nothing_up(bus: Bus, manner: Manner | str) -> None:
     count = 300

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from infertool.errors import UsageError
 from infertool.load.arrivals import Planned, Process, schedule
+from infertool.load.traces import NewTraces, of_option
+from infertool.telemetry.trace_context import parse
 
 
 def times(**planned) -> list[float]:
@@ -114,6 +116,35 @@ def test_one_seed_makes_one_schedule() -> None:
         return times(qps=100, duration_s=5, process=Process.POISSON, seed=seed)
 
     assert one(3) == one(3) != one(4)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([], (None, None)),
+        (["1%"], (None, 0.01)),
+        (["100%", "t.txt"], (Path("t.txt"), 1.0)),
+        (["./1%", "0.5%"], (Path("1%"), 0.005)),
+        (["1"], (Path("1"), None)),
+        (["101%"], "more than all events"),
+        (["1%", "2%"], "--trace goes once"),
+        (["a", "b"], "--trace goes once"),
+    ],
+)
+def test_the_option_names_a_file_of_times_and_a_share_of_traces(values: list[str], found: object) -> None:
+    if isinstance(found, str):
+        with pytest.raises(UsageError, match=found):
+            of_option(values)
+    else:
+        assert of_option(values) == found
+
+
+def test_each_event_begins_a_trace_and_a_share_is_recorded() -> None:
+    for share in (0.0, 0.25, 1.0):
+        traces = NewTraces(share)
+        contexts = [parse(traces.make()) for _ in range(2000)]
+        assert len({context.trace_id for context in contexts}) == 2000
+        assert abs(sum(context.sampled for context in contexts) / 2000 - share) < 0.08
 
 
 def test_a_trace_gives_the_times(tmp_path: Path) -> None:

@@ -106,8 +106,14 @@ def loadgen(
     burst: Annotated[
         str | None, typer.Option(help="With --qps: bursts, as 2000:5s/60s.", metavar="N:LENGTH/PERIOD")
     ] = None,
-    trace: Annotated[Path | None, typer.Option(help="Send times from a file, one a line.", metavar="FILE")] = None,
-    speed: Annotated[str, typer.Option(help="With --trace: 2x is twice as fast.", metavar="FACTOR")] = "1x",
+    trace: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="1%: share of events with recorded traces. FILE: send times, one a line.",
+            metavar="SHARE|FILE",
+        ),
+    ] = None,
+    speed: Annotated[str, typer.Option(help="With --trace FILE: 2x is twice as fast.", metavar="FACTOR")] = "1x",
     closed: Annotated[
         int | None, typer.Option(min=1, max=100_000, help="Closed model: keep N events open.", metavar="N")
     ] = None,
@@ -140,7 +146,6 @@ def loadgen(
     header: Annotated[list[str] | None, typer.Option(help="A header; repeatable.", metavar="NAME=VALUE")] = None,
     type_: Annotated[Kind, typer.Option("--type", help="JMS type of the events.")] = Kind.text,
     persistent: Annotated[bool, typer.Option(help="Make the broker keep events over a restart.")] = True,
-    traceparent: Annotated[bool, typer.Option("--traceparent", help="Give each event a trace of its own.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Ask for a receipt of each event; measure it.")] = False,
     in_flight: Annotated[
         int, typer.Option(min=1, max=500, help="With --confirm: maximum unconfirmed events.", metavar="N")
@@ -173,6 +178,7 @@ def loadgen(
     """
     if ctx.invoked_subcommand:
         return
+    from infertool.app.traces import check_traces
     from infertool.cli.common.options import check_sent_to
     from infertool.cli.loadgen.run import given, run
     from infertool.load.arrivals import Planned, Process, parse_speed
@@ -180,6 +186,7 @@ def loadgen(
     from infertool.load.options import LoadOptions
     from infertool.load.payloads import Order, PayloadOptions, read
     from infertool.load.shapes import check_rate
+    from infertool.load.traces import of_option
     from infertool.message import BodyKind
     from infertool.text.input import parse_duration
 
@@ -189,13 +196,15 @@ def loadgen(
         "deadletter.queue": ("--dlq", dlq),
         "phoenix.url": ("--phoenix", phoenix),
     })  # fmt: skip
+    check_traces(loaded.settings)
+    times, traced = of_option(trace or ())
     planned = Planned(
         qps=None if qps is None else check_rate("--qps", qps),
         process=Process(arrivals.value),
         stages=tuple(stage or ()),
         ramp=ramp,
         burst=burst,
-        trace=trace,
+        trace=times,
         speed=parse_speed(speed),
         duration_s=None if duration is None else parse_duration(duration, "--duration"),
         count=count,
@@ -210,7 +219,7 @@ def loadgen(
             persistent=persistent and not rpc,
             headers=tuple(header or ()),
             priority=priority,
-            traceparent=traceparent,
+            traced=traced,
             broker_url=loaded.settings.broker.url,
         ),
         payloads=PayloadOptions(
@@ -227,6 +236,7 @@ def loadgen(
         e2e=e2e,
         settle_s=parse_duration(settle, "--settle"),
         rpc_timeout_s=parse_duration(timeout, "--timeout") if rpc else None,
+        export_traces=loaded.settings.telemetry.traces == "otlp",
         connections=connections,
         processes=processes,
     )
