@@ -17,6 +17,7 @@ from infertool.cli.call import command as call
 from infertool.cli.common import console
 from infertool.cli.config import command as config
 from infertool.cli.consume import command as consume
+from infertool.cli.dashboards import command as dashboards
 from infertool.cli.demo import command as demo
 from infertool.cli.dev import command as dev
 from infertool.cli.doctor import command as doctor
@@ -71,6 +72,7 @@ app.command(epilog=dev.EXAMPLE)(dev.dev)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(loadgen.app, name="loadgen")
 app.add_typer(alerts.app, name="alerts")
+app.add_typer(dashboards.app, name="dashboards")
 app.add_typer(rabbitmq.app, name="rabbitmq")
 app.add_typer(config.app, name="config")
 

@@ -32,6 +32,8 @@ COMMANDS = [
     "alerts check",
     "alerts test",
     "alerts export",
+    "dashboards",
+    "dashboards grafana",
 ]
 PROGRAM = f"""
 import sys
