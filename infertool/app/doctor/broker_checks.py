@@ -103,6 +103,7 @@ class BrokerChecks:
         broker = self._settings.broker
         return hosts.Place(
             group="broker",
+            key="broker.url",
             host=host,
             port=port,
             timeout_s=broker.connect_timeout_s,

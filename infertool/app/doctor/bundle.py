@@ -59,6 +59,8 @@ def secrets(loaded: Loaded | SettingsError, environ: Mapping[str, str]) -> set[s
     if isinstance(loaded, Loaded):
         for value in flatten(loaded.settings).values():
             found.update(_within(value))
+        # Of many webhooks the path is the secret.
+        found.update(_path(loaded.settings.alerting.webhook_url))
     for name, text in environ.items():
         if is_telling(name):
             found.add(text)
@@ -83,6 +85,12 @@ def _within(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _within(item)
+
+
+def _path(url: str) -> Iterator[str]:
+    path = url.partition("://")[2].partition("/")[2]
+    if path:
+        yield f"/{path}"
 
 
 def _in_url(text: str) -> Iterator[str]:

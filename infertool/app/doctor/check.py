@@ -42,6 +42,10 @@ NAMES: Final[Mapping[str, str]] = {
     "model.sample": "the model answers one event",
     "paths.state": "the state folder can be written",
     "paths.disk": "free space of the state folder's disk",
+    "telemetry.rules": "alert rules can be used, and their sinks exist",
+    "telemetry.alertmanager": "the Alertmanager answers",
+    "telemetry.webhook": "the webhook's host takes connections",
+    "telemetry.command": "the command of alerts exists",
 }
 CATEGORIES: Final = tuple(dict.fromkeys(name.partition(".")[0] for name in NAMES))
 

@@ -19,7 +19,7 @@ from infertool.net.tls import client_context
 from infertool.phoenix.dial import targets
 from infertool.settings import Settings
 
-_TIMEOUT_S: Final = 3.0
+_TIMEOUT_S: Final = 10.0
 # A header Date is cut to whole seconds.
 _DATE_ERROR_S: Final = 0.5
 _NOTICEABLE_S, _HARMFUL_S = 2.0, 30.0

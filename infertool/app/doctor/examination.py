@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from infertool.app.doctor import clock, environment_checks, paths_checks, settings_checks
+from infertool.app.doctor import clock, environment_checks, paths_checks, settings_checks, telemetry_checks
 from infertool.app.doctor.broker_checks import BrokerChecks
 from infertool.app.doctor.check import NAMES, Check
 from infertool.app.doctor.model_checks import ModelChecks
@@ -17,7 +17,7 @@ from infertool.errors import SettingsError
 from infertool.settings.load import Loaded
 
 _CLOSE_S: Final = 10.0
-_CLOCK_S: Final = 30.0
+_CLOCK_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,7 @@ class Examination:
             *phoenix.checks(load),
             *model.checks(load),
             *paths_checks.checks(settings, environ, load),
+            *telemetry_checks.checks(settings, load),
             clocks,
         ]
 

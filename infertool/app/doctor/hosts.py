@@ -23,9 +23,10 @@ _MARGIN_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A host to connect to. `group` is the settings group; `context` is None without TLS."""
+    """A host to connect to. `group` is the settings group, `key` that of the URL; `context` is None without TLS."""
 
     group: str
+    key: str
     host: str
     port: int
     timeout_s: float
@@ -42,7 +43,7 @@ def checks(place: Place, *needs: Check) -> tuple[Check, Check]:
     """Return the checks of TCP and of TLS."""
     timeout_s = place.timeout_s + _MARGIN_S
     tcp = Check(
-        name=f"{place.group}.tcp", subject=place.name, run=lambda: _tcp(place), needs=needs, timeout_s=timeout_s
+        name=f"{place.group}.tcp", subject=place.name, run=lambda: reach(place), needs=needs, timeout_s=timeout_s
     )
     tls = Check(
         name=f"{place.group}.tls", subject=place.name, run=lambda: _tls(place), needs=(tcp,), timeout_s=2 * timeout_s
@@ -50,13 +51,14 @@ def checks(place: Place, *needs: Check) -> tuple[Check, Check]:
     return tcp, tls
 
 
-def _tcp(place: Place) -> Finding:
+def reach(place: Place) -> Finding:
+    """Connect to a host, and send nothing."""
     began = time.monotonic()
-    check_url = f"check {place.group}.url, the network, and that the server runs"
+    check_url = f"check {place.key}, the network, and that the server runs"
     try:
         connection = socket.create_connection((place.host, place.port), place.timeout_s)
     except (socket.gaierror, UnicodeError):
-        return fail(f"the host name {place.host} is unknown", f"check {place.group}.url, and the name server")
+        return fail(f"the host name {place.host} is unknown", f"check {place.key}, and the name server")
     except ConnectionRefusedError:
         return fail("nothing listens there: connection refused", check_url)
     except TimeoutError:
@@ -72,7 +74,7 @@ def _tcp(place: Place) -> Finding:
 def _tls(place: Place) -> Finding:
     if place.context is None:
         return skip("the URL is one without TLS: what is sent can be read on the way")
-    question = f"is this port one with TLS? Check {place.group}.url"
+    question = f"is this port one with TLS? Check {place.key}"
     try:
         shown = shown_by(place.host, place.port, place.context(), place.timeout_s)
     except ssl.SSLError as fault:

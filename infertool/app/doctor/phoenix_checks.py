@@ -79,6 +79,7 @@ class PhoenixChecks:
     def _place(self, target: Target) -> hosts.Place:
         return hosts.Place(
             group="phoenix",
+            key="phoenix.url",
             host=target.host,
             port=target.port,
             timeout_s=self._phoenix.connect_timeout_s,

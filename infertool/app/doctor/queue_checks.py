@@ -86,8 +86,10 @@ def dlq(settings: Settings, timeout_s: float, opened: Opened) -> Finding:
     if access.exists is False and access.write.allowed is not False:
         return _missing(name, settings, access, access.write)
     found = _by_right(name, "send to", access.write)
-    measured = opened.broker.measure(name, _MEASURE_S) if opened.broker.capabilities.depth else None
-    if found.number is not None or measured is None or measured.size is None or access.write.allowed is not True:
+    measured = access.depth
+    if measured is None and access.exists and opened.broker.capabilities.depth:
+        measured = opened.broker.measure(name, _MEASURE_S)
+    if measured is None or measured.size is None or not access.write.allowed:
         return found
     return ok(f"{found.value}; {number(measured.size, 'dead letter')}", measured.size, "messages")
 

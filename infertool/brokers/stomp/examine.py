@@ -23,8 +23,10 @@ from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.errors import ConnectionLostError, RefusedError, ServerError
 from infertool.message import Message, Outgoing
 
-# ActiveMQ answers a question for statistics within milliseconds, or never. Seconds.
-_STATISTICS_S: Final = 2.0
+# Longest wait for the word that a queue exists. A user without the right to temporary queues never gets it. Seconds.
+_EXISTS_S: Final = 10.0
+# Longest wait for the end of a connection. Seconds.
+_GOODBYE_S: Final = 2.0
 _NOTHING: Final = "1 = 0"
 _SUBSCRIPTION: Final = "examine"
 
@@ -39,12 +41,12 @@ def examine(main: Connection, probe: StatisticsProbe, name: str, queue: str, tim
     if is_pattern(queue) or "?" in queue:
         unknown = Right(allowed=None, reason="it names several queues, or has options")
         return QueueAccess(exists=None, read=unknown, write=unknown, untold="it names several queues, or has options")
-    exists = probe.exists(queue, _STATISTICS_S)
+    exists = probe.exists(queue, min(_EXISTS_S, timeout_s))
     untold = f"{dialect.name} does not tell over STOMP"
     if exists is False:
         unknown = Right(allowed=None, reason=f"{dialect.name} makes it at its first use")
         return QueueAccess(exists=False, is_made=True, read=unknown, write=unknown, is_empty=True, untold=untold)
-    depth = probe.measure(queue, _STATISTICS_S) if exists else None
+    depth = probe.measure(queue, deadline - time.monotonic()) if exists else None
     write = _may_send(main, name, queue, deadline)
     if dialect.capabilities.browse is Browsing.NONE:
         read = _may_subscribe(main, name, queue, deadline)
@@ -114,4 +116,4 @@ class _Beside:
 
     def __exit__(self, *_exc: object) -> None:
         # Its receipt says that what was written, such as an abort, was done.
-        self._connection.close(max(0.1, min(_STATISTICS_S, self._deadline - time.monotonic())))
+        self._connection.close(max(0.1, min(_GOODBYE_S, self._deadline - time.monotonic())))

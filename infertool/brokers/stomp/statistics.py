@@ -111,6 +111,7 @@ class StatisticsProbe:
         self._connection: Connection | None = None
         self._questions: _Questions = _STATISTICS
         self._closed = False
+        self._is_silent = False
 
     def measure(self, destination: str, timeout_s: float) -> Depth | None:
         """Return the depth of `destination`, or None: not connected, not answered in time, or not understood."""
@@ -130,22 +131,23 @@ class StatisticsProbe:
     def exists(self, destination: str, timeout_s: float) -> bool | None:
         """Return whether there is a queue `destination`; None if the broker does not tell within `timeout_s`.
 
-        ActiveMQ says nothing of a queue that does not exist. So it is also asked for itself, behind the queue: when
-        only that is answered, there is no such queue.
+        ActiveMQ says nothing of a queue that does not exist, and without its plugin nothing at all. So it is also asked
+        for itself, and gets a message that comes back: what comes first tells. It is asked no more once nothing came.
         """
         deadline = time.monotonic() + timeout_s
         if not self._asking.acquire(timeout=timeout_s):
             return None
         try:
-            connection = self._connected(timeout_s)
+            connection = None if self._is_silent else self._connected(timeout_s)
             if connection is None:
                 return None
             if connection.dialect.depth is not DepthSource.STATISTICS:
                 return True if self._ask(connection, destination, deadline) else None
-            parts = {part: self._questions.parts(of)[""] for part, of in (("queue", destination), ("broker", ""))}
-            question = self._send(connection, parts)
-            first = next(self._answers(connection, question, deadline), None)
-            return first[0] == "queue" if first else None
+            parts = {"queue": self._questions.parts(destination)[""], "broker": self._questions.parts("")[""]}
+            question = self._send(connection, {**parts, "fence": {"destination": self._questions.replies}})
+            first, _ = next(self._answers(connection, question, deadline), ("", b""))
+            self._is_silent = not first
+            return {"queue": True, "broker": False}.get(first)
         except ServerError:
             return None
         finally:

@@ -18,7 +18,7 @@ _NARROWEST: Final = 40
 _BEFORE_VALUES: Final = 10
 _NAGIOS: Final = {Status.OK: "OK", Status.WARN: "WARNING", Status.FAIL: "CRITICAL"}
 _NUMBERS: Final = {Status.OK: 0, Status.WARN: 1, Status.FAIL: 2, Status.SKIP: 3}
-_COLOURS: Final = {Status.OK: "32", Status.WARN: "33", Status.FAIL: "1;31", Status.SKIP: "2"}
+_STYLES: Final = {Status.OK: "green", Status.WARN: "yellow", Status.FAIL: "bold red", Status.SKIP: "dim"}
 # Nagios knows seconds and bytes as units; all else is a plain number.
 _UNITS: Final = {"seconds": "s", "bytes": "B"}
 
@@ -111,9 +111,17 @@ def _escaped(value: str) -> str:
 
 
 def _show_table(results: Sequence[Result]) -> None:
-    on_terminal = console.on_terminal()
-    width = shutil.get_terminal_size().columns if on_terminal else 0
-    console.out(*table(results, width))
+    if not console.on_terminal():
+        console.out(*table(results, 0))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    shown = Text("\n".join(table(results, shutil.get_terminal_size().columns)))
+    for status, style in _STYLES.items():
+        shown.highlight_regex(rf"(?m)^  {status.value} +(?=\S)", style)
+    shown.highlight_regex(r"(?m)^\w+$", "bold")
+    Console(highlight=False, soft_wrap=True).print(shown)
 
 
 def table(results: Sequence[Result], width: int) -> list[str]:

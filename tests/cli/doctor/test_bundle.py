@@ -47,6 +47,7 @@ def test_no_secret_is_in_the_bundle_or_the_output(tmp_path, embedded_broker):
     user, key = quote(hide("phoenix URL"), safe=""), quote(hide("key"), safe="")
     env[variable("phoenix.url")] = f"ws://me:{user}@127.0.0.1:1/socket/websocket?api_key={key}"
     env[variable("phoenix.join_params")] = json.dumps({"room_token": hide("join"), "room": "a"})
+    env[variable("alerting.webhook_url")] = f"http://127.0.0.1:1/services/{quote(hide('webhook path'), safe='')}"
     env[variable("model.spec")] = f"http://me:{quote(hide('model URL'), safe='')}@127.0.0.1:1/predict"
     bundle = tmp_path / "report.zip"
     done = infertool("doctor", "--bundle", str(bundle), "--debug", XDG_CONFIG_HOME=str(tmp_path), **env)

@@ -104,18 +104,18 @@ def test_a_channel_that_answers_nothing(doctor):
             peer.send(None, frame.ref, "phoenix", "phx_reply", {"response": {}, "status": "ok"})
 
     with fake_phoenix(only_heartbeats) as server:
-        found = doctor("--only", "phoenix", phoenix__url=server.url, phoenix__connect_timeout_s="1")
-    assert found.named("fail") == ["phoenix.join"]
-    assert found.named("warn") == ["phoenix.public"]
-    assert "did not answer" in found.of("phoenix.join")["value"] or "within 1 s" in found.of("phoenix.join")["value"]
+        names = "phoenix.join,phoenix.confirm"
+        found = doctor("--only", names, phoenix__url=server.url, phoenix__connect_timeout_s="10")
+    assert found.named("warn", "fail") == ["phoenix.join"]
+    assert "within 10 s" in found.of("phoenix.join")["value"]
     assert found.of("phoenix.confirm")["value"] == "not checked: phoenix.join failed"
 
 
 def test_a_server_that_answers_no_heartbeat(doctor):
     with fake_phoenix(lambda _peer, _frame: None) as server:
-        found = doctor("--only", "phoenix", phoenix__url=server.url, phoenix__connect_timeout_s="1")
+        found = doctor("--only", "phoenix", phoenix__url=server.url, phoenix__connect_timeout_s="10")
     assert found.named("fail") == ["phoenix.socket"]
-    assert "a heartbeat was not answered within 1 s" in found.of("phoenix.socket")["value"]
+    assert "a heartbeat was not answered within 10 s" in found.of("phoenix.socket")["value"]
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_a_terminal(tmp_path, width):
 
     command = [sys.executable, "-m", "infertool", "doctor", *DOWN]
     with Tmux(command, folder=tmp_path, width=width, height=40, env=environment()) as terminal:
-        screen = terminal.wait("exit code 1")
+        screen = terminal.wait("exit code 1", timeout_s=LONG)
     assert "→ check broker.url" in screen
     assert "checking" not in screen
 

@@ -1,0 +1,87 @@
+"""Alert rules and sinks that cannot be used; nothing is sent to them."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from infertool.app.doctor.check import Check
+from infertool.app.doctor.result import Status, ok
+from infertool.app.doctor.runner import Runner
+from infertool.app.doctor.telemetry_checks import checks
+from infertool.settings import Settings
+from infertool.settings.tree import AlertSettings
+from tests.support.phoenix_fake import raw_server, read_request
+
+LOAD = Check(name="settings.load", run=lambda: ok("well"))
+STATUS = b'{"versionInfo": {"version": "0.25.0"}, "cluster": {}}'
+
+
+def found(**alerting):
+    results = Runner(lambda _check: None).run(checks(Settings(alerting=AlertSettings(**alerting)), LOAD))
+    return {result.name.partition(".")[2]: result.finding for result in results}
+
+
+def answering(status: str, body: bytes, requests: list[bytes]):
+    def answer(connection):
+        requests.append(read_request(connection))
+        head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode() + body)
+
+    return raw_server(answer)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected", "value"),
+    [
+        ("200 OK", STATUS, Status.OK, "Alertmanager 0.25.0 in "),
+        ("200 OK", b"<html>", Status.FAIL, "is no Alertmanager"),
+        ("500 Oops", b"", Status.FAIL, "answered 500"),
+        ("302 Found", b"", Status.FAIL, "answered 302"),
+    ],
+)
+def test_an_alertmanager(status, body, expected, value):
+    requests: list[bytes] = []
+    with answering(status, body, requests) as port:
+        finding = found(alertmanager_url=f"http://me:Pass-word@127.0.0.1:{port}/am/")["alertmanager"]
+    assert (finding.status, value in finding.value) == (expected, True), finding
+    assert "Pass-word" not in finding.value
+    (request,) = requests
+    assert request.startswith(b"GET /am/api/v2/status HTTP/1.1")
+    assert b"uthorization: Basic" in request
+
+
+def test_sinks_that_are_not_there(tmp_path):
+    sinks = found(
+        alertmanager_url="http://127.0.0.1:1", webhook_url="http://127.0.0.1:1/x", command=[str(tmp_path / "nothing")]
+    )
+    assert {name: finding.status for name, finding in sinks.items()} == {
+        "rules": Status.OK, "alertmanager": Status.FAIL, "webhook": Status.FAIL, "command": Status.FAIL,
+    }  # fmt: skip
+    assert "Connection refused" in sinks["alertmanager"].value
+    assert "nothing listens there" in sinks["webhook"].value
+    assert all(finding.hint for finding in sinks.values() if finding.status is Status.FAIL)
+
+
+def test_a_webhook_gets_a_connection_and_no_bytes():
+    received: list[bytes] = []
+    ended = threading.Event()
+
+    def take(connection):
+        received.append(connection.recv(1))
+        ended.set()
+
+    with raw_server(take) as port:
+        finding = found(webhook_url=f"http://127.0.0.1:{port}/hook", command=["true"])["webhook"]
+        assert ended.wait(60)
+    assert (finding.status, received) == (Status.OK, [b""])
+
+
+def test_rules_that_cannot_be_used_or_are_told_to_nobody():
+    rule = {"name": "Mine", "when": "queue.depht > 1", "severity": "page"}
+    finding = found(rules=[rule])["rules"]
+    assert (finding.status, "depht" in finding.value) == (Status.FAIL, True)
+    finding = found(rules=[{**rule, "when": "queue.depth > 1", "sinks": ["webhook"]}])["rules"]
+    assert (finding.status, "Mine names webhook, which is not configured" in finding.value) == (Status.FAIL, True)
+    assert found(enabled=False)["rules"].status is Status.SKIP
