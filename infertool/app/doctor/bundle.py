@@ -32,14 +32,24 @@ _USER: Final = re.compile(r"([^\s@,/]*)@")
 _PARAMETER: Final = re.compile(r"[?&#]([^=&#]+)=([^&#]*)")
 
 
-def write(path: Path, loaded: Loaded | SettingsError, results: Sequence[Result], environ: Mapping[str, str]) -> Path:
-    """Write the bundle, readable by its owner alone, and return its path. Raises `OutputError`."""
+def write(
+    path: Path,
+    loaded: Loaded | SettingsError,
+    results: Sequence[Result],
+    environ: Mapping[str, str],
+    stats: bytes | None = None,
+) -> Path:
+    """Write the bundle, readable by its owner alone, and return its path. Raises `OutputError`.
+
+    `stats` is the stats document of a running consumer.
+    """
     hide = _Mask(secrets(loaded, environ))
     parts = {
         "results.json": [asdict(result) | {"docs": result.anchor} for result in results],
         "settings.json": _settings(loaded),
         "versions.json": _versions(),
         "environment.json": sorted(environ),
+        **({"stats.json": json_text.loads(stats)} if stats else {}),
     }
     try:
         with (

@@ -28,7 +28,12 @@ class Extra:
     package: str
 
 
-EXTRAS: Final = (Extra("rabbitmq", "pika"), Extra("onnx", "onnxruntime"), Extra("plots", "resvg-py"))
+EXTRAS: Final = (
+    Extra("rabbitmq", "pika"),
+    Extra("onnx", "onnxruntime"),
+    Extra("otel", "opentelemetry-exporter-otlp-proto-http"),
+    Extra("plots", "resvg-py"),
+)
 
 
 def checks() -> list[Check]:
@@ -75,6 +80,8 @@ def _is_needed(extra: Extra, settings: Settings) -> bool:
             return settings.broker.url.startswith(("amqp:", "amqps:"))
         case "onnx":
             return settings.model.spec.startswith("onnx:")
+        case "otel":
+            return settings.telemetry.traces == "otlp"
         case _:
             return False
 

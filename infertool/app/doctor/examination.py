@@ -10,6 +10,7 @@ from typing import Final
 from infertool.app.doctor import clock, environment_checks, paths_checks, settings_checks, telemetry_checks
 from infertool.app.doctor.broker_checks import BrokerChecks
 from infertool.app.doctor.check import NAMES, Check
+from infertool.app.doctor.consumer_checks import ConsumerChecks
 from infertool.app.doctor.model_checks import ModelChecks
 from infertool.app.doctor.phoenix_checks import PhoenixChecks
 from infertool.app.doctor.result import Finding, skip
@@ -22,10 +23,14 @@ _CLOCK_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What is asked of an examination beside its settings. `sample` is an event as JSON, None for the built-in one."""
+    """What is asked of an examination beside its settings. `sample` is an event as JSON, None for the built-in one.
+
+    `stats_url` is where a running consumer shows its stats document.
+    """
 
     sample: bytes | None = None
     push: bool = False
+    stats_url: str | None = None
 
 
 class Examination:
@@ -34,7 +39,8 @@ class Examination:
     def __init__(self, loaded: Loaded | SettingsError, environ: Mapping[str, str], asked: Asked) -> None:
         self._closes: list[Callable[[], None]] = []
         load = settings_checks.load_check(loaded)
-        self.checks = [load, *environment_checks.checks()]
+        self.consumer = ConsumerChecks(asked.stats_url)
+        self.checks = [load, *environment_checks.checks(), *self.consumer.checks()]
         if isinstance(loaded, SettingsError):
             self.checks += self._without_settings(load)
             return
@@ -57,7 +63,7 @@ class Examination:
             *phoenix.checks(load),
             *model.checks(load),
             *paths_checks.checks(settings, environ, load),
-            *telemetry_checks.checks(settings, load),
+            *telemetry_checks.checks(settings, environ, load),
             clocks,
         ]
 

@@ -13,11 +13,12 @@ from typing import Final
 from infertool.app.doctor.check import Check
 from infertool.app.doctor.result import Finding, fail, ok, skip, warn
 from infertool.app.doctor.words import duration
-from infertool.net.certificate import shown_by
+from infertool.net.certificate import Shown, shown_by
 from infertool.net.tls import explain, openssl_reason
 
 _DAY_S: Final = 86_400.0
-_SOON_S: Final = 14 * _DAY_S
+# What is valid for less than this should be renewed. Seconds.
+SOON_S: Final = 14 * _DAY_S
 _MARGIN_S: Final = 5.0
 
 
@@ -32,6 +33,7 @@ class Place:
     timeout_s: float
     context: Callable[[], ssl.SSLContext] | None
     shows_certificate: bool
+    verifies: bool = True
 
     @property
     def name(self) -> str:
@@ -82,6 +84,10 @@ def _tls(place: Place) -> Finding:
         return fail(*(known or (f"no TLS: {openssl_reason(fault)}", question)))
     except OSError as fault:
         return fail(f"no TLS: {fault.strerror or fault}", question)
+    return _judge(place, shown)
+
+
+def _judge(place: Place, shown: Shown) -> Finding:
     left_s = None if shown.ends is None else shown.ends - time.time()
     until = "" if left_s is None else f", {'expires in' if left_s > 0 else 'expired'} {duration(abs(left_s))}"
     if left_s is not None and left_s <= 0:
@@ -92,6 +98,9 @@ def _tls(place: Place) -> Finding:
             openssl_reason(shown.fault), "",
         )  # fmt: skip
         return fail(f"{what} ({value})", advice, left_s, "seconds")
-    if left_s is not None and left_s < _SOON_S:
+    if not place.verifies:
+        hint = f"set {place.group}.tls_ca_file, and {place.group}.tls_verify to true: anybody could be that server"
+        return warn(f"{value}; the certificate is not checked", hint, left_s, "seconds")
+    if left_s is not None and left_s < SOON_S:
         return warn(value, "have the server's certificate renewed", left_s, "seconds")
     return ok(value, left_s, "seconds")

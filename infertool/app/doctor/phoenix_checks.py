@@ -85,6 +85,7 @@ class PhoenixChecks:
             timeout_s=self._phoenix.connect_timeout_s,
             context=partial(client_context, "phoenix", self._phoenix) if target.secure else None,
             shows_certificate=bool(self._phoenix.tls_cert_file),
+            verifies=self._phoenix.tls_verify,
         )
 
     def _socket(self, number: int) -> Finding:

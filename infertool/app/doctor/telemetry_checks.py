@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
+from collections.abc import Mapping
 from functools import partial
-from http import HTTPStatus
 from typing import Final
 
-import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from infertool.alerts.settings import configured_sinks, rules_of
 from infertool.app.doctor.check import Check
 from infertool.app.doctor.hosts import Place, reach
+from infertool.app.doctor.http_get import get
 from infertool.app.doctor.result import Finding, fail, ok, skip
 from infertool.app.doctor.words import duration, number
 from infertool.secret import mask_url
@@ -24,14 +23,18 @@ from infertool.settings.tree import AlertSettings
 from infertool.text import json_text
 
 _MARGIN_S: Final = 5.0
+# Where spans go, and what the SDK takes where nothing is said.
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_ENDPOINT: Final = "http://localhost:4318"
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-def checks(settings: Settings, load: Check) -> list[Check]:
+def checks(settings: Settings, environ: Mapping[str, str], load: Check) -> list[Check]:
     """Return the checks."""
     alerting = settings.alerting
     runs = {
         "telemetry.rules": partial(_rules, settings),
+        "telemetry.traces": partial(_traces, settings, environ),
         "telemetry.alertmanager": partial(_alertmanager, alerting),
         "telemetry.webhook": partial(_webhook, alerting),
         "telemetry.command": partial(_command, alerting),
@@ -60,42 +63,39 @@ def _alertmanager(alerting: AlertSettings) -> Finding:
     if not url:
         return skip("alerting.alertmanager_url is not set")
     hint = "check alerting.alertmanager_url, and that the Alertmanager runs"
-    began = time.monotonic()
+    answer = get(url, "/api/v2/status", alerting.timeout_s, hint=hint)
     try:
-        parts = parse_url(url)
-        headers = urllib3.make_headers(basic_auth=parts.auth, user_agent="infertool-doctor")
-        address = f"{(parts._replace(auth=None, fragment=None).url or '').rstrip('/')}/api/v2/status"
-        timeout = urllib3.Timeout(alerting.timeout_s)
-        with urllib3.PoolManager(retries=False, timeout=timeout) as pool:
-            response = pool.request("GET", address, headers=headers, redirect=False)
-    except (HTTPError, LocationParseError) as fault:
-        return fail(f"{mask_url(url)} does not answer: {_reason(fault)}", hint)
-    took_s = time.monotonic() - began
-    if response.status != HTTPStatus.OK:
-        return fail(f"{mask_url(url)} answered {response.status}", hint, took_s, "seconds")
-    try:
-        version = json_text.loads(response.data)["versionInfo"]["version"]
+        version = json_text.loads(answer.body)["versionInfo"]["version"]
     except (json_text.JsonError, KeyError, TypeError):
-        return fail(f"what answers at {mask_url(url)} is no Alertmanager", hint, took_s, "seconds")
-    return ok(f"Alertmanager {version} in {duration(took_s)}", took_s, "seconds")
-
-
-def _reason(fault: Exception) -> str:
-    cause = getattr(fault, "reason", None) or fault
-    return str(getattr(cause, "__cause__", None) or cause).rpartition(": ")[2]
+        return fail(f"what answers at {answer.address} is no Alertmanager", hint, answer.took_s, "seconds")
+    return ok(f"Alertmanager {version} in {duration(answer.took_s)}", answer.took_s, "seconds")
 
 
 def _webhook(alerting: AlertSettings) -> Finding:
     if not alerting.webhook_url:
         return skip("alerting.webhook_url is not set")
-    parts = parse_url(alerting.webhook_url)
-    port = parts.port or _PORTS.get(parts.scheme or "", 80)
+    return _reach("alerting.webhook_url", alerting.webhook_url, alerting.timeout_s)
+
+
+def _traces(settings: Settings, environ: Mapping[str, str]) -> Finding:
+    if settings.telemetry.traces != "otlp":
+        return skip("telemetry.traces is off")
+    name, url = next(((name, environ[name]) for name in _ENDPOINTS if environ.get(name)), ("its default", _ENDPOINT))
+    return _reach(f"OTEL_EXPORTER_OTLP_ENDPOINT ({name}: {mask_url(url)})", url, settings.alerting.timeout_s)
+
+
+def _reach(key: str, url: str, timeout_s: float) -> Finding:
+    """Connect to the host of a URL, and send nothing."""
+    try:
+        parts = parse_url(url)
+    except LocationParseError:
+        return fail(f"{mask_url(url)} is no address", f"check {key}")
     place = Place(
-        group="alerting",
-        key="alerting.webhook_url",
+        group=key.partition(".")[0],
+        key=key,
         host=(parts.host or "").strip("[]"),
-        port=port,
-        timeout_s=alerting.timeout_s,
+        port=parts.port or _PORTS.get(parts.scheme or "", 80),
+        timeout_s=timeout_s,
         context=None,
         shows_certificate=False,
     )

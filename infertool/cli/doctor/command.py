@@ -43,6 +43,9 @@ def doctor(
     sample: Annotated[
         str | None, typer.Option(help="Event for the model, as JSON; default: a built-in one.", metavar="JSON | @FILE")
     ] = None,
+    stats_url: Annotated[
+        str | None, typer.Option(help="Metrics address of a consumer that runs, http://HOST:PORT.", metavar="URL")
+    ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Write what a bug report needs; secrets are masked.", metavar="FILE.zip")
     ] = None,
@@ -66,7 +69,7 @@ def doctor(
 
     request = Request(
         selection=selection(only or (), skip or ()),
-        asked=Asked(sample=None if sample is None else read_sample(sample), push=push),
+        asked=Asked(sample=None if sample is None else read_sample(sample), push=push, stats_url=stats_url),
         wait_s=parse_duration(wait, "--wait"),
         strict=strict,
         output=output.value,

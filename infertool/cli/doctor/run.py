@@ -70,20 +70,21 @@ def run(loaded: Loaded | SettingsError, request: Request) -> None:
         logs.set_up("debug" if telemetry.log_level == "debug" else "error", telemetry.log_format)
     runner = Runner(_Progress(shown=not request.quiet and sys.stderr.isatty()))
     with stopped_by_signals(runner.stop, ""):
-        results = _rounds(loaded, request, runner)
+        results, stats = _rounds(loaded, request, runner)
     if sys.stderr.isatty() and not request.quiet:
         console.progress("")
     with console.reporting():
         view.show(results, request.output)
     if request.bundle:
-        written = bundle.write(request.bundle, loaded, results, os.environ)
+        written = bundle.write(request.bundle, loaded, results, os.environ, stats)
         console.err(f"wrote {written}: masked settings, versions, results; look into it before you send it")
     if runner.stopped:
         sys.exit(console.EXIT_INTERRUPTED)
     sys.exit(_code(results, request))
 
 
-def _rounds(loaded: Loaded | SettingsError, request: Request, runner: Runner) -> list[Result]:
+def _rounds(loaded: Loaded | SettingsError, request: Request, runner: Runner) -> tuple[list[Result], bytes | None]:
+    """Return the results of the last round, and the stats document of a running consumer."""
     deadline = time.monotonic() + request.wait_s
     while True:
         examination = Examination(loaded, os.environ, request.asked)
@@ -96,11 +97,11 @@ def _rounds(loaded: Loaded | SettingsError, request: Request, runner: Runner) ->
             examination.close()
         failed = [result for result in results if _fails(result.status, request)]
         if not failed or runner.stopped or time.monotonic() >= deadline:
-            return results
+            return results, examination.consumer.document
         if not request.quiet:
             console.err(f"waiting: {view.summary_line(failed[0])}")
         if runner.wait(min(_PAUSE_S, max(0.0, deadline - time.monotonic()))):
-            return results
+            return results, examination.consumer.document
 
 
 def _fails(status: Status, request: Request) -> bool:

@@ -12,6 +12,7 @@ from infertool.app.doctor.check import Check
 from infertool.app.doctor.clock import Skew
 from infertool.app.doctor.result import Finding, Status, ok
 from infertool.settings import BrokerSettings, ConsumeSettings, Settings
+from tests.support.certificates import DAY, authority
 
 MIB = 1024 * 1024
 LOAD = Check(name="settings.load", run=lambda: ok("well"))
@@ -88,3 +89,25 @@ def test_a_secret_that_all_can_read(tmp_path):
     file.chmod(0o644)
     assert "(0644)" in found(settings_checks.checks(settings, LOAD), "settings.secrets").value
     assert found(settings_checks.checks(Settings(), LOAD), "settings.secrets").status is Status.SKIP
+
+
+def test_a_certificate_of_our_own(tmp_path):
+    issuer = authority(tmp_path)
+    file = tmp_path / "client.pem"
+    for ends_in, status in ((-DAY, Status.FAIL), (2 * DAY, Status.WARN), (90 * DAY, Status.OK)):
+        issued = issuer.issue("issued", ends_in=ends_in).read_text()
+        # The key may stand first.
+        key, certificate = issued[issued.index("-----BEGIN PRIVATE") :], issued[: issued.index("-----BEGIN PRIVATE")]
+        file.write_text(key + certificate)
+        finding = found(settings_checks.checks(_with_certificate(file), LOAD), "settings.certificates")
+        assert finding.status is status, finding
+        assert abs(finding.number - ends_in.total_seconds()) < 3600
+    file.write_text("-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----")
+    for path in (file, tmp_path / "not there"):
+        finding = found(settings_checks.checks(_with_certificate(path), LOAD), "settings.certificates")
+        assert (finding.status, str(path) in finding.value) == (Status.FAIL, True)
+    assert found(settings_checks.checks(Settings(), LOAD), "settings.certificates").status is Status.SKIP
+
+
+def _with_certificate(file):
+    return Settings(broker=BrokerSettings(tls_cert_file=str(file)))

@@ -11,15 +11,16 @@ from infertool.app.doctor.result import Status, ok
 from infertool.app.doctor.runner import Runner
 from infertool.app.doctor.telemetry_checks import checks
 from infertool.settings import Settings
-from infertool.settings.tree import AlertSettings
+from infertool.settings.tree import AlertSettings, TelemetrySettings
 from tests.support.phoenix_fake import raw_server, read_request
 
 LOAD = Check(name="settings.load", run=lambda: ok("well"))
 STATUS = b'{"versionInfo": {"version": "0.25.0"}, "cluster": {}}'
 
 
-def found(**alerting):
-    results = Runner(lambda _check: None).run(checks(Settings(alerting=AlertSettings(**alerting)), LOAD))
+def found(traces="off", environ=(), **alerting):
+    settings = Settings(alerting=AlertSettings(**alerting), telemetry=TelemetrySettings(traces=traces))
+    results = Runner(lambda _check: None).run(checks(settings, dict(environ), LOAD))
     return {result.name.partition(".")[2]: result.finding for result in results}
 
 
@@ -57,7 +58,8 @@ def test_sinks_that_are_not_there(tmp_path):
         alertmanager_url="http://127.0.0.1:1", webhook_url="http://127.0.0.1:1/x", command=[str(tmp_path / "nothing")]
     )
     assert {name: finding.status for name, finding in sinks.items()} == {
-        "rules": Status.OK, "alertmanager": Status.FAIL, "webhook": Status.FAIL, "command": Status.FAIL,
+        "rules": Status.OK, "traces": Status.SKIP, "alertmanager": Status.FAIL, "webhook": Status.FAIL,
+        "command": Status.FAIL,
     }  # fmt: skip
     assert "Connection refused" in sinks["alertmanager"].value
     assert "nothing listens there" in sinks["webhook"].value
@@ -76,6 +78,17 @@ def test_a_webhook_gets_a_connection_and_no_bytes():
         finding = found(webhook_url=f"http://127.0.0.1:{port}/hook", command=["true"])["webhook"]
         assert ended.wait(60)
     assert (finding.status, received) == (Status.OK, [b""])
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
+def test_the_endpoint_of_traces(name):
+    with raw_server(lambda _connection: None) as port:
+        url = f"http://me:Pass-word@127.0.0.1:{port}/v1/traces"
+        assert found(traces="otlp", environ={name: url})["traces"].status is Status.OK
+    gone = found(traces="otlp", environ={name: url})["traces"]
+    assert (gone.status, f"{name}: http://me:********@127.0.0.1:{port}" in gone.hint) == (Status.FAIL, True)
+    wrong = found(traces="otlp", environ={name: "http://[1"})["traces"]
+    assert (wrong.status, "is no address" in wrong.value) == (Status.FAIL, True)
 
 
 def test_rules_that_cannot_be_used_or_are_told_to_nobody():
