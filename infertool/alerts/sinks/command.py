@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -22,6 +23,8 @@ class CommandSink:
     def __init__(self, arguments: Sequence[str], timeout_s: float) -> None:
         self._arguments = list(arguments)
         self._timeout_s = timeout_s
+        self._running: subprocess.Popen[bytes] | None = None
+        self._closed = False
 
     def send(self, notifications: Sequence[Notification], key: str) -> None:  # noqa: ARG002  (a command has no ids)
         """Run the command. Raises `SinkError` if it cannot be run, fails or takes too long."""
@@ -29,10 +32,16 @@ class CommandSink:
             self._run(json_text.dumps(document(notification)))
 
     def close(self) -> None:
-        """Leave a command that runs to its time limit."""
+        """End the command that runs: nobody would end it at its time limit."""
+        self._closed = True
+        if (process := self._running) and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def _run(self, body: bytes) -> None:
         program = self._arguments[0]
+        if self._closed:
+            raise SinkError("the consumer stops")
         try:
             process = subprocess.Popen(
                 self._arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -40,6 +49,7 @@ class CommandSink:
             )  # fmt: skip
         except (OSError, ValueError) as error:
             raise SinkError(f"{program} cannot be run: {getattr(error, 'strerror', None) or error}") from None
+        self._running = process
         try:
             process.communicate(body, self._timeout_s)
         except subprocess.TimeoutExpired:
