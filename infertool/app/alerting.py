@@ -41,7 +41,7 @@ _MOST_CONSUMERS: Final = 64
 
 
 class Alerting:
-    """Evaluates the rules over `document()`. Use as a context manager. Raises like `rules_of` and `open_sinks`."""
+    """Evaluates the rules over `document()`. Raises like `rules_of` and `open_sinks`."""
 
     def __init__(
         self, settings: Settings, document: Callable[[], StatsDocument], sinks: Sequence[Sink] | None = None
@@ -61,18 +61,27 @@ class Alerting:
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
     def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.close()
+
+    def start(self) -> None:
         """Take the states of the last run, and start."""
         with self._lock:
             fault = store.restore(self._slot.path, self._engine, time.monotonic(), time.time())
         if fault:
             logs.log.warning("%s holds no states of alert rules: %s; they begin anew", self._slot.path, fault)
         self._thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """Stop, and deliver what is queued, at most 5 s."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         with self._lock:
             self._save(time.monotonic())
         end = time.monotonic() + _GOODBYE_S

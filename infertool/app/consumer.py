@@ -130,7 +130,7 @@ class ConsumerApp:
         self._settings = brokers.with_full_names(anchored(settings))
         self._until = until or Until()
         self._write = write
-        self._stats = Stats(detailed=settings.telemetry.is_detailed)
+        self._stats = Stats(detailed=settings.is_detailed)
         log_observer = logs.LogObserver()
         self._observe = fan_out([self._stats, *observers, log_observer])
         self._resources = ExitStack()

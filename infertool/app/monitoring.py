@@ -17,6 +17,7 @@ import orjson
 
 import infertool
 from infertool import brokers
+from infertool.app.alerting import Alerting
 from infertool.errors import UsageError
 from infertool.net.http_server import HttpServer, Request, Response, Route
 from infertool.secret import mask_url
@@ -32,13 +33,14 @@ from infertool.text.input import parse_duration, parse_listen_address
 # Time between two samples. Seconds.
 SAMPLE_S: Final = 1.0
 _DEFAULT_TARGET_S: Final = 30.0
+_LONGEST_SILENCE_S: Final = 30 * 86_400.0
 _JSON: Final = "application/json"
 
 
 class Monitor:
-    """Samples the figures of a consumer once a second, and serves them at `telemetry.metrics`.
+    """Samples the figures of a consumer once a second, serves them at `telemetry.metrics`, and evaluates alert rules.
 
-    Raises `ListenError` where it cannot listen.
+    Raises `ListenError` where it cannot listen, and `SettingsError` or `ConditionError` for a wrong rule or sink.
     """
 
     def __init__(self, settings: Settings, source: Reporting) -> None:
@@ -50,18 +52,22 @@ class Monitor:
         self._stopped = threading.Event()
         self._sampled = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
-        host, port = parse_listen_address(settings.telemetry.metrics)
-        self._server = HttpServer(host, port, self._routes(), name="metrics-http")
+        self._alerting = Alerting(settings, self.document) if settings.has_alerts else None
+        self._server: HttpServer | None = None
+        if settings.telemetry.metrics:
+            host, port = parse_listen_address(settings.telemetry.metrics)
+            posts = {"/alerts/silence": self._silence} if self._alerting else {}
+            self._server = HttpServer(host, port, self._routes(), posts=posts, name="metrics-http")
 
     @property
     def address(self) -> str:
-        """Host and port that it listens on."""
-        return self._server.address
+        """Host and port that it listens on; empty where it does not."""
+        return self._server.address if self._server else ""
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
-        return self._server.port
+        """The port that it listens on; 0 where it does not."""
+        return self._server.port if self._server else 0
 
     def document(self) -> StatsDocument:
         """Return the stats document, which is up to a second old."""
@@ -70,18 +76,24 @@ class Monitor:
     def start(self) -> None:
         """Start to sample and to serve."""
         self._thread.start()
-        self._server.start()
+        if self._alerting:
+            self._alerting.start()
+        if self._server:
+            self._server.start()
 
     def close(self) -> None:
         """Stop serving."""
         self._stopped.set()
-        self._server.close()
+        if self._server:
+            self._server.close()
+        if self._alerting:
+            self._alerting.close()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(SAMPLE_S):
-            self._builder.sample()
+            self._builder.sample(self._alerting.states if self._alerting else ())
             with self._sampled:
                 self._sampled.notify_all()
 
@@ -139,7 +151,7 @@ class Monitor:
 
     def _stream(self) -> Iterator[bytes]:
         """Yield each new document as a server-sent event."""
-        while not self._server.stopping.is_set():
+        while not self._stopped.is_set():
             yield b"event: stats\ndata: " + _json(self.document()) + b"\n\n"
             with self._sampled:
                 self._sampled.wait(2 * SAMPLE_S)
@@ -150,6 +162,22 @@ class Monitor:
         except UsageError as error:
             return Response(_json({"error": str(error)}), _JSON, HTTPStatus.BAD_REQUEST)
         return Response(_json(scale(self.document(), target_s or _DEFAULT_TARGET_S, self._calls())), _JSON)
+
+    def _silence(self, request: Request) -> Response:
+        """Let a rule tell nobody: `{"rule": NAME, "seconds": N}`."""
+        try:
+            given = orjson.loads(request.body)
+            name, seconds = str(given["rule"]), float(given["seconds"])
+        except (ValueError, KeyError, TypeError):
+            return _refused('write {"rule": NAME, "seconds": N}', HTTPStatus.BAD_REQUEST)
+        if not 0 <= seconds <= _LONGEST_SILENCE_S:
+            return _refused("a silence lasts at most 30 days", HTTPStatus.BAD_REQUEST)
+        try:
+            if self._alerting:
+                self._alerting.silence(name, seconds)
+        except UsageError as error:
+            return _refused(str(error), HTTPStatus.NOT_FOUND)
+        return Response(_json({"rule": name, "seconds": seconds}), _JSON)
 
     def _calls(self) -> int:
         """Return the number of calls of the model that this consumer makes at the same time."""
@@ -203,8 +231,8 @@ def _service_s(document: StatsDocument, calls: int) -> float | None:
 
 @contextmanager
 def monitored(settings: Settings, source: Reporting) -> Iterator[Monitor | None]:
-    """Serve the figures of `source` while the block runs, if `telemetry.metrics` is set."""
-    if not settings.telemetry.metrics:
+    """Serve the figures of `source`, and evaluate alert rules, while the block runs; if the settings ask for either."""
+    if not settings.is_detailed:
         yield None
         return
     monitor = Monitor(settings, source)
@@ -256,6 +284,10 @@ def _verdict(conditions: list[Condition], request: Request) -> Response:
         return Response(_json({"ok": ok, "conditions": conditions}), _JSON, status)
     failed = [f"{each.name}: {each.value}\n" for each in conditions if not each.ok]
     return Response(("ok\n" if ok else "".join(failed)).encode(), status=status)
+
+
+def _refused(reason: str, status: HTTPStatus) -> Response:
+    return Response(_json({"error": reason}), _JSON, status)
 
 
 def _json(value: Any) -> bytes:

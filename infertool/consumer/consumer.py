@@ -73,7 +73,7 @@ class Consumer:
         observe: o.Observe,
         until: Until,
     ) -> None:
-        self._detailed = settings.telemetry.is_detailed
+        self._detailed = settings.is_detailed
         self._settings = settings
         self._worker_pool = worker_pool
         self._publisher = publisher
@@ -286,7 +286,7 @@ class Pipeline:
             on_tuned=lambda name, value: observe(o.Tuned(name, value)),
             on_stuck=self._hand_off_reader,
             on_fatal=fail,
-            on_batch=(lambda size: observe(o.Batch(size))) if settings.telemetry.is_detailed else None,
+            on_batch=(lambda size: observe(o.Batch(size))) if settings.is_detailed else None,
         )
         self._router = Router(
             Rules(consume.max_attempts, publish.max_refusals, FullJitter(consume.retry_base_s, consume.retry_max_s)),

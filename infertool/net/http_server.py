@@ -1,4 +1,4 @@
-"""A small HTTP server for metrics, health and statistics: GET and HEAD, a bounded number of threads."""
+"""A small HTTP server for metrics, health and statistics: GET, HEAD, a few POSTs, a bounded number of threads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -18,15 +19,18 @@ from infertool.errors import ListenError
 MOST_CONNECTIONS: Final = 32
 # A connection ends when its client sends or takes nothing for this time. Seconds.
 PATIENCE_S: Final = 10.0
+# A POST has less than 100 000 bytes.
+_MOST_DIGITS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A GET request. Of a query parameter that is repeated the last value counts."""
+    """A request. Of a query parameter that is repeated the last value counts. `body` is that of a POST."""
 
     path: str
     query: Mapping[str, str]
     accept: str = ""
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +49,17 @@ Route = Callable[[Request], Response]
 class HttpServer:
     """Answers from `routes`, a function for each path. It listens once it is made.
 
+    `posts` changes something: it takes JSON, and only from this machine. A page in a browser cannot send that unasked.
     Raises `ListenError` where it cannot listen. Port 0 takes a free port.
     """
 
-    def __init__(self, host: str, port: int, routes: Mapping[str, Route], *, name: str) -> None:
+    def __init__(
+        self, host: str, port: int, routes: Mapping[str, Route], *, name: str, posts: Mapping[str, Route] | None = None
+    ) -> None:
         self.stopping = threading.Event()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self._server = _Server(host, port, family, _handler(routes))
+            self._server = _Server(host, port, family, _handler(routes, posts or {}))
         except (OSError, UnicodeError) as fault:
             reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
             address = _address(host, port)
@@ -77,6 +84,12 @@ class HttpServer:
 
     def _serve(self) -> None:
         self._server.serve_forever(poll_interval=0.2)
+
+
+def is_local(address: str) -> bool:
+    """Return True if the address of a peer is one of this machine's loopback addresses."""
+    ip = ip_address(address)
+    return ip.is_loopback or (isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None and ip.ipv4_mapped.is_loopback)
 
 
 def _address(host: str, port: int) -> str:
@@ -123,6 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = PATIENCE_S
     routes: Mapping[str, Route]
+    posts: Mapping[str, Route]
 
     def do_GET(self) -> None:
         """Answer a GET request."""
@@ -131,6 +145,29 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         """Answer a HEAD request."""
         self._answer(with_body=False)
+
+    def do_POST(self) -> None:
+        """Answer a POST request. What follows a refused one is its body, so the connection ends."""
+        route = self.posts.get(urlsplit(self.path).path)
+        length = self.headers.get("Content-Length", "")
+        if route is None:
+            refused = HTTPStatus.METHOD_NOT_ALLOWED if self._is_known() else HTTPStatus.NOT_FOUND
+        elif not is_local(self.client_address[0]):
+            refused = HTTPStatus.FORBIDDEN
+        elif self.headers.get_content_type() != "application/json":
+            refused = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+        elif not length.isdecimal() or len(length) > _MOST_DIGITS:
+            refused = HTTPStatus.LENGTH_REQUIRED
+        else:
+            body = self.rfile.read(int(length))
+            self._send(route(Request(self.path, {}, body=body)), with_body=True)
+            return
+        self.close_connection = True
+        headers = {"Connection": "close"}
+        self._send(Response(f"{refused.phrase}\n".encode(), status=refused, headers=headers), with_body=True)
+
+    def _is_known(self) -> bool:
+        return (urlsplit(self.path).path.rstrip("/") or "/") in self.routes
 
     def _answer(self, *, with_body: bool) -> None:
         parts = urlsplit(self.path)
@@ -141,6 +178,9 @@ class _Handler(BaseHTTPRequestHandler):
             response = Response(f"not found; there are:\n{paths}\n".encode(), status=HTTPStatus.NOT_FOUND)
         else:
             response = route(Request(parts.path, query, self.headers.get("Accept", "")))
+        self._send(response, with_body=with_body)
+
+    def _send(self, response: Response, *, with_body: bool) -> None:
         self.send_response(response.status)
         self.send_header("Content-Type", response.content_type)
         self.send_header("Cache-Control", "no-store")
@@ -168,5 +208,5 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-def _handler(routes: Mapping[str, Route]) -> type[_Handler]:
-    return type("Handler", (_Handler,), {"routes": routes})
+def _handler(routes: Mapping[str, Route], posts: Mapping[str, Route]) -> type[_Handler]:
+    return type("Handler", (_Handler,), {"routes": routes, "posts": posts})

@@ -252,18 +252,13 @@ class TelemetrySettings:
     trace_url: str = field(default="", repr=False)
     """Page of a trace, which watch opens: http://HOST/trace/{trace_id}. Empty: none."""
 
-    @property
-    def is_detailed(self) -> bool:
-        """Return True if what only metrics show is counted."""
-        return bool(self.metrics)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertSettings:
     """Alert rules and where they are told: docs/alerts.md."""
 
     enabled: bool = True
-    """Evaluate the rules, the shipped ones and those of [[alerts]], once a second."""
+    """Evaluate the rules once a second, where telemetry.metrics, a rule or a sink is set."""
     rules: list[dict[str, Any]] = field(default_factory=list)
     """Rules of your own, and changes to shipped ones. In a file, write them as tables [[alerts]]."""
     alertmanager_url: str = field(default="", repr=False)
@@ -278,6 +273,11 @@ class AlertSettings:
     """Program and arguments that get each notification as JSON on standard input; no shell. Empty runs none."""
     timeout_s: float = 10.0
     """Maximum time of one request, or of one run of the command."""
+
+    @property
+    def is_configured(self) -> bool:
+        """Return True if there is a rule or a sink beside what is there without any settings."""
+        return bool(self.rules or self.alertmanager_url or self.webhook_url or self.command)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,3 +307,13 @@ class Settings:
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     alerting: AlertSettings = field(default_factory=AlertSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
+
+    @property
+    def has_alerts(self) -> bool:
+        """Return True if alert rules are evaluated."""
+        return self.alerting.enabled and bool(self.telemetry.metrics or self.alerting.is_configured)
+
+    @property
+    def is_detailed(self) -> bool:
+        """Return True if what only metrics and alert rules show is counted."""
+        return bool(self.telemetry.metrics) or self.has_alerts

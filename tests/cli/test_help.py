@@ -34,6 +34,8 @@ COMMANDS = [
     "alerts export",
     "dashboards",
     "dashboards grafana",
+    "alerts list",
+    "alerts silence",
 ]
 PROGRAM = f"""
 import sys

@@ -64,7 +64,7 @@ def test_routes(server, path, status, text):
 
 def test_head_has_no_body_and_post_is_refused(server):
     assert ask(server, "/a", "HEAD") == (200, "")
-    assert ask(server, "/a", "POST")[0] == HTTPStatus.NOT_IMPLEMENTED
+    assert ask(server, "/a", "POST")[0] == HTTPStatus.METHOD_NOT_ALLOWED
 
 
 def test_a_connection_takes_several_requests(server):

@@ -34,6 +34,18 @@ EXPORT_EXAMPLE = """Examples:
   infertool alerts export --prometheus > infertool.rules.yml
   promtool check rules infertool.rules.yml
 """
+LIST_EXAMPLE = """Examples:
+
+\b
+  infertool alerts list --stats-url http://127.0.0.1:9464
+  infertool alerts list --stats-url http://127.0.0.1:9464 -o json | jq '.[] | select(.state == "firing")'
+"""
+SILENCE_EXAMPLE = """Examples:
+
+\b
+  infertool alerts silence Backlog 2h --stats-url http://127.0.0.1:9464
+  infertool alerts silence Backlog 0s --stats-url http://127.0.0.1:9464      end the silence
+"""
 
 
 class Output(StrEnum):
@@ -43,6 +55,10 @@ class Output(StrEnum):
     json = "json"
 
 
+_StatsUrl = Annotated[
+    str, typer.Option(help="Address of the consumer's endpoint, telemetry.metrics.", metavar="URL", show_default=True)
+]
+_DEFAULT_URL = "http://127.0.0.1:9464"
 _Output = Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")]
 
 
@@ -83,3 +99,24 @@ def export(
     if not prometheus:
         raise UsageError("the form of the export is missing", advice="add --prometheus")
     export(ctx.obj.load())
+
+
+@app.command("list", epilog=LIST_EXAMPLE)
+def list_(stats_url: _StatsUrl = _DEFAULT_URL, output: _Output = Output.table) -> None:
+    """Show the states of the rules of a running consumer."""
+    from infertool.cli.alerts.remote import list_rules
+
+    list_rules(stats_url, as_json=output is Output.json)
+
+
+@app.command(epilog=SILENCE_EXAMPLE)
+def silence(
+    rule: Annotated[str, typer.Argument(help="Name of the rule.", metavar="NAME")],
+    duration: Annotated[str, typer.Argument(help="For how long, e.g. 30m or 2h; 0s ends it.", metavar="DURATION")],
+    stats_url: _StatsUrl = _DEFAULT_URL,
+    output: _Output = Output.table,
+) -> None:
+    """Let a rule of a running consumer tell nobody for a while. It goes on to be evaluated."""
+    from infertool.cli.alerts.remote import silence
+
+    silence(stats_url, rule, duration, as_json=output is Output.json)

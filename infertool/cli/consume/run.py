@@ -62,7 +62,7 @@ def _run_replicas(settings: Settings, until: Until, *, as_json: bool, quiet: boo
 
 def _announce(monitor: Monitor | None, *, as_json: bool) -> None:
     """Tell where metrics are: a log line; with `as_json` also a line of JSON on standard output."""
-    if monitor is None:
+    if monitor is None or not monitor.address:
         return
     url = f"http://{monitor.address}"
     fields = {"event": "metrics", "url": url, "port": monitor.port}

@@ -1,0 +1,95 @@
+"""`infertool alerts list` and `silence`: the rules of a running consumer, over its endpoint."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from infertool.cli.common import console
+from infertool.errors import RefusedError, UnreachableError, UsageError
+from infertool.secret import mask_url
+from infertool.text import json_text
+from infertool.text.input import parse_duration
+from infertool.text.sanitize import aligned, clean
+
+_TIMEOUT_S: Final = 10.0
+_OK: Final = 200
+_FORBIDDEN: Final = 403
+_STATES: Final = ("firing", "pending", "nodata", "resolved", "inactive")
+
+
+def list_rules(url: str, *, as_json: bool) -> None:
+    """Print the rules of the consumer at `url`, those that fire first."""
+    rules = sorted(_ask("GET", url, "/stats").get("alerts", []), key=lambda rule: _rank(rule["state"]))
+    if as_json:
+        console.emit_json(rules)
+        return
+    if not rules:
+        console.err(f"{mask_url(url)} evaluates no rules: alerting.enabled is false there")
+        return
+    now = time.time()
+    rows = [["rule", "state", "for", "severity", "value", "summary"]]
+    rows += [[clean(cell) for cell in _row(rule, now)] for rule in rules]
+    console.out(*aligned(rows))
+
+
+def silence(url: str, name: str, duration: str, *, as_json: bool) -> None:
+    """Let the rule `name` of the consumer at `url` tell nobody for `duration`."""
+    seconds = parse_duration(duration)
+    answer = _ask("POST", url, "/alerts/silence", {"rule": name, "seconds": seconds})
+    if as_json:
+        console.emit_json(answer)
+    else:
+        console.out(f"{name} tells nobody for {duration}" if seconds else f"{name} is not silenced any more")
+
+
+def _rank(state: str) -> int:
+    return _STATES.index(state) if state in _STATES else len(_STATES)
+
+
+def _row(rule: dict[str, Any], now: float) -> list[str]:
+    value, since = rule.get("value"), rule.get("since")
+    return [
+        rule["rule"],
+        rule["state"],
+        "" if since is None else _age(max(0.0, now - since)),
+        rule["severity"],
+        "" if value is None else f"{value:.6g}",
+        rule["summary"] if rule["state"] in {"firing", "pending"} else "",
+    ]
+
+
+def _age(seconds: float) -> str:
+    for unit, name in ((3600, "h"), (60, "m")):
+        if seconds >= unit:
+            return f"{seconds / unit:.1f}{name}"
+    return f"{seconds:.0f}s"
+
+
+def _ask(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the JSON object of the answer. Raises `UsageError`, `UnreachableError` or `RefusedError`."""
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"--stats-url {mask_url(url)} is no address", advice="write for example http://127.0.0.1:9464")
+    base, shown = url.rstrip("/").removesuffix("/stats"), mask_url(url)
+    try:
+        response = urllib3.request(
+            method, base + path, json=body, timeout=urllib3.Timeout(_TIMEOUT_S), retries=False, redirect=False
+        )
+    except HTTPError as error:
+        raise UnreachableError(
+            f"{shown} does not answer: {error}", address=shown, advice="does the consumer run with --metrics?"
+        ) from None
+    try:
+        answer = json_text.loads(response.data)
+    except json_text.JsonError:
+        answer = None
+    if response.status != _OK or not isinstance(answer, dict):
+        reason = answer.get("error") if isinstance(answer, dict) else None
+        advice = "silence a rule on the machine of the consumer" if response.status == _FORBIDDEN else ""
+        raise RefusedError(
+            f"{shown} answered {response.status}: {reason or response.reason}", address=shown, advice=advice
+        )
+    return answer
