@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from infertool.errors import ServerError
@@ -33,13 +33,15 @@ class ServerProcess:
         self.process.stdout.close()
 
 
-def start(module: str, *, host: str, port: int, env: Mapping[str, str] | None = None) -> ServerProcess:
+def start(
+    module: str, *, host: str, port: int, options: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> ServerProcess:
     """Start `module` (BROKER or CHANNEL_SERVER) and wait until it listens. Raises `ServerError`.
 
     Port 0 takes any free one.
     """
     process = Process(
-        module, "--host", host, "--port", port, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+        module, "--host", host, "--port", port, *options, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
     )  # fmt: skip
     name, title = _NAMES[module]
     ready = process.stdout.readline()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from infertool.telemetry.trace_context import TraceContext, new, parse
 from tests.bus.conftest import Bus
+from tests.js.dashboard import opened, wait
+from tests.support.hub import HubProcess
 from tests.support.jms import Jms, produce
 from tests.support.otlp import Manner, Received, receiver
 from tests.support.ports import free_port
@@ -152,6 +155,32 @@ def test_a_replay_keeps_the_trace_and_links_to_the_first_try(bus: Bus) -> None:
         assert {first.trace_id, second.trace_id} == {own.trace_id}
         assert first.links == {(own.trace_id, own.span_id)}
         assert second.links == {(own.trace_id, own.span_id), ids(first)}
+
+
+@pytest.mark.activemq
+@pytest.mark.browser
+def test_a_trace_ends_on_the_screen_of_the_dashboard(real_bus: Bus, tmp_path: Path) -> None:
+    own = new()
+    produce(real_bus.broker, [
+        Jms(real_bus.queue, '{"event_id": "shown", "features": [1]}', {"traceparent": str(own)}),
+        Jms(real_bus.queue, '{"event_id": "other", "features": [1]}', {"traceparent": str(new(sampled=False))}),
+    ])  # fmt: skip
+    with receiver() as traces, HubProcess(0, "", "--traces", OTEL_EXPORTER_OTLP_ENDPOINT=traces.url) as hub:
+        with opened(hub.http_url, tmp_path / "profile") as page:
+            real_bus.hub = hub
+            env = {**TRACED, "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url}
+            assert real_bus.consume("--max-messages", "2", **env).finish()["succeeded"] == 2
+            wait(page, "#results-total", "2")
+            spans = traces.wait("seen public:results")
+            page.send("errors")
+            assert page.wait_for("errors")["messages"] == []
+        assert {span.trace_id for span in spans} == {own.trace_id}
+        by_name = traces.of(own.trace_id)
+        assert by_name.keys() == {"process", "infer", "send", "settle", "seen"}
+        seen, send = by_name["seen"], by_name["send"]
+        assert (seen.parent, seen.kind, seen.service) == (send.span_id, "CONSUMER", "infertool-dashboard")
+        assert seen.attributes["infertool.event_id"] == "shown"
+        assert send.start_ns <= seen.start_ns <= seen.end_ns
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

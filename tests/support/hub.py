@@ -15,8 +15,10 @@ PROGRAM = Path(__file__).with_name("patient_hub.py")
 class HubProcess:
     """A hub on 127.0.0.1. `start` after `stop` or `kill` takes the same port again."""
 
-    def __init__(self, port: int = 0, token: str = "") -> None:
+    def __init__(self, port: int = 0, token: str = "", *options: str, **env: str) -> None:
         self.port = port
+        self._options = options
+        self._env = env
         self._token = token
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -34,8 +36,8 @@ class HubProcess:
         return self._process.pid
 
     def start(self) -> Self:
-        command = [sys.executable, str(PROGRAM), "--port", str(self.port), "--die-with-parent"]
-        environment = {**os.environ, "PHOENIX_SERVICE_TOKEN": self._token}
+        command = [sys.executable, str(PROGRAM), "--port", str(self.port), "--die-with-parent", *self._options]
+        environment = {**os.environ, "PHOENIX_SERVICE_TOKEN": self._token, **self._env}
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         line = self._process.stdout.readline()
         if not line:

@@ -37,12 +37,16 @@ def dev(
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of the ready line.")] = Output.text,
 ) -> None:
     """Run a STOMP broker and a Phoenix-compatible channel server with a dashboard. In memory, for development only."""
+    from infertool.app.traces import check_traces
     from infertool.cli.dev.run import serve
 
+    settings = ctx.obj.load({}).settings
+    check_traces(settings)
     serve(
         host=host,
         stomp_port=None if no_broker else stomp_port,
         http_port=None if no_hub else http_port,
         as_json=output is Output.json,
         quiet=ctx.obj.quiet,
+        traces=settings.telemetry.traces == "otlp",
     )

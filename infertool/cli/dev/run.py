@@ -13,8 +13,13 @@ from infertool.errors import ServerError, UsageError
 POLL_S = 0.2
 
 
-def serve(*, host: str, stomp_port: int | None, http_port: int | None, as_json: bool, quiet: bool) -> None:
-    """Start the servers whose port is not None, print their addresses, and wait. Raises `ServerError` if one dies."""
+def serve(
+    *, host: str, stomp_port: int | None, http_port: int | None, as_json: bool, quiet: bool, traces: bool = False
+) -> None:
+    """Start the servers whose port is not None, print their addresses, and wait. Raises `ServerError` if one dies.
+
+    With `traces` the channel server exports the spans of events that dashboards show.
+    """
     if stomp_port is None and http_port is None:
         raise UsageError("--no-broker and --no-hub together leave nothing to run", advice="give one of them")
     stopping: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put is safe in a signal handler
@@ -23,7 +28,8 @@ def serve(*, host: str, stomp_port: int | None, http_port: int | None, as_json: 
         running: list[processes.ServerProcess] = []
         for module, port in ((processes.BROKER, stomp_port), (processes.CHANNEL_SERVER, http_port)):
             if port is not None:
-                running.append(processes.start(module, host=host, port=port))
+                options = ["--traces"] if traces and module == processes.CHANNEL_SERVER else []
+                running.append(processes.start(module, host=host, port=port, options=options))
                 stack.callback(running[-1].stop)
         _announce(_addresses(host, running), as_json=as_json, quiet=quiet)
         while not _is_stopping(stopping):

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -18,11 +19,16 @@ from infertool.embedded.channel_server.server import Server, definitions
 from infertool.secret import Secret
 from infertool.workers.process import tie_to_parent
 
+if TYPE_CHECKING:
+    from infertool.telemetry.otlp import SpanExporter
+
 # Prefix of its error lines.
 _NAME = "hub"
 _STDIN = 0
 _EXIT_SERVER = 3
 _LARGEST_PORT = 65535
+# Longest wait at the end for the export of spans. Seconds.
+_SPANS_S = 2.0
 # A payload nested as deeply as orjson reads (1024) is written by the json module, which recurses (wire.py).
 _RECURSION_LIMIT = 5_000
 
@@ -33,7 +39,22 @@ def main() -> int:
     sys.setrecursionlimit(_RECURSION_LIMIT)
     if options.die_with_parent:
         tie_to_parent(_STDIN)
-    return asyncio.run(_serve(options.host, options.port))
+    exporter = _exporter() if options.traces else None
+    try:
+        return asyncio.run(_serve(options.host, options.port, exporter))
+    finally:
+        if exporter:
+            exporter.close(_SPANS_S)
+
+
+def _exporter() -> SpanExporter:
+    from infertool.telemetry.otlp import SpanExporter  # noqa: PLC0415  (it imports OpenTelemetry: 0.3 s)
+
+    return SpanExporter("infertool-dashboard", warn=_warn, on_dropped=lambda _count: None)
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"{_NAME}: {text}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=_port, default=4000, help="0 for any free one")
+    parser.add_argument("--traces", action="store_true", help="export the spans of events that dashboards show")
     parser.add_argument("--die-with-parent", action="store_true", help="stop when standard input ends")
     return parser
 
@@ -53,12 +75,12 @@ def _port(text: str) -> int:
     return port
 
 
-async def _serve(host: str, port: int) -> int:
+async def _serve(host: str, port: int, exporter: SpanExporter | None) -> int:
     stopped = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
     token = Secret(os.environ.get("PHOENIX_SERVICE_TOKEN", ""))
-    listener = Server(Hub(definitions(), token), host)
+    listener = Server(Hub(definitions(exporter.export if exporter else None), token), host)
     try:
         ready = {"port": await listener.start(port)}
     except OSError as error:

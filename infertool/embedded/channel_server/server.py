@@ -10,12 +10,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from infertool.embedded.channel_server.channels import OK, Answer, Channel, Definition, Hub, RefuseJoin, Reply, Stop
+from infertool.embedded.channel_server.channels import (
+    OK,
+    Answer,
+    Channel,
+    Definition,
+    EventHandler,
+    Hub,
+    JoinHandler,
+    RefuseJoin,
+    Reply,
+    Stop,
+)
 from infertool.embedded.channel_server.connection import Connection
+from infertool.embedded.channel_server.seen import SeenEvents
+from infertool.telemetry.spans import Span
 
 # Time between two checks of the connections' unsent data. Seconds.
 _CHECK_S = 0.1
@@ -32,11 +45,19 @@ REBROADCAST = MappingProxyType(
 )
 
 
-def definitions() -> list[Definition]:
-    """Return `service:*` (requires the token, if one is set) and `public:*` (open to anyone)."""
+def definitions(export: Callable[[Sequence[Span]], None] | None = None) -> list[Definition]:
+    """Return `service:*` (requires the token, if one is set) and `public:*` (open to anyone).
+
+    With `export` viewers are asked which recorded events they show, and it gets the spans.
+    """
+    join: JoinHandler = join_public
+    handle: EventHandler = handle_public
+    if export:
+        seen = SeenEvents(export, join_public, handle_public)
+        join, handle = seen.join, seen.handle
     return [
         Definition("service:*", join_service, handle_service),
-        Definition("public:*", join_public, handle_public),
+        Definition("public:*", join, handle),
     ]
 
 

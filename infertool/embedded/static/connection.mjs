@@ -16,6 +16,7 @@ export function connect({ on, onState }) {
   });
   const joined = new Map(); // topic to the reply of its join
   const topics = Object.keys(on);
+  const channels = new Map();
   const lost = (...those) => {
     those.forEach((topic) => joined.delete(topic));
     onState("disconnected", "disconnected, trying again");
@@ -32,6 +33,7 @@ export function connect({ on, onState }) {
         handle(payload);
       });
     }
+    channels.set(topic, channel);
     channel.onError(() => lost(topic));
     channel
       .join()
@@ -42,6 +44,11 @@ export function connect({ on, onState }) {
       .receive("error", (response) => onState("refused", `${topic} refused: ${response?.reason ?? "no reason given"}`));
   }
   socket.connect();
+  // Says on a topic what was seen, if the server has asked for that.
+  return (topic, seen) => {
+    if (joined.get(topic)?.seen !== true) return;
+    for (const each of seen) channels.get(topic).push("seen", each);
+  };
 }
 
 function filled(replies) {

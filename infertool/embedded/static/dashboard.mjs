@@ -12,6 +12,7 @@ import { Grid } from "./grid.mjs";
 import { View } from "./kept.mjs";
 import { listenForKeys } from "./keys.mjs";
 import { fillFailure, fillResult, makeFailure, makeResult } from "./rows.mjs";
+import { Seen } from "./seen.mjs";
 import { Series } from "./series.mjs";
 import { nextTheme, useStoredTheme } from "./theme.mjs";
 import { dismissToasts, sweepToasts } from "./toasts.mjs";
@@ -32,6 +33,7 @@ const grids = {
   failures: new Grid(byId("failures"), { view: views.failures, ...rows.failures, open, moved: schedule }),
 };
 const connection = { state: "connecting", sinceMs: Date.now() };
+const seen = { "public:results": new Seen(), "public:alerts": new Seen() };
 let scheduled = false;
 let lastDrawnMs = 0;
 
@@ -55,6 +57,12 @@ function draw() {
   byId("no-failures").hidden = views.failures.length > 0;
   byId("newest").hidden = grids.results.follows;
   drawKept();
+  // By the next frame this one is on the screen. A page in the background draws nothing.
+  if (!views.results.frozen) requestAnimationFrame(saySeen);
+}
+
+function saySeen() {
+  for (const [topic, each] of Object.entries(seen)) say(topic, each.drawn(performance.now()));
 }
 
 function drawKept() {
@@ -137,6 +145,7 @@ function gap(fromMs, toMs, { missed, complete }) {
 
 function onResults(payload) {
   const nowMs = performance.now();
+  seen["public:results"].arrived(payload, nowMs);
   for (const record of results(payload, Date.now())) {
     series.result(record.ms, nowMs);
     views.results.add(record);
@@ -146,6 +155,7 @@ function onResults(payload) {
 
 function onFailed(payload) {
   const record = failure(payload, Date.now());
+  seen["public:alerts"].arrived(payload, performance.now());
   series.failure(performance.now());
   views.failures.add(record);
   onFailure(record, performance.now());
@@ -176,7 +186,7 @@ listenForKeys({
   "?": () => byId("manual").showModal(),
   Escape: escape,
 });
-connect({
+const say = connect({
   on: {
     "public:results": { new_result: onResults, new_results: onResults },
     "public:alerts": { inference_failed: onFailed, alert: onRule },
