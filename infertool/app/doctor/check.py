@@ -43,6 +43,7 @@ NAMES: Final[Mapping[str, str]] = {
     "model.sample": "the model answers one event",
     "paths.state": "the state folder can be written",
     "paths.disk": "free space of the state folder's disk",
+    "telemetry.metrics": "the address of the metrics endpoint is free",
     "telemetry.rules": "alert rules can be used, and their sinks exist",
     "telemetry.consumer": "what a running consumer says of itself",
     "telemetry.traces": "the OTLP endpoint takes connections",

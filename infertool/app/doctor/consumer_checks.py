@@ -7,9 +7,10 @@ from typing import Final
 import msgspec
 
 from infertool.app.doctor.check import Check
-from infertool.app.doctor.http_get import get
+from infertool.app.doctor.http_get import Answer, get
 from infertool.app.doctor.result import Finding, fail, ok, skip, warn
 from infertool.app.doctor.words import duration
+from infertool.errors import UnreachableError
 from infertool.telemetry.stats_document import StatsDocument
 
 _PATH: Final = "/stats"
@@ -32,13 +33,19 @@ class ConsumerChecks:
     def _consumer(self) -> Finding:
         if self._url is None:
             return skip("no --stats-url of a consumer that runs")
-        answer = get(self._url.removesuffix("/").removesuffix(_PATH), _PATH, _TIMEOUT_S, hint=_HINT)
-        try:
-            document = _decode(answer.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return fail(f"what answers at {answer.address} is no consumer of infertool", _HINT)
+        answer, document = stats_at(self._url.removesuffix("/").removesuffix(_PATH))
         self.document = answer.body
         return _judge(document)
+
+
+def stats_at(url: str) -> tuple[Answer, StatsDocument]:
+    """Return the stats document of the consumer at `url`. Raises `UnreachableError` if none answers there."""
+    answer = get(url, _PATH, _TIMEOUT_S, hint=_HINT)
+    try:
+        return answer, _decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        what = f"what answers at {answer.address} is no consumer of infertool"
+        raise UnreachableError(what, address=answer.address, advice=_HINT) from None
 
 
 def _judge(document: StatsDocument) -> Finding:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import socket
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
@@ -13,14 +15,17 @@ from urllib3.util import parse_url
 
 from infertool.alerts.settings import configured_sinks, rules_of
 from infertool.app.doctor.check import Check
+from infertool.app.doctor.consumer_checks import stats_at
 from infertool.app.doctor.hosts import Place, reach
 from infertool.app.doctor.http_get import get
 from infertool.app.doctor.result import Finding, fail, ok, skip
 from infertool.app.doctor.words import duration, number
+from infertool.errors import UnreachableError, UsageError
 from infertool.secret import mask_url
 from infertool.settings import Settings
 from infertool.settings.tree import AlertSettings
 from infertool.text import json_text
+from infertool.text.input import parse_listen_address
 
 _MARGIN_S: Final = 5.0
 # Where spans go, and what the SDK takes where nothing is said.
@@ -33,6 +38,7 @@ def checks(settings: Settings, environ: Mapping[str, str], load: Check) -> list[
     """Return the checks."""
     alerting = settings.alerting
     runs = {
+        "telemetry.metrics": partial(_metrics, settings),
         "telemetry.rules": partial(_rules, settings),
         "telemetry.traces": partial(_traces, settings, environ),
         "telemetry.alertmanager": partial(_alertmanager, alerting),
@@ -41,6 +47,37 @@ def checks(settings: Settings, environ: Mapping[str, str], load: Check) -> list[
     }
     limit_s = 2 * alerting.timeout_s + _MARGIN_S
     return [Check(name=name, run=run, needs=(load,), timeout_s=limit_s) for name, run in runs.items()]
+
+
+def _metrics(settings: Settings) -> Finding:
+    if not settings.telemetry.metrics:
+        return skip("telemetry.metrics is not set")
+    try:
+        host, port = parse_listen_address(settings.telemetry.metrics)
+    except UsageError as fault:
+        return fail(f"telemetry.metrics {fault.what}", fault.advice)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as listener:
+            # As a server does: what is left of closed connections is no hindrance.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, port))
+            listener.listen(1)
+    except OSError as fault:
+        if fault.errno == errno.EADDRINUSE:
+            return _occupied(host, port)
+        return fail(f"{host}:{port}: {fault.strerror or fault}", "choose another address in telemetry.metrics")
+    return ok(f"{host}:{port} is free" if port else f"any free port of {host}")
+
+
+def _occupied(host: str, port: int) -> Finding:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        _, document = stats_at(f"http://{address}")
+    except UnreachableError:
+        hint = "choose another port in telemetry.metrics, 0 for any free one, or end the program that has it"
+        return fail(f"another program listens at {address}", hint)
+    return ok(f"{address} is that of {document.consumer}, which runs")
 
 
 def _rules(settings: Settings) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import msgspec
 import pytest
 
 from infertool.app.doctor.check import Check
@@ -12,14 +13,15 @@ from infertool.app.doctor.runner import Runner
 from infertool.app.doctor.telemetry_checks import checks
 from infertool.settings import Settings
 from infertool.settings.tree import AlertSettings, TelemetrySettings
+from tests.app.doctor.test_consumer import WELL
 from tests.support.phoenix_fake import raw_server, read_request
 
 LOAD = Check(name="settings.load", run=lambda: ok("well"))
 STATUS = b'{"versionInfo": {"version": "0.25.0"}, "cluster": {}}'
 
 
-def found(traces="off", environ=(), **alerting):
-    settings = Settings(alerting=AlertSettings(**alerting), telemetry=TelemetrySettings(traces=traces))
+def found(traces="off", environ=(), metrics="", **alerting):
+    settings = Settings(alerting=AlertSettings(**alerting), telemetry=TelemetrySettings(traces=traces, metrics=metrics))
     results = Runner(lambda _check: None).run(checks(settings, dict(environ), LOAD))
     return {result.name.partition(".")[2]: result.finding for result in results}
 
@@ -58,8 +60,8 @@ def test_sinks_that_are_not_there(tmp_path):
         alertmanager_url="http://127.0.0.1:1", webhook_url="http://127.0.0.1:1/x", command=[str(tmp_path / "nothing")]
     )
     assert {name: finding.status for name, finding in sinks.items()} == {
-        "rules": Status.OK, "traces": Status.SKIP, "alertmanager": Status.FAIL, "webhook": Status.FAIL,
-        "command": Status.FAIL,
+        "rules": Status.OK, "metrics": Status.SKIP, "traces": Status.SKIP, "alertmanager": Status.FAIL,
+        "webhook": Status.FAIL, "command": Status.FAIL,
     }  # fmt: skip
     assert "Connection refused" in sinks["alertmanager"].value
     assert "nothing listens there" in sinks["webhook"].value
@@ -89,6 +91,26 @@ def test_the_endpoint_of_traces(name):
     assert (gone.status, f"{name}: http://me:********@127.0.0.1:{port}" in gone.hint) == (Status.FAIL, True)
     wrong = found(traces="otlp", environ={name: "http://[1"})["traces"]
     assert (wrong.status, "is no address" in wrong.value) == (Status.FAIL, True)
+
+
+def test_the_address_of_metrics():
+    requests: list[bytes] = []
+    with answering("404 Not Found", b"", requests) as port:
+        taken = found(metrics=f"127.0.0.1:{port}")["metrics"]
+        assert (taken.status, taken.value) == (Status.FAIL, f"another program listens at 127.0.0.1:{port}")
+    for text, status in (
+        ("0", Status.OK),
+        ("203.0.113.1:80", Status.FAIL),
+        ("99999999", Status.FAIL),
+        ("", Status.SKIP),
+    ):
+        assert found(metrics=text)["metrics"].status is status, text
+
+
+def test_the_address_of_metrics_of_a_consumer_that_runs():
+    with answering("200 OK", msgspec.json.encode(WELL), []) as port:
+        mine = found(metrics=str(port))["metrics"]
+    assert (mine.status, mine.value) == (Status.OK, f"127.0.0.1:{port} is that of host:1, which runs")
 
 
 def test_rules_that_cannot_be_used_or_are_told_to_nobody():
