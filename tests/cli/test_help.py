@@ -34,6 +34,7 @@ COMMANDS = [
     "alerts export",
     "dashboards",
     "dashboards grafana",
+    "alerts backtest",
     "alerts list",
     "alerts silence",
 ]

@@ -34,6 +34,12 @@ EXPORT_EXAMPLE = """Examples:
   infertool alerts export --prometheus > infertool.rules.yml
   promtool check rules infertool.rules.yml
 """
+BACKTEST_EXAMPLE = """Examples:
+
+\b
+  infertool alerts backtest monday.jsonl              a file of watch --record or tail --record
+  infertool alerts backtest run.jsonl -o json         a file of loadgen --save
+"""
 LIST_EXAMPLE = """Examples:
 
 \b
@@ -99,6 +105,20 @@ def export(
     if not prometheus:
         raise UsageError("the form of the export is missing", advice="add --prometheus")
     export(ctx.obj.load())
+
+
+@app.command(epilog=BACKTEST_EXAMPLE)
+def backtest(
+    ctx: typer.Context,
+    file: Annotated[
+        Path, typer.Argument(help="File of watch --record, tail --record or loadgen --save.", metavar="RECORD")
+    ],
+    output: _Output = Output.table,
+) -> None:
+    """Try the rules on a recorded run: which would have fired, and when."""
+    from infertool.cli.alerts.run import backtest
+
+    backtest(ctx.obj.load(), file, as_json=output is Output.json)
 
 
 @app.command("list", epilog=LIST_EXAMPLE)

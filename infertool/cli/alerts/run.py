@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from infertool.alerts import promql, scenarios
 from infertool.alerts.rule import Rule
 from infertool.alerts.settings import configured_sinks, rules_of
+from infertool.alerts.state import State
+from infertool.app.backtest import Change, run
 from infertool.cli.common import console
 from infertool.errors import InfertoolError
 from infertool.settings.load import RULES_KEY, Loaded
@@ -81,6 +85,34 @@ def export(loaded: Loaded) -> None:
     console.out_data(*exported.text.split("\n"))
     for name, reason in exported.left_out.items():
         console.err(f"{name} is left out: {reason}")
+
+
+def backtest(loaded: Loaded, file: Path, *, as_json: bool) -> None:
+    """Print what the rules would have done on a recorded run."""
+    outcome = run(file, _rules(loaded))
+    if as_json:
+        console.emit_json(
+            {
+                "seconds": outcome.seconds,
+                "tried": outcome.tried,
+                "changes": [{**asdict(change), "state": str(change.state)} for change in outcome.changes],
+                "untried": {name: list(paths) for name, paths in outcome.untried.items()},
+            }
+        )
+        return
+    rows = [["after", "time", "rule", "state", "summary"]]
+    rows += [[clean(cell) for cell in _change(change)] for change in outcome.changes]
+    if outcome.changes:
+        console.out(*aligned(rows))
+    fired = len({change.rule for change in outcome.changes if change.state is State.FIRING})
+    console.err(f"{fired} of {outcome.tried} rules would have fired in {outcome.seconds} s")
+    for name, paths in outcome.untried.items():
+        console.err(f"{name} was not tried: the record does not tell {', '.join(paths)}")
+
+
+def _change(change: Change) -> list[str]:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(change.at))
+    return [f"{change.after_s:.0f}s", at, change.rule, str(change.state), change.summary]
 
 
 def _rules(loaded: Loaded) -> list[Rule]:
