@@ -123,7 +123,7 @@ class Consumer:
         settings = self._settings
         topic = settings.phoenix.topic if settings.publish.mode == "phoenix" else ""
         system, queue = registry.system(settings.broker.url), self._broker.conventions.short(settings.broker.queue)
-        places = Places(system, queue, topic, self._worker_pool.name, self._name, lambda: self._broker.address)
+        places = Places(system, queue, topic, self._worker_pool.name, lambda: self._broker.address)
         self._tracing = Tracing(spans, places, as_parent=settings.telemetry.trace_parent == "parent")
 
     def stop(self) -> None:

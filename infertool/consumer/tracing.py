@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -36,6 +37,9 @@ class Exporter(Protocol):
 
     sampler: Sampler
 
+    def admits(self, count: int) -> bool:
+        """Return True if there is room for `count` spans; else count them as dropped."""
+
     def export(self, spans: Sequence[Span]) -> None:
         """Queue spans."""
 
@@ -51,7 +55,6 @@ class Places:
     queue: str
     topic: str
     model: str
-    consumer: str
     address: Callable[[], str]
 
 
@@ -66,6 +69,11 @@ class Tracing:
         self._records = exporter.sampler.records
         self._places = places
         self._as_parent = as_parent
+        self._process_name = f"process {places.queue}"
+        self._settle_name = f"settle {places.queue}"
+        self._call_name = f"infer {places.model}"
+        self._of_process = self._messaging("process")
+        self._of_settle = self._messaging("settle")
 
     def begin(self, event: Event) -> None:
         """Note that a try of an event begins."""
@@ -127,7 +135,7 @@ class Tracing:
         traces = [event.trace for event in members if event.trace]
         seconds = max(outcome.processing_s for outcome in recorded if outcome.started == started)
         return Span(
-            f"infer {self._places.model}",
+            self._call_name,
             Kind.INTERNAL,
             context,
             None,
@@ -172,20 +180,23 @@ class Tracing:
     def _finish(self, event: Event, outcome: str, failure: Failure | None) -> None:
         """Make the spans of an event that is settled."""
         trace, event.trace = event.trace, None
-        if trace is None:
+        sends = trace is not None and bool(trace.confirmed and (self._places.topic or event.reply))
+        if trace is None or not self._exporter.admits(1 + len(trace.calls) + bool(trace.confirmed) + sends):
             return
         now = time.monotonic()
         spans = [self._process(event, trace, now, outcome, failure), *(self._call(trace, each) for each in trace.calls)]
+        if sends:
+            spans.append(self._send(event, trace))
         if trace.confirmed:
-            if self._places.topic or event.reply:
-                spans.append(self._send(event, trace))
             spans.append(self._settle(event, trace, now, outcome))
         self._exporter.export(spans)
 
     def _process(self, event: Event, trace: Trace, now: float, outcome: str, failure: Failure | None) -> Span:
         error_type, error = _error_of(failure)
         attributes = {
-            **self._messaging("process", event),
+            **self._of_process,
+            **_server(self._places.address()),
+            "messaging.message.id": event.message.id,
             "messaging.message.body.size": len(event.message.body),
             "infertool.event_id": event.event_id,
             "infertool.attempts": event.attempts,
@@ -197,18 +208,17 @@ class Tracing:
         if error_type:
             attributes["error.type"] = error_type
         links = [each for each in (trace.parent, trace.first_try) if each is not None]
-        name = f"process {self._places.queue}"
         parent = trace.parent if self._as_parent else None
         start, end = trace.wall_ns(trace.began), trace.wall_ns(now)
-        return Span(name, Kind.CONSUMER, trace.context, parent, start, end, attributes, links, error)
+        return Span(self._process_name, Kind.CONSUMER, trace.context, parent, start, end, attributes, links, error)
 
     def _call(self, trace: Trace, call: Call) -> Span:
         attributes: Attributes = {"infertool.model": self._places.model}
         if call.error_type:
             attributes["error.type"] = call.error_type
         start, end = trace.wall_ns(call.started), trace.wall_ns(call.started + call.seconds)
-        name, links = f"infer {self._places.model}", [call.batch] if call.batch else []
-        return self._child(name, Kind.INTERNAL, trace, start, end, attributes, links, call.error)
+        links = [call.batch] if call.batch else []
+        return self._child(self._call_name, Kind.INTERNAL, trace, start, end, attributes, links, call.error)
 
     def _send(self, event: Event, trace: Trace) -> Span:
         topic = self._places.topic
@@ -223,22 +233,16 @@ class Tracing:
         return Span(name, Kind.PRODUCER, trace.sent, trace.context, start, end, attributes)
 
     def _settle(self, event: Event, trace: Trace, now: float, outcome: str) -> Span:
-        attributes = {**self._messaging("settle", event), "infertool.outcome": outcome}
+        attributes = {**self._of_settle, "messaging.message.id": event.message.id, "infertool.outcome": outcome}
         start, end = trace.wall_ns(trace.confirmed), trace.wall_ns(now)
-        return self._child(f"settle {self._places.queue}", Kind.CLIENT, trace, start, end, attributes)
+        return self._child(self._settle_name, Kind.CLIENT, trace, start, end, attributes)
 
-    def _messaging(self, operation: str, event: Event) -> Attributes:
-        places = self._places
-        address = urlsplit(places.address())
+    def _messaging(self, operation: str) -> Attributes:
         return {
-            "messaging.system": places.system,
+            "messaging.system": self._places.system,
             "messaging.operation.name": operation,
             "messaging.operation.type": operation,
-            "messaging.destination.name": places.queue,
-            "messaging.message.id": event.message.id,
-            "messaging.client.id": places.consumer,
-            "server.address": address.hostname or "",
-            **({"server.port": address.port} if address.port else {}),
+            "messaging.destination.name": self._places.queue,
         }
 
     @staticmethod
@@ -254,6 +258,13 @@ class Tracing:
     ) -> Span:
         context = TraceContext(trace.context.trace_id, trace_context.new_span_id())
         return Span(name, kind, context, trace.context, start_ns, end_ns, attributes, links, error)
+
+
+@lru_cache(maxsize=4)
+def _server(address: str) -> Attributes:
+    parts = urlsplit(address)
+    found: Attributes = {"server.address": parts.hostname or ""}
+    return {**found, "server.port": parts.port} if parts.port else found
 
 
 def _error_of(failure: Failure | None) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """The export of spans over OTLP/HTTP by OpenTelemetry's SDK. Import this only where traces are on.
 
-Spans are given to the SDK whole, when they have ended: its own cost several times as much. Its batch thread exports.
-Nothing here ever waits for it, except `close`, for a bounded time.
+Spans are given to the SDK whole, when they have ended: its own cost several times as much. Its batch thread exports
+a third of the time at most: meanwhile it has the interpreter lock, which the program needs. Nothing here waits for it,
+except `close`, for a bounded time.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -26,6 +28,8 @@ from infertool.telemetry.trace_context import TraceContext
 
 # Spans that may wait for the export, where OTEL_BSP_MAX_QUEUE_SIZE says nothing else: as the SDK has it.
 MOST_WAITING: Final = 2048
+# Rest of the batch thread, in times of what an export took of the processor.
+_REST: Final = 2.0
 
 
 class SpanExporter:
@@ -43,34 +47,46 @@ class SpanExporter:
         given = os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "")
         self._room = int(given) if given.isdecimal() else MOST_WAITING
         self._waiting = 0
+        self._dropped = 0
+        self._reason = ""
         self._warned = False
         self._closed = False
         self._reasons = _Reasons()
         resource = Resource.create()
         if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: service}))
-        self._conversion = _Conversion(resource)
-        self._processor = BatchSpanProcessor(_Counting(OTLPSpanExporter(), self._exported))
+        self._closing = threading.Event()
+        self._processor = BatchSpanProcessor(
+            _Throttled(OTLPSpanExporter(), _Conversion(resource), self._closing, self._exported)
+        )
+
+    def admits(self, count: int) -> bool:
+        """Return True if there is room for `count` spans; else count them as dropped."""
+        with self._lock:
+            if self._waiting + count <= self._room and not self._closed:
+                return True
+            self._dropped += count
+            self._reason = self._reason or "spans come faster than they can be exported"
+        return False
 
     def export(self, spans: Sequence[Span]) -> None:
         """Queue spans. Never waits; those that have no room are dropped."""
+        if not self.admits(len(spans)):
+            return
         with self._lock:
-            fitting = 0 if self._closed else min(len(spans), self._room - self._waiting)
-            self._waiting += fitting
-        for span in spans[:fitting]:
-            self._processor.on_end(self._conversion.readable(span))
-        if dropped := len(spans) - fitting:
-            self._drop(dropped, "spans come faster than they can be exported")
+            self._waiting += len(spans)
+        for span in spans:
+            self._processor.on_end(cast("ReadableSpan", _Pending(span)))
 
     def close(self, timeout_s: float) -> None:
         """Export what waits, for at most `timeout_s`; drop the rest."""
+        self._closing.set()
         thread = threading.Thread(target=self._processor.shutdown, name="spans-close", daemon=True)
         thread.start()
         thread.join(timeout_s)
         with self._lock:
             left, self._waiting, self._closed = self._waiting, 0, True
-        if left:
-            self._drop(left, self._reasons.last or "the endpoint did not answer before the end")
+        self._report(left, self._reasons.last or "the endpoint did not answer before the end")
         self._reasons.close()
 
     def _exported(self, count: int, *, succeeded: bool) -> None:
@@ -78,13 +94,17 @@ class SpanExporter:
             if self._closed:
                 return
             self._waiting -= count
-        if not succeeded:
-            self._drop(count, self._reasons.last or "the endpoint does not take them")
+        self._report(0 if succeeded else count, self._reasons.last or "the endpoint does not take them")
 
-    def _drop(self, count: int, reason: str) -> None:
+    def _report(self, count: int, reason: str) -> None:
+        """Report `count` dropped spans, and those that had no room since the last report."""
         with self._lock:
-            first, self._warned = not self._warned, True
-        self._on_dropped(count)
+            dropped, self._dropped = self._dropped + count, 0
+            reason = reason if count else self._reason
+            first = dropped > 0 and not self._warned
+            self._warned = self._warned or first
+        if dropped:
+            self._on_dropped(dropped)
         if first:
             self._warn(f"traces are incomplete: {reason}; events go on, and dropped spans are counted (spans_dropped)")
 
@@ -96,20 +116,35 @@ class OnExported(Protocol):
         """Take the number of spans."""
 
 
-class _Counting(SdkExporter):
-    """An exporter that reports the end of each export by `inner`."""
+class _Pending:
+    """A span in the SDK's queue, which looks at nothing of it but whether it is recorded."""
 
-    def __init__(self, inner: SdkExporter, on_exported: OnExported) -> None:
+    __slots__ = ("span",)
+    context = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+
+
+class _Throttled(SdkExporter):
+    """Converts spans, has `inner` export them, reports the end of that, and rests. Runs on the batch thread."""
+
+    def __init__(
+        self, inner: SdkExporter, conversion: _Conversion, closing: threading.Event, on_exported: OnExported
+    ) -> None:
         self._inner = inner
+        self._readable = conversion.readable
+        self._closing = closing
         self._on_exported = on_exported
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        succeeded = False
+        before, succeeded = time.thread_time(), False
         try:
-            result = self._inner.export(spans)
+            result = self._inner.export([self._readable(cast("_Pending", each).span) for each in spans])
             succeeded = result is SpanExportResult.SUCCESS
         finally:
             self._on_exported(len(spans), succeeded=succeeded)
+        self._closing.wait(_REST * (time.thread_time() - before))
         return result
 
     def shutdown(self) -> None:

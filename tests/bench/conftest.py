@@ -35,11 +35,13 @@ def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ActiveMQ]:
 def filled(activemq: ActiveMQ) -> Callable[..., str]:
     """Return a function that fills a new queue with reference events and names it."""
 
-    def fill(count: int, *, persistent: bool = True) -> str:
+    def fill(
+        count: int, *, persistent: bool = True, headers: Callable[[int], dict[str, str]] = lambda _number: {}
+    ) -> str:
         queue, body = f"/queue/bench.{next(_numbers)}", REFERENCE.read_bytes()
         raw = RawStomp(activemq.stomp_port)
         kept = {"persistent": "true" if persistent else "false"}
-        raw.send(queue, (({"event_id": f"e-{n}", **kept}, body) for n in range(count)))
+        raw.send(queue, (({"event_id": f"e-{n}", **kept, **headers(n)}, body) for n in range(count)))
         raw.close()
         return queue
 

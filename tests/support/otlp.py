@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.support.running import LONG
 
-Manner = Literal["takes", "hangs", "fails"]
+Manner = Literal["takes", "discards", "hangs", "fails"]
 KINDS = {1: "INTERNAL", 2: "SERVER", 3: "CLIENT", 4: "PRODUCER", 5: "CONSUMER"}
 
 
@@ -73,6 +73,8 @@ class Receiver:
             self._changed.notify_all()
         if self._manner == "hangs":
             self._closed.wait(LONG)
+        if self._manner == "discards":
+            return 200
         if self._manner != "takes" or path != "/v1/traces":
             return 500
         spans = list(_spans(ExportTraceServiceRequest.FromString(body)))
