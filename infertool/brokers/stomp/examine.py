@@ -33,7 +33,6 @@ _SUBSCRIPTION: Final = "examine"
 
 def examine(main: Connection, probe: StatisticsProbe, name: str, queue: str, timeout_s: float) -> QueueAccess:
     """See `infertool.brokers.examining.Examined`."""
-    deadline = time.monotonic() + timeout_s
     dialect = main.dialect
     if not dialect.capabilities.selectors:
         unknown = Right(allowed=None, reason=f"{dialect.name} does not tell over STOMP; use amqp:// to see them")
@@ -42,6 +41,7 @@ def examine(main: Connection, probe: StatisticsProbe, name: str, queue: str, tim
         unknown = Right(allowed=None, reason="it names several queues, or has options")
         return QueueAccess(exists=None, read=unknown, write=unknown, untold="it names several queues, or has options")
     exists = probe.exists(queue, min(_EXISTS_S, timeout_s))
+    deadline = time.monotonic() + timeout_s
     untold = f"{dialect.name} does not tell over STOMP"
     if exists is False:
         unknown = Right(allowed=None, reason=f"{dialect.name} makes it at its first use")

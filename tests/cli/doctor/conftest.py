@@ -44,7 +44,11 @@ def doctor(tmp_path: Path) -> Doctor:
         variables = {f"INFERTOOL_{key.upper()}": value for key, value in settings.items()}
         done = infertool("doctor", "-o", "json", *arguments, **state, **variables)
         assert done.stdout, done.stderr
-        return Found(done.returncode, json.loads(done.stdout))
+        found = Found(done.returncode, json.loads(done.stdout))
+        for each in found.document["checks"]:
+            assert each["value"], each
+            assert each["status"] in {"ok", "skip"} or (each["hint"] and each["docs"]), each
+        return found
 
     return run
 
