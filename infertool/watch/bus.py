@@ -20,6 +20,7 @@ from infertool.errors import InfertoolError, JoinRefusedError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.net.timing import RECONNECT
 from infertool.settings import Settings
+from infertool.watch.consumer_stats import ConsumerView, StatsFollower
 from infertool.watch.state import Depths, State
 
 # Maximum of events that wait for the screen; then the source blocks, and the server with it. None is dropped.
@@ -91,7 +92,8 @@ class Source(Protocol):
 class Bus:
     """One bus. `options` are the global command-line options that select it; `trace_url` is the page of a trace.
 
-    `record_fault` is the error that stopped the recording.
+    `stats_url` is the endpoint of a consumer whose figures are shown, too. `record_fault` is the error that stopped the
+    recording.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Bus:
         options: Sequence[str] = (),
         recorder: Recorder | None = None,
         trace_url: str = "",
+        stats_url: str = "",
     ) -> None:
         self.state = state
         self.trace_url = trace_url
@@ -110,14 +113,20 @@ class Bus:
         self.record_fault: RecordError | None = None
         self._source = source
         self._recorder = recorder
+        self._follower = StatsFollower(stats_url, self._take_view) if stats_url else None
+        state.consumer = ConsumerView() if stats_url else None
 
     def start(self) -> None:
-        """Start the source."""
+        """Start the source, and follow the consumer."""
         self._source.start(self)
+        if self._follower:
+            self._follower.start()
 
     def stop(self) -> None:
         """Stop the source."""
         self.inbox.close()
+        if self._follower:
+            self._follower.stop()
         self._source.stop(_STOP_S)
 
     def now(self) -> float:
@@ -133,6 +142,9 @@ class Bus:
     def drain(self) -> int:
         """Apply queued changes to the state; return the number of events. Only from the screen's thread."""
         return self.inbox.drain(self.state, self.now(), _MOST_AT_ONCE)
+
+    def _take_view(self, view: ConsumerView) -> None:
+        self.inbox.put(lambda state, _now: setattr(state, "consumer", view))
 
     def _record(self, recorder: Recorder, events: Sequence[ChannelEvent]) -> None:
         try:

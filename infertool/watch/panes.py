@@ -141,6 +141,8 @@ class HeaderBar(StyledLines):
         states = [each.state for each in self._buses]
         lines = header_lines(states, bus.state, bus.now(), self.size.width, self._glyphs)
         if lines != self._lines:
+            if len(lines) != len(self._lines):
+                self.styles.height = len(lines)
             self._lines = lines
             self.refresh()
 

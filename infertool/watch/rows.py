@@ -9,6 +9,7 @@ from rich.cells import cell_len
 
 from infertool.net.connection_state import ConnectionState
 from infertool.text.sanitize import clean, right
+from infertool.watch.consumer_stats import consumer_lines
 from infertool.watch.entry import Entry, Kind
 from infertool.watch.formatting import Glyphs, Line, TextStyle, bar, clock, count, fit, ms, percent, rate, span, spark
 from infertool.watch.state import Rule, Spread, State
@@ -163,7 +164,6 @@ def _least(columns: list[Column]) -> int:
     return sum(column.width for column in columns) + len(_GAP) * len(columns) + len("  ")
 
 
-HEIGHT = 3
 # Time span of a cell of the sparkline, in seconds, and the maximum of cells (five minutes).
 CELL_S = 5
 _MOST_CELLS = 60
@@ -182,7 +182,8 @@ def header_lines(states: Sequence[State], shown: State, now: float, width: int, 
     connections: Line = []
     for state in states:
         connections += _bus_line(state, now, glyphs, marked=len(states) > 1 and state is shown)
-    return [_both(connections, right, width), _traffic(shown, now, width, glyphs), _times(shown, now)]
+    lines = [_both(connections, right, width), _traffic(shown, now, width, glyphs), _times(shown, now)]
+    return lines + (consumer_lines(shown.consumer, glyphs) if shown.consumer else [])
 
 
 def _mode(state: State, glyphs: Glyphs) -> tuple[str, TextStyle]:

@@ -66,6 +66,7 @@ def document(bus: Bus) -> dict[str, Any]:
         "latency_ms": _spread(spread(totals.latency)),
         "queue": state.depths.queue,
         "dead_letters": state.depths.dlq,
+        "consumer": None if state.consumer is None else dict(state.consumer.document),
         "firing": [{"rule": rule.name, "label": rule.label, "since": rule.since} for rule in state.rules.values()],
         "newest_results": [_entry(entry) for entry in _newest(state.results)],
         "newest_failures": [_entry(entry) for entry in _newest(state.alerts)],

@@ -10,6 +10,7 @@ from itertools import islice
 
 from infertool.channels.event import ChannelEvent
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.watch.consumer_stats import ConsumerView
 from infertool.watch.entry import Entry, Kind, gap, read, rule_label, text
 from infertool.watch.formatting import clock, span
 from infertool.watch.listing import Listing
@@ -208,6 +209,8 @@ class Depths:
 class State:
     """The state of one bus. `note` is a warning for people, such as a recording that stopped.
 
+    `consumer` is a running consumer's own figures; None where none is followed.
+
     `recording`: the source is a recording. `ended`: the recording has ended. `joined`: all topics of a live bus that
     can be joined are joined.
     """
@@ -218,6 +221,7 @@ class State:
     totals: Totals = field(default_factory=Totals)
     connection: Connection = field(default_factory=Connection)
     depths: Depths = field(default_factory=Depths)
+    consumer: ConsumerView | None = None
     rules: dict[str, Rule] = field(default_factory=dict)
     topics: dict[str, str] = field(default_factory=dict)
     results: Listing = field(init=False)

@@ -13,6 +13,7 @@ EXAMPLE = """Examples:
 \b
   infertool watch
   infertool watch --bus staging --bus production         two profiles; b changes between them
+  infertool watch --stats-url http://localhost:9464      with the figures of a consumer --metrics 9464
   infertool watch --record incident.jsonl                record the events
   infertool watch --from incident.jsonl --speed 10       play them, ten times as fast
   infertool watch --once --for 30s -o json | jq .success
@@ -50,6 +51,10 @@ def watch(
         str | None,
         typer.Option("--for", help="With --once: look for this long (5s; a record to its end).", metavar="DURATION"),
     ] = None,
+    stats_url: Annotated[
+        str | None,
+        typer.Option(help="Show the figures and rules of the consumer with this --metrics address.", metavar="URL"),
+    ] = None,
     output: Annotated[Output, typer.Option("--output", "-o", help="Form of --once.")] = Output.text,
 ) -> None:
     """Watch results, failures, rates and latencies live; ? shows the keys.
@@ -71,5 +76,6 @@ def watch(
         once=once,
         seconds=None if for_ is None else parse_duration(for_, "--for"),
         as_json=output is Output.json,
+        stats_url=stats_url or "",
     )
     run(ctx.obj, flags, options)

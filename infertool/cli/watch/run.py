@@ -19,6 +19,7 @@ from infertool.errors import UsageError
 from infertool.settings import Settings
 from infertool.watch import formatting, keys, snapshot
 from infertool.watch.bus import Bus, LiveSource, RecordingSource
+from infertool.watch.consumer_stats import check_url
 from infertool.watch.state import State
 
 _LOOK_S = 5.0
@@ -36,6 +37,7 @@ class Options:
     once: bool
     seconds: float | None
     as_json: bool
+    stats_url: str = ""
 
 
 def run(given: Globals, flags: Mapping[str, tuple[str, object]], options: Options) -> None:
@@ -53,10 +55,14 @@ def run(given: Globals, flags: Mapping[str, tuple[str, object]], options: Option
         if not options.once and not sys.stdin.isatty():
             stdin_path = _give_stdin_to_keyboard()
             record_path = stdin_path if options.recording == STDIN else record_path
+        stats_url = check_url(options.stats_url) if options.stats_url else ""
         if options.recording is not None:
             buses = [_recorded(given, record_path, options, first, recorder)]
         else:
-            buses = [_live(given, name, tree, options.topics, recorder) for name, tree in settings.items()]
+            buses = [
+                _live(given, name, tree, options.topics, recorder, stats_url=stats_url)
+                for name, tree in settings.items()
+            ]
         for bus in buses:
             stack.callback(bus.stop)
         if options.once:
@@ -70,6 +76,8 @@ def _check(options: Options) -> None:
         raise UsageError("--from plays a record; it takes neither topics nor --bus")
     if options.record is not None and options.recording not in {None, STDIN}:
         check_apart("--record", Path(options.record), ("--from", Path(options.recording)))
+    if options.stats_url and (options.recording is not None or len(options.buses) > 1):
+        raise UsageError("--stats-url follows one running consumer", advice="leave out --from, and all but one --bus")
     if options.seconds is not None and not options.once:
         raise UsageError("--for is for --once", advice="leave the view with q")
     if options.once:
@@ -85,13 +93,20 @@ def _load(given: Globals, profile: str | None, flags: Mapping[str, tuple[str, ob
 
 
 def _live(
-    given: Globals, profile: str | None, settings: Settings, topics: tuple[str, ...], recorder: Recorder | None
+    given: Globals,
+    profile: str | None,
+    settings: Settings,
+    topics: tuple[str, ...],
+    recorder: Recorder | None,
+    *,
+    stats_url: str,
 ) -> Bus:
     followed = topics or (settings.phoenix.result_topic, settings.phoenix.alert_topic)
     state = State(profile or "bus", settings.watch.keep)
     source = LiveSource(settings, followed, label=profile or "")
     url = settings.telemetry.trace_url
-    return Bus(state, source, options=_options(given, profile), recorder=recorder, trace_url=url)
+    options = _options(given, profile)
+    return Bus(state, source, options=options, recorder=recorder, trace_url=url, stats_url=stats_url)
 
 
 def _recorded(given: Globals, path: str, options: Options, settings: Settings, recorder: Recorder | None) -> Bus:
