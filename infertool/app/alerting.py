@@ -80,10 +80,12 @@ class Alerting:
     def close(self) -> None:
         """Stop, and deliver what is queued, at most 5 s."""
         self._stopped.set()
+        # What never started has not taken the states of the last run, and must not replace them.
         if self._thread.is_alive():
             self._thread.join()
-        with self._lock:
-            self._save(time.monotonic())
+            with self._lock:
+                self._saved = None
+                self._save(time.monotonic())
         end = time.monotonic() + _GOODBYE_S
         for delivery in self._deliveries.values():
             delivery.close(max(0.0, end - time.monotonic()))
@@ -183,8 +185,9 @@ class _Slot:
 
     def close(self) -> None:
         """Give the number back."""
-        if self._lock is not None:
-            os.close(self._lock)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
 
 def _sinks(settings: Settings) -> list[Sink]:

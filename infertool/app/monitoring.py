@@ -18,7 +18,7 @@ import orjson
 import infertool
 from infertool import brokers
 from infertool.app.alerting import Alerting
-from infertool.errors import UsageError
+from infertool.errors import ListenError, UsageError
 from infertool.net.http_server import HttpServer, Request, Response, Route
 from infertool.secret import mask_url
 from infertool.settings import Settings
@@ -57,7 +57,12 @@ class Monitor:
         if settings.telemetry.metrics:
             host, port = parse_listen_address(settings.telemetry.metrics)
             posts = {"/alerts/silence": self._silence} if self._alerting else {}
-            self._server = HttpServer(host, port, self._routes(), posts=posts, name="metrics-http")
+            try:
+                self._server = HttpServer(host, port, self._routes(), posts=posts, name="metrics-http")
+            except ListenError:
+                if self._alerting:
+                    self._alerting.close()
+                raise
 
     @property
     def address(self) -> str:

@@ -13,9 +13,11 @@ import pytest
 
 from infertool.alerts import promql
 from infertool.alerts.engine import Engine
+from infertool.alerts.fields import known as known_fields
 from infertool.alerts.rule import Rule, parse_rules
 from infertool.alerts.shipped import SHIPPED
 from infertool.alerts.state import State
+from infertool.telemetry.metrics import DEFINITIONS
 from tests.support.install import apt
 
 pytestmark = pytest.mark.prometheus
@@ -143,6 +145,14 @@ def test_each_shipped_rule_has_a_story_or_a_reason() -> None:
         "NoProgress": "no metric tells progress.stuck; infertool_live == 0 says that a restart helps"
     }
     assert set(STORIES) | set(exported.left_out) == {table["name"] for table in SHIPPED}
+
+
+def test_every_metric_is_one_of_ours() -> None:
+    suffixes = re.compile(r"_(?:bucket|count|sum)$")
+    known = {definition.full_name for definition in DEFINITIONS.values()}
+    named = {name for text in promql.FIELDS.values() for name in re.findall(r"\b(?:infertool|process)_\w+", text)}
+    assert {suffixes.sub("", name) if name not in known else name for name in named} <= known
+    assert set(promql.FIELDS) <= set(known_fields())
 
 
 @pytest.mark.parametrize("name", STORIES)

@@ -137,6 +137,15 @@ def test_a_lost_connection_inhibits_backlog_and_no_progress() -> None:
     assert [(each.rule, each.state) for each in told] == [("Backlog", "resolved")]
 
 
+def test_no_progress_fires_at_once_and_is_resolved() -> None:
+    running = Engine(parse_rules([], SHIPPED, ""))
+    story = [False, True, True, None, False]
+    told = [running.evaluate({"progress.stuck": stuck}, float(now), float(now)) for now, stuck in enumerate(story)]
+    assert [[(each.rule, each.state) for each in some] for some in told] == [
+        [], [("NoProgress", "firing")], [], [], [("NoProgress", "resolved")],
+    ]  # fmt: skip
+
+
 def test_a_silenced_rule_is_told_when_the_silence_ends(tmp_path: Path) -> None:
     running = engine({**RULE, "for": "0s"})
     running.silences["R"] = 60.0

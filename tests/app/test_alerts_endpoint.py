@@ -13,8 +13,8 @@ import urllib3
 
 from infertool.app.consumer import ConsumerApp
 from infertool.app.monitoring import Monitor, monitored
-from infertool.errors import SettingsError
-from infertool.net.http_server import is_local
+from infertool.errors import ListenError, SettingsError
+from infertool.net.http_server import HttpServer, is_local
 from infertool.settings import AlertSettings, ConsumeSettings, PublishSettings, Settings, TelemetrySettings
 from tests.support.running import infertool
 
@@ -133,6 +133,21 @@ def test_rules_need_no_endpoint(tmp_path: Path) -> None:
         with monitored(given, app) as nothing:
             assert nothing is None
     assert settings_for(tmp_path, metrics="9464").has_alerts
+
+
+def test_a_port_in_use_costs_no_states(tmp_path: Path, monitor: Monitor) -> None:
+    wait_for(lambda: fires(monitor))
+    (saved,) = wait_for(lambda: list(tmp_path.glob("alerts-*.json")))
+    monitor.close()
+    before = saved.read_text()
+    taken = HttpServer("127.0.0.1", 0, {}, name="test")
+    settings = settings_for(tmp_path, metrics=f"127.0.0.1:{taken.port}", rules=[ALWAYS])
+    app = ConsumerApp(settings)
+    with pytest.raises(ListenError), monitored(settings, app):
+        pass
+    taken.close()
+    app.close()
+    assert saved.read_text() == before
 
 
 def test_a_wrong_rule_ends_the_start(tmp_path: Path) -> None:
