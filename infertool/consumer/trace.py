@@ -24,6 +24,7 @@ class Trace(Struct, eq=False):
 
     `context` is its processing, `sent` its publication. `parent` is what the producer wrote; `first_try` is the try
     that a replay follows. `tried` is when its latest try began, `sending` when that had its outcome.
+    `replied_to` is where its reply went.
     """
 
     context: TraceContext
@@ -34,6 +35,7 @@ class Trace(Struct, eq=False):
     tried: float = 0.0
     sending: float = 0.0
     confirmed: float = 0.0
+    replied_to: str = ""
     calls: list[Call] = field(default_factory=list)
     to_wall_s: float = field(default_factory=lambda: time.time() - time.monotonic())
 

@@ -159,6 +159,7 @@ class Tracing:
             trace = event_of(context).trace
             if trace is not None:
                 trace.confirmed = now
+                trace.replied_to = context.reply.destination if context.reply else ""
                 recorded.append(context)
         route(confirmations, rejections)
         for context in recorded:
@@ -180,13 +181,13 @@ class Tracing:
     def _finish(self, event: Event, outcome: str, failure: Failure | None) -> None:
         """Make the spans of an event that is settled."""
         trace, event.trace = event.trace, None
-        sends = trace is not None and bool(trace.confirmed and (self._places.topic or event.reply))
+        sends = trace is not None and bool(trace.confirmed and (self._places.topic or trace.replied_to))
         if trace is None or not self._exporter.admits(1 + len(trace.calls) + bool(trace.confirmed) + sends):
             return
         now = time.monotonic()
         spans = [self._process(event, trace, now, outcome, failure), *(self._call(trace, each) for each in trace.calls)]
         if sends:
-            spans.append(self._send(event, trace))
+            spans.append(self._send(trace))
         if trace.confirmed:
             spans.append(self._settle(event, trace, now, outcome))
         self._exporter.export(spans)
@@ -220,13 +221,13 @@ class Tracing:
         links = [call.batch] if call.batch else []
         return self._child(self._call_name, Kind.INTERNAL, trace, start, end, attributes, links, call.error)
 
-    def _send(self, event: Event, trace: Trace) -> Span:
+    def _send(self, trace: Trace) -> Span:
         topic = self._places.topic
         attributes: Attributes = {
             "messaging.system": "phoenix" if topic else self._places.system,
             "messaging.operation.name": "send",
             "messaging.operation.type": "send",
-            "messaging.destination.name": topic or (event.reply.destination if event.reply else ""),
+            "messaging.destination.name": topic or trace.replied_to,
         }
         start, end = trace.wall_ns(trace.sending), trace.wall_ns(trace.confirmed)
         name = f"send {topic or '(temporary)'}"

@@ -17,6 +17,7 @@ from infertool.consumer import consumer as consumer_module
 from infertool.consumer import dead_letter_writer, in_flight
 from infertool.consumer.consumer import Consumer, Until
 from infertool.consumer.router import Published
+from infertool.consumer.tracing import Exporter
 from infertool.consumer.worker import Threads, WorkerPool
 from infertool.message import BodyKind, Outgoing, Properties
 from infertool.models.port import LoadedModel
@@ -67,6 +68,7 @@ class Service:
         publisher: Publisher[Published] | None = None,
         pool: WorkerPool | None = None,
         default: str = "json",
+        spans: Exporter | None = None,
         **consume: Any,
     ) -> None:
         self.address = server.new_address()
@@ -97,6 +99,8 @@ class Service:
             observe=self._observe,
             until=Until(),
         )
+        if spans:
+            self.consumer.record(spans)
         self._thread = threading.Thread(target=self.consumer.run)
         self._thread.start()
 
