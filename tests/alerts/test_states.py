@@ -137,6 +137,13 @@ def test_a_lost_connection_inhibits_backlog_and_no_progress() -> None:
     assert [(each.rule, each.state) for each in told] == [("Backlog", "resolved")]
 
 
+def test_labels_are_bounded_and_can_be_encoded() -> None:
+    running = engine({**RULE, "for": "0s"})
+    (told,) = running.evaluate({"queue.depth": 11, "queue.name": '"\n\ud800' + "x" * 10_000}, 0.0, 0.0)
+    assert told.labels["queue"].startswith('"\n?x')
+    assert len(told.labels["queue"]) == 200
+
+
 def test_no_progress_fires_at_once_and_is_resolved() -> None:
     running = Engine(parse_rules([], SHIPPED, ""))
     story = [False, True, True, None, False]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from infertool.alerts.engine import Notification
 from infertool.alerts.sinks.http import Poster
+from infertool.alerts.sinks.port import iso
 from infertool.text import json_text
 
 # With less, one lost request would resolve an alert. Seconds.
@@ -43,13 +43,9 @@ class AlertmanagerSink:
                 "summary": notification.summary,
                 **{name: f"{value:g}" for name, value in measured.items() if value is not None},
             },
-            "endsAt": _time(self._clock() + _ENDS_AHEAD_S if firing else self._clock()),
+            "endsAt": iso(self._clock() + _ENDS_AHEAD_S if firing else self._clock()),
         }
         if firing:
             # Of a resolved alert Alertmanager knows the start.
-            alert["startsAt"] = _time(min(notification.since, self._clock()))
+            alert["startsAt"] = iso(min(notification.since, self._clock()))
         return alert
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from infertool.alerts.engine import Notification
@@ -39,7 +40,12 @@ def document(notification: Notification) -> dict[str, Any]:
         "severity": notification.severity,
         "value": notification.value,
         "threshold": notification.threshold,
-        "since": notification.since,
+        "since": iso(notification.since),
         "summary": notification.summary,
         "labels": dict(notification.labels),
     }
+
+
+def iso(seconds: float) -> str:
+    """Return a Unix time as ISO 8601 in UTC, to the millisecond, as all our events have it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,12 +8,11 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Final
 
 from infertool.alerts.engine import Notification
 from infertool.alerts.sinks.http import Poster
-from infertool.alerts.sinks.port import SinkError, document
+from infertool.alerts.sinks.port import SinkError, document, iso
 from infertool.errors import SettingsError
 from infertool.secret import Secret
 from infertool.text import json_text
@@ -46,7 +45,7 @@ class WebhookSink:
             body = json_text.dumps(
                 {
                     "type": f"alert.{notification.state}",
-                    "timestamp": datetime.fromtimestamp(now, UTC).isoformat(),
+                    "timestamp": iso(now),
                     "data": document(notification),
                 }
             )
