@@ -24,6 +24,8 @@ _MAX_LINE = 400
 _NUMERIC = (int, float)
 _PREDICTION = parse_path("prediction")
 _FAILURE = ("stage", "error_type", "error", "attempts")
+_ALERT = "alert"
+_RULE = ("rule", "state", "severity", "value", "threshold", "summary")
 NOTHING = "-"
 _PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[^{}]+")
 _DIGITS = re.compile(r"\.(\d)f")
@@ -82,7 +84,7 @@ def clock(at: float) -> str:
 
 
 def gist(event: ChannelEvent) -> str:
-    """Return the gist of a payload: result, failure, or the payload itself. Not yet cleaned."""
+    """Return the gist of a payload: result, failure, alert, or the payload itself. Not yet cleaned."""
     payload = event.payload
     if isinstance(payload, bytes):
         return f"{len(payload)} bytes"
@@ -92,6 +94,9 @@ def gist(event: ChannelEvent) -> str:
     if status == "FAILED":
         stage, kind, error, attempts = map(text, map(payload.get, _FAILURE))
         return f"{_name(payload)}  FAILED {stage}: {kind}: {error}  (attempt {attempts})"
+    if event.event == _ALERT and isinstance(payload, dict) and payload.get("rule"):
+        rule, state, severity, value, threshold, summary = (text(payload.get(name, "")) for name in _RULE)
+        return f"{rule}  {state.upper()} {severity}: {summary or f'{value} (threshold {threshold})'}"
     return payload_text(event).decode()
 
 

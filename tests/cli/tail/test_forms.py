@@ -46,6 +46,18 @@ def test_a_readable_line_ends_with_the_trace_also_where_it_is_cut() -> None:
     assert "trace 4bf" not in line
 
 
+def test_an_alert_is_shown_with_its_state() -> None:
+    payload = {"rule": "Backlog", "state": "firing", "severity": "page", "value": 7, "threshold": 5, "since": "x"}
+    for fields, words in (
+        (payload, "alert  Backlog  FIRING page: 7 (threshold 5)"),
+        ({**payload, "state": "resolved", "summary": "7 wait"}, "alert  Backlog  RESOLVED page: 7 wait"),
+        ({"rule": 5}, "alert  5   : "),
+        ({"rule": None}, 'alert  {"rule":null}'),
+    ):
+        (line,) = FORMS["pretty"]([ChannelEvent("public:alerts", "alert", fields, 0.0)])
+        assert f"public:alerts {words}" in line
+
+
 def arrival(payload) -> ChannelEvent:
     return ChannelEvent("t", "e", payload, 0.0)
 
