@@ -14,8 +14,10 @@ from infertool.telemetry.signals import InProgress, Observe, QueueState, Ticks, 
 REPORT_S = 1.0
 # Time between two requests for the queue's depth. Seconds.
 ASK_S = 2.0
-# Time between two looks at the oldest message and at the dead letters, which cost the broker more. Seconds.
-LOOK_S = 10.0
+# Time between two looks at the oldest message and at the dead letters, and time until the first one. Seconds.
+# ActiveMQ is busy for up to 0.2 s to show the first of many messages.
+LOOK_S = 30.0
+FIRST_LOOK_S = 5.0
 # Longest wait for the broker's answer. Seconds.
 ANSWER_S = 2.0
 # After this number of requests in a row without an answer, the broker is asked no more on this connection.
@@ -45,7 +47,7 @@ class Gauge:
         probes: Probes | None = None,
     ) -> None:
         self._probes = probes
-        self._look_at = 0.0
+        self._look_at = time.monotonic() + FIRST_LOOK_S
         self._queue_state = QueueState()
         self._in_progress = in_progress
         self._window = window

@@ -192,10 +192,12 @@ def joined(all_details: Sequence[Details], running: Sequence[Details]) -> Detail
 
 def merged(histograms: Iterable[str]) -> str:
     """Return one histogram of all times."""
+    found = [histogram for histogram in histograms if histogram]
+    if len(found) == 1:
+        return found[0]
     latencies = Latencies()
-    for histogram in histograms:
-        if histogram:
-            latencies.merge(Latencies.decode(histogram))
+    for histogram in found:
+        latencies.merge(Latencies.decode(histogram))
     return latencies.encode()
 
 
