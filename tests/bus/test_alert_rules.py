@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import time
+from typing import Any
 
 import pytest
+import urllib3
 
-from tests.alerts.receiver import receiving
+from tests.alerts.receiver import PATIENCE_S, receiving
+from tests.alerts.test_alertmanager import alertmanager
 from tests.app.test_alerting import alert, joined
 from tests.bus.conftest import Bus
 from tests.support.running import infertool
@@ -36,6 +40,7 @@ def test_a_backlog_fires_and_is_resolved(bus: Bus, processes: int) -> None:
             "--processes", str(processes), "--window", "5", "--concurrency", "2", model=f"{model}:predict",
             INFERTOOL_CONSUME__TIMEOUT_S="600", INFERTOOL_ALERTING__RULES=RULES,
             INFERTOOL_ALERTING__WEBHOOK_URL=hook.url("/hook"), INFERTOOL_ALERTING__WEBHOOK_SECRET=SECRET,
+            INFERTOOL_ALERTING__TIMEOUT_S="300",
         )  # fmt: skip
         ids = bus.send(100)
         (told,) = hook.wait_for(1)
@@ -53,6 +58,39 @@ def test_a_backlog_fires_and_is_resolved(bus: Bus, processes: int) -> None:
         consumer.terminate()
         assert consumer.finish()["succeeded"] == len(ids)
     viewer.close()
+
+
+@pytest.mark.prometheus
+def test_alertmanager_hears_of_one_alert_also_when_the_consumer_is_killed(embedded_bus: Bus) -> None:
+    bus = embedded_bus
+    bus.lost_count = True
+    gate = bus.folder / "gate"
+    model = bus.folder / "gated.py"
+    model.write_text(MODEL.format(gate=str(gate)))
+    with receiving() as told, alertmanager(bus.folder, told.url()) as url:
+        options: dict[str, Any] = {
+            "model": f"{model}:predict", "INFERTOOL_CONSUME__TIMEOUT_S": "600", "INFERTOOL_ALERTING__RULES": RULES,
+            "INFERTOOL_ALERTING__ALERTMANAGER_URL": url, "INFERTOOL_ALERTING__TIMEOUT_S": "300",
+        }  # fmt: skip
+        first = bus.consume("--window", "5", "--concurrency", "2", **options)
+        bus.send(100)
+        told.wait_for(1)
+        (before,) = urllib3.request("GET", f"{url}/api/v2/alerts").json()
+        first.kill()
+        second = bus.consume("--window", "5", "--concurrency", "2", **options)
+        # It repeats at once what it found in its states, so that the alert does not end by itself.
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            (after,) = urllib3.request("GET", f"{url}/api/v2/alerts").json()
+            if after["endsAt"] > before["endsAt"]:
+                break
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        assert after["fingerprint"] == before["fingerprint"]
+        gate.touch()
+        assert [each["status"] for each in told.wait_for(2)] == ["firing", "resolved"]
+        second.terminate()
+        second.finish()
 
 
 def test_a_wrong_rule_ends_the_start_with_its_place(bus: Bus) -> None:
