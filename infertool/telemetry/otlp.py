@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.export import SpanExporter as SdkExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from infertool.errors import SettingsError
 from infertool.telemetry.sampling import of_environment
 from infertool.telemetry.spans import Kind, Span
 from infertool.telemetry.trace_context import TraceContext
@@ -39,7 +40,7 @@ class SpanExporter:
     """
 
     def __init__(self, service: str, *, warn: Callable[[str], None], on_dropped: Callable[[int], None]) -> None:
-        """Import OpenTelemetry and start the batch thread. The endpoint is not tried."""
+        """Start the batch thread. The endpoint is not tried. Raises `SettingsError` for variables without sense."""
         self.sampler = of_environment(os.environ, warn)
         self._warn = warn
         self._on_dropped = on_dropped
@@ -56,9 +57,13 @@ class SpanExporter:
         if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: service}))
         self._closing = threading.Event()
-        self._processor = BatchSpanProcessor(
-            _Throttled(OTLPSpanExporter(), _Conversion(resource), self._closing, self._exported)
-        )
+        throttled = _Throttled(OTLPSpanExporter(), _Conversion(resource), self._closing, self._exported)
+        try:
+            self._processor = BatchSpanProcessor(throttled)
+        except ValueError as error:
+            self._reasons.close()
+            what = f"spans cannot be exported with these OTEL_BSP_ variables: {error}"
+            raise SettingsError(what, key="telemetry.traces") from None
 
     def admits(self, count: int) -> bool:
         """Return True if there is room for `count` spans; else count them as dropped."""
@@ -87,7 +92,8 @@ class SpanExporter:
         with self._lock:
             left, self._waiting, self._closed = self._waiting, 0, True
         self._report(left, self._reasons.last or "the endpoint did not answer before the end")
-        self._reasons.close()
+        if not thread.is_alive():  # else it has more to log
+            self._reasons.close()
 
     def _exported(self, count: int, *, succeeded: bool) -> None:
         with self._lock:
@@ -167,6 +173,7 @@ class _Reasons(logging.Handler):
 
     def close(self) -> None:
         self._logger.removeHandler(self)
+        self._logger.propagate = self._propagated
         super().close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from infertool.consumer.consumer import Until
 from infertool.errors import SettingsError
 from infertool.settings import Settings
 from infertool.settings.tree import TelemetrySettings
+from infertool.telemetry.otlp import SpanExporter
 from infertool.telemetry.sampling import Sampler, of_environment
 from infertool.telemetry.trace_context import TraceContext, new_span_id, new_trace_id
 
@@ -67,6 +69,19 @@ def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPat
     with pytest.raises(SettingsError, match=r"needs the package opentelemetry\.sdk") as caught:
         check(settings, Until())
     assert "pip install 'infertool[otel]'" in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{"OTEL_BSP_MAX_QUEUE_SIZE": "10"}, {"OTEL_BSP_SCHEDULE_DELAY": "-1"}])
+def test_variables_that_make_no_sense_are_an_error_of_settings(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    for key, value in given.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(SettingsError, match="OTEL_BSP_ variables"):
+        SpanExporter("x", warn=print, on_dropped=print)
+    logger = logging.getLogger("opentelemetry")
+    assert logger.propagate
+    assert not [each for each in logger.handlers if type(each).__module__.startswith("infertool")]
 
 
 def test_ids_are_never_zero_and_differ() -> None:
