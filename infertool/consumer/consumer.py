@@ -44,7 +44,7 @@ from infertool.telemetry import signals as o
 POLL_S = 0.1
 
 # Longest wait at the end for the export of spans. Seconds.
-SPANS_S: Final = 2.0
+SPANS_S: Final = 5.0
 
 # Finished events that are recognised when they are delivered again.
 _LEAST_MEMORY: Final = 2000

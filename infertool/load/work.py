@@ -28,7 +28,7 @@ from infertool.telemetry import logs
 # Longest time for a connection to close. Seconds.
 _CLOSE_S = 5.0
 # Longest wait for the export of spans. Seconds.
-_SPANS_S = 2.0
+_SPANS_S = 5.0
 # Longest wait for each receipt that is outstanding at the end, longer than the broker port lets a connection be silent.
 # Seconds.
 _FINISH_S = 60.0

@@ -68,17 +68,13 @@ class SpanExporter:
     def admits(self, count: int) -> bool:
         """Return True if there is room for `count` spans; else count them as dropped."""
         with self._lock:
-            if self._waiting + count <= self._room and not self._closed:
-                return True
-            self._dropped += count
-            self._reason = self._reason or "spans come faster than they can be exported"
-        return False
+            return self._fits(count)
 
     def export(self, spans: Sequence[Span]) -> None:
         """Queue spans. Never waits; those that have no room are dropped."""
-        if not self.admits(len(spans)):
-            return
         with self._lock:
+            if not self._fits(len(spans)):
+                return
             self._waiting += len(spans)
         for span in spans:
             self._processor.on_end(cast("ReadableSpan", _Pending(span)))
@@ -94,6 +90,13 @@ class SpanExporter:
         self._report(left, self._reasons.last or "the endpoint did not answer before the end")
         if not thread.is_alive():  # else it has more to log
             self._reasons.close()
+
+    def _fits(self, count: int) -> bool:
+        if self._waiting + count <= self._room and not self._closed:
+            return True
+        self._dropped += count
+        self._reason = self._reason or "spans come faster than they can be exported"
+        return False
 
     def _exported(self, count: int, *, succeeded: bool) -> None:
         with self._lock:

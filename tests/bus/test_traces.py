@@ -50,7 +50,7 @@ def sent(bus: Bus) -> dict[str, TraceContext]:
 MODES = {
     "threads": (),
     "processes": ("--executor", "processes", "--workers", "1"),
-    "batch": ("--batch-size", "8", "--batch-wait", "1s"),
+    "batch": ("--batch-size", "5", "--batch-wait", "60s"),
     "several": ("--processes", "2"),
     "link": (),
 }

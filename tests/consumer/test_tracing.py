@@ -113,7 +113,7 @@ def test_events_without_a_trace_begin_one_where_the_sampler_says_so(server: Serv
 
 def test_spans_without_room_hold_nothing_up_and_none_is_made_of_half_an_event(server: Server, serve: Serve) -> None:
     exporter = Exporter(room=7)
-    service = serve(lambda payload: payload, spans=exporter, publisher=Phoenix())
+    service = serve(lambda payload: payload, spans=exporter, publisher=Phoenix(), concurrency=1)
     for _ in range(10):
         ask(server, b"{}", reply_to=None, headers={"traceparent": str(new())})
     wait_until(lambda: service.counts["succeeded"] == 10)

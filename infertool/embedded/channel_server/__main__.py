@@ -28,7 +28,7 @@ _STDIN = 0
 _EXIT_SERVER = 3
 _LARGEST_PORT = 65535
 # Longest wait at the end for the export of spans. Seconds.
-_SPANS_S = 2.0
+_SPANS_S = 5.0
 # A payload nested as deeply as orjson reads (1024) is written by the json module, which recurses (wire.py).
 _RECURSION_LIMIT = 5_000
 
