@@ -124,7 +124,8 @@ class Consumer:
         topic = settings.phoenix.topic if settings.publish.mode == "phoenix" else ""
         system, queue = registry.system(settings.broker.url), self._broker.conventions.short(settings.broker.queue)
         places = Places(system, queue, topic, self._worker_pool.name, lambda: self._broker.address)
-        self._tracing = Tracing(spans, places, as_parent=settings.telemetry.trace_parent == "parent")
+        as_parent = settings.telemetry.trace_parent == "parent"
+        self._tracing = Tracing(spans, places, as_parent=as_parent, observe=self._observe)
 
     def stop(self) -> None:
         """End gracefully: take no more, finish what has begun within the deadline, hand back the rest."""

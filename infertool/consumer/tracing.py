@@ -20,6 +20,7 @@ from infertool.deadletters import marks
 from infertool.publishers.port import Confirmation, OnSettled, Rejection
 from infertool.telemetry import trace_context
 from infertool.telemetry.sampling import Sampler
+from infertool.telemetry.signals import Observe, Traced
 from infertool.telemetry.spans import Kind, Span
 from infertool.telemetry.trace_context import TraceContext
 
@@ -64,7 +65,8 @@ class Tracing:
     With `as_parent` an event goes on in the trace of its producer; else it begins a trace that links to that.
     """
 
-    def __init__(self, exporter: Exporter, places: Places, *, as_parent: bool) -> None:
+    def __init__(self, exporter: Exporter, places: Places, *, as_parent: bool, observe: Observe) -> None:
+        self._observe = observe
         self._exporter = exporter
         self._records = exporter.sampler.records
         self._places = places
@@ -185,6 +187,7 @@ class Tracing:
         if trace is None or not self._exporter.admits(1 + len(trace.calls) + bool(trace.confirmed) + sends):
             return
         now = time.monotonic()
+        self._observe(Traced(trace.context.trace_id, now - event.delivered_at))
         spans = [self._process(event, trace, now, outcome, failure), *(self._call(trace, each) for each in trace.calls)]
         if sends:
             spans.append(self._send(trace))

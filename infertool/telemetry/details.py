@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,19 @@ _LONGEST_TYPE: Final = 100
 NO_QUEUE_STATE: Final = signals.QueueState()
 
 K = TypeVar("K")
+# Upper edges of the buckets of times: 1, 2 and 5 from 1 ms to 60 s. Seconds.
+TIMES_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
+
 FailureCounts = dict[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """An event of a histogram's bucket whose trace can be looked at. `at` is Unix time in seconds."""
+
+    trace_id: str
+    value_s: float
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,7 @@ class Details:
 
     `failures` counts by (stage, error type). Histograms are encoded, see `Latencies.encode`. `link_since` is when each
     side's connection last went up or down. `ahead_s` is how far a producer's clock was ahead of ours at most.
+    `exemplars` has the newest traced event of each bucket of `TIMES_S`, by its latency.
     `reported_at` is when the consumer last reported its `ticks`, `made_at` when these figures were taken.
     """
 
@@ -39,6 +53,7 @@ class Details:
     reconnects: dict[str, int] = field(default_factory=dict)
     link_since: dict[str, float] = field(default_factory=dict)
     batch_sizes: dict[int, int] = field(default_factory=dict)
+    exemplars: dict[int, Exemplar] = field(default_factory=dict)
     age: str = ""
     confirm: str = ""
     ahead_s: float | None = None
@@ -102,6 +117,7 @@ class DetailCounter:
         self._up: dict[str, bool] = {}
         self._link_since: dict[str, float] = {}
         self._batch_sizes: Counter[int] = Counter()
+        self._exemplars: dict[int, Exemplar] = {}
         self._age = Latencies()
         self._confirm = Latencies()
         self._ahead_s: float | None = None
@@ -127,6 +143,8 @@ class DetailCounter:
                 self._failures.setdefault(signal.stage, ErrorTypes()).add(signal.error_type)
             case signals.Batch(size):
                 self._batch_sizes[size] += 1
+            case signals.Traced(trace_id, latency_s):
+                self._exemplars[bisect_left(TIMES_S, latency_s)] = Exemplar(trace_id, latency_s, time.time())
             case signals.ConfirmTimes(seconds):
                 self._confirm.add(seconds)
             case signals.Ages(seconds):
@@ -158,6 +176,7 @@ class DetailCounter:
                 reconnects=dict(self._reconnects),
                 link_since=dict(self._link_since),
                 batch_sizes=dict(self._batch_sizes),
+                exemplars=dict(self._exemplars),
                 age=self._age.encode(),
                 confirm=self._confirm.encode(),
                 ahead_s=self._ahead_s,
@@ -180,6 +199,7 @@ def joined(all_details: Sequence[Details], running: Sequence[Details]) -> Detail
         reconnects=_sums(details.reconnects for details in all_details),
         link_since=_latest(details.link_since for details in running),
         batch_sizes=_sums(details.batch_sizes for details in all_details),
+        exemplars=_newest(details.exemplars for details in all_details),
         age=merged(details.age for details in all_details),
         confirm=merged(details.confirm for details in all_details),
         ahead_s=max((d.ahead_s for d in all_details if d.ahead_s is not None), default=None),
@@ -222,6 +242,11 @@ def _sums(counts: Iterable[dict[K, int]]) -> dict[K, int]:
     for each in counts:
         total.update(each)
     return dict(total)
+
+
+def _newest(exemplars: Iterable[dict[int, Exemplar]]) -> dict[int, Exemplar]:
+    found = [item for each in exemplars for item in each.items()]
+    return dict(sorted(found, key=lambda item: item[1].at))
 
 
 def _latest(times: Iterable[dict[str, float]]) -> dict[str, float]:

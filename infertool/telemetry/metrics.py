@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from infertool.telemetry.details import Details
+from infertool.telemetry.details import TIMES_S, Details
 from infertool.telemetry.latencies import Latencies
 from infertool.telemetry.stats import Snapshot
 from infertool.telemetry.stats_document import StatsDocument
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 PREFIX: Final = "infertool_"
-# Upper edges of the buckets of times: 1, 2 and 5 from 1 ms to 60 s. Seconds.
-TIMES_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0)
 SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 # Characters of a label's value; a producer can give a queue any name.
 _LONGEST_LABEL: Final = 200
@@ -245,7 +243,7 @@ def _gauges(figures: Figures) -> dict[str, Samples]:
 
 
 def _histogram(definition: Definition, figures: Figures) -> Metric | None:
-    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415
+    from prometheus_client.core import Exemplar, HistogramMetricFamily  # noqa: PLC0415
 
     document, snapshot, details = figures.document, figures.snapshot, figures.details
     label = {"queue": document.queue.name, "model": document.model.name}
@@ -267,7 +265,11 @@ def _histogram(definition: Definition, figures: Figures) -> Metric | None:
         "event_age_seconds": lambda: Latencies.decode(details.age),
         "publish_confirm_seconds": lambda: Latencies.decode(details.confirm),
     }[definition.name]()
-    family.add_metric(labels, _edges(TIMES_S, times.buckets(TIMES_S), times.count), times.total_s())
+    buckets: list[Any] = list(_edges(TIMES_S, times.buckets(TIMES_S), times.count))
+    if definition.name == "event_duration_seconds":
+        for index, exemplar in details.exemplars.items():
+            buckets[index] = (*buckets[index], Exemplar({"trace_id": exemplar.trace_id}, exemplar.value_s, exemplar.at))
+    family.add_metric(labels, buckets, times.total_s())
     return family
 
 

@@ -225,6 +225,14 @@ class ConfirmTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class Traced:
+    """An event of the trace `trace_id` was settled `latency_s` after its delivery."""
+
+    trace_id: str
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """A call of the model for `size` events begins."""
 
@@ -292,6 +300,7 @@ Signal = (
     | QueueState
     | Ages
     | ConfirmTimes
+    | Traced
     | Batch
     | Ticks
     | Unconfirmed

@@ -37,7 +37,9 @@ from infertool.telemetry.stats_document import (
 )
 from tests.app.test_embedding import settings_of, wait_for
 from tests.bus.conftest import Bus
+from tests.bus.test_traces import TRACED
 from tests.support.hub import HubProcess
+from tests.support.otlp import receiver
 from tests.support.prometheus import Prometheus, fetch, fetch_json, promtool
 from tests.support.running import LONG, Running, infertool
 
@@ -247,6 +249,24 @@ def test_openmetrics_and_stats_can_be_read(embedded_bus: Bus) -> None:
         assert events[0::3] == [b"event: stats\n"] * 2
         first, second = (json.loads(line.removeprefix(b"data: ")) for line in events[1::3])
         assert second["time"] > first["time"]
+
+
+@pytest.mark.prometheus
+def test_exemplars_lead_from_a_latency_to_its_trace(embedded_bus: Bus, tmp_path: Path) -> None:
+    with receiver() as traces:
+        consumer = embedded_bus.consume("--metrics", "0", OTEL_EXPORTER_OTLP_ENDPOINT=traces.url, **TRACED)
+        url = url_of(consumer)
+        with Prometheus(tmp_path / "prometheus", [url.removeprefix("http://")]) as prometheus:
+            raw = embedded_bus.raw()
+            parents = [f"{number:032x}" for number in range(1, 6)]
+            raw.send(embedded_bus.queue, [({"traceparent": f"00-{each}-{1:016x}-01"}, b"{}") for each in parents])
+            raw.close()
+            wait_for(lambda: prometheus.exemplars("infertool_event_duration_seconds_bucket"))
+            found = prometheus.exemplars("infertool_event_duration_seconds_bucket")
+        assert {each["trace_id"] for each in found} <= set(parents)
+        consumer.terminate()
+        consumer.finish()
+        assert {each["trace_id"] for each in found} <= {span.trace_id for span in traces.spans}
 
 
 @pytest.mark.parametrize("value", ["x", "99999", "host:", "1.2.3.4:x", "a b:1", "[::1:5", "http://127.0.0.1:9"])

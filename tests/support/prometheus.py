@@ -59,17 +59,29 @@ class Prometheus:
 
     def query(self, expression: str) -> list[Sample]:
         """Return the samples of `expression` now; none while it starts."""
-        url = f"http://127.0.0.1:{self._port}/api/v1/query?" + urllib.parse.urlencode({"query": expression})
-        try:
-            with urllib.request.urlopen(url, timeout=_LONG_S) as answer:
-                found = json.load(answer)["data"]
-        except urllib.error.HTTPError as refusal:
-            raise AssertionError(f"{expression}: {refusal.read().decode()}") from None
-        except OSError:
+        found = self._ask("query", query=expression)
+        if found is None:
             return []
         if found["resultType"] == "scalar":
             return [({}, float(found["result"][1]))]
         return [(each["metric"], float(each["value"][1])) for each in found["result"]]
+
+    def exemplars(self, metric: str) -> list[dict[str, str]]:
+        """Return the labels of the exemplars of `metric` so far."""
+        now = time.time()
+        found = self._ask("query_exemplars", query=metric, start=str(now - 3600), end=str(now + 60)) or []
+        return [each["labels"] for series in found for each in series["exemplars"]]
+
+    def _ask(self, path: str, **parameters: str) -> Any:
+        """Return the data of an answer; None while it starts."""
+        url = f"http://127.0.0.1:{self._port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        try:
+            with urllib.request.urlopen(url, timeout=_LONG_S) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as refusal:
+            raise AssertionError(f"{parameters}: {refusal.read().decode()}") from None
+        except OSError:
+            return None
 
     def value(self, expression: str) -> float | None:
         """Return the one value of `expression`; None without any."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from infertool.telemetry.metrics import DEFINITIONS, SIZES, TIMES_S
+from infertool.telemetry.details import TIMES_S
+from infertool.telemetry.metrics import DEFINITIONS, SIZES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 BEGIN, END = "<!-- the table is written by tests/telemetry/test_metrics_doc.py -->\n", "<!-- end of the table -->\n"
