@@ -20,6 +20,7 @@ OTHER: Final = "other"
 # Names of which occurrences are noted, to find the most frequent.
 _MOST_NOTED: Final = 1000
 _LONGEST_TYPE: Final = 100
+_MINUTE_S: Final = 60.0
 
 NO_QUEUE_STATE: Final = signals.QueueState()
 
@@ -44,7 +45,8 @@ class Details:
     """Figures of one process, or sums over several. Times are monotonic seconds, which all processes share.
 
     `failures` counts by (stage, error type). Histograms are encoded, see `Latencies.encode`. `link_since` is when each
-    side's connection last went up or down. `ahead_s` is how far a producer's clock was ahead of ours at most.
+    side's connection last went up or down. `ahead_s` is how far a producer's clock was ahead of ours at most, in
+    the last two minutes with events.
     `exemplars` has the newest traced event of each bucket of `TIMES_S`, by its latency.
     `reported_at` is when the consumer last reported its `ticks`, `made_at` when these figures were taken.
     """
@@ -120,7 +122,8 @@ class DetailCounter:
         self._exemplars: dict[int, Exemplar] = {}
         self._age = Latencies()
         self._confirm = Latencies()
-        self._ahead_s: float | None = None
+        # By minute, of the last two with samples.
+        self._ahead_s: dict[int, float] = {}
         self._queue = NO_QUEUE_STATE
         self._ticks: signals.Ticks | None = None
         self._reported_at: float | None = None
@@ -149,7 +152,7 @@ class DetailCounter:
                 self._confirm.add(seconds)
             case signals.Ages(seconds):
                 self._age.add(seconds)
-                self._ahead_s = max(self._ahead_s or 0.0, -min(seconds))
+                self._note_ahead(max(0.0, -min(seconds)))
             case signals.QueueState():
                 self._queue = signal
             case signals.Ticks():
@@ -163,6 +166,12 @@ class DetailCounter:
         self._reconnects[side] += up and epoch > 1
         if self._up.get(side) is not up:
             self._up[side], self._link_since[side] = up, time.monotonic()
+
+    def _note_ahead(self, ahead_s: float) -> None:
+        minute = int(time.monotonic() // _MINUTE_S)
+        if minute not in self._ahead_s:
+            self._ahead_s = {each: found for each, found in self._ahead_s.items() if each == minute - 1}
+        self._ahead_s[minute] = max(ahead_s, self._ahead_s.get(minute, 0.0))
 
     def details(self) -> Details:
         """Return the figures now."""
@@ -179,7 +188,7 @@ class DetailCounter:
                 exemplars=dict(self._exemplars),
                 age=self._age.encode(),
                 confirm=self._confirm.encode(),
-                ahead_s=self._ahead_s,
+                ahead_s=max(self._ahead_s.values(), default=None),
                 queue=self._queue,
                 ticks=self._ticks,
                 reported_at=self._reported_at,

@@ -117,9 +117,7 @@ _ALL: Final = (
     Definition("memory_limit_bytes", "gauge", "Memory that the control group may use.", (), "bytes"),
     Definition("state_disk_free_bytes", "gauge", "Free space of the state folder's file system.", (), "bytes"),
     Definition("state_disk_free_ratio", "gauge", "Its share of the whole file system.", (), "ratio"),
-    Definition(
-        "clock_skew_seconds", "gauge", "How far the clock of a producer was ahead of ours at most.", (), "seconds"
-    ),
+    Definition("clock_skew_seconds", "gauge", "How far a producer's clock was ahead of ours lately.", (), "seconds"),
     Definition(
         "process_cpu_seconds", "counter", "CPU time of all processes of this consumer.", (), "seconds", prefix=""
     ),

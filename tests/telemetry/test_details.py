@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
-from infertool.telemetry import signals
+from infertool.telemetry import details, signals
 from infertool.telemetry.details import MOST_TYPES, OTHER, DetailCounter, Details, ErrorTypes, joined
 from infertool.telemetry.latencies import Latencies
 
@@ -69,6 +69,19 @@ def test_ages_tell_how_far_a_producers_clock_is_ahead():
     counter(signals.Ages([-1.0]))
     assert counter.details().ahead_s == 3.5
     assert Latencies.decode(counter.details().age).count == 4
+
+
+def test_a_clock_that_was_set_right_is_forgotten(monkeypatch):
+    now = 6000.0
+    monkeypatch.setattr(details.time, "monotonic", lambda: now)
+    counter = DetailCounter()
+    counter(signals.Ages([-9.0]))
+    now += 60
+    counter(signals.Ages([1.0]))
+    assert counter.details().ahead_s == 9.0
+    now += 60
+    counter(signals.Ages([1.0]))
+    assert counter.details().ahead_s == 0.0
 
 
 def test_the_sum_of_parts_is_what_one_process_would_have_counted():
