@@ -39,13 +39,15 @@ class Engine:
     """
 
     rules: Iterable[Rule]
+    began: float = 0.0
+    """The time (`now`) since which all rules are inactive."""
     states: dict[str, RuleState] = field(init=False)
     silences: dict[str, float] = field(default_factory=dict)
     """The time (`now`) until which each silenced rule notifies nobody."""
 
     def __post_init__(self) -> None:
         """Begin with inactive rules."""
-        self.states = {rule.name: RuleState(rule) for rule in self.rules if rule.enabled}
+        self.states = {rule.name: RuleState(rule, since=self.began) for rule in self.rules if rule.enabled}
 
     def evaluate(self, values: Values, now: float, wall: float) -> list[Notification]:
         """Advance all rules, and return what is to be told. A muted rule is told when it is not muted any more."""

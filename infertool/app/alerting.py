@@ -48,7 +48,7 @@ class Alerting:
     ) -> None:
         self._document = document
         self._rules: list[Rule] = rules_of(settings)
-        self._engine = Engine(self._rules)
+        self._engine = Engine(self._rules, time.monotonic())
         self._lock = threading.Lock()
         self._told: tuple[AlertStats, ...] = ()
         self._repeated = float("-inf")

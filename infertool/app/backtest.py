@@ -87,9 +87,9 @@ def run(path: Path, rules: Sequence[Rule]) -> Outcome:
         )
     told = {name for name in fields.known() if name.startswith(recording.prefixes)}
     missing = {rule.name: sorted(_read(rule) - told) for rule in rules if rule.enabled}
-    engine = Engine([rule for rule in rules if not missing.get(rule.name)])
-    changes: list[Change] = []
     first, last = min(recording.moments), max(recording.moments)
+    engine = Engine([rule for rule in rules if not missing.get(rule.name)], float(first))
+    changes: list[Change] = []
     before = dict.fromkeys(engine.states, State.INACTIVE)
     for at, values in _documents(recording, first, last):
         engine.evaluate({path: value for path, value in values.items() if path in told}, float(at), float(at))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,6 +62,8 @@ def test_stats_and_the_list_show_the_states(monitor: Monitor) -> None:
     assert (shown["Always"]["state"], shown["Always"]["severity"]) == ("firing", "page")
     # Nobody is connected to a broker, so its figures are unknown.
     assert shown["Backlog"]["state"] == "nodata"
+    # Nothing was in any state before the start.
+    assert min(each["since"] for each in shown.values()) >= monitor.document().started - 60
     listed = infertool("alerts", "list", "--stats-url", f"{url}/stats")
     first = listed.stdout.splitlines()[1].split()
     assert (first[0], first[1], first[3]) == ("Always", "firing", "page")
@@ -80,6 +84,11 @@ def test_a_rule_is_silenced_from_the_command_line(monitor: Monitor) -> None:
     away = infertool("alerts", "list", "--stats-url", "http://me:hidden@127.0.0.1:1")
     assert (away.returncode, "hidden" in away.stderr) == (3, False)
     assert infertool("alerts", "list", "--stats-url", "127.0.0.1:1").returncode == 2
+
+
+def test_a_consumer_without_rules_loads_nothing_for_them() -> None:
+    script = "import sys, infertool.cli.consume.run; sys.exit(bool({'cel', 'urllib3'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_S).returncode == 0
 
 
 @pytest.mark.parametrize(
