@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from pathlib import Path
 from typing import Any, Final, Self
 
 from infertool.alerts import fields, store
@@ -157,7 +156,7 @@ class _Slot:
     """A file for the states of one consumer. Several of a machine that consume a queue have a number each."""
 
     def __init__(self, settings: Settings) -> None:
-        folder = Path(settings.consume.state_dir) if settings.consume.state_dir else state_dir(os.environ)
+        folder = state_dir(os.environ, settings.consume.state_dir)
         digest = hashlib.sha256(f"{mask_url(settings.broker.url)} {settings.broker.queue}".encode()).hexdigest()[:16]
         number = 1
         self._lock: int | None = None

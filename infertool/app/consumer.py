@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Self
 
 from infertool import brokers
@@ -279,7 +278,7 @@ class ConsumerApp:
             open_broker=lambda on_connection: brokers.open(settings.broker, name=name, on_connection=on_connection),
             publisher=self._publisher(),
             name=name,
-            state_dir=Path(settings.consume.state_dir) if settings.consume.state_dir else state_dir(os.environ),
+            state_dir=state_dir(os.environ, settings.consume.state_dir),
             observe=self._observe,
             until=self._until,
         )

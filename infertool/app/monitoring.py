@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -46,7 +45,7 @@ class Monitor:
     def __init__(self, settings: Settings, source: Reporting) -> None:
         self._settings = settings
         self._source = source
-        folder = Path(settings.consume.state_dir) if settings.consume.state_dir else state_dir(os.environ)
+        folder = state_dir(os.environ, settings.consume.state_dir)
         self._builder = StatsBuilder(source, _identity(settings), folder, settings.telemetry.stuck_after_s)
         self._started_up = False
         self._stopped = threading.Event()

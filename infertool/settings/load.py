@@ -29,9 +29,9 @@ def config_candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
     return Path(FILE_NAME), _base(environ, "XDG_CONFIG_HOME", ".config") / FILE_NAME
 
 
-def state_dir(environ: Mapping[str, str]) -> Path:
-    """Return the folder for state that must survive a restart."""
-    return _base(environ, "XDG_STATE_HOME", ".local/state")
+def state_dir(environ: Mapping[str, str], given: str = "") -> Path:
+    """Return the folder for state that must survive a restart: `given`, which is consume.state_dir, or the default."""
+    return Path(given) if given else _base(environ, "XDG_STATE_HOME", ".local/state")
 
 
 def _base(environ: Mapping[str, str], variable: str, default: str) -> Path:

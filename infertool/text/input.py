@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from infertool.errors import UsageError
+from infertool.secret import mask_url
 
 _FACTORS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
@@ -42,6 +44,21 @@ def parse_listen_address(text: str) -> tuple[str, int]:
     if match is None or int(match["port"]) > _HIGHEST_PORT:
         raise UsageError(f"{text!r} is no address to listen on", advice="write for example 127.0.0.1:9464, or 9464")
     return (match["host"] or _LOOPBACK).strip("[]"), int(match["port"])
+
+
+def parse_stats_url(text: str) -> str:
+    """Return the URL of a consumer's endpoint, without a path, of what `--stats-url` says. Raises `UsageError`."""
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(
+            f"--stats-url {mask_url(text)!r} is no address of a consumer", advice="write http://HOST:PORT, as --metrics"
+        )
+    return url.rstrip("/").removesuffix("/stats")
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -8,13 +8,10 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 
-from infertool.errors import UsageError
 from infertool.net.timing import RECONNECT
-from infertool.secret import mask_url
 from infertool.text.sanitize import clean
 from infertool.watch.formatting import Glyphs, Line, TextStyle, count, ms, rate, size, span
 
@@ -44,21 +41,6 @@ class ConsumerView:
         """Return the number at `path`, None if it is none."""
         found = self.get(*path)
         return found if isinstance(found, int | float) and not isinstance(found, bool) else None
-
-
-def check_url(text: str) -> str:
-    """Return the URL of a consumer's endpoint without a path. Raises `UsageError`."""
-    url = text if "://" in text else f"http://{text}"
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise UsageError(
-            f"--stats-url {mask_url(text)!r} is no address of a consumer", advice="write http://HOST:PORT, as --metrics"
-        )
-    return url.rstrip("/").removesuffix("/stats")
 
 
 class StatsFollower:

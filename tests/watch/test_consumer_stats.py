@@ -13,7 +13,8 @@ import pytest
 
 from infertool.errors import UsageError
 from infertool.net.http_server import HttpServer, Response
-from infertool.watch.consumer_stats import ConsumerView, StatsFollower, check_url, consumer_lines
+from infertool.text.input import parse_stats_url
+from infertool.watch.consumer_stats import ConsumerView, StatsFollower, consumer_lines
 from infertool.watch.formatting import ASCII, UNICODE
 from tests.app.conftest import embedded_bus, session_hub
 from tests.app.test_monitoring import url_of
@@ -95,13 +96,13 @@ def test_hostile_texts_are_cleaned() -> None:
     ],
 )
 def test_addresses(text: str, url: str) -> None:
-    assert check_url(text) == url
+    assert parse_stats_url(text) == url
 
 
 @pytest.mark.parametrize("text", ["ftp://h:1", "http://", "http://h:x", "http://h:99999", "http://[::1:9"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(UsageError, match="is no address of a consumer; write http://HOST:PORT"):
-        check_url(text)
+        parse_stats_url(text)
 
 
 class Views(list[ConsumerView]):

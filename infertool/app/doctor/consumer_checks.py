@@ -33,7 +33,7 @@ class ConsumerChecks:
     def _consumer(self) -> Finding:
         if self._url is None:
             return skip("no --stats-url of a consumer that runs")
-        answer, document = stats_at(self._url.removesuffix("/").removesuffix(_PATH))
+        answer, document = stats_at(self._url)
         self.document = answer.body
         return _judge(document)
 

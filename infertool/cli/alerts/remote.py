@@ -9,10 +9,10 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from infertool.cli.common import console
-from infertool.errors import RefusedError, UnreachableError, UsageError
+from infertool.errors import RefusedError, UnreachableError
 from infertool.secret import mask_url
 from infertool.text import json_text
-from infertool.text.input import parse_duration
+from infertool.text.input import parse_duration, parse_stats_url
 from infertool.text.sanitize import aligned, clean
 
 _TIMEOUT_S: Final = 10.0
@@ -71,9 +71,7 @@ def _age(seconds: float) -> str:
 
 def _ask(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the JSON object of the answer. Raises `UsageError`, `UnreachableError` or `RefusedError`."""
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(f"--stats-url {mask_url(url)} is no address", advice="write for example http://127.0.0.1:9464")
-    base, shown = url.rstrip("/").removesuffix("/stats"), mask_url(url)
+    base, shown = parse_stats_url(url), mask_url(url)
     try:
         response = urllib3.request(
             method, base + path, json=body, timeout=urllib3.Timeout(_TIMEOUT_S), retries=False, redirect=False

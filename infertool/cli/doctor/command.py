@@ -65,11 +65,15 @@ def doctor(
     from infertool.app.doctor.examination import Asked
     from infertool.cli.doctor.run import Request, read_sample, refuse_existing, run
     from infertool.errors import SettingsError
-    from infertool.text.input import parse_duration
+    from infertool.text.input import parse_duration, parse_stats_url
 
     request = Request(
         selection=selection(only or (), skip or ()),
-        asked=Asked(sample=None if sample is None else read_sample(sample), push=push, stats_url=stats_url),
+        asked=Asked(
+            sample=None if sample is None else read_sample(sample),
+            push=push,
+            stats_url=parse_stats_url(stats_url) if stats_url else None,
+        ),
         wait_s=parse_duration(wait, "--wait"),
         strict=strict,
         output=output.value,

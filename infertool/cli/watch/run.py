@@ -17,9 +17,9 @@ from infertool.cli.common.options import check_apart
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.errors import UsageError
 from infertool.settings import Settings
+from infertool.text.input import parse_stats_url
 from infertool.watch import formatting, keys, snapshot
 from infertool.watch.bus import Bus, LiveSource, RecordingSource
-from infertool.watch.consumer_stats import check_url
 from infertool.watch.state import State
 
 _LOOK_S = 5.0
@@ -55,7 +55,7 @@ def run(given: Globals, flags: Mapping[str, tuple[str, object]], options: Option
         if not options.once and not sys.stdin.isatty():
             stdin_path = _give_stdin_to_keyboard()
             record_path = stdin_path if options.recording == STDIN else record_path
-        stats_url = check_url(options.stats_url) if options.stats_url else ""
+        stats_url = parse_stats_url(options.stats_url) if options.stats_url else ""
         if options.recording is not None:
             buses = [_recorded(given, record_path, options, first, recorder)]
         else:
