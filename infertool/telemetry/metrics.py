@@ -73,6 +73,8 @@ _ALL: Final = (
     Definition("retries", "counter", "Attempts that failed and are tried again."),
     Definition("deferred", "counter", "Attempts that found the model unavailable; they do not count as attempts."),
     Definition("duplicates", "counter", "Redeliveries of known events, which are not processed again."),
+    Definition("spans_dropped", "counter", "Spans that were not exported: no room, or the endpoint took none."),
+    Definition("traces_ignored", "counter", "Events whose traceparent is none."),
     Definition("inference_duration_seconds", "histogram", "Time of a call of the model.", ("model",), "seconds"),
     Definition("event_duration_seconds", "histogram", "Time from delivery to settlement.", ("queue",), "seconds"),
     Definition(
@@ -185,6 +187,8 @@ def _counters(figures: Figures) -> dict[str, Samples]:
         "retries": [((), counts["retried"])],
         "deferred": [((), counts["held"])],
         "duplicates": [((), counts["recognised"])],
+        "spans_dropped": [((), counts["spans_dropped"])],
+        "traces_ignored": [((), counts["traces_ignored"])],
         "reconnects": [((side,), details.reconnects.get(side, 0)) for side in figures.snapshot.links],
         "cache_requests": [
             (("hit",), hits),
