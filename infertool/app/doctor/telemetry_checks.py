@@ -83,6 +83,8 @@ def _occupied(host: str, port: int) -> Finding:
 def _rules(settings: Settings) -> Finding:
     if not settings.alerting.enabled:
         return skip("alerting.enabled is off")
+    if not settings.has_alerts:
+        return skip("no rule is evaluated: that needs telemetry.metrics, a rule, or a sink")
     rules = rules_of(settings)
     sinks = configured_sinks(settings)
     wrong = [f"{rule.name} names {sink}" for rule in rules for sink in rule.sinks if sink not in sinks]

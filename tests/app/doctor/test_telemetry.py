@@ -120,3 +120,4 @@ def test_rules_that_cannot_be_used_or_are_told_to_nobody():
     finding = found(rules=[{**rule, "when": "queue.depth > 1", "sinks": ["webhook"]}])["rules"]
     assert (finding.status, "Mine names webhook, which is not configured" in finding.value) == (Status.FAIL, True)
     assert found(enabled=False)["rules"].status is Status.SKIP
+    assert (found()["rules"].status, found(metrics="0")["rules"].status) == (Status.SKIP, Status.OK)
