@@ -38,7 +38,7 @@ from infertool.publishers.port import Confirmation, Publisher, Rejection
 from infertool.publishers.reply import ReplyPublisher
 from infertool.publishers.timed import TimedPublisher
 from infertool.settings import Settings
-from infertool.telemetry import signals as o
+from infertool.telemetry import signals
 
 # Time between two checks whether a run should end. Seconds.
 POLL_S = 0.1
@@ -70,7 +70,7 @@ class Consumer:
         publisher: Publisher[Published],
         name: str,
         state_dir: Path,
-        observe: o.Observe,
+        observe: signals.Observe,
         until: Until,
     ) -> None:
         self._detailed = settings.is_detailed
@@ -168,7 +168,7 @@ class Consumer:
             pipeline.finish(deadline)
             writer.stop(_left(deadline))
             if unsettled := self._in_flight.unsettled():
-                self._observe(o.HandedBack(unsettled))
+                self._observe(signals.HandedBack(unsettled))
 
     def _requests(self) -> Requests | None:
         if not self._settings.consume.reply:
@@ -213,7 +213,7 @@ class Consumer:
             sent_ms = broker.oldest_sent_ms(self._settings.broker.queue, timeout_s)
             return None if sent_ms is None else max(0.0, time.time() - sent_ms / 1000)
 
-        def ticks() -> o.Ticks:
+        def ticks() -> signals.Ticks:
             reader_s = broker.reader_silent_s() if isinstance(broker, Monitored) else None
             return replace(pipeline.ticks(), reader_s=reader_s)
 
@@ -239,10 +239,10 @@ class Consumer:
         self._connected = event.state is ConnectionState.CONNECTED
         if self._connected and self._gauge:
             self._gauge.reconnected()
-        self._observe(o.ConnectionChanged("broker", event))
+        self._observe(signals.ConnectionChanged("broker", event))
 
 
-def with_replies(broker: Broker, publisher: Publisher[Published], observe: o.Observe) -> Publisher[Published]:
+def with_replies(broker: Broker, publisher: Publisher[Published], observe: signals.Observe) -> Publisher[Published]:
     """Return a publisher of replies and of all that `publisher` gets."""
     replies = ReplyPublisher[Published](broker, lambda publication: publication.context.reply, observe)
     return JoinedPublishers([replies, publisher], key=event_of, first_only=frozenset({DROPPED_EVENT}))
@@ -260,7 +260,7 @@ class Pipeline:
         *,
         requests: Requests | None,
         tracing: Tracing | None,
-        observe: o.Observe,
+        observe: signals.Observe,
         fail: Callable[[BaseException], None],
     ) -> None:
         consume, publish = settings.consume, settings.publish
@@ -273,7 +273,7 @@ class Pipeline:
                 consume.max_body_bytes,
                 BY_NAME[settings.contract.format],
                 any_value=consume.reply,
-                on_invalid_trace=lambda: observe(o.TraceIgnored()),
+                on_invalid_trace=lambda: observe(signals.TraceIgnored()),
             ),
             settlement.begin if consume.crash_guard else _unguarded,
             requests.check if requests else None,
@@ -284,10 +284,10 @@ class Pipeline:
             TracedPreparation(prepare, tracing) if tracing else prepare,
             workload(consume),
             on_outcomes=self._outcomes_traced if tracing else self._outcomes,
-            on_tuned=lambda name, value: observe(o.Tuned(name, value)),
+            on_tuned=lambda name, value: observe(signals.Tuned(name, value)),
             on_stuck=self._hand_off_reader,
             on_fatal=fail,
-            on_batch=(lambda size: observe(o.Batch(size))) if settings.is_detailed else None,
+            on_batch=(lambda size: observe(signals.Batch(size))) if settings.is_detailed else None,
         )
         self._router = Router(
             Rules(consume.max_attempts, publish.max_refusals, FullJitter(consume.retry_base_s, consume.retry_max_s)),
@@ -324,11 +324,11 @@ class Pipeline:
         self._publisher.drain(_left(deadline))
         self._publisher.stop()
 
-    def ticks(self) -> o.Ticks:
+    def ticks(self) -> signals.Ticks:
         """Return when the watchdog looked last, and how long the longest call has taken."""
         return self._executor.ticks()
 
-    def unconfirmed(self) -> o.Unconfirmed:
+    def unconfirmed(self) -> signals.Unconfirmed:
         """Return the number of publications without a confirmation, and the age of the oldest."""
         return self._publisher.pending().joined(self._router.held_alerts())
 

@@ -19,7 +19,7 @@ from infertool.consumer.settlement import Settlement
 from infertool.models.port import Cached
 from infertool.net.timing import FullJitter, Schedule, Timers
 from infertool.publishers.port import Confirmation, Publication, Publisher, PublisherClosedError, Rejection
-from infertool.telemetry import signals as o
+from infertool.telemetry import signals
 
 RESULT_EVENT = "new_result"
 FAILURE_EVENT = "inference_failed"
@@ -66,7 +66,7 @@ class Router:
         executor: Executor,
         publisher: Publisher[Published],
         settlement: Settlement,
-        observe: o.Observe,
+        observe: signals.Observe,
         *,
         answers: Answers | None = None,
         requests: Requests | None = None,
@@ -79,7 +79,7 @@ class Router:
         self._publisher = publisher
         self._settlement = settlement
         self._observe = observe
-        self._held_alerts = HeldAlerts(publisher.name, lambda text: observe(o.Warned(text)))
+        self._held_alerts = HeldAlerts(publisher.name, lambda text: observe(signals.Warned(text)))
         self._later = Timers("retries")
 
     def start(self) -> None:
@@ -90,7 +90,7 @@ class Router:
         """Try nothing again. A publication in progress goes on."""
         self._later.stop()
 
-    def held_alerts(self) -> o.Unconfirmed:
+    def held_alerts(self) -> signals.Unconfirmed:
         """Return the number of alerts that are rejected and published again later, and the age of the oldest."""
         return self._held_alerts.pending()
 
@@ -115,11 +115,11 @@ class Router:
             elif not self._retry(outcome.event, failure):
                 failed.append(FailedEvent(outcome.event, failure))
         if times:
-            self._observe(o.Predicted(times))
+            self._observe(signals.Predicted(times))
             if self._requests:
                 self._requests.measured(times)
         if hits:
-            self._observe(o.CacheHit(hits))
+            self._observe(signals.CacheHit(hits))
         self._publish(results, failed)
         if dropped:
             self._drop(dropped)
@@ -149,7 +149,7 @@ class Router:
         if not failure.retryable or event.attempts >= self._rules.max_attempts:
             return False
         delay_s = self._rules.backoff.wait(event.attempts)
-        self._observe(o.Retried(event.event_id, event.attempts, delay_s, failure.error, failure.traceback))
+        self._observe(signals.Retried(event.event_id, event.attempts, delay_s, failure.error, failure.traceback))
         self._later.after(delay_s, lambda: self._executor.submit([event]))
         return True
 
@@ -157,14 +157,14 @@ class Router:
         """Wait for the model without counting the try."""
         event.attempts -= 1
         self._settlement.defer(event)
-        self._observe(o.Deferred(event.event_id, hold_s, error))
+        self._observe(signals.Deferred(event.event_id, hold_s, error))
         self._later.after(hold_s, lambda: self._executor.submit([event]))
 
     def _alert(self, failed: FailedEvent) -> Publication[Published]:
         event, failure = failed.event, failed.failure
         event.first_failed_at = event.first_failed_at or iso(time.time())
         why = (failure.stage, failure.error_type, failure.error)
-        self._observe(o.Failed(event.event_id, *why, event.attempts, failure.traceback))
+        self._observe(signals.Failed(event.event_id, *why, event.attempts, failure.traceback))
         document, minimal = self._documents.failure(event, failure), self._documents.minimal(event, failure)
         # A result that Phoenix refuses has been a reply already.
         if self._answers and event.reply is None:
@@ -174,7 +174,7 @@ class Router:
     def _publish(self, results: list[Publication[Published]], failed: Sequence[FailedEvent]) -> None:
         alerts = [self._alert(each) for each in failed]
         if results or alerts:
-            self._observe(o.Pushed(len(results) + len(alerts)))
+            self._observe(signals.Pushed(len(results) + len(alerts)))
             self._publish_again(results + alerts)
 
     def _publish_again(self, publications: Sequence[Publication[Published]], crashes: int = 0) -> None:
@@ -201,7 +201,7 @@ class Router:
             else:
                 dropped.append(context)
         if reported or succeeded:
-            self._observe(o.Confirmed(len(reported) + len(succeeded)))
+            self._observe(signals.Confirmed(len(reported) + len(succeeded)))
         if dropped:
             self._settlement.drop(dropped)
         if reported:
@@ -233,7 +233,7 @@ class Router:
             self._later.after(0.0, lambda: self._publish([], [failed]))
             return
         alert = self._alert(failed).without_payload()
-        self._observe(o.Pushed(1))
+        self._observe(signals.Pushed(1))
         self._publish_later(0.0, alert, crashes)
 
     def _publish_later(self, delay_s: float, publication: Publication[Published], crashes: int = 0) -> None:
@@ -273,9 +273,9 @@ class HeldAlerts:
                     self._tries.pop(each, None)
                     self._since.pop(each, None)
 
-    def pending(self) -> o.Unconfirmed:
+    def pending(self) -> signals.Unconfirmed:
         """Return the number of held alerts, and the age of the oldest."""
         with self._lock:
             if not self._since:
-                return o.NONE_UNCONFIRMED
-            return o.Unconfirmed(len(self._since), time.monotonic() - min(self._since.values()))
+                return signals.NONE_UNCONFIRMED
+            return signals.Unconfirmed(len(self._since), time.monotonic() - min(self._since.values()))

@@ -12,7 +12,7 @@ from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.in_flight import Admission, InFlight
 from infertool.deadletters.ids import envelope_id
 from infertool.message import Message
-from infertool.telemetry import signals as o
+from infertool.telemetry import signals
 
 _FULL = "Take them out with a JMS client, or raise consume.window"
 
@@ -38,7 +38,7 @@ class Settlement:
         guard: CrashGuard,
         dead_letters: DeadLetterSink,
         window: int,
-        observe: o.Observe,
+        observe: signals.Observe,
         *,
         detailed: bool = False,
     ) -> None:
@@ -55,7 +55,7 @@ class Settlement:
         admission = self._in_flight.admit(messages)
         if received := len(messages) - len(admission.left):
             redelivered = _redelivered(messages) - _redelivered(admission.left)
-            self._observe(o.Received(received, redelivered))
+            self._observe(signals.Received(received, redelivered))
         if admission.confirmed:
             self.subscription.ack(admission.confirmed)
         if admission.in_progress or admission.confirmed or admission.failed:
@@ -75,9 +75,9 @@ class Settlement:
         self.subscription.ack(self._in_flight.confirmed(events))
         self._guard.end(events)
         now = time.monotonic()
-        self._observe(o.Succeeded([now - event.delivered_at for event in events]))
+        self._observe(signals.Succeeded([now - event.delivered_at for event in events]))
         if self._detailed and (sent_ms := events[0].message.properties.timestamp_ms):
-            self._observe(o.Ages([time.time() - sent_ms / 1000]))
+            self._observe(signals.Ages([time.time() - sent_ms / 1000]))
 
     def drop(self, dropped: Sequence[DroppedEvent]) -> None:
         """Acknowledge requests that nobody waits for any more."""
@@ -86,7 +86,7 @@ class Settlement:
         self._guard.end(events)
         now = time.monotonic()
         for each in dropped:
-            self._observe(o.Dropped(each.event.event_id, each.stage, now - each.event.delivered_at))
+            self._observe(signals.Dropped(each.event.event_id, each.stage, now - each.event.delivered_at))
 
     def dead_letter(self, failed: Sequence[FailedEvent]) -> None:
         """Have events moved to the dead letters; those that would lose their content there stay in their queue."""
@@ -95,7 +95,9 @@ class Settlement:
             kept = self._in_flight.keep(hidden)
             self._guard.end(hidden)
             if kept - len(hidden) < self.window <= kept:
-                self._observe(o.Warned(f"{kept} messages that cannot be read fill the window: no others come. {_FULL}"))
+                self._observe(
+                    signals.Warned(f"{kept} messages that cannot be read fill the window: no others come. {_FULL}")
+                )
         if moving := [each for each in failed if not each.event.message.hides_body]:
             self._dead_letters.dead_letter(moving)
 
@@ -106,7 +108,7 @@ class Settlement:
             *(envelope_id(message) for message in admission.confirmed),
             *(failed.event.event_id for failed in admission.failed),
         ):
-            self._observe(o.DuplicateDelivery(event_id))
+            self._observe(signals.DuplicateDelivery(event_id))
         if admission.failed:
             self._dead_letters.dead_letter(admission.failed)
 
