@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from infertool.errors import ListenError
+
+_log = logging.getLogger(__name__)
 
 # Connections at the same time. More are closed at once: a client that reads slowly must not use up memory.
 MOST_CONNECTIONS: Final = 32
@@ -160,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
             refused = HTTPStatus.LENGTH_REQUIRED
         else:
             body = self.rfile.read(int(length))
-            self._send(route(Request(self.path, {}, body=body)), with_body=True)
+            self._send(_answer_of(route, Request(self.path, {}, body=body)), with_body=True)
             return
         self.close_connection = True
         headers = {"Connection": "close"}
@@ -177,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
             paths = "\n".join(sorted(self.routes))
             response = Response(f"not found; there are:\n{paths}\n".encode(), status=HTTPStatus.NOT_FOUND)
         else:
-            response = route(Request(parts.path, query, self.headers.get("Accept", "")))
+            response = _answer_of(route, Request(parts.path, query, self.headers.get("Accept", "")))
         self._send(response, with_body=with_body)
 
     def _send(self, response: Response, *, with_body: bool) -> None:
@@ -206,6 +209,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the library's name)
         """Log nothing."""
+
+
+def _answer_of(route: Route, request: Request) -> Response:
+    try:
+        return route(request)
+    except Exception:  # noqa: BLE001  (the server goes on, and the fault is told)
+        _log.exception("answering %s failed", request.path)
+        return Response(b"internal error\n", status=HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _handler(routes: Mapping[str, Route], posts: Mapping[str, Route]) -> type[_Handler]:

@@ -67,6 +67,18 @@ def test_head_has_no_body_and_post_is_refused(server):
     assert ask(server, "/a", "POST")[0] == HTTPStatus.METHOD_NOT_ALLOWED
 
 
+def test_a_fault_of_a_route_is_an_answer_and_is_told(caplog):
+    def fail(_request: Request) -> Response:
+        raise ValueError("ours")
+
+    server = HttpServer("127.0.0.1", 0, {"/a": answer, "/fail": fail}, name="test")
+    server.start()
+    assert ask(server, "/fail") == (500, "internal error\n")
+    assert ask(server, "/a")[0] == HTTPStatus.OK
+    server.close()
+    assert "answering /fail failed" in caplog.text
+
+
 def test_a_connection_takes_several_requests(server):
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)
     for _ in range(3):
