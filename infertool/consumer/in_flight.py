@@ -40,12 +40,13 @@ class Admission:
 class _Finished(Struct, eq=False, gc=False):
     """An event that was closed. `failed` is None when the result was confirmed; else its dead letter may have arrived.
 
-    It is `reopened` when that event came back to be moved again.
+    It is `reopened` when that event came back to be moved again, `forgotten` when the memory was too small for it.
     """
 
     identity: Identity
     failed: FailedEvent | None
     reopened: bool = False
+    forgotten: bool = False
 
 
 class InFlight:
@@ -62,6 +63,8 @@ class InFlight:
         self._open: dict[Event, None] = {}
         self._kept: dict[Event, None] = {}
         self._finished: deque[_Finished] = deque(maxlen=memory)
+        # Postponed events that the memory does not hold any more: the broker may have committed their dead letters.
+        self._forgotten = 0
         self._epoch = 0
         # What earlier connections delivered, and the living one has not yet delivered again.
         self._awaited: dict[Identity, list[Event | _Finished]] = {}
@@ -119,6 +122,7 @@ class InFlight:
             admission.in_progress.append(known)
         elif known.failed is not None:
             failed, known.failed, known.reopened = known.failed, None, True
+            self._forgotten -= known.forgotten
             failed.event.message = message
             self._open[failed.event] = None
             admission.failed.append(failed)
@@ -187,6 +191,9 @@ class InFlight:
         message = event.message
         finished = _Finished(message.identity, failed)
         self._open.pop(event, None)
+        if len(self._finished) == self._finished.maxlen and self._finished[0].failed is not None:
+            self._finished[0].forgotten = True
+            self._forgotten += 1
         self._finished.append(finished)
         if message.epoch != self._epoch:
             self._replace_awaited(event, finished)
@@ -214,9 +221,12 @@ class InFlight:
         return len(self._open)
 
     def unsettled(self) -> int:
-        """Return the number of open, kept and postponed events: the broker still has them and redelivers them."""
+        """Return the number of open, kept and postponed events.
+
+        The broker redelivers them; of those that were postponed it may have the dead letters already.
+        """
         with self._lock:
-            return len(self._open) + len(self._kept) + self._postponed()
+            return len(self._open) + len(self._kept) + self._postponed() + self._forgotten
 
     def _postponed(self) -> int:
         return sum(finished.failed is not None for finished in self._finished)

@@ -44,6 +44,7 @@ def links() -> Links:
 def connect() -> Iterator[Connect]:
     """Open and connect brokers; they are closed at the end, and not one thread of theirs may stay."""
     opened: list[Broker] = []
+    before = set(threading.enumerate())
 
     def connect(url: str, links: Links | None = None, **changes: object) -> Broker:
         made = brokers.open(settings(url, **changes), on_connection=links)
@@ -54,7 +55,7 @@ def connect() -> Iterator[Connect]:
     yield connect
     for made in opened:
         made.close(5)
-    theirs = [thread for thread in threading.enumerate() if thread.name.startswith("infertool-")]
+    theirs = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("infertool-")]
     for thread in theirs:
         # A reader that was handed off ends after its sink, which `close` does not wait for.
         thread.join(TIMEOUT_S)

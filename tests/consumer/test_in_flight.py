@@ -291,3 +291,20 @@ def test_an_event_that_is_kept_stays_with_the_broker_over_reconnects() -> None:
     admission = in_flight.admit([again])
     assert (admission.fresh, admission.in_progress) == ([], [event])
     assert (len(in_flight), in_flight.unsettled(), event.message) == (0, 1, again)
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_postponed_event_is_unsettled_however_many_events_follow(comes_back: bool) -> None:
+    """The broker may have committed its dead letter: then it never comes back."""
+    in_flight = InFlight(memory=3)
+    lost, *others = in_flight.admit([message(message_id=name) for name in "abcdefgh"]).fresh
+    in_flight.moving([lost])
+    in_flight.postponed(FailedEvent(lost, FAILURE), lost.message)
+    in_flight.confirmed(others)
+    assert (len(in_flight), in_flight.unsettled()) == (0, 1)
+    if comes_back:
+        again = in_flight.admit([message(message_id="a", redelivered=True)]).failed
+        assert [failed.event for failed in again] == [lost]
+        assert in_flight.unsettled() == 1
+        in_flight.dead_lettered([lost])
+        assert in_flight.unsettled() == 0

@@ -9,6 +9,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,6 +80,8 @@ class Prometheus:
             with urllib.request.urlopen(url, timeout=_LONG_S) as answer:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as refusal:
+            if refusal.code == HTTPStatus.SERVICE_UNAVAILABLE:
+                return None
             raise AssertionError(f"{parameters}: {refusal.read().decode()}") from None
         except OSError:
             return None
