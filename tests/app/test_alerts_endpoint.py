@@ -83,7 +83,7 @@ def test_a_rule_is_silenced_from_the_command_line(monitor: Monitor) -> None:
     assert json.loads(ended.stdout) == {"rule": "Backlog", "seconds": 0.0}
     away = infertool("alerts", "list", "--stats-url", "http://me:hidden@127.0.0.1:1")
     assert (away.returncode, "hidden" in away.stderr) == (3, False)
-    assert infertool("alerts", "list", "--stats-url", "127.0.0.1:1").returncode == 2
+    assert infertool("alerts", "list", "--stats-url", "ftp://127.0.0.1:1").returncode == 2
 
 
 def test_a_consumer_without_rules_loads_nothing_for_them() -> None:

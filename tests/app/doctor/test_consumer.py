@@ -23,6 +23,7 @@ from infertool.telemetry.stats_document import (
     StatsDocument,
     WindowStats,
 )
+from infertool.text.input import parse_stats_url
 from tests.support.phoenix_fake import raw_server, read_request
 
 WELL = StatsDocument(
@@ -40,7 +41,7 @@ def found(body: bytes, path: str = "") -> tuple[Finding, bytes | None]:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
 
     with raw_server(answer) as port:
-        checks = ConsumerChecks(f"http://127.0.0.1:{port}{path}")
+        checks = ConsumerChecks(parse_stats_url(f"http://127.0.0.1:{port}{path}"))
         (result,) = Runner(lambda _check: None).run(checks.checks())
     return result.finding, checks.document
 
