@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from tests.support.install import apt
 from tests.support.rawstomp import RawStomp
@@ -124,5 +127,20 @@ class RabbitMQ(ServerProcess):
 
     def remove(self) -> None:
         super().remove()
-        # The node started it, in the background; it outlives the node.
-        subprocess.run(["epmd", "-port", str(self.epmd_port), "-kill"], capture_output=True, check=False)
+        # The node started it, in the background; it outlives the node. `epmd -kill` is refused while it knows a node.
+        daemons = self.epmds()
+        for daemon in daemons:
+            with contextlib.suppress(psutil.Error):
+                daemon.kill()
+        psutil.wait_procs(daemons, timeout=60)
+
+    def epmds(self) -> list[psutil.Process]:
+        """Return the daemons for names of nodes that were started for this one."""
+        return [each for each in psutil.process_iter() if _epmd_port(each) == str(self.epmd_port)]
+
+
+def _epmd_port(process: psutil.Process) -> str:
+    try:
+        return process.environ().get("ERL_EPMD_PORT", "") if process.name() == "epmd" else ""
+    except psutil.Error:
+        return ""
