@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import socket
@@ -25,6 +24,7 @@ from infertool.settings.load import state_dir
 from infertool.telemetry import health
 from infertool.telemetry.health import Condition
 from infertool.telemetry.metrics import Figures, collect
+from infertool.telemetry.stats import Report
 from infertool.telemetry.stats_builder import Identity, Now, Reporting, StatsBuilder
 from infertool.telemetry.stats_document import StatsDocument
 from infertool.text.input import parse_duration, parse_listen_address
@@ -267,16 +267,15 @@ def _identity(settings: Settings) -> Identity:
     )
 
 
-def _of_processes(now: Now, conditions: Callable[[Any], list[Condition]], *, ok: bool) -> list[Condition]:
+def _of_processes(now: Now, conditions: Callable[[Report], list[Condition]], *, ok: bool) -> list[Condition]:
     """Return the conditions of all running processes; with several each name has the number of its process."""
     if not now.running:
         return [Condition("running", ok=ok, value="no process has reported yet")]
     if len(now.running) == 1:
         return conditions(now.running[0])
-    numbered = zip(itertools.count(1), now.running, strict=False)
     return [
         Condition(f"{number}.{each.name}", each.ok, each.value)
-        for number, report in numbered
+        for number, report in enumerate(now.running, 1)
         for each in conditions(report)
     ]
 

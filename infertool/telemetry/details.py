@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -110,10 +109,9 @@ class ErrorTypes:
 
 
 class DetailCounter:
-    """An observer that counts details. Thread-safe."""
+    """An observer that counts details. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._failures: dict[str, ErrorTypes] = {}
         self._reconnects: Counter[str] = Counter()
         self._up: dict[str, bool] = {}
@@ -133,10 +131,6 @@ class DetailCounter:
 
     def __call__(self, signal: signals.Signal) -> None:
         """Count `signal`."""
-        with self._lock:
-            self._count(signal)
-
-    def _count(self, signal: signals.Signal) -> None:
         match signal:
             case signals.Received():
                 self._received_at = time.monotonic()
@@ -175,34 +169,31 @@ class DetailCounter:
 
     def details(self) -> Details:
         """Return the figures now."""
-        with self._lock:
-            return Details(
-                failures={
-                    (stage, name): count
-                    for stage, types in self._failures.items()
-                    for name, count in types.counts().items()
-                },
-                reconnects=dict(self._reconnects),
-                link_since=dict(self._link_since),
-                batch_sizes=dict(self._batch_sizes),
-                exemplars=dict(self._exemplars),
-                age=self._age.encode(),
-                confirm=self._confirm.encode(),
-                ahead_s=max(self._ahead_s.values(), default=None),
-                queue=self._queue,
-                ticks=self._ticks,
-                reported_at=self._reported_at,
-                received_at=self._received_at,
-                settled_at=self._settled_at,
-                started_at=self._started_at,
-                made_at=time.monotonic(),
-            )
+        return Details(
+            failures={
+                (stage, name): count
+                for stage, types in self._failures.items()
+                for name, count in types.counts().items()
+            },
+            reconnects=dict(self._reconnects),
+            link_since=dict(self._link_since),
+            batch_sizes=dict(self._batch_sizes),
+            exemplars=dict(self._exemplars),
+            age=self._age.encode(),
+            confirm=self._confirm.encode(),
+            ahead_s=max(self._ahead_s.values(), default=None),
+            queue=self._queue,
+            ticks=self._ticks,
+            reported_at=self._reported_at,
+            received_at=self._received_at,
+            settled_at=self._settled_at,
+            started_at=self._started_at,
+            made_at=time.monotonic(),
+        )
 
 
 def joined(all_details: Sequence[Details], running: Sequence[Details]) -> Details:
     """Return the sums over all processes; what is a state is that of the `running` ones."""
-    if not all_details:
-        return Details(started_at=time.monotonic())
     return Details(
         failures=_bounded(details.failures for details in all_details),
         reconnects=_sums(details.reconnects for details in all_details),
@@ -215,7 +206,7 @@ def joined(all_details: Sequence[Details], running: Sequence[Details]) -> Detail
         queue=next((d.queue for d in running if d.queue != NO_QUEUE_STATE), NO_QUEUE_STATE),
         received_at=_last(details.received_at for details in all_details),
         settled_at=_last(details.settled_at for details in all_details),
-        started_at=min(details.started_at for details in all_details),
+        started_at=min((details.started_at for details in all_details), default=time.monotonic()),
     )
 
 

@@ -60,12 +60,16 @@ def is_stuck(report: Report, details: Details, now: float, stuck_after_s: float)
     return report.window > 0 and now - last > stuck_after_s
 
 
+def idle_s(details: Details, now: float) -> float:
+    """Return the seconds since a message was received or an event was settled; at first since the start."""
+    return max(0.0, now - max(details.started_at, details.received_at or 0.0, details.settled_at or 0.0))
+
+
 def _progress(report: Report, details: Details, now: float, stuck_after_s: float) -> Condition:
-    last = max(details.started_at, details.received_at or 0.0, details.settled_at or 0.0)
     waiting = "unknown" if report.waiting is None else str(report.waiting)
     value = (
         f"{report.in_progress} in progress of {report.window}, {waiting} waiting, "
-        f"nothing received or settled for {_seconds(now - last)} (limit {_seconds(stuck_after_s)})"
+        f"nothing received or settled for {_seconds(idle_s(details, now))} (limit {_seconds(stuck_after_s)})"
     )
     return Condition("progress", ok=not is_stuck(report, details, now, stuck_after_s), value=value)
 

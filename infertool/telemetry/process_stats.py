@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -117,11 +118,13 @@ def _open_files(pid: int) -> int:
 
 def _disk(folder: Path) -> tuple[int | None, float | None]:
     """Return the free bytes of the file system that `folder` is or will be on, and their share of the whole."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     try:
-        found = os.statvfs(folder)
+        found = shutil.disk_usage(existing(folder))
     except OSError:
         return None, None
-    share = found.f_bavail / found.f_blocks if found.f_blocks else None
-    return found.f_bavail * found.f_frsize, None if share is None else round(share, 4)
+    return found.free, round(found.free / found.total, 4) if found.total else None
+
+
+def existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that exists."""
+    return next((each for each in (path, *path.parents) if each.exists()), path)

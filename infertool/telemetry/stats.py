@@ -145,8 +145,8 @@ class Stats:
         """Count `signal`."""
         with self._lock:
             self._count(signal)
-        if self._details:
-            self._details(signal)
+            if self._details:
+                self._details(signal)
 
     def _count(self, signal: signals.Signal) -> None:
         counts = self._counts

@@ -140,13 +140,11 @@ class StatsBuilder:
         )
 
     def _progress(self, now: Now) -> ProgressStats:
-        details = now.details
-        last = max(details.started_at, details.received_at or 0.0, details.settled_at or 0.0)
         stuck = any(
             report.details is not None and health.is_stuck(report, report.details, now.at, self._stuck_after_s)
             for report in now.running
         )
-        return ProgressStats(idle_s=round(max(0.0, now.at - last), 3), stuck=stuck)
+        return ProgressStats(idle_s=round(health.idle_s(now.details, now.at), 3), stuck=stuck)
 
 
 def _totals(now: Now) -> Totals:
@@ -155,14 +153,10 @@ def _totals(now: Now) -> Totals:
         counts=snapshot.counts,
         event=snapshot.latency,
         inference=snapshot.processing,
-        age=_histogram(details.age),
-        confirm=_histogram(details.confirm),
+        age=Latencies.decode(details.age),
+        confirm=Latencies.decode(details.confirm),
         enqueued=details.queue.enqueued,
     )
-
-
-def _histogram(encoded: str) -> Latencies:
-    return Latencies.decode(encoded) if encoded else Latencies()
 
 
 def _connection(side: str, now: Now) -> ConnectionStats:

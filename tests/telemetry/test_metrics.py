@@ -134,3 +134,9 @@ def test_every_family_is_defined_and_said_once(tmp_path: Path) -> None:
     names = [family.name for family in collect(figures(Source([]), tmp_path))]
     assert len(set(names)) == len(names)
     assert set(names) <= {f"{each.prefix}{each.name}" for each in DEFINITIONS.values()}
+
+
+def test_before_the_first_report_there_are_metrics(tmp_path: Path) -> None:
+    found = values(texts(figures(Source(), tmp_path))[0])
+    assert found["infertool_event_age_seconds_count", (("queue", "q"),)] == 0
+    assert found["infertool_publish_confirm_seconds_count", ()] == 0

@@ -15,6 +15,7 @@ from infertool.app.doctor.result import Finding, fail, ok, warn
 from infertool.app.doctor.words import size
 from infertool.settings import Settings
 from infertool.settings.load import state_dir
+from infertool.telemetry.process_stats import existing
 
 _MIB: Final = 1024 * 1024
 _LITTLE, _TOO_LITTLE = 1024 * _MIB, 100 * _MIB
@@ -32,7 +33,7 @@ def checks(settings: Settings, environ: Mapping[str, str], load: Check) -> list[
 
 
 def _state(folder: Path) -> Finding:
-    place = _existing(folder)
+    place = existing(folder)
     hint = "give this user the right to write there, or set consume.state_dir"
     if not place.is_dir():
         return fail(f"{folder} cannot be made: {place} is no folder", hint)
@@ -51,14 +52,9 @@ def _state(folder: Path) -> Finding:
 
 def _disk(folder: Path) -> Finding:
     try:
-        usage = shutil.disk_usage(_existing(folder))
+        usage = shutil.disk_usage(existing(folder))
     except OSError as fault:
         return fail(f"the disk of {folder} cannot be read: {fault.strerror}", _HINT)
     value = f"{size(usage.free)} free of {size(usage.total)} ({usage.free / max(1, usage.total):.0%})"
     found = fail if usage.free < _TOO_LITTLE else warn if usage.free < _LITTLE else None
     return found(value, _HINT, usage.free, "bytes") if found else ok(value, usage.free, "bytes")
-
-
-def _existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that exists."""
-    return next((each for each in (path, *path.parents) if each.exists()), path)
