@@ -6,12 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from infertool.app.doctor.check import NAMES, Check
 from infertool.app.doctor.result import Finding, Result, Status, fail, failed, skip
 from infertool.errors import InfertoolError
 
 _log = logging.getLogger(__name__)
+
+# Time between two looks whether to stop. Seconds. The thread that waits is the main one: Python runs the handler of a
+# signal that came just before a wait only after it.
+_LOOK_S: Final = 0.1
 
 OnCheck = Callable[[Check], None]
 _ORDER = {name: number for number, name in enumerate(NAMES)}
@@ -32,14 +37,12 @@ class Runner:
 
     def stop(self) -> None:
         """Have `run` return soon, with what was found so far."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        self._stopped = True
 
     def wait(self, timeout_s: float) -> bool:
         """Wait; return True once stopped."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._stopped, timeout_s)
+        self._wait_for(lambda: self._stopped, timeout_s)
+        return self._stopped
 
     def run(self, checks: Sequence[Check]) -> list[Result]:
         """Return a result for each check, in the order of `NAMES`."""
@@ -73,13 +76,18 @@ class Runner:
                 self._changed.notify_all()
 
         threading.Thread(target=work, name=f"doctor-{check.name}", daemon=True).start()
-        with self._changed:
-            self._changed.wait_for(lambda: found or self._stopped, check.timeout_s)
+        self._wait_for(lambda: bool(found) or self._stopped, check.timeout_s)
         if found:
             return found[0]
         if self._stopped:
             return skip("interrupted")
         return fail(f"no end after {check.timeout_s:g} s", "look at what hangs there, and run doctor again")
+
+    def _wait_for(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not condition() and (left_s := deadline - time.monotonic()) > 0:
+                self._changed.wait(min(left_s, _LOOK_S))
 
 
 def _blocked(check: Check, blocking: Mapping[int, str]) -> str:

@@ -82,6 +82,24 @@ def test_stop_ends_a_run_within_a_check_that_hangs():
     assert run.wait(0)
 
 
+def test_a_signal_between_a_look_and_the_wait_is_not_lost(monkeypatch):
+    """The main thread waits, and a signal that comes just before that does not interrupt it: it must look by itself."""
+    run, hangs = runner(), threading.Event()
+    wait = run._changed.wait
+
+    def interrupted(timeout_s):
+        run.stop()
+        return wait(timeout_s)
+
+    monkeypatch.setattr(run._changed, "wait", interrupted)
+    stuck = Check(name="model.load", run=lambda: hangs.wait() and ok("never"), timeout_s=3600)
+    running = threading.Thread(target=run.run, args=([stuck],), daemon=True)
+    running.start()
+    running.join(60)
+    assert not running.is_alive()
+    hangs.set()
+
+
 def test_only_takes_what_is_needed_too_and_skip_goes_before_it():
     load = check("settings.load", ok("well"))
     tcp = check("broker.tcp", ok("well"), load)
