@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from infertool.brokers import registry
+from infertool.brokers import registry, weighted_queues
 from infertool.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker, Conventions
     from infertool.brokers.registry import Adapter
     from infertool.net.connection_state import OnConnection
-    from infertool.settings.tree import BrokerSettings, Settings
+    from infertool.settings.broker import BrokerSettings
+    from infertool.settings.tree import Settings
 
 
 def open(  # noqa: A001  # brokers.open(...) reads as what it does
@@ -41,11 +42,18 @@ def conventions(broker_url: str) -> Conventions:
 def with_full_names(settings: Settings) -> Settings:
     """Return the settings with full queue names, as the broker spells them.
 
-    Raises `SettingsError`, whose `key` is that of the URL or of the queue.
+    A queue that the URL names takes the place of the default one; its dead letters then go to `QUEUE.dlq`. Raises
+    `SettingsError`, whose `key` is that of the URL or of the queue.
     """
-    spelling = conventions(settings.broker.url)
-    source = _full("broker.queue", settings.broker.queue, spelling.source)
-    dead = _full("deadletter.queue", settings.deadletter.queue, spelling.queue)
+    url = registry.parse(settings.broker.url)
+    spelling = registry.adapter(url.scheme).CONVENTIONS
+    queue, dead_queue = settings.broker.queue, settings.deadletter.queue
+    if url.queue and queue == type(settings.broker)().queue:
+        queue = url.queue
+    if url.queue and dead_queue == type(settings.deadletter)().queue:
+        dead_queue = f"{url.queue}.dlq"
+    source = _full("broker.queue", queue, lambda text: weighted_queues.full(text, spelling))
+    dead = _full("deadletter.queue", dead_queue, spelling.queue)
     return replace(
         settings,
         broker=replace(settings.broker, queue=source),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from infertool.brokers.partitioned import TimeLimit
 from infertool.brokers.port import Depth
 
 
@@ -40,7 +41,8 @@ class QueueAccess:
     `exists` is None where the broker does not tell; with `is_made`, one that does not exist is made at its first use.
     `read` is the right to consume, `write` to send. `oldest_ms` is the time on the first message (milliseconds since
     the epoch), `depth` what was there before this look, which may count as a consumer, `policy` what the broker does
-    with messages that it gives up, in words; `untold` says why one of them is None.
+    with messages that it gives up, in words, `time_limit` how long it waits for one that it delivered; `untold` says
+    why one of them is None.
     """
 
     exists: bool | None
@@ -51,6 +53,7 @@ class QueueAccess:
     oldest_ms: int | None = None
     depth: Depth | None = None
     policy: str | None = None
+    time_limit: TimeLimit | None = None
     untold: str = ""
 
 

@@ -49,6 +49,7 @@ _INT: Final = re.compile(r"0|-?[1-9][0-9]{0,19}")
 _FLOAT: Final = re.compile(r"nan|-?(inf|[0-9]+(\.[0-9]+)?(e[+-][0-9]+)?)")
 _BOOLEANS: Final = {"true": True, "false": False}
 _TABLE: Final = "$table"
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
 class HeaderTypeError(InfertoolError):
@@ -79,7 +80,9 @@ def to_text(value: object) -> tuple[str, str]:
         case None:
             pair = "", NULL
         case Mapping() | list() | tuple():
-            pair = json.dumps(_packed(value, 0), separators=(",", ":"), ensure_ascii=False, allow_nan=False), JSON
+            text = json.dumps(_packed(value, 0), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+            # Bytes that are no UTF-8 are escapes here, so that the text is UTF-8 whatever it is of.
+            pair = _SURROGATES.sub(lambda found: f"\\u{ord(found[0]):04x}", text), JSON
         case _:
             raise HeaderTypeError(f"a header of the type {type(value).__name__} has no text: {str(value)[:_SHOWN]!r}")
     return pair
@@ -100,12 +103,23 @@ def from_text(text: str, tag: str) -> Any:
 
 def to_texts(values: Mapping[str, object]) -> tuple[dict[str, str], dict[str, str]]:
     """Return the texts of headers, and the tags of those that are no texts. Raises `HeaderTypeError`."""
-    pairs = {name: to_text(value) for name, value in values.items()}
-    return {name: text for name, (text, _) in pairs.items()}, {name: tag for name, (_, tag) in pairs.items() if tag}
+    texts: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    for name, value in values.items():
+        # Most are texts.
+        if type(value) is str:
+            texts[name] = value
+            continue
+        texts[name], tag = to_text(value)
+        if tag:
+            tags[name] = tag
+    return texts, tags
 
 
 def from_texts(texts: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, Any]:
     """Return the values of headers. Raises `HeaderTypeError`, which names the header."""
+    if not tags:
+        return dict(texts)
     values: dict[str, Any] = {}
     for name, text in texts.items():
         try:

@@ -18,7 +18,7 @@ import msgspec
 
 from infertool.brokers.port import Conventions
 from infertool.errors import UsageError
-from infertool.message import SHORT_BODY, BodyKind, BrokerDeath, Identity, Message, Outgoing, Properties
+from infertool.message import NO_CODING, SHORT_BODY, BodyKind, BrokerDeath, Identity, Message, Outgoing, Properties
 
 CORRELATION_ID, PRIORITY, PERSISTENT = "correlation-id", "priority", "persistent"
 MESSAGE_ID, TTL = "amqp-message-id", "amqp-expiration"
@@ -27,6 +27,7 @@ _TEXTS: Final = {
     "content-encoding": "content_encoding", "type": "type", MESSAGE_ID: "message_id",
 }  # fmt: skip
 _NUMBERS: Final = {PRIORITY: "priority", "timestamp": "timestamp_ms", "expires": "expires_ms", TTL: "ttl_ms"}
+_FIELDS: Final = (*_TEXTS.items(), *_NUMBERS.items())
 NAMES: Final = frozenset({*_TEXTS, *_NUMBERS, PERSISTENT})
 
 # A number in its one spelling: what Java reads from another one would come out changed.
@@ -66,10 +67,14 @@ def text(message: Message | Outgoing) -> Mapping[str, str]:
 
 def property_texts(properties: Properties) -> dict[str, str]:
     """Return the properties that are known in the text form."""
-    names = {**_TEXTS, **_NUMBERS}
-    values = {name: getattr(properties, field) for name, field in names.items()}
-    texts = {name: str(value) for name, value in values.items() if value is not None}
-    return {**texts, PERSISTENT: "true"} if properties.persistent else texts
+    texts: dict[str, str] = {}
+    for name, field in _FIELDS:
+        value = getattr(properties, field)
+        if value is not None:
+            texts[name] = str(value)
+    if properties.persistent:
+        texts[PERSISTENT] = "true"
+    return texts
 
 
 def lasting(message: Message) -> list[tuple[str, str]]:
@@ -165,7 +170,9 @@ class TextFormMessage(Message, frozen=True, gc=False):
     def coding(self) -> tuple[str | None, str | None]:
         """See `infertool.message.Message`."""
         native = self.native
-        return native.get("content-type"), native.get("content-encoding")
+        if "content-type" in native or "content-encoding" in native:
+            return native.get("content-type"), native.get("content-encoding")
+        return NO_CODING
 
     @property
     def death(self) -> BrokerDeath | None:
@@ -183,8 +190,8 @@ class TextFormMessage(Message, frozen=True, gc=False):
     @property
     def identity(self) -> Identity:
         """See `infertool.message.Message`. It is asked for once an event."""
-        body = self.body if len(self.body) <= SHORT_BODY else crc32(self.body)
-        return self.source, self.id, self.native.get("timestamp", ""), body
+        body = self.body
+        return self.source, self.id, self.native.get("timestamp", ""), body if len(body) <= SHORT_BODY else crc32(body)
 
 
 def _is_of_delivery(name: str, value: str, source: str) -> bool:

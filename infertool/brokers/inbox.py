@@ -39,10 +39,10 @@ class Inbox:
             self._messages.clear()
             self._changed.notify_all()
 
-    def put(self, messages: list[Message]) -> None:
-        """Add a batch, or hand it on."""
+    def put(self, messages: list[Message], epoch: int | None = None) -> None:
+        """Add a batch, or hand it on. It came in `epoch`, if its messages do not tell."""
         with self._changed:
-            if self._closed or messages[0].epoch != self.epoch:
+            if self._closed or (messages[0].epoch if epoch is None else epoch) != self.epoch:
                 return
             if self._on_messages is None:
                 self._messages.extend(messages)

@@ -126,7 +126,7 @@ class ConfirmedMove:
             reason = refusal.reason
             self._failed(f"the broker refused a move: {reason}")
             what = f"{self._address} refused to move messages to {self._places}: {reason}"
-            raise MoveRefusedError(what, reason=reason) from None
+            raise MoveRefusedError(what, reason=reason, advice=refusal.advice) from None
         except ConnectionLostError as loss:
             self._failed(loss.what)
             raise

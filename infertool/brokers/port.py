@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from infertool.message import Message, Outgoing
 
@@ -17,6 +17,8 @@ from infertool.message import Message, Outgoing
 MOST_BROWSED_BYTES: Final = 256 * 1024 * 1024
 
 OnSent = Callable[[Exception | None], None]
+# What stands beside each message of `Broker.send_all` whose end is known, and None or its error.
+OnEnds = Callable[[Sequence[tuple[Any, Exception | None]]], None]
 OnMessages = Callable[[list[Message]], None]
 
 
@@ -39,7 +41,8 @@ class Capabilities:
     broker tells how many messages a queue holds. `priorities`, `expiry` and `delivery_count`: the broker keeps them.
     `reply_addresses`: a caller can have a queue of its own for replies (`Broker.open_replies`). `header_types`:
     headers keep their types (`Message.types`); elsewhere they arrive as texts. `highest_priority`: a higher one becomes
-    this.
+    this. `log`: a queue keeps its messages after they are settled, each group of consumers settles them for itself, and
+    what a subscription releases (`Partitioned`) stays in its place.
 
     `max_unacked` is the number of unacked messages that one subscription surely gets, and the window to ask for unless
     told otherwise. At most `max_moves` moves and `max_move_bytes` bytes of bodies go into one `Subscription.move`.
@@ -60,6 +63,7 @@ class Capabilities:
     selector_reach: int | None = None
     header_types: bool = False
     highest_priority: int = 9
+    log: bool = False
 
 
 class Conventions(Protocol):
@@ -73,6 +77,8 @@ class Conventions(Protocol):
     reserved: frozenset[str]
     # Headers by which the broker says that it dead-lettered a message.
     death_marks: frozenset[str]
+    # Whether the broker deletes messages by their times: a dead letter with that of its event would soon be gone.
+    ages_by_time: bool
 
     def queue(self, text: str) -> str:
         """Return the one queue that was typed as `text`, spelt as messages name it. Raises `UsageError`."""
@@ -307,6 +313,13 @@ class Broker(Protocol):
         `ReceiptTimeoutError`, and nothing was sent. Raises `ConnectionLostError` at once while there is no connection.
         """
 
+    def send_all(self, messages: Sequence[tuple[Outgoing, Any]], on_ends: OnEnds) -> None:
+        """Send each (message, token) as `send` does with `declare` False; an adapter may join them into one write.
+
+        `on_ends` gets each token once, with None or the error of its message: those together whose ends came together.
+        It is called also where `send` would raise.
+        """
+
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> BulkSender:
         """Return a sender of messages that have all but their bodies and `variable_headers` from `template`.
 
@@ -340,6 +353,17 @@ class Broker(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Write what is pending, disconnect, and stop. Unsettled messages go back to the broker."""
+
+
+@runtime_checkable
+class Widens(Protocol):
+    """A subscription whose window can grow. Optional: ask with `isinstance`."""
+
+    def widen(self, window: int) -> None:
+        """Have up to `window` messages unsettled from now on: more than before. Waits for the broker's answer.
+
+        Raises `RefusedError`. When the connection is lost meanwhile, the next one has the new window.
+        """
 
 
 @runtime_checkable

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -17,11 +19,12 @@ from infertool.text.input import nearest
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker, Capabilities, Conventions
     from infertool.net.connection_state import OnConnection
-    from infertool.settings.tree import BrokerSettings
+    from infertool.settings.broker import BrokerSettings
 
 
 _KEY = "broker.url"
 _LARGEST_PORT = 65535
+_PORT = re.compile(r"0*([0-9]{1,5})")
 # The port of a scheme that has none.
 _NO_PORT = 0
 
@@ -30,7 +33,8 @@ _NO_PORT = 0
 class BrokerUrl:
     """A parsed URL. `hosts` are tried in order, a port is 0 where the scheme has none.
 
-    `user` and `password` are empty when the URL has none, `vhost` for the broker's default virtual host.
+    `user` and `password` are empty when the URL has none, `vhost` for the broker's default virtual host, `queue` where
+    the URL names no queue.
     """
 
     scheme: str
@@ -39,6 +43,7 @@ class BrokerUrl:
     password: Secret = field(default_factory=Secret)
     vhost: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    queue: str = ""
 
 
 def scheme(url: str) -> str:
@@ -52,16 +57,24 @@ def scheme(url: str) -> str:
 def parse(url: str) -> BrokerUrl:
     """Return the parts of `url`. Raises SettingsError, which never shows the user part."""
     name = scheme(url)
-    ports = adapter(name).PORTS
+    form = adapter(name)
     rest, query = url.strip().partition("://")[2], ""
-    if ports[name] is None:
+    if form.URL_OPTIONS is not None:
         rest, _, query = rest.partition("?")
     user_part, _, place = rest.rpartition("@")
     addresses, _, path = place.partition("/")
-    hosts = tuple(_host_and_port(name, address, ports) for address in addresses.split(","))
+    hosts = tuple(_host_and_port(name, address, form.PORTS) for address in addresses.split(","))
     user, _, password = user_part.partition(":")
-    vhost = _vhost(name, path, has_any=ports[name] is not None)
-    return BrokerUrl(name, hosts, unquote(user), Secret(unquote(password)), vhost, _options(query))
+    vhost, queue = _path(name, path, form)
+    options = _options(name, query, form.URL_OPTIONS)
+    return BrokerUrl(name, hosts, unquote(user), Secret(unquote(password)), vhost, options, queue)
+
+
+def _path(name: str, path: str, form: Adapter) -> tuple[str, str]:
+    """Return the virtual host and the queue that follow the hosts, of which a scheme has one or none."""
+    if form.PATH is UrlPath.QUEUE:
+        return "", unquote(path)
+    return _vhost(name, path, has_any=form.PATH is UrlPath.VHOST), ""
 
 
 def _vhost(name: str, path: str, *, has_any: bool) -> str:
@@ -76,10 +89,15 @@ def _vhost(name: str, path: str, *, has_any: bool) -> str:
     return "" if vhost == "/" else vhost
 
 
-def _options(query: str) -> dict[str, str]:
+def _options(scheme: str, query: str, known: frozenset[str] | None) -> dict[str, str]:
+    """Return the options of a query. An adapter whose `known` names are empty looks at them itself."""
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
     if bad := [name for name, equals, _ in pairs if not equals]:
         raise _wrong(f"{bad[0]!r} in the broker URL is no option", "write ?name=value&name=value")
+    if known and (unknown := next((name for name, _, _ in pairs if name not in known), "")):
+        raise _wrong(
+            f"{unknown!r} in the broker URL is no option of {scheme}://", f"known are {', '.join(sorted(known))}"
+        )
     return {name: unquote(value) for name, _, value in pairs}
 
 
@@ -94,9 +112,10 @@ def _host_and_port(scheme: str, address: str, ports: Mapping[str, int | None]) -
         raise _wrong(f"{address!r} in the broker URL is no host:port", "several hosts are separated by commas")
     if not colon and ports[scheme] is None:
         return host, _NO_PORT
-    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= _LARGEST_PORT):
+    number = int(match[1]) if (match := _PORT.fullmatch(port)) else 0
+    if not 0 < number <= _LARGEST_PORT:
         raise _wrong(f"{address!r} in the broker URL has no valid port", "ports are 1 to 65535")
-    return host, int(port)
+    return host, number
 
 
 def _without_user(url: str) -> str:
@@ -107,11 +126,23 @@ def _wrong(what: str, advice: str) -> SettingsError:
     return SettingsError(what, key=_KEY, advice=advice)
 
 
+class UrlPath(StrEnum):
+    """What the path of a broker URL names."""
+
+    NOTHING = "nothing"
+    VHOST = "virtual host"
+    QUEUE = "queue"
+
+
 class Adapter(Protocol):
     """What the module of an adapter offers. Its import must cost little: `open_broker` imports the client."""
 
     # The default port of each scheme, None for a scheme without ports.
     PORTS: Mapping[str, int | None]
+    # What follows the hosts of a URL.
+    PATH: UrlPath
+    # The names of a URL's options; None for an adapter without any, none where it looks at them itself.
+    URL_OPTIONS: frozenset[str] | None
     # What is known of its brokers without a connection.
     CAPABILITIES: Capabilities
     CONVENTIONS: Conventions
@@ -137,14 +168,19 @@ class _Entry:
 
 _STOMP: Final = _Entry("infertool.brokers.stomp.adapter", system="activemq")
 _AMQP: Final = _Entry("infertool.brokers.amqp.adapter", "pika", "rabbitmq", "rabbitmq")
+_KAFKA: Final = _Entry("infertool.brokers.kafka.adapter", "confluent_kafka", "kafka", "kafka")
 _SCHEMES: Final[Mapping[str, _Entry]] = {
     "stomp": _STOMP,
     "stomp+ssl": _STOMP,
     "amqp": _AMQP,
     "amqps": _AMQP,
+    "kafka": _KAFKA,
+    "kafka+ssl": _KAFKA,
+    "kafka+share": _KAFKA,
+    "kafka+share+ssl": _KAFKA,
     "memory": _Entry("infertool.brokers.memory.adapter"),
 }
-_WITH_TLS: Final = frozenset({"stomp+ssl", "amqps"})
+_WITH_TLS: Final = frozenset({"stomp+ssl", "amqps", "kafka+ssl", "kafka+share+ssl"})
 
 
 def has_tls(scheme: str) -> bool:

@@ -11,11 +11,12 @@ from urllib.parse import quote
 
 from infertool.brokers.registry import BrokerUrl
 from infertool.errors import RefusedError, SettingsError, UnreachableError
+from infertool.net.address import host_and_port
 from infertool.net.identify import Kind, identify, kind_of, plain_kind
 from infertool.net.stream import PlainError
 from infertool.net.tls import ClientTls, certificate_question, explain, openssl_reason
 from infertool.secret import MASK, Secret
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 
 # Short: an echo server would send our own login back, password and all.
 _EXCERPT = 16
@@ -203,8 +204,7 @@ class Target:
     @property
     def place(self) -> str:
         """Host and port."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        return host_and_port(self.host, self.port)
 
     def fresh(self) -> Target:
         """Return the target with the files' present content, for one connection.

@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import Any
 
 from infertool.brokers.port import Match
-from infertool.deadletters.letter import DeadLetter
+from infertool.deadletters.letters import DeadLetter
 from infertool.message import Message
 from infertool.text.sanitize import printable
 
 
 def envelope_id(message: Message) -> str:
     """Return the event id that the headers give."""
-    return printable(message.native.get("event_id") or message.native.get("original_message_id") or message.id)
+    native = message.native
+    return printable(native.get("event_id") or native.get("original_message_id") or message.id)
 
 
 def as_id(given: Any) -> str | None:

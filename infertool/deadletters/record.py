@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import blake2b
 
 import msgspec
@@ -14,16 +13,11 @@ from infertool.brokers import header_types
 from infertool.brokers import headers as textform
 from infertool.brokers.port import Conventions
 from infertool.deadletters import marks
-from infertool.deadletters.letter import DeadLetter
+from infertool.deadletters.letters import DeadLetter
 from infertool.message import BrokerDeath, Message, Outgoing, Properties
 
 # Clocks that differ by less are as good as the same.
 NOTABLE_S = 5.0
-
-
-def iso(seconds: float) -> str:
-    """Return a wall-clock time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def start(now: float, seen: Iterable[DeadLetter]) -> tuple[float, float]:
@@ -111,6 +105,9 @@ def dead_letter(
     if dropped := len(theirs) - len(headers) + len(too_long):
         headers["dlq_headers_dropped"] = str(dropped)
     headers |= _origin(message, past, cause)
+    if known.timestamp_ms is not None and conventions.ages_by_time:
+        headers.setdefault("original_timestamp", str(known.timestamp_ms))
+        properties = msgspec.structs.replace(properties, timestamp_ms=None)
     if known.expires_ms is not None:
         headers["original_expires"] = str(known.expires_ms)
     if known.ttl_ms is not None:

@@ -10,10 +10,9 @@ from types import MappingProxyType
 
 from infertool.brokers.headers import text
 from infertool.brokers.port import Broker, Browse
-from infertool.deadletters import ids
-from infertool.deadletters import letter as letters
+from infertool.deadletters import ids, letters
 from infertool.deadletters.ids import is_known_as
-from infertool.deadletters.letter import DeadLetter
+from infertool.deadletters.letters import DeadLetter
 from infertool.errors import NothingMatchedError, UsageError
 from infertool.filters import expression, regex
 from infertool.filters.expression import Filter

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from infertool.brokers.amqp.conventions import CAPABILITIES, CONVENTIONS
+from infertool.brokers.registry import UrlPath
 
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker
     from infertool.brokers.registry import BrokerUrl
     from infertool.net.connection_state import OnConnection
-    from infertool.settings.tree import BrokerSettings
+    from infertool.settings.broker import BrokerSettings
 
 
-__all__ = ["CAPABILITIES", "CONVENTIONS", "PORTS", "open_broker"]
+__all__ = ["CAPABILITIES", "CONVENTIONS", "PATH", "PORTS", "URL_OPTIONS", "open_broker"]
 
 PORTS: Final[Mapping[str, int | None]] = {"amqp": 5672, "amqps": 5671}
+PATH: Final = UrlPath.VHOST
+URL_OPTIONS: Final[frozenset[str] | None] = None
 
 
 def open_broker(settings: BrokerSettings, url: BrokerUrl, *, name: str, on_connection: OnConnection | None) -> Broker:

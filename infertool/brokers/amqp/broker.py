@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from infertool.brokers.amqp import declare
 from infertool.brokers.amqp.adapter import CAPABILITIES, CONVENTIONS
@@ -18,15 +18,22 @@ from infertool.brokers.amqp.session import Host, Session
 from infertool.brokers.amqp.subscription import AmqpSubscription
 from infertool.brokers.declaring import QueueSpec, QueueState, Standing
 from infertool.brokers.examining import ConnectionFacts, QueueAccess
-from infertool.brokers.port import Browse, Capabilities, Depth, OnMessages, OnSent, Selector
+from infertool.brokers.port import Browse, Capabilities, Depth, OnEnds, OnMessages, OnSent, Selector
 from infertool.brokers.registry import BrokerUrl
 from infertool.brokers.supervisor import Supervisor
 from infertool.brokers.target import targets
-from infertool.errors import OccupiedError, RefusedError, ServerError, SettingsError, UnroutableError
+from infertool.errors import (
+    ConnectionLostError,
+    OccupiedError,
+    RefusedError,
+    ServerError,
+    SettingsError,
+    UnroutableError,
+)
 from infertool.message import Outgoing
 from infertool.net.connection_state import OnConnection
 from infertool.net.timing import FullJitter
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 
 if TYPE_CHECKING:
     from infertool.brokers.amqp.management import Management, QueueFacts
@@ -95,6 +102,13 @@ class AmqpBroker:
         if declare and not session.is_own_thread():
             self._declare(session, outgoing.destination)
         session.publisher.send(outgoing, on_sent, self._receipt_timeout_s, room_s)
+
+    def send_all(self, messages: Sequence[tuple[Outgoing, Any]], on_ends: OnEnds) -> None:
+        """See `infertool.brokers.port.Broker`."""
+        try:
+            self._supervisor.connected().publisher.send_all(messages, on_ends, self._receipt_timeout_s)
+        except ConnectionLostError as error:
+            on_ends([(token, error) for _, token in messages])
 
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> AmqpBulkSender:
         """See `infertool.brokers.port.Broker`."""

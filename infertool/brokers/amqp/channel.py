@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from infertool.message import Message
 
 _CONTENT_METHODS: Final = frozenset({spec.Basic.Deliver.INDEX, spec.Basic.Return.INDEX, spec.Basic.GetOk.INDEX})
+_NACK: Final = spec.Basic.Nack.INDEX
+_CONFIRMATIONS: Final = frozenset({spec.Basic.Ack.INDEX, _NACK})
 _CLOSE: Final = spec.Channel.Close.INDEX
 _CLOSED: Final = spec.Channel.CloseOk.INDEX
 _GOODBYE: Final = spec.Channel.Close(200, "", 0, 0)
@@ -94,6 +96,9 @@ class Channel:
         self._abandoned = True
         self.connection.write(frames.encode(self.number, _GOODBYE))
 
+    def on_blocked(self) -> None:
+        """Note that the broker takes no messages now, or takes them again."""
+
     def lost(self, error: ConnectionLostError) -> None:
         """Note that the connection has ended."""
         self._answers.put(error)
@@ -154,7 +159,7 @@ class Channel:
         """Handle a message. Raises FrameError."""
 
     def deliver(self) -> None:
-        """Hand on the messages that came with the last bytes. Others may read on meanwhile."""
+        """Hand on the messages or confirmations that came with the last bytes. Others may read on meanwhile."""
 
 
 class Receiving(Channel):
@@ -206,10 +211,10 @@ class Confirming(Channel):
 
     def on_other(self, number: int, payload: bytes) -> bool:
         """See `Channel`."""
-        if number not in {spec.Basic.Ack.INDEX, spec.Basic.Nack.INDEX}:
+        if number not in _CONFIRMATIONS:
             return False
-        method = frames.decode(payload)
-        self.on_confirmed(method.delivery_tag, multiple=method.multiple, refused=number == spec.Basic.Nack.INDEX)
+        tag, multiple = frames.confirmation(payload)
+        self.on_confirmed(tag, multiple=multiple, refused=number == _NACK)
         return True
 
     def on_confirmed(self, tag: int, *, multiple: bool, refused: bool) -> None:

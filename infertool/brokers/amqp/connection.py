@@ -117,7 +117,7 @@ class Connection:
         """Connect and log in. Raises UnreachableError or RefusedError, and has ended then."""
         deadline = time.monotonic() + self.target.connect_timeout_s
         try:
-            self._stream = Stream(self._dialer.connect())
+            self._stream = Stream(self._dialer.connect(), delays_writes=False)
         except OSError as fault:
             raise diagnosis.unreachable(self.target, fault, ask=self._first) from None
         self._writer.start()
@@ -248,18 +248,18 @@ class Connection:
             received = self._parser.feed(data)
         except FrameError as wrong:
             fault, received = wrong, list(wrong.frames)
-        with_messages = self._dispatch(received)
+        called = self._dispatch(received)
         if fault:
             # Before the messages are delivered: a thread that reads on after a hand-off must find the end.
             self.end(self._explain(fault))
-        for channel in with_messages:
+        for channel in called:
             with self._reader.delivering():
                 channel.deliver()
         if fault:
             raise fault
 
     def _dispatch(self, received: list[frames.Frame]) -> list[Channel]:
-        """Hand frames to their channels; return those that got messages."""
+        """Hand frames to their channels; return those that got some."""
         found: dict[Channel, None] = {}
         for kind, number, payload in received:
             if number == 0:
@@ -271,14 +271,13 @@ class Connection:
             channel = self._channels.get(number)
             if channel is None:
                 continue  # closed by us; the broker did not know yet
+            found[channel] = None
             if kind == frames.METHOD:
                 channel.on_method(payload)
             elif kind == frames.HEADER:
                 channel.on_header(payload)
-                found[channel] = None
             elif kind == frames.BODY:
                 channel.on_body(payload)
-                found[channel] = None
             else:
                 raise FrameError(f"a heartbeat on channel {number}")
         return list(found)
@@ -348,6 +347,8 @@ class Connection:
             _log.warning("%s takes no messages now: %s; sends wait", self.target.address, self.blocked)
         else:
             _log.warning("%s takes messages again", self.target.address)
+        for channel in list(self._channels.values()):
+            channel.on_blocked()
 
 
 def _product(properties: Any) -> str:

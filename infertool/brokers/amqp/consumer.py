@@ -40,6 +40,9 @@ class Consumer(Receiving):
         self._settling = threading.Lock()
         self._unacked = Unacked()
         self._window = 1
+        # Held while the prefetch of the next consumer is set, and until that consumes.
+        self._prefetching = threading.Lock()
+        self._is_cancelled = False
         self.epoch = session.epoch
 
     def begin(self, window: int, *, exclusive: bool) -> None:
@@ -49,9 +52,28 @@ class Consumer(Receiving):
         self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003  # as pika has it
         self.consume(spec.Basic.Consume(queue=self._queue, exclusive=exclusive))
 
+    def widen(self, window: int) -> None:
+        """Have up to `window` messages unsettled. Raises RefusedError, ConnectionLostError.
+
+        A prefetch counts for consumers that begin after it, so another consumer of this channel has the difference.
+        """
+        with self._prefetching:
+            more = min(window, MOST_UNACKED) - self._window
+            if more <= 0 or self._is_cancelled:
+                return
+            self.call(spec.Basic.Qos(0, more, False))  # noqa: FBT003  # as above
+            self.consume(spec.Basic.Consume(queue=self._queue))
+            self._window += more
+
     def sync(self) -> None:
         """Return once the broker has worked on all that was written. Raises RefusedError, ConnectionLostError."""
-        self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003  # as above
+        with self._prefetching:
+            self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003  # as above
+
+    def close(self) -> None:
+        """See `Channel`."""
+        with self._prefetching:
+            super().close()
 
     def on_content(self, method: bytes, head: bytes, body: bytes) -> None:
         """See `Channel`."""
@@ -63,8 +85,10 @@ class Consumer(Receiving):
         )
 
     def on_cancelled(self) -> None:
-        """See `Receiving`."""
-        self._cancelled(self)
+        """See `Receiving`. The broker cancels each consumer of the channel."""
+        if not self._is_cancelled:
+            self._is_cancelled = True
+            self._cancelled(self)
 
     def ack(self, messages: Sequence[Message]) -> int:
         """Ack what is open, and return how many were not."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from infertool.brokers.amqp.deaths import MARKS
 from infertool.brokers.port import Browsing, Capabilities
 from infertool.errors import UsageError
+from infertool.text.sanitize import wire_bytes
 
 # Settings and scripts for STOMP brokers spell queues with it.
 _PREFIX: Final = "/queue/"
@@ -49,6 +51,7 @@ class AmqpConventions:
     set_by_adapter: frozenset[str] = _BROKERS
     reserved: frozenset[str] = MARKS
     death_marks: frozenset[str] = MARKS
+    ages_by_time: bool = False
 
     def queue(self, text: str) -> str:
         """See `infertool.brokers.port.Conventions`: `NAME` or `/queue/NAME` becomes `NAME`."""
@@ -82,12 +85,7 @@ class AmqpConventions:
 
         STOMP clients of RabbitMQ write prefixes. What has a slash else is an exchange and a key, or a topic.
         """
-        name = text
-        for prefix in _REPLY_PREFIXES:
-            name = name.removeprefix(prefix)
-        if not self.is_queue(name) or ("/" in name and name == text and not name.startswith(DIRECT_REPLY)):
-            raise UsageError(f"the reply-to {text[:80]!r} is no queue of RabbitMQ")
-        return name
+        return _reply_queue(text)
 
     def covers(self, source: str, queue: str) -> bool:
         """See `infertool.brokers.port.Conventions`."""
@@ -95,7 +93,7 @@ class AmqpConventions:
 
     def is_refused(self, name: str, value: str) -> bool:  # noqa: ARG002  # none for its value
         """See `infertool.brokers.port.Conventions`."""
-        return name in _ROUTING or len(name.encode("utf-8", "surrogateescape")) > _LONGEST
+        return name in _ROUTING or len(wire_bytes(name)) > _LONGEST
 
     def is_sendable(self, name: str, value: str) -> bool:
         """See `infertool.brokers.port.Conventions`."""
@@ -103,7 +101,21 @@ class AmqpConventions:
 
     def fits(self, name: str, value: str) -> bool:
         """See `infertool.brokers.port.Conventions`."""
-        return len(name) <= _LONGEST and len(value.encode("utf-8", "surrogateescape")) <= _LONGEST_VALUE
+        if len(wire_bytes(name)) > _LONGEST:
+            return False
+        # A character has up to four bytes.
+        return len(value) * 4 <= _LONGEST_VALUE or len(wire_bytes(value)) <= _LONGEST_VALUE
 
 
 CONVENTIONS: Final = AmqpConventions()
+
+
+# Asked for each reply.
+@lru_cache(maxsize=512)
+def _reply_queue(text: str) -> str:
+    name = text
+    for prefix in _REPLY_PREFIXES:
+        name = name.removeprefix(prefix)
+    if not CONVENTIONS.is_queue(name) or ("/" in name and name == text and not name.startswith(DIRECT_REPLY)):
+        raise UsageError(f"the reply-to {text[:80]!r} is no queue of RabbitMQ")
+    return name

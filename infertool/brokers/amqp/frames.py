@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from pika import spec
@@ -21,6 +22,7 @@ FRAME_MAX: Final = 131_072
 
 _HEAD: Final = struct.Struct(">BHI")
 _INDEX: Final = struct.Struct(">I")
+_CONFIRMATION: Final = struct.Struct(">QB")
 _ACK: Final = struct.Struct(">BHIIQBB")
 _ACK_BYTES: Final = 13
 _NACK: Final = struct.Struct(">BHIIQBB")
@@ -69,7 +71,9 @@ class Parser:
 
 
 def index(payload: bytes) -> int:
-    """Return the number of the method in the payload of a method frame."""
+    """Return the number of the method in the payload of a method frame. Raises FrameError."""
+    if len(payload) < _INDEX.size:
+        raise FrameError("a method frame without a method")
     number: int = _INDEX.unpack_from(payload)[0]
     return number
 
@@ -84,6 +88,15 @@ def decode(payload: bytes) -> Any:
         return kind().decode(payload, 4)
     except Exception as fault:  # noqa: BLE001  # pika raises what its slices and struct happen to
         raise FrameError(f"a {kind.NAME} that cannot be read: {fault!r}") from None
+
+
+def confirmation(payload: bytes) -> tuple[int, bool]:
+    """Return the number that a basic.ack or basic.nack names, and if it is meant up to that. Raises FrameError."""
+    try:
+        tag, bits = _CONFIRMATION.unpack_from(payload, _INDEX.size)
+    except struct.error as fault:
+        raise FrameError(f"a confirmation that cannot be read: {fault}") from None
+    return tag, bits & 1 == 1
 
 
 def encode(channel: int, method: Any) -> bytes:
@@ -109,6 +122,8 @@ def requeues(channel: int, tags: Sequence[int]) -> bytes:
     return b"".join(_NACK.pack(METHOD, channel, _ACK_BYTES, number, tag, _REQUEUE, END) for tag in tags)
 
 
+# Replies go to few callers, and dead letters to one queue.
+@lru_cache(maxsize=512)
 def publish_head(channel: int, routing_key: str) -> bytes:
     """Return the method frame of a mandatory publish to the default exchange. Raises TableError."""
     method = spec.Basic.Publish.INDEX

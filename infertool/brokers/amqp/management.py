@@ -18,7 +18,7 @@ from urllib3.response import BaseHTTPResponse
 from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
 from infertool.net.tls import ClientTls, explain, openssl_reason
 from infertool.secret import Secret
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 from infertool.text import json_text
 
 KEY: Final = "broker.management_url"
@@ -225,12 +225,13 @@ def _delivery_limit(arguments: Mapping[str, Any], policy: Mapping[str, Any], maj
 
 
 def _checked(url: str) -> str:
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        usable = usable and parts.username is None and not parts.query and not parts.fragment
     except ValueError:
         usable = False
-    if not usable or parts.username is not None or parts.query or parts.fragment:
+    if not usable:
         raise SettingsError(
             f"{KEY} is no URL of a management API",
             key=KEY,

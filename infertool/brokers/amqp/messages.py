@@ -8,7 +8,9 @@ we send has the header `amq-msg-type`, as over STOMP.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -20,6 +22,7 @@ from infertool.brokers.amqp import deaths, properties
 from infertool.brokers.amqp.frames import FRAME_MAX
 from infertool.brokers.amqp.properties import PERSISTENT, Fields
 from infertool.brokers.amqp.tables import Table, TableError
+from infertool.brokers.body_kind import BYTES, concluded
 from infertool.brokers.header_types import HeaderTypeError, from_texts, to_texts
 from infertool.errors import RefusedError
 from infertool.message import NO_TYPES, BodyKind, Message, Outgoing, Properties, TypedMessage
@@ -33,8 +36,6 @@ _COUNT: Final = "x-delivery-count"
 # Lists by which RabbitMQ copies a message to further queues.
 ROUTING: Final = frozenset({"CC", "BCC"})
 _KINDS: Final = frozenset({"text", "bytes"})
-_TEXTS: Final = ("text/", "application/json", "application/xml")
-_SUFFIXES: Final = ("+json", "+xml")
 # A message of a producer that writes milliseconds: as seconds it would be of a year after 5000.
 _MILLISECONDS: Final = 100_000_000_000
 # Where the properties begin in a header frame: after class, weight and the body's size.
@@ -58,7 +59,7 @@ def to_message(head: bytes, body: bytes, source: str, epoch: int, token: str, *,
     kind, death = None, None
     if headers:
         count = _taken_count(headers, texts, types, count)
-        kind = _taken_kind(texts)
+        kind = _taken_kind(texts, types)
         death = deaths.of(headers)
     return TypedMessage(
         id=fields.message_id or _digest(fields, body),
@@ -77,7 +78,7 @@ def to_message(head: bytes, body: bytes, source: str, epoch: int, token: str, *,
 
 def _taken_count(headers: Table, texts: dict[str, str], types: Mapping[str, str], otherwise: int | None) -> int | None:
     count = headers.get(_COUNT)
-    if not isinstance(count, int):
+    if type(count) is not int or count < 0:
         return otherwise
     del headers[_COUNT], texts[_COUNT]
     if isinstance(types, dict):
@@ -85,8 +86,8 @@ def _taken_count(headers: Table, texts: dict[str, str], types: Mapping[str, str]
     return count
 
 
-def _taken_kind(texts: dict[str, str]) -> BodyKind | None:
-    return BodyKind(texts.pop(KIND)) if texts.get(KIND) in _KINDS else None
+def _taken_kind(texts: dict[str, str], types: Mapping[str, str]) -> BodyKind | None:
+    return BodyKind(texts.pop(KIND)) if texts.get(KIND) in _KINDS and KIND not in types else None
 
 
 def _unreadable(
@@ -94,7 +95,7 @@ def _unreadable(
 ) -> Message:
     message_id = f"sha-{hashlib.sha256(head + body).hexdigest()[:40]}"
     _log.warning("a message of %s has properties that cannot be read (%s); it is left unsettled", source, fault)
-    return TypedMessage(message_id, source, {}, body, BodyKind.BYTES, redelivered, epoch, token, hides_body=True)
+    return TypedMessage(message_id, source, {}, body, BYTES, redelivered, epoch, token, hides_body=True)
 
 
 def _digest(fields: Fields, body: bytes) -> str:
@@ -123,22 +124,6 @@ def _properties(fields: Fields, count: int | None) -> Properties:
     )
 
 
-def concluded(content_type: str | None, body: bytes) -> BodyKind:
-    """Return what a body is taken for, if no header says it."""
-    if content_type:
-        main, _, parameters = content_type.lower().partition(";")
-        main = main.strip()
-        textual = main.startswith(_TEXTS) or main.endswith(_SUFFIXES) or "charset" in parameters
-        return BodyKind.TEXT if textual else BodyKind.BYTES
-    if body.isascii():
-        return BodyKind.TEXT
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return BodyKind.BYTES
-    return BodyKind.TEXT
-
-
 def to_fields(outgoing: Outgoing, address: str) -> Fields:
     """Return the properties of a message to send. Raises RefusedError for headers that AMQP cannot hold.
 
@@ -164,10 +149,34 @@ def to_fields(outgoing: Outgoing, address: str) -> Fields:
         correlation_id=known.correlation_id,
         reply_to=known.reply_to,
         expiration=_expiration(known),
-        message_id=known.message_id or uuid.uuid4().hex,
-        timestamp=int(time.time()) if stamp_ms is None else stamp_ms // 1000,
+        message_id=known.message_id or _ids.next(),
+        timestamp=int(time.time()) if stamp_ms is None else _stamp(stamp_ms),
         type=known.type,
     )
+
+
+class _Ids:
+    """Ids that no other message has: those of a process begin alike. `uuid4` asks the system for each."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self.renew()
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self._prefix = f"{uuid.uuid4().hex}-"
+
+    def next(self) -> str:
+        return f"{self._prefix}{next(self._numbers):x}"
+
+
+_ids: Final = _Ids()
+
+
+def _stamp(stamp_ms: int) -> int:
+    """Return a time as it stands on a message. One that would be read as milliseconds came as such."""
+    seconds = stamp_ms // 1000
+    return max(0, seconds) if seconds < _MILLISECONDS else stamp_ms
 
 
 def _expiration(known: Properties) -> str | None:

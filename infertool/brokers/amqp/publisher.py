@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from infertool.brokers import callbacks
 from infertool.brokers.amqp import frames, messages, properties, refusals, tables
 from infertool.brokers.amqp.channel import Confirming
 from infertool.brokers.amqp.conventions import DIRECT_REPLY
-from infertool.brokers.port import OnSent
+from infertool.brokers.port import OnEnds, OnSent
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError
 from infertool.message import Outgoing
 from infertool.net.timing import seconds_for
@@ -29,11 +30,15 @@ FULL: Final = "it did not take the message: the queue is full (reject-publish), 
 
 @dataclass(slots=True)
 class _Sent:
-    """A message without a confirmation. RabbitMQ sends what it cannot route back before it confirms it."""
+    """A message without a confirmation, and whom to tell of its end, by which token.
+
+    RabbitMQ sends what it cannot route back before it confirms it.
+    """
 
     deadline: float
     size: int
-    on_sent: OnSent
+    on_ends: OnEnds
+    token: Any
     queue: str
     message_id: str
     returned: bool = False
@@ -45,11 +50,14 @@ class Publisher(Confirming):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
         self._address = connection.target.address
-        self._changed = threading.Condition()
+        self._writing = threading.Lock()
+        self._changed = threading.Condition(threading.Lock())
         self._open: dict[int, _Sent] = {}
         self._bytes = 0
         self._sent = 0
         self._lost: ConnectionLostError | None = None
+        # Ends that came with the last bytes, not yet told.
+        self._ended: list[_End] = []
 
     def send(self, outgoing: Outgoing, on_sent: OnSent, timeout_s: float, room_s: float | None = None) -> None:
         """Send. Waits while 500 sends, or 8 MiB, are unconfirmed, and while the broker takes none.
@@ -57,31 +65,63 @@ class Publisher(Confirming):
         Raises RefusedError for what AMQP cannot hold, ReceiptTimeoutError when the broker took nothing for `room_s`,
         by default `timeout_s`.
         """
-        fields = messages.to_fields(outgoing, self._address)
-        encoded = messages.encoded(fields, self._address)
-        head = self._publish(outgoing.destination)
-        data = head + frames.content(self.number, encoded, outgoing.body, self.connection.frame_max)
+        data, message_id = self._encoded(outgoing)
         size = len(outgoing.body)
         if not self.connection.is_own_thread():
             self._wait_for_room(timeout_s if room_s is None else room_s)
         deadline = time.monotonic() + timeout_s + seconds_for(size)
-        sent = _Sent(deadline, size, on_sent, outgoing.destination, fields.message_id or "")
-        with self._changed:
-            if self._lost:
-                raise self._lost
-            self._sent += 1
-            self._open[self._sent] = sent
-            self._bytes += size
-            # Within the lock: the broker counts in the order of the wire.
-            self.connection.write(data)
+        self._write(data, [_Sent(deadline, size, partial(_tell_one, on_sent), None, outgoing.destination, message_id)])
 
-    def _publish(self, queue: str) -> bytes:
+    def send_all(self, pairs: Sequence[tuple[Outgoing, Any]], on_ends: OnEnds, timeout_s: float) -> None:
+        """Send messages in one write; `on_ends` gets what stands beside each. Waits as `send`.
+
+        Raises ConnectionLostError; then nothing was sent, and nobody is told.
+        """
+        refused: list[tuple[Any, Exception | None]] = []
+        parts: list[bytes] = []
+        batch: list[_Sent] = []
+        now = time.monotonic()
+        for outgoing, token in pairs:
+            try:
+                data, message_id = self._encoded(outgoing)
+            except RefusedError as error:
+                refused.append((token, error))
+                continue
+            size = len(outgoing.body)
+            parts.append(data)
+            deadline = now + timeout_s + seconds_for(size)
+            batch.append(_Sent(deadline, size, on_ends, token, outgoing.destination, message_id))
+        if batch:
+            if not self.connection.is_own_thread():
+                self._wait_for_room(timeout_s)
+            self._write(b"".join(parts), batch)
+        if refused:
+            on_ends(refused)
+
+    def _encoded(self, outgoing: Outgoing) -> tuple[bytes, str]:
+        """Return the frames of a message, and its id. Raises RefusedError."""
+        fields = messages.to_fields(outgoing, self._address)
+        encoded = messages.encoded(fields, self._address)
         try:
-            return frames.publish_head(self.number, queue)
+            head = frames.publish_head(self.number, outgoing.destination)
         except tables.TableError as fault:
             raise RefusedError(
-                f"{queue[:80]!r} is no queue: {fault}", address=self._address, reason=str(fault)
+                f"{outgoing.destination[:80]!r} is no queue: {fault}", address=self._address, reason=str(fault)
             ) from None
+        content = frames.content(self.number, encoded, outgoing.body, self.connection.frame_max)
+        return head + content, fields.message_id or ""
+
+    def _write(self, data: bytes, batch: Sequence[_Sent]) -> None:
+        # The broker counts in the order of the wire. The reader, which takes its confirmations, does not wait for that.
+        with self._writing:
+            with self._changed:
+                if self._lost:
+                    raise self._lost
+                for sent in batch:
+                    self._sent += 1
+                    self._open[self._sent] = sent
+                    self._bytes += sent.size
+            self.connection.write(data)
 
     def _wait_for_room(self, timeout_s: float) -> None:
         with self._changed:
@@ -95,8 +135,8 @@ class Publisher(Confirming):
             return True
         return not self.connection.blocked and len(self._open) < _MOST_OPEN and self._bytes < _MOST_BYTES
 
-    def wake(self) -> None:
-        """Have those that wait for room look again."""
+    def on_blocked(self) -> None:
+        """See `Channel`."""
         with self._changed:
             self._changed.notify_all()
 
@@ -107,8 +147,7 @@ class Publisher(Confirming):
             taken = self._take(late)
         blocked = f": {self.connection.blocked}" if self.connection.blocked else ""
         error = ReceiptTimeoutError(f"{self._address} sent no receipt in time{blocked}", address=self._address)
-        for sent in taken:
-            callbacks.tell(sent.on_sent, error, callbacks.SEND)
+        _tell([(sent, error) for sent in taken])
 
     def lost(self, error: ConnectionLostError) -> None:
         """See `Channel`."""
@@ -117,15 +156,21 @@ class Publisher(Confirming):
             self._lost = error
             taken = self._take(list(self._open))
             self._changed.notify_all()
-        for sent in taken:
-            callbacks.tell(sent.on_sent, error, callbacks.SEND)
+        # Confirmed before, and the bytes behind that were none of AMQP's.
+        self.deliver()
+        _tell([(sent, error) for sent in taken])
 
     def on_confirmed(self, tag: int, *, multiple: bool, refused: bool) -> None:
         """See `Confirming`."""
         with self._changed:
             taken = self._take(self._up_to(tag) if multiple else (tag,))
-        for sent in taken:
-            callbacks.tell(sent.on_sent, self._verdict(sent, refused=refused), callbacks.SEND)
+        self._ended += [(sent, self._verdict(sent, refused=refused)) for sent in taken]
+
+    def deliver(self) -> None:
+        """See `Channel`."""
+        ended, self._ended = self._ended, []
+        if ended:
+            _tell(ended)
 
     def _up_to(self, tag: int) -> list[int]:
         """Return the open sends up to number `tag`, 0 for all."""
@@ -169,10 +214,23 @@ class Publisher(Confirming):
             taken = self._take(list(self._open))
             self._sent = 0
         known = len(taken) == 1 or refusal.reason.startswith(_FORBIDDEN)
-        for sent in taken:
-            callbacks.tell(
-                sent.on_sent,
-                refusal if known else ConnectionLostError(str(refusal), address=self._address),
-                callbacks.SEND,
-            )
+        error = refusal if known else ConnectionLostError(str(refusal), address=self._address)
+        _tell([(sent, error) for sent in taken])
         self.connection.end(str(refusal))
+
+
+_End = tuple[_Sent, Exception | None]
+
+
+def _tell(ended: Sequence[_End]) -> None:
+    """Tell of the ends of sends, each group of them at once."""
+    groups: dict[OnEnds, list[tuple[Any, Exception | None]]] = {}
+    for sent, error in ended:
+        groups.setdefault(sent.on_ends, []).append((sent.token, error))
+    for on_ends, ends in groups.items():
+        callbacks.tell(on_ends, ends, callbacks.SEND)
+
+
+def _tell_one(on_sent: OnSent, ends: Sequence[tuple[Any, Exception | None]]) -> None:
+    [(_, error)] = ends
+    on_sent(error)

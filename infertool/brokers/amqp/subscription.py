@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -53,6 +54,8 @@ class AmqpSubscription:
         self._prepare = prepare
         self._inbox = Inbox()
         self._consumer: Consumer | None = None
+        # Held while consumers begin.
+        self._subscribing = threading.Lock()
         self._closing = threading.Event()
         # Held while the search begins, and while it is told to end.
         self._searching = threading.Lock()
@@ -78,8 +81,18 @@ class AmqpSubscription:
                 raise
             session.ask(declare.own(self._queue))
         consumer = Consumer(session, self._queue, self._inbox, self._cancelled)
-        self._consumer = consumer
-        consumer.begin(self._window, exclusive=self._exclusive)
+        with self._subscribing:
+            self._consumer = consumer
+            consumer.begin(self._window, exclusive=self._exclusive)
+
+    def widen(self, window: int) -> None:
+        """See `infertool.brokers.port.Widens`. An exclusive consumer stays the only one, as wide as it is."""
+        with self._subscribing:
+            self._window = max(self._window, window)
+            consumer = None if self._exclusive else self._living()
+            if consumer:
+                with suppress(ConnectionLostError):
+                    consumer.widen(self._window)
 
     def lost(self) -> None:
         """Forget what the connection delivered."""

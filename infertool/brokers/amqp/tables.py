@@ -9,7 +9,10 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
+
+from infertool.text.sanitize import wire_bytes
 
 Value = Any
 Table = dict[str, Value]
@@ -21,6 +24,8 @@ _MOST_DECIMALS: Final = 255
 _MOST_SECONDS: Final = 253_402_300_799
 _INT32: Final = range(-(2**31), 2**31)
 _INT64: Final = range(-(2**63), 2**63)
+# Times past all years, which come as numbers.
+_TIMES: Final = range(2**63, 2**64)
 
 _LENGTH: Final = struct.Struct(">I")
 _NUMBERS: Final = {
@@ -31,6 +36,7 @@ _NUMBERS: Final = {
     }.items()
 }  # fmt: skip
 _STRING, _BYTES, _BOOL, _TABLE, _ARRAY, _TIME, _DECIMAL, _VOID = b"SxtFATDV"
+_SIZED: Final = frozenset({_STRING, _BYTES})
 
 
 class TableError(ValueError):
@@ -57,7 +63,15 @@ def _table(data: bytes, at: int, depth: int) -> tuple[Table, int]:
         start = at + 1
         at = start + data[at]
         name = data[start:at].decode("utf-8", "surrogateescape")
-        table[name], at = _value(data, at, depth)
+        # Most values are texts.
+        if data[at] == _STRING:
+            start = at + 5
+            at = start + _LENGTH.unpack_from(data, at + 1)[0]
+            if at > len(data):
+                raise TableError("a value ends before its length")
+            table[name] = _text(data[start:at])
+        else:
+            table[name], at = _value(data, at, depth)
     if at != end:
         raise TableError("the table is longer than its length")
     return table, at
@@ -66,7 +80,7 @@ def _table(data: bytes, at: int, depth: int) -> tuple[Table, int]:
 def _value(data: bytes, at: int, depth: int) -> tuple[Value, int]:
     tag = data[at]
     at += 1
-    if tag in {_STRING, _BYTES}:
+    if tag in _SIZED:
         at += 4
         end = at + _LENGTH.unpack_from(data, at - 4)[0]
         if end > len(data):
@@ -132,16 +146,28 @@ _OTHERS: Final[Mapping[int, _Decoder]] = {
 
 def encode(table: Mapping[str, Value]) -> bytes:
     """Return the table as bytes. Raises TableError for what AMQP has no type for."""
-    body = b"".join(short(name) + encode_value(value) for name, value in table.items())
+    parts: list[bytes] = []
+    for name, value in table.items():
+        parts.append(_name(name))
+        if type(value) is str:
+            text = wire_bytes(value)
+            parts += (b"S", _LENGTH.pack(len(text)), text)
+        else:
+            parts.append(encode_value(value))
+    body = b"".join(parts)
     return _LENGTH.pack(len(body)) + body
 
 
 def short(text: str) -> bytes:
     """Return a short string. Raises TableError for more than 255 bytes."""
-    data = text.encode("utf-8", "surrogateescape")
+    data = wire_bytes(text)
     if len(data) > _LONGEST_NAME:
         raise TableError(f"{text[:40]}... has more than {_LONGEST_NAME} bytes")
     return bytes((len(data),)) + data
+
+
+# Messages have the names of those before them.
+_name: Final = lru_cache(maxsize=512)(short)
 
 
 def encode_value(value: Value) -> bytes:
@@ -152,7 +178,7 @@ def encode_value(value: Value) -> bytes:
     raise TableError(f"AMQP has no type for {type(value).__name__}")
 
 
-def _sized(tag: bytes, data: bytes) -> bytes:
+def _with_size(tag: bytes, data: bytes) -> bytes:
     return tag + _LENGTH.pack(len(data)) + data
 
 
@@ -161,6 +187,8 @@ def _int(value: int) -> bytes:
         return struct.pack(">ci", b"I", value)
     if value in _INT64:
         return struct.pack(">cq", b"l", value)
+    if value in _TIMES:
+        return struct.pack(">cQ", b"T", value)
     raise TableError(f"the number {value} has more than 64 bits")
 
 
@@ -176,8 +204,8 @@ def _encode_decimal(value: Decimal) -> bytes:
 
 # A truth value is a whole number to Python, so it comes first.
 _ENCODERS: Final[Sequence[tuple[Any, Callable[[Any], bytes]]]] = (
-    (str, lambda value: _sized(b"S", value.encode("utf-8", "surrogateescape"))),
-    (bytes, lambda value: _sized(b"x", value)),
+    (str, lambda value: _with_size(b"S", wire_bytes(value))),
+    (bytes, lambda value: _with_size(b"x", value)),
     (bool, lambda value: b"t\x01" if value else b"t\x00"),
     (int, _int),
     (float, lambda value: struct.pack(">cd", b"d", value)),
@@ -185,5 +213,5 @@ _ENCODERS: Final[Sequence[tuple[Any, Callable[[Any], bytes]]]] = (
     (datetime, lambda value: struct.pack(">cQ", b"T", max(0, int(value.timestamp())))),
     (Decimal, _encode_decimal),
     (Mapping, lambda value: b"F" + encode(value)),
-    ((list, tuple), lambda value: _sized(b"A", b"".join(map(encode_value, value)))),
+    ((list, tuple), lambda value: _with_size(b"A", b"".join(map(encode_value, value)))),
 )

@@ -6,14 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from infertool.brokers.plain_conventions import PlainConventions
 from infertool.brokers.port import Browsing, Capabilities
+from infertool.brokers.registry import UrlPath
 from infertool.errors import UsageError
 
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker
     from infertool.brokers.registry import BrokerUrl
     from infertool.net.connection_state import OnConnection
-    from infertool.settings.tree import BrokerSettings
+    from infertool.settings.broker import BrokerSettings
 
 
 # All that an option can switch off.
@@ -34,22 +36,20 @@ CAPABILITIES: Final = Capabilities(
     max_move_bytes=8 * 1024 * 1024,
 )
 PORTS: Final[Mapping[str, int | None]] = {"memory": None}
+PATH: Final = UrlPath.NOTHING
+URL_OPTIONS: Final[frozenset[str] | None] = frozenset()
 
 # Settings and scripts for STOMP brokers spell queues with it.
 _PREFIX: Final = "/queue/"
 # What the name of a queue for replies begins with. It ends with its connection.
 REPLIES: Final = "replies:"
 _NAME: Final = re.compile(r"[^\s,/*>?]+")
-_MOST_HEADERS: Final = 1000
 
 
-class MemoryConventions:
+class MemoryConventions(PlainConventions):
     """See `infertool.brokers.port.Conventions`: a queue is its name, and every header is carried as it is."""
 
-    max_headers: int = _MOST_HEADERS
-    set_by_adapter: frozenset[str] = frozenset()
-    reserved: frozenset[str] = frozenset()
-    death_marks: frozenset[str] = frozenset()
+    ages_by_time: bool = False
 
     def queue(self, text: str) -> str:
         """See `infertool.brokers.port.Conventions`: `NAME` or `/queue/NAME` becomes `NAME`."""
@@ -60,14 +60,6 @@ class MemoryConventions:
             )
         return name
 
-    def source(self, text: str) -> str:
-        """See `infertool.brokers.port.Conventions`: only one queue is offered."""
-        return self.queue(text)
-
-    def short(self, queue: str) -> str:
-        """See `infertool.brokers.port.Conventions`."""
-        return queue
-
     def is_queue(self, text: str) -> bool:
         """See `infertool.brokers.port.Conventions`."""
         return _NAME.fullmatch(text) is not None
@@ -75,22 +67,6 @@ class MemoryConventions:
     def reply_queue(self, text: str) -> str:
         """See `infertool.brokers.port.Conventions`."""
         return self.queue(text)
-
-    def covers(self, source: str, queue: str) -> bool:
-        """See `infertool.brokers.port.Conventions`."""
-        return source == queue
-
-    def is_refused(self, name: str, value: str) -> bool:  # noqa: ARG002  # none is
-        """See `infertool.brokers.port.Conventions`."""
-        return False
-
-    def is_sendable(self, name: str, value: str) -> bool:  # noqa: ARG002  # all are
-        """See `infertool.brokers.port.Conventions`."""
-        return True
-
-    def fits(self, name: str, value: str) -> bool:  # noqa: ARG002  # all do
-        """See `infertool.brokers.port.Conventions`."""
-        return True
 
 
 CONVENTIONS: Final = MemoryConventions()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from infertool.brokers import callbacks
 from infertool.brokers.memory.adapter import CONVENTIONS
 from infertool.brokers.memory.connection import Host
 from infertool.brokers.memory.faults import Operation
+from infertool.brokers.memory.partitioned_subscription import PartitionedSubscription
 from infertool.brokers.memory.queues import Stored
 from infertool.brokers.memory.replies import MemoryReplies
 from infertool.brokers.memory.server import Address
 from infertool.brokers.memory.subscription import MemoryBulkSender, MemorySubscription, send, to_message
+from infertool.brokers.partitioned import Lag
 from infertool.brokers.port import (
     MOST_BROWSED_BYTES,
     Browse,
@@ -20,17 +23,19 @@ from infertool.brokers.port import (
     Capabilities,
     Conventions,
     Depth,
+    OnEnds,
     OnMessages,
     OnSent,
     Selector,
 )
+from infertool.brokers.sending import send_each
 from infertool.brokers.supervisor import Supervisor
 from infertool.errors import ReceiptTimeoutError, ServerError
 from infertool.message import Message, Outgoing
 from infertool.net.connection_state import OnConnection
 from infertool.net.timing import FullJitter
 from infertool.secret import Secret
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 
 
 class MemoryBroker:
@@ -77,7 +82,8 @@ class MemoryBroker:
         self, queue: str, *, window: int, selector: Selector | None = None, exclusive: bool = False
     ) -> MemorySubscription:
         """See `infertool.brokers.port.Broker`. Without a connection now, it begins with the next one."""
-        subscription = MemorySubscription(
+        kind = PartitionedSubscription if self._address.server.is_partitioned(queue) else MemorySubscription
+        subscription = kind(
             queue,
             window=window,
             selector=selector,
@@ -125,6 +131,10 @@ class MemoryBroker:
             self._timeout_s,
         )
 
+    def send_all(self, messages: Sequence[tuple[Outgoing, Any]], on_ends: OnEnds) -> None:
+        """See `infertool.brokers.port.Broker`."""
+        send_each(partial(self.send, declare=False), messages, on_ends)
+
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> MemoryBulkSender:
         """See `infertool.brokers.port.Broker`."""
         return MemoryBulkSender(template, variable_headers, self._supervisor.connected, self._timeout_s)
@@ -156,6 +166,17 @@ class MemoryBroker:
         except ServerError:
             return None
         return depths[0]
+
+    def lag(self, queue: str, timeout_s: float) -> Lag | None:
+        """See `infertool.brokers.partitioned.Lagging`: of queues with partitions."""
+        connection = self._supervisor.current()
+        lags: list[Lag | None] = []
+        try:
+            if connection:
+                connection.call(Operation.MEASURE, lambda: lags.append(connection.server.lag(queue)), timeout_s)
+        except ServerError:
+            return None
+        return lags[0] if lags else None
 
     def reader_silent_s(self) -> float | None:
         """See `infertool.brokers.port.Monitored`."""

@@ -69,7 +69,7 @@ class Connection:
         self.address = address.url
         self.epoch = epoch
         self.reason = ""
-        self.session = Session(self)
+        self.session = Session(self, address)
         self.server = address.server
         self._address = address
         self._login = login

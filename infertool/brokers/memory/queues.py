@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from infertool.brokers.partitioned import PartitionListener
 from infertool.brokers.port import Capabilities, Depth, Match, Selector
 from infertool.message import Outgoing
 
@@ -31,7 +32,10 @@ class NoQueue(RefusedByBroker):
 
 @dataclass(slots=True, eq=False)
 class Stored:
-    """A message that a queue holds. `deliveries` counts those that began."""
+    """A message that a queue holds. `deliveries` counts those that began.
+
+    `partition` and `epoch` are those of a queue with partitions: `epoch` is of the newest delivery.
+    """
 
     id: str
     number: int
@@ -40,6 +44,8 @@ class Stored:
     arrived_ms: int
     rank: int = 0
     deliveries: int = 0
+    partition: str = ""
+    epoch: int = 0
 
     @property
     def order(self) -> tuple[int, int]:
@@ -56,13 +62,18 @@ class Stored:
 
 @dataclass(slots=True, eq=False)
 class Consumer:
-    """A subscription, as the broker sees it. `deliver` takes messages with the tokens that settle them."""
+    """A subscription, as the broker sees it. `deliver` takes messages with the tokens that settle them.
+
+    `place` is the address that it came through. `listener` hears of the partitions that it loses.
+    """
 
     window: int
     exclusive: bool
     accepts: Callable[[Stored], bool]
     deliver: Callable[[list[tuple[str, Stored]]], None]
     unsettled: dict[str, Stored] = field(default_factory=dict)
+    place: object = None
+    listener: Callable[[], PartitionListener | None] = lambda: None
 
     @property
     def has_room(self) -> bool:
@@ -75,7 +86,7 @@ class Queue:
 
     def __init__(self, capabilities: Capabilities, tokens: Iterator[int]) -> None:
         self._capabilities = capabilities
-        self._tokens = tokens
+        self.tokens = tokens
         self.waiting: list[Stored] = []
         self.consumers: list[Consumer] = []
         self._enqueued = self._dequeued = 0
@@ -87,10 +98,11 @@ class Queue:
         if self._capabilities.priorities:
             priority = stored.outgoing.properties.priority
             stored.rank = -(_DEFAULT_PRIORITY if priority is None else priority)
-        self._insert(stored)
+        self.insert(stored)
         self._enqueued += 1
 
-    def _insert(self, stored: Stored) -> None:
+    def insert(self, stored: Stored) -> None:
+        """Have a message wait in its place."""
         insort(self.waiting, stored, key=lambda each: each.order)
         if self._capabilities.expiry:
             self._earliest_expiry = min(self._earliest_expiry, stored.expires_ms)
@@ -104,7 +116,7 @@ class Queue:
         """Remove a consumer; what it did not settle waits again."""
         self.consumers.remove(consumer)
         for stored in consumer.unsettled.values():
-            self._insert(stored)
+            self.insert(stored)
         consumer.unsettled.clear()
 
     def drop_transient(self) -> None:
@@ -124,17 +136,14 @@ class Queue:
                 position += 1
                 continue
             del self.waiting[position]
-            token = str(next(self._tokens))
+            token = str(next(self.tokens))
             taker.unsettled[token] = stored
             given.setdefault(taker, []).append((token, stored))
             takers = [*(each for each in takers if each is not taker), taker]
         if takers and not takers[0].exclusive:
             # The next message is for the consumer whose turn it is.
             self.consumers = takers
-        for taker, messages in given.items():
-            taker.deliver(messages)
-            for _, stored in messages:
-                stored.deliveries += 1
+        deliver(given)
 
     def _takers(self) -> list[Consumer]:
         """Return the consumers that get messages: the first exclusive one alone, if there is one."""
@@ -170,6 +179,14 @@ class Queue:
             enqueued=self._enqueued,
             dequeued=self._dequeued,
         )
+
+
+def deliver(given: dict[Consumer, list[tuple[str, Stored]]]) -> None:
+    """Give messages to consumers."""
+    for taker, messages in given.items():
+        taker.deliver(messages)
+        for _, stored in messages:
+            stored.deliveries += 1
 
 
 def accepts(selector: Selector | None) -> Callable[[Stored], bool]:

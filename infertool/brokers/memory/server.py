@@ -16,7 +16,9 @@ from typing import Any, Final, Protocol, Self
 
 from infertool.brokers.memory.adapter import CAPABILITIES, REPLIES
 from infertool.brokers.memory.faults import Faults
+from infertool.brokers.memory.partitions import PartitionedQueue, Partitions
 from infertool.brokers.memory.queues import Consumer, NoQueue, Queue, RefusedByBroker, Stored, accepts
+from infertool.brokers.partitioned import Lag, PartitionListener
 from infertool.brokers.port import Browsing, Capabilities, Depth, Selector
 from infertool.errors import SettingsError
 from infertool.message import Outgoing
@@ -40,12 +42,17 @@ class Client(Protocol):
 class Session:
     """What the broker knows of one connection: its consumers, and what is delivered and not settled, by token.
 
-    `own` are the names of queues for replies, which end with it.
+    `own` are the names of queues for replies, which end with it. `place` is the address that it came through.
     """
 
     client: Client
+    place: Address
     consumers: list[tuple[Queue, Consumer]] = field(default_factory=list)
     own: list[str] = field(default_factory=list)
+
+    def holds(self, token: str) -> bool:
+        """Return True if a delivery is unsettled."""
+        return any(token in consumer.unsettled for _, consumer in self.consumers)
 
     def find(self, token: str) -> tuple[Queue, Consumer]:
         """Return the consumer that holds a delivery. Raises `RefusedByBroker`."""
@@ -101,6 +108,27 @@ class Server:
         _register(address)
         return address
 
+    def partition(self, name: str, count: int) -> Partitions:
+        """Make an empty queue of `count` partitions, whose assignment the caller decides."""
+        with self._lock:
+            queue = self._queues[name] = PartitionedQueue(self.capabilities, self._tokens, name, count)
+            return Partitions(queue, self._lock)
+
+    def is_partitioned(self, name: str) -> bool:
+        """Return True for a queue with partitions."""
+        return isinstance(self._queues.get(name), PartitionedQueue)
+
+    def lag(self, name: str) -> Lag | None:
+        """Return how far the consumers of a queue with partitions are behind; None for another queue."""
+        with self._lock:
+            queue = self._queues.get(name)
+            return queue.lag() if isinstance(queue, PartitionedQueue) else None
+
+    def settle_held(self, session: Session, tokens: Sequence[str]) -> None:
+        """Remove those messages that the session still holds: others are of partitions that it has no more."""
+        with self._lock:
+            self.settle(session, [token for token in tokens if session.holds(token)])
+
     def stop(self) -> None:
         """End all connections and accept no others; messages that are not persistent are lost."""
         self.running = False
@@ -132,12 +160,13 @@ class Server:
         selector: Selector | None,
         exclusive: bool,
         deliver: Callable[[list[tuple[str, Stored]]], None],
+        listener: Callable[[], PartitionListener | None] = lambda: None,
     ) -> None:
         """Add a consumer of a queue to a session. Raises `RefusedByBroker`."""
         self._need(not exclusive or self.capabilities.exclusive, "exclusive subscriptions")
         self._need(selector is None or self.capabilities.selectors, "selectors")
         self._need(not name.startswith(REPLIES), "subscriptions to the queues of other connections")
-        consumer = Consumer(window, exclusive, accepts(selector), deliver)
+        consumer = Consumer(window, exclusive, accepts(selector), deliver, place=session.place, listener=listener)
         with self._lock:
             queue = self._queue(name)
             queue.consumers.append(consumer)
@@ -274,7 +303,7 @@ class Address:
             return list(self._clients)
 
 
-_registering: Final = threading.Lock()
+_registering: Final = threading.RLock()
 _addresses: Final[dict[str, Address]] = {}
 _made_with: Final[dict[str, Mapping[str, str]]] = {}
 
@@ -294,15 +323,16 @@ def _forget(address: Address) -> None:
 
 def address_of(name: str, options: Mapping[str, str]) -> Address:
     """Return the address of that name; its server is made if there is none. Raises `SettingsError`."""
-    if name not in _addresses:
-        capabilities, page = parse_options(options)
-        Server(name, capabilities, page=page)
-        _made_with[name] = dict(options)
-    elif options and _made_with.get(name) != options:
-        raise SettingsError(
-            f"the broker memory://{name} was made with other options", key="broker.url", advice="use another name"
-        )
-    return _addresses[name]
+    with _registering:
+        if name not in _addresses:
+            capabilities, page = parse_options(options)
+            Server(name, capabilities, page=page)
+            _made_with[name] = dict(options)
+        elif options and _made_with.get(name) != options:
+            raise SettingsError(
+                f"the broker memory://{name} was made with other options", key="broker.url", advice="use another name"
+            )
+        return _addresses[name]
 
 
 def parse_options(options: Mapping[str, str]) -> tuple[Capabilities, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from infertool.brokers.memory.connection import Connection
 from infertool.brokers.memory.faults import Operation
 from infertool.brokers.memory.queues import Stored
 from infertool.brokers.moving import ConfirmedMove, move_in_steps
+from infertool.brokers.partitioned import PartitionListener
 from infertool.brokers.port import Capabilities, Move, OnSent, Selector
 from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError, StaleMessagesError
 from infertool.message import NO_TYPES, Message, Outgoing, TypedMessage
@@ -38,8 +39,9 @@ def to_message(stored: Stored, source: str, epoch: int, token: str, capabilities
         body=outgoing.body,
         kind=outgoing.kind,
         redelivered=stored.deliveries > 0,
-        epoch=epoch,
+        epoch=stored.epoch or epoch,
         token=token,
+        partition=stored.partition,
         known=properties,
         header_types=outgoing.types if capabilities.header_types else NO_TYPES,
     )
@@ -70,22 +72,36 @@ class MemorySubscription:
     def attach(self, connection: Connection) -> None:
         """Subscribe on a new connection. Raises `RefusedError`, `ConnectionLostError`."""
         self._inbox.begin(connection.epoch)
-        connection.call(Operation.SUBSCRIBE, partial(self._subscribe, connection), self._timeout_s)
+        connection.call(Operation.SUBSCRIBE, partial(self._subscribe, connection, self._window), self._timeout_s)
 
-    def _subscribe(self, connection: Connection) -> None:
+    def widen(self, window: int) -> None:
+        """See `infertool.brokers.port.Widens`: a second consumer has what the window grows by."""
+        more, self._window = window - self._window, window
+        connection = self._current()
+        if connection is None:
+            return
+        with suppress(ConnectionLostError):
+            connection.call(Operation.SUBSCRIBE, partial(self._subscribe, connection, more), self._timeout_s)
+
+    def _subscribe(self, connection: Connection, window: int) -> None:
         connection.server.subscribe(
             connection.session,
             self._queue,
-            window=self._window,
+            window=window,
             selector=self._selector,
             exclusive=self._exclusive,
             deliver=partial(self._deliver, connection),
+            listener=self._listener,
         )
+
+    def _listener(self) -> PartitionListener | None:
+        return None
 
     def _deliver(self, connection: Connection, deliveries: list[tuple[str, Stored]]) -> None:
         capabilities = connection.server.capabilities
         self._inbox.put(
-            [to_message(stored, self._queue, connection.epoch, token, capabilities) for token, stored in deliveries]
+            [to_message(stored, self._queue, connection.epoch, token, capabilities) for token, stored in deliveries],
+            connection.epoch,
         )
 
     def lost(self) -> None:
@@ -103,14 +119,20 @@ class MemorySubscription:
     def ack(self, messages: Sequence[Message]) -> None:
         """See `infertool.brokers.port.Subscription`."""
         connection = self._current()
-        fresh = [message.token for message in messages if connection and message.epoch == connection.epoch]
+        fresh = [message.token for message in messages if connection and self._is_current(connection, message)]
         self.stale_acks += len(messages) - len(fresh)
         if connection and fresh:
-            run = partial(connection.server.settle, connection.session, fresh)
+            run = partial(self._settle, connection, fresh)
             try:
                 connection.ask(Operation.ACK, run, partial(_ack_answered, connection), self._timeout_s)
             except ConnectionLostError:
                 self.stale_acks += len(fresh)
+
+    def _is_current(self, connection: Connection, message: Message) -> bool:
+        return message.epoch == connection.epoch
+
+    def _settle(self, connection: Connection, tokens: Sequence[str]) -> None:
+        connection.server.settle(connection.session, tokens)
 
     def move(self, moves: Sequence[Move], timeout_s: float) -> None:
         """See `infertool.brokers.port.Subscription`. More than `max_moves` are several steps, in order."""
@@ -125,7 +147,7 @@ class MemorySubscription:
 
     def _connection_of(self, moves: Sequence[Move]) -> Connection:
         connection = self._current()
-        if connection is None or any(move.message.epoch != connection.epoch for move in moves):
+        if connection is None or not all(self._is_current(connection, move.message) for move in moves):
             raise StaleMessagesError(
                 "the messages belong to a connection that was lost; the broker delivers them again"
             )

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from infertool.brokers.registry import UrlPath
 from infertool.brokers.stomp.conventions import ACTIVEMQ, CONVENTIONS
 
 if TYPE_CHECKING:
     from infertool.brokers.port import Broker
     from infertool.brokers.registry import BrokerUrl
     from infertool.net.connection_state import OnConnection
-    from infertool.settings.tree import BrokerSettings
+    from infertool.settings.broker import BrokerSettings
 
 
-__all__ = ["CAPABILITIES", "CONVENTIONS", "PORTS", "open_broker"]
+__all__ = ["CAPABILITIES", "CONVENTIONS", "PATH", "PORTS", "URL_OPTIONS", "open_broker"]
 
 CAPABILITIES: Final = ACTIVEMQ
 PORTS: Final[Mapping[str, int | None]] = {"stomp": 61613, "stomp+ssl": 61612}
+PATH: Final = UrlPath.VHOST
+URL_OPTIONS: Final[frozenset[str] | None] = None
 
 
 def open_broker(settings: BrokerSettings, url: BrokerUrl, *, name: str, on_connection: OnConnection | None) -> Broker:

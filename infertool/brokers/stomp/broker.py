@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from infertool.brokers.examining import ConnectionFacts, QueueAccess
-from infertool.brokers.port import Browse, Browsing, Capabilities, Depth, Match, OnMessages, OnSent, Selector
+from infertool.brokers.port import Browse, Browsing, Capabilities, Depth, Match, OnEnds, OnMessages, OnSent, Selector
 from infertool.brokers.registry import BrokerUrl
+from infertool.brokers.sending import send_each
 from infertool.brokers.stomp import dialects
 from infertool.brokers.stomp.browse import browse
 from infertool.brokers.stomp.bulk_sender import StompBulkSender
-from infertool.brokers.stomp.connection import SPOKEN, Host
+from infertool.brokers.stomp.connection import SPOKEN, Connection, Host
 from infertool.brokers.stomp.conventions import CONVENTIONS, REMOTE_TEMPORARY, StompConventions, jms_selector
 from infertool.brokers.stomp.messages import check
 from infertool.brokers.stomp.replies import StompReplies, reply_exists, unroutable
@@ -21,11 +22,11 @@ from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
 from infertool.brokers.supervisor import Supervisor
 from infertool.brokers.target import targets
-from infertool.errors import RefusedError, ServerError
+from infertool.errors import ConnectionLostError, RefusedError, ServerError
 from infertool.message import Outgoing
 from infertool.net.connection_state import OnConnection
 from infertool.net.timing import FullJitter
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 
 # A message may have 100 MiB, and a line may be slow: each MB may take a second more than a receipt may.
 _SLOWEST_BYTES_S: Final = 1_000_000
@@ -110,15 +111,48 @@ class StompBroker:
         address that is another kind of broker's.
         """
         connection = self._supervisor.connected()
+        self._check(connection, outgoing)
+        connection.wait_for_room(room_s)
+        connection.write(self._frame(connection, outgoing, on_sent))
+
+    def send_all(self, messages: Sequence[tuple[Outgoing, Any]], on_ends: OnEnds) -> None:
+        """See `infertool.brokers.port.Broker`."""
+        try:
+            connection = self._supervisor.connected()
+        except ConnectionLostError as error:
+            on_ends([(token, error) for _, token in messages])
+            return
+        frames: list[bytes] = []
+
+        def write() -> None:
+            if frames:
+                connection.write(b"".join(frames))
+                frames.clear()
+
+        def send(outgoing: Outgoing, on_sent: OnSent) -> None:
+            self._check(connection, outgoing)
+            if not connection.receipts.has_room and not connection.answers_here():
+                # The answers to what is not written yet make it.
+                write()
+                connection.wait_for_room()
+            frames.append(self._frame(connection, outgoing, on_sent))
+
+        send_each(send, messages, on_ends)
+        write()
+
+    def _check(self, connection: Connection, outgoing: Outgoing) -> None:
+        """Raise RefusedError for a message that this connection cannot send."""
         check(outgoing, self.address)
         if not connection.dialect.takes(outgoing.destination):
             raise unroutable(outgoing.destination, self.address, f"{connection.dialect.name} has no such addresses")
+
+    def _frame(self, connection: Connection, outgoing: Outgoing, on_sent: OnSent) -> bytes:
+        """Return the frame of a message, whose answer is awaited from now on."""
         if outgoing.destination.startswith(REMOTE_TEMPORARY):
             on_sent = partial(_answer_to_reply, on_sent, outgoing.destination)
-        connection.wait_for_room(room_s)
         timeout_s = self._receipt_timeout_s + len(outgoing.body) / _SLOWEST_BYTES_S
         receipt = connection.receipts.expect(on_sent, timeout_s, len(outgoing.body))
-        connection.write(connection.dialect.send(outgoing, {"receipt": receipt}))
+        return connection.dialect.send(outgoing, {"receipt": receipt})
 
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> StompBulkSender:
         """See `infertool.brokers.port.Broker`."""

@@ -10,6 +10,7 @@ from infertool.brokers.port import Browsing, Capabilities, Match, Selector
 from infertool.brokers.stomp import messages
 from infertool.brokers.stomp.frames import LIMITS
 from infertool.errors import UsageError
+from infertool.text.sanitize import wire_bytes
 
 PREFIX: Final = "/queue/"
 # Of reply addresses that another client's request names: ActiveMQ's, and RabbitMQ's.
@@ -154,6 +155,7 @@ class StompConventions:
     set_by_adapter: frozenset[str] = messages.SET_BY_ADAPTER
     reserved: frozenset[str] = frozenset({"original-destination"})
     death_marks: frozenset[str] = headers.DEATH_MARKS
+    ages_by_time: bool = False
 
     def queue(self, text: str) -> str:
         """See `infertool.brokers.port.Conventions`: `NAME` or `/queue/NAME` becomes `/queue/NAME`."""
@@ -191,7 +193,7 @@ class StompConventions:
         """See `infertool.brokers.port.Conventions`: 10 KiB a line, escapes included."""
         if _WIDEST * (len(name) + len(value)) < LIMITS.header_line:
             return True
-        text = (name + value).encode("utf-8", "surrogateescape")
+        text = wire_bytes(name + value)
         return len(text) + sum(map(text.count, _ESCAPED)) < LIMITS.header_line  # less: a colon is between the two
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from infertool.brokers.body_kind import BYTES, TEXT
 from infertool.brokers.headers import MESSAGE_ID, TTL, TextFormMessage
 from infertool.brokers.port import Browsing, Capabilities
 from infertool.brokers.stomp import messages
@@ -137,6 +138,8 @@ _REPLIES: Final = "infertool.replies."
 _TYPE: Final = "amq-msg-type"
 # A time in AMQP is in seconds, which have this many digits for 30 000 years; clients of JMS write milliseconds.
 _SECONDS_DIGITS: Final = 11
+# What RabbitMQ writes on a message that it dead-letters.
+_DEATHS: Final = ("x-death", "x-first-death-", "x-last-death-")
 # SEND's own headers, which Artemis and RabbitMQ keep as if they were the producer's.
 _ECHOED: Final = ("receipt", "transaction", "destination-type")
 
@@ -186,8 +189,8 @@ class _Artemis(Dialect):
         headers = frame.headers
         message_id = headers.get("message-id", "").rpartition(",")[2]
         # Every body has a length. Of a bytes message it stands among the headers, else the encoder adds it at the end.
-        is_bytes = _stands_before(headers, "content-length", "ack") and headers.get(_TYPE) != BodyKind.TEXT
-        kind = BodyKind.BYTES if is_bytes else BodyKind.TEXT
+        is_bytes = _stands_before(headers, "content-length", "ack") and headers.get(_TYPE) != TEXT
+        kind = BYTES if is_bytes else TEXT
         death = {}
         if "_AMQ_ORIG_ADDRESS" in headers:
             death = {"original-destination": PREFIX + headers["_AMQ_ORIG_ADDRESS"], "originalExpiration": "0"}
@@ -254,9 +257,9 @@ class _RabbitMQ(Dialect):
                 "originalExpiration": headers.get("x-original-expiration", "0"),
                 "dlqDeliveryFailureCause": headers.get("x-first-death-reason", ""),
             }
-        dropped = (*_ECHOED, _TYPE, "expiration", *(name for name in headers if "death" in name))
+        dropped = (*_ECHOED, _TYPE, "expiration", *(name for name in headers if name.startswith(_DEATHS)))
         # AMQP has no types, so that only what infertool sent tells its own.
-        kind = BodyKind.BYTES if headers.get(_TYPE) == BodyKind.BYTES else BodyKind.TEXT
+        kind = BYTES if headers.get(_TYPE) == BYTES else TEXT
         return _rewritten(frame, source, epoch, message_id, kind, dropped, added)
 
 

@@ -7,17 +7,16 @@ kept (surrogateescape), so that what was read can be written again unchanged.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from msgspec import Struct
 
+from infertool.text.sanitize import wire_bytes
+
 # The frames of the handshake come before a version is agreed, so their headers are never escaped.
 UNESCAPED = frozenset({"CONNECT", "CONNECTED", "STOMP"})
-# UTF-16 halves that surrogateescape did not make: they have no UTF-8 form.
-_LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-# Such a half, which no text off a wire can hold.
+# Half a character of UTF-16, which no text off a wire can hold.
 _BETWEEN = "\ud800"
 ENCODING = "utf-8"
 ERRORS = "surrogateescape"
@@ -62,9 +61,11 @@ def encode(command: str, headers: Mapping[str, str], body: bytes = b"", *, versi
 
     Raises FrameError when a header cannot be written: a line break where the version or the command has no escapes.
     """
-    escape = _raw if command in UNESCAPED or version == "1.0" else _ESCAPE[version]
-    lines = [f"{escape(key, ':')}:{escape(value, '')}\n" for key, value in headers.items()]
-    return b"%b\n%b\0" % (_to_bytes(f"{command}\n{''.join(lines)}"), body)
+    text = "".join([f"{key}:{value}\n" for key, value in headers.items()])
+    if "\\" in text or "\r" in text or not text.count(":") == text.count("\n") == len(headers):
+        escape = _raw if command in UNESCAPED or version == "1.0" else _ESCAPE[version]
+        text = "".join([f"{escape(key, ':')}:{escape(value, '')}\n" for key, value in headers.items()])
+    return b"%b\n%b\0" % (wire_bytes(f"{command}\n{text}"), body)
 
 
 def escape_value(value: str, version: str) -> str:
@@ -78,14 +79,7 @@ def escape_value(value: str, version: str) -> str:
 def encode_acks(ids: Iterable[str]) -> bytes:
     """Return an ACK frame (STOMP 1.2) for each of `ids`, one at least, escaped in one piece: settling is a hot path."""
     escaped = _escape_1_2(_BETWEEN.join(ids), "").replace(_BETWEEN, "\n\n\0ACK\nid:")
-    return _to_bytes(f"ACK\nid:{escaped}\n\n\0")
-
-
-def _to_bytes(text: str) -> bytes:
-    try:
-        return text.encode(ENCODING, ERRORS)
-    except UnicodeEncodeError:
-        return _LONE_SURROGATES.sub("\ufffd", text).encode(ENCODING, ERRORS)
+    return wire_bytes(f"ACK\nid:{escaped}\n\n\0")
 
 
 def _raw(text: str, forbidden: str) -> str:

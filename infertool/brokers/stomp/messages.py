@@ -10,6 +10,7 @@ import re
 import uuid
 from typing import Final
 
+from infertool.brokers.body_kind import BYTES, TEXT
 from infertool.brokers.headers import FORMS, LONG, PERSISTENT, TextFormMessage, is_property, property_texts
 from infertool.brokers.stomp.frames import LIMITS, Frame, encode
 from infertool.errors import RefusedError
@@ -25,9 +26,6 @@ SET_BY_ADAPTER: Final = frozenset(
 
 # What ActiveMQ's STOMP connector ends an id with: session, producer, number.
 _STOMP_ID: Final = re.compile(r":-1:\d+:\d+$")
-# Looked up once: it takes five times as long as a global name.
-_BYTES: Final = BodyKind.BYTES
-_TEXT: Final = BodyKind.TEXT
 # destination, persistent, content-length, amq-msg-type, transaction, receipt
 _MOST_OF_OURS: Final = 6
 # A character becomes at most four bytes.
@@ -45,7 +43,7 @@ def to_message(frame: Frame, source: str, epoch: int) -> Message:
         source or headers.get("destination", ""),
         headers,
         body,
-        _kind(headers) if "content-length" in headers else BodyKind.TEXT,
+        _kind(headers) if "content-length" in headers else TEXT,
         headers.get("redelivered") == "true",
         epoch,
         headers.get("ack", ""),
@@ -60,15 +58,15 @@ def _hides_body(headers: dict[str, str]) -> bool:
     only bytes and text, unless it asks for a transformation; it has no JMS session, which the id tells (`:-1:`).
     """
     sent_over_stomp = _STOMP_ID.search(headers.get("message-id", "")) and "transformation" not in headers
-    return not sent_over_stomp and _kind(headers) is _TEXT
+    return not sent_over_stomp and _kind(headers) is TEXT
 
 
 def _kind(headers: dict[str, str]) -> BodyKind:
     # ActiveMQ sends a length with BytesMessages only, except where the sender gave a TextMessage one with amq-msg-type:
     # both headers stay on that as properties.
     if "content-length" in headers and headers.get("amq-msg-type") != "text":
-        return _BYTES
-    return _TEXT
+        return BYTES
+    return TEXT
 
 
 def to_send(outgoing: Outgoing, extra: dict[str, str]) -> bytes:
@@ -105,7 +103,7 @@ def _too_large(address: str, reason: str) -> RefusedError:
 def _type_headers(outgoing: Outgoing) -> dict[str, str]:
     """Return what makes ActiveMQ build the right JMS type: a length means BytesMessage, none TextMessage."""
     length = {"content-length": str(len(outgoing.body))}
-    if outgoing.kind is _BYTES:
+    if outgoing.kind is BYTES:
         return length
     # Without a length a body ends at its first NUL.
     return {**length, "amq-msg-type": "text"} if b"\0" in outgoing.body else {}

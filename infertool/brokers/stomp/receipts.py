@@ -63,11 +63,13 @@ class Receipts:
         Raises ReceiptTimeoutError when none may within `timeout_s`.
         """
         with self._changed:
-            if not self._changed.wait_for(self._has_room, timeout_s):
+            if not self._changed.wait_for(lambda: self.has_room, timeout_s):
                 address = self._address
                 raise ReceiptTimeoutError(f"{address} confirms nothing; a send waited in vain", address=address)
 
-    def _has_room(self) -> bool:
+    @property
+    def has_room(self) -> bool:
+        """Whether another send may be open, or would fail at once."""
         return self._lost is not None or (len(self._open) < _MOST_REQUESTS and self._bytes < _MOST_BYTES)
 
     def confirm(self, receipt: str) -> None:

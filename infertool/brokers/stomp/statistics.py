@@ -88,7 +88,7 @@ class _Management:
         """See `_Questions`: each is a JSON list of one number, or of a complaint."""
         try:
             figures = {field: json.loads(body)[0] for field, body in answers.items()}
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
             return None
         return Depth(**figures) if all(isinstance(figure, int) for figure in figures.values()) else None
 
@@ -228,7 +228,7 @@ def parse_depth(body: bytes) -> Depth | None:
     """
     try:
         entries = json.loads(body)["map"]["entry"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     figures = dict(_figures(entries if isinstance(entries, list) else [entries]))
     found = {field: figures[name] for field, name in _FIELDS.items() if name in figures}

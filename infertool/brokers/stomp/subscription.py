@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -106,6 +107,9 @@ class StompSubscription:
         self._ids = InFlightIds(window) if is_pattern(queue) else None
         self._inbox = Inbox()
         self._attached: Connection | None = None
+        # Held while STOMP subscriptions are made; `_subscriptions` is their number on the connection.
+        self._subscribing = threading.Lock()
+        self._subscriptions = 0
         self._to_message = dialects.ACTIVEMQ.message
         self._counting = threading.Lock()
         self.stale_acks = 0
@@ -118,14 +122,27 @@ class StompSubscription:
         self._attached = connection
         self._to_message = connection.dialect.message
         try:
-            self._subscribe(connection)
+            with self._subscribing:
+                self._subscriptions = 0
+                self._subscribe(connection, self._window)
         except RefusedError as refusal:
             self._inbox.drop()
             what = f"{connection.target.address} refused the subscription to {self._queue}: {refusal.reason}"
             kind = OccupiedError if refusal.reason.startswith(_OCCUPIED) else RefusedError
             raise kind(what, address=refusal.address, reason=refusal.reason) from None
 
-    def _subscribe(self, connection: Connection) -> None:
+    def widen(self, window: int) -> None:
+        """See `infertool.brokers.port.Widens`: further STOMP subscriptions have what the window grows by."""
+        with self._subscribing:
+            more, self._window = window - self._window, window
+            connection = self._current()
+            # An exclusive queue gives one subscription all; messages with one id come one at a time.
+            if connection is None or connection is not self._attached or self._exclusive or self._share == 1:
+                return
+            with suppress(ConnectionLostError):
+                self._subscribe(connection, more)
+
+    def _subscribe(self, connection: Connection, window: int) -> None:
         self._check(connection)
         deliver = partial(self._deliver, connection.epoch)
         deadline = time.monotonic() + connection.target.receipt_timeout_s
@@ -141,8 +158,9 @@ class StompSubscription:
                 ack="client-individual",
                 headers={**prefetch, **headers},
             )
-            for number, prefetch in enumerate(dialect.prefetches(self._window, self._share), 1)
+            for number, prefetch in enumerate(dialect.prefetches(window, self._share), self._subscriptions + 1)
         ]
+        self._subscriptions += len(answers)
         try:
             for answer in answers:
                 connection.wait_for(answer, deadline, f"the subscription to {self._queue}")

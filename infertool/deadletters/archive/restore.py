@@ -12,11 +12,11 @@ from typing import Final
 
 from infertool.brokers.port import Broker, Capabilities, Conventions
 from infertool.deadletters import selection
-from infertool.deadletters.archive import record as archive
+from infertool.deadletters.archive import records
 from infertool.deadletters.archive.journal import Journal
-from infertool.deadletters.letter import DeadLetter, key
+from infertool.deadletters.letters import DeadLetter, key
 from infertool.deadletters.replay.audit import Audit, Result
-from infertool.deadletters.replay.crossing import Crossing
+from infertool.deadletters.replay.crossings import Crossing
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Plan
 from infertool.deadletters.replay.progress import Pace, Tally
 from infertool.deadletters.replay.sending import Outcome, Sender, Word
@@ -203,7 +203,7 @@ class Restore:
 def _unlike(path: Path) -> Iterator[tuple[str, Message]]:
     """Yield each letter of the archive once, with its key: a drain that was interrupted may have written some twice."""
     seen: set[str] = set()
-    for batch in archive.read(path):
+    for batch in records.read(path):
         for message in batch.messages:
             letter = key(message)
             if letter not in seen:

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from infertool.deadletters.archive import packing
-from infertool.deadletters.archive import record as archive
-from infertool.deadletters.archive.record import ArchiveError
-from infertool.deadletters.letter import key
+from infertool.deadletters.archive import packing, records
+from infertool.deadletters.archive.records import ArchiveError
+from infertool.deadletters.letters import key
 from infertool.message import Message
 
 # Letters remembered of what was archived: a drain that died had at most a window of them archived and not yet acked.
@@ -96,7 +95,7 @@ class ArchiveWriter:
 
     def _last_end(self) -> int:
         end = 0
-        for batch in archive.read(self.path):
+        for batch in records.read(self.path):
             end = batch.end
             self.found += len(batch.messages)
             self._remember(batch.messages)
@@ -105,7 +104,7 @@ class ArchiveWriter:
     def _check_cut(self) -> None:
         """Refuse to cut off what no drain of ours has left there."""
         rest = os.pread(self._file, _LOOK_AT, self._end)
-        if not archive.is_cut_record(packing.begin_of(self.path, rest)):
+        if not records.is_cut_record(packing.begin_of(self.path, rest)):
             raise ArchiveError(self.path, "is no archive of messages", advice="choose another file")
 
     def _cut_back(self) -> None:
@@ -135,16 +134,17 @@ class ArchiveWriter:
 
 def _groups(messages: Sequence[Message]) -> Iterator[bytes]:
     """Yield the records of some messages together, some MiB at a time: letters may be 100 MiB each."""
-    records, size = [], 0
+    encoded: list[bytes] = []
+    size = 0
     for message in messages:
-        record = archive.encode(message)
-        records.append(record)
+        record = records.encode(message)
+        encoded.append(record)
         size += len(record)
         if size >= _GROUP_BYTES:
-            yield b"".join(records)
-            records, size = [], 0
-    if records:
-        yield b"".join(records)
+            yield b"".join(encoded)
+            encoded, size = [], 0
+    if encoded:
+        yield b"".join(encoded)
 
 
 def sync_folder(path: Path) -> None:

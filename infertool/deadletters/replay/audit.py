@@ -13,10 +13,10 @@ from typing import Self
 import orjson
 
 from infertool.deadletters import ids
-from infertool.deadletters.record import iso
 from infertool.deadletters.replay.decide import Decision, Fate, Plan
 from infertool.errors import InfertoolError
 from infertool.text.sanitize import printable
+from infertool.text.times import iso
 
 _TOLD = frozenset({Fate.REPLAY, Fate.PARK, Fate.KEEP})
 

@@ -3,7 +3,8 @@
 Lock: a broker gives all messages of a queue to the first *exclusive* consumer, and to the next when that one ends,
 however it ends. So each run subscribes to the queue's lock queue and sends itself a message: the run that gets its
 own has the lock. RabbitMQ refuses the second subscription at once. Artemis has no such consumers, but counts all: a
-run that is not alone there gives up.
+run that is not alone there gives up. On a log (`Capabilities.log`) all runs are one group of consumers, and nothing is
+staged: a run begins while the group has no member.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from infertool.brokers.port import Broker, Browsing, Move, Subscription
-from infertool.deadletters.letter import key
+from infertool.deadletters.letters import key
 from infertool.deadletters.replay.sending import unstaged
 from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, State, Taker
 from infertool.errors import InfertoolError, MoveRefusedError, OccupiedError, RefusedError
@@ -142,6 +143,10 @@ def locked(broker: Broker, queue: str, who: str) -> Iterator[float]:
 
     Yields how many seconds the broker's clock is ahead of ours, 0 when that is less than the exchange took.
     """
+    if broker.capabilities.log:
+        _check_without_consumers(broker, queue)
+        yield 0.0
+        return
     place, token = lock(queue), secrets.token_hex(8)
     try:
         subscription = broker.subscribe(place, window=100, exclusive=broker.capabilities.exclusive)
@@ -161,6 +166,13 @@ def locked(broker: Broker, queue: str, who: str) -> Iterator[float]:
         yield _ahead(mine, sent_at, time.time())
     finally:
         subscription.ack([mine])
+
+
+def _check_without_consumers(broker: Broker, queue: str) -> None:
+    """Raise `BusyError` if the group of the runs on a log has a member: another run, or one that was just killed."""
+    depth = broker.measure(queue, _LOOK_S)
+    if depth and depth.consumers:
+        raise BusyError(queue, f"its group has {depth.consumers} consumers")
 
 
 def _check_alone(broker: Broker, queue: str, place: str) -> None:

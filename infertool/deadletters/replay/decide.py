@@ -9,11 +9,10 @@ from enum import StrEnum
 
 from infertool.brokers.port import Conventions, Move, Selector
 from infertool.deadletters.ids import event_id
-from infertool.deadletters.letter import DeadLetter, key, read
-from infertool.deadletters.replay import companions, sending
-from infertool.deadletters.replay import crossing as crossings
-from infertool.deadletters.replay.crossing import Crossing
-from infertool.deadletters.replay.edit import Edit, EditError
+from infertool.deadletters.letters import DeadLetter, key, read
+from infertool.deadletters.replay import companions, crossings, sending
+from infertool.deadletters.replay.crossings import Crossing
+from infertool.deadletters.replay.editing import Edit, EditError
 from infertool.deadletters.selection import Selection
 from infertool.filters.expression import FilterError, NotEvaluatedError
 from infertool.message import Message, Outgoing
@@ -129,13 +128,14 @@ class _Delivery:
     """One delivery of a letter. Only where a message was browsed, or read from a file, there is no `token`."""
 
     key: str
+    partition: str
     epoch: int
     token: str | int
 
     @classmethod
     def of(cls, message: Message) -> _Delivery:
         """Return the delivery that `message` is."""
-        return cls(key(message), message.epoch, message.token or id(message))
+        return cls(key(message), message.partition, message.epoch, message.token or id(message))
 
     def is_other(self, message: Message) -> bool:
         """Return True if `message` is another letter, not this one delivered again.
@@ -144,7 +144,7 @@ class _Delivery:
         delivered before may be this one, given back after a move that was refused: taking it off would lose it.
         """
         other = _Delivery.of(message)
-        if other.key != self.key:
+        if (other.key, other.partition) != (self.key, self.partition):
             return True
         return other.epoch == self.epoch and other.token != self.token and not message.redelivered
 
@@ -153,17 +153,26 @@ class Decider:
     """Decides about letters, one by one, and remembers what targets refused. Replays are numbered from `first`.
 
     `here` are the conventions of the broker that has the letters, whose moves are `atomic` or not; `crossing` leads to
-    the broker that gets the replays, where that is another one, or the letters are those of an archive.
+    the broker that gets the replays, where that is another one, or the letters are those of an archive. Unless it
+    `stages`, letters that stay are not moved meanwhile.
     """
 
     def __init__(
-        self, plan: Plan, here: Conventions, crossing: Crossing | None = None, *, atomic: bool = True, first: int = 1
+        self,
+        plan: Plan,
+        here: Conventions,
+        crossing: Crossing | None = None,
+        *,
+        atomic: bool = True,
+        stages: bool = True,
+        first: int = 1,
     ) -> None:
         self._plan = plan
         self._here = here
         self._crossing = crossing
         self._there = crossing.there if crossing else here
         self._atomic = atomic
+        self._stages = stages
         # Deliveries of letters that are replayed or parked, by their `dlq_id`.
         self._dealt: dict[str, _Delivery] = {}
         self._staging = companions.staging(plan.queue)
@@ -274,7 +283,7 @@ class Decider:
 
     def _original(self, letter: DeadLetter) -> Outgoing | None:
         """Return the letter for staging where it is to stay beside its replay."""
-        if not self._plan.copy:
+        if not (self._plan.copy and self._stages):
             return None
         return sending.staged(letter.message, self._staging, self._here, atomic=self._atomic)
 

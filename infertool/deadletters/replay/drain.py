@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from infertool.brokers.port import Move
-from infertool.deadletters import letter as letters
+from infertool.deadletters import letters
 from infertool.deadletters.archive.packing import MOST_BODY
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, State, Taker

@@ -1,4 +1,7 @@
-"""Replays dead letters: moves each, in order, to its target or to staging, then puts back what is staged."""
+"""Replays dead letters: moves each, in order, to its target or to staging, then puts back what is staged.
+
+In a log (`Capabilities.log`) nothing is staged: what is not replayed stays in its place.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,21 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from infertool.brokers.port import Broker
-from infertool.deadletters.letter import key
+from infertool.deadletters.letters import key
 from infertool.deadletters.replay import companions
 from infertool.deadletters.replay.audit import Audit, AuditError, Result
-from infertool.deadletters.replay.crossing import Crossing
+from infertool.deadletters.replay.crossings import Crossing
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Plan
 from infertool.deadletters.replay.progress import Pace, Tally
 from infertool.deadletters.replay.sending import Outcome, Sender, Word
 from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, Bus, State, Taker, Transfer
 from infertool.errors import InfertoolError, MoveRefusedError, ServerError
 from infertool.message import Message
+
+_STAYING: Final = frozenset({Fate.KEEP, Fate.OTHER, Fate.NEW})
 
 # Letters that cannot be moved stay unsettled and take up the window. A run ends with more than this number.
 MOST_HELD = 100
@@ -55,12 +61,17 @@ class Replay:
         self._plan = plan
         here = broker.conventions
         crossing = Crossing(here, elsewhere.conventions, elsewhere.capabilities) if elsewhere else None
-        atomic = broker.capabilities.atomic_move
-        self._decider = Decider(plan, here, crossing, atomic=atomic, first=self.tally.taken + 1)
+        can = broker.capabilities
+        self._is_log = can.log
+        self.tally.stages = not can.log
+        self._decider = Decider(
+            plan, here, crossing, atomic=can.atomic_move, stages=not can.log, first=self.tally.taken + 1
+        )
         self._stop = stop
         self._pace = pace
         self._audit = audit
-        self._elsewhere = elsewhere
+        # A letter of a log that is copied is sent without a move.
+        self._elsewhere = Sender(broker, stop) if can.log and plan.copy and elsewhere is None else elsewhere
         # Keys of letters that the other broker confirmed, and that are still in the queue.
         self._arrived: set[str] = set()
         self._failed_again: set[str] = set()
@@ -145,12 +156,14 @@ class Replay:
         decisions, used = self._decide(messages, taker.capabilities.max_move_bytes)
         taker.give_back(messages[used:])
         held = [each for each in decisions if each.fate is Fate.HOLD]
-        moving = [each for each in decisions if each.fate is not Fate.HOLD]
+        left = [each for each in decisions if self._is_log and each.fate in _STAYING]
+        moving = [each for each in decisions if each not in held and each not in left]
         replays = sum(each.fate is Fate.REPLAY for each in moving)
         if self._pace and replays and not self._pace.wait(replays):
             return
         if moving:
             self._move(taker, moving)
+        self._leave(taker, left)
         self._hold(taker, held)
 
     def _decide(self, messages: Sequence[Message], max_bytes: int) -> tuple[list[Decision], int]:
@@ -175,6 +188,13 @@ class Replay:
         limit = self._plan.limit
         return room if limit is None else min(room, limit - self.tally.replayed)
 
+    def _leave(self, taker: Taker, left: Sequence[Decision]) -> None:
+        """Let letters of a log stay in their places."""
+        if left:
+            taker.leave([each.letter.message for each in left])
+            self.tally.add(left)
+            self._note(left, Result.DONE)
+
     def _hold(self, taker: Taker, held: Sequence[Decision]) -> None:
         for decision in held:
             taker.hold(decision.letter.message)
@@ -192,6 +212,10 @@ class Replay:
         fault = None
         if self._elsewhere:
             decisions, fault = self._send_elsewhere(self._elsewhere, decisions)
+        if self._is_log:
+            staying = [each for each in decisions if each.fate in _STAYING or (self._plan.copy and _is_replay(each))]
+            self._leave(taker, staying)
+            decisions = [each for each in decisions if each not in staying]
         if decisions:
             self._begin(taker, decisions)
         if fault and not self._stop.is_set():
@@ -301,3 +325,7 @@ class Replay:
                 self._audit.note(decisions, result, time.time(), why)
             except AuditError as fault:
                 self._unwritten = fault
+
+
+def _is_replay(decision: Decision) -> bool:
+    return decision.fate is Fate.REPLAY

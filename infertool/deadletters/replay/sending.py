@@ -17,7 +17,7 @@ from infertool.brokers import header_types
 from infertool.brokers.headers import LONG, property_texts
 from infertool.brokers.port import Broker, Conventions
 from infertool.deadletters import marks
-from infertool.deadletters.letter import DeadLetter, Writer
+from infertool.deadletters.letters import DeadLetter, Writer
 from infertool.deadletters.record import NAME_BYTES, cut, dlq_id
 from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError, ServerError, UnreachableError
 from infertool.message import Message, Outgoing

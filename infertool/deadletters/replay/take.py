@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+from infertool.brokers.partitioned import Partitioned
 from infertool.brokers.port import Broker, Capabilities, Conventions, Move, Selector, Subscription, Transaction
-from infertool.deadletters.letter import key
+from infertool.deadletters.letters import key
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError, UnreachableError
 from infertool.message import Message
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
@@ -76,9 +77,9 @@ class Transfer:
         self._keys: frozenset[str] = frozenset()
 
     @property
-    def epoch(self) -> int:
-        """The number of the connection that delivered the messages."""
-        return self._moves[0].message.epoch
+    def first(self) -> Message:
+        """The first of the messages, which share their partition and its epoch."""
+        return self._moves[0].message
 
     @property
     def is_open(self) -> bool:
@@ -158,6 +159,7 @@ class Taker:
     """Takes messages from `queue` over a connection of its own. When that closes, what was not moved is in its queue.
 
     `on_arrival` is called with every message as it comes, up to a window before `take` returns it.
+    A partition that goes to another connection takes its messages with it, and those of the others stay.
     """
 
     def __init__(
@@ -176,10 +178,13 @@ class Taker:
         self._stop = stop
         self._on_arrival = on_arrival
         self._buffer: deque[Message] = deque()
-        self._epoch = 0
+        # The newest epoch of each partition.
+        self._epochs: dict[str, int] = {}
         self._lost_at: float | None = None
         self._in_doubt: list[Transfer] = []
         self.held: set[str] = set()
+        # Keys of letters that stay in their places in a log.
+        self._left: set[str] = set()
 
     def __enter__(self) -> Self:
         try:
@@ -218,7 +223,7 @@ class Taker:
                 return
 
     def take(self, most: int, patience_s: float = QUIET_S) -> list[Message]:
-        """Return 1 to `most` messages; none at the queue's end, or when stopped.
+        """Return 1 to `most` messages of one partition; none at the queue's end, or when stopped.
 
         Raises `ConnectionLostError` when there was no connection for five minutes.
         """
@@ -226,7 +231,7 @@ class Taker:
         while not self._stop.is_set():
             self._fill(0 if self._buffer else _POLL_S)
             if self._buffer:
-                return [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
+                return self._taken(most)
             if self._lost_at is not None:
                 self._check_loss(self._lost_at)
                 quiet_since = time.monotonic()
@@ -234,13 +239,25 @@ class Taker:
                 break
         return []
 
+    def _taken(self, most: int) -> list[Message]:
+        taken = [self._buffer.popleft()]
+        while self._buffer and len(taken) < most and self._buffer[0].partition == taken[0].partition:
+            taken.append(self._buffer.popleft())
+        return taken
+
     def give_back(self, messages: Sequence[Message]) -> None:
         """Have `take` return these first."""
-        self._buffer.extendleft(message for message in reversed(messages) if message.epoch == self._epoch)
+        self._buffer.extendleft(message for message in reversed(messages) if self._is_current(message))
 
     def hold(self, message: Message) -> None:
         """Keep `message` out of the way, unsettled: it stays in its queue."""
         self.held.add(key(message))
+
+    def leave(self, messages: Sequence[Message]) -> None:
+        """Let messages of a log stay in their places, unsettled, without taking up the window."""
+        self._left.update(map(key, messages))
+        if isinstance(self._subscription, Partitioned):
+            self._subscription.release(messages)
 
     def move(self, moves: Sequence[Move], on_undone: Callable[[], None]) -> State:
         """Move in one transaction; return whether it is DONE, IN_DOUBT or NOT_DONE. See `Transfer`.
@@ -268,19 +285,34 @@ class Taker:
         if transfer.state is State.IN_DOUBT:
             self._in_doubt.append(transfer)
         # Not every adapter ends the connection over a refusal; where it does, what follows has another epoch.
-        if self._epoch == transfer.epoch and transfer.state is not State.REFUSED:
-            self._buffer.clear()  # it comes again
+        # A partition that goes away does so without the connection: only stale messages show it.
+        over = {State.NOT_DONE} if transfer.first.partition else {State.NOT_DONE, State.IN_DOUBT}
+        if self._is_current(transfer.first) and transfer.state in over:
+            self._forget(transfer.first.partition)  # it comes again
+
+    def _is_current(self, message: Message) -> bool:
+        return message.epoch == self._epochs.get(message.partition)
+
+    def _forget(self, partition: str) -> None:
+        """Take what waits of a partition out of the buffer: it was delivered in an epoch that is over."""
+        self._buffer = deque(message for message in self._buffer if message.partition != partition)
 
     def _fill(self, timeout_s: float) -> None:
         for message in self._subscription.receive(self.capabilities.max_unacked, timeout_s):
-            if message.epoch != self._epoch:
-                self._buffer.clear()
-                self._epoch = message.epoch
+            if not self._is_current(message):
+                self._forget(message.partition)
+                self._epochs[message.partition] = message.epoch
             if self._in_doubt:
                 self._in_doubt = [transfer for transfer in self._in_doubt if not transfer.undo_if_in(message)]
             self._on_arrival(message)
-            if not self.held or key(message) not in self.held:
+            if self._is_wanted(message):
                 self._buffer.append(message)
+
+    def _is_wanted(self, message: Message) -> bool:
+        if not (self.held or self._left):
+            return True
+        letter = key(message)
+        return letter not in self.held and letter not in self._left
 
     def _on_connection(self, event: ConnectionEvent) -> None:
         if event.state is ConnectionState.LOST:

@@ -10,7 +10,7 @@ import msgspec
 from infertool.brokers.headers import property_texts
 from infertool.brokers.port import Capabilities, Conventions
 from infertool.deadletters import marks
-from infertool.deadletters.letter import DeadLetter, key
+from infertool.deadletters.letters import DeadLetter, key
 from infertool.errors import UsageError
 from infertool.message import Message, Outgoing
 

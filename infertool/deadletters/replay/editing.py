@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infertool.deadletters.letter import DeadLetter
+from infertool.deadletters.letters import DeadLetter
 from infertool.errors import UsageError
 from infertool.models import loader
 from infertool.text import json_text

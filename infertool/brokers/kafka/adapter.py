@@ -1,0 +1,32 @@
+"""What the registry needs of the Kafka adapter, without its client library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from infertool.brokers.kafka.conventions import CAPABILITIES, CONVENTIONS
+from infertool.brokers.registry import UrlPath
+
+if TYPE_CHECKING:
+    from infertool.brokers.port import Broker
+    from infertool.brokers.registry import BrokerUrl
+    from infertool.net.connection_state import OnConnection
+    from infertool.settings.broker import BrokerSettings
+
+__all__ = ["CAPABILITIES", "CONVENTIONS", "PATH", "PORTS", "URL_OPTIONS", "open_broker"]
+
+_PLAIN, _TLS = 9092, 9093
+PORTS: Final[Mapping[str, int | None]] = {
+    "kafka": _PLAIN, "kafka+ssl": _TLS, "kafka+share": _PLAIN, "kafka+share+ssl": _TLS,
+}  # fmt: skip
+PATH: Final = UrlPath.QUEUE
+URL_OPTIONS: Final[frozenset[str] | None] = frozenset({"group"})
+
+
+def open_broker(settings: BrokerSettings, url: BrokerUrl, *, name: str, on_connection: OnConnection | None) -> Broker:
+    """Return a broker that is not yet connected. Raises SettingsError."""
+    # Imported late: `infertool --help` must not pay for a protocol it does not use.
+    from infertool.brokers.kafka.broker import KafkaBroker  # noqa: PLC0415
+
+    return KafkaBroker(settings, url, name=name, on_connection=on_connection)

@@ -1,0 +1,182 @@
+"""Partitions come and go: what a consumer does when its group shares a topic out anew.
+
+librdkafka calls it on the thread that polls, and goes on when it returns. What comes begins where the group's commit
+says. What goes is given back in two steps: what has not begun at once, what has within some seconds; then it is
+committed, and the next consumer has it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from infertool.brokers import callbacks
+from infertool.brokers.kafka import metadata
+from infertool.brokers.kafka.assignment import Assignment, Order
+from infertool.brokers.kafka.commits import Commits
+from infertool.brokers.kafka.deliveries import Deliveries
+from infertool.brokers.partitioned import PartitionListener
+
+_log = logging.getLogger(__name__)
+
+# What is in work of a partition that goes may be settled for this time, or half of the group's session. Seconds.
+_MOST_WAIT_S: Final = 10.0
+_ASK_S: Final = 5.0
+_AGAIN_S: Final = 0.2
+# Events that may be given out before a commit tells of it.
+_LEAST_AHEAD: Final = 10
+_LISTENER: Final = "a listener of partitions"
+
+
+class Rebalance:
+    """The partitions of one consumer. `joined` is set once the group gave it its partitions, or none."""
+
+    def __init__(
+        self,
+        topic: str,
+        group: str,
+        *,
+        deliveries: Deliveries,
+        commits: Commits,
+        epochs: Iterator[int],
+        order: Order,
+        ahead: int,
+        session_timeout_s: float,
+    ) -> None:
+        self.joined = threading.Event()
+        self.closing = threading.Event()
+        self.listener: PartitionListener | None = None
+        # Why the newest partitions could not be begun with: the consumer is of no use then.
+        self.fault: KafkaException | None = None
+        self._topic = topic
+        self._group = group
+        self._deliveries = deliveries
+        self._commits = commits
+        self._epochs = epochs
+        self._order = order
+        self._ahead = max(ahead, _LEAST_AHEAD)
+        self._session_s = session_timeout_s
+        self._wait_s = min(_MOST_WAIT_S, session_timeout_s / 2)
+        # Partitions whose commit another program wrote, as far as that was reported.
+        self._reported: set[int] = set()
+
+    def assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Begin with partitions where the group's commits say."""
+        try:
+            self._begin(consumer, partitions)
+        except KafkaException as fault:
+            # librdkafka would lose it.
+            self.fault = fault
+
+    def _begin(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        found = self._committed(consumer, partitions) if partitions else []
+        assignments = [self._begun(each) for each in found]
+        self._deliveries.begin(assignments)
+        starts = [
+            TopicPartition(self._topic, each.partition, each.offset if each.offset >= 0 else OFFSET_BEGINNING)
+            for each in found
+        ]
+        consumer.incremental_assign(starts)
+        # A pause outlives an assignment.
+        consumer.resume(starts)
+        _log.debug("assigned of %s: %s", self._topic, sorted(each.partition for each in found))
+        self.joined.set()
+
+    def _committed(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> list[Any]:
+        """Return what the group committed, as long as the session may last. Raises `KafkaException`."""
+        deadline = time.monotonic() + self._session_s
+        while True:
+            try:
+                found = consumer.committed(list(partitions), timeout=_ASK_S)
+            except KafkaException as raised:
+                fault = raised
+            else:
+                failed = next((each.error for each in found if each.error), None)
+                if failed is None:
+                    return found
+                fault = KafkaException(failed)
+            if time.monotonic() > deadline or self.closing.wait(_AGAIN_S):
+                raise fault
+
+    def _begun(self, found: Any) -> Assignment:
+        start = found.offset if found.offset >= 0 else None
+        progress = metadata.decode(found.metadata)
+        assignment = Assignment(
+            self._topic, found.partition, next(self._epochs),
+            start=start, progress=progress, ahead=self._ahead, order=self._order,
+        )  # fmt: skip
+        if progress is None and found.metadata:
+            assignment.is_foreign = True
+            if found.partition not in self._reported:
+                self._reported.add(found.partition)
+                _log.warning(
+                    "another program wrote the commit of the group %s for %s: it is read from offset %d on, and the "
+                    "program's note is replaced when an event is settled; give each program a group of its own",
+                    self._group, assignment.name, found.offset,
+                )  # fmt: skip
+        return assignment
+
+    def restarted(self, assignment: Assignment, start: int) -> Assignment:
+        """Begin a partition anew that was made anew, or cut. Return its assignment."""
+        self._lose([assignment])
+        begun = Assignment(
+            self._topic, assignment.number, next(self._epochs),
+            start=start, progress=None, ahead=self._ahead, order=self._order,
+        )  # fmt: skip
+        self._deliveries.begin([begun])
+        return begun
+
+    def revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Settle what is in work of partitions that go, within some seconds, and commit."""
+        going = self._found(partitions)
+        self._deliveries.leave(going)
+        self._tell("revoking", going)
+        in_time = self._deliveries.wait_until_idle(going, 0 if self.closing.is_set() else self._wait_s)
+        changed = [each for each in going if each.is_changed]
+        fault = self._commits.final(going)
+        self._lose(going)
+        if going and not in_time and not self.closing.is_set():
+            _log.warning(
+                "%s of the group %s go to another consumer, and not all of their events in work ended within %g s: "
+                "those are repeated there", _names(going), self._group, self._wait_s,
+            )  # fmt: skip
+        if fault and changed:
+            _log.warning("what was done last of %s could not be committed, and is repeated: %s", _names(changed), fault)
+        consumer.incremental_unassign(list(partitions))
+
+    def lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Give up partitions that another consumer has already."""
+        going = self._found(partitions)
+        self._lose(going)
+        if going:
+            _log.warning(
+                "%s of the group %s are lost, and what is in work of them is repeated: this process did not run, or "
+                "was cut off, for too long, or the topic is gone", _names(going), self._group,
+            )  # fmt: skip
+        consumer.incremental_unassign(list(partitions))
+
+    def lose_all(self) -> None:
+        """Give up everything: the consumer cannot be used any more."""
+        self._lose(self._deliveries.assigned)
+
+    def _found(self, partitions: Sequence[TopicPartition]) -> list[Assignment]:
+        found = [self._deliveries.find(f"{self._topic}/{each.partition}") for each in partitions]
+        return [assignment for assignment in found if assignment]
+
+    def _lose(self, assignments: Sequence[Assignment]) -> None:
+        self._deliveries.end(assignments)
+        self._tell("revoked", assignments)
+
+    def _tell(self, what: str, assignments: Sequence[Assignment]) -> None:
+        if self.listener and assignments:
+            names = frozenset(assignment.name for assignment in assignments)
+            callbacks.tell(getattr(self.listener, what), names, _LISTENER)
+
+
+def _names(assignments: Sequence[Assignment]) -> str:
+    return ", ".join(assignment.name for assignment in assignments)
