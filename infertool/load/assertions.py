@@ -13,7 +13,7 @@ from typing import Any
 
 from infertool.errors import UsageError
 from infertool.filters import expression as filters
-from infertool.load.report import COUNTS, FIGURES, OPTION_OF, SUMS, figures
+from infertool.load.report import COUNTS, FIGURES, OPTION_OF, SHARES, SUMS, figures
 from infertool.load.tally import Measure
 from infertool.text.input import did_you_mean
 
@@ -25,8 +25,10 @@ _NEEDS_E2E = frozenset(
 )  # fmt: skip
 # Of these, what replies tell, too.
 _OF_REPLIES = frozenset({"results", "failures", "lost", "duplicates", "result_rate", "failed_share"})
+_OF_RESPONSES = frozenset({"results", "failures", "lost", "timed_out", "result_rate", "failed_share"})
+_NEEDS_HTTP = frozenset({"shed", "unavailable", "retried", "retry_served", *SHARES})
 _STRINGS = re.compile(r"""r?"[^"]*"|r?'[^']*'""")
-_KNOWN = (*COUNTS, *SUMS, *(f"{measure}.{figure}" for measure in Measure for figure in FIGURES))
+_KNOWN = (*COUNTS, *SUMS, *SHARES, *(f"{measure}.{figure}" for measure in Measure for figure in FIGURES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ def _check_measured(expression: str, names: Iterable[str], measures: Collection[
         needed = _measure_of(name)
         if needed is None or needed in measures or (name in _OF_REPLIES and Measure.REPLY in measures):
             continue
+        if name in _OF_RESPONSES and Measure.HTTP in measures:
+            continue
         if needed is Measure.SLIP:
             raise UsageError(f"--assert {expression!r} cannot work: a closed model has no plan, so nothing slips")
         raise UsageError(f"--assert {expression!r} needs {OPTION_OF[needed]}", advice=f"else {name} is not measured")
@@ -109,6 +113,8 @@ def _check_measured(expression: str, names: Iterable[str], measures: Collection[
 def _measure_of(name: str) -> Measure | None:
     if name in _NEEDS_E2E:
         return Measure.E2E
+    if name in _NEEDS_HTTP:
+        return Measure.HTTP
     if name == "confirmed":
         return Measure.SEND
     if name == "timed_out":

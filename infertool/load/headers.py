@@ -17,13 +17,13 @@ from infertool.load import payloads
 from infertool.load.tally import RunClock
 from infertool.load.traces import NewTraces
 from infertool.message import BodyKind, Outgoing
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 from infertool.telemetry.trace_context import TRACEPARENT
 
 # Headers with a value of their own for each event.
 OWN: Final = ("event_id", CORRELATION_ID, "sent_at", "intended_at")
 _TAKEN: Final = frozenset({*OWN, PRIORITY, TRACEPARENT})
-_HIGHEST: Final = 9
+_LEVELS: Final = tuple(map(str, range(10)))
 _TOLERANCE: Final = 1e-6
 
 
@@ -39,8 +39,8 @@ def priorities(text: str, rng: random.Random) -> Callable[[], str]:
 def _share(part: str, text: str) -> tuple[str, float]:
     named, _, share_text = part.partition("=")
     level = named.rpartition(":")[2].strip()
-    if not (level.isascii() and level.isdigit() and int(level) <= _HIGHEST):
-        raise _wrong(text, f"{level!r} is no priority from 0 to {_HIGHEST}")
+    if level not in _LEVELS:
+        raise _wrong(text, f"{level!r} is no priority from {_LEVELS[0]} to {_LEVELS[-1]}")
     try:
         share = float(share_text)
     except ValueError:

@@ -9,8 +9,13 @@ from infertool.errors import UsageError
 from infertool.load import arrivals
 from infertool.load.arrivals import Planned, Schedule
 from infertool.load.headers import Envelope, EnvelopeOptions
+from infertool.load.http_options import HttpOptions
 from infertool.load.payloads import PayloadOptions, Payloads
 from infertool.load.tally import Measure
+from infertool.message import BodyKind
+
+_MOST_UNCONFIRMED = 500
+_IN_FLIGHT, _HTTP_IN_FLIGHT = 200, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +24,8 @@ class LoadOptions:
 
     With `closed` the model is closed and has that number of open events; `planned` then gives only limits. With `e2e`
     results are observed, and awaited until none came for `settle_s`. With `rpc_timeout_s` each event is a request,
-    whose reply is awaited for that time. `in_flight` is the window of `confirm`, for each connection.
+    whose reply is awaited for that time. `in_flight` is the window of `confirm`, for each connection. With `http`
+    events go to a gateway, at most `in_flight` at a time from each process, and not to a broker.
     `export_traces` exports the spans of recorded events.
     """
 
@@ -28,7 +34,7 @@ class LoadOptions:
     payloads: PayloadOptions = field(default_factory=PayloadOptions)
     closed: int | None = None
     confirm: bool = False
-    in_flight: int = 200
+    given_in_flight: int | None = None
     max_late_s: float = math.inf
     e2e: bool = False
     settle_s: float = 10.0
@@ -36,6 +42,7 @@ class LoadOptions:
     export_traces: bool = False
     connections: int = 1
     processes: int = 1
+    http: HttpOptions | None = None
 
     def check(self) -> None:
         """Raise UsageError for options that are invalid or contradict each other."""
@@ -49,10 +56,27 @@ class LoadOptions:
                     raise UsageError(
                         f"--rpc and {option} contradict each other", advice="a reply says more: leave the other out"
                     )
+        if self.confirm and self.in_flight > _MOST_UNCONFIRMED:
+            raise UsageError(f"--in-flight {self.in_flight}: at most {_MOST_UNCONFIRMED} events may be unconfirmed")
+        if self.http:
+            self._check_http(self.http)
         if self.closed is None:
             self.schedule()
         else:
             self._check_closed(self.planned)
+
+    def _check_http(self, http: HttpOptions) -> None:
+        http.check(self.envelope.headers)
+        for option, given in (
+            ("--rpc", self.rpc), ("--e2e", self.e2e), ("--confirm", self.confirm),
+            ("--priority", self.envelope.priority is not None), ("--type bytes", self.envelope.kind is BodyKind.BYTES),
+            ("--connections", self.connections > 1),
+        ):  # fmt: skip
+            if given:
+                raise UsageError(
+                    f"--http and {option} contradict each other",
+                    advice="--class says what is urgent, --in-flight how many connections there may be",
+                )
 
     def _check_closed(self, planned: Planned) -> None:
         for option, given in (
@@ -66,7 +90,7 @@ class LoadOptions:
         if not (self.confirm or self.awaits_results):
             raise UsageError(
                 "--closed needs to know when an event is done",
-                advice="add --e2e (its result), --rpc (its reply) or --confirm (its receipt)",
+                advice="add --e2e (its result), --rpc (its reply), --http (its response) or --confirm (its receipt)",
             )
 
     @property
@@ -77,7 +101,12 @@ class LoadOptions:
     @property
     def awaits_results(self) -> bool:
         """Whether the run sees what became of each event."""
-        return self.e2e or self.rpc
+        return self.e2e or self.rpc or self.http is not None
+
+    @property
+    def in_flight(self) -> int:
+        """The most events that wait for their receipt or response."""
+        return self.given_in_flight or (_HTTP_IN_FLIGHT if self.http else _IN_FLIGHT)
 
     @property
     def measures(self) -> tuple[Measure, ...]:
@@ -87,6 +116,7 @@ class LoadOptions:
             Measure.SEND: self.confirm,
             Measure.E2E: self.e2e,
             Measure.REPLY: self.rpc,
+            Measure.HTTP: self.http is not None,
         }
         return tuple(measure for measure, wanted in asked.items() if wanted)
 
@@ -95,7 +125,7 @@ class LoadOptions:
         """The plan in words."""
         if self.closed is None:
             return self.schedule().text
-        what = "reply" if self.rpc else "result" if self.e2e else "receipt"
+        what = "response" if self.http else "reply" if self.rpc else "result" if self.e2e else "receipt"
         until = f"its {what} has come"
         return arrivals.described(f"{self.closed} open at a time, the next one sent when {until}", self.planned)
 

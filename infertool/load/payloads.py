@@ -73,14 +73,22 @@ def size_function(text: str, rng: random.Random) -> Size:
     try:
         fill = template.parse_function(text, rng)
         size = float(text if fill is None else fill(0))
+        _check_numbers(text.partition("(")[2].strip().removesuffix(")"))
     except (UsageError, ValueError) as error:
         what = error.what if isinstance(error, UsageError) else "is no size"
         raise UsageError(f"--size {text!r}: {what}", advice=advice) from None
     if fill is not None:
-        return lambda number: min(int(float(fill(number))), _LARGEST)
+        return lambda number: int(max(0.0, min(float(fill(number)), _LARGEST)))
     if not 0 < size <= _LARGEST:
         raise UsageError(f"--size {text!r} is out of range", advice=f"a body has 1 to {_LARGEST} bytes")
     return lambda _number: int(size)
+
+
+def _check_numbers(arguments: str) -> None:
+    """Raise ValueError unless all arguments of a function are numbers: `choice` gives what it is given."""
+    for argument in arguments.split(",") if arguments.strip() else []:
+        if type(orjson.loads(argument)) not in {int, float}:
+            raise ValueError(argument)
 
 
 def padded(body: bytes, size: int) -> bytes:

@@ -18,7 +18,7 @@ from infertool.load.options import LoadOptions
 from infertool.load.tally import Clock, Meter, Tally
 from infertool.load.team import CONNECTED, Counted, StartFailed
 from infertool.load.work import Share, Work
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 
 _REPORT_EVERY_S: Final = 0.25
 # Longest wait for the team's message after a SIGTERM, which a stop of the whole run also sends to this process.

@@ -15,6 +15,7 @@ from infertool.telemetry.latencies import Latencies, Percentiles
 
 _VERSION: Final = 1
 _LONGEST_HEAD: Final = 1_000_000
+RETRIES: Final = ("retried", "retry_served")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,19 @@ class Second:
     duplicates: int = 0
     latency_ms: Mapping[Measure, Percentiles] = field(default_factory=dict)
     timed_out: int = 0
+    shed: int = 0
+    unavailable: int = 0
+    retried: int = 0
+    retry_served: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The sums of a run, without the warm-up. None means unknown, usually for want of --confirm, --e2e or --rpc.
+    """The sums of a run, without the warm-up. None means unknown, for want of --confirm, --e2e, --rpc or --http.
 
     `planned` = `sent` + `dropped` + `unsent`; with --e2e `sent` = `results` + `failures` + `queued` + `lost`, with
-    --rpc `sent` = `results` + `failures` + `timed_out` + `lost`. `poison`
+    --rpc `sent` = `results` + `failures` + `timed_out` + `lost`, with --http the same and `shed` (429) + `unavailable`
+    (503). Of these, `retried` were sent once more with --obey-retry-after, and `retry_served` then got 2xx. `poison`
     counts the broken events sent, `dead_lettered` the failures that are in the dead-letter queue, `queued` the events
     that were not seen and may still be in the queue, which held `queue_before` and `queue_after` messages.
     """
@@ -85,6 +91,10 @@ class Counts:
     queue_before: int | None = None
     queue_after: int | None = None
     timed_out: int | None = None
+    shed: int | None = None
+    unavailable: int | None = None
+    retried: int | None = None
+    retry_served: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +104,8 @@ class Run:
     `elapsed_s` is the time of counted sending, `cpu_s` the processor time of all load processes. `notes` are sentences
     such as that the generator was the limit. A run whose file ends early is not `complete`: its sums are those of the
     seconds written. `planned_s` is the length of the plan up to a stop, `came_out_s` the time up to the last result, at
-    least `elapsed_s`; both are without the warm-up, and None in files of older versions.
+    least `elapsed_s`; both are without the warm-up, and None in files of older versions. `statuses` counts responses by
+    status and reason (--http).
     """
 
     info: RunInfo
@@ -107,6 +118,7 @@ class Run:
     complete: bool = True
     planned_s: float | None = None
     came_out_s: float | None = None
+    statuses: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -127,6 +139,7 @@ class _End(msgspec.Struct, frozen=True, tag="end", tag_field="line"):
     hdr: Mapping[Measure, str]
     planned_s: float | None = None
     came_out_s: float | None = None
+    statuses: Mapping[str, int] = {}
 
 
 class RunFileError(UsageError):
@@ -167,7 +180,9 @@ class RunWriter:
     def end(self, run: Run) -> None:
         """Write the sums."""
         hdr = _encoded(run.histograms)
-        self._write(_End(run.counts, run.elapsed_s, run.cpu_s, run.notes, hdr, run.planned_s, run.came_out_s))
+        self._write(
+            _End(run.counts, run.elapsed_s, run.cpu_s, run.notes, hdr, run.planned_s, run.came_out_s, run.statuses)
+        )
         self._empty = False
 
     def _write(self, line: msgspec.Struct) -> None:
@@ -191,7 +206,7 @@ def read(path: Path) -> Run:
                     hdr = _decoded(line.hdr, path, number)
                     return Run(
                         info, tuple(seconds), line.counts, hdr, line.elapsed_s, line.cpu_s, line.notes,
-                        planned_s=line.planned_s, came_out_s=line.came_out_s,
+                        planned_s=line.planned_s, came_out_s=line.came_out_s, statuses=line.statuses,
                     )  # fmt: skip
                 seconds.append(line.second)
             file.seek(begin)
@@ -241,13 +256,16 @@ def _cut_short(info: RunInfo, seconds: list[Second], histograms: Mapping[Measure
     def total(name: str, *, measured: bool = True) -> Any:
         return sum(getattr(second, name) for second in counted) if measured else None
 
-    send, rpc = Measure.SEND in info.measures, Measure.REPLY in info.measures
-    seen = rpc or Measure.E2E in info.measures
+    send, rpc, http = (each in info.measures for each in (Measure.SEND, Measure.REPLY, Measure.HTTP))
+    seen = rpc or http or Measure.E2E in info.measures
     counts = Counts(
         **{name: total(name) for name in ("planned", "sent", "late", "dropped", "unsent")},
         confirmed=total("confirmed", measured=send),
-        **{name: total(name, measured=seen) for name in ("results", "failures", "duplicates")},
-        timed_out=total("timed_out", measured=rpc),
+        **{name: total(name, measured=seen) for name in ("results", "failures")},
+        duplicates=total("duplicates", measured=seen and not http),
+        timed_out=total("timed_out", measured=rpc or http),
+        **{name: total(name, measured=http) for name in ("shed", "unavailable")},
+        **{name: total(name, measured=http and "--obey-retry-after" in info.options) for name in RETRIES},
     )
 
     def length(*names: str) -> float:

@@ -50,6 +50,8 @@ def notes(facts: RunFacts) -> tuple[str, ...]:
 
 
 def _refused(facts: RunFacts) -> Sequence[str]:
+    if facts.options.http:
+        return [f"{count} requests could not be sent: {reason}" for reason, count in facts.end.refusals.items()]
     return [f"the broker refused {count} events: {reason}" for reason, count in facts.end.refusals.items()]
 
 
@@ -59,8 +61,10 @@ def _limits(facts: RunFacts) -> Sequence[str]:
     if facts.options.closed or not counts.planned or behind < counts.planned * _SOME_LATE:
         return []
     what = f"{behind} of {counts.planned} events were more than 10 ms late, or dropped"
+    if sum(facts.end.refusals.values()) >= behind:
+        return [f"{what}; as the broker refused at least as many, that says nothing of the generator"]
     if facts.end.blocked_s > facts.elapsed_s * _LONG_BLOCKED:
-        return [f"the broker was the limit: {what}; {_blocked(facts)}"]
+        return [f"the {'gateway' if facts.options.http else 'broker'} was the limit: {what}; {_blocked(facts)}"]
     busy = facts.cpu_s / facts.elapsed_s / facts.options.processes if facts.elapsed_s else 0.0
     what += f" (slip p99 {facts.slip_ms.p99 or 0:.1f} ms, {busy * 100:.0f} % of a core for each process)"
     if behind < counts.planned * _MANY_LATE:
@@ -78,6 +82,8 @@ def _dropped(facts: RunFacts) -> Sequence[str]:
 
 
 def _blocked(facts: RunFacts) -> str:
+    if facts.options.http:
+        return f"for {facts.end.blocked_s:.1f} s all {facts.options.in_flight} connections of --in-flight were busy"
     if facts.options.confirm:
         return (
             f"for {facts.end.blocked_s:.1f} s all {facts.options.in_flight} events of --in-flight waited for a receipt"
@@ -117,9 +123,15 @@ def _uncounted(facts: RunFacts) -> Sequence[str]:
 SCHEMA: Final = Path(__file__).with_name("report.schema.json")
 COUNTS: Final = tuple(each.name for each in fields(Counts))
 SUMS: Final = ("planned_rate", "sent_rate", "result_rate", "failed_share", "elapsed_s", "cpu_s", "cpu_share")
+SHARES: Final = ("shed_share", "retry_served_share")
 FIGURES: Final = ("count", "rate", "mean_ms", "p50_ms", "p90_ms", "p99_ms", "p99_9_ms", "max_ms")
 # Measures that need an option.
-OPTION_OF: Final[Mapping[str, str]] = {Measure.SEND: "--confirm", Measure.E2E: "--e2e", Measure.REPLY: "--rpc"}
+OPTION_OF: Final[Mapping[str, str]] = {
+    Measure.SEND: "--confirm",
+    Measure.E2E: "--e2e",
+    Measure.REPLY: "--rpc",
+    Measure.HTTP: "--http",
+}
 _TIMES = ("mean", "p50", "p90", "p99", "p99_9", "max")
 Rows = list[tuple[str, ...]]
 UNKNOWN: Final = "-"
@@ -186,11 +198,14 @@ def document(run: Run) -> dict[str, Any]:
         "sent_rate": _ratio(counts.sent, run.elapsed_s, 3),
         "result_rate": _ratio(came_out, _came_out_s(run), 3),
         "failed_share": _ratio(failures, came_out, 6),
+        "shed_share": _ratio(counts.shed, counts.sent, 6),
+        "retry_served_share": _ratio(counts.retry_served, counts.retried, 6),
         "elapsed_s": round(run.elapsed_s, 3),
         "cpu_s": None if run.cpu_s is None else round(run.cpu_s, 3),
         "cpu_share": _ratio(run.cpu_s, run.elapsed_s, 4),
         **{measure.value: _measured(run, measure) for measure in Measure},
         "seconds": [_second(second, run.info.measures) for second in run.seconds],
+        "statuses": dict(sorted(run.statuses.items())),
         "notes": list(run.notes),
         "asserts": [],
     }
@@ -198,7 +213,7 @@ def document(run: Run) -> dict[str, Any]:
 
 def figures(report: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the figures of the whole run by their names in assertions: `lost`, `e2e.p99_ms`, ..."""
-    found = {name: report[name] for name in (*COUNTS, *SUMS)}
+    found = {name: report[name] for name in (*COUNTS, *SUMS, *SHARES)}
     for measure in Measure:
         values = report[measure] or {}
         found |= {f"{measure}.{name}": values.get(name) for name in FIGURES}
@@ -216,7 +231,8 @@ def _measured(run: Run, measure: Measure) -> dict[str, Any] | None:
         return None
     latencies = run.histograms.get(measure) or Latencies()
     values = _percentiles(latencies.percentiles())
-    length_s = _came_out_s(run) if measure in {Measure.E2E, Measure.REPLY} else run.elapsed_s
+    at_arrival = {Measure.E2E, Measure.REPLY, Measure.HTTP}
+    length_s = _came_out_s(run) if measure in at_arrival else run.elapsed_s
     return {"count": values.pop("count"), "rate": _ratio(latencies.count, length_s, 3), **values}
 
 
@@ -255,6 +271,8 @@ def facts(report: Mapping[str, Any]) -> Rows:
         rows.append(("queue", _queue(report)))
     if Measure.REPLY in run["measures"]:
         rows.append(("replies", _replies(report)))
+    if Measure.HTTP in run["measures"]:
+        rows += _responses(report)
     if report["cpu_s"] is not None:
         rows.append(("processor", f"{report['cpu_s']:.2f} s: {_percent(report['cpu_share'])} of a core"))
     return rows
@@ -282,6 +300,19 @@ def _replies(report: Mapping[str, Any]) -> str:
     others = ", ".join(f"{figure(report[name])} {_WORDS.get(name, name)}" for name in ("lost", "duplicates"))
     came = f"{figure(report['results'])} results + {figure(report['failures'])} failures"
     return f"{came}, {figure(report['timed_out'])} timed out, {others}"
+
+
+def _responses(report: Mapping[str, Any]) -> Rows:
+    refused = f"{figure(report['shed'])} shed (429), {figure(report['unavailable'])} unavailable (503)"
+    came = f"{figure(report['results'])} results, {refused}, {figure(report['failures'])} failures"
+    rows: Rows = [("responses", f"{came}, {figure(report['timed_out'])} timed out, {figure(report['lost'])} lost")]
+    if report["statuses"]:
+        rows.append(("statuses", ", ".join(f"{figure(count)} x {text}" for text, count in report["statuses"].items())))
+    if report["retried"] is not None:
+        share = _percent(report["retry_served_share"])
+        served = f"{figure(report['retry_served'])} of {figure(report['retried'])} served ({share})"
+        rows.append(("retries", f"{served} at the time that Retry-After told"))
+    return rows
 
 
 def _queue(report: Mapping[str, Any]) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from infertool import __version__, brokers
 from infertool.channels.event import ChannelEvent, OnChannelEvents
@@ -18,15 +17,20 @@ from infertool.channels.topics import TopicFeed
 from infertool.errors import InfertoolError
 from infertool.load.observed import DeadLetterCount, Observed, OwnDeadLetters
 from infertool.load.options import LoadOptions
-from infertool.load.record import Counts, Run, RunInfo, RunWriter, Second
+from infertool.load.record import RETRIES, Counts, Run, RunInfo, RunWriter, Second
 from infertool.load.report import RunFacts, notes
 from infertool.load.seconds import PlannedEvents, Seconds
+from infertool.load.sides import Sides
 from infertool.load.tally import Clock, Measure, Meter, RunClock, Tally, new_run_id, start_clock
 from infertool.load.team import Team
 from infertool.load.work import Share, Work, WorkEnd
-from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.net.connection_state import ConnectionEvent
+from infertool.secret import mask_url
 from infertool.settings import Settings
 from infertool.telemetry.latencies import Latencies
+
+if TYPE_CHECKING:
+    from infertool.load.endpoint import LoadEndpoint
 
 # Time before the first event, in which all threads and processes get ready. Seconds.
 _BEGIN_S: Final = 0.2
@@ -91,8 +95,9 @@ class LoadRun:
         self._options = options
         self._listeners = listeners
         self._meter = Meter(self._clock)
-        self._losses = Counter[str]()
-        self._control = brokers.open(settings.broker, name="infertool-loadgen")
+        self._sides = Sides()
+        self._ticked_at: float | None = None
+        self._control = None if options.http else brokers.open(settings.broker, name="infertool-loadgen")
         on_broker = partial(self._connection_changed, "broker")
         if options.processes > 1:
             self._work: Work | Team = Team(
@@ -108,10 +113,21 @@ class LoadRun:
         warmup_s = options.planned.warmup_s
         plan = None if options.closed else PlannedEvents(options.schedule().times(), warmup_s)
         self._seconds = Seconds(self._clock, math.floor(-warmup_s), plan, self.tally, self._meter, self._cut)
+        target = options.http.target() if options.http else None
         self.info = RunInfo(
             __version__, time.time(), "closed" if options.closed else "open", options.plan_text,
-            self._control.address, options.envelope.queue, options.planned.seed, options.measures, given,
+            target.origin if target else self._control.address if self._control else "",
+            mask_url(target.path) if target else options.envelope.queue,
+            options.planned.seed, options.measures, given,
         )  # fmt: skip
+
+    def serve(self, address: str) -> LoadEndpoint:
+        """Serve metrics and health at `address` until it is closed. Raises `ListenError` and `UsageError`."""
+        from infertool.load.endpoint import LoadEndpoint  # noqa: PLC0415  (few runs serve metrics)
+
+        return LoadEndpoint(
+            address, tally=self.tally, meter=self._meter, sides=self._sides, ticked_at=lambda: self._ticked_at
+        )
 
     def stop(self) -> None:
         """End the sending early, from any thread; `run` still waits for the results of sent events."""
@@ -129,8 +145,9 @@ class LoadRun:
         """Run to the end. Raises UnreachableError, RefusedError while connecting; later errors are in `fault`."""
         self._writer = writer
         with ExitStack() as stack:
-            stack.callback(self._control.close, _CLOSE_S)
-            self._control.connect()
+            if self._control:
+                stack.callback(self._control.close, _CLOSE_S)
+                self._control.connect()
             if self._options.e2e:
                 stack.callback(self._watch().close, _CLOSE_S)
             stack.callback(self._work.close)
@@ -164,22 +181,21 @@ class LoadRun:
         self._listeners.on_events(arrivals)
 
     def _connection_changed(self, side: str, event: ConnectionEvent) -> None:
-        # Counted when it is back: repeated attempts to connect are one loss.
-        if event.state is ConnectionState.CONNECTED and event.epoch > 1:
-            self._losses[side] += 1
+        self._sides.changed(side, event)
         self._listeners.on_connection(side, event)
 
     def _measured(self) -> Run:
         options = self._options
         run_id, warmup_s = new_run_id(), options.planned.warmup_s
         before, dead = None, None
-        if options.e2e:
+        if options.e2e and self._control:
             dlq = self._settings.deadletter.queue
             dead = DeadLetterCount(self._control, dlq, sent_to=options.envelope.queue, run_id=run_id)
             before = self._depth()
         run_clock = start_clock(_BEGIN_S, run_id)
         self._clock.start(run_clock, warmup_s)
         self._observed = Observed(run_clock, self.tally, self._meter, warmup_s=warmup_s)
+        self._ticked_at = run_clock.mono
         self._seconds.start()
         began = time.process_time()
         self._send(run_clock)
@@ -195,10 +211,11 @@ class LoadRun:
             outcome = _Outcome(before, after, self._dead(dead, run_clock))
         self._count_unreported()
         self._seconds.stop()
+        self._ticked_at = None
         return self._result(cpu_s, outcome)
 
     def _depth(self) -> int | None:
-        depth = self._control.measure(self._options.envelope.queue, _MEASURE_S)
+        depth = self._control.measure(self._options.envelope.queue, _MEASURE_S) if self._control else None
         return depth.size if depth else None
 
     def _send(self, run_clock: RunClock) -> None:
@@ -248,6 +265,7 @@ class LoadRun:
 
     def _cut(self, second: Second, histograms: Mapping[Measure, Latencies]) -> None:
         self._rows.append(second)
+        self._ticked_at = time.monotonic()
         if self._writer and not self.fault:
             writer = self._writer
             self._try(lambda: writer.second(second, histograms))
@@ -263,11 +281,12 @@ class LoadRun:
         slip = histograms.get(Measure.SLIP, Latencies()).percentiles()
         dead_exact = outcome.dead is None or outcome.dead.exact
         facts = RunFacts(
-            options, counts, elapsed_s, self._planned_s(elapsed_s), cpu_s, slip, end, self._losses, dead_exact
+            options, counts, elapsed_s, self._planned_s(elapsed_s), cpu_s, slip, end, self._sides.reconnects, dead_exact
         )
         return Run(
             self.info, tuple(self._rows), counts, histograms, elapsed_s, cpu_s, notes(facts),
             planned_s=self._planned_s(elapsed_s), came_out_s=self._came_out_s(elapsed_s),
+            statuses=end.statuses,
         )  # fmt: skip
 
     def _elapsed_s(self, end: WorkEnd) -> float:
@@ -297,6 +316,8 @@ class LoadRun:
         names += ["poison"] if options.payloads.poison_rate else []
         names += ["confirmed"] if options.confirm else []
         counts = Counts(**{name: totals[name] for name in names})
+        if options.http:
+            return _http_counts(counts, totals, obeys=options.http.obeys)
         if options.rpc:
             found = {name: totals[name] for name in ("results", "failures", "timed_out", "duplicates")}
             return replace(counts, **found, lost=totals["sent"] - sum(found.values()) + found["duplicates"])
@@ -314,3 +335,8 @@ class LoadRun:
             queue_before=outcome.queue_before,
             queue_after=outcome.queue_after,
         )
+
+
+def _http_counts(counts: Counts, totals: Mapping[str, int], *, obeys: bool) -> Counts:
+    found = {name: totals[name] for name in ("results", "failures", "timed_out", "shed", "unavailable", "lost")}
+    return replace(counts, **found, **({name: totals[name] for name in RETRIES} if obeys else {}))

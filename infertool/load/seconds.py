@@ -14,6 +14,7 @@ from infertool.telemetry.latencies import Latencies
 
 _COUNTS = (
     "planned", "sent", "late", "dropped", "unsent", "confirmed", "results", "failures", "timed_out", "duplicates",
+    "shed", "unavailable", "retried", "retry_served",
 )  # fmt: skip
 # Delay after the end of a second before it is passed on, in which other processes report their counts.
 _LAG_S: Final = 0.4

@@ -77,12 +77,14 @@ class Measure(StrEnum):
     `SEND`: from the actual send to the broker's receipt; with --confirm.
     `E2E`: from the *intended* send to the arrival at the dashboard's topic; with --e2e.
     `REPLY`: from the *intended* send to the reply, of those that are results; with --rpc.
+    `HTTP`: from the *intended* send to the response, of those with a status of 2xx; with --http.
     """
 
     SLIP = "slip"
     SEND = "send"
     E2E = "e2e"
     REPLY = "reply"
+    HTTP = "http"
 
 
 class Meter:
@@ -119,6 +121,11 @@ class Meter:
             for (_, measure), latencies in found.items():
                 self._total[measure].merge(latencies)
         return found
+
+    def copies(self) -> Mapping[Measure, Latencies]:
+        """Return copies of the same as `totals`, at any time."""
+        with self._lock:
+            return {measure: latencies.copy() for measure, latencies in self._total.items() if latencies.count}
 
     def cut(self, up_to: float = math.inf) -> Mapping[Measure, Latencies]:
         """Return the same, merged over the seconds; only measures with samples."""

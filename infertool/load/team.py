@@ -20,7 +20,7 @@ from infertool.load.options import LoadOptions
 from infertool.load.tally import BySecond, Measure, Meter, RunClock, Tally
 from infertool.load.work import Share, WorkEnd
 from infertool.net.connection_state import ConnectionEvent, OnConnection
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 from infertool.telemetry.latencies import Latencies
 from infertool.workers.process import ConnectedProcess, end_all
 
@@ -196,7 +196,9 @@ class Team:
         ends = [member.end for member in self._members if member.end]
         refusals: Counter[str] = Counter()
         drops: Counter[str] = Counter()
+        statuses: Counter[str] = Counter()
         for end in ends:
+            statuses.update(end.statuses)
             refusals.update(end.refusals)
             drops.update(end.drops)
         return WorkEnd(
@@ -206,6 +208,7 @@ class Team:
             dict(refusals),
             dict(drops),
             tuple(member.death for member in self._members if member.death),
+            dict(statuses),
         )
 
     def close(self) -> None:

@@ -25,8 +25,8 @@ _LETTERS: Final = string.ascii_lowercase + " "
 # Length of the random text made in advance; each text field is a piece of it.
 _TEXT_POOL: Final = 65_536
 _LONGEST_TEXT: Final = 1_000_000
-_STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
-_PATH: Final = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d+\])*")
+_STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d+)\]", re.ASCII)
+_PATH: Final = re.compile(r"[^.\[\]]+(?:\.[^.\[\]]+|\[\d{1,9}\])*", re.ASCII)
 
 
 def parse_function(text: str, rng: random.Random) -> Fill | None:

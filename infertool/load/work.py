@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from infertool import brokers
 from infertool.brokers import registry
@@ -15,6 +15,7 @@ from infertool.brokers.port import Broker
 from infertool.load.calls import CallConnection
 from infertool.load.generator import ClosedGenerator, OpenGenerator, Slots
 from infertool.load.headers import Envelope
+from infertool.load.http import HttpSender
 from infertool.load.options import LoadOptions
 from infertool.load.payloads import Payloads
 from infertool.load.sender import ConfirmedConnection, Due, SendConnection, Sender, Timing, UnconfirmedConnection
@@ -22,7 +23,7 @@ from infertool.load.tally import Meter, RunClock, Tally
 from infertool.load.traces import SentSpans
 from infertool.net.connection_state import OnConnection
 from infertool.rpc import Client
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 from infertool.telemetry import logs
 
 # Longest time for a connection to close. Seconds.
@@ -52,7 +53,7 @@ class WorkEnd:
 
     `finished_s` is the time from the begin to the last event; `blocked_s` the time in which no connection took
     anything; `cpu_s` the processor time. `refusals` counts refused events by the broker's text, `drops` dropped events
-    by the reason; `deaths` describes the processes that died.
+    by the reason; `deaths` describes the processes that died; `statuses` counts responses by status and reason.
     """
 
     finished_s: float = 0.0
@@ -61,6 +62,7 @@ class WorkEnd:
     refusals: dict[str, int] = field(default_factory=dict)
     drops: dict[str, int] = field(default_factory=dict)
     deaths: tuple[str, ...] = ()
+    statuses: dict[str, int] = field(default_factory=dict)
 
 
 class Work:
@@ -82,13 +84,23 @@ class Work:
         self._meter = meter
         seed = f"{options.planned.seed} {share.index} {share.of}"
         self._payloads = Payloads(options.payloads, seed)
-        self._envelope = Envelope(options.envelope, seed)
+        # Headers of HTTP are no headers of messages.
+        self._envelope = Envelope(replace(options.envelope, headers=()) if options.http else options.envelope, seed)
         self._schedule = None if options.closed else options.schedule()
         self._end_s = options.end_s
         self._slots = Slots(options.closed or 0, options.settle_s)
         names = [f"infertool-loadgen-{share.index}-{number}" for number in range(options.connections)]
         self._clients: list[Client] = []
         self._brokers: list[Broker] = []
+        self._http: list[HttpSender] = []
+        if options.http:
+            names = []
+            self._http.append(
+                HttpSender(
+                    options.http, options.envelope.headers, self._envelope, tally, meter,
+                    window=options.in_flight, on_done=self.done,
+                )
+            )  # fmt: skip
         for name in names:
             if options.rpc:
                 self._clients.append(Client(settings, name=name, on_connection=on_connection))
@@ -109,9 +121,12 @@ class Work:
             client.connect()
         for broker in self._brokers:
             broker.connect()
+        for sender in self._http:
+            sender.connect()
         self._connections = [
             *(self._calls(client) for client in self._clients),
             *(self._connection(broker) for broker in self._brokers),
+            *self._http,
         ]
 
     def _calls(self, client: Client) -> CallConnection:
@@ -154,7 +169,7 @@ class Work:
         else:
             self._generator = OpenGenerator(sender, self._tally, self._times(), warmup_s=warmup_s, end_s=self._end_s)
         for connection in self._connections:
-            if isinstance(connection, CallConnection):
+            if isinstance(connection, CallConnection | HttpSender):
                 connection.run_clock = run_clock
         before = time.process_time()
         if not self._stopped:
@@ -166,7 +181,7 @@ class Work:
 
     def _new_spans(self) -> SentSpans | None:
         options = self._options
-        if not options.export_traces or options.envelope.traced is None:
+        if not options.export_traces or options.envelope.traced is None or options.http:
             return None
         from infertool.telemetry.otlp import SpanExporter  # noqa: PLC0415  (it imports OpenTelemetry: 0.3 s)
 
@@ -191,12 +206,17 @@ class Work:
             refusals.update(connection.refusals())
         blocked_s = self._sender.blocked_s if self._sender else 0.0
         drops = dict(self._generator.drops) if self._generator else {}
-        return WorkEnd(self._finished_s, blocked_s, self._cpu_s, dict(refusals), drops)
+        statuses: Counter[str] = Counter()
+        for sender in self._http:
+            statuses.update(sender.statuses)
+        return WorkEnd(self._finished_s, blocked_s, self._cpu_s, dict(refusals), drops, statuses=dict(statuses))
 
     def close(self) -> None:
         """Disconnect."""
         if self._spans:
             self._spans.close(_SPANS_S)
+        for sender in self._http:
+            sender.close()
         for client in self._clients:
             client.close()
         for broker in self._brokers:

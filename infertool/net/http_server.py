@@ -12,9 +12,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from infertool.errors import ListenError
+from infertool.net.address import host_and_port
 
 _log = logging.getLogger(__name__)
 
@@ -65,12 +66,12 @@ class HttpServer:
             self._server = _Server(host, port, family, _handler(routes, posts or {}))
         except (OSError, UnicodeError) as fault:
             reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
-            address = _address(host, port)
+            address = host_and_port(host, port)
             raise ListenError(
                 f"cannot listen on {address}: {reason}", address=address, advice="choose another address or port"
             ) from None
         self.port: int = self._server.server_address[1]
-        self.address = _address(host, self.port)
+        self.address = host_and_port(host, self.port)
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
 
     def start(self) -> None:
@@ -93,10 +94,6 @@ def is_local(address: str) -> bool:
     """Return True if the address of a peer is one of this machine's loopback addresses."""
     ip = ip_address(address)
     return ip.is_loopback or (isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None and ip.ipv4_mapped.is_loopback)
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Server(ThreadingHTTPServer):
@@ -151,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a POST request. What follows a refused one is its body, so the connection ends."""
-        route = self.posts.get(urlsplit(self.path).path)
+        route = self.posts.get(_parts(self.path).path)
         length = self.headers.get("Content-Length", "")
         if route is None:
             refused = HTTPStatus.METHOD_NOT_ALLOWED if self._is_known() else HTTPStatus.NOT_FOUND
@@ -170,10 +167,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(Response(f"{refused.phrase}\n".encode(), status=refused, headers=headers), with_body=True)
 
     def _is_known(self) -> bool:
-        return (urlsplit(self.path).path.rstrip("/") or "/") in self.routes
+        return (_parts(self.path).path.rstrip("/") or "/") in self.routes
 
     def _answer(self, *, with_body: bool) -> None:
-        parts = urlsplit(self.path)
+        parts = _parts(self.path)
         route = self.routes.get(parts.path.rstrip("/") or "/")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         if route is None:
@@ -209,6 +206,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  (the library's name)
         """Log nothing."""
+
+
+def _parts(target: str) -> SplitResult:
+    """Return the parts of the target of a request, which may be any text: a path, or a URL."""
+    try:
+        return urlsplit(target)
+    except ValueError:
+        path, _, query = target.partition("?")
+        return SplitResult("", "", path, query, "")
 
 
 def _answer_of(route: Route, request: Request) -> Response:

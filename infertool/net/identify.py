@@ -20,6 +20,7 @@ _PROBE_S: Final = 1.0
 _ENOUGH: Final = 64
 # Smallest number that `bracketed` takes for a port rather than for the end of an IPv6 address.
 _LEAST_PORT: Final = 1000
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 _STOMP: Final = b"CONNECT\naccept-version:1.2\nhost:/\n\n\0"
 _HTTP: Final = b"GET / HTTP/1.0\r\n\r\n"
 
@@ -34,6 +35,7 @@ class Kind(StrEnum):
     OPENWIRE = "OpenWire"
     AMQP = "AMQP"
     MQTT = "MQTT"
+    KAFKA = "Kafka"
 
 
 _BEGINNINGS: Final = {
@@ -137,7 +139,7 @@ def bracketed(address: str) -> str:
     """Return `[address]:port` for an IPv6 address that lacks its brackets; empty for any other text."""
     host, _, port = address.rpartition(":")
     # The last group of an address may look like a port, but ports mostly have four digits or more.
-    if port.isdecimal() and int(port) >= _LEAST_PORT and _is_ipv6(host):
+    if _PORT.fullmatch(port) and int(port) >= _LEAST_PORT and _is_ipv6(host):
         return f"[{host}]:{port}"
     return f"[{address}]" if _is_ipv6(address) else ""
 

@@ -36,14 +36,18 @@ class Stream:
     """A connected socket, non-blocking: both threads can time out, and neither is stuck in the kernel.
 
     Two threads must not use one SSL object at once (Python 3.11 does not lock it), so with TLS each recv and send holds
-    a lock. Waits happen without it.
+    a lock. Waits happen without it. `delays_writes`: the server does not set TCP_NODELAY.
     """
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, *, delays_writes: bool = True) -> None:
         connected.settimeout(0)
         self._socket = connected
-        self._guard = threading.Lock() if isinstance(connected, ssl.SSLSocket) else contextlib.nullcontext()
-        self._acks_late = _QUICKACK != 0 and connected.family in {socket.AF_INET, socket.AF_INET6}
+        is_tls = isinstance(connected, ssl.SSLSocket)
+        self._guard = threading.Lock() if is_tls else contextlib.nullcontext()
+        self._acks_late = delays_writes and _QUICKACK != 0 and connected.family in {socket.AF_INET, socket.AF_INET6}
+        # TLS may hold bytes that the socket has given already.
+        self._may_hold_more = is_tls
+        self._is_empty = False
         self._readable = select.poll()
         self._readable.register(connected, select.POLLIN)
         self._writable = select.poll()
@@ -51,9 +55,11 @@ class Stream:
 
     def read(self, timeout_s: float) -> bytes | None:
         """Return received bytes, b"" at the stream's end, None if none arrive within `timeout_s`."""
-        data = self._receive()
+        data = None if self._is_empty else self._receive()
         if data is None and self._readable.poll(timeout_s * 1000):
-            return self._receive()
+            data = self._receive()
+        # After a short read there is nothing: to ask the socket once more takes longer than all else here.
+        self._is_empty = not self._may_hold_more and data is not None and len(data) < READ_BYTES
         return data
 
     def _receive(self) -> bytes | None:

@@ -16,6 +16,11 @@ _LARGEST_EXPONENT = 62
 _SLOWEST_BYTES_S = 1024 * 1024
 
 
+def left_s(deadline: float) -> float:
+    """Return the seconds left until `deadline`, a time of `time.monotonic`; 0 once it has passed."""
+    return max(0.0, deadline - time.monotonic())
+
+
 def seconds_for(size: int) -> float:
     """Return how much longer an answer may take for `size` bytes."""
     return size / _SLOWEST_BYTES_S

@@ -1,11 +1,13 @@
 """Settings: one frozen tree, loaded from defaults, file, environment and flags, with each value's origin."""
 
+from infertool.settings.broker import BrokerSettings
+from infertool.settings.serving import ServeSettings
 from infertool.settings.tree import (
     AlertSettings,
-    BrokerSettings,
     ConsumeSettings,
     ContractSettings,
     DeadLetterSettings,
+    GatewaySettings,
     ModelSettings,
     PhoenixSettings,
     PublishSettings,
@@ -20,9 +22,11 @@ __all__ = [
     "ConsumeSettings",
     "ContractSettings",
     "DeadLetterSettings",
+    "GatewaySettings",
     "ModelSettings",
     "PhoenixSettings",
     "PublishSettings",
+    "ServeSettings",
     "Settings",
     "TelemetrySettings",
     "WatchSettings",

@@ -42,7 +42,9 @@ def init_text() -> str:
 
 def meanings() -> dict[str, str]:
     """Return the meaning of each dotted key: the strings under the fields of the tree."""
-    classes = {node.name: node for node in ast.parse(inspect.getsource(tree)).body if isinstance(node, ast.ClassDef)}
+    modules = {inspect.getmodule(cls) for cls in groups().values()}
+    nodes = [node for module in modules if module for node in ast.parse(inspect.getsource(module)).body]
+    classes = {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
     return {f"{group}.{name}": text for group, cls in groups().items() for name, text in _fields(classes[cls.__name__])}
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from infertool.errors import SettingsError
 from infertool.secret import Secret
-from infertool.settings.tree import Concurrency, Settings
+from infertool.settings.tree import NumberOrAuto, Settings
 from infertool.text.input import did_you_mean
 
 PREFIX = "INFERTOOL_"
@@ -56,7 +56,7 @@ def unflatten(values: Mapping[str, Any]) -> Settings:
 
 _EXPECTED = {
     Secret: "text", str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table",
-    list[dict[str, Any]]: "a list of tables", list: "a list of texts", Concurrency: "a whole number or auto",
+    list[dict[str, Any]]: "a list of tables", list: "a list of texts", NumberOrAuto: "a whole number or auto",
 }  # fmt: skip
 _GIVEN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a table", list: "a list"}
 
@@ -89,7 +89,7 @@ def parsed(key: str, text: str, origin: str) -> Entry:
         if get_origin(hint) in {dict, list}:
             return Entry(msgspec.convert(json.loads(text), hint), origin)
         return Entry(msgspec.convert(text, hint, strict=False), origin)
-    except ValueError:  # msgspec.ValidationError and json.JSONDecodeError are ValueErrors
+    except (ValueError, RecursionError):  # msgspec.ValidationError and json.JSONDecodeError are ValueErrors
         raise _wrong(key, text, origin, given="something else") from None
 
 

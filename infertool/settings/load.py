@@ -34,6 +34,11 @@ def state_dir(environ: Mapping[str, str], given: str = "") -> Path:
     return Path(given) if given else _base(environ, "XDG_STATE_HOME", ".local/state")
 
 
+def gateway_dir(environ: Mapping[str, str], given: str = "") -> Path:
+    """Return the folder of a gateway's requests; `given` is `gateway.state_dir`."""
+    return Path(given).expanduser() if given else state_dir(environ) / "gateway"
+
+
 def _base(environ: Mapping[str, str], variable: str, default: str) -> Path:
     folder = Path(environ.get(variable, ""))
     if not folder.is_absolute():  # the XDG specification ignores relative paths
@@ -97,6 +102,8 @@ def dump(value: Any) -> str:
 
 
 PROFILE = "INFERTOOL_PROFILE"
+# Tells the model in a worker process its device; what such a model starts may be infertool again.
+DEVICE = "INFERTOOL_DEVICE"
 ALIASES = {
     "ACTIVEMQ_USER": "broker.user",
     "ACTIVEMQ_PASSWORD": "broker.password",
@@ -112,7 +119,7 @@ def from_aliases(environ: Mapping[str, str]) -> dict[str, Entry]:
 def from_variables(environ: Mapping[str, str]) -> dict[str, Entry]:
     """Return the values of the INFERTOOL_ variables. Raises `SettingsError` for an unknown one."""
     keys = {variable(key): key for key in types()}
-    names = [name for name in environ if name.startswith(PREFIX) and name != PROFILE]
+    names = [name for name in environ if name.startswith(PREFIX) and name not in {PROFILE, DEVICE}]
     for name in names:
         if name not in keys:
             raise _unknown(name, (*keys, PROFILE))

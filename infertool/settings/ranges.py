@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,22 +10,26 @@ from infertool.errors import SettingsError, UsageError
 from infertool.net.identify import bracketed
 from infertool.secret import mask_url
 from infertool.settings.keys import Entry, types
-from infertool.settings.tree import Concurrency
-from infertool.text.input import parse_capacity, parse_listen_address
+from infertool.settings.tree import NumberOrAuto
+from infertool.text.input import parse_capacity, parse_listen_address, parse_rate
 
 _FROM_ZERO = {
     "broker.heartbeat_s",
     "broker.reconnect_base_s",
     "broker.reconnect_max_s",
+    "consume.concurrency",
     "consume.window",
     "consume.workers",
     "consume.max_tasks_per_worker",
     "consume.worker_memory_bytes",
     "consume.batch_wait_s",
+    "model.device_id",
     "consume.target_latency_s",
     "consume.retry_base_s",
     "consume.retry_max_s",
     "consume.stop_deadline_s",
+    "phoenix.window",
+    "gateway.drain_s",
 }
 _NOT_EMPTY = {
     "model.spec",
@@ -35,10 +38,14 @@ _NOT_EMPTY = {
     "phoenix.alert_topic",
 }
 _URLS = {"broker.url", "phoenix.url"}
-_HTTP_URLS = {"alerting.alertmanager_url", "alerting.webhook_url"}
+_HTTP_URLS = {"alerting.alertmanager_url", "alerting.webhook_url", "gateway.jwks_url"}
 
-_HOST = re.compile(r"(?:\[[^\]]+\]|[^\[\]:]+)(?::(\d+))?")
+_HOST = re.compile(r"(?:\[[^\]]+\]|[^\[\]:]+)(?::0*(\d{1,5}))?", re.ASCII)
+_DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9/:._-]*")
 _HIGHEST_PORT = 65_535
+# Waits of threads take 9e9 s at most, counts 64 bits.
+_MOST_S = 1e9
+_MOST = 2**63 - 1
 _PAGE = re.compile(r"https?://[^/?#\s]+[/?#][!-~]*")
 
 
@@ -52,7 +59,7 @@ def check(entries: Mapping[str, Entry]) -> None:
 def _reason(key: str, value: Any) -> str:
     if key in _TEXTS:
         return _TEXTS[key](value)
-    if isinstance(value, int) and types()[key] in {int, Concurrency}:
+    if isinstance(value, int) and types()[key] in {int, NumberOrAuto}:
         return _whole(value, 0 if key in _FROM_ZERO else 1)
     if types()[key] is float:
         return _seconds(value, zero=key in _FROM_ZERO)
@@ -60,11 +67,15 @@ def _reason(key: str, value: Any) -> str:
 
 
 def _whole(value: int, least: int) -> str:
-    return "" if value >= least else f"is {value}, but must be {least} or more"
+    if value > _MOST:
+        return f"is more than {_MOST}"
+    return "" if value >= least else f"is {max(value, -_MOST)}, but must be {least} or more"
 
 
 def _seconds(value: float, *, zero: bool) -> str:
-    if math.isfinite(value) and (value > 0 or (zero and value == 0)):
+    if value > _MOST_S:
+        return f"is {value:g}, but must be at most {_MOST_S:g} seconds"
+    if value > 0 or (zero and value == 0):
         return ""
     return f"is {value:g}, but must be {'0 or more' if zero else 'more than 0'} seconds"
 
@@ -127,11 +138,31 @@ def _listening(text: str) -> str:
     return ""
 
 
+def _rate(text: str) -> str:
+    try:
+        parse_rate(text or "1/s")
+    except UsageError as error:
+        return f"cannot be used: {error}"
+    return ""
+
+
+def _devices(text: str) -> str:
+    if all(_DEVICE.fullmatch(name.strip()) for name in text.split(",")) or not text:
+        return ""
+    return f"is {text!r}, but must be numbers or names of GPUs with commas, such as 0,1"
+
+
 _TEXTS: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(_URLS, _url),
     **dict.fromkeys(_NOT_EMPTY, _not_empty),
     **dict.fromkeys(_HTTP_URLS, _http_url),
+    "consume.devices": _devices,
     "model.cache": _capacity,
+    "gateway.cache": _capacity,
     "telemetry.trace_url": _trace_url,
     "telemetry.metrics": _listening,
+    "gateway.listen": _listening,
+    "serve.listen": _listening,
+    "gateway.rate": _rate,
+    "gateway.failed_credentials": _rate,
 }

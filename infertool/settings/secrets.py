@@ -20,6 +20,8 @@ FILES = {
     "phoenix.token": "phoenix.token_file",
     "model.token": "model.token_file",
     "alerting.webhook_secret": "alerting.webhook_secret_file",
+    "gateway.webhook_secret": "gateway.webhook_secret_file",
+    "gateway.client_key": "gateway.client_key_file",
 }
 
 _LONGEST_LINE = 65_536

@@ -10,52 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from infertool.secret import Secret
+from infertool.settings.broker import BrokerSettings
+from infertool.settings.serving import ServeSettings
 
 ConfirmMode = Literal["auto", "reply", "echo", "barrier", "none"]
 PublishMode = Literal["phoenix", "stdout", "none"]
-Concurrency = int | Literal["auto"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerSettings:
-    """The broker that delivers events."""
-
-    url: str = field(default="stomp://localhost:61613", repr=False)
-    """Scheme stomp, stomp+ssl, amqp or amqps; several hosts for failover: stomp://a:61613,b:61613. A path: vhost."""
-    user: str = ""
-    """Login. Also set by ACTIVEMQ_USER, or by the URL's user part."""
-    password: Secret = field(default_factory=Secret)
-    """Passcode. Also set by ACTIVEMQ_PASSWORD. Better: password_file."""
-    password_file: str = ""
-    """File whose first line is the passcode."""
-    declare: bool = False
-    """Create missing queues (amqp). Without it, a missing queue is an error; existing queues are never changed."""
-    queue_type: Literal["classic", "quorum"] = "quorum"
-    """The type of queues that are created (amqp)."""
-    management_url: str = ""
-    """RabbitMQ's management API, http://HOST:15672, for what AMQP does not tell (amqp)."""
-    counted_browse: bool = False
-    """Look at quorum queues that have a delivery limit: each look counts as a delivery (amqp). See peek-dlq --force."""
-    queue: str = "/queue/ai.events.raw"
-    """The queue to consume: NAME or /queue/NAME; a list with commas, or a pattern like ai.*, is possible."""
-    heartbeat_s: float = 10.0
-    """Heartbeat interval in both directions; 0 disables heartbeats."""
-    connect_timeout_s: float = 10.0
-    """Maximum time for TCP, the TLS handshake and CONNECTED, for each host."""
-    receipt_timeout_s: float = 15.0
-    """Maximum wait for a receipt: of a confirmed send, a transaction, the disconnect."""
-    reconnect_base_s: float = 0.1
-    """Full-jitter backoff between connection attempts: maximum of the first wait."""
-    reconnect_max_s: float = 5.0
-    """Full-jitter backoff between connection attempts: maximum of any wait."""
-    tls_verify: bool = True
-    """Check the broker's certificate and host name (stomp+ssl)."""
-    tls_ca_file: str = ""
-    """PEM file of the authorities to trust instead of the system's."""
-    tls_cert_file: str = ""
-    """PEM file of the client certificate."""
-    tls_key_file: str = ""
-    """PEM file of the client certificate's key; empty when it is in tls_cert_file."""
+NumberOrAuto = int | Literal["auto"]
+# Results in a push with publish.batch auto: more in one gain nothing.
+MOST_TOGETHER = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,27 +26,32 @@ class ConsumeSettings:
 
     executor: Literal["threads", "processes"] = "threads"
     """threads for models that wait or release the interpreter lock; processes for models that compute or may crash."""
-    concurrency: Concurrency = 16
-    """Concurrent model calls, on threads; auto adapts to latency and errors."""
+    concurrency: NumberOrAuto = 0
+    """Concurrent model calls, on threads; 0 means 16, or 2 in batches; auto adapts to latency and errors."""
     max_concurrency: int = 128
     """Maximum of concurrency auto."""
     workers: int = 0
-    """Worker processes of executor processes, each with one call at a time; 0 means one per core."""
+    """Worker processes of executor processes, each with one call at a time; 0 means one per core, or device."""
+    devices: str = ""
+    """GPUs of the worker processes, with commas, such as 0,1: each process sees one. Empty: all see all."""
     max_tasks_per_worker: int = 0
     """A worker process is replaced after this many events; 0 means never."""
     worker_memory_bytes: int = 0
     """A worker process that uses more memory after an event is replaced; 0 means no limit."""
-    batch_size: int = 1
-    """Maximum events in one call of predict_batch; 1 calls predict."""
+    batch_size: NumberOrAuto = "auto"
+    """Maximum events in one call of predict_batch; 1 calls predict; auto measures what pays, where there is a
+    predict_batch."""
+    max_batch_size: int = 1024
+    """Maximum of batch_size auto."""
     batch_wait_s: float = 0.01
-    """Maximum time an event waits for its batch to fill."""
+    """Maximum time an event waits for a batch of a fixed size to fill."""
     target_latency_s: float = 0.0
-    """Adapt batch size and batch wait so that a batch with its wait takes at most this time; 0 does not adapt."""
+    """Time from an event's delivery to its result that batch_size auto aims at; 0 means the highest throughput."""
     processes: int = 1
     """Consumer processes under one supervisor, each with its own connections and window."""
     window: int = 0
-    """Maximum of unsettled messages; 0 means 200, or more if the concurrency or batched pushes need more; with reply,
-    as many as can be in progress."""
+    """Maximum of unsettled messages; 0 means 200, or more if the concurrency, batches or batched pushes need more; with
+    reply, as many as can be in progress. Queues with weights: docs/tuning.md."""
     reply: bool = False
     """Send each result to the reply address of its request, with its correlation id."""
     reply_form: Literal["result", "outcome"] = "result"
@@ -115,6 +82,10 @@ class ModelSettings:
     """sim:, module:callable, path/to/file.py:callable, an installed name, onnx:path/to/file.onnx, or http(s)://host/path."""
     inputs: dict[str, Any] = field(default_factory=dict)
     """Paths to an ONNX or KServe model's inputs in an event: X = "features.values"; default: the inputs' names."""
+    providers: list[str] = field(default_factory=list)
+    """Execution providers of an ONNX model, in order, such as ["cuda"]; the CPU is the last. Empty: all there are."""
+    device_id: int = 0
+    """GPU of an ONNX model, as its provider counts them."""
     cache: str = ""
     """Cache of results for equal events: number and lifetime, such as 10000:5m. Empty: no cache."""
     cache_ignore: list[str] = field(default_factory=lambda: ["event_id", "request_id", "sent_at", "traceparent"])
@@ -129,6 +100,10 @@ class ModelSettings:
     """Maximum time for a model server's answer; keep it below consume.timeout_s."""
     max_response_bytes: int = 16_777_216
     """Maximum size of a model server's answer; a larger one fails its event."""
+    batches: bool = False
+    """A model server takes batches, of a measured size; without it only --batch-size and --target-latency make some."""
+    error_field: str = ""
+    """Field that a plain model server sets in the result of an event that failed, such as error. Empty: none."""
     circuit_failures: int = 5
     """Consecutive failures of a model server that open its circuit; events then wait instead of failing."""
     circuit_wait_s: float = 5.0
@@ -159,12 +134,17 @@ class PublishSettings:
     """phoenix; stdout prints outcomes as JSON lines; none drops them."""
     include_payload: bool = True
     """Put the event into the result as original_payload."""
-    batch: int = 1
-    """Maximum results in one push (new_results); 1 pushes each as a new_result."""
+    batch: NumberOrAuto = 1
+    """Maximum results in one push (new_results); 1 pushes each as a new_result; auto: up to 64, or 64 KiB."""
     max_bytes: int = 1_000_000
     """Maximum size of a push; a larger one loses its original_payload, then its prediction, and is marked truncated."""
     max_refusals: int = 3
     """Rejections of one payload by Phoenix before the event is dead-lettered."""
+
+    @property
+    def most_together(self) -> int:
+        """The largest number of results in a push."""
+        return MOST_TOGETHER if self.batch == "auto" else self.batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +173,8 @@ class PhoenixSettings:
     """Topic on which the server broadcasts failures; confirm mode echo listens on it."""
     confirm: ConfirmMode = "auto"
     """What confirms a push: the channel's reply, the event's echo, a later heartbeat (barrier), nothing, or auto."""
-    window: int = 256
-    """Maximum of unconfirmed pushes."""
+    window: int = 0
+    """Maximum of unconfirmed pushes; 0 means as many as the consumer's window, and at least 256."""
     push_timeout_s: float = 10.0
     """Maximum wait for the confirmation of a push before it is pushed again."""
     connect_timeout_s: float = 10.0
@@ -216,7 +196,9 @@ class DeadLetterSettings:
     """The queue of failed events."""
 
     queue: str = "/queue/ai.events.dlq"
-    """The dead-letter queue: a single one, which broker.queue does not cover."""
+    """The dead-letter queue: a single one, which broker.queue does not cover. A topic in broker.url: TOPIC.dlq."""
+    retry_topics: list[str] = field(default_factory=list)
+    """Waits such as ["30s", "5m"], each in a topic of its own, before an event is dead-lettered (kafka)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +263,86 @@ class AlertSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """The HTTP gateway: docs/gateway.md."""
+
+    listen: str = "127.0.0.1:8080"
+    """HOST:PORT, or PORT on 127.0.0.1, to listen on; port 0 takes a free one."""
+    name: str = ""
+    """Part of each request's id, unique among gateways side by side; empty: drawn once and kept."""
+    peers: dict[str, Any] = field(default_factory=dict)
+    """Base URLs of the other gateways by name: a request for one of their ids is redirected there."""
+    models: dict[str, Any] = field(default_factory=dict)
+    """Queue of each model by name: {fraud = "ai.fraud"}; empty: one model, default, behind broker.queue."""
+    classes: dict[str, Any] = field(default_factory=dict)
+    """Classes by name: {NAME = {weight = 8, budget = "2s", priority = 8}}; empty: interactive, standard and batch."""
+    default_class: str = "standard"
+    """The class of a request that names none."""
+    keys_file: str = ""
+    """File of API keys, as `infertool gateway keys add` writes it. Empty: keys are not asked for."""
+    jwks_url: str = field(default="", repr=False)
+    """URL of the key set (JWKS) that signs bearer tokens. Empty: tokens are not accepted."""
+    jwt_issuer: str = ""
+    """The issuer (iss) that a token must have."""
+    jwt_audience: str = ""
+    """The audience (aud) that a token must have."""
+    anonymous: bool = False
+    """Let requests without credentials in, also on an address that other machines reach."""
+    failed_credentials: str = "60/m"
+    """Wrong credentials from one address that are answered with 401; more get 429. Right ones pass. Empty: no limit."""
+    trusted_proxies: list[str] = field(default_factory=list)
+    """Addresses or networks of proxies whose X-Forwarded-For is believed."""
+    rate: str = ""
+    """Limit of requests of one client, such as 100/s, 600/m or 100/s:20 (burst of 20). Empty: none."""
+    max_in_flight: int = 1000
+    """Limit of requests of one client that are accepted and not finished."""
+    max_bytes_in_flight: int = 268_435_456
+    """Limit of the bodies of one client's requests that are accepted and not finished."""
+    max_body_bytes: int = 16_777_216
+    """Maximum size of a request's body."""
+    max_waiting: int = 100_000
+    """Limit of accepted requests that are not finished, of all clients."""
+    max_waiting_bytes: int = 1_073_741_824
+    """Limit of their bodies."""
+    dispatch_ahead_s: float = 2.0
+    """The broker holds as many requests as finish in this time, so that a later urgent one can overtake the rest."""
+    cache: str = ""
+    """Cache of results for equal requests, before the queue: number and lifetime, such as 10000:5m. Empty: no cache."""
+    wait_s: float = 20.0
+    """Time that a synchronous request waits for its result before it is answered with 202."""
+    max_wait_s: float = 60.0
+    """Maximum that a request may ask to wait for."""
+    timeout_s: float = 600.0
+    """Time after which a request that names none expires."""
+    keep_s: float = 86_400.0
+    """Time that results are kept for polling, and idempotency keys are remembered."""
+    receive_timeout_s: float = 20.0
+    """Maximum time for the headers of a request to arrive, and for each part of its body."""
+    drain_s: float = 5.0
+    """Time that running waits may still be answered after a stop; then they get 202."""
+    max_connections: int = 12_000
+    """Maximum of open connections; more are answered with 503."""
+    state_dir: str = ""
+    """Folder of accepted requests and results; empty means the user's state folder."""
+    webhook_hosts: list[str] = field(default_factory=list)
+    """Hosts that webhooks may name: hooks.example.com, *.example.com, HOST:PORT, an address. Empty: no webhooks."""
+    webhook_secret: Secret = field(default_factory=Secret)
+    """Key of the webhooks' signature, whsec_ and base64 (Standard Webhooks). Better: webhook_secret_file."""
+    webhook_secret_file: str = ""
+    """File whose first line is the webhooks' secret."""
+    client_key: Secret = field(default_factory=Secret)
+    """API key that `submit` and `loadgen --http` send to a gateway. Better: client_key_file."""
+    client_key_file: str = ""
+    """File whose first line is that key."""
+    tls_cert_file: str = ""
+    """PEM file of the certificate that the gateway shows. Empty: plain HTTP."""
+    tls_key_file: str = ""
+    """PEM file of that certificate's key; empty when it is in tls_cert_file."""
+    tls_client_ca_file: str = ""
+    """PEM file of the authorities whose client certificates name clients. Empty: none are asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchSettings:
     """Display and keys of `infertool watch`."""
 
@@ -306,6 +368,8 @@ class Settings:
     to_broker: ToBrokerSettings = field(default_factory=ToBrokerSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     alerting: AlertSettings = field(default_factory=AlertSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    serve: ServeSettings = field(default_factory=ServeSettings)
     watch: WatchSettings = field(default_factory=WatchSettings)
 
     @property

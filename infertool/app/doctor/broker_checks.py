@@ -21,7 +21,7 @@ from infertool.brokers import registry
 from infertool.brokers.examining import ConnectionFacts, Examined
 from infertool.brokers.port import Capabilities
 from infertool.brokers.registry import BrokerUrl
-from infertool.consumer.tuning import window
+from infertool.consumer.tuning import asks_for_batches, window
 from infertool.errors import InfertoolError, SettingsError
 from infertool.net.tls import client_context
 from infertool.settings import Settings
@@ -142,9 +142,11 @@ class BrokerChecks:
 
     def _window(self, opened: Opened) -> Finding:
         most = opened.broker.capabilities.max_unacked
-        chosen = window(self._settings.consume, self._settings.publish.batch, None, most)
+        consume = self._settings.consume
+        in_batches = asks_for_batches(consume)
+        chosen = window(consume, self._settings.publish.most_together, None, most, in_batches=in_batches)
         value = f"{chosen} messages in progress; the broker surely gives {most} to a subscription"
-        if self._settings.consume.window > most:
+        if consume.window > most:
             return warn(value, f"set consume.window to {most} or less, or raise the broker's limit", chosen, "messages")
         return ok(value, chosen, "messages")
 

@@ -41,6 +41,8 @@ NAMES: Final[Mapping[str, str]] = {
     "model.load": "the model loads",
     "model.warm_up": "the model warms up",
     "model.sample": "the model answers one event",
+    "gateway.keys": "the gateway's API keys can be read, and last",
+    "gateway.key_set": "the key set of tokens can be read",
     "paths.state": "the state folder can be written",
     "paths.disk": "free space of the state folder's disk",
     "telemetry.metrics": "the address of the metrics endpoint is free",

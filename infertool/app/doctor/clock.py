@@ -76,9 +76,9 @@ def _questions(settings: Settings) -> Iterator[Callable[[], Skew | None]]:
 
 
 def _of_url(name: str, url: str, group: tuple[str, object]) -> Iterator[Callable[[], Skew | None]]:
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
     with suppress(ValueError):
+        parts = urlsplit(url)
+        secure = parts.scheme == "https"
         if parts.hostname:
             port = parts.port or (443 if secure else 80)
             yield _question(name, parts.hostname, port, group if secure else None)

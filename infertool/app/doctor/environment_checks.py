@@ -30,6 +30,7 @@ class Extra:
 
 EXTRAS: Final = (
     Extra("rabbitmq", "pika"),
+    Extra("kafka", "confluent-kafka"),
     Extra("onnx", "onnxruntime"),
     Extra("otel", "opentelemetry-exporter-otlp-proto-http"),
     Extra("plots", "resvg-py"),
@@ -78,6 +79,8 @@ def _is_needed(extra: Extra, settings: Settings) -> bool:
     match extra.name:
         case "rabbitmq":
             return settings.broker.url.startswith(("amqp:", "amqps:"))
+        case "kafka":
+            return settings.broker.url.startswith("kafka")
         case "onnx":
             return settings.model.spec.startswith("onnx:")
         case "otel":

@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from infertool.app.doctor import clock, environment_checks, paths_checks, settings_checks, telemetry_checks
+from infertool.app.doctor import (
+    clock,
+    environment_checks,
+    gateway_checks,
+    paths_checks,
+    settings_checks,
+    telemetry_checks,
+)
 from infertool.app.doctor.broker_checks import BrokerChecks
 from infertool.app.doctor.check import NAMES, Check
 from infertool.app.doctor.consumer_checks import ConsumerChecks
@@ -62,6 +69,7 @@ class Examination:
             *broker.checks(load),
             *phoenix.checks(load),
             *model.checks(load),
+            *gateway_checks.checks(settings, load),
             *paths_checks.checks(settings, environ, load),
             *telemetry_checks.checks(settings, environ, load),
             clocks,

@@ -23,9 +23,15 @@ from infertool.settings.keys import flatten
 from infertool.settings.load import Loaded
 from infertool.settings.secrets import FILES
 
-_CERTIFICATES: Final = ("broker.tls_cert_file", "phoenix.tls_cert_file", "model.tls_cert_file")
+_CERTIFICATES: Final = ("broker.tls_cert_file", "phoenix.tls_cert_file", "model.tls_cert_file", "gateway.tls_cert_file")
 _PEM: Final = re.compile(f"{re.escape(ssl.PEM_HEADER)}.*?{re.escape(ssl.PEM_FOOTER)}", re.DOTALL)
-_KEYS: Final = ("broker.tls_key_file", "phoenix.tls_key_file", "model.tls_key_file")
+_KEYS: Final = (
+    "broker.tls_key_file",
+    "phoenix.tls_key_file",
+    "model.tls_key_file",
+    "gateway.tls_key_file",
+    "gateway.keys_file",
+)
 
 
 def load_check(loaded: Loaded | SettingsError) -> Check:

@@ -21,6 +21,7 @@ from infertool.app.doctor.http_get import get
 from infertool.app.doctor.result import Finding, fail, ok, skip
 from infertool.app.doctor.words import duration, number
 from infertool.errors import UnreachableError, UsageError
+from infertool.net.address import host_and_port
 from infertool.secret import mask_url
 from infertool.settings import Settings
 from infertool.settings.tree import AlertSettings
@@ -71,7 +72,7 @@ def _metrics(settings: Settings) -> Finding:
 
 
 def _occupied(host: str, port: int) -> Finding:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = host_and_port(host, port)
     try:
         _, document = stats_at(f"http://{address}")
     except UnreachableError:

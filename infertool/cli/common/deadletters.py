@@ -16,10 +16,11 @@ import orjson
 
 from infertool import brokers
 from infertool.brokers.headers import text
+from infertool.brokers.partitioned import Log
 from infertool.brokers.port import Broker, Browse, Browsing, Selector
 from infertool.cli.common import console
 from infertool.deadletters import ids
-from infertool.deadletters.letter import DeadLetter
+from infertool.deadletters.letters import DeadLetter
 from infertool.deadletters.record import NOTABLE_S
 from infertool.deadletters.replay import companions
 from infertool.deadletters.replay.companions import locked
@@ -100,6 +101,8 @@ def look(
 
 def restore_staged(broker: Broker, bus: Bus, queue: str) -> None:
     """Put back the letters that a killed run left in staging. A queue that reports no depth does not exist."""
+    if broker.capabilities.log:
+        return
     depth = broker.measure(companions.staging(queue), _MEASURE_S)
     known = depth.size if depth else None
     if known == 0 or (known is None and broker.measure(queue, _MEASURE_S) is not None):
@@ -107,6 +110,14 @@ def restore_staged(broker: Broker, bus: Bus, queue: str) -> None:
     count = companions.restore(bus, queue, staged=known)
     if count:
         console.err(f"put back {count} letters that an interrupted run had left in {companions.staging(queue)}")
+
+
+def kept_note(broker: Log, queue: str) -> str:
+    """Return what to know after letters of a log were settled."""
+    return (
+        f"{queue} keeps its letters until its retention ends; the group {broker.group(queue)} remembers which are"
+        " settled, and the next run goes on from there"
+    )
 
 
 def warn_of_skew(broker_s: float, letters_s: float) -> None:

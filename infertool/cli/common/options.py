@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infertool import brokers
+from infertool.brokers import weighted_queues
 from infertool.deadletters.replay import companions
 from infertool.errors import SettingsError, UsageError
 from infertool.text import json_text
@@ -103,7 +104,8 @@ def check_replay(settings: Settings, queue: str, *, to: str | None, parking: str
         return
     if parking == to:
         raise UsageError(f"--to and --parking are both {parking}: what is parked would be replayed")
-    if brokers.conventions(settings.broker.url).covers(settings.broker.queue, parking):
+    covers = brokers.conventions(settings.broker.url).covers
+    if any(covers(source, parking) for source in weighted_queues.names(settings.broker.queue)):
         raise UsageError(
             f"--parking {parking} is consumed: it is in broker.queue {settings.broker.queue}",
             advice="name a queue that nobody consumes",

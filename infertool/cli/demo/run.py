@@ -11,15 +11,16 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
 from infertool import brokers
 from infertool.channels.event import ChannelEvent
 from infertool.cli.common import console, eventlines
+from infertool.cli.common.gateway import CURL, GatewayProcess, is_possible
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.embedded import processes
 from infertool.errors import InfertoolError, OutputError
@@ -127,9 +128,23 @@ POLL_S = 0.1
 class Demo:
     """One run of `infertool demo`."""
 
-    def __init__(self, *, seconds: float, rate: float, as_json: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        *,
+        seconds: float,
+        rate: float,
+        metrics: str | None,
+        as_json: bool,
+        quiet: bool,
+        has_gateway: bool,
+        gateway_port: int | None,
+    ) -> None:
         self._seconds = seconds
         self._rate = rate
+        self._has_gateway = has_gateway
+        self._gateway_port = gateway_port
+        self._metrics = metrics
+        self._quiet = quiet
         self._as_json = as_json
         self._view = View(silent=as_json or quiet)
         self._load: LoadRun | None = None
@@ -146,10 +161,15 @@ class Demo:
                 broker=BrokerSettings(url=f"stomp://{HOST}:{broker.port}"),
                 phoenix=PhoenixSettings(url=f"ws://{HOST}:{hub.port}/socket/websocket"),
             )
+            gateway = self._gateway(stack, settings)
             consumer = self._consumer(stack, settings)
+            self._announce(consumer)
+            if gateway:
+                url = gateway.wait_ready()
+                self._tell(f"gateway: curl {url}/predict {CURL}")
             load = self._load = self._prepared(settings)
             with self._view.shown(f"http://{HOST}:{hub.port}/", load.tally):
-                self._await_consumer(settings.broker, consumer)
+                await_consumer(settings.broker, lambda: self._check(consumer), self._stopping)
                 done = self._run(load, consumer)
             if self._gone:
                 raise self._gone
@@ -200,9 +220,16 @@ class Demo:
             self._gone = error
 
     def _server(self, stack: ExitStack, module: str) -> processes.ServerProcess:
-        server = processes.start(module, host=HOST, port=0, env=_environment())
+        server = processes.start(module, host=HOST, port=0, env=environment())
         stack.callback(server.stop)
         return server
+
+    def _gateway(self, stack: ExitStack, settings: Settings) -> GatewayProcess | None:
+        if not self._has_gateway or not is_possible(quiet=self._quiet):
+            return None
+        gateway = GatewayProcess(settings.broker.url, host=HOST, port=self._gateway_port, env=environment())
+        stack.callback(gateway.stop)
+        return gateway
 
     def _consumer(self, stack: ExitStack, settings: Settings) -> Process:
         concurrency = max(16, math.ceil(self._rate * MODEL_MEAN_S * HEADROOM))
@@ -210,31 +237,30 @@ class Demo:
         consumer = Process(
             "infertool", "--config", os.devnull, "--quiet", "consume",
             "--broker", settings.broker.url, "--phoenix", settings.phoenix.url, "--model", "sim:",
-            "--max-attempts", 1, "--concurrency", concurrency, "-o", "json",
-            stdout=subprocess.PIPE, stderr=self._log, env=_environment(),
+            "--max-attempts", 1, "--concurrency", concurrency, "--reply", "--publish", "phoenix", "-o", "json",
+            *([] if self._metrics is None else ["--metrics", self._metrics]),
+            stdout=subprocess.PIPE, stderr=self._log, env=environment(),
         )  # fmt: skip
         stack.callback(consumer.discard)
         return consumer
 
-    def _await_consumer(self, settings: BrokerSettings, consumer: Process) -> None:
-        """Wait for the consumer's subscription, so that its start does not count as latency."""
-        broker = brokers.open(settings)
-        broker.connect()
-        deadline = time.monotonic() + CONSUMER_START_S
-        try:
-            while time.monotonic() < deadline and not self._stopping.wait(POLL_S):
-                self._check(consumer)
-                depth = broker.measure(settings.queue, 1.0)
-                if depth is not None and depth.consumers:
-                    return
-        finally:
-            broker.close(5.0)
+    def _announce(self, consumer: Process) -> None:
+        """Tell where the consumer's metrics are, which is the first line that it prints."""
+        if self._metrics is None:
+            return
+        ready = consumer.stdout.readline()
+        if not ready:
+            consumer.wait_end(CONSUMER_STOP_S)
+            self._check(consumer)
+        self._tell(f"metrics, health and stats: {orjson.loads(ready)['url']} (/metrics, /livez, /readyz, /stats)")
+
+    def _tell(self, line: str) -> None:
+        if not self._quiet:
+            console.err(line)
 
     def _check(self, consumer: Process) -> None:
         if consumer.has_ended():
-            self._log.seek(0)
-            last_words = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise InfertoolError(f"the consumer ended early: {last_words or 'without output'}")
+            raise InfertoolError(f"the consumer ended early: {last_words(self._log)}")
 
     def _print(self, summary: dict[str, Any]) -> None:
         if self._as_json:
@@ -246,6 +272,30 @@ class Demo:
             )
         if summary["lost"]:
             raise InfertoolError(f"{summary['lost']} events were not seen within {SETTLE_S:g} s")
+
+
+def await_consumer(
+    settings: BrokerSettings, check: Callable[[], None], stopping: threading.Event | None = None
+) -> None:
+    """Wait for the consumer's subscription, so that its start does not count as latency; `check` may raise."""
+    stopping = stopping or threading.Event()
+    broker = brokers.open(settings)
+    broker.connect()
+    deadline = time.monotonic() + CONSUMER_START_S
+    try:
+        while time.monotonic() < deadline and not stopping.wait(POLL_S):
+            check()
+            depth = broker.measure(settings.queue, 1.0)
+            if depth is not None and depth.consumers:
+                return
+    finally:
+        broker.close(5.0)
+
+
+def last_words(log: IO[bytes]) -> str:
+    """Return the last line of a log."""
+    log.seek(0)
+    return log.read().decode(errors="replace").strip().rpartition("\n")[2] or "without output"
 
 
 def _summary(run: Run, consumed: dict[str, Any]) -> dict[str, Any]:
@@ -262,7 +312,7 @@ def _summary(run: Run, consumed: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return the environment without the settings and credentials of a real bus."""
     named = {"ACTIVEMQ_USER", "ACTIVEMQ_PASSWORD", "PHOENIX_SERVICE_TOKEN"}
     return {k: v for k, v in os.environ.items() if k not in named and not k.startswith("INFERTOOL_")}

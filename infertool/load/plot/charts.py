@@ -30,6 +30,7 @@ MOST_RUNS: Final = 4  # as many as there are colours
 TITLES: Final[Mapping[Measure, str]] = {
     Measure.E2E: "End to end",
     Measure.REPLY: "Reply",
+    Measure.HTTP: "Response",
     Measure.SEND: "Send to receipt",
     Measure.SLIP: "Schedule slip",
 }
@@ -39,8 +40,8 @@ _ROOM = 1.15
 _LEGEND_LETTERS = 40
 # In the order of the legend; the first is drawn last, over the others.
 # A single run has a colour for each figure; each of several runs has a colour, and figures differ by their strokes.
-_RATE_ALONE: Final = {"plan": "plan", "sent": "c0", "came out": "c2"}
-_RATE_OVERLAID: Final = {"plan": "dash", "sent": "", "came out": "dot"}
+_RATE_ALONE: Final = {"plan": "plan", "sent": "c0", "came out": "c2", "refused": "c1"}
+_RATE_OVERLAID: Final = {"plan": "dash", "sent": "", "came out": "dot", "refused": "dashdot"}
 _TIMES_ALONE: Final = {"p50": "c2", "p99": "c0", "max": "c1"}
 _TIMES_OVERLAID: Final = {"p50": "", "p99": "dash", "max": "dot"}
 
@@ -69,9 +70,13 @@ def _rate(shown: Sequence[NamedRun]) -> Chart:
         "plan": lambda second: second.planned,
         "sent": lambda second: second.sent,
         "came out": lambda second: second.results + second.failures,
+        "refused": lambda second: second.shed + second.unavailable,
     }
-    if not any({Measure.E2E, Measure.REPLY} & set(each.run.info.measures) for each in shown):
+    measures = {measure for each in shown for measure in each.run.info.measures}
+    if not {Measure.E2E, Measure.REPLY, Measure.HTTP} & measures:
         styles = {name: style for name, style in styles.items() if name != "came out"}
+    if Measure.HTTP not in measures:
+        styles = {name: style for name, style in styles.items() if name != "refused"}
     wide = _wide(shown)
     lines = [
         Line(_styled(style, at), _points(each.run.seconds, wide, figures[name], fmean))
@@ -220,7 +225,7 @@ def _spans(shown: Sequence[NamedRun], label: Callable[[Second], str]) -> list[Sp
 
 def _label(second: Second) -> str:
     label = [f"{second.planned} planned, {second.sent} sent"]
-    for name in ("late", "dropped", "unsent", "confirmed", "results", "failures", "duplicates"):
+    for name in ("late", "dropped", "unsent", "confirmed", "results", "failures", "shed", "unavailable", "duplicates"):
         count = getattr(second, name)
         label += [f"{count} {name}"] if count else []
     return ", ".join(label)

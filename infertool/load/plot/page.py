@@ -29,6 +29,7 @@ _HEAD: Final = """<!DOCTYPE html>
 _MEANT = {
     Measure.E2E: "intended send to arrival",
     Measure.REPLY: "intended send to reply",
+    Measure.HTTP: "intended send to response",
     Measure.SEND: "send to receipt",
     Measure.SLIP: "intended to actual send",
 }
@@ -97,6 +98,9 @@ def _figures(report: Mapping[str, Any]) -> str:
     if Measure.REPLY in measures:
         came = f"of {figure(report['sent'])} sent; {figure(report['failures'])} failed"
         cards.append(("Timed out", figure(report["timed_out"]), came, bool(report["timed_out"])))
+    if Measure.HTTP in measures:
+        came = f"of {figure(report['sent'])} sent; {figure(report['unavailable'])} unavailable"
+        cards.append(("Shed", figure(report["shed"]), came, bool(report["unavailable"])))
     main = next(measure for measure in _MEANT if measure in measures)
     for name, title in (("p50_ms", "p50"), ("p99_ms", "p99"), ("p99_9_ms", "p99.9"), ("max_ms", "Longest")):
         cards.append((f"{title}, ms", figure(report[main][name]), _MEANT[main], False))

@@ -13,7 +13,7 @@ from infertool.load.plot.charts import GAP, WIDE, NamedRun, charts
 from infertool.load.report import actual, facts, remarks
 
 # The only font used, so that a picture looks the same on a server without fonts.
-_FONT: Final = Path(__file__).with_name("DejaVuSans.ttf")
+FONT: Final = Path(__file__).with_name("DejaVuSans.ttf")
 _MARGIN, _LINE = 20, 19
 _LETTERS, _SHARPNESS = 160, 2.0
 
@@ -30,7 +30,7 @@ def png(shown: Sequence[NamedRun]) -> bytes:
         svg_string=svg(shown),
         zoom=_SHARPNESS,
         skip_system_fonts=True,
-        font_files=[str(_FONT)],
+        font_files=[str(FONT)],
         font_family="DejaVu Sans",
         sans_serif_family="DejaVu Sans",
     )

@@ -1,0 +1,100 @@
+"""A gateway as a process beside embedded servers: `dev` and `demo` start one where its packages are installed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from typing import Final
+
+import orjson
+
+from infertool.app import extra
+from infertool.cli.common import console
+from infertool.errors import InfertoolError, ServerError
+from infertool.net.address import host_and_port
+from infertool.workers.process import Process, end_all
+
+PORT: Final = 8080
+CURL: Final = "--json '{\"features\": [1, 2, 3]}'"
+_STOP_S: Final = 20.0
+
+
+class GatewayProcess:
+    """A gateway that starts, then runs; it ends with `stop`, or when this process ends.
+
+    `port` None means 8080, or a free one where that is taken. What it holds is in a folder that ends with it.
+    """
+
+    def __init__(
+        self,
+        broker_url: str,
+        *,
+        host: str,
+        port: int | None,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._resources = ExitStack()
+        folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="infertool-gateway-"))
+        self._log = self._resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
+        chosen = (PORT if _is_free(host, PORT) else 0) if port is None else port
+        self._address = host_and_port(host, chosen)
+        self.process = Process(
+            "infertool", "--config", os.devnull, "--quiet", "gateway", "--broker", broker_url,
+            "--listen", self._address, "--anonymous", "--state-dir", folder, "-o", "json", *options,
+            stdout=subprocess.PIPE, stderr=self._log, env=env,
+        )  # fmt: skip
+
+    def wait_ready(self) -> str:
+        """Wait until it listens; return its URL. Raises `ServerError`."""
+        for line in self.process.stdout:
+            # Something that Python runs at its start may have printed before the gateway took its output over.
+            with suppress(orjson.JSONDecodeError):
+                if isinstance(ready := orjson.loads(line), dict) and ready.get("event") == "ready":
+                    return str(ready["url"])
+        raise ServerError(
+            f"the gateway did not start: {self.last_words()}", address=self._address,
+            advice="choose another port with --gateway-port, or leave it out with --no-gateway",
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Raise `InfertoolError` if it has ended."""
+        if self.process.has_ended():
+            raise InfertoolError(f"the gateway ended by itself: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """Return the last line that it logged."""
+        self.process.wait_end(_STOP_S)
+        self._log.seek(0)
+        said = self._log.read().decode(errors="replace").strip().rpartition("\n")[2]
+        return said.removeprefix("infertool: ") or "without a word"
+
+    def stop(self) -> None:
+        """Terminate it; kill it after 20 s."""
+        self.process.terminate()
+        end_all([self.process], _STOP_S)
+        self.process.stdout.close()
+        self._resources.close()
+
+
+def is_possible(*, quiet: bool) -> bool:
+    """Return True if a gateway can be started; say how to install what is missing."""
+    missing = extra.missing()
+    if missing and not quiet:
+        console.err(f"without the HTTP gateway, which needs {', '.join(missing)}: {extra.INSTALL}")
+    return not missing
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,42 @@
+"""Options of the commands that run a model: `consume` and `serve-model`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class Executor(StrEnum):
+    """Where the model runs."""
+
+    threads = "threads"
+    processes = "processes"
+
+
+Cache = Annotated[
+    str | None, typer.Option(help="Keep N results for equal events, e.g. 10000:5m.", metavar="N:DURATION")
+]
+Concurrency = Annotated[
+    str | None, typer.Option(help="Calls at the same time, on threads; auto adapts it.", metavar="N|auto")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; one a core by default.", metavar="N")]
+Devices = Annotated[
+    str | None, typer.Option(help="GPUs of the worker processes, each sees one, e.g. 0,1.", metavar="GPU,...")
+]
+BatchSize = Annotated[
+    str | None, typer.Option(help="Most events in one call of predict_batch; auto measures it.", metavar="N|auto")
+]
+BatchWait = Annotated[str | None, typer.Option(help="Longest wait for a batch to fill, e.g. 10ms.", metavar="DURATION")]
+TargetLatency = Annotated[str | None, typer.Option(help="Goal of batch size auto, e.g. 50ms.", metavar="DURATION")]
+
+
+def number_or_auto(text: str | None) -> int | str | None:
+    """Return the value of an option that takes a number or `auto`; the settings check it."""
+    return int(text) if text is not None and text.isdecimal() else text
+
+
+ExecutorOption = Annotated[
+    Executor | None, typer.Option(help="Threads for models that wait, processes for those that compute.")
+]

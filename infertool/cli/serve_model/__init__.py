@@ -1,0 +1,1 @@
+"""`infertool serve-model`: a model behind HTTP."""

@@ -1,0 +1,1 @@
+"""`infertool submit`: many requests from a file to a gateway."""

@@ -1,0 +1,43 @@
+"""Where lines go, and the headers that all of them have."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from infertool import __version__
+from infertool.errors import UsageError
+from infertool.net.http_client import Target
+from infertool.secret import Secret, mask_url
+
+_PATH: Final = "/v1/infer"
+_VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
+
+
+def target(url: str) -> Target:
+    """Return the address of requests: `/v1/infer` below the gateway's. Raises `UsageError`."""
+    try:
+        found = Target.of(url)
+    except ValueError as fault:
+        raise UsageError(
+            f"--url {mask_url(url)} cannot be asked: {fault}", advice="write http://127.0.0.1:8080"
+        ) from None
+    base = found.path.rstrip("/").removesuffix(_PATH)
+    return Target(found.scheme, found.host, found.port, f"{base}{_PATH}")
+
+
+def request_headers(key: Secret, class_name: str | None, model: str | None, expires_s: float | None) -> dict[str, str]:
+    """Return the headers of each request. Raises `UsageError` for what a header cannot carry."""
+    given = {
+        "Infertool-Class": ("--class", class_name),
+        "Infertool-Model": ("--model", model),
+        "Request-Timeout": ("--timeout", None if expires_s is None else f"{expires_s:g}"),
+        "Authorization": ("--key-file", f"Bearer {key.reveal()}" if key else None),
+    }
+    for option, value in given.values():
+        if value is not None and not _VALUE.fullmatch(value):
+            raise UsageError(f"{option}: its value cannot be sent as a header")
+    return {
+        "User-Agent": f"infertool-submit/{__version__}",
+        **{name: value for name, (_, value) in given.items() if value is not None},
+    }

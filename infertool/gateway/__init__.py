@@ -1,0 +1,1 @@
+"""The HTTP gateway: requests in, messages to a broker, results back to whoever asked."""

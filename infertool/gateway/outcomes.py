@@ -1,0 +1,104 @@
+"""Outcomes of requests, from the ends of their calls, in the form in which a consumer answers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from infertool.errors import CallTimeoutError, ConnectionLostError, RemoteFailureError, UnroutableError
+from infertool.gateway.request import InferRequest, Outcome, State
+from infertool.rpc import Call, Reply
+from infertool.text import json_text
+
+# Stage of a request whose message the broker refuses: no consumer has it, and no dead letter.
+SEND: Final = "send"
+_EXPIRED: Final = "EXPIRED"
+# Headers of a reply that are kept.
+_KEPT: Final = ("event_id", "model_version", "traceparent")
+_LONGEST: Final = 1000
+
+
+class Unsent:
+    """A call ended without a word from a consumer, and its request is to be sent again.
+
+    `is_unroutable`: the broker has no such queue, which its consumers may be about to make.
+    """
+
+    __slots__ = ("is_unroutable", "reason")
+
+    def __init__(self, reason: str, *, is_unroutable: bool = False) -> None:
+        self.reason = reason
+        self.is_unroutable = is_unroutable
+
+
+def of_call(call: Call, request: InferRequest) -> Outcome | Unsent:
+    """Return how a call that is done ended."""
+    error = call.exception()
+    if call.reply is not None and (error is None or isinstance(error, RemoteFailureError)):
+        return _of_reply(call.reply, None if error is None else State.FAILED)
+    if isinstance(error, CallTimeoutError):
+        return expired(request)
+    if isinstance(error, ConnectionLostError):
+        return Unsent(str(error))
+    if isinstance(error, UnroutableError):
+        return Unsent(str(error), is_unroutable=True)
+    return failed(request, error or RuntimeError("a call without an end"))
+
+
+def expired(request: InferRequest) -> Outcome:
+    """Return the outcome of a request whose deadline has passed."""
+    return _own(request, State.EXPIRED, "expired", "Expired", "the deadline passed before a result came")
+
+
+def cancelled(request: InferRequest, reason: str) -> Outcome:
+    """Return the outcome of a request that is given up."""
+    return _own(request, State.CANCELLED, "cancelled", "Cancelled", reason)
+
+
+def failed(request: InferRequest, error: BaseException) -> Outcome:
+    """Return the outcome of a request that the broker refuses."""
+    return _own(request, State.FAILED, SEND, type(error).__name__, str(error))
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def _of_reply(reply: Reply, state: State | None) -> Outcome:
+    # Not its headers and properties, which are made anew: all of one message.
+    said = reply.message.native
+    content_type, encoding = reply.message.coding
+    if state is not None and reply.status == _EXPIRED:
+        state = State.EXPIRED
+    headers = {name: said[name][:_LONGEST] for name in _KEPT if name in said}
+    if encoding:
+        headers["content-encoding"] = encoding[:_LONGEST]
+    return Outcome(
+        state=state or State.SUCCEEDED,
+        body=reply.body,
+        content_type=content_type or reply.codec.content_type,
+        processing_ms=_number(said.get("processing_ms")),
+        finished_ms=now_ms(),
+        headers=headers,
+    )
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None
+
+
+def _own(request: InferRequest, state: State, stage: str, error_type: str, error: str) -> Outcome:
+    document: dict[str, Any] = {
+        "event_id": request.id,
+        "status": state.name,
+        "stage": stage,
+        "error_type": error_type,
+        "error": error,
+        "retryable": state is not State.CANCELLED,
+    }
+    return Outcome(state=state, body=json_text.dumps(document), finished_ms=now_ms())

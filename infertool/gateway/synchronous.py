@@ -1,0 +1,128 @@
+"""Requests whose caller waits until the end: the events of one request pass the chain together, and all end together.
+
+Its deadline is the caller's patience. Nobody can ask for the result later, so no model works for it later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from infertool.gateway import answers
+from infertool.gateway.problem import Problem, Reason
+from infertool.gateway.request import Progress, State
+
+if TYPE_CHECKING:
+    from infertool.gateway.chain import Chain, Visit
+    from infertool.gateway.port import Engine
+
+T = TypeVar("T")
+
+# The engine tells the end of a deadline a moment after it. Seconds.
+_GRACE_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Synchronous:
+    """Runs requests for callers who wait: `wait_s` unless they say for how long.
+
+    `has_dead_letters`: what failed can be repaired and replayed.
+    """
+
+    chain: Chain
+    engine: Engine
+    wait_s: float
+    has_dead_letters: bool = True
+
+    async def run(self, visit: Visit, parts: Sequence[bytes], kind: str) -> list[Progress]:
+        """Pass an event for each of `parts` to the engine, and wait until all have succeeded.
+
+        The first event that fails gives the others up. Raises `Problem`, `ClientGoneError`.
+        """
+
+        def check(progress: Progress) -> Progress:
+            if problem := self._problem(progress):
+                raise problem
+            return progress
+
+        return await self._run(visit, parts, kind, check)
+
+    async def run_each(self, visit: Visit, parts: Sequence[bytes], kind: str) -> list[Progress | Problem]:
+        """Do as `run`, and wait until all have ended. Return the problem of each event that failed.
+
+        Raises `Problem` where an event is not taken, `ClientGoneError`.
+        """
+        return await self._run(visit, parts, kind, lambda progress: self._problem(progress) or progress)
+
+    async def _run(self, visit: Visit, parts: Sequence[bytes], kind: str, ended: Callable[[Progress], T]) -> list[T]:
+        """Return what `ended` makes of each event.
+
+        The caller waits for `Request-Timeout`, else for `Prefer: wait`, else for `wait_s`.
+        """
+        chain = self.chain
+        wait_s = visit.headers.seconds("request-timeout") or visit.preference.wait_s or self.wait_s
+        visit.headers["request-timeout"] = f"{wait_s:.6f}"
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait_s + _GRACE_S
+        ids: list[str] = []
+        found: list[T] = []
+        visits = _visits(chain, visit, parts)
+        try:
+            for each in visits:
+                ids.append((await chain.submit(each, parts[len(ids)], kind)).id)
+            for request_id in ids:
+                progress = await chain.wait(visit, request_id, max(until - loop.time(), 0.001))
+                found.append(ended(progress))
+        except BaseException:
+            for request_id in ids[len(found) :]:
+                self.engine.hung_up(request_id)
+            for each in visits:
+                chain.release(each)
+            raise
+        visit.context.headers["Infertool-Event-Id"] = ",".join(ids)
+        return found
+
+    def _problem(self, progress: Progress) -> Problem | None:
+        """Return the problem of a request without a result. What another try would not change is the caller's: 422."""
+        if progress.state is State.SUCCEEDED:
+            return None
+        if not progress.state.is_final:
+            reason = Reason.DRAINING if self.chain.draining else Reason.EXPIRED
+            return Problem(reason, "there is no result yet", members={"event_id": progress.request.id})
+        problem = answers.failure(progress)
+        if problem.members.get("retryable") is False:
+            problem.reason = Reason.INPUT_REFUSED
+            problem.members["reason"] = Reason.INPUT_REFUSED.name.lower()
+        if not self.has_dead_letters:
+            problem.members.pop("replay", None)
+        return problem
+
+
+def _visits(chain: Chain, visit: Visit, parts: Sequence[bytes]) -> list[Visit]:
+    """Return a visit for each event: its size counts by itself, and its idempotency key is its own."""
+    bare = visit.headers.get("idempotency-key", "").strip('"')
+    visits = [visit]
+    try:
+        for number, part in enumerate(parts[1:], 1):
+            headers = type(visit.headers)(visit.headers)
+            if bare:
+                headers["idempotency-key"] = f"{bare}/{number}"
+            visits.append(replace(visit, headers=headers, taken=None))
+            chain.take(visits[-1], len(part))
+    except BaseException:
+        for each in visits:
+            chain.release(each)
+        raise
+    return visits
+
+
+def about(progress: Progress) -> dict[str, str]:
+    """Return the headers that tell what the body does not."""
+    found = {"Infertool-Status": progress.state.value, "Infertool-Class": progress.request.class_name}
+    if progress.outcome and progress.outcome.processing_ms is not None:
+        found["Infertool-Processing-Ms"] = f"{progress.outcome.processing_ms:.3f}"
+    if progress.outcome and progress.outcome.is_cached:
+        found["Infertool-Cache"] = "hit"
+    return found

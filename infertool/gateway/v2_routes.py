@@ -1,0 +1,156 @@
+"""The routes of the v2 protocol (KServe, Triton): health, metadata, inference.
+
+Failures are problems that also have `error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infertool import __version__
+from infertool.gateway import v2
+from infertool.gateway.headers import JSON, MSGPACK
+from infertool.gateway.problem import Problem, Reason
+from infertool.gateway.request import Progress
+from infertool.gateway.synchronous import Synchronous, about
+from infertool.gateway.v2 import Model, V2Error
+from infertool.telemetry.health import Condition
+from infertool.text import json_text
+
+# Clients of binary tensors say that the body is of any type.
+_TYPES: Final = frozenset({"", JSON, "application/octet-stream", "application/vnd.kserve.v2+json"})
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class V2Routes:
+    """`models` are those that there are, by name; `ready` returns the conditions under which requests are taken."""
+
+    def __init__(
+        self, synchronous: Synchronous, models: Mapping[str, Model], ready: Callable[[], Sequence[Condition]]
+    ) -> None:
+        self._synchronous = synchronous
+        self._chain = synchronous.chain
+        self._models = models
+        self._ready = ready
+
+    def routes(self) -> list[Route]:
+        """Return the routes; the most frequent one is the first."""
+        found = []
+        for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            found += [
+                Route(f"{path}/infer", _telling(self.infer), methods=["POST"]),
+                Route(f"{path}/ready", _telling(self.model_ready), methods=["GET"]),
+                Route(path, _telling(self.model), methods=["GET"]),
+            ]
+        return [
+            *found,
+            Route("/v2/health/live", self.live, methods=["GET"]),
+            Route("/v2/health/ready", self.server_ready, methods=["GET"]),
+            Route("/v2", self.server, methods=["GET"]),
+        ]
+
+    async def infer(self, request: Request) -> Response:
+        """Answer with the outputs of the model."""
+        model = self._model(request)
+        chain = self._chain
+        visit = await chain.enter(request, model.name, any_type=True)
+        try:
+            _check_type(visit.headers.get("content-type", ""))
+        except Problem:
+            chain.release(visit)
+            raise
+        body = await chain.read(visit, any_type=True)
+        try:
+            asked = v2.read(body, request.headers.get(v2.JSON_SIZE_HEADER), model)
+        except V2Error as error:
+            chain.release(visit)
+            raise Problem(Reason.INVALID_BODY, str(error)) from None
+        parts = [json_text.dumps(payload) for payload in asked.payloads]
+        found = await self._synchronous.run(visit, parts, JSON)
+        results = [_value(each.outcome.body, each.outcome.content_type) if each.outcome else None for each in found]
+        try:
+            told = v2.response(asked, results, model, _version(found))
+        except V2Error as error:
+            raise Problem(Reason.INVALID_BODY, str(error)) from None
+        return Response(told, headers=about(found[0]), media_type=JSON)
+
+    async def model(self, request: Request) -> Response:
+        """Describe a model."""
+        return _json(self._model(request).metadata())
+
+    async def model_ready(self, request: Request) -> Response:
+        """Answer 200 if the model can be asked."""
+        self._model(request)
+        return self._health()
+
+    async def server(self, _request: Request) -> Response:
+        """Describe the server."""
+        return _json({"name": "infertool", "version": __version__, "extensions": list(v2.EXTENSIONS)})
+
+    async def live(self, _request: Request) -> Response:
+        """Tell that the server runs."""
+        return Response(status_code=HTTPStatus.OK)
+
+    async def server_ready(self, _request: Request) -> Response:
+        """Answer 200 if requests are taken."""
+        return self._health()
+
+    def _health(self) -> Response:
+        failed = [each for each in self._ready() if not each.ok]
+        if not failed:
+            return Response(status_code=HTTPStatus.OK)
+        why = "; ".join(f"{each.name}: {each.value}" for each in failed)
+        return _json({"error": f"not ready: {why}"}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _model(self, request: Request) -> Model:
+        name = request.path_params["model"]
+        model = self._models.get(name)
+        if model is None:
+            raise Problem(Reason.UNKNOWN_MODEL, f"the models are {', '.join(self._models)}")
+        version = request.path_params.get("version", model.version)
+        if version not in model.versions:
+            raise Problem(Reason.UNKNOWN_MODEL, f"model {name} has the versions {', '.join(model.versions)}")
+        return model
+
+
+def _telling(handler: Handler) -> Handler:
+    """Return `handler`, with the member `error` in what it refuses: that is where clients of v2 look."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            problem.members.setdefault("error", problem.detail or problem.reason.title)
+            raise
+
+    return handle
+
+
+def _check_type(content_type: str) -> None:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in _TYPES:
+        raise Problem(Reason.CONTENT_TYPE, f"{kind[:80]!r} is not understood: send {JSON}")
+
+
+def _value(body: bytes, content_type: str) -> Any:
+    if content_type == MSGPACK:
+        raise Problem(Reason.INTERNAL, "the model answered JSON with MessagePack")
+    return json_text.loads(body)
+
+
+def _version(found: Sequence[Progress]) -> str:
+    """Return the version of the model that answered last, "" where it does not say."""
+    told = [each.outcome.headers.get("model_version", "") for each in found if each.outcome]
+    return next(filter(None, reversed(told)), "")
+
+
+def _json(document: Any, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    return Response(orjson.dumps(document), status, media_type=JSON)
