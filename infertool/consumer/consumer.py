@@ -9,32 +9,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-from infertool.brokers import registry
-from infertool.brokers.port import Broker, Monitored, Subscription
-from infertool.codec import BY_NAME
-from infertool.consumer.attempt import Decoding, Event, FailedEvent, Failure, Outcome, Preparation
+from infertool.brokers import registry, weighted_queues
+from infertool.brokers.partitioned import Lag, Lagging, Limiting
+from infertool.brokers.port import Broker, Monitored, Subscription, Widens
+from infertool.consumer import weighted
+from infertool.consumer.attempt import FailedEvent
+from infertool.consumer.batching.policy import AdaptiveBatches
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.dead_letter_writer import DeadLetterWriter, LetterForm
-from infertool.consumer.documents import Documents
+from infertool.consumer.delays import Delays
 from infertool.consumer.executor import Executor
 from infertool.consumer.gauge import Gauge, Probes
-from infertool.consumer.in_flight import InFlight, Intake
-from infertool.consumer.requests import Answers, Requests
-from infertool.consumer.router import DROPPED_EVENT, Published, Router, Rules, event_of
+from infertool.consumer.growth import WindowGrowth
+from infertool.consumer.in_flight import InFlight
+from infertool.consumer.pipeline import Pipeline
+from infertool.consumer.requests import Requests
+from infertool.consumer.router import DROPPED_EVENT, Published, event_of
 from infertool.consumer.settlement import Settlement
-from infertool.consumer.tracing import Exporter, Places, TracedPreparation, Tracing
-from infertool.consumer.tuning import window, workload
+from infertool.consumer.tracing import Exporter, Places, Tracing
+from infertool.consumer.tuning import growing_window, window
+from infertool.consumer.weighted import WeightedSubscription, Writer, Writers
 from infertool.consumer.worker import WorkerPool
-from infertool.errors import OutputError
-from infertool.message import Message
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
-from infertool.net.timing import FullJitter
+from infertool.net.timing import left_s
 from infertool.publishers.joined import JoinedPublishers
-from infertool.publishers.port import Confirmation, Publisher, Rejection
+from infertool.publishers.port import Publisher
 from infertool.publishers.reply import ReplyPublisher
 from infertool.publishers.timed import TimedPublisher
 from infertool.settings import Settings
@@ -88,17 +90,36 @@ class Consumer:
         self._gauge: Gauge | None = None
         self._broker = open_broker(self._on_connection)
         if settings.consume.reply:
-            self._publisher = publisher = with_replies(self._broker, publisher, observe)
+            replies = replies_to(self._broker, observe)
+            # A publisher of nothing confirms nothing that counts.
+            self._publisher = publisher = replies if settings.publish.mode == "none" else joined(replies, publisher)
         if self._detailed:
             self._publisher = publisher = TimedPublisher(publisher, observe)
+        self._queues = weighted_queues.parse(settings.broker.queue)
+        self._delays = Delays(self._queues, settings.deadletter.retry_topics)
+        is_weighted = len(self._queues) > 1 or bool(self._delays.all)
         self._window = window(
-            settings.consume, publisher.batch, until.max_messages, self._broker.capabilities.max_unacked
+            settings.consume,
+            publisher.batch,
+            until.max_messages,
+            self._broker.capabilities.max_unacked,
+            in_batches=worker_pool.in_batches,
+            weighted=is_weighted,
         )
-        self._guard = CrashGuard(state_dir, broker=self._broker.address, queue=settings.broker.queue, observe=observe)
+        publisher.widen(self._window)
+        self._names = [queue.name for queue in self._queues]
+        guarded = ",".join(self._names)
+        self._guard = CrashGuard(state_dir, broker=self._broker.address, queue=guarded, observe=observe)
+        self._tracing: Tracing | None = None
         # The broker redelivers the window; several windows cover reconnects in quick succession. A broker that was
         # killed also redelivers what it had not yet noted as acked: RabbitMQ some 80 events at 250 a second.
-        self._tracing: Tracing | None = None
-        self._in_flight = InFlight(memory=max(10 * self._window, _LEAST_MEMORY), most=until.max_messages)
+        subscriptions = len(self._queues) + len(self._delays.all)
+        self._held = weighted.AT_HAND * self._window * subscriptions if is_weighted else self._window
+        most = self._held
+        if worker_pool.in_batches and settings.consume.batch_size == "auto":
+            most = growing_window(settings.consume, self._held, until.max_messages).most
+        memory = max(10 * most, _LEAST_MEMORY)
+        self._in_flight = InFlight(memory=memory, most=until.max_messages)
 
     def run(self) -> None:
         """Run until `stop`, the end that `until` names, or an error that cannot be worked around.
@@ -108,7 +129,9 @@ class Consumer:
         try:
             self._publisher.start()
             self._broker.connect()
-            self._process(self._broker.subscribe(self._settings.broker.queue, window=self._window))
+            subscription = weighted.subscribe(self._broker, self._queues, self._window, self._delays.all)
+            self._check_time()
+            self._process(subscription)
         finally:
             self._publisher.close(1.0)
             self._broker.close(self._settings.broker.receipt_timeout_s)
@@ -122,8 +145,10 @@ class Consumer:
         """Have `spans` export the traces of events, and close it at the end of the run. Call this before `run`."""
         settings = self._settings
         topic = settings.phoenix.topic if settings.publish.mode == "phoenix" else ""
-        system, queue = registry.system(settings.broker.url), self._broker.conventions.short(settings.broker.queue)
-        places = Places(system, queue, topic, self._worker_pool.name, lambda: self._broker.address)
+        system = registry.system(settings.broker.url)
+        names = {name: self._broker.conventions.short(name) for name in self._names}
+        queue, address = ",".join(names.values()), lambda: self._broker.address
+        places = Places(system, queue, topic, self._worker_pool.name, address, names)
         as_parent = settings.telemetry.trace_parent == "parent"
         self._tracing = Tracing(spans, places, as_parent=as_parent, observe=self._observe)
 
@@ -138,9 +163,19 @@ class Consumer:
 
     def _process(self, subscription: Subscription) -> None:
         """Process the messages of `subscription` until the run ends."""
-        writer = self._make_writer(subscription)
+        if isinstance(subscription, WeightedSubscription):
+            writer: Writer = Writers(subscription, self._make_writer)
+        else:
+            writer = self._make_writer(subscription)
         settlement = Settlement(
-            subscription, self._in_flight, self._guard, writer, self._window, self._observe, detailed=self._detailed
+            subscription,
+            self._in_flight,
+            self._guard,
+            writer,
+            self._held,
+            self._observe,
+            detailed=self._detailed,
+            delays=self._delays if self._delays.all else None,
         )
         pipeline = Pipeline(
             self._settings,
@@ -153,7 +188,10 @@ class Consumer:
             fail=self.fail,
         )
         gauge = self._gauge = self._make_gauge(pipeline)
+        growth = self._make_growth(subscription, settlement, pipeline.executor)
         pipeline.start()
+        if growth:
+            growth.start()
         writer.start()
         gauge.start()
         try:
@@ -165,10 +203,30 @@ class Consumer:
         finally:
             deadline = time.monotonic() + self._settings.consume.stop_deadline_s
             gauge.stop()
+            if growth:
+                growth.stop()
             pipeline.finish(deadline)
-            writer.stop(_left(deadline))
+            writer.stop(left_s(deadline))
             if unsettled := self._in_flight.unsettled():
                 self._observe(signals.HandedBack(unsettled))
+
+    def _make_growth(
+        self, subscription: Subscription, settlement: Settlement, executor: Executor
+    ) -> WindowGrowth | None:
+        """Return what adapts window and batches to each other, where batches adapt."""
+        batches = executor.batches
+        if not isinstance(batches, AdaptiveBatches):
+            return None
+        plan = growing_window(self._settings.consume, self._window, self._until.max_messages)
+        batches.limit(plan.share)
+        if not isinstance(subscription, Widens):
+            return None
+
+        def grown(window: int) -> None:
+            self._window = self._held = settlement.window = window
+            self._publisher.widen(window)
+
+        return WindowGrowth(plan, batches, subscription, executor, self._in_flight, grown)
 
     def _requests(self) -> Requests | None:
         if not self._settings.consume.reply:
@@ -192,17 +250,30 @@ class Consumer:
     def _dead_lettered(self, batch: Sequence[FailedEvent]) -> None:
         self._guard.end([failed.event for failed in batch])
         if self._tracing:
-            self._tracing.dead_lettered(batch)
+            self._tracing.dead_lettered([failed for failed in batch if not failed.delay])
 
     def _make_gauge(self, pipeline: Pipeline) -> Gauge:
         return Gauge(
             in_progress=lambda: len(self._in_flight),
-            window=self._window,
-            measure=lambda timeout_s: self._broker.measure(self._settings.broker.queue, timeout_s),
+            window=lambda: self._window,
+            measure=lambda timeout_s: weighted_queues.measure(self._broker, self._names, timeout_s),
             pending=pipeline.unconfirmed,
             observe=self._observe,
+            lag=self._lag if isinstance(self._broker, Lagging) else None,
             probes=self._make_probes(pipeline) if self._detailed else None,
         )
+
+    def _check_time(self) -> None:
+        """Warn of a model that may take longer than the broker waits for an event."""
+        if not isinstance(self._broker, Limiting):
+            return
+        for name in self._names:
+            limit = self._broker.time_limit(name, self._settings.broker.receipt_timeout_s)
+            if limit and (wrong := limit.exceeded_by(self._settings.consume.timeout_s)):
+                self._observe(signals.Warned(f"{name}: {wrong}"))
+
+    def _lag(self, timeout_s: float) -> Lag | None:
+        return weighted_queues.lag(self._broker, self._names, timeout_s) if isinstance(self._broker, Lagging) else None
 
     def _make_probes(self, pipeline: Pipeline) -> Probes:
         broker = self._broker
@@ -210,7 +281,7 @@ class Consumer:
         def oldest_s(timeout_s: float) -> float | None:
             if not isinstance(broker, Monitored):
                 return None
-            sent_ms = broker.oldest_sent_ms(self._settings.broker.queue, timeout_s)
+            sent_ms = weighted_queues.oldest_sent_ms(broker, self._names, timeout_s)
             return None if sent_ms is None else max(0.0, time.time() - sent_ms / 1000)
 
         def ticks() -> signals.Ticks:
@@ -242,126 +313,11 @@ class Consumer:
         self._observe(signals.ConnectionChanged("broker", event))
 
 
-def with_replies(broker: Broker, publisher: Publisher[Published], observe: signals.Observe) -> Publisher[Published]:
+def replies_to(broker: Broker, observe: signals.Observe) -> ReplyPublisher[Published]:
+    """Return a publisher of replies alone."""
+    return ReplyPublisher[Published](broker, lambda publication: publication.context.reply, observe)
+
+
+def joined(replies: ReplyPublisher[Published], publisher: Publisher[Published]) -> Publisher[Published]:
     """Return a publisher of replies and of all that `publisher` gets."""
-    replies = ReplyPublisher[Published](broker, lambda publication: publication.context.reply, observe)
     return JoinedPublishers([replies, publisher], key=event_of, first_only=frozenset({DROPPED_EVENT}))
-
-
-class Pipeline:
-    """Intake, executor, router and publisher, connected for the messages of the settlement's subscription."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        worker_pool: WorkerPool,
-        publisher: Publisher[Published],
-        settlement: Settlement,
-        *,
-        requests: Requests | None,
-        tracing: Tracing | None,
-        observe: signals.Observe,
-        fail: Callable[[BaseException], None],
-    ) -> None:
-        consume, publish = settings.consume, settings.publish
-        self._publisher = publisher
-        self._settlement = settlement
-        self._fail = fail
-        self._tracing = tracing
-        prepare = Preparation(
-            Decoding(
-                consume.max_body_bytes,
-                BY_NAME[settings.contract.format],
-                any_value=consume.reply,
-                on_invalid_trace=lambda: observe(signals.TraceIgnored()),
-            ),
-            settlement.begin if consume.crash_guard else _unguarded,
-            requests.check if requests else None,
-            requests.check_deadline if requests else None,
-        )
-        self._executor = Executor(
-            worker_pool,
-            TracedPreparation(prepare, tracing) if tracing else prepare,
-            workload(consume),
-            on_outcomes=self._outcomes_traced if tracing else self._outcomes,
-            on_tuned=lambda name, value: observe(signals.Tuned(name, value)),
-            on_stuck=self._hand_off_reader,
-            on_fatal=fail,
-            on_batch=(lambda size: observe(signals.Batch(size))) if settings.is_detailed else None,
-        )
-        self._router = Router(
-            Rules(consume.max_attempts, publish.max_refusals, FullJitter(consume.retry_base_s, consume.retry_max_s)),
-            Documents(include_payload=publish.include_payload, max_bytes=publish.max_bytes),
-            self._executor,
-            publisher,
-            settlement,
-            observe,
-            answers=Answers(consume.reply_form) if consume.reply else None,
-            requests=requests,
-        )
-        self._intake = Intake(
-            settlement.subscription,
-            settlement.window,
-            run=partial(self._take_in, work_on=self._executor.run_or_submit),
-            submit=partial(self._take_in, work_on=self._executor.submit),
-        )
-
-    def start(self) -> None:
-        """Start the threads. No message comes before `take_messages`."""
-        self._publisher.report_to(self._settled_traced if self._tracing else self._router.settled)
-        self._executor.start()
-        self._router.start()
-
-    def take_messages(self) -> None:
-        """Begin to take messages."""
-        self._intake.start()
-
-    def finish(self, deadline: float) -> None:
-        """Take no more, and finish what has begun until `deadline`, in monotonic seconds."""
-        self._intake.stop(_left(deadline))
-        self._router.stop()
-        self._executor.stop(deadline)
-        self._publisher.drain(_left(deadline))
-        self._publisher.stop()
-
-    def ticks(self) -> signals.Ticks:
-        """Return when the watchdog looked last, and how long the longest call has taken."""
-        return self._executor.ticks()
-
-    def unconfirmed(self) -> signals.Unconfirmed:
-        """Return the number of publications without a confirmation, and the age of the oldest."""
-        return self._publisher.pending().joined(self._router.held_alerts())
-
-    def _take_in(self, messages: list[Message], work_on: Callable[[Sequence[Event]], None]) -> None:
-        """Admit messages on one of the broker's threads."""
-        try:
-            work_on(self._settlement.admit(messages))
-        except Exception as error:  # noqa: BLE001  (a fault of ours must end the run, not one connection after another)
-            self._fail(error)
-
-    def _hand_off_reader(self) -> None:
-        self._intake.hand_off_reader()
-
-    def _outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        try:
-            self._router.outcomes(outcomes)
-        except OSError as error:
-            self._fail(OutputError(error.strerror or str(error)))
-
-    def _outcomes_traced(self, outcomes: Sequence[Outcome]) -> None:
-        assert self._tracing is not None  # noqa: S101  (the only caller was chosen so)
-        self._tracing.outcomes(outcomes, self._outcomes)
-
-    def _settled_traced(
-        self, confirmations: Sequence[Confirmation[Published]], rejections: Sequence[Rejection[Published]]
-    ) -> None:
-        assert self._tracing is not None  # noqa: S101  (the only caller was chosen so)
-        self._tracing.settled(confirmations, rejections, self._router.settled)
-
-
-def _unguarded(event: Event) -> Failure | None:  # noqa: ARG001  (the guard's shape)
-    return None
-
-
-def _left(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic())

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from infertool.brokers.port import Broker, Move, Subscription
-from infertool.consumer.attempt import Event, FailedEvent, iso
+from infertool.consumer.attempt import Event, FailedEvent
+from infertool.consumer.delays import moved
 from infertool.consumer.in_flight import InFlight
+from infertool.deadletters.delayed import original
 from infertool.deadletters.record import Cause, comes_back, dead_letter
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
 from infertool.message import Outgoing
 from infertool.net.timing import FullJitter
-from infertool.telemetry.signals import DeadLettered, Observe, Warned
+from infertool.telemetry.signals import DeadLettered, Delayed, Observe, Warned
+from infertool.text.times import iso
 
 
 class MoveQueue:
@@ -97,7 +100,9 @@ class LetterForm:
     broker: Broker
 
     def fill_in(self, failed: FailedEvent) -> Outgoing:
-        """Return the dead letter of an event that fails now."""
+        """Return what takes the place of an event that fails now: a dead letter, or an event in a retry topic."""
+        if failed.delay:
+            return moved(failed.event, failed.delay)
         failed_at = iso(time.time())
         cause = Cause(
             event_id=failed.event.event_id,
@@ -105,7 +110,7 @@ class LetterForm:
             stage=failed.failure.stage,
             error_type=failed.failure.error_type,
             error=failed.failure.error,
-            attempts=failed.event.attempts,
+            attempts=failed.event.earlier_attempts + failed.event.attempts,
             failed_at=failed_at,
             first_failed_at=failed.event.first_failed_at or failed_at,
             consumer=self.consumer,
@@ -114,7 +119,7 @@ class LetterForm:
             traceparent=failed.event.try_traceparent,
         )
         return dead_letter(
-            failed.event.message,
+            original(failed.event.message),
             cause,
             self.queue,
             self.broker.conventions,
@@ -156,7 +161,7 @@ class DeadLetterWriter:
 
     def dead_letter(self, failed: Sequence[FailedEvent]) -> None:
         """Queue events. Returns at once. One that came out of a loop of dead letters is left unsettled."""
-        looping = [each for each in failed if comes_back(each.event.message, self._queue)]
+        looping = [each for each in failed if not each.delay and comes_back(original(each.event.message), self._queue)]
         if looping:
             self._leave(looping)
         with self._changed:
@@ -184,6 +189,8 @@ class DeadLetterWriter:
             return batch
 
     def _move(self, batch: list[FailedEvent]) -> None:
+        if self._in_flight.revoked and not (batch := self._owned(batch)):
+            return
         self._in_flight.moving([failed.event for failed in batch])
         moves = [Move(failed.event.message, self._form.fill_in(failed)) for failed in batch]
         try:
@@ -194,7 +201,7 @@ class DeadLetterWriter:
             self._isolate(batch, ALONE_BACKOFF, str(error))
             self._postpone(batch, moves)
         except MoveRefusedError as error:
-            self._isolate(batch, REFUSED_BACKOFF, error.reason)
+            self._isolate(batch, REFUSED_BACKOFF, error.remedy)
             self._postpone(batch, moves)
             self._wait_after_refusal(error)
         else:
@@ -202,6 +209,14 @@ class DeadLetterWriter:
             for failed in batch:
                 self._stuck.pop(failed.event, None)
             self._moved(batch, moves)
+
+    def _owned(self, batch: list[FailedEvent]) -> list[FailedEvent]:
+        """Return what is not revoked."""
+        owned = set(self._in_flight.owned([failed.event for failed in batch]))
+        for failed in batch:
+            if failed.event not in owned:
+                self._stuck.pop(failed.event, None)
+        return [failed for failed in batch if failed.event in owned]
 
     def _moved(self, batch: list[FailedEvent], moves: list[Move]) -> None:
         # An equal message that came meanwhile was taken for the one that is moved: it needs a move of its own.
@@ -211,10 +226,14 @@ class DeadLetterWriter:
             if failed.event.message is not move.message and failed.event.message.epoch == move.message.epoch
         ]
         done = [failed for failed in batch if failed not in others]
-        self._in_flight.dead_lettered([failed.event for failed in done])
+        counted = set(self._in_flight.dead_lettered([failed.event for failed in done]))
         self._on_dead_lettered(done)
         now = time.monotonic()
-        self._observe(DeadLettered([now - failed.event.delivered_at for failed in done]))
+        ended = [failed for failed in done if failed.event in counted]
+        if dead := [now - failed.event.delivered_at for failed in ended if not failed.delay]:
+            self._observe(DeadLettered(dead))
+        if delayed := sum(1 for failed in ended if failed.delay):
+            self._observe(Delayed(delayed))
         if others:
             self.dead_letter(others)
 
@@ -263,7 +282,7 @@ class DeadLetterWriter:
         self._refusals += 1
         wait_s = REFUSED_BACKOFF.wait(self._refusals)
         self._observe(
-            Warned(f"the broker refused to dead-letter to {self._queue}: {error.reason}; waiting {wait_s:.1f} s")
+            Warned(f"the broker refused to dead-letter to {self._queue}: {error.remedy}; waiting {wait_s:.1f} s")
         )
         with self._changed:
             self._changed.wait_for(lambda: self._stopped, wait_s)

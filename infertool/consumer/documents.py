@@ -9,11 +9,12 @@ import orjson
 from msgspec import UNSET
 
 from infertool.codec import JSON, for_json
-from infertool.consumer.attempt import Encoded, Event, Failure, iso
+from infertool.consumer.attempt import Encoded, Event, Failure
 from infertool.models.port import Cached
 from infertool.telemetry.trace_context import TRACEPARENT
 from infertool.text import json_text
 from infertool.text.sanitize import printable
+from infertool.text.times import iso
 
 # Characters kept of a body that is not JSON, and of ids in an oversized document.
 _EXCERPT = 1024
@@ -32,10 +33,14 @@ def unencodable(error: UnencodableError) -> Failure:
 
 
 class Documents:
-    """Encodes documents. `include_payload` adds the event as `original_payload`, without decoding it again."""
+    """Encodes documents. `include_payload` adds the event as `original_payload`, without decoding it again.
 
-    def __init__(self, *, include_payload: bool, max_bytes: int) -> None:
+    They have the field `model_version` where that is known.
+    """
+
+    def __init__(self, *, include_payload: bool, max_bytes: int, model_version: str = "") -> None:
         self._include_payload = include_payload
+        self._model_version = model_version
         self._max_bytes = max_bytes
 
     def result(self, event: Event, prediction: Any, processing_s: float, completed_at: float) -> bytes:
@@ -43,18 +48,19 @@ class Documents:
 
         `completed_at` is wall-clock time.
         """
-        result = prediction.result if isinstance(prediction, Cached) else prediction
+        is_cached = isinstance(prediction, Cached)
+        result = prediction.result if is_cached else prediction
         document = {
             "event_id": event.event_id,
             "request_id": event.request_id,
             "status": "SUCCESS",
             "prediction": result if isinstance(result, dict) and event.codec is JSON else _object(event, result),
             "processing_ms": _milliseconds(processing_s),
-            "attempts": event.attempts,
+            "attempts": event.earlier_attempts + event.attempts,
             "received_at": iso(event.received_at),
             "completed_at": iso(completed_at),
         }
-        if isinstance(prediction, Cached):
+        if is_cached:
             document["cached"] = True
         return self._encode(event, document, "prediction")
 
@@ -67,7 +73,7 @@ class Documents:
             "stage": failure.stage,
             "error_type": failure.error_type,
             "error": printable(failure.error)[:_EXCERPT],
-            "attempts": event.attempts,
+            "attempts": event.earlier_attempts + event.attempts,
             "received_at": iso(event.received_at),
             "failed_at": iso(time.time()),
         }
@@ -84,7 +90,7 @@ class Documents:
             "stage": failure.stage,
             "error_type": failure.error_type,
             "error": "left out, as the channel does not take the whole alert: see the dead letter",
-            "attempts": event.attempts,
+            "attempts": event.earlier_attempts + event.attempts,
             "failed_at": iso(time.time()),
             "truncated": ["error", "original_payload"],
         }
@@ -95,6 +101,8 @@ class Documents:
     def _encode(self, event: Event, document: dict[str, Any], dispensable: str) -> bytes:
         if event.traceparent:
             document[TRACEPARENT] = event.traceparent
+        if self._model_version:
+            document["model_version"] = self._model_version
         if self._include_payload:
             _add_original(document, event)
         encoded = _dumps(document)
@@ -119,9 +127,7 @@ def _add_original(document: dict[str, Any], event: Event) -> None:
         document["original_payload"] = None
         document["original_text"] = event.body[:_EXCERPT].decode("utf-8", "replace")
     elif event.codec is JSON:
-        document["original_payload"] = orjson.Fragment(
-            json_text.one_line(json_text.utf8(event.unpacked or event.message.body))
-        )
+        document["original_payload"] = orjson.Fragment(json_text.utf8_line(event.unpacked or event.message.body))
     else:
         document["original_payload"] = _as_json(event)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from infertool.consumer.attempt import Event, Failure, Group, Outcome, Preparation
+from infertool.consumer.batching.port import Batches
 from infertool.consumer.inline import InlineRuns
 from infertool.consumer.tuning import Workload
 from infertool.consumer.watchdog import OnOutcomes, Reports, Watchdog
-from infertool.consumer.work_queue import ActiveWorkers, WorkQueue
+from infertool.consumer.work_queue import CHUNK_S, ActiveWorkers, WorkQueue
 from infertool.consumer.worker import Caller, Worker, WorkerPool
 from infertool.errors import InfertoolError
 from infertool.telemetry.signals import Ticks
@@ -46,9 +47,7 @@ class Executor:
         self._workload = workload
         self._adapts = bool(workload.batches or workload.limit)
         self._on_tuned = on_tuned
-        self._queue = WorkQueue(
-            workload.concurrency, workload.batches, on_batch_size=lambda size: on_tuned("batch_size", size)
-        )
+        self._queue = WorkQueue(workload.concurrency, workload.batches, on_tuned=on_tuned)
         self._workers = ActiveWorkers(
             self._queue,
             self._new_worker,
@@ -66,11 +65,9 @@ class Executor:
 
     def start(self) -> None:
         """Start the threads that watch and report."""
-        limit, batches = self._workload.limit, self._workload.batches
-        if limit:
+        if limit := self._workload.limit:
             self._on_tuned("concurrency", limit.value)
-        if batches and batches.adapts:
-            self._on_tuned("batch_size", batches.size)
+        self._queue.tell()
         self._watchdog.start(self._workers.callers)
         self._reports.start()
 
@@ -82,6 +79,31 @@ class Executor:
         """Try events in the calling thread if the model is quick and nothing waits; queue them otherwise."""
         if not self._inline.run(events):
             self.submit(events)
+
+    def remove(self, is_wanted: Callable[[Event], bool]) -> list[Event]:
+        """Remove and return the events that wait for workers and for which `is_wanted` is True."""
+        return self._queue.remove(is_wanted)
+
+    def room(self) -> int:
+        """Return how many more events are to be submitted, so that no worker waits."""
+        return self._workers.room()
+
+    def tell_taken(self, on_taken: Callable[[], None]) -> None:
+        """Have `on_taken` called whenever a worker has taken events."""
+        self._workers.on_taken = on_taken
+
+    def tell_returned(self, on_returned: Callable[[], None]) -> None:
+        """Have `on_returned` called whenever events that a worker had, and did not try, wait again."""
+        self._host.on_returned = on_returned
+
+    @property
+    def batches(self) -> Batches | None:
+        """How batches are formed, None for single events."""
+        return self._workload.batches
+
+    def waiting(self) -> int:
+        """Return how many events wait for a worker."""
+        return len(self._queue)
 
     def ticks(self) -> Ticks:
         """Return when the watchdog looked last, and how long the longest call has taken."""
@@ -124,16 +146,26 @@ class _Host:
         self._queue = queue
         self._workers = workers
         self._watchdog = watchdog
+        self._in_batches = queue.in_batches
         self._timeout_s = workload.timeout_s
         self._most_hung = HUNG_LIMIT * workload.concurrency
-        self.done = reports.report
+        self._reports = reports
+        self._most_waiting = workload.concurrency
         self.done_later = reports.report_later
         self.fail = on_fatal
         self.on_batch: Callable[[int], None] | None = None
+        self.on_returned: Callable[[], None] | None = None
+
+    def done(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
+        """See `WorkerHost`. Of a slow model's many calls at once the outcomes are reported together, by one thread."""
+        if len(outcomes) == 1 and spent_s > CHUNK_S and self._reports.waiting() < self._most_waiting:
+            self._reports.report_later(outcomes, spent_s)
+        else:
+            self._reports.report(outcomes, spent_s)
 
     def take(self, worker: Caller) -> list[Group]:
         self._watchdog.release(worker)
-        groups = self._workers.take()
+        groups = self._workers.take(worker)
         if len(groups) > 1 or (groups and len(groups[0]) > 1):
             self._watchdog.hold(worker)
         if self.on_batch:
@@ -152,12 +184,20 @@ class _Host:
 
     def return_uncounted(self, events: Iterable[Event]) -> None:
         self._workers.submit(events, first=True)
+        if self.on_returned:
+            self.on_returned()
 
     def return_counted(self, events: Iterable[Event]) -> None:
         events = list(events)
         for event in events:
             event.attempts -= 1
         self.return_uncounted(events)
+
+    def call_ended(self, worker: Caller, outcomes: Sequence[Outcome]) -> None:
+        if self._in_batches:
+            self._queue.ended(worker)
+            for started, (size, seconds) in _calls(outcomes).items():
+                self._queue.timed(worker, size, started, seconds)
 
     def abandoned(self, worker: Caller) -> None:
         self._watchdog.release(worker)
@@ -173,8 +213,19 @@ class _Host:
         return self._queue.stopped
 
 
+def _calls(outcomes: Sequence[Outcome]) -> dict[float, tuple[int, float]]:
+    """Return the size and the time of each call, by its start. A call that failed may have ended early."""
+    calls: dict[float, tuple[int, float]] = {}
+    answered = {outcome.started for outcome in outcomes if outcome.failure is None}
+    for outcome in outcomes:
+        if outcome.started in answered:
+            size, _ = calls.get(outcome.started, (0, 0.0))
+            calls[outcome.started] = size + 1, outcome.processing_s
+    return calls
+
+
 def _hangs(count: int, timeout_s: float) -> ModelHangsError:
     return ModelHangsError(
         f"{count} calls of the model have hung for longer than consume.timeout_s ({timeout_s:g} s)",
-        advice="mend the model; threads cannot be ended from outside",
+        advice="correct the model: a call that does not end when it is cancelled cannot be ended from outside",
     )

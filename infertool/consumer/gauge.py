@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from infertool.brokers.partitioned import Lag
 from infertool.brokers.port import Depth
-from infertool.telemetry.signals import InProgress, Observe, QueueState, Ticks, Unconfirmed
+from infertool.telemetry.signals import InProgress, LagState, Observe, QueueState, Ticks, Unconfirmed
 
 # Time between two reports. Seconds.
 REPORT_S = 1.0
@@ -40,12 +41,15 @@ class Gauge:
         self,
         *,
         in_progress: Callable[[], int],
-        window: int,
+        window: Callable[[], int],
         measure: Callable[[float], Depth | None],
         pending: Callable[[], Unconfirmed],
         observe: Observe,
+        lag: Callable[[float], Lag | None] | None = None,
         probes: Probes | None = None,
     ) -> None:
+        self._ask_lag = lag
+        self._lag: Lag | None = None
         self._probes = probes
         self._look_at = time.monotonic() + FIRST_LOOK_S
         self._queue_state = QueueState()
@@ -55,6 +59,7 @@ class Gauge:
         self._pending = pending
         self._observe = observe
         self._waiting: int | None = None
+        self._oldest_s: float | None = None
         self._ask_at = 0.0
         self._unanswered = 0
         self._stopped = threading.Event()
@@ -79,28 +84,36 @@ class Gauge:
             if self._probes:
                 self._observe(self._probes.ticks())
                 self._observe(self._queue_state)
-            self._observe(InProgress(self._in_progress(), self._window, self._waiting))
+            self._observe(InProgress(self._in_progress(), self._window(), self._waiting))
             self._observe(self._pending())
             self._stopped.wait(REPORT_S)
 
     def _ask(self) -> None:
         depth = self._measure(ANSWER_S)
+        lag = self._lag = self._ask_lag(ANSWER_S) if self._ask_lag else None
         self._ask_at = time.monotonic() + ASK_S
-        self._unanswered = 0 if depth else self._unanswered + 1
+        self._unanswered = 0 if depth or lag else self._unanswered + 1
         self._waiting = _waiting(depth) if depth else None
+        if lag:
+            self._waiting = max(0, lag.messages - self._in_progress())
+            self._observe(LagState(lag.messages, lag.seconds, lag.lost, lag.gap))
         if self._probes:
             self._queue_state = self._look(self._probes, depth or Depth())
 
     def _look(self, probes: Probes, depth: Depth) -> QueueState:
-        oldest_s, dead_letters = self._queue_state.oldest_s, self._queue_state.dead_letters
+        dead_letters = self._queue_state.dead_letters
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_S
-            oldest_s = probes.oldest_s(ANSWER_S) if self._waiting else None
+            self._oldest_s = probes.oldest_s(ANSWER_S) if self._waiting and not self._lag else None
             dead = probes.dead_letters(ANSWER_S)
             dead_letters = dead.size if dead else None
-        return QueueState(
-            depth.in_flight, depth.consumers, oldest_s if self._waiting else None, dead_letters, depth.enqueued
-        )
+        if self._lag:
+            self._oldest_s = self._lag.seconds
+        if not self._waiting:
+            self._oldest_s = None
+        # In an empty queue nothing waits, which is known: a rule on the age must be able to resolve.
+        oldest_s = 0.0 if self._waiting == 0 else self._oldest_s
+        return QueueState(depth.in_flight, depth.consumers, oldest_s, dead_letters, depth.enqueued)
 
 
 def _waiting(depth: Depth) -> int | None:

@@ -4,6 +4,9 @@ A delivery can be settled only on the connection that made it. Deliveries of one
 whatever their ids, but for those that come again after a refused move. After a reconnect the broker redelivers what was
 not acked. A redelivery is recognised by its identity: an event in progress takes it over, a finished event is acked
 again, and neither is published twice.
+
+Where a queue has partitions, all of this holds for the assignments of each partition. The events of one that goes to
+another consumer are revoked: nothing is settled of them, unless the partition comes back.
 """
 
 from __future__ import annotations
@@ -12,15 +15,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
-from msgspec import Struct
-
-from infertool.brokers.port import DeliversOnReader, Subscription
 from infertool.consumer.attempt import Event, FailedEvent
+from infertool.consumer.partition import Finished, Partition
 from infertool.deadletters.ids import envelope_id
-from infertool.message import Identity, Message
+from infertool.message import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +30,17 @@ class Admission:
     """A batch of deliveries, sorted by what is known of their events.
 
     Those `left` are not taken in: the limit is reached, or their connection is over and the broker redelivers them.
+    Those `returned` are not either: their partition goes to another consumer. The events `regained` are in progress,
+    and were revoked before.
     """
 
     fresh: list[Event] = field(default_factory=list)
     in_progress: list[Event] = field(default_factory=list)
+    regained: list[Event] = field(default_factory=list)
     confirmed: list[Message] = field(default_factory=list)
     failed: list[FailedEvent] = field(default_factory=list)
     left: list[Message] = field(default_factory=list)
-
-
-class _Finished(Struct, eq=False, gc=False):
-    """An event that was closed. `failed` is None when the result was confirmed; else its dead letter may have arrived.
-
-    It is `reopened` when that event came back to be moved again, `forgotten` when the memory was too small for it.
-    """
-
-    identity: Identity
-    failed: FailedEvent | None
-    reopened: bool = False
-    forgotten: bool = False
+    returned: list[Message] = field(default_factory=list)
 
 
 class InFlight:
@@ -59,36 +53,41 @@ class InFlight:
     def __init__(self, memory: int, most: int | None = None) -> None:
         self._most = sys.maxsize if most is None else most
         self.admitted = 0
+        self._leaving: frozenset[str] = frozenset()
         self._lock = threading.Condition()
         self._open: dict[Event, None] = {}
         self._kept: dict[Event, None] = {}
-        self._finished: deque[_Finished] = deque(maxlen=memory)
+        self.revoked: dict[Event, None] = {}
+        """In progress, of partitions that other consumers have: what comes of them counts only if they come back."""
+        self._memory = memory
+        self._finished: deque[Finished] = deque(maxlen=memory)
         # Postponed events that the memory does not hold any more: the broker may have committed their dead letters.
         self._forgotten = 0
-        self._epoch = 0
-        # What earlier connections delivered, and the living one has not yet delivered again.
-        self._awaited: dict[Identity, list[Event | _Finished]] = {}
-        # Those of the living connection whose dead letters are being moved, or were refused: some adapters give them
-        # back on it.
-        self._moved: dict[Identity, list[Event | _Finished]] = {}
+        # The partition of the newest delivery, and all by name.
+        self._newest = Partition("")
+        self._partitions = {"": self._newest}
 
     def admit(self, messages: Iterable[Message]) -> Admission:
         """Take in deliveries; new ones are open until `confirmed`, `dead_lettered`, `keep` or `postponed`."""
         admission = Admission()
+        fresh = admission.fresh
         delivered_at, received_at = time.monotonic(), time.time()
         with self._lock:
+            partition, room = self._newest, self._most - self.admitted
             for message in messages:
-                if message.epoch != self._epoch and not self._begin(message.epoch):
-                    admission.left.append(message)
-                elif (self._awaited or self._moved) and (known := self._known(message)):
+                if message.partition != partition.name:
+                    partition = self._newest = self._partition(message.partition)
+                if message.epoch != partition.admitted and not self._begin(partition, message.epoch):
+                    (admission.returned if message.epoch == partition.left else admission.left).append(message)
+                elif (partition.awaited or partition.moved) and (known := partition.known(message)):
                     self._admit_again(known, message, admission)
-                elif self.admitted + len(admission.fresh) >= self._most:
+                elif len(fresh) >= room:
                     admission.left.append(message)
                 else:
                     event = Event(message, envelope_id(message), delivered_at=delivered_at, received_at=received_at)
                     self._open[event] = None
-                    admission.fresh.append(event)
-            self.admitted += len(admission.fresh)
+                    fresh.append(event)
+            self.admitted += len(fresh)
             if self.admitted >= self._most:
                 self._lock.notify_all()
         return admission
@@ -98,28 +97,24 @@ class InFlight:
         with self._lock:
             self._most = 0
 
-    def _begin(self, epoch: int) -> bool:
-        """Expect the deliveries of earlier connections again. Returns False if `epoch` is an earlier one itself."""
-        if epoch < self._epoch:
-            return False
-        self._epoch = epoch
-        self._awaited, self._moved = {}, {}
-        for finished in self._finished:
-            if not finished.reopened:
-                self._awaited.setdefault(finished.identity, []).append(finished)
-        for event in (*self._open, *self._kept):
-            self._awaited.setdefault(event.message.identity, []).append(event)
-        return True
+    def _partition(self, name: str) -> Partition:
+        found = self._partitions.get(name)
+        if found is None:
+            found = self._partitions[name] = Partition(name)
+        return found
 
-    def _known(self, message: Message) -> Event | _Finished | None:
-        if self._awaited and (found := _pop(self._awaited, message.identity)):
-            return found
-        return _pop(self._moved, message.identity) if self._moved and message.redelivered else None
+    def _begin(self, partition: Partition, epoch: int) -> bool:
+        return partition.begin(epoch, self._finished, chain(self._open, self._kept, self.revoked))
 
-    def _admit_again(self, known: Event | _Finished, message: Message, admission: Admission) -> None:
+    def _admit_again(self, known: Event | Finished, message: Message, admission: Admission) -> None:
         if isinstance(known, Event):
             known.message = message
-            admission.in_progress.append(known)
+            if known in self.revoked:
+                del self.revoked[known]
+                self._open[known] = None
+                admission.regained.append(known)
+            else:
+                admission.in_progress.append(known)
         elif known.failed is not None:
             failed, known.failed, known.reopened = known.failed, None, True
             self._forgotten -= known.forgotten
@@ -129,31 +124,98 @@ class InFlight:
         else:
             admission.confirmed.append(message)
 
-    def confirmed(self, events: Sequence[Event]) -> list[Message]:
-        """Close events whose results are confirmed; return their latest deliveries, to be acked."""
+    @property
+    def is_revoking(self) -> bool:
+        """True from `leave` to `revoke`."""
+        return bool(self._leaving)
+
+    def leave(self, partitions: frozenset[str]) -> None:
+        """Take in nothing more of `partitions`, which go to another consumer, until they are assigned again."""
         with self._lock:
-            messages = [event.message for event in events]
-            for event in events:
-                self._finish(event, None)
+            self._leaving |= partitions
+            for name in partitions:
+                self._partition(name).leave()
+
+    def is_leaving(self, event: Event) -> bool:
+        """Return True if the partition of an event goes, or went, to another consumer."""
+        message = event.message
+        return message.epoch <= self._partitions[message.partition].left
+
+    def release(self, events: Iterable[Event]) -> list[Event]:
+        """Forget events that have not begun. Return those that were open: others were revoked before.
+
+        Nobody has what was released: one that stayed among the revoked would never end if its partition came back.
+        """
+        with self._lock:
+            known = [event for event in events if event in self._open or event in self.revoked]
+            released = [event for event in known if event in self._open]
+            for event in known:
+                self._forget(event)
             self._notify_if_empty()
-            return messages
+            return released
+
+    def revoke(self, partitions: frozenset[str]) -> list[Event]:
+        """Close all events of `partitions`, which another consumer has now; return them.
+
+        One in progress is open again if its partition comes back before it ends.
+        """
+        self.leave(partitions)
+        with self._lock:
+            self._leaving -= partitions
+            cut_off = [event for event in self._open if event.message.partition in partitions]
+            for event in cut_off:
+                del self._open[event]
+                self.revoked[event] = None
+                self._partition(event.message.partition).end_move(event)
+            kept = [event for event in self._kept if event.message.partition in partitions]
+            for event in kept:
+                del self._kept[event]
+            postponed = [each for each in self._finished if each.failed and each.partition in partitions]
+            events = [*cut_off, *kept, *(each.failed.event for each in postponed if each.failed)]
+            for finished in postponed:
+                finished.failed, finished.reopened = None, True
+            self._lock.notify_all()
+            return events
+
+    def owned(self, events: Sequence[Event]) -> list[Event]:
+        """Return the events that are not revoked; forget the others."""
+        with self._lock:
+            gone = {event for event in events if event in self.revoked}
+            for event in gone:
+                self._forget(event)
+            return [event for event in events if event not in gone]
+
+    def _forget(self, event: Event) -> None:
+        self._open.pop(event, None)
+        self.revoked.pop(event, None)
+        self._partition(event.message.partition).replace_awaited(event, None)
+
+    def confirmed(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Close events whose results are confirmed; return those of them that are ours to settle.
+
+        One that is revoked is known as confirmed if it comes back.
+        """
+        with self._lock:
+            ours = [event for event in events if event not in self.revoked] if self.revoked else events
+            self._finish(events, None)
+            self._notify_if_empty()
+            return ours
 
     def moving(self, events: Sequence[Event]) -> None:
         """Note events whose dead letters are about to be moved: each may come again before the refusal is known."""
         with self._lock:
             for event in events:
-                if event.message.epoch == self._epoch:
-                    self._moved.setdefault(event.message.identity, []).append(event)
+                self._partition(event.message.partition).expect_moved(event, event.message)
 
-    def dead_lettered(self, events: Sequence[Event]) -> None:
-        """Close events whose dead letters the broker has committed."""
+    def dead_lettered(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Close events whose dead letters the broker has committed; return those that were not revoked meanwhile."""
         with self._lock:
+            ours = [event for event in events if event not in self.revoked] if self.revoked else events
             for event in events:
-                self._open.pop(event, None)
-                self._end_move(event)
-                if event.message.epoch != self._epoch:
-                    self._replace_awaited(event, None)
+                self._partition(event.message.partition).end_move(event)
+                self._forget(event)
             self._notify_if_empty()
+            return ours
 
     def keep(self, events: Sequence[Event]) -> int:
         """Close events that stay unsettled to the end of the run. Return the number of kept events."""
@@ -171,46 +233,39 @@ class InFlight:
         `admit` returns it among the failed.
         """
         with self._lock:
-            self._end_move(failed.event)
-            if failed.event.message is not tried:
+            event = failed.event
+            partition = self._partition(event.message.partition)
+            partition.end_move(event)
+            if event.message is not tried:
                 return True
-            finished = self._finish(failed.event, failed)
-            if tried.epoch == self._epoch:
-                self._moved.setdefault(finished.identity, []).append(finished)
+            if event in self.revoked:
+                self._forget(event)
+                return False
+            [finished] = self._finish([event], failed)
+            partition.expect_moved(finished, tried)
             self._notify_if_empty()
             return False
 
-    def _end_move(self, event: Event) -> None:
-        known = self._moved.get(event.message.identity, [])
-        if event in known:
-            known.remove(event)
-            if not known:
-                del self._moved[event.message.identity]
-
-    def _finish(self, event: Event, failed: FailedEvent | None) -> _Finished:
-        message = event.message
-        finished = _Finished(message.identity, failed)
-        self._open.pop(event, None)
-        if len(self._finished) == self._finished.maxlen and self._finished[0].failed is not None:
-            self._finished[0].forgotten = True
-            self._forgotten += 1
-        self._finished.append(finished)
-        if message.epoch != self._epoch:
-            self._replace_awaited(event, finished)
-        return finished
-
-    def _replace_awaited(self, event: Event, finished: _Finished | None) -> None:
-        """Expect `finished`, or nothing, in place of an event that was closed after its connection was lost."""
-        identity = event.message.identity
-        known = self._awaited.get(identity, [])
-        if event in known:
-            known.remove(event)
-        if finished:
-            known.append(finished)
-        if known:
-            self._awaited[identity] = known
-        else:
-            self._awaited.pop(identity, None)
+    def _finish(self, events: Sequence[Event], failed: FailedEvent | None) -> list[Finished]:
+        open_events, remembered, partition = self._open, self._finished, self._newest
+        closed: list[Finished] = []
+        for event in events:
+            message = event.message
+            name = message.partition
+            if name != partition.name:
+                partition = self._partitions[name]
+            finished = Finished(message.identity, failed, name)
+            open_events.pop(event, None)
+            if self.revoked:
+                self.revoked.pop(event, None)
+            if len(remembered) == self._memory and remembered[0].failed is not None:
+                remembered[0].forgotten = True
+                self._forgotten += 1
+            remembered.append(finished)
+            if message.epoch != partition.epoch:
+                partition.replace_awaited(event, finished)
+            closed.append(finished)
+        return closed
 
     def _notify_if_empty(self) -> None:
         if not self._open:
@@ -240,59 +295,3 @@ class InFlight:
         """Wait until no event is open or postponed. Returns False if `timeout_s` ran out."""
         with self._lock:
             return self._lock.wait_for(lambda: not self._open and not self._postponed(), timeout_s)
-
-
-def _pop(known: dict[Identity, list[Event | _Finished]], identity: Identity) -> Event | _Finished | None:
-    """Take the newest: of several equal messages the broker has most likely removed those that were acked first."""
-    events = known.get(identity)
-    if events is None:
-        return None
-    found = events.pop()
-    if not events:
-        del known[identity]
-    return found
-
-
-# Longest wait for messages, after which the thread checks whether it should end. Seconds.
-POLL_S = 0.1
-
-TakeIn = Callable[[list[Message]], None]
-
-
-class Intake:
-    """Passes the messages of `subscription` on, at most `window` at a time.
-
-    `run` may call the model in the calling thread, which has to be the broker's reader; `submit` only queues events.
-    """
-
-    def __init__(self, subscription: Subscription, window: int, *, run: TakeIn, submit: TakeIn) -> None:
-        self._subscription = subscription
-        self._window = window
-        self._run = run
-        self._submit = submit
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin. Messages that came before this go to `submit`."""
-        if isinstance(self._subscription, DeliversOnReader):
-            self._submit(self._subscription.deliver_to(self._run))
-            return
-        self._thread = threading.Thread(target=self._receive, name="intake", daemon=True)
-        self._thread.start()
-
-    def hand_off_reader(self) -> None:
-        """Have another thread read from the broker if the one that does is in `run`."""
-        if isinstance(self._subscription, DeliversOnReader):
-            self._subscription.hand_off_reader()
-
-    def stop(self, timeout_s: float) -> None:
-        """End the thread, if there is one. A broker that delivers on its reader does so until it is closed."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-
-    def _receive(self) -> None:
-        while not self._stopped.is_set():
-            if messages := self._subscription.receive(self._window, POLL_S):
-                self._submit(messages)

@@ -5,7 +5,6 @@ A deadline is what the message says of its end: its expiry, its lifetime from it
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -31,6 +30,8 @@ DEADLINE: Final = "deadline"
 _REPLAYED: Final = "original_message_id"
 # A number below is seconds, from there on milliseconds: 5138 in seconds, 1973 in milliseconds.
 _LEAST_MS: Final = 1e11
+# A time past the year 30 000 is none.
+_MOST_MS: Final = 1e15
 _SECOND_MS: Final = 1000
 
 # A model whose calls take longer than this on average is worth the question whether the caller is still there. Seconds.
@@ -67,7 +68,7 @@ def _written(text: str | None) -> float | None:
         number = float(text)
     except ValueError:
         return _iso_ms(text)
-    if not math.isfinite(number):
+    if not abs(number) < _MOST_MS:
         return None
     return number if number >= _LEAST_MS else number * _SECOND_MS
 
@@ -133,33 +134,46 @@ def is_request(message: Message) -> bool:
     return bool(message.properties.reply_to) and _REPLAYED not in message.native
 
 
+def is_asked(event: Event) -> bool:
+    """Return True for an event whose sender names a queue for the reply."""
+    return bool(event.message.properties.reply_to)
+
+
 class Answers:
     """Writes replies, in the codec of the request. Each method returns None for an event that asks for no reply.
 
-    With `form` result the body is the model's result itself; with outcome it is the document that is published.
+    With `form` result the body is the model's result itself; with outcome it is the document that is published. `only`
+    says that replies are all that is published. Replies of results and failures have the header `model_version` where
+    that is known.
     """
 
-    def __init__(self, form: Literal["result", "outcome"]) -> None:
+    def __init__(self, form: Literal["result", "outcome"], model_version: str = "", *, only: bool = False) -> None:
         self._whole = form == "outcome"
+        self._only = only
+        self._version = {"model_version": model_version} if model_version else {}
+
+    def suffices(self, event: Event) -> bool:
+        """Return True if nobody would read the document of the result of `event`."""
+        return self._only and not self._whole and is_asked(event)
 
     def result(self, event: Event, prediction: Any, processing_s: float, document: bytes) -> Outgoing | None:
         """Return the reply of a success. Raises `UnencodableError`."""
-        if not event.message.properties.reply_to:
+        if not is_asked(event):
             return None
         result = prediction.result if isinstance(prediction, Cached) else prediction
         body = self._document(event, result, document) if self._whole else _body(event.codec, result)
         headers = {"status": "SUCCESS", "event_id": event.event_id, "processing_ms": f"{processing_s * 1000:.3f}"}
-        return _reply(event, body, headers)
+        return _reply(event, body, headers | self._version)
 
     def failure(self, event: Event, failure: Failure, document: bytes) -> Outgoing | None:
         """Return the reply of a failure."""
-        if not event.message.properties.reply_to:
+        if not is_asked(event):
             return None
         if self._whole and document:
             body = event.codec.encode(json_text.loads(document)) if not event.codec.is_text else document
         else:
             body = event.codec.encode(_failure(event, failure, "FAILED"))
-        return _reply(event, body, {"status": "FAILED", "event_id": event.event_id})
+        return _reply(event, body, {"status": "FAILED", "event_id": event.event_id, **self._version})
 
     def dropped(self, event: Event, failure: Failure) -> DroppedEvent:
         """Return a request that is dropped, with its reply if somebody may wait for that."""

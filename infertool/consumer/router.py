@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from infertool.consumer.attempt import DroppedEvent, Event, FailedEvent, Failure, Outcome, iso
+from infertool.consumer.attempt import DroppedEvent, Event, FailedEvent, Failure, Outcome
 from infertool.consumer.documents import Documents, UnencodableError, unencodable
 from infertool.consumer.requests import DROPPED, Answers, Requests
 from infertool.consumer.settlement import Settlement
@@ -20,6 +20,7 @@ from infertool.models.port import Cached
 from infertool.net.timing import FullJitter, Schedule, Timers
 from infertool.publishers.port import Confirmation, Publication, Publisher, PublisherClosedError, Rejection
 from infertool.telemetry import signals
+from infertool.text.times import iso
 
 RESULT_EVENT = "new_result"
 FAILURE_EVENT = "inference_failed"
@@ -30,6 +31,8 @@ AFTER_A_CRASH = Schedule((300.0,))
 
 # A request that is dropped: only its caller gets to know it.
 DROPPED_EVENT = "dropped"
+
+_GONE: Final = object()
 
 # The context of a publication: the event of a result, the failed event of an alert, or a request that is dropped.
 Published = Event | FailedEvent | DroppedEvent
@@ -81,6 +84,8 @@ class Router:
         self._observe = observe
         self._held_alerts = HeldAlerts(publisher.name, lambda text: observe(signals.Warned(text)))
         self._later = Timers("retries")
+        # Events that wait for their next try.
+        self._waiting: dict[Event, object] = {}
 
     def start(self) -> None:
         """Start the thread that tries again."""
@@ -94,8 +99,19 @@ class Router:
         """Return the number of alerts that are rejected and published again later, and the age of the oldest."""
         return self._held_alerts.pending()
 
+    def remove(self, is_wanted: Callable[[Event], bool]) -> list[Event]:
+        """Remove and return the events that wait for their next try and for which `is_wanted` is True."""
+        return [event for event in list(self._waiting) if is_wanted(event) and self._takes(event)]
+
+    def _takes(self, event: Event) -> bool:
+        """Return True to the first caller since the event began to wait."""
+        return self._waiting.pop(event, _GONE) is not _GONE
+
     def outcomes(self, outcomes: Sequence[Outcome]) -> None:
-        """Take outcomes from a worker thread."""
+        """Take outcomes from a worker thread. Those of revoked events are dropped."""
+        if self._settlement.revoked:
+            owned = set(self._settlement.owned([outcome.event for outcome in outcomes]))
+            outcomes = [outcome for outcome in outcomes if outcome.event in owned]
         results: list[Publication[Published]] = []
         failed: list[FailedEvent] = []
         dropped: list[DroppedEvent] = []
@@ -112,7 +128,7 @@ class Router:
                 continue
             if self._answers and failure.stage in DROPPED:
                 dropped.append(self._answers.dropped(outcome.event, failure))
-            elif not self._retry(outcome.event, failure):
+            elif not (self._retry(outcome.event, failure) or self._delay(outcome.event, failure)):
                 failed.append(FailedEvent(outcome.event, failure))
         if times:
             self._observe(signals.Predicted(times))
@@ -132,8 +148,10 @@ class Router:
 
     def _result(self, outcome: Outcome, now: float, results: list[Publication[Published]]) -> Failure | None:
         event = outcome.event
+        document = b""
         try:
-            document = self._documents.result(event, outcome.prediction, outcome.processing_s, now)
+            if not (self._answers and self._answers.suffices(event)):
+                document = self._documents.result(event, outcome.prediction, outcome.processing_s, now)
             if self._answers:
                 event.reply = self._answers.result(event, outcome.prediction, outcome.processing_s, document)
         except UnencodableError as error:
@@ -150,15 +168,34 @@ class Router:
             return False
         delay_s = self._rules.backoff.wait(event.attempts)
         self._observe(signals.Retried(event.event_id, event.attempts, delay_s, failure.error, failure.traceback))
-        self._later.after(delay_s, lambda: self._executor.submit([event]))
+        self._try_later(event, delay_s)
         return True
+
+    def _delay(self, event: Event, failure: Failure) -> bool:
+        """Have an event wait in a retry topic, if there is another one. It is told of when it fails for good."""
+        delay = self._settlement.delay(event) if failure.retryable else None
+        if delay is None:
+            return False
+        self._observe(signals.Retried(event.event_id, event.attempts, delay.wait_s, failure.error, failure.traceback))
+        self._settlement.dead_letter([FailedEvent(event, failure, delay=delay)])
+        return True
+
+    def _try_later(self, event: Event, delay_s: float) -> None:
+        self._waiting[event] = None
+        self._later.after(delay_s, lambda: self._try_again(event))
+        if self._settlement.is_revoking and self._settlement.is_leaving(event):
+            self._settlement.release([event] if self._takes(event) else [])
+
+    def _try_again(self, event: Event) -> None:
+        if self._takes(event):
+            self._executor.submit([event])
 
     def _defer(self, event: Event, hold_s: float, error: str) -> None:
         """Wait for the model without counting the try."""
         event.attempts -= 1
         self._settlement.defer(event)
         self._observe(signals.Deferred(event.event_id, hold_s, error))
-        self._later.after(hold_s, lambda: self._executor.submit([event]))
+        self._try_later(event, hold_s)
 
     def _alert(self, failed: FailedEvent) -> Publication[Published]:
         event, failure = failed.event, failed.failure
@@ -178,17 +215,27 @@ class Router:
             self._publish_again(results + alerts)
 
     def _publish_again(self, publications: Sequence[Publication[Published]], crashes: int = 0) -> None:
+        if self._settlement.revoked and not (publications := self._owned(publications)):
+            return
         try:
             self._publisher.publish(publications, crashes=crashes)
         except PublisherClosedError:
             return  # the consumer stops; the events stay with the broker
+
+    def _owned(self, publications: Sequence[Publication[Published]]) -> list[Publication[Published]]:
+        """Return the publications whose events are not revoked; forget the others."""
+        owned = set(self._settlement.owned([event_of(each.context) for each in publications]))
+        contexts = [each.context for each in publications if event_of(each.context) not in owned]
+        self._held_alerts.reported([context for context in contexts if isinstance(context, FailedEvent)])
+        return [each for each in publications if event_of(each.context) in owned]
 
     def settled(
         self, confirmations: Sequence[Confirmation[Published]], rejections: Sequence[Rejection[Published]]
     ) -> None:
         """Take confirmations and rejections from the publisher's thread."""
         for rejection in rejections:
-            self._rejected(rejection)
+            if not self._settlement.revoked or self._owned([rejection.publication]):
+                self._rejected(rejection)
         succeeded: list[Event] = []
         reported: list[FailedEvent] = []
         dropped: list[DroppedEvent] = []

@@ -7,8 +7,8 @@ it nothing is done. Spans are made when an event is settled. An event that is ha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -50,13 +50,17 @@ class Exporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Names in the spans. `topic` is where results go; empty if they go nowhere but in replies."""
+    """Names in the spans. `topic` is where results go; empty if they go nowhere but in replies.
+
+    `by_source` has the names of the queues of a consumer that has several, by what their messages say.
+    """
 
     system: str
     queue: str
     topic: str
     model: str
     address: Callable[[], str]
+    by_source: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tracing:
@@ -71,11 +75,12 @@ class Tracing:
         self._records = exporter.sampler.records
         self._places = places
         self._as_parent = as_parent
-        self._process_name = f"process {places.queue}"
-        self._settle_name = f"settle {places.queue}"
         self._call_name = f"infer {places.model}"
-        self._of_process = self._messaging("process")
-        self._of_settle = self._messaging("settle")
+        self._messaging = {
+            (operation, queue): _messaging(places.system, operation, queue)
+            for operation in ("process", "settle")
+            for queue in {places.queue, *places.by_source.values()}
+        }
 
     def begin(self, event: Event) -> None:
         """Note that a try of an event begins."""
@@ -197,8 +202,9 @@ class Tracing:
 
     def _process(self, event: Event, trace: Trace, now: float, outcome: str, failure: Failure | None) -> Span:
         error_type, error = _error_of(failure)
+        queue = self._queue(event)
         attributes = {
-            **self._of_process,
+            **self._messaging["process", queue],
             **_server(self._places.address()),
             "messaging.message.id": event.message.id,
             "messaging.message.body.size": len(event.message.body),
@@ -214,7 +220,7 @@ class Tracing:
         links = [each for each in (trace.parent, trace.first_try) if each is not None]
         parent = trace.parent if self._as_parent else None
         start, end = trace.wall_ns(trace.began), trace.wall_ns(now)
-        return Span(self._process_name, Kind.CONSUMER, trace.context, parent, start, end, attributes, links, error)
+        return Span(f"process {queue}", Kind.CONSUMER, trace.context, parent, start, end, attributes, links, error)
 
     def _call(self, trace: Trace, call: Call) -> Span:
         attributes: Attributes = {"infertool.model": self._places.model}
@@ -237,17 +243,17 @@ class Tracing:
         return Span(name, Kind.PRODUCER, trace.sent, trace.context, start, end, attributes)
 
     def _settle(self, event: Event, trace: Trace, now: float, outcome: str) -> Span:
-        attributes = {**self._of_settle, "messaging.message.id": event.message.id, "infertool.outcome": outcome}
-        start, end = trace.wall_ns(trace.confirmed), trace.wall_ns(now)
-        return self._child(self._settle_name, Kind.CLIENT, trace, start, end, attributes)
-
-    def _messaging(self, operation: str) -> Attributes:
-        return {
-            "messaging.system": self._places.system,
-            "messaging.operation.name": operation,
-            "messaging.operation.type": operation,
-            "messaging.destination.name": self._places.queue,
+        queue = self._queue(event)
+        attributes = {
+            **self._messaging["settle", queue],
+            "messaging.message.id": event.message.id,
+            "infertool.outcome": outcome,
         }
+        start, end = trace.wall_ns(trace.confirmed), trace.wall_ns(now)
+        return self._child(f"settle {queue}", Kind.CLIENT, trace, start, end, attributes)
+
+    def _queue(self, event: Event) -> str:
+        return self._places.by_source.get(event.message.source, self._places.queue)
 
     @staticmethod
     def _child(
@@ -264,9 +270,19 @@ class Tracing:
         return Span(name, kind, context, trace.context, start_ns, end_ns, attributes, links, error)
 
 
+def _messaging(system: str, operation: str, queue: str) -> Attributes:
+    return {
+        "messaging.system": system,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": queue,
+    }
+
+
 @lru_cache(maxsize=4)
 def _server(address: str) -> Attributes:
-    parts = urlsplit(address)
+    # Of several hosts the first: which one leads a partition is not known here.
+    parts = urlsplit(address.partition(",")[0])
     found: Attributes = {"server.address": parts.hostname or ""}
     return {**found, "server.port": parts.port} if parts.port else found
 

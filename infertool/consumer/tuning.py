@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from infertool.consumer.batching.policy import AdaptiveBatches
+from infertool.consumer.batching.port import Batches, FixedBatches
+from infertool.consumer.batching.window import GrowingWindow
 from infertool.settings import ConsumeSettings
 
 # A mean call this many times slower than the best is a sign of calls that wait for each other.
@@ -15,8 +18,6 @@ TOLERANCE = 1.5
 # A larger part of calls with failures that may be tried again is a sign of overload.
 TOLERATED_FAILURES = 0.1
 DECREASE = 0.75
-# A batch grows only while it takes less than this part of its target, so that its size does not swing.
-HEADROOM = 0.9
 # A limit is judged by this many calls for each one that it allows at a time, and by at least FEWEST_CALLS.
 CALLS_PER_SLOT = 2
 FEWEST_CALLS = 10
@@ -113,38 +114,16 @@ class InlinePolicy:
         self._mean_s = 0.0
 
 
-class BatchLimits:
-    """The largest number of events in a batch, and how long a batch waits for them, in seconds.
-
-    With a target in seconds, both adapt: a batch that took longer makes the next ones smaller, a full one that took
-    clearly less makes them larger by one, and a batch waits only for the time that the model leaves of the target.
-    """
-
-    def __init__(self, largest: int, longest_wait_s: float, target_s: float = 0.0) -> None:
-        self.adapts = target_s > 0
-        self._largest = largest
-        self._longest_wait_s = longest_wait_s
-        self._target_s = target_s
-        self.size = min(4, largest) if self.adapts else largest
-        self.wait_s = min(longest_wait_s, target_s / 2) if self.adapts else longest_wait_s
-        self._mean_s: float | None = None
-
-    def measured(self, count: int, seconds: float) -> bool:
-        """Add a batch of `count` events that took the model `seconds`. Return True if `size` has changed."""
-        if not self.adapts:
-            return False
-        before = self.size
-        if seconds > self._target_s:
-            self.size = max(1, int(self.size * DECREASE))
-        elif count >= self.size and seconds < HEADROOM * self._target_s:
-            self.size = min(self._largest, self.size + 1)
-        self._mean_s = seconds if self._mean_s is None else self._mean_s + 0.2 * (seconds - self._mean_s)
-        self.wait_s = min(self._longest_wait_s, max(0.0, self._target_s - self._mean_s))
-        return self.size != before
-
-
 # Pushes in batches that the window has room for: while one is unconfirmed, others are filled, sent and acked.
 BATCHES_IN_PROGRESS = 6
+
+
+# Default of consume.concurrency: for single events, and for batches, where one computes while the next one is prepared.
+SINGLE_CALLS, BATCH_CALLS = 16, 2
+# The size of batches that a window is planned for while nothing is measured.
+PLANNED_SIZE = 64
+# No call is to take a larger part of `consume.timeout_s`.
+TIMEOUT_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,26 +137,82 @@ class Workload:
     concurrency: int
     timeout_s: float
     limit: AdaptiveLimit | None = None
-    batches: BatchLimits | None = None
+    batches: Batches | None = None
 
 
-def workload(consume: ConsumeSettings) -> Workload:
-    """Return the workload that the settings ask for."""
+def workload(consume: ConsumeSettings, *, in_batches: bool) -> Workload:
+    """Return the workload that the settings ask for; `in_batches` is True if several events share a call."""
     limit = AdaptiveLimit(consume.max_concurrency) if consume.concurrency == "auto" else None
-    batches = BatchLimits(consume.batch_size, consume.batch_wait_s, consume.target_latency_s)
-    return Workload(concurrency(consume), consume.timeout_s, limit, batches if consume.batch_size > 1 else None)
+    calls = concurrency(consume, in_batches=in_batches)
+    return Workload(
+        calls,
+        consume.timeout_s,
+        limit,
+        _batches(consume, calls) if in_batches else None,
+    )
 
 
-def concurrency(consume: ConsumeSettings) -> int:
+def _batches(consume: ConsumeSettings, workers: int) -> Batches:
+    if consume.batch_size != "auto":
+        return FixedBatches(consume.batch_size, consume.batch_wait_s)
+    return AdaptiveBatches(
+        consume.max_batch_size,
+        workers=workers,
+        target_s=consume.target_latency_s,
+        longest_s=TIMEOUT_SHARE * consume.timeout_s,
+    )
+
+
+def asks_for_batches(consume: ConsumeSettings) -> bool:
+    """Return True if the settings ask for batches whatever the model is."""
+    return consume.target_latency_s > 0 if consume.batch_size == "auto" else consume.batch_size > 1
+
+
+def concurrency(consume: ConsumeSettings, *, in_batches: bool) -> int:
     """Return the number of calls of the model that may run at once."""
     if consume.executor == "processes":
-        return consume.workers or len(os.sched_getaffinity(0))
-    return consume.max_concurrency if consume.concurrency == "auto" else consume.concurrency
+        return consume.workers or (consume.devices.count(",") + 1 if consume.devices else len(os.sched_getaffinity(0)))
+    if consume.concurrency == "auto":
+        return consume.max_concurrency
+    return consume.concurrency or (BATCH_CALLS if in_batches else SINGLE_CALLS)
 
 
-def window(consume: ConsumeSettings, push_batch: int, max_messages: int | None, max_unacked: int) -> int:
-    """Return the largest number of unsettled messages of a run; `max_unacked` is the broker's."""
-    in_progress = concurrency(consume) * consume.batch_size
+def planned(consume: ConsumeSettings, *, in_batches: bool) -> int:
+    """Return the number of events that are in calls of the model at once, as far as it is known beforehand."""
+    size = min(PLANNED_SIZE, consume.max_batch_size) if consume.batch_size == "auto" else consume.batch_size
+    return concurrency(consume, in_batches=in_batches) * (size if in_batches else 1)
+
+
+# A window that adapts holds at most so many times the largest batches that the workers may have.
+LARGEST_WINDOW = 2
+
+
+def growing_window(consume: ConsumeSettings, begin: int, max_messages: int | None) -> GrowingWindow:
+    """Return the window of a consumer in batches; it stays as it is where the settings say how large it is."""
+    calls = concurrency(consume, in_batches=True)
+    largest = LARGEST_WINDOW * calls * consume.max_batch_size
+    most = begin if consume.window else max(begin, largest if max_messages is None else min(largest, max_messages))
+    return GrowingWindow(begin, most=most, workers=calls)
+
+
+# Weights order what waits for workers: beside what is in progress, as much again is to be next.
+NEXT = 2
+
+
+def window(
+    consume: ConsumeSettings,
+    push_batch: int,
+    max_messages: int | None,
+    max_unacked: int,
+    *,
+    in_batches: bool,
+    weighted: bool = False,
+) -> int:
+    """Return the largest number of unsettled messages of a run; with `weighted` queues, of those in progress.
+
+    `max_unacked` is the broker's.
+    """
+    in_progress = planned(consume, in_batches=in_batches) * (NEXT if weighted else 1)
     # Servers that share a queue share it fairly if none holds what it does not work on.
     usual = in_progress if consume.reply else max(max_unacked, 2 * in_progress, BATCHES_IN_PROGRESS * push_batch)
     chosen = consume.window or usual

@@ -6,11 +6,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from infertool.consumer.attempt import Failure, Outcome
 from infertool.consumer.worker import Caller
 
 OnOutcomes = Callable[[Sequence[Outcome]], None]
+# The outcomes of calls, and for how long the model was busy with them, in seconds.
+_Report = tuple[Sequence[Outcome], float]
+
+
+# How long outcomes of calls that take more than 2 ms wait for others, where many are made at once. Seconds.
+_GATHER_S: Final = 0.001
 
 
 class Reports:
@@ -22,7 +29,7 @@ class Reports:
     def __init__(self, on_outcomes: OnOutcomes, learn: Callable[[Sequence[Outcome], float], None]) -> None:
         self._on_outcomes = on_outcomes
         self._learn = learn
-        self._late: queue.SimpleQueue[tuple[Sequence[Outcome], float] | None] = queue.SimpleQueue()
+        self._late: queue.SimpleQueue[_Report | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="late-reports", daemon=True)
         self._ended = threading.Event()
 
@@ -32,16 +39,15 @@ class Reports:
 
     def report(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
         """Report in the calling thread. Drops the outcomes once stopped: the broker has those events back."""
-        if self._ended.is_set():
-            return
-        # A model that is away says nothing about its speed, nor does an event that it never saw.
-        if spent_s and not any(outcome.is_held for outcome in outcomes):
-            self._learn(outcomes, spent_s)
-        self._on_outcomes(outcomes)
+        self._report([(outcomes, spent_s)])
 
     def report_later(self, outcomes: Sequence[Outcome], spent_s: float) -> None:
         """Report soon, from another thread. Does not block."""
         self._late.put((outcomes, spent_s))
+
+    def waiting(self) -> int:
+        """Return how many calls' outcomes wait for that thread."""
+        return self._late.qsize()
 
     def stop(self, deadline: float) -> bool:
         """Report what is there until `deadline` (monotonic), then nothing more. Return False if something was left."""
@@ -50,9 +56,24 @@ class Reports:
         self._ended.set()
         return not self._thread.is_alive()
 
+    def _report(self, reports: Sequence[_Report]) -> None:
+        if self._ended.is_set():
+            return
+        for outcomes, spent_s in reports:
+            # A model that is away says nothing about its speed, nor does an event that it never saw.
+            if spent_s and not any(outcome.is_held for outcome in outcomes):
+                self._learn(outcomes, spent_s)
+        self._on_outcomes([outcome for outcomes, _ in reports for outcome in outcomes])
+
     def _run(self) -> None:
-        while (report := self._late.get()) is not None:
-            self.report(*report)
+        reports: list[_Report | None] = []
+        while None not in reports:
+            # To report many outcomes takes little longer than one: while several come at a time, others soon will.
+            if len(reports) > 1:
+                time.sleep(_GATHER_S)
+            reports = [self._late.get() for _ in range(max(1, self._late.qsize()))]
+            if there := [report for report in reports if report is not None]:
+                self._report(there)
 
 
 # A caller that has been busy with the events it took for longer than this hands back those not begun. Seconds.

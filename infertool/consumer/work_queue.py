@@ -6,9 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from infertool.consumer.attempt import Event, Group
-from infertool.consumer.tuning import AdaptiveLimit, BatchLimits
+from infertool.consumer.batching.port import Batches
+from infertool.consumer.tuning import AdaptiveLimit
 from infertool.consumer.worker import Caller, Worker
 
 # A worker takes at least as many events as the model needs this time for: to wake a worker for each event costs more
@@ -26,7 +28,7 @@ _SHORTEST_S = 1e-6
 class Backlog:
     """Events in the order in which they are tried, taken in chunks of single ones or in batches. Not thread-safe."""
 
-    def __init__(self, concurrency: int, batches: BatchLimits | None) -> None:
+    def __init__(self, concurrency: int, batches: Batches | None) -> None:
         self._concurrency = concurrency
         self._batches = batches
         self._events: deque[Event] = deque()
@@ -53,6 +55,15 @@ class Backlog:
         self._events.clear()
         self._returned = 0
 
+    def remove(self, is_wanted: Callable[[Event], bool]) -> list[Event]:
+        """Remove and return the events for which `is_wanted` is True."""
+        removed = [event for event in self._events if is_wanted(event)]
+        if removed:
+            gone = set(removed)
+            self._returned = sum(event not in gone for event in islice(self._events, self._returned))
+            self._events = deque(event for event in self._events if event not in gone)
+        return removed
+
     def measured(self, count: int, spent_s: float) -> None:
         """Learn that the model was busy with `count` events for `spent_s`."""
         self.mean_s += _LATEST * (spent_s / count - self.mean_s)
@@ -73,10 +84,12 @@ class Backlog:
         self._returned = max(0, self._returned - len(group))
         return group
 
-    def fills(self, size: int) -> bool:
-        """Return True if the next batch of up to `size` events is full, cannot grow, or has waited before."""
+    def is_closed(self) -> bool:
+        """Return True if the next batch is not to grow: it cannot, or its events have waited before."""
         # Events behind one marked `alone` belong to a later batch.
-        return len(self._events) >= size or self._returned > 0 or self._events[0].alone or self._events[-1].alone
+        if not self._events:
+            return True  # all were removed
+        return self._returned > 0 or self._events[0].alone or self._events[-1].alone
 
     def oldest_at(self) -> float:
         """Return when the first event was delivered (monotonic)."""
@@ -96,10 +109,11 @@ class WorkQueue:
     `lock` guards the queue. Whoever decides something by the queue's state holds it meanwhile.
     """
 
-    def __init__(self, concurrency: int, batches: BatchLimits | None, *, on_batch_size: Callable[[int], None]) -> None:
+    def __init__(self, concurrency: int, batches: Batches | None, *, on_tuned: Callable[[str, int], None]) -> None:
         self._backlog = Backlog(concurrency, batches)
         self._batches = batches
-        self._on_batch_size = on_batch_size
+        self._on_tuned = on_tuned
+        self._told: dict[str, int] = {}
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
         # One worker at a time waits for its batch to fill; the others wait for their turn.
@@ -122,6 +136,14 @@ class WorkQueue:
         """The number of workers that wait in `take`."""
         return self._idle
 
+    def room(self, workers: int) -> int:
+        """Return how many more events keep `workers` busy until others are brought. May be less than 0.
+
+        A worker that takes several at a time needs as many again to go on with meanwhile.
+        """
+        share = self._backlog.share()
+        return workers * (share if share == 1 else 2 * share) - len(self._backlog)
+
     def add(self, events: Iterable[Event], *, first: bool = False) -> bool:
         """Queue events, behind the others or before them. Return True if workers may be needed: call `wake` then.
 
@@ -130,13 +152,24 @@ class WorkQueue:
         with self.lock:
             if self.stopped:
                 return False
+            before = len(self._backlog)
             if first:
                 self._backlog.add_first(events)
             else:
                 self._backlog.add(events)
+            if self._batches and self._backlog:
+                self._batches.arrived(len(self._backlog) - before, time.monotonic())
             if self._filling:
                 self._filled.notify()
             return not self._filling
+
+    def remove(self, is_wanted: Callable[[Event], bool]) -> list[Event]:
+        """Remove and return the events for which `is_wanted` is True."""
+        with self.lock:
+            removed = self._backlog.remove(is_wanted)
+            if self._filling:
+                self._filled.notify()
+            return removed
 
     def wake(self) -> int:
         """Wake the idle workers that there is work for. Return the number of further workers that there is work for."""
@@ -145,22 +178,26 @@ class WorkQueue:
             self._changed.notify(wanted)
             return wanted - self._idle
 
-    def take(self, has_room: Callable[[], bool]) -> list[Group]:
-        """Return the groups for one worker, once there are events and `has_room()` is True; empty once stopped.
+    def take(self, worker: Caller, has_room: Callable[[], bool]) -> list[Group]:
+        """Return the groups for `worker`, once there are events and `has_room()` is True; empty once stopped.
 
         `has_room` is called with the lock, after each `wake`.
         """
         with self.lock:
-            self._idle += 1
-            while not (self.stopped or (self._backlog and not self._filling and has_room())):
-                self._changed.wait()
-            self._idle -= 1
-            if self.stopped:
-                return []
-            if self._batches is None:
-                return self._backlog.chunk()
-            self._fill(self._batches)
-            return [self._backlog.batch(self._batches.size)] if self._backlog else []
+            groups: list[Group] = []
+            while not (groups or self.stopped):
+                self._wait_for_events(has_room)
+                if self._batches is not None:
+                    groups = self._filled_batch(worker, self._batches)
+                elif not self.stopped:
+                    groups = self._backlog.chunk()
+            return groups
+
+    def _wait_for_events(self, has_room: Callable[[], bool]) -> None:
+        self._idle += 1
+        while not (self.stopped or (self._backlog and not self._filling and has_room())):
+            self._changed.wait()
+        self._idle -= 1
 
     def stop(self) -> None:
         """Drop all events and let all workers end."""
@@ -173,18 +210,50 @@ class WorkQueue:
     def measured(self, count: int, spent_s: float) -> None:
         """Learn that the model was busy with `count` events for `spent_s`."""
         self._backlog.measured(count, spent_s)
+
+    def ended(self, worker: Caller) -> None:
+        """Note that the call of a worker has ended: another one may have waited for that."""
         if self._batches:
             with self.lock:
-                if self._batches.measured(count, spent_s):
-                    self._on_batch_size(self._batches.size)
+                self._batches.ended(worker)
+                self._filled.notify()
 
-    def _fill(self, batches: BatchLimits) -> None:
-        left_s = batches.wait_s - (time.monotonic() - self._backlog.oldest_at())
-        if left_s <= 0 or self._backlog.fills(batches.size):
-            return
+    def timed(self, worker: Caller, size: int, started: float, seconds: float) -> None:
+        """Learn how long a call of a worker for a batch took."""
+        if self._batches:
+            with self.lock:
+                self._batches.measured(worker, size, started, seconds)
+                self.tell()
+
+    def tell(self) -> None:
+        """Tell the numbers that adapt, and have changed since they were told."""
+        if self._batches and (found := self._batches.found()) != self._told:
+            for name, value in found.items():
+                if value != self._told.get(name):
+                    self._on_tuned(name, value)
+            self._told = found
+
+    def forget(self, worker: Caller) -> None:
+        """Note that a worker makes no more calls."""
+        if self._batches:
+            with self.lock:
+                self._batches.forget(worker)
+                self._filled.notify()
+
+    def _filled_batch(self, worker: Caller, batches: Batches) -> list[Group]:
+        """Wait as long as that pays, and return one batch; none where its events were removed meanwhile."""
         self._filling = True
-        self._filled.wait_for(lambda: self.stopped or self._backlog.fills(batches.size), left_s)
+        while not self._backlog.is_closed():
+            wait_s = batches.wait_s(worker, len(self._backlog), self._backlog.oldest_at(), time.monotonic())
+            if wait_s <= 0:
+                break
+            self._filled.wait(wait_s)
         self._filling = False
+        if not self._backlog:
+            return []
+        group = self._backlog.batch(batches.take(worker, len(self._backlog)))
+        batches.began(worker, len(group), time.monotonic())
+        return [group]
 
 
 class ActiveWorkers:
@@ -211,6 +280,12 @@ class ActiveWorkers:
         self._callers: set[Caller] = set()
         self._hung: list[Caller] = []
         self._removed = threading.Condition(queue.lock)
+        self.on_taken: Callable[[], None] | None = None
+        """Called when a worker has taken events; quick, and without locks of its own."""
+
+    def room(self) -> int:
+        """Return how many more events are to be queued, so that no worker waits."""
+        return self._queue.room(self._most())
 
     def callers(self) -> list[Caller]:
         """Return all workers, and the other threads that call the model."""
@@ -223,10 +298,12 @@ class ActiveWorkers:
             if self._queue.add(events, first=first):
                 self._call_workers()
 
-    def take(self) -> list[Group]:
-        """Return what one worker is to try next; empty when it is to end. Waits for it."""
+    def take(self, worker: Caller) -> list[Group]:
+        """Return what a worker is to try next; empty when it is to end. Waits for it."""
         with self._queue.lock:
-            groups = self._queue.take(self._has_room)
+            groups = self._queue.take(worker, self._has_room)
+            if self.on_taken:
+                self.on_taken()
             if groups and self._queue.in_batches:
                 self._call_workers()  # the next batch is for another one to fill
             return groups
@@ -243,6 +320,7 @@ class ActiveWorkers:
         """Note that `caller` calls the model no more. Another may start in its place."""
         with self._queue.lock:
             self._callers.discard(caller)
+            self._queue.forget(caller)
             if self._queue.stopped:
                 self._removed.notify_all()
             elif self._queue:

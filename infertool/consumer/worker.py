@@ -21,6 +21,7 @@ from infertool.consumer.attempt import (
     batch_function,
 )
 from infertool.errors import InfertoolError
+from infertool.models.async_calls import cancel_call
 from infertool.models.port import LoadedModel
 
 # Calls the model. Returns None if a call for several events raised: each half is tried for itself then.
@@ -47,6 +48,9 @@ class WorkerHost(Protocol):
 
     def return_counted(self, events: Iterable[Event]) -> None:
         """Take back events that were not tried although their try was counted. They come before all others."""
+
+    def call_ended(self, worker: Caller, outcomes: Sequence[Outcome]) -> None:
+        """Note that the model has answered. `outcomes` tell how long it took; they are reported after this."""
 
     def abandoned(self, worker: Caller) -> None:
         """Replace a worker whose call hangs for ever."""
@@ -94,8 +98,9 @@ class Worker(Caller):
 
 
 class Calls:
-    """Calls of the model that one thread makes, for `caller`. A call that hangs cannot be ended: its thread stays.
+    """Calls of the model that one thread makes, for `caller`.
 
+    A call that hangs is cancelled if its model is async; any other cannot be ended, and its thread stays.
     `give_back` takes the events whose call has not begun.
     """
 
@@ -113,15 +118,18 @@ class Calls:
         self._since: float | None = None
         self._outcomes: list[Outcome] = []
         self._abandoned = False
+        self._thread_id = 0
 
     def make(self, groups: Iterable[Group]) -> float | None:
         """Try `groups`, report the outcomes, and return the seconds the calls took; None if given up meanwhile."""
         self._begun = time.monotonic()
+        self._thread_id = threading.get_ident()
         self._groups = deque(groups)
         self._outcomes = []
         while self._groups:
             self._since = time.monotonic()
             outcomes = self._attempt(self._groups[0])
+            self._host.call_ended(self._caller, () if outcomes is None or self._abandoned else outcomes)
             parts = halves(self._groups[0]) if outcomes is None else ()
             with self._lock:
                 if self._abandoned:
@@ -167,6 +175,7 @@ class Calls:
             if spent_s <= limit_s:
                 return
             self._abandoned = True
+            cancel_call(self._thread_id)
             group = self._groups[0]
         self._host.abandoned(self._caller)
         self.hand_back()
@@ -245,6 +254,14 @@ class WorkerPool(Protocol):
     def name(self) -> str:
         """The model's name, for dead letters and logs."""
 
+    @property
+    def version(self) -> str:
+        """The model's version after its warm-up; empty if it is not known."""
+
+    @property
+    def in_batches(self) -> bool:
+        """True if the workers call the model with several events."""
+
     def start_worker(self, host: WorkerHost, prepare: Preparation) -> Worker | None:
         """Return a new worker, not yet started; None if no other can be had now."""
 
@@ -253,13 +270,20 @@ class WorkerPool(Protocol):
 
 
 class Threads:
-    """Threads that share one model; `in_batches` has them call its `predict_batch`."""
+    """Threads that share one model; `in_batches` has them call its `predict_batch`, None if it has one."""
 
-    def __init__(self, model: LoadedModel, *, in_batches: bool) -> None:
+    def __init__(self, model: LoadedModel, *, in_batches: bool | None) -> None:
         """Raise `ModelLoadError` for a model without `predict_batch` that is to work in batches."""
         self.name = model.name
+        self._version = model.version
         self._predict = model.predict
-        self._predict_batch = batch_function(model) if in_batches else None
+        self._predict_batch = batch_function(model, asked=in_batches)
+        self.in_batches = self._predict_batch is not None
+
+    @property
+    def version(self) -> str:
+        """See `WorkerPool`."""
+        return self._version()
 
     def start_worker(self, host: WorkerHost, prepare: Preparation) -> Worker:
         """See `WorkerPool`."""

@@ -27,11 +27,13 @@ from typing import Any
 import msgspec
 import orjson
 
-from infertool.errors import InferenceError, ModelLoadError
-from infertool.models.port import Cached, LoadedModel, OnCircuit, Payload, PredictBatch
+from infertool.errors import InferenceError, ModelLoadError, SettingsError
+from infertool.models.async_calls import Bridge, is_async_generator
+from infertool.models.port import Cached, LoadedModel, OnCircuit, Payload, PredictBatch, version_text
 from infertool.models.simulated import SCHEME, simulated
-from infertool.models.tensors import refuse_inputs
+from infertool.models.tensors import Described, refuse_inputs
 from infertool.models.user_code import guarded
+from infertool.secret import mask_url
 from infertool.settings.tree import ModelSettings
 from infertool.text import json_text
 from infertool.text.input import did_you_mean, parse_capacity
@@ -118,10 +120,14 @@ _IMPORT_ADVICE = "correct the module, or run with --debug for the trace"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The object that a spec names. `name` is for people, and contains no folder of this machine."""
+    """The object that a spec names. `name` is for people, and contains no folder of this machine.
+
+    `version` is the `__version__` of the module that the spec names.
+    """
 
     name: str
     thing: object
+    version: str = ""
 
 
 def find(spec: str) -> Found:
@@ -147,7 +153,7 @@ def _in_file(spec: str, path: Path, attribute: str) -> Found:
     _make_importable(path.parent)
     with guarded("cannot be imported", spec, _IMPORT_ADVICE):
         module = _run_file(path)
-    return Found(f"{path.stem}:{attribute}", _attribute(spec, module, attribute))
+    return Found(f"{path.stem}:{attribute}", _attribute(spec, module, attribute), _module_version(module))
 
 
 def _run_file(path: Path) -> ModuleType:
@@ -170,7 +176,11 @@ def _in_module(spec: str, name: str, attribute: str) -> Found:
             if not f"{name}.".startswith(f"{error.name}."):
                 raise  # the module exists; one that it imports does not
             raise _missing_module(spec, name, error) from error
-    return Found(spec, _attribute(spec, module, attribute))
+    return Found(spec, _attribute(spec, module, attribute), _module_version(module))
+
+
+def _module_version(module: ModuleType | None) -> str:
+    return version_text(getattr(module, "__version__", ""))
 
 
 def _missing_module(spec: str, name: str, error: ModuleNotFoundError) -> ModelLoadError:
@@ -198,7 +208,8 @@ def _installed(spec: str, name: str) -> Found:
         advice = did_you_mean(name, (*known, "sim:")) or f"installed: {_listed(known)}"
         raise _error(spec, "is not installed", f"{advice}; {_FORMS}")
     with guarded("cannot be imported", spec, _IMPORT_ADVICE):
-        return Found(name, known[name].load())
+        thing = known[name].load()
+        return Found(name, thing, _module_version(sys.modules.get(known[name].module)))
 
 
 def _make_importable(folder: Path) -> None:
@@ -218,29 +229,42 @@ def _error(spec: str, what: str, advice: str) -> ModelLoadError:
 _OPTIONAL = ("predict_batch", "warm_up", "close")
 
 
-def adapt(found: object, *, name: str, spec: str) -> LoadedModel:
+def adapt(found: object, *, name: str, spec: str, module_version: str = "") -> LoadedModel:
     """Return a model for the object `found`; a class is instantiated without arguments.
+
+    Its version is its attribute `version`, else `module_version`.
 
     Raises `ModelLoadError`, or any exception of the class.
     """
     model = found() if inspect.isclass(found) else found
     predict: Any = getattr(model, "predict", model)
-    hooks = {hook: getattr(model, hook) for hook in _OPTIONAL if getattr(model, hook, None) is not None}
+    hooks: dict[str, Any] = {hook: getattr(model, hook) for hook in _OPTIONAL if getattr(model, hook, None) is not None}
     for method, function in {"predict": predict, **hooks}.items():
         if reason := _unfit(function):
             raise _not_a_model(spec, f"{method} {reason}")
     if reason := _wrong_arguments(predict):
         raise _not_a_model(spec, reason)
-    return LoadedModel(name=name, spec=spec, predict=predict, **hooks)
+
+    def version() -> str:
+        try:
+            return version_text(getattr(model, "version", "")) or module_version
+        except Exception:  # noqa: BLE001  (a property of the user's; a model without a version works)
+            return module_version
+
+    bridge = Bridge(name)
+    close = bridge.closing(hooks.pop("close", _nothing))
+    hooks = {hook: bridge.synchronous(function) for hook, function in hooks.items()}
+    return LoadedModel(name=name, spec=spec, predict=bridge.synchronous(predict), version=version, close=close, **hooks)
+
+
+def _nothing() -> None:
+    """Close a model without a `close`."""
 
 
 def _unfit(function: Any) -> str:
     if not callable(function):
         return f"is not callable but {type(function).__name__}"
-    call = type(function).__call__
-    if any(inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f) for f in (function, call)):
-        return "is async, and models run in threads without an event loop"
-    return ""
+    return "is an async generator; a model returns one result" if is_async_generator(function) else ""
 
 
 def _wrong_arguments(predict: Any) -> str:
@@ -256,7 +280,7 @@ def _wrong_arguments(predict: Any) -> str:
 
 
 def _not_a_model(spec: str, reason: str) -> ModelLoadError:
-    advice = "write def predict(payload), or a class with that method"
+    advice = "write def predict(payload) or async def predict(payload), or a class with that method"
     return ModelLoadError(f"model {spec} cannot be used: {reason}", spec=spec, advice=advice)
 
 
@@ -269,7 +293,7 @@ def load(spec: str) -> LoadedModel:
         return simulated(spec)
     found = find(spec)
     with guarded("cannot be built", spec, _ADVICE):
-        return adapt(found.thing, name=found.name, spec=spec)
+        return adapt(found.thing, name=found.name, spec=spec, module_version=found.version)
 
 
 def warm_up(model: LoadedModel) -> None:
@@ -303,6 +327,8 @@ def is_remote(settings: ModelSettings) -> bool:
 
 def _found(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
     spec = settings.spec
+    if not spec.startswith(_ONNX):
+        _refuse_providers(settings)
     if is_remote(settings):
         from infertool.models.server_protocols import open_remote  # noqa: PLC0415  (0.1 s to import)
 
@@ -313,3 +339,17 @@ def _found(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
         return open_onnx(settings)
     refuse_inputs(settings)
     return load(spec)
+
+
+def _refuse_providers(settings: ModelSettings) -> None:
+    for key, value in {"model.providers": settings.providers, "model.device_id": settings.device_id}.items():
+        if value:
+            what = f"{key} is for ONNX models, and {mask_url(settings.spec)} chooses its device itself"
+            raise SettingsError(what, key=key, advice="leave it out; worker processes have --devices")
+
+
+def describe_inputs(settings: ModelSettings) -> tuple[Described, ...]:
+    """Return the inputs that a model describes itself, which an ONNX file does. Raises `ModelLoadError`."""
+    if not settings.spec.startswith(_ONNX):
+        return ()
+    return open_model(replace(settings, providers=["cpu"], device_id=0)).inputs  # a GPU is for those who call it

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from infertool.errors import InferenceError, ModelLoadError, SettingsError
-from infertool.models.port import LoadedModel, Payload
+from infertool.models.port import LoadedModel, Payload, version_text
 from infertool.models.tensors import (
+    Described,
     InputSetting,
-    Kind,
-    Signature,
     Tensor,
     as_results,
     check_input_names,
@@ -32,23 +31,29 @@ except ImportError as error:
         f"ONNX models need onnxruntime: {error}", spec="onnx:", advice="pip install 'infertool[onnx]'"
     ) from error
 
+from infertool.models import onnx_providers  # it needs onnxruntime, too
+
 _FAULTS = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
 _ERRORS_ONLY = 3
-_TYPES: Mapping[str, tuple[Kind, Any]] = {
-    "tensor(float)": ("float", np.float32),
-    "tensor(double)": ("float", np.float64),
-    "tensor(float16)": ("float", np.float16),
-    "tensor(int64)": ("int", np.int64),
-    "tensor(int32)": ("int", np.int32),
-    "tensor(int16)": ("int", np.int16),
-    "tensor(int8)": ("int", np.int8),
-    "tensor(uint64)": ("int", np.uint64),
-    "tensor(uint32)": ("int", np.uint32),
-    "tensor(uint16)": ("int", np.uint16),
-    "tensor(uint8)": ("int", np.uint8),
-    "tensor(bool)": ("bool", np.bool_),
-    "tensor(string)": ("text", np.object_),
+# The datatype of the v2 protocol, and of numpy.
+_TYPES: Mapping[str, tuple[str, Any]] = {
+    "tensor(float)": ("FP32", np.float32),
+    "tensor(double)": ("FP64", np.float64),
+    "tensor(float16)": ("FP16", np.float16),
+    "tensor(int64)": ("INT64", np.int64),
+    "tensor(int32)": ("INT32", np.int32),
+    "tensor(int16)": ("INT16", np.int16),
+    "tensor(int8)": ("INT8", np.int8),
+    "tensor(uint64)": ("UINT64", np.uint64),
+    "tensor(uint32)": ("UINT32", np.uint32),
+    "tensor(uint16)": ("UINT16", np.uint16),
+    "tensor(uint8)": ("UINT8", np.uint8),
+    "tensor(bool)": ("BOOL", np.bool_),
+    "tensor(string)": ("BYTES", np.object_),
 }
+
+
+_NUMBERS = _TYPES.keys() - {"tensor(string)"}
 
 
 def open_onnx(settings: ModelSettings) -> LoadedModel:
@@ -59,15 +64,33 @@ def open_onnx(settings: ModelSettings) -> LoadedModel:
         nearest = did_you_mean(path.name, (other.name for other in path.parent.glob("*.onnx")))
         advice = nearest or "write onnx:path/to/file.onnx"
         raise ModelLoadError(f"model {spec} cannot be loaded: no file {path}", spec=spec, advice=advice)
+    providers = onnx_providers.chosen(settings)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     # One thread a call: the workers provide the concurrency, and more threads would compete for the cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     with guarded("cannot be loaded", spec, "is it an ONNX model, of a version that this onnxruntime knows?"):
-        session = onnxruntime.InferenceSession(path, options, providers=onnxruntime.get_available_providers())
+        session = onnxruntime.InferenceSession(
+            path, options, providers=onnx_providers.with_options(providers, settings.device_id)
+        )
+    onnx_providers.check_used(session, providers, settings)
     model = OnnxModel(session, settings)
     batches = model.predict_batch if model.takes_batches else None
-    return LoadedModel(name=f"onnx:{path.name}", spec=spec, predict=model.predict, predict_batch=batches)
+    version = _version(session)
+    return LoadedModel(
+        name=f"onnx:{path.name}",
+        spec=spec,
+        predict=model.predict,
+        predict_batch=batches,
+        inputs=model.inputs,
+        version=lambda: version,
+    )
+
+
+def _version(session: Any) -> str:
+    """Return the entry model_version of the file's properties, else its model_version, of which 0 means none."""
+    told = session.get_modelmeta()
+    return version_text(told.custom_metadata_map.get("model_version", "")) or version_text(told.version or "")
 
 
 class OnnxModel:
@@ -75,8 +98,13 @@ class OnnxModel:
 
     def __init__(self, session: Any, settings: ModelSettings) -> None:
         self._session = session
+        types = {each.type for each in (*session.get_inputs(), *session.get_outputs())}
+        # Only numbers can be in a device's memory: no texts, and no maps, which scikit-learn's classifiers return.
+        self._device = onnx_providers.bound_device(session) if types <= _NUMBERS else ""
+        self._device_id = settings.device_id
         self._outputs = [output.name for output in session.get_outputs()]
-        self._signature = _signature(session.get_inputs(), settings)
+        self.inputs = _described(session.get_inputs(), settings)
+        self._signature = signature(self.inputs)
         self._types = [_TYPES[each.type][1] for each in session.get_inputs()]
         self.takes_batches = self._signature.takes_batches
 
@@ -94,13 +122,24 @@ class OnnxModel:
             for number, (each, dtype) in enumerate(zip(self._signature.inputs, self._types, strict=True))
         }
         try:
-            outputs = self._session.run(None, feeds)
+            outputs = self._run_bound(feeds) if self._device else self._session.run(None, feeds)
         except _FAULTS as error:
             taken = ", ".join(f"{name} {shown(array.shape)}" for name, array in feeds.items())
             text = " ".join(text_of(error).split())
             raise InferenceError(f"the model fails with {taken}: {text}", retryable=False) from None
         named = zip(self._outputs, outputs, strict=True)
         return as_results({name: self._column(name, output, len(rows)) for name, output in named})
+
+    def _run_bound(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """Run with inputs and outputs in the device's memory: each is copied once, and all outputs together."""
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self._device, self._device_id)
+            binding.bind_ortvalue_input(name, value)
+        for name in self._outputs:
+            binding.bind_output(name, self._device, self._device_id)
+        self._session.run_with_iobinding(binding)
+        return list(binding.copy_outputs_to_cpu())
 
     def _array(self, name: str, dtype: Any, tensors: Sequence[Tensor]) -> Any:
         shape = (len(tensors), *tensors[0].shape) if self._signature.batch_axis else tensors[0].shape
@@ -133,7 +172,7 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _signature(inputs: Sequence[Any], settings: ModelSettings) -> Signature:
+def _described(inputs: Sequence[Any], settings: ModelSettings) -> tuple[Described, ...]:
     given = input_settings(settings.inputs)
     check_input_names(given, [each.name for each in inputs])
     described = []
@@ -146,5 +185,5 @@ def _signature(inputs: Sequence[Any], settings: ModelSettings) -> Signature:
             what = f"model.inputs.{each.name}: an ONNX file contains type and shape"
             raise SettingsError(what, key="model.inputs", advice="give only where the event has it")
         shape = tuple(size if isinstance(size, int) else None for size in each.shape)
-        described.append((each.name, configured.path(each.name), _TYPES[each.type][0], shape))
-    return signature(described)
+        described.append(Described(each.name, configured.path(each.name), _TYPES[each.type][0], shape))
+    return tuple(described)

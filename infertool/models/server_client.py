@@ -7,10 +7,10 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import quote, unquote, unquote_plus
 
@@ -22,6 +22,7 @@ from urllib3.util import Url, parse_url
 
 from infertool import __version__
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError, SettingsError
+from infertool.net.retry_after import seconds as retry_after_s
 from infertool.net.tls import ClientTls, certificate_question, explain, openssl_reason
 from infertool.secret import MASK, Secret, is_telling, mask_url
 from infertool.settings.tree import ModelSettings
@@ -147,13 +148,20 @@ _UNAVAILABLE = {
 }
 
 
+class RequestTooLargeError(InferenceError):
+    """The server refuses a request for its size."""
+
+
 def of_status(status: int, text: str, retry_after: str | None) -> InferenceError:
     """Return the error for an answer other than 2xx. `text` describes it; `retry_after` is that header."""
-    pause_s = _pause_s(retry_after) if retry_after else None
+    asked_s = retry_after_s(retry_after)
+    pause_s = None if asked_s is None else min(asked_s, LONGEST_PAUSE_S)
     if status in _REDIRECTS:
         return ModelUnavailableError(f"{text}; redirects are not followed: set model.spec", retry_after_s=0.0)
     if status in _UNAVAILABLE or (status >= _SERVER_ERROR and pause_s is not None):
         return ModelUnavailableError(text, retry_after_s=pause_s or 0.0)
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return RequestTooLargeError(text, retryable=False)
     return InferenceError(text, retryable=status >= _SERVER_ERROR)
 
 
@@ -206,25 +214,13 @@ def _told(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _pause_s(retry_after: str) -> float | None:
-    """Return the seconds in a Retry-After header (number or date); None if it is invalid."""
-    try:
-        asked = float(retry_after) if retry_after.strip().isdecimal() else _until(retry_after)
-    except (ValueError, OverflowError):
-        return None
-    return min(max(asked, 0.0), LONGEST_PAUSE_S)
-
-
-def _until(date: str) -> float:
-    return parsedate_to_datetime(date).timestamp() - time.time()
-
-
 # Maximum of kept connections; further concurrent calls use connections that are not kept.
 MOST_KEPT = 256
 # Maximum length of a server's answer that is quoted in an error. Characters.
 LONGEST_EXCERPT = 200
 
 _READ_BYTES = 1 << 16
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Client:
@@ -253,32 +249,39 @@ class Client:
 
     def post(self, endpoint: Endpoint, document: Any) -> Any:
         """POST `document` as JSON; return the decoded answer. Raises `InferenceError`."""
-        return _decoded(endpoint, self._ask("POST", endpoint, json_text.dumps(document)))
+        return self.exchange(endpoint, document, {})[1]
+
+    def exchange(self, endpoint: Endpoint, document: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+        """POST `document` as JSON; return the status and the decoded answer. Raises `InferenceError`."""
+        status, content = self._ask("POST", endpoint, json_text.dumps(document), headers)
+        return status, _decoded(endpoint, content)
 
     def get(self, endpoint: Endpoint) -> Any:
         """GET and return the decoded answer. Raises `InferenceError`."""
-        return _decoded(endpoint, self._ask("GET", endpoint, None))
+        return _decoded(endpoint, self._ask("GET", endpoint, None)[1])
 
     def check(self, endpoint: Endpoint) -> None:
         """GET, and ignore the body of a 2xx answer. Raises `InferenceError`."""
         self._ask("GET", endpoint, None)
 
-    def _ask(self, method: str, endpoint: Endpoint, body: bytes | None) -> bytes:
+    def _ask(
+        self, method: str, endpoint: Endpoint, body: bytes | None, more: Mapping[str, str] = _NO_HEADERS
+    ) -> tuple[int, bytes]:
         endpoint = self._refreshed(endpoint)
         try:
             try:
-                status, headers, content = self._exchange(method, endpoint, body)
+                status, headers, content = self._exchange(method, endpoint, body, more)
             except ProtocolError as error:
                 if not _closed_early(error):
                     raise
                 # Mostly a kept connection that the server has just closed; a request may be repeated.
-                status, headers, content = self._exchange(method, endpoint, body)
+                status, headers, content = self._exchange(method, endpoint, body, more)
         except HTTPError as error:
             raise of_error(error, endpoint.shown, shown=self._shows_certificate) from None
         if not 200 <= status < 300:  # noqa: PLR2004  (2xx)
-            text = f"{endpoint.shown} answered {status}{_excerpt(endpoint, content)}"
+            text = f"{endpoint.shown} answered {status}{excerpt_of(endpoint, content)}"
             raise of_status(status, text, headers.get("retry-after"))
-        return content
+        return status, content
 
     def _refreshed(self, endpoint: Endpoint) -> Endpoint:
         """Return `endpoint` with the current contents of the token file; reload changed TLS files.
@@ -294,9 +297,11 @@ class Client:
         except SettingsError as error:
             raise ModelUnavailableError(str(error), retry_after_s=0.0) from None
 
-    def _exchange(self, method: str, endpoint: Endpoint, body: bytes | None) -> tuple[int, Any, bytes]:
+    def _exchange(
+        self, method: str, endpoint: Endpoint, body: bytes | None, more: Mapping[str, str]
+    ) -> tuple[int, Any, bytes]:
         deadline = time.monotonic() + self._timeout_s
-        headers = {"Accept": "application/json", "User-Agent": f"infertool/{__version__}"}
+        headers = {"Accept": "application/json", "User-Agent": f"infertool/{__version__}", **more}
         if body is not None:
             headers["Content-Type"] = "application/json"
         if endpoint.authorization:
@@ -329,7 +334,7 @@ def _decoded(endpoint: Endpoint, content: bytes) -> Any:
     try:
         return json_text.loads(content)
     except json_text.JsonError:
-        raise InferenceError(f"{endpoint.shown} answered what is no JSON{_excerpt(endpoint, content)}") from None
+        raise InferenceError(f"{endpoint.shown} answered what is no JSON{excerpt_of(endpoint, content)}") from None
 
 
 def _closed_early(error: ProtocolError) -> bool:
@@ -337,7 +342,8 @@ def _closed_early(error: ProtocolError) -> bool:
     return any(isinstance(each, ConnectionError) for each in (*error.args, error.__cause__))
 
 
-def _excerpt(endpoint: Endpoint, content: bytes) -> str:
+def excerpt_of(endpoint: Endpoint, content: bytes) -> str:
+    """Return the beginning of a server's words, to be appended to an error; empty if there are none."""
     # Masked before it is cut, so that no part of a secret remains.
     excerpt = " ".join(endpoint.masked(content.decode("utf-8", "replace")).split())
     return f": {excerpt[:LONGEST_EXCERPT]}" if excerpt else ""

@@ -14,22 +14,23 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
-from infertool.models.port import LoadedModel, OnCircuit, Payload
+from infertool.models.port import LoadedModel, OnCircuit, Payload, version_text
+from infertool.models.server_batches import PREFER, Parts, Results
 from infertool.models.server_client import Client, Endpoint, endpoint
 from infertool.models.tensors import (
+    KINDS,
+    Described,
     InputSetting,
-    Kind,
     Result,
     Row,
-    Shape,
     Signature,
     Tensor,
     as_results,
@@ -39,6 +40,7 @@ from infertool.models.tensors import (
     nested,
     refuse_inputs,
     signature,
+    sizes,
 )
 from infertool.settings.tree import ModelSettings
 
@@ -151,48 +153,36 @@ class Breaker:
 class PlainModel:
     """Plain JSON: POST one event, or an array of events that is answered by an array in the same order."""
 
-    def __init__(self, client: Client, breaker: Breaker, endpoint: Endpoint) -> None:
+    def __init__(self, client: Client, breaker: Breaker, endpoint: Endpoint, error_field: str) -> None:
         self._client = client
         self._breaker = breaker
         self._endpoint = endpoint
+        self._results = Results(endpoint, error_field)
+        self._parts = Parts(endpoint.shown)
 
     def predict(self, payload: Payload) -> Any:
         """Return the server's answer."""
-        return self._breaker.call(lambda: self._client.post(self._endpoint, payload))
+        return self._results.of_event(self._breaker.call(lambda: self._client.post(self._endpoint, payload)))
 
     def predict_batch(self, payloads: Sequence[Payload]) -> Sequence[Any]:
-        """Return the server's answers."""
-        return self._breaker.call(lambda: self._ask(list(payloads)), events=len(payloads))
+        """Return the server's answer for each event, or the error that it names for it."""
+        return self._parts.ask(
+            payloads, lambda part: self._breaker.call(lambda: self._ask(list(part)), events=len(part))
+        )
 
     def warm_up(self) -> None:
         """Do nothing: the protocol has no readiness check, and the circuit breaker handles an unavailable server."""
 
+    def version(self) -> str:
+        """Return no version: the protocol has none."""
+        return ""
+
     def _ask(self, payloads: Sequence[Payload]) -> Sequence[Any]:
-        answers = self._client.post(self._endpoint, payloads)
-        if isinstance(answers, list) and len(answers) == len(payloads):
-            return answers
-        got = f"{len(answers)} results" if isinstance(answers, list) else "no array"
-        raise InferenceError(f"{self._endpoint.shown} answered a batch of {len(payloads)} events with {got}")
+        status, answers = self._client.exchange(self._endpoint, payloads, PREFER)
+        return self._results.of_batch(status, answers, len(payloads))
 
 
-_PATH = re.compile(r"(.*)(/v2/models/[^/]+(?:/versions/[^/]+)?)/infer")
-_OF_KIND: Mapping[Kind, Sequence[str]] = {
-    "float": ("FP16", "FP32", "FP64", "BF16"),
-    "int": ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
-    "bool": ("BOOL",),
-    "text": ("BYTES",),
-}
-_KINDS = {datatype: kind for kind, datatypes in _OF_KIND.items() for datatype in datatypes}
-
-
-@dataclass(frozen=True, slots=True)
-class _Described:
-    """An input: its path in an event, and the server's datatype and shape with batch axis."""
-
-    name: str
-    path: tuple[str, ...]
-    datatype: str
-    shape: Shape
+_PATH = re.compile(r"(.*)(/v2/models/[^/]+(?:/versions/([^/]+))?)/infer")
 
 
 class _InputMetadata(msgspec.Struct):
@@ -203,6 +193,10 @@ class _InputMetadata(msgspec.Struct):
 
 class _Metadata(msgspec.Struct):
     inputs: list[_InputMetadata]
+
+
+class _Versions(msgspec.Struct):
+    versions: list[str] = []
 
 
 class _Output(msgspec.Struct):
@@ -230,21 +224,30 @@ class V2Model:
         self._given = input_settings(settings.inputs)
         self._datatypes: list[str] = []
         self._signature: Signature
+        self._parts = Parts(endpoint.shown)
+        self._version = ""
 
     def warm_up(self) -> None:
         """Check that server and model are ready, and read the model's inputs. Raises `ModelLoadError`."""
         match = _PATH.fullmatch(self._endpoint.path)
-        server, model = match.groups() if match else ("", "")
+        server, model, version = match.groups() if match else ("", "", None)
         try:
             self._client.check(self._endpoint.at(f"{server}/v2/health/ready"))
             self._client.check(self._endpoint.at(f"{server}{model}/ready"))
-            described = self._from_settings() or self._from_metadata(f"{server}{model}")
+            described = self._from_settings()
+            metadata = None if described and version else self._metadata(f"{server}{model}", needed=not described)
+            described = described or self._from_metadata(metadata)
+            self._version = version_text(unquote(version)) if version else _told_version(metadata)
         except InferenceError as error:
             what = f"model {self._endpoint.shown} is not ready: {error}"
             advice = "is the server up, and the model loaded there?"
             raise ModelLoadError(what, spec=self._endpoint.shown, advice=advice) from None
         self._datatypes = [each.datatype for each in described]
-        self._signature = signature([(each.name, each.path, _KINDS[each.datatype], each.shape) for each in described])
+        self._signature = signature(described)
+
+    def version(self) -> str:
+        """Return the version in the URL, else the one that the server told at the warm-up."""
+        return self._version
 
     def predict(self, payload: Payload) -> Result:
         """Return the model's outputs for one event."""
@@ -254,18 +257,27 @@ class V2Model:
         """Return each event's outputs, or its error if the event does not fit."""
         return self._signature.results(payloads, self._ask)
 
-    def _from_settings(self) -> list[_Described]:
+    def _from_settings(self) -> list[Described]:
         """Return the inputs that the settings describe; empty if the server's metadata is used."""
         if not any(each.datatype for each in self._given.values()):
             return []
         return [
-            _Described(name, each.path(name), self._datatype(name, each.datatype), (None, *_sizes(each.shape or ())))
+            Described(name, each.path(name), self._datatype(name, each.datatype), (None, *sizes(each.shape or ())))
             for name, each in self._given.items()
         ]
 
-    def _from_metadata(self, path: str) -> list[_Described]:
+    def _metadata(self, path: str, *, needed: bool) -> Any:
+        """Return the model's metadata; None if there is none and it is not needed."""
         try:
-            inputs = msgspec.convert(self._client.get(self._endpoint.at(path)), _Metadata).inputs
+            return self._client.get(self._endpoint.at(path))
+        except InferenceError:
+            if needed:
+                raise
+            return None
+
+    def _from_metadata(self, metadata: Any) -> list[Described]:
+        try:
+            inputs = msgspec.convert(metadata, _Metadata).inputs
         except msgspec.ValidationError as error:
             raise InferenceError(f"its metadata is not that of the v2 protocol: {error}") from None
         if not inputs:
@@ -274,22 +286,25 @@ class V2Model:
             raise ModelLoadError(what, spec=self._endpoint.shown, advice=advice)
         check_input_names(self._given, [each.name for each in inputs])
         return [
-            _Described(
+            Described(
                 each.name,
                 self._given.get(each.name, InputSetting()).path(each.name),
                 self._datatype(each.name, each.datatype),
-                _sizes(each.shape),
+                sizes(each.shape),
             )
             for each in inputs
         ]
 
     def _datatype(self, name: str, datatype: str) -> str:
-        if datatype in _KINDS:
+        if datatype in KINDS:
             return datatype
         what = f"model {self._endpoint.shown}: input {name!r} has the datatype {datatype!r}"
-        raise ModelLoadError(what, spec=self._endpoint.shown, advice=f"one of {', '.join(_KINDS)} can be sent")
+        raise ModelLoadError(what, spec=self._endpoint.shown, advice=f"one of {', '.join(KINDS)} can be sent")
 
     def _ask(self, rows: list[Row]) -> list[Result]:
+        return self._parts.ask(rows, self._send)
+
+    def _send(self, rows: Sequence[Row]) -> list[Result]:
         document = {"inputs": [self._tensor(number, [row[number] for row in rows]) for number in range(len(rows[0]))]}
         return self._breaker.call(
             lambda: self._results(self._client.post(self._endpoint, document), len(rows)), events=len(rows)
@@ -329,9 +344,15 @@ class V2Model:
         return InferenceError(f"{self._endpoint.shown} answered {what}")
 
 
-def _sizes(shape: Sequence[int]) -> Shape:
-    """Convert a shape of the protocol, in which -1 means any size."""
-    return tuple(None if size < 0 else size for size in shape)
+def _told_version(metadata: Any) -> str:
+    """Return the version that a server uses where the URL names none: its highest; "" if it tells none."""
+    try:
+        versions = msgspec.convert(metadata, _Versions).versions
+    except msgspec.ValidationError:
+        return ""
+    if len(versions) > 1:
+        return max(filter(str.isdecimal, versions), key=int, default="")
+    return version_text(versions[0]) if versions else ""
 
 
 def open_remote(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
@@ -346,7 +367,7 @@ def open_remote(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
         model = V2Model(client, breaker, address, settings)
     else:
         refuse_inputs(settings)
-        model = PlainModel(client, breaker, address)
+        model = PlainModel(client, breaker, address, settings.error_field)
     return LoadedModel(
         name=address.shown,
         spec=address.shown,
@@ -354,4 +375,7 @@ def open_remote(settings: ModelSettings, on_circuit: OnCircuit) -> LoadedModel:
         predict_batch=model.predict_batch,
         warm_up=model.warm_up,
         close=client.close,
+        version=model.version,
+        # A server that knows events alone does not understand an array; a model without a batch axis gains nothing.
+        batches_unasked=settings.batches,
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
-from infertool.errors import InferenceError, SettingsError
+from infertool.errors import InferenceError, ModelUnavailableError, SettingsError
 from infertool.models.port import Payload
 from infertool.secret import mask_url
 from infertool.settings.tree import ModelSettings
@@ -96,6 +96,30 @@ _TYPES: Mapping[Kind, frozenset[type]] = {
 }
 _MEANING: Mapping[Kind, str] = {"float": "numbers", "int": "whole numbers", "bool": "truth values", "text": "texts"}
 
+# The datatypes of the v2 protocol.
+_OF_KIND: Mapping[Kind, Sequence[str]] = {
+    "float": ("FP16", "FP32", "FP64", "BF16"),
+    "int": ("INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"),
+    "bool": ("BOOL",),
+    "text": ("BYTES",),
+}
+KINDS: Mapping[str, Kind] = {datatype: kind for kind, datatypes in _OF_KIND.items() for datatype in datatypes}
+
+
+def wrong_kind(kind: Kind, elements: Iterable[Any]) -> str:
+    """Return what an input of this kind takes if an element is something else; empty if all are right."""
+    return "" if _TYPES[kind].issuperset(map(type, elements)) else _MEANING[kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An input in the terms of the v2 protocol: its path in an event, its datatype, and its shape with batch axis."""
+
+    name: str
+    path: tuple[str, ...]
+    datatype: str
+    shape: Shape
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -103,6 +127,23 @@ class Tensor:
 
     shape: tuple[int, ...]
     elements: list[Any]
+
+
+class RaggedError(ValueError):
+    """Lists on one level are of different lengths. The message is the shape above them."""
+
+
+def measured(value: Any) -> Tensor:
+    """Return a value, or nested lists of values, as a tensor. Raises `RaggedError`."""
+    sizes: list[int] = []
+    level = [value]
+    while level and type(level[0]) is list:
+        size = len(level[0])
+        if any(type(each) is not list or len(each) != size for each in level):
+            raise RaggedError(shown(tuple(sizes)))
+        sizes.append(size)
+        level = [element for each in level for element in each]
+    return Tensor(tuple(sizes), level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,25 +162,17 @@ class Input:
             if not isinstance(value, dict) or key not in value:
                 raise self._wrong(f"the event has no {'.'.join(self.path)!r}")
             value = value[key]
-        tensor = self._measured(value)
-        if not _TYPES[self.kind].issuperset(map(type, tensor.elements)):
-            raise self._wrong(f"takes {_MEANING[self.kind]}, and the event has something else in {shown(tensor.shape)}")
+        try:
+            tensor = measured(value)
+        except RaggedError as error:
+            raise self._wrong(f"the event's lists are of different lengths below {error}") from None
+        if meant := wrong_kind(self.kind, tensor.elements):
+            raise self._wrong(f"takes {meant}, and the event has something else in {shown(tensor.shape)}")
         if tensor.shape == self.shape or _fits(tensor.shape, self.shape):
             return tensor
         if len(tensor.elements) == 1 and all(size in {1, None} for size in self.shape):
             return Tensor((1,) * len(self.shape), tensor.elements)
         raise self._wrong(f"takes shape {shown(self.shape)}, the event has {shown(tensor.shape)}")
-
-    def _measured(self, value: Any) -> Tensor:
-        sizes: list[int] = []
-        level = [value]
-        while level and type(level[0]) is list:
-            size = len(level[0])
-            if any(type(each) is not list or len(each) != size for each in level):
-                raise self._wrong(f"the event's lists are of different lengths below {shown(tuple(sizes))}")
-            sizes.append(size)
-            level = [element for each in level for element in each]
-        return Tensor(tuple(sizes), level)
 
     def _wrong(self, what: str) -> InferenceError:
         return InferenceError(f"input {self.name!r}: {what}", retryable=False)
@@ -166,22 +199,36 @@ class Signature:
     ) -> list[Result | InferenceError]:
         """Return the result of `ask` for each event, or its error if the event does not fit.
 
-        One call covers all events if the model takes batches and all events have the same shapes.
+        If the model takes batches, one call covers all events of the same shapes.
         """
-        rows = [self._row(payload) for payload in payloads]
-        fit = [row for row in rows if not isinstance(row, InferenceError)]
-        shapes = {tuple(tensor.shape for tensor in row) for row in fit}
-        if self.takes_batches and len(shapes) == 1:
-            answers: Iterator[Result | InferenceError] = iter(ask(fit))
-        else:
-            answers = (_alone(row, ask) for row in fit)
-        return [row if isinstance(row, InferenceError) else next(answers) for row in rows]
+        results: list[Result | InferenceError] = []
+        by_shapes: dict[tuple[tuple[int, ...], ...], list[tuple[int, Row]]] = {}
+        for position, payload in enumerate(payloads):
+            try:
+                row = [each.read(payload) for each in self.inputs]
+            except InferenceError as error:
+                results.append(error)
+                continue
+            results.append({})
+            by_shapes.setdefault(tuple(tensor.shape for tensor in row), []).append((position, row))
+        for group in by_shapes.values():
+            rows = [row for _, row in group]
+            # A call for all events that fails is for the caller to repeat with each half.
+            answers = ask(rows) if self.takes_batches and len(by_shapes) == 1 else self._by_group(rows, ask)
+            for (position, _), answer in zip(group, answers, strict=True):
+                results[position] = answer
+        return results
 
-    def _row(self, payload: Payload) -> Row | InferenceError:
-        try:
-            return [each.read(payload) for each in self.inputs]
-        except InferenceError as error:
-            return error
+    def _by_group(self, rows: list[Row], ask: Callable[[list[Row]], list[Result]]) -> list[Result | InferenceError]:
+        """Return the result of each of some events that have the same shapes, or its error."""
+        if self.takes_batches and len(rows) > 1:
+            try:
+                return [*ask(rows)]
+            except ModelUnavailableError as error:
+                return [error] * len(rows)
+            except InferenceError:
+                pass  # some event is the cause
+        return [_alone(row, ask) for row in rows]
 
 
 def _alone(row: Row, ask: Callable[[list[Row]], list[Result]]) -> Result | InferenceError:
@@ -191,14 +238,22 @@ def _alone(row: Row, ask: Callable[[list[Row]], list[Result]]) -> Result | Infer
         return error
 
 
-def signature(inputs: Sequence[tuple[str, tuple[str, ...], Kind, Shape]]) -> Signature:
-    """Return the signature of inputs, given as name, path, kind and full shape with batch axis.
+def signature(inputs: Sequence[Described]) -> Signature:
+    """Return the signature of a model with these inputs.
 
     The first axis counts events if in every input its size is 1 or any.
     """
-    batch_axis = all(shape and shape[0] in {1, None} for *_, shape in inputs)
-    read = tuple(Input(name, path, kind, shape[1:] if batch_axis else shape) for name, path, kind, shape in inputs)
-    return Signature(read, batch_axis, batch_axis and all(shape[0] is None for *_, shape in inputs))
+    batch_axis = all(each.shape and each.shape[0] in {1, None} for each in inputs)
+    read = tuple(
+        Input(each.name, each.path, KINDS[each.datatype], each.shape[1:] if batch_axis else each.shape)
+        for each in inputs
+    )
+    return Signature(read, batch_axis, batch_axis and all(each.shape[0] is None for each in inputs))
+
+
+def sizes(shape: Sequence[int]) -> Shape:
+    """Convert a shape of the v2 protocol, in which -1 means any size."""
+    return tuple(None if size < 0 else size for size in shape)
 
 
 def shown(shape: Shape) -> str:

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from types import CodeType, TracebackType
 
 from infertool.errors import ModelLoadError
 from infertool.secret import MASK
@@ -133,12 +133,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _frames(trace: TracebackType | None) -> Iterator[str]:
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not _is_ours(trace.tb_frame.f_globals.get("__name__")):
-            yield f"{_short(code.co_filename)}:{trace.tb_lineno} in {code.co_qualname}"[:LONGEST_LINE]
+        if not is_ours(trace.tb_frame.f_globals.get("__name__")):
+            yield frame_text(code, trace.tb_lineno)
         trace = trace.tb_next
 
 
-def _is_ours(module: object) -> bool:
+def frame_text(code: CodeType, line: int | None) -> str:
+    """Return file, line and function of a frame of the model's code."""
+    return f"{_short(code.co_filename)}:{line} in {code.co_qualname}"[:LONGEST_LINE]
+
+
+def is_ours(module: object) -> bool:
+    """Return True if a frame of the module with this name is no part of the model's code."""
     return module == "infertool" or (isinstance(module, str) and module.startswith("infertool."))
 
 

@@ -49,7 +49,7 @@ def main(connection_fd: int, permits_fd: int) -> None:
     except InfertoolError as error:
         wire.send(connection, wire.StartFailed(error.what, error.advice, traceback.format_exc()))
         return
-    wire.send(connection, wire.Ready(model.name))
+    wire.send(connection, wire.Ready(model.name, model.version(), server.in_batches))
     server.serve(Requests(incoming, socket.socket(fileno=permits_fd)))
     wire.send(connection, wire.Closed(_close(model)))
 
@@ -98,7 +98,8 @@ class Server:
     def __init__(self, model: LoadedModel, config: wire.WorkerConfig, connection: socket.socket) -> None:
         """Raise `ModelLoadError` if the configuration is for batches and the model has no `predict_batch`."""
         self._predict = model.predict
-        self._predict_batch = batch_function(model) if config.in_batches else None
+        self._predict_batch = batch_function(model, asked=config.in_batches)
+        self.in_batches = self._predict_batch is not None
         self._config = config
         self._connection = connection
         self._tasks = 0

@@ -13,6 +13,7 @@ from typing import Self
 from infertool.codec import JSON
 from infertool.consumer.attempt import Encoded, Event, Failure, Group, Outcome, Preparation
 from infertool.consumer.processes import wire
+from infertool.consumer.processes.devices import NO_DEVICE, Device
 from infertool.consumer.processes.process import GoneError, WorkerProcess
 from infertool.consumer.worker import Try, Worker, WorkerHost, fit, halves
 from infertool.errors import ModelLoadError
@@ -37,24 +38,28 @@ MOST_DEATHS = 2
 class Processes:
     """A `WorkerPool` of `count` processes, which are ready when the block begins. Raises `ModelLoadError`.
 
-    `warn` is called with a text when a process is replaced.
+    `warn` is called with a text when a process is replaced. `devices` are those of the processes, one for each.
     """
 
-    def __init__(self, config: wire.WorkerConfig, count: int, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: wire.WorkerConfig, count: int, warn: Callable[[str], None], devices: Sequence[Device] = ()
+    ) -> None:
         self._config = config
-        self._count = count
+        self._devices = devices or [NO_DEVICE] * count
         self.warn = warn
         self._lock = threading.Lock()
         self._processes: set[WorkerProcess] = set()
         self._idle: deque[WorkerProcess] = deque()
         self._closed = False
-        self.name = ""
+        self.name = self.version = ""
+        self.in_batches = False
 
     def __enter__(self) -> Self:
         try:
-            processes = [self._start() for _ in range(self._count)]
+            processes = [self._start(device) for device in self._devices]
             for process in processes:
-                self.name = process.wait_ready(lambda: True) or ""
+                if ready := process.wait_ready(lambda: True):
+                    self.name, self.version, self.in_batches = ready.name, ready.version, ready.in_batches
         except BaseException:
             for process in self._processes:
                 process.discard()
@@ -104,19 +109,26 @@ class Processes:
             with self._lock:
                 if self._closed or host.has_stopped():
                     return None
-                new = self._start()
+                new = self._start(old.device)
             try:
-                return new if new.wait_ready(lambda: not host.has_stopped()) else None
+                ready = new.wait_ready(lambda: not host.has_stopped())
             except ModelLoadError as error:
                 self._forget(new)
                 if attempt == MOST_STARTS:
                     raise
                 self.warn(f"no worker process could be started: {error.what}; trying again")
                 time.sleep(START_BACKOFF.wait(attempt))
+                continue
+            if ready and ready.version != self.version:
+                self.warn(
+                    f"a new worker process has version {ready.version or 'none'} of model {self.name}, and results "
+                    f"say {self.version or 'none'}: restart the consumer"
+                )
+            return new if ready else None
         return None
 
-    def _start(self) -> WorkerProcess:
-        process = WorkerProcess(self._config)
+    def _start(self, device: Device) -> WorkerProcess:
+        process = WorkerProcess(self._config, device)
         self._processes.add(process)
         return process
 
@@ -258,6 +270,8 @@ class ProcessWorker(Worker):
                     outcomes += map(_outcome, group, answer.parts)
                 spent_s += answer.busy_s
                 leaving = answer.leaving
+        if not self._asked:
+            self._host.call_ended(self, outcomes)
         if outcomes:
             self._host.done(outcomes, spent_s)
         with self._lock:
@@ -299,7 +313,9 @@ class ProcessWorker(Worker):
 
     def _replace(self, notice: str) -> bool:
         if notice:
-            self._pool.warn(f"worker process {self._process.pid} {notice}; another takes its place")
+            device = self._process.device.name
+            on = f" on device {device}" if device else ""
+            self._pool.warn(f"worker process {self._process.pid}{on} {notice}; another takes its place")
         process = self._pool.replace(self._process, self._host)
         self._overrun = None
         self._has_strayed = False

@@ -14,6 +14,7 @@ import msgspec
 from infertool.codec import JSON
 from infertool.consumer.attempt import Group
 from infertool.consumer.processes import wire
+from infertool.consumer.processes.devices import NO_DEVICE, Device
 from infertool.errors import ModelLoadError
 from infertool.telemetry import json_logs
 from infertool.telemetry.json_logs import Relay
@@ -37,7 +38,7 @@ class WorkerProcess(ConnectedProcess):
     of its streams come through a pipe, which makes records of the lines that are none.
     """
 
-    def __init__(self, config: wire.WorkerConfig) -> None:
+    def __init__(self, config: wire.WorkerConfig, device: Device = NO_DEVICE) -> None:
         # Both ends of the permits' socket stay open here: permits that the worker has not read are read back.
         self._permits, self._unread_permits = socket.socketpair()
         self._relay: Relay | None = None
@@ -45,17 +46,19 @@ class WorkerProcess(ConnectedProcess):
         super().__init__(
             "infertool.consumer.processes.child",
             self._unread_permits.fileno(), fds=[self._unread_permits.fileno()], stdout=stdout, stderr=stderr,
+            env=device.environment(),
         )  # fmt: skip
         if json_logs.is_on():
             self._relay = Relay(self.stdout, {"process": "worker", "pid": self.pid})
+        self.device = device
         self._incoming = wire.Incoming(self.socket)
         self._spec = config.model.spec
         self._next_number = 1
         self._closed: wire.Closed | None = None
         self._send(msgspec.structs.replace(config, json_logs=json_logs.is_on()))
 
-    def wait_ready(self, is_wanted: Callable[[], bool]) -> str | None:
-        """Return the model's name once it is ready; None if it is no longer wanted. Raises `ModelLoadError`."""
+    def wait_ready(self, is_wanted: Callable[[], bool]) -> wire.Ready | None:
+        """Return what it says once it is ready; None if it is no longer wanted. Raises `ModelLoadError`."""
         while is_wanted():
             try:
                 answers = self.answers(_LOOK_S)
@@ -69,7 +72,7 @@ class WorkerProcess(ConnectedProcess):
             for answer in answers:
                 if isinstance(answer, wire.Ready):
                     self._incoming.garbled = False
-                    return answer.name
+                    return answer
                 if isinstance(answer, wire.StartFailed):
                     raise _load_error(self._spec, answer)
         return None

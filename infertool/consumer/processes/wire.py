@@ -28,11 +28,12 @@ PERMIT_BYTES = 8
 class WorkerConfig(msgspec.Struct, frozen=True, array_like=True):
     """The model of a worker, and its limits: events and bytes of memory after which it ends; 0 is no limit.
 
+    With `in_batches` it calls `predict_batch`, with None if the model has it.
     With `json_logs` it writes log records, as its consumer does.
     """
 
     model: ModelSettings
-    in_batches: bool
+    in_batches: bool | None
     max_tasks: int
     memory_bytes: int
     json_logs: bool = False
@@ -47,9 +48,14 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The model is loaded and warmed up. `name` is its name in logs and dead letters."""
+    """The model is loaded and warmed up. `name` is its name in logs and dead letters; `version` may be empty.
+
+    `in_batches` is True if it is called with several events.
+    """
 
     name: str
+    version: str = ""
+    in_batches: bool = False
 
 
 class StartFailed(msgspec.Struct, frozen=True, array_like=True, tag=True):
