@@ -196,6 +196,11 @@ class StaleMessagesError(InfertoolError):
 class MoveRefusedError(InfertoolError):
     """The broker refused a transactional move. Nothing was moved; `reason` is the broker's own word."""
 
-    def __init__(self, what: str, *, reason: str) -> None:
-        super().__init__(what)
+    def __init__(self, what: str, *, reason: str, advice: str = "") -> None:
+        super().__init__(what, advice=advice)
         self.reason = reason
+
+    @property
+    def remedy(self) -> str:
+        """The reason, and what to do about it."""
+        return f"{self.reason}; {self.advice}" if self.advice else self.reason

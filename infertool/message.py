@@ -16,6 +16,9 @@ Identity = tuple[str, str, str, bytes | int]
 
 NO_TYPES: Final[Mapping[str, str]] = MappingProxyType({})
 
+# Content type and content encoding of a message that tells neither.
+NO_CODING: Final = (None, None)
+
 # Bytes. A sum takes longer than all else of an identity; a body of this size can be remembered instead.
 SHORT_BODY: Final = 1024
 
@@ -72,7 +75,8 @@ class Message(Struct, frozen=True, gc=False):
     there by its name, at the least cost; all else is in `headers` and `properties`, which the adapter's kind of message
     makes of it. `epoch` numbers the connection (or assignment) that delivered the message, the only one that can settle
     it; `token` is for the adapter. With `hides_body` the message may have content that did not come with it: it must
-    not be settled, which would destroy that.
+    not be settled, which would destroy that. `partition` names the part of the source whose deliveries `epoch`
+    numbers; empty where it numbers those of the whole connection.
     """
 
     id: str
@@ -84,6 +88,7 @@ class Message(Struct, frozen=True, gc=False):
     epoch: int
     token: str
     hides_body: bool = False
+    partition: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -112,6 +117,11 @@ class Message(Struct, frozen=True, gc=False):
         return properties.content_type, properties.content_encoding
 
     @property
+    def timestamp_ms(self) -> int | None:
+        """The time of sending alone: it is asked for once an event."""
+        return self.properties.timestamp_ms
+
+    @property
     def death(self) -> BrokerDeath | None:
         """What the broker wrote on the message when it dead-lettered it; None if it did not."""
         return None
@@ -129,7 +139,7 @@ class Message(Struct, frozen=True, gc=False):
         messages, and the next broker of a failover counts its own.
         """
         body = self.body if len(self.body) <= SHORT_BODY else crc32(self.body)
-        return self.source, self.id, str(self.properties.timestamp_ms or ""), body
+        return self.source, self.id, str(self.timestamp_ms or ""), body
 
 
 class TypedMessage(Message, frozen=True, gc=False):

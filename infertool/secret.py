@@ -66,6 +66,11 @@ def mask_url(url: str) -> str:
     return scheme + _mask_base(rest[: len(rest) - len(query)]) + "&".join(map(_mask_pair, query.split("&")))
 
 
+def mask_spec(spec: str) -> str:
+    """Return what names a model, which may be a URL, with passwords and tokens masked."""
+    return mask_url(spec) if "://" in spec else spec
+
+
 def _mask_base(base: str) -> str:
     if _WELL_FORMED.fullmatch(base):
         return re.sub(_USER, lambda match: _mask_user(match[0][:-1]) + "@", base)

@@ -12,7 +12,7 @@ from infertool.alerts.rule import Rule
 
 _BY: Final = "by (job, instance)"
 _NEGATED: Final = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "=="}
-_SETTLED: Final = 'infertool_messages_settled_total{outcome!="handed_back"}'
+_SETTLED: Final = 'infertool_messages_settled_total{outcome!~"handed_back|revoked|delayed"}'
 _CIRCUIT: Final = "model.circuit"
 
 
@@ -43,6 +43,10 @@ FIELDS: Final[Mapping[str, str]] = {
     "queue.unacked": _gauge('infertool_queue_messages{state="unacked"}'),
     "queue.consumers": _gauge("infertool_queue_consumers"),
     "queue.oldest_s": _gauge("infertool_queue_oldest_message_age_seconds"),
+    "queue.lag": _gauge("infertool_lag_messages"),
+    "queue.lag_s": _gauge("infertool_lag_seconds"),
+    "queue.lost": f"sum {_BY} (infertool_lost_messages_total)",
+    "queue.gap": _gauge("infertool_offset_gap"),
     "queue.drain_s": _gauge("infertool_queue_drain_seconds"),
     "dlq.depth": _gauge("infertool_dead_letters"),
     "dlq.rate": _rate('infertool_messages_settled_total{outcome="dead_lettered"}'),
@@ -72,16 +76,15 @@ FIELDS: Final[Mapping[str, str]] = {
     "connections.phoenix.up": _gauge('infertool_connection_up{side="phoenix"}'),
     "connections.broker.reconnects": f'sum {_BY} (infertool_reconnects_total{{side="broker"}})',
     "connections.phoenix.reconnects": f'sum {_BY} (infertool_reconnects_total{{side="phoenix"}})',
+    "model.batch_size": _gauge("infertool_batch_size_limit"),
     "window.in_progress": _gauge("infertool_window_messages"),
     "window.limit": _gauge("infertool_window_limit"),
     "window.unconfirmed": _gauge("infertool_pushes_unconfirmed"),
     "window.oldest_push_s": _gauge("infertool_push_oldest_seconds"),
     "window.paused": _gauge("infertool_flow_paused"),
+    "progress.stuck": _gauge("infertool_stuck"),
+    "progress.idle_s": _gauge("infertool_idle_seconds"),
 }
-
-
-# What to alert on in place of a field without a metric.
-_INSTEAD: Final = {"progress.stuck": "infertool_live == 0 says that a restart helps"}
 
 
 class NotInPromqlError(Exception):
@@ -251,5 +254,5 @@ def _is_whole(node: syntax.Node) -> bool:
 
 def _field(path: syntax.Path) -> str:
     if path.name not in FIELDS:
-        raise NotInPromqlError("; ".join(filter(None, (f"no metric tells {path.name}", _INSTEAD.get(path.name)))))
+        raise NotInPromqlError(f"no metric tells {path.name}")
     return FIELDS[path.name]

@@ -38,6 +38,12 @@ SHIPPED: Final[tuple[dict[str, Any], ...]] = (
         "summary": "The oldest message has waited for {value} s (threshold {threshold} s).",
     },
     {
+        "name": "LostMessages",
+        "when": "queue.lost > 0",
+        "severity": "page",
+        "summary": "{value} messages were deleted before they were settled.",
+    },
+    {
         "name": "DrainTime",
         "when": "queue.drain_s > 900.0",
         "clear": "queue.drain_s < 600.0",

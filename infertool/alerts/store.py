@@ -50,7 +50,7 @@ def restore(path: Path, engine: Engine, now: float, wall: float) -> str:
         }
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     engine.states.update(states)
     engine.silences.update(silences)

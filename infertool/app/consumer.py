@@ -13,13 +13,18 @@ from typing import Self
 
 from infertool import brokers
 from infertool.app.traces import check_traces
+from infertool.brokers import registry, weighted_queues
+from infertool.brokers.weighted_queues import WeightedQueue
 from infertool.consumer.consumer import Consumer, Until
+from infertool.consumer.delays import delays_of
+from infertool.consumer.processes.devices import assigned
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.router import Published
 from infertool.consumer.tracing import Exporter
-from infertool.consumer.tuning import concurrency
+from infertool.consumer.tuning import asks_for_batches, concurrency
 from infertool.consumer.worker import Threads, WorkerPool
+from infertool.deadletters.delayed import Delay
 from infertool.deadletters.replay import companions
 from infertool.errors import SettingsError, UsageError
 from infertool.models import loader
@@ -29,7 +34,7 @@ from infertool.models.user_code import text_of
 from infertool.publishers.local import Lines, LocalPublisher, discard
 from infertool.publishers.phoenix import PhoenixPublisher
 from infertool.publishers.port import Publisher
-from infertool.settings import ModelSettings, Settings
+from infertool.settings import ConsumeSettings, ModelSettings, Settings
 from infertool.settings.load import Loaded, anchored, state_dir
 from infertool.telemetry import logs
 from infertool.telemetry.signals import Circuit, Observe, SpansDropped, Warned, fan_out
@@ -40,11 +45,11 @@ def check(settings: Settings, until: Until) -> None:
     """Raise `UsageError` or `SettingsError` for settings that exclude each other."""
     check_queues(settings)
     consume = settings.consume
-    if consume.target_latency_s and consume.batch_size == 1:
+    if consume.target_latency_s and consume.batch_size != "auto":
         raise SettingsError(
-            "consume.target_latency_s is for batches, and consume.batch_size is 1",
+            f"consume.target_latency_s is for batch size auto, and consume.batch_size is {consume.batch_size}",
             key="consume.target_latency_s",
-            advice="give the largest batch as well, for example --batch-size 64",
+            advice="leave out --batch-size; consume.max_batch_size bounds the size",
         )
     if consume.executor == "processes" and consume.concurrency == "auto":
         raise SettingsError(
@@ -52,11 +57,11 @@ def check(settings: Settings, until: Until) -> None:
             key="consume.concurrency",
             advice="set the number of processes with --workers",
         )
-    if consume.batch_size > 1 and consume.concurrency == "auto":
+    if asks_for_batches(consume) and consume.concurrency == "auto":
         raise SettingsError(
-            "consume.concurrency auto is for single events, and consume.batch_size is more than 1",
+            "consume.concurrency auto is for single events, and the settings ask for batches",
             key="consume.concurrency",
-            advice="adapt the batches with --target-latency",
+            advice="leave out --concurrency: batches adapt by themselves",
         )
     if consume.executor == "processes" and is_remote(settings.model):
         raise SettingsError(
@@ -64,6 +69,7 @@ def check(settings: Settings, until: Until) -> None:
             key="consume.executor",
             advice="use --executor threads",
         )
+    check_devices(consume)
     check_traces(settings)
     if consume.processes > 1 and until.max_messages is not None:
         raise UsageError(
@@ -76,10 +82,58 @@ def check(settings: Settings, until: Until) -> None:
         )
 
 
+def check_devices(consume: ConsumeSettings) -> None:
+    """Raise `SettingsError` for devices that no worker process can use."""
+    if consume.devices and consume.executor != "processes":
+        raise SettingsError(
+            "consume.devices is for worker processes, and consume.executor is threads",
+            key="consume.devices",
+            advice="use --executor processes, or let the model choose its device",
+        )
+    assigned(consume, concurrency(consume, in_batches=False), os.environ)
+
+
 def check_queues(settings: Settings) -> None:
     """Raise `SettingsError` where a consumer would take its own dead letters, or those of a replay, as events."""
-    source, dead = settings.broker.queue, settings.deadletter.queue
-    covers = brokers.conventions(settings.broker.url).covers
+    for source in weighted_queues.names(settings.broker.queue):
+        _check_queue(source, settings.deadletter.queue, brokers.conventions(settings.broker.url).covers)
+    check_retry_topics(settings)
+
+
+def check_retry_topics(settings: Settings) -> None:
+    """Raise `SettingsError` for retry topics that cannot be used."""
+    waits = settings.deadletter.retry_topics
+    if not waits:
+        return
+    known = brokers.adapter(settings.broker.url)
+    if not known.CAPABILITIES.log:
+        raise SettingsError(
+            f"deadletter.retry_topics is for Kafka, and broker.url is {registry.scheme(settings.broker.url)}://",
+            key="deadletter.retry_topics",
+            advice="leave it out; consume.max_attempts and consume.retry_max_s say how often and when events are tried",
+        )
+    delays = [delay for queue in weighted_queues.parse(settings.broker.queue) for delay in _delays(queue, waits)]
+    taken = {settings.deadletter.queue, *weighted_queues.names(settings.broker.queue)}
+    for delay in delays:
+        if delay.queue in taken or not delay.wait_s or not known.CONVENTIONS.is_queue(delay.queue):
+            raise _no_retry_topic(f"{delay.queue} cannot be a retry topic: its wait is 0, or it is used already")
+        taken.add(delay.queue)
+
+
+def _delays(queue: WeightedQueue, waits: Sequence[str]) -> list[Delay]:
+    try:
+        return delays_of(queue, waits)
+    except UsageError as error:
+        raise _no_retry_topic(error.what) from None
+
+
+def _no_retry_topic(what: str) -> SettingsError:
+    return SettingsError(
+        f"deadletter.retry_topics: {what}", key="deadletter.retry_topics", advice='write for example ["30s", "5m"]'
+    )
+
+
+def _check_queue(source: str, dead: str, covers: Callable[[str, str], bool]) -> None:
     if source == dead:
         raise _loop(f"broker.queue and deadletter.queue are both {source}: each failure would be consumed again")
     if covers(source, dead):
@@ -219,6 +273,11 @@ class ConsumerApp:
         return self._stats.report()
 
     @property
+    def in_batches(self) -> bool:
+        """True if the model is called with several events. Known once it is loaded."""
+        return self._worker_pool is not None and self._worker_pool.in_batches
+
+    @property
     def stopping(self) -> bool:
         """True once `stop` was called."""
         return self._stopping
@@ -255,11 +314,15 @@ class ConsumerApp:
 
     def _make_worker_pool(self) -> WorkerPool:
         consume = self._settings.consume
-        in_batches = consume.batch_size > 1
+        in_batches: bool | None = asks_for_batches(consume)
+        if not in_batches and consume.batch_size == "auto" and consume.concurrency != "auto":
+            in_batches = None  # if the model can; concurrency that adapts is for single events
         if consume.executor == "processes":
             model = self._settings.model
             config = WorkerConfig(model, in_batches, consume.max_tasks_per_worker, consume.worker_memory_bytes)
-            processes = Processes(config, concurrency(consume), lambda text: self._observe(Warned(text)))
+            count = concurrency(consume, in_batches=False)
+            devices = assigned(consume, count, os.environ)
+            processes = Processes(config, count, lambda text: self._observe(Warned(text)), devices)
             return self._resources.enter_context(processes)
         return Threads(self._model(self._settings.model), in_batches=in_batches)
 

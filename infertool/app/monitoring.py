@@ -16,12 +16,15 @@ import orjson
 import infertool
 from infertool import brokers
 from infertool.app.alerting import Alerting
+from infertool.brokers import weighted_queues
+from infertool.consumer.tuning import asks_for_batches, concurrency
 from infertool.errors import ListenError, UsageError
 from infertool.net.http_server import HttpServer, Request, Response, Route
-from infertool.secret import mask_url
+from infertool.secret import mask_spec
 from infertool.settings import Settings
 from infertool.settings.load import state_dir
 from infertool.telemetry import health
+from infertool.telemetry.endpoint import health_response, json_response, metrics_response
 from infertool.telemetry.health import Condition
 from infertool.telemetry.metrics import Figures, collect
 from infertool.telemetry.stats import Report
@@ -33,16 +36,16 @@ from infertool.text.input import parse_duration, parse_listen_address
 SAMPLE_S: Final = 1.0
 _DEFAULT_TARGET_S: Final = 30.0
 _LONGEST_SILENCE_S: Final = 30 * 86_400.0
-_JSON: Final = "application/json"
 
 
 class Monitor:
     """Samples the figures of a consumer once a second, serves them at `telemetry.metrics`, and evaluates alert rules.
 
+    With `listens` False somebody else serves what `collect`, `live` and `ready` return.
     Raises `ListenError` where it cannot listen, and `SettingsError` or `ConditionError` for a wrong rule or sink.
     """
 
-    def __init__(self, settings: Settings, source: Reporting) -> None:
+    def __init__(self, settings: Settings, source: Reporting, *, listens: bool = True) -> None:
         self._settings = settings
         self._source = source
         folder = state_dir(os.environ, settings.consume.state_dir)
@@ -53,7 +56,7 @@ class Monitor:
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
         self._alerting = Alerting(settings, self.document) if settings.has_alerts else None
         self._server: HttpServer | None = None
-        if settings.telemetry.metrics:
+        if settings.telemetry.metrics and listens:
             host, port = parse_listen_address(settings.telemetry.metrics)
             posts = {"/alerts/silence": self._silence} if self._alerting else {}
             try:
@@ -104,18 +107,19 @@ class Monitor:
     def _routes(self) -> Mapping[str, Route]:
         return {
             "/metrics": self._metrics,
-            "/livez": lambda request: _verdict(self._live(), request),
-            "/readyz": lambda request: _verdict(self._ready(), request),
-            "/startupz": lambda request: _verdict(self._startup(), request),
-            "/stats": lambda _request: Response(_json(self.document()), _JSON),
+            "/livez": lambda request: health_response(self.live(), request),
+            "/readyz": lambda request: health_response(self.ready(), request),
+            "/startupz": lambda request: health_response(self._startup(), request),
+            "/stats": lambda _request: json_response(self.document()),
             "/stats/stream": lambda _request: Response(self._stream(), "text/event-stream"),
             "/scale": self._scale,
         }
 
     def _metrics(self, request: Request) -> Response:
-        from prometheus_client import CollectorRegistry, exposition  # noqa: PLC0415  (only a scrape needs it)
-        from prometheus_client.openmetrics import exposition as openmetrics  # noqa: PLC0415
+        return metrics_response(self.collect(), request)
 
+    def collect(self) -> Iterator[Any]:
+        """Yield the metrics."""
         now = self._builder.now()
         figures = Figures(
             document=self.document(),
@@ -123,22 +127,20 @@ class Monitor:
             details=now.details,
             cpu_seconds=self._builder.cpu_seconds,
             caches=bool(self._settings.model.cache),
-            live=health.all_ok(self._live(now)),
-            ready=health.all_ok(self._ready(now)),
+            live=health.all_ok(self.live(now)),
+            ready=health.all_ok(self.ready(now)),
+            notifications_dropped=self._alerting.dropped if self._alerting else {},
         )
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected(figures))
-        if "application/openmetrics-text" in request.accept:
-            text: bytes = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
-            return Response(text, openmetrics.CONTENT_TYPE_LATEST)
-        return Response(exposition.generate_latest(registry), exposition.CONTENT_TYPE_PLAIN_0_0_4)
+        return collect(figures)
 
-    def _live(self, now: Now | None = None) -> list[Condition]:
+    def live(self, now: Now | None = None) -> list[Condition]:
+        """Return the conditions that only a restart cures."""
         now = now or self._builder.now()
         stuck_after_s = self._settings.telemetry.stuck_after_s
         return _of_processes(now, lambda report: health.live(report, now.at, stuck_after_s), ok=True)
 
-    def _ready(self, now: Now | None = None) -> list[Condition]:
+    def ready(self, now: Now | None = None) -> list[Condition]:
+        """Return the conditions under which events are taken."""
         now = now or self._builder.now()
         publishes, stopping = self._settings.publish.mode == "phoenix", self._source.stopping
         found = _of_processes(
@@ -148,7 +150,7 @@ class Monitor:
         return found
 
     def _startup(self) -> list[Condition]:
-        found = self._ready()
+        found = self.ready()
         if self._started_up:
             return [Condition("started", ok=True, value="yes")]
         return [Condition("started", ok=False, value="not yet"), *found]
@@ -156,7 +158,7 @@ class Monitor:
     def _stream(self) -> Iterator[bytes]:
         """Yield each new document as a server-sent event."""
         while not self._stopped.is_set():
-            yield b"event: stats\ndata: " + _json(self.document()) + b"\n\n"
+            yield b"event: stats\ndata: " + orjson.dumps(self.document()) + b"\n\n"
             with self._sampled:
                 self._sampled.wait(2 * SAMPLE_S)
 
@@ -164,8 +166,8 @@ class Monitor:
         try:
             target_s = parse_duration(request.query["target"], "target") if "target" in request.query else None
         except UsageError as error:
-            return Response(_json({"error": str(error)}), _JSON, HTTPStatus.BAD_REQUEST)
-        return Response(_json(scale(self.document(), target_s or _DEFAULT_TARGET_S, self._calls())), _JSON)
+            return _refused(str(error), HTTPStatus.BAD_REQUEST)
+        return json_response(scale(self.document(), target_s or _DEFAULT_TARGET_S, self._calls()))
 
     def _silence(self, request: Request) -> Response:
         """Let a rule tell nobody: `{"rule": NAME, "seconds": N}`."""
@@ -181,16 +183,12 @@ class Monitor:
                 self._alerting.silence(name, seconds)
         except UsageError as error:
             return _refused(str(error), HTTPStatus.NOT_FOUND)
-        return Response(_json({"rule": name, "seconds": seconds}), _JSON)
+        return json_response({"rule": name, "seconds": seconds})
 
     def _calls(self) -> int:
         """Return the number of calls of the model that this consumer makes at the same time."""
         consume = self._settings.consume
-        if consume.executor == "processes":
-            calls = consume.workers or len(os.sched_getaffinity(0))
-        else:
-            calls = consume.max_concurrency if consume.concurrency == "auto" else int(consume.concurrency)
-        return max(1, calls * consume.processes)
+        return concurrency(consume, in_batches=asks_for_batches(consume)) * consume.processes
 
 
 def scale(document: StatsDocument, target_s: float, calls: int) -> dict[str, Any]:
@@ -247,23 +245,14 @@ def monitored(settings: Settings, source: Reporting) -> Iterator[Monitor | None]
         monitor.close()
 
 
-class _Collected:
-    def __init__(self, figures: Figures) -> None:
-        self._figures = figures
-
-    def collect(self) -> Iterator[Any]:
-        return collect(self._figures)
-
-
 def _identity(settings: Settings) -> Identity:
     conventions = brokers.conventions(settings.broker.url)
-    spec = settings.model.spec
     return Identity(
         consumer=f"{socket.gethostname()}:{os.getpid()}",
         version=infertool.__version__,
-        queue=conventions.short(settings.broker.queue),
+        queue=weighted_queues.spelled(settings.broker.queue, conventions.short),
         dead_letter_queue=conventions.short(settings.deadletter.queue),
-        model=mask_url(spec) if "://" in spec else spec,
+        model=mask_spec(settings.model.spec),
     )
 
 
@@ -280,18 +269,5 @@ def _of_processes(now: Now, conditions: Callable[[Report], list[Condition]], *, 
     ]
 
 
-def _verdict(conditions: list[Condition], request: Request) -> Response:
-    ok = health.all_ok(conditions)
-    status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
-    if "verbose" in request.query:
-        return Response(_json({"ok": ok, "conditions": conditions}), _JSON, status)
-    failed = [f"{each.name}: {each.value}\n" for each in conditions if not each.ok]
-    return Response(("ok\n" if ok else "".join(failed)).encode(), status=status)
-
-
 def _refused(reason: str, status: HTTPStatus) -> Response:
-    return Response(_json({"error": reason}), _JSON, status)
-
-
-def _json(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_DATACLASS)
+    return json_response({"error": reason}, status)

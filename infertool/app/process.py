@@ -1,4 +1,4 @@
-"""For processes that exist for one consumer: they protect their streams, hooks and state from the model.
+"""For processes that exist for one consumer or server: they protect their streams, hooks and state from the model.
 
 Only the entry of such a process calls these functions. A program that embeds a consumer keeps its streams and hooks.
 """
@@ -11,11 +11,13 @@ import sys
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from infertool.app.consumer import ConsumerApp
 from infertool.models import user_code
 from infertool.telemetry.logs import log
+
+if TYPE_CHECKING:
+    from infertool.app.consumer import ConsumerApp
 
 _STDIN, _STDOUT, _STDERR = range(3)
 

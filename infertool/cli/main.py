@@ -1,4 +1,4 @@
-"""The `infertool` command: global options, the list of subcommands, and the handling of errors."""
+"""The `infertool` command: global options and the handling of errors."""
 
 from __future__ import annotations
 
@@ -9,30 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from infertool import __version__, hangup
-from infertool.cli.alerts import command as alerts
-from infertool.cli.call import command as call
 from infertool.cli.common import console
-from infertool.cli.config import command as config
-from infertool.cli.consume import command as consume
-from infertool.cli.dashboards import command as dashboards
-from infertool.cli.demo import command as demo
-from infertool.cli.dev import command as dev
-from infertool.cli.doctor import command as doctor
-from infertool.cli.drain_dlq import command as drain_dlq
-from infertool.cli.loadgen import command as loadgen
-from infertool.cli.peek_dlq import command as peek_dlq
-from infertool.cli.rabbitmq import command as rabbitmq
-from infertool.cli.replay_dlq import command as replay_dlq
-from infertool.cli.tail import command as tail
-from infertool.cli.watch import command as watch
+from infertool.cli.subcommands import Commands
 from infertool.errors import InfertoolError, UsageError
 from infertool.telemetry import uncaught
 
 
-class Commands(TyperGroup):
+class QuietCommands(Commands):
     """The subcommands. Each ends quietly when the reader of stdout is gone (`| head`); Typer would exit with 1."""
 
     def make_context(self, *args: Any, **options: Any) -> Any:
@@ -52,7 +37,7 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     name="infertool",
-    cls=Commands,
+    cls=QuietCommands,
     help="Operate an inference bus: events from a broker, through a model, to Phoenix Channels or back to the caller.",
     epilog="Start with: infertool demo",
     no_args_is_help=True,
@@ -60,21 +45,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would double the time of --help
 )
-app.command(epilog=consume.EXAMPLE)(consume.consume)
-app.command(epilog=call.EXAMPLE)(call.call)
-app.command(epilog=tail.EXAMPLE)(tail.tail)
-app.command(epilog=watch.EXAMPLE)(watch.watch)
-app.command(epilog=peek_dlq.EXAMPLE)(peek_dlq.peek_dlq)
-app.command(epilog=replay_dlq.EXAMPLE)(replay_dlq.replay_dlq)
-app.command(epilog=drain_dlq.EXAMPLE, cls=drain_dlq.Command)(drain_dlq.drain_dlq)
-app.command(epilog=doctor.EXAMPLE)(doctor.doctor)
-app.command(epilog=dev.EXAMPLE)(dev.dev)
-app.command(epilog=demo.EXAMPLE)(demo.demo)
-app.add_typer(loadgen.app, name="loadgen")
-app.add_typer(alerts.app, name="alerts")
-app.add_typer(dashboards.app, name="dashboards")
-app.add_typer(rabbitmq.app, name="rabbitmq")
-app.add_typer(config.app, name="config")
 
 # The base class of usage errors, also in newer versions of Typer, which contain their own copy of click.
 PARSER_ERROR: Any = typer.BadParameter.__mro__[2]

@@ -32,6 +32,8 @@ OnResults = Callable[[Sequence[PushResult[T]]], None]
 
 # Maximum time that the mode auto waits for a reply or an echo before it tries another confirmation. Seconds.
 _PATIENCE_S = 5.0
+# Unconfirmed pushes at most, where the settings do not say how many. Like a consumer's window, it may grow.
+USUAL_WINDOW = 256
 _LONGEST_TICK_S = 1.0
 UNANSWERED = "no confirmation came in time"
 # Losses that a push may have caused: the unconfirmed pushes become suspects. A push may also make a channel close.
@@ -60,6 +62,7 @@ class Delivery(Generic[T]):
         on_warning: Callable[[str], None],
     ) -> None:
         self._settings = settings
+        self._window = settings.window or USUAL_WINDOW
         self._on_results = on_results
         self._on_connection = on_connection
         self._on_flow = on_flow
@@ -96,6 +99,13 @@ class Delivery(Generic[T]):
             self._socket.close(0)
             raise
         self._socket.after(self._tick_s, self._tick)
+
+    def widen(self, window: int) -> None:
+        """Let up to `window` pushes be unconfirmed, unless the settings say how many."""
+        with self._changed:
+            if not self._settings.window:
+                self._window = max(self._window, window)
+                self._changed.notify_all()
 
     def push(self, pushes: Sequence[Push[T]], *, crashes: int = 0) -> None:
         """Accept `pushes`. Return when all of them were sent, or wait in the window for a connection.
@@ -220,7 +230,7 @@ class Delivery(Generic[T]):
         """Wait for room for at least one push; return the number that may be accepted, 0 after `stop`."""
         try:
             while not self._stopped:
-                room = self._settings.window - self._pending.in_window(time.monotonic())
+                room = self._window - self._pending.in_window(time.monotonic())
                 if room > 0 and not self._sender.paused:
                     return room
                 self._queued.setdefault(threading.get_ident(), (time.monotonic(), count))

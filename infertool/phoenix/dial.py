@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 import websocket
 
 from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
+from infertool.net.address import host_and_port
 from infertool.net.identify import HELLO_S, Kind, answers_hello, identify, kind_of, plain_kind
 from infertool.net.tls import certificate_question, client_context, explain, openssl_reason
 from infertool.phoenix.stream import Stream
@@ -53,8 +54,7 @@ class Target:
     @property
     def address(self) -> str:
         """The URL without user part and parameters."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.path}"
+        return f"{self.scheme}://{host_and_port(self.host, self.port)}{self.path}"
 
     @property
     def loopback(self) -> bool:

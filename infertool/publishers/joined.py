@@ -71,6 +71,11 @@ class JoinedPublishers(Generic[T]):
             if group:
                 publisher.publish(group, crashes=crashes)
 
+    def widen(self, window: int) -> None:
+        """Widen all."""
+        for publisher in self._publishers:
+            publisher.widen(window)
+
     def pending(self) -> Unconfirmed:
         """Return the figures of all together."""
         total = NONE_UNCONFIRMED

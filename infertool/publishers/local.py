@@ -34,6 +34,9 @@ class LocalPublisher(Generic[T]):
         self._write([publication.payload for publication in publications])
         self._on_settled([Confirmation(publication, "write") for publication in publications], ())
 
+    def widen(self, window: int) -> None:
+        """Do nothing: `publish` never waits."""
+
     def pending(self) -> Unconfirmed:
         """Return nothing: a publication is confirmed when `publish` returns."""
         return NONE_UNCONFIRMED

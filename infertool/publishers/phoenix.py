@@ -22,6 +22,8 @@ T = TypeVar("T")
 Members = tuple[Publication[T], ...]
 
 _RESULT = "new_result"
+# Results of this many bytes are pushed together with publish.batch auto: viewers get large ones soon, in small pushes.
+_MOST_BYTES = 64 * 1024
 # After a batch on trial failed, a channel that took batches before gets single results for this time. Seconds.
 _SUSPENSION_S = 60.0
 
@@ -38,8 +40,9 @@ class PhoenixPublisher(Generic[T]):
         def warn(text: str) -> None:
             observe(Warned(text))
 
-        self.batch = publish.batch
-        self._batches: Batches[T] = Batches(publish.batch, publish.max_bytes, warn)
+        self.batch = publish.most_together
+        most_bytes = min(publish.max_bytes, _MOST_BYTES) if publish.batch == "auto" else publish.max_bytes
+        self._batches: Batches[T] = Batches(self.batch, most_bytes, warn)
         self._delivery: Delivery[Members[T]] = Delivery(
             phoenix,
             on_results=self._take,
@@ -69,6 +72,10 @@ class PhoenixPublisher(Generic[T]):
             self._delivery.push(self._batches.join(publications), crashes=crashes)
         except DeliveryClosedError as error:
             raise PublisherClosedError(str(error)) from None
+
+    def widen(self, window: int) -> None:
+        """See `infertool.publishers.port.Publisher`."""
+        self._delivery.widen(window)
 
     def pending(self) -> Unconfirmed:
         """Return the number of pushes without a result, and the age of the oldest."""

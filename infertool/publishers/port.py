@@ -98,6 +98,12 @@ class Publisher(Protocol[T]):
         `crashes` is that of the rejection after which the publications are published again.
         """
 
+    def widen(self, window: int) -> None:
+        """Have room for `window` publications without a result: the consumer may have that many from now on.
+
+        A publisher whose window is set keeps it.
+        """
+
     def pending(self) -> Unconfirmed:
         """Return the number of requests without a result, and the age of the oldest."""
 

@@ -9,12 +9,13 @@ a second try nor a dead letter would bring it to its caller.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Generic, TypeVar
+
+from msgspec import Struct
 
 from infertool.brokers.port import Broker
 from infertool.errors import ConnectionLostError, InfertoolError, RefusedError
@@ -45,9 +46,8 @@ class ReplyPublisher(Generic[T]):
         self._on_settled: OnSettled[T] | None = None
         self._later = Timers("replies")
         self._changed = threading.Condition()
-        self._numbers = itertools.count()
-        # Replies without a confirmation, by number, and the times of their first sends (monotonic, seconds).
-        self._open: dict[int, float] = {}
+        # Replies without a confirmation, and the times of their first sends (monotonic, seconds).
+        self._open: dict[_Sending[T], float] = {}
         self._stopped = False
 
     def start(self) -> None:
@@ -62,18 +62,18 @@ class ReplyPublisher(Generic[T]):
         """Send the replies; see `infertool.publishers.port.Publisher`."""
         if self._stopped:
             raise PublisherClosedError("the replies are stopped")
-        unasked: list[Publication[T]] = []
-        for publication in publications:
-            reply = self._reply_of(publication)
-            if reply is None:
-                unasked.append(publication)
-                continue
-            with self._changed:
-                number = next(self._numbers)
-                self._open[number] = time.monotonic()
-            _Sending(self, publication, reply, number).send()
-        if unasked:
+        replies = [(publication, self._reply_of(publication)) for publication in publications]
+        sendings = [_Sending(publication, reply) for publication, reply in replies if reply]
+        now = time.monotonic()
+        with self._changed:
+            for sending in sendings:
+                self._open[sending] = now
+        self._send(sendings)
+        if unasked := [publication for publication, reply in replies if not reply]:
             self._report([Confirmation(publication, "no reply asked for") for publication in unasked])
+
+    def widen(self, window: int) -> None:
+        """Do nothing: the consumer's window is the only bound."""
 
     def pending(self) -> Unconfirmed:
         """Return the number of replies without a confirmation, and the age of the oldest."""
@@ -96,32 +96,52 @@ class ReplyPublisher(Generic[T]):
         """Stop; the connection is the consumer's."""
         self.stop()
 
-    def dispatch(self, reply: Outgoing, on_sent: Callable[[Exception | None], None]) -> None:
-        """Give a reply to the broker. Raises `UsageError`, `RefusedError`, `ConnectionLostError`."""
+    def _send(self, sendings: Sequence[_Sending[T]]) -> None:
+        """Give replies to the broker, once more."""
+        messages: list[tuple[Outgoing, _Sending[T]]] = []
+        refused: list[tuple[_Sending[T], Exception | None]] = []
+        for sending in sendings:
+            sending.tries += 1
+            try:
+                messages.append((self._addressed(sending.reply), sending))
+            except InfertoolError as error:
+                refused.append((sending, error))
+        if messages:
+            self._broker.send_all(messages, self._on_ends)
+        if refused:
+            self._on_ends(refused)
+
+    def _addressed(self, reply: Outgoing) -> Outgoing:
+        """Return a reply as the broker spells it. Raises `UsageError` for what is no queue."""
         spelling = self._broker.conventions
         queue = spelling.reply_queue(reply.destination)
         # A producer's event id may be of any length.
         headers = {name: value for name, value in reply.headers.items() if spelling.fits(name, value)}
-        self._broker.send(dataclasses.replace(reply, destination=queue, headers=headers), on_sent, declare=False)
+        return Outgoing(queue, reply.body, reply.kind, headers, reply.properties, reply.types)
 
-    def again(self, delay_s: float, send: Callable[[], None]) -> None:
-        """Have `send` called after `delay_s`."""
-        self._later.after(delay_s, send)
-
-    def sent(self, number: int, publication: Publication[T]) -> None:
-        """Note that the broker has a reply."""
-        self._observe(Replied(1))
-        self._finish(number, publication, "broker")
-
-    def lost(self, number: int, publication: Publication[T], reply: Outgoing, reason: str) -> None:
-        """Note that a reply cannot be delivered."""
-        self._observe(ReplyLost(publication.event_id, reply.destination, reason))
-        self._finish(number, publication, "undeliverable")
-
-    def _finish(self, number: int, publication: Publication[T], confirmed_by: str) -> None:
-        self._report([Confirmation(publication, confirmed_by)])
+    def _on_ends(self, ends: Sequence[tuple[_Sending[T], Exception | None]]) -> None:
+        """Take the broker's word for replies."""
+        settled: list[Confirmation[T]] = []
+        done: list[_Sending[T]] = []
+        for sending, error in ends:
+            publication = sending.publication
+            if isinstance(error, ConnectionLostError):
+                self._later.after(AGAIN.wait(sending.tries), partial(self._send, [sending]))
+                continue
+            done.append(sending)
+            if error is None:
+                settled.append(Confirmation(publication, "broker"))
+            else:
+                self._observe(ReplyLost(publication.event_id, sending.reply.destination, _reason(error)))
+                settled.append(Confirmation(publication, "undeliverable"))
+        if replied := sum(error is None for _, error in ends):
+            self._observe(Replied(replied))
+        if not done:
+            return
+        self._report(settled)
         with self._changed:
-            self._open.pop(number, None)
+            for sending in done:
+                self._open.pop(sending, None)
             if not self._open:
                 self._changed.notify_all()
 
@@ -130,32 +150,12 @@ class ReplyPublisher(Generic[T]):
         self._on_settled(confirmations, ())
 
 
-class _Sending(Generic[T]):
+class _Sending(Struct, Generic[T], eq=False):
     """One reply on its way: sent again after a lost connection, until the broker has answered for it."""
 
-    def __init__(self, publisher: ReplyPublisher[T], publication: Publication[T], reply: Outgoing, number: int) -> None:
-        self._publisher = publisher
-        self._publication = publication
-        self._reply = reply
-        self._number = number
-        self._tries = 0
-
-    def send(self) -> None:
-        """Send, once more."""
-        self._tries += 1
-        try:
-            self._publisher.dispatch(self._reply, self._on_sent)
-        except InfertoolError as error:
-            self._on_sent(error)
-
-    def _on_sent(self, error: Exception | None) -> None:
-        if error is None:
-            self._publisher.sent(self._number, self._publication)
-        elif isinstance(error, ConnectionLostError):
-            self._publisher.again(AGAIN.wait(self._tries), self.send)
-        else:
-            reason = _reason(error)
-            self._publisher.lost(self._number, self._publication, self._reply, reason)
+    publication: Publication[T]
+    reply: Outgoing
+    tries: int = 0
 
 
 def _reason(error: Exception) -> str:

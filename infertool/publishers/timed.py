@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Generic, TypeVar
+from operator import attrgetter
+from typing import Final, Generic, TypeVar
 
 from infertool.publishers.port import Confirmation, OnSettled, Publication, Publisher, Rejection
 from infertool.telemetry.signals import ConfirmTimes, Observe, Unconfirmed
 
 T = TypeVar("T")
 
+_publication = attrgetter("publication")
+# One publication in this time is timed: to time each would cost a quick model part of its rate. Seconds.
+EVERY_S: Final = 0.01
+
 
 class TimedPublisher(Generic[T]):
     """Passes everything on to `publisher`, and reports the seconds from `publish` to the confirmation. Thread-safe.
 
-    A publication that is published again with another payload is timed no more.
+    It times the first of what is published together, at most each `EVERY_S`: also while others wait, so that slow
+    confirmations are seen as often as they last. One that is published again with another payload is timed no more.
     """
 
     def __init__(self, publisher: Publisher[T], observe: Observe) -> None:
@@ -24,6 +30,7 @@ class TimedPublisher(Generic[T]):
         self._publisher = publisher
         self._observe = observe
         self._begun: dict[int, float] = {}
+        self._next = 0.0
 
     def start(self) -> None:
         """See `infertool.publishers.port.Publisher`."""
@@ -33,12 +40,8 @@ class TimedPublisher(Generic[T]):
         """See `infertool.publishers.port.Publisher`."""
 
         def settled(confirmations: Sequence[Confirmation[T]], rejections: Sequence[Rejection[T]]) -> None:
-            now = time.monotonic()
-            begun = [self._begun.pop(id(each.publication), None) for each in confirmations]
-            for rejection in rejections:
-                self._begun.pop(id(rejection.publication), None)
-            if times := [now - at for at in begun if at is not None]:
-                self._observe(ConfirmTimes(times))
+            if self._begun:
+                self._report(confirmations, rejections)
             on_settled(confirmations, rejections)
 
         self._publisher.report_to(settled)
@@ -46,9 +49,24 @@ class TimedPublisher(Generic[T]):
     def publish(self, publications: Sequence[Publication[T]], *, crashes: int = 0) -> None:
         """See `infertool.publishers.port.Publisher`."""
         now = time.monotonic()
-        # A publication lives at least until it is settled, so that no other one has its id meanwhile.
-        self._begun.update(dict.fromkeys(map(id, publications), now))
+        if now >= self._next:
+            self._next = now + EVERY_S
+            # A publication lives at least until it is settled, so that no other one has its id meanwhile.
+            self._begun[id(publications[0])] = now
         self._publisher.publish(publications, crashes=crashes)
+
+    def _report(self, confirmations: Sequence[Confirmation[T]], rejections: Sequence[Rejection[T]]) -> None:
+        now = time.monotonic()
+        for rejection in rejections:
+            self._begun.pop(id(rejection.publication), None)
+        # A copy of the keys: another thread may publish meanwhile.
+        timed = set(map(id, map(_publication, confirmations))).intersection(tuple(self._begun))
+        if timed:
+            self._observe(ConfirmTimes([now - self._begun.pop(each) for each in timed]))
+
+    def widen(self, window: int) -> None:
+        """See `infertool.publishers.port.Publisher`."""
+        self._publisher.widen(window)
 
     def pending(self) -> Unconfirmed:
         """See `infertool.publishers.port.Publisher`."""

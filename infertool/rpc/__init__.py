@@ -1,6 +1,6 @@
 """Calls to servers behind a broker: a request to a queue, and its reply.
 
-with Client("stomp://localhost:61613") as client:
+with Client("stomp://admin:admin@localhost:61613") as client:
     print(client.call("predict", {"x": 1}, timeout_s=5).value)
 """
 
@@ -13,7 +13,7 @@ from infertool.errors import (
     UnreadableReplyError,
     UnroutableError,
 )
-from infertool.rpc.client import Client
+from infertool.rpc.client import Client, NewCall
 from infertool.rpc.pending import Counts
 from infertool.rpc.reply import Call, Reply
 
@@ -23,6 +23,7 @@ __all__ = [
     "Client",
     "ConnectionLostError",
     "Counts",
+    "NewCall",
     "RemoteFailureError",
     "Reply",
     "UnreadableReplyError",

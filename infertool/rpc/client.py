@@ -6,15 +6,15 @@ import itertools
 import secrets
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Self
 
 import msgspec
 
 from infertool import brokers
-from infertool.brokers.port import Broker, Replies
+from infertool.brokers.port import Broker, Capabilities, Conventions, OnSent, Replies
 from infertool.codec import BY_NAME, JSON, Codec
 from infertool.errors import (
     CallTimeoutError,
@@ -29,13 +29,23 @@ from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnC
 from infertool.net.timing import Timers
 from infertool.rpc.pending import Counts, End, Pending
 from infertool.rpc.reply import Call, Reply
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 
 # Requests that the broker has not confirmed: fewer than any adapter lets be open, so that no call waits in it.
 _MOST_UNCONFIRMED: Final = 400
 # Time until a request is sent again that must not be lost with its connection. Seconds.
 _AGAIN_S: Final = 0.1
 _CLOSE_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class NewCall:
+    """A call to start: see `Client.start`."""
+
+    request: Outgoing
+    timeout_s: float
+    codec: Codec = JSON
+    on_sent: OnSent | None = None
 
 
 class Client:
@@ -74,6 +84,16 @@ class Client:
     def address(self) -> str:
         """The broker's address, secrets masked."""
         return self._broker.address
+
+    @property
+    def conventions(self) -> Conventions:
+        """How the broker spells queues."""
+        return self._broker.conventions
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the broker can do."""
+        return self._broker.capabilities
 
     @property
     def connected(self) -> bool:
@@ -170,16 +190,57 @@ class Client:
         )
         return self.start(request, timeout_s=timeout_s, retry=retry, codec=used)
 
-    def start(self, request: Outgoing, *, timeout_s: float, retry: bool = False, codec: Codec = JSON) -> Call:
+    def start(
+        self,
+        request: Outgoing,
+        *,
+        timeout_s: float,
+        retry: bool = False,
+        codec: Codec = JSON,
+        on_sent: OnSent | None = None,
+    ) -> Call:
         """Send a message as a request, as it is, and return the call under way.
 
         Its correlation id, reply address and times are the client's; an `event_id` and a `deadline` in its headers
-        stay. `codec` is that of a reply without a content type.
+        stay. `codec` is that of a reply without a content type. `on_sent` hears what the broker said of each attempt to
+        send, as `Broker.send` tells it.
         """
-        if timeout_s <= 0:
-            raise UsageError(f"a call needs a timeout above 0, not {timeout_s:g} s")
+        call = self._new_call(NewCall(request, timeout_s, codec, on_sent), retry=retry)
+        if self._replies is None or not self._pending.add(call):
+            raise self._not_connected()
+        if self._room.acquire(timeout=timeout_s):
+            self._send_in_time(call)
+        return call
+
+    def start_all(self, new: Sequence[NewCall]) -> list[Call]:
+        """Start calls as `start` does; an adapter may join their requests into one write.
+
+        Raises `ConnectionLostError` where there is no connection: then none is started.
+        """
+        if not self.connected:
+            raise self._not_connected()
+        calls = [self._new_call(each) for each in new]
+        batch: list[tuple[Outgoing, Call]] = []
+        for call in calls:
+            if not self._pending.add(call):
+                call.set_exception(self._not_connected())
+            elif self._room.acquire(blocking=False):
+                batch.append((call.request, call))
+            else:
+                # The answers to what is not sent yet make room.
+                self._send_all(batch)
+                batch = []
+                if self._room.acquire(timeout=call.timeout_s):
+                    self._send_in_time(call)
+        self._send_all(batch)
+        return calls
+
+    def _new_call(self, new: NewCall, *, retry: bool = False) -> Call:
+        if new.timeout_s <= 0:
+            raise UsageError(f"a call needs a timeout above 0, not {new.timeout_s:g} s")
+        request = new.request
         call_id = f"{self._token}-{next(self._numbers)}"
-        now_ms, timeout_ms = time.time_ns() // 1_000_000, max(1, round(timeout_s * 1000))
+        now_ms, timeout_ms = time.time_ns() // 1_000_000, max(1, round(new.timeout_s * 1000))
         headers = {"event_id": call_id, "deadline": str(now_ms + timeout_ms), **request.headers}
         properties = msgspec.structs.replace(
             request.properties,
@@ -192,12 +253,13 @@ class Client:
         )
         # Not `dataclasses.replace`, which takes as long as all else here.
         request = Outgoing(request.destination, request.body, request.kind, headers, properties, request.types)
-        call = Call(call_id, request, timeout_s, retry=retry, used=codec, forget=self._cancel)
-        if self._replies is None or not self._pending.add(call):
-            raise ConnectionLostError("the client is not connected", address=self.address)
-        if self._room.acquire(timeout=timeout_s):
-            self._send_in_time(call)
-        return call
+        return Call(
+            call_id, request, new.timeout_s,
+            retry=retry, used=new.codec, forget=self._cancel, expire=self._expire, on_sent=new.on_sent,
+        )  # fmt: skip
+
+    def _not_connected(self) -> ConnectionLostError:
+        return ConnectionLostError("the client is not connected", address=self.address)
 
     def _send_in_time(self, call: Call) -> None:
         """Send a request, unless the broker takes none until its deadline."""
@@ -229,9 +291,29 @@ class Client:
             self._sent(call, error)
         return True
 
+    def _send_all(self, batch: Sequence[tuple[Outgoing, Call]]) -> None:
+        """Send requests, for which the caller has taken room."""
+        unsent: list[Call] = []
+        sender = threading.get_ident()
+
+        def ended(ends: Sequence[tuple[Call, Exception | None]]) -> None:
+            for call, error in ends:
+                if isinstance(error, ReceiptTimeoutError) and threading.get_ident() == sender:
+                    # Not a late receipt, which another thread tells: the broker took no message for too long.
+                    unsent.append(call)
+                else:
+                    self._sent(call, error)
+
+        if batch:
+            self._broker.send_all(batch, ended)
+        for call in unsent:
+            self._send_in_time(call)
+
     def _sent(self, call: Call, error: Exception | None) -> None:
         """Take the broker's word for a request."""
         self._room.release()
+        if call.on_sent:
+            call.on_sent(error)
         if isinstance(error, RefusedError):
             if self._pending.take(call.id, End.REFUSED):
                 call.set_exception(error)
@@ -286,6 +368,11 @@ class Client:
 
     def _time_out(self, call: Call) -> None:
         call.set_exception(CallTimeoutError(queue=call.request.destination, timeout_s=call.timeout_s))
+
+    def _expire(self, call: Call) -> None:
+        """End a call whose deadline has passed, unless something else does."""
+        if self._pending.take(call.id, End.TIMED_OUT):
+            self._time_out(call)
 
     def _cancel(self, call_id: str) -> bool:
         return self._pending.take(call_id, End.CANCELLED) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from functools import cached_property
 from typing import Any, Final
 
@@ -112,6 +112,8 @@ class Call(Future[Reply]):
         retry: bool,
         used: Codec,
         forget: Callable[[str], bool],
+        expire: Callable[[Call], None],
+        on_sent: Callable[[Exception | None], None] | None = None,
     ) -> None:
         super().__init__()
         self.id = call_id
@@ -120,13 +122,41 @@ class Call(Future[Reply]):
         self.retry = retry
         self.began = time.monotonic()
         self.deadline = self.began + timeout_s
+        self.on_sent = on_sent
+        # What the server answered, also where that is a failure.
+        self.reply: Reply | None = None
         self._codec = used
         self._forget = forget
+        self._expire = expire
 
     @property
     def event_id(self) -> str:
         """The id by which servers recognise the request when it comes again."""
         return self.request.headers["event_id"]
+
+    def result(self, timeout: float | None = None) -> Reply:
+        """Return the reply, waiting for `timeout` seconds at most (`TimeoutError`), and never past the deadline."""
+        return super().result(self._until_end(timeout))
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call failed with, or None. Waits as `result`."""
+        return super().exception(self._until_end(timeout))
+
+    def _until_end(self, timeout: float | None) -> float | None:
+        """Wait until the deadline if `timeout` lasts as long, and end the call then. Return the rest of `timeout`.
+
+        A busy machine may wake the thread of all deadlines later than the one that waits here.
+        """
+        left_s = self.deadline - time.monotonic()
+        if self.done() or (timeout is not None and timeout < left_s):
+            return timeout
+        try:
+            super().exception(max(0.0, left_s))
+        except TimeoutError:
+            self._expire(self)
+        except CancelledError:
+            pass
+        return None if timeout is None else max(0.0, timeout - max(0.0, left_s))
 
     def cancel(self) -> bool:
         """Give the call up. Return False if it has ended. The server is not told."""
@@ -140,6 +170,7 @@ class Call(Future[Reply]):
     def answer(self, message: Message) -> bool:
         """End with a reply. Return False if it is a failure. For the client, which has forgotten the call before."""
         reply = Reply(message, self.request.destination, self._codec, time.monotonic() - self.began)
+        self.reply = reply
         failure = reply.failure()
         if failure:
             self.set_exception(failure)

@@ -21,6 +21,9 @@ _MOST_NOTED: Final = 1000
 _LONGEST_TYPE: Final = 100
 _MINUTE_S: Final = 60.0
 
+# What comes with each batch and is counted elsewhere: not compared with each case below.
+_UNCOUNTED: Final = frozenset({signals.Predicted, signals.Pushed, signals.Confirmed})
+
 NO_QUEUE_STATE: Final = signals.QueueState()
 
 K = TypeVar("K")
@@ -58,6 +61,7 @@ class Details:
     age: str = ""
     confirm: str = ""
     ahead_s: float | None = None
+    model_version: str = ""
     queue: signals.QueueState = NO_QUEUE_STATE
     ticks: signals.Ticks | None = None
     reported_at: float | None = None
@@ -122,6 +126,7 @@ class DetailCounter:
         self._confirm = Latencies()
         # By minute, of the last two with samples.
         self._ahead_s: dict[int, float] = {}
+        self._model_version = ""
         self._queue = NO_QUEUE_STATE
         self._ticks: signals.Ticks | None = None
         self._reported_at: float | None = None
@@ -131,10 +136,12 @@ class DetailCounter:
 
     def __call__(self, signal: signals.Signal) -> None:
         """Count `signal`."""
+        if type(signal) in _UNCOUNTED:
+            return
         match signal:
             case signals.Received():
                 self._received_at = time.monotonic()
-            case signals.Succeeded() | signals.DeadLettered() | signals.Dropped():
+            case signals.Succeeded() | signals.DeadLettered() | signals.Delayed() | signals.Dropped():
                 self._settled_at = time.monotonic()
             case signals.Failed():
                 self._failures.setdefault(signal.stage, ErrorTypes()).add(signal.error_type)
@@ -147,6 +154,8 @@ class DetailCounter:
             case signals.Ages(seconds):
                 self._age.add(seconds)
                 self._note_ahead(max(0.0, -min(seconds)))
+            case signals.ModelReady(version):
+                self._model_version = version
             case signals.QueueState():
                 self._queue = signal
             case signals.Ticks():
@@ -182,6 +191,7 @@ class DetailCounter:
             age=self._age.encode(),
             confirm=self._confirm.encode(),
             ahead_s=max(self._ahead_s.values(), default=None),
+            model_version=self._model_version,
             queue=self._queue,
             ticks=self._ticks,
             reported_at=self._reported_at,
@@ -203,6 +213,7 @@ def joined(all_details: Sequence[Details], running: Sequence[Details]) -> Detail
         age=merged(details.age for details in all_details),
         confirm=merged(details.confirm for details in all_details),
         ahead_s=max((d.ahead_s for d in all_details if d.ahead_s is not None), default=None),
+        model_version=next((d.model_version for d in reversed(running) if d.model_version), ""),
         queue=next((d.queue for d in running if d.queue != NO_QUEUE_STATE), NO_QUEUE_STATE),
         received_at=_last(details.received_at for details in all_details),
         settled_at=_last(details.settled_at for details in all_details),

@@ -29,7 +29,7 @@ def live(report: Report, now: float, stuck_after_s: float) -> list[Condition]:
     details = report.details
     if details is None:
         return []
-    process = _at_most("process", now - details.made_at, HANGS_S, "last report {} ago")
+    process = at_most("process", now - details.made_at, HANGS_S, "last report {} ago")
     if details.ticks is None or details.reported_at is None:
         return [process]
     ticks = details.ticks
@@ -39,10 +39,10 @@ def live(report: Report, now: float, stuck_after_s: float) -> list[Condition]:
     call_limit_s = 2 * ticks.call_limit_s
     return [
         process,
-        _at_most("gauge", behind_s, HANGS_S, "last ran {} ago"),
-        _at_most("reader", ticks.reader_s, HANGS_S, "last ran {} ago"),
-        _at_most("watchdog", ticks.watchdog_s, watchdog_limit_s, "last ran {} ago"),
-        _at_most("calls", ticks.call_s, call_limit_s, "the longest call has taken {}"),
+        at_most("gauge", behind_s, HANGS_S, "last ran {} ago"),
+        at_most("reader", ticks.reader_s, HANGS_S, "last ran {} ago"),
+        at_most("watchdog", ticks.watchdog_s, watchdog_limit_s, "last ran {} ago"),
+        at_most("calls", ticks.call_s, call_limit_s, "the longest call has taken {}"),
         _progress(report, details, now, stuck_after_s),
     ]
 
@@ -93,7 +93,8 @@ def _connected(report: Report) -> bool:
     return bool(report.links) and all(state == _CONNECTED for state in report.links.values())
 
 
-def _at_most(name: str, value_s: float | None, limit_s: float, text: str) -> Condition:
+def at_most(name: str, value_s: float | None, limit_s: float, text: str) -> Condition:
+    """Return the condition that a time is at most `limit_s`; `text` has a place for it. None: nothing is measured."""
     if value_s is None:
         return Condition(name, ok=True, value="not running")
     value = f"{text.format(_seconds(value_s))} (limit {_seconds(limit_s)})"

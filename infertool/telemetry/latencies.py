@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate, zip_longest
-from operator import mul
+from itertools import accumulate, starmap, zip_longest
+from operator import mul, sub
 from typing import Self
 
 from hdrh.histogram import HdrHistogram
@@ -69,7 +69,9 @@ class Latencies:
 
     def percentiles_since(self, earlier: Latencies) -> Percentiles:
         """Return the percentiles of the times recorded since `earlier`, a previous copy of this histogram."""
-        counts = [now - before for now, before in zip_longest(self._counts(), earlier._counts(), fillvalue=0)]
+        if self.count == earlier.count:
+            return Percentiles()
+        counts = list(starmap(sub, zip_longest(self._counts(), earlier._counts(), fillvalue=0)))
         while counts and not counts[-1]:
             counts.pop()
         return self._percentiles(counts)

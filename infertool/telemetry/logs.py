@@ -289,6 +289,11 @@ def _handed_back(back: signals.HandedBack) -> Line:
     return Line(logging.INFO, "events handed back", "", text, {"handed_back": back.count})
 
 
+def _revoked(revoked: signals.Revoked) -> Line:
+    text = f"{revoked.count} events handed over: another consumer has their partitions"
+    return Line(logging.INFO, "events handed over", "", text, {"revoked": revoked.count})
+
+
 def _flow(flow: signals.Flow) -> Line:
     text = "Phoenix asked to pause" if flow.paused else "Phoenix asked to resume"
     return Line(logging.WARNING, "pauses and resumes", text, text, asdict(flow))
@@ -335,6 +340,7 @@ _LINES: Mapping[type, Callable[[Any], Line]] = {
     signals.Circuit: _circuit,
     signals.DuplicateDelivery: _duplicate,
     signals.HandedBack: _handed_back,
+    signals.Revoked: _revoked,
     signals.Flow: _flow,
     signals.Warned: _warned,
     signals.Dropped: _dropped,

@@ -1,46 +1,25 @@
-"""The metrics: what each is called and means, and its samples from the figures of a consumer."""
+"""The metrics of a consumer, and their samples from its figures."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
-from infertool.telemetry.details import TIMES_S, Details
+from infertool.telemetry.details import Details
 from infertool.telemetry.latencies import Latencies
+from infertool.telemetry.metric_families import Buckets, Definition, Histograms, Samples, families, times_of
+from infertool.telemetry.process_metrics import HEALTH_DEFINITIONS, PROCESS_DEFINITIONS, common_samples
 from infertool.telemetry.stats import Snapshot
 from infertool.telemetry.stats_document import StatsDocument
 
 if TYPE_CHECKING:
+    from prometheus_client.core import Exemplar as PrometheusExemplar
     from prometheus_client.core import Metric
 
-PREFIX: Final = "infertool_"
 SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-# Characters of a label's value; a producer can give a queue any name.
-_LONGEST_LABEL: Final = 200
 _CIRCUITS: Final = ("closed", "half-open", "open")
-
-Samples = list[tuple[tuple[str, ...], float]]
-Kind = Literal["counter", "gauge", "histogram", "info"]
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """A metric. `name` is without the prefix, and without `_total` of counters and `_info` of infos."""
-
-    name: str
-    kind: Kind
-    meaning: str
-    labels: tuple[str, ...] = ()
-    unit: str = ""
-    prefix: str = PREFIX
-
-    @property
-    def full_name(self) -> str:
-        """The name as it is queried; of a histogram the common part."""
-        suffix = {"counter": "_total", "info": "_info"}.get(self.kind, "")
-        return f"{self.prefix}{self.name}{suffix}"
+_OUTCOMES: Final = ("succeeded", "dead_lettered", "expired", "caller_gone", "handed_back", "revoked", "delayed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +33,8 @@ class Figures:
     caches: bool
     live: bool
     ready: bool
+    notifications_dropped: Mapping[str, int] = field(default_factory=dict)
+    """By sink."""
 
 
 _ALL: Final = (
@@ -61,7 +42,7 @@ _ALL: Final = (
     Definition(
         "messages_settled",
         "counter",
-        "Messages settled, by outcome: succeeded, dead_lettered, expired, caller_gone; handed_back ones were not.",
+        "Messages by outcome: those handed_back or revoked are not settled.",
         ("queue", "outcome"),
     ),
     Definition(
@@ -75,19 +56,32 @@ _ALL: Final = (
     Definition("duplicates", "counter", "Redeliveries of known events, which are not processed again."),
     Definition("spans_dropped", "counter", "Spans that were not exported: no room, or the endpoint took none."),
     Definition("traces_ignored", "counter", "Events whose traceparent is none."),
-    Definition("inference_duration_seconds", "histogram", "Time of a call of the model.", ("model",), "seconds"),
+    Definition(
+        "inference_duration_seconds",
+        "histogram",
+        "Time of a call of the model.",
+        ("model", "model_version"),
+        "seconds",
+    ),
     Definition("event_duration_seconds", "histogram", "Time from delivery to settlement.", ("queue",), "seconds"),
     Definition(
         "event_age_seconds",
         "histogram",
-        "Time from the producer's timestamp to settlement, of one event of each settled batch.",
+        "Time from the producer's timestamp to settlement, of one event every 10 ms.",
         ("queue",),
         "seconds",
     ),
     Definition("batch_size", "histogram", "Events in one call of the model, where it takes batches.", ("model",)),
+    Definition("batch_size_limit", "gauge", "The largest batch that pays, where the size adapts.", ("model",)),
     Definition("window_messages", "gauge", "Unsettled messages that the consumer holds.", ("queue",)),
     Definition("window_limit", "gauge", "Unsettled messages that the consumer holds at most.", ("queue",)),
-    Definition("publish_confirm_seconds", "histogram", "Time from a publication to its confirmation.", (), "seconds"),
+    Definition(
+        "publish_confirm_seconds",
+        "histogram",
+        "Time from a publication to its confirmation, of one publication every 10 ms.",
+        (),
+        "seconds",
+    ),
     Definition("pushes_unconfirmed", "gauge", "Publications without a confirmation."),
     Definition("push_oldest_seconds", "gauge", "Age of the oldest publication without a confirmation.", (), "seconds"),
     Definition("flow_paused", "gauge", "1 while Phoenix asks to pause."),
@@ -110,68 +104,48 @@ _ALL: Final = (
         ("queue",),
         "seconds",
     ),
+    Definition(
+        "lag_messages", "gauge", "Messages that the consumers have not settled (a broker that keeps them).", ("queue",)
+    ),
+    Definition("lag_seconds", "gauge", "Age of the oldest message that is not settled.", ("queue",), "seconds"),
+    Definition("lost_messages", "counter", "Messages that the broker deleted before they were settled.", ("queue",)),
+    Definition(
+        "offset_gap",
+        "gauge",
+        "Largest distance from a partition's oldest unsettled message to its newest settled one.",
+        ("queue",),
+    ),
     Definition("dead_letters", "gauge", "Messages in the dead-letter queue.", ("queue",)),
-    Definition("live", "gauge", "1 unless a restart would help, as /livez says."),
-    Definition("ready", "gauge", "1 while events can be taken and confirmed, as /readyz says."),
-    Definition("build", "info", "The version of infertool and of Python.", ("version", "python")),
+    Definition("notifications_dropped", "counter", "Notifications of alert rules that a sink did not get.", ("sink",)),
+    Definition(
+        "stuck", "gauge", "1 while messages wait, connections are up, and nothing moves: progress.stuck of /stats."
+    ),
+    Definition("idle_seconds", "gauge", "Time since a message was received or an event settled.", (), "seconds"),
+    *HEALTH_DEFINITIONS,
     Definition("model", "info", "The model.", ("model", "model_version")),
     Definition("cpu_limit_cores", "gauge", "Cores that the processes may use."),
     Definition("memory_limit_bytes", "gauge", "Memory that the control group may use.", (), "bytes"),
     Definition("state_disk_free_bytes", "gauge", "Free space of the state folder's file system.", (), "bytes"),
     Definition("state_disk_free_ratio", "gauge", "Its share of the whole file system.", (), "ratio"),
     Definition("clock_skew_seconds", "gauge", "How far a producer's clock was ahead of ours lately.", (), "seconds"),
-    Definition(
-        "process_cpu_seconds", "counter", "CPU time of all processes of this consumer.", (), "seconds", prefix=""
-    ),
-    Definition(
-        "process_resident_memory_bytes", "gauge", "Resident memory of all its processes.", (), "bytes", prefix=""
-    ),
-    Definition("process_open_fds", "gauge", "Open files of the process that has most.", prefix=""),
-    Definition("process_max_fds", "gauge", "Open files that a process may have.", prefix=""),
-    Definition("process_start_time_seconds", "gauge", "Start of the consumer, in Unix time.", (), "seconds", prefix=""),
+    *PROCESS_DEFINITIONS,
 )
 DEFINITIONS: Final[Mapping[str, Definition]] = {definition.name: definition for definition in _ALL}
-_OUTCOMES: Final = ("succeeded", "dead_lettered", "expired", "caller_gone", "handed_back")
 
 
 def collect(figures: Figures) -> Iterator[Metric]:
     """Return a family with samples for each metric that has any."""
-    from prometheus_client.core import (  # noqa: PLC0415  (a consumer without metrics does not need it)
-        CounterMetricFamily,
-        GaugeMetricFamily,
-        InfoMetricFamily,
-    )
-
-    counters, gauges = _counters(figures), _gauges(figures)
-    for definition in _ALL:
-        name, text, labels = f"{definition.prefix}{definition.name}", definition.meaning, definition.labels
-        if definition.kind == "counter" and (found := counters.get(definition.name)):
-            counter = CounterMetricFamily(name, text, labels=labels)
-            for values, value in found:
-                counter.add_metric(_labels(values), value)
-            yield counter
-        elif definition.kind == "gauge" and (found := gauges.get(definition.name)):
-            gauge = GaugeMetricFamily(name, text, labels=labels)
-            for values, value in found:
-                gauge.add_metric(_labels(values), value)
-            yield gauge
-        elif definition.kind == "info":
-            yield InfoMetricFamily(name, text, value=_info(definition, figures))
-        elif definition.kind == "histogram" and (histogram := _histogram(definition, figures)):
-            yield histogram
-
-
-def _labels(values: Sequence[str]) -> list[str]:
-    return [value[:_LONGEST_LABEL].encode("utf-8", "replace").decode() for value in values]
-
-
-def _info(definition: Definition, figures: Figures) -> dict[str, str]:
     document = figures.document
-    values = {
-        "build": (document.version, platform.python_version()),
-        "model": (document.model.name, document.model.version),
-    }[definition.name]
-    return dict(zip(definition.labels, _labels(values), strict=True))
+    common = common_samples(
+        document.process,
+        version=document.version,
+        cpu_seconds=figures.cpu_seconds,
+        started=document.started,
+        live=figures.live,
+        ready=figures.ready,
+    )
+    model: dict[str, Samples] = {"model": [((document.model.name, document.model.version), 1)]}
+    return families(_ALL, _counters(figures) | _gauges(figures) | common | model, _histograms(figures))
 
 
 def _counters(figures: Figures) -> dict[str, Samples]:
@@ -197,12 +171,14 @@ def _counters(figures: Figures) -> dict[str, Samples]:
         if figures.caches
         else [],
         "replies": [(("sent",), counts["replied"]), (("lost",), counts["replies_lost"])],
-        "process_cpu_seconds": [((), round(figures.cpu_seconds, 3))],
+        "lost_messages": [] if figures.document.queue.lost is None else [((queue,), figures.document.queue.lost)],
+        "notifications_dropped": [((sink,), count) for sink, count in figures.notifications_dropped.items()],
     }
 
 
 def _gauges(figures: Figures) -> dict[str, Samples]:
     document, snapshot = figures.document, figures.snapshot
+    model = document.model
     queue, process, name = document.queue, document.process, document.queue.name
     drain_s = queue.drain_s
     if drain_s is None and queue.depth:
@@ -211,17 +187,13 @@ def _gauges(figures: Figures) -> dict[str, Samples]:
         "pushes_unconfirmed": snapshot.unconfirmed,
         "push_oldest_seconds": round(snapshot.oldest_push_s, 3),
         "flow_paused": snapshot.paused,
-        "live": figures.live,
-        "ready": figures.ready,
+        "stuck": document.progress.stuck,
+        "idle_seconds": document.progress.idle_s,
         "cpu_limit_cores": process.cpu_limit,
         "memory_limit_bytes": process.memory_limit_bytes,
         "state_disk_free_bytes": process.disk_free_bytes,
         "state_disk_free_ratio": process.disk_free,
         "clock_skew_seconds": process.clock_skew_s,
-        "process_resident_memory_bytes": process.memory_bytes,
-        "process_open_fds": process.open_files,
-        "process_max_fds": process.open_files_limit,
-        "process_start_time_seconds": document.started,
     }
     of_queue: dict[str, float | None] = {
         "window_messages": snapshot.in_progress,
@@ -229,11 +201,15 @@ def _gauges(figures: Figures) -> dict[str, Samples]:
         "queue_consumers": queue.consumers,
         "queue_oldest_message_age_seconds": queue.oldest_s,
         "queue_drain_seconds": drain_s,
+        "lag_messages": queue.lag,
+        "lag_seconds": queue.lag_s,
+        "offset_gap": queue.gap,
     }
     states = {"ready": queue.depth, "unacked": queue.unacked}
     sides = {"broker": document.connections.broker.up, "phoenix": document.connections.phoenix.up}
     samples: dict[str, Samples] = {
         "queue_messages": [((name, state), count) for state, count in states.items() if count is not None],
+        "batch_size_limit": [] if model.batch_size is None else [((model.name,), model.batch_size)],
         "dead_letters": [] if document.dlq.depth is None else [((document.dlq.name,), document.dlq.depth)],
         "connection_up": [((side,), up) for side, up in sides.items() if up is not None],
         "circuit_state": [((state,), state == snapshot.circuit) for state in _CIRCUITS]
@@ -244,39 +220,28 @@ def _gauges(figures: Figures) -> dict[str, Samples]:
     return samples | {metric: [((name,), value)] for metric, value in of_queue.items() if value is not None}
 
 
-def _histogram(definition: Definition, figures: Figures) -> Metric | None:
-    from prometheus_client.core import Exemplar, HistogramMetricFamily  # noqa: PLC0415
-
+def _histograms(figures: Figures) -> dict[str, Histograms]:
     document, snapshot, details = figures.document, figures.snapshot, figures.details
-    label = {"queue": document.queue.name, "model": document.model.name}
-    family = HistogramMetricFamily(
-        f"{definition.prefix}{definition.name}", definition.meaning, labels=definition.labels
-    )
-    labels = _labels([label[each] for each in definition.labels])
-    if definition.name == "batch_size":
-        sizes = details.batch_sizes
-        if not sizes:
-            return None
-        below = [sum(count for size, count in sizes.items() if size <= edge) for edge in SIZES]
-        total, count = float(sum(size * count for size, count in sizes.items())), sum(sizes.values())
-        family.add_metric(labels, _edges(SIZES, below, count), total)
-        return family
-    times = {
-        "inference_duration_seconds": lambda: snapshot.processing,
-        "event_duration_seconds": lambda: snapshot.latency,
-        "event_age_seconds": lambda: Latencies.decode(details.age),
-        "publish_confirm_seconds": lambda: Latencies.decode(details.confirm),
-    }[definition.name]()
-    buckets: list[Any] = list(_edges(TIMES_S, times.buckets(TIMES_S), times.count))
-    if definition.name == "event_duration_seconds":
-        for index, exemplar in details.exemplars.items():
-            buckets[index] = (*buckets[index], Exemplar({"trace_id": exemplar.trace_id}, exemplar.value_s, exemplar.at))
-    family.add_metric(labels, buckets, times.total_s())
-    return family
+    queue, model = document.queue.name, document.model
+    event = replace(times_of(snapshot.latency), exemplars=_exemplars(details))
+    return {
+        "inference_duration_seconds": [((model.name, model.version), times_of(snapshot.processing))],
+        "event_duration_seconds": [((queue,), event)],
+        "event_age_seconds": [((queue,), times_of(Latencies.decode(details.age)))],
+        "publish_confirm_seconds": [((), times_of(Latencies.decode(details.confirm)))],
+        "batch_size": [((model.name,), _batch_sizes(details.batch_sizes))] if details.batch_sizes else [],
+    }
 
 
-def _edges(edges: Sequence[float], below: Sequence[int], count: int) -> list[tuple[str, float]]:
-    pairs = [
-        (f"{edge:g}" if edge != int(edge) else f"{edge:.1f}", float(n)) for edge, n in zip(edges, below, strict=True)
-    ]
-    return [*pairs, ("+Inf", float(count))]
+def _exemplars(details: Details) -> dict[int, PrometheusExemplar]:
+    from prometheus_client.core import Exemplar  # noqa: PLC0415
+
+    return {
+        bucket: Exemplar({"trace_id": found.trace_id}, found.value_s, found.at)
+        for bucket, found in details.exemplars.items()
+    }
+
+
+def _batch_sizes(sizes: Mapping[int, int]) -> Buckets:
+    below = [sum(count for size, count in sizes.items() if size <= edge) for edge in SIZES]
+    return Buckets(SIZES, below, sum(sizes.values()), float(sum(size * count for size, count in sizes.items())))

@@ -21,6 +21,13 @@ class ConnectionChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelReady:
+    """The model is warm, and the consumer begins. `version` is empty where it is not known."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """`count` messages were received from the broker; `redelivered` of them were delivered before."""
 
@@ -135,6 +142,13 @@ class DeadLettered:
 
 
 @dataclass(frozen=True, slots=True)
+class Delayed:
+    """`count` events were moved to retry topics, from which they come again."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """A request was acked without the model, `latency_s` after its delivery: `stage` is expired or caller_gone."""
 
@@ -167,6 +181,13 @@ class HandedBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoked:
+    """`count` events were unsettled when their partitions went to another consumer, which gets them."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Flow:
     """Phoenix asked to pause, or to resume."""
 
@@ -175,7 +196,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """An adaptive setting (`concurrency`, `batch_size`) changed to `value`."""
+    """An adaptive setting (`concurrency`, `batch_size`, `parallel_calls`) changed to `value`."""
 
     name: str
     value: int
@@ -208,8 +229,18 @@ class QueueState:
 
 
 @dataclass(frozen=True, slots=True)
+class LagState:
+    """How far the consumers of a queue of partitions are behind: see `infertool.brokers.partitioned.Lag`."""
+
+    messages: int
+    seconds: float | None
+    lost: int
+    gap: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ages:
-    """Ages of settled events, in seconds: from their producer's timestamp. One event of each settled batch is taken.
+    """Ages of settled events, in seconds: from their producer's timestamp. One event every 10 ms is taken.
 
     An age is negative where the producer's clock is ahead of ours.
     """
@@ -219,7 +250,7 @@ class Ages:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmTimes:
-    """Seconds from publications to their confirmations."""
+    """Seconds from publications to their confirmations: of one publication every 10 ms (`publishers.timed`)."""
 
     seconds: Sequence[float]
 
@@ -276,6 +307,7 @@ class Warned:
 
 Signal = (
     ConnectionChanged
+    | ModelReady
     | Received
     | DuplicateDelivery
     | Retried
@@ -290,14 +322,17 @@ Signal = (
     | Confirmed
     | Succeeded
     | DeadLettered
+    | Delayed
     | Dropped
     | Replied
     | ReplyLost
     | HandedBack
+    | Revoked
     | Flow
     | Tuned
     | InProgress
     | QueueState
+    | LagState
     | Ages
     | ConfirmTimes
     | Traced

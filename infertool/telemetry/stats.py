@@ -16,7 +16,7 @@ from infertool.telemetry.latencies import Latencies, Percentiles
 
 COUNTS = (
     "received", "succeeded", "failed", "dead_lettered", "retried", "redelivered", "recognised", "pushed", "confirmed",
-    "reconnects", "handed_back", "held", "cache_hits", "circuit_opened",
+    "reconnects", "handed_back", "revoked", "delayed", "held", "cache_hits", "circuit_opened",
     "replied", "replies_lost", "expired", "caller_gone", "traces_ignored", "spans_dropped",
 )  # fmt: skip
 _ONE_EACH: dict[type, str] = {
@@ -32,6 +32,8 @@ _SEVERAL: dict[type, str] = {
     signals.Confirmed: "confirmed",
     signals.CacheHit: "cache_hits",
     signals.HandedBack: "handed_back",
+    signals.Revoked: "revoked",
+    signals.Delayed: "delayed",
     signals.Replied: "replied",
     signals.SpansDropped: "spans_dropped",
 }
@@ -59,6 +61,8 @@ class Snapshot:
     tuned: dict[str, int]
     latency: Latencies
     processing: Latencies
+    lag: signals.LagState | None = None
+    """None where the broker does not keep what is settled, or does not tell it."""
 
     @property
     def settled(self) -> int:
@@ -81,6 +85,7 @@ class Snapshot:
             **self.counts,
             "circuit": self.circuit,
             "rate": self.rate,
+            **({"lost_messages": self.lag.lost} if self.lag else {}),
             **self.tuned,
             "latency_ms": self.latency_ms.as_dict(),
             "processing_ms": self.processing_ms.as_dict(),
@@ -109,6 +114,7 @@ class Report:
     latency: str
     processing: str
     details: Details | None = None
+    lag: signals.LagState | None = None
 
 
 def settled(counts: Mapping[str, int]) -> int:
@@ -138,6 +144,7 @@ class Stats:
         self._in_progress = signals.InProgress(0, 0, None)
         self._unconfirmed = signals.Unconfirmed(0, 0.0)
         self._links: dict[str, str] = {}
+        self._lag: signals.LagState | None = None
         self._circuit = "none"
         self._tuned: dict[str, int] = {}
 
@@ -162,6 +169,8 @@ class Stats:
                 | signals.Confirmed(count)
                 | signals.CacheHit(count)
                 | signals.HandedBack(count)
+                | signals.Revoked(count)
+                | signals.Delayed(count)
                 | signals.Replied(count)
                 | signals.SpansDropped(count)
             ):
@@ -188,6 +197,8 @@ class Stats:
                 self._paused = paused
             case signals.InProgress():
                 self._in_progress = signal
+            case signals.LagState():
+                self._lag = signal
             case signals.Unconfirmed():
                 self._unconfirmed = signal
             case signals.Tuned(name, value):
@@ -222,6 +233,7 @@ class Stats:
                 latency=self._latency.encode(),
                 processing=self._processing.encode(),
                 details=self._details.details() if self._details else None,
+                lag=self._lag,
             )
 
     def snapshot(self) -> Snapshot:
@@ -241,6 +253,7 @@ class Stats:
                 tuned=dict(self._tuned),
                 latency=self._latency.copy(),
                 processing=self._processing.copy(),
+                lag=self._lag,
             )
 
 
@@ -261,6 +274,7 @@ def summed(reports: Sequence[Report]) -> Report:
         latency=merged(report.latency for report in reports),
         processing=merged(report.processing for report in reports),
         details=_joined_details(reports),
+        lag=_lag(reports, reports[-1:]),
     )
 
 
@@ -283,6 +297,21 @@ def joint(reports: Sequence[Report], running: Sequence[Report]) -> Snapshot:
         tuned=_tuned(reports),
         latency=Latencies.decode(total.latency),
         processing=Latencies.decode(total.processing),
+        lag=_lag(reports, running),
+    )
+
+
+def _lag(reports: Sequence[Report], running: Sequence[Report]) -> signals.LagState | None:
+    """Return what the `running` ones say of their group; what each process lost adds up."""
+    every = [report.lag for report in reports if report.lag]
+    known = [report.lag for report in running if report.lag] or every[-1:]
+    if not known:
+        return None
+    return signals.LagState(
+        messages=max(lag.messages for lag in known),
+        seconds=max((lag.seconds for lag in known if lag.seconds is not None), default=None),
+        lost=sum(lag.lost for lag in every),
+        gap=max(lag.gap for lag in known),
     )
 
 

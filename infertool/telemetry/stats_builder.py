@@ -14,6 +14,7 @@ from infertool.telemetry.details import Details, joined
 from infertool.telemetry.history import History, Totals
 from infertool.telemetry.latencies import Latencies
 from infertool.telemetry.process_stats import ProcessMeter
+from infertool.telemetry.signals import LagState
 from infertool.telemetry.stats import Report, Snapshot, joint
 from infertool.telemetry.stats_document import (
     AlertStats,
@@ -109,7 +110,12 @@ class StatsBuilder:
             rate=rate,
             latency=self._history.latencies(),
             errors=self._history.errors(),
-            model=ModelStats(name=identity.model, circuit=snapshot.circuit),
+            model=ModelStats(
+                name=identity.model,
+                version=details.model_version,
+                circuit=snapshot.circuit,
+                batch_size=snapshot.tuned.get("batch_size"),
+            ),
             process=self._meter.measure(ahead_s=details.ahead_s),
             connections=ConnectionsStats(broker=_connection("broker", now), phoenix=_connection("phoenix", now)),
             window=WindowStats(
@@ -129,8 +135,13 @@ class StatsBuilder:
         drain_s = None
         if depth is not None and (depth == 0 or settled_rate > _LEAST_RATE):
             drain_s = round(depth / max(settled_rate, _LEAST_RATE), 3)
+        lag = now.snapshot.lag
         return QueueStats(
             name=self._identity.queue,
+            lag=lag.messages if lag else None,
+            lag_s=_lag_s(lag) if lag else None,
+            lost=lag.lost if lag else None,
+            gap=lag.gap if lag else None,
             depth=depth,
             unacked=state.unacked,
             consumers=state.consumers,
@@ -145,6 +156,12 @@ class StatsBuilder:
             for report in now.running
         )
         return ProgressStats(idle_s=round(health.idle_s(now.details, now.at), 3), stuck=stuck)
+
+
+def _lag_s(lag: LagState) -> float | None:
+    # Where nothing waits that is known: a rule on the age must be able to resolve.
+    seconds = 0.0 if lag.messages == 0 else lag.seconds
+    return None if seconds is None else round(seconds, 3)
 
 
 def _totals(now: Now) -> Totals:

@@ -26,9 +26,17 @@ class QueueStats:
     consumers: int | None = None
     """Subscriptions to the queue, of all processes and machines."""
     oldest_s: float | None = None
-    """Age of the message that waits longest. Seconds."""
+    """Age of the message that waits longest; 0 where none waits. Seconds."""
     arrival_rate: float | None = None
     """Messages a second that come to the queue."""
+    lag: int | None = None
+    """Messages that the consumers have not settled, of a broker that keeps those that they have (Kafka)."""
+    lag_s: float | None = None
+    """Age of the oldest of them; 0 where there is none. Seconds."""
+    lost: int | None = None
+    """Messages that such a broker deleted before they were settled, since the consumer began."""
+    gap: int | None = None
+    """Largest distance from a partition's oldest unsettled message to its newest settled one, in offsets."""
     drain_s: float | None = None
     """Time until the queue is empty at the present rate: depth / settled rate. Seconds; None at a rate of zero."""
 
@@ -102,6 +110,8 @@ class ModelStats:
     version: str = ""
     circuit: str = "none"
     """The circuit breaker of a remote model: closed, half-open or open; none without one."""
+    batch_size: int | None = None
+    """The largest batch that pays, as measured, of the process with the largest; None where it does not adapt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,11 @@ from infertool.errors import UsageError
 from infertool.secret import mask_url
 
 _FACTORS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,20})?)(ms|s|m|h)?", re.ASCII)
+_COUNT = re.compile(r"[1-9]\d{0,14}", re.ASCII)
+# Waits of threads take 9e9 s at most. 1e9 s are 31 years.
+_LONGEST_S = 1e9
+_RATE = re.compile(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,5})?([smh])(?::([1-9][0-9]{0,8}))?", re.ASCII)
 _LISTEN = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:\s]*):)?(?P<port>[0-9]{1,5})", re.ASCII)
 _LOOPBACK = "127.0.0.1"
 _HIGHEST_PORT = 65_535
@@ -26,16 +30,30 @@ def parse_duration(text: str, option: str = "") -> float:
         raise UsageError(
             f"{option} {text!r} is not a duration".lstrip(), advice="write for example 500ms, 10s, 2m or 1h"
         )
-    return float(match[1]) * _FACTORS[match[2] or "s"]
+    seconds = float(match[1]) * _FACTORS[match[2] or "s"]
+    if seconds > _LONGEST_S:
+        raise UsageError(f"{option} {text!r} is too long".lstrip(), advice=f"write at most {_LONGEST_S:.0f}s")
+    return seconds
 
 
 def parse_capacity(text: str) -> tuple[int, float]:
     """Return the number of entries and their lifetime in seconds from `text` ("10000:5m"). Raises `UsageError`."""
     count, colon, duration = text.partition(":")
     seconds = parse_duration(duration) if colon else 0.0
-    if not count.isdecimal() or int(count) == 0 or seconds == 0:
+    if not _COUNT.fullmatch(count) or seconds == 0:
         raise UsageError(f"{text!r} is no number of results and time to keep them", advice="write for example 10000:5m")
     return int(count), seconds
+
+
+def parse_rate(text: str) -> tuple[int, int, int]:
+    """Return count, seconds and burst of a rate: "100/s", "600/m", "5/10s", "100/s:20". Raises `UsageError`.
+
+    The burst is the count unless given.
+    """
+    match = _RATE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is no rate", advice="write for example 100/s, 600/m, or 100/s:20 for bursts of 20")
+    return int(match[1]), int(match[2] or 1) * int(_FACTORS[match[3]]), int(match[4] or match[1])
 
 
 def parse_listen_address(text: str) -> tuple[str, int]:

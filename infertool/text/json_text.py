@@ -16,13 +16,15 @@ from typing import Any, Final, Self
 import msgspec
 import orjson
 
+from infertool.text.sanitize import printable
+
 # msgspec decodes all that orjson decodes, as fast, and integers of any size.
 _decode: Final = msgspec.json.Decoder().decode
 _decode_raw: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_elements: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
-_NOT_READ = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_NOT_READ = (msgspec.MsgspecError, UnicodeError, RecursionError)
 # As numbers: `in` looks for bytes only after it failed to make a number of them, which takes ten times as long.
 _LF, _CR = 0x0A, 0x0D
 _LINE_BREAKS_TO_SPACES: Final = bytes.maketrans(b"\r\n", b"  ")
@@ -57,6 +59,13 @@ def utf8(text: bytes) -> bytes:
     return _JAVA.sub(lambda found: _from_java(found[0]), text)
 
 
+def utf8_line(text: bytes) -> bytes:
+    """Return JSON as `utf8` and `one_line` do."""
+    if text.isascii() and _LF not in text and _CR not in text:
+        return text
+    return one_line(utf8(text))
+
+
 def _from_java(sequence: bytes) -> bytes:
     if len(sequence) == len(_JAVA_NUL):
         return b"\0"
@@ -86,7 +95,7 @@ def is_json(text: bytes | str) -> bool:
         _decode_raw(text)
         if isinstance(text, bytes):
             text.decode()
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeError):
         return False
     except RecursionError:  # orjson decodes deeper nesting
         return _is_read(text)
@@ -94,10 +103,10 @@ def is_json(text: bytes | str) -> bool:
 
 
 def from_user_input(text: str) -> bytes:
-    """Return user input as JSON: unchanged if it is JSON, else as a JSON string."""
+    """Return user input as JSON: unchanged if it is JSON, else as a JSON string. Bytes that are no UTF-8 are U+FFFD."""
     if is_json(text):
         return text.strip().encode()
-    return orjson.dumps(text)
+    return orjson.dumps(printable(text))
 
 
 def dumps(value: Any, option: int = 0) -> bytes:

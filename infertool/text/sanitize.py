@@ -12,6 +12,18 @@ from typing import TextIO
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
+# UTF-16 halves that surrogateescape did not make: they have no UTF-8 form.
+_LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
+def wire_bytes(text: str) -> bytes:
+    """Return a text as UTF-8. Bytes that were none come out as they came (surrogateescape); what has none is U+FFFD."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return _LONE_SURROGATES.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+
+
 def clean(text: str) -> str:
     """Return `text` with escapes for invisible characters: controls (C0, C1, bidirectional), line separators."""
     if text.isprintable():

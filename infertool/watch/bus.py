@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from infertool import brokers
+from infertool.brokers import weighted_queues
+from infertool.brokers.partitioned import Lagging
 from infertool.brokers.port import Broker
 from infertool.channels.event import ChannelEvent
 from infertool.channels.recording import Playback, Recorder, RecordError, RecordReader
@@ -190,17 +192,23 @@ class DepthPoller:
         try:
             broker.connect()
             while not self._stopped.is_set():
-                found = [self._size(broker, queue) for queue in self._queues()]
-                _set_depths(bus, Depths(*found))
+                _set_depths(bus, self._depths(broker))
                 self._stopped.wait(_INTERVAL_S)
         finally:
             broker.close(_CLOSE_S)
 
-    def _queues(self) -> tuple[str, str]:
-        return self._settings.broker.queue, self._settings.deadletter.queue
+    def _queues(self) -> tuple[list[str], list[str]]:
+        return weighted_queues.names(self._settings.broker.queue), [self._settings.deadletter.queue]
 
-    def _size(self, broker: Broker, queue: str) -> int | None:
-        depth = broker.measure(queue, _ANSWER_S)
+    def _depths(self, broker: Broker) -> Depths:
+        queues, dead = self._queues()
+        lag = weighted_queues.lag(broker, queues, _ANSWER_S) if isinstance(broker, Lagging) else None
+        if lag:
+            return Depths(lag.messages, self._size(broker, dead), lag.seconds)
+        return Depths(self._size(broker, queues), self._size(broker, dead))
+
+    def _size(self, broker: Broker, queues: list[str]) -> int | None:
+        depth = weighted_queues.measure(broker, queues, _ANSWER_S)
         return depth.size if depth else None
 
 

@@ -144,8 +144,12 @@ def _figures(view: ConsumerView) -> Line:
     held, limit = number("window", "in_progress"), number("window", "limit")
     if held is not None and limit:
         add("window", f"{held:g}/{limit:g}", TextStyle.WARN if held >= _LATE * limit else TextStyle.STRONG)
+    add("batch", _known(lambda value: count(int(value)), number("model", "batch_size")))
     add("waiting", _known(lambda value: count(int(value)), number("queue", "depth")))
-    add("oldest", _known(span, number("queue", "oldest_s")))
+    add("lag", _known(span, number("queue", "lag_s") or None))
+    if lost := number("queue", "lost"):
+        add("lost", count(int(lost)), TextStyle.FAIL)
+    add("oldest", _known(span, number("queue", "oldest_s") or None))
     if number("queue", "depth"):
         add("empty in", _known(span, number("queue", "drain_s")))
     add("cpu", _known(lambda value: f"{value:.2f}", number("process", "cpu")))

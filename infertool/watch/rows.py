@@ -243,7 +243,10 @@ def _times(state: State, now: float) -> Line:
     line: Line = [("  p50/p99", TextStyle.DIM), *_spread("  model ", recent.processing)]
     line += _spread("  end to end ", recent.latency)
     if depths.queue is not None:
-        line += [("  queue ", TextStyle.DIM), (count(depths.queue), TextStyle.STRONG)]
+        name = "  queue " if depths.lag_s is None else "  lag "
+        line += [(name, TextStyle.DIM), (count(depths.queue), TextStyle.STRONG)]
+        if depths.lag_s is not None:
+            line.append((f" {span(depths.lag_s)}", TextStyle.STRONG))
     if depths.dlq is not None:
         line += [("  dlq ", TextStyle.DIM), (count(depths.dlq), TextStyle.FAIL if depths.dlq else TextStyle.STRONG)]
     return line

@@ -65,6 +65,7 @@ def document(bus: Bus) -> dict[str, Any]:
         "processing_ms": _spread(spread(totals.processing)),
         "latency_ms": _spread(spread(totals.latency)),
         "queue": state.depths.queue,
+        "lag_s": state.depths.lag_s,
         "dead_letters": state.depths.dlq,
         "consumer": None if state.consumer is None else dict(state.consumer.document),
         "firing": [{"rule": rule.name, "label": rule.label, "since": rule.since} for rule in state.rules.values()],

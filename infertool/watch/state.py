@@ -199,10 +199,14 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Depths:
-    """Numbers of messages in the queue and the dead-letter queue; None if the broker does not report them."""
+    """Numbers of messages in the queue and the dead-letter queue; None if the broker does not report them.
+
+    Of a broker that keeps what is settled, `queue` is the lag, and `lag_s` the age of the oldest message of it.
+    """
 
     queue: int | None = None
     dlq: int | None = None
+    lag_s: float | None = None
 
 
 @dataclass(slots=True)

@@ -137,11 +137,12 @@ class ConnectedProcess(Process):
         fds: Sequence[int] = (),
         stdout: int | IO[bytes] | None = None,
         stderr: int | IO[bytes] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.socket, theirs = socket.socketpair()
         with theirs:
             fd = theirs.fileno()
-            super().__init__(module, fd, *arguments, fds=(fd, *fds), stdout=stdout, stderr=stderr)
+            super().__init__(module, fd, *arguments, fds=(fd, *fds), stdout=stdout, stderr=stderr, env=env)
         self._poll = select.poll()
         # Its end is watched as well: processes that it forked may keep its end of the socket open.
         for number in (self.socket.fileno(), self.pidfd):

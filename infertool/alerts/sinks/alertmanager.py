@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from infertool.alerts.engine import Notification
 from infertool.alerts.sinks.http import Poster
-from infertool.alerts.sinks.port import iso
 from infertool.text import json_text
+from infertool.text.times import iso
 
 # With less, one lost request would resolve an alert. Seconds.
 _ENDS_AHEAD_S: Final = 240.0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from infertool.alerts.engine import Notification
 from infertool.errors import InfertoolError
+from infertool.text.times import iso
 
 
 class SinkError(InfertoolError):
@@ -44,8 +44,3 @@ def document(notification: Notification) -> dict[str, Any]:
         "summary": notification.summary,
         "labels": dict(notification.labels),
     }
-
-
-def iso(seconds: float) -> str:
-    """Return a Unix time as ISO 8601 in UTC, to the millisecond, as all our events have it."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

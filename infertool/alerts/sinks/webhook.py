@@ -1,25 +1,19 @@
-"""A webhook, signed as Standard Webhooks describes: HMAC-SHA256 over id, time and body."""
+"""A webhook, signed as Standard Webhooks describes."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from infertool.alerts.engine import Notification
 from infertool.alerts.sinks.http import Poster
-from infertool.alerts.sinks.port import SinkError, document, iso
+from infertool.alerts.sinks.port import SinkError, document
 from infertool.errors import SettingsError
+from infertool.net.standard_webhooks import key_of, signed
 from infertool.secret import Secret
 from infertool.text import json_text
-
-_PREFIX: Final = "whsec_"
-# Bytes of a key, as the specification says.
-_LENGTHS: Final = range(24, 65)
+from infertool.text.times import iso
 
 
 class WebhookSink:
@@ -56,24 +50,5 @@ class WebhookSink:
         self._poster.close()
 
 
-def signed(message_id: str, timestamp: int, body: bytes, key: bytes) -> dict[str, str]:
-    """Return the headers of a message."""
-    digest = hmac.new(key, b"%s.%d.%s" % (message_id.encode(), timestamp, body), hashlib.sha256).digest()
-    return {
-        "webhook-id": message_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
-    }
-
-
 def _key(secret: Secret) -> bytes:
-    text = secret.reveal()
-    try:
-        key = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) not in _LENGTHS:
-        what = "alerting.webhook_url needs alerting.webhook_secret" if not text else "alerting.webhook_secret is no key"
-        advice = f"write {_PREFIX} and the base64 of 24 to 64 random bytes"
-        raise SettingsError(what, key="alerting.webhook_secret", advice=advice)
-    return key
+    return key_of(secret, setting="alerting.webhook_secret", needed_by="alerting.webhook_url")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from infertool.cli.common.outputs import TableOrJson
 
 app = typer.Typer(
     help="Alert rules: check, test, export.",
@@ -54,18 +55,11 @@ SILENCE_EXAMPLE = """Examples:
 """
 
 
-class Output(StrEnum):
-    """Output format."""
-
-    table = "table"
-    json = "json"
-
-
 _StatsUrl = Annotated[
     str, typer.Option(help="Address of the consumer's endpoint, telemetry.metrics.", metavar="URL", show_default=True)
 ]
 _DEFAULT_URL = "http://127.0.0.1:9464"
-_Output = Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")]
+_Output = Annotated[TableOrJson, typer.Option("--output", "-o", help="Form of the output.")]
 
 
 @app.callback()
@@ -74,23 +68,23 @@ def alerts() -> None:
 
 
 @app.command(epilog=CHECK_EXAMPLE)
-def check(ctx: typer.Context, output: _Output = Output.table) -> None:
+def check(ctx: typer.Context, output: _Output = TableOrJson.table) -> None:
     """Check fields and types of all rules, and show the rules that apply."""
     from infertool.cli.alerts.run import check
 
-    check(ctx.obj.load(), as_json=output is Output.json)
+    check(ctx.obj.load(), as_json=output is TableOrJson.json)
 
 
 @app.command("test", epilog=TEST_EXAMPLE)
 def run_tests(
     ctx: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="Files of tests; see docs/alerts.md.", metavar="FILE")],
-    output: _Output = Output.table,
+    output: _Output = TableOrJson.table,
 ) -> None:
     """Run tests of the rules: series of fields in, expected states out. Exit code 1: a state is another."""
     from infertool.cli.alerts.run import run_tests
 
-    run_tests(ctx.obj.load(), files, as_json=output is Output.json)
+    run_tests(ctx.obj.load(), files, as_json=output is TableOrJson.json)
 
 
 @app.command(epilog=EXPORT_EXAMPLE)
@@ -113,20 +107,20 @@ def backtest(
     file: Annotated[
         Path, typer.Argument(help="File of watch --record, tail --record or loadgen --save.", metavar="RECORD")
     ],
-    output: _Output = Output.table,
+    output: _Output = TableOrJson.table,
 ) -> None:
     """Try the rules on a recorded run: which would have fired, and when."""
     from infertool.cli.alerts.run import backtest
 
-    backtest(ctx.obj.load(), file, as_json=output is Output.json)
+    backtest(ctx.obj.load(), file, as_json=output is TableOrJson.json)
 
 
 @app.command("list", epilog=LIST_EXAMPLE)
-def list_(stats_url: _StatsUrl = _DEFAULT_URL, output: _Output = Output.table) -> None:
+def list_(stats_url: _StatsUrl = _DEFAULT_URL, output: _Output = TableOrJson.table) -> None:
     """Show the states of the rules of a running consumer."""
     from infertool.cli.alerts.remote import list_rules
 
-    list_rules(stats_url, as_json=output is Output.json)
+    list_rules(stats_url, as_json=output is TableOrJson.json)
 
 
 @app.command(epilog=SILENCE_EXAMPLE)
@@ -134,9 +128,9 @@ def silence(
     rule: Annotated[str, typer.Argument(help="Name of the rule.", metavar="NAME")],
     duration: Annotated[str, typer.Argument(help="For how long, e.g. 30m or 2h; 0s ends it.", metavar="DURATION")],
     stats_url: _StatsUrl = _DEFAULT_URL,
-    output: _Output = Output.table,
+    output: _Output = TableOrJson.table,
 ) -> None:
     """Let a rule of a running consumer tell nobody for a while. It goes on to be evaluated."""
     from infertool.cli.alerts.remote import silence
 
-    silence(stats_url, rule, duration, as_json=output is Output.json)
+    silence(stats_url, rule, duration, as_json=output is TableOrJson.json)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from infertool.cli.common.outputs import TextOrJson
+
 EXAMPLE = """Examples:
 
 \b
@@ -23,13 +25,6 @@ class CodecName(StrEnum):
 
     json = "json"
     msgpack = "msgpack"
-
-
-class Output(StrEnum):
-    """Output format of the reply."""
-
-    text = "text"
-    json = "json"
 
 
 def call(
@@ -50,7 +45,7 @@ def call(
         bool, typer.Option("--retry", help="Send again when the connection is lost; a server may see it twice.")
     ] = False,
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")] = Output.text,
+    output: Annotated[TextOrJson, typer.Option("--output", "-o", help="Form of the output.")] = TextOrJson.text,
 ) -> None:
     """Send a request to a queue, wait for its reply, and print that as JSON.
 
@@ -78,5 +73,5 @@ def call(
         priority=priority,
         retry=retry,
     )
-    calls = Calls(loaded.settings.broker, request, as_json=output is Output.json, quiet=ctx.obj.quiet)
+    calls = Calls(loaded.settings.broker, request, as_json=output is TextOrJson.json, quiet=ctx.obj.quiet)
     calls.run(count, concurrency)

@@ -17,7 +17,7 @@ from infertool.codec import BY_NAME, EncodeError
 from infertool.errors import ConnectionLostError, InfertoolError, OutputError, UsageError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.rpc import Call, Client, Reply
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 from infertool.telemetry.latencies import Latencies
 from infertool.text import json_text
 

@@ -7,6 +7,19 @@ from typing import Annotated
 
 import typer
 
+from infertool.cli.common.model_options import (
+    BatchSize,
+    BatchWait,
+    Cache,
+    Concurrency,
+    Devices,
+    ExecutorOption,
+    TargetLatency,
+    Workers,
+    number_or_auto,
+)
+from infertool.cli.common.outputs import TableOrJson
+
 EXAMPLE = """Examples:
 
 \b
@@ -15,16 +28,9 @@ EXAMPLE = """Examples:
   infertool consume --model http://models:8080/predict --cache 10000:5m
   infertool consume --publish stdout --exit-when-idle 5s -o json
   infertool consume --model app.model:predict --executor processes      one call a core
-  infertool consume --model app.model:Net --batch-size 64 --target-latency 50ms
+  infertool consume --model app.model:Net --target-latency 50ms      batches, if it takes them
   infertool consume --model service.py:handle --reply                   answer requests; nothing is published
 """
-
-
-class Output(StrEnum):
-    """Form of the summary."""
-
-    table = "table"
-    json = "json"
 
 
 class Confirm(StrEnum):
@@ -35,13 +41,6 @@ class Confirm(StrEnum):
     echo = "echo"
     barrier = "barrier"
     none = "none"
-
-
-class Executor(StrEnum):
-    """Where the model runs."""
-
-    threads = "threads"
-    processes = "processes"
 
 
 class ReplyForm(StrEnum):
@@ -69,7 +68,7 @@ class Publish(StrEnum):
 def consume(
     ctx: typer.Context,
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
-    queue: Annotated[str | None, typer.Option(help="Queue to consume.", metavar="Q")] = None,
+    queue: Annotated[str | None, typer.Option(help="Queue, or queues with weights: a=8,b=1.", metavar="Q")] = None,
     dlq: Annotated[str | None, typer.Option(help="Dead-letter queue.", metavar="Q")] = None,
     declare: Annotated[
         bool | None, typer.Option("--declare/--no-declare", help="Create missing queues (amqp://).")
@@ -84,30 +83,17 @@ def consume(
         str | None,
         typer.Option(help="sim:, module:callable, file.py:callable, a name, onnx:FILE, http://...", metavar="SPEC"),
     ] = None,
-    cache: Annotated[
-        str | None, typer.Option(help="Keep N results for equal events, e.g. 10000:5m.", metavar="N:DURATION")
-    ] = None,
-    executor: Annotated[
-        Executor | None, typer.Option(help="Threads for models that wait, processes for those that compute.")
-    ] = None,
-    concurrency: Annotated[
-        str | None, typer.Option(help="Calls at the same time, on threads; auto adapts it.", metavar="N|auto")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; one a core by default.", metavar="N")
-    ] = None,
+    cache: Cache = None,
+    executor: ExecutorOption = None,
+    concurrency: Concurrency = None,
+    workers: Workers = None,
+    devices: Devices = None,
     max_tasks_per_worker: Annotated[
         int | None, typer.Option(min=1, help="Replace a worker process after N events.", metavar="N")
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Most events in one call of predict_batch.", metavar="N")
-    ] = None,
-    batch_wait: Annotated[
-        str | None, typer.Option(help="Longest wait for a batch to fill, e.g. 10ms.", metavar="DURATION")
-    ] = None,
-    target_latency: Annotated[
-        str | None, typer.Option(help="Adapt size and wait of batches to it, e.g. 50ms.", metavar="DURATION")
-    ] = None,
+    batch_size: BatchSize = None,
+    batch_wait: BatchWait = None,
+    target_latency: TargetLatency = None,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Consumer processes under one supervisor.", metavar="N")
     ] = None,
@@ -122,7 +108,7 @@ def consume(
     confirm: Annotated[Confirm | None, typer.Option(help="How a push is confirmed.")] = None,
     publish: Annotated[Publish | None, typer.Option(help="Where outcomes go; stdout prints JSON lines.")] = None,
     publish_batch: Annotated[
-        int | None, typer.Option(min=1, help="Most results in one push, where the channel takes batches.", metavar="N")
+        str | None, typer.Option(help="Most results in one push, where the channel takes batches.", metavar="N|auto")
     ] = None,
     max_attempts: Annotated[int | None, typer.Option(min=1, help="Tries before dead-lettering.", metavar="N")] = None,
     max_messages: Annotated[int | None, typer.Option(min=1, help="End after N events.", metavar="N")] = None,
@@ -133,7 +119,9 @@ def consume(
         str | None,
         typer.Option(help="Serve metrics, health and stats, e.g. 9464; see docs/operating.md.", metavar="[HOST:]PORT"),
     ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary at the end.")] = Output.table,
+    output: Annotated[
+        TableOrJson, typer.Option("--output", "-o", help="Form of the summary at the end.")
+    ] = TableOrJson.table,
 ) -> None:
     """Take events from the broker, run the model, push results and alerts to Phoenix.
 
@@ -146,7 +134,6 @@ def consume(
     wait_s = None if batch_wait is None else parse_duration(batch_wait, "--batch-wait")
     target_s = None if target_latency is None else parse_duration(target_latency, "--target-latency")
     idle_s = None if exit_when_idle is None else parse_duration(exit_when_idle, "--exit-when-idle")
-    calls = int(concurrency) if concurrency is not None and concurrency.isdecimal() else concurrency
     loaded = ctx.obj.load({
         "broker.url": ("--broker", broker),
         "broker.queue": ("--queue", queue),
@@ -159,10 +146,11 @@ def consume(
         "model.spec": ("--model", model),
         "model.cache": ("--cache", cache),
         "consume.executor": ("--executor", executor and executor.value),
-        "consume.concurrency": ("--concurrency", calls),
+        "consume.concurrency": ("--concurrency", number_or_auto(concurrency)),
         "consume.workers": ("--workers", workers),
+        "consume.devices": ("--devices", devices),
         "consume.max_tasks_per_worker": ("--max-tasks-per-worker", max_tasks_per_worker),
-        "consume.batch_size": ("--batch-size", batch_size),
+        "consume.batch_size": ("--batch-size", number_or_auto(batch_size)),
         "consume.batch_wait_s": ("--batch-wait", wait_s),
         "consume.target_latency_s": ("--target-latency", target_s),
         "consume.processes": ("--processes", processes),
@@ -172,7 +160,7 @@ def consume(
         "consume.reply_form": ("--reply-form", reply_form and reply_form.value),
         "contract.format": ("--codec", codec and codec.value),
         "publish.mode": ("--publish", publish and publish.value),
-        "publish.batch": ("--publish-batch", publish_batch),
+        "publish.batch": ("--publish-batch", number_or_auto(publish_batch)),
         "telemetry.metrics": ("--metrics", metrics),
     })  # fmt: skip
 
@@ -185,4 +173,4 @@ def consume(
     check_model(loaded)
     settings = with_replies_alone(loaded)
     check(settings, until)
-    run(settings, until, as_json=output is Output.json, quiet=ctx.obj.quiet)
+    run(settings, until, as_json=output is TableOrJson.json, quiet=ctx.obj.quiet)

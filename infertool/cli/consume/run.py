@@ -14,6 +14,7 @@ from infertool.cli.common import console
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.cli.consume import view
 from infertool.consumer.consumer import Until
+from infertool.consumer.tuning import asks_for_batches
 from infertool.publishers.local import Lines
 from infertool.settings import Settings
 from infertool.telemetry import logs
@@ -75,7 +76,8 @@ def _announce(monitor: Monitor | None, *, as_json: bool) -> None:
 def _shown(app: ConsumerApp | Supervisor, settings: Settings, until: Until, *, quiet: bool) -> Iterator[None]:
     """Stop `app` on a signal, log the start, and show the status while the block runs."""
     with stopped_by_signals(app.stop, STOPPING):
-        view.log_start(settings, until.max_messages)
+        in_batches = asks_for_batches(settings.consume) or (isinstance(app, ConsumerApp) and app.in_batches)
+        view.log_start(settings, until.max_messages, in_batches=in_batches)
         with view.shown(app, settings.telemetry.status_interval_s, quiet=quiet):
             yield
 

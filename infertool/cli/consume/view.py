@@ -8,19 +8,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
 
 from infertool import __version__, brokers
-from infertool.brokers import registry
+from infertool.brokers import registry, weighted_queues
 from infertool.cli.common import console
 from infertool.cli.common.signals import repeated
 from infertool.consumer.tuning import concurrency, window
 from infertool.errors import UsageError
-from infertool.secret import mask_url
+from infertool.secret import mask_spec, mask_url
 from infertool.settings import Settings
 from infertool.settings.load import Loaded
 from infertool.telemetry import json_logs, logs
+from infertool.telemetry.signals import LagState
 from infertool.telemetry.stats import SAMPLE_S, Recent, RecentFigures, Snapshot
 from infertool.text import sanitize
 from infertool.text.sanitize import clean
@@ -41,21 +42,24 @@ def check_model(loaded: Loaded) -> None:
     )
 
 
-def log_start(settings: Settings, max_messages: int | None) -> None:
+def log_start(settings: Settings, max_messages: int | None, *, in_batches: bool) -> None:
     """Log the model, the source of events and the targets of results in one line."""
-    fields = _fields(settings, max_messages)
+    fields = _fields(settings, max_messages, in_batches=in_batches)
     replicas = f"{fields['processes']} processes of " if fields["processes"] > 1 else ""
+    batches = f", batches of {fields['batch_size']}" if in_batches else ""
     text = (
         f"infertool {fields['version']}: model {fields['model']}; events from {fields['queue']} at {fields['broker']},"
         f" dead letters to {fields['dead_letters']}, results to {fields['results']};"
-        f" {replicas}{fields['executor']} x {fields['concurrency']}, window {fields['window']}"
+        f" {replicas}{fields['executor']} x {fields['concurrency']}{batches}, window {fields['window']}"
     )
     logs.log.info("%s", text, extra={"fields": {"event": "start", **fields}})
 
 
-def _fields(settings: Settings, max_messages: int | None) -> dict[str, Any]:
+def _fields(settings: Settings, max_messages: int | None, *, in_batches: bool) -> dict[str, Any]:
     consume = settings.consume
-    batch = settings.publish.batch if settings.publish.mode == "phoenix" else 1
+    batch = settings.publish.most_together if settings.publish.mode == "phoenix" else 1
+    most = brokers.adapter(settings.broker.url).CAPABILITIES.max_unacked
+    weighted = len(weighted_queues.names(settings.broker.queue)) > 1
     return {
         "version": __version__,
         "model": _model(settings.model.spec),
@@ -65,15 +69,16 @@ def _fields(settings: Settings, max_messages: int | None) -> dict[str, Any]:
         "results": _results(settings),
         "processes": consume.processes,
         "executor": consume.executor,
-        "concurrency": consume.concurrency if consume.concurrency == "auto" else concurrency(consume),
-        "window": window(consume, batch, max_messages, brokers.adapter(settings.broker.url).CAPABILITIES.max_unacked),
+        "concurrency": "auto" if consume.concurrency == "auto" else concurrency(consume, in_batches=in_batches),
+        "batch_size": consume.batch_size if in_batches else 1,
+        "window": window(consume, batch, max_messages, most, in_batches=in_batches, weighted=weighted),
     }
 
 
 def _model(spec: str) -> str:
     if spec.startswith(SIMULATOR):
         return f"{spec} (the simulator: no model of yours)"
-    return mask_url(spec) if "://" in spec else spec
+    return mask_spec(spec)
 
 
 def _results(settings: Settings) -> str:
@@ -94,6 +99,10 @@ def _is_loopback(host: str) -> bool:
 REFRESH_PER_S = 4
 # The status names unconfirmed pushes once the oldest has waited for this time. Seconds.
 LONG_S = 2.0
+
+
+# Counts that the status shows where there are any.
+_MOVED: Final = {"delayed": "in retry topics", "revoked": "handed over"}
 
 
 class Figures(Protocol):
@@ -120,7 +129,9 @@ class Status:
             f"{self.recent.rate:.1f}/s, {p99} in the last {self.recent.seconds:.0f} s",
             f"{snapshot.in_progress} in progress of {snapshot.window}{waiting}",
             f"{counts['succeeded']} succeeded, {counts['dead_lettered']} dead-lettered, {counts['retried']} retried",
+            *([_lag(snapshot.lag)] if snapshot.lag else []),
             *self._requests(),
+            *(f"{counts[name]} {word}" for name, word in _MOVED.items() if counts[name]),
             *([f"circuit {snapshot.circuit}"] if snapshot.circuit in {"open", "half-open"} else []),
             *(f"{name.replace('_', ' ')} {value}" for name, value in snapshot.tuned.items()),
             *(f"{side} {state}{self._pushes(side)}" for side, state in sorted(snapshot.links.items())),
@@ -153,6 +164,7 @@ class Status:
             "in_progress": snapshot.in_progress,
             "window": snapshot.window,
             "waiting": snapshot.waiting,
+            "lag": asdict(snapshot.lag) if snapshot.lag else None,
             "unconfirmed": snapshot.unconfirmed,
             "oldest_push_s": _oldest_push_s(snapshot),
             **snapshot.counts,
@@ -161,6 +173,14 @@ class Status:
             "links": snapshot.links,
             "paused": snapshot.paused,
         }
+
+
+def _lag(lag: LagState) -> str:
+    """Return how far the consumers are behind, and what they never got."""
+    behind = "" if lag.seconds is None or not lag.messages else f" ({lag.seconds:.0f} s)"
+    gap = f", gap {lag.gap}" if lag.gap else ""
+    lost = f", {lag.lost} LOST: deleted before they were settled" if lag.lost else ""
+    return f"lag {lag.messages}{behind}{gap}{lost}"
 
 
 class StatusSource:

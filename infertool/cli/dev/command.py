@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+from infertool.cli.common.outputs import TextOrJson
 
 EXAMPLE = """Examples:
 
@@ -14,13 +15,6 @@ EXAMPLE = """Examples:
   infertool dev --stomp-port 0 --http-port 0 -o json  any free ports; one ready line for scripts
   infertool dev --no-broker                           only the channel server, beside a real ActiveMQ
 """
-
-
-class Output(StrEnum):
-    """Output format of the ready line."""
-
-    text = "text"
-    json = "json"
 
 
 def dev(
@@ -34,9 +28,20 @@ def dev(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     no_broker: Annotated[bool, typer.Option("--no-broker", help="Start no STOMP broker.")] = False,
     no_hub: Annotated[bool, typer.Option("--no-hub", help="Start no channel server.")] = False,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the ready line.")] = Output.text,
+    no_gateway: Annotated[bool, typer.Option("--no-gateway", help="Start no HTTP gateway.")] = False,
+    gateway_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Port of the gateway; 0 for any. By default 8080 if free."),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Serve metrics and health of both servers, e.g. 9466.", metavar="[HOST:]PORT")
+    ] = None,
+    output: Annotated[TextOrJson, typer.Option("--output", "-o", help="Form of the ready line.")] = TextOrJson.text,
 ) -> None:
-    """Run a STOMP broker and a Phoenix-compatible channel server with a dashboard. In memory, for development only."""
+    """Run a STOMP broker, a Phoenix-compatible channel server with a dashboard, and an HTTP gateway.
+
+    In memory, for development only.
+    """
     from infertool.app.traces import check_traces
     from infertool.cli.dev.run import serve
 
@@ -46,7 +51,10 @@ def dev(
         host=host,
         stomp_port=None if no_broker else stomp_port,
         http_port=None if no_hub else http_port,
-        as_json=output is Output.json,
+        metrics=metrics,
+        as_json=output is TextOrJson.json,
         quiet=ctx.obj.quiet,
         traces=settings.telemetry.traces == "otlp",
+        has_gateway=not no_gateway,
+        gateway_port=gateway_port,
     )

@@ -6,19 +6,31 @@ import queue
 from contextlib import ExitStack
 
 from infertool.cli.common import console
+from infertool.cli.common.gateway import CURL, GatewayProcess, is_possible
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.embedded import processes
+from infertool.embedded.endpoint import EmbeddedEndpoint
 from infertool.errors import ServerError, UsageError
+from infertool.net.address import in_url
 
 POLL_S = 0.2
 
 
 def serve(
-    *, host: str, stomp_port: int | None, http_port: int | None, as_json: bool, quiet: bool, traces: bool = False
+    *,
+    host: str,
+    stomp_port: int | None,
+    http_port: int | None,
+    metrics: str | None,
+    as_json: bool,
+    quiet: bool,
+    traces: bool = False,
+    has_gateway: bool = True,
+    gateway_port: int | None = None,
 ) -> None:
     """Start the servers whose port is not None, print their addresses, and wait. Raises `ServerError` if one dies.
 
-    With `traces` the channel server exports the spans of events that dashboards show.
+    With `traces` the channel server exports the spans of events that dashboards show. A gateway needs the broker.
     """
     if stomp_port is None and http_port is None:
         raise UsageError("--no-broker and --no-hub together leave nothing to run", advice="give one of them")
@@ -29,11 +41,24 @@ def serve(
         for module, port in ((processes.BROKER, stomp_port), (processes.CHANNEL_SERVER, http_port)):
             if port is not None:
                 options = ["--traces"] if traces and module == processes.CHANNEL_SERVER else []
+                options += [] if metrics is None else ["--figures"]
                 running.append(processes.start(module, host=host, port=port, options=options))
                 stack.callback(running[-1].stop)
-        _announce(_addresses(host, running), as_json=as_json, quiet=quiet)
+        addresses = _addresses(host, running)
+        if metrics is not None:
+            endpoint = EmbeddedEndpoint(metrics, running)
+            stack.callback(endpoint.close)
+            addresses["metrics"] = f"{endpoint.url}/metrics"
+        gateway = None
+        if has_gateway and "stomp" in addresses and is_possible(quiet=quiet):
+            gateway = GatewayProcess(addresses["stomp"], host=host, port=gateway_port)
+            stack.callback(gateway.stop)
+            addresses["gateway"] = gateway.wait_ready()
+        _announce(addresses, as_json=as_json, quiet=quiet)
         while not _is_stopping(stopping):
             _check(running)
+            if gateway:
+                gateway.check()
 
 
 def _is_stopping(stopping: queue.SimpleQueue[None]) -> bool:
@@ -45,7 +70,7 @@ def _is_stopping(stopping: queue.SimpleQueue[None]) -> bool:
 
 
 def _addresses(host: str, running: list[processes.ServerProcess]) -> dict[str, str]:
-    shown = f"[{host}]" if ":" in host else host
+    shown = in_url(host)
     addresses = {}
     for server in running:
         if server.name == "broker":
@@ -62,6 +87,8 @@ def _announce(addresses: dict[str, str], *, as_json: bool, quiet: bool) -> None:
     else:
         for name, address in addresses.items():
             console.out(f"{name:>9}  {address}")
+    if not quiet and "gateway" in addresses:
+        console.err(f"With infertool consume --reply: curl {addresses['gateway']}/predict {CURL}")
     if not quiet:
         console.err("For development: in memory, gone when this ends. Ctrl-C stops it.")
 

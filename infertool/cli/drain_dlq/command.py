@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
+
+from infertool.cli.common.outputs import TableOrJson
 
 EXAMPLE = """Examples:
 
@@ -18,13 +19,6 @@ EXAMPLE = """Examples:
   infertool drain-dlq DLQ.orders --discard                throw away; asks for the queue's name
   infertool replay-dlq --from dead.jsonl.zst              send an archive back
 """
-
-
-class Output(StrEnum):
-    """Output format of the summary."""
-
-    table = "table"
-    json = "json"
 
 
 class Command(TyperCommand):
@@ -50,8 +44,11 @@ def drain_dlq(
         str | None,
         typer.Option(help="Do not ask. With --discard the queue must be named: --yes=QUEUE.", metavar="[=QUEUE]"),
     ] = None,
+    delete_records: Annotated[
+        bool, typer.Option("--delete-records", help="Kafka: delete what is archived from the topic, for every group.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Run even if another run works on the queue.")] = False,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary.")] = Output.table,
+    output: Annotated[TableOrJson, typer.Option("--output", "-o", help="Form of the summary.")] = TableOrJson.table,
 ) -> None:
     """Archive all dead letters of a queue, then remove them. Letters that arrive meanwhile stay.
 
@@ -68,5 +65,13 @@ def drain_dlq(
     conventions = brokers.conventions(loaded.settings.broker.url)
     name = conventions.queue(queue or loaded.settings.deadletter.queue)
     file = None if discard else to or Path(f"{conventions.short(name).replace('/', '_')}.jsonl")
-    request = Request(name, file, yes=yes, force=force, as_json=output is Output.json, quiet=ctx.obj.quiet)
+    request = Request(
+        name,
+        file,
+        yes=yes,
+        delete_records=delete_records,
+        force=force,
+        as_json=output is TableOrJson.json,
+        quiet=ctx.obj.quiet,
+    )
     drain(loaded.settings, request)

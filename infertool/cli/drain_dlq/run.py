@@ -10,12 +10,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from infertool.brokers.partitioned import Log
 from infertool.brokers.port import Broker, Depth
 from infertool.cli.common import console
-from infertool.cli.common.deadletters import bus, connected, exclusive, look, report_loss, restore_staged, warn_of_skew
+from infertool.cli.common.deadletters import (
+    bus,
+    connected,
+    exclusive,
+    kept_note,
+    look,
+    report_loss,
+    restore_staged,
+    warn_of_skew,
+)
 from infertool.cli.common.signals import stopped_by_signals
-from infertool.deadletters import letter as letters
-from infertool.deadletters import record
+from infertool.deadletters import letters, record
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.deadletters.replay.drain import WHY_LEFT, Drain, Progress
 from infertool.deadletters.replay.take import Taker
@@ -34,11 +43,15 @@ _MOST_SHOWN = 1000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The options of a drain. Without `file` it discards. `yes` is None (ask), "" (do not ask) or the queue's name."""
+    """The options of a drain. Without `file` it discards. `yes` is None (ask), "" (do not ask) or the queue's name.
+
+    `delete_records`: what is settled is deleted from the log, too, where the queue is one.
+    """
 
     queue: str
     file: Path | None
     yes: str | None
+    delete_records: bool
     force: bool
     as_json: bool
     quiet: bool
@@ -48,8 +61,16 @@ def drain(settings: Settings, request: Request) -> None:
     """Drain the queue. Raises `NothingMatchedError` if it is empty, `UsageError` if there is no terminal to ask on."""
     stop = threading.Event()
     with connected(settings) as broker, exclusive(broker, request.queue, shared=request.force):
+        log = broker if isinstance(broker, Log) else None
+        if request.delete_records and log is None:
+            raise UsageError(
+                f"--delete-records: {broker.address} keeps no messages that are settled", advice="leave it out"
+            )
         reach = bus(settings, report_loss)
         restore_staged(broker, reach, request.queue)
+        if log and request.delete_records and _is_settled(broker, request.queue):
+            _end_on_log(log, request)
+            return
         depth, began = _look(broker, request.queue)
         _agree(request, depth, broker.conventions.short(request.queue))
         with _archive(request) as archive:
@@ -57,10 +78,27 @@ def drain(settings: Settings, request: Request) -> None:
             taker = Taker(reach, request.queue, stop=stop)
             with stopped_by_signals(stop.set, STOPPING), taker:
                 _run(work, taker, request)
+        if log:
+            _end_on_log(log, request)
         after = _measure(broker, request.queue, _MEASURE_S if depth is None else _MEASURE_AGAIN_S)
     _sum_up(request, work.progress, after, interrupted=stop.is_set())
     if stop.is_set():
         sys.exit(console.EXIT_INTERRUPTED)
+
+
+def _end_on_log(log: Log, request: Request) -> None:
+    """Delete what is settled from the log if that was asked for, else say that it is still there."""
+    if request.delete_records:
+        count = log.delete_settled(request.queue, _LOOK_S)
+        console.err(f"deleted {count} records of {request.queue}, up to its first unsettled ones")
+    else:
+        console.err(f"{kept_note(log, request.queue)}; --delete-records deletes them")
+
+
+def _is_settled(broker: Broker, queue: str) -> bool:
+    """Return True if nothing waits in `queue`, so that there is nothing to archive first."""
+    depth = broker.measure(queue, _LOOK_S)
+    return depth is not None and depth.size == 0
 
 
 def _look(broker: Broker, queue: str) -> tuple[int | None, float]:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from infertool.cli.common.outputs import TableOrJson
+
 REPORT_EXAMPLE = """Examples:
 
 \b
@@ -17,13 +19,6 @@ REPORT_EXAMPLE = """Examples:
   infertool loadgen report run.jsonl --assert 'e2e.p99_ms < 500' --assert 'lost == 0'
   infertool loadgen report run.jsonl -o json | jq .e2e        for a program
 """
-
-
-class Output(StrEnum):
-    """Output format of the report."""
-
-    table = "table"
-    json = "json"
 
 
 def report(
@@ -38,7 +33,7 @@ def report(
             "--assert", help="CEL expression that must hold for every run, e.g. 'lost == 0'.", metavar="EXPRESSION"
         ),
     ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")] = Output.table,
+    output: Annotated[TableOrJson, typer.Option("--output", "-o", help="Form of the output.")] = TableOrJson.table,
 ) -> None:
     """Print the reports of saved runs. Several are compared side by side, each with the first.
 
@@ -62,6 +57,7 @@ EXAMPLE = """Examples:
   infertool loadgen --ramp 0:1000:60s --arrivals poisson --e2e    where is the limit?
   infertool loadgen --qps 100 --burst 2000:5s/60s --duration 5m --e2e --assert 'lost == 0'
   infertool loadgen --qps 200 --duration 1m --rpc                 requests, and how long until their replies
+  infertool loadgen --qps 500 --duration 1m --http http://127.0.0.1:8080 --obey-retry-after
   infertool loadgen --qps 50 --payload events.jsonl --set 'features[0]=normal(0,1)' --poison-rate 0.01
   infertool loadgen report run.jsonl --html run.html              plots of a saved run
 """
@@ -148,8 +144,11 @@ def loadgen(
     persistent: Annotated[bool, typer.Option(help="Make the broker keep events over a restart.")] = True,
     confirm: Annotated[bool, typer.Option("--confirm", help="Ask for a receipt of each event; measure it.")] = False,
     in_flight: Annotated[
-        int, typer.Option(min=1, max=500, help="With --confirm: maximum unconfirmed events.", metavar="N")
-    ] = 200,
+        int | None,
+        typer.Option(
+            min=1, max=20_000, help="Maximum unconfirmed events (200), or requests under way (1000).", metavar="N"
+        ),
+    ] = None,
     e2e: Annotated[bool, typer.Option("--e2e", help="Join the results and alerts; measure to their arrival.")] = False,
     settle: Annotated[
         str, typer.Option(help="With --e2e: end after this time without a result.", metavar="DURATION")
@@ -157,7 +156,19 @@ def loadgen(
     rpc: Annotated[
         bool, typer.Option("--rpc", help="Send requests; measure to their replies. They are not persistent.")
     ] = False,
-    timeout: Annotated[str, typer.Option(help="With --rpc: longest wait for a reply.", metavar="DURATION")] = "10s",
+    http: Annotated[
+        str | None, typer.Option(help="Send requests to a gateway; measure to their responses.", metavar="URL")
+    ] = None,
+    class_: Annotated[
+        str | None, typer.Option("--class", help="With --http: class of the requests.", metavar="C")
+    ] = None,
+    key_file: Annotated[str | None, typer.Option(help="With --http: file of the API key.", metavar="FILE")] = None,
+    obey_retry_after: Annotated[
+        bool, typer.Option("--obey-retry-after", help="With --http: a refused client asks once more, at the told time.")
+    ] = False,
+    timeout: Annotated[
+        str | None, typer.Option(help="Longest wait for a reply (10s) or a response (30s).", metavar="DURATION")
+    ] = None,
     connections: Annotated[int, typer.Option(min=1, max=100, help="Connections of each process.", metavar="N")] = 1,
     processes: Annotated[int, typer.Option(min=1, max=64, help="Number of processes that send.", metavar="N")] = 1,
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
@@ -169,7 +180,10 @@ def loadgen(
         list[str] | None,
         typer.Option("--assert", help="CEL expression that must hold: 'e2e.p99_ms < 500'.", metavar="EXPRESSION"),
     ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the report.")] = Output.table,
+    metrics: Annotated[
+        str | None, typer.Option(help="Serve metrics and health while it runs, e.g. 9465.", metavar="[HOST:]PORT")
+    ] = None,
+    output: Annotated[TableOrJson, typer.Option("--output", "-o", help="Form of the report.")] = TableOrJson.table,
 ) -> None:
     """Send events by a plan, and report their latencies and losses. For saved runs: loadgen report.
 
@@ -181,8 +195,10 @@ def loadgen(
     from infertool.app.traces import check_traces
     from infertool.cli.common.options import check_sent_to
     from infertool.cli.loadgen.run import given, run
+    from infertool.errors import UsageError
     from infertool.load.arrivals import Planned, Process, parse_speed
     from infertool.load.headers import EnvelopeOptions
+    from infertool.load.http_options import HttpOptions
     from infertool.load.options import LoadOptions
     from infertool.load.payloads import Order, PayloadOptions, read
     from infertool.load.shapes import check_rate
@@ -195,6 +211,7 @@ def loadgen(
         "broker.queue": ("--queue", queue),
         "deadletter.queue": ("--dlq", dlq),
         "phoenix.url": ("--phoenix", phoenix),
+        "gateway.client_key_file": ("--key-file", key_file),
     })  # fmt: skip
     check_traces(loaded.settings)
     times, traced = of_option(trace or ())
@@ -211,10 +228,21 @@ def loadgen(
         warmup_s=parse_duration(warmup, "--warmup"),
         seed=seed,
     )
+    asked = None
+    if http:
+        asked = HttpOptions(
+            url=http,
+            timeout_s=parse_duration(timeout or "30s", "--timeout"),
+            class_name=class_ or "",
+            key=loaded.settings.gateway.client_key,
+            obeys=obey_retry_after,
+        )
+    elif class_ or key_file or obey_retry_after:
+        raise UsageError("--class, --key-file and --obey-retry-after are for --http")
     options = LoadOptions(
         planned=planned,
         envelope=EnvelopeOptions(
-            queue=check_sent_to(loaded.settings),
+            queue="" if http else check_sent_to(loaded.settings),
             kind=BodyKind(type_.value),
             persistent=persistent and not rpc,
             headers=tuple(header or ()),
@@ -231,11 +259,12 @@ def loadgen(
         ),
         closed=closed,
         confirm=confirm,
-        in_flight=in_flight,
+        given_in_flight=in_flight,
         max_late_s=float("inf") if max_late is None else parse_duration(max_late, "--max-late"),
         e2e=e2e,
         settle_s=parse_duration(settle, "--settle"),
-        rpc_timeout_s=parse_duration(timeout, "--timeout") if rpc else None,
+        rpc_timeout_s=parse_duration(timeout or "10s", "--timeout") if rpc else None,
+        http=asked,
         export_traces=loaded.settings.telemetry.traces == "otlp",
         connections=connections,
         processes=processes,
@@ -245,7 +274,8 @@ def loadgen(
         options,
         given(ctx),
         save=save,
+        metrics=metrics,
         expressions=asserts or (),
-        as_json=output is Output.json,
+        as_json=output is TableOrJson.json,
         quiet=ctx.obj.quiet,
     )

@@ -20,7 +20,7 @@ from infertool.load.run import Listeners, LoadRun
 from infertool.settings import Settings
 
 # The report holds these elsewhere, or they may hold a password.
-_LEFT_OUT = {"broker", "phoenix", "queue", "output", "save", "asserts"}
+_LEFT_OUT = {"broker", "phoenix", "http", "queue", "output", "save", "asserts", "metrics"}
 
 
 def given(ctx: typer.Context) -> dict[str, str]:
@@ -38,6 +38,7 @@ def run(
     given: Mapping[str, str],
     *,
     save: Path | None,
+    metrics: str | None,
     expressions: Sequence[str],
     as_json: bool,
     quiet: bool,
@@ -50,6 +51,11 @@ def run(
     with ExitStack() as stack:
         # From here on a signal stops the run in order, also while it connects.
         stack.enter_context(stopped_by_signals(load.stop, view.stopping))
+        if metrics is not None:
+            endpoint = load.serve(metrics)
+            stack.callback(endpoint.close)
+            if not quiet:
+                console.err(f"metrics and health at {endpoint.url} (/metrics, /livez, /readyz)")
         writer = stack.enter_context(RunWriter(save, load.info)) if save else None
         with view.shown(load.tally, load.info):
             finished = load.run(writer)

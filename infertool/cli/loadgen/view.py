@@ -28,7 +28,9 @@ _LINE_EVERY_S = 5
 _REFRESH_PER_S = 4
 _BARS = " ▁▂▃▄▅▆▇█"
 _HISTORY = 60
-_FROM_INTENDED = dict.fromkeys((Measure.E2E, Measure.REPLY), "  (from the intended send)")
+_FROM_INTENDED = dict.fromkeys((Measure.E2E, Measure.REPLY, Measure.HTTP), "  (from the intended send)")
+# What ends a request without a result, in words.
+_REFUSED = {"shed": "shed", "unavailable": "unavailable", "timed_out": "timed out"}
 
 
 class View:
@@ -92,9 +94,10 @@ class View:
         ]  # fmt: skip
         if self._options.awaits_results:
             out = sum(each.results + each.failures for each in seconds)
-            parts.append(f"{out / length:,.0f}/s {'answered' if self._options.rpc else 'came out'}")
-            if late := sum(each.timed_out for each in seconds):
-                parts.append(f"{late} timed out")
+            parts.append(f"{out / length:,.0f}/s {'came out' if self._options.e2e else 'answered'}")
+            for name, word in _REFUSED.items():
+                if count := sum(getattr(each, name) for each in seconds):
+                    parts.append(f"{count} {word}")
         for measure in self._options.measures:
             times = [each.latency_ms[measure].p99 for each in seconds if measure in each.latency_ms]
             worst = max((each for each in times if each is not None), default=None)
@@ -126,10 +129,11 @@ class View:
             lines.append(f"          {totals['confirmed']:,} confirmed")
         if self._options.awaits_results:
             # Other processes report sent events with a delay: results may be ahead.
-            left = max(totals["sent"] - totals["results"] - totals["failures"] - totals["timed_out"], 0)
-            timed_out = f"{totals['timed_out']:,} timed out, " if self._options.rpc else ""
+            ended = sum(totals[name] for name in ("results", "failures", "lost", *_REFUSED))
+            left = max(totals["sent"] - ended, 0)
+            refused = "".join(f"{totals[name]:,} {word}, " for name, word in _REFUSED.items() if totals[name])
             lines.append(
-                f"          {totals['results']:,} results + {totals['failures']:,} failures, {timed_out}"
+                f"          {totals['results']:,} results + {totals['failures']:,} failures, {refused}"
                 f"{left:,} on the way, {totals['duplicates']:,} duplicates"
             )
         return lines

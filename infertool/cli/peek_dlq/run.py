@@ -8,9 +8,8 @@ from typing import Any
 from infertool.brokers.port import Broker, Browse
 from infertool.cli.common import console, deadletters
 from infertool.cli.common.deadletters import connected
-from infertool.deadletters import letter as letters
-from infertool.deadletters import selection
-from infertool.deadletters.letter import DeadLetter
+from infertool.deadletters import letters, selection
+from infertool.deadletters.letters import DeadLetter
 from infertool.deadletters.replay import companions
 from infertool.errors import NothingMatchedError
 from infertool.settings import Settings
@@ -76,6 +75,8 @@ class Peek:
         console.emit_json({**seen, "note": browse.note, name: documents})
 
     def _report_staged(self, broker: Broker) -> None:
+        if broker.capabilities.log:
+            return
         depth = broker.measure(companions.staging(self._queue), _MEASURE_S)
         if depth and depth.size:
             place = companions.staging(self._queue)

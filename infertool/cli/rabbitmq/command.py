@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from infertool.cli.common.outputs import TableOrJson
+
 app = typer.Typer(
     help="RabbitMQ: declare queues.",
     epilog="Example: infertool rabbitmq declare --queue orders --dlq orders.dlq",
@@ -32,13 +34,6 @@ class QueueType(StrEnum):
 
     classic = "classic"
     quorum = "quorum"
-
-
-class Output(StrEnum):
-    """Output format of the queues."""
-
-    table = "table"
-    json = "json"
 
 
 @app.callback()
@@ -74,13 +69,14 @@ def declare(
     ] = None,
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. amqp://a,b/VHOST.", metavar="URL")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the output.")] = Output.table,
+    output: Annotated[TableOrJson, typer.Option("--output", "-o", help="Form of the output.")] = TableOrJson.table,
 ) -> None:
     """Show how queues stand to what is asked for, and make those that are missing. Changes nothing that exists.
 
     The options but --type are for the queues of events, not for the dead-letter queue. Exit code 1: a queue differs.
     """
     from infertool import brokers
+    from infertool.brokers import weighted_queues
     from infertool.brokers.declaring import QueueSpec
     from infertool.cli.rabbitmq.run import Request, run
     from infertool.errors import UsageError
@@ -103,9 +99,9 @@ def declare(
             dead_letter_exchange="" if dead_letter_exchange == _DEFAULT_EXCHANGE else dead_letter_exchange,
             dead_letter_routing_key=dead_letter_routing_key,
         )
-        for each in map(name, queue or [settings.broker.queue])
+        for each in map(name, queue or weighted_queues.names(settings.broker.queue))
     ]
     dead = QueueSpec(name=name(dlq or settings.deadletter.queue), type=kind)
     if dead.name in {each.name for each in events}:
         raise UsageError(f"{dead.name} is both --queue and --dlq")
-    run(settings, Request(specs=(*events, dead), default_type=made, yes=yes, as_json=output is Output.json))
+    run(settings, Request(specs=(*events, dead), default_type=made, yes=yes, as_json=output is TableOrJson.json))

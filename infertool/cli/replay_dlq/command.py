@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from infertool.cli.common.outputs import TableOrJson
 
 EXAMPLE = """Examples:
 
@@ -18,13 +19,6 @@ EXAMPLE = """Examples:
   infertool replay-dlq --error timeout --abort-on-refail 5 --audit replay.jsonl --yes
   infertool replay-dlq --to-broker rabbit --dry-run         to the broker of a profile; shows what that cannot carry
 """
-
-
-class Output(StrEnum):
-    """Output format of the summary."""
-
-    table = "table"
-    json = "json"
 
 
 def replay_dlq(
@@ -80,7 +74,7 @@ def replay_dlq(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Run even if another run works on the queue.")] = False,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Form of the summary.")] = Output.table,
+    output: Annotated[TableOrJson, typer.Option("--output", "-o", help="Form of the summary.")] = TableOrJson.table,
 ) -> None:
     """Move matching dead letters to where they came from, in broker transactions: none is lost, none doubled.
 
@@ -125,7 +119,7 @@ def replay_dlq(
         dry_run=dry_run,
         yes=yes,
         force=force,
-        as_json=output is Output.json,
+        as_json=output is TableOrJson.json,
         quiet=ctx.obj.quiet,
     )
     if from_ is None:

@@ -19,7 +19,7 @@ from infertool.cli.replay_dlq.run import Options, plan_of
 from infertool.deadletters.archive import restore
 from infertool.deadletters.archive.journal import Journal
 from infertool.deadletters.archive.restore import Look, Restore
-from infertool.deadletters.replay import edit as editing
+from infertool.deadletters.replay import editing
 from infertool.deadletters.replay.audit import Audit
 from infertool.deadletters.replay.decide import Fate, Fault, Plan
 from infertool.deadletters.replay.progress import Pace, Tally, parse_rate

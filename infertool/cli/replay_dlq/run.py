@@ -13,12 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from infertool.brokers.declaring import DeclaresQueues, QueueSpec, Standing
+from infertool.brokers.partitioned import Log
 from infertool.brokers.port import Broker, Browse, Match
 from infertool.cli.common import console
 from infertool.cli.common.deadletters import bus as bus_of
 from infertool.cli.common.deadletters import (
     connected,
     exclusive,
+    kept_note,
     look,
     operator,
     report_loss,
@@ -29,13 +31,11 @@ from infertool.cli.common.options import check_replay
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.cli.replay_dlq import view
 from infertool.cli.replay_dlq.view import Preview, preview
-from infertool.deadletters import letter as letters
-from infertool.deadletters import record, selection
-from infertool.deadletters.letter import key
-from infertool.deadletters.replay import companions
-from infertool.deadletters.replay import edit as editing
+from infertool.deadletters import letters, record, selection
+from infertool.deadletters.letters import key
+from infertool.deadletters.replay import companions, editing
 from infertool.deadletters.replay.audit import Audit
-from infertool.deadletters.replay.crossing import Crossing
+from infertool.deadletters.replay.crossings import Crossing
 from infertool.deadletters.replay.decide import Fate, Plan
 from infertool.deadletters.replay.progress import Pace, Tally, parse_rate
 from infertool.deadletters.replay.replay import Replay
@@ -45,7 +45,7 @@ from infertool.deadletters.selection import Selection, select
 from infertool.errors import InfertoolError, NothingMatchedError, UsageError
 from infertool.message import Message
 from infertool.settings import Settings
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 
 _LOOK_S = 20.0
 _MEASURE_S = 1.0
@@ -119,6 +119,8 @@ def run(settings: Settings, options: Options) -> None:
             _ask(options, shown)
         new_letters = view.NewLetters(lambda: broker.measure(plan.queue, _MEASURE_S))
         tally, stopped = _replay(options, plan, bus, rate, new_letters, broker, other)
+        if isinstance(broker, Log):
+            console.err(kept_note(broker, plan.queue))
     _sum_up(plan, tally, options, interrupted=stopped)
 
 
@@ -130,7 +132,8 @@ def _crossing(broker: Broker, other: Broker | None) -> Crossing | None:
 
 def _check_staging(broker: Broker, plan: Plan) -> None:
     """Raise `UsageError` if letters are to be left out, and the broker has no queue for them and makes none."""
-    if not isinstance(broker, DeclaresQueues) or not (plan.copy or plan.selection != Selection()):
+    stages = plan.copy or plan.selection != Selection()
+    if not isinstance(broker, DeclaresQueues) or broker.capabilities.log or not stages:
         return
     staging = companions.staging(plan.queue)
     [state] = broker.declare([QueueSpec(name=staging)], timeout_s=_LOOK_S, create=False)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from infertool.errors import SettingsError, UsageError
 from infertool.settings import Settings
+from infertool.settings.broker import BrokerSettings
 from infertool.settings.keys import variable
 from infertool.settings.load import ALIASES, PROFILE, load
-from infertool.settings.tree import BrokerSettings
 
 _BROKER = "broker."
 

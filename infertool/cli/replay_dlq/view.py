@@ -16,7 +16,7 @@ from infertool.cli.common.deadletters import when
 from infertool.cli.common.signals import repeated
 from infertool.deadletters import selection
 from infertool.deadletters.replay import companions
-from infertool.deadletters.replay.crossing import Crossing
+from infertool.deadletters.replay.crossings import Crossing
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Fault, Plan
 from infertool.deadletters.replay.progress import MOST_NAMED, Tally
 from infertool.text.sanitize import printable

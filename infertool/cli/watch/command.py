@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from infertool.cli.common.outputs import TextOrJson
 
 EXAMPLE = """Examples:
 
@@ -18,13 +19,6 @@ EXAMPLE = """Examples:
   infertool watch --from incident.jsonl --speed 10       play them, ten times as fast
   infertool watch --once --for 30s -o json | jq .success
 """
-
-
-class Output(StrEnum):
-    """Output format of --once."""
-
-    text = "text"
-    json = "json"
 
 
 def watch(
@@ -55,7 +49,7 @@ def watch(
         str | None,
         typer.Option(help="Show the figures and rules of the consumer with this --metrics address.", metavar="URL"),
     ] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="Form of --once.")] = Output.text,
+    output: Annotated[TextOrJson, typer.Option("--output", "-o", help="Form of --once.")] = TextOrJson.text,
 ) -> None:
     """Watch results, failures, rates and latencies live; ? shows the keys.
 
@@ -75,7 +69,7 @@ def watch(
         record=None if record is None else str(record),
         once=once,
         seconds=None if for_ is None else parse_duration(for_, "--for"),
-        as_json=output is Output.json,
+        as_json=output is TextOrJson.json,
         stats_url=stats_url or "",
     )
     run(ctx.obj, flags, options)

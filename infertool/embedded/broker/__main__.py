@@ -12,6 +12,7 @@ import orjson
 
 from infertool.embedded.broker.client import Login
 from infertool.embedded.broker.server import Server
+from infertool.embedded.figures import write_figures
 from infertool.workers.process import tie_to_parent
 
 _STDIN = 0
@@ -36,6 +37,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infertool.embedded.broker", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=61613, help="0 for any free one")
+    parser.add_argument("--figures", action="store_true", help="print figures once a second")
     parser.add_argument("--die-with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args()
 
@@ -49,7 +51,10 @@ async def _serve(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stopped.set)
     sys.stdout.buffer.write(orjson.dumps({"port": port}) + b"\n")
     sys.stdout.buffer.flush()
+    figures = asyncio.ensure_future(write_figures(server.figures)) if options.figures else None
     await stopped.wait()
+    if figures:
+        figures.cancel()
     await server.stop()
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from infertool.embedded.broker import destinations
 from infertool.embedded.broker.destinations import Destination, DestinationError
 from infertool.embedded.broker.messages import StoredMessage
+from infertool.embedded.figures import QueueFigures
 
 Taken = list[tuple[str, StoredMessage]]
 # The client's id and the subscription's name.
@@ -140,6 +141,14 @@ class Queue:
     def in_flight(self) -> int:
         """The number of messages that clients hold unacked, also in transactions."""
         return self.size - self.waiting
+
+    def figures(self) -> QueueFigures:
+        """Return its figures."""
+        counts = self.counts
+        return QueueFigures(
+            self.name, self.waiting, self.in_flight, len(self.subscriptions),
+            enqueued=counts.enqueued, dequeued=counts.dequeued, expired=counts.expired,
+        )  # fmt: skip
 
     def put(self, message: StoredMessage) -> None:
         """Add a message at the end of its priority's line."""

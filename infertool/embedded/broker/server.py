@@ -14,6 +14,7 @@ from typing import cast
 from infertool.embedded.broker.client import Login
 from infertool.embedded.broker.core import Broker
 from infertool.embedded.broker.session import OUTPUT_LIMIT, Session
+from infertool.embedded.figures import MOST_NAMES, Figures
 
 HANDSHAKE_TIMEOUT_S = 10.0
 # A silent client is dropped after this many of its heartbeat intervals (ActiveMQ: 3 to 4.5).
@@ -60,6 +61,11 @@ class Server:
         if self._listener:
             self._listener.close()
             await self._listener.wait_closed()
+
+    def figures(self) -> Figures:
+        """Return the figures of the broker: of its largest queues."""
+        queues = sorted(self.broker.queues.values(), key=lambda queue: -queue.size)[:MOST_NAMES]
+        return Figures(len(self.connections), [queue.figures() for queue in queues])
 
     def await_connect(self, connection: Connection) -> None:
         """Wait for the connection's CONNECT. Close the oldest connection without CONNECT if there are too many."""

@@ -16,6 +16,7 @@ import orjson
 
 from infertool.embedded.channel_server.channels import Hub
 from infertool.embedded.channel_server.server import Server, definitions
+from infertool.embedded.figures import write_figures
 from infertool.secret import Secret
 from infertool.workers.process import tie_to_parent
 
@@ -41,7 +42,7 @@ def main() -> int:
         tie_to_parent(_STDIN)
     exporter = _exporter() if options.traces else None
     try:
-        return asyncio.run(_serve(options.host, options.port, exporter))
+        return asyncio.run(_serve(options.host, options.port, exporter, figures=options.figures))
     finally:
         if exporter:
             exporter.close(_SPANS_S)
@@ -64,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=_port, default=4000, help="0 for any free one")
     parser.add_argument("--traces", action="store_true", help="export the spans of events that dashboards show")
+    parser.add_argument("--figures", action="store_true", help="print figures once a second")
     parser.add_argument("--die-with-parent", action="store_true", help="stop when standard input ends")
     return parser
 
@@ -75,7 +77,7 @@ def _port(text: str) -> int:
     return port
 
 
-async def _serve(host: str, port: int, exporter: SpanExporter | None) -> int:
+async def _serve(host: str, port: int, exporter: SpanExporter | None, *, figures: bool) -> int:
     stopped = asyncio.Event()
     for sig in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(sig, stopped.set)
@@ -88,7 +90,10 @@ async def _serve(host: str, port: int, exporter: SpanExporter | None) -> int:
         return _EXIT_SERVER
     sys.stdout.write(orjson.dumps(ready).decode() + "\n")
     sys.stdout.flush()
+    written = asyncio.ensure_future(write_figures(listener.figures)) if figures else None
     await stopped.wait()
+    if written:
+        written.cancel()
     await listener.stop()
     return 0
 

@@ -338,6 +338,6 @@ class Hub:
         for member in members:
             member.deliver(encoded[member.vsn])
 
-    def describe(self) -> dict[str, object]:
+    def describe(self) -> dict[str, int]:
         """Return the number of sockets by topic."""
         return {topic: len(members) for topic, members in self._members.items()}

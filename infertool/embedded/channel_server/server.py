@@ -28,6 +28,7 @@ from infertool.embedded.channel_server.channels import (
 )
 from infertool.embedded.channel_server.connection import Connection
 from infertool.embedded.channel_server.seen import SeenEvents
+from infertool.embedded.figures import MOST_NAMES, Figures
 from infertool.telemetry.spans import Span
 
 # Time between two checks of the connections' unsent data. Seconds.
@@ -181,3 +182,8 @@ class Server:
     def describe(self) -> dict[str, object]:
         """Return the body of `/health`."""
         return {"status": "ok", "connections": len(self.connections), "topics": self.hub.describe()}
+
+    def figures(self) -> Figures:
+        """Return the figures of the server: of the topics with most sockets."""
+        topics = sorted(self.hub.describe().items(), key=lambda item: -item[1])[:MOST_NAMES]
+        return Figures(len(self.connections), topics=dict(topics), paused=self.hub.flow.overloaded)
