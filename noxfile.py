@@ -87,7 +87,9 @@ UNIT = (
     "net",
     "workers",
 )
-NEEDS_NOTHING = "not (activemq or artemis or activemq6 or rabbitmq or prometheus or browser or node or long)"
+NEEDS_NOTHING = (
+    "not (activemq or artemis or activemq6 or rabbitmq or kafka or prometheus or nginx or browser or node or long)"
+)
 
 
 @nox.session(python=_interpreters())
@@ -99,11 +101,14 @@ def unit(session: nox.Session) -> None:
 
 @nox.session
 def stress(session: nox.Session) -> None:
-    """Run all tests beside a program that keeps every core busy: a test that a slow machine fails is a defect."""
+    """Run all tests, those of deaths at full size, beside a program that keeps every core busy.
+
+    A test that a slow machine fails is a defect.
+    """
     _install(session, "test")
     hogs = [subprocess.Popen([sys.executable, "-c", HOG], stdin=subprocess.PIPE) for _ in os.sched_getaffinity(0)]
     try:
-        session.run("pytest", *WORKERS, *session.posargs)
+        session.run("pytest", *WORKERS, *session.posargs, env={"INFERTOOL_TESTS_FULL": "1"})
     finally:
         for hog in hogs:
             hog.kill()
@@ -113,7 +118,7 @@ def stress(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Ratios, side by side in one run, as docs/benchmarks.md explains them."""
-    # Two peers that infertool is compared with; no part of it needs them.
+    # Peers that infertool is compared with; no part of it needs them.
     _install(session, "test")
-    session.install("stompman", "faststream-stomp")
+    session.install("stompman", "faststream-stomp", "aiokafka", "faststream[kafka]")
     session.run("pytest", "tests/bench", "--benchmark-enable", "--benchmark-only", "-s", *session.posargs)

@@ -19,13 +19,18 @@ from tests.support import activemq as real
 from tests.support.activemq6 import ActiveMQ6
 from tests.support.artemis import Artemis
 from tests.support.embedded import EmbeddedBroker
+from tests.support.kafka import Kafka
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.rawamqp import RawAmqp
+from tests.support.rawkafka import RawKafka
 from tests.support.serverprocess import shared
 
-# Timing never decides a test, and these machines are shared.
-hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("shared")
+# Timing never decides a test, and these machines are shared. Nor does chance: each run takes the same examples, and
+# `pytest --hypothesis-profile=search` looks for others.
+_ANY_SPEED = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("same", _ANY_SPEED, derandomize=True, database=None)
+hypothesis.settings.register_profile("search", _ANY_SPEED, max_examples=5000)
+hypothesis.settings.load_profile("same")
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
@@ -106,6 +111,13 @@ def rabbitmq(run_folder: Path) -> Iterator[RabbitMQ]:
 
 
 @pytest.fixture(scope="session")
+def kafka(run_folder: Path) -> Iterator[Kafka]:
+    """One real Kafka for all workers of this run; no test may stop it."""
+    with shared(Kafka, run_folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder that all workers of this run have in common."""
     own = tmp_path_factory.getbasetemp()
@@ -137,5 +149,13 @@ def _warm_up(broker: real.ActiveMQ) -> None:
 def raw(rabbitmq: RabbitMQ) -> Iterator[RawAmqp]:
     """RabbitMQ as pika sees it; the queues that a test makes with it are deleted."""
     opened = RawAmqp(rabbitmq)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def raw_kafka(kafka: Kafka) -> Iterator[RawKafka]:
+    """Kafka as confluent-kafka sees it; the topics that a test makes with it are deleted."""
+    opened = RawKafka(kafka.client())
     yield opened
     opened.close()

@@ -92,7 +92,7 @@ def test_the_measure_is_that_of_the_comparison_that_holds() -> None:
 
 def test_shipped_rules_read_known_fields_and_are_overridden_by_key() -> None:
     shipped = rules()
-    assert len(shipped) == len(SHIPPED) == 13
+    assert len(shipped) == len(SHIPPED) == 14
     assert {name for name, rule in shipped.items() if rule.inhibited_by} == {"Backlog", "NoProgress"}
     mine = rules({"name": "Backlog", "when": "queue.depth > 5"}, {"name": "Mine", "when": "dlq.depth > 0", "for": "1m"})
     assert mine["Backlog"].when.text == "queue.depth > 5"

@@ -72,7 +72,7 @@ def test_expected_states_are_compared_at_their_times(tmp_path: Path) -> None:
         (("0 1500x5", "0 1.5"), "1.5 is no value of queue.depth; it takes int"),
         (("0 1500x5", "0x99999999999999999999"), "a series has at most 1000000 samples"),
         (('"0 1500x5 700 _ 500"', "5"), "the series of queue.depth is neither a list nor text"),
-        (('"1h" =', '"999999h" ='), "it lasts longer than 1000000 intervals"),
+        (('"1h" =', '"99999h" ='), "it lasts longer than 1000000 intervals"),
         (("interval =", "intervall ="), "there is no key intervall; did you mean 'interval'?"),
         (("[tests.expect]", "[tests.expected]"), "there is no key expected; did you mean 'expect'?"),
         (("[[tests]]", "[[test]]"), "is no file of tests"),
@@ -108,7 +108,7 @@ def test_the_commands(tmp_path: Path) -> None:
 
     exported = infertool(*given, "export", "--prometheus")
     assert "- alert: Mine" in exported.stdout
-    assert "NoProgress is left out: no metric tells progress.stuck" in exported.stderr
+    assert "- alert: NoProgress" in exported.stdout
 
     config.write_text('[[alerts]]\nname = "Backlog"\nwhen = "queue.dept > 1000"\n')
     wrong = infertool(*given, "check")

@@ -69,7 +69,7 @@ def test_a_resolved_rule_is_shown_for_a_while() -> None:
 
 
 def test_a_rule_is_told_once_and_resolved_once_also_across_a_restart(tmp_path: Path) -> None:
-    values = {"queue.depth": 11, "queue.name": "q", "consumer": "c"}
+    values: dict[str, int | str] = {"queue.depth": 11, "queue.name": "q", "consumer": "c"}
     running = engine({**RULE, "for": "0s", "summary": "{value} above {threshold}", "severity": "page"})
     (told,) = running.evaluate(values, 100.0, 5000.0)
     assert (told.rule, told.state, told.severity, told.value, told.threshold) == ("R", "firing", "page", 11, 10)

@@ -1,4 +1,4 @@
-"""A model that takes batches."""
+"""A model that takes batches, and has a version."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 class Batched:
     """Answers each event with the number of events in its batch."""
+
+    version = "2026.11"
 
     def predict_batch(self, payloads: list[Any]) -> list[Any]:
         """Return the size of the batch for each."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import urllib3
+from prometheus_client.parser import text_string_to_metric_families
 
 from infertool.app.consumer import ConsumerApp
 from infertool.app.monitoring import Monitor, monitored
@@ -70,6 +71,28 @@ def test_stats_and_the_list_show_the_states(monitor: Monitor) -> None:
     assert "it runs for" in listed.stdout
     as_json = infertool("alerts", "list", "--stats-url", url, "-o", "json")
     assert json.loads(as_json.stdout)[0]["rule"] == "Always"
+
+
+def test_what_a_sink_did_not_get_is_counted(tmp_path: Path) -> None:
+    rules = [{**ALWAYS, "name": f"Always{number}"} for number in range(110)]
+    settings = settings_for(tmp_path, rules=rules, command=["sleep", "600"], timeout_s=600.0)
+    app = ConsumerApp(settings)
+    with monitored(settings, app) as monitor:
+        assert monitor is not None
+
+        def dropped() -> float:
+            text = urllib3.request("GET", f"http://{monitor.address}/metrics").data.decode()
+            [value] = [
+                sample.value
+                for family in text_string_to_metric_families(text)
+                for sample in family.samples
+                if sample.name == "infertool_notifications_dropped_total" and sample.labels == {"sink": "command"}
+            ]
+            return value
+
+        # One is under way, and a hundred wait.
+        wait_for(lambda: dropped() >= 9)
+    app.close()
 
 
 def test_a_rule_is_silenced_from_the_command_line(monitor: Monitor) -> None:

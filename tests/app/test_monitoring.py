@@ -1,15 +1,13 @@
-"""Metrics, health and stats of running consumers; a real Prometheus scrapes them."""
+"""Metrics and stats of running consumers; a real Prometheus scrapes them."""
 
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from infertool.app import ConsumerApp, PublishSettings
-from infertool.app.monitoring import Monitor, monitored, scale
+from infertool.app import ConsumerApp
+from infertool.app.monitoring import Monitor, scale
 from infertool.settings.tree import TelemetrySettings
-from infertool.telemetry import health
 from infertool.telemetry.metrics import DEFINITIONS
-from infertool.telemetry.signals import Received, Signal
 from infertool.telemetry.stats_document import (
     DeadLetterStats,
     LatencyStats,
@@ -35,21 +31,15 @@ from infertool.telemetry.stats_document import (
     StatsDocument,
     WindowStats,
 )
+from tests.app.endpoint import app_of, url_of
 from tests.app.test_embedding import settings_of, wait_for
 from tests.bus.conftest import Bus
 from tests.bus.test_traces import TRACED
-from tests.support.hub import HubProcess
 from tests.support.otlp import receiver
 from tests.support.prometheus import Prometheus, fetch, fetch_json, promtool
-from tests.support.running import LONG, Running, infertool
+from tests.support.running import LONG, infertool
 
-
-def url_of(consumer: Running) -> str:
-    """Return the endpoint's URL, from the line that `-o json` prints first."""
-    assert consumer.process.stdout
-    ready = json.loads(consumer.process.stdout.readline())
-    assert ready["event"] == "metrics"
-    return str(ready["url"])
+VERSIONED = f"{Path(__file__).parent / 'models_for_metrics.py'}:Batched"
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -64,7 +54,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 @pytest.mark.parametrize(
     "options",
     [(), ("--executor", "processes", "--workers", "2"), ("--processes", "2", "--concurrency", "2"),
-     ("--batch-size", "8", "--model", f"{Path(__file__).parent / 'models_for_metrics.py'}:Batched")],
+     ("--batch-size", "8", "--model", VERSIONED)],
     ids=["threads", "workers", "replicas", "batches"],
 )  # fmt: skip
 def test_prometheus_sees_what_the_summary_says(embedded_bus: Bus, tmp_path: Path, options: tuple[str, ...]) -> None:
@@ -77,23 +67,48 @@ def test_prometheus_sees_what_the_summary_says(embedded_bus: Bus, tmp_path: Path
         prometheus.wait_for("sum(infertool_messages_settled_total)", lambda value: value == 300)
         # A replica's last report may be under way.
         prometheus.wait_for("sum(infertool_event_duration_seconds_count)", lambda value: value == 300)
-        found = {name: prometheus.value(f"sum(infertool_{name})") for name in (
+        found = {name: prometheus.wait_for(f"sum(infertool_{name})", lambda _: True) for name in (
             "messages_received_total", "inference_duration_seconds_count", "failures_total", "retries_total",
             "publish_confirm_seconds_count",
         )}  # fmt: skip
-        outcomes = {labels["outcome"]: value for labels, value in prometheus.query("infertool_messages_settled_total")}
-        failures = prometheus.query("infertool_failures_total")
+        outcomes = {labels["outcome"]: value for labels, value in prometheus.some("infertool_messages_settled_total")}
+        failures = prometheus.some("infertool_failures_total")
         checked = promtool("check", "metrics", text=fetch(f"{url}/metrics")[1])
         consumer.terminate()
         summary = consumer.finish()
+    # They are sampled.
+    assert 0 < found.pop("publish_confirm_seconds_count") <= summary["confirmed"]
     assert found == {
         "messages_received_total": summary["received"], "inference_duration_seconds_count": 270,
         "failures_total": summary["failed"], "retries_total": summary["retried"],
-        "publish_confirm_seconds_count": summary["confirmed"],
     }  # fmt: skip
     assert outcomes == {name: summary[name] for name in outcomes}
     assert [(labels["stage"], value) for labels, value in failures] == [("decode", 30)]
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "version"),
+    [
+        (("--model", VERSIONED), "2026.11"),
+        (("--model", VERSIONED, "--executor", "processes", "--workers", "2"), "2026.11"),
+        (("--model", VERSIONED, "--processes", "2"), "2026.11"),
+        ((), ""),
+    ],
+    ids=["threads", "workers", "replicas", "none"],
+)
+def test_the_version_of_the_model(embedded_bus: Bus, options: tuple[str, ...], version: str) -> None:
+    consumer = embedded_bus.consume("--metrics", "0", *options)
+    url = url_of(consumer)
+    embedded_bus.send(10)
+    wait_for(lambda: fetch_json(f"{url}/stats")["counts"]["succeeded"] >= 10)
+    wait_for(lambda: fetch_json(f"{url}/stats")["model"]["version"] == version)
+    labels = [dict(labels) for (name, labels) in samples(fetch(f"{url}/metrics")[1]) if name in {
+        "infertool_model_info", "infertool_inference_duration_seconds_count",
+    }]  # fmt: skip
+    assert [each["model_version"] for each in labels] == [version] * 2
+    consumer.terminate()
+    consumer.finish()
 
 
 def more_than(least: float) -> Callable[[float], bool]:
@@ -126,114 +141,6 @@ def test_counters_never_go_back_when_replicas_are_killed(embedded_bus: Bus, tmp_
     assert summary["succeeded"] >= settled
 
 
-@contextmanager
-def app_of(
-    bus: Bus, observe: Callable[[Signal], None] | None = None, **changes: Any
-) -> Iterator[tuple[ConsumerApp, str]]:
-    """Run a consumer in this process, and yield it with the URL of its endpoint."""
-    telemetry = TelemetrySettings(metrics="127.0.0.1:0", stuck_after_s=changes.pop("stuck_after_s", 300.0))
-    publish = PublishSettings(mode=changes.pop("mode", "phoenix"))
-    model = changes.pop("model", "")
-    settings = replace(settings_of(bus, **changes), telemetry=telemetry, publish=publish)
-    if model:
-        settings = replace(settings, model=replace(settings.model, spec=model))
-    app = ConsumerApp(settings, observers=[observe] if observe else ())
-    with monitored(settings, app) as monitor:
-        assert monitor is not None
-        with app:
-            yield app, f"http://{monitor.address}"
-
-
-def conditions(url: str) -> dict[str, bool]:
-    return {each["name"]: each["ok"] for each in fetch_json(url + "?verbose")["conditions"]}
-
-
-def test_a_consumer_is_live_then_ready_then_started(embedded_bus: Bus) -> None:
-    with app_of(embedded_bus) as (app, url):
-        assert fetch(f"{url}/livez") == (200, "ok\n")
-        assert fetch(f"{url}/readyz")[0] == 503
-        assert fetch(f"{url}/startupz")[0] == 503
-        app.start()
-        wait_for(lambda: fetch(f"{url}/readyz") == (200, "ok\n"))
-        assert fetch(f"{url}/startupz") == (200, "ok\n")
-        assert conditions(f"{url}/readyz") == dict.fromkeys(("broker", "phoenix", "model", "stopping"), True)
-        app.stop()
-        assert fetch(f"{url}/readyz")[0] == 503
-        assert fetch(f"{url}/startupz") == (200, "ok\n")
-        assert fetch(f"{url}/livez") == (200, "ok\n")
-
-
-def test_a_server_that_is_away_makes_a_consumer_unready_and_never_dead(embedded_bus: Bus) -> None:
-    hub = HubProcess().start()
-    bus = replace(embedded_bus, hub=hub)
-    with app_of(bus, stuck_after_s=0.5) as (app, url):
-        app.start()
-        wait_for(lambda: fetch(f"{url}/readyz")[0] == 200)
-        hub.kill()
-        wait_for(lambda: not conditions(f"{url}/readyz")["phoenix"])
-        bus.send(300)
-        wait_for(lambda: fetch_json(f"{url}/stats")["window"]["in_progress"])
-        wait_for(lambda: (fetch_json(f"{url}/stats")["connections"]["phoenix"]["since_s"] or 0) > 3)
-        assert fetch(f"{url}/livez") == (200, "ok\n")
-        status, text = fetch(f"{url}/readyz")
-        assert (status, text.partition(":")[0]) == (503, "phoenix")
-        hub.start()
-        wait_for(lambda: fetch(f"{url}/readyz")[0] == 200)
-        wait_for(lambda: app.snapshot().settled == 300)
-    hub.stop()
-
-
-def test_a_full_window_of_calls_that_never_end_is_dead(embedded_bus: Bus, tmp_path: Path) -> None:
-    end = tmp_path / "end"
-    (tmp_path / "hangs.py").write_text(
-        f"import os, time\ndef predict(event):\n    while not os.path.exists({str(end)!r}):\n        time.sleep(0.05)\n"
-    )
-    model = f"{tmp_path}/hangs.py:predict"
-    options = {"window": 2, "concurrency": 2, "timeout_s": 3600.0, "stop_deadline_s": 0.1, "mode": "none"}
-    with app_of(embedded_bus, model=model, stuck_after_s=0.5, **options) as (app, url):
-        app.start()
-        wait_for(lambda: fetch(f"{url}/readyz")[0] == 200)
-        embedded_bus.send(5)
-        wait_for(lambda: fetch(f"{url}/livez")[0] == 503)
-        assert fetch(f"{url}/livez")[1].startswith("progress: 2 in progress of 2")
-        wait_for(lambda: fetch_json(f"{url}/stats")["progress"]["stuck"])
-        # No thread of the consumer is left to the tests that follow.
-        end.touch()
-
-
-def test_a_subscription_that_the_broker_took_away_is_dead(embedded_bus: Bus) -> None:
-    with app_of(embedded_bus, stuck_after_s=1.0) as (app, url):
-        app.start()
-        wait_for(lambda: fetch(f"{url}/readyz")[0] == 200)
-        # The broker forgets the subscription, and says nothing.
-        assert app._consumer is not None
-        subscription: Any = app._consumer._broker._supervisor._subscriptions[0]  # type: ignore[attr-defined]
-        subscription._attached.unsubscribe(f"{subscription._name}-1")
-        embedded_bus.send(5)
-        wait_for(lambda: fetch(f"{url}/livez")[0] == 503)
-        assert conditions(f"{url}/livez") == {
-            "process": True, "gauge": True, "reader": True, "watchdog": True, "calls": True, "progress": False,
-        }  # fmt: skip
-        assert fetch(f"{url}/readyz")[0] == 200
-
-
-def test_a_reader_that_hangs_is_dead(embedded_bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "HANGS_S", 1.0)
-    released = threading.Event()
-
-    def block(signal: Signal) -> None:
-        if isinstance(signal, Received):
-            released.wait(LONG)
-
-    with app_of(embedded_bus, block) as (app, url):
-        app.start()
-        wait_for(lambda: fetch(f"{url}/readyz")[0] == 200)
-        embedded_bus.send(5)
-        wait_for(lambda: conditions(f"{url}/livez").get("reader") is False)
-        released.set()
-        wait_for(lambda: fetch(f"{url}/livez")[0] == 200)
-
-
 def test_openmetrics_and_stats_can_be_read(embedded_bus: Bus) -> None:
     with app_of(embedded_bus) as (app, url):
         app.start()
@@ -242,7 +149,7 @@ def test_openmetrics_and_stats_can_be_read(embedded_bus: Bus) -> None:
         status, text = fetch(f"{url}/metrics", Accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
         assert status == 200
         assert text.endswith("# EOF\n")
-        names = {family.name for family in read_openmetrics(text)}  # type: ignore[no-untyped-call]
+        names = {family.name for family in read_openmetrics(text)}
         known = {f"{each.prefix}{each.name}" for each in DEFINITIONS.values()}
         assert names <= known
         assert {"infertool_messages_settled", "infertool_event_age_seconds", "process_cpu_seconds"} <= names
@@ -377,20 +284,3 @@ def test_a_monitor_needs_no_consumer_to_have_run(embedded_bus: Bus) -> None:
     assert monitor.document().counts["received"] == 0
     monitor.close()
     app.close()
-
-
-def test_a_stopped_replica_is_seen(embedded_bus: Bus) -> None:
-    """A process that runs no more sends no reports: only the age of the last one tells."""
-    consumer = embedded_bus.consume("--metrics", "0", "--processes", "2", "--concurrency", "2")
-    url = url_of(consumer)
-    wait_for(lambda: fetch(f"{url}/readyz")[0] == 200 and len(conditions(f"{url}/readyz")) == 8)
-    [first, *_] = psutil.Process(consumer.process.pid).children()
-    first.send_signal(signal.SIGSTOP)
-    try:
-        wait_for(lambda: fetch(f"{url}/livez")[0] == 503)
-        wait_for(lambda: any(name.endswith(".process") and not ok for name, ok in conditions(f"{url}/livez").items()))
-    finally:
-        first.send_signal(signal.SIGCONT)
-    wait_for(lambda: fetch(f"{url}/livez")[0] == 200)
-    consumer.terminate()
-    consumer.finish()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.bench.harness.fixtures import Fill, Row
 from tests.bench.harness.reference import REFERENCE
 from tests.conftest import new_activemq
 from tests.support.activemq import ActiveMQ
@@ -32,11 +33,11 @@ def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ActiveMQ]:
 
 
 @pytest.fixture
-def filled(activemq: ActiveMQ) -> Callable[..., str]:
+def filled(activemq: ActiveMQ) -> Fill:
     """Return a function that fills a new queue with reference events and names it."""
 
     def fill(
-        count: int, *, persistent: bool = True, headers: Callable[[int], dict[str, str]] = lambda _number: {}
+        count: int, *, persistent: bool = True, headers: Callable[[int], Mapping[str, str]] = lambda _number: {}
     ) -> str:
         queue, body = f"/queue/bench.{next(_numbers)}", REFERENCE.read_bytes()
         raw = RawStomp(activemq.stomp_port)
@@ -49,7 +50,7 @@ def filled(activemq: ActiveMQ) -> Callable[..., str]:
 
 
 @pytest.fixture
-def row() -> Callable[[str, str, str], None]:
+def row() -> Row:
     """Return a function that adds a row (case, figure, goal) to the table printed at the end."""
     return lambda case, figure, goal: _rows.append((case, figure, goal))
 

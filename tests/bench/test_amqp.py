@@ -5,13 +5,17 @@ from __future__ import annotations
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from pika import spec
+from pika.adapters.blocking_connection import BlockingChannel
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from infertool import brokers
 from infertool.brokers.port import Broker, DeliversOnReader, Move
 from infertool.message import Message, Outgoing
+from tests.bench.harness.fixtures import FillQueue, Row
 from tests.bench.harness.reference import REFERENCE
 from tests.support.brokers import settings, take
 from tests.support.rabbitmq import RabbitMQ
@@ -26,7 +30,7 @@ QUEUE, DEAD = "bench.amqp", "bench.amqp.dead"
 
 
 @pytest.fixture(params=["classic", "quorum"])
-def filled(rabbitmq: RabbitMQ, request: pytest.FixtureRequest) -> Iterator[Callable[[int], None]]:
+def filled(rabbitmq: RabbitMQ, request: pytest.FixtureRequest) -> Iterator[FillQueue]:
     """Return what fills the queue, which others leave empty."""
     with rabbitmq.pika() as channel:
         for queue in (QUEUE, DEAD):
@@ -48,14 +52,6 @@ def filled(rabbitmq: RabbitMQ, request: pytest.FixtureRequest) -> Iterator[Calla
             channel.queue_delete(queue)
 
 
-@pytest.fixture
-def broker(rabbitmq: RabbitMQ) -> Iterator[Broker]:
-    made = brokers.open(settings(rabbitmq.amqp_url))
-    made.connect()
-    yield made
-    made.close(5)
-
-
 def pika_consumes(server: RabbitMQ) -> float:
     """Return events a second of a loop that acks each."""
     with server.pika() as channel:
@@ -63,7 +59,9 @@ def pika_consumes(server: RabbitMQ) -> float:
         left = EVENTS
         began = time.perf_counter()
 
-        def on_message(channel, method, _properties, _body):
+        def on_message(
+            channel: BlockingChannel, method: spec.Basic.Deliver, _properties: object, _body: object
+        ) -> None:
             nonlocal left
             channel.basic_ack(method.delivery_tag)
             left -= 1
@@ -120,7 +118,9 @@ def ours_moves(broker: Broker) -> float:
     return LETTERS / (time.perf_counter() - began)
 
 
-def test_consume_and_ack(benchmark, rabbitmq, broker, filled, row, request) -> None:
+def test_consume_and_ack(
+    benchmark: BenchmarkFixture, rabbitmq: RabbitMQ, filled: FillQueue, row: Row, request: pytest.FixtureRequest
+) -> None:
     ratios = []
 
     def pair() -> None:
@@ -138,7 +138,9 @@ def test_consume_and_ack(benchmark, rabbitmq, broker, filled, row, request) -> N
     assert ratio >= 1.2
 
 
-def test_moves(benchmark, rabbitmq, filled, row, request) -> None:
+def test_moves(
+    benchmark: BenchmarkFixture, rabbitmq: RabbitMQ, filled: FillQueue, row: Row, request: pytest.FixtureRequest
+) -> None:
     ratios = []
 
     def pair() -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import websocket
+from pytest_benchmark.fixture import BenchmarkFixture
 
+from tests.bench.harness.fixtures import Row
 from tests.js.dashboard import opened, wait
 from tests.support.hub import HubProcess
 
@@ -53,7 +57,7 @@ class Pusher:
             return
 
 
-def _event(number: int) -> tuple[str, dict]:
+def _event(number: int) -> tuple[str, dict[str, object]]:
     named = {"event_id": f"event-{number}", "request_id": f"req-{number:06}", "processing_ms": 100 + number % 400}
     if number % FAILURE_EVERY == 0:
         return "inference_failed", {**named, "error_type": "InferenceError", "error": "simulated", "status": "FAILED"}
@@ -63,8 +67,8 @@ def _event(number: int) -> tuple[str, dict]:
 
 
 @pytest.mark.browser
-def test_load(benchmark, hub, row, tmp_path) -> None:
-    figures = {}
+def test_load(benchmark: BenchmarkFixture, hub: HubProcess, row: Row, tmp_path: Path) -> None:
+    figures: dict[str, dict[str, Any]] = {}
 
     def load() -> None:
         with opened(hub.http_url, tmp_path) as page:
@@ -87,6 +91,6 @@ def test_load(benchmark, hub, row, tmp_path) -> None:
     assert max(measured["elements"] for measured in figures.values()) < MOST_ELEMENTS
 
 
-def _words(measured: dict) -> str:
+def _words(measured: dict[str, Any]) -> str:
     longest = f"{measured['longest']:.0f} ms" if measured["longest"] else "under 50 ms"
     return f"longest task {longest}, main thread {measured['cpu']:.0%} of a core, {measured['elements']} elements"

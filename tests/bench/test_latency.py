@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import websocket
+from pytest_benchmark.fixture import BenchmarkFixture
 
+from tests.bench.harness.fixtures import Fill, Row
 from tests.bench.harness.reference import NOOP, REFERENCE
 from tests.support.activemq import ActiveMQ
 from tests.support.hub import HubProcess
@@ -81,6 +83,7 @@ def latencies(broker: ActiveMQ, hub: HubProcess, queue: str) -> tuple[float, flo
 def relay(broker: ActiveMQ, hub: HubProcess, queue: str) -> Iterator[None]:
     command = [sys.executable, "-m", "tests.bench.harness.peers.relay", str(broker.stomp_port), queue, hub.url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout
     assert process.stdout.readline()
     yield
     process.terminate()
@@ -102,7 +105,9 @@ def consumer(folder: Path, broker: ActiveMQ, hub: HubProcess, queue: str) -> Ite
 
 @pytest.mark.activemq
 @pytest.mark.timeout(600)
-def test_added_latency(benchmark, activemq, hub, filled: Callable[[int], str], row, tmp_path) -> None:
+def test_added_latency(
+    benchmark: BenchmarkFixture, activemq: ActiveMQ, hub: HubProcess, filled: Fill, row: Row, tmp_path: Path
+) -> None:
     pairs = []
 
     def pair() -> None:

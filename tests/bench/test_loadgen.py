@@ -7,9 +7,13 @@ import socket
 import statistics
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import stomp
+from pytest_benchmark.fixture import BenchmarkFixture
+from stomp.utils import Frame
 
 from infertool.load import sender
 from infertool.load.arrivals import Planned
@@ -21,17 +25,23 @@ from infertool.load.tally import Measure, Meter, Tally, start_clock
 from infertool.load.work import Share, Work
 from infertool.secret import Secret
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
+from tests.bench.harness.fixtures import Row
 from tests.bench.harness.sink import Sink
+from tests.support.activemq import ActiveMQ
+from tests.support.hub import HubProcess
 from tests.support.rawstomp import RawStomp
 from tests.support.running import CREDENTIALS, Running
 
 SECONDS, ROUNDS = 3.0, 4
+Server = ActiveMQ | Sink
+# Headers and body.
+SentEvent = tuple[dict[str, str], bytes]
 # Above what one process sends; each planned event costs something, also one that is never sent.
 OUT_OF_REACH = 200_000.0
 _numbers = itertools.count(1)
 
 
-def settings(server, hub=None) -> Settings:
+def settings(server: Server, hub: HubProcess | None = None) -> Settings:
     broker = BrokerSettings(url=server.url, user="admin", password=Secret("admin"))
     return Settings(broker=broker, phoenix=PhoenixSettings(url=hub.url) if hub else PhoenixSettings())
 
@@ -41,7 +51,7 @@ def topic() -> str:
     return f"/topic/bench.load.{next(_numbers)}"
 
 
-def events(place: str):
+def events(place: str) -> Iterator[SentEvent]:
     """Return endless (headers, body) as loadgen makes them."""
     envelope = Envelope(EnvelopeOptions(place, persistent=False), "bench")
     payloads, epoch = Payloads(PayloadOptions(), "bench"), start_clock(0)
@@ -50,7 +60,7 @@ def events(place: str):
         yield dict(zip(envelope.variable_headers, values, strict=True)), payloads.make(number)[0]
 
 
-def of_loadgen(server) -> float:
+def of_loadgen(server: Server) -> float:
     """Return events a second, up to the broker's word that it has all."""
     place, tally = topic(), Tally()
     options = LoadOptions(
@@ -66,19 +76,19 @@ def of_loadgen(server) -> float:
     return rate
 
 
-def of_stomp_py(server) -> float:
+def of_stomp_py(server: Server) -> float:
     """Return events a second of the loop `connection.send(...)`, which makes its events as it goes, as loadgen does."""
     place = topic()
     return stomp_py(server, place, events(place))
 
 
-def of_stomp_py_alone(server) -> float:
+def of_stomp_py_alone(server: Server) -> float:
     """Return events a second of the same loop, its events made beforehand."""
     place = topic()
     return stomp_py(server, place, itertools.cycle(list(itertools.islice(events(place), 20_000))))
 
 
-def stomp_py(server, place, made) -> float:
+def stomp_py(server: Server, place: str, made: Iterator[SentEvent]) -> float:
     connection = stomp.Connection12([("127.0.0.1", server.stomp_port)], auto_content_length=False)
     waiting = Receipt()
     connection.set_listener("", waiting)
@@ -95,11 +105,11 @@ def stomp_py(server, place, made) -> float:
     return rate
 
 
-class Receipt(stomp.ConnectionListener):
+class Receipt(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no types
     def __init__(self) -> None:
         self._came: deque[str] = deque()
 
-    def on_receipt(self, frame) -> None:
+    def on_receipt(self, frame: Frame) -> None:
         self._came.append(frame.headers["receipt-id"])
 
     def wait(self) -> bool:
@@ -109,7 +119,7 @@ class Receipt(stomp.ConnectionListener):
         return "all" in self._came
 
 
-def of_raw_socket(server) -> float:
+def of_raw_socket(server: Server) -> float:
     """Return events a second of `sendall(frame)`, the frames made beforehand."""
     place = topic()
     frames = []
@@ -129,7 +139,7 @@ def of_raw_socket(server) -> float:
 
 
 @pytest.fixture(scope="session")
-def sink():
+def sink() -> Iterator[Sink]:
     with Sink() as running:
         yield running
 
@@ -143,8 +153,11 @@ def sink():
         (of_raw_socket, "a raw socket, frame by frame", "at least 0.6x"),
     ],
 )
-def test_peak_rate(peer, name, goal, benchmark, sink, row) -> None:
-    ratios, rates = [], []
+def test_peak_rate(
+    peer: Callable[[Server], float], name: str, goal: str, benchmark: BenchmarkFixture, sink: Sink, row: Row
+) -> None:
+    ratios: list[float] = []
+    rates: list[float] = []
 
     def pair() -> None:
         theirs = peer(sink)
@@ -159,11 +172,12 @@ def test_peak_rate(peer, name, goal, benchmark, sink, row) -> None:
 
 @pytest.mark.activemq
 @pytest.mark.parametrize("rate", [500, 5000])
-def test_keeps_its_plan(rate, benchmark, activemq, row) -> None:
+def test_keeps_its_plan(rate: int, benchmark: BenchmarkFixture, activemq: ActiveMQ, row: Row) -> None:
     options = LoadOptions(planned=Planned(qps=rate, duration_s=20), envelope=EnvelopeOptions(topic(), persistent=False))
     runs = []
     benchmark.pedantic(lambda: runs.append(LoadRun(settings(activemq), options, Listeners(), {}).run()), rounds=1)
     run = runs[0]
+    assert run.cpu_s is not None
     p99 = run.histograms[Measure.SLIP].percentiles().p99
     achieved = run.counts.sent / run.elapsed_s / rate
     row(
@@ -174,7 +188,9 @@ def test_keeps_its_plan(rate, benchmark, activemq, row) -> None:
 
 
 @pytest.mark.activemq
-def test_cost_of_watching(benchmark, activemq, hub, row, tmp_path) -> None:
+def test_cost_of_watching(
+    benchmark: BenchmarkFixture, activemq: ActiveMQ, hub: HubProcess, row: Row, tmp_path: Path
+) -> None:
     place = f"/queue/bench.load.{next(_numbers)}"
     consumer = Running(
         tmp_path, "consume", "--broker", activemq.url, "--queue", place, "--phoenix", hub.url,
@@ -186,7 +202,8 @@ def test_cost_of_watching(benchmark, activemq, hub, row, tmp_path) -> None:
     benchmark.pedantic(lambda: runs.append(run.run()), rounds=1)
     consumer.terminate()
     consumer.finish()
-    counts = runs[0].counts
+    counts, cpu_s = runs[0].counts, runs[0].cpu_s
     assert (counts.sent, counts.results, counts.lost) == (10_000, 10_000, 0)
-    share = runs[0].cpu_s / runs[0].elapsed_s
+    assert cpu_s is not None
+    share = cpu_s / runs[0].elapsed_s
     row("loadgen --qps 500 --e2e for 20 s: processor", f"{share * 100:.0f} % of a core", "at most 25 %")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
+from tests.bench.harness.fixtures import Row
 from tests.bench.harness.reference import NOOP, REFERENCE
 from tests.support.activemq import ActiveMQ
+from tests.support.hub import HubProcess
 from tests.support.rawstomp import RawStomp
 from tests.support.running import CREDENTIALS, Running
 
@@ -37,7 +41,14 @@ class Feeder(threading.Thread):
 @pytest.mark.activemq
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif("INFERTOOL_BENCH_LONG" not in os.environ, reason="takes minutes: INFERTOOL_BENCH_LONG=1")
-def test_a_million_events(benchmark, activemq, hub, row, tmp_path, capsys) -> None:
+def test_a_million_events(
+    benchmark: BenchmarkFixture,
+    activemq: ActiveMQ,
+    hub: HubProcess,
+    row: Row,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     resident: list[int] = []
     consumer = Running(
         tmp_path, "consume", "--broker", activemq.url, "--queue", QUEUE, "--phoenix", hub.url, "--model", NOOP,

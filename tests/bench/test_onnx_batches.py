@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import statistics
 import time
+from pathlib import Path
 
 import orjson
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from infertool.models.loader import open_model
 from infertool.settings import ModelSettings
+from tests.bench.harness.fixtures import Fill, Row
 from tests.bench.harness.reference import REFERENCE
+from tests.support.activemq import ActiveMQ
 from tests.support.running import CREDENTIALS, Running
 
 MODEL = "onnx:fixtures/models/reference.onnx"
@@ -19,8 +23,10 @@ CONSUMED = 20_000
 PAIRS = 5
 
 
-def test_batches_against_single_events(benchmark, row) -> None:
+def test_batches_against_single_events(benchmark: BenchmarkFixture, row: Row) -> None:
     model = open_model(ModelSettings(spec=MODEL))
+    predict_batch = model.predict_batch
+    assert predict_batch is not None
     batch = [orjson.loads(REFERENCE.read_bytes()) for _ in range(BATCH)]
     rates, ratios = [], []
 
@@ -31,7 +37,7 @@ def test_batches_against_single_events(benchmark, row) -> None:
                 model.predict(event)
         between = time.perf_counter()
         for _ in range(EVENTS // BATCH):
-            model.predict_batch(batch)
+            predict_batch(batch)
         ended = time.perf_counter()
         rates.append(EVENTS / (ended - between))
         ratios.append((between - started) / (ended - between))
@@ -42,7 +48,9 @@ def test_batches_against_single_events(benchmark, row) -> None:
 
 
 @pytest.mark.activemq
-def test_a_consumer_in_batches_against_single_events(benchmark, activemq, filled, row, tmp_path) -> None:
+def test_a_consumer_in_batches_against_single_events(
+    benchmark: BenchmarkFixture, activemq: ActiveMQ, filled: Fill, row: Row, tmp_path: Path
+) -> None:
     rates, ratios = [], []
 
     def consume(*options: str) -> float:
@@ -53,7 +61,8 @@ def test_a_consumer_in_batches_against_single_events(benchmark, activemq, filled
         )  # fmt: skip
         summary = consumer.finish()
         assert summary["succeeded"] == CONSUMED
-        return summary["rate"]
+        rate: float = summary["rate"]
+        return rate
 
     def pair() -> None:
         single = consume()

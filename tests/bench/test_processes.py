@@ -6,11 +6,16 @@ import statistics
 from pathlib import Path
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
+from infertool.consumer.attempt import Event
 from infertool.consumer.processes.process import WorkerProcess
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.settings import ModelSettings
+from tests.bench.harness.fixtures import Fill, Row
 from tests.bench.harness.reference import REFERENCE
+from tests.support.activemq import ActiveMQ
+from tests.support.messages import message
 from tests.support.running import CREDENTIALS, Running
 
 EVENTS = 300
@@ -27,19 +32,22 @@ CASES = {
 ONE = ["--executor", "processes", "--workers", "1"]
 
 
-def consume(folder: Path, broker, queue: str, *options: str) -> float:
+def consume(folder: Path, broker: ActiveMQ, queue: str, *options: str) -> float:
     consumer = Running(
         folder, "consume", "--broker", broker.url, "--queue", queue, "--publish", "none", "--model", MODEL,
         "--window", "20", "--exit-when-idle", "1s", "-o", "json", *options, **CREDENTIALS,
     )  # fmt: skip
     summary = consumer.finish()
     assert summary["succeeded"] == EVENTS
-    return summary["rate"]
+    rate: float = summary["rate"]
+    return rate
 
 
 @pytest.mark.activemq
 @pytest.mark.parametrize("case", CASES)
-def test_a_model_that_computes(case, benchmark, activemq, filled, row, tmp_path) -> None:
+def test_a_model_that_computes(
+    case: str, benchmark: BenchmarkFixture, activemq: ActiveMQ, filled: Fill, row: Row, tmp_path: Path
+) -> None:
     options, goal = CASES[case]
     ratios, rates = [], []
 
@@ -54,13 +62,13 @@ def test_a_model_that_computes(case, benchmark, activemq, filled, row, tmp_path)
     row(f"20 ms of pure Python, {case}", f"{ratio:.2f}x ({statistics.median(rates[1:]):.0f}/s)", goal)
 
 
-def test_there_and_back(benchmark, row) -> None:
+def test_there_and_back(benchmark: BenchmarkFixture, row: Row) -> None:
     process = WorkerProcess(WorkerConfig(ModelSettings(spec="fixtures/models/noop.py:predict"), False, 0, 0))
     process.wait_ready(lambda: True)
-    body = REFERENCE.read_bytes()
+    event = Event(message(REFERENCE.read_bytes()), "e")
 
     def ask() -> None:
-        process.ask(process.number(1), [[body]])
+        process.ask(process.number(1), [[event]])
         assert process.answers()
 
     benchmark(ask)

@@ -8,6 +8,10 @@ import subprocess
 import sys
 import time
 
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from tests.bench.harness.fixtures import Row
+
 PAIRS = 9
 HELP = ("-m", "infertool", "--help")
 TYPER = ("-c", "import typer")
@@ -27,7 +31,7 @@ def imports(*arguments: str) -> tuple[float, int]:
     return sum(times) / 1000, len(times)
 
 
-def test_help_against_importing_typer(benchmark, row) -> None:
+def test_help_against_importing_typer(benchmark: BenchmarkFixture, row: Row) -> None:
     ratios = []
     benchmark.pedantic(
         lambda: ratios.append(seconds(*HELP) / seconds(*TYPER)),
@@ -37,7 +41,7 @@ def test_help_against_importing_typer(benchmark, row) -> None:
     row("`infertool --help` against `python -c 'import typer'`", f"{statistics.median(ratios[1:]):.2f}x", "at most 2x")
 
 
-def test_imports_against_those_of_typer(benchmark, row) -> None:
+def test_imports_against_those_of_typer(benchmark: BenchmarkFixture, row: Row) -> None:
     pairs = []
     benchmark.pedantic(lambda: pairs.append((imports(*HELP), imports(*TYPER))), rounds=PAIRS, warmup_rounds=1)
     ratio = statistics.median(ours / bare for (ours, _), (bare, _) in pairs[1:])

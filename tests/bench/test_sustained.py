@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from infertool import brokers
 from infertool.load.arrivals import Planned
@@ -12,6 +15,9 @@ from infertool.load.run import Listeners, LoadRun
 from infertool.load.tally import Measure
 from infertool.secret import Secret
 from infertool.settings import BrokerSettings, PhoenixSettings, Settings
+from tests.bench.harness.fixtures import Row
+from tests.support.activemq import ActiveMQ
+from tests.support.hub import HubProcess
 from tests.support.running import CREDENTIALS, Running
 
 RATE, SECONDS = 500, 60
@@ -20,7 +26,7 @@ QUEUE = "/queue/bench.sustained"
 
 @pytest.mark.activemq
 @pytest.mark.timeout(300)
-def test_sustained(benchmark, activemq, hub, row, tmp_path) -> None:
+def test_sustained(benchmark: BenchmarkFixture, activemq: ActiveMQ, hub: HubProcess, row: Row, tmp_path: Path) -> None:
     consumer = Running(
         tmp_path, "consume", "--broker", activemq.url, "--queue", QUEUE, "--phoenix", hub.url,
         "--model", "sim:", "--max-attempts", "1", "--concurrency", "300", "--window", "600", "-o", "json",
@@ -40,7 +46,7 @@ def test_sustained(benchmark, activemq, hub, row, tmp_path) -> None:
     summary = consumer.finish()
     counts, times = runs[0].counts, runs[0].histograms[Measure.E2E].percentiles()
     assert (counts.sent, counts.lost) == (RATE * SECONDS, 0)
-    assert counts.results + counts.failures == counts.sent
+    assert (counts.results or 0) + (counts.failures or 0) == counts.sent
     assert summary["dead_lettered"] == counts.failures
     row(
         f"{RATE} events/s for {SECONDS} s, sim: (mean 300 ms), default broker policy",

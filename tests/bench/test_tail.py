@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import websocket
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.bench.harness.blaster import TOPIC
+from tests.bench.harness.fixtures import Row
 from tests.support.running import Running
 
 EVENTS = 100_000
@@ -19,9 +24,10 @@ ROUNDS = 3
 
 
 @pytest.fixture
-def url():
+def url() -> Iterator[str]:
     command = [sys.executable, "-m", "tests.bench.harness.blaster", str(EVENTS)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout
     yield f"ws://127.0.0.1:{int(process.stdout.readline())}/socket/websocket"
     process.communicate(b"", 20)
 
@@ -43,13 +49,14 @@ def bare_websocket_client(url: str) -> float:
     return rate
 
 
-def tail(folder, url: str, *options: str) -> float:
+def tail(folder: Path, url: str, *options: str) -> float:
     """Return lines a second, from the first to the last."""
     running = Running(folder, "tail", TOPIC, "--phoenix", url, "--count", str(EVENTS), *options)
     output = running.process.stdout
+    assert output
     output.readline()
     began, lines = time.perf_counter(), 0
-    while block := output.read1(1 << 20):
+    while block := os.read(output.fileno(), 1 << 20):
         lines += block.count(b"\n")
     rate = lines / (time.perf_counter() - began)
     assert (running.process.wait(60), lines) == (0, EVENTS - 1)
@@ -57,7 +64,7 @@ def tail(folder, url: str, *options: str) -> float:
 
 
 @pytest.mark.parametrize("form", ["jsonl", "raw", "pretty"])
-def test_against_a_bare_loop(form, benchmark, url, row, tmp_path) -> None:
+def test_against_a_bare_loop(form: str, benchmark: BenchmarkFixture, url: str, row: Row, tmp_path: Path) -> None:
     ratios, rates = [], []
 
     def pair() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.bench.harness import peers
+from tests.bench.harness.fixtures import Fill, Row
 from tests.bench.harness.reference import NOOP
+from tests.bench.harness.side_by_side import compare
 from tests.support.activemq import ActiveMQ
 from tests.support.hub import HubProcess
 from tests.support.running import CREDENTIALS, Running
@@ -49,7 +51,7 @@ class Runners:
             "confirmed": lambda: self._consume("--confirm", "auto"),
             "batched": lambda: self._consume("--confirm", "auto", "--publish-batch", "64"),
             "websocket_client": lambda: peers.run("websocket_client", self._hub.url, EVENTS),
-            **{name: lambda name=name: self._peer(name) for name in LIBRARIES},
+            **{name: partial(self._peer, name) for name in LIBRARIES},
         }
 
     def _peer(self, name: str) -> float:
@@ -62,30 +64,22 @@ class Runners:
             *options, **CREDENTIALS,
         ).finish()  # fmt: skip
         assert summary["succeeded"] == EVENTS
-        return summary["rate"]
+        rate: float = summary["rate"]
+        return rate
 
 
 @pytest.mark.activemq
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("persistent", [False, True])
-def test_throughput(persistent, benchmark, activemq, hub, filled, row, tmp_path) -> None:
+def test_throughput(
+    persistent: bool,
+    benchmark: BenchmarkFixture,
+    activemq: ActiveMQ,
+    hub: HubProcess,
+    filled: Fill,
+    row: Row,
+    tmp_path: Path,
+) -> None:
     fill = partial(filled, EVENTS, persistent=persistent)
     runners = Runners(activemq, hub, fill, tmp_path).all()
-    events = "persistent" if persistent else "non-persistent"
-    rates: dict[str, list[float]] = {name: [] for name in runners}
-
-    def one_round() -> None:
-        for name, run in runners.items():
-            rates[name].append(run())
-
-    benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=1)
-    for case, ours, theirs, goal in ROWS:
-        if theirs not in rates:
-            row(f"{events}: {case}", "not installed", goal)
-            continue
-        ratio = statistics.median(a / b for a, b in zip(rates[ours][1:], rates[theirs][1:], strict=True))
-        row(f"{events}: {case}", f"{ratio:.2f}x ({_median(rates[ours])} against {_median(rates[theirs])}/s)", goal)
-
-
-def _median(rates: list[float]) -> str:
-    return f"{statistics.median(rates[1:]):.0f}"
+    compare(benchmark, row, runners, ROWS, title="persistent" if persistent else "non-persistent", rounds=ROUNDS)

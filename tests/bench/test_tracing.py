@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
 from infertool.telemetry.trace_context import new
+from tests.bench.harness.fixtures import Fill, Row
 from tests.bench.harness.reference import NOOP
+from tests.support.activemq import ActiveMQ
+from tests.support.hub import HubProcess
 from tests.support.otlp import Receiver, receiver
 from tests.support.running import CREDENTIALS, Running
 
@@ -20,7 +25,15 @@ ROWS = [(1, "none", "at least 0.97x"), (100, "none", "report"), (1, "auto", "rep
 @pytest.mark.activemq
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("case", ROWS)
-def test_tracing(case, benchmark, activemq, hub, filled, row, tmp_path) -> None:
+def test_tracing(
+    case: tuple[int, str, str],
+    benchmark: BenchmarkFixture,
+    activemq: ActiveMQ,
+    hub: HubProcess,
+    filled: Fill,
+    row: Row,
+    tmp_path: Path,
+) -> None:
     percent, confirm, goal = case
 
     def consume(traces: Receiver | None) -> float:
@@ -33,7 +46,8 @@ def test_tracing(case, benchmark, activemq, hub, filled, row, tmp_path) -> None:
         ).finish()  # fmt: skip
         assert summary["succeeded"] == EVENTS
         dropped.append(summary["spans_dropped"])
-        return summary["rate"]
+        rate: float = summary["rate"]
+        return rate
 
     dropped: list[int] = []
     with receiver("discards") as traces:

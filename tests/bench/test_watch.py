@@ -12,7 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
+from tests.bench.harness.fixtures import Row
 from tests.support.hub import HubProcess
 from tests.support.running import environment
 from tests.support.terminal import Terminal
@@ -50,7 +52,9 @@ def _pressed(terminal: Terminal, number: int) -> float:
 
 
 @pytest.mark.parametrize(("rate", "most"), [(500, 0.4), (2000, 1.0)])
-def test_watch_at_a_rate(benchmark, hub, row, tmp_path, rate, most) -> None:
+def test_watch_at_a_rate(
+    benchmark: BenchmarkFixture, hub: HubProcess, row: Row, tmp_path: Path, rate: int, most: float
+) -> None:
     command = ["-m", "infertool", "watch", "--phoenix", hub.url]
     share, times, pushed, output = benchmark.pedantic(lambda: run(hub, command, rate, keys=True), rounds=1)
     counted = int(re.findall(rb"([\d ]+) in all", output)[-1].replace(b" ", b""))

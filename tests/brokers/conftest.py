@@ -26,7 +26,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Server:
-    return request.getfixturevalue(request.param)
+    server: Server = request.getfixturevalue(request.param)
+    return server
 
 
 @pytest.fixture

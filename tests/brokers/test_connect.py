@@ -7,21 +7,25 @@ import http.server
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 import pytest
 
 from infertool import brokers
-from infertool.errors import RefusedError, UnreachableError
+from infertool.errors import RefusedError, ServerError, UnreachableError
 from infertool.net.connection_state import ConnectionState
 from infertool.secret import Secret
-from tests.support.brokers import new_queue, numbered, send_all, settings, take
+from tests.brokers.conftest import Connect
+from tests.support.activemq import ActiveMQ
+from tests.support.brokers import Links, Server, new_queue, numbered, send_all, settings, take
 from tests.support.ports import free_port
 
 HIDDEN = "hunter2-hidden"
 
 
 @pytest.fixture
-def http_port():
+def http_port() -> Iterator[int]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -31,14 +35,17 @@ def http_port():
 
 
 @pytest.fixture
-def listener(monkeypatch):
+def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """Return a socket that accepts; what is behind it says nothing when asked what it is."""
     monkeypatch.setattr("infertool.net.identify._PROBE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server
 
 
-def refusal(connect, url, error, **changes):
+E = TypeVar("E", bound=ServerError)
+
+
+def refusal(connect: Connect, url: str, error: type[E], **changes: Any) -> E:
     with pytest.raises(error) as caught:
         connect(url, user="someone", password=Secret(HIDDEN), **changes)
     assert HIDDEN not in str(caught.value)
@@ -47,30 +54,30 @@ def refusal(connect, url, error, **changes):
 
 
 @pytest.mark.activemq
-def test_a_wrong_password(activemq, connect):
+def test_a_wrong_password(activemq: ActiveMQ, connect: Connect) -> None:
     error = refusal(connect, activemq.url, RefusedError)
     assert error.reason == "User name [someone] or password is invalid."
     assert error.address == activemq.url
     assert "broker.password" in error.advice
 
 
-def test_a_port_where_nothing_listens(connect):
+def test_a_port_where_nothing_listens(connect: Connect) -> None:
     error = refusal(connect, f"stomp://localhost:{free_port()}", UnreachableError)
     assert "nothing listens" in error.what
     assert "infertool dev" in error.advice
 
 
-def test_an_unknown_host(connect):
+def test_an_unknown_host(connect: Connect) -> None:
     error = refusal(connect, "stomp://no-such-host.invalid", UnreachableError)
     assert "'no-such-host.invalid'" in error.what
     assert "unknown" in error.what
 
 
-def test_a_host_name_that_is_none(connect):
+def test_a_host_name_that_is_none(connect: Connect) -> None:
     assert "unknown" in refusal(connect, "stomp://a..b", UnreachableError).what
 
 
-def test_an_http_server(connect, http_port):
+def test_an_http_server(connect: Connect, http_port: int) -> None:
     assert (
         "an HTTP server, not a STOMP broker"
         in refusal(connect, f"stomp://127.0.0.1:{http_port}", UnreachableError).what
@@ -88,8 +95,8 @@ def test_an_http_server(connect, http_port):
         (b"", "closed the connection"),
     ],
 )
-def test_something_else_than_a_broker(connect, listener, greeting, words):
-    def greet():
+def test_something_else_than_a_broker(connect: Connect, listener: socket.socket, greeting: bytes, words: str) -> None:
+    def greet() -> None:
         line, _ = listener.accept()
         with line:
             line.recv(4096)
@@ -101,8 +108,8 @@ def test_something_else_than_a_broker(connect, listener, greeting, words):
     greeter.join()
 
 
-def test_an_error_that_repeats_the_password_is_masked(connect, listener):
-    def refuse():
+def test_an_error_that_repeats_the_password_is_masked(connect: Connect, listener: socket.socket) -> None:
+    def refuse() -> None:
         line, _ = listener.accept()
         with line:
             login = line.recv(4096).replace(b"\n", b" ").replace(b":", rb"\c").rstrip(b"\0")
@@ -116,16 +123,16 @@ def test_an_error_that_repeats_the_password_is_masked(connect, listener):
     assert "Stack" not in str(error)
 
 
-def test_a_server_that_never_answers(connect, listener):
+def test_a_server_that_never_answers(connect: Connect, listener: socket.socket) -> None:
     error = refusal(connect, f"stomp://127.0.0.1:{listener.getsockname()[1]}", UnreachableError, connect_timeout_s=0.3)
     assert "did not answer CONNECT within 0.3 s" in error.what
 
 
-def test_closing_ends_an_attempt_that_hangs(listener):
+def test_closing_ends_an_attempt_that_hangs(listener: socket.socket) -> None:
     broker = brokers.open(settings(f"stomp://127.0.0.1:{listener.getsockname()[1]}", connect_timeout_s=60.0))
     failed = threading.Event()
 
-    def connect():
+    def connect() -> None:
         with pytest.raises(UnreachableError):
             broker.connect()
         failed.set()
@@ -138,7 +145,7 @@ def test_closing_ends_an_attempt_that_hangs(listener):
         assert failed.wait(20)
 
 
-def test_the_next_host_is_tried(server, connect, links):
+def test_the_next_host_is_tried(server: Server, connect: Connect, links: Links) -> None:
     dead = free_port()
     broker = connect(f"stomp://127.0.0.1:{dead},127.0.0.1:{server.stomp_port}", links)
     assert broker.address == server.url
@@ -149,21 +156,21 @@ def test_the_next_host_is_tried(server, connect, links):
     send_all(broker, numbered(new_queue(), 1))
 
 
-def test_when_no_host_works_each_is_named(connect):
+def test_when_no_host_works_each_is_named(connect: Connect) -> None:
     ports = free_port(), free_port()
     error = refusal(connect, f"stomp://127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}", UnreachableError)
     assert all(f"nothing listens at stomp://127.0.0.1:{port}" in error.what for port in ports)
 
 
 @pytest.mark.activemq
-def test_the_urls_login_goes_before_the_settings(activemq, connect):
+def test_the_urls_login_goes_before_the_settings(activemq: ActiveMQ, connect: Connect) -> None:
     broker = connect(f"stomp://admin:admin@127.0.0.1:{activemq.stomp_port}", user="nobody", password=Secret(HIDDEN))
     assert broker.address == activemq.url
     assert "admin" not in repr(broker)
 
 
 @pytest.mark.activemq
-def test_nothing_secret_is_logged_at_debug(activemq, caplog, links):
+def test_nothing_secret_is_logged_at_debug(activemq: ActiveMQ, caplog: pytest.LogCaptureFixture, links: Links) -> None:
     caplog.set_level(0)
     caplog.set_level(0, logger="stomp.py")
     broker = brokers.open(settings(activemq.url, user="someone", password=Secret(HIDDEN)), on_connection=links)
@@ -174,7 +181,7 @@ def test_nothing_secret_is_logged_at_debug(activemq, caplog, links):
     assert HIDDEN not in repr(links.events)
 
 
-def test_heartbeats_keep_a_quiet_connection(server, connect, links):
+def test_heartbeats_keep_a_quiet_connection(server: Server, connect: Connect, links: Links) -> None:
     """A broker drops a client that is silent for 3 to 4.5 times what it promised."""
     queue, broker = new_queue(), connect(server.url, links, heartbeat_s=1.0)
     subscription = broker.subscribe(queue, window=5)
@@ -188,12 +195,12 @@ def test_heartbeats_keep_a_quiet_connection(server, connect, links):
 
 @pytest.mark.parametrize("answer", [b"", b"ERROR\nmessage:no\n\n\0", None])
 @pytest.mark.parametrize("use", ["measure", "browse"])
-def test_what_answers_is_asked_for_the_first_connection_only(connect, answer, use):
+def test_what_answers_is_asked_for_the_first_connection_only(connect: Connect, answer: bytes | None, use: str) -> None:
     """A connection beside it that is closed, refused or left without an answer leads to no other."""
     heads: list[bytes] = []
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve():
+    def serve() -> None:
         kept = []
         with contextlib.suppress(OSError):
             while True:

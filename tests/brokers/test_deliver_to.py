@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import pytest
 
-from infertool.brokers.port import Broker, Subscription
+from infertool.brokers.port import Broker, DeliversOnReader, Subscription
 from infertool.message import Message
 from infertool.net.connection_state import ConnectionState
-from tests.support.brokers import TIMEOUT_S, new_queue, numbered, send_all, take
+from tests.brokers.conftest import Connect
+from tests.support.brokers import TIMEOUT_S, Links, Server, new_queue, numbered, send_all, stale_acks, take
+from tests.support.proxy import Proxy
 
 
 class Taker:
@@ -49,7 +52,18 @@ def taker() -> Iterator[Taker]:
     assert not stuck.is_alive()
 
 
-def stuck(broker: Broker, subscription: Subscription, queue: str, taker: Taker) -> None:
+@runtime_checkable
+class OnReader(Subscription, DeliversOnReader, Protocol):
+    """A subscription that can deliver on the thread that reads."""
+
+
+def subscribed(broker: Broker, queue: str, window: int) -> OnReader:
+    subscription = broker.subscribe(queue, window=window)
+    assert isinstance(subscription, OnReader)
+    return subscription
+
+
+def stuck(broker: Broker, subscription: OnReader, queue: str, taker: Taker) -> None:
     """Have the thread that reads stay in the taker, with a message of the queue."""
     assert subscription.deliver_to(taker) == []
     broker.send(numbered(queue, 1)[0], lambda _error: None)
@@ -60,9 +74,9 @@ def bodies(messages: list[Message]) -> list[bytes]:
     return [message.body for message in messages]
 
 
-def test_what_came_before_is_returned_and_all_else_delivered(server, connect):
+def test_what_came_before_is_returned_and_all_else_delivered(server: Server, connect: Connect) -> None:
     queue, broker, taker = new_queue(), connect(server.url), Taker()
-    subscription = broker.subscribe(queue, window=100)
+    subscription = subscribed(broker, queue, 100)
     send_all(broker, numbered(queue, 30))
     before = take(subscription, 10)
     before += subscription.deliver_to(taker)
@@ -75,9 +89,9 @@ def test_what_came_before_is_returned_and_all_else_delivered(server, connect):
     assert connect(server.url).browse(queue, limit=1, timeout_s=TIMEOUT_S).depth in {0, None}
 
 
-def test_another_thread_reads_on_while_one_is_stuck(server, connect, taker):
+def test_another_thread_reads_on_while_one_is_stuck(server: Server, connect: Connect, taker: Taker) -> None:
     queue, broker = new_queue(), connect(server.url)
-    subscription = broker.subscribe(queue, window=300)
+    subscription = subscribed(broker, queue, 300)
     stuck(broker, subscription, queue, taker)
     subscription.hand_off_reader()
     send_all(broker, numbered(queue, 201)[1:])  # each waits for its receipt, which somebody must read
@@ -89,9 +103,9 @@ def test_another_thread_reads_on_while_one_is_stuck(server, connect, taker):
     assert taker.threads[-1] is not taker.threads[0]
 
 
-def test_nobody_is_relieved_who_is_not_stuck(server, connect):
+def test_nobody_is_relieved_who_is_not_stuck(server: Server, connect: Connect) -> None:
     queue, broker, taker = new_queue(), connect(server.url), Taker()
-    subscription = broker.subscribe(queue, window=10)
+    subscription = subscribed(broker, queue, 10)
     assert subscription.deliver_to(taker) == []
     for _ in range(5):
         subscription.hand_off_reader()
@@ -100,9 +114,11 @@ def test_nobody_is_relieved_who_is_not_stuck(server, connect):
     assert len(set(taker.threads)) == 1
 
 
-def test_a_connection_that_is_lost_meanwhile_comes_again(server, connect, proxy, links, taker):
+def test_a_connection_that_is_lost_meanwhile_comes_again(
+    server: Server, connect: Connect, proxy: Proxy, links: Links, taker: Taker
+) -> None:
     queue, broker = new_queue(), connect(proxy.url, links)
-    subscription = broker.subscribe(queue, window=10)
+    subscription = subscribed(broker, queue, 10)
     stuck(broker, subscription, queue, taker)
     proxy.cut()
     subscription.hand_off_reader()
@@ -112,14 +128,16 @@ def test_a_connection_that_is_lost_meanwhile_comes_again(server, connect, proxy,
     assert sorted(bodies(again)) == [sent.body for sent in numbered(queue, 3)]
     taker.release.set()
     subscription.ack(taker.messages)
-    assert subscription.stale_acks == 1
+    assert stale_acks(subscription) == 1
     broker.close(5)
     assert len(links.of(ConnectionState.CONNECTED)) == 2
 
 
-def test_garbage_behind_the_message_that_is_worked_on(server, connect, proxy, links, taker):
+def test_garbage_behind_the_message_that_is_worked_on(
+    server: Server, connect: Connect, proxy: Proxy, links: Links, taker: Taker
+) -> None:
     queue, broker = new_queue(), connect(proxy.url, links, heartbeat_s=10.0)
-    subscription = broker.subscribe(queue, window=10)
+    subscription = subscribed(broker, queue, 10)
     assert subscription.deliver_to(taker) == []
     proxy.inject(
         b'MESSAGE\nsubscription:s1-1\nmessage-id:m\nack:a\ndestination:/queue/x\n\n{"n": 0}\0MESSAGE\nno colon\n\n\0'
@@ -134,16 +152,16 @@ def test_garbage_behind_the_message_that_is_worked_on(server, connect, proxy, li
     assert [len(links.of(state)) for state in (ConnectionState.LOST, ConnectionState.CONNECTED)] == [1, 2]
 
 
-def test_closing_while_one_is_stuck(server, connect, taker):
+def test_closing_while_one_is_stuck(server: Server, connect: Connect, taker: Taker) -> None:
     queue, broker = new_queue(), connect(server.url)
-    subscription = broker.subscribe(queue, window=10)
+    subscription = subscribed(broker, queue, 10)
     stuck(broker, subscription, queue, taker)
     threading.Timer(0.2, subscription.hand_off_reader).start()
     broker.close(TIMEOUT_S)
     assert taker.release.is_set() is False
 
 
-def test_a_taker_that_raises_ends_the_connection_with_a_reason(server, connect, links):
+def test_a_taker_that_raises_ends_the_connection_with_a_reason(server: Server, connect: Connect, links: Links) -> None:
     queue, broker = new_queue(), connect(server.url, links)
     calls: list[int] = []
     went_on = threading.Event()
@@ -154,7 +172,7 @@ def test_a_taker_that_raises_ends_the_connection_with_a_reason(server, connect, 
             raise ZeroDivisionError
         went_on.set()
 
-    assert broker.subscribe(queue, window=10).deliver_to(fails_once) == []
+    assert subscribed(broker, queue, 10).deliver_to(fails_once) == []
     send_all(broker, numbered(queue, 1))
     assert "the reader failed: ZeroDivisionError" in links.wait_for(ConnectionState.LOST).reason
     links.wait_for(ConnectionState.CONNECTED, 2)
@@ -162,15 +180,17 @@ def test_a_taker_that_raises_ends_the_connection_with_a_reason(server, connect, 
     assert went_on.wait(TIMEOUT_S)
 
 
-def test_a_reader_that_was_handed_off_leaves_its_successor_replaceable(server, connect, proxy):
+def test_a_reader_that_was_handed_off_leaves_its_successor_replaceable(
+    server: Server, connect: Connect, proxy: Proxy
+) -> None:
     """A handed-off reader that goes on to another subscription's messages says nothing about the new reader."""
     queue, broker = new_queue(), connect(proxy.url, heartbeat_s=10.0)
     first, second, third = Taker(b"held 1"), Taker(b"held 2"), Taker()
     held = {b"held 1": first, b"held 2": second}
-    one = broker.subscribe(queue, window=10)
+    one = subscribed(broker, queue, 10)
     one.deliver_to(lambda messages: held.get(messages[0].body, third)(messages))
     other = Taker()
-    broker.subscribe(new_queue(), window=10).deliver_to(other)
+    subscribed(broker, new_queue(), 10).deliver_to(other)
     try:
         proxy.inject(injected("s1-1", "held 1") + injected("s2-1", "other"))
         assert first.holding.wait(TIMEOUT_S)

@@ -6,7 +6,8 @@ import pytest
 
 from infertool.brokers.headers import text
 from infertool.message import BodyKind, Outgoing
-from tests.support.brokers import TIMEOUT_S, new_queue, numbered, send_all, take
+from tests.brokers.conftest import Connect
+from tests.support.brokers import Server, measured, new_queue, numbered, send_all, take
 
 HEADERS = {
     "request_id": "a:b\\c\nd\re", "name": "grüße 漢字 \U0001f600", "empty": "",
@@ -15,7 +16,7 @@ HEADERS = {
 }  # fmt: skip
 
 
-def test_headers_survive_and_those_of_an_earlier_delivery_are_not_sent(server, connect):
+def test_headers_survive_and_those_of_an_earlier_delivery_are_not_sent(server: Server, connect: Connect) -> None:
     queue, broker = new_queue(), connect(server.url)
     stale = {
         "message-id": "old", "subscription": "old", "ack": "old", "destination": "/queue/elsewhere", "receipt": "old",
@@ -30,7 +31,7 @@ def test_headers_survive_and_those_of_an_earlier_delivery_are_not_sent(server, c
     assert "old" not in (message.id, message.token)
 
 
-def test_a_wildcard_subscription_gets_what_waits(server, connect):
+def test_a_wildcard_subscription_gets_what_waits(server: Server, connect: Connect) -> None:
     folder, broker = new_queue(), connect(server.url)
     send_all(broker, numbered(f"{folder}.one", 3) + numbered(f"{folder}.two", 3))
     messages = take(broker.subscribe(f"{folder}.>", window=10), 6)
@@ -38,12 +39,12 @@ def test_a_wildcard_subscription_gets_what_waits(server, connect):
 
 
 @pytest.mark.parametrize("window", [1, 200, 450])
-def test_a_wide_window_is_several_subscriptions(server, connect, window):
+def test_a_wide_window_is_several_subscriptions(server: Server, connect: Connect, window: int) -> None:
     """ActiveMQ gives one subscription no more than 200 messages."""
     queue, broker = new_queue(), connect(server.url)
     broker.subscribe(queue, window=window)
-    assert broker.measure(queue, TIMEOUT_S).consumers == -(-window // 200)
+    assert measured(broker, queue).consumers == -(-window // 200)
 
 
-def test_a_topic_has_no_depth(server, connect):
+def test_a_topic_has_no_depth(server: Server, connect: Connect) -> None:
     assert connect(server.url).measure("/topic/events", 0.3) is None

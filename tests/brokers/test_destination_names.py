@@ -7,7 +7,8 @@ import pytest
 from infertool.brokers.port import Move
 from infertool.brokers.stomp import conventions
 from infertool.message import Outgoing
-from tests.support.brokers import TIMEOUT_S, new_queue, send_all, take
+from tests.brokers.conftest import Connect
+from tests.support.brokers import TIMEOUT_S, Server, new_queue, send_all, take
 
 # After a name of each test's own, which stands for `@`.
 NAMES = ["@", "@.a", "@.a.b", "@.a.b.c", "@.dlq", "@.dlq.scan", "@x.a", "@.A", "@..a", "@.", "@.a*"]
@@ -15,7 +16,7 @@ PATTERNS = ["@", "@.*", "@.>", "@.*.b", "@.*.>", "@.a.>", "@,@.dlq", "@.*.scan,@
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_subscription_gets_what_it_covers_and_no_more(server, connect, pattern):
+def test_a_subscription_gets_what_it_covers_and_no_more(server: Server, connect: Connect, pattern: str) -> None:
     own, broker = new_queue().removeprefix("/queue/"), connect(server.url)
     names = [f"/queue/{name.replace('@', own)}" for name in NAMES]
     subscribed = conventions.source(pattern.replace("@", own))

@@ -31,6 +31,7 @@ EXAMPLES = {
     "null": (None, "", "null"),
     "list": ([1, 1.0, True, None, "x"], '[1,1.0,true,null,"x"]', "json"),
     "table": ({"a": b"\0", "b": {"c": Decimal("1.0")}}, '{"a":{"$bytes":"AA=="},"b":{"c":{"$decimal":"1.0"}}}', "json"),
+    "bytes in a list": (["\udcff"], '["\\udcff"]', "json"),
     "a table that looks like a type": ({"$bytes": "AA=="}, '{"$table":{"$bytes":"AA=="}}', "json"),
 }
 
@@ -72,6 +73,7 @@ def test_a_value_has_this_text_and_type(value: object, text: str, tag: str) -> N
 def test_every_value_comes_back(value: object) -> None:
     text, tag = to_text(value)
     assert like(from_text(text, tag), value)
+    assert tag != "json" or text.encode()
     assert tag in {"", *header_types.TAGS}
     assert (tag == "") is isinstance(value, str)
 

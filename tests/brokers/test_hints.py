@@ -13,8 +13,12 @@ from infertool.errors import UnreachableError
 from infertool.net.identify import Kind, bracketed, identify, kind_of, plain_kind
 from infertool.settings.keys import Entry
 from infertool.settings.ranges import check
+from tests.brokers.conftest import Connect
 from tests.brokers.test_tls import authority as _authority
 from tests.brokers.test_tls import server_context
+from tests.support.activemq import ActiveMQ
+from tests.support.brokers import Server
+from tests.support.certificates import Authority
 from tests.support.phoenix_fake import raw_server
 from tests.support.proxy import Proxy
 
@@ -31,13 +35,13 @@ def http_port() -> Iterator[int]:
         thread.join()
 
 
-def refusal(connect, url: str) -> UnreachableError:
+def refusal(connect: Connect, url: str) -> UnreachableError:
     with pytest.raises(UnreachableError) as caught:
         connect(url, connect_timeout_s=120.0)
     return caught.value
 
 
-def test_tls_to_a_stomp_port_without(server, connect):
+def test_tls_to_a_stomp_port_without(server: Server, connect: Connect) -> None:
     """It need not wait for the end of the handshake: that never comes."""
     error = refusal(connect, f"stomp+ssl://127.0.0.1:{server.stomp_port}")
     assert "speaks STOMP without TLS" in error.what
@@ -45,7 +49,7 @@ def test_tls_to_a_stomp_port_without(server, connect):
 
 
 @pytest.mark.parametrize("wants_certificate", [False, True])
-def test_no_tls_to_a_port_with(server, connect, authority, wants_certificate):
+def test_no_tls_to_a_port_with(server: Server, connect: Connect, authority: Authority, wants_certificate: bool) -> None:
     context = server_context(
         authority.issue("server", "127.0.0.1"), client_authority=authority if wants_certificate else None
     )
@@ -56,12 +60,12 @@ def test_no_tls_to_a_port_with(server, connect, authority, wants_certificate):
 
 
 @pytest.mark.parametrize("scheme", ["stomp", "stomp+ssl"])
-def test_an_http_server(connect, http_port, scheme):
+def test_an_http_server(connect: Connect, http_port: int, scheme: str) -> None:
     assert "an HTTP server, not a STOMP broker" in refusal(connect, f"{scheme}://127.0.0.1:{http_port}").what
 
 
 @pytest.mark.parametrize("scheme", ["stomp", "stomp+ssl"])
-def test_an_http_server_that_says_nothing_for_a_while(connect, authority, scheme):
+def test_an_http_server_that_says_nothing_for_a_while(connect: Connect, authority: Authority, scheme: str) -> None:
     """It need not wait until the time to connect is over."""
     context = server_context(authority.issue("server", "127.0.0.1"))
     first, over = threading.Lock(), threading.Event()
@@ -81,13 +85,13 @@ def test_an_http_server_that_says_nothing_for_a_while(connect, authority, scheme
 
 @pytest.mark.activemq
 @pytest.mark.parametrize("scheme", ["stomp", "stomp+ssl"])
-def test_the_brokers_openwire_port(activemq, connect, scheme):
+def test_the_brokers_openwire_port(activemq: ActiveMQ, connect: Connect, scheme: str) -> None:
     error = refusal(connect, f"{scheme}://127.0.0.1:{activemq.openwire_port}")
     assert "an OpenWire port, which is for JMS clients" in error.what
     assert "61613" in error.advice
 
 
-def test_a_slow_server_with_tls_is_not_taken_for_one_without(server, authority):
+def test_a_slow_server_with_tls_is_not_taken_for_one_without(server: Server, authority: Authority) -> None:
     with Proxy(server.stomp_port, tls=server_context(authority.issue("server", "127.0.0.1"))) as proxy:
         assert plain_kind("127.0.0.1", proxy.port) is Kind.UNKNOWN
         assert identify("127.0.0.1", proxy.port) is Kind.TLS
@@ -102,11 +106,11 @@ def test_a_slow_server_with_tls_is_not_taken_for_one_without(server, authority):
         (b"\x20\x02\0\x05", Kind.MQTT), (b"", Kind.UNKNOWN), (b"220 mail", Kind.UNKNOWN),
     ],
 )  # fmt: skip
-def test_first_words(first_bytes, kind):
+def test_first_words(first_bytes: bytes, kind: Kind) -> None:
     assert kind_of(first_bytes) is kind
 
 
-def test_a_server_that_says_nothing_and_a_port_where_nobody_is(monkeypatch):
+def test_a_server_that_says_nothing_and_a_port_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infertool.net.identify._PROBE_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -124,13 +128,13 @@ def test_a_server_that_says_nothing_and_a_port_where_nobody_is(monkeypatch):
         ("[::1]:61613", ""), ("", ""), ("user:password", ""),
     ],
 )  # fmt: skip
-def test_ipv6_addresses_need_brackets(typed, meant):
+def test_ipv6_addresses_need_brackets(typed: str, meant: str) -> None:
     assert bracketed(typed) == meant
 
 
 @pytest.mark.parametrize("key", ["broker.url", "phoenix.url"])
 @pytest.mark.parametrize("url", ["x://::1:4000/y", "x://a:1,::1:4000", "x://user:hidden@::1:4000"])
-def test_the_settings_tell_brackets_and_no_password(key, url):
+def test_the_settings_tell_brackets_and_no_password(key: str, url: str) -> None:
     with pytest.raises(Exception, match=r"needs brackets: x://\[::1\]:4000") as caught:
         check({key: Entry(url, "--x")})
     assert "hidden" not in str(caught.value)

@@ -7,11 +7,15 @@ import pytest
 from infertool.errors import ConnectionLostError
 from infertool.message import Outgoing
 from infertool.net.connection_state import ConnectionState
-from tests.support.brokers import new_queue, numbered, send_all, take
+from tests.brokers.conftest import Connect
+from tests.support.brokers import Links, Server, new_queue, numbered, send_all, take
+from tests.support.proxy import Proxy
 
 
 @pytest.mark.parametrize("size", [1, 100, 1000, 70_000])
-def test_a_cut_in_the_middle_of_a_frame(server, connect, proxy, links, size):
+def test_a_cut_in_the_middle_of_a_frame(
+    server: Server, connect: Connect, proxy: Proxy, links: Links, size: int
+) -> None:
     queue, broker = new_queue(), connect(proxy.url, links)
     sent = [Outgoing(queue, b"x" * 3000 + b"%d" % n) for n in range(50)]
     send_all(broker, sent)
@@ -31,7 +35,9 @@ def test_a_cut_in_the_middle_of_a_frame(server, connect, proxy, links, size):
         (b"SURPRISE\n\n\0", "unexpected frame 'SURPRISE'"),
     ],
 )
-def test_garbage_ends_the_connection_with_a_reason(server, connect, proxy, links, garbage, reason):
+def test_garbage_ends_the_connection_with_a_reason(
+    server: Server, connect: Connect, proxy: Proxy, links: Links, garbage: bytes, reason: str
+) -> None:
     queue, broker = new_queue(), connect(proxy.url, links, heartbeat_s=10.0)
     subscription = broker.subscribe(queue, window=10)
     proxy.inject(garbage)
@@ -41,7 +47,7 @@ def test_garbage_ends_the_connection_with_a_reason(server, connect, proxy, links
     assert len(take(subscription, 3)) == 3
 
 
-def test_a_server_that_falls_silent_is_noticed(server, connect, proxy, links):
+def test_a_server_that_falls_silent_is_noticed(server: Server, connect: Connect, proxy: Proxy, links: Links) -> None:
     queue, broker = new_queue(), connect(proxy.url, links, heartbeat_s=1.0)
     subscription = broker.subscribe(queue, window=10)
     proxy.stall()
@@ -52,7 +58,9 @@ def test_a_server_that_falls_silent_is_noticed(server, connect, proxy, links):
     assert len(take(subscription, 1)) == 1
 
 
-def test_a_server_that_falls_silent_within_a_frame_is_noticed(server, connect, proxy, links):
+def test_a_server_that_falls_silent_within_a_frame_is_noticed(
+    server: Server, connect: Connect, proxy: Proxy, links: Links
+) -> None:
     connect(proxy.url, links, heartbeat_s=1.0)
     proxy.stall()
     proxy.inject(b"MESSAGE\ncontent-length:10\n\nhalf")
@@ -60,7 +68,9 @@ def test_a_server_that_falls_silent_within_a_frame_is_noticed(server, connect, p
     proxy.resume()
 
 
-def test_a_server_that_reads_nothing_does_not_hold_anybody_for_ever(server, connect, proxy, links):
+def test_a_server_that_reads_nothing_does_not_hold_anybody_for_ever(
+    server: Server, connect: Connect, proxy: Proxy, links: Links
+) -> None:
     broker = connect(proxy.url, links, heartbeat_s=1.0)
     proxy.stall()
     large = Outgoing(new_queue(), b"x" * 1_000_000)

@@ -14,6 +14,8 @@ from infertool.brokers.stomp.statistics import parse_depth
 from infertool.brokers.stomp.transport import Heartbeat, agree, wish
 from infertool.errors import RefusedError
 from infertool.message import BodyKind, Outgoing, Properties
+from tests.brokers.conftest import Connect
+from tests.support.brokers import Server
 
 
 @pytest.mark.parametrize(
@@ -25,11 +27,11 @@ from infertool.message import BodyKind, Outgoing, Properties
         ({"amq-msg-type": "text"}, BodyKind.TEXT),
     ],
 )
-def test_the_kind_of_a_body(headers, kind):
+def test_the_kind_of_a_body(headers: dict[str, str], kind: BodyKind) -> None:
     assert to_message(Frame("MESSAGE", headers), "/queue/q", 3).kind is kind
 
 
-def test_a_message_without_an_id_gets_one():
+def test_a_message_without_an_id_gets_one() -> None:
     headers = {"subscription": "s1-1", "ack": "a7"}
     message = to_message(Frame("MESSAGE", headers, b"x"), "/queue/q", 3)
     assert (message.token, message.source, message.epoch) == ("a7", "/queue/q", 3)
@@ -53,7 +55,7 @@ def test_a_message_without_an_id_gets_one():
         ),
     ],
 )
-def test_the_headers_of_a_send(outgoing, expected):
+def test_the_headers_of_a_send(outgoing: Outgoing, expected: dict[str, str]) -> None:
     [frame] = FrameParser().feed(to_send(outgoing, {"receipt": "r1"}))
     assert frame == Frame("SEND", {**expected, "receipt": "r1"}, outgoing.body)
 
@@ -61,12 +63,12 @@ def test_the_headers_of_a_send(outgoing, expected):
 @pytest.mark.parametrize(
     "headers", [{f"h{n}": "x" for n in range(995)}, {"h": "x" * 10_240}, {"h": "ü" * 6000}, {"h": ":" * 6000}]
 )
-def test_what_breaks_the_brokers_limits_is_refused_here(headers):
+def test_what_breaks_the_brokers_limits_is_refused_here(headers: dict[str, str]) -> None:
     with pytest.raises(RefusedError, match="header"):
         check(Outgoing("/queue/q", b"", headers=headers), "stomp://a:1")
 
 
-def test_what_just_keeps_the_limits_is_taken(server, connect):
+def test_what_just_keeps_the_limits_is_taken(server: Server, connect: Connect) -> None:
     from tests.support.brokers import new_queue, send_all, take
 
     queue, broker = new_queue(), connect(server.url)
@@ -92,7 +94,7 @@ def test_what_just_keeps_the_limits_is_taken(server, connect):
         (b"\xff", None),
     ],
 )
-def test_statistics(body, depth):
+def test_statistics(body: bytes, depth: Depth | None) -> None:
     assert parse_depth(body) == depth
 
 
@@ -105,7 +107,7 @@ def test_statistics(body, depth):
         (0.0, "5000,5000", Heartbeat(beat_s=None, silence_s=math.inf)),
     ],
 )
-def test_heartbeats(ours, answer, agreed):
+def test_heartbeats(ours: float, answer: str, agreed: Heartbeat) -> None:
     assert agree(ours, answer) == agreed
     assert wish(1.5) == "1500,1500"
 
@@ -121,11 +123,11 @@ def test_heartbeats(ours, answer, agreed):
         ({"message-id": "order-1"}, b"", True),
     ],
 )
-def test_a_message_that_may_have_a_body_that_did_not_come(headers, body, hidden):
+def test_a_message_that_may_have_a_body_that_did_not_come(headers: dict[str, str], body: bytes, hidden: bool) -> None:
     assert to_message(Frame("MESSAGE", headers, body), "/queue/q", 1).hides_body is hidden
 
 
-def test_where_a_message_comes_from_is_what_was_subscribed_to():
+def test_where_a_message_comes_from_is_what_was_subscribed_to() -> None:
     frame = Frame("MESSAGE", {"message-id": "m", "destination": "/queue/lie"})
     assert to_message(frame, "/queue/q", 1).source == "/queue/q"
     assert to_message(frame, "", 1).source == "/queue/lie"

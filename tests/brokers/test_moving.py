@@ -59,7 +59,9 @@ def test_all_is_acked_after_the_last_confirmation() -> None:
         ((), ConnectionLostError),
     ],
 )
-def test_nothing_is_acked_without_every_confirmation(answers, error) -> None:
+def test_nothing_is_acked_without_every_confirmation(
+    answers: Sequence[Exception | None], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         moved(answering(*answers))
 

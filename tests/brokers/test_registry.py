@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from infertool.brokers import registry
 from infertool.errors import SettingsError
 
 
-def test_a_missing_extra_is_named_with_its_install_command(tmp_path, monkeypatch) -> None:
+def test_a_missing_extra_is_named_with_its_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "adapter_of_a_missing_client.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     entry = registry._Entry("adapter_of_a_missing_client", "a_client_that_nobody_has", "kafka")

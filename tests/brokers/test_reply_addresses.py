@@ -16,6 +16,7 @@ from infertool.net.connection_state import ConnectionState
 from tests.brokers.conftest import Connect
 from tests.support.brokers import TIMEOUT_S, Links, new_queue, send_all, take
 from tests.support.proxy import Proxy
+from tests.support.rabbitmq import RabbitMQ
 
 SERVERS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("artemis", "rabbitmq")]
 
@@ -71,23 +72,18 @@ def test_nothing_tells_that_a_caller_is_gone_and_its_reply_is_dropped(server: An
 
 
 @pytest.mark.rabbitmq
-def test_no_queue_for_replies_stays_in_rabbitmq(rabbitmq: Any, connect: Connect) -> None:
-    caller, queue = connect(rabbitmq.url), new_queue()
-    replies = caller.open_replies(print)
-    ask(caller, queue, replies.address)
-    answer(caller, queue)
-    before = rabbitmq.ctl("list_queues", "name", "exclusive")
-    assert "\ttrue" in before
-    replies.close()
-    caller.close(TIMEOUT_S)
-    deadline = time.monotonic() + TIMEOUT_S
-    while set(before.split("\n")) & {line for line in queues(rabbitmq) if "amq.gen" in line}:
-        assert time.monotonic() < deadline
-
-
-def queues(rabbitmq: Any) -> list[str]:
-    listed: str = rabbitmq.ctl("list_queues", "name", "exclusive")
-    return listed.split("\n")
+def test_no_queue_for_replies_stays_in_rabbitmq(rabbitmq: RabbitMQ, connect: Connect) -> None:
+    with rabbitmq.own_vhost() as own:
+        caller, queue = connect(own.url), new_queue()
+        replies = caller.open_replies(print)
+        ask(caller, queue, replies.address)
+        answer(caller, queue)
+        assert len(own.queues()) == 2
+        replies.close()
+        caller.close(TIMEOUT_S)
+        deadline = time.monotonic() + TIMEOUT_S
+        while own.queues() != {queue.removeprefix("/queue/")}:
+            assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("to", ["/remote-temp-queue/ID:x-1-1:1:1", "/reply-queue/x"])

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from infertool.net.connection_state import ConnectionState
+from tests.brokers.conftest import Connect
 from tests.support import certificates
-from tests.support.brokers import Links, new_queue, numbered, send_all, take
+from tests.support.activemq import ActiveMQ
+from tests.support.brokers import Links, Server, new_queue, numbered, send_all, take
 from tests.support.proxy import Proxy
 from tests.support.secretfiles import secret_in
 
@@ -22,7 +24,9 @@ def password(tmp_path: Path) -> Path:
 
 
 @pytest.mark.activemq
-def test_a_rotated_password_is_used_by_the_next_connection(activemq, connect, links, password):
+def test_a_rotated_password_is_used_by_the_next_connection(
+    activemq: ActiveMQ, connect: Connect, links: Links, password: Path
+) -> None:
     with Proxy(activemq.stomp_port) as proxy:
         queue = new_queue()
         broker = connect(proxy.url, links, password=secret_in(password, "broker.password"), reconnect_max_s=0.2)
@@ -37,7 +41,7 @@ def test_a_rotated_password_is_used_by_the_next_connection(activemq, connect, li
 
 
 @pytest.mark.activemq
-def test_a_browse_uses_the_password_of_its_own_time(activemq, connect, password):
+def test_a_browse_uses_the_password_of_its_own_time(activemq: ActiveMQ, connect: Connect, password: Path) -> None:
     """The connection it starts from was made with another one, which may be revoked by now."""
     queue = new_queue()
     broker = connect(activemq.url, password=secret_in(password, "broker.password"))
@@ -50,7 +54,9 @@ def test_a_browse_uses_the_password_of_its_own_time(activemq, connect, password)
     broker.close(5)
 
 
-def test_a_password_file_that_is_away_is_waited_for(server, proxy, connect, links, password):
+def test_a_password_file_that_is_away_is_waited_for(
+    server: Server, proxy: Proxy, connect: Connect, links: Links, password: Path
+) -> None:
     queue = new_queue()
     broker = connect(proxy.url, links, password=secret_in(password, "broker.password"), reconnect_max_s=0.2)
     subscription = broker.subscribe(queue, window=10)
@@ -69,7 +75,9 @@ def test_a_password_file_that_is_away_is_waited_for(server, proxy, connect, link
     broker.close(5)
 
 
-def test_a_password_with_a_line_break_is_not_sent(server, proxy, connect, links, password):
+def test_a_password_with_a_line_break_is_not_sent(
+    server: Server, proxy: Proxy, connect: Connect, links: Links, password: Path
+) -> None:
     broker = connect(proxy.url, links, password=secret_in(password, "broker.password"), reconnect_max_s=0.2)
     password.write_bytes(b"admin\0receipt:1\n")
     proxy.cut()
@@ -79,7 +87,9 @@ def test_a_password_with_a_line_break_is_not_sent(server, proxy, connect, links,
     broker.close(5)
 
 
-def test_a_renewed_client_certificate_is_used_by_the_next_connection(server, connect, links, tmp_path):
+def test_a_renewed_client_certificate_is_used_by_the_next_connection(
+    server: Server, connect: Connect, links: Links, tmp_path: Path
+) -> None:
     """The server trusts another authority from now on; so do we, with a certificate of it."""
     old, new = (certificates.authority(tmp_path, name) for name in ("old", "new"))
     files = {name: tmp_path / f"{name}.file.pem" for name in ("ca", "client")}

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import pytest
 
 from infertool.errors import UnreachableError
 from infertool.message import Outgoing, Properties
 from infertool.net.connection_state import ConnectionState
+from tests.brokers.conftest import Connect
 from tests.support import certificates
-from tests.support.brokers import new_queue, numbered, send_all, take
+from tests.support.brokers import Links, Server, new_queue, numbered, send_all, take
+from tests.support.certificates import Authority
 from tests.support.proxy import Proxy
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return certificates.authority(tmp_path_factory.mktemp("certificates"))
 
 
-def server_context(pem, *, client_authority=None):
+def server_context(pem: Path, *, client_authority: Authority | None = None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     if client_authority:
@@ -28,7 +31,7 @@ def server_context(pem, *, client_authority=None):
     return context
 
 
-def test_both_directions_at_once(server, connect, authority, links):
+def test_both_directions_at_once(server: Server, connect: Connect, authority: Authority, links: Links) -> None:
     with Proxy(server.stomp_port, tls=server_context(authority.issue("server", "127.0.0.1"))) as proxy:
         queue, broker = new_queue(), connect(proxy.url, links, tls_ca_file=str(authority.file))
         subscription = broker.subscribe(queue, window=100)
@@ -45,7 +48,7 @@ def test_both_directions_at_once(server, connect, authority, links):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_client_certificate(server, connect, authority, version):
+def test_a_client_certificate(server: Server, connect: Connect, authority: Authority, version: ssl.TLSVersion) -> None:
     """Before TLS 1.3 the server looks at it within the handshake, since then after the client's part of it."""
     context = server_context(authority.issue("server", "127.0.0.1"), client_authority=authority)
     context.maximum_version = version
@@ -68,7 +71,15 @@ def test_a_client_certificate(server, connect, authority, version):
         (["127.0.0.1"], False, "local issuer", "broker.tls_ca_file"),
     ],
 )
-def test_a_certificate_that_is_not_good_is_refused(server, connect, authority, addresses, trusted, reason, advice):
+def test_a_certificate_that_is_not_good_is_refused(
+    server: Server,
+    connect: Connect,
+    authority: Authority,
+    addresses: list[str],
+    trusted: bool,
+    reason: str,
+    advice: str,
+) -> None:
     with Proxy(server.stomp_port, tls=server_context(authority.issue("wrong", *addresses))) as proxy:
         trust = {"tls_ca_file": str(authority.file)} if trusted else {}
         with pytest.raises(UnreachableError, match=reason) as caught:
@@ -79,12 +90,12 @@ def test_a_certificate_that_is_not_good_is_refused(server, connect, authority, a
         broker.close(5)
 
 
-def test_tls_to_a_plain_port(server, connect):
+def test_tls_to_a_plain_port(server: Server, connect: Connect) -> None:
     with pytest.raises(UnreachableError, match=r"stomp\+ssl://127.0.0.1"):
         connect(f"stomp+ssl://127.0.0.1:{server.stomp_port}", connect_timeout_s=1.0)
 
 
-def test_plain_to_a_tls_port(server, connect, authority):
+def test_plain_to_a_tls_port(server: Server, connect: Connect, authority: Authority) -> None:
     with (
         Proxy(server.stomp_port, tls=server_context(authority.issue("server", "127.0.0.1"))) as proxy,
         pytest.raises(UnreachableError, match=r"ended the handshake|wants TLS"),

@@ -12,8 +12,10 @@ from infertool.brokers.stomp.frames import FrameError, Limits
 from infertool.brokers.stomp.unreadable import DoubtfulParser, Unreadable
 from infertool.message import BodyKind, Outgoing
 from infertool.net.connection_state import ConnectionState
+from tests.brokers.conftest import Connect
 from tests.brokers.test_frames import cut, feed_all
-from tests.support.brokers import TIMEOUT_S, Links, new_queue, send_all, take
+from tests.support.activemq import ActiveMQ
+from tests.support.brokers import TIMEOUT_S, Links, measured, new_queue, send_all, take
 from tests.support.jms import Jms, produce
 
 MARK = b"0123456789abcdef"
@@ -44,7 +46,7 @@ AROUND = [("before", b"1"), ("behind", b"2"), ("last", b"\0\n3")]
 @pytest.mark.parametrize(
     "length", ["0", "1", "11", "13", "40", "100", "250", "x", "", "-1", "1.5", "\u0663", "9" * 17, "9" * 5000]
 )
-def test_a_wrong_content_length_costs_nothing(length, sizes):
+def test_a_wrong_content_length_costs_nothing(length: str, sizes: list[int]) -> None:
     """Whatever it says, the text ends at its first NUL; what follows is read, and nothing of it is in the body."""
     body = b'{"n":12345}!'
     odd = delivered("odd", body, b"content-length:" + length.encode())
@@ -55,13 +57,13 @@ def test_a_wrong_content_length_costs_nothing(length, sizes):
     assert not parser.mid_frame
 
 
-def test_a_wrong_length_leaves_a_text_message():
+def test_a_wrong_length_leaves_a_text_message() -> None:
     [frame] = doubtful().feed(delivered("odd", b"text", b"content-length:2"))
     assert "content-length" not in frame.headers
 
 
 @pytest.mark.parametrize("sizes", PIECES, ids=lambda sizes: sizes[0])
-def test_a_length_that_is_true_holds_whatever_the_body_is(sizes):
+def test_a_length_that_is_true_holds_whatever_the_body_is(sizes: list[int]) -> None:
     bodies = [b"\0" * 50, b"\0\nMESSAG", b"\n\n\0", b"RECEIPT\n\n\0\n", b"", b"x" * 3000]
     stream = b"".join(delivered(f"m{n}", body, b"content-length:%d" % len(body)) for n, body in enumerate(bodies))
     found, parser = read(stream, sizes)
@@ -69,7 +71,7 @@ def test_a_length_that_is_true_holds_whatever_the_body_is(sizes):
     assert parser.misfits == []
 
 
-def test_a_length_that_ends_at_the_end_of_another_frame_is_not_believed():
+def test_a_length_that_ends_at_the_end_of_another_frame_is_not_believed() -> None:
     odd = delivered("odd", b"text", b"content-length:%d" % (4 + 2 + len(BEFORE) - 2))
     with pytest.raises(FrameError, match="holds other frames") as caught:
         doubtful().feed(odd + BEFORE)
@@ -79,7 +81,7 @@ def test_a_length_that_ends_at_the_end_of_another_frame_is_not_believed():
 @pytest.mark.parametrize(
     "name", [b"a\nb:x", b"e:f:x", b"n\0l:x", b"a\r\nb:x", b" :x", b":x", b"h\\i:x", b"subscription\n:x"]
 )
-def test_a_name_that_is_no_name_costs_no_more_than_itself(name):
+def test_a_name_that_is_no_name_costs_no_more_than_itself(name: bytes) -> None:
     found, _ = read(BEFORE + delivered("odd", b"body", name) + BEHIND, [10_000])
     assert found == [AROUND[0], ("odd", b"body"), *AROUND[1:]]
 
@@ -99,14 +101,14 @@ def test_a_name_that_is_no_name_costs_no_more_than_itself(name):
     ],
 )
 @pytest.mark.parametrize("sizes", [[1], [10_000]], ids=lambda sizes: sizes[0])
-def test_what_cannot_be_read_is_named(stream, reason, suspect, sizes):
+def test_what_cannot_be_read_is_named(stream: bytes, reason: str, suspect: str, sizes: list[int]) -> None:
     parser = doubtful(body=80, headers=20)
     with pytest.raises(FrameError, match=reason) as caught:
         [*map(parser.feed, cut(stream + BEHIND, sizes))]
     assert caught.value.suspect == suspect
 
 
-def test_what_failed_twice_is_left_out_and_told_once(caplog):
+def test_what_failed_twice_is_left_out_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     unreadable = Unreadable("/queue/q")
     unreadable.note("", "lost")
     unreadable.note("it's", "broken")
@@ -122,7 +124,7 @@ def test_what_failed_twice_is_left_out_and_told_once(caplog):
     assert "message it's in /queue/q cannot be read (broken)" in record.getMessage()
 
 
-def test_what_cannot_be_left_out_is_told_once(caplog):
+def test_what_cannot_be_left_out_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     unreadable = Unreadable("/queue/q")
     with caplog.at_level(logging.WARNING):
         told = [unreadable.note(f"delivery-{n}", "broken", blocks=True) for n in range(4)]
@@ -132,7 +134,7 @@ def test_what_cannot_be_left_out_is_told_once(caplog):
     assert "all behind it wait" in record.getMessage()
 
 
-LYING = {
+LYING: dict[str, dict[str, object]] = {
     "short": {"content-length": 5},
     "long": {"content-length": 500},
     "endless": {"content-length": 50_000_000},
@@ -146,11 +148,11 @@ LYING = {
 
 
 @pytest.mark.activemq
-def test_properties_that_look_like_the_brokers_own_headers(activemq, connect, links):
+def test_properties_that_look_like_the_brokers_own_headers(activemq: ActiveMQ, connect: Connect, links: Links) -> None:
     queue, broker = new_queue(), connect(activemq.url, links)
     odd = [Jms(queue, f'{{"odd":"{name}"}}', {"event_id": name, **lie}) for name, lie in LYING.items()]
     plain = [Jms(queue, f'{{"n":{n}}}', {"event_id": f"plain-{n}"}) for n in range(len(odd))]
-    bodies = {each.properties["event_id"]: each.body.encode() for each in odd + plain}
+    bodies = {each.properties["event_id"]: str(each.body).encode() for each in odd + plain}
     # The endless one comes last as well: nothing that follows helps to see where it ends.
     produce(activemq, [*(each for pair in zip(odd, plain, strict=True) for each in pair), odd[2]])
     browse = broker.browse(queue, limit=100, timeout_s=TIMEOUT_S)
@@ -163,11 +165,13 @@ def test_properties_that_look_like_the_brokers_own_headers(activemq, connect, li
     subscription.ack(messages)
     broker.close(TIMEOUT_S)
     assert [event.state.value for event in links.events] == ["connecting", "connected", "closed"]
-    assert connect(activemq.url).measure(queue, TIMEOUT_S).size == 0
+    assert measured(connect(activemq.url), queue).size == 0
 
 
 @pytest.mark.activemq
-def test_what_cannot_be_read_is_left_and_blocks_nobody(activemq, connect, links, caplog):
+def test_what_cannot_be_read_is_left_and_blocks_nobody(
+    activemq: ActiveMQ, connect: Connect, links: Links, caplog: pytest.LogCaptureFixture
+) -> None:
     queue, broker = new_queue(), connect(activemq.url, links, reconnect_max_s=0.2)
     unreadable = {"x\nack": "other", "z\nsubscription": "mine", "c\n\nd": "cut"}
     odd = [Jms(queue, "{}", {name: value, "event_id": value}) for name, value in unreadable.items()]
@@ -187,7 +191,7 @@ def test_what_cannot_be_read_is_left_and_blocks_nobody(activemq, connect, links,
     assert told
     assert all(f"in {queue} cannot be read" in text for text in told)
     broker.close(TIMEOUT_S)
-    assert connect(activemq.url).measure(queue, TIMEOUT_S).size == len(odd)
+    assert measured(connect(activemq.url), queue).size == len(odd)
 
 
 # Names and texts that would break a frame if the broker did not escape them.
@@ -195,10 +199,12 @@ ESCAPED = {r"x\nack": "other", r"c\n\nd": "cut", r"a\cb": "1", "t": r"line\r\nbr
 
 
 @pytest.mark.parametrize(
-    "server", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("artemis", "rabbitmq")]
+    "name", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("artemis", "rabbitmq")]
 )
-def test_artemis_and_rabbitmq_escape_what_would_break_a_frame(request, server, connect, links):
-    server, queue = request.getfixturevalue(server), new_queue()
+def test_artemis_and_rabbitmq_escape_what_would_break_a_frame(
+    request: pytest.FixtureRequest, name: str, connect: Connect, links: Links
+) -> None:
+    server, queue = request.getfixturevalue(name), new_queue()
     raw = server.raw()
     raw.send(
         queue, [({name: value, "event_id": f"e{n}"}, b"%d" % n) for n, (name, value) in enumerate(ESCAPED.items())]
@@ -216,14 +222,20 @@ def test_artemis_and_rabbitmq_escape_what_would_break_a_frame(request, server, c
 
 
 @pytest.mark.parametrize(
-    "server", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("activemq6", "artemis", "rabbitmq")]
+    "name", [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("activemq6", "artemis", "rabbitmq")]
 )
-def test_what_is_too_large_is_left_out_or_told(request, server, connect, monkeypatch, caplog):
+def test_what_is_too_large_is_left_out_or_told(
+    request: pytest.FixtureRequest,
+    name: str,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Where the broker cannot leave a message out, those behind it wait, and a warning says so."""
-    leaves_out = server == "activemq6"
+    leaves_out = name == "activemq6"
     # Artemis moves what it has delivered ten times, also what waits behind the large message, unless it is told not to.
     queue = new_queue().replace("/queue/", "/queue/unlimited.")
-    server, links = request.getfixturevalue(server), Links()
+    server, links = request.getfixturevalue(name), Links()
     monkeypatch.setattr(reader, "_FROM_BROKER", Limits(body=1000))
     broker: Any = connect(server.url, links, reconnect_max_s=0.2)
     send_all(broker, [Outgoing(queue, body, BodyKind.BYTES) for body in (b"x" * 2000, b"behind")])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from infertool import brokers
 from infertool.brokers.registry import parse
 from infertool.errors import SettingsError
 from infertool.secret import Secret
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
+from tests.support.brokers import settings
 
 
 @pytest.mark.parametrize(
@@ -20,14 +24,14 @@ from infertool.settings.tree import BrokerSettings
         ("stomp://u:p@a:1,b:2", (("a", 1), ("b", 2))),
     ],
 )
-def test_hosts(url, hosts):
+def test_hosts(url: str, hosts: tuple[tuple[str, int], ...]) -> None:
     assert parse(url).hosts == hosts
 
 
 @pytest.mark.parametrize(
     ("path", "vhost"), [("", ""), ("/", ""), ("/%2F", ""), ("/prod", "prod"), ("/a%2Fb%20c", "a/b c")]
 )
-def test_the_virtual_host(path, vhost):
+def test_the_virtual_host(path: str, vhost: str) -> None:
     assert parse(f"stomp://u:p@a:1,b{path}").vhost == vhost
 
 
@@ -41,7 +45,7 @@ def test_the_virtual_host(path, vhost):
         ("u:a@b,c:1@", "u", "a@b,c:1"),
     ],
 )
-def test_credentials(user_part, user, password):
+def test_credentials(user_part: str, user: str, password: str) -> None:
     parsed = parse(f"stomp://{user_part}a:1")
     assert (parsed.user, parsed.password) == (user, Secret(password))
 
@@ -68,7 +72,7 @@ def test_credentials(user_part, user, password):
         ("stomp://a:b:1", "no host:port", ""),
     ],
 )
-def test_a_wrong_url_is_named_without_its_password(url, words, nearest):
+def test_a_wrong_url_is_named_without_its_password(url: str, words: str, nearest: str) -> None:
     with pytest.raises(SettingsError, match="broker") as caught:
         brokers.open(BrokerSettings(url=url))
     assert words in str(caught.value)
@@ -77,17 +81,17 @@ def test_a_wrong_url_is_named_without_its_password(url, words, nearest):
 
 
 @pytest.mark.parametrize("field", ["tls_ca_file", "tls_cert_file"])
-def test_a_tls_file_that_cannot_be_used_is_named(tmp_path, field):
+def test_a_tls_file_that_cannot_be_used_is_named(tmp_path: Path, field: str) -> None:
     path = tmp_path / "missing.pem"
     for _ in ("missing", "nonsense"):
         with pytest.raises(SettingsError, match="missing") as caught:
-            brokers.open(BrokerSettings(url="stomp+ssl://a", **{field: str(path)}))
+            brokers.open(settings("stomp+ssl://a", **{field: str(path)}))
         assert caught.value.key == f"broker.{field}"
         path.write_text("nonsense")
 
 
 @pytest.mark.parametrize("changes", [{"user": "a\nb"}, {"user": "a", "password": Secret("b\nreceipt:1")}])
-def test_a_login_that_would_become_headers_is_refused(changes):
+def test_a_login_that_would_become_headers_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="line break"):
         brokers.open(BrokerSettings(**changes))
 
@@ -101,6 +105,6 @@ def test_a_login_that_would_become_headers_is_refused(changes):
         ("amqp://[::1]/a%2Fb%20c", (("::1", 5672),), "a/b c"),
     ],
 )
-def test_hosts_and_virtual_host_of_an_amqp_url(url, hosts, vhost):
+def test_hosts_and_virtual_host_of_an_amqp_url(url: str, hosts: tuple[tuple[str, int], ...], vhost: str) -> None:
     parsed = parse(url)
     assert (parsed.hosts, parsed.vhost) == (hosts, vhost)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from infertool.errors import RefusedError
+from tests.brokers.conftest import Connect
 from tests.support.brokers import new_queue, numbered, send_all, take
 from tests.support.rabbitmq import RabbitMQ
 
@@ -23,7 +24,7 @@ def vhost(rabbitmq: RabbitMQ) -> Iterator[None]:
     rabbitmq.ctl("delete_vhost", NAME)
 
 
-def test_queues_of_a_virtual_host_are_its_own(rabbitmq, vhost, connect):
+def test_queues_of_a_virtual_host_are_its_own(rabbitmq: RabbitMQ, vhost: None, connect: Connect) -> None:
     queue, inside, outside = new_queue(), connect(rabbitmq.url + PATH), connect(rabbitmq.url)
     assert inside.address == rabbitmq.url + PATH
     send_all(outside, numbered(queue, 1))
@@ -33,17 +34,17 @@ def test_queues_of_a_virtual_host_are_its_own(rabbitmq, vhost, connect):
     assert take(outside.subscribe(queue, window=10), 1)[0].body == b'{"n": 0}'
 
 
-def test_one_that_does_not_exist_is_named(rabbitmq, connect):
+def test_one_that_does_not_exist_is_named(rabbitmq: RabbitMQ, connect: Connect) -> None:
     with pytest.raises(RefusedError, match="nowhere") as caught:
         connect(f"{rabbitmq.url}/nowhere")
     assert "virtual host in broker.url" in caught.value.advice
 
 
-@pytest.mark.parametrize("server", ["activemq6", "artemis", "embedded_broker"])
+@pytest.mark.parametrize("name", ["activemq6", "artemis", "embedded_broker"])
 @pytest.mark.activemq6
 @pytest.mark.artemis
-def test_brokers_without_any_refuse_one(request, server, connect):
-    url = request.getfixturevalue(server).url
+def test_brokers_without_any_refuse_one(request: pytest.FixtureRequest, name: str, connect: Connect) -> None:
+    url = request.getfixturevalue(name).url
     with pytest.raises(RefusedError, match="has no virtual hosts") as caught:
         connect(f"{url}/prod")
     assert caught.value.address == f"{url}/prod"

@@ -28,13 +28,13 @@ def predict(payload):
 class Service:
     """The channel of the embedded server, with a fault of its own before it."""
 
-    def __init__(self, fault: Callable[[str, dict], Answer]) -> None:
+    def __init__(self, fault: Callable[[str, dict[str, Any]], Answer]) -> None:
         self.fault = fault
         self.crashes: Counter[str] = Counter()
         self.pushes = 0
         self.changed = threading.Condition()
 
-    def __call__(self, channel: Channel, event: str, payload: dict) -> Answer:
+    def __call__(self, channel: Channel, event: str, payload: dict[str, Any]) -> Answer:
         with self.changed:
             self.pushes += 1
             self.changed.notify_all()
@@ -57,7 +57,7 @@ def stop(consumer: Running) -> dict[str, Any]:
     return consumer.finish()
 
 
-def numbers_of(payload: dict) -> list[int]:
+def numbers_of(payload: dict[str, Any]) -> list[int]:
     """Return the numbers of the events in a push, from what was sent with them."""
     documents = payload.get("results", [payload])
     originals = [document.get("original_payload") or {} for document in documents]

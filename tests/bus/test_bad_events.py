@@ -53,7 +53,8 @@ class Ended:
         found = [self.viewer.payloads[i] for i in counter if self._is(event, i)]
         assert len(found) == 1
         assert counter[found[0]["event_id"]] == 1
-        return found[0]
+        document: dict[str, Any] = found[0]
+        return document
 
     def _is(self, event: OddEvent, event_id: str) -> bool:
         if event.event_id is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -216,7 +217,6 @@ def test_a_model_that_raises_while_phoenix_is_away(embedded_bus: Bus) -> None:
         ("constructor_failure.py:NeedsArguments", "path"),
         ("warm_up_failure.py:Model", "weights.bin: checksum mismatch"),
         ("unfit.py:NoPredict", "predict"),
-        ("unfit.py:coroutine", "async"),
         ("unfit.py:nothing_there", "nothing_there"),
         ("no_such_file.py:predict", "no file"),
     ],
@@ -233,7 +233,7 @@ def test_a_model_that_cannot_be_used_stops_the_start(model: str, reason: str) ->
     assert "; " in line, "it does not say what to do"
 
 
-def test_a_model_that_failed_its_warm_up_is_closed(tmp_path) -> None:
+def test_a_model_that_failed_its_warm_up_is_closed(tmp_path: Path) -> None:
     (tmp_path / "m.py").write_text(
         textwrap.dedent("""
         class Model:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import random
-import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from infertool.embedded.channel_server.channels import Answer, Channel, Definition, EventHandler, Limits, Reply
 from infertool.embedded.channel_server.server import definitions, handle_service
 from tests.bus.conftest import Bus
-from tests.bus.test_deaths import assert_none_lost
+from tests.bus.test_deaths import assert_none_lost, kill_in_the_middle
 from tests.bus.test_settlement import assert_each_once
 from tests.embedded.channel_server.running import RunningHub
 from tests.support.hub import HubProcess
@@ -62,15 +61,10 @@ def test_killed_at_random_instants(bus: Bus) -> None:
     model = bus.folder / "net.py"
     model.write_text(SLOW)
     ids = bus.send(EVENTS, poison=20)
-    options = ("--concurrency", "2", "--batch-size", "16", "--publish-batch", "8")
-    rng = random.Random(4)
-    for _ in range(KILLS):
-        before = len(bus.viewer.seen)
-        consumer = bus.consume(*options, model=f"{model}:Net")
-        bus.viewer.wait(min(before + rng.randrange(1, EVENTS // KILLS), EVENTS), LONG)
-        time.sleep(rng.uniform(0, 0.05))
-        consumer.kill()
-    assert len(bus.viewer.seen) < EVENTS, "the kills came after the work"
+    options = ("--concurrency", "2", "--batch-size", "16", "--publish-batch", "auto")
+    kill_in_the_middle(
+        bus, EVENTS, lambda: bus.consume(*options, model=f"{model}:Net"), kills=KILLS, apart=EVENTS // KILLS
+    )
     bus.consume("--exit-when-idle", "1s", *options, model=f"{model}:Net").finish()
     assert_none_lost(bus, ids)
     assert bus.viewer.batches
@@ -101,20 +95,19 @@ def test_the_hub_is_killed_and_comes_back(embedded_bus: Bus) -> None:
     assert len(bus.dead_ids()) == 20
 
 
-def no_batches(channel: Channel, event: str, payload) -> Answer:
+def no_batches(channel: Channel, event: str, payload: Any) -> Answer:
     """Crash of a batch, as a Phoenix channel does of an event that it has no clause for."""
     if event == "new_results":
         raise RuntimeError("no function clause matching")
     return handle_service(channel, event, payload)
 
 
-def ignores_batches(channel: Channel, event: str, payload) -> Answer:
+def ignores_batches(channel: Channel, event: str, payload: Any) -> Answer:
     """Broadcast single results, and have a catch-all: `handle_in(_, _, socket) -> {:noreply, socket}`."""
-    if event != "new_results":
-        handle_service(channel, event, payload)
+    return handle_service(channel, event, payload) if event != "new_results" else None
 
 
-def one_bad_result(channel: Channel, event: str, payload) -> Answer:
+def one_bad_result(channel: Channel, event: str, payload: Any) -> Answer:
     """Refuse whatever holds the result of event 777."""
     results = payload["results"] if event == "new_results" else [payload]
     if event != "inference_failed" and any(result["request_id"] == "r-777" for result in results):

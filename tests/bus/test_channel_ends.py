@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ from tests.bus.test_settlement import assert_each_once
 pytestmark = pytest.mark.long
 
 
-def crash_over(*numbers: int) -> Callable[[str, dict], None]:
-    def fault(_event: str, payload: dict) -> None:
+def crash_over(*numbers: int) -> Callable[[str, dict[str, Any]], None]:
+    def fault(_event: str, payload: dict[str, Any]) -> None:
         if set(numbers) & set(numbers_of(payload)):
             raise RuntimeError("a payload that crashes the channel")
 
@@ -69,7 +70,7 @@ def test_ids_that_crash_the_channel(embedded_bus: Bus) -> None:
     bus = embedded_bus
     poison: set[str] = set()
 
-    def fault(_event: str, payload: dict) -> None:
+    def fault(_event: str, payload: dict[str, Any]) -> None:
         if payload["event_id"] in poison:
             raise RuntimeError("an id that crashes the channel")
 
@@ -90,7 +91,7 @@ def test_ids_that_crash_the_channel(embedded_bus: Bus) -> None:
 def test_a_server_that_is_away_makes_no_dead_letters(bus: Bus) -> None:
     away = True
 
-    def fault(_event: str, _payload: dict) -> None:
+    def fault(_event: str, _payload: dict[str, Any]) -> None:
         if away:
             raise RuntimeError("its database is away")
 
@@ -114,7 +115,7 @@ def test_a_channel_without_a_clause_for_failures(embedded_bus: Bus) -> None:
     model = bus.folder / "failing.py"
     model.write_text(FAILING)
 
-    def fault(event: str, _payload: dict) -> None:
+    def fault(event: str, _payload: dict[str, Any]) -> None:
         if event == "inference_failed":
             raise RuntimeError("no function clause matching")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from infertool.embedded.channel_server.channels import Answer, Channel, Reply
@@ -14,12 +16,12 @@ QUICK = {"INFERTOOL_CONSUME__RETRY_BASE_S": "0.01"}
 
 
 @pytest.mark.parametrize("answer", [{"reason": "bad"}, None], ids=["refused", "crashed"])
-def test_alerts_that_are_taken_without_their_payload_only(embedded_bus: Bus, answer: dict | None) -> None:
+def test_alerts_that_are_taken_without_their_payload_only(embedded_bus: Bus, answer: dict[str, Any] | None) -> None:
     bus = embedded_bus
     model = bus.folder / "failing.py"
     model.write_text(FAILING)
 
-    def fault(event: str, payload: dict) -> Answer:
+    def fault(event: str, payload: dict[str, Any]) -> Answer:
         if event == "inference_failed" and numbers_of(payload):
             if answer is None:
                 raise RuntimeError("cannot store this")
@@ -41,7 +43,7 @@ def test_alerts_that_are_refused_make_no_dead_letters_until_they_are_taken(bus: 
     model.write_text(FAILING)
     refused = True
 
-    def fault(event: str, _payload: dict) -> Answer:
+    def fault(event: str, _payload: dict[str, Any]) -> Answer:
         return Reply({"reason": "no alerts"}, status="error") if refused and event == "inference_failed" else None
 
     service = Service(fault)
@@ -62,7 +64,7 @@ def test_a_channel_that_ignores_everything_is_told_of(embedded_bus: Bus, confirm
     bus = embedded_bus
     pushes: list[str] = []
 
-    def ignores(_channel: Channel, event: str, _payload: dict) -> Answer:
+    def ignores(_channel: Channel, event: str, _payload: dict[str, Any]) -> Answer:
         pushes.append(event)
         return None
 

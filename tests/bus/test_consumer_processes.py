@@ -93,9 +93,9 @@ def test_a_second_ctrl_c_leaves_no_process_behind(embedded_bus: Bus) -> None:
         (("--broker", "stomp://127.0.0.1:1", "--publish", "none"), 3, "nothing listens at stomp://127.0.0.1:1"),
         (("--max-messages", "5"), 2, "--max-messages cannot be shared"),
         (("--publish", "stdout"), 2, "several processes cannot share stdout"),
-        (("--target-latency", "50ms"), 2, "consume.batch_size is 1"),
+        (("--batch-size", "8", "--target-latency", "50ms"), 2, "consume.batch_size is 8"),
         (("--executor", "processes", "--concurrency", "auto"), 2, "--workers"),
-        (("--batch-size", "8", "--concurrency", "auto"), 2, "--target-latency"),
+        (("--target-latency", "50ms", "--concurrency", "auto"), 2, "consume.concurrency auto"),
     ],
 )
 def test_a_team_that_cannot_start_says_why_once(options: tuple[str, ...], code: int, reason: str) -> None:
@@ -113,7 +113,7 @@ def test_an_event_that_kills_its_worker_is_dead_lettered_and_the_consumer_goes_o
     raw.send(bus.queue, (({"event_id": f"{n}"}, json.dumps({"do": deed}).encode()) for n, deed in enumerate(deeds)))
     raw.close()
     consumer = bus.consume(
-        "--executor", "processes", "--workers", "2", "--max-messages", str(len(deeds)),
+        "--executor", "processes", "--workers", "2", "--batch-size", "1", "--max-messages", str(len(deeds)),
         model="fixtures/models/misbehaves.py:Misbehaves",
         INFERTOOL_CONSUME__TIMEOUT_S="2", INFERTOOL_CONSUME__RETRY_BASE_S="0.01",
     )  # fmt: skip

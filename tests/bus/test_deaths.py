@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 
 from tests.bus.conftest import Bus
 from tests.bus.test_interrupts import HANGS
+from tests.support.running import Running
 
 pytestmark = pytest.mark.long
 
@@ -27,16 +29,28 @@ def assert_none_lost(bus: Bus, ids: list[str]) -> None:
     assert bus.left() == 0
 
 
-def test_killed_at_random_instants(bus: Bus) -> None:
-    ids = bus.send(EVENTS, poison=20)
+def kill_in_the_middle(bus: Bus, count: int, start: Callable[[], Running], *, kills: int, apart: int) -> None:
+    """Start and kill consumers one after the other, each after up to `apart` events of `count`.
+
+    On a busy machine a kill may come late: at least half of them must find work left.
+    """
     rng = random.Random(4)
-    for _ in range(KILLS):
-        before = len(bus.viewer.seen)
-        consumer = bus.consume("--concurrency", "8", model="sim:?min_ms=4&max_ms=12&failure_rate=0.02")
-        bus.viewer.wait(min(before + rng.randrange(1, EVENTS // KILLS), EVENTS), LONG)
+    in_the_middle = 0
+    for _ in range(kills):
+        wanted = len(bus.viewer.seen) + rng.randrange(1, apart)
+        consumer = start()
+        assert bus.viewer.wait(min(wanted, count), LONG)
         time.sleep(rng.uniform(0, 0.05))
         consumer.kill()
-    assert len(bus.viewer.seen) < EVENTS, "the kills came after the work"
+        in_the_middle += len(bus.viewer.seen) < count
+    assert in_the_middle >= kills // 2, "the kills came after the work"
+
+
+def test_killed_at_random_instants(bus: Bus) -> None:
+    ids = bus.send(EVENTS, poison=20)
+    # As slow as this, a kill that comes half a second late still finds work.
+    options, model = ("--concurrency", "8"), "sim:?min_ms=20&max_ms=60&failure_rate=0.02"
+    kill_in_the_middle(bus, EVENTS, lambda: bus.consume(*options, model=model), kills=KILLS, apart=EVENTS // KILLS)
     bus.consume("--exit-when-idle", "1s", "--concurrency", "8").finish()
     assert_none_lost(bus, ids)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.bus.conftest import Bus
-from tests.bus.test_deaths import assert_none_lost
+from tests.bus.test_deaths import assert_none_lost, kill_in_the_middle
 from tests.bus.test_settlement import assert_each_once
 from tests.support.hub import HubProcess
 
@@ -49,16 +47,9 @@ def test_every_event_ends_once(bus: Bus, pushes: str) -> None:
 
 @in_every_push_mode
 def test_killed_at_random_instants(bus: Bus, pushes: str) -> None:
-    count, kills = 20_000, 4
+    count = 20_000
     ids = bus.send(count, poison=100)
-    rng = random.Random(4)
-    for _ in range(kills):
-        before = len(bus.viewer.seen)
-        consumer = bus.consume(*PUSHES[pushes], model=MODEL)
-        bus.viewer.wait(before + rng.randrange(1, 3000), LONG)
-        time.sleep(rng.uniform(0, 0.02))
-        consumer.kill()
-    assert len(bus.viewer.seen) < count, "the kills came after the work"
+    kill_in_the_middle(bus, count, lambda: bus.consume(*PUSHES[pushes], model=MODEL), kills=4, apart=3000)
     bus.consume("--exit-when-idle", "1s", *PUSHES[pushes], model=MODEL).finish()
     assert_none_lost(bus, ids)
     assert "reader" in threads(bus)

@@ -13,12 +13,15 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import websocket
 
 from tests.bus.conftest import Bus
 from tests.support.hub import HubProcess
+from tests.support.present import present
 from tests.support.running import CREDENTIALS, Running, environment
 
 LONG = 120
@@ -36,7 +39,7 @@ def broadcast(hub: HubProcess, count: int) -> None:
 
 
 @pytest.fixture
-def tail(session_hub: HubProcess, tmp_path):
+def tail(session_hub: HubProcess, tmp_path: Path) -> Iterator[Running]:
     running = Running(tmp_path, "tail", "public:results", "public:alerts", "--phoenix", session_hub.url)
     running.wait_for("following")
     yield running
@@ -46,15 +49,15 @@ def tail(session_hub: HubProcess, tmp_path):
 def test_ctrl_c_ends_tail_without_a_word(tail: Running) -> None:
     tail.process.send_signal(signal.SIGINT)
     assert tail.process.wait(LONG) == 130
-    assert tail.process.stdout.read() == b""
+    assert present(tail.process.stdout).read() == b""
     [line] = tail.log.read_text().splitlines()
     assert line.startswith("following")
 
 
 def test_tail_ends_quietly_when_its_reader_has_gone(tail: Running, session_hub: HubProcess) -> None:
     broadcast(session_hub, 2)
-    assert json.loads(tail.process.stdout.readline())["event"] == "new_result"
-    tail.process.stdout.close()
+    assert json.loads(present(tail.process.stdout).readline())["event"] == "new_result"
+    present(tail.process.stdout).close()
     broadcast(session_hub, 2)
     assert tail.process.wait(LONG) == 0
     [line] = tail.log.read_text().splitlines()
@@ -64,8 +67,8 @@ def test_tail_ends_quietly_when_its_reader_has_gone(tail: Running, session_hub: 
 def test_a_consumer_whose_reader_has_gone_leaves_the_rest_to_the_broker(bus: Bus) -> None:
     ids = bus.send(60)
     consumer = bus.consume("--publish", "stdout", "--concurrency", "1", model="sim:?min_ms=5&max_ms=5&failure_rate=0")
-    read = [json.loads(consumer.process.stdout.readline())["event_id"] for _ in range(5)]
-    consumer.process.stdout.close()
+    read = [json.loads(present(consumer.process.stdout).readline())["event_id"] for _ in range(5)]
+    present(consumer.process.stdout).close()
     assert consumer.process.wait(LONG) == 1
     log = consumer.log.read_text()
     assert "Traceback" not in log

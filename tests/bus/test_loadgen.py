@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 import websocket
@@ -100,7 +101,7 @@ def test_what_comes_twice_is_a_duplicate(embedded_bus: Bus) -> None:
 
     seen: set[str] = set()
 
-    def again(arrivals) -> None:
+    def again(arrivals: Any) -> None:
         new = [each.payload for each in arrivals if each.payload["event_id"] not in seen]
         seen.update(payload["event_id"] for payload in new)
         if new:
@@ -159,7 +160,7 @@ def test_an_assertion_that_does_not_hold_is_named(embedded_bus: Bus) -> None:
         (["--qps", "5", "--save", "/nowhere/run.jsonl"], 2, "cannot be written"),
     ],
 )
-def test_bad_input_is_one_line(embedded_bus: Bus, options, code: int, words: str) -> None:
+def test_bad_input_is_one_line(embedded_bus: Bus, options: list[str], code: int, words: str) -> None:
     run = infertool("loadgen", "--broker", embedded_bus.broker.url, *options, **CREDENTIALS)
     assert run.returncode == code
     assert run.stderr.count("\n") <= (2 if code == 3 else 1), run.stderr

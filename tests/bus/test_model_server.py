@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def first(count: int, given: Reply) -> Callable[[Request], Reply]:
     return lambda _request: given if next(numbers) < count else answer({"class": "A"})
 
 
-def all_succeeded(bus: Bus, consumer: Running, ids: list[str]) -> dict:
+def all_succeeded(bus: Bus, consumer: Running, ids: list[str]) -> dict[str, Any]:
     summary = consumer.finish()
     assert (summary["succeeded"], summary["dead_lettered"]) == (len(ids), 0)
     assert bus.viewer.wait(len(ids), LONG)

@@ -6,12 +6,11 @@ The model fails one event in forty by spoiling its whole batch, and one by an ex
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
 
 from tests.bus.conftest import Bus
-from tests.bus.test_deaths import assert_none_lost
+from tests.bus.test_deaths import assert_none_lost, kill_in_the_middle
 from tests.bus.test_settlement import assert_each_once
 from tests.support.hub import HubProcess
 from tests.support.viewer import Viewer
@@ -20,9 +19,9 @@ LONG = 120
 MODEL = "fixtures/models/batched.py:Batched"
 PROCESSES = ("--executor", "processes", "--workers", "2")
 MODES = {
-    "processes": PROCESSES,
+    "processes": (*PROCESSES, "--batch-size", "1"),
     "batches in processes": (*PROCESSES, "--batch-size", "16", "--batch-wait", "5ms"),
-    "adaptive batches": ("--concurrency", "4", "--batch-size", "32", "--target-latency", "30ms"),
+    "adaptive batches": ("--concurrency", "4", "--target-latency", "30ms"),
     "adaptive concurrency": ("--concurrency", "auto"),
     "several consumers": ("--processes", "2", "--concurrency", "4"),
 }
@@ -58,14 +57,7 @@ def test_every_event_ends_once(real_bus: Bus, mode: str) -> None:
 def test_the_consumer_is_killed_and_the_broker_too(real_bus: Bus, mode: str) -> None:
     bus = real_bus
     ids = bus.send(EVENTS, poison=POISON)
-    rng = random.Random(4)
-    for _ in range(KILLS):
-        before = len(bus.viewer.seen)
-        consumer = bus.consume(*MODES[mode], model=MODEL)
-        assert bus.viewer.wait(before + rng.randrange(1, 100), LONG)
-        time.sleep(rng.uniform(0, 0.02))
-        consumer.kill()
-    assert len(bus.viewer.seen) < EVENTS, "the kills came after the work"
+    kill_in_the_middle(bus, EVENTS, lambda: bus.consume(*MODES[mode], model=MODEL), kills=KILLS, apart=100)
     consumer = bus.consume(*MODES[mode], model=MODEL, INFERTOOL_BROKER__RECONNECT_MAX_S="0.5")
     consumer.wait_for("broker connected")
     bus.broker.kill()

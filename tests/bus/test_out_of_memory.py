@@ -11,6 +11,7 @@ import pytest
 from tests.bus.conftest import Bus
 from tests.bus.test_consumer_processes import children
 from tests.support.memorylimit import MemoryLimit, memory_limit
+from tests.support.present import present
 
 LONG = 180
 LIMIT = 600_000_000
@@ -62,4 +63,4 @@ def test_the_event_in_work_is_tried_once_more_and_the_others_go_on(
     assert len(deaths) == len(set(deaths)) == 2
     assert "Traceback" not in log
     if deed == "hog":
-        assert limit.kills() == 2
+        assert present(limit).kills() == 2

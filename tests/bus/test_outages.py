@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
 
-from infertool.embedded.channel_server.channels import OK, Channel, Definition
+from infertool.embedded.channel_server.channels import OK, Channel, Definition, Reply
 from tests.bus.conftest import Bus
 from tests.bus.test_deaths import assert_none_lost
 from tests.embedded.channel_server.running import RunningHub
@@ -74,7 +75,7 @@ def test_the_hub_restarts(own_hub: Bus, how: str) -> None:
 def crashing_channels(crashed: set[str]) -> list[Definition]:
     """Channels like the hub's own, where some events crash the channel once, and one does always."""
 
-    def handle(channel: Channel, event: str, payload):
+    def handle(channel: Channel, event: str, payload: Any) -> Reply:
         number = int(payload["request_id"].removeprefix("r-"))
         if number == 77 and event == "new_result":
             raise RuntimeError("always")

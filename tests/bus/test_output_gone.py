@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.support.running import CREDENTIALS, environment
 PLACES = ["/dev/full", "closed", "closed pipe"]
 
 
-def run_to(place: str, *arguments: str, cwd=None) -> subprocess.CompletedProcess[str]:
+def run_to(place: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command with `place` as its standard output."""
     command = [sys.executable, "-m", "infertool", *arguments]
     reader, writer = os.pipe()
@@ -48,7 +49,7 @@ def check(done: subprocess.CompletedProcess[str], says: str = "") -> None:
     [["config", "show"], ["config", "show", "-o", "json"], ["config", "show", "-o", "toml"], ["config", "path"],
      ["--version"], ["--help"], ["consume", "--help"], ["config", "--help"], ["loadgen", "report", "--help"]],
 )  # fmt: skip
-def test_what_only_shows(place: str, arguments: list[str], tmp_path) -> None:
+def test_what_only_shows(place: str, arguments: list[str], tmp_path: Path) -> None:
     done = run_to(place, *arguments, cwd=tmp_path)
     if place == "closed pipe" or (place == "closed" and "--help" in arguments):  # as with `| head`
         assert (done.returncode, done.stderr) == (0, "")
@@ -58,7 +59,7 @@ def test_what_only_shows(place: str, arguments: list[str], tmp_path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["config", "show"], ["--version"], ["--help"], ["consume", "--help"]])
-def test_what_only_shows_with_json_logs(arguments: list[str], tmp_path) -> None:
+def test_what_only_shows_with_json_logs(arguments: list[str], tmp_path: Path) -> None:
     done = run_to("/dev/full", "--log-format", "json", *arguments, cwd=tmp_path)
     assert done.returncode == 1
     assert json.loads(done.stderr)["message"].startswith("standard output cannot be written: ")
@@ -105,7 +106,7 @@ def test_a_load_and_its_report(embedded_bus: Bus, place: str) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("command", ["tail", "watch", "dev"])
-def test_what_follows(session_hub: HubProcess, place: str, command: str, tmp_path) -> None:
+def test_what_follows(session_hub: HubProcess, place: str, command: str, tmp_path: Path) -> None:
     record = tmp_path / "r.jsonl"
     record.write_text(
         json.dumps({"topic": "public:results", "event": "new_result", "payload": {"a": 1}, "at": 1.0}) + "\n"
@@ -113,7 +114,7 @@ def test_what_follows(session_hub: HubProcess, place: str, command: str, tmp_pat
     options = {
         "tail": ["tail", "public:results", "--phoenix", session_hub.url, "--since-file", str(record)],
         "watch": ["watch", "--once", "--from", str(record)],
-        "dev": ["dev", "--stomp-port", "0", "--http-port", "0"],
+        "dev": ["dev", "--stomp-port", "0", "--http-port", "0", "--no-gateway"],
     }
     done = run_to(place, *options[command], cwd=tmp_path)
     if place == "closed pipe":

@@ -28,7 +28,8 @@ class RealBus(Bus):
     """A bus over a broker that has its own way to be spoken to."""
 
     def raw(self) -> RawStomp:
-        return self.broker.raw()
+        raw: RawStomp = self.broker.raw()
+        return raw
 
     def letters(self) -> dict[str, list[str]]:
         """Empty the dead-letter queue; return the letters' own ids by event id."""

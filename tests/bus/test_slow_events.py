@@ -17,7 +17,7 @@ EVENTS = 3000
 HOW = {
     "threads": (("--concurrency", "2"), 0),
     "processes": (("--executor", "processes", "--workers", "2"), 0),
-    "batches": (("--batch-size", "8", "--concurrency", "2"), 7),
+    "batches": (("--batch-size", "8"), 7),
     "batches in processes": (("--executor", "processes", "--workers", "2", "--batch-size", "8"), 7),
 }
 
@@ -28,7 +28,8 @@ def test_a_slow_event_holds_up_no_other(bus: Bus, how: str) -> None:
     release = bus.folder / "release"
     ids = bus.send(EVENTS)
     consumer = bus.consume(
-        "--max-messages", f"{EVENTS}", "--max-attempts", "1", *options, model=MODEL,
+        "--max-messages", f"{EVENTS}", "--max-attempts", "1", *options,
+        model=f"{MODEL}Batches" if companions else MODEL,
         QUICK_TAKES_S="0.0003", **hold(release),
     )  # fmt: skip
     assert bus.viewer.wait(EVENTS - 1 - companions, LONG)

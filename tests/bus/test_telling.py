@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.bus.conftest import Bus
 from tests.support.embedded import EmbeddedBroker
 from tests.support.phoenix_fake import fake_phoenix, is_push, polite
-from tests.support.running import infertool
+from tests.support.running import Running, infertool
 
 pytestmark = pytest.mark.long
 
@@ -20,15 +22,15 @@ LONG = 240.0
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
 
 
-def lines(consumer) -> list[dict]:
+def lines(consumer: Running) -> list[dict[str, Any]]:
     return [json.loads(line) for line in consumer.log.read_text().split("\n")[:-1]]
 
 
-def statuses(consumer) -> list[dict]:
+def statuses(consumer: Running) -> list[dict[str, Any]]:
     return [line for line in lines(consumer) if line.get("event") == "status"]
 
 
-def wait_for(consumer, condition) -> dict:
+def wait_for(consumer: Running, condition: Callable[..., Any]) -> dict[str, Any]:
     """Wait until a status of the consumer meets `condition`; return it."""
     deadline = time.monotonic() + LONG
     while time.monotonic() < deadline:
@@ -167,7 +169,7 @@ def test_on_this_machine_the_simulator_runs_and_is_named(host: str) -> None:
     assert "model sim: (the simulator" in ended.stderr
 
 
-def test_who_asks_for_the_simulator_gets_it(tmp_path) -> None:
+def test_who_asks_for_the_simulator_gets_it(tmp_path: Path) -> None:
     settings = tmp_path / "infertool.toml"
     settings.write_text('[model]\nspec = "sim:"\n')
     for asked in (["--model", "sim:"], ["--config", str(settings)]):

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from infertool.channels.event import ChannelEvent
 from infertool.channels.recording import AT_ONCE, Playback, RecordError, parse_speed
 from infertool.errors import UsageError
 from tests.channels.conftest import Collected
+from tests.support.present import present
 
 
 def arrivals(*times: float) -> list[ChannelEvent]:
@@ -22,7 +25,7 @@ def arrivals(*times: float) -> list[ChannelEvent]:
 
 
 class Played:
-    def __init__(self, batches, *, speed: float) -> None:
+    def __init__(self, batches: list[Any] | Iterator[Any] | Iterator[list[ChannelEvent]], *, speed: float) -> None:
         self.collected = Collected()
         self.ends: queue.Queue[Exception | None] = queue.Queue()
         self.playback = Playback(batches, speed=speed, on_events=self.collected, on_end=self.ends.put)
@@ -64,7 +67,7 @@ def test_an_endless_recording_can_be_stopped() -> None:
 
 
 def test_an_error_while_reading_is_passed_on() -> None:
-    def broken():
+    def broken() -> Iterator[list[ChannelEvent]]:
         yield arrivals(1.0)
         raise RecordError("r", "cannot be read")
 
@@ -85,15 +88,15 @@ def test_a_process_ends_while_it_waits_for_standard_input() -> None:
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.wait(30) == 0
-        assert (process.stdout.read(), process.stderr.read()) == (b"left\n", b"")
+        assert (present(process.stdout).read(), present(process.stderr).read()) == (b"left\n", b"")
 
 
 @pytest.mark.parametrize(("text", "speed"), [("1", 1), ("0.5", 0.5), ("10", 10), ("max", 0), ("0", 0)])
-def test_speeds(text, speed) -> None:
+def test_speeds(text: str, speed: float) -> None:
     assert parse_speed(text) == speed
 
 
 @pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "fast"])
-def test_invalid_speeds(text) -> None:
+def test_invalid_speeds(text: str) -> None:
     with pytest.raises(UsageError, match="max"):
         parse_speed(text)

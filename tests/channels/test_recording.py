@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.strategies._internal.core import DataObject
 
 from infertool.channels.event import TOO_DEEP, ChannelEvent
 from infertool.channels.recording import Recorder, RecordError, RecordReader, line
+from tests.support.present import present
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
@@ -38,7 +40,7 @@ def read(path: Path) -> tuple[list[ChannelEvent], int]:
 
 
 @given(ARRIVALS)
-def test_written_events_are_read_back(tmp_path_factory, arrivals) -> None:
+def test_written_events_are_read_back(tmp_path_factory: pytest.TempPathFactory, arrivals: list[ChannelEvent]) -> None:
     path = tmp_path_factory.mktemp("record") / "r.jsonl"
     recorder = Recorder(str(path))
     recorder.write(arrivals)
@@ -48,7 +50,9 @@ def test_written_events_are_read_back(tmp_path_factory, arrivals) -> None:
 
 
 @given(ARRIVALS, st.data())
-def test_a_cut_recording_loses_one_line_at_most(tmp_path_factory, arrivals, data) -> None:
+def test_a_cut_recording_loses_one_line_at_most(
+    tmp_path_factory: pytest.TempPathFactory, arrivals: list[ChannelEvent], data: DataObject
+) -> None:
     path = tmp_path_factory.mktemp("record") / "r.jsonl"
     whole = b"".join(line(each) + b"\n" for each in arrivals)
     cut = data.draw(st.integers(0, len(whole)))
@@ -64,20 +68,20 @@ def test_a_cut_recording_loses_one_line_at_most(tmp_path_factory, arrivals, data
 
 
 @given(st.binary())
-def test_any_bytes_can_be_read(tmp_path_factory, garbage) -> None:
+def test_any_bytes_can_be_read(tmp_path_factory: pytest.TempPathFactory, garbage: bytes) -> None:
     path = tmp_path_factory.mktemp("record") / "r.jsonl"
     path.write_bytes(garbage)
     read(path)
 
 
-def test_invalid_lines_are_skipped_and_counted(tmp_path) -> None:
+def test_invalid_lines_are_skipped_and_counted(tmp_path: Path) -> None:
     good = line(ChannelEvent("t", "e", {"a": 1}, 3.5))
     path = tmp_path / "r.jsonl"
     path.write_bytes(b"\n".join([good, *NO_RECORDS, b"", b"  ", good.replace(b"}}", b'},"extra":1}'), good]))
     assert read(path) == ([ChannelEvent("t", "e", {"a": 1}, 3.5)] * 3, len(NO_RECORDS))
 
 
-def test_more_than_one_read(tmp_path) -> None:
+def test_more_than_one_read(tmp_path: Path) -> None:
     arrivals = [ChannelEvent("t", "e", {"n": n, "pad": "x" * 300_000}, float(n)) for n in range(20)]
     big = ChannelEvent("t", "e", "y" * 5_000_000, 20.0)
     path = tmp_path / "r.jsonl"
@@ -101,7 +105,7 @@ def test_source_is_left_out_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize(("path", "why"), [("/nowhere/r", "No such file"), ("/", "Is a directory")])
-def test_a_file_that_cannot_be_opened(path, why) -> None:
+def test_a_file_that_cannot_be_opened(path: str, why: str) -> None:
     for opener in (Recorder, RecordReader):
         with pytest.raises(RecordError, match=f"the record {path} cannot be .*: {why}"):
             [*opener(path).batches()] if opener is RecordReader else opener(path)
@@ -121,8 +125,8 @@ def test_standard_input_is_read_as_it_comes() -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     for _ in range(2):
-        process.stdin.write(line(ChannelEvent("t", "e", 1, 2.0)) + b"\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == b"1\n"
+        present(process.stdin).write(line(ChannelEvent("t", "e", 1, 2.0)) + b"\n")
+        present(process.stdin).flush()
+        assert present(process.stdout).readline() == b"1\n"
     process.communicate()
     assert process.returncode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -103,7 +104,7 @@ def test_a_crashed_topic_is_reported_and_rejoined() -> None:
 
 def test_batches_are_unpacked() -> None:
     batch = {"results": [{"n": 0}, {"n": 1}, 2]}
-    odd = [{"results": 1}, [], None, {"x": []}]
+    odd: list[Any] = [{"results": 1}, [], None, {"x": []}]
 
     def on_frame(peer: Peer, frame: Frame) -> None:
         polite(peer, frame)

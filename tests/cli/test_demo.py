@@ -8,11 +8,12 @@ import sys
 
 import psutil
 
+from tests.support.present import present
 from tests.support.running import environment, infertool
 
 
 def test_the_json_summary_adds_up() -> None:
-    run = infertool("demo", "--for", "3s", "--qps", "40", "-o", "json")
+    run = infertool("demo", "--for", "3s", "--qps", "40", "--no-gateway", "-o", "json")
     assert run.returncode == 0, run.stderr
     summary = json.loads(run.stdout)
     assert list(summary) == ["sent", "results", "failures", "dead_letters", "lost", "duplicates", "p50_ms", "p99_ms"]
@@ -30,6 +31,7 @@ def test_a_pipe_gets_a_line_for_each_event_and_the_summary() -> None:
     assert "40 sent = " in summary
     assert "0 lost" in summary
     assert "dashboard: http://127.0.0.1:" in run.stderr
+    assert "gateway: curl http://127.0.0.1:" in run.stderr
 
 
 def test_a_reader_that_closes_the_pipe_ends_the_demo_quietly() -> None:
@@ -37,10 +39,10 @@ def test_a_reader_that_closes_the_pipe_ends_the_demo_quietly() -> None:
         [sys.executable, "-m", "infertool", "demo", "--for", "10m"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
     )  # fmt: skip
-    assert demo.stdout.readline()
-    demo.stdout.close()
+    assert present(demo.stdout).readline()
+    present(demo.stdout).close()
     assert demo.wait(60) == 0
-    assert b"Traceback" not in demo.stderr.read()
+    assert b"Traceback" not in present(demo.stderr).read()
 
 
 def test_child_processes_end_with_the_demo_however_it_ends() -> None:
@@ -48,10 +50,10 @@ def test_child_processes_end_with_the_demo_however_it_ends() -> None:
         [sys.executable, "-m", "infertool", "demo", "--for", "10m"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),
     )  # fmt: skip
-    assert demo.stdout.readline()
+    assert present(demo.stdout).readline()
     started = psutil.Process(demo.pid).children(recursive=True)
     demo.kill()
     demo.communicate()
-    assert len(started) == 3
+    assert len(started) == 4
     _, alive = psutil.wait_procs(started, timeout=60)
     assert alive == []

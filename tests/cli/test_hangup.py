@@ -25,6 +25,7 @@ from tests.channels.conftest import Collected
 from tests.support.brokers import new_queue
 from tests.support.embedded import EmbeddedBroker
 from tests.support.hub import HubProcess
+from tests.support.present import present
 from tests.support.rawstomp import RawStomp
 from tests.support.running import environment
 from tests.support.terminal import Terminal
@@ -88,7 +89,7 @@ def letters(broker: EmbeddedBroker) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
-def test_a_signal_to_watch_restores_the_terminal(number: int, tmp_path) -> None:
+def test_a_signal_to_watch_restores_the_terminal(number: int, tmp_path: Path) -> None:
     env = {**environment(TERM="xterm-256color"), "LANG": "C.UTF-8"}
     command = [sys.executable, "-m", "infertool", "watch", "--from", recorded(tmp_path), "--speed", "max"]
     with Terminal(command, env=env) as terminal:
@@ -104,7 +105,7 @@ Arguments = Callable[[EmbeddedBroker, HubProcess, Path], Sequence[str]]
 # A command, a text that it shows once it runs, and its exit code.
 COMMANDS: dict[str, tuple[Arguments, bytes, int]] = {
     "watch": (lambda _b, _h, folder: ["watch", "--from", recorded(folder), "--speed", "max"], b"e1", 0),
-    "dev": (lambda _b, _h, _f: ["dev", "--stomp-port", "0", "--http-port", "0"], b"Ctrl-C stops it", 0),
+    "dev": (lambda _b, _h, _f: ["dev", "--stomp-port", "0", "--http-port", "0", "--no-gateway"], b"Ctrl-C stops it", 0),
     "consume": (
         lambda broker, hub, _f: [
             "consume", "--broker", broker.url, "--phoenix", hub.url, "--queue", new_queue(), "--model", "sim:",
@@ -138,7 +139,9 @@ COMMANDS: dict[str, tuple[Arguments, bytes, int]] = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_whose_terminal_closes_ends_as_by_sigterm(name: str, servers, tmp_path) -> None:
+def test_a_command_whose_terminal_closes_ends_as_by_sigterm(
+    name: str, servers: tuple[EmbeddedBroker, HubProcess], tmp_path: Path
+) -> None:
     arguments, shows, code = COMMANDS[name]
     terminal = Console(*arguments(*servers, tmp_path))
     terminal.wait(shows)
@@ -146,7 +149,9 @@ def test_a_command_whose_terminal_closes_ends_as_by_sigterm(name: str, servers, 
     assert terminal.process.wait(LONG) == code
 
 
-def test_a_hangup_lets_a_consumer_finish_its_events_and_release_the_rest(servers) -> None:
+def test_a_hangup_lets_a_consumer_finish_its_events_and_release_the_rest(
+    servers: tuple[EmbeddedBroker, HubProcess],
+) -> None:
     broker, hub = servers
     queue, seen = new_queue(), Collected()
     settings = PhoenixSettings(url=hub.url)
@@ -170,14 +175,15 @@ def test_a_hangup_lets_a_consumer_finish_its_events_and_release_the_rest(servers
     assert len(finished | left) == 1000
 
 
-def test_a_command_with_ignored_hangups_continues(tmp_path) -> None:
+def test_a_command_with_ignored_hangups_continues(tmp_path: Path) -> None:
     """As with `nohup`."""
+    ports = ("--stomp-port", "0", "--http-port", "0", "--no-gateway")
     process = subprocess.Popen(
-        [sys.executable, "-m", "infertool", "dev", "--stomp-port", "0", "--http-port", "0", "-o", "json"],
+        [sys.executable, "-m", "infertool", "dev", *ports, "-o", "json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # noqa: PLW1509
     )  # fmt: skip
-    port = int(json.loads(process.stdout.readline())["stomp"].rpartition(":")[2])
+    port = int(json.loads(present(process.stdout).readline())["stomp"].rpartition(":")[2])
     process.send_signal(signal.SIGHUP)
     raw = RawStomp(port)
     raw.send("/queue/a", [({}, b"still here")])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from infertool.cli.common.options import parse_pairs
@@ -25,27 +28,27 @@ WANTED = {"token": TOKEN, "room": "a=b", "n": "1"}
         (["r m= a "], {"r m": " a "}),
     ],
 )
-def test_pairs(pairs, params):
+def test_pairs(pairs: list[str], params: dict[str, str]) -> None:
     assert parse_pairs(pairs) == params
 
 
 @pytest.mark.parametrize("pair", ["Hush", "=Hush", ""])
-def test_the_error_for_an_invalid_pair_does_not_show_it(pair):
+def test_the_error_for_an_invalid_pair_does_not_show_it(pair: str) -> None:
     with pytest.raises(UsageError, match="--join-param number 2 is no name=value") as caught:
         parse_pairs(["room=a", pair])
     assert "Hush" not in str(caught.value)
 
 
-def test_a_repeated_name_is_refused():
+def test_a_repeated_name_is_refused() -> None:
     with pytest.raises(UsageError, match="gives room twice"):
         parse_pairs(["room=a", "room=b"])
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--join-param", "room=a=b", "--join-param", "n=1"], 0), ([], 3)])
-def test_a_consumer_joins_with_the_parameters(tmp_path, arguments, code):
+def test_a_consumer_joins_with_the_parameters(tmp_path: Path, arguments: list[str], code: int) -> None:
     joins = []
 
-    def join(_channel, params):
+    def join(_channel: Any, params: Any) -> dict[Any, Any]:
         joins.append(params)
         if params != WANTED:
             raise RefuseJoin("not you")

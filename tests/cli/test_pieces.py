@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
@@ -63,5 +64,6 @@ def test_texts_of_events_are_escaped_in_the_log(evil: str) -> None:
 
 
 def test_unusual_payloads_have_a_line() -> None:
-    for payload in [None, [], {}, {"status": "SUCCESS"}, {"status": "FAILED"}, b"\0\1", 1e300, {"prediction": 1}]:
+    payloads: list[Any] = [None, [], {}, {"status": "SUCCESS"}, {"status": "FAILED"}, b"\0\1", 1e300, {"prediction": 1}]
+    for payload in payloads:
         assert line(ChannelEvent("t", "e", payload, 0))

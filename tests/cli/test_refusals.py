@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -91,7 +92,7 @@ HTTP = b"HTTP/1.1 %d Whatever\r\ncontent-length: 2\r\n\r\nhi"
 
 @pytest.mark.activemq
 @pytest.mark.parametrize("way", ["environment", "url", "file"])
-def test_a_wrong_password(activemq: ActiveMQ, way: str, tmp_path) -> None:
+def test_a_wrong_password(activemq: ActiveMQ, way: str, tmp_path: Path) -> None:
     url, env = activemq.url, {}
     if way == "url":
         url = url.replace("//", f"//admin:{HUSH.replace('/', '%2F')}@")
@@ -219,6 +220,8 @@ def test_secrets_are_masked_in_errors_of_a_server() -> None:
         (["consume", "--config", "no-such.toml"], 2, ["no-such.toml", "config init"]),
         (["dev", "--no-broker", "--no-hub"], 2, ["--no-broker", "--no-hub"]),
         (["demo", "--for", "ever"], 2, ["'ever'", "10s"]),
+        (["demo", "--burst", "--no-gateway"], 2, ["--burst", "--no-gateway"]),
+        (["demo", "--burst", "--qps", "7"], 2, ["--burst", "--qps"]),
     ],
 )
 def test_invalid_arguments(arguments: list[str], code: int, words: list[str]) -> None:
@@ -241,12 +244,12 @@ def test_the_error_for_an_invalid_filter_points_at_the_character() -> None:
         ('[broker]\nurk = "x"', ["broker.urk", "settings.toml", "'broker.url'"]),
         ("[brokr]\n", ["brokr", "settings.toml", "broker"]),
         ("[consume]\nconcurrency = 'many'", ["consume.concurrency", "settings.toml"]),
-        ("[consume]\nconcurrency = 0", ["consume.concurrency"]),
+        ("[consume]\nconcurrency = -1", ["consume.concurrency"]),
         ("[consume\nx = 1", ["settings.toml", "line 1"]),
         (f'[broker]\npassword = "{HUSH}"\nheartbeat_s = "{HUSH}"', ["broker.heartbeat_s"]),
     ],
 )
-def test_invalid_settings(tmp_path, text: str, words: list[str]) -> None:
+def test_invalid_settings(tmp_path: Path, text: str, words: list[str]) -> None:
     file = tmp_path / "settings.toml"
     file.write_text(text)
     done = infertool("--config", str(file), "consume", **SECRETS)
@@ -256,7 +259,7 @@ def test_invalid_settings(tmp_path, text: str, words: list[str]) -> None:
     assert HUSH not in line
 
 
-@pytest.mark.parametrize("flag", ["--stomp-port", "--http-port"])
+@pytest.mark.parametrize("flag", ["--stomp-port", "--http-port", "--gateway-port"])
 def test_dev_on_a_port_that_is_taken(flag: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

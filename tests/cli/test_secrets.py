@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.present import present
 from tests.support.running import Running, infertool
 
 HUSH = "Hush-me/31"
@@ -21,8 +22,10 @@ def command_lines(pid: int) -> str:
 
 
 def test_dev_and_a_consumer_of_it(tmp_path: Path) -> None:
-    dev = Running(tmp_path, "dev", "--stomp-port", "0", "--http-port", "0", "-o", "json", "--debug", **SECRETS)
-    urls = json.loads(dev.process.stdout.readline())
+    dev = Running(
+        tmp_path, "dev", "--stomp-port", "0", "--http-port", "0", "--no-gateway", "-o", "json", "--debug", **SECRETS
+    )
+    urls = json.loads(present(dev.process.stdout).readline())
     state = {"INFERTOOL_CONSUME__STATE_DIR": str(tmp_path / "state")}
     consumer = Running(
         tmp_path, "consume", "--broker", urls["stomp"], "--phoenix", urls["phoenix"], "--debug", "--log-format", "json",
@@ -35,7 +38,7 @@ def test_dev_and_a_consumer_of_it(tmp_path: Path) -> None:
     for process in (consumer, dev):
         process.terminate()
         process.process.wait(30)
-        shown += process.process.stdout.read().decode() + process.log.read_text()
+        shown += present(process.process.stdout).read().decode() + process.log.read_text()
     assert not [trace for trace in TRACES if trace in shown]
 
 

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from infertool.consumer.attempt import Decoding, Event, Outcome, Preparation
+from infertool.brokers.port import Move, Transaction
+from infertool.consumer.attempt import Decoding, Event, Failure, Outcome, Preparation, Tried
 from infertool.consumer.executor import Executor
 from infertool.consumer.tuning import Workload
 from infertool.consumer.worker import WorkerPool
 from infertool.errors import InfertoolError
+from infertool.message import Message
 from tests.support.messages import message
 
 LONG = 60.0
@@ -101,6 +103,28 @@ def wait_until(holds: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.005)
+
+
+class OnlyAcks:
+    """A subscription that takes acks, and is asked for nothing else."""
+
+    def ack(self, messages: Sequence[Message]) -> None:
+        pass
+
+    def receive(self, max_messages: int, timeout_s: float) -> list[Message]:
+        raise NotImplementedError
+
+    def move(self, moves: Sequence[Move], timeout_s: float) -> None:
+        raise NotImplementedError
+
+    def start_move(self, moves: Sequence[Move], timeout_s: float) -> Transaction:
+        raise NotImplementedError
+
+
+def failure_of(failed: Outcome | Tried) -> Failure:
+    """Return why a try failed that did."""
+    assert failed.failure is not None
+    return failed.failure
 
 
 def failures(outcomes: Sequence[Outcome]) -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -14,7 +15,7 @@ from infertool import brokers, codec
 from infertool.brokers.memory.server import Server
 from infertool.codec import JSON, MSGPACK
 from infertool.consumer import consumer as consumer_module
-from infertool.consumer import dead_letter_writer, in_flight
+from infertool.consumer import dead_letter_writer, intake
 from infertool.consumer.consumer import Consumer, Until
 from infertool.consumer.router import Published
 from infertool.consumer.tracing import Exporter
@@ -26,8 +27,8 @@ from infertool.publishers import reply as reply_module
 from infertool.publishers.local import LocalPublisher, discard
 from infertool.publishers.port import Publication, Publisher, Rejection
 from infertool.settings import Settings
+from infertool.settings.broker import BrokerSettings
 from infertool.settings.tree import (
-    BrokerSettings,
     ConsumeSettings,
     ContractSettings,
     DeadLetterSettings,
@@ -50,7 +51,7 @@ def new_server(*options: Any) -> Server:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the waits between polls and tries."""
     monkeypatch.setattr(consumer_module, "POLL_S", 0.005)
-    monkeypatch.setattr(in_flight, "POLL_S", 0.005)
+    monkeypatch.setattr(intake, "POLL_S", 0.005)
     monkeypatch.setattr(reply_module, "AGAIN", FullJitter(0.001, 0.01))
     for name in ("REFUSED_BACKOFF", "ALONE_BACKOFF"):
         monkeypatch.setattr(dead_letter_writer, name, FullJitter(0.001, 0.01))
@@ -67,7 +68,7 @@ class Service:
         *,
         publisher: Publisher[Published] | None = None,
         pool: WorkerPool | None = None,
-        default: str = "json",
+        default: Literal["json", "msgpack"] = "json",
         spans: Exporter | None = None,
         **consume: Any,
     ) -> None:
@@ -162,9 +163,11 @@ class Phoenix(LocalPublisher[Published]):
         super().__init__("Phoenix", discard)
         self.refused = refused
         self.published: list[tuple[str, str]] = []
+        self.payloads: list[dict[str, Any]] = []
 
     def publish(self, publications: Sequence[Publication[Published]], *, crashes: int = 0) -> None:
         self.published += [(each.event, each.event_id) for each in publications]
+        self.payloads += [json.loads(each.payload) for each in publications]
         rejected = [each for each in publications if each.event_id in self.refused and each.event == "new_result"]
         super().publish([each for each in publications if each not in rejected], crashes=crashes)
         if rejected:

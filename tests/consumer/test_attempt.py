@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from infertool.consumer.attempt import Attempts, Decoding, Event, Failure, Preparation
 from infertool.errors import ModelUnavailableError
+from tests.consumer.harness import failure_of
 from tests.support.messages import message
 
 CRASHED = Failure("crash", "CrashLoop", "twice")
@@ -17,8 +18,8 @@ def test_a_further_try_gets_a_fresh_payload() -> None:
 
     attempt = Attempts(predict, Preparation(Decoding(100), lambda _event: None))
     event = Event(message(b'{"n": 1}'), "e")
-    assert attempt(event).failure.retryable
-    assert attempt(event).failure.retryable
+    assert failure_of(attempt(event)).retryable
+    assert failure_of(attempt(event)).retryable
     assert seen == [{"n": 1}, {"n": 1}]
     assert event.attempts == 2
 

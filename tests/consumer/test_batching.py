@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.consumer.attempt import Outcome, call_batch
-from infertool.consumer.tuning import BatchLimits
+from infertool.consumer.batching.port import FixedBatches
 from infertool.consumer.worker import Threads
 from infertool.errors import InferenceError, ModelLoadError
 from infertool.models.port import LoadedModel
@@ -25,7 +25,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def predict_batch(payloads: list[dict[str, Any]]) -> list[object]:
+def predict_batch(payloads: Sequence[dict[str, Any]]) -> list[object]:
     """Do what each payload says, as wickedly as a model could."""
     results: list[object] = []
     for payload in payloads:
@@ -45,11 +45,11 @@ def predict_batch(payloads: list[dict[str, Any]]) -> list[object]:
     return results
 
 
-def call(kinds: Sequence[str], function: Any = predict_batch) -> tuple[list[Any], list[int]]:
+def call(kinds: Sequence[str], function: Callable[[Sequence[Any]], Any] = predict_batch) -> tuple[list[Any], list[int]]:
     """Return what was tried, and the sizes of the calls."""
     sizes: list[int] = []
 
-    def counted(payloads: list[dict[str, Any]]) -> object:
+    def counted(payloads: Sequence[dict[str, Any]]) -> Any:
         sizes.append(len(payloads))
         return function(payloads)
 
@@ -113,7 +113,7 @@ def test_any_sequence_will_do() -> None:
     assert [each.prediction for each in call(["fine"] * 3, lambda p: (x["n"] for x in p))[0]] == [0, 1, 2]
 
 
-def bench_of(function: Any, limits: BatchLimits, **options: Any) -> Bench:
+def bench_of(function: Any, limits: FixedBatches, **options: Any) -> Bench:
     model = LoadedModel("test", "test", lambda _payload: None, predict_batch=function)
     return Bench(Threads(model, in_batches=True), batches=limits, **options)
 
@@ -125,7 +125,7 @@ def test_batches_fill_up_to_their_size() -> None:
         sizes.append(len(payloads))
         return [payload["n"] for payload in payloads]
 
-    bench = bench_of(function, BatchLimits(8, LONG), concurrency=3)
+    bench = bench_of(function, FixedBatches(8, LONG), concurrency=3)
     for _ in range(32):
         bench.submit(1)  # one by one: only who waits gets full batches
     outcomes = bench.wait(32)
@@ -135,21 +135,21 @@ def test_batches_fill_up_to_their_size() -> None:
 
 
 def test_a_batch_that_does_not_fill_goes_when_its_time_is_up() -> None:
-    bench = bench_of(lambda payloads: [len(payloads)] * len(payloads), BatchLimits(1000, 0.02))
+    bench = bench_of(lambda payloads: [len(payloads)] * len(payloads), FixedBatches(1000, 0.02))
     bench.submit(3)
     assert [outcome.prediction for outcome in bench.wait(3)] == [3, 3, 3]
     assert bench.stop()
 
 
 def test_a_stop_does_not_wait_for_a_batch_to_fill() -> None:
-    bench = bench_of(lambda payloads: payloads, BatchLimits(1000, LONG))
+    bench = bench_of(lambda payloads: payloads, FixedBatches(1000, LONG))
     bench.submit(3)
     assert bench.stop()
     assert not bench.outcomes
 
 
 def test_poison_that_cannot_be_decoded_leaves_its_batch() -> None:
-    bench = bench_of(lambda payloads: [payload["n"] for payload in payloads], BatchLimits(3, LONG))
+    bench = bench_of(lambda payloads: [payload["n"] for payload in payloads], FixedBatches(3, LONG))
     bench.submit_all([{"n": 0}, {"n": 1, "long": "x" * 2000}, {"n": 2}])
     assert failures(bench.wait(3)) == {"1": "TooLarge"}
     assert bench.stop()
@@ -162,7 +162,7 @@ def test_what_failed_in_a_batch_is_tried_again_alone() -> None:
         sizes.append(len(payloads))
         return [ValueError("no") if payload["n"] == 2 else 1 for payload in payloads]
 
-    bench = bench_of(function, BatchLimits(4, LONG))
+    bench = bench_of(function, FixedBatches(4, LONG))
     bench.submit(4)
     [failed] = [outcome for outcome in bench.wait(4) if outcome.failure]
     assert bench.again(failed).failure
@@ -178,7 +178,7 @@ def test_a_batch_that_hangs_is_tried_one_by_one() -> None:
             release.wait(LONG)
         return [payload["n"] for payload in payloads]
 
-    bench = bench_of(function, BatchLimits(3, LONG), timeout_s=1.0)
+    bench = bench_of(function, FixedBatches(3, LONG), timeout_s=1.0)
     bench.submit(3)
     outcomes: list[Outcome] = bench.wait(3)
     assert failures(outcomes) == {"1": "Timeout"}

@@ -130,7 +130,9 @@ def test_a_folder_that_cannot_be_written_warns_once_and_harms_nothing(tmp_path: 
 
 
 @pytest.mark.parametrize(("count", "refused"), [(None, True), (1, False), (2, True), (7, True)])
-def test_a_suspect_was_delivered_at_both_deaths_where_the_broker_counts(tmp_path: Path, count, refused) -> None:
+def test_a_suspect_was_delivered_at_both_deaths_where_the_broker_counts(
+    tmp_path: Path, count: int | None, refused: bool
+) -> None:
     die_in_work(tmp_path, "killer")
     delivery = redelivered("killer").message
     counted = TypedMessage(

@@ -18,7 +18,7 @@ BROKEN = Path(__file__).parents[2] / "fixtures" / "broken"
 
 
 def event_of(body: bytes, **headers: str) -> Event:
-    delivery = message(body, **headers)
+    delivery = message(body, given=headers)
     return Event(delivery, envelope_id(delivery))
 
 
@@ -79,7 +79,7 @@ def test_an_object_is_decoded_and_identified() -> None:
     ],
 )
 def test_the_event_id_is_stable(headers: dict[str, str], body: dict[str, object], expected: str) -> None:
-    delivery = message(json.dumps(body).encode(), message_id="ID:own", **headers)
+    delivery = message(json.dumps(body).encode(), message_id="ID:own", given=headers)
     event = Event(delivery, envelope_id(delivery))
     Decoding(1000).decode(event)
     assert event.event_id == expected

@@ -18,7 +18,7 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def decoded(body: bytes, **headers: str) -> Event:
-    delivery = message(body, **headers)
+    delivery = message(body, given=headers)
     event = Event(delivery, envelope_id(delivery))
     Decoding(10_000_000).decode(event)
     event.attempts = 1

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from infertool.consumer.attempt import Event, Failure
+from infertool.consumer.attempt import Event, Failure, Outcome
 from infertool.consumer.worker import Threads
 from infertool.errors import InferenceError
 from infertool.models.port import LoadedModel
-from tests.consumer.harness import LONG, Bench
+from tests.consumer.harness import LONG, Bench, wait_until
 from tests.support.messages import message
 
 
@@ -123,3 +125,49 @@ def test_a_stop_drops_what_has_not_begun_and_waits_for_what_has() -> None:
         release.set()
         assert stopping.result(LONG)
     assert len(bench.outcomes) == 1
+
+
+class Held(Bench):
+    """Notes how many outcomes are reported at a time; each report waits until it may go on."""
+
+    def __init__(self, predict: Callable[[object], object], concurrency: int) -> None:
+        self.sizes: list[int] = []
+        self.go_on = threading.Event()
+        model = LoadedModel("test", "test", predict)
+        super().__init__(Threads(model, in_batches=False), concurrency=concurrency)
+
+    def _take(self, outcomes: Sequence[Outcome]) -> None:
+        self.sizes.append(len(outcomes))
+        assert self.go_on.wait(LONG)
+        super()._take(outcomes)
+
+
+def slow(_payload: object) -> object:
+    time.sleep(0.005)
+    return "slow"
+
+
+def test_outcomes_of_a_slow_model_are_reported_together() -> None:
+    bench = Held(slow, concurrency=8)
+    bench.submit(1)
+    wait_until(lambda: bench.sizes)
+    bench.submit(7)
+    wait_until(lambda: bench.executor._reports.waiting() == 7)
+    bench.go_on.set()
+    assert {outcome.prediction for outcome in bench.wait(8)} == {"slow"}
+    assert bench.sizes == [1, 7]
+    assert bench.stop()
+
+
+def test_workers_wait_while_the_outcomes_of_as_many_calls_are_not_reported() -> None:
+    calls = itertools.count()
+    bench = Held(lambda payload: (next(calls), slow(payload)), concurrency=2)
+    bench.submit(1)
+    wait_until(lambda: bench.sizes)
+    bench.submit(19)
+    # One that the reporting thread has, two or three that wait, and one with each worker.
+    wait_until(lambda: len(bench.sizes) == 3)
+    assert next(calls) in {5, 6}
+    bench.go_on.set()
+    assert len(bench.wait(20)) == 20
+    assert bench.stop()

@@ -1,16 +1,34 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
 from infertool.consumer.attempt import Event, FailedEvent, Failure
 from infertool.consumer.in_flight import Admission, InFlight
-from infertool.message import Message
+from infertool.message import BodyKind, Message
 from tests.support.messages import message
 
 FAILURE = Failure("infer", "ValueError", "no")
 QUEUES = ("/queue/c.1", "/queue/c.2")
+
+
+def made(of: dict[str, str], *, epoch: int = 1, redelivered: bool = False) -> Message:
+    """Return a delivery with the id `a` of this body, source and timestamp."""
+    return message(
+        of["body"].encode(),
+        message_id="a",
+        epoch=epoch,
+        redelivered=redelivered,
+        source=of["source"],
+        timestamp=of["timestamp"],
+    )
+
+
+def acked(in_flight: InFlight, events: Sequence[Event]) -> list[Message]:
+    """Confirm events; return what is to be acked."""
+    return [event.message for event in in_flight.confirmed(events)]
 
 
 def test_a_redelivery_of_an_event_in_work_takes_its_place() -> None:
@@ -20,7 +38,7 @@ def test_a_redelivery_of_an_event_in_work_takes_its_place() -> None:
     admission = in_flight.admit([again])
     assert admission.in_progress == [event]
     assert not admission.fresh
-    assert in_flight.confirmed([event]) == [again]
+    assert acked(in_flight, [event]) == [again]
 
 
 def test_a_redelivery_of_a_confirmed_event_is_only_acked() -> None:
@@ -45,21 +63,22 @@ def test_an_event_that_is_confirmed_after_its_connection_was_lost_is_known_when_
 
 
 @pytest.mark.parametrize(
-    "template",
+    ("sources", "bodies"),
     [
-        {"source": QUEUES},  # one message, sent to both
-        {"source": QUEUES[:1]},  # sent to one queue twice
-        {"source": QUEUES[:1], "body": (b'{"n":1}', b'{"n":2}')},  # a JMS property `message-id`
+        (QUEUES, (b"{}", b"{}")),  # one message, sent to both
+        (QUEUES[:1] * 2, (b"{}", b"{}")),  # sent to one queue twice
+        (QUEUES[:1] * 2, (b'{"n":1}', b'{"n":2}')),  # a JMS property `message-id`
     ],
 )
-def test_deliveries_of_one_connection_are_events_of_their_own_whatever_their_ids(template) -> None:
+def test_deliveries_of_one_connection_are_events_of_their_own_whatever_their_ids(
+    sources: tuple[str, ...], bodies: tuple[bytes, ...]
+) -> None:
     in_flight = InFlight(memory=10)
-    sources, bodies = template["source"] * 2, template.get("body", (b"{}", b"{}"))
     both = [message(bodies[n], message_id="same", source=sources[n], token=f"t{n}") for n in (0, 1)]
     first = in_flight.admit(both[:1]).fresh
     second = in_flight.admit(both[1:]).fresh
-    assert in_flight.confirmed(first) == both[:1]
-    assert in_flight.confirmed(second) == both[1:]
+    assert acked(in_flight, first) == both[:1]
+    assert acked(in_flight, second) == both[1:]
     third = in_flight.admit([message(bodies[0], message_id="same", source=sources[0])])
     assert len(third.fresh) == 1, "an id that comes again on the same connection is another event"
 
@@ -119,26 +138,28 @@ def test_events_with_one_id_each_take_over_their_own_redelivery() -> None:
     assert [event.message for event in events[1:]] == [again[2], again[1], again[0]]
 
 
-@pytest.mark.parametrize("other", [{"body": b'{"n":2}'}, {"source": "/queue/c.2"}, {"timestamp": "1700000000001"}])
+@pytest.mark.parametrize(
+    ("changed", "value"), [("body", '{"n":2}'), ("source", "/queue/c.2"), ("timestamp", "1700000000001")]
+)
 @pytest.mark.parametrize("state", ["open", "confirmed", "dead"])
 @pytest.mark.parametrize("redelivered", [False, True])
-def test_an_id_that_another_event_has_is_no_redelivery(other, state, redelivered) -> None:
+def test_an_id_that_another_event_has_is_no_redelivery(changed: str, value: str, state: str, redelivered: bool) -> None:
     """The next broker of a failover counts from one again; a business id in `message-id` comes twice."""
     in_flight = InFlight(memory=10)
-    made = {"body": b'{"n":1}', "source": "/queue/c.1", "timestamp": "1700000000000", "message_id": "a"}
-    (event,) = in_flight.admit([message(**made)]).fresh
+    first = {"body": '{"n":1}', "source": "/queue/c.1", "timestamp": "1700000000000"}
+    (event,) = in_flight.admit([made(first)]).fresh
     if state == "confirmed":
         in_flight.confirmed([event])
     if state == "dead":
         in_flight.postponed(FailedEvent(event, FAILURE), event.message)
-    admission = in_flight.admit([message(**{**made, **other}, epoch=2, redelivered=redelivered)])
+    admission = in_flight.admit([made({**first, changed: value}, epoch=2, redelivered=redelivered)])
     assert len(admission.fresh) == 1
     assert admission.fresh[0] is not event
     assert (admission.in_progress, admission.confirmed, admission.failed) == ([], [], [])
 
 
 @pytest.mark.parametrize("size", [0, 1023, 1024, 1025, 100_000])
-def test_bodies_of_one_size_are_told_apart_whether_they_are_remembered_or_summed(size) -> None:
+def test_bodies_of_one_size_are_told_apart_whether_they_are_remembered_or_summed(size: int) -> None:
     in_flight = InFlight(memory=10)
     in_flight.confirmed(in_flight.admit([message(b"a" * size + b"1", message_id="a")]).fresh)
     other = message(b"a" * size + b"2", message_id="a", epoch=2, redelivered=True)
@@ -164,7 +185,7 @@ def test_a_delivery_of_a_connection_that_is_over_replaces_nothing() -> None:
     (event,) = in_flight.admit([newer]).fresh
     late = message(message_id="a", epoch=1)
     assert in_flight.admit([late]) == Admission(left=[late])
-    assert in_flight.confirmed([event]) == [newer]
+    assert acked(in_flight, [event]) == [newer]
 
 
 def test_a_dead_event_whose_move_was_lost_is_known_when_it_comes_back() -> None:
@@ -252,7 +273,7 @@ class Broker:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_whatever_happens_each_delivery_is_settled_once_or_held(seed) -> None:
+def test_whatever_happens_each_delivery_is_settled_once_or_held(seed: int) -> None:
     chance = random.Random(seed)
     broker, in_flight = Broker(chance), InFlight(memory=10_000)
     work: list[Event] = []
@@ -264,7 +285,7 @@ def test_whatever_happens_each_delivery_is_settled_once_or_held(seed) -> None:
             broker.settle(admission.confirmed)
         elif step < 0.93 and work:
             event = work.pop(chance.randrange(len(work)))
-            broker.settle(in_flight.confirmed([event]))
+            broker.settle(acked(in_flight, [event]))
         elif step >= 0.93:
             broker.lose()
             if work and chance.random() < 0.5:
@@ -276,7 +297,7 @@ def test_whatever_happens_each_delivery_is_settled_once_or_held(seed) -> None:
     while broker.unsettled:
         admission = in_flight.admit([broker.deliver()]) if broker.unsettled > len(broker.held) else Admission()
         broker.settle(admission.confirmed)
-        broker.settle(in_flight.confirmed([*admission.fresh, *work, *(dead.event for dead in admission.failed)]))
+        broker.settle(acked(in_flight, [*admission.fresh, *work, *(dead.event for dead in admission.failed)]))
         work = []
     assert len(in_flight) == 0
     assert broker.settled == broker._sent
@@ -308,3 +329,62 @@ def test_a_postponed_event_is_unsettled_however_many_events_follow(comes_back: b
         assert in_flight.unsettled() == 1
         in_flight.dead_lettered([lost])
         assert in_flight.unsettled() == 0
+
+
+def test_assignments_of_a_partition_say_nothing_of_the_others() -> None:
+    in_flight = InFlight(memory=10)
+    first = partitioned("p/0", 1)
+    (zero, one) = in_flight.admit([first, partitioned("p/1", 5)]).fresh
+    again = partitioned("p/0", 2)
+    admission = in_flight.admit([again, partitioned("p/1", 5, "other"), first, partitioned("p/1", 4)])
+    assert admission.in_progress == [zero]
+    assert [event.message.id for event in admission.fresh] == ["other"]
+    assert [(message.partition, message.epoch) for message in admission.left] == [("p/0", 1), ("p/1", 4)]
+    assert acked(in_flight, [zero, one]) == [again, one.message]
+
+
+@pytest.mark.parametrize("end", ["confirmed", "failed", "dead_lettered", "postponed", "released", "in progress"])
+def test_an_event_of_a_revoked_partition_comes_back(end: str) -> None:
+    in_flight = InFlight(memory=10)
+    (event,) = in_flight.admit([partitioned("p/0", 1)]).fresh
+    in_flight.moving([event])
+    assert in_flight.revoke(frozenset({"p/0"})) == [event]
+    assert (len(in_flight), in_flight.unsettled(), in_flight.wait_empty(0)) == (0, 0, True)
+    assert in_flight.admit([partitioned("p/0", 1, "late")]).returned, "nothing is taken in of what was revoked"
+    if end == "confirmed":
+        assert acked(in_flight, [event]) == []
+    elif end == "failed":
+        assert in_flight.owned([event]) == []
+    elif end == "dead_lettered":
+        assert not in_flight.dead_lettered([event])
+    elif end == "postponed":
+        assert in_flight.postponed(FailedEvent(event, FAILURE), event.message) is False
+    elif end == "released":
+        # It came to the work queue after its partition had gone, and a later sweep took it from there.
+        assert in_flight.release([event]) == []
+    assert bool(in_flight.revoked) is (end == "in progress")
+    assert in_flight.unsettled() == 0
+    again = partitioned("p/0", 2)
+    admission = in_flight.admit([again])
+    assert admission.confirmed == ([again] if end == "confirmed" else [])
+    assert admission.regained == ([event] if end == "in progress" else [])
+    assert bool(admission.fresh) is (end not in {"confirmed", "in progress"})
+
+
+def test_one_that_waits_for_another_move_or_is_kept_goes_with_its_partition() -> None:
+    in_flight = InFlight(memory=10)
+    failed, kept, other = in_flight.admit(
+        [partitioned("p/0", 1), partitioned("p/0", 1, "b"), partitioned("p/1", 1)]
+    ).fresh
+    in_flight.postponed(FailedEvent(failed, FAILURE), failed.message)
+    in_flight.keep([kept])
+    assert set(in_flight.revoke(frozenset({"p/0"}))) == {failed, kept}
+    assert (in_flight.unsettled(), list(in_flight._open)) == (1, [other])
+    assert len(in_flight.admit([partitioned("p/0", 2), partitioned("p/0", 2, "b")]).fresh) == 2
+
+
+def partitioned(partition: str, epoch: int, message_id: str = "a") -> Message:
+    body, token = b"{}", f"{message_id}-{epoch}"
+    return Message(
+        message_id, "p", {}, body, BodyKind.TEXT, redelivered=epoch > 1, epoch=epoch, token=token, partition=partition
+    )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from infertool.consumer.attempt import Event
+from infertool.consumer.attempt import Event, Outcome
+from infertool.consumer.batching.port import FixedBatches
 from infertool.consumer.executor import HUNG_LIMIT
-from infertool.consumer.tuning import AdaptiveLimit, BatchLimits, InlinePolicy
+from infertool.consumer.tuning import AdaptiveLimit, InlinePolicy
 from infertool.consumer.worker import Threads
 from infertool.models.port import LoadedModel
 from tests.consumer.harness import LONG, Bench
@@ -42,7 +43,7 @@ class Model:
         self.together -= 1
         return "done"
 
-    def batch(self, payloads: list[dict[str, Any]]) -> list[str]:
+    def batch(self, payloads: Sequence[dict[str, Any]]) -> list[str]:
         return [self(payload) for payload in payloads]
 
 
@@ -103,7 +104,7 @@ def test_a_model_that_turned_out_to_be_slow_is_asked_by_workers(model: Model, mo
 
 
 @pytest.mark.parametrize(
-    "tuning", [{"batches": BatchLimits(16, 0.0)}, {"limit": AdaptiveLimit(4)}], ids=["batches", "limit"]
+    "tuning", [{"batches": FixedBatches(16, 0.0)}, {"limit": AdaptiveLimit(4)}], ids=["batches", "limit"]
 )
 def test_what_batches_or_adapts_is_left_to_workers(model: Model, tuning: dict[str, Any]) -> None:
     bench = bench_of(model, in_batches="batches" in tuning, **tuning)
@@ -152,6 +153,7 @@ def test_a_call_that_takes_its_time_keeps_no_other_event(model: Model, pool: Thr
     assert [event.attempts for event in behind] == [1] * 50
     model.release.set()
     stuck.result(LONG)
+    bench.wait(61)
     assert counts(bench, [*before, *held, *behind]) == {1}
     assert not bench.stuck.acquire(blocking=False)
     assert bench.stop()
@@ -163,7 +165,12 @@ def test_outcomes_that_are_slowly_taken_are_reported_once(model: Model, pool: Th
     events = bench.events(100)
     taken = bench.executor._reports._on_outcomes
     go_on = threading.Event()
-    bench.executor._reports._on_outcomes = lambda outcomes: go_on.wait(LONG) and taken(outcomes)  # type: ignore[func-returns-value,assignment]
+
+    def take_slowly(outcomes: Sequence[Outcome]) -> None:
+        if go_on.wait(LONG):
+            taken(outcomes)
+
+    bench.executor._reports._on_outcomes = take_slowly
     stuck = pool.submit(bench.executor.run_or_submit, events)
     assert bench.stuck.acquire(timeout=LONG)
     go_on.set()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from typing import cast
 
 from infertool.brokers.port import DeliversOnReader, Subscription
 from infertool.brokers.stomp.subscription import StompSubscription
-from infertool.consumer.in_flight import Intake
+from infertool.consumer.intake import Intake
 from infertool.message import Message
 from tests.consumer.harness import LONG
 from tests.support.messages import message
@@ -36,7 +37,7 @@ class Delivers(Asked):
         super().__init__()
         self.handed_off = 0
 
-    def deliver_to(self, on_messages: object) -> list[Message]:
+    def deliver_to(self, on_messages: Callable[[list[Message]], None]) -> list[Message]:
         self.on_messages = on_messages
         return [message(b"1")]
 
@@ -44,12 +45,15 @@ class Delivers(Asked):
         self.handed_off += 1
 
 
-def intake(subscription: Asked, ran: list[Message], submitted: queue.Queue[Message]) -> Intake:
-    def submit(messages: list[Message]) -> None:
-        for each in messages:
-            submitted.put(each)
+def intake(subscription: Asked, ran: queue.Queue[Message], submitted: queue.Queue[Message]) -> Intake:
+    def into(there: queue.Queue[Message]) -> Callable[[list[Message]], None]:
+        def put(messages: list[Message]) -> None:
+            for each in messages:
+                there.put(each)
 
-    return Intake(cast("Subscription", subscription), 7, run=ran.extend, submit=submit)
+        return put
+
+    return Intake(cast("Subscription", subscription), 7, run=into(ran), submit=into(submitted))
 
 
 def test_the_stomp_adapter_delivers_on_its_reader() -> None:
@@ -57,30 +61,58 @@ def test_the_stomp_adapter_delivers_on_its_reader() -> None:
 
 
 def test_a_broker_that_delivers_calls_the_model_on_its_reader() -> None:
-    ran: list[Message] = []
+    ran: queue.Queue[Message] = queue.Queue()
     submitted: queue.Queue[Message] = queue.Queue()
     subscription = Delivers()
     made = intake(subscription, ran, submitted)
     made.start()
     assert submitted.get_nowait().body == b"1"  # came before, so it is not on the reader
     assert submitted.empty()
-    assert subscription.on_messages == ran.extend
+    subscription.on_messages([message(b"2")])
+    assert ran.get_nowait().body == b"2"
     made.hand_off_reader()
     assert subscription.handed_off == 1
     made.stop(LONG)
 
 
 def test_a_broker_that_does_not_is_asked_by_a_thread_of_the_consumer() -> None:
-    ran: list[Message] = []
+    ran: queue.Queue[Message] = queue.Queue()
     submitted: queue.Queue[Message] = queue.Queue()
     subscription = Asked()
     made = intake(subscription, ran, submitted)
     made.start()
     for body in (b"1", b"2"):
         subscription.waiting.put(message(body))
-        assert submitted.get(timeout=LONG).body == body
-    made.hand_off_reader()  # there is none
+        assert ran.get(timeout=LONG).body == body
     made.stop(LONG)
     assert "intake" not in {thread.name for thread in threading.enumerate()}
-    assert not ran
+    assert submitted.empty()
     assert subscription.most == {7}
+
+
+def test_another_thread_reads_on_when_that_thread_is_held_by_the_model() -> None:
+    entered: queue.Queue[tuple[bytes, threading.Thread]] = queue.Queue()
+    release = threading.Event()
+
+    def run(messages: list[Message]) -> None:
+        entered.put((messages[0].body, threading.current_thread()))
+        if messages[0].body == b"slow":
+            assert release.wait(LONG)
+
+    subscription = Asked()
+    made = Intake(cast("Subscription", subscription), 7, run=run, submit=run)
+    made.start()
+    subscription.waiting.put(message(b"slow"))
+    _, held = entered.get(timeout=LONG)
+    made.hand_off_reader()
+    for body in (b"1", b"2"):
+        subscription.waiting.put(message(body))
+        came, other = entered.get(timeout=LONG)
+        assert came == body
+        assert other is not held
+    release.set()
+    held.join(LONG)
+    assert not held.is_alive()
+    made.stop(LONG)
+    made.hand_off_reader()  # too late
+    assert "intake" not in {thread.name for thread in threading.enumerate()}

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Address, Server
 from infertool.brokers.port import Browsing
 from infertool.consumer import consumer as consumer_module
-from infertool.consumer import dead_letter_writer, in_flight
+from infertool.consumer import dead_letter_writer, intake
 from infertool.consumer.consumer import Consumer, Until
 from infertool.consumer.router import Published
 from infertool.consumer.worker import Threads
@@ -35,7 +36,8 @@ from infertool.net.timing import FullJitter
 from infertool.publishers.local import LocalPublisher
 from infertool.publishers.port import Publication
 from infertool.settings import Settings
-from infertool.settings.tree import BrokerSettings, ConsumeSettings, DeadLetterSettings
+from infertool.settings.broker import BrokerSettings
+from infertool.settings.tree import ConsumeSettings, DeadLetterSettings
 from infertool.telemetry import signals as o
 from tests.consumer.harness import LONG, wait_until
 
@@ -57,7 +59,7 @@ def _name(changes: dict[str, Any]) -> str:
 def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A broker that offers one combination; nothing waits longer than it must."""
     monkeypatch.setattr(consumer_module, "POLL_S", 0.005)
-    monkeypatch.setattr(in_flight, "POLL_S", 0.005)
+    monkeypatch.setattr(intake, "POLL_S", 0.005)
     for name in ("REFUSED_BACKOFF", "ALONE_BACKOFF"):
         monkeypatch.setattr(dead_letter_writer, name, FullJitter(0.001, 0.01))
     with Server(f"consumer-{next(_numbers)}", replace(CAPABILITIES, max_moves=10, **request.param)) as server:
@@ -214,9 +216,12 @@ def test_each_step_goes_wrong(server: Server, start: Start, effect: Effect) -> N
 def test_connections_are_cut_at_any_time(server: Server, start: Start) -> None:
     ends = send(server)
     run, chance = start(), random.Random(5)
+
+    def come_to(held: int) -> bool:
+        return len(server.held(QUEUE)) <= held or chance.random() < 0.5
+
     for _ in range(15):
-        held = chance.randrange(COUNT)
-        wait_until(lambda held=held: len(server.held(QUEUE)) <= held or chance.random() < 0.5)
+        wait_until(partial(come_to, chance.randrange(COUNT)))
         run.address.faults.cut()
     check(server, [run], ends)
 

@@ -18,12 +18,12 @@ import psutil
 import pytest
 
 from infertool.consumer.attempt import Outcome
+from infertool.consumer.batching.port import FixedBatches
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
-from infertool.consumer.tuning import BatchLimits
 from infertool.errors import ModelLoadError
 from infertool.settings import ModelSettings
-from tests.consumer.harness import LONG, Bench, failures
+from tests.consumer.harness import LONG, Bench, failure_of, failures
 from tests.support.running import environment
 
 MODEL = "fixtures/models/misbehaves.py:Misbehaves"
@@ -38,7 +38,7 @@ def bench_of(
     warnings: list[str] = []
     config = WorkerConfig(ModelSettings(spec=spec), batch_size > 1, max_tasks, memory)
     with Processes(config, workers, warnings.append) as worker_pool:
-        batches = BatchLimits(batch_size, LONG) if batch_size > 1 else None
+        batches = FixedBatches(batch_size, LONG) if batch_size > 1 else None
         bench = Bench(worker_pool, concurrency=workers, batches=batches, **options)
         yield bench, warnings
         assert bench.has_stopped or bench.stop()
@@ -61,7 +61,8 @@ def pids(bench: Bench) -> list[int]:
 
 def result(outcome: Outcome) -> dict[str, Any]:
     """Return the result that a worker has encoded."""
-    return orjson.loads(outcome.prediction.text)
+    found: dict[str, Any] = orjson.loads(outcome.prediction.text)
+    return found
 
 
 def test_each_event_gets_one_outcome_from_every_worker() -> None:
@@ -91,13 +92,14 @@ def test_a_death_costs_its_event_one_retry_and_its_neighbours_nothing(deed: str,
         outcomes = bench.wait(11)
         [died] = [outcome for outcome in outcomes if outcome.failure]
         assert died.event is event
-        assert (died.failure.stage, died.failure.error_type) == ("infer", "WorkerDied")
-        assert ending in died.failure.error
-        assert died.failure.retryable
+        failure = failure_of(died)
+        assert (failure.stage, failure.error_type) == ("infer", "WorkerDied")
+        assert ending in failure.error
+        assert failure.retryable
         assert {outcome.event.attempts for outcome in outcomes} == {1}
-        again = bench.again(died)
-        assert again.failure.error_type == "WorkerDied"
-        assert not again.failure.retryable
+        again = failure_of(bench.again(died))
+        assert again.error_type == "WorkerDied"
+        assert not again.retryable
         assert len(warnings) == 2
         assert all(ending in warning for warning in warnings)
 
@@ -107,8 +109,9 @@ def test_what_a_model_has_forked_ends_with_its_worker() -> None:
         [worker] = workers_of(os.getpid())
         bench.submit(1, do="fork")
         bench.wait(1)
-        [forked] = [process for process in psutil.process_iter() if is_in_session(process, worker.pid)] or [None]
-        assert forked is None or not psutil.wait_procs([forked], LONG)[1]
+        forked = [process for process in psutil.process_iter() if is_in_session(process, worker.pid)]
+        assert len(forked) <= 1
+        assert not psutil.wait_procs(forked, LONG)[1]
 
 
 def is_in_session(process: psutil.Process, session: int) -> bool:
@@ -125,7 +128,7 @@ def test_a_call_that_hangs_is_ended(deed: str) -> None:
         bench.submit(2)
         outcomes = bench.wait(5)
         assert failures(outcomes) == {event.event_id: "Timeout"}
-        assert next(outcome for outcome in outcomes if outcome.failure).failure.retryable
+        assert next(outcome.failure for outcome in outcomes if outcome.failure).retryable
         assert "consume.timeout_s" in warnings[0]
 
 
@@ -139,7 +142,7 @@ def test_a_batch_whose_worker_dies_is_tried_one_by_one(position: int, deed: str)
         assert failures(outcomes) == {str(position): expected}
         assert {outcome.event.attempts for outcome in outcomes} == {1}
         [failed] = [outcome for outcome in outcomes if outcome.failure]
-        assert failed.failure.retryable is (deed == "hang"), "a second death is the last"
+        assert failure_of(failed).retryable is (deed == "hang"), "a second death is the last"
         assert len(warnings) == 2
 
 
@@ -239,6 +242,7 @@ def test_workers_end_with_their_consumer_however_it_goes() -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT.format(model=MODEL)], stdout=subprocess.PIPE, env=environment()
     )
+    assert parent.stdout
     assert parent.stdout.readline() == b"at work\n"
     workers = workers_of(parent.pid)
     assert len(workers) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import orjson
 import pytest
@@ -17,20 +18,21 @@ from infertool.consumer.in_flight import InFlight
 from infertool.consumer.router import Published, Router, Rules
 from infertool.consumer.settlement import Settlement
 from infertool.net.timing import FullJitter, Schedule
+from infertool.publishers.local import LocalPublisher, discard
 from infertool.publishers.port import Confirmation, Publication, Rejection
 from infertool.telemetry import signals as o
+from tests.consumer.harness import OnlyAcks
 from tests.support.messages import message
 
 REFUSALS = 3
 Push = Publication[Published]
 
 
-class Phoenix:
+class Phoenix(LocalPublisher[Published]):
     """A publisher whose channel answers each publication with what `answer` says: None confirms, a text rejects."""
 
-    name = "Phoenix"
-
     def __init__(self, answer: Callable[[Push], str | None], crashes: int) -> None:
+        super().__init__("Phoenix", discard)
         self.answer = answer
         self.crashes = crashes
         self.pushed: list[Push] = []
@@ -60,22 +62,22 @@ class Phoenix:
         with self.changed:
             assert self.changed.wait_for(condition, 90)
 
-    def ack(self, _messages: object) -> None:
-        pass
+    def submit(self, events: Sequence[Event]) -> None:
+        raise AssertionError("an event is tried again")
 
 
 class Run:
     """A router over such a publisher."""
 
-    def __init__(self, tmp_path, answer: Callable[[Push], str | None], crashes: int = 0) -> None:
+    def __init__(self, tmp_path: Path, answer: Callable[[Push], str | None], crashes: int = 0) -> None:
         self.warnings: list[str] = []
         self.phoenix = Phoenix(answer, crashes)
         rules = Rules(max_attempts=1, max_rejections=REFUSALS, backoff=FullJitter(0.001, 0.001))
         documents = Documents(include_payload=True, max_bytes=1_000_000)
         in_flight = InFlight(memory=100)
         guard = CrashGuard(tmp_path, broker="b", queue="q", observe=self.observe)
-        # What the router needs of a subscription, a dead-letter writer, an executor and a publisher is in one.
-        settlement = Settlement(self.phoenix, in_flight, guard, self.phoenix, 200, self.observe)
+        # What the router needs of a dead-letter writer, an executor and a publisher is in one.
+        settlement = Settlement(OnlyAcks(), in_flight, guard, self.phoenix, 200, self.observe)
         self.router = Router(rules, documents, self.phoenix, self.phoenix, settlement, self.observe)
         self.phoenix.router = self.router
         self.event = Event(message(body=b'{"a":"secret"}'), "e1", "r1", {"a": "secret"}, attempts=1)
@@ -96,7 +98,7 @@ Runs = Callable[..., Run]
 
 
 @pytest.fixture
-def runs(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     monkeypatch.setattr(router, "AFTER_AN_ANSWER", Schedule((0.01,)))
     monkeypatch.setattr(router, "AFTER_A_CRASH", Schedule((0.01,)))
     made: list[Run] = []

@@ -21,6 +21,8 @@ from infertool.brokers.memory.adapter import CAPABILITIES
 from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Server
 from infertool.codec import JSON, MSGPACK, Codec
+from infertool.consumer.attempt import Event
+from infertool.consumer.documents import Documents
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.worker import Threads, WorkerPool
@@ -155,7 +157,7 @@ def test_a_failure_is_a_typed_reply_and_a_dead_letter(
     settled(server)
     [letter] = server.held(DEAD)
     assert letter.outgoing.body == used.encode({"event_id": "e1"})
-    assert service.counts["dead_lettered"] == 1
+    wait_until(lambda: service.counts["dead_lettered"] == 1)
 
 
 @CODECS
@@ -299,6 +301,8 @@ def test_nothing_is_acked_before_its_reply_is_confirmed(server: Server, serve: S
 
 
 SERVICE = """
+__version__ = "2026.11"
+
 def predict(payload):
     return payload
 
@@ -345,6 +349,8 @@ def test_every_executor_replies_in_every_codec(
         got = answers(server, len(wanted) + (batch_size > 1))
         settled(server)
         service.end()
+    assert {reply.headers["model_version"] for reply in got} == {"2026.11"}
+    assert {payload["model_version"] for payload in phoenix.payloads} == {"2026.11"}
     replies = {reply.properties.correlation_id: value_of(reply) for reply in got}
     if batch_size > 1:
         assert replies.pop("fail")["error"] == "not this one"
@@ -370,3 +376,22 @@ def test_servers_share_requests_fairly(server: Server, serve: Serve) -> None:
     release.set()
     settled(server)
     assert len(answers(server, 6)) == 6
+
+
+def test_a_document_that_nobody_reads_is_not_made(
+    server: Server, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    result = Documents.result
+
+    def noted(documents: Documents, event: Event, *rest: Any) -> bytes:
+        made.append(event.event_id)
+        return result(documents, event, *rest)
+
+    monkeypatch.setattr(Documents, "result", noted)
+    service = serve(lambda payload: payload)
+    ask(server, b'{"event_id": "asked"}')
+    assert value_of(answer(server)) == {"event_id": "asked"}
+    ask(server, b'{"event_id": "unasked"}', reply_to=None)
+    wait_until(lambda: service.counts["succeeded"] == 2)
+    assert made == ["unasked"]

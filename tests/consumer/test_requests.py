@@ -15,9 +15,7 @@ from infertool.codec import Codec
 from infertool.consumer import requests
 from infertool.consumer.requests import deadline_ms
 from infertool.message import BodyKind, Message, Properties, TypedMessage
-from infertool.settings.tree import (
-    BrokerSettings,
-)
+from infertool.settings.broker import BrokerSettings
 from tests.consumer.harness import wait_until
 from tests.consumer.service import (
     CODECS,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infertool.consumer.attempt import Event
+from infertool.consumer.attempt import Event, Outcome
+from infertool.consumer.batching.port import FixedBatches
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
-from infertool.consumer.tuning import BatchLimits
 from infertool.consumer.worker import Threads
 from infertool.models import loader
 from infertool.models.port import LoadedModel
@@ -155,7 +155,7 @@ def test_processes_that_die_among_quick_events_lose_and_repeat_nothing(deaths: i
 @in_both
 def test_half_of_a_batch_that_takes_long_holds_up_no_other_half(opened: Open, release: Path) -> None:
     """The batch raises, is halved, and again: what was done before the slow event and what is behind it comes out."""
-    with opened(concurrency=2, batches=BatchLimits(8, LONG)) as bench:
+    with opened(concurrency=2, batches=FixedBatches(8, LONG)) as bench:
         bodies: list[dict[str, object]] = [{} for _ in range(8)]
         bodies[0], bodies[3], bodies[7] = {"spoils": 1}, {"holds": str(release)}, {"spoils": 1}
         bench.submit_all([{"n": n, **body} for n, body in enumerate(bodies)])
@@ -169,7 +169,7 @@ def test_half_of_a_batch_that_takes_long_holds_up_no_other_half(opened: Open, re
 
 @in_both
 def test_what_cannot_be_decoded_does_not_wait_for_its_batch(opened: Open, release: Path) -> None:
-    with opened(concurrency=1, batches=BatchLimits(3, LONG)) as bench:
+    with opened(concurrency=1, batches=FixedBatches(3, LONG)) as bench:
         bench.submit_all([{"n": 0, "holds": str(release)}, {"n": 1, "long": "x" * 2000}, {"n": 2}])
         assert failures(bench.wait(1)) == {"1": "TooLarge"}
         release.touch()
@@ -177,7 +177,7 @@ def test_what_cannot_be_decoded_does_not_wait_for_its_batch(opened: Open, releas
 
 
 def test_an_event_that_is_to_be_tried_alone_does_not_wait_for_a_batch_to_fill() -> None:
-    with on_threads(batches=BatchLimits(1000, LONG * 10)) as bench:
+    with on_threads(batches=FixedBatches(1000, LONG * 10)) as bench:
         bench.submit(3)
         alone = bench.events(1)
         alone[0].alone = True
@@ -219,7 +219,12 @@ def test_calls_time_out_although_no_report_can_be_made() -> None:
 
     bench = Bench(Threads(LoadedModel("test", "test", predict), in_batches=False), concurrency=1, timeout_s=0.1)
     taken = bench.executor._reports._on_outcomes
-    bench.executor._reports._on_outcomes = lambda outcomes: go_on.wait(LONG) and taken(outcomes)  # type: ignore[func-returns-value,assignment]
+
+    def take_slowly(outcomes: Sequence[Outcome]) -> None:
+        if go_on.wait(LONG):
+            taken(outcomes)
+
+    bench.executor._reports._on_outcomes = take_slowly
     for _ in range(3):  # the report of the first blocks, and must not keep the others from timing out
         bench.submit(1, hangs=True)
     end = threading.Event()

@@ -6,15 +6,17 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import orjson
 import psutil
 import pytest
 
+from infertool.consumer.batching.port import FixedBatches
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
-from infertool.consumer.tuning import BatchLimits
 from infertool.settings import ModelSettings
+from infertool.workers.process import Process
 from tests.consumer.harness import LONG, Bench, failures
 from tests.support.running import environment
 
@@ -30,7 +32,7 @@ def run(deed: str, batch_size: int = 1) -> tuple[Bench, list[str]]:
     """Try an event with that deed among others; return what came of it, and the warnings."""
     warnings: list[str] = []
     with Processes(WorkerConfig(ModelSettings(spec=MODEL), batch_size > 1, 0, 0), 1, warnings.append) as worker_pool:
-        bench = Bench(worker_pool, concurrency=1, batches=BatchLimits(batch_size, 0.0) if batch_size > 1 else None)
+        bench = Bench(worker_pool, concurrency=1, batches=FixedBatches(batch_size, 0.0) if batch_size > 1 else None)
         bench.submit(200)
         bench.wait(200)
         bench.submit_all([{"n": n, **({"do": deed} if n == 5 else {})} for n in range(20)])
@@ -83,7 +85,7 @@ def test_what_a_process_says_while_it_has_nothing_to_do() -> None:
     assert "sent what is no answer" in warnings[0]
 
 
-def _other_end(handle) -> int:
+def _other_end(handle: Process) -> int:
     """Open the worker's end of the connection, as one of its threads would have it."""
     command = psutil.Process(handle.pid).cmdline()
     number = int(command[command.index("infertool.consumer.processes.child") + 1])
@@ -93,7 +95,7 @@ def _other_end(handle) -> int:
 def _pidfd_getfd(pidfd: int, number: int) -> int:
     import ctypes
 
-    found = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd, number, 0)
+    found: int = ctypes.CDLL(None, use_errno=True).syscall(438, pidfd, number, 0)
     if found < 0:
         pytest.skip("this machine does not let a process have another's files")
     return found
@@ -103,10 +105,10 @@ CONSUMER = """
 import json, os, sys, threading
 from infertool.models import loader
 from infertool.consumer.worker import Threads
-from infertool.consumer.tuning import BatchLimits
+from infertool.consumer.batching.port import FixedBatches
 from tests.consumer.harness import Bench
 deed, how = sys.argv[1:]
-options = {"batches": BatchLimits(4, 0.0)} if how == "batches" else {}
+options = {"batches": FixedBatches(4, 0.0)} if how == "batches" else {}
 bench = Bench(Threads(loader.load("fixtures/models/strange.py:Strange"), in_batches=how == "batches"), **options)
 events = bench.events(20)
 events[5:6] = bench.events(1, do=deed)
@@ -132,7 +134,7 @@ def test_a_copy_of_the_consumer_does_not_go_on(deed: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["", "__init__", "warm_up"])
-def test_a_copy_made_while_the_model_is_loaded_does_not_go_on(where: str, tmp_path) -> None:
+def test_a_copy_made_while_the_model_is_loaded_does_not_go_on(where: str, tmp_path: Path) -> None:
     body = "\n".join(
         f"    def {name}(self):\n        {'os.fork()' if name == where else 'pass'}" for name in ("__init__", "warm_up")
     )

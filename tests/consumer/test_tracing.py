@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from infertool.brokers.memory.server import Server
+from infertool.consumer import tracing
 from infertool.errors import InferenceError, ModelUnavailableError
 from infertool.telemetry.sampling import Sampler
 from infertool.telemetry.spans import Span
 from infertool.telemetry.trace_context import TraceContext, new, parse
-from tests.consumer.harness import wait_until
+from tests.consumer.harness import LONG, wait_until
 from tests.consumer.service import QUEUE, Phoenix, Serve, answer, ask, settled
 
 
@@ -124,11 +126,12 @@ def test_spans_without_room_hold_nothing_up_and_none_is_made_of_half_an_event(se
 
 def test_a_redelivered_event_of_a_lost_connection_keeps_its_one_trace(server: Server, serve: Serve) -> None:
     exporter, own = Exporter(), new()
-    arrived, go_on = [], []
+    arrived: list[object] = []
+    go_on = threading.Event()
 
     def predict(payload: Any) -> Any:
         arrived.append(payload)
-        wait_until(lambda: go_on)
+        assert go_on.wait(LONG)
         return payload
 
     service = serve(predict, spans=exporter)
@@ -136,8 +139,16 @@ def test_a_redelivered_event_of_a_lost_connection_keeps_its_one_trace(server: Se
     wait_until(lambda: arrived)
     service.address.faults.cut()
     wait_until(lambda: service.counts["recognised"] == 1)
-    go_on.append(True)
+    go_on.set()
     settled(server)
     wait_until(lambda: exporter.spans)
     assert exporter.names().count("process") == 1
     assert exporter.spans[0].parent == TraceContext(own.trace_id, own.span_id)
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [("stomp://a:61613", "a", 61613), ("kafka://a:9092,b:9093", "a", 9092), ("kafka://[::1]:1,[::2]:2", "::1", 1)],
+)
+def test_the_server_of_a_span_is_the_first_host(address: str, host: str, port: int) -> None:
+    assert tracing._server(address) == {"server.address": host, "server.port": port}

@@ -8,16 +8,21 @@ from statistics import mean
 
 import pytest
 
+from infertool.consumer.batching.policy import AdaptiveBatches
+from infertool.consumer.batching.port import FixedBatches
 from infertool.consumer.tuning import (
+    BATCH_CALLS,
     LONGEST_PAUSE_S,
+    PLANNED_SIZE,
     PROBE_AFTER,
     QUICK_S,
     SHORTEST_PAUSE_S,
+    SINGLE_CALLS,
     TOLERANCE,
     AdaptiveLimit,
-    BatchLimits,
     InlinePolicy,
     window,
+    workload,
 )
 from infertool.settings.tree import ConsumeSettings
 
@@ -82,44 +87,6 @@ def test_it_stays_within_its_bounds() -> None:
     assert set(run(AdaptiveLimit(1), lambda _: BASE_S, 500)) == {1}
 
 
-def batches(limits: BatchLimits, seconds: Callable[[int], float], count: int, *, waiting: int = 10_000) -> list[float]:
-    """Have so many batches take as long as `seconds` says for their size; return how long each took, wait included."""
-    spent = []
-    for _ in range(count):
-        size = min(limits.size, waiting)
-        wait_s = 0.0 if size == limits.size else limits.wait_s
-        limits.measured(size, seconds(size))
-        spent.append(wait_s + seconds(size))
-    return spent
-
-
-@pytest.mark.parametrize(("fixed_s", "each_s", "best"), [(0.005, 0.001, 45), (0.02, 0.01, 3), (0.0, 0.05, 1)])
-def test_batches_grow_to_what_the_target_allows(fixed_s: float, each_s: float, best: int) -> None:
-    limits = BatchLimits(1000, 0.01, target_s=0.05)
-    spent = batches(limits, lambda size: fixed_s + each_s * size, 1000)[500:]
-    assert 0.8 * best - 1 <= limits.size <= best
-    assert max(spent) <= 0.0501
-
-
-def test_a_batch_waits_no_longer_than_the_target_leaves() -> None:
-    limits = BatchLimits(64, 0.1, target_s=0.05)
-    spent = batches(limits, lambda size: 0.02 + 0.001 * size, 200, waiting=3)
-    assert max(spent[20:]) <= 0.0501
-    assert limits.wait_s == pytest.approx(0.027, abs=0.001)
-
-
-def test_a_target_that_cannot_be_met_gives_single_events_without_a_wait() -> None:
-    limits = BatchLimits(64, 0.1, target_s=0.05)
-    batches(limits, lambda _: 0.2, 100)
-    assert (limits.size, limits.wait_s) == (1, 0.0)
-
-
-def test_without_a_target_nothing_adapts() -> None:
-    limits = BatchLimits(64, 0.1)
-    batches(limits, lambda _: 5.0, 100)
-    assert (limits.size, limits.wait_s) == (64, 0.1)
-
-
 def test_a_model_is_quick_until_it_is_not() -> None:
     inline_policy = InlinePolicy()
     for now in range(1000):
@@ -166,10 +133,39 @@ def test_a_consumer_that_replies_holds_no_more_than_it_works_on() -> None:
     for consume, expected in (
         (ConsumeSettings(reply=True, concurrency=1), 1),
         (ConsumeSettings(reply=True, concurrency=16), 16),
-        (ConsumeSettings(reply=True, concurrency=2, batch_size=8), 16),
         (ConsumeSettings(reply=True, executor="processes", workers=3), 3),
         (ConsumeSettings(reply=True, concurrency="auto", max_concurrency=40), 40),
         (ConsumeSettings(reply=True, concurrency=2, window=50), 50),
         (ConsumeSettings(concurrency=2), 200),
     ):
-        assert window(consume, 1, None, 200) == expected
+        assert window(consume, 1, None, 200, in_batches=False) == expected
+
+
+def test_a_window_holds_what_batches_need() -> None:
+    for consume, expected in (
+        (ConsumeSettings(reply=True, concurrency=2, batch_size=8), 16),
+        (ConsumeSettings(reply=True, batch_size=8), 8 * BATCH_CALLS),
+        (ConsumeSettings(reply=True), PLANNED_SIZE * BATCH_CALLS),
+        (ConsumeSettings(reply=True, max_batch_size=4), 4 * BATCH_CALLS),
+        (ConsumeSettings(batch_size=100, concurrency=3), 600),
+        (ConsumeSettings(window=50), 50),
+    ):
+        assert window(consume, 1, None, 200, in_batches=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("consume", "kind", "calls"),
+    [
+        (ConsumeSettings(), AdaptiveBatches, BATCH_CALLS),
+        (ConsumeSettings(batch_size=8, concurrency=5), FixedBatches, 5),
+        (ConsumeSettings(executor="processes", workers=3), AdaptiveBatches, 3),
+    ],
+)
+def test_what_calls_the_model_in_batches(consume: ConsumeSettings, kind: type, calls: int) -> None:
+    found = workload(consume, in_batches=True)
+    assert (type(found.batches), found.concurrency) == (kind, calls)
+    assert workload(consume, in_batches=False).batches is None
+
+
+def test_single_events_get_the_usual_number_of_threads() -> None:
+    assert workload(ConsumeSettings(), in_batches=False).concurrency == SINGLE_CALLS

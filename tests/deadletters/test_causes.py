@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from infertool.deadletters import letter
+from infertool.deadletters import letters
 from infertool.message import BodyKind, BrokerDeath, Properties, TypedMessage
 
 
-def read(cause: str, at_ms: int | None = None, sent_ms: int | None = None) -> letter.DeadLetter:
+def read(cause: str, at_ms: int | None = None, sent_ms: int | None = None) -> letters.DeadLetter:
     message = TypedMessage(
         id="1", source="dlq", native={}, body=b"{}", kind=BodyKind.TEXT, redelivered=False, epoch=0, token="",
         known=Properties(timestamp_ms=sent_ms), broker_death=BrokerDeath("orders", cause, complete=True, at_ms=at_ms),
     )  # fmt: skip
-    return letter.read(message)
+    return letters.read(message)
 
 
 @pytest.mark.parametrize(

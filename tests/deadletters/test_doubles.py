@@ -8,8 +8,7 @@ import msgspec
 
 from infertool.brokers.headers import text
 from infertool.brokers.stomp.conventions import CONVENTIONS
-from infertool.deadletters import letter as letters
-from infertool.deadletters import marks
+from infertool.deadletters import letters, marks
 from infertool.deadletters.record import Cause, dead_letter
 from infertool.deadletters.replay import sending
 from infertool.deadletters.replay.decide import Decider, Fate, Plan

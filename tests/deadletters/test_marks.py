@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from infertool.brokers.headers import is_property, text
 from infertool.brokers.stomp import messages
 from infertool.brokers.stomp.conventions import CONVENTIONS
-from infertool.deadletters import ids, letter, marks, record
-from infertool.deadletters.archive import record as archive
-from infertool.deadletters.letter import Writer
+from infertool.deadletters import ids, letters, marks, record
+from infertool.deadletters.archive import records
+from infertool.deadletters.letters import Writer
 from infertool.deadletters.record import Cause, comes_back
 from infertool.deadletters.replay import sending
 from infertool.message import BodyKind, Message, Outgoing, TypedMessage
@@ -53,7 +53,7 @@ def dies(message: Message, queue: str = "/queue/dead") -> Message:
 
 
 def replayed(dead: Message, number: int = 1) -> Message:
-    return delivered(sending.replay(letter.read(dead), "/queue/in", CONVENTIONS, replay_id=f"run-{number}"))
+    return delivered(sending.replay(letters.read(dead), "/queue/in", CONVENTIONS, replay_id=f"run-{number}"))
 
 
 def theirs(message: Message) -> dict[str, str]:
@@ -105,7 +105,7 @@ def round_trip(headers: Mapping[str, str], folder: Path) -> None:
     restored = replayed(from_archive(second, folder), 2)
     assert theirs(restored) == theirs(first)
     check_alive(restored, headers, replays="2")
-    third = letter.read(dies(restored))
+    third = letters.read(dies(restored))
     assert headers.items() <= marks.producers(third.message.headers).items()
     assert (third.replay_count, third.original_id, third.origin) == (2, "ID:first", "/queue/in")
     assert (third.stage, third.error, ids.event_id(third)) == ("infer", "no", "e")
@@ -128,8 +128,8 @@ def check_alive(message: Message, headers: Mapping[str, str], replays: str) -> N
 
 def from_archive(message: Message, folder: Path) -> Message:
     path = folder / "dead.jsonl"
-    path.write_bytes(archive.encode(message))
-    [batch] = archive.read(path)
+    path.write_bytes(records.encode(message))
+    [batch] = records.read(path)
     [found] = batch.messages
     return found
 
@@ -149,13 +149,13 @@ def test_any_headers_survive(headers: dict[str, str]) -> None:
         k: v for k, v in marks.producers(message.headers).items() if k not in {"priority", "timestamp", "expires"}
     }
     assert theirs(first) == theirs(second) == lasting
-    assert letter.read(second).replay_count == 1
+    assert letters.read(second).replay_count == 1
 
 
 def test_a_producers_count_is_not_ours() -> None:
-    dead = letter.read(dies(event({"replay_count": "7", "original_destination": "/queue/elsewhere"})))
+    dead = letters.read(dies(event({"replay_count": "7", "original_destination": "/queue/elsewhere"})))
     assert (dead.writer, dead.replay_count, dead.origin) == (Writer.INFERTOOL, 0, "/queue/in")
-    stranger = letter.read(event({"replay_count": "7", "dlq_stage": "mine", "dlq_error": "x", "dlq_failed_at": "now"}))
+    stranger = letters.read(event({"replay_count": "7", "dlq_stage": "mine", "dlq_error": "x", "dlq_failed_at": "now"}))
     assert (stranger.writer, stranger.replay_count, stranger.stage) == (Writer.STRANGER, 0, "")
 
 
@@ -166,7 +166,7 @@ OLD = {
 
 
 def test_letters_and_replays_from_before_the_marks_are_understood() -> None:
-    dead = letter.read(event({**OLD, "dlq_policy": "x"}))
+    dead = letters.read(event({**OLD, "dlq_policy": "x"}))
     assert (dead.writer, dead.origin, dead.original_id, dead.replay_count) == (
         Writer.INFERTOOL,
         "/queue/in",
@@ -175,7 +175,7 @@ def test_letters_and_replays_from_before_the_marks_are_understood() -> None:
     )
     assert marks.producers(dead.message.headers).keys() >= {"dlq_policy"}
     assert replayed(dead.message).headers["replay_count"] == "2"
-    again = letter.read(dies(event({"original_message_id": "ID:old", "replay_count": "2", "replay_id": "run-9"})))
+    again = letters.read(dies(event({"original_message_id": "ID:old", "replay_count": "2", "replay_id": "run-9"})))
     assert (again.original_id, again.replay_count, again.replay_id) == ("ID:old", 2, "run-9")
 
 
@@ -224,7 +224,7 @@ def test_an_id_of_any_length_is_bounded_where_we_write_it() -> None:
     for sent in (
         dead_letter(stranger, CAUSE, "/queue/dead"),
         sending.staged(stranger, "/queue/dead.scan", CONVENTIONS),
-        sending.replay(letter.read(stranger), "/queue/in", CONVENTIONS, replay_id="r-1"),
+        sending.replay(letters.read(stranger), "/queue/in", CONVENTIONS, replay_id="r-1"),
     ):
         assert can_be_carried(sent)
 
@@ -253,6 +253,6 @@ def test_what_can_be_sent_again(name: str, value: str, taken: bool) -> None:
 def test_a_header_of_another_broker_does_not_become_a_property(name: str) -> None:
     """There headers and properties stand apart; in a frame of STOMP they do not."""
     came = TypedMessage("ID:1", "dead", {name: "7"}, b"{}", BodyKind.TEXT, False, 1, "t")
-    alive = delivered(sending.replay(letter.read(came), "/queue/in", CONVENTIONS, replay_id="r-1"))
+    alive = delivered(sending.replay(letters.read(came), "/queue/in", CONVENTIONS, replay_id="r-1"))
     assert marks.producers(alive.headers)[name] == "7"
     assert getattr(alive.properties, {"amqp-message-id": "message_id"}.get(name, "type")) is None

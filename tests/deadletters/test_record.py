@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from infertool.brokers.amqp.conventions import CONVENTIONS as AMQP
 from infertool.brokers.headers import text
+from infertool.brokers.kafka.conventions import CONVENTIONS as KAFKA
+from infertool.brokers.port import Conventions
 from infertool.brokers.stomp.conventions import CONVENTIONS
 from infertool.deadletters import record
 from infertool.deadletters.record import ERROR_BYTES, Cause, cut
-from infertool.message import BodyKind, Message, Outgoing
+from infertool.message import BodyKind, Message, Outgoing, Properties, TypedMessage
 from tests.support.messages import message
 
 CAUSE = Cause(
@@ -30,7 +34,7 @@ def texts(sent: Outgoing) -> dict[str, str]:
 def test_body_type_and_user_headers_survive_and_ours_are_added() -> None:
     original = message(
         b"\x00\xff", message_id="ID:1", kind=BodyKind.BYTES, persistent="true", priority="9", tenant="acme",
-        **{"correlation-id": "c", "reply-to": "/queue/r", "type": "order", "JMSXGroupID": "g"},
+        given={"correlation-id": "c", "reply-to": "/queue/r", "type": "order", "JMSXGroupID": "g"},
     )  # fmt: skip
     letter = dead_letter(original, CAUSE, "/queue/dead")
     assert (letter.destination, letter.body, letter.kind) == ("/queue/dead", b"\x00\xff", BodyKind.BYTES)
@@ -48,7 +52,7 @@ def test_body_type_and_user_headers_survive_and_ours_are_added() -> None:
 def test_what_belongs_to_one_delivery_does_not_travel() -> None:
     original = message(
         b"{}", redelivered=True, expires="1700000000000", persistent="true", ack="a", subscription="s",
-        **{"content-length": "2", "original-destination": "queue://x"},
+        given={"content-length": "2", "original-destination": "queue://x"},
     )  # fmt: skip
     headers = texts(dead_letter(original, CAUSE, "/queue/dead"))
     gone = {
@@ -90,21 +94,22 @@ LONG = ":\n\0\ud800" * 5000
 
 @pytest.mark.parametrize("field", ["event_id", "request_id", "error_type", "error", "consumer", "model"])
 def test_what_we_write_is_bounded_and_clean(field: str) -> None:
-    headers = dead_letter(message(), replace(CAUSE, **{field: LONG}), "/queue/dead").headers
+    too_long: dict[str, Any] = {field: LONG}
+    headers = dead_letter(message(), replace(CAUSE, **too_long), "/queue/dead").headers
     assert all(CONVENTIONS.fits(key, value) for key, value in headers.items())
     assert "\0" not in "".join(headers.values())
     "".join(headers.values()).encode()
 
 
 def test_more_headers_than_a_frame_holds_are_counted() -> None:
-    letter = dead_letter(message(b"{}", **{f"h{n}": "x" for n in range(990)}), CAUSE, "/queue/dead")
+    letter = dead_letter(message(b"{}", given={f"h{n}": "x" for n in range(990)}), CAUSE, "/queue/dead")
     assert letter.headers["dlq_headers_dropped"] == "90"
     assert len(letter.headers) < 950
 
 
 def test_what_an_event_needs_is_not_among_the_dropped() -> None:
     needed = {"priority": "9", "correlation-id": "c", "event_id": "e"}
-    letter = dead_letter(message(b"{}", **{f"h{n}": "x" for n in range(990)}, **needed), CAUSE, "/queue/dead")
+    letter = dead_letter(message(b"{}", given={**{f"h{n}": "x" for n in range(990)}, **needed}), CAUSE, "/queue/dead")
     assert texts(letter).items() >= needed.items()
 
 
@@ -143,3 +148,14 @@ def test_long_errors_are_cut_at_a_character(char: str) -> None:
     assert ERROR_BYTES - 4 <= len(shortened.encode()) <= ERROR_BYTES
     assert shortened.endswith("\N{HORIZONTAL ELLIPSIS}")
     assert set(shortened[:-1]) == {char}
+
+
+@pytest.mark.parametrize(("conventions", "kept"), [(KAFKA, None), (AMQP, 1_700_000_000_000)], ids=["kafka", "amqp"])
+def test_a_dead_letter_has_a_time_of_its_own_where_messages_are_deleted_by_their_times(
+    conventions: Conventions, kept: int | None
+) -> None:
+    sent = Properties(timestamp_ms=1_700_000_000_000)
+    event = TypedMessage("id", "events", {}, b"", BodyKind.TEXT, False, 1, "", known=sent)
+    letter = record.dead_letter(event, CAUSE, "events.dlq", conventions, atomic=False)
+    assert letter.properties.timestamp_ms == kept
+    assert ("original_timestamp" in letter.headers) is (kept is None)

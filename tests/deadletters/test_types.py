@@ -20,10 +20,10 @@ from infertool.brokers.memory.queues import Stored
 from infertool.brokers.memory.subscription import to_message
 from infertool.brokers.stomp.conventions import CONVENTIONS as STOMP
 from infertool.cli.common import deadletters
-from infertool.deadletters import letter, marks, record
-from infertool.deadletters.archive import record as archive
-from infertool.deadletters.archive.record import ArchiveError
-from infertool.deadletters.letter import key
+from infertool.deadletters import letters, marks, record
+from infertool.deadletters.archive import records
+from infertool.deadletters.archive.records import ArchiveError
+from infertool.deadletters.letters import key
 from infertool.deadletters.record import Cause
 from infertool.deadletters.replay import sending
 from infertool.message import BrokerDeath, Message, Outgoing, Properties, TypedMessage
@@ -57,7 +57,7 @@ def dies(message: Message) -> Message:
 
 
 def replayed(dead: Message) -> Message:
-    return delivered(sending.replay(letter.read(dead), "in", CONVENTIONS, replay_id="r-1"))
+    return delivered(sending.replay(letters.read(dead), "in", CONVENTIONS, replay_id="r-1"))
 
 
 def staged_and_back(dead: Message) -> Message:
@@ -68,8 +68,8 @@ def staged_and_back(dead: Message) -> Message:
 
 def archived(message: Message, folder: Path) -> Message:
     path = folder / "dead.jsonl"
-    path.write_bytes(archive.encode(message))
-    [batch] = archive.read(path)
+    path.write_bytes(records.encode(message))
+    [batch] = records.read(path)
     [found] = batch.messages
     assert key(found) == key(message)
     return found
@@ -119,7 +119,7 @@ def alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
 names = st.sampled_from([*OURS, "type", "priority", "dlq_id", f"{marks.OWN}replay_id"]) | st.text(max_size=12)
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(table=st.dictionaries(names, values, max_size=5))
 def test_any_headers_over_every_way(tmp_path: Path, table: dict[str, object]) -> None:
     for name in marks.OURS | {marks.REPLAY, marks.FORMAT}:
@@ -168,7 +168,7 @@ def test_a_letter_of_the_brokers_own_is_archived_as_such(tmp_path: Path) -> None
     )  # fmt: skip
     found = archived(message, tmp_path)
     assert (found.death, found.types, found.properties) == (death, {"n": "int"}, came.properties)
-    assert letter.read(found).origin == "in"
+    assert letters.read(found).origin == "in"
 
 
 def test_a_header_with_the_name_of_a_property_is_none_in_an_archive(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_old_archives_are_read(tmp_path: Path) -> None:
         '{"infertool_message":1,"id":"ID:1","queue":"/queue/dead","archived_at":"2026-01-31T03:00:00.000+00:00",'
         '"type":"text","headers":[["priority","4"],["tenant","acme"]],"body":"{}"}\n'
     )
-    [batch] = archive.read(path)
+    [batch] = records.read(path)
     [found] = batch.messages
     assert (found.headers, dict(found.types), found.properties.priority) == ({"tenant": "acme"}, {}, 4)
 
@@ -210,15 +210,15 @@ def test_old_archives_are_read(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_broken_type_damages_a_record_and_is_named(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     path = tmp_path / "dead.jsonl"
-    document = json.loads(archive.encode(event({"n": 1})))
+    document = json.loads(records.encode(event({"n": 1})))
     path.write_text(json.dumps({**document, **change}) + "\n")
     with pytest.raises(ArchiveError, match="record 1: cannot be understood") as caught:
-        list(archive.read(path))
+        list(records.read(path))
     assert said in str(caught.value)
 
 
 def test_a_look_shows_types(tmp_path: Path) -> None:
-    seen = letter.read(dies(event({"retries": 3, "tenant": "acme"})))
+    seen = letters.read(dies(event({"retries": 3, "tenant": "acme"})))
     document = deadletters.document(seen)
     assert document["header_types"] == {"retries": "int"}
     assert document["headers"]["retries"] == "3"
@@ -228,6 +228,6 @@ def test_a_look_shows_types(tmp_path: Path) -> None:
 
 
 def test_a_replay_to_stomp_keeps_the_texts() -> None:
-    sent = sending.replay(letter.read(dies(event(TYPED))), "/queue/in", STOMP, replay_id="r-1")
+    sent = sending.replay(letters.read(dies(event(TYPED))), "/queue/in", STOMP, replay_id="r-1")
     texts, _ = header_types.to_texts(TYPED)
     assert texts.items() <= sent.headers.items()

@@ -7,7 +7,8 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
+from typing import Any
 
 import orjson
 import pytest
@@ -35,7 +36,7 @@ EVENT = {
 }
 
 
-def matches(expression: str, payload: object = EVENT, **beside: object) -> bool:
+def matches(expression: str, payload: object = EVENT, **beside: Any) -> bool:
     return filters.compile(expression).matches(payload, **beside)
 
 
@@ -65,7 +66,7 @@ def matches(expression: str, payload: object = EVENT, **beside: object) -> bool:
         "status ==\n  'FAILED'",
     ],
 )
-def test_matching(expression):
+def test_matching(expression: str) -> None:
     assert matches(expression, topic="t")
 
 
@@ -89,18 +90,18 @@ def test_matching(expression):
         "status.matches(status + '(')",
     ],
 )
-def test_a_missing_field_or_a_misfit_is_no_match(expression):
+def test_a_missing_field_or_a_misfit_is_no_match(expression: str) -> None:
     assert not matches(expression)
 
 
-def test_names_beside_the_payload():
+def test_names_beside_the_payload() -> None:
     expression = "headers['x-tenant'] == 'acme' && topic == 'public:results' && event == 'new_result'"
     headers = MappingProxyType({"x-tenant": "acme"})
     assert matches(expression, headers=headers, topic="public:results", event="new_result")
     assert not matches(expression)
 
 
-def test_reserved_names_win_over_fields():
+def test_reserved_names_win_over_fields() -> None:
     payload = {"payload": 1, "headers": 2, "topic": 3, "event": 4}
     assert matches(
         "topic == 't' && event == 'e' && payload.topic == 3 && payload.payload == 1", payload, topic="t", event="e"
@@ -108,13 +109,13 @@ def test_reserved_names_win_over_fields():
 
 
 @pytest.mark.parametrize("payload", [[1], "text", None, 5])
-def test_a_payload_that_is_no_object(payload):
+def test_a_payload_that_is_no_object(payload: list[int] | str | int | None) -> None:
     assert not matches("status == 'x'", payload)
     assert matches("event == 'e'", payload, event="e")
 
 
 @pytest.mark.parametrize("odd", [{1: 2, None: 3}, {1, 2}, "\ud800", object(), {(1, 2): 3}])
-def test_values_that_json_cannot_hold_do_not_match_and_do_not_disturb(odd):
+def test_values_that_json_cannot_hold_do_not_match_and_do_not_disturb(odd: object) -> None:
     assert not matches("odd == 1", {"odd": odd})
     assert matches("a == 1", {"odd": odd, "a": 1, 7: 8})
 
@@ -123,7 +124,7 @@ def nested(depth: int) -> object:
     return orjson.loads("[" * depth + "]" * depth)
 
 
-def test_deep_nesting_ends_no_process_even_on_a_small_stack():
+def test_deep_nesting_ends_no_process_even_on_a_small_stack() -> None:
     found: list[bool] = []
     deeper: list[object] = [nested(1000)]
     for _ in range(20):
@@ -140,7 +141,7 @@ def test_deep_nesting_ends_no_process_even_on_a_small_stack():
     assert found == [True, False, False]
 
 
-def test_deep_fields_that_the_expression_does_not_name_do_not_matter():
+def test_deep_fields_that_the_expression_does_not_name_do_not_matter() -> None:
     assert matches("b == 1", {"a": nested(1000), "b": 1})
 
 
@@ -166,7 +167,7 @@ def test_deep_fields_that_the_expression_does_not_name_do_not_matter():
         ("a" + " + a" * 1000, "longer than 2000 characters", 1, 1),
     ],
 )
-def test_a_broken_expression_points_at_the_character(expression, reason, line, column):
+def test_a_broken_expression_points_at_the_character(expression: str, reason: str, line: int, column: int) -> None:
     with pytest.raises(FilterError) as caught:
         filters.compile(expression)
     error = caught.value
@@ -180,20 +181,20 @@ def test_a_broken_expression_points_at_the_character(expression, reason, line, c
 
 
 @pytest.mark.parametrize("expression", ["status", "attempts", "prediction", "note", "items.map(i, i.price)"])
-def test_a_result_that_is_no_truth_value_is_an_error_when_it_shows(expression):
+def test_a_result_that_is_no_truth_value_is_an_error_when_it_shows(expression: str) -> None:
     compiled = filters.compile(expression)
     with pytest.raises(FilterError, match="not true or false"):
         compiled.matches(EVENT)
     assert not compiled.matches({})
 
 
-def test_a_truth_value_of_the_event_is_a_filter():
+def test_a_truth_value_of_the_event_is_a_filter() -> None:
     assert matches("truncated", {"truncated": True})
     assert not matches("truncated", {"truncated": False})
 
 
 @pytest.mark.parametrize("name", sorted(filters._FUNCTIONS))
-def test_every_function_that_we_call_known_exists(name):
+def test_every_function_that_we_call_known_exists(name: str) -> None:
     import cel
 
     values = ["'a'", "'1s'", "1", "timestamp('2026-01-01T00:00:00Z')", "b'a'"]
@@ -201,7 +202,7 @@ def test_every_function_that_we_call_known_exists(name):
     assert any(_works(cel, call) for call in calls)
 
 
-def _works(cel, call: str) -> bool:
+def _works(cel: ModuleType, call: str) -> bool:
     try:
         cel.evaluate(call)
     except (RuntimeError, TypeError, ValueError):
@@ -209,7 +210,7 @@ def _works(cel, call: str) -> bool:
     return True
 
 
-def test_one_filter_serves_many_threads():
+def test_one_filter_serves_many_threads() -> None:
     compiled = filters.compile("n % 2 == 0 && text.startsWith('n')")
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda n: compiled.matches({"n": n, "text": f"n{n}"}), range(4000)))
@@ -224,11 +225,11 @@ JSON = st.recursive(
 
 
 @given(payload=st.dictionaries(st.sampled_from(["a", "b", "payload", "-"]), JSON))
-def test_no_event_raises(payload):
+def test_no_event_raises(payload: dict[str, Any]) -> None:
     for expression in ("a > 1 || b.a == 'x'", "a + b == b", "payload.a in payload.b", "size(a) > b.a && !b.b"):
         assert matches(expression, payload) in {True, False}
 
 
-def test_importing_filters_does_not_load_the_evaluator():
+def test_importing_filters_does_not_load_the_evaluator() -> None:
     code = "import sys, infertool.filters.expression; sys.exit('cel' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], timeout=60).returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from infertool.channels.event import ChannelEvent
 from infertool.deadletters.replay.decide import Decider, Fate, Plan
 from infertool.deadletters.selection import select
 from infertool.embedded.broker import selectors
+from infertool.embedded.broker.messages import StoredMessage
 from infertool.errors import UsageError
 from infertool.filters import expression as filters
 from infertool.filters import regex
@@ -38,7 +40,7 @@ LONG = "a" * 8000 + "!"
 
 
 @pytest.mark.parametrize(("expression", "payload"), FOR_EVER)
-def test_an_endless_evaluation_is_ended(expression: str, payload: dict) -> None:
+def test_an_endless_evaluation_is_ended(expression: str, payload: dict[str, Any]) -> None:
     compiled = filters.compile(expression)
     with pytest.raises(NotEvaluatedError, match="takes more than"):
         compiled.matches(payload)
@@ -161,7 +163,8 @@ def test_watch_leaves_it_out_and_shows_the_others() -> None:
 
 
 def like(pattern: str, text: str) -> bool:
-    return selectors.compile_selector(f"n LIKE '{pattern}'")(SimpleNamespace(headers={"n": text}))
+    message = cast("StoredMessage", SimpleNamespace(headers={"n": text}))
+    return selectors.compile_selector(f"n LIKE '{pattern}'")(message)
 
 
 @pytest.mark.parametrize(

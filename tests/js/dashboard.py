@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import websocket
 
@@ -16,6 +16,7 @@ from tests.js.node import NodeProgram
 from tests.js.packages import BROWSER
 from tests.support.hub import HubProcess
 from tests.support.install import apt, npm
+from tests.support.present import present
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def opened(url: str, profile: Path) -> Iterator[NodeProgram]:
     if not chromium:
         apt("chromium")
         chromium = shutil.which("chromium")
-    with NodeProgram("browser.mjs", str(npm(BROWSER)), chromium, url, str(profile)) as program:
+    with NodeProgram("browser.mjs", str(npm(BROWSER)), present(chromium), url, str(profile)) as program:
         program.wait_for("loaded")
         wait(program, "#state", "connected")
         yield program
@@ -36,7 +37,7 @@ def wait(page: NodeProgram, selector: str, text: str) -> None:
     page.wait_for("shown", selector=selector, text=text)
 
 
-def read(page: NodeProgram, expression: str):
+def read(page: NodeProgram, expression: str) -> Any:
     page.send("read", expression=expression)
     return page.wait_for("value", expression=expression)["value"]
 

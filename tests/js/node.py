@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import threading
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.support.install import apt
+from tests.support.present import present
 
 FOLDER = Path(__file__).parent
 
@@ -24,7 +25,7 @@ class NodeProgram:
             apt("nodejs")
         self._command = ["node", str(FOLDER / script), *arguments]
         self._timeout_s = timeout_s
-        self._reports: queue.Queue[dict | None] = queue.Queue()
+        self._reports: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
@@ -35,7 +36,7 @@ class NodeProgram:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._process.stdin.close()
+        present(self._process.stdin).close()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
@@ -43,15 +44,15 @@ class NodeProgram:
             self._process.wait()
             raise
         self._reader.join(10)
-        self._process.stdout.close()
+        present(self._process.stdout).close()
 
     def send(self, command: str, **options: object) -> None:
-        self._process.stdin.write(json.dumps({"command": command, **options}) + "\n")
-        self._process.stdin.flush()
+        present(self._process.stdin).write(json.dumps({"command": command, **options}) + "\n")
+        present(self._process.stdin).flush()
 
-    def wait_for(self, what: str, **expected: object) -> dict:
+    def wait_for(self, what: str, **expected: object) -> dict[str, Any]:
         """Return the next report of this kind with these values; what comes before it is dropped."""
-        seen = []
+        seen: list[dict[str, Any]] = []
         while True:
             try:
                 report = self._reports.get(timeout=self._timeout_s)
@@ -64,6 +65,6 @@ class NodeProgram:
             seen.append(report)
 
     def _read(self) -> None:
-        for line in self._process.stdout:
+        for line in present(self._process.stdout):
             self._reports.put(json.loads(line))
         self._reports.put(None)

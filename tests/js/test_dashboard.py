@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from infertool.embedded.channel_server.channels import Definition, RefuseJoin
+from infertool.embedded.channel_server.channels import Channel, Definition, RefuseJoin
 from tests.embedded.channel_server.running import RunningHub
 from tests.js.dashboard import Service, opened, read, until, wait
+from tests.js.node import NodeProgram
 from tests.support.hub import HubProcess
 from tests.support.proxy import Proxy
 
@@ -14,33 +19,33 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def hub():
+def hub() -> Iterator[HubProcess]:
     with HubProcess() as running:
         yield running
 
 
 @pytest.fixture
-def page(hub, tmp_path):
+def page(hub: HubProcess, tmp_path: Path) -> Iterator[NodeProgram]:
     with opened(hub.http_url, tmp_path) as program:
         yield program
         program.send("errors")
         assert program.wait_for("errors")["messages"] == []
 
 
-def press(page, *keys):
+def press(page: NodeProgram, *keys: str) -> None:
     page.send("press", keys=keys)
     page.wait_for("pressed")
 
 
-def cells(page, selector):
+def cells(page: NodeProgram, selector: str) -> Any:
     return read(page, f'[...document.querySelectorAll("{selector}")].map(cell => cell.textContent)')
 
 
-def requests(page):
+def requests(page: NodeProgram) -> Any:
     return cells(page, "#results .rows td:first-child")
 
 
-def test_results_appear_newest_first(hub, page):
+def test_results_appear_newest_first(hub: HubProcess, page: NodeProgram) -> None:
     with Service(hub) as service:
         service.result("req-1")
         wait(page, "#results td", "req-1")
@@ -50,14 +55,14 @@ def test_results_appear_newest_first(hub, page):
     assert requests(page) == ["req-2", "req-1"]
 
 
-def test_a_batch_is_taken_apart(hub, page):
+def test_a_batch_is_taken_apart(hub: HubProcess, page: NodeProgram) -> None:
     with Service(hub) as service:
         service.push("new_results", {"results": [{"request_id": "req-1"}, {"request_id": "req-2"}, "odd"]})
     wait(page, "#results-total", "3")
     assert requests(page) == ["", "req-2", "req-1"]
 
 
-def test_failures_and_alerts_are_listed_and_toast(hub, page):
+def test_failures_and_alerts_are_listed_and_toast(hub: HubProcess, page: NodeProgram) -> None:
     with Service(hub) as service:
         service.failure("req-3", "simulated failure")
         service.alert("queue depth", "firing")
@@ -75,7 +80,7 @@ def test_failures_and_alerts_are_listed_and_toast(hub, page):
     assert read(page, "document.querySelectorAll('.rule').length") == 1
 
 
-def test_a_wave_of_failures_is_one_toast(hub, page):
+def test_a_wave_of_failures_is_one_toast(hub: HubProcess, page: NodeProgram) -> None:
     with Service(hub) as service:
         for number in range(1200):
             service.failure(f"req-{number}", "simulated failure")
@@ -85,7 +90,7 @@ def test_a_wave_of_failures_is_one_toast(hub, page):
     wait(page, "#kept", "1,000 kept")
 
 
-def test_content_is_text_never_html(hub, page):
+def test_content_is_text_never_html(hub: HubProcess, page: NodeProgram) -> None:
     script = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
     with Service(hub) as service:
         service.result(script, predicted=script)
@@ -100,7 +105,7 @@ def test_content_is_text_never_html(hub, page):
     assert read(page, "document.title") == "infertool dashboard"
 
 
-def test_a_failure_shows_its_traceback_line_by_line(hub, page):
+def test_a_failure_shows_its_traceback_line_by_line(hub: HubProcess, page: NodeProgram) -> None:
     trace = "model.py:3 in predict\nmodel.py:9 in <b>scale</b>"
     with Service(hub) as service:
         service.push("inference_failed", {"request_id": "r-1", "error": "no", "traceback": trace})
@@ -111,8 +116,8 @@ def test_a_failure_shows_its_traceback_line_by_line(hub, page):
     assert shown[:4] == ["model.py:3 in predict", "model.py:9 in <b>scale</b>", "", "{"]
 
 
-def test_odd_events_are_counted_and_shown_as_far_as_they_can_be(hub, page):
-    deep = {}
+def test_odd_events_are_counted_and_shown_as_far_as_they_can_be(hub: HubProcess, page: NodeProgram) -> None:
+    deep: dict[str, Any] = {}
     for _ in range(200):
         deep = {"deep": deep}
     with Service(hub) as service:
@@ -131,14 +136,14 @@ def test_odd_events_are_counted_and_shown_as_far_as_they_can_be(hub, page):
     assert cells(page, "#results .rows td:nth-child(4)") == ["", "", "-12.5", "", "", ""]
 
 
-def test_the_page_asks_nobody_but_the_hub(hub, page):
+def test_the_page_asks_nobody_but_the_hub(hub: HubProcess, page: NodeProgram) -> None:
     page.send("requests")
     urls = page.wait_for("requests")["urls"]
     assert f"{hub.http_url}vendor/phoenix.mjs" in urls
     assert all(url.startswith((hub.http_url, "data:")) for url in urls)
 
 
-def test_ten_thousand_events_at_once_are_counted_in_a_bounded_page(hub, page):
+def test_ten_thousand_events_at_once_are_counted_in_a_bounded_page(hub: HubProcess, page: NodeProgram) -> None:
     with Service(hub) as service:
         for batch in range(20):
             service.push("new_results", {"results": [{"request_id": f"req-{batch * 500 + n}"} for n in range(500)]})
@@ -153,7 +158,7 @@ def test_ten_thousand_events_at_once_are_counted_in_a_bounded_page(hub, page):
     wait(page, "#results [aria-rowindex='2']", "req-9999")
 
 
-def test_the_filter_works_as_it_is_typed(hub, page):
+def test_the_filter_works_as_it_is_typed(hub: HubProcess, page: NodeProgram) -> None:
     with Service(hub) as service:
         for number in range(9):
             service.result(f"req-{number}", predicted="AB"[number % 2])
@@ -173,7 +178,7 @@ def test_the_filter_works_as_it_is_typed(hub, page):
         wait(page, "#kept", "11 kept")
 
 
-def test_a_pause_holds_the_list_and_loses_nothing(hub, page):
+def test_a_pause_holds_the_list_and_loses_nothing(hub: HubProcess, page: NodeProgram) -> None:
     with Service(hub) as service:
         service.result("before")
         wait(page, "#results td", "before")
@@ -192,7 +197,7 @@ def test_a_pause_holds_the_list_and_loses_nothing(hub, page):
     wait(page, "#results [aria-rowindex='2']", "during-0")
 
 
-def test_rows_are_chosen_and_opened_with_the_keyboard(hub, page):
+def test_rows_are_chosen_and_opened_with_the_keyboard(hub: HubProcess, page: NodeProgram) -> None:
     with Service(hub) as service:
         for number in range(3):
             service.result(f"req-{number}")
@@ -210,7 +215,7 @@ def test_rows_are_chosen_and_opened_with_the_keyboard(hub, page):
         wait(page, "body:not(:has([aria-selected=true], dialog[open]))", "req-3")
 
 
-def test_shortcuts_can_be_switched_off(page):
+def test_shortcuts_can_be_switched_off(page: NodeProgram) -> None:
     press(page, "?")
     wait(page, "#manual[open] h2", "Help")
     press(page, "Tab")
@@ -226,7 +231,7 @@ def test_shortcuts_can_be_switched_off(page):
     assert read(page, "document.querySelectorAll('dialog[open]').length") == 0
 
 
-def test_the_theme_follows_the_system_until_it_is_chosen(page):
+def test_the_theme_follows_the_system_until_it_is_chosen(page: NodeProgram) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     page.send("look", scheme="dark", width=1280, height=800)
     dark = read(page, ground)
@@ -239,7 +244,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen(page):
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("dark", 400)])
-def test_axe_finds_no_fault(hub, page, scheme, width):
+def test_axe_finds_no_fault(hub: HubProcess, page: NodeProgram, scheme: str, width: int) -> None:
     page.send("look", scheme=scheme, width=width, height=800)
     with Service(hub) as service:
         for number in range(5):
@@ -258,7 +263,7 @@ def test_axe_finds_no_fault(hub, page, scheme, width):
     assert faults == []
 
 
-def test_a_restart_of_the_hub_is_survived_and_shown(hub, page):
+def test_a_restart_of_the_hub_is_survived_and_shown(hub: HubProcess, page: NodeProgram) -> None:
     hub.stop()
     wait(page, "#connection[data-state=disconnected]", "disconnected")
     hub.start()
@@ -269,7 +274,7 @@ def test_a_restart_of_the_hub_is_survived_and_shown(hub, page):
     wait(page, "#results td", "req-after")
 
 
-def test_what_was_missed_while_the_connection_was_away_follows(hub, tmp_path):
+def test_what_was_missed_while_the_connection_was_away_follows(hub: HubProcess, tmp_path: Path) -> None:
     with (
         Proxy(hub.port) as proxy,
         opened(f"http://127.0.0.1:{proxy.port}/", tmp_path) as page,
@@ -304,16 +309,16 @@ def test_what_was_missed_while_the_connection_was_away_follows(hub, tmp_path):
         wait(page, "#results td", "req-6")
 
 
-def test_a_topic_that_ends_and_is_refused_for_a_while_is_said_and_joined_again(tmp_path):
+def test_a_topic_that_ends_and_is_refused_for_a_while_is_said_and_joined_again(tmp_path: Path) -> None:
     doors = {"public:results": True}
 
-    def join(channel, _params):
+    def join(channel: Channel, _params: object) -> dict[str, Any]:
         if not doors.get(channel.topic, True):
             raise RefuseJoin("closed")
         return {}
 
     with (
-        RunningHub([Definition("public:*", join, None)]) as hub,
+        RunningHub([Definition("public:*", join, lambda _channel, _event, _payload: None)]) as hub,
         opened(f"http://127.0.0.1:{hub.port}/", tmp_path) as page,
     ):
         doors["public:results"] = False

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,13 +17,16 @@ from tests.js.node import NodeProgram
 from tests.js.packages import BROWSER
 from tests.load.runs import played
 from tests.support.install import apt, npm
+from tests.support.present import present
 
 pytestmark = pytest.mark.browser
 HOSTILE = "<script>document.title='owned'</script><img src=http://192.0.2.1/x.png>"
+# The browser's program, and the report that it shows.
+Page = tuple[NodeProgram, Path]
 
 
 @pytest.fixture
-def page(tmp_path):
+def page(tmp_path: Path) -> Iterator[Page]:
     if not shutil.which("chromium"):
         apt("chromium")
     shown = []
@@ -31,7 +37,7 @@ def page(tmp_path):
         shown.append(NamedRun(name, run, report))
     file = tmp_path / "report.html"
     file.write_text(html(shown))
-    arguments = [str(npm(BROWSER)), shutil.which("chromium"), file.as_uri(), str(tmp_path / "profile")]
+    arguments = [str(npm(BROWSER)), present(shutil.which("chromium")), file.as_uri(), str(tmp_path / "profile")]
     with NodeProgram("browser.mjs", *arguments) as program:
         program.wait_for("loaded")
         yield program, file
@@ -39,12 +45,12 @@ def page(tmp_path):
         assert program.wait_for("errors")["messages"] == []
 
 
-def read(program, expression):
+def read(program: NodeProgram, expression: str) -> Any:
     program.send("read", expression=expression)
     return program.wait_for("value", expression=expression)["value"]
 
 
-def test_the_page_is_drawn_and_asks_nobody(page) -> None:
+def test_the_page_is_drawn_and_asks_nobody(page: Page) -> None:
     program, file = page
     verdicts = read(program, "[...document.querySelectorAll('.remarks b')].map(each => each.textContent)")
     assert verdicts == ["Held", "Failed"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.js.dashboard import Service, opened, read, until, wait
+from tests.js.node import NodeProgram
 from tests.support.hub import HubProcess
 
 pytestmark = pytest.mark.browser
@@ -16,19 +19,20 @@ BOXES = """[...document.querySelectorAll("{selector}")].map(one => {{
 
 
 @pytest.fixture(scope="module")
-def hub():
+def hub() -> Iterator[HubProcess]:
     with HubProcess() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def page(hub, tmp_path_factory):
+def page(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProgram]:
     with opened(hub.http_url, tmp_path_factory.mktemp("profile")) as program:
         yield program
 
 
-def boxes(page, selector: str) -> list[dict[str, float]]:
-    return read(page, BOXES.format(selector=selector))
+def boxes(page: NodeProgram, selector: str) -> list[dict[str, float]]:
+    found: list[dict[str, float]] = read(page, BOXES.format(selector=selector))
+    return found
 
 
 def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
@@ -38,7 +42,7 @@ def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
 
 @pytest.mark.parametrize("title", ["one word", "W" * 300, "two words " * 40])
 @pytest.mark.parametrize("width", [1400, 901, 900, 800, 420, 390])
-def test_toasts_fit_and_hide_nothing(hub, page, width, title):
+def test_toasts_fit_and_hide_nothing(hub: HubProcess, page: NodeProgram, width: int, title: str) -> None:
     page.send("look", scheme="light", width=width, height=900)
     page.wait_for("looking")
     page.send("press", keys=["Escape"])
@@ -67,7 +71,7 @@ def test_toasts_fit_and_hide_nothing(hub, page, width, title):
     until(page, "document.querySelectorAll('.toast').length === 2")
 
 
-def test_without_toasts_their_place_is_the_lists(page):
+def test_without_toasts_their_place_is_the_lists(page: NodeProgram) -> None:
     page.send("look", scheme="light", width=1400, height=900)
     page.wait_for("looking")
     page.send("press", keys=["Escape"])

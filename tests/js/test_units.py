@@ -13,7 +13,7 @@ from tests.support.install import apt
 pytestmark = pytest.mark.node
 
 
-def test_units():
+def test_units() -> None:
     if not shutil.which("node"):
         apt("nodejs")
     done = subprocess.run(["node", "--test", str(FOLDER / "units.test.mjs")], capture_output=True, text=True)

@@ -15,6 +15,6 @@ pytestmark = pytest.mark.node
     ("vendored", "original"),
     [("phoenix.mjs", "priv/static/phoenix.mjs"), ("phoenix.LICENSE.md", "LICENSE.md")],
 )
-def test_the_vendored_client_is_npms(vendored, original):
+def test_the_vendored_client_is_npms(vendored: str, original: str) -> None:
     published = npm(PHOENIX) / "node_modules" / "phoenix" / original
     assert STATIC.joinpath("vendor", vendored).read_bytes() == published.read_bytes()

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
 
 from infertool.load.record import Counts, Run, RunInfo, RunWriter, Second
 from infertool.load.tally import Measure, Meter
 
 
-def info(**changes) -> RunInfo:
+def texts(rows: Sequence[tuple[str, ...]]) -> dict[str, str]:
+    """Return the texts of a report's rows by their names."""
+    return dict(cast("Sequence[tuple[str, str]]", rows))
+
+
+def info(**changes: Any) -> RunInfo:
     asked = {
         "version": "0.1.0",
         "started_at": 1_790_000_000.0,
@@ -24,7 +32,14 @@ def info(**changes) -> RunInfo:
 
 
 def played(
-    *, seed: int = 7, seconds: int = 10, qps: int = 100, warmup: int = 2, typical_s: float = 0.05, path=None, **changes
+    *,
+    seed: int = 7,
+    seconds: int = 10,
+    qps: int = 100,
+    warmup: int = 2,
+    typical_s: float = 0.05,
+    path: Path | None = None,
+    **changes: Any,
 ) -> Run:
     """Return a run with a second of trouble in its middle; with `path` it is written there as it goes."""
     rng = random.Random(seed)

@@ -8,13 +8,17 @@ import signal
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infertool.brokers.port import OnSent
 from infertool.errors import InfertoolError
 from infertool.load import generator, record
 from infertool.load.arrivals import Planned, Process, schedule
@@ -23,16 +27,21 @@ from infertool.load.options import LoadOptions
 from infertool.load.record import Run, RunWriter
 from infertool.load.run import Listeners, LoadRun
 from infertool.load.seconds import PlannedEvents, Seconds
+from infertool.load.sender import Sender
 from infertool.load.tally import Clock, Meter, Tally, start_clock
+from infertool.load.team import Team
+from infertool.load.work import Work
+from infertool.message import Outgoing
 from infertool.settings import Settings
 from tests.load.test_run import assert_adds_up, drained, load, options, until
 from tests.support.brokers import new_queue, settings
+from tests.support.embedded import EmbeddedBroker
 from tests.support.running import Running
 
 LONG = 120
 
 
-def load_run(server, asked: LoadOptions) -> LoadRun:
+def load_run(server: EmbeddedBroker, asked: LoadOptions) -> LoadRun:
     return LoadRun(Settings(broker=settings(server.url)), asked, Listeners(), {})
 
 
@@ -46,13 +55,14 @@ class StandIn:
     def now(self) -> float:
         return self.at
 
-    def send_some(self, backlog: deque) -> None:
+    def send_some(self, backlog: deque[Any]) -> None:
         self.sent.append(backlog.popleft()[0])
 
 
 def generated(times: list[float], end_s: float, *, warmup_s: float = 0.0) -> tuple[OpenGenerator, StandIn, Tally]:
     sender, tally = StandIn(), Tally()
-    return OpenGenerator(sender, tally, enumerate(times), warmup_s=warmup_s, end_s=end_s), sender, tally
+    generator = OpenGenerator(cast("Sender", sender), tally, enumerate(times), warmup_s=warmup_s, end_s=end_s)
+    return generator, sender, tally
 
 
 def test_a_process_stopped_past_the_end_of_the_plan_still_sends_all() -> None:
@@ -97,7 +107,7 @@ def test_events_beyond_the_backlog_are_dropped_with_the_reason(monkeypatch: pyte
 
 def test_time_in_which_the_process_is_stopped_does_not_free_slots(monkeypatch: pytest.MonkeyPatch) -> None:
     at = [100.0]
-    monkeypatch.setattr(generator.time, "monotonic", lambda: at[0])
+    monkeypatch.setattr("infertool.load.generator.time.monotonic", lambda: at[0])
     slots = generator.Slots(2, 10.0)
     assert slots.take(0)
     assert slots.take(0)
@@ -120,7 +130,7 @@ PLANS = st.one_of(
 
 
 @given(PLANS, st.sampled_from(Process), st.sampled_from([0.0, 0.5, 2.0]))
-def test_each_second_plans_the_events_due_in_it(plan: dict, process: Process, warmup_s: float) -> None:
+def test_each_second_plans_the_events_due_in_it(plan: dict[str, Any], process: Process, warmup_s: float) -> None:
     made = schedule(Planned(**plan, process=process, warmup_s=warmup_s, seed=3))
     due = Counter(int((time_s - warmup_s) // 1) for time_s in made.times())
     planned = PlannedEvents(made.times(), warmup_s)
@@ -144,7 +154,9 @@ def test_late_reports_count_in_their_second_or_the_next_one_cut() -> None:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_planned_equals_the_plan_if_the_generator_was_stopped(embedded_broker, processes: str, tmp_path) -> None:
+def test_planned_equals_the_plan_if_the_generator_was_stopped(
+    embedded_broker: EmbeddedBroker, processes: str, tmp_path: Path
+) -> None:
     """SIGSTOP stops the whole process or one load process for seconds; the events are then sent late."""
     running = Running(
         tmp_path, "loadgen", "--broker", embedded_broker.url, "--queue", new_queue(), "--qps", "50", "--duration",
@@ -173,7 +185,9 @@ def senders(running: Running) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
-def test_if_a_load_process_dies_the_others_are_reported(embedded_broker, death: int, tmp_path) -> None:
+def test_if_a_load_process_dies_the_others_are_reported(
+    embedded_broker: EmbeddedBroker, death: int, tmp_path: Path
+) -> None:
     saved = tmp_path / "run.jsonl"
     running = Running(
         tmp_path, "loadgen", "--broker", embedded_broker.url, "--queue", new_queue(), "--qps", "60", "--duration",
@@ -196,12 +210,13 @@ def test_if_a_load_process_dies_the_others_are_reported(embedded_broker, death: 
     assert record.read(saved).complete
 
 
-def test_all_load_processes_die(embedded_broker) -> None:
+def test_all_load_processes_die(embedded_broker: EmbeddedBroker) -> None:
     run = load_run(embedded_broker, options(new_queue(), Planned(qps=100), processes=2))
     finished: list[Run] = []
     thread = threading.Thread(target=lambda: finished.append(run.run()))
     thread.start()
     assert until(lambda: run.tally.totals()["sent"] > 20, LONG)
+    assert isinstance(run._work, Team)
     for member in run._work._members:
         member.process.kill()
     thread.join(LONG)
@@ -209,13 +224,15 @@ def test_all_load_processes_die(embedded_broker) -> None:
     assert str(run.fault).count("died (signal 9)") == 2
 
 
-def test_a_save_that_fails_late_ends_the_sending_and_not_the_report(embedded_broker, tmp_path) -> None:
+def test_a_save_that_fails_late_ends_the_sending_and_not_the_report(
+    embedded_broker: EmbeddedBroker, tmp_path: Path
+) -> None:
     run = LoadRun(
         Settings(broker=settings(embedded_broker.url)), options(new_queue(), Planned(qps=100)), Listeners(), {}
     )
 
     class Full(RunWriter):
-        def second(self, second, histograms) -> None:
+        def second(self, second: object, histograms: object) -> None:
             raise InfertoolError("run.jsonl cannot be written: No space left on device")
 
     with Full(tmp_path / "run.jsonl", run.info) as writer:
@@ -225,30 +242,39 @@ def test_a_save_that_fails_late_ends_the_sending_and_not_the_report(embedded_bro
     assert "No space left" in str(run.fault)
 
 
-def test_a_run_waits_for_the_last_receipt_of_a_slow_broker(embedded_broker) -> None:
+def slow_receipts(send: Callable[..., None]) -> Callable[[Outgoing, OnSent], None]:
+    def delayed(outgoing: Outgoing, on_sent: OnSent) -> None:
+        def late(error: Exception | None) -> None:
+            time.sleep(0.02)
+            on_sent(error)
+
+        send(outgoing, late)
+
+    return delayed
+
+
+def test_a_run_waits_for_the_last_receipt_of_a_slow_broker(
+    embedded_broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its receipts come one by one; together they take longer than any single wait."""
     queue = new_queue()
     asked = options(queue, Planned(qps=5000, count=100), confirm=True)
     run = load_run(embedded_broker, asked)
     work = run._work
+    assert isinstance(work, Work)
     connect = work.connect
 
     def slowly() -> None:
         connect()
         for broker in work._brokers:
-            send = broker.send
+            monkeypatch.setattr(broker, "send", slow_receipts(broker.send))
 
-            def delayed(outgoing, on_sent, send=send) -> None:
-                send(outgoing, lambda error: (time.sleep(0.02), on_sent(error)))
-
-            broker.send = delayed
-
-    work.connect = slowly
+    monkeypatch.setattr(work, "connect", slowly)
     finished = run.run()
     assert (finished.counts.sent, finished.counts.confirmed, len(drained(embedded_broker, queue, 100))) == (100,) * 3
 
 
-def test_a_run_stopped_at_once(embedded_broker) -> None:
+def test_a_run_stopped_at_once(embedded_broker: EmbeddedBroker) -> None:
     run = LoadRun(
         Settings(broker=settings(embedded_broker.url)), options(new_queue(), Planned(qps=100)), Listeners(), {}
     )
@@ -258,7 +284,7 @@ def test_a_run_stopped_at_once(embedded_broker) -> None:
     assert finished.counts.sent == 0
 
 
-def test_two_processes_stopped_in_the_middle(embedded_broker) -> None:
+def test_two_processes_stopped_in_the_middle(embedded_broker: EmbeddedBroker) -> None:
     asked = options(new_queue(), Planned(qps=500, warmup_s=0.5), processes=2)
     run = load_run(embedded_broker, asked)
     finished: list[Run] = []
@@ -272,7 +298,7 @@ def test_two_processes_stopped_in_the_middle(embedded_broker) -> None:
     assert rows[0].planned == 500
 
 
-def test_rates_divide_by_the_time_they_name(embedded_broker) -> None:
+def test_rates_divide_by_the_time_they_name(embedded_broker: EmbeddedBroker) -> None:
     finished = load(embedded_broker, options(new_queue(), Planned(stages=("100:1s", "300:1s"))))
     assert finished.planned_s == 2.0
     assert finished.counts.planned == 400

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,9 +21,12 @@ from infertool.load.record import Run, RunWriter, read
 from infertool.load.report import document, facts
 from infertool.load.run import Listeners, LoadRun
 from infertool.load.tally import Measure
+from infertool.message import Message, Outgoing
 from infertool.settings import Settings
+from tests.load.runs import texts
 from tests.load.test_run import assert_adds_up
 from tests.support.brokers import new_queue, settings
+from tests.support.present import present
 from tests.support.responder import Responder, echo, failure, silent
 from tests.support.running import CREDENTIALS, infertool
 
@@ -34,12 +39,12 @@ def memory() -> Iterator[Server]:
         yield server
 
 
-def asked(memory: Server, planned: Planned, **changes) -> LoadOptions:
+def asked(memory: Server, planned: Planned, **changes: Any) -> LoadOptions:
     envelope = EnvelopeOptions("q", persistent=False, broker_url=memory.url)
     return replace(LoadOptions(planned=planned, envelope=envelope, rpc_timeout_s=60.0), **changes)
 
 
-def load(url: str, options: LoadOptions, path=None) -> Run:
+def load(url: str, options: LoadOptions, path: Path | None = None) -> Run:
     run = LoadRun(Settings(broker=settings(url)), options, Listeners(), {})
     if path is None:
         return run.run()
@@ -47,7 +52,7 @@ def load(url: str, options: LoadOptions, path=None) -> Run:
         return run.run(writer)
 
 
-def test_every_request_is_answered(memory, tmp_path):
+def test_every_request_is_answered(memory: Server, tmp_path: Path) -> None:
     with Responder(memory.url, "q") as responder:
         path = tmp_path / "run.jsonl"
         run = load(memory.url, asked(memory, Planned(qps=200, duration_s=1.5, warmup_s=0.5)), path)
@@ -65,14 +70,14 @@ def test_every_request_is_answered(memory, tmp_path):
     assert not first.properties.persistent
     report = document(run)
     assert report["reply"]["count"] == report["results"] == 300
-    assert "300 results + 0 failures, 0 timed out, 0 lost, 0 duplicates" in dict(facts(report))["replies"]
+    assert "300 results + 0 failures, 0 timed out, 0 lost, 0 duplicates" in texts(facts(report))["replies"]
     assert document(read(path))["reply"] == report["reply"]
 
 
-def test_failures_and_timeouts_are_counted_apart_and_have_no_latency(memory):
+def test_failures_and_timeouts_are_counted_apart_and_have_no_latency(memory: Server) -> None:
     numbers = itertools.count()
 
-    def answer(message):
+    def answer(message: Message) -> list[Any] | Sequence[Outgoing]:
         match next(numbers) % 4:
             case 0:
                 return [failure(message)]
@@ -88,10 +93,10 @@ def test_failures_and_timeouts_are_counted_apart_and_have_no_latency(memory):
     assert document(run)["failed_share"] == round(25 / 75, 6)
 
 
-def test_a_slow_server_cannot_hide(memory):
+def test_a_slow_server_cannot_hide(memory: Server) -> None:
     """Replies wait for each other: the last of 40 waits for all of them, also those of a pause."""
 
-    def answer(message):
+    def answer(message: Message) -> Sequence[Outgoing]:
         time.sleep(0.02)
         return echo(message)
 
@@ -99,10 +104,10 @@ def test_a_slow_server_cannot_hide(memory):
         run = load(memory.url, asked(memory, Planned(qps=200, duration_s=0.2)))
     assert run.counts.results == 40
     # 40 requests came within 0.2 s and took 0.8 s: the last had to wait for most of that.
-    assert run.histograms[Measure.REPLY].percentiles().max >= 550
+    assert present(run.histograms[Measure.REPLY].percentiles().max) >= 550
 
 
-def test_a_closed_model_waits_for_replies(memory):
+def test_a_closed_model_waits_for_replies(memory: Server) -> None:
     with Responder(memory.url, "q") as responder:
         run = load(memory.url, asked(memory, Planned(count=50), closed=4))
         responder.wait_for(50)
@@ -110,10 +115,10 @@ def test_a_closed_model_waits_for_replies(memory):
     assert "its reply has come" in run.info.plan
 
 
-def test_a_connection_that_is_lost_loses_what_waited(memory):
+def test_a_connection_that_is_lost_loses_what_waited(memory: Server) -> None:
     line = memory.new_address()
 
-    def answer(message):
+    def answer(message: Message) -> list[Any]:
         if message.headers["event_id"].rpartition("-")[0].endswith("-10"):
             line.faults.cut()
         return []
@@ -122,11 +127,12 @@ def test_a_connection_that_is_lost_loses_what_waited(memory):
         options = asked(memory, Planned(qps=50, duration_s=1.0), rpc_timeout_s=1.0)
         run = load(line.url, options)
     counts = run.counts
-    assert counts.lost > 0
-    assert counts.sent == counts.results + counts.failures + counts.timed_out + counts.lost
+    assert present(counts.lost) > 0
+    ends = (counts.results, counts.failures, counts.timed_out, counts.lost)
+    assert counts.sent == sum(map(present, ends))
 
 
-def test_a_refused_request_is_unsent(memory):
+def test_a_refused_request_is_unsent(memory: Server) -> None:
     memory.faults.refuse_queue("q")
     run = load(memory.url, asked(memory, Planned(qps=50, duration_s=0.2)))
     assert (run.counts.sent, run.counts.unsent) == (0, 10)
@@ -134,12 +140,12 @@ def test_a_refused_request_is_unsent(memory):
 
 
 @pytest.mark.parametrize("changes", [{"e2e": True}, {"confirm": True}, {"rpc_timeout_s": 0}])
-def test_what_contradicts_it(memory, changes):
+def test_what_contradicts_it(memory: Server, changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         asked(memory, Planned(qps=1, count=1), **changes).check()
 
 
-def test_the_command_on_a_broker_with_two_processes(server):
+def test_the_command_on_a_broker_with_two_processes(server: Any) -> None:
     queue = new_queue()
     with Responder(server.url, queue):
         done = infertool(

@@ -7,6 +7,9 @@ import struct
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -19,6 +22,7 @@ from infertool.load.plot.charts import NamedRun
 from infertool.load.report import document
 from infertool.load.tally import Measure
 from tests.load.runs import played
+from tests.support.present import present
 
 HOSTILE = "<script>document.title='owned'</script>\"'&<img src=http://192.0.2.1/x.png onerror=alert(1)>\x1b[31m"
 VOID = {"meta", "link"}
@@ -37,24 +41,26 @@ class Page(HTMLParser):
         self.close()
         assert self._open == []
 
-    def handle_starttag(self, tag, attrs) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += attrs
         if tag not in VOID:
             self._open.append(tag)
 
-    def handle_startendtag(self, tag, attrs) -> None:
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += attrs
 
-    def handle_endtag(self, tag) -> None:
+    def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
 
-    def handle_data(self, data) -> None:
+    def handle_data(self, data: str) -> None:
         self.text += data
 
 
-def shown(name="run.jsonl", run=None, expressions=()) -> NamedRun:
+def shown(
+    name: Any = "run.jsonl", run: record.Run | None = None, expressions: tuple[Any, ...] | list[Any] = ()
+) -> NamedRun:
     run = run or played()
     report = document(run)
     judge(parse(expressions), report)
@@ -69,7 +75,7 @@ def charts_of(text: str) -> list[ET.Element]:
     return found
 
 
-def runs_of_every_kind(tmp_path) -> dict:
+def runs_of_every_kind(tmp_path: Path) -> dict[str, Any]:
     cut = tmp_path / "cut.jsonl"
     played(path=cut)
     cut.write_bytes(cut.read_bytes()[:5000])
@@ -83,7 +89,7 @@ def runs_of_every_kind(tmp_path) -> dict:
     }
 
 
-def test_every_kind_of_run_is_drawn(tmp_path) -> None:
+def test_every_kind_of_run_is_drawn(tmp_path: Path) -> None:
     for name, run in runs_of_every_kind(tmp_path).items():
         text = page.html([shown(name, run)])
         assert name in Page(text).text
@@ -91,7 +97,7 @@ def test_every_kind_of_run_is_drawn(tmp_path) -> None:
         ET.fromstring(picture.svg([shown(name, run)]))
 
 
-def test_runs_of_different_kinds_are_overlaid(tmp_path) -> None:
+def test_runs_of_different_kinds_are_overlaid(tmp_path: Path) -> None:
     kinds = list(runs_of_every_kind(tmp_path).items())
     for several in (kinds[:4], kinds[2:]):
         text = page.html([shown(name, run) for name, run in several])
@@ -108,7 +114,7 @@ def test_verdicts_notes_and_options_are_on_the_page() -> None:
     assert "closed model" in Page(page.html([shown(run=played(model="closed"))])).text
 
 
-def test_texts_of_a_file_are_escaped(tmp_path) -> None:
+def test_texts_of_a_file_are_escaped(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     played(path=path, plan=HOSTILE, broker=HOSTILE, queue=HOSTILE, version=HOSTILE, options={HOSTILE: HOSTILE})
     hostile = shown(HOSTILE, record.read(path))
@@ -136,9 +142,9 @@ def test_lines_go_through_the_figures() -> None:
     assert list(drawn.points) == [(second.t + 0.5, second.sent) for second in run.seconds]
     svg = ET.fromstring(rate.svg())
     sent = next(each for each in svg if each.get("class") == "line c0")
-    heights = {float(place.split()[1]) for place in sent.get("d")[1:].split("L")}
+    heights = {float(place.split()[1]) for place in present(sent.get("d"))[1:].split("L")}
     mark = next(each for each in svg if each.text == "100")
-    assert heights == {float(mark.get("y")) - 4}
+    assert heights == {float(present(mark.get("y"))) - 4}
 
 
 def test_an_unmeasured_measure_is_not_drawn() -> None:
@@ -153,7 +159,9 @@ def test_a_long_run_has_its_highest_times_and_a_bounded_number_of_points() -> No
     run = played(seconds=3600, qps=1, measures=(Measure.SLIP,))
     rate, times, _ = charts.charts([shown(run=run)])
     assert {len(line.points) for chart in (rate, times) for line in chart.lines} == {361}
-    assert max(y for _, y in times.lines[0].points) == max(s.latency_ms[Measure.SLIP].max for s in run.seconds)
+    assert max(present(y) for _, y in times.lines[0].points) == max(
+        present(s.latency_ms[Measure.SLIP].max) for s in run.seconds
+    )
     assert {y for line in rate.lines for _, y in line.points} == {1}
     assert len(times.spans) == 361
 
@@ -174,14 +182,17 @@ def test_a_picture_is_as_large_as_its_charts_and_has_its_text() -> None:
     data = picture.png([shown(run=run)])
     assert data.startswith(b"\x89PNG")
     drawing = ET.fromstring(picture.svg([shown(run=run)]))
-    assert struct.unpack(">II", data[16:24]) == (2 * int(drawing.get("width")), 2 * int(drawing.get("height")))
+    assert struct.unpack(">II", data[16:24]) == (
+        2 * int(present(drawing.get("width"))),
+        2 * int(present(drawing.get("height"))),
+    )
     assert picture.png([shown("another name", run=run)]) != data
 
 
-def test_without_the_renderer_the_error_names_the_package_to_install(monkeypatch) -> None:
+def test_without_the_renderer_the_error_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
-    def missing(name, *arguments, **named):
+    def missing(name: Any, *arguments: Any, **named: Any) -> ModuleType:
         if name == "resvg_py":
             raise ImportError(name)
         return real(name, *arguments, **named)

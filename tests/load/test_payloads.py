@@ -6,6 +6,8 @@ import json
 import random
 import statistics
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,12 +22,12 @@ DOCUMENT = {"features": [1, 2], "customer": {"tier": "gold"}, "note": 'a "quoted
 TEXT = json.dumps(DOCUMENT, separators=(",", ":")).encode()
 
 
-def bodies(count: int = 200, seed: str = "1", **options) -> list[bytes]:
+def bodies(count: int = 200, seed: str = "1", **options: Any) -> list[bytes]:
     made = Payloads(PayloadOptions(**options), seed)
     return [made.make(number)[0] for number in range(count)]
 
 
-def documents(*assignments: str, count: int = 200) -> list:
+def documents(*assignments: str, count: int = 200) -> list[Any]:
     return [json.loads(body) for body in bodies(count, documents=(TEXT,), assignments=assignments)]
 
 
@@ -85,7 +87,7 @@ def test_padding_is_exact_and_never_cuts() -> None:
 
 def test_broken_events_are_broken_for_the_consumer_and_no_others() -> None:
     made = Payloads(PayloadOptions(poison_rate=0.3), "1")
-    kinds = Counter()
+    kinds: Counter[str] = Counter()
     for number in range(2000):
         body, broken = made.make(number)
         failure = Decoding(10_000).decode(Event(Message("1", "q", {}, body, BodyKind.TEXT, False, 0, ""), "1"))
@@ -118,7 +120,7 @@ def test_priorities_have_their_shares() -> None:
         ({"poison_rate": float("nan")}, "is no share"),
     ],
 )
-def test_invalid_options_are_refused(options, words: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Payloads(PayloadOptions(**options), "1")
 
@@ -135,7 +137,7 @@ def test_invalid_options_are_refused(options, words: str) -> None:
         ({"headers": ("timestamp=2026-11-26",)}, "closes the connection"),
     ],
 )
-def test_invalid_header_options_are_refused(options, words: str) -> None:
+def test_invalid_header_options_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         Envelope(EnvelopeOptions("/queue/x", **options), "1")
 
@@ -144,14 +146,14 @@ def test_invalid_header_options_are_refused(options, words: str) -> None:
     ("text", "words"),
     [(b"", "is empty"), (b" \n", "is empty"), (b"{broken", "is not JSON"), (b'{"a":1}\n{b\n', "line 2")],
 )
-def test_a_payload_file_that_cannot_be_used(tmp_path, text: bytes, words: str) -> None:
+def test_a_payload_file_that_cannot_be_used(tmp_path: Path, text: bytes, words: str) -> None:
     file = tmp_path / "payload.json"
     file.write_bytes(text)
     with pytest.raises(UsageError, match=words):
         payloads.read(str(file))
 
 
-def test_payload_files(tmp_path) -> None:
+def test_payload_files(tmp_path: Path) -> None:
     file = tmp_path / "payload.json"
     file.write_text(json.dumps(DOCUMENT, indent=2))
     assert payloads.read(str(file)) == (TEXT,)
@@ -161,7 +163,7 @@ def test_payload_files(tmp_path) -> None:
         payloads.read(str(tmp_path / "none"))
 
 
-def test_a_feature_of_the_built_in_event_can_be_filled_alone():
+def test_a_feature_of_the_built_in_event_can_be_filled_alone() -> None:
     made = [json.loads(body)["features"] for body in bodies(200, assignments=("features[0]=int(7,7)",))]
     assert {features[0] for features in made} == {7}
     assert {len(features) for features in made} == {8}

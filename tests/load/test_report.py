@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import orjson
@@ -13,25 +14,26 @@ from infertool.load import record, report
 from infertool.load.assertions import judge, parse
 from infertool.load.report import SCHEMA, document, figures
 from infertool.load.tally import Measure
-from tests.load.runs import played
+from tests.load.runs import played, texts
+from tests.support.present import present
 
 SCHEMA_DOCUMENT = orjson.loads(SCHEMA.read_bytes())
 DOC = Path(__file__).parents[2] / "docs" / "loadgen-report.md"
 
 
-def cut_short(tmp_path):
+def cut_short(tmp_path: Path) -> record.Run:
     path = tmp_path / "cut.jsonl"
     played(path=path)
     path.write_bytes(path.read_bytes()[:-3])
     return record.read(path)
 
 
-def validate(report: dict) -> None:
+def validate(report: dict[str, Any]) -> None:
     validator = jsonschema.Draft202012Validator(SCHEMA_DOCUMENT, format_checker=jsonschema.FormatChecker())
     validator.validate(orjson.loads(orjson.dumps(report)))
 
 
-def test_reports_match_the_schema(tmp_path) -> None:
+def test_reports_match_the_schema(tmp_path: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA_DOCUMENT)
     runs = [
         played(),
@@ -67,20 +69,20 @@ def test_the_figures_are_those_of_the_run() -> None:
     run = played(qps=50, seconds=20)
     found = figures(document(run))
     assert (found["sent"], found["sent_rate"], found["planned_rate"], found["result_rate"]) == (1000, 50, 50, 50)
-    assert found["failed_share"] == pytest.approx(run.counts.failures / 1000)
+    assert found["failed_share"] == pytest.approx(present(run.counts.failures) / 1000)
     assert (found["cpu_s"], found["cpu_share"]) == (0.4, 0.02)
     percentiles = run.histograms[Measure.E2E].percentiles()
     assert (found["e2e.p99_9_ms"], found["e2e.mean_ms"]) == (percentiles.p99_9, percentiles.mean)
 
 
 def test_the_summary_has_the_main_figures() -> None:
-    facts = dict(report.facts(document(played())))
+    facts = texts(report.facts(document(played())))
     assert facts["sent"] == "1,000 of 1,000 planned in 10.0 s, 100/s of 100/s, 3 poison"
     assert facts["came out"] == "986 results + 14 failures (14 dead letters), 0 lost, 0 duplicates, 5 out of order"
     assert [row[0] for row in report.times(document(played(measures=(Measure.SLIP,))))] == ["ms", "slip"]
 
 
-def test_a_closed_model_and_a_cut_file_are_remarked_on(tmp_path) -> None:
+def test_a_closed_model_and_a_cut_file_are_remarked_on(tmp_path: Path) -> None:
     assert report.remarks(document(played())) == []
     assert "closed model" in report.remarks(document(played(model="closed")))[0]
     assert "ends early" in report.remarks(document(cut_short(tmp_path)))[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,34 +14,34 @@ from tests.load.runs import played
 from tests.support.running import environment
 
 
-def report(*arguments: object, cwd=None) -> subprocess.CompletedProcess[str]:
+def report(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "infertool", "loadgen", "report", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=cwd, timeout=120)
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
     played(path=folder / "before.jsonl")
     played(path=folder / "after.jsonl", typical_s=0.1)
     return folder
 
 
-def test_one_run(saved) -> None:
+def test_one_run(saved: Path) -> None:
     done = report("before.jsonl", cwd=saved)
     assert (done.returncode, done.stderr) == (0, "")
     assert "986 results + 14 failures (14 dead letters), 0 lost" in done.stdout
     assert "\ne2e   1,000     100" in done.stdout
 
 
-def test_two_runs_side_by_side(saved) -> None:
+def test_two_runs_side_by_side(saved: Path) -> None:
     done = report("before.jsonl", "after.jsonl", cwd=saved)
     assert (done.returncode, done.stderr) == (0, "")
     row = next(line for line in done.stdout.splitlines() if line.startswith("e2e.p50_ms"))
     assert float(row.split()[-1].rstrip("x")) == pytest.approx(2, rel=0.1)
 
 
-def test_json_output(saved) -> None:
+def test_json_output(saved: Path) -> None:
     one = json.loads(report("before.jsonl", "-o", "json", cwd=saved).stdout)
     assert one["e2e"]["count"] == one["sent"] == 1000
     two = json.loads(report("before.jsonl", "after.jsonl", "-o", "json", cwd=saved).stdout)
@@ -48,7 +49,7 @@ def test_json_output(saved) -> None:
     assert two["comparison"]["sent"] == {"values": [1000, 1000], "differences": [0], "ratios": [1.0]}
 
 
-def test_a_page_and_a_picture_are_written(saved, tmp_path) -> None:
+def test_a_page_and_a_picture_are_written(saved: Path, tmp_path: Path) -> None:
     page, picture = tmp_path / "run.html", tmp_path / "run.png"
     done = report("before.jsonl", "--html", page, "--png", picture, cwd=saved)
     assert (done.returncode, done.stderr) == (0, f"wrote {page}\nwrote {picture}\n")
@@ -56,7 +57,7 @@ def test_a_page_and_a_picture_are_written(saved, tmp_path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_assertions_that_hold_and_one_that_does_not(saved, tmp_path) -> None:
+def test_assertions_that_hold_and_one_that_does_not(saved: Path, tmp_path: Path) -> None:
     kept = report("before.jsonl", "--assert", "lost == 0", "--assert", "e2e.p50_ms < 100", cwd=saved)
     assert (kept.returncode, kept.stderr) == (0, "")
     assert "held  lost == 0  (lost = 0)" in kept.stdout
@@ -68,7 +69,7 @@ def test_assertions_that_hold_and_one_that_does_not(saved, tmp_path) -> None:
     assert "Failed" in page.read_text()
 
 
-def test_a_file_cut_short_is_reported_and_says_so(saved, tmp_path) -> None:
+def test_a_file_cut_short_is_reported_and_says_so(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "cut.jsonl"
     path.write_bytes((saved / "before.jsonl").read_bytes()[:-3])
     done = report(path)
@@ -88,7 +89,7 @@ def test_a_file_cut_short_is_reported_and_says_so(saved, tmp_path) -> None:
         (["before.jsonl"] * 5, "5 files are too many to read side by side; give 4 at most"),
     ],
 )
-def test_invalid_arguments_are_refused_in_one_line(saved, arguments, said) -> None:
+def test_invalid_arguments_are_refused_in_one_line(saved: Path, arguments: list[str], said: str) -> None:
     (saved / "other.json").write_text('{"event_id": "x"}\n')
     done = report(*arguments, cwd=saved)
     assert (done.returncode, done.stdout) == (2, "")
@@ -96,7 +97,7 @@ def test_invalid_arguments_are_refused_in_one_line(saved, arguments, said) -> No
     assert done.stderr.count("\n") == 1
 
 
-def test_nothing_from_a_file_reaches_the_terminal_raw(tmp_path) -> None:
+def test_nothing_from_a_file_reaches_the_terminal_raw(tmp_path: Path) -> None:
     path = tmp_path / "a\x1b[31m.jsonl"
     played(path=path, plan="\x1b[2J plan", queue="\u202e queue", measures=(Measure.SLIP,))
     done = report(path, path, "--assert", "'\x1b' == '\x1b'")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,32 +19,43 @@ from infertool.load.arrivals import Planned, Process
 from infertool.load.headers import EnvelopeOptions
 from infertool.load.options import LoadOptions
 from infertool.load.payloads import PayloadOptions
-from infertool.load.record import Run, RunWriter, read
+from infertool.load.record import Counts, Run, RunWriter, Second, read
+from infertool.load.report import RunFacts, notes
 from infertool.load.run import Listeners, LoadRun
 from infertool.load.tally import Measure
-from infertool.message import BodyKind, Outgoing
+from infertool.load.work import WorkEnd
+from infertool.message import BodyKind, Message, Outgoing
 from infertool.net.connection_state import ConnectionState
 from infertool.settings import Settings
+from infertool.telemetry.latencies import Percentiles
+from tests.support import activemq
 from tests.support.brokers import NOBODYS, Links, new_queue, settings
 from tests.support.embedded import EmbeddedBroker
+from tests.support.present import present
 from tests.support.proxy import Proxy
 from tests.support.rawstomp import RawStomp
 
 LONG = 120
 
 
-def options(queue: str, planned: Planned, **changes) -> LoadOptions:
+def options(queue: str, planned: Planned, **changes: Any) -> LoadOptions:
     return replace(LoadOptions(planned=planned, envelope=EnvelopeOptions(queue)), **changes)
 
 
-def load(server, asked: LoadOptions, listeners: Listeners | None = None, writer=None) -> Run:
+def load(server: Any, asked: LoadOptions, listeners: Listeners | None = None, writer: RunWriter | None = None) -> Run:
     return LoadRun(Settings(broker=settings(server.url)), asked, listeners or Listeners(), {}).run(writer)
 
 
-def drained(server, queue: str, count: int) -> list[tuple[dict[str, str], bytes]]:
+def drained(server: Any, queue: str, count: int) -> list[tuple[dict[str, str], bytes]]:
     """Take `count` messages out of a queue, or fewer if no more come."""
-    raw, messages = RawStomp(server.stomp_port), []
-    assert until(lambda: messages.extend(raw.drain(queue)) or len(messages) >= count), len(messages)
+    raw = RawStomp(server.stomp_port)
+    messages: list[tuple[dict[str, str], bytes]] = []
+
+    def all_came() -> bool:
+        messages.extend(raw.drain(queue))
+        return len(messages) >= count
+
+    assert until(all_came), len(messages)
     raw.close()
     return messages
 
@@ -55,7 +69,7 @@ def assert_adds_up(run: Run) -> None:
 
 
 @pytest.mark.parametrize("process", Process)
-def test_the_planned_events_arrive(server, process: Process) -> None:
+def test_the_planned_events_arrive(server: Any, process: Process) -> None:
     queue = new_queue()
     planned = Planned(qps=400, duration_s=1.5, warmup_s=0.5, process=process, seed=4)
     run = load(server, options(queue, planned))
@@ -74,7 +88,7 @@ def test_the_planned_events_arrive(server, process: Process) -> None:
 
 
 @pytest.mark.parametrize("confirm", [False, True])
-def test_two_runs_of_one_seed_send_the_same_bytes(server, confirm: bool) -> None:
+def test_two_runs_of_one_seed_send_the_same_bytes(server: Any, confirm: bool) -> None:
     def one(seed: int) -> list[tuple[str, bytes]]:
         queue = new_queue()
         asked = options(
@@ -83,7 +97,7 @@ def test_two_runs_of_one_seed_send_the_same_bytes(server, confirm: bool) -> None
         )  # fmt: skip
         run = load(server, replace(asked, envelope=replace(asked.envelope, priority="9=0.3,4=0.7")))
         assert run.counts.sent == 500
-        assert 20 < run.counts.poison < 90
+        assert 20 < present(run.counts.poison) < 90
         assert run.counts.confirmed == (500 if confirm else None)
         messages = sorted(drained(server, queue, 500), key=lambda message: int(message[0]["event_id"].split("-")[1]))
         assert {headers["priority"] for headers, _ in messages} == {"9", "4"}
@@ -94,7 +108,7 @@ def test_two_runs_of_one_seed_send_the_same_bytes(server, confirm: bool) -> None
 
 
 @pytest.mark.parametrize("kind", BodyKind)
-def test_the_bulk_sender_sends_the_same_bytes_as_send(server, kind: BodyKind) -> None:
+def test_the_bulk_sender_sends_the_same_bytes_as_send(server: Any, kind: BodyKind) -> None:
     queue = new_queue()
     broker = brokers.open(settings(server.url))
     broker.connect()
@@ -105,7 +119,7 @@ def test_the_bulk_sender_sends_the_same_bytes_as_send(server, kind: BodyKind) ->
     for n, body in enumerate(bodies):
         broker.send(replace(template, body=body, headers={**template.headers, "event_id": f"x:{n}\n"}), lambda _: None)
     subscription = broker.subscribe(queue, window=50)
-    taken = []
+    taken: list[Message] = []
     while len(taken) < 2 * len(bodies):
         taken += subscription.receive(50, LONG)
     own = {"message-id", "ack", "timestamp", "receipt"}
@@ -118,7 +132,7 @@ def test_the_bulk_sender_sends_the_same_bytes_as_send(server, kind: BodyKind) ->
         bulk_sender.send([(("1",), b"")])
 
 
-def test_processes_and_connections_share_the_plan(server) -> None:
+def test_processes_and_connections_share_the_plan(server: Any) -> None:
     queue = new_queue()
     asked = options(
         queue, Planned(qps=300, duration_s=2, warmup_s=0.5), processes=2, connections=2, confirm=True,
@@ -133,14 +147,14 @@ def test_processes_and_connections_share_the_plan(server) -> None:
 
 
 @pytest.mark.parametrize("confirm", [False, True])
-def test_refused_events_do_not_count_as_sent(server, confirm: bool) -> None:
+def test_refused_events_do_not_count_as_sent(server: Any, confirm: bool) -> None:
     run = load(server, options(NOBODYS, Planned(qps=100, count=30), confirm=confirm))
     assert_adds_up(run)
     assert (run.counts.sent, run.counts.unsent) == (0, 30)
     assert "the broker refused 30 events" in run.notes[0]
 
 
-def test_a_rate_that_cannot_be_met_is_noted(server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_that_cannot_be_met_is_noted(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generator, "OVERTIME_S", 1.0)
     queue = f"/topic/load.{time.monotonic_ns()}"
     run = load(server, options(queue, Planned(qps=500_000, duration_s=1)))
@@ -153,18 +167,33 @@ def test_a_rate_that_cannot_be_met_is_noted(server, monkeypatch: pytest.MonkeyPa
     assert [note for note in run.notes if "events were dropped: they" in note]
 
 
-def test_events_that_are_too_late_are_dropped_and_counted(embedded_broker) -> None:
+@pytest.mark.parametrize(
+    ("refused", "note"), [(0, "the generator was the limit"), (89, "the generator was the limit"), (90, "says nothing")]
+)
+def test_who_was_the_limit_where_the_broker_refuses(refused: int, note: str) -> None:
+    facts = RunFacts(
+        options=options("/queue/q", Planned(qps=100, duration_s=1)),
+        counts=Counts(planned=100, sent=100, late=90), elapsed_s=1.0, planned_s=1.0, cpu_s=1.0,
+        slip_ms=Percentiles(), end=WorkEnd(refusals={"no": refused} if refused else {}), losses={}, dead_exact=True,
+    )  # fmt: skip
+    told = notes(facts)
+    assert note in told[-1]
+    assert len(told) == 1 + bool(refused)
+
+
+def test_events_that_are_too_late_are_dropped_and_counted(embedded_broker: EmbeddedBroker) -> None:
     queue = f"/topic/load.{time.monotonic_ns()}"
     run = load(embedded_broker, options(queue, Planned(qps=500_000, duration_s=1), max_late_s=0.05))
     assert_adds_up(run)
     assert run.counts.dropped > 0
     # On a busy machine all of them may be late.
-    assert run.counts.sent == 0 or run.histograms[Measure.SLIP].percentiles().max <= 50.1
+    assert run.counts.sent == 0 or present(run.histograms[Measure.SLIP].percentiles().max) <= 50.1
 
 
 def test_a_broker_restart() -> None:
     broker = EmbeddedBroker().start()
-    links, seconds = Links(), []
+    links = Links()
+    seconds: list[Second] = []
     listeners = Listeners(on_second=seconds.append, on_connection=lambda _side, event: links(event))
     asked = options(new_queue(), Planned(qps=200))
     run = LoadRun(Settings(broker=settings(broker.url, reconnect_max_s=0.2)), asked, listeners, {})
@@ -186,14 +215,14 @@ def test_a_broker_restart() -> None:
     assert any("the connection to the broker was lost" in note for note in finished[0].notes)
 
 
-def until(condition, timeout_s: float = LONG) -> bool:
+def until(condition: Callable[[], object], timeout_s: float = LONG) -> bool:
     deadline = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
-    return condition()
+    return bool(condition())
 
 
-def test_closed_model(server) -> None:
+def test_closed_model(server: Any) -> None:
     queue = new_queue()
     run = load(server, options(queue, Planned(count=200, warmup_s=0.3), closed=5, confirm=True))
     assert_adds_up(run)
@@ -203,7 +232,7 @@ def test_closed_model(server) -> None:
     assert len(drained(server, queue, 201)) > 200
 
 
-def test_a_saved_run_equals_the_reported_run(embedded_broker, tmp_path) -> None:
+def test_a_saved_run_equals_the_reported_run(embedded_broker: EmbeddedBroker, tmp_path: Path) -> None:
     asked = options(new_queue(), Planned(qps=200, duration_s=2.2, warmup_s=1), confirm=True)
     run = LoadRun(Settings(broker=settings(embedded_broker.url)), asked, Listeners(), {"--qps": "200"})
     with RunWriter(tmp_path / "run.jsonl", run.info) as writer:
@@ -216,14 +245,14 @@ def test_a_saved_run_equals_the_reported_run(embedded_broker, tmp_path) -> None:
     assert [second.t for second in kept.seconds][:3] == [-1, 0, 1]
 
 
-def test_a_wrong_password(activemq) -> None:
+def test_a_wrong_password(activemq: activemq.ActiveMQ) -> None:
     bad = settings(activemq.url, user="nobody", password=settings(activemq.url).password)
     asked = options(new_queue(), Planned(qps=1, count=1))
     with pytest.raises(RefusedError, match="refused the login"):
         LoadRun(Settings(broker=bad), asked, Listeners(), {}).run()
 
 
-def test_a_broker_that_takes_nothing_is_the_limit(embedded_broker) -> None:
+def test_a_broker_that_takes_nothing_is_the_limit(embedded_broker: EmbeddedBroker) -> None:
     """As with producer flow control: the broker stays connected and does not read."""
     with Proxy(embedded_broker.stomp_port) as proxy:
         url = f"stomp://127.0.0.1:{proxy.port}"

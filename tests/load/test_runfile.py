@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import resource
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.strategies._internal.core import DataObject
 
 from infertool.errors import InfertoolError, UsageError
 from infertool.load import record
@@ -24,17 +27,21 @@ SECONDS = st.builds(
 TIMES = st.dictionaries(st.sampled_from(Measure), st.lists(st.floats(0, 3600), min_size=1, max_size=20))
 
 
+# A run, and the bytes of its file.
+Whole = tuple[Run, bytes]
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     path = tmp_path_factory.mktemp("whole") / "run.jsonl"
     return played(path=path), path.read_bytes()
 
 
-def figures(run: Run) -> dict:
+def figures(run: Run) -> dict[str, Any]:
     return {measure: latencies.percentiles() for measure, latencies in run.histograms.items()}
 
 
-def test_a_run_is_read_as_it_was_written(whole, tmp_path) -> None:
+def test_a_run_is_read_as_it_was_written(whole: Whole, tmp_path: Path) -> None:
     run, data = whole
     path = tmp_path / "run.jsonl"
     path.write_bytes(data)
@@ -45,7 +52,13 @@ def test_a_run_is_read_as_it_was_written(whole, tmp_path) -> None:
 
 
 @given(st.lists(SECONDS, max_size=5), TIMES, st.text(), st.builds(Counts, *[COUNT] * 5, *[st.none() | COUNT] * 8))
-def test_any_record_is_read_as_it_was_written(tmp_path_factory, seconds, times, text, counts) -> None:
+def test_any_record_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory,
+    seconds: list[Second],
+    times: dict[Any, list[float]],
+    text: str,
+    counts: Counts,
+) -> None:
     path = tmp_path_factory.mktemp("any") / "run.jsonl"
     histograms = {measure: Latencies() for measure in times}
     for measure, values in times.items():
@@ -61,7 +74,9 @@ def test_any_record_is_read_as_it_was_written(tmp_path_factory, seconds, times, 
 
 
 @given(data=st.data())
-def test_a_file_cut_anywhere_is_read_up_to_the_cut(whole, tmp_path_factory, data) -> None:
+def test_a_file_cut_anywhere_is_read_up_to_the_cut(
+    whole: Whole, tmp_path_factory: pytest.TempPathFactory, data: DataObject
+) -> None:
     run, written = whole
     head = written.index(b"\n")
     cut = data.draw(st.integers(head + 1, len(written) - 2))  # without its last byte the last line is a whole one
@@ -80,14 +95,14 @@ def test_a_file_cut_anywhere_is_read_up_to_the_cut(whole, tmp_path_factory, data
     assert samples == sum(second.latency_ms[Measure.E2E].count for second in counted)
 
 
-def test_the_seconds_add_up_to_the_whole(whole, tmp_path) -> None:
+def test_the_seconds_add_up_to_the_whole(whole: Whole, tmp_path: Path) -> None:
     run, written = whole
     path = tmp_path / "run.jsonl"
     path.write_bytes(written[: written.rindex(b"\n", 0, -1) + 1])
     assert figures(record.read(path)) == figures(run)
 
 
-def test_unmeasured_counts_are_unknown_in_a_file_cut_short(tmp_path) -> None:
+def test_unmeasured_counts_are_unknown_in_a_file_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     played(path=path, measures=(Measure.SLIP,))
     path.write_bytes(path.read_bytes()[:-3])
@@ -105,7 +120,7 @@ def test_unmeasured_counts_are_unknown_in_a_file_cut_short(tmp_path) -> None:
         (b"[" * 100_000, "is no file of infertool loadgen --save"),
     ],
 )
-def test_other_files_are_refused(tmp_path, content, said) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "other"
     path.write_bytes(content)
     with pytest.raises(RunFileError, match=said):
@@ -120,7 +135,9 @@ def test_other_files_are_refused(tmp_path, content, said) -> None:
         ((b'{"line":"second"', b'{"line":"minute"'), "is damaged in line 2"),
     ],
 )
-def test_a_damaged_file_is_refused_by_its_line(whole, tmp_path, change, said) -> None:
+def test_a_damaged_file_is_refused_by_its_line(
+    whole: Whole, tmp_path: Path, change: tuple[bytes, bytes], said: str
+) -> None:
     path = tmp_path / "run.jsonl"
     assert whole[1].count(change[0])
     path.write_bytes(whole[1].replace(*change, 1))
@@ -128,7 +145,7 @@ def test_a_damaged_file_is_refused_by_its_line(whole, tmp_path, change, said) ->
         record.read(path)
 
 
-def test_a_damaged_histogram_is_refused_where_it_is_needed(whole, tmp_path) -> None:
+def test_a_damaged_histogram_is_refused_where_it_is_needed(whole: Whole, tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     lines = whole[1].splitlines(keepends=True)
     for line in (6, len(lines)):  # a second of a file cut short behind it; the sums of a whole one
@@ -139,14 +156,14 @@ def test_a_damaged_histogram_is_refused_where_it_is_needed(whole, tmp_path) -> N
             record.read(path)
 
 
-def test_folders_and_missing_files_are_refused(tmp_path) -> None:
+def test_folders_and_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFileError, match="cannot be read: Is a directory"):
         record.read(tmp_path)
     with pytest.raises(RunFileError, match="cannot be read: No such file"):
         record.read(tmp_path / "none")
 
 
-def test_an_earlier_run_is_not_overwritten(tmp_path) -> None:
+def test_an_earlier_run_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     path.write_text("dear")
     with pytest.raises(UsageError, match="is there already"):
@@ -156,7 +173,7 @@ def test_an_earlier_run_is_not_overwritten(tmp_path) -> None:
         RunWriter(tmp_path / "none" / "run.jsonl", info())
 
 
-def test_a_full_disk_is_reported(tmp_path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with RunWriter(path, info()) as writer:
@@ -169,7 +186,7 @@ def test_a_full_disk_is_reported(tmp_path) -> None:
     assert not path.exists()
 
 
-def test_a_run_without_a_second_leaves_no_file(tmp_path) -> None:
+def test_a_run_without_a_second_leaves_no_file(tmp_path: Path) -> None:
     path = tmp_path / "run.jsonl"
     with RunWriter(path, info()):
         assert record.read(path).seconds == ()

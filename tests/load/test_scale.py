@@ -12,7 +12,7 @@ TIMES = st.floats(0.001, 3.6e6)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(-2e6, 2e6))
-def test_linear_scales(one, other, value) -> None:
+def test_linear_scales(one: float, other: float, value: float) -> None:
     low, high = sorted((one, other))
     assume(high - low > 1e-3)
     scale = linear(low, high, number)
@@ -24,7 +24,7 @@ def test_linear_scales(one, other, value) -> None:
 
 
 @given(TIMES, TIMES, TIMES)
-def test_logarithmic_scales(one, other, value) -> None:
+def test_logarithmic_scales(one: float, other: float, value: float) -> None:
     low, high = sorted((one, other))
     scale = logarithmic(low, high, milliseconds)
     assert scale.low <= low * (1 + 1e-9)
@@ -36,7 +36,7 @@ def test_logarithmic_scales(one, other, value) -> None:
 
 
 @pytest.mark.parametrize(("samples", "last"), [(1, "90"), (10, "90"), (11, "99"), (1000, "99.9"), (12_000, "99.999")])
-def test_percentiles_reach_as_far_as_the_samples(samples, last) -> None:
+def test_percentiles_reach_as_far_as_the_samples(samples: int, last: str) -> None:
     scale = percentiles(samples)
     assert [label for _, label in scale.ticks][:3] == ["0", "50", "90"]
     assert scale.ticks[-1][1] == last
@@ -47,5 +47,5 @@ def test_percentiles_reach_as_far_as_the_samples(samples, last) -> None:
     ("value", "label"),
     [(0, "0"), (0.001, "1 µs"), (0.5, "500 µs"), (1, "1 ms"), (999, "999 ms"), (2500, "2.5 s"), (3.6e6, "3600 s")],
 )
-def test_times_have_their_unit(value, label) -> None:
+def test_times_have_their_unit(value: float, label: str) -> None:
     assert milliseconds(value) == label

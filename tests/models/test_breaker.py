@@ -52,7 +52,7 @@ def held(error: BaseException) -> bool:
     return isinstance(error, ModelUnavailableError)
 
 
-def test_failures_in_a_row_open_it_and_nothing_passes():
+def test_failures_in_a_row_open_it_and_nothing_passes() -> None:
     circuit = Circuit()
     for _ in range(2):
         assert not held(circuit.fail(InferenceError("500")))
@@ -65,29 +65,31 @@ def test_failures_in_a_row_open_it_and_nothing_passes():
     assert circuit.reasons[-1] == "500"
 
 
-def test_refused_events_do_not_open_it():
+def test_refused_events_do_not_open_it() -> None:
     circuit = Circuit()
     for _ in range(10):
         circuit.fail(InferenceError("422", retryable=False))
     assert circuit.good() == "fine"
 
 
-def test_a_server_that_says_how_long_opens_it_at_once_for_that_long():
+def test_a_server_that_says_how_long_opens_it_at_once_for_that_long() -> None:
     circuit = Circuit()
     error = circuit.fail(ModelUnavailableError("503", retry_after_s=60))
+    assert isinstance(error, ModelUnavailableError)
     assert 59 < error.retry_after_s <= 60 + SPREAD_S
     assert circuit.told == ["closed", "open"]
 
 
-def test_an_unavailable_server_holds_events_before_the_circuit_opens():
+def test_an_unavailable_server_holds_events_before_the_circuit_opens() -> None:
     circuit = Circuit()
     error = circuit.fail(ModelUnavailableError("refused", retry_after_s=0.0))
     assert held(error)
+    assert isinstance(error, ModelUnavailableError)
     assert SHORT_HOLD_S <= error.retry_after_s <= SHORT_HOLD_S + SPREAD_S
     assert circuit.told == ["closed"]
 
 
-def test_a_good_probe_closes_it():
+def test_a_good_probe_closes_it() -> None:
     circuit = Circuit()
     circuit.open()
     circuit.wait()
@@ -99,7 +101,7 @@ def test_a_good_probe_closes_it():
     assert circuit.good() == "fine", "failures are counted anew"
 
 
-def test_a_bad_probe_opens_it_again_and_costs_its_event_a_try():
+def test_a_bad_probe_opens_it_again_and_costs_its_event_a_try() -> None:
     circuit = Circuit()
     circuit.open()
     circuit.wait()
@@ -109,7 +111,7 @@ def test_a_bad_probe_opens_it_again_and_costs_its_event_a_try():
         circuit.good()
 
 
-def test_a_probe_of_an_unavailable_server_costs_nothing():
+def test_a_probe_of_an_unavailable_server_costs_nothing() -> None:
     circuit = Circuit()
     circuit.open()
     circuit.wait()
@@ -118,7 +120,7 @@ def test_a_probe_of_an_unavailable_server_costs_nothing():
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()])
-def test_a_probe_that_ends_in_any_other_way_does_not_leave_it_half_open(error):
+def test_a_probe_that_ends_in_any_other_way_does_not_leave_it_half_open(error: ValueError | KeyboardInterrupt) -> None:
     circuit = Circuit()
     circuit.open()
     circuit.wait()
@@ -127,7 +129,7 @@ def test_a_probe_that_ends_in_any_other_way_does_not_leave_it_half_open(error):
     assert circuit.good() == "fine"
 
 
-def test_one_probe_passes_and_the_others_wait():
+def test_one_probe_passes_and_the_others_wait() -> None:
     circuit = Circuit()
     circuit.open()
     circuit.wait()
@@ -150,13 +152,13 @@ def test_one_probe_passes_and_the_others_wait():
     assert circuit.good() == "fine"
 
 
-def test_calls_that_were_under_way_when_it_opened_are_held_if_they_fail_and_change_nothing_if_they_do_not():
+def test_calls_that_were_under_way_when_it_opened_are_held_if_they_fail_and_change_nothing_if_they_do_not() -> None:
     circuit = Circuit()
     under_way = threading.Barrier(3, timeout=120)
     opened = threading.Event()
     seen: list[object] = []
 
-    def late(outcome: object) -> object:
+    def late(outcome: object) -> None:
         def request() -> object:
             under_way.wait()
             assert opened.wait(20)
@@ -182,7 +184,7 @@ def test_calls_that_were_under_way_when_it_opened_are_held_if_they_fail_and_chan
         circuit.good()
 
 
-def test_a_failed_batch_does_not_change_the_state():
+def test_a_failed_batch_does_not_change_the_state() -> None:
     circuit = Circuit(failures=1)
     assert not held(circuit.fail(InferenceError("500"), events=2))
     assert circuit.good() == "fine"

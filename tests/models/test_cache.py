@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
+from typing import Any
 
 import pytest
 
 from infertool.errors import InferenceError
 from infertool.models.loader import cached
 from infertool.models.port import Cached, LoadedModel
+from tests.support.present import present
 
 
 class Counting:
@@ -18,13 +20,13 @@ class Counting:
     def __init__(self) -> None:
         self.calls = 0
 
-    def predict(self, payload):
+    def predict(self, payload: Any) -> dict[Any, Any]:
         self.calls += 1
         if "fail" in payload:
             raise InferenceError("told to")
         return {"call": self.calls}
 
-    def predict_batch(self, payloads):
+    def predict_batch(self, payloads: Any) -> list[Any]:
         return [InferenceError("told to") if "fail" in payload else self.predict(payload) for payload in payloads]
 
 
@@ -33,7 +35,7 @@ def front(model: Counting, *, entries: int = 10, ttl_s: float = 60.0) -> LoadedM
     return cached(loaded, entries=entries, ttl_s=ttl_s, ignore=["event_id", "sent_at"])
 
 
-def test_equal_events_call_the_model_once_for_any_order_of_keys_and_any_ids():
+def test_equal_events_call_the_model_once_for_any_order_of_keys_and_any_ids() -> None:
     model = Counting()
     predict = front(model).predict
     assert predict({"a": {"x": 1, "y": [1, 2]}, "event_id": "1"}) == {"call": 1}
@@ -43,7 +45,7 @@ def test_equal_events_call_the_model_once_for_any_order_of_keys_and_any_ids():
     assert model.calls == 3
 
 
-def test_failures_are_not_cached():
+def test_failures_are_not_cached() -> None:
     model = Counting()
     predict = front(model).predict
     for _ in range(2):
@@ -52,23 +54,23 @@ def test_failures_are_not_cached():
     assert model.calls == 2
 
 
-def test_a_result_that_is_not_json_is_not_cached():
+def test_a_result_that_is_not_json_is_not_cached() -> None:
     numbers = itertools.count(1)
     loaded = LoadedModel("m", "m", lambda _payload: {next(numbers)})
     predict = cached(loaded, entries=1, ttl_s=60, ignore=[]).predict
     assert [predict({}), predict({})] == [{1}, {2}]
 
 
-def test_changing_a_result_does_not_change_the_cached_one():
+def test_changing_a_result_does_not_change_the_cached_one() -> None:
     predict = front(Counting()).predict
     predict({})["call"] = "changed"
     predict({}).result["call"] = "changed, too"
     assert predict({}) == Cached({"call": 1})
 
 
-def test_a_batch_asks_for_what_is_missing_and_keeps_the_order():
+def test_a_batch_asks_for_what_is_missing_and_keeps_the_order() -> None:
     model = Counting()
-    batch = front(model).predict_batch
+    batch = present(front(model).predict_batch)
     assert batch([{"n": 1}, {"n": 2}]) == [{"call": 1}, {"call": 2}]
     first, failed, second, new = batch([{"n": 2}, {"n": 9, "fail": 1}, {"n": 1}, {"n": 3}])
     assert (first, second, new) == (Cached({"call": 2}), Cached({"call": 1}), {"call": 3})
@@ -78,14 +80,14 @@ def test_a_batch_asks_for_what_is_missing_and_keeps_the_order():
     assert isinstance(batch([{"n": 9, "fail": 1}])[0], InferenceError)
 
 
-def test_a_batch_with_the_wrong_number_of_results_fails():
+def test_a_batch_with_the_wrong_number_of_results_fails() -> None:
     loaded = LoadedModel("m", "m", lambda _payload: 1, lambda _payloads: [1])
-    batch = cached(loaded, entries=5, ttl_s=60, ignore=[]).predict_batch
+    batch = present(cached(loaded, entries=5, ttl_s=60, ignore=[]).predict_batch)
     with pytest.raises(InferenceError, match="1 results for 2 events"):
         batch([{"n": 1}, {"n": 2}])
 
 
-def test_the_oldest_go_when_there_are_too_many_and_all_go_with_time():
+def test_the_oldest_go_when_there_are_too_many_and_all_go_with_time() -> None:
     model = Counting()
     predict = front(model, entries=2).predict
     for number in (1, 2, 3, 1):
@@ -98,7 +100,7 @@ def test_the_oldest_go_when_there_are_too_many_and_all_go_with_time():
     assert model.calls == 2
 
 
-def test_equal_events_at_the_same_time_are_all_asked_for():
+def test_equal_events_at_the_same_time_are_all_asked_for() -> None:
     met = threading.Barrier(2, timeout=120)
     loaded = LoadedModel("m", "m", lambda _payload: met.wait())
     predict = cached(loaded, entries=1, ttl_s=60, ignore=[]).predict
@@ -110,7 +112,7 @@ def test_equal_events_at_the_same_time_are_all_asked_for():
     assert isinstance(predict({}), Cached)
 
 
-def test_payloads_of_any_kind_are_told_apart():
+def test_payloads_of_any_kind_are_told_apart() -> None:
     """Those of MessagePack, too: bytes, and keys that are no texts."""
     model = Counting()
     predict = front(model).predict

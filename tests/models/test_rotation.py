@@ -6,11 +6,13 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infertool.errors import ModelUnavailableError
 from infertool.models.loader import open_model, warm_up
+from infertool.models.port import LoadedModel
 from infertool.settings import ModelSettings
 from tests.support.certificates import authority
 from tests.support.modelserver import ModelServer, Reply, Request, answer, reply
@@ -54,7 +56,7 @@ def token(tmp_path: Path) -> Path:
     return file
 
 
-def opened(url: str, token: Path, **settings):
+def opened(url: str, token: Path, **settings: Any) -> LoadedModel:
     model = open_model(
         ModelSettings(
             spec=url, token=secret_in(token, "model.token"), circuit_failures=1000, circuit_wait_s=0.01, **settings
@@ -65,7 +67,9 @@ def opened(url: str, token: Path, **settings):
 
 
 @pytest.mark.parametrize("path", ["/predict", "/v2/models/m/infer"])
-def test_a_rotated_token_is_used_by_the_next_request(server, guarded, token, path):
+def test_a_rotated_token_is_used_by_the_next_request(
+    server: ModelServer, guarded: Guarded, token: Path, path: str
+) -> None:
     model = opened(server.url.replace("/predict", path), token)
     event = {"x": [1.0]}
     model.predict(event)
@@ -79,7 +83,7 @@ def test_a_rotated_token_is_used_by_the_next_request(server, guarded, token, pat
 
 
 @pytest.mark.parametrize("content", [None, "", "caf\u00e9", "a\x01b"])
-def test_a_token_that_cannot_be_used_now_holds_the_event(server, token, content):
+def test_a_token_that_cannot_be_used_now_holds_the_event(server: ModelServer, token: Path, content: str | None) -> None:
     model = opened(server.url, token)
     if content is None:
         token.unlink()
@@ -94,7 +98,7 @@ def test_a_token_that_cannot_be_used_now_holds_the_event(server, token, content)
     model.close()
 
 
-def test_tls_files_are_read_for_each_connection(guarded, token, tmp_path):
+def test_tls_files_are_read_for_each_connection(guarded: Guarded, token: Path, tmp_path: Path) -> None:
     old, new = (authority(tmp_path, name) for name in ("old", "new"))
     trusted = tmp_path / "trusted.pem"
     trusted.write_bytes(old.file.read_bytes())
@@ -114,7 +118,7 @@ def test_tls_files_are_read_for_each_connection(guarded, token, tmp_path):
     second.stop()
 
 
-def _predict_when_the_circuit_lets(model, event) -> None:
+def _predict_when_the_circuit_lets(model: LoadedModel, event: dict[str, Any]) -> None:
     """A held event is tried again; so are these."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

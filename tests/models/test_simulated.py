@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import MethodType
+from typing import cast
 
 import pytest
 
 from infertool.errors import InferenceError, ModelLoadError
 from infertool.models.loader import load
 from infertool.models.port import LoadedModel, Payload
+from infertool.models.simulated import SimulatedModel
 
 AT_ONCE = "sim:?min_ms=0&max_ms=0"
 
@@ -26,13 +29,14 @@ def outcomes(model: LoadedModel, count: int) -> list[object]:
     return [outcome(model, {"request_id": f"r-{n}"}) for n in range(count)]
 
 
-def test_defaults_are_the_reference_model():
-    model = load("sim:").predict.__self__
+def test_defaults_are_the_reference_model() -> None:
+    model = cast("MethodType", load("sim:").predict).__self__
+    assert isinstance(model, SimulatedModel)
     assert (model.min_ms, model.max_ms, model.failure_rate, model.retryable) == (100, 500, 0.05, True)
     assert (model.classes, model.min_confidence, model.max_confidence) == (("A", "B", "C"), 0.7, 0.99)
 
 
-def test_results_stay_in_their_ranges_and_use_all_of_them():
+def test_results_stay_in_their_ranges_and_use_all_of_them() -> None:
     predict = load(f"{AT_ONCE}&failure_rate=0&classes=X,Y&min_confidence=0.2&max_confidence=0.4").predict
     results = [predict({}) for _ in range(400)]
     assert {result["class"] for result in results} == {"X", "Y"}
@@ -41,24 +45,24 @@ def test_results_stay_in_their_ranges_and_use_all_of_them():
 
 
 @pytest.mark.parametrize("seed", ["", "&seed=1"])
-def test_the_failure_rate_is_kept(seed):
+def test_the_failure_rate_is_kept(seed: str) -> None:
     failures = outcomes(load(f"{AT_ONCE}&failure_rate=0.05{seed}"), 4000).count("failed")
     assert 120 < failures < 280
 
 
-def test_always_and_never_failing():
+def test_always_and_never_failing() -> None:
     assert set(outcomes(load(f"{AT_ONCE}&failure_rate=1"), 50)) == {"failed"}
     assert "failed" not in outcomes(load(f"{AT_ONCE}&failure_rate=0"), 50)
 
 
 @pytest.mark.parametrize(("query", "retryable"), [("", True), ("&retryable=true", True), ("&retryable=false", False)])
-def test_failures_say_whether_a_retry_can_help(query, retryable):
+def test_failures_say_whether_a_retry_can_help(query: str, retryable: bool) -> None:
     with pytest.raises(InferenceError) as caught:
         load(f"{AT_ONCE}&failure_rate=1{query}").predict({})
     assert caught.value.retryable is retryable
 
 
-def test_a_seeded_outcome_depends_on_the_event_and_not_on_order_or_thread():
+def test_a_seeded_outcome_depends_on_the_event_and_not_on_order_or_thread() -> None:
     payloads = [{"request_id": f"r-{n}"} for n in range(200)]
     first = {p["request_id"]: outcome(load(f"{AT_ONCE}&seed=7&failure_rate=0.3"), p) for p in payloads}
     model = load(f"{AT_ONCE}&seed=7&failure_rate=0.3")
@@ -71,22 +75,22 @@ def test_a_seeded_outcome_depends_on_the_event_and_not_on_order_or_thread():
     assert len(set(first.values())) > 100
 
 
-def test_another_seed_gives_other_outcomes():
+def test_another_seed_gives_other_outcomes() -> None:
     assert outcomes(load(f"{AT_ONCE}&seed=1"), 50) != outcomes(load(f"{AT_ONCE}&seed=2"), 50)
 
 
-def test_a_seed_works_without_request_id_by_content():
+def test_a_seed_works_without_request_id_by_content() -> None:
     model = load(f"{AT_ONCE}&seed=1&failure_rate=0")
     assert model.predict({"text": "a"}) == model.predict({"text": "a"})
     assert len({model.predict({"text": str(n)})["confidence"] for n in range(50)}) > 40
 
 
-def test_no_wait_means_no_sleep(monkeypatch):
+def test_no_wait_means_no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _s: pytest.fail("slept"))
     load(f"{AT_ONCE}&failure_rate=0").predict({})
 
 
-def test_waits_are_drawn_between_the_limits(monkeypatch):
+def test_waits_are_drawn_between_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     predict = load("sim:?min_ms=20&max_ms=40&failure_rate=0").predict
@@ -113,7 +117,7 @@ def test_waits_are_drawn_between_the_limits(monkeypatch):
         ("min_ms=1", "write it like sim:?"),
     ],
 )
-def test_bad_parameters_say_what_is_expected(query, text):
+def test_bad_parameters_say_what_is_expected(query: str, text: str) -> None:
     with pytest.raises(ModelLoadError) as caught:
         load(f"sim:{query}")
     assert text in str(caught.value)

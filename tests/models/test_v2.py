@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from infertool.models.port import LoadedModel
 from infertool.secret import Secret
 from infertool.settings import ModelSettings
 from tests.support.modelserver import ModelServer, Reply, Request, answer, reply
+from tests.support.present import present
 
 FEATURES = [0.5, 1, -2.5]
 METADATA = {
@@ -65,7 +66,7 @@ def refusal(server: ModelServer, **settings: Any) -> str:
     return str(caught.value)
 
 
-def test_the_conversation(server):
+def test_the_conversation(server: V2Server) -> None:
     model = opened(server, inputs={"X": "features"}, token=Secret("t"))
     assert model.predict({"features": FEATURES}) == {"sum": -1.0}
     assert [(r.method, r.path, r.headers["authorization"]) for r in server.requests] == [
@@ -80,7 +81,7 @@ def test_the_conversation(server):
     assert server.connections == 1
 
 
-def test_a_prefix_and_a_version_belong_to_the_path(server):
+def test_a_prefix_and_a_version_belong_to_the_path(server: V2Server) -> None:
     opened(server, "/serving/v2/models/iris/versions/2/infer?key=k").predict({"X": FEATURES})
     assert [r.path for r in server.requests] == [
         "/serving/v2/health/ready?key=k",
@@ -90,9 +91,35 @@ def test_a_prefix_and_a_version_belong_to_the_path(server):
     ]
 
 
-def test_a_batch_is_one_request_and_unfit_events_fail_alone(server):
+@pytest.mark.parametrize(
+    ("metadata", "path", "version"),
+    [
+        (METADATA, "", "1"),
+        ({**METADATA, "versions": ["9", "10", "2"]}, "", "10"),
+        ({**METADATA, "versions": ["stable", "canary"]}, "", ""),
+        ({**METADATA, "versions": []}, "", ""),
+        ({**METADATA, "versions": "odd"}, "", ""),
+        ({key: value for key, value in METADATA.items() if key != "versions"}, "", ""),
+        (METADATA, "/versions/7%20b", "7 b"),
+    ],
+)
+def test_the_version_is_that_of_the_url_or_of_the_server(
+    server: V2Server, metadata: Any, path: str, version: str
+) -> None:
+    server.metadata = metadata
+    assert opened(server, f"/v2/models/iris{path}/infer").version() == version
+
+
+@pytest.mark.parametrize(("metadata", "version"), [(METADATA, "1"), (reply(b"", "404 Not Found"), "")])
+def test_a_version_needs_no_metadata(server: V2Server, metadata: Any, version: str) -> None:
+    server.metadata = metadata
+    model = opened(server, inputs={"X": {"datatype": "FP32", "shape": [3]}})
+    assert (model.predict({"X": FEATURES}), model.version()) == ({"sum": -1.0}, version)
+
+
+def test_a_batch_is_one_request_and_unfit_events_fail_alone(server: V2Server) -> None:
     model = opened(server)
-    first, unfit, last = model.predict_batch([{"X": [1, 2, 3]}, {"X": [1]}, {"X": [4, 5, 6]}])
+    first, unfit, last = present(model.predict_batch)([{"X": [1, 2, 3]}, {"X": [1]}, {"X": [4, 5, 6]}])
     assert (first, last) == ({"sum": 6}, {"sum": 15})
     assert isinstance(unfit, InferenceError)
     assert str(unfit) == "input 'X': takes shape [3], the event has [1]"
@@ -101,16 +128,66 @@ def test_a_batch_is_one_request_and_unfit_events_fail_alone(server):
     }  # fmt: skip
 
 
-def test_a_model_without_a_batch_axis_is_asked_one_by_one(server):
+def test_a_model_that_takes_fewer_events_gets_parts(server: V2Server) -> None:
+    respond = server.handler
+
+    def of_triton(request: Request) -> Reply:
+        if request.method == "POST" and request.json["inputs"][0]["shape"][0] > 2:
+            told = b'{"error":"[request id: <id_unknown>] inference request batch-size must be <= 2 for \'iris\'"}'
+            return reply(told, "400 Bad Request")
+        return respond(request)
+
+    server.handler = of_triton
+    model = opened(server)
+    batch = [{"X": [n, 0, 0]} for n in range(5)]
+    assert model.predict_batch
+    assert model.predict_batch(batch) == [{"sum": n} for n in range(5)]
+    shapes = [each.json["inputs"][0]["shape"] for each in server.requests if each.method == "POST"]
+    assert shapes == [[5, 3], [2, 3], [2, 3], [1, 3]]
+
+
+def test_events_of_the_same_shape_share_a_request(server: V2Server) -> None:
+    server.metadata = {**METADATA, "inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, -1]}]}
+    model = opened(server)
+    assert model.predict_batch
+    batch = [{"X": [1]}, {"X": [1, 2]}, {"X": [3]}, {"X": "unfit"}, {"X": [3, 4]}, {"X": [1, 2, 3]}]
+    first, second, third, unfit, *others = model.predict_batch(batch)
+    assert [first, second, third, *others] == [{"sum": n} for n in (1, 3, 3, 7, 6)]
+    assert isinstance(unfit, InferenceError)
+    shapes = [each.json["inputs"][0]["shape"] for each in server.requests if each.method == "POST"]
+    assert shapes == [[2, 1], [2, 2], [1, 3]]
+
+
+def test_a_group_that_fails_is_asked_one_by_one(server: V2Server) -> None:
+    server.metadata = {**METADATA, "inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, -1]}]}
+    respond = server.handler
+    server.handler = lambda r: reply(b"odd", "422 Refused") if r.method == "POST" and b"13" in r.body else respond(r)
+    model = opened(server)
+    assert model.predict_batch
+    batch = [{"X": [1]}, {"X": [13]}, {"X": [1, 2]}, {"X": [4]}]
+    first, refused, second, third = model.predict_batch(batch)
+    assert [first, second, third] == [{"sum": n} for n in (1, 3, 4)]
+    assert isinstance(refused, InferenceError)
+    asked = len(server.requests)
+    server.handler = lambda _request: reply(b"", "503 Away")
+    held = model.predict_batch([*batch[:2], {"X": [1, 2]}])
+    assert all(isinstance(each, ModelUnavailableError) for each in held)
+    assert len(server.requests) == asked + 2
+    server.handler = lambda _request: reply(b"odd", "422 Refused")
+    with pytest.raises(InferenceError, match="odd"):  # all together: the caller halves it
+        model.predict_batch(batch[:2])
+
+
+def test_a_model_without_a_batch_axis_is_asked_one_by_one(server: V2Server) -> None:
     server.metadata = {"inputs": [{"name": "X", "datatype": "INT32", "shape": [2, 3]}]}
     model = opened(server)
-    assert model.predict_batch([{"X": [[1, 2, 3], [4, 5, 6]]}, {"X": [1, 2, 3]}])[0] == {"sum": [[6], [15]]}
+    assert present(model.predict_batch)([{"X": [[1, 2, 3], [4, 5, 6]]}, {"X": [1, 2, 3]}])[0] == {"sum": [[6], [15]]}
     assert server.requests[-1].json["inputs"][0] == {
         "name": "X", "datatype": "INT32", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6],
     }  # fmt: skip
 
 
-def test_settings_that_describe_the_inputs_need_no_metadata(server):
+def test_settings_that_describe_the_inputs_need_no_metadata(server: V2Server) -> None:
     server.metadata = reply(b"", "404 Not Found")
     inputs = {"X": {"from": "a.b", "datatype": "FP64", "shape": [-1]}, "unit": {"datatype": "BYTES", "shape": []}}
     opened(server, inputs=inputs).predict({"a": {"b": [1, 2]}, "unit": "kg"})
@@ -118,7 +195,6 @@ def test_settings_that_describe_the_inputs_need_no_metadata(server):
         {"name": "X", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]},
         {"name": "unit", "datatype": "BYTES", "shape": [1], "data": ["kg"]},
     ]
-    assert "/v2/models/iris" not in [request.path for request in server.requests]
 
 
 @pytest.mark.parametrize(
@@ -141,9 +217,11 @@ def test_settings_that_describe_the_inputs_need_no_metadata(server):
         ),
     ],
 )
-def test_outputs_come_back_by_name(server, outputs, results):
+def test_outputs_come_back_by_name(
+    server: V2Server, outputs: list[dict[str, Sequence[object]]], results: list[Any]
+) -> None:
     server.outputs = outputs
-    assert opened(server).predict_batch([{"X": FEATURES}, {"X": FEATURES}]) == results
+    assert present(opened(server).predict_batch)([{"X": FEATURES}, {"X": FEATURES}]) == results
 
 
 @pytest.mark.parametrize(
@@ -157,17 +235,21 @@ def test_outputs_come_back_by_name(server, outputs, results):
         ([{"name": "sum", "shape": [2], "data": [1, 2], "parameters": {"binary_data_size": 8}}], "in shape [2]"),
     ],
 )
-def test_a_wrong_answer_is_a_failed_try(server, outputs, words):
+def test_a_wrong_answer_is_a_failed_try(
+    server: V2Server,
+    outputs: str | list[dict[str, str]] | list[dict[str, Sequence[object]]] | list[dict[str, Collection[object]]],
+    words: str,
+) -> None:
     server.outputs = outputs
     model = opened(server)
     with pytest.raises(InferenceError) as caught:
-        model.predict_batch([{"X": FEATURES}] * (2 if "[2]" not in words else 3))
+        present(model.predict_batch)([{"X": FEATURES}] * (2 if "[2]" not in words else 3))
     assert words in str(caught.value)
     assert caught.value.retryable
     assert not isinstance(caught.value, ModelUnavailableError)
 
 
-def test_the_servers_own_words_about_a_bad_request(server):
+def test_the_servers_own_words_about_a_bad_request(server: V2Server) -> None:
     model = opened(server)
     server.handler = lambda _request: reply(b'{"error":"unexpected shape for input \'X\'"}', "400 Bad Request")
     with pytest.raises(InferenceError, match="unexpected shape for input 'X'") as caught:
@@ -190,12 +272,12 @@ def test_the_servers_own_words_about_a_bad_request(server):
         ),
     ],
 )
-def test_a_server_that_is_not_ready_ends_the_start(server, path, given, words):
+def test_a_server_that_is_not_ready_ends_the_start(server: V2Server, path: str, given: Reply, words: str) -> None:
     server.handler = lambda request: given if request.path == path else server.respond(request)
     assert words in refusal(server)
 
 
-def test_a_server_that_is_down_ends_the_start(server):
+def test_a_server_that_is_down_ends_the_start(server: V2Server) -> None:
     server.stop()
     text = refusal(server)
     assert "Connection refused" in text
@@ -203,13 +285,13 @@ def test_a_server_that_is_down_ends_the_start(server):
     server.start()
 
 
-def test_inputs_that_the_model_does_not_have(server):
+def test_inputs_that_the_model_does_not_have(server: V2Server) -> None:
     assert "model.inputs.Y: the model has no such input; it has: X" in refusal(server, inputs={"Y": "x"})
     half = {"X": {"datatype": "FP32", "shape": [3]}, "Z": "z"}
     assert "input 'Z' has the datatype ''" in refusal(server, inputs=half)
 
 
-def test_a_path_that_only_looks_like_it_is_plain(server):
+def test_a_path_that_only_looks_like_it_is_plain(server: V2Server) -> None:
     server.handler = lambda request: answer({"got": request.json})
     for path in ("/v2/models/iris", "/v2/models/iris/generate", "/v1/models/iris:predict"):
         assert opened(server, path).predict({"a": 1}) == {"got": {"a": 1}}

@@ -58,16 +58,16 @@ def ask(server: HttpServer, path: str, method: str = "GET") -> tuple[int, str]:
         ("/a/b", 404, "not found; there are:\n/a\n/broken\n/large\n"),
     ],
 )
-def test_routes(server, path, status, text):
+def test_routes(server: HttpServer, path: str, status: int, text: str) -> None:
     assert ask(server, path) == (status, text)
 
 
-def test_head_has_no_body_and_post_is_refused(server):
+def test_head_has_no_body_and_post_is_refused(server: HttpServer) -> None:
     assert ask(server, "/a", "HEAD") == (200, "")
     assert ask(server, "/a", "POST")[0] == HTTPStatus.METHOD_NOT_ALLOWED
 
 
-def test_a_fault_of_a_route_is_an_answer_and_is_told(caplog):
+def test_a_fault_of_a_route_is_an_answer_and_is_told(caplog: pytest.LogCaptureFixture) -> None:
     def fail(_request: Request) -> Response:
         raise ValueError("ours")
 
@@ -79,7 +79,7 @@ def test_a_fault_of_a_route_is_an_answer_and_is_told(caplog):
     assert "answering /fail failed" in caplog.text
 
 
-def test_a_connection_takes_several_requests(server):
+def test_a_connection_takes_several_requests(server: HttpServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)
     for _ in range(3):
         connection.request("GET", "/a")
@@ -99,7 +99,7 @@ def test_a_connection_takes_several_requests(server):
         b"",
     ],
 )
-def test_garbage_ends_its_own_connection_only(server, garbage):
+def test_garbage_ends_its_own_connection_only(server: HttpServer, garbage: bytes) -> None:
     with socket.create_connection(("127.0.0.1", server.port), LONG) as connection:
         connection.sendall(garbage)
         connection.shutdown(socket.SHUT_WR)
@@ -111,7 +111,16 @@ def test_garbage_ends_its_own_connection_only(server, garbage):
     assert ask(server, "/a")[0] == HTTPStatus.OK
 
 
-def test_clients_that_say_or_take_nothing_do_not_hold_others_up(server, monkeypatch):
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_target_that_is_no_url_is_not_found(server: HttpServer, method: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), LONG) as connection:
+        connection.sendall(f"{method} http://[/a HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+        assert connection.makefile("rb").readline() == b"HTTP/1.1 404 Not Found\r\n"
+
+
+def test_clients_that_say_or_take_nothing_do_not_hold_others_up(
+    server: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     slow = [socket.create_connection(("127.0.0.1", server.port), LONG) for _ in range(5)]
     for connection in slow[:3]:
         connection.sendall(b"GET /large HTTP/1.1\r\n\r\n")
@@ -120,7 +129,7 @@ def test_clients_that_say_or_take_nothing_do_not_hold_others_up(server, monkeypa
         connection.close()
 
 
-def test_a_silent_client_is_left_after_a_while(monkeypatch):
+def test_a_silent_client_is_left_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server._Handler, "timeout", 0.1)
     server = HttpServer("127.0.0.1", 0, {"/a": answer}, name="test")
     server.start()
@@ -129,7 +138,7 @@ def test_a_silent_client_is_left_after_a_while(monkeypatch):
     server.close()
 
 
-def test_too_many_connections_are_closed_at_once(server, monkeypatch):
+def test_too_many_connections_are_closed_at_once(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     held = [socket.create_connection(("127.0.0.1", server.port), LONG) for _ in range(http_server.MOST_CONNECTIONS)]
     with socket.create_connection(("127.0.0.1", server.port), LONG) as one_more:
         assert one_more.recv(100) == b""
@@ -137,14 +146,14 @@ def test_too_many_connections_are_closed_at_once(server, monkeypatch):
         connection.close()
 
 
-def test_a_stream_ends_with_the_server():
+def test_a_stream_ends_with_the_server() -> None:
     def pieces() -> Iterator[bytes]:
         number = 0
-        while not server.stopping.wait(0.01):
+        while not running.stopping.wait(0.01):
             number += 1
             yield f"{number}\n".encode()
 
-    server = HttpServer("127.0.0.1", 0, {"/s": lambda _request: Response(pieces())}, name="test")
+    running = server = HttpServer("127.0.0.1", 0, {"/s": lambda _request: Response(pieces())}, name="test")
     server.start()
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)
     connection.request("GET", "/s")
@@ -160,7 +169,7 @@ def test_a_stream_ends_with_the_server():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-def test_a_port_in_use_is_told(host):
+def test_a_port_in_use_is_told(host: str) -> None:
     server = HttpServer(host, 0, {}, name="test")
     with pytest.raises(ListenError, match="Address already in use; choose another address or port") as told:
         HttpServer(host, server.port, {}, name="test")
@@ -170,6 +179,6 @@ def test_a_port_in_use_is_told(host):
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "a" * 300])
-def test_an_address_that_is_not_ours_is_told(host):
+def test_an_address_that_is_not_ours_is_told(host: str) -> None:
     with pytest.raises(ListenError, match=f"cannot listen on {host}:0"):
         HttpServer(host, 0, {}, name="test")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +49,9 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("group", "settings"), [("broker", BrokerSettings), ("phoenix", PhoenixSettings), ("model", ModelSettings)]
 )
-def test_a_file_that_cannot_be_used(folder, group, settings, files, key, reason):
+def test_a_file_that_cannot_be_used(
+    folder: Path, group: str, settings: Callable[..., Any], files: dict[str, str], key: str, reason: str
+) -> None:
     given = {name: str(folder / file) for name, file in files.items()}
     with pytest.raises(SettingsError) as caught:
         client_context(group, settings(**given))
@@ -56,7 +60,7 @@ def test_a_file_that_cannot_be_used(folder, group, settings, files, key, reason)
     assert "_ssl.c" not in caught.value.what
 
 
-def test_certificate_and_key_in_two_files(folder):
+def test_certificate_and_key_in_two_files(folder: Path) -> None:
     client_context(
         "broker",
         BrokerSettings(tls_cert_file=str(folder / "certificate.pem"), tls_key_file=str(folder / "key.pem")),

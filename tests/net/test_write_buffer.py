@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -46,12 +47,12 @@ class Sink:
 
 
 @pytest.fixture
-def sink():
+def sink() -> Sink:
     return Sink()
 
 
 @pytest.fixture
-def write_buffer(sink):
+def write_buffer(sink: Sink) -> Iterator[WriteBuffer]:
     write_buffer = WriteBuffer(sink.some)
     writer = threading.Thread(target=write_buffer.run, args=[sink.all], name="writer")
     writer.start()
@@ -62,14 +63,14 @@ def write_buffer(sink):
     assert not writer.is_alive()
 
 
-def test_put_writes_in_the_calling_thread_while_the_buffer_is_empty(write_buffer, sink):
+def test_put_writes_in_the_calling_thread_while_the_buffer_is_empty(write_buffer: WriteBuffer, sink: Sink) -> None:
     write_buffer.put(b"one")
     write_buffer.put(b"two")
     assert sink.got == b"onetwo"
     assert set(sink.threads) == {threading.current_thread().name}
 
 
-def test_the_rest_of_a_partial_write_goes_first(write_buffer, sink):
+def test_the_rest_of_a_partial_write_goes_first(write_buffer: WriteBuffer, sink: Sink) -> None:
     sink.takes = 1
     sink.room.clear()
     write_buffer.put(b"one")
@@ -81,7 +82,7 @@ def test_the_rest_of_a_partial_write_goes_first(write_buffer, sink):
     assert write_buffer.wait_for_room(LONG)
 
 
-def test_data_that_gathers_during_a_write_goes_out_in_one_write(write_buffer, sink):
+def test_data_that_gathers_during_a_write_goes_out_in_one_write(write_buffer: WriteBuffer, sink: Sink) -> None:
     sink.takes = 0
     sink.room.clear()
     write_buffer.put(b"first")
@@ -93,24 +94,29 @@ def test_data_that_gathers_during_a_write_goes_out_in_one_write(write_buffer, si
     assert sink.threads.count("writer") == 2
 
 
-def test_on_written_is_called_after_the_write(write_buffer, sink):
+def test_on_written_is_called_after_the_write(write_buffer: WriteBuffer, sink: Sink) -> None:
     written: list[bytes] = []
     told = threading.Event()
+
+    def on_written() -> None:
+        written.append(sink.got)
+        told.set()
+
     sink.room.clear()
-    write_buffer.put(b"asks", lambda: (written.append(sink.got), told.set()))
+    write_buffer.put(b"asks", on_written)
     assert not written
     sink.room.set()
     assert told.wait(LONG)
     assert written == [b"asks"]
 
 
-def test_a_heartbeat_only_when_nothing_else_is_written(write_buffer, sink):
+def test_a_heartbeat_only_when_nothing_else_is_written(write_buffer: WriteBuffer, sink: Sink) -> None:
     write_buffer.beat(b"\n", 0.05)
     assert sink.wait(2)[:2] == b"\n\n"
     assert set(sink.threads) == {"writer"}
 
 
-def test_no_heartbeat_gets_into_another_write(sink):
+def test_no_heartbeat_gets_into_another_write(sink: Sink) -> None:
     """The calling thread is in its write while the writer's heartbeat interval ends several times."""
     inside, go_on = threading.Event(), threading.Event()
 
@@ -135,7 +141,7 @@ def test_no_heartbeat_gets_into_another_write(sink):
     writer.join(LONG)
 
 
-def test_close_drops_new_data_and_writes_buffered_data(sink):
+def test_close_drops_new_data_and_writes_buffered_data(sink: Sink) -> None:
     write_buffer = WriteBuffer(lambda data: data)
     write_buffer.put(b"before")
     write_buffer.close()
@@ -144,7 +150,7 @@ def test_close_drops_new_data_and_writes_buffered_data(sink):
     assert sink.got == b"before"
 
 
-def test_a_failed_writer_releases_waiting_threads():
+def test_a_failed_writer_releases_waiting_threads() -> None:
     def refuses(_data: bytes) -> None:
         raise BrokenPipeError
 
@@ -156,7 +162,7 @@ def test_a_failed_writer_releases_waiting_threads():
     assert write_buffer.wait_for_room(LONG)
 
 
-def test_frames_of_many_threads_arrive_whole_and_in_each_ones_order():
+def test_frames_of_many_threads_arrive_whole_and_in_each_ones_order() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -196,7 +202,7 @@ def test_frames_of_many_threads_arrive_whole_and_in_each_ones_order():
         end.close()
 
 
-def test_last_words_are_written_behind_all_others(sink):
+def test_last_words_are_written_behind_all_others(sink: Sink) -> None:
     buffer = WriteBuffer(sink.some)
     buffer.put(b"first")
     buffer.close(b" and last")
@@ -206,7 +212,7 @@ def test_last_words_are_written_behind_all_others(sink):
 
 
 @pytest.mark.parametrize("takes", [0, 3])
-def test_last_words_do_not_follow_half_a_message(takes):
+def test_last_words_do_not_follow_half_a_message(takes: int) -> None:
     sink = Sink(takes)
     buffer = WriteBuffer(sink.some)
     buffer.put(b"first")

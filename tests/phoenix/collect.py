@@ -13,11 +13,11 @@ from infertool.phoenix.delivery import Delivery, Push, PushResult
 from infertool.settings.tree import PhoenixSettings
 
 
-def push_of(number: int, event: str = "new_result") -> Push:
+def push_of(number: int, event: str = "new_result") -> Push[Any]:
     return Push(event, (f"e{number}",), b'{"event_id":"e%d"}' % number, number)
 
 
-def pushes(count: int, event: str = "new_result") -> list[Push]:
+def pushes(count: int, event: str = "new_result") -> list[Push[Any]]:
     return [push_of(number, event) for number in range(count)]
 
 
@@ -26,12 +26,12 @@ class Owner:
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.results: list[PushResult] = []
+        self.results: list[PushResult[Any]] = []
         self.links: list[ConnectionEvent] = []
         self.flows: list[bool] = []
         self.warnings: list[str] = []
 
-    def on_results(self, results: Sequence[PushResult]) -> None:
+    def on_results(self, results: Sequence[PushResult[Any]]) -> None:
         self._note(self.results.extend, results)
 
     def on_connection(self, event: ConnectionEvent) -> None:
@@ -69,7 +69,7 @@ class Owner:
         """Return the numbers of confirmed pushes, in the order of their results."""
         return [result.push.context for result in self.results if result.confirmed_by]
 
-    def refused(self) -> list[tuple[int, str | None]]:
+    def refused(self) -> list[tuple[Any, str | None]]:
         return [(result.push.context, result.rejection) for result in self.results if not result.confirmed_by]
 
     def confirmations(self) -> set[str]:
@@ -85,9 +85,9 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 90) -> None:
 
 
 @contextlib.contextmanager
-def delivery(url: str, **settings: Any) -> Iterator[tuple[Delivery, Owner]]:
+def delivery(url: str, **settings: Any) -> Iterator[tuple[Delivery[Any], Owner]]:
     """Yield a started delivery; confirm mode reply unless told otherwise."""
-    options = {"confirm": "reply", "connect_timeout_s": 60.0} | settings
+    options: dict[str, Any] = {"confirm": "reply", "connect_timeout_s": 60.0} | settings
     owner = Owner()
     made = Delivery(
         PhoenixSettings(url=url, **options),

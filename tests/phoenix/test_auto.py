@@ -115,7 +115,8 @@ def test_public_joins_never_answered(mode: str) -> None:
 def test_foreign_and_odd_broadcasts_confirm_nothing() -> None:
     def strange(peer: Peer, frame: Frame) -> None:
         if is_push(frame):
-            for payload in ({"event_id": "other"}, {"event_id": 7}, {"event_id": []}, {}, [], None, "e0"):
+            payloads: list[Any] = [{"event_id": "other"}, {"event_id": 7}, {"event_id": []}, {}, [], None, "e0"]
+            for payload in payloads:
                 peer.broadcast("public:results", "new_result", payload)
         broadcasting(peer, frame)
 

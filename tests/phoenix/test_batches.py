@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import orjson
 import pytest
 
@@ -14,7 +16,7 @@ from tests.support.hub import HubProcess
 from tests.support.phoenix_fake import Peer, fake_phoenix, is_push, polite
 
 
-def batch_of(*numbers: int) -> Push:
+def batch_of(*numbers: int) -> Push[tuple[int, ...]]:
     singles = [push_of(number) for number in numbers]
     ids = tuple(f"e{number}" for number in numbers)
     return Push(BATCH_EVENT, ids, join_documents([push.payload for push in singles]), numbers)
@@ -58,7 +60,7 @@ def crashing_batches(peer: Peer, frame: Frame) -> None:
 
 @pytest.mark.parametrize("server", [echoing_batches, echoing_singly])
 @pytest.mark.parametrize("mode", ["echo", "auto"])
-def test_echoes_of_all_ids_confirm(server, mode: str) -> None:
+def test_echoes_of_all_ids_confirm(server: Callable[..., None], mode: str) -> None:
     with fake_phoenix(server) as fake, delivery(fake.url, confirm=mode) as (made, owner):
         made.push([batch_of(0, 1, 2), push_of(3), batch_of(4, 5)])
         assert made.drain(90)
@@ -145,13 +147,14 @@ def test_a_batch_that_crashes_the_channel_is_taken_apart_at_once() -> None:
 
 
 def test_what_was_seen_before_a_loss_counts_for_nothing_after_it() -> None:
-    pending = PendingPushes()
+    pending = PendingPushes[tuple[int, ...]]()
     pending.accept([batch_of(0, 1)])
     [entry] = pending.take_sendable(0.0, 10.0)
     pending.mark_sent(entry, "1", 0.0)
     assert pending.settle_event("e0") is None
     pending.lose(connection=True)
-    pending.mark_sent(*pending.take_sendable(0.0, 10.0), "2", 1.0)
+    [again] = pending.take_sendable(0.0, 10.0)
+    pending.mark_sent(again, "2", 1.0)
     assert pending.settle_event("e1") is None
     assert pending.settle_event("e1") is None
     assert pending.settle_event("e0") is entry
@@ -159,7 +162,7 @@ def test_what_was_seen_before_a_loss_counts_for_nothing_after_it() -> None:
 
 
 def test_one_id_twice_in_a_batch() -> None:
-    pending = PendingPushes()
+    pending = PendingPushes[tuple[int, ...]]()
     pending.accept([batch_of(0, 0)])
     [entry] = pending.take_sendable(0.0, 10.0)
     pending.mark_sent(entry, "1", 0.0)

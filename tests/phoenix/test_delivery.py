@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -175,7 +176,8 @@ def test_a_rejoin_ends_a_pause() -> None:
 
 def test_odd_flow_signals_are_ignored() -> None:
     with fake_phoenix() as fake, delivery(fake.url) as (made, owner):
-        for payload in (None, [], "pause", {"state": "stop"}, {}):
+        payloads: list[Any] = [None, [], "pause", {"state": "stop"}, {}]
+        for payload in payloads:
             fake.peers[0].broadcast("service:inference", "flow", payload)
         made.push(pushes(1))
         assert made.drain(90)
@@ -268,7 +270,7 @@ def test_two_pushers_share_one_delivery() -> None:
         assert sorted(owner.confirmed()) == list(range(400))
 
 
-def _push_each(made: Delivery, part: int) -> None:
+def _push_each(made: Delivery[int], part: int) -> None:
     for number in range(part * 200, part * 200 + 200):
         made.push([push_of(number)])
 
@@ -307,6 +309,6 @@ def test_pushes_wait_in_a_pause_as_well() -> None:
         wait_until(lambda: made.pending() == NONE_UNCONFIRMED)
 
 
-def push_until_closed(made: Delivery, wanted: Sequence[Push]) -> None:
+def push_until_closed(made: Delivery[int], wanted: Sequence[Push[int]]) -> None:
     with contextlib.suppress(DeliveryClosedError):
         made.push(wanted)

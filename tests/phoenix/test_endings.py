@@ -139,7 +139,7 @@ def test_one_push_alone_waits_until_others_pass() -> None:
         assert owner.refused() == [(0, "channel crashed")]
 
 
-def alert(number: int) -> Push:
+def alert(number: int) -> Push[int]:
     payload = b'{"event_id":"a%d","original_payload":{}}' % number
     return Push("inference_failed", (f"a{number}",), payload, -number, b'{"event_id":"a%d"}' % number)
 

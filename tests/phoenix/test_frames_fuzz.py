@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infertool.phoenix import frames
@@ -34,6 +34,7 @@ def test_text_round_trip(join_ref: frames.Ref, ref: frames.Ref, topic: str, even
 
 
 @given(st.binary() | ANY_TEXT, st.sampled_from(["1.0.0", "2.0.0"]), st.booleans())
+@example("\ud800", "2.0.0", True)
 def test_any_bytes(data: bytes | str, vsn: frames.Vsn, strict: bool) -> None:
     with contextlib.suppress(FrameError):
         assert isinstance(frames.decode_text(data, vsn, strict=strict), Frame)

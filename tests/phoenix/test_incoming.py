@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 import time
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +52,7 @@ def test_however_it_is_cut(sent: list[Sent], sizes: list[int], rest: int) -> Non
     assert messages == [message for expected, _ in sent for message in expected]
 
 
-def pieces(wire: bytes, sizes: list[int], rest: int):
+def pieces(wire: bytes, sizes: list[int], rest: int) -> Iterator[bytes]:
     """Cut `wire` at `sizes`, then its beginning of what is left into `rest` bytes each, at most 50 of them."""
     at = 0
     for size in itertools.chain(sizes, itertools.repeat(rest, 50)):

@@ -53,7 +53,7 @@ def url(hub: RunningHub) -> str:
 
 
 @pytest.mark.parametrize("token_in", ["params", "protocol"])
-def test_the_token_is_in_the_payload_wherever_the_socket_has_it(token_in):
+def test_the_token_is_in_the_payload_wherever_the_socket_has_it(token_in: str) -> None:
     guarded = Guarded()
     with RunningHub(guarded.definitions(), TOKEN) as hub:
         changes = {"token": Secret(TOKEN), "token_in": token_in, "join_params": {"room": "a"}}
@@ -67,7 +67,7 @@ def test_the_token_is_in_the_payload_wherever_the_socket_has_it(token_in):
 @pytest.mark.parametrize(
     "place", ["ws://any:{}@127.0.0.1:{}/socket/websocket", "ws://127.0.0.1:{1}/socket/websocket?token={0}"]
 )
-def test_a_token_in_the_url_is_in_the_payload(place):
+def test_a_token_in_the_url_is_in_the_payload(place: str) -> None:
     guarded = Guarded()
     guarded.token = "hushed"
     with RunningHub(guarded.definitions()) as hub, delivery(place.format("hushed", hub.port)) as (made, _):
@@ -75,7 +75,7 @@ def test_a_token_in_the_url_is_in_the_payload(place):
         assert made.drain(60)
 
 
-def test_echoes_and_listeners_join_with_it():
+def test_echoes_and_listeners_join_with_it() -> None:
     guarded = Guarded()
     with RunningHub(guarded.definitions()) as hub:
         settings = PhoenixSettings(url=url(hub), token=Secret(TOKEN), join_params={"room": "a"})
@@ -90,7 +90,7 @@ def test_echoes_and_listeners_join_with_it():
     assert all(params == {"token": TOKEN, "room": "a"} for _, params in guarded.joins)
 
 
-def test_a_token_of_the_join_params_goes_before():
+def test_a_token_of_the_join_params_goes_before() -> None:
     guarded = Guarded()
     guarded.token = "another"
     with (
@@ -110,7 +110,7 @@ def test_a_token_of_the_join_params_goes_before():
         ({"token": Secret(TOKEN), "join_params": {"token": "wrong"}}, "phoenix.join_params"),
     ],
 )
-def test_a_refusal_names_what_to_set(changes, advice):
+def test_a_refusal_names_what_to_set(changes: dict[str, Any], advice: str) -> None:
     with (
         RunningHub(Guarded().definitions()) as hub,
         pytest.raises(JoinRefusedError, match="unauthorized") as caught,
@@ -121,7 +121,7 @@ def test_a_refusal_names_what_to_set(changes, advice):
     assert "phoenix.join_params" in caught.value.advice
 
 
-def test_join_token_false_sends_none():
+def test_join_token_false_sends_none() -> None:
     guarded = Guarded()
     with (
         RunningHub(guarded.definitions()) as hub,
@@ -135,11 +135,11 @@ def test_join_token_false_sends_none():
 @pytest.mark.parametrize(
     "words", ["no entry with {token}", "bad params: {params}", "x" * 195 + "{token}", "key {api_key}"]
 )
-def test_a_server_that_repeats_the_payload_shows_no_secret(words, caplog):
+def test_a_server_that_repeats_the_payload_shows_no_secret(words: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     guarded = Guarded(words)
     guarded.token = "something else"
-    changes = {"token": Secret(TOKEN), "join_params": {"api_key": "Hush-key"}}
+    changes: dict[str, Any] = {"token": Secret(TOKEN), "join_params": {"api_key": "Hush-key"}}
     with (
         RunningHub(guarded.definitions()) as hub,
         pytest.raises(JoinRefusedError) as caught,
@@ -152,7 +152,7 @@ def test_a_server_that_repeats_the_payload_shows_no_secret(words, caplog):
     assert TOKEN not in repr(PhoenixSettings(**changes))
 
 
-def test_a_rejoin_reads_the_tokens_file_again(tmp_path: Path):
+def test_a_rejoin_reads_the_tokens_file_again(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
     guarded = Guarded("no entry with {token}")
@@ -170,7 +170,7 @@ def test_a_rejoin_reads_the_tokens_file_again(tmp_path: Path):
     assert not [text for text in owner.warnings if "Hush" in text]
 
 
-def test_a_reconnect_reads_the_tokens_file_again(tmp_path: Path):
+def test_a_reconnect_reads_the_tokens_file_again(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
     with RunningHub(server.definitions(), TOKEN) as hub, delivery(url(hub), token=secret_in(token)) as (made, owner):
@@ -187,7 +187,7 @@ def test_a_reconnect_reads_the_tokens_file_again(tmp_path: Path):
         assert owner.confirmed() == [0, 1]
 
 
-def test_a_first_connection_says_what_is_wrong_with_the_file(tmp_path: Path):
+def test_a_first_connection_says_what_is_wrong_with_the_file(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
     secret = secret_in(token)

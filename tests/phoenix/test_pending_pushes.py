@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from infertool.phoenix.pending_pushes import PendingPushes
 from infertool.phoenix.suspects import Cause
 from tests.phoenix.collect import push_of, pushes
+from tests.support.examples import examples
 
 
-def send(pending: PendingPushes, first_ref: int) -> list[int]:
+def send(pending: PendingPushes[int], first_ref: int) -> list[int]:
     """Send all that may be sent, and return their numbers."""
     sent = []
     for ref, entry in enumerate(pending.take_sendable(0.0, 10.0), first_ref):
@@ -21,7 +21,7 @@ def send(pending: PendingPushes, first_ref: int) -> list[int]:
 
 
 def test_lost_pushes_come_first_and_in_order() -> None:
-    pending = PendingPushes()
+    pending = PendingPushes[int]()
     pending.accept(pushes(3))
     assert send(pending, 1) == [0, 1, 2]
     assert pending.settle_ref("2")
@@ -32,7 +32,7 @@ def test_lost_pushes_come_first_and_in_order() -> None:
 
 
 def test_order_survives_a_repeat() -> None:
-    pending = PendingPushes()
+    pending = PendingPushes[int]()
     pending.accept(pushes(3))
     send(pending, 1)
     pending.take_back("new_result")
@@ -40,7 +40,7 @@ def test_order_survives_a_repeat() -> None:
 
 
 def test_a_crash_with_nothing_sent_accuses_nobody() -> None:
-    pending = PendingPushes()
+    pending = PendingPushes[int]()
     pending.accept(pushes(1))
     assert pending.crash(0.0, too_large=False) is None
     assert not pending.suspects.active
@@ -48,7 +48,7 @@ def test_a_crash_with_nothing_sent_accuses_nobody() -> None:
 
 def test_equal_event_ids() -> None:
     """Two pushes may have one event_id, for example after a repeat by the caller: each needs its own confirmation."""
-    pending = PendingPushes()
+    pending = PendingPushes[int]()
     pending.accept([push_of(1), push_of(1)])
     send(pending, 1)
     first = pending.settle_event("e1")
@@ -62,7 +62,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pending = PendingPushes()
+        self.pending = PendingPushes[int]()
         self.accepted = 0
         self.settled: list[int] = []
         self.ref = 0
@@ -106,4 +106,4 @@ class AnyHistory(RuleBasedStateMachine):
 
 
 TestAnyHistory = AnyHistory.TestCase
-TestAnyHistory.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestAnyHistory.settings = examples(50, stateful_step_count=30)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from infertool.channels.event import ChannelEvent
 from infertool.channels.topics import TopicFeed
 from infertool.embedded.channel_server import server
-from infertool.embedded.channel_server.channels import Definition
+from infertool.embedded.channel_server.channels import Channel, Definition
 from infertool.net import timing
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.net.timing import PUBLISHER, VIEWER
@@ -35,11 +39,14 @@ class Viewer:
             on_missed=self._missed,
         )  # fmt: skip
 
-    def wait_for(self, condition) -> None:
+    def wait_for_seen(self, count: int) -> None:
+        self.wait_for(lambda: len(self.seen) >= count)
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
         with self.changed:
             assert self.changed.wait_for(condition, LONG), f"in vain: {len(self.seen)} seen"
 
-    def _take(self, arrivals: list[ChannelEvent]) -> None:
+    def _take(self, arrivals: Sequence[ChannelEvent]) -> None:
         with self.changed:
             self.seen += [arrival.payload["event_id"] for arrival in arrivals]
             self.changed.notify_all()
@@ -59,7 +66,7 @@ def recording(joins: list[str]) -> list[Definition]:
     """The hub's own channels, which note who joins."""
 
     def noted(definition: Definition) -> Definition:
-        def join(channel, params):
+        def join(channel: Channel, params: Any) -> Any:
             joins.append(channel.topic)
             return definition.join(channel, params)
 
@@ -68,7 +75,7 @@ def recording(joins: list[str]) -> list[Definition]:
     return [noted(definition) for definition in server.definitions()]
 
 
-def test_a_viewer_has_come_back_before_a_publisher_joins():
+def test_a_viewer_has_come_back_before_a_publisher_joins() -> None:
     """With its longest wait and jitter, and time for the join."""
     longest = max(VIEWER.schedule.wait(failures) for failures in range(1, 200))
     assert longest < PUBLISHER.settle_s - 0.3
@@ -76,7 +83,7 @@ def test_a_viewer_has_come_back_before_a_publisher_joins():
     assert max(timing.RECONNECT.waits_s) == max(VIEWER.schedule.waits_s)
 
 
-def test_after_an_outage_nothing_is_pushed_before_the_viewer_is_back(monkeypatch):
+def test_after_an_outage_nothing_is_pushed_before_the_viewer_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     # More time than any machine needs: what is tested is the order.
     monkeypatch.setattr(delivery_module, "PUBLISHER", replace(PUBLISHER, settle_s=10.0))
     viewer = Viewer()
@@ -101,7 +108,7 @@ def test_after_an_outage_nothing_is_pushed_before_the_viewer_is_back(monkeypatch
                 feed.close(5)
 
 
-def test_what_a_viewer_missed_comes_after_all():
+def test_what_a_viewer_missed_comes_after_all() -> None:
     viewer = Viewer()
     with RunningHub(server.definitions()) as hub:
         url = f"ws://127.0.0.1:{hub.port}/socket/websocket"
@@ -111,11 +118,11 @@ def test_what_a_viewer_missed_comes_after_all():
             for begin in range(0, 500, 100):
                 made.push(pushes(begin + 100)[begin : begin + 50])
                 assert made.drain(LONG)
-                viewer.wait_for(lambda begin=begin: len(viewer.seen) >= begin + 50)
+                viewer.wait_for_seen(begin + 50)
                 hub.cut("public:results")
                 made.push(pushes(begin + 100)[begin + 50 :])
                 assert made.drain(LONG)
-                viewer.wait_for(lambda begin=begin: len(viewer.seen) >= begin + 100)
+                viewer.wait_for_seen(begin + 100)
         feed.close(5)
     assert viewer.seen == [f"e{number}" for number in range(500)]
     assert len(viewer.missed) == 5

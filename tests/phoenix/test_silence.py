@@ -111,11 +111,11 @@ def test_what_the_channel_left_out_is_repeated_ever_more_seldom() -> None:
         assert {frame.ref for frame in fake.frames if frame.payload == first.payload} == {first.ref}
 
 
-def look(watch: Silence, now: float, sent: list[Entry]) -> str | None:
+def look(watch: Silence, now: float, sent: list[Entry[int]]) -> str | None:
     return watch.look(sent, now, confirmed_before=False)
 
 
-def entry(sent_at: float) -> Entry:
+def entry(sent_at: float) -> Entry[int]:
     return Entry(push_of(1), 1, sent_at=sent_at)
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.phoenix.pending_pushes import Entry, PendingPushes, Push
@@ -25,22 +25,22 @@ class Model:
     In order, as a channel handles its mailbox; with `rng` in any order, as one does that hands its work to tasks.
     """
 
-    def __init__(self, ends: Callable[[Push], bool], rng: random.Random | None = None) -> None:
-        self.pending = PendingPushes()
+    def __init__(self, ends: Callable[[Push[int]], bool], rng: random.Random | None = None) -> None:
+        self.pending = PendingPushes[int]()
         self.ends = ends
         self.rng = rng
         self.now = 0.0
         self.ref = 0
-        self.flight: list[Entry] = []
+        self.flight: list[Entry[int]] = []
         self.crashes: Counter[int] = Counter()
         self.confirmed: list[int] = []
         self.refused: list[int] = []
-        self.findings: list[Finding] = []
-        self.rest: list[Push] = []
+        self.findings: list[Finding[int]] = []
+        self.rest: list[Push[int]] = []
         self.trickled = 0
         self.sends: Counter[int] = Counter()
 
-    def push(self, pushes: Sequence[Push], crashes: int = 0) -> None:
+    def push(self, pushes: Sequence[Push[int]], crashes: int = 0) -> None:
         self.pending.accept(pushes, crashes)
 
     def send(self) -> None:
@@ -71,7 +71,7 @@ class Model:
             self.confirmed.append(entry.push.context)
         return True
 
-    def run(self, stream: Sequence[Push] = (), *, trickle: bool = False, until: float = 1_000) -> None:
+    def run(self, stream: Sequence[Push[int]] = (), *, trickle: bool = False, until: float = 1_000) -> None:
         """Push `stream` as there is room in the window, and go on until nothing is left, or that time.
 
         `trickle` pushes another one, which is innocent, whenever there is nothing else to do.
@@ -104,11 +104,11 @@ class Model:
         return {finding.cause for finding in self.findings}
 
 
-def among(guilty: set[int]) -> Callable[[Push], bool]:
+def among(guilty: set[int]) -> Callable[[Push[int]], bool]:
     return lambda push: push.context in guilty
 
 
-def stream_of(count: int) -> list[Push]:
+def stream_of(count: int) -> list[Push[int]]:
     return [push_of(number) for number in range(count)]
 
 
@@ -125,7 +125,6 @@ def assert_only_the_guilty_refused(model: Model, count: int, guilty: set[int]) -
     assert len(model.confirmed) == count - len(guilty) + model.trickled
 
 
-@settings(max_examples=100, deadline=None)
 @given(guilty_sets())
 def test_each_guilty_push_is_found_within_three_crashes(case: tuple[int, set[int]]) -> None:
     count, guilty = case
@@ -135,7 +134,6 @@ def test_each_guilty_push_is_found_within_three_crashes(case: tuple[int, set[int
     assert max(model.crashes.values()) <= MOST_CRASHES
 
 
-@settings(max_examples=100, deadline=None)
 @given(guilty_sets(), st.randoms(use_true_random=False))
 def test_a_channel_that_answers_in_any_order(case: tuple[int, set[int]], rng: random.Random) -> None:
     """Then the first in order is not always the guilty one."""
@@ -156,7 +154,7 @@ class Server:
         self.guilty = guilty
         self.model = Model(self.ends)
 
-    def ends(self, push: Push) -> bool:
+    def ends(self, push: Push[int]) -> bool:
         return push.context in self.guilty or any(start <= self.model.now < end for start, end in self.away)
 
 
@@ -208,11 +206,11 @@ def test_one_push_alone_is_never_found_guilty() -> None:
     assert model.confirmed == [1]
 
 
-def alert(number: int) -> Push:
+def alert(number: int) -> Push[int]:
     return Push("inference_failed", (f"e{number}",), b'{"all":1}', number, b'{"event_id":1}')
 
 
-def mixed(count: int, every: int) -> list[Push]:
+def mixed(count: int, every: int) -> list[Push[int]]:
     return [alert(number) if number % every == 0 else push_of(number) for number in range(count)]
 
 
@@ -278,7 +276,7 @@ def test_batches_are_taken_apart_at_once() -> None:
 
 
 def test_the_largest_is_suspected_first_after_a_close_for_size() -> None:
-    pending = PendingPushes()
+    pending = PendingPushes[int]()
     sizes = [10, 500, 20]
     pending.accept([Push("new_result", (f"e{size}",), b"x" * size, size) for size in sizes])
     for ref, entry in enumerate(pending.take_sendable(0, PATIENCE_S)):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
 from infertool.phoenix.delivery import Push
-from infertool.phoenix.push import Frame, documents
-from infertool.publishers.phoenix import Batches
+from infertool.phoenix.frames import Frame
+from infertool.phoenix.push import documents
+from infertool.publishers.phoenix import Batches, PhoenixPublisher
 from infertool.publishers.port import Publication
+from infertool.settings.tree import PhoenixSettings, PublishSettings
 
 
 def results(count: int, *, size: int = 20) -> list[Publication[int]]:
@@ -23,20 +27,20 @@ class Joined:
 
     def __init__(self, most: int, max_bytes: int = 1_000_000) -> None:
         self.warnings: list[str] = []
-        self.batches = Batches(most, max_bytes, self.warnings.append)
+        self.batches = Batches[int](most, max_bytes, self.warnings.append)
 
-    def trusted(self) -> Batches:
+    def trusted(self) -> Batches[Any]:
         self.batches.join(results(2))
         self.batches.confirmed()
         return self.batches
 
 
-def members(push: Push) -> tuple:
+def members(push: Push[Any]) -> tuple[Any, ...]:
     """Return the publications in a batch; nothing for a single one."""
     return push.context if len(push.context) > 1 else ()
 
 
-def contexts(pushes: list[Push]) -> list[object]:
+def contexts(pushes: list[Push[Any]]) -> list[object]:
     return [each.context for push in pushes for each in push.context]
 
 
@@ -59,6 +63,26 @@ def test_no_batch_is_larger_than_a_push_may_be(max_bytes: int) -> None:
     assert contexts(pushes) == list(range(50))
     assert all(len(push.payload) <= max_bytes for push in pushes)
     assert max(len(members(push)) for push in pushes) == {100: 0, 500: 5, 1000: 11, 5000: 50}[max_bytes]
+
+
+@pytest.mark.parametrize(
+    ("settings", "count", "size", "sizes"),
+    [
+        (PublishSettings(batch="auto"), 130, 20, [64, 64, 2]),
+        (PublishSettings(batch="auto"), 8, 20_000, [3, 3, 2]),
+        (PublishSettings(batch="auto"), 2, 70_000, [0, 0]),
+        (PublishSettings(batch="auto", max_bytes=30_000), 4, 10_000, [2, 2]),
+        (PublishSettings(batch=8), 8, 20_000, [8]),
+    ],
+)
+def test_auto_joins_what_comes_together_up_to_64_results_or_64_kib(
+    settings: PublishSettings, count: int, size: int, sizes: list[int]
+) -> None:
+    publisher: PhoenixPublisher[int] = PhoenixPublisher(PhoenixSettings(), settings, lambda _signal: None)
+    publisher._batches.join(results(2))
+    publisher._batches.confirmed()
+    pushes = publisher._batches.join(results(count, size=size))
+    assert [len(members(push)) for push in pushes] == sizes
 
 
 def test_only_one_batch_is_risked_until_it_is_confirmed() -> None:
@@ -94,7 +118,8 @@ def test_one_is_no_batch() -> None:
 def test_what_a_broadcast_holds() -> None:
     frame = Frame(None, None, "t", "new_results", {"results": [{"a": 1}, {"b": 2}]})
     assert documents(frame) == [{"a": 1}, {"b": 2}]
-    for payload in ([], {"results": 3}, None):
+    payloads: list[Any] = [[], {"results": 3}, None]
+    for payload in payloads:
         odd = Frame(None, None, "t", "new_results", payload)
         assert documents(odd) == [payload]
 

@@ -39,6 +39,9 @@ class Fake:
     def stop(self) -> None:
         self.calls.append("stop")
 
+    def widen(self, window: int) -> None:
+        self.calls.append(f"widen {window}")
+
     def drain(self, timeout_s: float) -> bool:
         self.calls.append("drain")
         return self.drains

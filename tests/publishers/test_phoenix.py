@@ -141,7 +141,8 @@ def test_a_rejection_is_of_the_payload_that_was_pushed_last() -> None:
     made: PhoenixPublisher[int] = PhoenixPublisher(PhoenixSettings(), PublishSettings(), owner.observe)
     made.report_to(owner.take)
     alert = Publication("inference_failed", "e0", b'{"whole":1}', 0, b'{"minimal":1}')
-    push = Push(alert.event, (alert.event_id,), alert.payload, (alert,), alert.reduced)
+    members: tuple[Publication[int], ...] = (alert,)
+    push = Push(alert.event, (alert.event_id,), alert.payload, members, alert.reduced)
     made._take([PushResult(push, rejection="no"), PushResult(push.without_payload(), rejection="no", crashes=2)])
     assert [each.publication.payload for each in owner.settled] == [alert.payload, alert.reduced]
     assert [each.crashes for each in owner.settled if isinstance(each, Rejection)] == [0, 2]

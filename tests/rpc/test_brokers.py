@@ -75,22 +75,21 @@ def test_a_queue_that_is_not_there_fails_at_once_where_the_broker_tells(rabbitmq
 @pytest.mark.long
 @pytest.mark.parametrize("url", ["url", "amqp_url"])
 def test_10_000_calls_leave_no_queue_in_rabbitmq(rabbitmq: Any, url: str, connect: Connect) -> None:
-    def own() -> set[str]:
-        return {line for line in rabbitmq.ctl("list_queues", "name").split("\n") if "amq.gen" in line}
-
-    place = Place(rabbitmq, getattr(rabbitmq, url), 0, declares=url == "amqp_url")
-    before, queue = own(), place.new_queue()
-    clients = [connect(place.url) for _ in range(4)]
-    with Responder(place.url, queue):
-        for _ in range(25):
-            calls = [client.call_nowait(queue, os.getpid(), timeout_s=LONG) for client in clients for _ in range(100)]
-            assert {call.result().value for call in calls} == {os.getpid()}
-        # One for replies a client; other tests have theirs.
-        assert len(own() - before) < 100
-    assert sum(client.counts.answered for client in clients) == 10_000
-    names = own() - before
-    for client in clients:
-        client.close()
-    deadline = time.monotonic() + TIMEOUT_S
-    while own() & names:
-        assert time.monotonic() < deadline
+    with rabbitmq.own_vhost() as own:
+        place = Place(own, getattr(own, url), 0, declares=url == "amqp_url")
+        queue = place.new_queue()
+        clients = [connect(place.url) for _ in range(4)]
+        with Responder(place.url, queue):
+            for _ in range(25):
+                calls = [
+                    client.call_nowait(queue, os.getpid(), timeout_s=LONG) for client in clients for _ in range(100)
+                ]
+                assert {call.result().value for call in calls} == {os.getpid()}
+            # One for replies a client.
+            assert len([name for name in own.queues() if "amq.gen" in name]) <= len(clients) + 1
+        assert sum(client.counts.answered for client in clients) == 10_000
+        for client in clients:
+            client.close()
+        deadline = time.monotonic() + TIMEOUT_S
+        while any("amq.gen" in name for name in own.queues()):
+            assert time.monotonic() < deadline

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from tests.support import maven
 from tests.support.activemq import HOME
 from tests.support.brokers import TIMEOUT_S, new_queue
 from tests.support.running import CREDENTIALS, Running
-from tests.support.usual_pair import RpcServer
+from tests.support.usual_pair import usual_server
 
 LONG = TIMEOUT_S
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -127,16 +126,3 @@ def test_the_usual_server_answers_our_client(rabbitmq: Any, connect: Connect) ->
         reply = client.call(queue, value, timeout_s=LONG, codec="msgpack")
     assert (reply.value, reply.status) == ({"asked": value}, None)
     assert client.counts.answered == 201
-
-
-@contextmanager
-def usual_server(port: int, queue: str, function: Callable[[Any], Any]) -> Iterator[None]:
-    server = RpcServer(port, queue, function)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.stop()
-        thread.join()
-        server.close()

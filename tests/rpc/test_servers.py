@@ -31,7 +31,7 @@ def handle(payload):
 Serve = Callable[[], Running]
 
 
-@pytest.fixture(params=[each for each in PLACES if each.values[0][0] in {"activemq", "rabbitmq"}])
+@pytest.fixture(params=[each for each in PLACES if str(each.id).partition("-")[0] in {"activemq", "rabbitmq"}])
 def broker(request: pytest.FixtureRequest) -> Place:
     return place(request)
 

@@ -24,11 +24,11 @@ def uncommented() -> str:
     return re.sub(r"(?m)^#(?=[\[\w])", "", init_text())
 
 
-def test_the_written_file_changes_nothing():
+def test_the_written_file_changes_nothing() -> None:
     assert settings(init_text()).settings == Settings()
 
 
-def test_uncommented_it_sets_every_key_to_its_default():
+def test_uncommented_it_sets_every_key_to_its_default() -> None:
     loaded = settings(uncommented())
     assert loaded.settings == Settings()
     assert all(origin.startswith("my.toml:") for origin in loaded.origins.values())
@@ -40,19 +40,19 @@ def test_uncommented_it_sets_every_key_to_its_default():
     )
 
 
-def test_every_key_has_a_meaning_and_every_line_fits():
+def test_every_key_has_a_meaning_and_every_line_fits() -> None:
     assert meanings().keys() == types().keys()
     assert all(len(line) <= 120 for line in init_text().splitlines())
 
 
-def test_origins_name_the_line_on_which_the_key_stands():
+def test_origins_name_the_line_on_which_the_key_stands() -> None:
     lines = uncommented().splitlines()
     loaded = settings(uncommented())
     for key, origin in loaded.origins.items():
         assert lines[int(origin.partition(":")[2]) - 1].startswith(key.partition(".")[2])
 
 
-def test_line_numbers():
+def test_line_numbers() -> None:
     text = 'a = 1\n"b" . c = 2\n\n[ t."x" ] # note\nd=3\n[[many]]\n'
     assert line_numbers(text) == {"a": 1, "b.c": 2, "t.x": 4, "t.x.d": 5, "many": 6}
 
@@ -60,11 +60,11 @@ def test_line_numbers():
 @pytest.mark.parametrize(
     "value", ['a"b\\c\né\x00\x7f', True, False, 0, -1.5, [], ["a", 1], {}, {"a b": {"c": [False]}}]
 )
-def test_values_written_as_toml_are_read_back(value):
+def test_values_written_as_toml_are_read_back(value: str) -> None:
     assert tomllib.loads(f"x = {dump(value)}")["x"] == value
 
 
-def test_dates_in_join_params_are_written_back():
+def test_dates_in_join_params_are_written_back() -> None:
     params = settings("phoenix.join_params = {day = 2026-01-02}").settings.phoenix.join_params
     assert dump(params) == '{"day" = 2026-01-02}'
 
@@ -84,7 +84,7 @@ join_params = {{token = "{S}", list = [{{password = "{S}"}}], room = "a"}}
 """
 
 
-def test_what_is_shown_holds_no_secret():
+def test_what_is_shown_holds_no_secret() -> None:
     loaded = settings(SECRETS)
     shown = {row.key: row.value for row in rows(loaded)}
     assert S not in repr(shown) + as_toml(loaded) + repr(loaded)
@@ -93,12 +93,12 @@ def test_what_is_shown_holds_no_secret():
     assert shown["phoenix.join_params"] == {"token": MASK, "list": [{"password": MASK}], "room": "a"}
 
 
-def test_shown_as_toml_it_loads_again_without_the_secrets():
+def test_shown_as_toml_it_loads_again_without_the_secrets() -> None:
     text = as_toml(settings(SECRETS))
     assert flatten(settings(text).settings) == flatten(Settings())
     assert f'# password = "{MASK}"' in text
 
 
-def test_the_tree_loads_neither_msgspec_nor_tomllib():
+def test_the_tree_loads_neither_msgspec_nor_tomllib() -> None:
     code = "import sys, infertool.settings; sys.exit(bool({'msgspec', 'tomllib', 'difflib'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], timeout=60).returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,13 +14,17 @@ from infertool.settings.load import ALIASES, Loaded, config_candidates, load, st
 
 
 @pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch) -> Path:
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def settings(
-    toml: str = "", *, profile: str | None = None, environ: dict | None = None, flags: dict | None = None
+    toml: str = "",
+    *,
+    profile: str | None = None,
+    environ: dict[str, Any] | None = None,
+    flags: dict[str, Any] | None = None,
 ) -> Loaded:
     config = None
     if toml:
@@ -28,7 +33,7 @@ def settings(
     return load(config=config, profile=profile, environ={"HOME": str(Path.cwd()), **(environ or {})}, flags=flags or {})
 
 
-def refusal(toml: str = "", **given: object) -> SettingsError:
+def refusal(toml: str = "", **given: Any) -> SettingsError:
     with pytest.raises(SettingsError) as caught:
         settings(toml, **given)
     assert caught.value.exit_code == 2
@@ -36,7 +41,7 @@ def refusal(toml: str = "", **given: object) -> SettingsError:
     return caught.value
 
 
-def test_defaults():
+def test_defaults() -> None:
     loaded = settings()
     assert loaded.settings == Settings()
     assert loaded.files == ()
@@ -58,7 +63,7 @@ url = "stomp://profile:1"
 """
 
 
-def test_later_layers_win_and_each_value_knows_its_origin():
+def test_later_layers_win_and_each_value_knows_its_origin() -> None:
     loaded = settings(
         TOML,
         profile="prod",
@@ -78,30 +83,30 @@ def test_later_layers_win_and_each_value_knows_its_origin():
     }
 
 
-def test_a_whole_number_is_a_number():
+def test_a_whole_number_is_a_number() -> None:
     value = settings(TOML).settings.broker.heartbeat_s
     assert value == 5.0
     assert isinstance(value, float)
 
 
-def test_the_profile_comes_from_the_environment_unless_the_flag_names_one():
+def test_the_profile_comes_from_the_environment_unless_the_flag_names_one() -> None:
     chosen = {"INFERTOOL_PROFILE": "prod"}
     assert settings(TOML, environ=chosen).settings.broker.user == "from profile"
     assert settings(TOML, environ=chosen, profile="other").settings.broker.user == "/queue/file"
     assert settings(TOML, environ={"INFERTOOL_PROFILE": ""}).settings.broker.user == "/queue/file"
 
 
-def test_an_unknown_profile_names_the_nearest_and_all():
+def test_an_unknown_profile_names_the_nearest_and_all() -> None:
     text = str(refusal(TOML, profile="prodd"))
     assert "no profile prodd; did you mean 'prod'? my.toml has prod, other" in text
     assert "has none" in str(refusal("[broker]", profile="prod"))
 
 
-def test_a_profile_without_a_file_says_where_files_are_looked_for():
+def test_a_profile_without_a_file_says_where_files_are_looked_for() -> None:
     assert "looked for infertool.toml, " in str(refusal(profile="prod"))
 
 
-def test_the_working_folder_comes_before_the_users_folder(tmp_path):
+def test_the_working_folder_comes_before_the_users_folder(tmp_path: Path) -> None:
     home = {"XDG_CONFIG_HOME": str(tmp_path / "xdg")}
     users = tmp_path / "xdg" / "infertool" / "infertool.toml"
     users.parent.mkdir(parents=True)
@@ -112,18 +117,20 @@ def test_the_working_folder_comes_before_the_users_folder(tmp_path):
     assert settings(environ=home).settings.broker.queue == "/queue/here"
 
 
-def test_where_files_are_looked_for():
+def test_where_files_are_looked_for() -> None:
     assert config_candidates({"HOME": "/h"})[1] == Path("/h/.config/infertool/infertool.toml")
     assert config_candidates({"HOME": "/h", "XDG_CONFIG_HOME": "/x"})[1] == Path("/x/infertool/infertool.toml")
     assert state_dir({"HOME": "/h", "XDG_STATE_HOME": "relative"}) == Path("/h/.local/state/infertool")
     assert state_dir({"XDG_STATE_HOME": "/s"}) == Path("/s/infertool")
 
 
-def test_every_key_can_be_set_by_its_variable():
+def test_every_key_can_be_set_by_its_variable() -> None:
     texts = {bool: "false", int: "7", float: "7.5", list[str]: "[]"}
     for key, hint in types().items():
         given = {
             "consume.concurrency": "auto",
+            "consume.batch_size": "auto",
+            "publish.batch": "auto",
             "broker.url": "stomp://h",
             "broker.queue": "/queue/q",
             "deadletter.queue": "/queue/d",
@@ -136,7 +143,15 @@ def test_every_key_can_be_set_by_its_variable():
             "alerting.alertmanager_url": "http://h",
             "alerting.webhook_url": "https://h",
             "alerting.webhook_secret_file": "",
+            "gateway.listen": "8080",
+            "gateway.rate": "100/s",
+            "gateway.failed_credentials": "60/m",
+            "serve.listen": "8081",
+            "gateway.jwks_url": "https://h",
+            "gateway.webhook_secret_file": "",
+            "gateway.client_key_file": "",
             "model.cache": "7:7s",
+            "gateway.cache": "7:7s",
             "telemetry.trace_url": "http://h/{trace_id}",
             "telemetry.metrics": "9464",
         }
@@ -149,7 +164,7 @@ def test_every_key_can_be_set_by_its_variable():
 
 
 @pytest.mark.parametrize("name", ALIASES)
-def test_variables_of_other_tools(name):
+def test_variables_of_other_tools(name: str) -> None:
     key = ALIASES[name]
     assert settings(environ={name: "x"}).origins[key] == name
     assert settings(environ={name: ""}).origins[key] == "default"
@@ -157,7 +172,7 @@ def test_variables_of_other_tools(name):
     assert both.origins[key] == variable(key)
 
 
-def test_join_params_from_toml_and_environment():
+def test_join_params_from_toml_and_environment() -> None:
     assert settings("[phoenix.join_params]\nroom = 1\nx = {y = [true]}").settings.phoenix.join_params == {
         "room": 1,
         "x": {"y": [True]},
@@ -166,6 +181,6 @@ def test_join_params_from_toml_and_environment():
     assert settings(environ=given).settings.phoenix.join_params == {"room": 2}
 
 
-def test_a_file_with_a_byte_order_mark():
+def test_a_file_with_a_byte_order_mark() -> None:
     Path("infertool.toml").write_bytes(b'\xef\xbb\xbfbroker.queue = "/queue/q"')
     assert settings().settings.broker.queue == "/queue/q"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -141,7 +141,9 @@ def from_environment(_folder: Path) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize("given", [from_file, from_environment])
-def test_consume_refuses_at_the_start_for_names_from_any_source(given, tmp_path, monkeypatch) -> None:
+def test_consume_refuses_at_the_start_for_names_from_any_source(
+    given: Callable[..., Mapping[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     done = infertool("consume", **given(tmp_path))
     assert done.returncode == 2

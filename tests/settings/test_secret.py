@@ -14,7 +14,7 @@ from infertool.settings import BrokerSettings, ModelSettings, PhoenixSettings, S
 S = "s3cret"
 
 
-def test_a_secret_shows_a_mask_in_every_form():
+def test_a_secret_shows_a_mask_in_every_form() -> None:
     secret = Secret(S)
     shown = f"{secret} {secret!r} {secret!s} {[secret]}"
     assert S not in shown
@@ -22,12 +22,12 @@ def test_a_secret_shows_a_mask_in_every_form():
     assert secret.reveal() == S
 
 
-def test_an_empty_secret_is_false_and_shows_nothing():
+def test_an_empty_secret_is_false_and_shows_nothing() -> None:
     assert not Secret()
     assert str(Secret()) == ""
 
 
-def test_the_tree_shows_no_secret():
+def test_the_tree_shows_no_secret() -> None:
     settings = Settings(
         broker=BrokerSettings(url=f"stomp://u:{S}@h:1", password=Secret(S)),
         model=ModelSettings(spec=f"http://u:{S}@h/p?api_key={S}", token=Secret(S)),
@@ -49,7 +49,7 @@ def test_the_tree_shows_no_secret():
         "",
     ],
 )
-def test_urls_without_secrets_stay_as_they_are(url):
+def test_urls_without_secrets_stay_as_they_are(url: str) -> None:
     assert mask_url(url) == url
 
 
@@ -71,12 +71,12 @@ def test_urls_without_secrets_stay_as_they_are(url):
         (f"ws://h/s?user[api_key]={S}=", f"ws://h/s?user[api_key]={MASK}"),
     ],
 )
-def test_secrets_are_masked_and_the_rest_stays(url, shown):
+def test_secrets_are_masked_and_the_rest_stays(url: str, shown: str) -> None:
     assert mask_url(url) == shown
 
 
 @pytest.mark.parametrize("mark", list("@/?#,:;&=% "))
-def test_a_password_that_nobody_encoded_is_masked_as_a_whole(mark):
+def test_a_password_that_nobody_encoded_is_masked_as_a_whole(mark: object) -> None:
     for password in (f"x{mark}{S}", f"{S}{mark}x", f"{S}{mark}{S}"):
         assert S not in mask_url(f"stomp://u:{password}@host:61613")
 
@@ -84,7 +84,7 @@ def test_a_password_that_nobody_encoded_is_masked_as_a_whole(mark):
 @pytest.mark.parametrize(
     "url", [f"u:{S}@h:1", f"stomp://u:{S}", f"u:{S}", f"ws://h/s#token={S}", f"ws://h?a=1?token={S}"]
 )
-def test_addresses_that_are_no_urls_are_masked(url):
+def test_addresses_that_are_no_urls_are_masked(url: str) -> None:
     assert S not in mask_url(url)
 
 
@@ -92,15 +92,15 @@ def test_addresses_that_are_no_urls_are_masked(url):
     user=st.text("abc%:", max_size=5), password=st.text("#/?@,:&;% x1", max_size=8), host=st.sampled_from(["h", "h:1"])
 )
 @example(user="", password="", host="h")
-def test_no_password_survives(user, password, host):
+def test_no_password_survives(user: str, password: str, host: str) -> None:
     assert S not in mask_url(f"stomp://{user}:{S}{password}@{host}")
 
 
 @pytest.mark.parametrize("name", ["token", "Password", "api_key", "x-auth", "secretText", "jwt"])
-def test_telling_names(name):
+def test_telling_names(name: str) -> None:
     assert is_telling(name)
 
 
 @pytest.mark.parametrize("name", ["vsn", "room", "user", "id"])
-def test_other_names(name):
+def test_other_names(name: str) -> None:
     assert not is_telling(name)

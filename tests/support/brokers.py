@@ -12,13 +12,13 @@ import queue
 import threading
 import time
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
-from infertool.brokers.port import Broker, Subscription
+from infertool.brokers.port import Broker, Depth, Subscription
 from infertool.message import Message, Outgoing
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.secret import Secret
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 
 SERVERS = ("activemq", "embedded_broker")
 # Brokers with fewer capabilities: see `tests.brokers.test_dialects`.
@@ -56,9 +56,9 @@ class Links:
             return self.of(state)[times - 1]
 
 
-def settings(url: str, **changes: object) -> BrokerSettings:
-    login = {"user": "admin", "password": Secret("admin")}
-    return BrokerSettings(**{"url": url, "connect_timeout_s": TIMEOUT_S, **login, **changes})
+def settings(url: str, **changes: Any) -> BrokerSettings:
+    usual = {"url": url, "connect_timeout_s": TIMEOUT_S, "user": "admin", "password": Secret("admin")}
+    return BrokerSettings(**{**usual, **changes})
 
 
 def new_queue() -> str:
@@ -80,6 +80,27 @@ def send_all(broker: Broker, messages: Iterable[Outgoing]) -> None:
 
 def numbered(destination: str, count: int) -> list[Outgoing]:
     return [Outgoing(destination, b'{"n": %d}' % n) for n in range(count)]
+
+
+def measured(broker: Broker, queue: str) -> Depth:
+    """Return the figures of a queue that the broker tells of."""
+    depth = broker.measure(queue, TIMEOUT_S)
+    assert depth is not None
+    return depth
+
+
+@runtime_checkable
+class CountsStaleAcks(Protocol):
+    """What the subscriptions of every adapter count."""
+
+    @property
+    def stale_acks(self) -> int: ...
+
+
+def stale_acks(subscription: Subscription) -> int:
+    """Return the number of acks that came too late."""
+    assert isinstance(subscription, CountsStaleAcks)
+    return subscription.stale_acks
 
 
 def take(subscription: Subscription, count: int) -> list[Message]:

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from tests.support.present import present
 
 PROGRAM = Path(__file__).with_name("patient_hub.py")
 
@@ -39,7 +41,7 @@ class HubProcess:
         command = [sys.executable, str(PROGRAM), "--port", str(self.port), "--die-with-parent", *self._options]
         environment = {**os.environ, "PHOENIX_SERVICE_TOKEN": self._token, **self._env}
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        line = self._process.stdout.readline()
+        line = present(self._process.stdout).readline()
         if not line:
             raise RuntimeError(f"the hub ended at once, exit code {self._process.wait()}")
         self.port = json.loads(line)["port"]
@@ -57,7 +59,7 @@ class HubProcess:
         """Wait for a hub that was sent a signal before; return the exit code."""
         return self._end(lambda process: None)
 
-    def _end(self, how) -> int:
+    def _end(self, how: Any) -> int:
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -68,8 +70,8 @@ class HubProcess:
             process.kill()
             process.wait()
             raise
-        process.stdin.close()
-        process.stdout.close()
+        present(process.stdin).close()
+        present(process.stdout).close()
         return code
 
     def __enter__(self) -> Self:

@@ -16,6 +16,7 @@ from tests.support.install import CACHE, apt
 ARTEMIS = "2.40.0"
 ACTIVEMQ_6 = "6.3.1"
 AMQP_CLIENT = "5.25.0"
+KAFKA = "4.4.0"
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 _ACTIVEMQ_6_JARS = (
     f"org.apache.activemq:activemq-broker:{ACTIVEMQ_6}",
@@ -27,11 +28,13 @@ _ACTIVEMQ_6_JARS = (
     "org.codehaus.jettison:jettison:1.5.4",
     "org.slf4j:slf4j-simple:2.0.17",
 )
+# Kafka's own interface to logs is SLF4J 1.
+_KAFKA_JARS = (f"org.apache.kafka:kafka_2.13:{KAFKA}", "org.slf4j:slf4j-simple:1.7.36")
 
 
 def artemis() -> Path:
     """Return the folder of an unpacked Apache Artemis, downloaded once."""
-    return _once(f"artemis-{ARTEMIS}", _get_artemis) / f"apache-artemis-{ARTEMIS}"
+    return once(f"artemis-{ARTEMIS}", _get_artemis) / f"apache-artemis-{ARTEMIS}"
 
 
 def activemq_6(launcher: Path) -> Path:
@@ -40,18 +43,35 @@ def activemq_6(launcher: Path) -> Path:
 
     def get(folder: Path) -> None:
         _copy_jars(_ACTIVEMQ_6_JARS, folder)
-        # The compiler is in another Debian package than the JVM.
-        if not shutil.which("javac"):
-            apt("default-jdk-headless")
-        _run(["javac", "-cp", f"{folder}/lib/*", "-d", str(folder), str(launcher)])
+        _compile(launcher, folder, folder)
 
-    return _once(f"activemq-{ACTIVEMQ_6}-{content}", get)
+    return once(f"activemq-{ACTIVEMQ_6}-{content}", get)
+
+
+def kafka(launcher: Path) -> Path:
+    """Return a folder with the jars of Kafka and its clients in `lib`, and `launcher`'s class in `launch.jar`."""
+    content = hashlib.sha256(launcher.read_bytes() + "".join(_KAFKA_JARS).encode()).hexdigest()[:16]
+
+    def get(folder: Path) -> None:
+        _copy_jars(_KAFKA_JARS, folder)
+        _compile(launcher, folder, folder)
+        # The JVM shares the classes of jars, not those of folders.
+        with zipfile.ZipFile(folder / "launch.jar", "w") as jar:
+            jar.write(folder / f"{launcher.stem}.class", f"{launcher.stem}.class")
+
+    return once(f"kafka-{KAFKA}-{content}", get)
+
+
+def compiled(source: Path, jars: Path) -> Path:
+    """Return the folder with the class in `source`, compiled once against `jars`/lib."""
+    content = hashlib.sha256(source.read_bytes() + jars.name.encode()).hexdigest()[:16]
+    return once(f"{source.stem}-{content}", lambda folder: _compile(source, jars, folder))
 
 
 def amqp_client() -> Path:
     """Return the folder with the jars of RabbitMQ's Java client."""
     artifacts = (f"com.rabbitmq:amqp-client:{AMQP_CLIENT}", "org.slf4j:slf4j-nop:2.0.17")
-    return _once(f"amqp-client-{AMQP_CLIENT}", lambda folder: _copy_jars(artifacts, folder)) / "lib"
+    return once(f"amqp-client-{AMQP_CLIENT}", lambda folder: _copy_jars(artifacts, folder)) / "lib"
 
 
 def _get_artemis(folder: Path) -> None:
@@ -81,6 +101,14 @@ def _copy_jars(artifacts: Sequence[str], folder: Path) -> None:
     _mvn("copy-dependencies", "-f", str(pom), f"-DoutputDirectory={folder}/lib", "-DincludeScope=runtime")
 
 
+def _compile(source: Path, jars: Path, folder: Path) -> None:
+    """Compile a class that needs the jars in `jars`/lib into `folder`."""
+    # The compiler is in another Debian package than the JVM.
+    if not shutil.which("javac"):
+        apt("default-jdk-headless")
+    _run(["javac", "-cp", f"{jars}/lib/*", "-d", str(folder), str(source)])
+
+
 def _mvn(goal: str, *options: str) -> None:
     if not (shutil.which("mvn") and shutil.which("java")):
         apt("maven", "default-jre-headless")
@@ -94,7 +122,7 @@ def _run(command: list[str]) -> None:
         raise RuntimeError(f"a server for the tests could not be installed; run: {' '.join(command)}\n{said}")
 
 
-def _once(name: str, get: Callable[[Path], None]) -> Path:
+def once(name: str, get: Callable[[Path], None]) -> Path:
     """Return the cached folder `name`, filled by `get` the first time."""
     folder = CACHE / "servers" / name
     if folder.exists():

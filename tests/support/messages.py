@@ -20,11 +20,12 @@ def message(
     kind: BodyKind = BodyKind.TEXT,
     source: str = "/queue/in",
     token: str | None = None,
+    given: Mapping[str, str] | None = None,
     **headers: str,
 ) -> Message:
-    """Return a delivery as the STOMP adapter would make it; header names take `_` for `-`."""
+    """Return a delivery as the STOMP adapter would make it, with the headers that are given or named."""
     message_id = message_id or f"ID:test-{next(_numbers)}"
-    named = {"destination": source, "message-id": message_id, **headers}
+    named = {"destination": source, "message-id": message_id, **headers, **(given or {})}
     if redelivered:
         named["redelivered"] = "true"
     return text_message(message_id, source, named, body, kind, redelivered, epoch, token or f"t-{message_id}-{epoch}")

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from socketserver import BaseRequestHandler
+from typing import Any, Self, cast
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class ModelServer:
 
     def start(self) -> Self:
         self._open: set[Any] = set()
-        self._server = _Server(("127.0.0.1", self.port), self._serve)
+        # A handler is whatever is called with a connection, an address and the server.
+        self._server = _Server(("127.0.0.1", self.port), cast("type[BaseRequestHandler]", self._serve))
         self.port = self._server.server_address[1]
         if self.certificate:
             self._server.socket = self._tls().wrap_socket(self._server.socket, server_side=True)
@@ -86,6 +88,7 @@ class ModelServer:
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        assert self.certificate is not None
         context.load_cert_chain(self.certificate)
         if self.client_authority:
             context.verify_mode = ssl.CERT_REQUIRED

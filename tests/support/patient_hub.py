@@ -18,5 +18,5 @@ PATIENT = Limits(
 )  # fmt: skip
 
 if __name__ == "__main__":
-    command.Hub = partial(Hub, limits=PATIENT)
+    vars(command)["Hub"] = partial(Hub, limits=PATIENT)
     sys.exit(command.main())

@@ -11,10 +11,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from urllib.parse import parse_qs, urlsplit
 
+from websockets import Subprotocol
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK
 from websockets.sync.server import ServerConnection, serve
 
-from infertool.phoenix.frames import Frame, decode_text, encode_text
+from infertool.phoenix.frames import Frame, Ref, decode_text, encode_text
 from tests.phoenix.golden import Line
 
 
@@ -27,7 +28,7 @@ class Replay:
 
     def __init__(self, connections: Sequence[Sequence[Line]]) -> None:
         self._connections = iter(connections)
-        self._refs: dict[object, object] = {None: None}
+        self._refs: dict[Ref, Ref] = {None: None}
         self.outcomes: queue.Queue[BaseException | None] = queue.Queue()
         self.port = 0
 
@@ -115,7 +116,7 @@ def replay(connections: Sequence[Sequence[Line]]) -> Iterator[Replay]:
         0,
         compression=None,
         close_timeout=1,
-        select_subprotocol=lambda _, offered: "phoenix" if "phoenix" in offered else None,
+        select_subprotocol=lambda _, offered: Subprotocol("phoenix") if "phoenix" in offered else None,
     )
     played.port = server.socket.getsockname()[1]
     thread = threading.Thread(target=server.serve_forever)

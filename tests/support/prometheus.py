@@ -103,6 +103,11 @@ class Prometheus:
             assert self._process.poll() is None, self._log()
             time.sleep(0.1)
 
+    def some(self, expression: str) -> list[Sample]:
+        """Return the samples of `expression` once there are any: after a scrape that failed there are none."""
+        self.wait_for(f"count({expression})", bool)
+        return self.query(expression) or self.some(expression)
+
     def _log(self) -> str:
         return (self._folder / "log").read_text(errors="replace")[-2000:]
 

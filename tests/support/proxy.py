@@ -56,7 +56,6 @@ class Proxy:
         self.farewell = farewell
         self._tls = tls
         self._lines: set[_Line] = set()
-        self._serving: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self.flowing: asyncio.Event
@@ -114,6 +113,10 @@ class Proxy:
             self._silent.discard(line)
             self.answered += 1
 
+    def reading(self, server: asyncio.StreamReader) -> Any:
+        """Return what is read for the client: another protocol may have to change it."""
+        return server
+
     def spend(self, data: bytes) -> bytes:
         if self.left_to_client is None:
             return data
@@ -132,9 +135,6 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
         self.left_to_client, self._left_to_next = self._left_to_next, None
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
@@ -145,7 +145,8 @@ class Proxy:
         self._lines.add(line)
         self._silent.add(line)
         await asyncio.gather(
-            line.pump(reader, server_writer, to_client=False), line.pump(server_reader, writer, to_client=True)
+            line.pump(reader, server_writer, to_client=False),
+            line.pump(self.reading(server_reader), writer, to_client=True),
         )
         self._lines.discard(line)
 
@@ -166,7 +167,8 @@ class Proxy:
     async def _end(self) -> None:
         self._listener.close()
         self.flowing.set()
-        while self._serving:
+        # Each connection has tasks from its acceptance on: one that is still pending would end with the loop.
+        while serving := asyncio.all_tasks() - {asyncio.current_task()}:
             # Again: one that was just being connected to the server was not there to be cut.
             await self._cut()
-            await asyncio.wait(self._serving, timeout=0.1)
+            await asyncio.wait(serving, timeout=0.1)

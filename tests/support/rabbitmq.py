@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import psutil
 
 from tests.support.install import apt
+from tests.support.ports import listens
 from tests.support.rawstomp import RawStomp
 from tests.support.serverprocess import ServerProcess
 
@@ -36,14 +39,40 @@ class RabbitMQ(ServerProcess):
     """One RabbitMQ node; its user is admin, its password admin."""
 
     ports = 5
+    # The virtual host of its URLs, of `pika` and of `queues`.
+    vhost = "/"
 
     @property
     def amqp_port(self) -> int:
         return self.other_ports[0]
 
     @property
+    def url(self) -> str:
+        return f"{super().url}{self._path}"
+
+    @property
     def amqp_url(self) -> str:
-        return f"amqp://127.0.0.1:{self.amqp_port}"
+        return f"amqp://127.0.0.1:{self.amqp_port}{self._path}"
+
+    @property
+    def _path(self) -> str:
+        return "" if self.vhost == "/" else f"/{self.vhost}"
+
+    @contextmanager
+    def own_vhost(self) -> Iterator[RabbitMQ]:
+        """Return the same node with an empty virtual host, in which no other test has a queue."""
+        own = copy.copy(self)
+        own.vhost = f"own-{uuid.uuid4().hex}"
+        self.ctl("add_vhost", own.vhost)
+        self.ctl("set_permissions", "-p", own.vhost, "admin", ".*", ".*", ".*")
+        try:
+            yield own
+        finally:
+            self.ctl("delete_vhost", own.vhost)
+
+    def queues(self) -> set[str]:
+        """Return the names of the queues that are there now."""
+        return set(self.ctl("list_queues", "-p", self.vhost, "name").split()) - {"name"}
 
     @property
     def management_url(self) -> str:
@@ -55,7 +84,7 @@ class RabbitMQ(ServerProcess):
         import pika
 
         parameters = pika.ConnectionParameters(
-            "127.0.0.1", self.amqp_port, credentials=pika.PlainCredentials("admin", "admin")
+            "127.0.0.1", self.amqp_port, self.vhost, pika.PlainCredentials("admin", "admin")
         )
         connection = pika.BlockingConnection(parameters)
         try:
@@ -77,6 +106,11 @@ class RabbitMQ(ServerProcess):
             yield server
         finally:
             server.remove()
+
+    def _answers(self) -> bool:
+        """Return True if all its listeners take connections: they begin one after the other."""
+        amqp, _, _, management = self.other_ports
+        return super()._answers() and all(map(listens, (amqp, management)))
 
     def raw(self) -> RawStomp:
         return RawStomp(self.stomp_port, subscribe={"prefetch-count": "1000"}, confirm_each=True)

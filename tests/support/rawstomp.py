@@ -69,8 +69,9 @@ class RawStomp:
             return ""
 
     def barrier(self, queue: str) -> None:
-        """Wait until the broker has taken everything written before."""
-        self._receipt("SEND", {"destination": self._spell(f"{queue}.receipts"), **self._on_send}, b"")
+        """Wait until the broker has stored everything written before: it stores what is persistent in turn."""
+        lines = {"destination": self._spell(f"{queue}.receipts"), "persistent": "true", **self._on_send}
+        self._receipt("SEND", lines, b"")
 
     def wait_closed(self) -> None:
         """Read, and drop what comes, until the broker closes the connection."""

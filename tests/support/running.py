@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.forked import start
+
 LONG = 240.0
+# A gateway answers 202 after 20 s, in which a consumer may not even have started on a busy machine.
+PATIENT_GATEWAY = {"INFERTOOL_GATEWAY__WAIT_S": "240", "INFERTOOL_GATEWAY__MAX_WAIT_S": "240"}
 CREDENTIALS = {"ACTIVEMQ_USER": "admin", "ACTIVEMQ_PASSWORD": "admin"}
 
 
@@ -21,13 +25,17 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "NO_COLOR": "1", **extra}
 
 
-def infertool(*arguments: str, timeout_s: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+def infertool(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `infertool` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "infertool", *arguments],
-        capture_output=True, text=True, timeout=timeout_s, check=False, env=environment(**env),
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = start([*arguments], environment(**env))
+    try:
+        written = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    # Line ends as in a text file.
+    output, errors = (re.sub(r"\r\n?", "\n", text.decode()) for text in written)
+    return subprocess.CompletedProcess(["infertool", *arguments], process.wait(), output, errors)
 
 
 class Running:
@@ -39,10 +47,7 @@ class Running:
         self.summary: dict[str, Any] = {}
         self.log = folder / f"stderr-{len(list(folder.iterdir()))}.log"
         with self.log.open("wb") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "infertool", *arguments],
-                stdout=subprocess.PIPE, stderr=stderr, stdin=subprocess.DEVNULL, env=environment(**env),
-            )  # fmt: skip
+            self.process = start([*arguments], environment(**env), stderr)
 
     def wait_for(self, text: str, times: int = 1) -> None:
         """Wait until it has said `text` so many times; it must not end before."""

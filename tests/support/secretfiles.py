@@ -11,4 +11,6 @@ from infertool.settings.secrets import FILES, read_files
 
 def secret_in(file: Path, key: str = "phoenix.token") -> Secret:
     """Return the secret of `key` whose file is `file`."""
-    return read_files({FILES[key]: Entry(str(file), "a test")})[key].value
+    secret = read_files({FILES[key]: Entry(str(file), "a test")})[key].value
+    assert isinstance(secret, Secret)
+    return secret

@@ -141,9 +141,10 @@ def _has_ended(process: psutil.Process) -> bool:
         # One of our own is asked for its status here.
         with contextlib.suppress(psutil.TimeoutExpired):
             process.wait(0)
-        return process.status() == psutil.STATUS_ZOMBIE
+        ended: bool = process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+    return ended
 
 
 def _send(processes: Iterable[psutil.Process], sig: signal.Signals) -> None:

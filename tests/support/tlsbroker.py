@@ -9,6 +9,8 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from tests.support.activemq import ActiveMQ, install
@@ -61,6 +63,7 @@ def _connector(name: str, asks: bool, port: int) -> str:
 
 def _key_store(pem: bytes) -> bytes:
     certificate, key = x509.load_pem_x509_certificate(pem), serialization.load_pem_private_key(pem, None)
+    assert isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey)
     encryption = serialization.BestAvailableEncryption(_PASSWORD.encode())
     return pkcs12.serialize_key_and_certificates(b"broker", key, certificate, None, encryption)
 

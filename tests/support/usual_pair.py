@@ -6,9 +6,11 @@ timeout; the server runs its function in the I/O thread and acks after an unconf
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgpack
@@ -89,3 +91,17 @@ class RpcServer:
 
     def close(self) -> None:
         self.connection.close()
+
+
+@contextmanager
+def usual_server(port: int, queue: str, function: Callable[[Any], Any]) -> Iterator[None]:
+    """Serve while the block runs."""
+    server = RpcServer(port, queue, function)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.stop()
+        thread.join()
+        server.close()

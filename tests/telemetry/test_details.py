@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
-from infertool.telemetry import details, signals
+from infertool.telemetry import signals
 from infertool.telemetry.details import MOST_TYPES, OTHER, DetailCounter, Details, ErrorTypes, joined
 from infertool.telemetry.latencies import Latencies
 
 
 @given(st.lists(st.sampled_from([f"E{n}" for n in range(40)] + [OTHER, ""]), max_size=400))
-def test_error_types_are_bounded_and_no_failure_is_lost(names):
+def test_error_types_are_bounded_and_no_failure_is_lost(names: list[str]) -> None:
     types = ErrorTypes()
     for count, name in enumerate(names, 1):
         types.add(name)
@@ -25,7 +25,7 @@ def test_error_types_are_bounded_and_no_failure_is_lost(names):
         assert len(set(found) - {OTHER}) <= MOST_TYPES
 
 
-def test_the_most_frequent_types_have_names_whatever_came_first():
+def test_the_most_frequent_types_have_names_whatever_came_first() -> None:
     types = ErrorTypes()
     frequent = [f"Frequent{n}" for n in range(MOST_TYPES)]
     for n in range(30 * MOST_TYPES):
@@ -34,7 +34,7 @@ def test_the_most_frequent_types_have_names_whatever_came_first():
     assert set(types.counts()) == {*frequent, OTHER}
 
 
-def test_a_long_or_hostile_type_is_cut():
+def test_a_long_or_hostile_type_is_cut() -> None:
     types = ErrorTypes()
     types.add('x"\n' * 10_000)
     [name] = types.counts()
@@ -45,7 +45,7 @@ def link(side: str, state: ConnectionState, epoch: int) -> signals.ConnectionCha
     return signals.ConnectionChanged(side, ConnectionEvent(state, "stomp://h", epoch))
 
 
-def test_connections_count_reconnects_by_side_and_when_they_changed():
+def test_connections_count_reconnects_by_side_and_when_they_changed() -> None:
     counter = DetailCounter()
     for epoch in (1, 2, 3):
         counter(link("broker", ConnectionState.CONNECTED, epoch))
@@ -60,7 +60,7 @@ def test_connections_count_reconnects_by_side_and_when_they_changed():
     assert counter.details().link_since["broker"] > first.link_since["broker"]
 
 
-def test_ages_tell_how_far_a_producers_clock_is_ahead():
+def test_ages_tell_how_far_a_producers_clock_is_ahead() -> None:
     counter = DetailCounter()
     assert counter.details().ahead_s is None
     counter(signals.Ages([2.0]))
@@ -71,9 +71,9 @@ def test_ages_tell_how_far_a_producers_clock_is_ahead():
     assert Latencies.decode(counter.details().age).count == 4
 
 
-def test_a_clock_that_was_set_right_is_forgotten(monkeypatch):
+def test_a_clock_that_was_set_right_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 6000.0
-    monkeypatch.setattr(details.time, "monotonic", lambda: now)
+    monkeypatch.setattr("infertool.telemetry.details.time.monotonic", lambda: now)
     counter = DetailCounter()
     counter(signals.Ages([-9.0]))
     now += 60
@@ -84,12 +84,13 @@ def test_a_clock_that_was_set_right_is_forgotten(monkeypatch):
     assert counter.details().ahead_s == 0.0
 
 
-def test_the_sum_of_parts_is_what_one_process_would_have_counted():
+def test_the_sum_of_parts_is_what_one_process_would_have_counted() -> None:
     failures = [signals.Failed(str(n), stage, kind, "", 1) for n, (stage, kind) in enumerate(
         [("infer", "ValueError"), ("decode", "NotJson"), ("infer", "ValueError"), ("infer", "KeyError")]
     )]  # fmt: skip
     parts, whole = [DetailCounter(), DetailCounter()], DetailCounter()
-    for n, signal in enumerate([*failures, signals.Batch(3), signals.Batch(3), signals.ConfirmTimes([0.1, 0.2])]):
+    told: list[signals.Signal] = [*failures, signals.Batch(3), signals.Batch(3), signals.ConfirmTimes([0.1, 0.2])]
+    for n, signal in enumerate(told):
         parts[n % 2](signal)
         whole(signal)
     found = joined([part.details() for part in parts], [])
@@ -99,7 +100,7 @@ def test_the_sum_of_parts_is_what_one_process_would_have_counted():
     assert (found.batch_sizes, found.confirm) == (expected.batch_sizes, expected.confirm) == ({3: 2}, found.confirm)
 
 
-def test_several_processes_have_a_bounded_number_of_types_and_no_count_goes_back():
+def test_several_processes_have_a_bounded_number_of_types_and_no_count_goes_back() -> None:
     reports = [Details(failures={("infer", f"E{process}-{n}"): n for n in range(MOST_TYPES)}) for process in range(5)]
     before: Counter[tuple[str, str]] = Counter()
     for count in range(1, len(reports) + 1):
@@ -110,7 +111,7 @@ def test_several_processes_have_a_bounded_number_of_types_and_no_count_goes_back
         before = found
 
 
-def test_states_are_those_of_the_running_processes():
+def test_states_are_those_of_the_running_processes() -> None:
     ended = Details(queue=signals.QueueState(dead_letters=1), link_since={"broker": 1.0}, received_at=9.0)
     running = Details(queue=signals.QueueState(dead_letters=2), link_since={"broker": 2.0}, received_at=4.0)
     found = joined([ended, running], [replace(running, queue=signals.QueueState()), running])
@@ -118,7 +119,7 @@ def test_states_are_those_of_the_running_processes():
 
 
 @pytest.mark.parametrize("signal", [signals.Warned("x"), signals.Flow(paused=True), signals.Pushed(3)])
-def test_other_signals_are_nothing_to_it(signal):
+def test_other_signals_are_nothing_to_it(signal: signals.Warned | signals.Flow | signals.Pushed) -> None:
     counter = DetailCounter()
     before = counter.details()
     counter(signal)

@@ -33,9 +33,9 @@ def failed(found: Report) -> list[str]:
     return [each.name for each in health.live(found, NOW, STUCK_AFTER) if not each.ok]
 
 
-FULL = {"window": 200, "in_progress": 200}
+FULL: dict[str, Any] = {"window": 200, "in_progress": 200}
 LOST = {"broker": "connected", "phoenix": "lost"}
-RECENT = {"received_at": 299.0, "settled_at": 299.0}
+RECENT: Times = {"received_at": 299.0, "settled_at": 299.0}
 
 
 @pytest.mark.parametrize(
@@ -74,11 +74,11 @@ RECENT = {"received_at": 299.0, "settled_at": 299.0}
         (report(window=0, in_progress=0), []),
     ],
 )
-def test_what_is_not_live(found, expected):
+def test_what_is_not_live(found: Report, expected: list[str]) -> None:
     assert failed(found) == expected
 
 
-def test_a_connection_that_came_back_is_given_its_time():
+def test_a_connection_that_came_back_is_given_its_time() -> None:
     found = report(waiting=1)
     assert found.details
     back = replace(found, details=replace(found.details, link_since={"broker": NOW - 8500, "phoenix": NOW - 299}))
@@ -100,7 +100,7 @@ def test_a_connection_that_came_back_is_given_its_time():
         (report(waiting=1), True, False, []),
     ],
 )
-def test_what_is_not_ready(found, publishes, stopping, expected):
+def test_what_is_not_ready(found: Report, publishes: bool, stopping: bool, expected: list[str]) -> None:
     conditions = health.ready(found, publishes=publishes, stopping=stopping)
     assert [each.name for each in conditions if not each.ok] == expected
     assert all(each.value for each in conditions)

@@ -8,7 +8,10 @@ import logging
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,7 @@ from infertool.telemetry import json_logs, logs, uncaught
 
 
 @contextmanager
-def json_stderr():
+def json_stderr() -> Iterator[Callable[[], list[Any]]]:
     """Set up JSON logs on a stream of the test's own; yield a function that returns the written lines."""
     target = io.StringIO()
     root, log = logging.getLogger(), logs.log
@@ -35,7 +38,7 @@ def json_stderr():
         logging.captureWarnings(capture=False)
 
 
-def test_every_line_on_stderr_is_an_object():
+def test_every_line_on_stderr_is_an_object() -> None:
     with json_stderr() as lines:
         logs.log.info("%s", "hello", extra={"fields": {"count": 3, "rate": 1.5, "links": {"broker": "connected"}}})
         print("a model prints\nand prints", file=sys.stderr)
@@ -55,24 +58,24 @@ def test_every_line_on_stderr_is_an_object():
     assert all({"time", "level", "logger", "message"} <= each.keys() for each in found)
 
 
-def _raised():
-    try:
-        {}["missing"]
-    except KeyError:
-        return sys.exc_info()
+def _raised() -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    empty: dict[str, int] = {}
+    with pytest.raises(KeyError) as caught:
+        empty["missing"]
+    return caught.type, caught.value, caught.tb
 
 
 @pytest.mark.parametrize(
     "value", ["\ud800", "\u2028\u0085\n\r", 2**70, -(2**64), float("nan"), {1, 2}, b"\xff", "\x1b]0;x\x07", None]
 )
-def test_values_that_json_or_orjson_rejects_are_logged(value):
+def test_values_that_json_or_orjson_rejects_are_logged(value: Any) -> None:
     with json_stderr() as lines:
         logs.log.warning("%s", value, extra={"fields": {"value": value}})
         assert len(lines()) == 1
         assert "value" in lines()[0]
 
 
-def test_threads_do_not_mix_their_lines():
+def test_threads_do_not_mix_their_lines() -> None:
     started = threading.Barrier(8)
 
     def work(name: str) -> None:
@@ -92,7 +95,7 @@ def test_threads_do_not_mix_their_lines():
     assert all(len(set(text)) == 1 and len(text) == 3 for text in found)
 
 
-def test_a_prompt_is_written_before_its_answer():
+def test_a_prompt_is_written_before_its_answer() -> None:
     with json_stderr() as lines:
         sys.stderr.write("move 3 letters? [y/N] ")
         assert lines() == []
@@ -117,7 +120,7 @@ RECORD = {"time": "2026-01-01T00:00:00.000Z", "level": "warning", "logger": "the
         *((json.dumps(RECORD) + rest, {"message": json.dumps(RECORD) + rest, "pid": 7}) for rest in ("x", "{}")),
     ],
 )
-def test_lines_of_other_processes_become_records_that_name_the_process(line, expected):
+def test_lines_of_other_processes_become_records_that_name_the_process(line: Any, expected: Any) -> None:
     with json_stderr() as lines:
         json_logs.pass_on(line, {"process": "worker", "pid": 7})
         json_logs.pass_on("", {"process": "worker", "pid": 7})
@@ -126,7 +129,7 @@ def test_lines_of_other_processes_become_records_that_name_the_process(line, exp
     assert found.items() >= expected.items()
 
 
-def test_an_uncaught_error_is_text_without_json_logs(capsys):
+def test_an_uncaught_error_is_text_without_json_logs(capsys: pytest.CaptureFixture[str]) -> None:
     uncaught.say_trace(*_raised())
     *_, last = capsys.readouterr().err.split("\n")[:-1]
     assert last == "KeyError: 'missing'"

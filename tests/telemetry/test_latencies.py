@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.telemetry.latencies import Latencies
+from tests.support.present import present
 
 TIMES = st.lists(st.floats(0, 3600), min_size=1, max_size=300)
 PRECISION = 0.001
 
 
-def recorded(seconds) -> Latencies:
+def recorded(seconds: list[Any]) -> Latencies:
     latencies = Latencies()
     latencies.add(seconds)
     return latencies
@@ -25,18 +27,18 @@ def agrees(figure_ms: float, exact_s: float) -> bool:
     return figure_ms == pytest.approx(exact_s * 1000, rel=PRECISION, abs=0.0015)
 
 
-def compare(seconds) -> None:
+def compare(seconds: list[Any]) -> None:
     figures = recorded(seconds).percentiles()
     for figure, quantile in ((figures.p50, 50), (figures.p90, 90), (figures.p99, 99), (figures.p99_9, 99.9)):
         # A hair less: numpy multiplies floats, and where the rank is a whole number lands on the sample after it.
-        assert agrees(figure, np.percentile(seconds, quantile - 1e-9, method="inverted_cdf"))
-    assert agrees(figures.max, max(seconds))
-    assert agrees(figures.mean, np.mean(seconds))
+        assert agrees(present(figure), np.percentile(seconds, quantile - 1e-9, method="inverted_cdf"))
+    assert agrees(present(figures.max), max(seconds))
+    assert agrees(present(figures.mean), np.mean(seconds))
     assert figures.count == len(seconds)
 
 
 @given(TIMES)
-def test_percentiles_agree_with_numpy(seconds) -> None:
+def test_percentiles_agree_with_numpy(seconds: list[float]) -> None:
     compare(seconds)
 
 
@@ -47,14 +49,14 @@ def test_percentiles_of_many_samples_agree_with_numpy(draw: str) -> None:
 
 
 @given(TIMES)
-def test_the_encoding_is_decoded_here_and_by_other_tools(seconds) -> None:
+def test_the_encoding_is_decoded_here_and_by_other_tools(seconds: list[float]) -> None:
     written = recorded(seconds)
     assert Latencies.decode(written.encode()).percentiles() == written.percentiles()
     assert HdrHistogram.decode(written.encode()).get_total_count() == len(seconds)
 
 
 @given(TIMES, TIMES)
-def test_merging_is_recording_both(one, other) -> None:
+def test_merging_is_recording_both(one: list[float], other: list[float]) -> None:
     merged = recorded(one)
     merged.merge(Latencies.decode(recorded(other).encode()))
     both = recorded(one + other)
@@ -63,7 +65,7 @@ def test_merging_is_recording_both(one, other) -> None:
 
 
 @given(TIMES)
-def test_the_curve_rises_to_the_largest(seconds) -> None:
+def test_the_curve_rises_to_the_largest(seconds: list[float]) -> None:
     latencies = recorded(seconds)
     curve = latencies.curve()
     assert curve == sorted(set(curve))

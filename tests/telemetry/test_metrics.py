@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, exposition
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
@@ -47,7 +49,7 @@ class Collected:
     def __init__(self, shown: Figures) -> None:
         self._shown = shown
 
-    def collect(self):
+    def collect(self) -> Iterator[Metric]:
         return collect(self._shown)
 
 
@@ -85,6 +87,10 @@ def test_what_is_not_known_has_no_sample(tmp_path: Path) -> None:
     for name in (
         "queue_messages",
         "queue_consumers",
+        "lag_messages",
+        "lag_seconds",
+        "lost_messages_total",
+        "offset_gap",
         "dead_letters",
         "connection_up",
         "circuit_state",
@@ -100,6 +106,20 @@ def test_a_queue_that_does_not_drain_takes_for_ever(tmp_path: Path) -> None:
     assert found["infertool_queue_drain_seconds", (("queue", "q"),)] == float("inf")
     empty = values(texts(figures(Source([replace(waiting, waiting=0)]), tmp_path))[0])
     assert empty["infertool_queue_drain_seconds", (("queue", "q"),)] == 0
+
+
+def test_the_lag_is_that_of_the_group_and_what_was_lost_adds_up(tmp_path: Path) -> None:
+    one, other = signals.LagState(70, 12.5, 3, 900), signals.LagState(71, None, 4, 20)
+    source = Source([one], [other])
+    assert {
+        name: value for (name, _), value in values(texts(figures(source, tmp_path))[0]).items()
+        if "lag_" in name or "lost_" in name or "offset" in name
+    } == {
+        "infertool_lag_messages": 71, "infertool_lag_seconds": 12.5,
+        "infertool_lost_messages_total": 7, "infertool_offset_gap": 900,
+    }  # fmt: skip
+    settled = figures(Source([signals.LagState(0, None, 0, 0)]), tmp_path).document.queue
+    assert (settled.lag, settled.lag_s, settled.lost, settled.gap) == (0, 0.0, 0, 0)
 
 
 def test_processes_are_summed(tmp_path: Path) -> None:

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
+from infertool.embedded import endpoint as embedded
+from infertool.load import endpoint as load
 from infertool.telemetry.details import TIMES_S
+from infertool.telemetry.metric_families import Definition
 from infertool.telemetry.metrics import DEFINITIONS, SIZES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
-BEGIN, END = "<!-- the table is written by tests/telemetry/test_metrics_doc.py -->\n", "<!-- end of the table -->\n"
+TABLES: dict[str, Iterable[Definition]] = {
+    "consume": DEFINITIONS.values(),
+    "loadgen": load.DEFINITIONS,
+    "dev": embedded.DEFINITIONS,
+}
+END = "<!-- end of the table -->\n"
 
 
-def table() -> str:
+def begin(command: str) -> str:
+    return f"<!-- the table of {command} is written by tests/telemetry/test_metrics_doc.py -->\n"
+
+
+def table(definitions: Iterable[Definition]) -> str:
     rows = ["| metric | type | unit | labels | meaning |", "|---|---|---|---|---|"]
     rows += [
         f"| `{each.full_name}` | {each.kind} | {each.unit or '-'} | {', '.join(each.labels) or '-'} | {each.meaning} |"
-        for each in DEFINITIONS.values()
+        for each in definitions
     ]
     return "\n".join(rows) + "\n"
 
 
-def test_the_table_is_that_of_the_code() -> None:
+@pytest.mark.parametrize("command", TABLES)
+def test_the_table_is_that_of_the_code(command: str) -> None:
     text = DOCUMENT.read_text()
-    assert text.partition(BEGIN)[2].partition(END)[0] == table(), "run python -m tests.telemetry.test_metrics_doc"
+    written = text.partition(begin(command))[2].partition(END)[0]
+    assert written == table(TABLES[command]), "run python -m tests.telemetry.test_metrics_doc"
 
 
 def test_the_buckets_are_those_of_the_code() -> None:
@@ -31,13 +48,15 @@ def test_the_buckets_are_those_of_the_code() -> None:
     assert ", ".join(map(str, SIZES)) in text
 
 
-def test_names_and_labels_are_prometheus_own() -> None:
-    for each in DEFINITIONS.values():
+@pytest.mark.parametrize("command", TABLES)
+def test_names_and_labels_are_prometheus_own(command: str) -> None:
+    for each in TABLES[command]:
         assert each.full_name.replace("_", "").isascii()
         assert each.full_name == each.full_name.lower()
         assert each.meaning.endswith(".")
 
 
 if __name__ == "__main__":
-    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-    DOCUMENT.write_text(before + BEGIN + table() + END + rest.partition(END)[2])
+    for name, definitions in TABLES.items():
+        before, _, rest = DOCUMENT.read_text().partition(begin(name))
+        DOCUMENT.write_text(before + begin(name) + table(definitions) + END + rest.partition(END)[2])

@@ -11,7 +11,7 @@ from infertool.telemetry.latencies import Latencies
 from infertool.telemetry.stats import RecentFigures, Stats, joint
 
 
-def test_the_rate_and_latencies_are_of_the_last_ten_seconds():
+def test_the_rate_and_latencies_are_of_the_last_ten_seconds() -> None:
     stats, recent = Stats(), RecentFigures()
     recent.add(stats.snapshot(), 0.0)
     for second in range(1, 61):
@@ -29,7 +29,7 @@ def test_the_rate_and_latencies_are_of_the_last_ten_seconds():
     assert figures.seconds == 10
 
 
-def test_an_idle_consumer_has_no_rate_and_no_latency():
+def test_an_idle_consumer_has_no_rate_and_no_latency() -> None:
     stats, recent = Stats(), RecentFigures()
     stats(signals.Succeeded([1.238] * 1000))
     for second in range(30):
@@ -40,7 +40,7 @@ def test_an_idle_consumer_has_no_rate_and_no_latency():
 
 
 @pytest.mark.long
-def test_samples_may_be_at_any_distance():
+def test_samples_may_be_at_any_distance() -> None:
     for distance in (0.05, 0.25, 3.0, 10.0, 60.0):
         stats, recent = Stats(), RecentFigures()
         for number in range(round(120 / distance)):
@@ -50,12 +50,12 @@ def test_samples_may_be_at_any_distance():
         assert 10 <= figures.seconds <= 11 + distance
 
 
-def test_before_the_second_sample_figures_are_zero():
+def test_before_the_second_sample_figures_are_zero() -> None:
     figures = RecentFigures().add(Stats().snapshot(), 5.0)
     assert (figures.seconds, figures.rate, figures.latency_ms.p50) == (0, 0, None)
 
 
-def test_the_figures_of_several_processes_are_those_of_one():
+def test_the_figures_of_several_processes_are_those_of_one() -> None:
     first, second, recent = Stats(), Stats(), RecentFigures()
     first(signals.InProgress(3, 200, 17))
     second(signals.InProgress(5, 200, None))
@@ -68,7 +68,7 @@ def test_the_figures_of_several_processes_are_those_of_one():
     assert (together.in_progress, together.window, together.waiting) == (8, 400, 17)
 
 
-def test_a_histogram_can_be_compared_with_what_it_was():
+def test_a_histogram_can_be_compared_with_what_it_was() -> None:
     now = Latencies()
     now.add([5.0, 7.0])
     before = now.copy()
@@ -90,7 +90,7 @@ def test_a_histogram_can_be_compared_with_what_it_was():
         (signals.Unconfirmed(0, 0.0), "phoenix connected"),
     ],
 )
-def test_the_status_shows_pushes_that_are_long_unconfirmed(told, phoenix):
+def test_the_status_shows_pushes_that_are_long_unconfirmed(told: signals.Unconfirmed, phoenix: str) -> None:
     stats = Stats()
     for side in ("broker", "phoenix"):
         stats(signals.ConnectionChanged(side, ConnectionEvent(ConnectionState.CONNECTED, "x://h", 1)))
@@ -100,7 +100,7 @@ def test_the_status_shows_pushes_that_are_long_unconfirmed(told, phoenix):
     assert (status.fields()["unconfirmed"], status.fields()["oldest_push_s"]) == (told.count, told.oldest_s)
 
 
-def test_the_status_shows_what_became_of_requests_if_there_are_any():
+def test_the_status_shows_what_became_of_requests_if_there_are_any() -> None:
     stats = Stats()
     assert "replied" not in StatusSource(stats).now().line()
     stats(signals.Replied(3))

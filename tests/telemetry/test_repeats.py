@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.telemetry import signals
 from infertool.telemetry.logs import MOST_KINDS, Line, LogObserver, Repeats
+from tests.support.present import present
 
 NEVER = 3600.0
 LONG = 60.0
@@ -20,15 +23,15 @@ class Written:
     """The written lines, for which a test can wait."""
 
     def __init__(self) -> None:
-        self.lines: list[tuple[int, str, dict]] = []
+        self.lines: list[tuple[int, str, dict[str, Any]]] = []
         self._changed = threading.Condition()
 
-    def __call__(self, level, text, fields) -> None:
+    def __call__(self, level: Any, text: Any, fields: Any) -> None:
         with self._changed:
             self.lines.append((level, text, dict(fields)))
             self._changed.notify_all()
 
-    def wait_for(self, condition) -> None:
+    def wait_for(self, condition: Callable[..., Any]) -> None:
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self.lines), LONG), self.lines
 
@@ -37,7 +40,7 @@ def line(kind: str, text: str = "", group: str = "failures", level: int = loggin
     return Line(level, group, kind, text or kind, {"kind_of": kind})
 
 
-def test_the_first_of_each_kind_is_written_at_once_and_the_rest_is_summed_up():
+def test_the_first_of_each_kind_is_written_at_once_and_the_rest_is_summed_up() -> None:
     written = Written()
     repeats = Repeats(written, NEVER)
     for number in range(500):
@@ -47,14 +50,14 @@ def test_the_first_of_each_kind_is_written_at_once_and_the_rest_is_summed_up():
     level, text, fields = written.lines[2]
     kinds = r"2 kinds \(infer ValueError 399, decode NotJson 99\)"
     found = re.fullmatch(rf"\+ 498 more failures in (\d+) s, {kinds}; the latest: e-499 failed", text)
-    assert int(found[1]) == fields["seconds"]
+    assert int(present(found)[1]) == fields["seconds"]
     assert level == logging.WARNING
     assert fields["count"] == 498
     assert fields["kinds"] == {"infer ValueError": 399, "decode NotJson": 99}
     assert len(written.lines) == 3
 
 
-def test_another_group_and_a_new_kind_are_written_at_once():
+def test_another_group_and_a_new_kind_are_written_at_once() -> None:
     written = Written()
     repeats = Repeats(written, NEVER)
     for _ in range(100):
@@ -64,7 +67,7 @@ def test_another_group_and_a_new_kind_are_written_at_once():
     assert [text for _, text, _ in written.lines] == ["a", "b", "a"]
 
 
-def test_endless_new_kinds_are_summed_up_too():
+def test_endless_new_kinds_are_summed_up_too() -> None:
     written = Written()
     repeats = Repeats(written, NEVER)
     for number in range(1000):
@@ -75,7 +78,7 @@ def test_endless_new_kinds_are_summed_up_too():
     assert len(written.lines[-1][2]["kinds"]) <= MOST_KINDS
 
 
-def test_a_single_repeat_is_written_as_it_is():
+def test_a_single_repeat_is_written_as_it_is() -> None:
     written = Written()
     repeats = Repeats(written, NEVER)
     repeats.add(line("a", "first"))
@@ -84,7 +87,7 @@ def test_a_single_repeat_is_written_as_it_is():
     assert [text for _, text, _ in written.lines] == ["first", "second"]
 
 
-def test_a_continuing_kind_is_only_summed_and_a_returning_one_is_written():
+def test_a_continuing_kind_is_only_summed_and_a_returning_one_is_written() -> None:
     written = Written()
     repeats = Repeats(written, 0.05)
     repeats.add(line("a", "one"))
@@ -109,7 +112,7 @@ def test_a_continuing_kind_is_only_summed_and_a_returning_one_is_written():
     repeats.close()
 
 
-def test_lines_after_close_are_written():
+def test_lines_after_close_are_written() -> None:
     written = Written()
     repeats = Repeats(written, NEVER)
     repeats.close()
@@ -134,7 +137,7 @@ def lost(reason: str) -> signals.ConnectionChanged:
     ],
     ids=["failures", "retries", "warnings", "reconnects", "flow", "circuit"],
 )
-def test_no_kind_of_signal_floods_the_log(signals, most, caplog: pytest.LogCaptureFixture):
+def test_no_kind_of_signal_floods_the_log(signals: Any, most: int, caplog: pytest.LogCaptureFixture) -> None:
     observe = LogObserver()
     with caplog.at_level(logging.INFO, logger="infertool"):
         for signal in signals:
@@ -143,7 +146,7 @@ def test_no_kind_of_signal_floods_the_log(signals, most, caplog: pytest.LogCaptu
     assert 0 < len(caplog.records) <= most
 
 
-def test_debug_writes_every_line(caplog: pytest.LogCaptureFixture):
+def test_debug_writes_every_line(caplog: pytest.LogCaptureFixture) -> None:
     observe = LogObserver()
     with caplog.at_level(logging.DEBUG, logger="infertool"):
         for _ in range(100):
@@ -152,7 +155,7 @@ def test_debug_writes_every_line(caplog: pytest.LogCaptureFixture):
     assert len(caplog.records) == 100
 
 
-def test_a_change_of_state_is_logged_at_once_even_in_a_flood(caplog: pytest.LogCaptureFixture):
+def test_a_change_of_state_is_logged_at_once_even_in_a_flood(caplog: pytest.LogCaptureFixture) -> None:
     observe = LogObserver()
     with caplog.at_level(logging.INFO, logger="infertool"):
         for _ in range(100):

@@ -21,8 +21,12 @@ def broker(state: ConnectionState) -> signals.ConnectionChanged:
 
 
 def test_the_sum_of_parts_is_what_one_process_would_have_counted() -> None:
-    first = [signals.Received(3, 1), signals.Predicted([0.1, 0.2, 0.3]), signals.Succeeded([0.2, 0.3, 0.4])]
-    second = [
+    first: list[signals.Signal] = [
+        signals.Received(3, 1),
+        signals.Predicted([0.1, 0.2, 0.3]),
+        signals.Succeeded([0.2, 0.3, 0.4]),
+    ]
+    second: list[signals.Signal] = [
         signals.Received(2, 0),
         signals.Predicted([0.9]),
         signals.Failed("e", "infer", "E", "x", 1),

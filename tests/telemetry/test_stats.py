@@ -14,7 +14,7 @@ from infertool.telemetry.stats import Stats
 
 def test_signals_are_counted() -> None:
     stats = Stats()
-    told = [
+    told: list[signals.Signal] = [
         signals.Received(10, 3),
         signals.DuplicateDelivery("e"),
         signals.Retried("e", 1, 0.1, "x"),
@@ -29,6 +29,8 @@ def test_signals_are_counted() -> None:
         signals.Circuit("m", "half-open"),
         signals.DeadLettered([0.2]),
         signals.HandedBack(2),
+        signals.Revoked(3),
+        signals.Delayed(4),
         signals.Replied(5),
         signals.ReplyLost("e", "q", "x"),
         signals.Dropped("e", "expired", 0.1),
@@ -47,7 +49,8 @@ def test_signals_are_counted() -> None:
     snapshot = stats.snapshot()
     assert snapshot.counts == {
         "received": 10, "succeeded": 6, "failed": 1, "dead_lettered": 1, "retried": 1, "redelivered": 3,
-        "recognised": 1, "pushed": 8, "confirmed": 7, "reconnects": 1, "handed_back": 2, "held": 1,
+        "recognised": 1, "pushed": 8, "confirmed": 7, "reconnects": 1, "handed_back": 2, "revoked": 3,
+        "delayed": 4, "held": 1,
         "cache_hits": 4, "circuit_opened": 1, "replied": 5, "replies_lost": 1, "expired": 2, "caller_gone": 1,
         "traces_ignored": 1, "spans_dropped": 7,
     }  # fmt: skip

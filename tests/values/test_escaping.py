@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infertool.cli.common import console, deadletters
-from infertool.deadletters import letter
+from infertool.deadletters import letters
 from infertool.errors import RefusedError, UsageError
 from infertool.filters import expression
 from infertool.telemetry import json_logs
@@ -34,7 +34,7 @@ class Tty(io.StringIO):
         return True
 
 
-def terminal(monkeypatch) -> Tty:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Tty:
     """Make standard output and error a terminal, in the test itself: pytest puts its own there before."""
     stream = Tty()
     for name in ("stdout", "stderr"):
@@ -50,7 +50,7 @@ def check(text: str, lines: int = 1) -> None:
 
 
 @pytest.mark.parametrize("evil", EVIL)
-def test_text_and_errors(monkeypatch, evil: str) -> None:
+def test_text_and_errors(monkeypatch: pytest.MonkeyPatch, evil: str) -> None:
     tty = terminal(monkeypatch)
     console.out(f"a{evil}b")
     console.err(f"a{evil}b", f"{evil}c")
@@ -67,7 +67,7 @@ def test_text_and_errors(monkeypatch, evil: str) -> None:
 
 
 @pytest.mark.parametrize("evil", EVIL)
-def test_traces_prompts_and_progress(monkeypatch, evil: str) -> None:
+def test_traces_prompts_and_progress(monkeypatch: pytest.MonkeyPatch, evil: str) -> None:
     tty = terminal(monkeypatch)
     monkeypatch.setattr(sys, "stdin", Tty("yes\n"))
     assert console.ask(f"move {evil}?", otherwise="--yes") == "yes"
@@ -81,7 +81,7 @@ def test_traces_prompts_and_progress(monkeypatch, evil: str) -> None:
 
 
 @pytest.mark.parametrize("evil", EVIL[:-1])
-def test_json_on_a_terminal_is_escaped_and_piped_it_is_exact(monkeypatch, evil: str) -> None:
+def test_json_on_a_terminal_is_escaped_and_piped_it_is_exact(monkeypatch: pytest.MonkeyPatch, evil: str) -> None:
     value = {"a": f"x{evil}y", "b": 10**30}
     for stream in (Tty(), io.StringIO()):
         monkeypatch.setattr(sys, "stdout", stream)
@@ -94,14 +94,14 @@ def test_json_on_a_terminal_is_escaped_and_piped_it_is_exact(monkeypatch, evil: 
 
 
 @pytest.mark.parametrize("evil", EVIL[:-1])
-def test_json_logs_on_a_terminal(monkeypatch, evil: str) -> None:
+def test_json_logs_on_a_terminal(monkeypatch: pytest.MonkeyPatch, evil: str) -> None:
     tty = terminal(monkeypatch)
     json_logs.write_message("warning", f"failed {evil}", {"event_id": evil})
     check(tty.getvalue())
     assert json.loads(tty.getvalue())["event_id"] == evil
 
 
-def test_an_expression_keeps_its_lines(monkeypatch) -> None:
+def test_an_expression_keeps_its_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     tty = terminal(monkeypatch)
     with pytest.raises(expression.FilterError) as raised:
         expression.compile("a ==\n\x1b[2J")
@@ -112,10 +112,10 @@ def test_an_expression_keeps_its_lines(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("evil", EVIL)
-def test_a_letter_in_full(monkeypatch, evil: str) -> None:
+def test_a_letter_in_full(monkeypatch: pytest.MonkeyPatch, evil: str) -> None:
     tty = terminal(monkeypatch)
     body = json.dumps({"a": f"{evil}"}, ensure_ascii=False).encode("utf-8", "replace")
-    found = letter.read(message(body, evil_header=evil, dlq_stage=evil, dlq_error=evil, original_destination=evil))
+    found = letters.read(message(body, evil_header=evil, dlq_stage=evil, dlq_error=evil, original_destination=evil))
     lines = deadletters.details(found)
     console.out(*lines, *deadletters.letter_table([found]))
     check(tty.getvalue(), len(lines) + 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import orjson
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.text import json_text
+from tests.support.present import present
 
 # Each is valid JSON that a decoder and an encoder between them would change.
 NUMBERS = [
@@ -128,7 +130,7 @@ def test_a_value_is_put_and_all_else_keeps_its_text(number: str) -> None:
     ("steps", "kind"),
     [(["a", "b"], "no object and no list"), (["l", 3], "a list"), (["l", "x"], "a list"), (["o", 0], "an object")],
 )
-def test_a_place_that_is_none(steps, kind) -> None:
+def test_a_place_that_is_none(steps: list[Any], kind: str) -> None:
     with pytest.raises(json_text.NoPlaceError) as raised:
         json_text.put(b'{"a":1,"l":[1],"o":{}}', steps, b"1")
     assert raised.value.kind == kind
@@ -141,8 +143,10 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=5), st.text(), JSON, st.sampled_from([None, 2]), st.booleans())
-def test_putting_and_finding_are_what_python_does(document, key, value, indent, ascii_only) -> None:
-    def dumped(each) -> bytes:
+def test_putting_and_finding_are_what_python_does(
+    document: dict[str, Any], key: str, value: Any, indent: int | None, ascii_only: bool
+) -> None:
+    def dumped(each: Any) -> bytes:
         return json.dumps(each, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "replace")
 
     text = dumped(document)
@@ -153,7 +157,7 @@ def test_putting_and_finding_are_what_python_does(document, key, value, indent, 
     assert json_text.find(put, [key]) == dumped(value)
     for name, each in document.items():
         if name != key:
-            assert json.loads(json_text.find(put, [name])) == each
+            assert json.loads(present(json_text.find(put, [name]))) == each
     assert json_text.find(text, ["no such key", 0]) is None
 
 
@@ -168,11 +172,17 @@ def test_putting_and_finding_are_what_python_does(document, key, value, indent, 
         (b"\xff\xed", b"\xff\xed"),
     ],
 )
-def test_javas_own_utf8(java, usual):
+def test_javas_own_utf8(java: bytes, usual: bytes) -> None:
     assert json_text.utf8(java) == usual
+    assert json_text.utf8_line(java) == usual
 
 
-def test_json_in_javas_own_utf8_is_read():
+@pytest.mark.parametrize("text", [b'{"a":\r\n1.10}', '{"a":\n"ü"}'.encode(), b'{"a":\n"\xed\xa0\xbd\xed\xb0\x8d"}'])
+def test_javas_own_utf8_on_one_line(text: bytes) -> None:
+    assert json_text.utf8_line(text) == json_text.one_line(json_text.utf8(text))
+
+
+def test_json_in_javas_own_utf8_is_read() -> None:
     assert json_text.loads(b'{"a":"\xed\xa0\xbd\xed\xb0\x8d"}') == {"a": "\U0001f40d"}
     with pytest.raises(json_text.JsonError):
         json_text.loads(b'{"a":"\xed\xa0\xbd"}')

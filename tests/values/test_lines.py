@@ -13,7 +13,7 @@ from infertool.channels.recording import Recorder, RecordReader
 from infertool.load import payloads
 from infertool.watch import panes
 from infertool.watch.entry import read
-from infertool.watch.formatting import ASCII, UNICODE
+from infertool.watch.formatting import ASCII, UNICODE, Glyphs
 
 BREAKS = ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r", "\n", "\r\n"]
 # JSON holds these raw.
@@ -28,7 +28,7 @@ def test_nothing_splits_at_other_line_breaks() -> None:
 
 @pytest.mark.parametrize("ends", BREAKS)
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])
-def test_the_detail_shows_them(ends: str, glyphs) -> None:
+def test_the_detail_shows_them(ends: str, glyphs: Glyphs) -> None:
     entry = read(1, ChannelEvent("t", "e", {"a": f"x{ends}y", f"k{ends}": 1}, 1.0))
     plain = read(1, ChannelEvent("t", "e", {"a": "xy", "k": 1}, 1.0))
     lines = ["".join(text for text, _ in line) for line in panes.detail_lines(entry, 2.0, 300, glyphs)]
@@ -39,7 +39,7 @@ def test_the_detail_shows_them(ends: str, glyphs) -> None:
 
 
 @pytest.mark.parametrize("ends", RAW)
-def test_records_and_payload_files(tmp_path, ends: str) -> None:
+def test_records_and_payload_files(tmp_path: Path, ends: str) -> None:
     arrivals = [ChannelEvent("t", "e", {"a": f"x{ends}y", "n": n}, 1.0) for n in range(3)]
     record = tmp_path / "r.jsonl"
     recorder = Recorder(str(record))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -16,9 +18,9 @@ from infertool.cli.tail.view import FORMS, form_of
 from infertool.codec import JSON
 from infertool.consumer.attempt import Decoding, Event
 from infertool.consumer.documents import Documents
-from infertool.deadletters import letter
-from infertool.deadletters.replay import edit
-from infertool.deadletters.replay.edit import EditError
+from infertool.deadletters import letters
+from infertool.deadletters.replay import editing
+from infertool.deadletters.replay.editing import EditError
 from infertool.embedded.channel_server import wire
 from infertool.filters import expression
 from infertool.load import payloads
@@ -92,7 +94,7 @@ def test_a_line_for_people_has_them() -> None:
     assert '{"score":1.10}' in line
 
 
-def test_a_record_keeps_the_text_and_reads_it_again(tmp_path) -> None:
+def test_a_record_keeps_the_text_and_reads_it_again(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     recorder = Recorder(str(path))
     recorder.write([arrival(), arrival(FAR), arrival(b'{\r\n"a":1.10}')])
@@ -148,7 +150,7 @@ def test_a_number_that_no_model_can_get_is_said(number: bytes) -> None:
 def test_a_cache_keeps_them() -> None:
     calls: list[object] = []
 
-    def predict(payload):
+    def predict(payload: Any) -> dict[Any, Any]:
         calls.append(payload)
         return {"twice": 2 * payload["id"]}
 
@@ -160,9 +162,9 @@ def test_a_cache_keeps_them() -> None:
 
 
 def edited(body: bytes, *assignments: str, script: str | None = None) -> bytes:
-    change = edit.parse(assignments, script)
+    change = editing.parse(assignments, script)
     assert change
-    return change.body(letter.read(message(body)))
+    return change.body(letters.read(message(body)))
 
 
 @pytest.mark.parametrize("body", [WRITTEN, FAR, b' { "a" : 1.10 } ', b"{}"])
@@ -175,7 +177,7 @@ def test_set_touches_what_it_names(body: bytes) -> None:
     )
 
 
-def test_a_script_leaves_what_it_does_not_touch(tmp_path) -> None:
+def test_a_script_leaves_what_it_does_not_touch(tmp_path: Path) -> None:
     script = tmp_path / "fix.py"
     script.write_text("def fix(payload):\n    payload['id'] += 1\n    payload['amt2'] = 0.1\n    return payload\n")
     text = edited(WRITTEN, script=f"{script}:fix")
@@ -189,21 +191,21 @@ def test_a_script_leaves_what_it_does_not_touch(tmp_path) -> None:
 
 
 def test_peek_shows_the_text() -> None:
-    found = letter.read(message(WRITTEN.replace(b",", b",\n")))
+    found = letters.read(message(WRITTEN.replace(b",", b",\n")))
     assert WRITTEN in deadletters.dump(deadletters.document(found)).encode()
     shown = "\n".join(deadletters.details(found))
     assert f'"id": {BIG},' in shown
     assert "12345678901234567.89" in shown
-    assert deadletters.document(letter.read(message(FAR)))["payload"]
+    assert deadletters.document(letters.read(message(FAR)))["payload"]
 
 
 def test_filters_take_them() -> None:
     where = expression.compile("id > 1e28 && amt > 1.0 && payload.n[0] == 1.1")
     assert where.matches(arrival().payload)
-    assert expression.compile("n == 1").matches(letter.read(message(FAR)).payload())
+    assert expression.compile("n == 1").matches(letters.read(message(FAR)).payload())
 
 
-def test_payloads_of_a_load_keep_them(tmp_path) -> None:
+def test_payloads_of_a_load_keep_them(tmp_path: Path) -> None:
     file = tmp_path / "p.json"
     file.write_bytes(WRITTEN.replace(b",", b",\n ").replace(b":", b" : "))
     made = Payloads(PayloadOptions(payloads.read(str(file)), assignments=(f"x={BIG}.10", "n[3]=sequence()")), "s")

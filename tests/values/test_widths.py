@@ -16,11 +16,12 @@ from infertool.cli.common.eventlines import Columns
 from infertool.cli.config import command as config
 from infertool.cli.consume import view as consumed
 from infertool.cli.loadgen import view as loadview
-from infertool.deadletters import letter, selection
+from infertool.deadletters import letters, selection
 from infertool.filters import expression
+from infertool.settings.display import Row
 from infertool.text import sanitize
 from infertool.watch.entry import read
-from infertool.watch.formatting import ASCII, UNICODE
+from infertool.watch.formatting import ASCII, UNICODE, Glyphs
 from infertool.watch.rows import alert_row, column_titles, fit_columns, result_row, rule_row
 from infertool.watch.state import Rule
 from tests.support.messages import message
@@ -34,7 +35,7 @@ def columns_of(lines: list[str], marks: str) -> set[int]:
 
 
 @given(st.lists(st.lists(st.text(max_size=8), min_size=3, max_size=3), min_size=1, max_size=6))
-def test_aligned(rows) -> None:
+def test_aligned(rows: list[list[str]]) -> None:
     marked = [[*row[:2], "#" + row[2]] for row in ([cell.replace("#", "") for cell in row] for row in rows)]
     lines = sanitize.aligned(marked, rights=[False, True])
     assert len(columns_of(lines, "#")) == 1
@@ -46,30 +47,26 @@ def test_one_text(wide: str) -> None:
     assert sanitize.left(wide, 0) == sanitize.right(wide, 0) == wide
 
 
-def letters() -> list[letter.DeadLetter]:
-    return [letter.read(message(b"{}", original_destination=f"/queue/{wide}")) for wide in WIDE]
+def wide_letters() -> list[letters.DeadLetter]:
+    return [letters.read(message(b"{}", original_destination=f"/queue/{wide}")) for wide in WIDE]
 
 
 def test_peek_and_the_preview() -> None:
-    head, *lines = deadletters.letter_table(letters())
+    head, *lines = deadletters.letter_table(wide_letters())
     assert {cell_len(line[: line.rindex("-")]) for line in lines} == {cell_len(head[: head.index("error")])}
-    grouped = deadletters.group_table(selection.group(letters(), ("origin", "stage")), ("origin", "stage"))
+    grouped = deadletters.group_table(selection.group(wide_letters(), ("origin", "stage")), ("origin", "stage"))
     assert len({cell_len(line[: line.index("ID:test")]) for line in grouped[1:]}) == 1
 
 
-def test_reports_of_loads(monkeypatch) -> None:
+def test_reports_of_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [("", *WIDE), ("sent", *["#"] * len(WIDE)), ("received", *["#"] * len(WIDE))]
     monkeypatch.setattr(loadview, "comparison_rows", lambda names, reports: rows)
     lines = loadview.compared([], [])
     assert len({cell_len(line) for line in lines}) == 1
 
 
-def test_settings(capsys) -> None:
-    class Row:
-        def __init__(self, key: str, value: str) -> None:
-            self.key, self.value, self.origin = key, value, "#"
-
-    config._print_table([Row(wide, wide * 2) for wide in WIDE])
+def test_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    config._print_table([Row(wide, wide * 2, "#", hidden=False) for wide in WIDE])
     assert len(columns_of(capsys.readouterr().out.rstrip("\n").split("\n"), "#")) == 1
     said: list[str] = []
     consumed._print_summary(dict.fromkeys(WIDE, "#"), as_json=False, to=said.append)
@@ -84,7 +81,7 @@ def test_tail() -> None:
 
 @pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=["unicode", "ascii"])
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_watch(glyphs, width: int) -> None:
+def test_watch(glyphs: Glyphs, width: int) -> None:
     fitting = fit_columns(width)
     heads = sum(cell_len(text) for text, _ in column_titles(fitting, glyphs))
     for wide in WIDE:

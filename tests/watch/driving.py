@@ -59,6 +59,7 @@ async def settled(pilot: Pilot[None]) -> None:
     for _ in range(2):
         await pilot.pause()
         for _ in range(_SORT_EVERY):
+            assert isinstance(pilot.app, WatchApp)
             pilot.app.tick()
         await pilot.pause()
 

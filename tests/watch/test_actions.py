@@ -8,17 +8,20 @@ import json
 import re
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infertool.watch.bus import Bus
 from infertool.watch.dialogs import FilterBar
+from infertool.watch.eventlist import EventList
 from infertool.watch.keys import ACTIONS
+from tests.support.present import present
 from tests.watch.driving import driven, press, seen, settled, shown
 from tests.watch.samples import bus, failure, result
 
 
-def filled(name: str = "production", **options) -> Bus:
+def filled(name: str = "production", **options: Any) -> Bus:
     made = bus(name, **options)
     made.state.take([result(n, ago=100.0 - n) for n in range(1, 61)])
     made.state.take([failure(n, ago=90.0 - n) for n in range(61, 71)])
@@ -29,8 +32,8 @@ def run(steps: Coroutine[None, None, None]) -> None:
     asyncio.run(steps)
 
 
-def test_the_help_lists_every_key_as_it_is_set():
-    async def steps():
+def test_the_help_lists_every_key_as_it_is_set() -> None:
+    async def steps() -> None:
         async with driven([filled()], size=(100, 50), keys={"pause": ["p", "f6"]}) as pilot:
             await press(pilot, "?")
             text = shown(pilot)
@@ -42,8 +45,8 @@ def test_the_help_lists_every_key_as_it_is_set():
     run(steps())
 
 
-def test_space_holds_the_view_and_loses_nothing():
-    async def steps():
+def test_space_holds_the_view_and_loses_nothing() -> None:
+    async def steps() -> None:
         made = filled()
         async with driven([made]) as pilot:
             await press(pilot, "space")
@@ -60,8 +63,8 @@ def test_space_holds_the_view_and_loses_nothing():
     run(steps())
 
 
-def test_slash_filters_as_it_is_typed_and_marks_what_is_broken():
-    async def steps():
+def test_slash_filters_as_it_is_typed_and_marks_what_is_broken() -> None:
+    async def steps() -> None:
         made = filled()
         async with driven([made]) as pilot:
             await press(pilot, "/", *"request_id == 'req-0007'")
@@ -81,8 +84,8 @@ def test_slash_filters_as_it_is_typed_and_marks_what_is_broken():
     run(steps())
 
 
-def test_enter_shows_all_of_an_event_and_escape_closes_it():
-    async def steps():
+def test_enter_shows_all_of_an_event_and_escape_closes_it() -> None:
+    async def steps() -> None:
         async with driven([filled()]) as pilot:
             await press(pilot, "down", "down", "enter")
             assert '"request_id": "req-0058"' in shown(pilot)
@@ -96,8 +99,8 @@ def test_enter_shows_all_of_an_event_and_escape_closes_it():
     run(steps())
 
 
-def test_the_detail_beside_the_list_follows_the_cursor():
-    async def steps():
+def test_the_detail_beside_the_list_follows_the_cursor() -> None:
+    async def steps() -> None:
         async with driven([filled()], size=(130, 30)) as pilot:
             await press(pilot, "enter", "down")
             assert '"request_id": "req-0059"' in shown(pilot)
@@ -105,8 +108,8 @@ def test_the_detail_beside_the_list_follows_the_cursor():
     run(steps())
 
 
-def test_the_cursor_and_its_keys():
-    async def steps():
+def test_the_cursor_and_its_keys() -> None:
+    async def steps() -> None:
         made = filled()
         listing = made.state.results
         async with driven([made]) as pilot:
@@ -121,23 +124,23 @@ def test_the_cursor_and_its_keys():
     run(steps())
 
 
-def test_f_stays_on_the_row_or_at_the_newest():
-    async def steps():
+def test_f_stays_on_the_row_or_at_the_newest() -> None:
+    async def steps() -> None:
         made = filled()
         async with driven([made]) as pilot:
             await press(pilot, "f")
             assert "list held" in shown(pilot)
             made.state.take([result(500)])
             await settled(pilot)
-            assert made.state.results.selected().name == "req-0060"
+            assert present(made.state.results.selected()).name == "req-0060"
             await press(pilot, "f")
-            assert made.state.results.selected().name == "req-0500"
+            assert present(made.state.results.selected()).name == "req-0500"
 
     run(steps())
 
 
-def test_s_sorts_the_results():
-    async def steps():
+def test_s_sorts_the_results() -> None:
+    async def steps() -> None:
         made = filled()
         async with driven([made]) as pilot:
             for word in ("slowest first", "least confident first", "by class"):
@@ -149,13 +152,13 @@ def test_s_sorts_the_results():
     run(steps())
 
 
-def test_tab_goes_round_the_panes():
-    async def steps():
+def test_tab_goes_round_the_panes() -> None:
+    async def steps() -> None:
         async with driven([filled()], size=(130, 30)) as pilot:
             focused = []
             for key in ("tab", "tab", "shift+tab", "enter", "tab", "tab", "tab"):
                 await press(pilot, key)
-                focused.append(pilot.app.screen.focused.id)
+                focused.append(present(pilot.app.screen.focused).id)
             assert focused == ["alerts", "results", "alerts", "alerts", "detail", "results", "alerts"]
 
     run(steps())
@@ -170,21 +173,23 @@ def traced() -> Bus:
     return made
 
 
-def test_o_opens_the_trace_and_copies_its_address_where_no_browser_is(monkeypatch, tmp_path):
+def test_o_opens_the_trace_and_copies_its_address_where_no_browser_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     url = f"http://traces/t/{TRACE}?x=1"
 
-    async def steps():
+    async def steps() -> None:
         async with driven([traced()]) as pilot:
             monkeypatch.delenv("BROWSER", raising=False)
-            written = []
+            written: list[str] = []
             monkeypatch.setattr(pilot.app._driver, "write", written.append)
             await press(pilot, "o")
             assert await seen(pilot, "There is no browser here.")
             (code,) = [re.fullmatch(r"\x1b]52;c;(.*)\x07", each) for each in written if each.startswith("\x1b]52")]
-            assert base64.b64decode(code[1]).decode() == url
-            opened = []
+            assert base64.b64decode(present(code)[1]).decode() == url
+            opened: list[str] = []
             monkeypatch.setenv("BROWSER", "some")
             monkeypatch.setattr(pilot.app, "open_url", opened.append)
             await press(pilot, "o", "enter")
@@ -200,14 +205,17 @@ def test_o_opens_the_trace_and_copies_its_address_where_no_browser_is(monkeypatc
     run(steps())
 
 
-def test_e_writes_the_list_as_it_shows(tmp_path):
-    async def steps():
+def written_in(folder: Path) -> list[list[dict[str, Any]]]:
+    """Return the events of each file, of the newest file first."""
+    return [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(folder.iterdir())[::-1]]
+
+
+def test_e_writes_the_list_as_it_shows(tmp_path: Path) -> None:
+    async def steps() -> None:
         async with driven([filled()], folder=tmp_path) as pilot:
             await press(pilot, "/", *"processing_ms > 300.0", "enter", "s", "e")
             await press(pilot, "tab", "e")
-        first, second = (
-            [json.loads(line) for line in path.read_text().splitlines()] for path in sorted(tmp_path.iterdir())[::-1]
-        )
+        first, second = written_in(tmp_path)
         assert [set(each) for each in first] == [{"topic", "event", "payload", "at"}] * len(first)
         times = [each["payload"]["processing_ms"] for each in first]
         assert times == sorted(times, reverse=True)
@@ -217,8 +225,8 @@ def test_e_writes_the_list_as_it_shows(tmp_path):
     run(steps())
 
 
-def test_e_says_why_it_cannot_write(tmp_path):
-    async def steps():
+def test_e_says_why_it_cannot_write(tmp_path: Path) -> None:
+    async def steps() -> None:
         async with driven([filled()], folder=tmp_path / "missing") as pilot:
             await press(pilot, "e")
             assert await seen(pilot, "cannot be written")
@@ -226,20 +234,20 @@ def test_e_says_why_it_cannot_write(tmp_path):
     run(steps())
 
 
-def test_c_copies_the_event_by_osc_52(monkeypatch):
-    async def steps():
+def test_c_copies_the_event_by_osc_52(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def steps() -> None:
         async with driven([filled()]) as pilot:
-            written = []
+            written: list[str] = []
             monkeypatch.setattr(pilot.app._driver, "write", written.append)
             await press(pilot, "down", "c")
             (code,) = [re.fullmatch(r"\x1b]52;c;(.*)\x07", each) for each in written if each.startswith("\x1b]52")]
-            assert json.loads(base64.b64decode(code[1]))["payload"]["request_id"] == "req-0059"
+            assert json.loads(base64.b64decode(present(code)[1]))["payload"]["request_id"] == "req-0059"
 
     run(steps())
 
 
-def test_b_shows_the_next_bus():
-    async def steps():
+def test_b_shows_the_next_bus() -> None:
+    async def steps() -> None:
         other = bus("staging")
         other.state.take([result(777)])
         async with driven([filled(), other]) as pilot:
@@ -253,8 +261,8 @@ def test_b_shows_the_next_bus():
     run(steps())
 
 
-def test_t_changes_the_theme_and_the_palette_has_every_action():
-    async def steps():
+def test_t_changes_the_theme_and_the_palette_has_every_action() -> None:
+    async def steps() -> None:
         async with driven([filled()]) as pilot:
             await press(pilot, "t")
             assert pilot.app.theme == "light"
@@ -268,8 +276,8 @@ def test_t_changes_the_theme_and_the_palette_has_every_action():
 
 
 @pytest.mark.parametrize("keys", [("q",), ("ctrl+c",), ("/", "q", "ctrl+c"), ("?", "ctrl+c")], ids="-".join)
-def test_leaving(keys):
-    async def steps():
+def test_leaving(keys: tuple[Any, ...]) -> None:
+    async def steps() -> None:
         async with driven([filled()]) as pilot:
             for key in keys[:-1]:
                 await press(pilot, key)
@@ -281,8 +289,8 @@ def test_leaving(keys):
     run(steps())
 
 
-def test_the_mouse_selects_opens_and_scrolls():
-    async def steps():
+def test_the_mouse_selects_opens_and_scrolls() -> None:
+    async def steps() -> None:
         made = filled()
         async with driven([made]) as pilot:
             await pilot.click("#results", offset=(5, 5))
@@ -291,7 +299,7 @@ def test_the_mouse_selects_opens_and_scrolls():
             await settled(pilot)
             assert '"request_id"' in shown(pilot)
             await press(pilot, "escape")
-            pilot.app.screen.query_one("#results").on_mouse_scroll_down()
+            pilot.app.screen.query_one("#results", EventList).on_mouse_scroll_down()
             assert made.state.results.top == 3
             await pilot.click("FooterKey")
             assert made.state.results.paused
@@ -299,8 +307,8 @@ def test_the_mouse_selects_opens_and_scrolls():
     run(steps())
 
 
-def test_any_size_down_to_almost_nothing():
-    async def steps():
+def test_any_size_down_to_almost_nothing() -> None:
+    async def steps() -> None:
         async with driven([filled()]) as pilot:
             for size in [(20, 5), (1, 1), (80, 24), (300, 90), (79, 24), (81, 25)]:
                 await pilot.resize_terminal(*size)
@@ -311,8 +319,8 @@ def test_any_size_down_to_almost_nothing():
     run(steps())
 
 
-def test_what_a_filter_or_a_name_holds_is_no_markup(tmp_path: Path):
-    async def steps():
+def test_what_a_filter_or_a_name_holds_is_no_markup(tmp_path: Path) -> None:
+    async def steps() -> None:
         made = bus("[red]x[/red]")
         made.state.take([result(1, request_id="[bold]y[/]", odd=[1])])
         async with driven([made]) as pilot:

@@ -17,7 +17,7 @@ from infertool.text.input import parse_stats_url
 from infertool.watch.consumer_stats import ConsumerView, StatsFollower, consumer_lines
 from infertool.watch.formatting import ASCII, UNICODE
 from tests.app.conftest import embedded_bus, session_hub
-from tests.app.test_monitoring import url_of
+from tests.app.endpoint import url_of
 from tests.bus.conftest import Bus
 from tests.support.ports import free_port
 from tests.support.running import infertool

@@ -16,7 +16,7 @@ from infertool.watch.formatting import ASCII, UNICODE, of_terminal
 @example("日本語のテキスト", 7, UNICODE)
 @example("\u202eabc\u2066", 9, UNICODE)
 @example("שלום עולם", 30, ASCII)
-def test_a_text_fits_exactly_and_is_never_raw(text, width, glyphs):
+def test_a_text_fits_exactly_and_is_never_raw(text: str, width: int, glyphs: formatting.Glyphs) -> None:
     shown = formatting.fit(text, width, glyphs)
     assert cell_len(shown) == width
     assert shown.isprintable()
@@ -24,19 +24,19 @@ def test_a_text_fits_exactly_and_is_never_raw(text, width, glyphs):
 
 
 @given(st.text(max_size=30), st.integers(1, 10))
-def test_a_text_is_taken_apart_and_nothing_is_lost(text, width):
+def test_a_text_is_taken_apart_and_nothing_is_lost(text: str, width: int) -> None:
     head, rest = formatting.take(text, width)
     assert head + rest == text
     assert cell_len(head) <= width
 
 
 @given(st.floats(-1, 3, allow_nan=False), st.integers(1, 30), st.sampled_from([UNICODE, ASCII]))
-def test_a_bar_has_its_width(share, width, glyphs):
+def test_a_bar_has_its_width(share: float, width: int, glyphs: formatting.Glyphs) -> None:
     full, rest = formatting.bar(share, width, glyphs)
     assert cell_len(full + rest) == width
 
 
-def test_a_trace_shows_and_nothing_does_not():
+def test_a_trace_shows_and_nothing_does_not() -> None:
     assert formatting.spark([0, 0.001, 50, 100], UNICODE) == " ▁▄█"
     assert formatting.spark([0, 0], UNICODE) == "  "
 
@@ -44,7 +44,7 @@ def test_a_trace_shows_and_nothing_does_not():
 @pytest.mark.parametrize(
     ("share", "said"), [(None, "-"), (0.0, "0%"), (1.0, "100%"), (0.9999, "99.9%"), (0.0001, "0.1%"), (0.5, "50.0%")]
 )
-def test_a_percentage_is_whole_only_when_it_is(share, said):
+def test_a_percentage_is_whole_only_when_it_is(share: float | None, said: str) -> None:
     assert formatting.percent(share) == said
 
 
@@ -59,16 +59,16 @@ def test_a_percentage_is_whole_only_when_it_is(share, said):
         (300, "300 ms"),
     ],
 )
-def test_milliseconds(value, said):
+def test_milliseconds(value: float | None, said: str) -> None:
     assert formatting.ms(value) == said
 
 
 @pytest.mark.parametrize("at", [1e300, -1e300, 1e18])
-def test_an_impossible_time_is_no_time(at):
+def test_an_impossible_time_is_no_time(at: float) -> None:
     assert formatting.clock(at) == "--:--:--"
 
 
-def test_signs_the_terminal_can_show():
+def test_signs_the_terminal_can_show() -> None:
     assert of_terminal({"LANG": "de_DE.ISO-8859-1"}) is ASCII
     assert of_terminal({"LANG": "en_US.utf8"}) is UNICODE
     assert of_terminal({"LANG": "en_US.UTF-8", "LC_ALL": "C"}) is ASCII

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,9 +11,10 @@ from infertool.channels.event import ChannelEvent
 from infertool.filters import expression
 from infertool.watch.entry import Entry, Kind, gap, read
 from infertool.watch.listing import STEP, Listing, Ring, Sort
+from tests.support.present import present
 
 
-def entry(number: int, **payload) -> Entry:
+def entry(number: int, **payload: Any) -> Entry:
     return read(number, ChannelEvent("t", "new_result", payload, float(number)))
 
 
@@ -31,13 +34,13 @@ def numbers(listing: Listing) -> list[int]:
     return [each.number for each in listing.all_rows()]
 
 
-def test_newest_first_and_older_ones_dropped_and_counted():
+def test_newest_first_and_older_ones_dropped_and_counted() -> None:
     listing = filled(12, keep=10)
     assert numbers(listing) == list(range(12, 2, -1))
     assert listing.ring.dropped == 2
 
 
-def test_large_payloads_bound_the_ring_and_the_newest_stays():
+def test_large_payloads_bound_the_ring_and_the_newest_stays() -> None:
     ring = Ring(1_000, most_bytes=1_000)
     ring.add([entry(n, text="x" * 300) for n in range(1, 6)])
     assert (len(ring), ring.dropped) == (3, 2)
@@ -45,7 +48,7 @@ def test_large_payloads_bound_the_ring_and_the_newest_stays():
     assert [each.number for each in ring] == [6]
 
 
-def test_a_filter_works_through_the_older_ones_in_steps_newest_first():
+def test_a_filter_works_through_the_older_ones_in_steps_newest_first() -> None:
     listing = filled(3 * STEP)
     listing.set_filter(expression.compile("n % 2 == 0"))
     assert numbers(listing)[:2] == [3 * STEP, 3 * STEP - 2]
@@ -56,7 +59,7 @@ def test_a_filter_works_through_the_older_ones_in_steps_newest_first():
     assert listing.count == 3 * STEP
 
 
-def test_a_filter_holds_for_what_comes_later_and_never_hides_a_gap():
+def test_a_filter_holds_for_what_comes_later_and_never_hides_a_gap() -> None:
     listing = filled(2)
     listing.set_filter(expression.compile("n > 100"))
     listing.add([entry(3, n=3), gap(4, 4.0, "gone"), entry(5, n=500)])
@@ -64,7 +67,7 @@ def test_a_filter_holds_for_what_comes_later_and_never_hides_a_gap():
     assert [each.kind for each in listing.all_rows()] == [Kind.RESULT, Kind.GAP]
 
 
-def test_a_filter_whose_result_is_no_bool_names_the_reason():
+def test_a_filter_whose_result_is_no_bool_names_the_reason() -> None:
     listing = filled(2)
     assert "not true or false" in listing.fault_of(expression.compile("n + 1"))
     assert listing.fault_of(expression.compile("n == 1")) == ""
@@ -72,7 +75,7 @@ def test_a_filter_whose_result_is_no_bool_names_the_reason():
     assert "not true or false" in listing.filter_error
 
 
-def test_a_pause_holds_still_and_resuming_loses_nothing():
+def test_a_pause_holds_still_and_resuming_loses_nothing() -> None:
     listing = filled(5)
     listing.pause()
     listing.add([entry(n, n=n) for n in range(6, 21)])
@@ -82,7 +85,7 @@ def test_a_pause_holds_still_and_resuming_loses_nothing():
     assert numbers(listing) == list(range(20, 0, -1))
 
 
-def test_a_pause_keeps_what_the_ring_drops_meanwhile_on_the_screen():
+def test_a_pause_keeps_what_the_ring_drops_meanwhile_on_the_screen() -> None:
     listing = filled(5, keep=5)
     listing.pause()
     listing.add([entry(n, n=n) for n in range(6, 16)])
@@ -94,22 +97,22 @@ def test_a_pause_keeps_what_the_ring_drops_meanwhile_on_the_screen():
     assert numbers(listing) == [15, 14, 13, 12, 11]
 
 
-def test_following_stays_at_the_newest_and_else_the_selected_row_stays():
+def test_following_stays_at_the_newest_and_else_the_selected_row_stays() -> None:
     listing = filled(50)
     listing.resize(10)
     listing.add([entry(51, n=51)])
     settle(listing)
-    assert listing.selected().number == 51
+    assert present(listing.selected()).number == 51
     listing.move(3)
     chosen, shown = listing.selected(), listing.rows()
     listing.add([entry(n, n=n) for n in range(52, 80)])
     settle(listing)
     assert (listing.selected(), listing.rows()) == (chosen, shown)
     listing.set_follow(True)
-    assert listing.selected().number == 79
+    assert present(listing.selected()).number == 79
 
 
-def test_each_order_and_the_cursor_stays_on_its_entry():
+def test_each_order_and_the_cursor_stays_on_its_entry() -> None:
     listing = filled(30)
     listing.sort_next()
     assert listing.sort is Sort.SLOWEST
@@ -140,7 +143,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=60))
-def test_any_sequence_of_actions_shows_the_right_page(steps):
+def test_any_sequence_of_actions_shows_the_right_page(steps: list[tuple[str, int]]) -> None:
     listing, last, expected, even = Listing(40), 0, [], False
     for what, amount in steps:
         match what:

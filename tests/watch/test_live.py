@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ class Bus:
         env |= {"LANG": "C.UTF-8", "TERM": "xterm-256color", "COLUMNS": "70", "LINES": "20"}
         return Tmux(command, folder=self.folder, env=env, **size)
 
-    def send(self, *events: dict[str, object]) -> None:
+    def send(self, *events: dict[str, Any]) -> None:
         raw = RawStomp(self.broker.stomp_port)
         raw.send(QUEUE, (({"event_id": event["request_id"]}, json.dumps(event).encode()) for event in events))
         raw.close()
@@ -76,7 +77,7 @@ def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
     made.close()
 
 
-def test_a_failure_is_spotted_looked_at_and_replayed(bus: Bus):
+def test_a_failure_is_spotted_looked_at_and_replayed(bus: Bus) -> None:
     consumer = bus.consume()
     with bus.watch() as terminal:
         terminal.wait("connected", "Waiting for results", "No failures")
@@ -99,7 +100,7 @@ def test_a_failure_is_spotted_looked_at_and_replayed(bus: Bus):
     consumer.finish()
 
 
-def test_a_server_that_goes_away_leaves_a_gap_and_the_view_lives_on(bus: Bus):
+def test_a_server_that_goes_away_leaves_a_gap_and_the_view_lives_on(bus: Bus) -> None:
     consumer = bus.consume()
     with bus.watch("--record", "seen.jsonl") as terminal:
         terminal.wait("connected", "Waiting for results")
@@ -128,7 +129,7 @@ def test_a_server_that_goes_away_leaves_a_gap_and_the_view_lives_on(bus: Bus):
     assert [each["payload"]["request_id"] for each in recorded] == ["before", "after"]
 
 
-def test_it_can_be_there_before_the_server(bus: Bus):
+def test_it_can_be_there_before_the_server(bus: Bus) -> None:
     bus.hub.stop()
     with bus.watch() as terminal:
         terminal.wait("nothing listens at", "It is tried again")

@@ -6,11 +6,14 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from textual.pilot import Pilot
 
 from infertool.watch import replay
+from tests.support.present import present
 from tests.watch.driving import driven, press, seen, settled, shown
 from tests.watch.samples import bus
 from tests.watch.test_actions import filled, run
@@ -38,7 +41,7 @@ class Program:
         self.folder = folder
 
     @property
-    def ran(self) -> list[list]:
+    def ran(self) -> list[list[Any]]:
         ran = self.folder / "ran"
         return [json.loads(line) for line in ran.read_text().splitlines()] if ran.exists() else []
 
@@ -56,13 +59,13 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program
     made.go()
 
 
-async def begun(pilot) -> None:
+async def begun(pilot: Pilot[None]) -> None:
     await press(pilot, "tab", "down", "r", "y")
     assert await seen(pilot, "1000 of 5000 looked at")
 
 
-def test_it_shows_the_command_and_runs_it_only_after_a_yes(program: Program):
-    async def steps():
+def test_it_shows_the_command_and_runs_it_only_after_a_yes(program: Program) -> None:
+    async def steps() -> None:
         made = filled(options=("--profile=blue",))
         async with driven([made], size=(100, 30)) as pilot:
             await press(pilot, "r")
@@ -82,8 +85,8 @@ def test_it_shows_the_command_and_runs_it_only_after_a_yes(program: Program):
     run(steps())
 
 
-def test_its_progress_is_shown_and_it_is_not_ended_unasked(program: Program):
-    async def steps():
+def test_its_progress_is_shown_and_it_is_not_ended_unasked(program: Program) -> None:
+    async def steps() -> None:
         async with driven([filled()], size=(100, 30)) as pilot:
             await begun(pilot)
             for key in ("q", "ctrl+c"):
@@ -100,8 +103,8 @@ def test_its_progress_is_shown_and_it_is_not_ended_unasked(program: Program):
     run(steps())
 
 
-def test_leaving_ends_it_when_that_is_agreed(program: Program):
-    async def steps():
+def test_leaving_ends_it_when_that_is_agreed(program: Program) -> None:
+    async def steps() -> None:
         async with driven([filled()], size=(100, 30)) as pilot:
             await begun(pilot)
             process = psutil.Process(program.ran[0][0])
@@ -116,8 +119,8 @@ def test_leaving_ends_it_when_that_is_agreed(program: Program):
     run(steps())
 
 
-def test_a_second_ctrl_c_leaves_and_the_replay_goes_on(program: Program):
-    async def steps():
+def test_a_second_ctrl_c_leaves_and_the_replay_goes_on(program: Program) -> None:
+    async def steps() -> None:
         async with driven([filled()], size=(100, 30)) as pilot:
             await begun(pilot)
             await press(pilot, "ctrl+c")
@@ -131,10 +134,10 @@ def test_a_second_ctrl_c_leaves_and_the_replay_goes_on(program: Program):
     run(steps())
 
 
-def test_a_command_that_cannot_be_run_is_reported(monkeypatch: pytest.MonkeyPatch):
+def test_a_command_that_cannot_be_run_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "_PROGRAM", ("/no/such/program",))
 
-    async def steps():
+    async def steps() -> None:
         async with driven([filled()], size=(100, 30)) as pilot:
             await press(pilot, "tab", "r", "y")
             assert await seen(pilot, "it could not be run")
@@ -144,21 +147,21 @@ def test_a_command_that_cannot_be_run_is_reported(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("width", [80, 100, 119, 120, 160])
 @pytest.mark.parametrize("between", [("enter", "escape"), ("enter", "enter"), ("/", "escape"), ("/", *"true", "enter")])
-def test_the_focus_comes_back_to_the_list_it_left(width: int, between: tuple[str, ...]):
-    async def steps():
+def test_the_focus_comes_back_to_the_list_it_left(width: int, between: tuple[str, ...]) -> None:
+    async def steps() -> None:
         async with driven([filled()], size=(width, 30)) as pilot:
             await press(pilot, "tab")
             for key in between:
                 await press(pilot, key)
-            assert pilot.app.screen.focused.id == "alerts"
+            assert present(pilot.app.screen.focused).id == "alerts"
             await press(pilot, "r")
             assert "Select a failure first" not in shown(pilot)
 
     run(steps())
 
 
-def test_the_focus_comes_back_from_a_small_terminal_and_another_bus():
-    async def steps():
+def test_the_focus_comes_back_from_a_small_terminal_and_another_bus() -> None:
+    async def steps() -> None:
         async with driven([filled(), bus("staging")], size=(100, 30)) as pilot:
             await press(pilot, "tab")
             await pilot.resize_terminal(20, 5)
@@ -166,8 +169,8 @@ def test_the_focus_comes_back_from_a_small_terminal_and_another_bus():
             await pilot.resize_terminal(100, 30)
             assert await seen(pilot, "req-0070")
             await settled(pilot)
-            assert pilot.app.screen.focused.id == "alerts"
+            assert present(pilot.app.screen.focused).id == "alerts"
             await press(pilot, "enter", "b", "b")
-            assert pilot.app.screen.focused.id == "alerts"
+            assert present(pilot.app.screen.focused).id == "alerts"
 
     run(steps())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -34,13 +35,13 @@ def busy() -> Bus:
     return made
 
 
-async def look(name: str, made: Bus, *keys: str, **options) -> None:
+async def look(name: str, made: Bus, *keys: str, **options: Any) -> None:
     async with driven([made], **options) as pilot:
         await press(pilot, *keys)
         check_snapshot(pilot, name)
 
 
-SCREENS = [
+SCREENS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
     ("live_dark_80x24", (), {}),
     ("detail_light_120x30", ("t", "down", "down", "enter"), {"size": (120, 30)}),
     ("wide_160x26", ("tab", "down"), {"size": (160, 26)}),
@@ -55,11 +56,11 @@ SCREENS = [
 
 
 @pytest.mark.parametrize(("name", "keys", "options"), SCREENS, ids=[name for name, *_ in SCREENS])
-def test_a_screen(name, keys, options):
+def test_a_screen(name: str, keys: tuple[str, ...], options: dict[str, Any]) -> None:
     asyncio.run(look(name, busy(), *keys, **options))
 
 
-def test_a_server_that_is_not_there():
+def test_a_server_that_is_not_there() -> None:
     made = bus()
     reason = (
         "nothing listens at ws://localhost:4000/socket/websocket; `infertool dev` starts a \x1b[31mchannel\u202e server"

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def pushing() -> Iterator[str]:
         pusher.close()
 
 
-def test_once_prints_the_view_as_json():
+def test_once_prints_the_view_as_json() -> None:
     """The time starts when all topics are joined."""
     with pushing() as url:
         done = infertool("watch", "--phoenix", url, "--once", "--for", "3s", "-o", "json")
@@ -62,7 +63,7 @@ def test_once_prints_the_view_as_json():
     assert seen["newest_results"][0]["event"] == "new_result"
 
 
-def test_a_recording_on_a_full_disk_ends_watch_as_it_ends_tail():
+def test_a_recording_on_a_full_disk_ends_watch_as_it_ends_tail() -> None:
     with pushing() as url:
         done = infertool("watch", "--phoenix", url, "--once", "--for", "1h", "--record", "/dev/full")
     assert (done.returncode, done.stdout) == (1, "")
@@ -70,7 +71,7 @@ def test_a_recording_on_a_full_disk_ends_watch_as_it_ends_tail():
     assert error.startswith("infertool: the record /dev/full cannot be written: No space left on device; make room")
 
 
-def test_recording_a_recording_on_a_full_disk(tmp_path):
+def test_recording_a_recording_on_a_full_disk(tmp_path: Path) -> None:
     path = record(tmp_path)
     done = infertool("watch", "--from", str(path), "--speed", "max", "--once", "--record", "/dev/full")
     assert done.returncode == 1
@@ -78,7 +79,7 @@ def test_recording_a_recording_on_a_full_disk(tmp_path):
 
 
 @pytest.mark.parametrize("form", [(), ("-o", "json")])
-def test_a_full_standard_output_is_one_line(tmp_path, form):
+def test_a_full_standard_output_is_one_line(tmp_path: Path, form: tuple[Any, ...]) -> None:
     path = record(tmp_path)
     command = [sys.executable, "-m", "infertool", "watch", "--from", str(path), "--speed", "max", "--once", *form]
     with Path("/dev/full").open("w") as full:
@@ -89,7 +90,7 @@ def test_a_full_standard_output_is_one_line(tmp_path, form):
     )
 
 
-def test_a_gap_is_in_the_snapshot():
+def test_a_gap_is_in_the_snapshot() -> None:
     state = State("a", 100)
     for link, at in (
         (ConnectionState.CONNECTED, NOW),
@@ -101,7 +102,7 @@ def test_a_gap_is_in_the_snapshot():
     assert "not connected 03:01:00 to 03:01:05 (5s): events sent then are missing" in shown
 
 
-def test_a_recording_is_summed_up_at_once_and_a_cut_line_is_reported(tmp_path):
+def test_a_recording_is_summed_up_at_once_and_a_cut_line_is_reported(tmp_path: Path) -> None:
     path = record(tmp_path, cut=True)
     seen = json.loads(infertool("watch", "--from", str(path), "--speed", "max", "--once", "-o", "json").stdout)
     assert (seen["bus"], seen["link"]["state"], seen["results"], seen["failures"]) == (str(path), "played", 50, 1)
@@ -110,7 +111,7 @@ def test_a_recording_is_summed_up_at_once_and_a_cut_line_is_reported(tmp_path):
     assert seen["newest_failures"][0]["label"] == "infer: InferenceError: the model said no"
 
 
-def test_a_recording_from_standard_input_as_text(tmp_path):
+def test_a_recording_from_standard_input_as_text(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "infertool", "watch", "--from", "-", "--speed", "max", "--once"]
     done = subprocess.run(
         command, input=record(tmp_path).read_bytes(), capture_output=True, env=environment(), timeout=120, check=True
@@ -122,7 +123,7 @@ def test_a_recording_from_standard_input_as_text(tmp_path):
     assert "the model said no" in text
 
 
-def test_a_recording_at_its_own_pace(tmp_path):
+def test_a_recording_at_its_own_pace(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(line(result(1, ago=20)) + b"\n" + line(result(2, ago=0)))
     began = time.monotonic()
@@ -144,14 +145,16 @@ def test_a_recording_at_its_own_pace(tmp_path):
         (["--once", "--record", "no/such/folder"], 1, "cannot be written"),
     ],
 )
-def test_what_cannot_be(arguments, code, said, tmp_path, monkeypatch):
+def test_what_cannot_be(
+    arguments: list[str], code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     done = infertool("watch", *arguments)
     assert (done.returncode, said in done.stderr) == (code, True), done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_topic_that_is_refused_and_one_that_is_not(tmp_path):
+def test_a_topic_that_is_refused_and_one_that_is_not(tmp_path: Path) -> None:
     with HubProcess(token="s3cret") as hub:
         done = infertool(
             "watch", "public:results", "service:inference", "--phoenix", hub.url, "--once", "--for", "2s", "-o", "json",
@@ -164,7 +167,7 @@ def test_a_topic_that_is_refused_and_one_that_is_not(tmp_path):
         assert "joining service:inference" in alone.stderr
 
 
-def test_settings_of_keys_are_checked(tmp_path):
+def test_settings_of_keys_are_checked(tmp_path: Path) -> None:
     config = tmp_path / "infertool.toml"
     config.write_text('[watch.keys]\npauze = "p"\n')
     done = infertool("--config", str(config), "watch", "--once")

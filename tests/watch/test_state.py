@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import psutil
 import pytest
@@ -15,7 +16,7 @@ from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.watch import panes, rows, snapshot
 from infertool.watch.bus import Bus
 from infertool.watch.entry import Kind
-from infertool.watch.formatting import ASCII, UNICODE
+from infertool.watch.formatting import ASCII, UNICODE, Glyphs
 from infertool.watch.state import State, bucket, middle
 from tests.watch.samples import NOW, Still, alert, failure, result
 
@@ -24,7 +25,7 @@ def link(state: ConnectionState, reason: str = "", retry_in_s: float | None = No
     return ConnectionEvent(state, "ws://a", 1, reason, retry_in_s)
 
 
-def text(lines) -> str:
+def text(lines: list[Any]) -> str:
     return "\n".join("".join(piece for piece, _ in line) for line in lines)
 
 
@@ -32,7 +33,7 @@ def head(state: State, now: float = NOW, width: int = 100) -> str:
     return text(rows.header_lines([state], state, now, width, UNICODE))
 
 
-def test_events_are_counted_by_what_they_are():
+def test_events_are_counted_by_what_they_are() -> None:
     state = State("a", 100)
     odd = ChannelEvent("t", "tick", {"n": 1}, NOW)
     renamed = ChannelEvent("t", "done", {"status": "SUCCESS"}, NOW)
@@ -44,7 +45,7 @@ def test_events_are_counted_by_what_they_are():
     assert [each.kind for each in state.alerts.all_rows()] == [Kind.ALERT, Kind.FAILURE]
 
 
-def test_an_alert_rule_fires_until_it_is_resolved():
+def test_an_alert_rule_fires_until_it_is_resolved() -> None:
     state = State("a", 100)
     state.take([alert("slow", "firing", ago=90), alert("slow", "firing", ago=10), alert("dead", "firing")])
     assert list(state.rules) == ["slow", "dead"]
@@ -55,7 +56,7 @@ def test_an_alert_rule_fires_until_it_is_resolved():
     assert len(state.rules) == 100
 
 
-def test_a_gap_is_a_line_in_both_lists():
+def test_a_gap_is_a_line_in_both_lists() -> None:
     state = State("a", 100)
     state.take_connection(link(ConnectionState.CONNECTED), NOW)
     state.take([result(1)])
@@ -81,7 +82,7 @@ def test_a_gap_is_a_line_in_both_lists():
         (0, False, None),  # a hub that was started anew
     ],
 )
-def test_a_gap_that_the_server_fills_is_a_line_too(count, complete, label):
+def test_a_gap_that_the_server_fills_is_a_line_too(count: int, complete: bool, label: str | None) -> None:
     state = State("a", 100)
     state.take([result(1)])
     state.take_missed("public:results", count, NOW, complete=complete)
@@ -91,7 +92,7 @@ def test_a_gap_that_the_server_fills_is_a_line_too(count, complete, label):
     assert lines == ([label] if label else [])
 
 
-def test_a_topic_that_is_lost_shows_until_it_is_joined_again():
+def test_a_topic_that_is_lost_shows_until_it_is_joined_again() -> None:
     state = State("a", 100)
     state.take_topic("public:alerts", "the channel crashed", NOW)
     assert "public:alerts lost" in head(state)
@@ -100,7 +101,7 @@ def test_a_topic_that_is_lost_shows_until_it_is_joined_again():
     assert state.totals.gaps == 1
 
 
-def test_figures_of_the_last_minute():
+def test_figures_of_the_last_minute() -> None:
     state = State("a", 10_000)
     for second in range(120):
         state.take([result(n, ago=120 - second, processing_ms=float(n)) for n in range(1, 101)])
@@ -115,11 +116,11 @@ def test_figures_of_the_last_minute():
 
 
 @given(st.floats(-1e9, 1e9))
-def test_a_latency_is_kept_within_a_few_percent(value):
+def test_a_latency_is_kept_within_a_few_percent(value: float) -> None:
     assert middle(bucket(value)) == pytest.approx(value, rel=0.03, abs=0.01)
 
 
-def test_a_clock_that_is_behind_shows():
+def test_a_clock_that_is_behind_shows() -> None:
     state = State("a", 100)
     state.take([result(n, received_at=NOW + 3.2) for n in range(5)])
     state.work()
@@ -128,7 +129,7 @@ def test_a_clock_that_is_behind_shows():
     assert "clocks differ" in head(state)
 
 
-def test_a_clock_that_is_set_back_or_far_ahead_stops_nothing():
+def test_a_clock_that_is_set_back_or_far_ahead_stops_nothing() -> None:
     state = State("a", 100)
     for at in (NOW, NOW - 7200, NOW + 1e9, NOW):
         state.take([ChannelEvent("t", "new_result", {"status": "SUCCESS"}, at)])
@@ -154,7 +155,9 @@ PAYLOAD = st.dictionaries(FIELDS, JSON | PREDICTION | st.sampled_from(["SUCCESS"
     PAYLOAD, st.text(max_size=10), st.sampled_from(["new_result", "inference_failed", "alert", "\x1b]0;x\x07"]),
     st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 200), st.sampled_from([UNICODE, ASCII]),
 )  # fmt: skip
-def test_any_event_is_shown_sanitized(payload, topic, event, at, width, glyphs):
+def test_any_event_is_shown_sanitized(
+    payload: Any, topic: str, event: str, at: float, width: int, glyphs: Glyphs
+) -> None:
     state = State("a", 10)
     state.take([ChannelEvent(topic, event, payload, at)])
     state.work()
@@ -173,7 +176,7 @@ def test_any_event_is_shown_sanitized(payload, topic, event, at, width, glyphs):
     snapshot.document(Bus(state, Still()))
 
 
-def test_a_failure_shows_its_traceback_line_by_line():
+def test_a_failure_shows_its_traceback_line_by_line() -> None:
     state = State("a", 10)
     state.take([failure(1, traceback="model.py:3 in predict\nmodel.py:9 in \x1b[2Jscale"), failure(2, traceback=[7])])
     state.work()
@@ -184,9 +187,9 @@ def test_a_failure_shows_its_traceback_line_by_line():
     assert "traceback  " not in text(panes.detail_lines(odd, NOW, 200, UNICODE))
 
 
-def test_a_huge_payload_and_a_deep_one():
+def test_a_huge_payload_and_a_deep_one() -> None:
     huge = result(1, original_payload={"text": "x" * 5_000_000}, request_id="y" * 5_000_000)
-    deep = []
+    deep: list[Any] = []
     for _ in range(900):
         deep = [deep]
     state = State("a", 10)
@@ -198,7 +201,7 @@ def test_a_huge_payload_and_a_deep_one():
     assert "nested too deep" in text(panes.detail_lines(newest, NOW, 80, UNICODE))
 
 
-def test_ten_thousand_in_one_second_are_all_counted():
+def test_ten_thousand_in_one_second_are_all_counted() -> None:
     state = State("a", 1_000)
     state.take([result(n) for n in range(10_000)])
     state.work()
@@ -208,7 +211,7 @@ def test_ten_thousand_in_one_second_are_all_counted():
 
 
 @pytest.mark.long
-def test_an_hour_at_200_a_second_in_flat_memory():
+def test_an_hour_at_200_a_second_in_flat_memory() -> None:
     """Simulated as fast as it goes: 720 000 events, each with a share of failures and alerts."""
     state, process, sizes = State("a", 10_000), psutil.Process(), []
     small = {"status": "SUCCESS", "processing_ms": 3.5, "prediction": {"class": "A", "confidence": 0.5}}

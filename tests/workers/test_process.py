@@ -8,18 +8,20 @@ import sys
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 import infertool
 from infertool.workers.process import ConnectedProcess, Process, end_all
+from tests.support.present import present
 from tests.support.running import environment
 
 LONG = 60
 
 
-def python(code: str, **streams: int) -> Process:
+def python(code: str, **streams: Any) -> Process:
     """Run `code` in a process of ours, by a module of Python's own that runs code."""
     return Process("timeit", "-n", 1, "-r", 1, code, **streams)
 
@@ -139,7 +141,7 @@ def test_it_ends_when_its_parent_is_gone_however_it_goes(code: str, going: str) 
         [sys.executable, "-c", PARENT + last, code],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(),
     )  # fmt: skip
-    child = psutil.Process(int(parent.stdout.readline()))
+    child = psutil.Process(int(present(parent.stdout).readline()))
     assert child.is_running()
     if going == "killed":
         parent.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
 import msgspec
@@ -36,7 +37,7 @@ DOWN = ConnectionsStats(broker=ConnectionStats(up=False))
 
 
 def found(body: bytes, path: str = "") -> tuple[Finding, bytes | None]:
-    def answer(connection):
+    def answer(connection: socket.socket) -> None:
         assert read_request(connection).startswith(b"GET /stats HTTP/1.1")
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body) + body)
 
@@ -56,13 +57,13 @@ def found(body: bytes, path: str = "") -> tuple[Finding, bytes | None]:
         (replace(WELL, connections=DOWN), Status.FAIL, "without a connection to broker"),
     ],
 )
-def test_a_consumer_that_runs(document, status, value):
+def test_a_consumer_that_runs(document: StatsDocument, status: Status, value: str) -> None:
     finding, kept = found(msgspec.json.encode(document), "/stats" if status is Status.OK else "")
     assert (finding.status, value in finding.value, finding.number) == (status, True, 120.0), finding
     assert kept
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"<html>", b"\xff"])
-def test_what_is_no_consumer(body):
+def test_what_is_no_consumer(body: bytes) -> None:
     finding, kept = found(body)
     assert (finding.status, "is no consumer of infertool" in finding.value, kept) == (Status.FAIL, True, None)

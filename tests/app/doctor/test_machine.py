@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -36,7 +37,9 @@ def found(checks: list[Check], name: str) -> Finding:
         (90_000 * MIB, Status.OK, "87.9 GiB free"),
     ],
 )
-def test_a_disk_that_is_nearly_full(monkeypatch, tmp_path, free_bytes, status, value):
+def test_a_disk_that_is_nearly_full(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_bytes: int, status: Status, value: str
+) -> None:
     total = max(1000 * MIB, free_bytes)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: Usage(total, total - free_bytes, free_bytes))
     settings = Settings(consume=ConsumeSettings(state_dir=str(tmp_path / "not" / "there")))
@@ -46,7 +49,7 @@ def test_a_disk_that_is_nearly_full(monkeypatch, tmp_path, free_bytes, status, v
     assert ("consume.state_dir" in finding.hint) == (status is not Status.OK)
 
 
-def test_the_state_folder(tmp_path):
+def test_the_state_folder(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     there = tmp_path / "there"
@@ -72,13 +75,13 @@ def test_the_state_folder(tmp_path):
         ([Skew("a", 3600.0, 0.5), Skew("b", 0.0, 0.1)], Status.FAIL, "60 min behind a; within 100 ms of b"),
     ],
 )
-def test_the_clock_against_those_of_servers(skews, status, value):
+def test_the_clock_against_those_of_servers(skews: list[Skew], status: Status, value: str) -> None:
     finding = clock.judge(skews)
     assert (finding.status, finding.value) == (status, value)
     assert ("NTP" in finding.hint) == (status in {Status.WARN, Status.FAIL})
 
 
-def test_a_secret_that_all_can_read(tmp_path):
+def test_a_secret_that_all_can_read(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("secret")
     settings = Settings(broker=BrokerSettings(password_file=str(file)))
@@ -91,7 +94,7 @@ def test_a_secret_that_all_can_read(tmp_path):
     assert found(settings_checks.checks(Settings(), LOAD), "settings.secrets").status is Status.SKIP
 
 
-def test_a_certificate_of_our_own(tmp_path):
+def test_a_certificate_of_our_own(tmp_path: Path) -> None:
     issuer = authority(tmp_path)
     file = tmp_path / "client.pem"
     for ends_in, status in ((-DAY, Status.FAIL), (2 * DAY, Status.WARN), (90 * DAY, Status.OK)):
@@ -101,6 +104,7 @@ def test_a_certificate_of_our_own(tmp_path):
         file.write_text(key + certificate)
         finding = found(settings_checks.checks(_with_certificate(file), LOAD), "settings.certificates")
         assert finding.status is status, finding
+        assert finding.number is not None
         assert abs(finding.number - ends_in.total_seconds()) < 3600
     file.write_text("-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----")
     for path in (file, tmp_path / "not there"):
@@ -109,5 +113,5 @@ def test_a_certificate_of_our_own(tmp_path):
     assert found(settings_checks.checks(Settings(), LOAD), "settings.certificates").status is Status.SKIP
 
 
-def _with_certificate(file):
+def _with_certificate(file: Path) -> Settings:
     return Settings(broker=BrokerSettings(tls_cert_file=str(file)))

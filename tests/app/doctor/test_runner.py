@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 
@@ -20,11 +21,19 @@ def check(name: str, finding: Finding, *needs: Check, any_of: tuple[Check, ...] 
     return Check(name=name, run=lambda: finding, needs=needs, needs_any=any_of)
 
 
+def hanging(until: threading.Event, timeout_s: float) -> Check:
+    def hang() -> Finding:
+        until.wait()
+        return ok("never")
+
+    return Check(name="model.load", run=hang, timeout_s=timeout_s)
+
+
 def statuses(*checks: Check) -> dict[str, Status]:
     return {result.name: result.status for result in runner().run(checks)}
 
 
-def test_what_a_failed_check_makes_senseless_is_skipped_and_says_why():
+def test_what_a_failed_check_makes_senseless_is_skipped_and_says_why() -> None:
     tcp = check("broker.tcp", fail("refused", "check it"))
     tls = check("broker.tls", ok("1.3"), tcp)
     login = check("broker.login", ok("in"), tls)
@@ -34,21 +43,21 @@ def test_what_a_failed_check_makes_senseless_is_skipped_and_says_why():
 
 
 @pytest.mark.parametrize("finding", [skip("no TLS"), warn("soon", "renew"), ok("well")])
-def test_what_only_warned_or_had_nothing_to_check_holds_up_nothing(finding):
+def test_what_only_warned_or_had_nothing_to_check_holds_up_nothing(finding: Finding) -> None:
     tls = check("broker.tls", finding)
     assert statuses(tls, check("broker.login", ok("in"), tls))["broker.login"] is Status.OK
 
 
-def test_one_host_of_several_is_enough():
+def test_one_host_of_several_is_enough() -> None:
     a, b = (Check(name="broker.login", subject=name, run=lambda: fail("no", "do")) for name in "ab")
     c = Check(name="broker.login", subject="c", run=lambda: ok("in"))
     assert statuses(a, b, check("broker.queue", ok("may"), any_of=(a, b)))["broker.queue"] is Status.SKIP
     assert statuses(a, b, c, check("broker.queue", ok("may"), any_of=(a, b, c)))["broker.queue"] is Status.OK
 
 
-def test_a_check_that_hangs_fails_and_the_others_run():
+def test_a_check_that_hangs_fails_and_the_others_run() -> None:
     hangs = threading.Event()
-    stuck = Check(name="model.load", run=lambda: hangs.wait() and ok("never"), timeout_s=0.1)
+    stuck = hanging(hangs, 0.1)
     results = runner().run([stuck, check("paths.disk", ok("room"))])
     hangs.set()
     assert results[0].finding.value == "no end after 0.1 s"
@@ -62,7 +71,7 @@ def test_a_check_that_hangs_fails_and_the_others_run():
         (ZeroDivisionError("division"), "the check itself failed: ZeroDivisionError: division", "report"),
     ],
 )
-def test_what_a_check_raises_is_a_failure(error, value, hint):
+def test_what_a_check_raises_is_a_failure(error: RefusedError | ZeroDivisionError, value: str, hint: str) -> None:
     def raises() -> Finding:
         raise error
 
@@ -71,28 +80,33 @@ def test_what_a_check_raises_is_a_failure(error, value, hint):
     assert hint in result.finding.hint
 
 
-def test_stop_ends_a_run_within_a_check_that_hangs():
+def test_stop_ends_a_run_within_a_check_that_hangs() -> None:
     running, hangs = threading.Event(), threading.Event()
     run = Runner(lambda _check: running.set())
-    threading.Thread(target=lambda: running.wait(60) and run.stop()).start()
-    stuck = Check(name="model.load", run=lambda: hangs.wait() and ok("never"), timeout_s=600)
+
+    def stop() -> None:
+        if running.wait(60):
+            run.stop()
+
+    threading.Thread(target=stop).start()
+    stuck = hanging(hangs, 600)
     results = run.run([stuck, check("paths.disk", ok("room"))])
     hangs.set()
     assert [result.finding.value for result in results] == ["interrupted"]
     assert run.wait(0)
 
 
-def test_a_signal_between_a_look_and_the_wait_is_not_lost(monkeypatch):
+def test_a_signal_between_a_look_and_the_wait_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """The main thread waits, and a signal that comes just before that does not interrupt it: it must look by itself."""
     run, hangs = runner(), threading.Event()
     wait = run._changed.wait
 
-    def interrupted(timeout_s):
+    def interrupted(timeout_s: float | None) -> bool:
         run.stop()
         return wait(timeout_s)
 
     monkeypatch.setattr(run._changed, "wait", interrupted)
-    stuck = Check(name="model.load", run=lambda: hangs.wait() and ok("never"), timeout_s=3600)
+    stuck = hanging(hangs, 3600)
     running = threading.Thread(target=run.run, args=([stuck],), daemon=True)
     running.start()
     running.join(60)
@@ -100,14 +114,14 @@ def test_a_signal_between_a_look_and_the_wait_is_not_lost(monkeypatch):
     hangs.set()
 
 
-def test_only_takes_what_is_needed_too_and_skip_goes_before_it():
+def test_only_takes_what_is_needed_too_and_skip_goes_before_it() -> None:
     load = check("settings.load", ok("well"))
     tcp = check("broker.tcp", ok("well"), load)
     login = check("broker.login", ok("well"), tcp)
     disk = check("paths.disk", ok("well"), load)
     every = [load, tcp, login, disk]
 
-    def names(only=(), left_out=()):
+    def names(only: Sequence[str] = (), left_out: Sequence[str] = ()) -> list[str]:
         return [each.name for each in selection(only, left_out).select(every)]
 
     assert names() == [each.name for each in every]
@@ -121,14 +135,14 @@ def test_only_takes_what_is_needed_too_and_skip_goes_before_it():
     ("name", "advice"),
     [("brokr", "did you mean broker?"), ("broker.logn", "did you mean broker.login?"), ("xyz", "categories are")],
 )
-def test_an_unknown_name_is_refused_and_the_nearest_one_named(name, advice):
+def test_an_unknown_name_is_refused_and_the_nearest_one_named(name: str, advice: str) -> None:
     for only, left_out in (([name], []), ([], ["paths", name])):
         with pytest.raises(UsageError, match=r"no check or category") as caught:
             selection(only, left_out)
         assert advice in str(caught.value)
 
 
-def test_categories_and_the_worst_status():
+def test_categories_and_the_worst_status() -> None:
     assert CATEGORIES[:3] == ("settings", "environment", "broker")
     assert all(name.count(".") == 1 for name in NAMES)
     results = runner().run([check("paths.disk", warn("little", "make room")), check("paths.state", skip("none"))])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
 from infertool.app.doctor.check import Check
-from infertool.app.doctor.result import Status, ok
+from infertool.app.doctor.result import Finding, Status, ok
 from infertool.app.doctor.runner import Runner
 from infertool.app.doctor.telemetry_checks import checks
 from infertool.settings import Settings
@@ -20,14 +25,19 @@ LOAD = Check(name="settings.load", run=lambda: ok("well"))
 STATUS = b'{"versionInfo": {"version": "0.25.0"}, "cluster": {}}'
 
 
-def found(traces="off", environ=(), metrics="", **alerting):
+def found(
+    traces: Literal["off", "otlp"] = "off",
+    environ: Mapping[str, str] | None = None,
+    metrics: str = "",
+    **alerting: Any,
+) -> dict[str, Finding]:
     settings = Settings(alerting=AlertSettings(**alerting), telemetry=TelemetrySettings(traces=traces, metrics=metrics))
-    results = Runner(lambda _check: None).run(checks(settings, dict(environ), LOAD))
+    results = Runner(lambda _check: None).run(checks(settings, dict(environ or {}), LOAD))
     return {result.name.partition(".")[2]: result.finding for result in results}
 
 
-def answering(status: str, body: bytes, requests: list[bytes]):
-    def answer(connection):
+def answering(status: str, body: bytes, requests: list[bytes]) -> AbstractContextManager[int]:
+    def answer(connection: socket.socket) -> None:
         requests.append(read_request(connection))
         head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         connection.sendall(head.encode() + body)
@@ -44,7 +54,7 @@ def answering(status: str, body: bytes, requests: list[bytes]):
         ("302 Found", b"", Status.FAIL, "answered 302"),
     ],
 )
-def test_an_alertmanager(status, body, expected, value):
+def test_an_alertmanager(status: str, body: bytes, expected: Status, value: str) -> None:
     requests: list[bytes] = []
     with answering(status, body, requests) as port:
         finding = found(alertmanager_url=f"http://me:Pass-word@127.0.0.1:{port}/am/")["alertmanager"]
@@ -55,7 +65,7 @@ def test_an_alertmanager(status, body, expected, value):
     assert b"uthorization: Basic" in request
 
 
-def test_sinks_that_are_not_there(tmp_path):
+def test_sinks_that_are_not_there(tmp_path: Path) -> None:
     sinks = found(
         alertmanager_url="http://127.0.0.1:1", webhook_url="http://127.0.0.1:1/x", command=[str(tmp_path / "nothing")]
     )
@@ -68,11 +78,11 @@ def test_sinks_that_are_not_there(tmp_path):
     assert all(finding.hint for finding in sinks.values() if finding.status is Status.FAIL)
 
 
-def test_a_webhook_gets_a_connection_and_no_bytes():
+def test_a_webhook_gets_a_connection_and_no_bytes() -> None:
     received: list[bytes] = []
     ended = threading.Event()
 
-    def take(connection):
+    def take(connection: socket.socket) -> None:
         received.append(connection.recv(1))
         ended.set()
 
@@ -83,7 +93,7 @@ def test_a_webhook_gets_a_connection_and_no_bytes():
 
 
 @pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
-def test_the_endpoint_of_traces(name):
+def test_the_endpoint_of_traces(name: str) -> None:
     with raw_server(lambda _connection: None) as port:
         url = f"http://me:Pass-word@127.0.0.1:{port}/v1/traces"
         assert found(traces="otlp", environ={name: url})["traces"].status is Status.OK
@@ -93,7 +103,7 @@ def test_the_endpoint_of_traces(name):
     assert (wrong.status, "is no address" in wrong.value) == (Status.FAIL, True)
 
 
-def test_the_address_of_metrics():
+def test_the_address_of_metrics() -> None:
     requests: list[bytes] = []
     with answering("404 Not Found", b"", requests) as port:
         taken = found(metrics=f"127.0.0.1:{port}")["metrics"]
@@ -107,13 +117,13 @@ def test_the_address_of_metrics():
         assert found(metrics=text)["metrics"].status is status, text
 
 
-def test_the_address_of_metrics_of_a_consumer_that_runs():
+def test_the_address_of_metrics_of_a_consumer_that_runs() -> None:
     with answering("200 OK", msgspec.json.encode(WELL), []) as port:
         mine = found(metrics=str(port))["metrics"]
     assert (mine.status, mine.value) == (Status.OK, f"127.0.0.1:{port} is that of host:1, which runs")
 
 
-def test_rules_that_cannot_be_used_or_are_told_to_nobody():
+def test_rules_that_cannot_be_used_or_are_told_to_nobody() -> None:
     rule = {"name": "Mine", "when": "queue.depht > 1", "severity": "page"}
     finding = found(rules=[rule])["rules"]
     assert (finding.status, "depht" in finding.value) == (Status.FAIL, True)

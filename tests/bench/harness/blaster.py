@@ -24,7 +24,7 @@ TOPIC = "public:results"
 A_WRITE = 100
 
 
-def result(number: int) -> dict:
+def result(number: int) -> dict[str, object]:
     return {
         "event_id": f"e-{number:09}",
         "request_id": "3f0c9a52-7d1e-4b8f-9a60-2c5be1d7e014",

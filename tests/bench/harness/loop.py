@@ -1,7 +1,7 @@
 """One event's way through codec, in-flight events, model, document and settlement on one thread: no socket.
 
-Runs as `python -m tests.bench.harness.loop BATCHES`; a batch is 100 events. Counted under callgrind, it is the same to
-the thousandth from run to run, also on a busy machine.
+Runs as `python -m tests.bench.harness.loop BATCHES [metrics]`; a batch is 100 events. Counted under callgrind, it is
+the same to the thousandth from run to run, also on a busy machine.
 """
 
 from __future__ import annotations
@@ -17,20 +17,23 @@ from infertool.consumer.attempt import Attempts, Decoding, Preparation
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.documents import Documents
 from infertool.consumer.in_flight import InFlight
-from infertool.consumer.router import RESULT_EVENT, Router, Rules
+from infertool.consumer.router import RESULT_EVENT, Published, Router, Rules
 from infertool.consumer.settlement import Settlement
 from infertool.message import Message
 from infertool.net.timing import FullJitter
 from infertool.phoenix.frames import encode_push
 from infertool.publishers.local import LocalPublisher
+from infertool.publishers.port import Publisher
+from infertool.publishers.timed import TimedPublisher
 from infertool.telemetry import signals as o
 from infertool.telemetry.stats import Stats
 from tests.bench.harness.reference import REFERENCE
+from tests.consumer.harness import OnlyAcks
 
 BATCH = 100
 
 
-class Acks:
+class Acks(OnlyAcks):
     """Where acks go: encoded, and dropped."""
 
     def ack(self, messages: Sequence[Message]) -> None:
@@ -66,13 +69,16 @@ def template() -> bytes:
 
 
 def main() -> None:
-    stats = Stats()
+    metrics = sys.argv[2:] == ["metrics"]
+    stats = Stats(detailed=metrics)
     in_flight = InFlight(memory=2000)
     guard = CrashGuard(Path("unused"), broker="b", queue="q", observe=stats)
     rules = Rules(max_attempts=3, max_rejections=3, backoff=FullJitter(0.1, 1.0))
     documents = Documents(include_payload=True, max_bytes=1_000_000)
-    publisher = LocalPublisher("bench", write)
-    settlement = Settlement(Acks(), in_flight, guard, Never(), 2000, stats)
+    publisher: Publisher[Published] = LocalPublisher("bench", write)
+    if metrics:
+        publisher = TimedPublisher(publisher, stats)
+    settlement = Settlement(Acks(), in_flight, guard, Never(), 2000, stats, detailed=metrics)
     router = Router(rules, documents, Never(), publisher, settlement, stats)
     publisher.report_to(router.settled)
     prepare = Preparation(Decoding(1_000_000), lambda _event: None)

@@ -18,6 +18,7 @@ def push(url: str, rate: float, seconds: float) -> int:
     connection = websocket.create_connection(f"{url}?vsn=2.0.0", suppress_origin=True)
     connection.send(json.dumps(["1", "1", "service:inference", "phx_join", {}]))
     connection.recv()
+    assert connection.sock
     total, began = 0, time.perf_counter()
     while (passed := time.perf_counter() - began) < seconds:
         while total < rate * passed:

@@ -45,7 +45,7 @@ class RawMover:
         frames = [b"BEGIN\ntransaction:%b\n\n\0" % name]
         for _ in range(batch):
             head, _, body = self._messages.popleft().partition(b"\n\n")
-            frames.append(b"ACK\nid:%b\ntransaction:%b\n\n\0" % (_ACK.search(head)[1], name))
+            frames.append(b"ACK\nid:%b\ntransaction:%b\n\n\0" % (_ACK.findall(head)[0], name))
             kept = b"\n".join(_KEPT.findall(head))
             frames.append(
                 b"SEND\ndestination:%b\npersistent:true\n%b\ntransaction:%b\n\n%b\0" % (self._target, kept, name, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from textual.app import App, ComposeResult
 from textual.widgets import RichLog
@@ -23,7 +24,7 @@ class Plain(App[None]):
         self.feed = TopicFeed(settings, topics, on_events=self.take, on_connection=lambda event: None)
         self.run_worker(self.feed.connect, thread=True)
 
-    def take(self, arrivals: list[ChannelEvent]) -> None:
+    def take(self, arrivals: Sequence[ChannelEvent]) -> None:
         for each in arrivals:
             self.call_later(self.write, each)
 

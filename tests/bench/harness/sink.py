@@ -21,6 +21,7 @@ class Sink:
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "tests.bench.harness.sink"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout
         self.stomp_port = int(self._process.stdout.readline())
         return self
 

@@ -10,9 +10,9 @@ import pytest
 
 from infertool import brokers
 from infertool.brokers.amqp.broker import AmqpBroker
-from infertool.brokers.amqp.management import Management
+from infertool.brokers.amqp.management import Management, QueueFacts
 from infertool.secret import Secret
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 from tests.support import brokers as support
 from tests.support.brokers import settings
 from tests.support.rabbitmq import RabbitMQ
@@ -23,6 +23,13 @@ def management(rabbitmq: RabbitMQ) -> Iterator[Management]:
     made = Management(BrokerSettings(), rabbitmq.management_url, user="admin", password=Secret("admin"), vhost="/")
     yield made
     made.close()
+
+
+def facts_of(management: Management, queue: str) -> QueueFacts:
+    """Return what the management API tells of a queue that there is."""
+    facts = management.queue(queue)
+    assert facts is not None
+    return facts
 
 
 Open = Callable[..., AmqpBroker]

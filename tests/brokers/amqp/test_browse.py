@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import pytest
 from pika import spec
 
 from infertool.brokers.amqp import browse as module
+from infertool.brokers.amqp.management import Management
+from infertool.brokers.port import Broker, Browse
 from infertool.errors import BrowseRefusedError, ConnectionLostError, RefusedError
+from tests.brokers.amqp.conftest import Open, facts_of
 from tests.support.amqpproxy import AmqpFrameProxy, method
-from tests.support.rawamqp import TIMEOUT_S, eventually
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.rawamqp import TIMEOUT_S, RawAmqp, eventually
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -19,22 +25,33 @@ LIMITED = {**QUORUM, "x-delivery-limit": 5}
 BODIES = [b"%d" % number for number in range(6)]
 
 
+class Look(Protocol):
+    """Looks at a queue, with or without what the management API tells of it."""
+
+    def __call__(
+        self, queue: str, *, limit: int = 100, asked: bool = True, counted: bool = False, user: str = "admin"
+    ) -> Browse: ...
+
+
+ThirdGet = Callable[[bytes | None], Broker]
+
+
 @pytest.fixture
-def look(open_broker):
+def look(open_broker: Open) -> Look:
     """Look at a queue, with or without what the management API tells of it."""
 
-    def look(queue: str, *, limit: int = 100, asked: bool = True, counted: bool = False, user: str = "admin"):
+    def look(queue: str, *, limit: int = 100, asked: bool = True, counted: bool = False, user: str = "admin") -> Browse:
         broker = open_broker(asked=asked, counted_browse=counted, user=user)
         return broker.browse(queue, limit=limit, timeout_s=TIMEOUT_S)
 
     return look
 
 
-def bodies(browse) -> list[bytes]:
+def bodies(browse: Browse) -> list[bytes]:
     return [message.body for message in browse.messages]
 
 
-def counts(raw, queue: str, count: int) -> list[tuple[bytes, int]]:
+def counts(raw: RawAmqp, queue: str, count: int) -> list[tuple[bytes, int]]:
     """Take all messages; return the body of each and how often it was delivered before."""
     taken = raw.take(queue, count)
     return [(body, (properties.headers or {}).get("x-delivery-count", 0)) for _, properties, body in taken]
@@ -44,7 +61,9 @@ def counts(raw, queue: str, count: int) -> list[tuple[bytes, int]]:
 @pytest.mark.parametrize(
     "arguments", [{}, {"x-queue-type": "classic"}, {"x-max-length": 100, "x-dead-letter-exchange": ""}]
 )
-def test_a_classic_queue_is_shown_and_left_as_it_was(raw, look, arguments, asked):
+def test_a_classic_queue_is_shown_and_left_as_it_was(
+    raw: RawAmqp, look: Look, arguments: dict[str, Any], asked: bool
+) -> None:
     queue = raw.queue(arguments)
     raw.send(queue, *BODIES)
     for _ in range(3):
@@ -59,7 +78,7 @@ def test_a_classic_queue_is_shown_and_left_as_it_was(raw, look, arguments, asked
     assert all(method.redelivered for method, _, _ in taken)
 
 
-def test_a_queue_that_is_not_durable_and_one_with_priorities(raw, look):
+def test_a_queue_that_is_not_durable_and_one_with_priorities(raw: RawAmqp, look: Look) -> None:
     queue = raw.queue({"x-max-priority": 3}, durable=False)
     for priority, body in enumerate(BODIES[:3]):
         raw.send(queue, body, priority=priority)
@@ -68,14 +87,16 @@ def test_a_queue_that_is_not_durable_and_one_with_priorities(raw, look):
     assert [body for _, _, body in raw.take(queue, 3)] == [b"2", b"1", b"0"]
 
 
-def test_a_full_queue_that_drops_the_oldest_drops_no_more_than_without_a_look(raw, look, monkeypatch):
+def test_a_full_queue_that_drops_the_oldest_drops_no_more_than_without_a_look(
+    raw: RawAmqp, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Messages come while the look holds all others: what is given back goes before them, and is dropped first."""
     queue = raw.queue({"x-max-length": 6})
     raw.send(queue, *BODIES)
     get = module._Looking.get
     sent: list[bytes] = []
 
-    def get_and_send(channel, **options):
+    def get_and_send(channel: module._Looking, **options: Any) -> Any:
         shown = get(channel, **options)
         raw.send(queue, b"new")
         sent.append(b"new")
@@ -89,14 +110,14 @@ def test_a_full_queue_that_drops_the_oldest_drops_no_more_than_without_a_look(ra
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_an_empty_queue_and_one_that_is_not_there(raw, look, asked):
+def test_an_empty_queue_and_one_that_is_not_there(raw: RawAmqp, look: Look, asked: bool) -> None:
     empty = look(raw.queue(), asked=asked)
     assert (empty.messages, empty.complete, empty.depth) == ([], True, 0)
     missing = look(raw.name(), asked=asked)
     assert (missing.messages, missing.complete, missing.depth) == ([], False, None)
 
 
-def test_what_consumers_hold_is_not_shown_and_that_is_said(raw, look):
+def test_what_consumers_hold_is_not_shown_and_that_is_said(raw: RawAmqp, look: Look) -> None:
     queue = raw.queue()
     raw.send(queue, *BODIES)
     with raw.channel() as channel:
@@ -110,7 +131,7 @@ def test_what_consumers_hold_is_not_shown_and_that_is_said(raw, look):
         assert "what its consumer holds" in shown.note
 
 
-def test_no_look_at_a_quorum_queue_without_its_limit_known(raw, look):
+def test_no_look_at_a_quorum_queue_without_its_limit_known(raw: RawAmqp, look: Look) -> None:
     queue = raw.queue(QUORUM)
     raw.send(queue, *BODIES)
     with pytest.raises(BrowseRefusedError, match=r"does not tell.*set broker\.management_url"):
@@ -119,7 +140,9 @@ def test_no_look_at_a_quorum_queue_without_its_limit_known(raw, look):
 
 
 @pytest.mark.parametrize(("limit", "looks"), [(None, 10), (4, 2)])
-def test_a_look_without_the_api_that_was_asked_for_goes_by_the_arguments(raw, look, limit, looks):
+def test_a_look_without_the_api_that_was_asked_for_goes_by_the_arguments(
+    raw: RawAmqp, look: Look, limit: int | None, looks: int
+) -> None:
     queue = raw.queue({**QUORUM, **({} if limit is None else {"x-delivery-limit": limit})})
     raw.send(queue, *BODIES)
     for _ in range(looks):
@@ -130,7 +153,7 @@ def test_a_look_without_the_api_that_was_asked_for_goes_by_the_arguments(raw, lo
     assert f"came {looks + 1} times" in shown.note
 
 
-def test_a_quorum_queue_without_a_limit_is_shown_and_the_count_is_told(raw, look):
+def test_a_quorum_queue_without_a_limit_is_shown_and_the_count_is_told(raw: RawAmqp, look: Look) -> None:
     queue = raw.queue(QUORUM)
     raw.send(queue, *BODIES)
     for _ in range(2):
@@ -141,12 +164,14 @@ def test_a_quorum_queue_without_a_limit_is_shown_and_the_count_is_told(raw, look
 
 
 @pytest.mark.parametrize("policy", [False, True])
-def test_a_quorum_queue_with_a_limit_is_not_touched_unless_asked_for(raw, rabbitmq, management, look, policy):
+def test_a_quorum_queue_with_a_limit_is_not_touched_unless_asked_for(
+    raw: RawAmqp, rabbitmq: RabbitMQ, management: Management, look: Look, policy: bool
+) -> None:
     queue = raw.queue(QUORUM if policy else LIMITED)
     raw.send(queue, *BODIES)
     if policy:
         rabbitmq.ctl("set_policy", "--apply-to", "queues", "limit", f"^{queue}$", '{"delivery-limit": 5}')
-        eventually(lambda: management.queue(queue).delivery_limit == 5)
+        eventually(lambda: facts_of(management, queue).delivery_limit == 5)
     for _ in range(8):
         with pytest.raises(BrowseRefusedError, match=r"allows 5; .*--force"):
             look(queue)
@@ -155,7 +180,7 @@ def test_a_quorum_queue_with_a_limit_is_not_touched_unless_asked_for(raw, rabbit
     assert counts(raw, queue, 6) == [(body, 0) for body in BODIES]
 
 
-def test_a_look_that_was_asked_for_ends_at_half_of_the_limit(raw, look):
+def test_a_look_that_was_asked_for_ends_at_half_of_the_limit(raw: RawAmqp, look: Look) -> None:
     queue = raw.queue(LIMITED)
     raw.send(queue, *BODIES)
     for _ in range(2):
@@ -168,7 +193,7 @@ def test_a_look_that_was_asked_for_ends_at_half_of_the_limit(raw, look):
     assert sorted(counts(raw, queue, 6)) == [(BODIES[0], 3), *[(body, 2) for body in BODIES[1:]]]
 
 
-def test_a_quorum_queue_with_a_single_active_consumer_is_refused_by_the_broker(raw, look):
+def test_a_quorum_queue_with_a_single_active_consumer_is_refused_by_the_broker(raw: RawAmqp, look: Look) -> None:
     queue = raw.queue({**QUORUM, "x-single-active-consumer": True})
     raw.send(queue, *BODIES)
     with pytest.raises(BrowseRefusedError, match="RESOURCE_LOCKED"):
@@ -176,7 +201,7 @@ def test_a_quorum_queue_with_a_single_active_consumer_is_refused_by_the_broker(r
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_a_stream_is_read_from_its_start(raw, look, asked):
+def test_a_stream_is_read_from_its_start(raw: RawAmqp, look: Look, asked: bool) -> None:
     queue = raw.queue({"x-queue-type": "stream"})
     raw.send(queue, *BODIES)
     for limit, shown in ((100, BODIES), (2, BODIES[:2])):
@@ -184,7 +209,7 @@ def test_a_stream_is_read_from_its_start(raw, look, asked):
         assert (bodies(seen), seen.complete, seen.depth) == (shown, False, None)
 
 
-def test_a_user_who_may_not_read(raw, rabbitmq, look):
+def test_a_user_who_may_not_read(raw: RawAmqp, rabbitmq: RabbitMQ, look: Look) -> None:
     queue = raw.queue()
     raw.send(queue, *BODIES)
     rabbitmq.ctl("add_user", "writer", "admin")
@@ -196,7 +221,7 @@ def test_a_user_who_may_not_read(raw, rabbitmq, look):
         rabbitmq.ctl("delete_user", "writer")
 
 
-def test_a_user_who_is_not_told_the_type(raw, rabbitmq, look):
+def test_a_user_who_is_not_told_the_type(raw: RawAmqp, rabbitmq: RabbitMQ, look: Look) -> None:
     queue = raw.queue()
     raw.send(queue, *BODIES)
     rabbitmq.ctl("add_user", "only-reads", "admin")
@@ -210,14 +235,14 @@ def test_a_user_who_is_not_told_the_type(raw, rabbitmq, look):
         rabbitmq.ctl("delete_user", "only-reads")
 
 
-def test_a_queue_that_belongs_to_another_connection(raw, look):
+def test_a_queue_that_belongs_to_another_connection(raw: RawAmqp, look: Look) -> None:
     with raw.channel() as channel:
         queue = channel.queue_declare("", exclusive=True).method.queue
         with pytest.raises(RefusedError, match="RESOURCE_LOCKED"):
             look(queue, asked=False)
 
 
-def test_a_look_holds_no_more_bytes_than_it_may(raw, look, monkeypatch):
+def test_a_look_holds_no_more_bytes_than_it_may(raw: RawAmqp, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_BROWSED_BYTES", 3)
     queue = raw.queue()
     raw.send(queue, *BODIES)
@@ -226,11 +251,11 @@ def test_a_look_holds_no_more_bytes_than_it_may(raw, look, monkeypatch):
 
 
 @pytest.fixture
-def third_get(raw, open_broker):
+def third_get(raw: RawAmqp, open_broker: Open) -> Iterator[ThirdGet]:
     """Return a broker, without the management API, on whose line something happens to the third message that is got."""
     opened = []
 
-    def third_get(becomes: bytes | None):
+    def third_get(becomes: bytes | None) -> Broker:
         asked = itertools.count(1)
 
         def hook(frame: bytes) -> bytes | None:
@@ -244,7 +269,7 @@ def third_get(raw, open_broker):
         proxy.__exit__()
 
 
-def test_a_look_that_is_cut_is_an_error_and_gives_all_back(raw, third_get):
+def test_a_look_that_is_cut_is_an_error_and_gives_all_back(raw: RawAmqp, third_get: ThirdGet) -> None:
     queue = raw.queue()
     raw.send(queue, *BODIES)
     with pytest.raises(ConnectionLostError):
@@ -253,7 +278,7 @@ def test_a_look_that_is_cut_is_an_error_and_gives_all_back(raw, third_get):
     assert [body for _, _, body in raw.take(queue, 6)] == BODIES
 
 
-def test_a_look_that_stalls_shows_what_came_and_the_connection_lives(raw, third_get):
+def test_a_look_that_stalls_shows_what_came_and_the_connection_lives(raw: RawAmqp, third_get: ThirdGet) -> None:
     queue = raw.queue()
     raw.send(queue, *BODIES)
     broker = third_get(b"")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from infertool.brokers.amqp import deaths
 from infertool.message import BrokerDeath
+from tests.support.rawamqp import RawAmqp
 
 AT = datetime(2026, 11, 27, 3, 6, 45, tzinfo=UTC)
-REJECTED = {
+REJECTED: dict[str, Any] = {
     "x-death": [{
         "count": 1, "reason": "rejected", "queue": "orders", "time": AT, "exchange": "", "routing-keys": ["orders"],
     }],
@@ -43,9 +44,8 @@ def without(name: str) -> dict[str, object]:
 
 
 def changed(**fields: object) -> dict[str, object]:
-    table = copy.deepcopy(REJECTED)
-    table["x-death"][0].update(fields)
-    return table
+    death, *earlier = REJECTED["x-death"]
+    return {**REJECTED, "x-death": [{**death, **fields}, *earlier]}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_death_without_a_time_is_one() -> None:
 
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("reason", ["rejected", "expired", "maxlen", "delivery_limit"])
-def test_what_the_real_broker_writes(raw, reason):
+def test_what_the_real_broker_writes(raw: RawAmqp, reason: str) -> None:
     dlq = raw.queue()
     to_dlq = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dlq}
     before = int(time.time()) * 1000

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Protocol
+
 import pytest
 
 from infertool.brokers.amqp import declare
 from infertool.brokers.amqp.declare import Kind, Mismatch, mismatch
-from infertool.brokers.declaring import Difference, QueueSpec, Standing
+from infertool.brokers.amqp.management import Management
+from infertool.brokers.declaring import Difference, QueueSpec, QueueState, Standing
 from infertool.errors import RefusedError
-from tests.support.rawamqp import TIMEOUT_S, eventually
+from tests.brokers.amqp.conftest import Open, facts_of
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.rawamqp import TIMEOUT_S, RawAmqp, eventually
 
+Ask = Callable[[Any], Any]
 BEGIN = "PRECONDITION_FAILED - inequivalent arg"
 
 
@@ -39,15 +46,15 @@ BEGIN = "PRECONDITION_FAILED - inequivalent arg"
         ("'x-max-priority' for queue 'q' in vhost '/': received '5' but current is 'many'", None),
     ],
 )
-def test_what_a_refusal_tells(text, found):
+def test_what_a_refusal_tells(text: str, found: Mismatch | None) -> None:
     assert mismatch(f"{BEGIN} {text}", {"x-max-priority": 5}) == found
 
 
-def test_another_refusal_tells_nothing():
+def test_another_refusal_tells_nothing() -> None:
     assert mismatch("PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue 'q' in vhost '/': \"odd\"", {}) is None
 
 
-KINDS = {
+KINDS: dict[str, tuple[dict[str, Any], bool]] = {
     "classic": ({}, True),
     "told to be classic": ({"x-queue-type": "classic"}, True),
     "not durable": ({}, False),
@@ -62,13 +69,13 @@ KINDS = {
 
 
 @pytest.fixture
-def ask(open_broker):
+def ask(open_broker: Open) -> Ask:
     return open_broker()._supervisor.connected().ask
 
 
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_type_of_a_queue_without_the_management_api(raw, ask, kind):
+def test_the_type_of_a_queue_without_the_management_api(raw: RawAmqp, ask: Ask, kind: str) -> None:
     arguments, durable = KINDS[kind]
     queue = raw.queue(arguments, durable=durable)
     found = Kind(arguments.get("x-queue-type", "classic"), arguments.get("x-delivery-limit"))
@@ -77,14 +84,14 @@ def test_the_type_of_a_queue_without_the_management_api(raw, ask, kind):
 
 
 @pytest.mark.rabbitmq
-def test_asking_for_a_type_makes_no_queue(raw, ask):
+def test_asking_for_a_type_makes_no_queue(raw: RawAmqp, ask: Ask) -> None:
     queue = raw.name()
     assert declare.kind(ask, queue) == Kind("")
     assert declare.waiting(ask, queue) is None
 
 
 @pytest.mark.rabbitmq
-def test_a_user_who_may_not_configure_is_told_no_type(raw, rabbitmq, open_broker):
+def test_a_user_who_may_not_configure_is_told_no_type(raw: RawAmqp, rabbitmq: RabbitMQ, open_broker: Open) -> None:
     queue = raw.queue()
     rabbitmq.ctl("add_user", "reader", "admin")
     rabbitmq.ctl("set_permissions", "reader", "^$", ".*", ".*")
@@ -99,12 +106,18 @@ def test_a_user_who_may_not_configure_is_told_no_type(raw, rabbitmq, open_broker
         rabbitmq.ctl("delete_user", "reader")
 
 
+class Declared(Protocol):
+    """Tells how a queue stands to a spec."""
+
+    def __call__(self, spec: QueueSpec, *, create: bool = False) -> QueueState: ...
+
+
 @pytest.fixture(params=["management API", "refusals"])
-def declared(request, open_broker):
+def declared(request: pytest.FixtureRequest, open_broker: Open) -> Declared:
     """Return how a queue stands to a spec, asked for in both ways; with `create`, a missing one is made."""
     broker = open_broker(asked=request.param == "management API")
 
-    def declared(spec: QueueSpec, *, create: bool = False):
+    def declared(spec: QueueSpec, *, create: bool = False) -> QueueState:
         [state] = broker.declare([spec], timeout_s=TIMEOUT_S, create=create)
         return state
 
@@ -112,7 +125,7 @@ def declared(request, open_broker):
 
 
 @pytest.mark.rabbitmq
-def test_a_missing_queue_is_created_as_asked(raw, declared):
+def test_a_missing_queue_is_created_as_asked(raw: RawAmqp, declared: Declared) -> None:
     spec = QueueSpec(
         name=raw.name(), type="classic", max_priority=5, dead_letter_exchange="", dead_letter_routing_key="dlq"
     )
@@ -126,14 +139,16 @@ def test_a_missing_queue_is_created_as_asked(raw, declared):
 
 
 @pytest.mark.rabbitmq
-def test_a_quorum_queue_is_created_as_asked(raw, declared):
+def test_a_quorum_queue_is_created_as_asked(raw: RawAmqp, declared: Declared) -> None:
     spec = QueueSpec(name=raw.name(), type="quorum", delivery_limit=7)
     assert declared(spec, create=True).created
     assert declared(spec).standing is Standing.SAME
 
 
 @pytest.mark.rabbitmq
-def test_each_argument_that_differs_is_named_and_nothing_is_changed(raw, declared, management):
+def test_each_argument_that_differs_is_named_and_nothing_is_changed(
+    raw: RawAmqp, declared: Declared, management: Management
+) -> None:
     has = {"x-max-priority": 9, "x-message-ttl": 60000}
     queue = raw.queue(has, durable=False)
     spec = QueueSpec(name=queue, type="classic", max_priority=5, dead_letter_exchange="dlx")
@@ -146,18 +161,18 @@ def test_each_argument_that_differs_is_named_and_nothing_is_changed(raw, declare
             "x-max-priority is 9, asked for is 5",
         ]
         assert state.notes == ("it also has x-message-ttl=60000",)
-    assert management.queue(queue).arguments == has
+    assert facts_of(management, queue).arguments == has
 
 
 @pytest.mark.rabbitmq
-def test_a_queue_that_another_one_makes_at_the_same_time_is_compared(raw, ask):
+def test_a_queue_that_another_one_makes_at_the_same_time_is_compared(raw: RawAmqp, ask: Ask) -> None:
     spec = QueueSpec(name=raw.queue({"x-max-priority": 9}), max_priority=5)
     state = declare.create(ask, spec)
     assert (state.standing, state.created) == (Standing.DIFFERS, False)
 
 
 @pytest.mark.rabbitmq
-def test_another_type_is_a_difference(raw, declared):
+def test_another_type_is_a_difference(raw: RawAmqp, declared: Declared) -> None:
     quorum = raw.queue({"x-queue-type": "quorum"})
     assert declared(QueueSpec(name=quorum, type="classic")).differences == (
         Difference("x-queue-type", "classic", "quorum"),
@@ -168,14 +183,14 @@ def test_another_type_is_a_difference(raw, declared):
 
 
 @pytest.mark.rabbitmq
-def test_what_nothing_is_asked_for_is_no_difference(raw, declared):
+def test_what_nothing_is_asked_for_is_no_difference(raw: RawAmqp, declared: Declared) -> None:
     state = declared(QueueSpec(name=raw.queue({"x-queue-type": "quorum", "x-max-length": 5})))
     assert (state.standing, state.differences) == (Standing.SAME, ())
     assert any("x-max-length=5" in note for note in state.notes)
 
 
 @pytest.mark.rabbitmq
-def test_a_missing_dead_letter_exchange_is_told(raw, declared):
+def test_a_missing_dead_letter_exchange_is_told(raw: RawAmqp, declared: Declared) -> None:
     spec = QueueSpec(name=raw.name(), dead_letter_exchange="nowhere")
     for state in (declared(spec), declared(spec, create=True)):
         assert "no exchange nowhere" in state.notes[0]
@@ -183,12 +198,14 @@ def test_a_missing_dead_letter_exchange_is_told(raw, declared):
 
 
 @pytest.mark.rabbitmq
-def test_what_a_policy_sets_is_as_asked(raw, rabbitmq, management, open_broker):
+def test_what_a_policy_sets_is_as_asked(
+    raw: RawAmqp, rabbitmq: RabbitMQ, management: Management, open_broker: Open
+) -> None:
     queue = raw.queue()
     rabbitmq.ctl("set_policy", "--apply-to", "queues", "dlx", f"^{queue}$", '{"dead-letter-exchange": "amq.direct"}')
     spec = QueueSpec(name=queue, dead_letter_exchange="amq.direct")
     try:
-        eventually(lambda: management.queue(queue).policy)
+        eventually(lambda: facts_of(management, queue).policy)
         [state] = open_broker().declare([spec], timeout_s=TIMEOUT_S, create=False)
         assert state.standing is Standing.SAME
     finally:
@@ -196,13 +213,13 @@ def test_what_a_policy_sets_is_as_asked(raw, rabbitmq, management, open_broker):
 
 
 @pytest.mark.rabbitmq
-def test_what_the_broker_refuses_to_make_is_an_error(raw, declared):
+def test_what_the_broker_refuses_to_make_is_an_error(raw: RawAmqp, declared: Declared) -> None:
     with pytest.raises(RefusedError, match="invalid arg 'x-max-priority'"):
         declared(QueueSpec(name=raw.name(), type="quorum", max_priority=5), create=True)
 
 
 @pytest.mark.rabbitmq
-def test_a_queue_that_belongs_to_another_connection(raw, declared):
+def test_a_queue_that_belongs_to_another_connection(raw: RawAmqp, declared: Declared) -> None:
     with raw.channel() as channel:
         queue = channel.queue_declare("", exclusive=True).method.queue
         with pytest.raises(RefusedError, match="RESOURCE_LOCKED"):

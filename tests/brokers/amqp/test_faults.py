@@ -4,34 +4,53 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from queue import SimpleQueue
 
 import pytest
+from pika.exceptions import ConnectionClosedByBroker
+from pika.spec import BasicProperties
 
-from infertool.brokers.port import Move
+from infertool.brokers.port import DeliversOnReader, Move, Widens
 from infertool.errors import ReceiptTimeoutError, RefusedError
 from infertool.message import BodyKind, Outgoing
 from infertool.net.connection_state import ConnectionState
+from tests.brokers.amqp.conftest import Declare
+from tests.brokers.conftest import Connect
 from tests.support.amqpproxy import AmqpFrameProxy, AmqpProxy, method
-from tests.support.brokers import TIMEOUT_S, numbered, send_all, take
+from tests.support.brokers import TIMEOUT_S, Links, numbered, send_all, stale_acks, take
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.usual_pair import connection
 
 pytestmark = pytest.mark.rabbitmq
 
 DELIVER = 0x003C003C
 
 
-def wait_until(condition):
+def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize("grows", [False, True])
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])
-def test_a_queue_that_is_deleted_while_consuming(rabbitmq, declare, connect, links, caplog, queue_type):
+def test_a_queue_that_is_deleted_while_consuming(
+    rabbitmq: RabbitMQ,
+    declare: Declare,
+    connect: Connect,
+    links: Links,
+    caplog: pytest.LogCaptureFixture,
+    queue_type: str,
+    grows: bool,
+) -> None:
     queue = declare(x_queue_type=queue_type)
     broker = connect(rabbitmq.amqp_url, links)
     subscription = broker.subscribe(queue, window=10)
+    assert isinstance(subscription, Widens)
+    if grows:
+        subscription.widen(15)
     send_all(broker, numbered(queue, 2))
     held = take(subscription, 2)
     with rabbitmq.pika() as channel:
@@ -42,13 +61,34 @@ def test_a_queue_that_is_deleted_while_consuming(rabbitmq, declare, connect, lin
     again = take(subscription, 3)
     assert not any(message.redelivered for message in again)
     subscription.ack(held)
-    assert subscription.stale_acks == 2
+    assert stale_acks(subscription) == 2
     subscription.ack(again)
     assert links.of(ConnectionState.LOST) == []
     wait_until(lambda: "exists again" in caplog.text)
+    send_all(broker, numbered(queue, 20))
+    held = take(subscription, 15 if grows else 10)
+    assert subscription.receive(1, 0.2) == []
+    subscription.ack(held)
+    assert caplog.text.count("was deleted") == 1
 
 
-def test_close_ends_the_search_for_a_deleted_queue(rabbitmq, declare, connect, caplog):
+def test_an_exclusive_subscription_stays_as_wide_as_it_is(
+    rabbitmq: RabbitMQ, declare: Declare, connect: Connect
+) -> None:
+    queue = declare()
+    broker = connect(rabbitmq.amqp_url)
+    subscription = broker.subscribe(queue, window=2, exclusive=True)
+    assert isinstance(subscription, Widens)
+    subscription.widen(4)
+    send_all(broker, numbered(queue, 5))
+    subscription.ack(take(subscription, 2))
+    assert len(take(subscription, 2)) == 2
+    assert subscription.receive(1, 0.2) == []
+
+
+def test_close_ends_the_search_for_a_deleted_queue(
+    rabbitmq: RabbitMQ, declare: Declare, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
     queue = declare()
     broker = connect(rabbitmq.amqp_url)
     broker.subscribe(queue, window=1)
@@ -58,7 +98,9 @@ def test_close_ends_the_search_for_a_deleted_queue(rabbitmq, declare, connect, c
     broker.close(TIMEOUT_S)
 
 
-def test_an_alarm_lets_sends_wait_and_acks_pass(own, connect, links, caplog):
+def test_an_alarm_lets_sends_wait_and_acks_pass(
+    own: RabbitMQ, connect: Connect, links: Links, caplog: pytest.LogCaptureFixture
+) -> None:
     with own.pika() as channel:
         channel.queue_declare("q", durable=True)
     broker = connect(own.amqp_url, links, receipt_timeout_s=3.0)
@@ -79,7 +121,12 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(own, connect, links, caplog):
 
     sent = threading.Event()
     patient = connect(own.amqp_url, receipt_timeout_s=TIMEOUT_S)
-    patient.send(Outgoing("q", b"waits"), lambda error: error is None and sent.set())
+
+    def ended(error: Exception | None) -> None:
+        if error is None:
+            sent.set()
+
+    patient.send(Outgoing("q", b"waits"), ended)
     own.ctl("set_vm_memory_high_watermark", "0.8")
     assert sent.wait(TIMEOUT_S)
     wait_until(lambda: "takes messages again" in caplog.text)
@@ -87,7 +134,7 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(own, connect, links, caplog):
     assert links.of(ConnectionState.LOST) == []
 
 
-def test_a_consumer_timeout_says_so_and_the_message_comes_again(own, connect, links):
+def test_a_consumer_timeout_says_so_and_the_message_comes_again(own: RabbitMQ, connect: Connect, links: Links) -> None:
     own.ctl("eval", "application:set_env(rabbit, consumer_timeout, 500).")
     own.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 500).")
     with own.pika() as channel:
@@ -103,7 +150,7 @@ def test_a_consumer_timeout_says_so_and_the_message_comes_again(own, connect, li
     subscription.ack([again])
 
 
-def test_50_megabytes_there_and_to_the_dead_letters(own, connect):
+def test_50_megabytes_there_and_to_the_dead_letters(own: RabbitMQ, connect: Connect) -> None:
     own.ctl("set_vm_memory_high_watermark", "0.8")
     with own.pika() as channel:
         channel.queue_declare("q", durable=True)
@@ -119,17 +166,19 @@ def test_50_megabytes_there_and_to_the_dead_letters(own, connect):
     assert letter.body == body
 
 
-def test_a_message_larger_than_the_broker_takes(own, connect):
+def test_a_message_larger_than_the_broker_takes(own: RabbitMQ, connect: Connect) -> None:
     with own.pika() as channel:
         channel.queue_declare("q", durable=True)
-    broker, answers = connect(own.amqp_url, receipt_timeout_s=TIMEOUT_S), SimpleQueue()
+    broker, answers = connect(own.amqp_url, receipt_timeout_s=TIMEOUT_S), SimpleQueue[Exception | None]()
     broker.send(Outgoing("q", b"x" * (128 * 1024 * 1024 + 1)), answers.put)
     error = answers.get(timeout=TIMEOUT_S)
     assert isinstance(error, RefusedError)
     assert "larger than" in error.reason
 
 
-def test_a_line_that_ends_in_the_middle_of_a_message(rabbitmq, declare, connect, links):
+def test_a_line_that_ends_in_the_middle_of_a_message(
+    rabbitmq: RabbitMQ, declare: Declare, connect: Connect, links: Links
+) -> None:
     queue = declare()
     with AmqpProxy(rabbitmq.amqp_port) as proxy:
         broker = connect(proxy.url, links)
@@ -142,10 +191,12 @@ def test_a_line_that_ends_in_the_middle_of_a_message(rabbitmq, declare, connect,
         broker.close(TIMEOUT_S)
 
 
-def test_garbage_in_place_of_a_frame_ends_the_connection_and_the_message_comes_again(rabbitmq, declare, connect, links):
+def test_garbage_in_place_of_a_frame_ends_the_connection_and_the_message_comes_again(
+    rabbitmq: RabbitMQ, declare: Declare, connect: Connect, links: Links
+) -> None:
     queue, done = declare(), threading.Event()
 
-    def spoil(frame):
+    def spoil(frame: bytes) -> bytes:
         if method(frame) == DELIVER and not done.is_set():
             done.set()
             return b"\x07garbage" + frame
@@ -161,17 +212,20 @@ def test_garbage_in_place_of_a_frame_ends_the_connection_and_the_message_comes_a
         broker.close(TIMEOUT_S)
 
 
-def test_a_model_that_takes_longer_than_the_heartbeats(rabbitmq, declare, connect, links):
+def test_a_model_that_takes_longer_than_the_heartbeats(
+    rabbitmq: RabbitMQ, declare: Declare, connect: Connect, links: Links
+) -> None:
     queue = declare()
     broker = connect(rabbitmq.amqp_url, links, heartbeat_s=1.0)
     subscription = broker.subscribe(queue, window=1)
     busy, over = threading.Event(), threading.Event()
 
-    def model(_messages):
+    def model(_messages: object) -> None:
         # On the thread that reads, as a quick model is called; another reads on after a hand-off.
         busy.set()
         over.wait(TIMEOUT_S)
 
+    assert isinstance(subscription, DeliversOnReader)
     subscription.deliver_to(model)
     send_all(broker, numbered(queue, 1))
     assert busy.wait(TIMEOUT_S)
@@ -183,13 +237,15 @@ def test_a_model_that_takes_longer_than_the_heartbeats(rabbitmq, declare, connec
     assert links.of(ConnectionState.LOST) == []
 
 
-def test_several_hosts(rabbitmq, declare, connect):
+def test_several_hosts(rabbitmq: RabbitMQ, declare: Declare, connect: Connect) -> None:
     broker = connect(f"amqp://127.0.0.1:1,127.0.0.1:{rabbitmq.amqp_port}")
     assert broker.address == rabbitmq.amqp_url
     send_all(broker, numbered(declare(), 1))
 
 
-def test_questions_take_no_more_channels_than_the_broker_allows(rabbitmq, declare, connect, links):
+def test_questions_take_no_more_channels_than_the_broker_allows(
+    rabbitmq: RabbitMQ, declare: Declare, connect: Connect, links: Links
+) -> None:
     queue = declare()
     broker = connect(rabbitmq.amqp_url, links)
     # RabbitMQ allows 2047.
@@ -201,7 +257,9 @@ def test_questions_take_no_more_channels_than_the_broker_allows(rabbitmq, declar
     assert links.of(ConnectionState.LOST) == []
 
 
-def test_a_question_without_an_answer_in_time_ends_no_connection(rabbitmq, declare, connect, links):
+def test_a_question_without_an_answer_in_time_ends_no_connection(
+    rabbitmq: RabbitMQ, declare: Declare, connect: Connect, links: Links
+) -> None:
     queue = declare()
     with AmqpProxy(rabbitmq.amqp_port) as proxy:
         broker = connect(proxy.url, links)
@@ -211,3 +269,19 @@ def test_a_question_without_an_answer_in_time_ends_no_connection(rabbitmq, decla
         assert broker.measure(queue, TIMEOUT_S) is not None
         assert links.of(ConnectionState.LOST) == []
         broker.close(TIMEOUT_S)
+
+
+@pytest.mark.parametrize(
+    "broken", [b"\x01hz\x00\x00\x00\x04abcd", b"\x01hS\x00\x00\x00\x63abcd"], ids=["type", "length"]
+)
+def test_rabbitmq_takes_no_properties_that_cannot_be_read(rabbitmq: RabbitMQ, declare: Declare, broken: bytes) -> None:
+    """So what such a message would do to a consumer is shown without it (`test_messages.py`)."""
+    queue = declare()
+    spoil = lambda frame: frame.replace(b"\x01hS\x00\x00\x00\x04abcd", broken)  # noqa: E731
+    with AmqpFrameProxy(rabbitmq.amqp_port, to_server=spoil) as proxy:
+        channel = connection(proxy.port).channel()
+        channel.confirm_delivery()
+        with pytest.raises(ConnectionClosedByBroker):
+            channel.basic_publish("", queue, b"", BasicProperties(headers={"h": "abcd"}))
+    with rabbitmq.pika() as channel:
+        assert channel.queue_declare(queue, passive=True).method.message_count == 0

@@ -9,22 +9,25 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from urllib3.exceptions import ProtocolError
 
 from infertool.brokers.amqp import management as module
 from infertool.brokers.amqp.management import Management, facts
-from infertool.brokers.port import Depth
-from infertool.errors import RefusedError, SettingsError, UnreachableError
+from infertool.brokers.port import Broker, Depth
+from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
 from infertool.secret import Secret
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
+from tests.brokers.amqp.conftest import Open, facts_of
 from tests.support.certificates import authority
 from tests.support.ports import free_port
-from tests.support.rawamqp import TIMEOUT_S, eventually
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.rawamqp import TIMEOUT_S, RawAmqp, eventually
 
 
-def client(url: str, user: str = "admin", password: str = "admin", **settings: object) -> Management:
+def client(url: str, user: str = "admin", password: str = "admin", **settings: Any) -> Management:
     return Management(BrokerSettings(**settings), url, user=user, password=Secret(password), vhost="/")
 
 
@@ -42,23 +45,23 @@ def client(url: str, user: str = "admin", password: str = "admin", **settings: o
         (4, {"x-delivery-limit": "5"}, {"delivery-limit": True}, 20),
     ],
 )
-def test_the_delivery_limit(version, arguments, policy, limit):
+def test_the_delivery_limit(version: int, arguments: dict[str, Any], policy: dict[str, Any], limit: int | None) -> None:
     document = {"type": "quorum", "arguments": arguments, "effective_policy_definition": policy}
     assert facts(document, version).delivery_limit == limit
 
 
-def test_a_classic_queue_has_no_delivery_limit():
+def test_a_classic_queue_has_no_delivery_limit() -> None:
     assert facts({"type": "classic", "arguments": {"x-delivery-limit": 5}}, 4).delivery_limit is None
 
 
-def test_a_document_of_something_else_tells_nothing():
+def test_a_document_of_something_else_tells_nothing() -> None:
     odd = {"type": 3, "arguments": [], "messages_ready": "7", "consumers": True, "message_stats": {"publish": -1}}
     found = facts(odd, 4)
     assert (found.type, found.arguments, found.ready, found.consumers, found.published) == ("", {}, None, None, None)
 
 
 @pytest.mark.parametrize("url", ["localhost:15672", "amqp://localhost", "http://", "http://a:x", "http://u:p@a:1", ""])
-def test_what_is_no_url(url):
+def test_what_is_no_url(url: str) -> None:
     with pytest.raises(SettingsError) as caught:
         client(url)
     assert caught.value.key == "broker.management_url"
@@ -67,7 +70,7 @@ def test_what_is_no_url(url):
 
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("arguments", [{}, {"x-queue-type": "quorum", "x-delivery-limit": 5}])
-def test_a_queue(raw, management, arguments):
+def test_a_queue(raw: RawAmqp, management: Management, arguments: dict[str, Any]) -> None:
     queue = raw.queue(arguments)
     with raw.channel() as channel:
         # RabbitMQ may lose the figures of a channel that closes before they are sampled.
@@ -78,14 +81,15 @@ def test_a_queue(raw, management, arguments):
         channel.basic_consume(queue, lambda *_: None)
         channel.connection.process_data_events(0)
 
-        def sampled():
+        found = facts_of(management, queue)
+
+        def sampled() -> bool:
             channel.connection.process_data_events(0)
             nonlocal found
-            found = management.queue(queue)
-            return found.unacked == 3 and found.consumers and found.published == 3 and found.acked is not None
+            found = facts_of(management, queue)
+            return found.unacked == found.published == 3 and bool(found.consumers) and found.acked is not None
 
         # Its figures are samples, each 5 s, and not all are there from the first on.
-        found = None
         eventually(sampled)
     assert found.type == arguments.get("x-queue-type", "classic")
     assert found.arguments == arguments
@@ -97,14 +101,14 @@ def test_a_queue(raw, management, arguments):
 
 
 @pytest.mark.rabbitmq
-def test_the_oldest_message_of_a_classic_queue(raw, management):
+def test_the_oldest_message_of_a_classic_queue(raw: RawAmqp, management: Management) -> None:
     queue = raw.queue()
     raw.send(queue, b"1", b"2", timestamp=1_700_000_000)
-    eventually(lambda: management.queue(queue).oldest_at == 1_700_000_000)
+    eventually(lambda: facts_of(management, queue).oldest_at == 1_700_000_000)
 
 
 @pytest.mark.rabbitmq
-def test_a_wrong_password(rabbitmq):
+def test_a_wrong_password(rabbitmq: RabbitMQ) -> None:
     with pytest.raises(RefusedError, match="refused: 401") as caught:
         client(rabbitmq.management_url, password="wrong-one").queue("q")
     assert "tag `management`" in caught.value.advice
@@ -112,7 +116,7 @@ def test_a_wrong_password(rabbitmq):
 
 
 @pytest.mark.rabbitmq
-def test_a_user_without_the_tag(rabbitmq):
+def test_a_user_without_the_tag(rabbitmq: RabbitMQ) -> None:
     rabbitmq.ctl("add_user", "untagged", "secret")
     try:
         with pytest.raises(RefusedError, match="tag `management`"):
@@ -122,12 +126,12 @@ def test_a_user_without_the_tag(rabbitmq):
 
 
 @pytest.mark.rabbitmq
-def test_the_port_of_amqp(rabbitmq):
+def test_the_port_of_amqp(rabbitmq: RabbitMQ) -> None:
     with pytest.raises(UnreachableError, match="management API"):
         client(f"http://127.0.0.1:{rabbitmq.amqp_port}").queue("q")
 
 
-def test_nothing_listens():
+def test_nothing_listens() -> None:
     with pytest.raises(UnreachableError, match="Connection refused") as caught:
         client(f"http://127.0.0.1:{free_port()}").queue("q")
     assert "rabbitmq_management" in caught.value.advice
@@ -189,14 +193,14 @@ def of(status: str, body: bytes) -> bytes:
         (b"", UnreachableError, "no whole answer within"),
     ],
 )
-def test_what_is_no_answer(monkeypatch, answer, error, text):
+def test_what_is_no_answer(monkeypatch: pytest.MonkeyPatch, answer: bytes, error: type[ServerError], text: str) -> None:
     monkeypatch.setattr(module, "_TIMEOUT_S", 1.0)
     with answering(*([answer] if answer else [])) as url, pytest.raises(error, match=text) as caught:
         client(url).queue("q")
     assert caught.value.advice
 
 
-def test_tls_settings_are_those_of_the_broker(tmp_path):
+def test_tls_settings_are_those_of_the_broker(tmp_path: Path) -> None:
     ours, other = authority(tmp_path), authority(tmp_path, "other")
     body = json.dumps({"rabbitmq_version": "3.10.8", "type": "classic"}).encode()
     with answering(of("200 OK", body), certificate=ours.issue("server", "127.0.0.1")) as url:
@@ -215,13 +219,13 @@ def test_tls_settings_are_those_of_the_broker(tmp_path):
         client("https://127.0.0.1:1", tls_ca_file=str(tmp_path / "none.pem"))
 
 
-def test_an_answer_without_an_end_is_cut_off():
+def test_an_answer_without_an_end_is_cut_off() -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n"
     with answering(head, forever=b" " * 65536) as url, pytest.raises(UnreachableError, match="no whole answer"):
         client(url).queue("q")
 
 
-def test_a_path_before_the_api_and_odd_names_are_part_of_the_request():
+def test_a_path_before_the_api_and_odd_names_are_part_of_the_request() -> None:
     body = json.dumps({"rabbitmq_version": "3.10.8", "type": "classic"}).encode()
     with answering(of("200 OK", body)) as url:
         found = client(f"{url}/rabbit/").queue("a/b ü?")
@@ -230,7 +234,7 @@ def test_a_path_before_the_api_and_odd_names_are_part_of_the_request():
 
 
 @pytest.mark.rabbitmq
-def test_a_depth_with_and_without_the_management_api(raw, open_broker):
+def test_a_depth_with_and_without_the_management_api(raw: RawAmqp, open_broker: Open) -> None:
     queue = raw.queue()
     raw.send(queue, b"1", b"2", b"3")
     with_api, without = open_broker(), open_broker(asked=False)
@@ -238,7 +242,7 @@ def test_a_depth_with_and_without_the_management_api(raw, open_broker):
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume(queue, lambda *_: None)
 
-        def measured(broker, depth):
+        def measured(broker: Broker, depth: Depth) -> bool:
             # Without that the connection has no heartbeats.
             channel.connection.process_data_events(0)
             return broker.measure(queue, TIMEOUT_S) == depth
@@ -251,14 +255,18 @@ def test_a_depth_with_and_without_the_management_api(raw, open_broker):
 
 
 @pytest.mark.rabbitmq
-def test_a_depth_does_not_wait_for_an_api_that_does_not_answer(raw, open_broker, monkeypatch):
+def test_a_depth_does_not_wait_for_an_api_that_does_not_answer(
+    raw: RawAmqp, open_broker: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue = raw.queue()
     asked: list[str] = []
     broker = open_broker(management_url=f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setattr(broker._management, "_exchange", lambda path: asked.append(path) or broken())
 
-    def broken() -> None:
+    def broken(path: str) -> None:
+        asked.append(path)
         raise ProtocolError("broken")
+
+    monkeypatch.setattr(broker._management, "_exchange", broken)
 
     for _ in range(3):
         assert broker.measure(queue, TIMEOUT_S) == Depth(size=0, consumers=0)

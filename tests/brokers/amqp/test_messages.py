@@ -8,7 +8,10 @@ import pytest
 from infertool.brokers.amqp.messages import to_message
 from infertool.errors import RefusedError
 from infertool.message import BodyKind, Outgoing, Properties
+from tests.brokers.amqp.conftest import Declare
+from tests.brokers.conftest import Connect
 from tests.support.brokers import TIMEOUT_S, take
+from tests.support.rabbitmq import RabbitMQ
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -27,7 +30,9 @@ pytestmark = pytest.mark.rabbitmq
         ("application/octet-stream", b"text", BodyKind.BYTES),
     ],
 )
-def test_text_or_bytes(rabbitmq, declare, connect, content_type, body, kind):
+def test_text_or_bytes(
+    rabbitmq: RabbitMQ, declare: Declare, connect: Connect, content_type: str | None, body: bytes, kind: BodyKind
+) -> None:
     queue = declare()
     with rabbitmq.pika() as channel:
         channel.basic_publish("", queue, body, pika.BasicProperties(content_type=content_type))
@@ -35,7 +40,7 @@ def test_text_or_bytes(rabbitmq, declare, connect, content_type, body, kind):
     assert (message.kind, message.body) == (kind, body)
 
 
-def test_what_pika_sends(rabbitmq, declare, connect):
+def test_what_pika_sends(rabbitmq: RabbitMQ, declare: Declare, connect: Connect) -> None:
     queue = declare()
     headers = {"n": 7, "yes": True, "raw": b"\xff", "table": {"a": [1, None]}, "none": None, "text": "t"}
     properties = pika.BasicProperties(
@@ -57,7 +62,9 @@ def test_what_pika_sends(rabbitmq, declare, connect):
     assert message.types == {"n": "int", "yes": "bool", "raw": "bytes", "table": "json", "none": "null"}
 
 
-def test_a_message_without_an_id_gets_one_of_its_content(rabbitmq, declare, connect):
+def test_a_message_without_an_id_gets_one_of_its_content(
+    rabbitmq: RabbitMQ, declare: Declare, connect: Connect
+) -> None:
     queue = declare(x_queue_type="quorum")
     with rabbitmq.pika() as channel:
         for body in (b"1", b"1", b"2"):
@@ -71,7 +78,7 @@ def test_a_message_without_an_id_gets_one_of_its_content(rabbitmq, declare, conn
     assert len(set(ids[0])) == 2
 
 
-def test_properties_that_cannot_be_read_leave_the_message_unsettled(caplog):
+def test_properties_that_cannot_be_read_leave_the_message_unsettled(caplog: pytest.LogCaptureFixture) -> None:
     head = b"\x00\x3c\x00\x00" + b"\x00" * 7 + b"\x02" + b"\x20\x00" + b"\x00\x00\x00\x03\x01nQ"
     first, again = (to_message(head, b"{}", "q", 1, "1-1", redelivered=bool(n)) for n in range(2))
     assert (first.hides_body, first.body, first.id) == (True, b"{}", again.id)
@@ -89,7 +96,7 @@ def test_properties_that_cannot_be_read_leave_the_message_unsettled(caplog):
         Outgoing("q" * 256, b""),
     ],
 )
-def test_what_amqp_cannot_hold_is_refused_at_once(rabbitmq, connect, outgoing):
+def test_what_amqp_cannot_hold_is_refused_at_once(rabbitmq: RabbitMQ, connect: Connect, outgoing: Outgoing) -> None:
     broker = connect(rabbitmq.amqp_url)
     with pytest.raises(RefusedError) as caught:
         broker.send(outgoing, print)

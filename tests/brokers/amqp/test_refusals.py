@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Sequence
 from queue import SimpleQueue
 
 import pytest
 
-from infertool.brokers.port import Move
+from infertool.brokers.port import Broker, Move
 from infertool.errors import (
     MoveRefusedError,
     OccupiedError,
@@ -21,24 +22,27 @@ from infertool.errors import (
 from infertool.message import Outgoing
 from infertool.net.connection_state import ConnectionState
 from infertool.secret import Secret
-from tests.support.brokers import TIMEOUT_S, numbered, send_all, take
+from tests.brokers.amqp.conftest import Declare
+from tests.brokers.conftest import Connect
+from tests.support.brokers import TIMEOUT_S, Links, numbered, send_all, stale_acks, take
+from tests.support.rabbitmq import RabbitMQ
 
 pytestmark = pytest.mark.rabbitmq
 
 
-def told(broker, outgoing):
-    answers = SimpleQueue()
+def told(broker: Broker, outgoing: Outgoing) -> Exception | None:
+    answers: SimpleQueue[Exception | None] = SimpleQueue()
     broker.send(outgoing, answers.put)
     return answers.get(timeout=TIMEOUT_S)
 
 
-def test_a_wrong_virtual_host(rabbitmq, connect):
+def test_a_wrong_virtual_host(rabbitmq: RabbitMQ, connect: Connect) -> None:
     with pytest.raises(RefusedError, match=r"virtual host prod.*vhost prod not found") as caught:
         connect(f"{rabbitmq.amqp_url}/prod")
     assert "broker.url" in caught.value.advice
 
 
-def test_another_virtual_host(rabbitmq, connect):
+def test_another_virtual_host(rabbitmq: RabbitMQ, connect: Connect) -> None:
     rabbitmq.ctl("add_vhost", "a/b")
     rabbitmq.ctl("set_permissions", "-p", "a/b", "admin", ".*", ".*", ".*")
     broker = connect(f"{rabbitmq.amqp_url}/a%2Fb", declare=True, queue_type="classic")
@@ -48,7 +52,7 @@ def test_another_virtual_host(rabbitmq, connect):
         connect(rabbitmq.amqp_url).subscribe("there", window=1)
 
 
-def test_a_login_without_permissions(rabbitmq, connect, declare):
+def test_a_login_without_permissions(rabbitmq: RabbitMQ, connect: Connect, declare: Declare) -> None:
     queue = declare()
     rabbitmq.ctl("add_user", "may-only-read", "secret-of-reader")
     rabbitmq.ctl("set_permissions", "may-only-read", "^$", "^$", ".*")
@@ -65,7 +69,7 @@ def test_a_login_without_permissions(rabbitmq, connect, declare):
     assert "secret-of-reader" not in str(caught.value)
 
 
-def test_a_missing_queue(rabbitmq, connect, links):
+def test_a_missing_queue(rabbitmq: RabbitMQ, connect: Connect, links: Links) -> None:
     broker = connect(rabbitmq.amqp_url, links)
     with pytest.raises(UnroutableError) as caught:
         broker.subscribe("not.there", window=1)
@@ -75,7 +79,36 @@ def test_a_missing_queue(rabbitmq, connect, links):
     assert links.of(ConnectionState.LOST) == []
 
 
-def test_a_missing_queue_is_declared_if_asked_for_and_what_exists_stays(rabbitmq, connect, declare):
+def test_of_several_sends_only_what_is_refused_has_an_error(
+    rabbitmq: RabbitMQ, connect: Connect, links: Links, declare: Declare
+) -> None:
+    queue: str = declare()
+    ends: SimpleQueue[Sequence[tuple[str, Exception | None]]] = SimpleQueue()
+    broker = connect(rabbitmq.amqp_url, links)
+    good = numbered(queue, 40)
+    broker.send_all(
+        [
+            *((message, "sent") for message in good[:20]),
+            (Outgoing(queue, b"", headers={"h": "x" * 140_000}), "long"),
+            (Outgoing("not.there", b""), "missing"),
+            (Outgoing("n" * 300, b""), "no name"),
+            *((message, "sent") for message in good[20:]),
+        ],
+        ends.put,
+    )
+    told: list[tuple[str, Exception | None]] = []
+    while len(told) < 43:
+        told += ends.get(timeout=TIMEOUT_S)
+    assert [error for token, error in told if token == "sent"] == [None] * 40
+    errors = {token: type(error) for token, error in told if error}
+    assert errors == {"long": RefusedError, "missing": UnroutableError, "no name": RefusedError}
+    assert [message.body for message in take(broker.subscribe(queue, window=100), 40)] == [each.body for each in good]
+    assert links.of(ConnectionState.LOST) == []
+
+
+def test_a_missing_queue_is_declared_if_asked_for_and_what_exists_stays(
+    rabbitmq: RabbitMQ, connect: Connect, declare: Declare
+) -> None:
     there = declare(x_max_priority=5)
     names = [f"{there}.q", f"{there}.dlq"]
     broker = connect(rabbitmq.amqp_url, declare=True, queue_type="quorum")
@@ -91,7 +124,7 @@ def test_a_missing_queue_is_declared_if_asked_for_and_what_exists_stays(rabbitmq
             channel.queue_delete(name)
 
 
-def test_a_full_queue(rabbitmq, connect, declare, links):
+def test_a_full_queue(rabbitmq: RabbitMQ, connect: Connect, declare: Declare, links: Links) -> None:
     full, queue = declare(x_max_length=1, x_overflow="reject-publish"), declare()
     broker = connect(rabbitmq.amqp_url, links)
     send_all(broker, numbered(full, 1))
@@ -110,7 +143,7 @@ def test_a_full_queue(rabbitmq, connect, declare, links):
     with pytest.raises(StaleMessagesError):
         subscription.move([Move(messages[0], None)], TIMEOUT_S)
     subscription.ack(messages)
-    assert subscription.stale_acks == 3
+    assert stale_acks(subscription) == 3
     subscription.ack(again)
     assert links.of(ConnectionState.LOST) == []
     sender = broker.bulk_sender(Outgoing(full, b""), [])
@@ -119,7 +152,7 @@ def test_a_full_queue(rabbitmq, connect, declare, links):
     assert (sender.refused, "full" in sender.reason) == (2, True)
 
 
-def test_a_queue_of_another_connection_alone(rabbitmq, connect):
+def test_a_queue_of_another_connection_alone(rabbitmq: RabbitMQ, connect: Connect) -> None:
     first, second = connect(rabbitmq.amqp_url), connect(rabbitmq.amqp_url)
     first.subscribe("somebodys.lock", window=1, exclusive=True)
     with pytest.raises(OccupiedError):
@@ -128,11 +161,11 @@ def test_a_queue_of_another_connection_alone(rabbitmq, connect):
     second.subscribe("somebodys.lock", window=1, exclusive=True)
 
 
-def serve(answer):
-    """Return the port of a server that gives this answer to the first bytes of each client, and what ends it."""
+def serve(answer: bytes) -> socket.socket:
+    """Return the socket of a server that gives this answer to the first bytes of each client, until it is closed."""
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def run():
+    def run() -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = listener.accept()
@@ -155,12 +188,12 @@ def serve(answer):
         (b"", "ended the handshake"),
     ],
 )
-def test_what_is_no_broker(connect, answer, words):
+def test_what_is_no_broker(connect: Connect, answer: bytes, words: str) -> None:
     with serve(answer) as listener, pytest.raises(UnreachableError, match=words):
         connect(f"amqp://127.0.0.1:{listener.getsockname()[1]}", connect_timeout_s=10)
 
 
-def test_the_stomp_port(rabbitmq, connect):
+def test_the_stomp_port(rabbitmq: RabbitMQ, connect: Connect) -> None:
     with pytest.raises(UnreachableError, match="a STOMP port") as caught:
         connect(f"amqp://127.0.0.1:{rabbitmq.stomp_port}", connect_timeout_s=10)
     assert "stomp://" in caught.value.advice

@@ -35,13 +35,13 @@ def test_every_type_comes_back() -> None:
 
 
 @given(st.dictionaries(names, values, max_size=6))
-def test_any_table_comes_back(table) -> None:
+def test_any_table_comes_back(table: dict[str, object]) -> None:
     encoded = tables.encode(table)
     assert tables.decode(b"xx" + encoded, 2) == (table, len(encoded) + 2)
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_table_or_an_error(data) -> None:
+def test_any_bytes_are_a_table_or_an_error(data: bytes) -> None:
     try:
         tables.decode(data, 0)
     except TableError:
@@ -59,7 +59,7 @@ def test_pika_reads_what_we_write() -> None:
     [("b", "b", -3), ("B", "B", 200), ("s", "h", -300), ("u", "H", 60000), ("I", "i", -70000), ("i", "I", 2**31),
      ("l", "q", -(2**40)), ("f", "f", 0.5), ("d", "d", 0.1)],
 )  # fmt: skip
-def test_numbers_of_other_clients(tag, form, value) -> None:
+def test_numbers_of_other_clients(tag: str, form: str, value: object) -> None:
     body = b"\x01n" + tag.encode() + struct.pack(">" + form, value)
     assert tables.decode(struct.pack(">I", len(body)) + body, 0)[0] == {"n": value}
 
@@ -86,7 +86,7 @@ def test_a_time_in_milliseconds_stays_a_number() -> None:
         b"\x01nF\x00\x00\xff\xff",
     ],
 )
-def test_what_is_no_table(body) -> None:
+def test_what_is_no_table(body: bytes) -> None:
     with pytest.raises(TableError):
         tables.decode(struct.pack(">I", len(body)) + body, 0)
 
@@ -99,7 +99,7 @@ def test_tables_within_tables_have_an_end() -> None:
         tables.decode(struct.pack(">I", len(inner)) + inner, 0)
 
 
-@pytest.mark.parametrize("value", [2**63, object(), Decimal("1e300"), Decimal("NaN"), {"a" * 256: 1}])
-def test_what_amqp_cannot_hold(value) -> None:
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1, object(), Decimal("1e300"), Decimal("NaN"), {"a" * 256: 1}])
+def test_what_amqp_cannot_hold(value: object) -> None:
     with pytest.raises(TableError):
         tables.encode({"n": value})

@@ -10,19 +10,23 @@ import pytest
 from infertool.errors import UnreachableError
 from infertool.message import Outgoing
 from infertool.net.connection_state import ConnectionState
+from tests.brokers.amqp.conftest import Declare
+from tests.brokers.conftest import Connect
 from tests.support import certificates
 from tests.support.amqpproxy import AmqpProxy
-from tests.support.brokers import TIMEOUT_S, numbered, send_all, take
+from tests.support.brokers import TIMEOUT_S, Links, numbered, send_all, take
+from tests.support.certificates import Authority
+from tests.support.rabbitmq import RabbitMQ
 
 pytestmark = pytest.mark.rabbitmq
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return certificates.authority(tmp_path_factory.mktemp("certificates"))
 
 
-def server_context(authority, *, wants_client=False):
+def server_context(authority: Authority, *, wants_client: bool = False) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.issue("server", "127.0.0.1"))
     if wants_client:
@@ -31,7 +35,9 @@ def server_context(authority, *, wants_client=False):
     return context
 
 
-def test_both_directions_and_again_after_a_cut(rabbitmq, declare, connect, authority, links):
+def test_both_directions_and_again_after_a_cut(
+    rabbitmq: RabbitMQ, declare: Declare, connect: Connect, authority: Authority, links: Links
+) -> None:
     queue = declare()
     with AmqpProxy(rabbitmq.amqp_port, tls=server_context(authority)) as proxy:
         assert proxy.url.startswith("amqps://")
@@ -46,7 +52,7 @@ def test_both_directions_and_again_after_a_cut(rabbitmq, declare, connect, autho
         broker.close(TIMEOUT_S)
 
 
-def test_a_certificate_of_nobody_that_we_know(rabbitmq, connect, authority):
+def test_a_certificate_of_nobody_that_we_know(rabbitmq: RabbitMQ, connect: Connect, authority: Authority) -> None:
     with (
         AmqpProxy(rabbitmq.amqp_port, tls=server_context(authority)) as proxy,
         pytest.raises(UnreachableError, match=r"certificate of amqps://.* is not accepted") as caught,
@@ -56,7 +62,9 @@ def test_a_certificate_of_nobody_that_we_know(rabbitmq, connect, authority):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_client_certificate_is_read_again(rabbitmq, connect, authority, links, tmp_path, version):
+def test_a_client_certificate_is_read_again(
+    rabbitmq: RabbitMQ, connect: Connect, authority: Authority, links: Links, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
     context = server_context(authority, wants_client=True)
     context.maximum_version = version
     stranger = certificates.authority(authority.folder, "strangers").issue("stranger")
@@ -76,7 +84,9 @@ def test_a_client_certificate_is_read_again(rabbitmq, connect, authority, links,
         broker.close(TIMEOUT_S)
 
 
-def test_tls_asked_of_a_plain_port_and_the_other_way_round(rabbitmq, connect, authority):
+def test_tls_asked_of_a_plain_port_and_the_other_way_round(
+    rabbitmq: RabbitMQ, connect: Connect, authority: Authority
+) -> None:
     with pytest.raises(UnreachableError, match="without TLS") as caught:
         connect(f"amqps://127.0.0.1:{rabbitmq.amqp_port}", connect_timeout_s=15)
     assert f"amqp://127.0.0.1:{rabbitmq.amqp_port}" in caught.value.advice

@@ -28,7 +28,7 @@ def test_acks_out_of_order_are_single_until_the_gap_closes() -> None:
 
 
 @given(st.permutations(range(1, 30)), st.lists(st.integers(1, 6), min_size=30, max_size=30))
-def test_the_broker_finds_each_ack_and_all_are_acked(order, sizes) -> None:
+def test_the_broker_finds_each_ack_and_all_are_acked(order: list[int], sizes: list[int]) -> None:
     unacked, held, rest = delivered(29), set(range(1, 30)), list(order)
     for size in sizes:
         tags, rest = rest[:size], rest[size:]

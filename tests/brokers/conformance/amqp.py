@@ -64,19 +64,23 @@ class _AmqpCutter:
             return frame
         match self._point:
             case Cut.BEFORE_SENDS if number == _PUBLISH:
-                return self._cut()
+                self._cut()
+                return None
             case Cut.BEFORE_END if number == _ACK:
-                return self._cut()
+                self._cut()
+                return None
             case Cut.AFTER_END if number == _ACK:
                 # The question behind it, whether all acks have arrived, is cut off.
                 self._acked = True
             case Cut.AFTER_END if self._acked:
-                return self._cut()
+                self._cut()
+                return None
         return frame
 
     def to_client(self, frame: bytes) -> bytes | None:
         if not self._done and self._point is Cut.AFTER_SENDS and method(frame) == _ACK:
-            return self._cut()
+            self._cut()
+            return None
         return frame
 
     def _cut(self) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from infertool.brokers.port import Broker
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from tests.brokers.conformance import table
+from tests.brokers.conformance.kafka import KafkaServer
 from tests.brokers.conformance.targets import TARGETS, Opened, Target
 from tests.support.brokers import Links
 
@@ -15,15 +18,49 @@ _VERDICT = pytest.StashKey[str]()
 Verdict = Callable[[str], None]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out cases in which a target does not differ from another one."""
+    needless = [item for item in items if isinstance(item, pytest.Function) and _is_needless(item)]
+    if needless:
+        config.hook.pytest_deselected(items=needless)
+        items[:] = [item for item in items if item not in needless]
+
+
+def _is_needless(item: pytest.Function) -> bool:
+    target = item.callspec.params.get("target") if hasattr(item, "callspec") else None
+    module = item.path.stem
+    return isinstance(target, Target) and bool(target.only) and module not in target.only
+
+
 @pytest.fixture(params=[pytest.param(each, id=each.name, marks=each.marks) for each in TARGETS])
 def target(request: pytest.FixtureRequest) -> Target:
-    return request.param
+    target: Target = request.param
+    return target
 
 
 @pytest.fixture
 def opened(target: Target, request: pytest.FixtureRequest) -> Iterator[Opened]:
     with target.open(request) as opened:
         yield opened
+
+
+@pytest.fixture
+def connect(connect: Callable[..., Broker], opened: Opened, target: Target) -> Callable[..., Broker]:
+    """Connect with the settings of the target; its lines hear of lost connections."""
+
+    def open_and_connect(url: str, links: Callable[[ConnectionEvent], None] | None = None, **changes: Any) -> Broker:
+        def tell(event: ConnectionEvent) -> None:
+            if isinstance(opened, KafkaServer) and event.state is ConnectionState.LOST:
+                opened.lost(url)
+            if links:
+                links(event)
+
+        if not isinstance(opened, KafkaServer):
+            return connect(url, tell, **{**target.settings, **changes})
+        own = {"reply_topic": opened.reply_topic}
+        return opened.shared(connect(opened.scheme(url), tell, **{**target.settings, **own, **changes}))
+
+    return open_and_connect
 
 
 @pytest.fixture
@@ -70,8 +107,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     """Compare what came out of a case with docs/brokers.md, unless that is to be written anew."""
     result = yield
     mark = pyfuncitem.get_closest_marker("case")
-    target = getattr(pyfuncitem, "callspec", None) and pyfuncitem.callspec.params.get("target")
-    if mark is None or not target or not target.column:
+    target = pyfuncitem.callspec.params.get("target") if hasattr(pyfuncitem, "callspec") else None
+    if mark is None or not isinstance(target, Target) or not target.column:
         return result
     text, verdict = mark.args[0].format(**pyfuncitem.callspec.params), pyfuncitem.stash.get(_VERDICT, "yes")
     pyfuncitem.user_properties.append((table.PROPERTY, (text, target.column, verdict)))

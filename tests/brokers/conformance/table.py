@@ -68,9 +68,10 @@ def write(found: Cells) -> None:
     """Put `found` into the document; what was not found anew stays as it is."""
     known = read()
     lines = [_row(["case", *columns()]), _row(["---"] * (len(columns()) + 1))]
+    otherwise = {target.column: target.otherwise for target in TARGETS}
     for case in cases():
         cells = {**known.get(case, {}), **found.get(case, {})}
-        lines.append(_row([case, *(cells.get(column, "not run") for column in columns())]))
+        lines.append(_row([case, *(cells.get(column, otherwise[column]) for column in columns())]))
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     DOCUMENT.write_text(f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}")

@@ -23,10 +23,12 @@ from infertool.brokers.memory.server import Server as MemoryServer
 from infertool.brokers.port import Broker, Browsing
 from tests.brokers.conformance.amqp import AmqpServer
 from tests.brokers.conformance.cut import Cut
+from tests.brokers.conformance.kafka import KafkaServer
 from tests.support.activemq6 import ActiveMQ6
 from tests.support.artemis import FORBIDDEN, Artemis
 from tests.support.brokers import NOBODYS, Server
 from tests.support.frameproxy import FrameProxy, header
+from tests.support.kafka import Kafka
 from tests.support.proxy import Proxy
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.serverprocess import ServerProcess
@@ -56,8 +58,10 @@ class Opened(Protocol):
     url: str
     # A queue that the broker refuses messages to; empty where none is known.
     refused_queue: str
+
     # Where nobody answers.
-    nobodys_url: str
+    @property
+    def nobodys_url(self) -> str: ...
 
     def prepare(self, queue: str) -> None:
         """Have `queue` exist, and what the cases call by its name, where the adapter declares nothing."""
@@ -91,6 +95,8 @@ class Target:
     refusal_ends: bool = False
     # A message that comes again says so.
     marks_redeliveries: bool = True
+    # A message keeps the number of its priority.
+    keeps_priorities: bool = True
     # A message can be selected by its id.
     selects_ids: bool = True
     # The window is a number of bytes, 1 KiB for each message.
@@ -103,8 +109,14 @@ class Target:
     requeues: bool = False
     # How an AMQP server declares the queues; empty for other servers.
     arguments: dict[str, Any] = field(default_factory=dict)
+    # Settings of the broker under test.
+    settings: dict[str, Any] = field(default_factory=dict)
     # What these queues do not offer, though the broker has queues that do.
     lacks: Sequence[str] = ()
+    # Share groups read the queues: only the cases of these modules differ from the column that `otherwise` names.
+    shares: bool = False
+    only: Sequence[str] = ()
+    otherwise: str = "not run"
 
     def offers(self, broker: Broker, name: str) -> bool:
         """Return True if a capability holds for the queues of this target."""
@@ -112,19 +124,24 @@ class Target:
 
     @contextlib.contextmanager
     def open(self, request: pytest.FixtureRequest) -> Iterator[Opened]:
-        if self.arguments:
-            with self._amqp(request.getfixturevalue(self.fixture)) as opened:
-                yield opened
-            return
         if self.fixture:
-            yield StompServer(request.getfixturevalue(self.fixture), self)
+            with self._served(request.getfixturevalue(self.fixture)) as opened:
+                yield opened
             return
         capabilities = replace(CAPABILITIES, **self.changes)
         with MemoryServer(f"conformance-{next(_numbers)}", capabilities, login=("admin", "admin")) as server:
             yield Memory(server)
 
-    def _amqp(self, server: Any) -> AmqpServer:
-        return AmqpServer(server, self.arguments)
+    @contextlib.contextmanager
+    def _served(self, server: Any) -> Iterator[Opened]:
+        if self.arguments:
+            with AmqpServer(server, self.arguments) as amqp:
+                yield amqp
+        elif isinstance(server, Kafka):
+            with KafkaServer(server, shares=self.shares) as kafka:
+                yield kafka
+        else:
+            yield StompServer(server, self)
 
     @contextlib.contextmanager
     def open_own(self, request: pytest.FixtureRequest, folder: Path) -> Iterator[Opened]:
@@ -136,7 +153,8 @@ class Target:
         server = self.own(folder / "server")
         try:
             server.start()
-            yield self._amqp(server) if self.arguments else StompServer(server, self)
+            with self._served(server) as opened:
+                yield opened
         finally:
             server.remove()
 
@@ -181,9 +199,11 @@ class _Cutter:
             return frame
         match self._point:
             case Cut.BEFORE_SENDS if command == b"SEND":
-                return self._cut()
+                self._cut()
+                return None
             case Cut.BEFORE_END if command == b"COMMIT" or (command == b"ACK" and not header(frame, b"transaction")):
-                return self._cut()
+                self._cut()
+                return None
             case Cut.AFTER_SENDS if command == b"SEND":
                 self._receipts.add(header(frame, b"receipt"))
             case Cut.AFTER_END if command == b"COMMIT":
@@ -195,7 +215,8 @@ class _Cutter:
     def to_client(self, frame: bytes) -> bytes | None:
         wanted = self._receipts - {b""}
         if not self._done and frame.lstrip(b"\n").startswith(b"RECEIPT") and header(frame, b"receipt-id") in wanted:
-            return self._cut()
+            self._cut()
+            return None
         return frame
 
     def _cut(self) -> None:
@@ -336,5 +357,28 @@ TARGETS = (
         arguments={"x-queue-type": "quorum"},
         requeues=True,
         lacks=["priorities", "exclusive", "browse"],
+    ),
+    Target(
+        "kafka",
+        "Kafka 4.4",
+        "kafka",
+        (pytest.mark.kafka,),
+        own=Kafka,
+        requeues=True,
+        keeps_priorities=False,
+        settings={"heartbeat_s": 1.0},
+    ),
+    Target(
+        "kafka-share",
+        "Kafka, share group",
+        "kafka",
+        (pytest.mark.kafka,),
+        requeues=True,
+        keeps_priorities=False,
+        settings={"heartbeat_s": 1.0},
+        lacks=["depth"],
+        shares=True,
+        only=["test_2_receiving", "test_3_moving"],
+        otherwise="as Kafka 4.4",
     ),
 )

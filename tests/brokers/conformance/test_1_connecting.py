@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
 
 from infertool import brokers
-from infertool.brokers.port import Capabilities
+from infertool.brokers.port import Broker, Capabilities
 from infertool.errors import ConnectionLostError, RefusedError, UnreachableError
 from infertool.message import Outgoing
-from infertool.net.connection_state import ConnectionState
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.secret import Secret
-from tests.support.brokers import TIMEOUT_S, numbered, send_all, settings, take
+from tests.brokers.conformance.conftest import Verdict
+from tests.brokers.conformance.targets import Opened, Target
+from tests.brokers.conftest import Connect
+from tests.support.brokers import TIMEOUT_S, Links, numbered, send_all, settings, take
 
 HIDDEN = "hunter2-hidden"
 
 
 @pytest.mark.case("declares `{name}`")
 @pytest.mark.parametrize("name", [each.name for each in fields(Capabilities)])
-def test_declares(target, broker, verdict, name):
+def test_declares(target: Target, broker: Broker, verdict: Verdict, name: str) -> None:
     value = getattr(broker.capabilities, name)
     words = {True: "yes", False: "no", None: "all"}
     verdict(words[value] if value is None or isinstance(value, bool) else str(value))
 
 
 @pytest.mark.case("a wrong password is refused, and not shown")
-def test_a_wrong_password(target, opened, connect, links, verdict):
+def test_a_wrong_password(target: Target, opened: Opened, connect: Connect, links: Links, verdict: Verdict) -> None:
     if not target.checks_logins:
         connect(opened.url, user="someone", password=Secret(HIDDEN))
         verdict("no: any login is accepted")
@@ -40,7 +44,7 @@ def test_a_wrong_password(target, opened, connect, links, verdict):
 
 
 @pytest.mark.case("an address where nothing answers is named")
-def test_an_address_where_nothing_answers(opened, connect):
+def test_an_address_where_nothing_answers(opened: Opened, connect: Connect) -> None:
     url = opened.nobodys_url
     with pytest.raises(UnreachableError) as caught:
         connect(url)
@@ -50,7 +54,7 @@ def test_an_address_where_nothing_answers(opened, connect):
 
 
 @pytest.mark.case("a lost connection is told with its reason, and replaced")
-def test_a_lost_connection(opened, connect, links, new_queue):
+def test_a_lost_connection(opened: Opened, connect: Connect, links: Links, new_queue: Callable[[], str]) -> None:
     with opened.line() as line:
         broker = connect(line.url, links)
         line.cut()
@@ -66,8 +70,8 @@ def test_a_lost_connection(opened, connect, links, new_queue):
 
 
 @pytest.mark.case("a listener that raises does not end the supervision")
-def test_a_listener_that_raises(opened, connect, links, new_queue):
-    def listener(event):
+def test_a_listener_that_raises(opened: Opened, connect: Connect, links: Links, new_queue: Callable[[], str]) -> None:
+    def listener(event: ConnectionEvent) -> None:
         links(event)
         raise ValueError(event)
 
@@ -80,7 +84,7 @@ def test_a_listener_that_raises(opened, connect, links, new_queue):
 
 
 @pytest.mark.case("close gives back what is unsettled, and twice is once")
-def test_close(target, opened, connect, links, queue, verdict):
+def test_close(target: Target, opened: Opened, connect: Connect, links: Links, queue: str, verdict: Verdict) -> None:
     first = connect(opened.url, links)
     send_all(first, numbered(queue, 50))
     subscription = first.subscribe(queue, window=50)
@@ -102,7 +106,7 @@ def test_close(target, opened, connect, links, queue, verdict):
 
 
 @pytest.mark.case("close ends a wait for the next connection, and a stall")
-def test_close_without_a_connection(opened, connect, links, queue):
+def test_close_without_a_connection(opened: Opened, connect: Connect, links: Links, queue: str) -> None:
     with opened.line() as line:
         waiting = connect(line.url, links, reconnect_base_s=30.0, reconnect_max_s=30.0)
         line.cut()
@@ -120,5 +124,5 @@ def test_close_without_a_connection(opened, connect, links, queue):
 
 
 @pytest.mark.case("a broker that was never connected closes")
-def test_close_before_connecting(opened):
+def test_close_before_connecting(opened: Opened) -> None:
     brokers.open(settings(opened.url)).close(TIMEOUT_S)

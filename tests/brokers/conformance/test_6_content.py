@@ -9,7 +9,11 @@ from decimal import Decimal
 import pytest
 
 from infertool.brokers import header_types
-from infertool.message import BodyKind, Outgoing, Properties
+from infertool.brokers.port import Broker
+from infertool.message import BodyKind, Identity, Outgoing, Properties
+from tests.brokers.conformance.conftest import Verdict
+from tests.brokers.conformance.targets import Opened, Target
+from tests.brokers.conftest import Connect
 from tests.support.brokers import TIMEOUT_S, send_all, take
 
 TEXTS = [
@@ -36,7 +40,7 @@ TYPED = {
     [(body, BodyKind.TEXT) for body in TEXTS] + [(body, BodyKind.BYTES) for body in (*TEXTS, b"\xff\xfe not utf-8")],
     ids=lambda value: value if isinstance(value, BodyKind) else f"{len(value)}",
 )
-def test_body_and_kind(broker, queue, kind, body):
+def test_body_and_kind(broker: Broker, queue: str, kind: BodyKind, body: bytes) -> None:
     send_all(broker, [Outgoing(queue, body, kind)])
     [message] = take(broker.subscribe(queue, window=1), 1)
     assert message.body == body
@@ -46,7 +50,7 @@ def test_body_and_kind(broker, queue, kind, body):
 
 
 @pytest.mark.case("headers of every odd kind")
-def test_headers(broker, queue):
+def test_headers(broker: Broker, queue: str) -> None:
     send_all(broker, [Outgoing(queue, b"body", headers=HEADERS)])
     [message] = take(broker.subscribe(queue, window=1), 1)
     assert {name: message.headers[name] for name in HEADERS} == HEADERS
@@ -55,7 +59,7 @@ def test_headers(broker, queue):
 
 
 @pytest.mark.case("headers keep their types")
-def test_header_types(broker, queue, verdict):
+def test_header_types(broker: Broker, queue: str, verdict: Verdict) -> None:
     headers, types = header_types.to_texts(TYPED)
     send_all(broker, [Outgoing(queue, b"body", headers=headers, types=types)])
     [message] = take(broker.subscribe(queue, window=1), 1)
@@ -68,7 +72,7 @@ def test_header_types(broker, queue, verdict):
 
 
 @pytest.mark.case("what only AMQP has: content encoding, message id")
-def test_amqp_properties(broker, queue):
+def test_amqp_properties(broker: Broker, queue: str) -> None:
     sent = Properties(content_encoding="gzip", message_id="id:1")
     send_all(broker, [Outgoing(queue, b"body", properties=sent)])
     [message] = take(broker.subscribe(queue, window=1), 1)
@@ -78,7 +82,7 @@ def test_amqp_properties(broker, queue):
 
 @pytest.mark.case("properties")
 @pytest.mark.parametrize("persistent", [True, False])
-def test_properties(broker, queue, persistent, verdict):
+def test_properties(target: Target, broker: Broker, queue: str, persistent: bool, verdict: Verdict) -> None:
     expires = int(time.time() * 1000) + 3_600_000
     sent = Properties(
         correlation_id="c:1\\", reply_to=broker.conventions.queue("answers"), content_type="application/json",
@@ -87,14 +91,22 @@ def test_properties(broker, queue, persistent, verdict):
     send_all(broker, [Outgoing(queue, b"body", headers={"own": "1"}, properties=sent)])
     [message] = take(broker.subscribe(queue, window=1), 1)
     found = message.properties
-    assert (found.correlation_id, found.reply_to, found.type, found.priority) == ("c:1\\", sent.reply_to, "event", 7)
-    assert (found.content_type, found.persistent) == ("application/json", persistent)
+    assert (found.correlation_id, found.reply_to, found.type) == ("c:1\\", sent.reply_to, "event")
+    assert found.content_type == "application/json"
+    assert message.correlation_id == "c:1\\"
+    assert message.headers == {"own": "1"}
+    if not target.keeps_priorities:
+        assert (found.priority, found.expires_ms, found.persistent) == (None, None, True)
+        verdict("no priority and no end; all are persistent")
+        return
+    assert (found.priority, found.persistent) == (7, persistent)
     if found.expires_ms is None:
         assert found.ttl_ms is not None
         assert 0 <= 3_600_000 - found.ttl_ms < TIMEOUT_S * 1000
         verdict("with the time to live in place of the end")
     else:
         assert found.expires_ms == expires
+    assert found.timestamp_ms is not None
     assert abs(found.timestamp_ms / 1000 - time.time()) < 3600
     assert message.correlation_id == "c:1\\"
     assert message.headers == {"own": "1"}
@@ -102,7 +114,7 @@ def test_properties(broker, queue, persistent, verdict):
 
 
 @pytest.mark.case("a message without headers or properties")
-def test_nothing(broker, queue):
+def test_nothing(broker: Broker, queue: str) -> None:
     send_all(broker, [Outgoing(queue, b"")])
     [message] = take(broker.subscribe(queue, window=1), 1)
     assert message.headers == {}
@@ -113,8 +125,8 @@ def test_nothing(broker, queue):
 
 
 @pytest.mark.case("identity stays over redeliveries, and tells messages apart")
-def test_identity(opened, connect, queue):
-    identities = []
+def test_identity(opened: Opened, connect: Connect, queue: str) -> None:
+    identities: list[list[Identity]] = []
     for _ in range(2):
         broker = connect(opened.url)
         if not identities:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.brokers.conformance import table
 
 
-def test_the_table_has_each_case_and_each_broker(request):
+def test_the_table_has_each_case_and_each_broker(request: pytest.FixtureRequest) -> None:
     if request.config.getoption(table.OPTION):
         return
     documented = table.read()

@@ -12,7 +12,7 @@ import pytest
 from infertool.cli.dashboards.grafana import dashboard
 from infertool.telemetry.metrics import DEFINITIONS
 from tests.app.conftest import embedded_bus, session_hub
-from tests.app.test_monitoring import url_of
+from tests.app.endpoint import url_of
 from tests.bus.conftest import Bus
 from tests.support.prometheus import Prometheus
 from tests.support.running import infertool

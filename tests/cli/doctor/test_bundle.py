@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import stat
 import zipfile
+from _collections_abc import dict_values
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from infertool.secret import Secret
 from infertool.settings.keys import types, variable
 from infertool.settings.load import ALIASES
 from infertool.settings.secrets import FILES
+from tests.support.embedded import EmbeddedBroker
 from tests.support.running import infertool
 
 NUMBERS = iter(range(1000))
@@ -21,11 +25,11 @@ def secret() -> str:
     return f'Hush"{next(NUMBERS):03}/Sec\\ret'
 
 
-def traces(texts):
+def traces(texts: dict_values[str, str] | list[Any]) -> set[Any]:
     return {form for text in texts for form in (text, quote(text, safe=""), json.dumps(text)[1:-1], text[5:8] + "/Sec")}
 
 
-def test_no_secret_is_in_the_bundle_or_the_output(tmp_path, embedded_broker):
+def test_no_secret_is_in_the_bundle_or_the_output(tmp_path: Path, embedded_broker: EmbeddedBroker) -> None:
     hidden = {}
 
     def hide(name: str) -> str:
@@ -68,7 +72,7 @@ def test_no_secret_is_in_the_bundle_or_the_output(tmp_path, embedded_broker):
     assert "fail" in {result["finding"]["status"] for result in results}
 
 
-def test_settings_that_cannot_be_loaded_leave_a_bundle_without_secrets(tmp_path):
+def test_settings_that_cannot_be_loaded_leave_a_bundle_without_secrets(tmp_path: Path) -> None:
     url, token = secret(), secret()
     env = {variable("broker.url"): f"stomp://me:{url}@host", variable("phoenix.token"): token}
     bundle = tmp_path / "report.zip"

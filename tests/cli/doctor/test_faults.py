@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import socket
 import ssl
 import threading
 import time
 from email.utils import formatdate
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.cli.doctor.conftest import Doctor
 from tests.conftest import FIXTURES
+from tests.support import activemq
 from tests.support.brokers import new_queue
 from tests.support.certificates import DAY, authority
+from tests.support.embedded import EmbeddedBroker
+from tests.support.hub import HubProcess
 from tests.support.phoenix_fake import fake_phoenix, raw_server, read_request
-from tests.support.strictmq import DEAD, EVENTS
+from tests.support.strictmq import DEAD, EVENTS, StrictActiveMQ
 from tests.support.tlsbroker import running
 
 ADMIN = {"broker__user": "admin", "broker__password": "admin"}
 
 
-def strict_settings(broker, user):
+def strict_settings(broker: StrictActiveMQ, user: str) -> dict[Any, Any]:
     queues = {"broker__queue": f"{EVENTS}.in", "deadletter__queue": f"{DEAD}.out"}
     login = {"broker__user": user, "broker__password": user, "broker__receipt_timeout_s": "60"}
     return {"broker__url": broker.url, **login, **queues}
 
 
 @pytest.mark.activemq
-def test_a_wrong_password(doctor, strict):
+def test_a_wrong_password(doctor: Doctor, strict: StrictActiveMQ) -> None:
     found = doctor("--only", "broker", **{**strict_settings(strict, "worker"), "broker__password": "Wrong-one"})
     assert (found.code, found.named("fail")) == (1, ["broker.login"])
     login = found.of("broker.login")
@@ -48,7 +55,9 @@ def test_a_wrong_password(doctor, strict):
         ("outsider", ["broker.queue", "broker.dlq", "broker.round_trip"], False),
     ],
 )
-def test_rights_that_a_user_lacks(doctor, strict, user, failing, may_consume):
+def test_rights_that_a_user_lacks(
+    doctor: Doctor, strict: StrictActiveMQ, user: str, failing: list[str], may_consume: bool
+) -> None:
     # Without the plugin the broker does not tell which queues there are.
     found = doctor("--only", "broker", **strict_settings(strict, user))
     assert (found.named("fail"), found.code) == (failing, 1 if failing else 0)
@@ -59,7 +68,7 @@ def test_rights_that_a_user_lacks(doctor, strict, user, failing, may_consume):
 
 
 @pytest.mark.activemq
-def test_no_statistics_plugin(doctor, strict):
+def test_no_statistics_plugin(doctor: Doctor, strict: StrictActiveMQ) -> None:
     found = doctor("--only", "broker", **strict_settings(strict, "worker"))
     assert (found.code, found.of("broker.depth")["status"]) == (0, "warn")
     assert "does not tell the depth" in found.of("broker.depth")["value"]
@@ -68,7 +77,7 @@ def test_no_statistics_plugin(doctor, strict):
 
 
 @pytest.mark.activemq
-def test_a_certificate_that_has_expired(doctor, tmp_path):
+def test_a_certificate_that_has_expired(doctor: Doctor, tmp_path: Path) -> None:
     issuer = authority(tmp_path)
     expired = issuer.issue("server", "127.0.0.1", ends_in=-DAY / 2)
     with running(tmp_path / "broker", expired, issuer) as broker:
@@ -83,7 +92,7 @@ def test_a_certificate_that_has_expired(doctor, tmp_path):
     assert found.of("broker.login")["status"] == "skip"
 
 
-def test_a_certificate_that_ends_soon_or_is_not_checked(doctor, tmp_path):
+def test_a_certificate_that_ends_soon_or_is_not_checked(doctor: Doctor, tmp_path: Path) -> None:
     issuer = authority(tmp_path)
     context = _server_context(issuer.issue("server", "127.0.0.1", ends_in=3 * DAY + dt.timedelta(hours=1)))
     with fake_phoenix(tls=context) as server:
@@ -99,14 +108,14 @@ def test_a_certificate_that_ends_soon_or_is_not_checked(doctor, tmp_path):
     assert found.of("phoenix.tls")["value"] == "TLSv1.3, expires in 3 days"
 
 
-def _server_context(pem):
+def _server_context(pem: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     return context
 
 
-def test_a_channel_that_answers_nothing(doctor):
-    def only_heartbeats(peer, frame):
+def test_a_channel_that_answers_nothing(doctor: Doctor) -> None:
+    def only_heartbeats(peer: Any, frame: Any) -> None:
         if frame.topic == "phoenix":
             peer.send(None, frame.ref, "phoenix", "phx_reply", {"response": {}, "status": "ok"})
 
@@ -118,7 +127,7 @@ def test_a_channel_that_answers_nothing(doctor):
     assert found.of("phoenix.confirm")["value"] == "not checked: phoenix.join failed"
 
 
-def test_a_server_that_answers_no_heartbeat(doctor):
+def test_a_server_that_answers_no_heartbeat(doctor: Doctor) -> None:
     with fake_phoenix(lambda _peer, _frame: None) as server:
         found = doctor("--only", "phoenix", phoenix__url=server.url, phoenix__connect_timeout_s="10")
     assert found.named("fail") == ["phoenix.socket"]
@@ -134,14 +143,14 @@ def test_a_server_that_answers_no_heartbeat(doctor):
         ("not_there.py:predict", "model.load", "no file"),
     ],
 )
-def test_a_model_that_cannot_start(doctor, model, failing, value):
+def test_a_model_that_cannot_start(doctor: Doctor, model: str, failing: str, value: str) -> None:
     found = doctor("--only", "model", model__spec=str(FIXTURES / "models" / model))
     assert (found.code, found.named("fail")) == (1, [failing])
     assert value in found.of(failing)["value"]
     assert found.of("model.sample")["value"] == f"not checked: {failing} failed"
 
 
-def test_a_model_that_crashes_its_process_or_needs_another_event(doctor, tmp_path):
+def test_a_model_that_crashes_its_process_or_needs_another_event(doctor: Doctor, tmp_path: Path) -> None:
     model = tmp_path / "mine.py"
     model.write_text(
         "import os\n\n\ndef crash(event):\n    os.abort()\n\n\ndef picky(event):\n    return event['wanted']\n"
@@ -158,8 +167,8 @@ def test_a_model_that_crashes_its_process_or_needs_another_event(doctor, tmp_pat
     assert (found.code, found.named("fail")) == (1, ["model.sample"])
 
 
-def test_a_clock_that_is_off(doctor):
-    def an_hour_ahead(connection):
+def test_a_clock_that_is_off(doctor: Doctor) -> None:
+    def an_hour_ahead(connection: socket.socket) -> None:
         read_request(connection)
         date = formatdate(time.time() + 3600, usegmt=True)
         connection.sendall(f"HTTP/1.1 404 Not Found\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode())
@@ -173,8 +182,8 @@ def test_a_clock_that_is_off(doctor):
     assert 3500 < clock["number"] < 3700
 
 
-def test_another_service_on_the_port(doctor):
-    def http(connection):
+def test_another_service_on_the_port(doctor: Doctor) -> None:
+    def http(connection: socket.socket) -> None:
         connection.recv(4096)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
@@ -189,7 +198,7 @@ def test_another_service_on_the_port(doctor):
     assert "speaks AMQP, not HTTP" in found.of("phoenix.socket")["value"]
 
 
-def test_a_host_of_several_that_is_down(doctor, embedded_broker):
+def test_a_host_of_several_that_is_down(doctor: Doctor, embedded_broker: EmbeddedBroker) -> None:
     url = f"stomp://127.0.0.1:1,127.0.0.1:{embedded_broker.stomp_port}"
     found = doctor("--only", "broker", broker__url=url)
     assert (found.code, found.named("fail")) == (1, ["broker.tcp"])
@@ -197,7 +206,7 @@ def test_a_host_of_several_that_is_down(doctor, embedded_broker):
     assert found.of("broker.round_trip")["number"] > 0
 
 
-def test_settings_that_cannot_be_loaded(doctor):
+def test_settings_that_cannot_be_loaded(doctor: Doctor) -> None:
     found = doctor(broker__heartbeat_s="often")
     assert (found.code, found.named("fail")) == (1, ["settings.load"])
     assert found.named("ok") == ["environment.python", "environment.files"]
@@ -206,10 +215,10 @@ def test_settings_that_cannot_be_loaded(doctor):
     assert found.named("fail") == ["settings.consistent"]
 
 
-def test_wait_repeats_until_nothing_fails(doctor):
+def test_wait_repeats_until_nothing_fails(doctor: Doctor) -> None:
     looks = []
 
-    def late(connection):
+    def late(connection: socket.socket) -> None:
         read_request(connection)
         looks.append(1)
         # The first round gets a server that is far ahead.
@@ -223,9 +232,13 @@ def test_wait_repeats_until_nothing_fails(doctor):
     assert (found.code, found.of("environment.clock")["status"], len(looks)) == (0, "ok", 2)
 
 
-def test_a_server_that_says_nothing_does_not_hang_it(doctor):
+def test_a_server_that_says_nothing_does_not_hang_it(doctor: Doctor) -> None:
     done = threading.Event()
-    with raw_server(lambda connection: done.wait(300)) as port:
+
+    def silent(_connection: socket.socket) -> None:
+        done.wait(300)
+
+    with raw_server(silent) as port:
         found = doctor(
             "--only", "broker,phoenix", broker__url=f"stomp://127.0.0.1:{port}", broker__connect_timeout_s="1",
             phoenix__url=f"ws://127.0.0.1:{port}/socket/websocket", phoenix__connect_timeout_s="1",
@@ -236,7 +249,7 @@ def test_a_server_that_says_nothing_does_not_hang_it(doctor):
 
 
 @pytest.mark.activemq
-def test_nothing_is_taken_and_nothing_is_left(doctor, activemq, hub):
+def test_nothing_is_taken_and_nothing_is_left(doctor: Doctor, activemq: activemq.ActiveMQ, hub: HubProcess) -> None:
     """A queue that is not there is not made; the messages of one that is stay where they are, and as they are."""
     missing = new_queue()
     settings = {"broker__url": activemq.url, **ADMIN, "broker__queue": missing, "deadletter__queue": f"{missing}.dlq"}

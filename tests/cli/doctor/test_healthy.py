@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from infertool import brokers
 from infertool.brokers.examining import Examined
 from infertool.message import Outgoing
-from tests.support.brokers import new_queue, send_all, settings, take
-from tests.support.rawamqp import eventually
+from tests.cli.doctor.conftest import Doctor, Found
+from tests.support.brokers import Server, new_queue, send_all, settings, take
+from tests.support.hub import HubProcess
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.rawamqp import RawAmqp, eventually
 
 ADMIN = {"broker__user": "admin", "broker__password": "admin"}
 BROKERS = [
@@ -21,17 +27,18 @@ BROKERS = [
 TIMED = {"broker.round_trip", "phoenix.socket", "paths.disk"}
 
 
-def wrong(found):
+def wrong(found: Found) -> list[str]:
     """Return the checks that found something wrong, but for what a busy machine may bring about."""
     return found.named("fail") + [name for name in found.named("warn") if name not in TIMED]
 
 
 @pytest.fixture(params=BROKERS)
-def stomp(request):
-    return request.getfixturevalue(request.param)
+def stomp(request: pytest.FixtureRequest) -> Server:
+    server: Server = request.getfixturevalue(request.param)
+    return server
 
 
-def test_all_is_well_and_messages_stay(doctor, stomp, hub):
+def test_all_is_well_and_messages_stay(doctor: Doctor, stomp: Server, hub: HubProcess) -> None:
     queue, dlq = new_queue(), new_queue()
     broker = brokers.open(settings(stomp.url))
     broker.connect()
@@ -59,16 +66,22 @@ def test_all_is_well_and_messages_stay(doctor, stomp, hub):
         broker.close(10)
 
 
+@pytest.fixture
+def own_vhost(rabbitmq: RabbitMQ) -> Iterator[RabbitMQ]:
+    with rabbitmq.own_vhost() as own:
+        yield own
+
+
 @pytest.mark.rabbitmq
-def test_all_is_well_with_rabbitmq(doctor, rabbitmq, raw, hub):
+def test_all_is_well_with_rabbitmq(doctor: Doctor, own_vhost: RabbitMQ, hub: HubProcess) -> None:
+    raw = RawAmqp(own_vhost)
     dlq = raw.queue({"x-queue-type": "quorum"})
     queue = raw.queue({"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dlq, "x-queue-type": "quorum"})
     raw.send(queue, b"1", b"2")
     eventually(lambda: raw.waiting(queue) == 2)
-    before = rabbitmq.ctl("list_queues", "name").split()
     found = doctor(
-        "--only", "broker,environment", broker__url=rabbitmq.amqp_url, broker__queue=queue, deadletter__queue=dlq,
-        broker__management_url=rabbitmq.management_url, phoenix__url=hub.url, **ADMIN,
+        "--only", "broker,environment", broker__url=own_vhost.amqp_url, broker__queue=queue, deadletter__queue=dlq,
+        broker__management_url=own_vhost.management_url, phoenix__url=hub.url, **ADMIN,
     )  # fmt: skip
     assert (wrong(found), found.code) == ([], 0)
     assert found.of("broker.login")["value"].startswith("RabbitMQ 3.")
@@ -77,7 +90,7 @@ def test_all_is_well_with_rabbitmq(doctor, rabbitmq, raw, hub):
     assert found.of("broker.policy")["value"].endswith(f"then to exchange (default), key {dlq}")
     assert found.of("broker.round_trip")["number"] > 0
     assert "the management API" in found.of("environment.clock")["value"]
-    assert sorted(rabbitmq.ctl("list_queues", "name").split()) == sorted(before)
+    assert own_vhost.queues() == {queue, dlq}
     taken = raw.take(queue, 2)
     for method, properties, _ in taken:
         assert not method.redelivered
@@ -93,7 +106,9 @@ def test_all_is_well_with_rabbitmq(doctor, rabbitmq, raw, hub):
         (["^amq\\.gen.*", "^$", ".*"], ["broker.dlq", "broker.round_trip"]),
     ],
 )
-def test_rights_on_rabbitmq(doctor, rabbitmq, raw, rights, failing):
+def test_rights_on_rabbitmq(
+    doctor: Doctor, rabbitmq: RabbitMQ, raw: RawAmqp, rights: list[str], failing: list[Any]
+) -> None:
     queue, dlq = raw.queue(), raw.queue()
     raw.send(queue, b"1")
     user = f"u{raw.name()}".replace(".", "-")
@@ -114,7 +129,9 @@ def test_rights_on_rabbitmq(doctor, rabbitmq, raw, rights, failing):
 
 
 @pytest.mark.rabbitmq
-def test_what_rabbitmq_does_not_tell_is_skipped_and_a_missing_queue_fails(doctor, rabbitmq, raw):
+def test_what_rabbitmq_does_not_tell_is_skipped_and_a_missing_queue_fails(
+    doctor: Doctor, rabbitmq: RabbitMQ, raw: RawAmqp
+) -> None:
     over_stomp = doctor("--only", "broker", broker__url=rabbitmq.url, **ADMIN)
     assert (wrong(over_stomp), over_stomp.code) == ([], 0)
     assert "use amqp://" in over_stomp.of("broker.queue")["value"]
@@ -131,7 +148,7 @@ def test_what_rabbitmq_does_not_tell_is_skipped_and_a_missing_queue_fails(doctor
     assert queue not in rabbitmq.ctl("list_queues", "name").split()
 
 
-def test_a_broker_in_the_process_has_less_to_check(doctor):
+def test_a_broker_in_the_process_has_less_to_check(doctor: Doctor) -> None:
     found = doctor("--only", "broker", broker__url="memory://healthy")
     assert (wrong(found), found.code) == ([], 0)
     assert found.of("broker.round_trip")["number"] > 0
@@ -139,6 +156,6 @@ def test_a_broker_in_the_process_has_less_to_check(doctor):
 
 
 @pytest.mark.parametrize("stomp", ["embedded_broker"], indirect=True)
-def test_the_adapter_offers_to_be_examined(stomp):
+def test_the_adapter_offers_to_be_examined(stomp: Server) -> None:
     assert isinstance(brokers.open(settings(stomp.url)), Examined)
     assert not isinstance(brokers.open(settings("memory://unexamined")), Examined)

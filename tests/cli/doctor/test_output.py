@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from infertool.app.doctor.check import NAMES
 from infertool.app.doctor.result import Finding, Result, Status, fail, ok, skip, warn
 from infertool.cli.doctor import view
 from tests.support.phoenix_fake import raw_server
+from tests.support.present import present
 from tests.support.running import LONG, Running, environment, infertool
 from tests.support.tmux import Tmux
 
@@ -38,22 +41,22 @@ _SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})
 _NAGIOS = re.compile(r"INFERTOOL (OK|WARNING|CRITICAL) - [^|\n]+ \| ((?:'[^'=\n]+'=[-+.\de]+[sB]?(?: |$))*)")
 
 
-def test_nagios_is_one_line_with_figures():
+def test_nagios_is_one_line_with_figures() -> None:
     match = _NAGIOS.fullmatch(view.nagios(RESULTS))
     assert match
     assert match[1] == "CRITICAL"
     assert 'broker.login a:1: refused: "no" second / line' in match[0]
     assert match[2] == "'broker.tcp a:1'=0.003s 'paths.disk'=524288000B"
-    assert _NAGIOS.fullmatch(view.nagios([RESULTS[-1]]))[1] == "WARNING"
-    assert _NAGIOS.fullmatch(view.nagios([RESULTS[0]]))[1] == "OK"
+    assert present(_NAGIOS.fullmatch(view.nagios([RESULTS[-1]])))[1] == "WARNING"
+    assert present(_NAGIOS.fullmatch(view.nagios([RESULTS[0]])))[1] == "OK"
 
 
-def test_prometheus_text_parses_with_hostile_labels():
+def test_prometheus_text_parses_with_hostile_labels() -> None:
     hostile = result("broker.tcp", ok("x", 1.0, "seconds"), 'a"b\\c\nd')
     lines = view.prometheus([*RESULTS, hostile])
     samples = [_SAMPLE.fullmatch(line) for line in lines if not line.startswith("#")]
     assert all(samples), lines
-    values = {(match[1], match[2]): float(match[3]) for match in samples}
+    values = {(match[1], match[2]): float(match[3]) for match in samples if match}
     assert len(values) == len(samples)
     assert values["infertool_doctor_status", 'check="broker.login",subject="a:1"'] == 2
     assert values["infertool_doctor_value", 'check="paths.disk",subject="",unit="bytes"'] == 524_288_000
@@ -62,7 +65,7 @@ def test_prometheus_text_parses_with_hostile_labels():
     assert len(metrics) == len(set(metrics)) == 4
 
 
-def test_json_has_value_hint_and_documentation():
+def test_json_has_value_hint_and_documentation() -> None:
     document = json.loads(json.dumps(view.document(RESULTS)))
     assert (document["status"], document["counts"]) == ("fail", {"ok": 1, "warn": 1, "fail": 1, "skip": 3})
     assert document["checks"][1]["docs"] == "docs/doctor.md#broker-login"
@@ -71,7 +74,7 @@ def test_json_has_value_hint_and_documentation():
 
 
 @pytest.mark.parametrize("width", [0, 40, 80, 120])
-def test_the_table_fits(width):
+def test_the_table_fits(width: int) -> None:
     lines = view.table(RESULTS, width)
     text = "\n".join(lines)
     assert not [line for line in lines if width >= 80 and len(line) > width]
@@ -91,7 +94,7 @@ def test_the_table_fits(width):
         ("nagios", 2, "INFERTOOL CRITICAL - broker.tcp 127.0.0.1:1: nothing listens there"),
     ],
 )
-def test_each_form_and_its_exit_code(form, code, begin):
+def test_each_form_and_its_exit_code(form: str, code: int, begin: str) -> None:
     done = infertool("doctor", *DOWN, "-o", form)
     assert (done.returncode, done.stderr) == (code, "")
     assert done.stdout.startswith(begin)
@@ -110,16 +113,16 @@ def test_each_form_and_its_exit_code(form, code, begin):
         (("--bundle", __file__), "is there already"),
     ],
 )
-def test_usage_errors(options, text):
+def test_usage_errors(options: tuple[Any, ...], text: str) -> None:
     done = infertool("doctor", *options)
     assert (done.returncode, text in done.stderr, done.stdout) == (2, True, ""), done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_shows_what_was_found(tmp_path, number):
+def test_ctrl_c_shows_what_was_found(tmp_path: Path, number: signal.Signals) -> None:
     reached, done = threading.Event(), threading.Event()
 
-    def silent(_connection):
+    def silent(_connection: socket.socket) -> None:
         reached.set()
         done.wait(LONG)
 
@@ -139,7 +142,7 @@ def test_ctrl_c_shows_what_was_found(tmp_path, number):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_terminal(tmp_path, width):
+def test_a_terminal(tmp_path: Path, width: int) -> None:
     import sys
 
     command = [sys.executable, "-m", "infertool", "doctor", *DOWN]
@@ -149,7 +152,7 @@ def test_a_terminal(tmp_path, width):
     assert "checking" not in screen
 
 
-def test_each_check_has_its_anchor_in_the_documentation():
+def test_each_check_has_its_anchor_in_the_documentation() -> None:
     headings = re.findall(r"^### (.+)$", DOCS.read_text(), re.MULTILINE)
     anchors = {heading.lower().replace(" ", "-") for heading in headings}
     wanted = {result(name, ok("x")).anchor.partition("#")[2] for name in NAMES}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.rawamqp import eventually
+from tests.cli.rabbitmq.conftest import Run
+from tests.support.rawamqp import RawAmqp, eventually
 
 pytestmark = pytest.mark.rabbitmq
 
@@ -15,10 +19,10 @@ BODIES = [b'{"event_id": "e%d"}' % number for number in range(3)]
 
 
 @pytest.fixture
-def died(raw):
+def died(raw: RawAmqp) -> Callable[..., tuple[str, str]]:
     """Fill a dead-letter queue with what RabbitMQ itself took off another one; return both names."""
 
-    def died(arguments) -> tuple[str, str]:
+    def died(arguments: dict[str, Any]) -> tuple[str, str]:
         dlq = raw.queue(arguments)
         origin = raw.queue({"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dlq})
         raw.send(origin, *BODIES, headers={"retries": 7}, content_type="application/json")
@@ -33,7 +37,9 @@ def died(raw):
 
 
 @pytest.mark.parametrize("arguments", [{}, QUORUM])
-def test_what_rabbitmq_dead_lettered_is_shown_and_replayed_to_its_origin(raw, run, died, arguments):
+def test_what_rabbitmq_dead_lettered_is_shown_and_replayed_to_its_origin(
+    raw: RawAmqp, run: Run, died: Callable[..., tuple[str, str]], arguments: dict[str, str]
+) -> None:
     origin, dlq = died(arguments)
     done = run("peek-dlq", dlq)
     rows = done.stdout.splitlines()[1:]
@@ -55,7 +61,9 @@ def test_what_rabbitmq_dead_lettered_is_shown_and_replayed_to_its_origin(raw, ru
     assert raw.waiting(dlq) == 0
 
 
-def test_a_quorum_queue_with_a_limit_is_left_alone_and_can_be_replayed(raw, run, died):
+def test_a_quorum_queue_with_a_limit_is_left_alone_and_can_be_replayed(
+    raw: RawAmqp, run: Run, died: Callable[..., tuple[str, str]]
+) -> None:
     origin, dlq = died({**QUORUM, "x-delivery-limit": 4})
     for _ in range(6):
         done = run("peek-dlq", dlq, code=3)
@@ -72,7 +80,9 @@ def test_a_quorum_queue_with_a_limit_is_left_alone_and_can_be_replayed(raw, run,
     assert sorted(body for _, _, body in raw.take(origin, 3)) == BODIES
 
 
-def test_a_quorum_queue_without_the_management_api_is_left_alone_and_can_be_drained(raw, run, died, tmp_path):
+def test_a_quorum_queue_without_the_management_api_is_left_alone_and_can_be_drained(
+    raw: RawAmqp, run: Run, died: Callable[..., tuple[str, str]], tmp_path: Path
+) -> None:
     _, dlq = died(QUORUM)
     done = run("peek-dlq", dlq, asked=False, code=3)
     assert "AMQP does not tell how many it allows; set broker.management_url" in done.stderr
@@ -82,7 +92,7 @@ def test_a_quorum_queue_without_the_management_api_is_left_alone_and_can_be_drai
     assert raw.waiting(dlq) == 0
 
 
-def test_what_another_consumer_holds_is_said(raw, run, died):
+def test_what_another_consumer_holds_is_said(raw: RawAmqp, run: Run, died: Callable[..., tuple[str, str]]) -> None:
     _, dlq = died({})
     with raw.channel() as channel:
         channel.basic_qos(prefetch_count=2)

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
+from tests.cli.rabbitmq.conftest import Run
+from tests.support.rawamqp import RawAmqp
 from tests.support.running import infertool
 
 pytestmark = pytest.mark.rabbitmq
 
 
 @pytest.fixture
-def declare(run):
-    def declare(*options: str, **how):
+def declare(run: Run) -> Callable[..., Any]:
+    def declare(*options: str, **how: Any) -> CompletedProcess[str]:
         return run("rabbitmq", "declare", *options, **how)
 
     return declare
 
 
-def table(done):
+def table(done: Any) -> list[Any]:
     return [" ".join(line.split()) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_what_is_missing_is_made_with_yes_only(raw, declare, asked):
+def test_what_is_missing_is_made_with_yes_only(raw: RawAmqp, declare: Callable[..., Any], asked: bool) -> None:
     queue, dlq = raw.name(), raw.name()
     names = ("--queue", queue, "--dlq", dlq, "--type", "classic")
     plan = (*names, "--max-priority", "5", "--dead-letter-exchange", "amq.default", "--dead-letter-routing-key", dlq)
@@ -50,7 +55,7 @@ def test_what_is_missing_is_made_with_yes_only(raw, declare, asked):
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_what_differs_is_one_line_each_and_stays(raw, declare, asked):
+def test_what_differs_is_one_line_each_and_stays(raw: RawAmqp, declare: Callable[..., Any], asked: bool) -> None:
     queue, dlq = raw.queue({"x-max-priority": 9}), raw.name()
     options = ("--queue", queue, "--dlq", dlq, "--type", "classic", "--max-priority", "5", "--yes")
     done = declare(*options, code=1, asked=asked)
@@ -60,7 +65,7 @@ def test_what_differs_is_one_line_each_and_stays(raw, declare, asked):
     assert f"{dlq} same -" in table(declare(*options, code=1, asked=asked))
 
 
-def test_the_type_of_what_exists_matters_only_if_it_is_asked_for(raw, declare):
+def test_the_type_of_what_exists_matters_only_if_it_is_asked_for(raw: RawAmqp, declare: Callable[..., Any]) -> None:
     classic, quorum = raw.queue(), raw.queue({"x-queue-type": "quorum"})
     done = declare("--queue", classic, "--dlq", quorum)
     assert table(done)[1:] == [f"{classic} same -", f"{quorum} same -"]
@@ -68,7 +73,7 @@ def test_the_type_of_what_exists_matters_only_if_it_is_asked_for(raw, declare):
     assert f"{classic} differs x-queue-type is classic, asked for is quorum" in table(done)
 
 
-def test_json(raw, declare):
+def test_json(raw: RawAmqp, declare: Callable[..., Any]) -> None:
     queue, dlq = raw.name(), raw.queue({"x-queue-type": "quorum", "x-delivery-limit": 3})
     options = ("--queue", queue, "--dlq", dlq, "-o", "json")
     planned = json.loads(declare(*options, code=2).stdout)["queues"]
@@ -95,15 +100,15 @@ def test_json(raw, declare):
         (("--queue", "a,b"), "is no queue of RabbitMQ"),
     ],
 )
-def test_usage_errors(declare, options, text):
+def test_usage_errors(declare: Callable[..., Any], options: tuple[Any, ...], text: str) -> None:
     assert text in declare(*options, code=2).stderr
 
 
-def test_other_brokers_have_nothing_to_declare():
+def test_other_brokers_have_nothing_to_declare() -> None:
     done = infertool("rabbitmq", "declare", "--broker", "stomp://127.0.0.1:1", "--yes")
     assert (done.returncode, "queues of stomp:// are not declared" in done.stderr) == (2, True)
 
 
-def test_nothing_answers():
+def test_nothing_answers() -> None:
     done = infertool("rabbitmq", "declare", "--broker", "amqp://127.0.0.1:1", "--yes")
     assert (done.returncode, "nothing listens" in done.stderr) == (3, True)

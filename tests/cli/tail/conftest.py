@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.channels.conftest import pusher  # noqa: F401 - on this folder's hub
 from tests.support.hub import HubProcess
+from tests.support.present import present
 from tests.support.running import Running
 
 LONG = 60
@@ -20,7 +23,7 @@ def hub() -> Iterator[HubProcess]:
 
 
 @pytest.fixture
-def tailing(hub: HubProcess, tmp_path) -> Iterator[Callable[..., Running]]:
+def tailing(hub: HubProcess, tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Return a function that starts `tail` on the public topics, by default of the channel server."""
     started: list[Running] = []
 
@@ -34,7 +37,7 @@ def tailing(hub: HubProcess, tmp_path) -> Iterator[Callable[..., Running]]:
     yield start
     for running in started:
         running.kill()
-        running.process.stdout.close()
+        present(running.process.stdout).close()
 
 
 def output(running: Running) -> list[str]:
@@ -44,7 +47,7 @@ def output(running: Running) -> list[str]:
     return text.decode().splitlines()
 
 
-def results(*numbers: int) -> list[dict]:
+def results(*numbers: int) -> list[dict[str, Any]]:
     return [
         {
             "event_id": f"e{number}",

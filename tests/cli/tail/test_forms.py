@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -58,7 +59,7 @@ def test_an_alert_is_shown_with_its_state() -> None:
         assert f"public:alerts {words}" in line
 
 
-def arrival(payload) -> ChannelEvent:
+def arrival(payload: Any) -> ChannelEvent:
     return ChannelEvent("t", "e", payload, 0.0)
 
 
@@ -71,14 +72,14 @@ def arrival(payload) -> ChannelEvent:
         ("features[2]", MISSING), ("prediction[0]", MISSING), ("features.class", MISSING), ("topic.x", MISSING),
     ],
 )  # fmt: skip
-def test_paths(path, value) -> None:
+def test_paths(path: str, value: Any) -> None:
     assert parse_path(path).of(ARRIVAL) == value
 
 
 @pytest.mark.parametrize(
     "text", ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "a[-1]", "[0]", "a b", "a]", "a{", "a[0]b"]
 )
-def test_invalid_paths(text) -> None:
+def test_invalid_paths(text: str) -> None:
     with pytest.raises(UsageError, match="no path to a field"):
         parse_path(text)
 
@@ -92,7 +93,7 @@ def test_invalid_paths(text) -> None:
         ("{features[1]}", "[2]"), ("{prediction.__class__}", "-"), ("{payload.topic} {topic}", "inner public:results"),
     ],
 )  # fmt: skip
-def test_templates(template, line) -> None:
+def test_templates(template: str, line: str) -> None:
     assert Template(template).line(ARRIVAL) == line
 
 
@@ -103,7 +104,7 @@ def test_templates(template, line) -> None:
         ("{a:>10}", "'>10'"), ("{a:}", "''"), ("{a!r} {", "the { at character 7"), ("{a.{b}}", "the { at character 1"),
     ],
 )  # fmt: skip
-def test_invalid_templates(template, words) -> None:
+def test_invalid_templates(template: str, words: str) -> None:
     with pytest.raises(UsageError) as error:
         Template(template)
     assert words in str(error.value)
@@ -111,7 +112,7 @@ def test_invalid_templates(template, words) -> None:
 
 
 @given(st.text())
-def test_any_text_is_a_template_or_a_usage_error(template) -> None:
+def test_any_text_is_a_template_or_a_usage_error(template: str) -> None:
     try:
         made = Template(template)
     except UsageError:
@@ -120,7 +121,7 @@ def test_any_text_is_a_template_or_a_usage_error(template) -> None:
 
 
 @pytest.mark.parametrize("evil", EVIL)
-def test_texts_are_escaped_on_the_terminal(evil) -> None:
+def test_texts_are_escaped_on_the_terminal(evil: str) -> None:
     event = ChannelEvent(
         "t", "e", {"x": evil, evil: evil, "status": "FAILED", "error": evil, "error_type": [evil]}, 0.0
     )
@@ -135,7 +136,7 @@ def test_texts_are_escaped_on_the_terminal(evil) -> None:
 
 
 @pytest.mark.parametrize("payload", ODD, ids=range(len(ODD)))
-def test_unusual_payloads_have_a_line_in_every_format(payload) -> None:
+def test_unusual_payloads_have_a_line_in_every_format(payload: Any) -> None:
     forms = [*FORMS.values(), form_of("jsonl", fields="request_id,prediction.class", template=None, several=False)]
     forms += [
         Columns([parse_path("request_id"), parse_path("payload")]).lines,
@@ -168,6 +169,6 @@ def test_chosen_fields_as_json() -> None:
     ("output", "fields", "template"),
     [("raw", "a", None), ("jsonl", None, "{a}"), (None, "a", "{a}"), ("pretty", "a,,b", None), ("pretty", "", None)],
 )
-def test_contradictory_options(output, fields, template) -> None:
+def test_contradictory_options(output: str, fields: str, template: str | None) -> None:
     with pytest.raises(UsageError):
         form_of(output, fields=fields, template=template, several=False)

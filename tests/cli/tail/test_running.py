@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 from infertool.channels.event import ChannelEvent
@@ -13,7 +14,8 @@ from tests.channels.conftest import Pusher
 from tests.cli.tail.conftest import LONG, output, results
 from tests.support.hub import HubProcess
 from tests.support.ports import free_port
-from tests.support.running import infertool
+from tests.support.present import present
+from tests.support.running import Running, infertool
 
 FAILURE = {
     "event_id": "bad",
@@ -36,7 +38,9 @@ def ids(lines: list[str]) -> list[str]:
     return [json.loads(each)["payload"]["event_id"] for each in lines]
 
 
-def test_a_recording_holds_all_events_in_the_format_of_jsonl(tailing, pusher: Pusher, tmp_path) -> None:
+def test_a_recording_holds_all_events_in_the_format_of_jsonl(
+    tailing: Callable[..., Running], pusher: Pusher, tmp_path: Path
+) -> None:
     record = tmp_path / "r.jsonl"
     running = tailing("--record", str(record), "--event", "new_result", "--count", "3", "-o", "jsonl")
     pusher.push("inference_failed", FAILURE)
@@ -48,7 +52,9 @@ def test_a_recording_holds_all_events_in_the_format_of_jsonl(tailing, pusher: Pu
     assert [line(arrival).decode() for arrival in kept[1:]] == lines
 
 
-def test_a_recording_is_printed_first_and_continued(tailing, pusher: Pusher, tmp_path) -> None:
+def test_a_recording_is_printed_first_and_continued(
+    tailing: Callable[..., Running], pusher: Pusher, tmp_path: Path
+) -> None:
     """Also a recording that was cut or contains other lines; without duplicates."""
     record = tmp_path / "r.jsonl"
     old = [ChannelEvent("public:results", "new_result", each, 1.0) for each in results(1, 2)]
@@ -67,7 +73,9 @@ def test_a_recording_is_printed_first_and_continued(tailing, pusher: Pusher, tmp
     assert reader.skipped == 2
 
 
-def test_a_new_failure_is_printed_again_and_a_repeated_push_is_not(tailing, pusher: Pusher, tmp_path) -> None:
+def test_a_new_failure_is_printed_again_and_a_repeated_push_is_not(
+    tailing: Callable[..., Running], pusher: Pusher, tmp_path: Path
+) -> None:
     """As after a replay that failed again; with and without the time of the failure."""
     record = tmp_path / "r.jsonl"
     timed = {**FAILURE, "event_id": "timed", "failed_at": "2026-11-25T03:00:00.000Z"}
@@ -87,7 +95,7 @@ def test_a_new_failure_is_printed_again_and_a_repeated_push_is_not(tailing, push
     ]  # fmt: skip
 
 
-def test_chosen_fields_and_templates(tailing, pusher: Pusher) -> None:
+def test_chosen_fields_and_templates(tailing: Callable[..., Running], pusher: Pusher) -> None:
     columns = tailing("--fields", "request_id,prediction.class,error", "-o", "pretty", "--count", "2")
     objects = tailing("--fields", "request_id,prediction.class,error", "--count", "2")
     template = tailing("--format", "{event}: {error} {prediction.confidence:.1f}", "--count", "2")
@@ -103,7 +111,7 @@ def test_chosen_fields_and_templates(tailing, pusher: Pusher) -> None:
     assert output(template) == ["inference_failed: \\x1b[2Jno -", "new_result: - 0.5"]
 
 
-def test_statistics_of_matching_events(tailing, pusher: Pusher) -> None:
+def test_statistics_of_matching_events(tailing: Callable[..., Running], pusher: Pusher) -> None:
     running = tailing("--stats", "10m", "--count", "5", "--where", "event_id != 'e9'")
     pusher.push("inference_failed", {**FAILURE, "processing_ms": "soon"})
     pusher.push("new_result", *results(0, 9, 10, 30), {"event_id": "odd"})
@@ -116,14 +124,16 @@ def test_statistics_of_matching_events(tailing, pusher: Pusher) -> None:
     ]
 
 
-def test_statistics_are_printed_without_events(tailing) -> None:
+def test_statistics_are_printed_without_events(tailing: Callable[..., Running]) -> None:
     running = tailing("--stats", "50ms")
     running.wait_for("public:alerts  0.0/s  0 events", 2)
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(LONG) == 130
 
 
-def test_several_servers_of_which_some_are_unreachable(tailing, hub: HubProcess, pusher: Pusher) -> None:
+def test_several_servers_of_which_some_are_unreachable(
+    tailing: Callable[..., Running], hub: HubProcess, pusher: Pusher
+) -> None:
     other = HubProcess(free_port())
     phoenix = ("--phoenix", hub.url, "--phoenix", other.url, "--phoenix", "ws://no-such-host.invalid/socket/websocket")
     running = tailing(*phoenix, "--count", "4", "-o", "jsonl")
@@ -132,15 +142,15 @@ def test_several_servers_of_which_some_are_unreachable(tailing, hub: HubProcess,
     with other:  # it starts late
         running.wait_for("following", 2)
         pusher.push("new_result", *results(1))
-        sources = [json.loads(running.process.stdout.readline())["source"]]
+        sources = [json.loads(present(running.process.stdout).readline())["source"]]
         late = Pusher(other.url)
         late.push("new_result", *results(2))
         late.close()
-        sources.append(json.loads(running.process.stdout.readline())["source"])
+        sources.append(json.loads(present(running.process.stdout).readline())["source"])
         other.kill()
         running.wait_for(f"lost {other.url}")
         pusher.push("new_result", *results(3))
-        running.process.stdout.readline()
+        present(running.process.stdout).readline()
         other.start()
         running.wait_for(f"connected to {other.url} again; broadcasts in between are missed (disconnected for ")
         while running.process.poll() is None:  # the join may still be under way
@@ -174,7 +184,7 @@ def test_a_refused_topic_leaves_one_server_out(hub: HubProcess) -> None:
     assert "0 matching" in end
 
 
-def test_large_and_deep_events(tailing, pusher: Pusher, tmp_path) -> None:
+def test_large_and_deep_events(tailing: Callable[..., Running], pusher: Pusher, tmp_path: Path) -> None:
     record = tmp_path / "r.jsonl"
     running = tailing("--record", str(record), "--count", "3", "-o", "pretty")
     deep = json.loads("[" * 240 + "]" * 240)
@@ -189,7 +199,7 @@ def test_large_and_deep_events(tailing, pusher: Pusher, tmp_path) -> None:
     assert kept[1].payload["event_id"] == "deep"
 
 
-def test_invalid_recordings(hub: HubProcess, tmp_path) -> None:
+def test_invalid_recordings(hub: HubProcess, tmp_path: Path) -> None:
     for options, words in [
         (("--since-file", "no-such"), ["no-such cannot be read: No such file", "check"]),
         (("--since-file", str(tmp_path)), ["cannot be read: Is a directory"]),
@@ -201,7 +211,7 @@ def test_invalid_recordings(hub: HubProcess, tmp_path) -> None:
         assert not [word for word in words if word not in error], error
 
 
-def test_a_full_disk_ends_tail_with_one_error(tailing, pusher: Pusher) -> None:
+def test_a_full_disk_ends_tail_with_one_error(tailing: Callable[..., Running], pusher: Pusher) -> None:
     running = tailing("--record", "/dev/full")
     pusher.push("new_result", *results(1))
     assert running.process.wait(LONG) == 1
@@ -210,7 +220,7 @@ def test_a_full_disk_ends_tail_with_one_error(tailing, pusher: Pusher) -> None:
     assert error.startswith("infertool: the record /dev/full cannot be written: No space left on device; make room")
 
 
-def test_a_locale_without_unicode(hub: HubProcess, tmp_path) -> None:
+def test_a_locale_without_unicode(hub: HubProcess, tmp_path: Path) -> None:
     record = tmp_path / "r.jsonl"
     payload = {"x": "\u00e9\u65e5\U0001f600"}
     record.write_bytes(line(ChannelEvent("public:results", "new_result", payload, 1.0)))

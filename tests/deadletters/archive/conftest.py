@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infertool.deadletters.archive import record as archive
+from infertool.deadletters.archive import records
 from infertool.message import Message
 from tests.deadletters.replay.conftest import DeadLetters
 from tests.support.rawstomp import RawStomp
@@ -56,7 +56,7 @@ class DeadQueue(DeadLetters):
         return {**(json.loads(done.stdout) if done.stdout else {}), "said": done.stderr}
 
     def archived(self) -> list[Message]:
-        return [message for batch in archive.read(self.file) for message in batch.messages]
+        return [message for batch in records.read(self.file) for message in batch.messages]
 
     def archived_numbers(self) -> list[int]:
         return [json.loads(message.body)["n"] for message in self.archived()]

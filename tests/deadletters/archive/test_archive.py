@@ -8,16 +8,19 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.brokers.headers import text
-from infertool.deadletters.archive import record as archive
-from infertool.deadletters.archive.record import ArchiveError
+from infertool.deadletters.archive import records
+from infertool.deadletters.archive.records import ArchiveError
 from infertool.deadletters.archive.writer import ArchiveWriter
-from infertool.message import BodyKind
+from infertool.message import BodyKind, Message
 from tests.support.messages import text_message
 
 SUFFIXES = ["jsonl", "jsonl.gz", "jsonl.zst"]
@@ -25,24 +28,26 @@ SUFFIXES = ["jsonl", "jsonl.gz", "jsonl.zst"]
 TEXTS = st.binary(max_size=20).map(lambda data: data.decode("utf-8", "surrogateescape"))
 
 
-def message(number=0, body=b"{}", kind=BodyKind.TEXT, headers=None):
+def message(
+    number: int = 0, body: bytes = b"{}", kind: BodyKind = BodyKind.TEXT, headers: Mapping[str, str] | None = None
+) -> Message:
     return text_message(
         f"ID:{number}", "/queue/x.dlq", {"n": str(number)} if headers is None else headers, body, kind, False, 0, ""
     )
 
 
-def batch(first, count=3):
+def batch(first: int, count: int = 3) -> list[Any]:
     return [message(number) for number in range(first, first + count)]
 
 
-def write(path, *batches):
+def write(path: Path, *batches: list[Any]) -> None:
     with ArchiveWriter(path) as writer:
         for each in batches:
             writer.append(each)
 
 
-def read(path):
-    return [each for found in archive.read(path) for each in found.messages]
+def read(path: Path) -> list[Any]:
+    return [each for found in records.read(path) for each in found.messages]
 
 
 @given(
@@ -50,18 +55,20 @@ def read(path):
     kind=st.sampled_from(BodyKind),
     headers=st.dictionaries(TEXTS, TEXTS, max_size=6),
 )
-def test_a_record_is_a_line_that_gives_the_message_back(tmp_path_factory, body, kind, headers):
+def test_a_record_is_a_line_that_gives_the_message_back(
+    tmp_path_factory: pytest.TempPathFactory, body: bytes, kind: BodyKind, headers: dict[str, str]
+) -> None:
     path = tmp_path_factory.mktemp("archive") / "a.jsonl"
     given_message = message(1, body, kind, headers)
-    record = archive.encode(given_message)
+    record = records.encode(given_message)
     assert record.count(b"\n") == 1
     path.write_bytes(record)
     assert read(path) == [given_message]
     assert list(text(read(path)[0]).items()) == list(headers.items())
 
 
-def test_a_record_says_all_that_is_needed_to_send_it_again(tmp_path):
-    record = json.loads(archive.encode(message(7, b"\xff\0", BodyKind.BYTES)))
+def test_a_record_says_all_that_is_needed_to_send_it_again(tmp_path: Path) -> None:
+    record = json.loads(records.encode(message(7, b"\xff\0", BodyKind.BYTES)))
     assert record.pop("archived_at")
     assert record == {
         "infertool_message": 1, "id": "ID:7", "queue": "/queue/x.dlq", "type": "bytes", "headers": [["n", "7"]],
@@ -70,7 +77,7 @@ def test_a_record_says_all_that_is_needed_to_send_it_again(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_it_is_appended_to(tmp_path, suffix):
+def test_it_is_appended_to(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     write(path, batch(0), batch(3))
     with ArchiveWriter(path) as writer:
@@ -83,13 +90,13 @@ def test_it_is_appended_to(tmp_path, suffix):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_gzip_is_what_gzip_reads(tmp_path):
+def test_gzip_is_what_gzip_reads(tmp_path: Path) -> None:
     write(tmp_path / "a.gz", batch(0), batch(3))
     assert len(gzip.decompress((tmp_path / "a.gz").read_bytes()).splitlines()) == 6
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_cut_anywhere_the_whole_batches_stay_and_it_goes_on(tmp_path, suffix):
+def test_cut_anywhere_the_whole_batches_stay_and_it_goes_on(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     write(path, batch(0))
     first = path.stat().st_size
@@ -106,7 +113,7 @@ def test_cut_anywhere_the_whole_batches_stay_and_it_goes_on(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_first_batch_cut_short_goes_on_from_nothing(tmp_path, suffix):
+def test_the_first_batch_cut_short_goes_on_from_nothing(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     write(path, batch(0, 1))
     whole = path.read_bytes()
@@ -118,7 +125,7 @@ def test_the_first_batch_cut_short_goes_on_from_nothing(tmp_path, suffix):
         assert read(path) == batch(1)
 
 
-def test_what_a_power_cut_leaves_is_cut_off(tmp_path):
+def test_what_a_power_cut_leaves_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     write(path, batch(0))
     whole = path.read_bytes()
@@ -127,7 +134,7 @@ def test_what_a_power_cut_leaves_is_cut_off(tmp_path):
         assert (writer.found, writer.cut_bytes) == (3, 4096)
 
 
-def test_an_editor_that_leaves_out_the_last_line_end_costs_nothing(tmp_path):
+def test_an_editor_that_leaves_out_the_last_line_end_costs_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     write(path, batch(0))
     path.write_bytes(path.read_bytes().rstrip(b"\n"))
@@ -138,7 +145,7 @@ def test_an_editor_that_leaves_out_the_last_line_end_costs_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["notes.txt", "notes.gz", "notes.zst"])
 @pytest.mark.parametrize("text", [b"my notes", b"my notes\n", b'{"a": 1}\n', b"[1,2]", b"\x1f\x8b\x08\0rest"])
-def test_files_of_others_are_refused_and_stay_as_they_are(tmp_path, name, text):
+def test_files_of_others_are_refused_and_stay_as_they_are(tmp_path: Path, name: str, text: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(text)
     if name == "notes.gz" and text.startswith(b"\x1f\x8b"):
@@ -149,8 +156,8 @@ def test_files_of_others_are_refused_and_stay_as_they_are(tmp_path, name, text):
     assert path.read_bytes() == text
 
 
-def spoiled(**changes):
-    record = {**json.loads(archive.encode(message(1))), **changes}
+def spoiled(**changes: Any) -> bytes:
+    record = {**json.loads(records.encode(message(1))), **changes}
     return json.dumps({key: value for key, value in record.items() if value is not None}).encode() + b"\n"
 
 
@@ -172,9 +179,9 @@ def spoiled(**changes):
         (b"[" * 100_000 + b"\n", "not JSON"),
     ],
 )
-def test_a_spoiled_record_is_named(tmp_path, line, says):
+def test_a_spoiled_record_is_named(tmp_path: Path, line: bytes, says: str) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_bytes(archive.encode(message(0)) + line + archive.encode(message(2)))
+    path.write_bytes(records.encode(message(0)) + line + records.encode(message(2)))
     with pytest.raises(ArchiveError, match=says) as caught:
         read(path)
     assert caught.value.record == 2
@@ -182,7 +189,7 @@ def test_a_spoiled_record_is_named(tmp_path, line, says):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES[1:])
-def test_a_damaged_compressed_archive_is_named_and_not_cut(tmp_path, suffix):
+def test_a_damaged_compressed_archive_is_named_and_not_cut(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     write(path, batch(0), batch(3))
     data = bytearray(path.read_bytes())
@@ -193,13 +200,13 @@ def test_a_damaged_compressed_archive_is_named_and_not_cut(tmp_path, suffix):
     assert path.read_bytes() == data
 
 
-def test_only_one_process_writes(tmp_path):
+def test_only_one_process_writes(tmp_path: Path) -> None:
     with ArchiveWriter(tmp_path / "a.jsonl"), pytest.raises(ArchiveError, match="another process"):
         ArchiveWriter(tmp_path / "a.jsonl")
 
 
 @pytest.mark.parametrize("place", [".", "/dev/null", "no/such/folder/a.jsonl"])
-def test_what_is_no_file(tmp_path, monkeypatch, place):
+def test_what_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     monkeypatch.chdir(tmp_path)
     from pathlib import Path
 
@@ -210,7 +217,7 @@ def test_what_is_no_file(tmp_path, monkeypatch, place):
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from infertool.deadletters.archive.record import ArchiveError
+from infertool.deadletters.archive.records import ArchiveError
 from infertool.deadletters.archive.writer import ArchiveWriter
 from tests.deadletters.archive.test_archive import batch
 from tests.support.messages import text_message
@@ -228,7 +235,7 @@ writer.append(batch(100))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_disk_that_is_full_leaves_whole_batches(tmp_path, suffix):
+def test_a_disk_that_is_full_leaves_whole_batches(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     write(path, batch(0))
     limit = path.stat().st_size + 20

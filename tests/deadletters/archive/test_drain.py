@@ -10,18 +10,20 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infertool import brokers
 from infertool.brokers import headers
 from infertool.deadletters.archive.writer import ArchiveWriter
+from tests.deadletters.archive.conftest import DeadQueue
 from tests.support.brokers import settings as broker_settings
 from tests.support.running import CREDENTIALS, environment, infertool
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst"])
-def test_archives_and_removes_everything_in_order(dead, suffix):
+def test_archives_and_removes_everything_in_order(dead: DeadQueue, suffix: str) -> None:
     dead.suffix = suffix
     dead.fill(450)
     summary = dead.drained()
@@ -35,7 +37,7 @@ def test_archives_and_removes_everything_in_order(dead, suffix):
     assert dead.drain(dead.queue) == []
 
 
-def test_the_archive_holds_what_the_queue_held(dead):
+def test_the_archive_holds_what_the_queue_held(dead: DeadQueue) -> None:
     odd = {"event_id": "e", "a\\cb": "1\\n2\\\\", "priority": "7", "correlation-id": "c-1", "type": "t", "utf": "é"}
     dead.put([(odd, "é\u2028".encode())])
     dead.put([({"event_id": "bytes"}, b"\0\xff\n")], as_bytes=True)
@@ -48,12 +50,12 @@ def test_the_archive_holds_what_the_queue_held(dead):
     assert wanted.items() <= headers.text(text).items()
 
 
-def test_an_empty_queue_and_one_that_never_was(dead):
+def test_an_empty_queue_and_one_that_never_was(dead: DeadQueue) -> None:
     assert "is empty, or does not exist" in dead.drained(code=4)["said"]
     assert not dead.file.exists()
 
 
-def test_without_a_terminal_it_does_nothing_unless_told(dead):
+def test_without_a_terminal_it_does_nothing_unless_told(dead: DeadQueue) -> None:
     dead.fill(2)
     done = dead.command("drain-dlq", dead.queue, "--to", str(dead.file), code=2)
     assert "--yes" in done.stderr
@@ -61,7 +63,7 @@ def test_without_a_terminal_it_does_nothing_unless_told(dead):
     assert dead.numbers(dead.queue) == [0, 1]
 
 
-def on_a_terminal(dead, answer, *arguments):
+def on_a_terminal(dead: DeadQueue, answer: str, *arguments: str) -> Any:
     """Run drain-dlq with a terminal for its questions; return its exit code and what it asked."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -75,7 +77,7 @@ def on_a_terminal(dead, answer, *arguments):
     return process.returncode, said
 
 
-def test_it_asks_and_takes_no_for_an_answer(dead):
+def test_it_asks_and_takes_no_for_an_answer(dead: DeadQueue) -> None:
     dead.fill(3)
     code, said = on_a_terminal(dead, "n", "--to", str(dead.file))
     assert code == 1
@@ -85,7 +87,7 @@ def test_it_asks_and_takes_no_for_an_answer(dead):
     assert dead.archived_numbers() == [0, 1, 2]
 
 
-def test_discarding_needs_the_name(dead):
+def test_discarding_needs_the_name(dead: DeadQueue) -> None:
     dead.fill(3)
     short = dead.queue.removeprefix("/queue/")
     code, said = on_a_terminal(dead, "y", "--discard")
@@ -98,14 +100,14 @@ def test_discarding_needs_the_name(dead):
     assert dead.drain(dead.queue) == []
 
 
-def test_typing_the_name_discards(dead):
+def test_typing_the_name_discards(dead: DeadQueue) -> None:
     dead.fill(3)
     code, _ = on_a_terminal(dead, dead.queue, "--discard")
     assert code == 0
     assert dead.drain(dead.queue) == []
 
 
-def test_the_default_file_is_named_after_the_queue(dead):
+def test_the_default_file_is_named_after_the_queue(dead: DeadQueue) -> None:
     dead.fill(2)
     done = subprocess.run(
         [sys.executable, "-m", "infertool", "drain-dlq", dead.queue, "--broker", dead.broker.url, "--yes"],
@@ -117,7 +119,7 @@ def test_the_default_file_is_named_after_the_queue(dead):
     assert f"archived 2 in {file.name}, removed 2 from {dead.queue}; 0 remain" in done.stdout
 
 
-def test_a_second_drain_appends_and_a_half_written_record_is_cut_off(dead):
+def test_a_second_drain_appends_and_a_half_written_record_is_cut_off(dead: DeadQueue) -> None:
     dead.fill(3)
     dead.drained()
     with dead.file.open("ab") as file:
@@ -129,7 +131,7 @@ def test_a_second_drain_appends_and_a_half_written_record_is_cut_off(dead):
     assert dead.archived_numbers() == [0, 1, 2, 3]
 
 
-def test_a_message_that_is_archived_and_was_not_removed_is_not_archived_again(dead):
+def test_a_message_that_is_archived_and_was_not_removed_is_not_archived_again(dead: DeadQueue) -> None:
     """As after a death between the sync and the commit: the archive has it, and so has the queue."""
     dead.fill(5)
     broker = brokers.open(broker_settings(dead.broker.url))
@@ -143,7 +145,7 @@ def test_a_message_that_is_archived_and_was_not_removed_is_not_archived_again(de
     assert len({message.id for message in dead.archived()}) == len(dead.archived()) == 5
 
 
-def test_a_file_that_is_no_archive_is_left_alone(dead):
+def test_a_file_that_is_no_archive_is_left_alone(dead: DeadQueue) -> None:
     dead.fill(2)
     dead.file.write_text("my notes\n")
     assert "not JSON" in dead.drained(code=1)["said"]
@@ -151,7 +153,7 @@ def test_a_file_that_is_no_archive_is_left_alone(dead):
     assert dead.numbers(dead.queue) == [0, 1]
 
 
-def test_a_full_disk_leaves_the_rest_in_the_queue(dead):
+def test_a_full_disk_leaves_the_rest_in_the_queue(dead: DeadQueue) -> None:
     dead.fill(250)
     room = 100_000
     script = (
@@ -172,7 +174,7 @@ def test_a_full_disk_leaves_the_rest_in_the_queue(dead):
     assert dead.archived_numbers() == list(range(250))
 
 
-def test_what_dies_meanwhile_stays(dead):
+def test_what_dies_meanwhile_stays(dead: DeadQueue) -> None:
     """The drain ends at what was there when it began, however fast new ones come."""
     dead.fill(300)
     running = dead.start_drain()
@@ -189,7 +191,7 @@ def test_what_dies_meanwhile_stays(dead):
     assert archived + dead.numbers(dead.queue) == list(range(sent))
 
 
-def test_what_cannot_be_archived_stays(dead):
+def test_what_cannot_be_archived_stays(dead: DeadQueue) -> None:
     """A JMS map arrives over STOMP like an empty text; so does an empty text of a stranger, and nobody can tell."""
     dead.fill(2)
     dead.put([({"event_id": "map"}, b"")])
@@ -199,7 +201,7 @@ def test_what_cannot_be_archived_stays(dead):
     assert [headers["event_id"] for headers, _ in dead.drain(dead.queue)] == ["map"]
 
 
-def test_what_a_killed_replay_left_in_staging_is_put_back_first(dead):
+def test_what_a_killed_replay_left_in_staging_is_put_back_first(dead: DeadQueue) -> None:
     dead.put(((dead.letter(n), b'{"n": %d}' % n) for n in range(3)), queue=dead.staging)
     assert f"3 more are in {dead.staging}" in dead.peek(code=4).stderr
     said = dead.drained()["said"]
@@ -208,7 +210,7 @@ def test_what_a_killed_replay_left_in_staging_is_put_back_first(dead):
 
 
 @pytest.mark.activemq
-def test_a_body_of_fifty_megabytes(real_dead):
+def test_a_body_of_fifty_megabytes(real_dead: DeadQueue) -> None:
     body = random.Random(1).randbytes(1_000_000) * 50
     real_dead.put([(real_dead.letter(0), body)], as_bytes=True)
     assert real_dead.drained()["removed"] == 1
@@ -219,7 +221,7 @@ def test_a_body_of_fifty_megabytes(real_dead):
     assert [message.body == body for message in real_dead.archived()] == [True]
 
 
-def test_ctrl_c_ends_after_a_batch_and_says_what_was_done(dead):
+def test_ctrl_c_ends_after_a_batch_and_says_what_was_done(dead: DeadQueue) -> None:
     dead.fill(3000)
     running = dead.start_drain()
     while not (dead.file.exists() and dead.file.stat().st_size):
@@ -233,7 +235,7 @@ def test_ctrl_c_ends_after_a_batch_and_says_what_was_done(dead):
     assert archived + dead.numbers(dead.queue) == list(range(3000))
 
 
-def test_two_at_once(dead):
+def test_two_at_once(dead: DeadQueue) -> None:
     dead.fill(3)
     holder = dead.raw()
     holder._write(
@@ -255,6 +257,6 @@ def test_two_at_once(dead):
         (["x", "--discard", "--to", "f"], "cannot be used together"),
     ],
 )
-def test_bad_arguments(arguments, says):
+def test_bad_arguments(arguments: list[str], says: str) -> None:
     done = infertool("drain-dlq", *arguments)
     assert (done.returncode, says in done.stderr) == (2, True), done.stderr

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.deadletters.archive.conftest import DeadQueue
+from tests.support.forked import Process
 
 pytestmark = pytest.mark.long
 
@@ -17,11 +18,11 @@ TOP_UP = 500
 LONG_S = 120.0
 
 
-def size(dead):
+def size(dead: DeadQueue) -> int:
     return dead.file.stat().st_size if dead.file.exists() else 0
 
 
-def wait_for_archive(dead, process, wanted):
+def wait_for_archive(dead: DeadQueue, process: Process, wanted: int) -> bool:
     """Wait until the archive holds `wanted` bytes; say whether the drain was still at work then."""
     deadline = time.monotonic() + LONG_S
     while size(dead) < wanted:
@@ -40,7 +41,7 @@ def check(dead: DeadQueue, count: int) -> None:
     assert len({message.id for message in archived}) == len(archived) == count
 
 
-def test_killed_at_twenty_instants(dead):
+def test_killed_at_twenty_instants(dead: DeadQueue) -> None:
     if dead.broker.__class__.__name__ == "EmbeddedBroker":
         dead.suffix = "jsonl.zst"
     rng = random.Random(5)
@@ -67,7 +68,7 @@ def test_killed_at_twenty_instants(dead):
 
 
 @pytest.mark.activemq
-def test_a_broker_that_dies_in_the_middle_and_comes_back(real_dead):
+def test_a_broker_that_dies_in_the_middle_and_comes_back(real_dead: DeadQueue) -> None:
     real_dead.fill(3000)
     running = real_dead.start_drain()
     assert wait_for_archive(real_dead, running.process, 200_000)

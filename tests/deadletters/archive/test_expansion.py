@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 import zlib
+from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 
-from infertool.deadletters.archive import packing
-from infertool.deadletters.archive import record as archive
-from infertool.deadletters.archive.record import ArchiveError
+from infertool.deadletters.archive import packing, records
+from infertool.deadletters.archive.records import ArchiveError
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.message import BodyKind
 from tests.support.messages import text_message
@@ -29,11 +30,11 @@ GIGABYTES = 1
 MEMORY = 900_000_000
 
 
-def packer(suffix):
+def packer(suffix: str) -> Any:
     return zlib.compressobj(level=1, wbits=31) if suffix == "gz" else zstandard.ZstdCompressor().compressobj()
 
 
-def bomb(path, piece=b"x", *, cut=False, ending=b""):
+def bomb(path: Path, piece: bytes = b"x", *, cut: bool = False, ending: bytes = b"") -> Path:
     """Write a good record, and one of a gigabyte."""
     packed = packer(path.suffix[1:])
     data = piece * ((1 << 20) // len(piece))
@@ -48,7 +49,7 @@ def bomb(path, piece=b"x", *, cut=False, ending=b""):
     return path
 
 
-def limited(*arguments):
+def limited(*arguments: str) -> subprocess.CompletedProcess[str]:
     code = (
         "import resource, signal;"
         f"resource.setrlimit(resource.RLIMIT_AS, ({MEMORY}, {MEMORY}));"
@@ -61,28 +62,28 @@ def limited(*arguments):
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
-def test_a_record_of_gigabytes_is_named_in_a_line(tmp_path, suffix):
+def test_a_record_of_gigabytes_is_named_in_a_line(tmp_path: Path, suffix: str) -> None:
     path = bomb(tmp_path / f"a.jsonl.{suffix}", ending=b'"}\n')
     done = limited("replay-dlq", "--from", str(path), "--dry-run")
     assert done.returncode == 1, done.stderr
     what = f"{path}, record 2: is longer than 157 MiB, and no broker has letters so large"
-    assert done.stderr == f"infertool: {what}; {archive._REPAIR}\n"
+    assert done.stderr == f"infertool: {what}; {records._REPAIR}\n"
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut"])
 @pytest.mark.parametrize("piece", [b"x", b"\\u0041", b"\\\\u"], ids=["plain", "escapes", "backslashes"])
-def test_whatever_it_is_made_of(tmp_path, cut, piece):
+def test_whatever_it_is_made_of(tmp_path: Path, cut: bool, piece: bytes) -> None:
     path = bomb(tmp_path / "a.zst", piece, cut=cut)
     code = (
         f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({MEMORY}, {MEMORY}))\n"
-        "import sys\nfrom pathlib import Path\nfrom infertool.deadletters.archive import record as archive\n"
-        "print(sum(len(batch.messages) for batch in archive.read(Path(sys.argv[1]))))"
+        "import sys\nfrom pathlib import Path\nfrom infertool.deadletters.archive import records\n"
+        "print(sum(len(batch.messages) for batch in records.read(Path(sys.argv[1]))))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert "record 2: is longer than" in done.stderr, done.stderr[-500:]
 
 
-def test_a_plain_line_of_gigabytes(tmp_path):
+def test_a_plain_line_of_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:
         file.write(GOOD + OPENING)
@@ -93,7 +94,7 @@ def test_a_plain_line_of_gigabytes(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
-def test_a_drain_does_not_append_to_it(tmp_path, suffix):
+def test_a_drain_does_not_append_to_it(tmp_path: Path, suffix: str) -> None:
     path = bomb(tmp_path / f"a.{suffix}")
     size = path.stat().st_size
     with pytest.raises(ArchiveError, match="record 2: is longer than"):
@@ -101,28 +102,30 @@ def test_a_drain_does_not_append_to_it(tmp_path, suffix):
     assert path.stat().st_size == size
 
 
-def test_many_records_that_are_not_long_are_read(tmp_path):
+def test_many_records_that_are_not_long_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.zst"
     path.write_bytes(packing.pack(path, GOOD * 20_000) * 3)
-    assert sum(len(batch.messages) for batch in archive.read(path)) == 60_000
+    assert sum(len(batch.messages) for batch in records.read(path)) == 60_000
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "gz", "zst"])
 @pytest.mark.parametrize(
     "body", [b'"' * 4_000_000, "日".encode() * 1_200_000, b"\x01" * 4_000_000, b"\xff" * 4_000_000]
 )
-def test_large_letters_are_read_back_whatever_their_bytes_become_in_json(tmp_path, suffix, body):
+def test_large_letters_are_read_back_whatever_their_bytes_become_in_json(
+    tmp_path: Path, suffix: str, body: bytes
+) -> None:
     """Scaled down with the limit."""
     path = tmp_path / f"a.{suffix}"
     letter = text_message("ID:1", "/queue/x", {}, body, BodyKind.BYTES, False, 1, "")
-    record = archive.encode(letter)
+    record = records.encode(letter)
     assert packing._weight(record) * 25 < packing.MOST_RECORD
     with ArchiveWriter(path) as writer:
         writer.append([letter, letter])
-    assert [each.body == body for batch in archive.read(path) for each in batch.messages] == [True, True]
+    assert [each.body == body for batch in records.read(path) for each in batch.messages] == [True, True]
 
 
-def test_a_line_may_be_split_over_pieces_anywhere(tmp_path, monkeypatch):
+def test_a_line_may_be_split_over_pieces_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     letters = [
         text_message(f"ID:{n}", "/queue/x", {"n": "x" * n}, b"b" * n, BodyKind.TEXT, False, 1, "") for n in range(200)
     ]
@@ -134,4 +137,4 @@ def test_a_line_may_be_split_over_pieces_anywhere(tmp_path, monkeypatch):
         for size in (1, 7, 100):
             for name in ("_PLAIN_PIECE", "_GZIP_PIECE", "_ZSTD_PIECE"):
                 monkeypatch.setattr(packing, name, size)
-            assert [each.id for batch in archive.read(path) for each in batch.messages] == [each.id for each in letters]
+            assert [each.id for batch in records.read(path) for each in batch.messages] == [each.id for each in letters]

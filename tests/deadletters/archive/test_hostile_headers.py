@@ -6,25 +6,27 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.brokers.port import Browse
 from infertool.brokers.stomp.conventions import CONVENTIONS
 from infertool.cli.common import deadletters
 from infertool.cli.replay_dlq.view import preview
-from infertool.deadletters import letter as letters
-from infertool.deadletters import selection
-from infertool.deadletters.archive import record as archive
+from infertool.deadletters import letters, selection
+from infertool.deadletters.archive import records
 from infertool.deadletters.archive.journal import Journal
-from infertool.deadletters.letter import key
+from infertool.deadletters.letters import key
 from infertool.deadletters.replay.audit import Audit, Result
 from infertool.deadletters.replay.decide import Decider, Fate, Plan
 from infertool.deadletters.replay.progress import Tally
 from infertool.deadletters.selection import select
-from infertool.message import BodyKind
+from infertool.message import BodyKind, Message
+from tests.deadletters.archive.conftest import DeadQueue
 from tests.support.messages import text_message
 
 NAMES = [
@@ -47,13 +49,13 @@ ODD = [(name, value) for name in NAMES for value in VALUES]
 _ids = itertools.count()
 
 
-def message(headers, body=b'{"n":1}'):
+def message(headers: dict[str, str], body: bytes = b'{"n":1}') -> Message:
     return text_message(
         headers.get("message-id", f"ID:{next(_ids)}"), "/queue/dead", headers, body, BodyKind.TEXT, False, 1, "t"
     )
 
 
-def check(tmp_path, odd):
+def check(tmp_path: Path, odd: Message) -> None:
     """Have all the tools look at a good letter between two odd ones; each must show, choose and keep the good one."""
     good = message(
         {
@@ -106,14 +108,14 @@ def check(tmp_path, odd):
         journal.sent([key(odd)])
     with Journal(tmp_path / "a.jsonl") as journal:
         assert journal.has(key(odd))
-    (tmp_path / "b.jsonl").write_bytes(b"".join(map(archive.encode, messages)))
-    assert [key(each) for batch in archive.read(tmp_path / "b.jsonl") for each in batch.messages] == [
+    (tmp_path / "b.jsonl").write_bytes(b"".join(map(records.encode, messages)))
+    assert [key(each) for batch in records.read(tmp_path / "b.jsonl") for each in batch.messages] == [
         key(each) for each in messages
     ]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_odd_header(tmp_path, name):
+def test_one_odd_header(tmp_path: Path, name: str) -> None:
     for number, value in enumerate(VALUES):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -122,7 +124,7 @@ def test_one_odd_header(tmp_path, name):
 
 
 @pytest.mark.parametrize("number", range(len(BODIES)))
-def test_odd_bodies(tmp_path, number):
+def test_odd_bodies(tmp_path: Path, number: Any) -> None:
     check(tmp_path, message({"original_destination": "/queue/in"}, BODIES[number]))
 
 
@@ -133,20 +135,19 @@ TEXTS = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(headers=st.dictionaries(st.sampled_from(NAMES) | TEXTS, TEXTS, max_size=8), body=st.sampled_from(BODIES))
-def test_odd_headers_together(tmp_path_factory, headers, body):
+def test_odd_headers_together(tmp_path_factory: pytest.TempPathFactory, headers: dict[str, str], body: bytes) -> None:
     check(tmp_path_factory.mktemp("odd"), message(headers, body))
 
 
-def test_a_header_that_is_no_utf8_does_not_keep_the_others_from_a_filter():
+def test_a_header_that_is_no_utf8_does_not_keep_the_others_from_a_filter() -> None:
     letter = letters.read(message({"tenant": "a", "odd": "\udcff", "\udcfe": "x"}))
     now = time.time()
     assert select(where="headers['tenant'] == 'a'", now=now).matches(letter)
     assert select(where="headers['odd'] == '\ufffd'", now=now).matches(letter)
 
 
-def test_a_filter_that_one_letter_cannot_answer_chooses_among_the_others():
+def test_a_filter_that_one_letter_cannot_answer_chooses_among_the_others() -> None:
     plan = Plan(
         queue="/queue/dead", run="r", began=time.time(), depth=3, to="/queue/in", selection=select(where="vip", now=0)
     )
@@ -162,7 +163,7 @@ def test_a_filter_that_one_letter_cannot_answer_chooses_among_the_others():
 HOSTILE = {"dlq_failed_at": "0001-01-01T00\\c00\\c00+14\\c00", "timestamp": "999999999999999", "dlq_attempts": "-9e9"}
 
 
-def test_every_command_goes_on_beside_a_hostile_letter(dead):
+def test_every_command_goes_on_beside_a_hostile_letter(dead: DeadQueue) -> None:
     dead.fill(2)
     dead.put([(dead.letter(2, **HOSTILE), b'{"n": 2}')])
     dead.put([(dead.letter(3), b'{"n": 3}')])

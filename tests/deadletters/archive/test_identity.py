@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from infertool.deadletters.archive import record as archive
+from infertool.deadletters.archive import records
 from infertool.deadletters.archive.writer import ArchiveWriter
-from infertool.deadletters.letter import key
-from infertool.message import BodyKind
+from infertool.deadletters.letters import key
+from infertool.message import BodyKind, Message
 from tests.deadletters.archive.conftest import DeadQueue
 from tests.support.messages import text_message
 
 SUFFIXES = ["jsonl", "jsonl.gz", "jsonl.zst"]
 
 
-def message(body=b"{}", *, queue="/queue/x", message_id="ID:1", kind=BodyKind.TEXT, redelivered=False, **headers):
-    named = {"message-id": message_id, "destination": queue, "ack": uuid.uuid4().hex, **headers}
+def message(
+    body: bytes = b"{}",
+    *,
+    queue: str = "/queue/x",
+    message_id: str = "ID:1",
+    kind: BodyKind = BodyKind.TEXT,
+    redelivered: bool = False,
+    given: Mapping[str, str] | None = None,
+    **headers: str,
+) -> Message:
+    named = {"message-id": message_id, "destination": queue, "ack": uuid.uuid4().hex, **headers, **(given or {})}
     return text_message(message_id, queue, named, body, kind, redelivered, 1, named["ack"])
 
 
@@ -35,26 +46,26 @@ OTHERS = [
 ]
 
 
-def test_what_differs_is_another_letter():
+def test_what_differs_is_another_letter() -> None:
     keys = [key(each) for each in [message(), *OTHERS]]
     assert len(set(keys)) == len(keys)
 
 
-def test_another_delivery_is_the_same_letter():
-    again = message(redelivered="true", subscription="s2", receipt="r")
+def test_another_delivery_is_the_same_letter() -> None:
+    again = message(redelivered=True, given={"redelivered": "true"}, subscription="s2", receipt="r")
     assert key(again) == key(message())
     moved = message()
     assert key(
-        text_message("ID:1", "/queue/x", dict(reversed(moved.native.items())), b"{}", moved.kind, True, 9, "")
+        text_message("ID:1", "/queue/x", dict(reversed(list(moved.native.items()))), b"{}", moved.kind, True, 9, "")
     ) == key(moved)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_an_archive_gives_back_the_same_letter(tmp_path, suffix):
+def test_an_archive_gives_back_the_same_letter(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     with ArchiveWriter(path) as writer:
         writer.append([message(), *OTHERS])
-    back = [each for batch in archive.read(path) for each in batch.messages]
+    back = [each for batch in records.read(path) for each in batch.messages]
     assert [key(each) for each in back] == [key(each) for each in [message(), *OTHERS]]
     with ArchiveWriter(path) as writer:
         assert all(writer.has(each) for each in [message(), *OTHERS])
@@ -67,7 +78,7 @@ def of_queue(dead: DeadQueue, name: str) -> DeadQueue:
 
 @pytest.mark.activemq
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.zst"])
-def test_the_same_ids_in_two_queues_are_kept_and_sent_back_for_each(real_dead, suffix):
+def test_the_same_ids_in_two_queues_are_kept_and_sent_back_for_each(real_dead: DeadQueue, suffix: str) -> None:
     real_dead.suffix = suffix
     one, two = of_queue(real_dead, "x"), of_queue(real_dead, "y")
     raw = real_dead.raw()
@@ -91,11 +102,14 @@ def scripted_records(dead: DeadQueue) -> None:
         for name in ("x", "y"):
             headers = {"original_destination": dead.origin, "dlq_stage": "infer"}
             writer.append(
-                [message(b'{"n": %d}' % n, queue=f"/queue/{name}", message_id=f"ID:{n}", **headers) for n in range(5)]
+                [
+                    message(b'{"n": %d}' % n, queue=f"/queue/{name}", message_id=f"ID:{n}", given=headers)
+                    for n in range(5)
+                ]
             )
 
 
-def test_the_same_ids_of_two_queues_are_sent_back_for_each(dead):
+def test_the_same_ids_of_two_queues_are_sent_back_for_each(dead: DeadQueue) -> None:
     scripted_records(dead)
     assert dead.restored("--limit", "7")["replayed"] == 7
     again = dead.restored()
@@ -103,7 +117,7 @@ def test_the_same_ids_of_two_queues_are_sent_back_for_each(dead):
     assert sorted(dead.numbers(dead.origin)) == sorted([*range(5), *range(5)])
 
 
-def test_an_id_that_is_used_again_for_other_content_is_archived_again(dead):
+def test_an_id_that_is_used_again_for_other_content_is_archived_again(dead: DeadQueue) -> None:
     """The archive knows the id of what is in the queue, but not the content: it must not be removed unarchived."""
     dead.fill(3)
     shown = [json.loads(line) for line in dead.peek("-o", "jsonl").stdout.splitlines()]
@@ -115,7 +129,7 @@ def test_an_id_that_is_used_again_for_other_content_is_archived_again(dead):
 
 
 @pytest.mark.activemq
-def test_letters_whose_jms_property_gives_them_one_id_are_all_archived(real_dead):
+def test_letters_whose_jms_property_gives_them_one_id_are_all_archived(real_dead: DeadQueue) -> None:
     """A JMS property `message-id` hides the broker's own id."""
     real_dead.put([(real_dead.letter(n, **{"message-id": "ID\\cone"}), b'{"n": %d}' % n) for n in range(4)])
     summary = real_dead.drained()

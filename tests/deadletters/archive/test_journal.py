@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from infertool.deadletters.archive.journal import Journal, JournalError
 
 
 @pytest.fixture
-def path(tmp_path):
+def path(tmp_path: Path) -> Path:
     return tmp_path / "dead.jsonl"
 
 
-def test_what_was_sent_is_known_the_next_time(path):
+def test_what_was_sent_is_known_the_next_time(path: Path) -> None:
     with Journal(path) as journal:
         journal.sending(["a", "b"])
         journal.sent(["a", "b"])
@@ -22,7 +24,7 @@ def test_what_was_sent_is_known_the_next_time(path):
     assert journal.path.name == "dead.jsonl.journal"
 
 
-def test_what_was_in_work_is_in_doubt_until_it_is_sent(path):
+def test_what_was_in_work_is_in_doubt_until_it_is_sent(path: Path) -> None:
     with Journal(path) as journal:
         journal.sending(["a", "b"])
         journal.sent(["a"])
@@ -33,7 +35,7 @@ def test_what_was_in_work_is_in_doubt_until_it_is_sent(path):
         assert (journal.has("b"), journal.in_doubt) == (True, 0)
 
 
-def test_what_was_not_sent_is_neither_sent_nor_in_doubt(path):
+def test_what_was_not_sent_is_neither_sent_nor_in_doubt(path: Path) -> None:
     with Journal(path) as journal:
         journal.sending(["a", "b"])
         journal.sent(["a"])
@@ -43,7 +45,7 @@ def test_what_was_not_sent_is_neither_sent_nor_in_doubt(path):
         assert (journal.has("b"), journal.in_doubt) == (False, 0)
 
 
-def test_a_line_that_was_cut_short_says_nothing_and_is_written_over(path):
+def test_a_line_that_was_cut_short_says_nothing_and_is_written_over(path: Path) -> None:
     with Journal(path) as journal:
         journal.sending(["a"])
         journal.sent(["a"])
@@ -68,7 +70,7 @@ def test_a_line_that_was_cut_short_says_nothing_and_is_written_over(path):
         (b'{"infertool_journal":1,"sent":["ID:1"]}\n', "version 1"),
     ],
 )
-def test_a_spoiled_line_is_named(path, line, says):
+def test_a_spoiled_line_is_named(path: Path, line: bytes, says: str) -> None:
     with Journal(path) as journal:
         journal.sent(["a"])
     journal.path.write_bytes(journal.path.read_bytes() + line)
@@ -76,11 +78,11 @@ def test_a_spoiled_line_is_named(path, line, says):
         Journal(path)
 
 
-def test_two_runs_at_once(path):
+def test_two_runs_at_once(path: Path) -> None:
     with Journal(path), pytest.raises(JournalError, match="another run"):
         Journal(path)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="cannot be written"):
         Journal(tmp_path / "no" / "dead.jsonl")

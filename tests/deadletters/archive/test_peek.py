@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+from subprocess import CompletedProcess
 
 import pytest
 
+from tests.deadletters.archive.conftest import DeadQueue
 from tests.support.running import CREDENTIALS, infertool
 
 
-def lines(done):
+def lines(done: CompletedProcess[str]) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_lists_letters_in_the_order_of_the_queue_and_leaves_them(dead):
+def test_lists_letters_in_the_order_of_the_queue_and_leaves_them(dead: DeadQueue) -> None:
     dead.fill(5)
     for _ in range(2):
         done = dead.peek()
@@ -29,7 +31,7 @@ def test_lists_letters_in_the_order_of_the_queue_and_leaves_them(dead):
     assert {headers.get("redelivered", "false") for headers, _ in found} == {"false"}
 
 
-def test_groups(dead):
+def test_groups(dead: DeadQueue) -> None:
     dead.fill(4)
     dead.fill(2, dlq_stage="decode", dlq_failed_at="2026-02-01T00\\c00\\c00Z")
     head, first, second = lines(dead.peek("--group-by", "stage,error_type"))
@@ -44,7 +46,7 @@ def test_groups(dead):
 
 
 @pytest.mark.parametrize("wanted", ["id", "original_id", "event_id"])
-def test_one_in_full(dead, wanted):
+def test_one_in_full(dead: DeadQueue, wanted: str) -> None:
     dead.fill(3)
     letter = json.loads(lines(dead.peek("-o", "jsonl"))[1])
     shown = dead.peek("--id", letter[wanted]).stdout
@@ -55,12 +57,12 @@ def test_one_in_full(dead, wanted):
     assert json.loads(dead.peek("--id", letter[wanted], "-o", "json").stdout) == letter
 
 
-def test_an_id_that_is_not_there(dead):
+def test_an_id_that_is_not_there(dead: DeadQueue) -> None:
     dead.fill(3)
     assert "shows no message with the id it's" in dead.peek("--id", "it's", code=4).stderr
 
 
-def test_for_programs(dead):
+def test_for_programs(dead: DeadQueue) -> None:
     dead.put([(dead.letter(1), b'{"n": 123456789012345678901234567890,\n "x": [1.50]}')])
     dead.put([({"event_id": "text"}, "grüße".encode())])
     dead.put([({"event_id": "binary"}, b"\xff\0")], as_bytes=True)
@@ -73,7 +75,7 @@ def test_for_programs(dead):
     assert json.loads(dead.peek("-o", "json").stdout)["letters"] == [first, second, third]
 
 
-def test_nothing_from_a_message_reaches_the_terminal_raw(dead):
+def test_nothing_from_a_message_reaches_the_terminal_raw(dead: DeadQueue) -> None:
     evil = "\x1b[2Jx\u202e"
     dead.put([(dead.letter(1, event_id=evil, dlq_error=evil, dlq_stage=evil), f'{{"x": "{evil}"}}'.encode())])
     dead.put([({"event_id": "e-2", "dlq_error": evil}, evil.encode())])
@@ -83,7 +85,7 @@ def test_nothing_from_a_message_reaches_the_terminal_raw(dead):
         assert "\\x1b[2Jx\\u202e" in shown
 
 
-def test_binary_bodies_in_full(dead):
+def test_binary_bodies_in_full(dead: DeadQueue) -> None:
     dead.put([({"event_id": "b"}, bytes(range(256)) * 4)], as_bytes=True)
     shown = dead.peek("--id", "b").stdout
     assert "body  bytes, 1024 bytes" in shown
@@ -91,21 +93,21 @@ def test_binary_bodies_in_full(dead):
     assert "-o json has all of it" in shown
 
 
-def test_an_empty_queue_and_one_that_never_was(dead):
+def test_an_empty_queue_and_one_that_never_was(dead: DeadQueue) -> None:
     assert "is empty, or does not exist" in dead.peek(code=4).stderr
     dead.fill(1)
     dead.drain(dead.queue)
     assert "is empty, or does not exist" in dead.peek(code=4).stderr
 
 
-def test_a_limit(dead):
+def test_a_limit(dead: DeadQueue) -> None:
     dead.fill(5)
     done = dead.peek("--limit", "2", "-o", "jsonl")
     assert len(lines(done)) == 2
     assert "saw the first 2 of 5; --limit ends it there" in done.stderr
 
 
-def test_queue_names_in_short(dead):
+def test_queue_names_in_short(dead: DeadQueue) -> None:
     dead.fill(1)
     assert len(lines(dead.command("peek-dlq", dead.queue.removeprefix("/queue/"), "-o", "jsonl"))) == 1
 
@@ -120,19 +122,19 @@ def test_queue_names_in_short(dead):
         (["x", "--group-by", "stage", "--id", "y"], "cannot be used together"),
     ],
 )
-def test_bad_arguments(arguments, says):
+def test_bad_arguments(arguments: list[str], says: str) -> None:
     done = infertool("peek-dlq", *arguments)
     assert (done.returncode, says in done.stderr) == (2, True), done.stderr
 
 
-def test_nothing_listens():
+def test_nothing_listens() -> None:
     done = infertool("peek-dlq", "--broker", "stomp://127.0.0.1:9", **CREDENTIALS)
     assert done.returncode == 3
     assert "nothing listens" in done.stderr
 
 
 @pytest.mark.activemq
-def test_a_default_activemq_shows_400_and_that_is_said(real_dead):
+def test_a_default_activemq_shows_400_and_that_is_said(real_dead: DeadQueue) -> None:
     real_dead.fill(1000)
     done = real_dead.peek("-o", "json")
     document = json.loads(done.stdout)
@@ -141,14 +143,14 @@ def test_a_default_activemq_shows_400_and_that_is_said(real_dead):
 
 
 @pytest.mark.activemq
-def test_one_that_stands_where_no_browse_reaches_is_found_by_its_id(real_dead):
+def test_one_that_stands_where_no_browse_reaches_is_found_by_its_id(real_dead: DeadQueue) -> None:
     real_dead.fill(1500)
     assert json.loads(real_dead.peek("--id", "e-1400", "-o", "json").stdout)["payload"] == {"n": 1400}
     assert real_dead.numbers(real_dead.queue) == list(range(1500))
 
 
 @pytest.mark.activemq
-def test_dead_letters_of_the_broker_itself(real_dead):
+def test_dead_letters_of_the_broker_itself(real_dead: DeadQueue) -> None:
     raw = real_dead.raw()
     raw.send(real_dead.origin, [({"event_id": "e-1", "expires": "1"}, b"{}")])
     raw.drain(real_dead.origin)

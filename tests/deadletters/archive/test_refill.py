@@ -6,11 +6,13 @@ import json
 
 import pytest
 
+from tests.deadletters.archive.conftest import DeadQueue
 from tests.support import jms
+from tests.support.forked import Process
 from tests.support.running import CREDENTIALS, Running
 
 
-def test_what_was_drained_goes_back_to_where_it_came_from_as_it_was(dead):
+def test_what_was_drained_goes_back_to_where_it_came_from_as_it_was(dead: DeadQueue) -> None:
     user = {"a\\cb": "1\\n2", "priority": "7", "correlation-id": "c", "type": "t", "utf": "é"}
     dead.put([(dead.letter(0, **user), "é".encode())])
     dead.put([({**dead.letter(1), **user}, b"\0\xff")], as_bytes=True)
@@ -29,7 +31,7 @@ def test_what_was_drained_goes_back_to_where_it_came_from_as_it_was(dead):
 
 
 @pytest.mark.activemq
-def test_java_reads_the_texts_of_what_went_back(real_dead):
+def test_java_reads_the_texts_of_what_went_back(real_dead: DeadQueue) -> None:
     real_dead.fill(20)
     real_dead.drained()
     real_dead.restored()
@@ -38,7 +40,7 @@ def test_java_reads_the_texts_of_what_went_back(real_dead):
 
 
 @pytest.mark.parametrize("suffix", ["jsonl.gz", "jsonl.zst"])
-def test_a_second_run_does_not_send_twice(dead, suffix):
+def test_a_second_run_does_not_send_twice(dead: DeadQueue, suffix: str) -> None:
     dead.suffix = suffix
     dead.fill(250)
     dead.drained()
@@ -49,7 +51,7 @@ def test_a_second_run_does_not_send_twice(dead, suffix):
     assert dead.numbers(dead.origin) == list(range(250))
 
 
-def test_nothing_of_an_archive_is_left_in_a_staging_queue(dead):
+def test_nothing_of_an_archive_is_left_in_a_staging_queue(dead: DeadQueue) -> None:
     """What does not match, and what must stay, is in the file as before: nowhere else."""
     dead.fill(30)
     dead.put([(dead.letter(n, replay_count="9"), b'{"n": %d}' % n) for n in range(30, 35)])
@@ -59,7 +61,7 @@ def test_nothing_of_an_archive_is_left_in_a_staging_queue(dead):
     assert (summary["replayed"] + summary["kept"], summary["not_matching"]) == (10, 25)
 
 
-def test_the_same_filters(dead):
+def test_the_same_filters(dead: DeadQueue) -> None:
     dead.fill(10)
     dead.put([(dead.letter(n, dlq_stage="decode"), b'{"n": %d}' % n) for n in range(10, 14)])
     dead.drained()
@@ -71,7 +73,7 @@ def test_the_same_filters(dead):
     assert dead.restored()["sent_before"] == 7
 
 
-def test_a_dry_run_sends_nothing(dead):
+def test_a_dry_run_sends_nothing(dead: DeadQueue) -> None:
     dead.fill(3)
     dead.drained()
     said = dead.restored("--dry-run")["said"]
@@ -81,7 +83,7 @@ def test_a_dry_run_sends_nothing(dead):
     assert dead.restored()["replayed"] == 3
 
 
-def test_no_origin_stays_in_the_archive(dead):
+def test_no_origin_stays_in_the_archive(dead: DeadQueue) -> None:
     dead.put([({"event_id": "stranger"}, b'{"n": 1}')])
     dead.fill(1)
     dead.drained()
@@ -91,7 +93,7 @@ def test_no_origin_stays_in_the_archive(dead):
     assert dead.restored("--to", dead.origin)["replayed"] == 1
 
 
-def test_replayed_too_often_goes_to_parking(dead):
+def test_replayed_too_often_goes_to_parking(dead: DeadQueue) -> None:
     dead.fill(1, replay_count="3")
     dead.drained()
     assert "was replayed 3 times" in dead.restored(code=4)["said"]
@@ -100,7 +102,7 @@ def test_replayed_too_often_goes_to_parking(dead):
     assert dead.drain(dead.origin) == []
 
 
-def test_what_an_interrupted_drain_wrote_twice_is_sent_once(dead):
+def test_what_an_interrupted_drain_wrote_twice_is_sent_once(dead: DeadQueue) -> None:
     dead.fill(3)
     dead.drained()
     records = dead.file.read_bytes().splitlines(keepends=True)
@@ -109,14 +111,14 @@ def test_what_an_interrupted_drain_wrote_twice_is_sent_once(dead):
     assert dead.numbers(dead.origin) == [0, 1, 2]
 
 
-def test_an_archive_cut_short_is_sent_as_far_as_it_goes(dead):
+def test_an_archive_cut_short_is_sent_as_far_as_it_goes(dead: DeadQueue) -> None:
     dead.fill(3)
     dead.drained()
     dead.file.write_bytes(dead.file.read_bytes()[:-20])
     assert dead.restored()["replayed"] == 2
 
 
-def test_of_a_spoiled_archive_nothing_is_sent(dead):
+def test_of_a_spoiled_archive_nothing_is_sent(dead: DeadQueue) -> None:
     dead.fill(200)
     dead.drained()
     records = dead.file.read_bytes().splitlines(keepends=True)
@@ -125,7 +127,7 @@ def test_of_a_spoiled_archive_nothing_is_sent(dead):
     assert dead.drain(dead.origin) == []
 
 
-def test_an_edited_record_is_sent_as_it_is_now(dead):
+def test_an_edited_record_is_sent_as_it_is_now(dead: DeadQueue) -> None:
     dead.fill(1)
     dead.drained()
     dead.file.write_bytes(dead.file.read_bytes().replace(rb"{\"n\": 0}", rb"{\"n\": 5}"))
@@ -142,17 +144,17 @@ def test_an_edited_record_is_sent_as_it_is_now(dead):
         (["--where", "n =="], "^"),
     ],
 )
-def test_bad_options(dead, options, says):
+def test_bad_options(dead: DeadQueue, options: list[str], says: str) -> None:
     dead.fill(1)
     dead.drained()
     assert says in dead.restored(*options, code=2)["said"]
 
 
-def test_no_such_file(dead):
+def test_no_such_file(dead: DeadQueue) -> None:
     assert "there is no file" in dead.restored(code=2)["said"]
 
 
-def test_audited_and_paced(dead):
+def test_audited_and_paced(dead: DeadQueue) -> None:
     dead.fill(3)
     dead.drained()
     audit = dead.folder / "audit.jsonl"
@@ -164,14 +166,14 @@ def test_audited_and_paced(dead):
     assert lines[0]["from"] == f"file:{dead.file}"
 
 
-def start(dead, *options):
+def start(dead: DeadQueue, *options: str) -> Running:
     return Running(
         dead.folder / "runs", "replay-dlq", "--from", str(dead.file), "--yes", "-o", "json",
         "--broker", dead.broker.url, *options, **CREDENTIALS,
     )  # fmt: skip
 
 
-def wait_for_journal(dead, process, entries):
+def wait_for_journal(dead: DeadQueue, process: Process, entries: int) -> bool:
     journal = dead.file.with_name(f"{dead.file.name}.journal")
     while process.poll() is None:
         if journal.exists() and journal.read_bytes().count(b'"sent"') >= entries:
@@ -179,7 +181,7 @@ def wait_for_journal(dead, process, entries):
     return False
 
 
-def test_killed_in_the_middle_each_is_sent_and_only_what_was_in_work_perhaps_twice(dead):
+def test_killed_in_the_middle_each_is_sent_and_only_what_was_in_work_perhaps_twice(dead: DeadQueue) -> None:
     dead.fill(2000)
     dead.drained()
     doubts = 0
@@ -199,7 +201,7 @@ def test_killed_in_the_middle_each_is_sent_and_only_what_was_in_work_perhaps_twi
 
 
 @pytest.mark.activemq
-def test_a_broker_that_dies_in_the_middle_and_comes_back(real_dead):
+def test_a_broker_that_dies_in_the_middle_and_comes_back(real_dead: DeadQueue) -> None:
     real_dead.fill(3000)
     real_dead.drained()
     running = start(real_dead, "--batch", "20")

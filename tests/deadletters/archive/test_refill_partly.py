@@ -6,17 +6,19 @@ import json
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.message import BodyKind
+from tests.deadletters.archive.conftest import DeadQueue
 from tests.support.messages import text_message
 from tests.support.odd_target import OddTarget, Treat
 from tests.support.running import CREDENTIALS, environment
 
 
-def archive_of(dead, count, *, odd=None, **odd_headers):
+def archive_of(dead: DeadQueue, count: int, *, odd: int | None = None, **odd_headers: Any) -> None:
     """Write an archive of `count` letters; letter `odd` has the odd headers, too."""
     with ArchiveWriter(dead.file) as writer:
         for n in range(count):
@@ -27,11 +29,11 @@ def archive_of(dead, count, *, odd=None, **odd_headers):
             writer.append([text_message(f"ID:{n}", dead.queue, headers, b'{"n": %d}' % n, BodyKind.TEXT, False, 1, "")])
 
 
-def target(treat):
+def target(treat: Treat) -> OddTarget:
     return OddTarget(lambda body: treat if body == b'{"n": 20}' else Treat.CONFIRM)
 
 
-def taken(server):
+def taken(server: OddTarget) -> list[Any]:
     return sorted(json.loads(body)["n"] for body in server.took)
 
 
@@ -39,7 +41,7 @@ OTHERS = [n for n in range(41) if n != 20]
 
 
 @pytest.mark.parametrize("treat", [Treat.REFUSE, Treat.CLOSE, Treat.IGNORE])
-def test_one_odd_letter_holds_up_no_other(dead, treat, monkeypatch):
+def test_one_odd_letter_holds_up_no_other(dead: DeadQueue, treat: Treat, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFERTOOL_BROKER__RECEIPT_TIMEOUT_S", "10")
     archive_of(dead, 41)
     audit = dead.folder / "audit.jsonl"
@@ -81,7 +83,7 @@ def test_one_odd_letter_holds_up_no_other(dead, treat, monkeypatch):
     ],
     ids=lambda headers: next(iter(headers))[:12],
 )
-def test_a_header_that_the_broker_will_not_take_holds_up_no_other(dead, headers):
+def test_a_header_that_the_broker_will_not_take_holds_up_no_other(dead: DeadQueue, headers: dict[str, str]) -> None:
     archive_of(dead, 41, odd=20, **headers)
     summary = dead.restored()
     arrived = dead.numbers(dead.origin)
@@ -90,7 +92,7 @@ def test_a_header_that_the_broker_will_not_take_holds_up_no_other(dead, headers)
     assert summary["replayed"] >= 40
 
 
-def limited(dead, limit, *options):
+def limited(dead: DeadQueue, limit: int, *options: str) -> subprocess.CompletedProcess[str]:
     """Restore where no file may grow past `limit` bytes: a full disk."""
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -107,7 +109,7 @@ def limited(dead, limit, *options):
     )  # fmt: skip
 
 
-def test_a_journal_that_fills_up_after_a_send_says_what_was_sent(dead):
+def test_a_journal_that_fills_up_after_a_send_says_what_was_sent(dead: DeadQueue) -> None:
     archive_of(dead, 150)
     journal = dead.file.with_name(f"{dead.file.name}.journal")
     # How long the first note is: of a run to elsewhere.
@@ -129,7 +131,7 @@ def test_a_journal_that_fills_up_after_a_send_says_what_was_sent(dead):
     assert sorted(dead.numbers(dead.origin)) == list(range(150))
 
 
-def test_a_journal_that_is_full_at_the_start_sends_nothing(dead):
+def test_a_journal_that_is_full_at_the_start_sends_nothing(dead: DeadQueue) -> None:
     archive_of(dead, 150)
     done = limited(dead, 10)
     assert done.returncode == 1, done.stderr
@@ -137,7 +139,7 @@ def test_a_journal_that_is_full_at_the_start_sends_nothing(dead):
     assert dead.drain(dead.origin) == []
 
 
-def test_an_audit_that_fills_up_midway_leaves_the_journal_right(dead):
+def test_an_audit_that_fills_up_midway_leaves_the_journal_right(dead: DeadQueue) -> None:
     archive_of(dead, 150)
     audit = dead.folder / "audit.jsonl"
     audit.write_text(" " * 30_000 + "\n")

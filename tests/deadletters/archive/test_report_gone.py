@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from tests.deadletters.archive.conftest import DeadQueue
 from tests.support.running import CREDENTIALS, environment
 
 PLACES = ["/dev/full", "closed pipe"]
 
 
-def run_to(dead, place, *arguments, stderr=subprocess.PIPE):
+def run_to(
+    dead: DeadQueue, place: str, *arguments: str, stderr: Any = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
     """Run a command with `place` as its stdout."""
     if place == "closed pipe":
         reader, stdout = os.pipe()
@@ -30,7 +34,7 @@ def run_to(dead, place, *arguments, stderr=subprocess.PIPE):
         os.close(stdout)
 
 
-def check(done, says):
+def check(done: subprocess.CompletedProcess[str], says: str) -> None:
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
@@ -41,7 +45,7 @@ def check(done, says):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("form", ["table", "json"])
-def test_what_was_done_is_told(dead, place, form):
+def test_what_was_done_is_told(dead: DeadQueue, place: str, form: str) -> None:
     dead.fill(3)
     check(run_to(dead, place, "replay-dlq", dead.queue, "--yes", "-o", form), "this was done: replayed 3;")
     assert dead.numbers(dead.origin) == [0, 1, 2]
@@ -55,14 +59,14 @@ def test_what_was_done_is_told(dead, place, form):
 
 
 @pytest.mark.parametrize("options", [[], ["-o", "jsonl"], ["--group-by", "stage"], ["--id", "e-1"]])
-def test_a_look_says_why_it_shows_nothing(dead, options):
+def test_a_look_says_why_it_shows_nothing(dead: DeadQueue, options: list[str]) -> None:
     dead.fill(3)
     check(run_to(dead, "/dev/full", "peek-dlq", dead.queue, *options), "")
     done = run_to(dead, "closed pipe", "peek-dlq", dead.queue, *options)
     assert (done.returncode, "Traceback" in done.stderr, "cannot be written" in done.stderr) == (0, False, False)
 
 
-def test_a_stderr_that_takes_nothing_does_not_keep_the_work_from_being_done(dead):
+def test_a_stderr_that_takes_nothing_does_not_keep_the_work_from_being_done(dead: DeadQueue) -> None:
     dead.fill(3)
     with open("/dev/full", "wb") as full:  # noqa: PTH123  # a device
         assert run_to(dead, "/dev/null", "replay-dlq", dead.queue, "--yes", stderr=full).returncode == 0

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from infertool.deadletters.selection import FIELDS
 from tests.deadletters.archive.conftest import DeadQueue
+from tests.support import activemq
 from tests.support.running import CREDENTIALS, environment
 
 TEXT = (Path(__file__).parents[3] / "docs" / "dead-letters.md").read_text()
@@ -74,7 +76,7 @@ class Runbook(DeadQueue):
 
 
 @pytest.fixture
-def runbook(activemq, tmp_path):
+def runbook(activemq: activemq.ActiveMQ, tmp_path: Path) -> Iterator[Runbook]:
     """On the real ActiveMQ with its default policy, where things are hardest. A test empties the queue at its end."""
     python = re.search(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert python
@@ -83,14 +85,14 @@ def runbook(activemq, tmp_path):
     made.drain(made.queue)
 
 
-def test_there_are_commands():
+def test_there_are_commands() -> None:
     assert len(COMMANDS) > 20
     assert all(command.startswith("infertool ") for command in COMMANDS)
 
 
 @pytest.mark.activemq
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
-def test_the_command_works(runbook, tmp_path, command):
+def test_the_command_works(runbook: Runbook, tmp_path: Path, command: str) -> None:
     runbook.fill_all(command)
     if "--from" in command:
         assert runbook.run(f"infertool drain-dlq --to {ARCHIVE} --yes", tmp_path).returncode == 0
@@ -107,18 +109,18 @@ def test_the_command_works(runbook, tmp_path, command):
         assert here < LETTERS
 
 
-def test_every_option_it_speaks_of_is_there():
+def test_every_option_it_speaks_of_is_there() -> None:
     helps = "".join(
         subprocess.run(
             [sys.executable, "-m", "infertool", name, "--help"], capture_output=True, text=True, check=True
         ).stdout
-        for name in ("peek-dlq", "replay-dlq", "drain-dlq")
+        for name in ("peek-dlq", "replay-dlq", "drain-dlq", "consume")
     )
     for option in set(re.findall(r"(?<![-|])--[a-z][a-z-]+", TEXT)):
         assert option in helps, option
 
 
-def test_every_field_of_group_by_is_named():
+def test_every_field_of_group_by_is_named() -> None:
     sentence = re.search(r"`--group-by` knows (.*?)\. ", TEXT, re.DOTALL)
     assert sentence
     assert set(re.findall(r"`(\w+)`", sentence[1])) == set(FIELDS)

@@ -15,7 +15,7 @@ import pytest
 from infertool import brokers
 from infertool.brokers.port import Broker, Move
 from infertool.deadletters import marks
-from infertool.deadletters.archive import record as archive
+from infertool.deadletters.archive import records
 from infertool.deadletters.record import Cause, dead_letter
 from infertool.message import BodyKind, Message, Outgoing, Properties
 from tests.support.activemq import ActiveMQ
@@ -187,7 +187,7 @@ def test_an_archive_of_activemq_is_sent_to_rabbitmq(
     file = str(tmp_path / "dead.jsonl.gz")
     done = infertool("drain-dlq", here.dead, "--broker", here.url, "--to", file, "--yes", **CREDENTIALS)
     assert done.returncode == 0, done.stderr
-    assert sum(len(batch.messages) for batch in archive.read(Path(file))) == COUNT
+    assert sum(len(batch.messages) for batch in records.read(Path(file))) == COUNT
     looked = replay(here, there, "--from", file, "--dry-run")
     assert (looked["matching"], looked["targets"]) == (COUNT, {there.queue: COUNT})
     assert replay(here, there, "--from", file)["targets"] == {there.queue: COUNT}
@@ -230,12 +230,12 @@ def test_a_profile_names_the_other_broker_and_its_login(one_letter: tuple[Place,
 @pytest.mark.rabbitmq
 def test_the_login_of_the_other_broker_is_its_own(one_letter: tuple[Place, Place], tmp_path: Path) -> None:
     here, there = one_letter
-    wrong = {"INFERTOOL_TO_BROKER__USER": "admin", "INFERTOOL_TO_BROKER__PASSWORD": HIDDEN}
+    wrong: dict[str, Any] = {"INFERTOOL_TO_BROKER__USER": "admin", "INFERTOOL_TO_BROKER__PASSWORD": HIDDEN}
     refused = replay(here, there, code=3, **wrong)
     assert there.url.removeprefix("stomp://") in refused["said"]
     secret = tmp_path / "secret"
     secret.write_text("admin\n")
-    right = {"INFERTOOL_TO_BROKER__USER": "admin", "INFERTOOL_TO_BROKER__PASSWORD_FILE": str(secret)}
+    right: dict[str, Any] = {"INFERTOOL_TO_BROKER__USER": "admin", "INFERTOOL_TO_BROKER__PASSWORD_FILE": str(secret)}
     assert replay(here, there, **right)["replayed"] == 1
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from infertool.consumer.attempt import Decoding, Event
-from infertool.deadletters import ids
-from infertool.deadletters import letter as letters
+from infertool.deadletters import ids, letters
 from tests.deadletters.replay.conftest import DeadLetters
 from tests.support.messages import message
+from tests.support.present import present
 from tests.support.running import CREDENTIALS, infertool
 
 pytestmark = pytest.mark.long
@@ -75,23 +75,29 @@ def test_the_table_shows_both_ids(dead: DeadLetters) -> None:
         assert "req-17" in done.stdout
 
 
+def moved(dead: DeadLetters) -> tuple[int, int]:
+    """Return how many messages left the queue, and how many came to it."""
+    depth = dead.depth()
+    return present(depth.dequeued), present(depth.enqueued)
+
+
 def test_only_what_is_asked_for_moves(dead: DeadLetters) -> None:
     """The others are never taken out: the broker counts what leaves the queue and what comes to it."""
     dead.fill(150)
-    before = dead.depth()
+    before = moved(dead)
     summary = dead.replay("--id", "e-7", "--id", "e-60", "--id", "e-140")
-    after = dead.depth()
+    after = moved(dead)
     assert (summary["replayed"], summary["not_matching"], summary["put_back"]) == (3, 0, 0)
-    assert (after.dequeued - before.dequeued, after.enqueued - before.enqueued) == (3, 0)
+    assert (after[0] - before[0], after[1] - before[1]) == (3, 0)
     assert dead.numbers(dead.origin) == [7, 60, 140]
     assert dead.numbers(dead.queue) == [n for n in range(150) if n not in {7, 60, 140}]
 
 
 def test_a_copy_by_id_leaves_the_others_alone(dead: DeadLetters) -> None:
     dead.fill(20)
-    before = dead.depth()
+    dequeued, _ = moved(dead)
     assert dead.replay("--id", "e-7", "--copy")["replayed"] == 1
-    assert dead.depth().dequeued - before.dequeued == 1
+    assert moved(dead)[0] - dequeued == 1
     assert sorted(dead.numbers(dead.queue)) == list(range(20))
 
 
@@ -143,10 +149,10 @@ def test_one_far_back_that_only_its_body_tells(real_dead: DeadLetters) -> None:
     ],
 )
 def test_a_letter_is_known_as_the_consumer_showed_its_event(body: bytes, given: dict[str, str]) -> None:
-    delivery = message(body, **given)
+    delivery = message(body, given=given)
     event = Event(delivery, ids.envelope_id(delivery))
     assert Decoding(1000).decode(event) is None
-    letter = letters.read(message(body, message_id=delivery.id, dlq_stage="infer", **given))
+    letter = letters.read(message(body, message_id=delivery.id, dlq_stage="infer", given=given))
     shown = (ids.event_id(letter), ids.request_id(letter) or None)
     assert shown == (event.event_id, event.request_id)
     assert ids.is_known_as(letter, frozenset({event.event_id}))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from infertool.brokers.stomp.conventions import CONVENTIONS
-from infertool.deadletters import letter as letters
+from infertool.deadletters import letters
 from infertool.deadletters import record as clock
 from infertool.deadletters.replay.decide import Decider, Fate, Plan
 from tests.deadletters.replay.conftest import DeadLetters
@@ -71,7 +71,7 @@ def test_with_clocks_that_agree_nothing_is_told(dead: DeadLetters) -> None:
 def test_the_start_is_told_by_those_who_wrote_the_letters() -> None:
     at = datetime(2026, 1, 31, tzinfo=UTC).timestamp()
     seen = [
-        letters.read(message(**OURS, dlq_failed_at="2026-01-31T00:00:10Z")),
+        letters.read(message(given=OURS, dlq_failed_at="2026-01-31T00:00:10Z")),
         letters.read(message()),
     ]
     assert clock.start(at + 60, seen) == (at + 60, 0.0)
@@ -83,5 +83,5 @@ def test_the_start_is_told_by_those_who_wrote_the_letters() -> None:
 def test_only_where_the_depth_is_not_known_a_time_bounds_the_run(depth: int | None, fate: Fate) -> None:
     decider = Decider(Plan(queue="/queue/dead", run="r", began=0.0, depth=depth, to="/queue/in"), CONVENTIONS)
     late = {**OURS, "dlq_failed_at": "2026-01-31T00:00:00Z"}
-    assert decider.decide(message(**late)).fate is fate
-    assert decider.decide(message(replay_id="r-1", **late)).fate is Fate.NEW
+    assert decider.decide(message(given=late)).fate is fate
+    assert decider.decide(message(replay_id="r-1", given=late)).fate is Fate.NEW

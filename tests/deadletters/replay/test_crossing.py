@@ -21,15 +21,14 @@ from infertool.brokers.port import Broker, Browse
 from infertool.brokers.stomp.conventions import ACTIVEMQ
 from infertool.brokers.stomp.conventions import CONVENTIONS as STOMP
 from infertool.cli.replay_dlq.view import preview
-from infertool.deadletters import letter as letters
-from infertool.deadletters import marks
+from infertool.deadletters import letters, marks
 from infertool.deadletters.archive.journal import Journal
 from infertool.deadletters.archive.restore import Restore, look
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.deadletters.record import Cause, dead_letter
 from infertool.deadletters.replay import companions, take
 from infertool.deadletters.replay import replay as replay_module
-from infertool.deadletters.replay.crossing import Crossing
+from infertool.deadletters.replay.crossings import Crossing
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Plan
 from infertool.deadletters.replay.progress import Tally
 from infertool.deadletters.replay.replay import Replay
@@ -37,7 +36,7 @@ from infertool.deadletters.replay.sending import Sender
 from infertool.deadletters.replay.take import Bus
 from infertool.errors import InfertoolError
 from infertool.message import BodyKind, Message, Outgoing, Properties, TypedMessage
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 from tests.brokers.conformance.test_6_content import TYPED
 from tests.support.brokers import TIMEOUT_S
 from tests.support.brokers import take as take_messages
@@ -130,9 +129,10 @@ def test_queues_are_spelt_in_the_other_brokers_way() -> None:
 
 
 def of_stomp(**headers: str) -> Message:
-    event = message(source="/queue/a.b", **headers)
+    event = message(source="/queue/a.b", given=headers)
     dead = dead_letter(event, CAUSE, "/queue/dead", STOMP)
-    return message(source="/queue/dead", **{**dict(dead.headers), "priority": "4", "persistent": "true", **headers})
+    native = {**dead.headers, "priority": "4", "persistent": "true", **headers}
+    return message(source="/queue/dead", given=native)
 
 
 def from_stomp(came: Message) -> Decision:
@@ -160,7 +160,7 @@ def test_an_address_of_a_connection_is_left_out() -> None:
 def test_an_origin_that_is_no_queue_there_stays_and_is_named(origin: str) -> None:
     came = of_stomp()
     native = {**came.native, "original_destination": origin}
-    decision = from_stomp(message(source="/queue/dead", **native))
+    decision = from_stomp(message(source="/queue/dead", given=native))
     assert decision.fate is Fate.KEEP
     assert f"{origin!r} is not one queue; --to says where to" in decision.why
 
@@ -177,7 +177,7 @@ def test_what_is_too_much_for_the_other_broker_stays_and_is_named(table: dict[st
 
 def test_the_marks_of_the_brokers_own_dead_letters_stay_behind() -> None:
     marked = {"original-destination": "/queue/a.b", "originalExpiration": "0", "dlqDeliveryFailureCause": "expired"}
-    decision = from_stomp(message(source="/queue/dead", tenant="a", **marked))
+    decision = from_stomp(message(source="/queue/dead", tenant="a", given=marked))
     assert decision.replacement.destination == "a.b"
     assert not marked.keys() & decision.replacement.headers.keys()
 

@@ -12,6 +12,8 @@ from infertool import brokers
 from infertool.brokers.port import Broker
 from tests.deadletters.replay.conftest import DeadLetters
 from tests.support.brokers import settings
+from tests.support.forked import Process
+from tests.support.present import present
 
 pytestmark = pytest.mark.long
 
@@ -20,11 +22,11 @@ KILLS = 20
 LONG_S = 120.0
 
 
-def wait_until_moving(broker: Broker, dead: DeadLetters, process) -> bool:
+def wait_until_moving(broker: Broker, dead: DeadLetters, process: Process) -> bool:
     """Wait until the run has begun to take letters out; False when it ended before."""
-    before = broker.measure(dead.queue, 5).dequeued
+    before = present(broker.measure(dead.queue, 5)).dequeued
     deadline = time.monotonic() + LONG_S
-    while broker.measure(dead.queue, 5).dequeued == before:
+    while present(broker.measure(dead.queue, 5)).dequeued == before:
         assert time.monotonic() < deadline, "it does not begin"
         if process.poll() is not None:
             return False

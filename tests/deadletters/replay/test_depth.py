@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ LETTERS = 5000
 OWN = ("event_id", "correlation-id", "priority", "tenant", "original_message_id")
 
 
-def letters(dead: DeadLetters):
+def letters(dead: DeadLetters) -> Iterator[Any]:
     for n in range(LETTERS):
         own = {"correlation-id": f"c-{n}", "priority": "4", "tenant": f"t\\c{n % 3}"}
         yield dead.letter(n, **own), json.dumps({"n": n, "seventh": n % 7 == 0, "text": "\u00e4" * 20}).encode()

@@ -32,7 +32,7 @@ from infertool.deadletters.replay.take import Bus
 from infertool.deadletters.selection import select
 from infertool.errors import InfertoolError
 from infertool.message import Outgoing
-from infertool.settings.tree import BrokerSettings
+from infertool.settings.broker import BrokerSettings
 from tests.support.brokers import TIMEOUT_S
 from tests.support.brokers import take as take_messages
 

@@ -12,7 +12,7 @@ from tests.deadletters.replay.conftest import DeadLetters
 from tests.support.odd_target import OddTarget, Treat
 
 # As long as a slow machine needs for a batch, and short enough to wait for.
-RECEIPT_S = {"INFERTOOL_BROKER__RECEIPT_TIMEOUT_S": "10"}
+RECEIPT_S: dict[str, Any] = {"INFERTOOL_BROKER__RECEIPT_TIMEOUT_S": "10"}
 
 
 def odd(number: int, treat: Treat) -> OddTarget:

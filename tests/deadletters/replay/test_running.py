@@ -63,7 +63,8 @@ class Failing:
     def __init__(self, dead: DeadLetters) -> None:
         self._dead = dead
         self._raw = RawStomp(dead.broker.stomp_port)
-        self.failed = 0
+        self._changed = threading.Condition()
+        self._failed = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._raw._write("SUBSCRIBE", {"id": "1", "destination": dead.origin, "ack": "auto"}, b"")
         self._thread.start()
@@ -79,7 +80,15 @@ class Failing:
             kept = {key: headers[key] for key in ("event_id", "replay_count", "replay_id")}
             letter = self._dead.letter(0, **kept, dlq_failed_at=time.strftime("2099-%m-%dT%H\\c%M\\c%SZ"))
             dead_letter.send(self._dead.queue, [(letter, body)])
-            self.failed += 1
+            with self._changed:
+                self._failed += 1
+                self._changed.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        """Wait until that many events have failed; none may fail after that."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._failed >= count, LONG_S), self._failed
+            assert self._failed == count
 
     def close(self) -> None:
         self._raw._socket.shutdown(2)
@@ -94,6 +103,7 @@ def test_events_that_fail_again_are_told_of_and_stop_it(dead: DeadLetters) -> No
     assert done["ended"] == "failed again"
     assert 5 <= done["failed_again"] <= done["replayed"] < 100
     assert "have failed again" in done["said"]
+    failing.wait_for(done["replayed"])  # what is on its way when the connection ends is lost
     failing.close()
     assert sorted(dead.numbers(dead.queue)) == list(range(100))
 
@@ -111,8 +121,8 @@ def test_new_failures_do_not_loop(dead: DeadLetters) -> None:
     failing = Failing(dead)
     summary = dead.replay("--where", "n >= 0", "--max-replays", "50")
     assert summary["replayed"] == 500
+    failing.wait_for(500)
     failing.close()
-    assert failing.failed == 500
 
 
 def test_replayed_and_failed_again_and_again_it_stops_at_the_limit(dead: DeadLetters) -> None:
@@ -121,10 +131,7 @@ def test_replayed_and_failed_again_and_again_it_stops_at_the_limit(dead: DeadLet
     replayed = []
     for n in range(1, 4):
         replayed.append(dead.replay("--max-replays", "3")["replayed"])
-        deadline = time.monotonic() + LONG_S
-        while failing.failed < 3 * n:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        failing.wait_for(3 * n)
         # Their deaths are written in the future, so that "arrived after the start" cannot hide them.
         letters = dead.drain(dead.queue)
         dead.put((dead.letter(0, replay_count=headers["replay_count"]), body) for headers, body in letters)

@@ -54,7 +54,8 @@ def test_what_the_broker_confirms_is_done() -> None:
     transfer, moves = transfer_of(told)
     broker = Broker()
     states = []
-    for step in (lambda: transfer.begin(broker.begin), transfer.commit, transfer.wait):
+    steps: list[Callable[[], None]] = [lambda: transfer.begin(broker.begin), transfer.commit, transfer.wait]
+    for step in steps:
         assert transfer.is_open
         step()
         states.append(transfer.state)
@@ -78,7 +79,7 @@ def test_an_error_ends_it_at_any_step(state: State, step: str) -> None:
     assert broker.done == list(STEPS[: STEPS.index(step) + 1])
     assert (transfer.refusal is not None) == (state is State.REFUSED)
     assert told == [f"lost: {state}"]
-    assert transfer.epoch == 3
+    assert transfer.first.epoch == 3
 
 
 @pytest.mark.parametrize("state", ERRORS)

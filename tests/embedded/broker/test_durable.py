@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.embedded.broker.conftest import Connect
-from tests.embedded.broker.raw import frame, frame_of, send, subscribe
+from tests.embedded.broker.raw import Raw, frame, frame_of, send, subscribe
 from tests.embedded.broker.test_settling import bodies
 
 NAME = "activemq.subscriptionName"
@@ -13,7 +13,7 @@ def durably(queue: str, *, name: str = "mine", **headers: str) -> bytes:
     return subscribe(f"/topic/{queue}", **{NAME: name, **headers})
 
 
-def leave(client) -> None:
+def leave(client: Raw) -> None:
     client.write(frame("DISCONNECT"))
     assert client.closed()
 

@@ -7,6 +7,7 @@ import json
 import struct
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.embedded.channel_server import raw
@@ -20,7 +21,7 @@ NAMES = {opcode: name for name, opcode in OPCODES.items()} | {raw.CLOSE: "close"
 VARIANTS = ("/socket/websocket", "/auth/websocket", "/fast/websocket", "/origin/websocket", "/limited/websocket")
 
 
-def load(version: str, name: str) -> list[dict]:
+def load(version: str, name: str) -> list[dict[str, Any]]:
     lines = (FOLDER / version / f"{name}.jsonl").read_text().split("\n")  # splitlines splits at U+2028, too
     return [json.loads(line) for line in lines if line]
 
@@ -34,7 +35,7 @@ class Replay:
         self._time_scale = time_scale
         self._started = time.monotonic()
 
-    def run(self, steps: list[dict]) -> None:
+    def run(self, steps: list[dict[str, Any]]) -> None:
         try:
             for step in steps:
                 self._wait_for(step["t"])
@@ -48,7 +49,7 @@ class Replay:
             due = self._started + recorded_t * self._time_scale
             time.sleep(max(0.0, due - time.monotonic()))
 
-    def _do(self, step: dict) -> None:
+    def _do(self, step: dict[str, Any]) -> None:
         if step["dir"] == "recv":
             self._flush()
             self._expect(step)
@@ -64,12 +65,12 @@ class Replay:
         for client in self._clients.values():
             client.flush()
 
-    def _control(self, request: dict) -> None:
+    def _control(self, request: dict[str, Any]) -> None:
         self._flush()
         params = parse_qs(urlsplit(request["path"]).query)
         self._hub.broadcast(params["topic"][0], params["event"][0], json.loads(request["body"]))
 
-    def _send(self, step: dict) -> None:
+    def _send(self, step: dict[str, Any]) -> None:
         if step["type"] == "http":
             self._clients[step["conn"]] = client = RawClient(self._hub.port)
             client.later(self._request(step["data"]))
@@ -79,9 +80,10 @@ class Replay:
         if self._time_scale is not None:
             client.flush()
 
-    def _request(self, recorded: dict) -> bytes:
+    def _request(self, recorded: dict[str, Any]) -> bytes:
         if "raw" in recorded:
-            return recorded["raw"].encode()
+            raw: str = recorded["raw"]
+            return raw.encode()
         path = recorded["path"]
         for variant in VARIANTS:
             path = path.replace(variant, "/socket/websocket")
@@ -89,7 +91,7 @@ class Replay:
         headers = {name: value for name, value in recorded["headers"].items() if not _is_own(name, value)}
         return upgrade_request(path, headers, self._hub.port)
 
-    def _expect(self, step: dict) -> None:
+    def _expect(self, step: dict[str, Any]) -> None:
         client = self._clients[step["conn"]]
         if step["type"] == "http":
             self._expect_http(client, step["data"])
@@ -97,7 +99,7 @@ class Replay:
         opcode, data = client.read_frame()
         assert _describe(NAMES[opcode], data) == _recorded(step)
 
-    def _expect_http(self, client: RawClient, recorded: dict) -> None:
+    def _expect_http(self, client: RawClient, recorded: dict[str, Any]) -> None:
         answer = client.read_http()
         if "raw" in recorded:
             assert answer.status == int(recorded["raw"].split()[1])
@@ -115,7 +117,7 @@ def _is_own(name: str, value: str) -> bool:
     return (name, value) == ("Origin", "http://127.0.0.1:4000")
 
 
-def _frame_of(step: dict) -> bytes:
+def _frame_of(step: dict[str, Any]) -> bytes:
     if step["type"] == "close":
         code = step["data"]["code"]
         return frame(raw.CLOSE, b"" if code is None else struct.pack("!H", code) + b"bye")
@@ -128,13 +130,14 @@ def _frame_of(step: dict) -> bytes:
     )
 
 
-def _data_of(step: dict) -> bytes:
+def _data_of(step: dict[str, Any]) -> bytes:
+    data: str = step["data"]
     if step["type"] == "binary" or step.get("encoding") == "base64":
-        return base64.b64decode(step["data"])
+        return base64.b64decode(data)
     if "bytes" in step:  # recorded as `...xxx...`, cut
-        head = step["data"].removesuffix("...").encode()
-        return head + b"x" * (step["bytes"] - len(head) - 3) + b'"}]'
-    return step["data"].encode()
+        head, size = data.removesuffix("...").encode(), int(step["bytes"])
+        return head + b"x" * (size - len(head) - 3) + b'"}]'
+    return data.encode()
 
 
 def _describe(kind: str, data: bytes) -> tuple[str, object]:
@@ -144,7 +147,7 @@ def _describe(kind: str, data: bytes) -> tuple[str, object]:
     return kind, json.loads(data) if kind == "text" else data
 
 
-def _recorded(step: dict) -> tuple[str, object]:
+def _recorded(step: dict[str, Any]) -> tuple[str, object]:
     kind, data = step["type"], step["data"]
     if kind == "close":
         return kind, (data["code"], data["reason"])

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Self
+from collections.abc import Coroutine
+from typing import Any, Self, TypeVar, cast
 
-from infertool.embedded.channel_server.channels import Hub, Limits
+from infertool.embedded.channel_server.channels import Definition, Hub, Limits
 from infertool.embedded.channel_server.server import Server
 from infertool.secret import Secret
+
+T = TypeVar("T")
 
 
 class RunningHub:
     """Serve `definitions` on 127.0.0.1 while the `with` block runs."""
 
-    def __init__(self, definitions, token: str = "", limits: Limits | None = None, port: int = 0) -> None:
+    def __init__(
+        self, definitions: list[Definition], token: str = "", limits: Limits | None = None, port: int = 0
+    ) -> None:
         self.hub = Hub(definitions, Secret(token), limits or Limits())
         self.port = port
         self._loop = asyncio.new_event_loop()
@@ -54,7 +59,7 @@ class RunningHub:
 
         async def abort() -> None:
             for channel in self.hub.channels(topic):
-                channel.session.send.__self__.drop("a test cuts it")
+                cast("Any", channel.session.send).__self__.drop("a test cuts it")
 
         self._run(abort())
 
@@ -63,5 +68,5 @@ class RunningHub:
         self.port = await server.start(self.port)
         return server
 
-    def _run(self, coroutine):
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 from infertool.embedded.channel_server.channels import OK, Channel, Definition, RefuseJoin, Reply, Stop
 
 TOKEN = "supersecret"
@@ -31,7 +33,7 @@ def definitions() -> list[Definition]:
     ]
 
 
-def join_service(channel: Channel, params):
+def join_service(channel: Channel, params: Any) -> dict[str, Any]:
     if not channel.authorized:
         raise RefuseJoin("unauthorized")
     if channel.topic == "service:crashjoin":
@@ -41,31 +43,34 @@ def join_service(channel: Channel, params):
     return {}
 
 
-def handle_service(channel: Channel, event, payload):
+def handle_service(channel: Channel, event: str, payload: Any) -> Reply | Stop | None:
     if event in {"echo", "bin"}:
         return Reply(payload)
     if event.startswith("flow"):
         return _flow(channel, event, payload)
     if event == "bin_push":
-        return channel.push(event, payload)
+        channel.push(event, payload)
+        return None
     if event == "bin_cast":
-        return channel.broadcast("public:results", event, payload)
+        channel.broadcast("public:results", event, payload)
+        return None
     if event in BROADCASTS:
         name = event.removesuffix("_ack")
         channel.broadcast(BROADCASTS[event], name, payload)
     return ANSWERS[event]  # KeyError, the crash, for boom, stop_error and unknown events
 
 
-def _flow(channel: Channel, event, payload):
+def _flow(channel: Channel, event: str, payload: Any) -> Reply | None:
     if event == "flow_all":
-        return channel.broadcast(channel.topic, "flow", payload)
+        channel.broadcast(channel.topic, "flow", payload)
+        return None
     channel.push("flow", payload)
     return Reply(payload) if event == "flow_reply" else None
 
 
-def handle_public(_channel: Channel, _event, _payload):
+def handle_public(_channel: Channel, _event: str, _payload: object) -> Reply:
     return Reply({"reason": "read_only"}, status="error")
 
 
-def handle_nothing(_channel: Channel, event, _payload):
+def handle_nothing(_channel: Channel, event: str, _payload: object) -> NoReturn:
     raise KeyError(event)

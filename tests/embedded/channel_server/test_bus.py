@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,13 +15,13 @@ TOKEN = "sesame"
 
 
 @pytest.fixture(scope="module")
-def hub():
+def hub() -> Iterator[HubProcess]:
     with HubProcess(token=TOKEN) as running:
         yield running
 
 
 @pytest.fixture
-def service(hub):
+def service(hub: HubProcess) -> Iterator[Peer]:
     peer = Peer(hub.port, token=TOKEN)
     peer.join("service:inference")
     yield peer
@@ -28,7 +29,7 @@ def service(hub):
 
 
 @pytest.fixture
-def viewer(hub):
+def viewer(hub: HubProcess) -> Iterator[Peer]:
     peer = Peer(hub.port)
     peer.join("public:results", "1")
     peer.join("public:alerts", "2")
@@ -45,25 +46,25 @@ def viewer(hub):
         ("alert", "public:alerts"),
     ],
 )
-def test_pushes_are_broadcast_unchanged_and_answered(service, viewer, event, topic):
+def test_pushes_are_broadcast_unchanged_and_answered(service: Peer, viewer: Peer, event: str, topic: str) -> None:
     payload = {"results": [{"n": 1}, {"n": 2}]}
     service.tell("1", "2", "service:inference", event, payload)
     assert service.hear() == ["1", "2", "service:inference", "phx_reply", {"status": "ok", "response": {}}]
     assert viewer.hear() == [None, None, topic, event, payload]
 
 
-def test_any_other_event_is_answered(service):
+def test_any_other_event_is_answered(service: Peer) -> None:
     service.tell("1", "2", "service:inference", "whatever", {})
     assert service.hear_reply() == ("ok", {})
 
 
-def test_a_socket_sees_its_own_broadcast_before_the_reply(service):
+def test_a_socket_sees_its_own_broadcast_before_the_reply(service: Peer) -> None:
     service.join("public:results", "2")
     service.tell("1", "3", "service:inference", "new_result", {"n": 1})
     assert [service.hear()[3], service.hear()[3]] == ["new_result", "phx_reply"]
 
 
-def test_flow_reaches_every_member_of_the_service_topic(hub, service):
+def test_flow_reaches_every_member_of_the_service_topic(hub: HubProcess, service: Peer) -> None:
     other = Peer(hub.port, token=TOKEN)
     other.join("service:inference", "7")
     other.tell("7", "8", "service:inference", "flow", {"state": "pause"})
@@ -71,7 +72,7 @@ def test_flow_reaches_every_member_of_the_service_topic(hub, service):
     other.close()
 
 
-def test_echo_boom_and_stop(service):
+def test_echo_boom_and_stop(service: Peer) -> None:
     service.tell("1", "2", "service:inference", "echo", {"a": [1]})
     assert service.hear_reply() == ("ok", {"a": [1]})
     service.tell("1", "3", "service:inference", "boom", {})
@@ -81,17 +82,17 @@ def test_echo_boom_and_stop(service):
     assert service.hear() == ["4", "4", "service:inference", "phx_close", {}]
 
 
-def test_listening_topics_refuse_pushes(viewer):
+def test_listening_topics_refuse_pushes(viewer: Peer) -> None:
     viewer.tell("1", "3", "public:results", "new_result", {})
     assert viewer.hear_reply() == ("error", {"reason": "read_only"})
 
 
-def test_a_socket_without_token_may_not_join_the_service_topic(viewer):
+def test_a_socket_without_token_may_not_join_the_service_topic(viewer: Peer) -> None:
     viewer.tell("3", "3", "service:inference", "phx_join", {})
     assert viewer.hear_reply() == ("error", {"reason": "unauthorized"})
 
 
-def test_without_a_token_anyone_may_join_with_any():
+def test_without_a_token_anyone_may_join_with_any() -> None:
     with HubProcess() as hub:
         for peer in (Peer(hub.port), Peer(hub.port, token="anything")):
             peer.join("service:inference")
@@ -99,7 +100,9 @@ def test_without_a_token_anyone_may_join_with_any():
 
 
 @pytest.mark.parametrize("payload", [None, [1], "text", 7])
-def test_a_payload_that_cannot_be_broadcast_crashes_the_pushers_channel(service, viewer, payload):
+def test_a_payload_that_cannot_be_broadcast_crashes_the_pushers_channel(
+    service: Peer, viewer: Peer, payload: list[int] | str | int | None
+) -> None:
     service.tell("1", "2", "service:inference", "new_result", payload)
     assert service.hear()[3] == "phx_error"
     service.join("service:inference", "3")
@@ -107,7 +110,7 @@ def test_a_payload_that_cannot_be_broadcast_crashes_the_pushers_channel(service,
     assert viewer.hear()[4] == {"n": 1}
 
 
-def test_a_deeply_nested_payload_is_broadcast(service, viewer):
+def test_a_deeply_nested_payload_is_broadcast(service: Peer, viewer: Peer) -> None:
     deep = "[" * 1000 + "]" * 1000
     service.send(raw.TEXT, f'["1","2","service:inference","new_result",{{"deep":{deep}}}]')
     assert service.hear_reply() == ("ok", {})
@@ -115,7 +118,7 @@ def test_a_deeply_nested_payload_is_broadcast(service, viewer):
     assert f'{{"deep":{deep}}}' in data.decode().replace(" ", "")
 
 
-def test_the_101st_join_is_refused(hub):
+def test_the_101st_join_is_refused(hub: HubProcess) -> None:
     peer = Peer(hub.port)
     for number in range(100):
         peer.join(f"public:{number}", str(number))
@@ -129,13 +132,13 @@ def test_the_101st_join_is_refused(hub):
     peer.close()
 
 
-def test_a_push_of_an_earlier_join_is_dropped(service):
+def test_a_push_of_an_earlier_join_is_dropped(service: Peer) -> None:
     service.tell("0", "2", "service:inference", "echo", {"dropped": True})
     service.tell("1", "3", "service:inference", "echo", {})
     assert service.hear()[1] == "3"
 
 
-def test_vsn_1_and_2_share_a_topic(hub, service):
+def test_vsn_1_and_2_share_a_topic(hub: HubProcess, service: Peer) -> None:
     old = Peer(hub.port, vsn="1.0.0")
     old.send(raw.TEXT, json.dumps({"topic": "public:results", "event": "phx_join", "payload": {}, "ref": "1"}))
     old.hear()
@@ -144,7 +147,7 @@ def test_vsn_1_and_2_share_a_topic(hub, service):
     old.close()
 
 
-def test_members_are_forgotten_with_their_socket(hub, service):
+def test_members_are_forgotten_with_their_socket(hub: HubProcess, service: Peer) -> None:
     gone = Peer(hub.port)
     gone.join("public:results")
     gone.close()

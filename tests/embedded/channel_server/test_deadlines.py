@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def ended(connection: socket.socket) -> bool:
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
-def test_half_requests_are_ended_however_slowly_they_go_on(beginning):
+def test_half_requests_are_ended_however_slowly_they_go_on(beginning: Any) -> None:
     with RunningHub(server.definitions(), limits=Limits(request_s=0.5)) as hub:
         half = [socket.create_connection(("127.0.0.1", hub.port)) for _ in range(100)]
         for connection in half:

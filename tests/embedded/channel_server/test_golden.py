@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from infertool.embedded.channel_server.channels import Limits
@@ -65,7 +67,7 @@ def relevant() -> list[tuple[str, str]]:
     ]
 
 
-def expected_steps(version: str, name: str) -> list[dict]:
+def expected_steps(version: str, name: str) -> list[dict[str, Any]]:
     left_out = {conn for transcript, conn in LEFT_OUT_CONNECTIONS if transcript == name}
     if version == "1.7.24":
         left_out |= {conn for transcript, conn in LEFT_OUT_IN_1_7 if transcript == name}
@@ -73,12 +75,12 @@ def expected_steps(version: str, name: str) -> list[dict]:
     return as_1_8(name, steps) if version == "1.7.24" else steps
 
 
-def as_1_8(name: str, steps: list[dict]) -> list[dict]:
+def as_1_8(name: str, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kept = [step for step in steps if step["data"] != ANSWERED_ONLY_BY_1_7.get(name)]
     return [with_crash_reason(step) if step["type"] == "text" else step for step in kept]
 
 
-def with_crash_reason(step: dict) -> dict:
+def with_crash_reason(step: dict[str, Any]) -> dict[str, Any]:
     """1.7 sends an empty payload with phx_error."""
     changed = step["data"].replace('"phx_error",{}', '"phx_error",{"reason":"channel_crash"}')
     changed = changed.replace('"phx_error","payload":{}', '"phx_error","payload":{"reason":"channel_crash"}')
@@ -95,12 +97,12 @@ def limits(name: str) -> Limits:
 
 
 @pytest.mark.parametrize(("version", "name"), relevant())
-def test_the_channel_server_answers_as_phoenix_did(version, name):
+def test_the_channel_server_answers_as_phoenix_did(version: str, name: str) -> None:
     time_scale = IDLE_SCALE if name.startswith("idle_timeout_fast") else None
     with RunningHub(definitions(), TOKEN, limits(name)) as hub:
         Replay(hub, time_scale=time_scale).run(expected_steps(version, name))
 
 
 @pytest.mark.parametrize(("name", "conn"), [*LEFT_OUT_CONNECTIONS, *LEFT_OUT_IN_1_7])
-def test_what_is_left_out_exists(name, conn):
+def test_what_is_left_out_exists(name: Any, conn: Any) -> None:
     assert any(step["conn"] == conn for step in load("1.7.24", name))

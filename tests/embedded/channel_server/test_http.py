@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,12 +19,12 @@ TOKEN = "sesame"
 
 
 @pytest.fixture(scope="module")
-def hub():
+def hub() -> Iterator[RunningHub]:
     with RunningHub(server.definitions(), TOKEN, Limits(max_frame_bytes=1000)) as running:
         yield running
 
 
-def ask(hub, request: bytes):
+def ask(hub: RunningHub, request: bytes) -> raw.HttpAnswer:
     client = RawClient(hub.port)
     client.later(request)
     client.flush()
@@ -32,11 +33,11 @@ def ask(hub, request: bytes):
     return answer
 
 
-def get(hub, path: str):
+def get(hub: RunningHub, path: str) -> raw.HttpAnswer:
     return ask(hub, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{hub.port}\r\n\r\n".encode())
 
 
-def upgrade(hub, path: str = "/socket/websocket?vsn=2.0.0", **headers: str):
+def upgrade(hub: RunningHub, path: str = "/socket/websocket?vsn=2.0.0", **headers: str) -> raw.HttpAnswer:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return ask(hub, upgrade_request(path, named, hub.port))
 
@@ -53,7 +54,7 @@ def upgrade(hub, path: str = "/socket/websocket?vsn=2.0.0", **headers: str):
         ("/vendor/phoenix.mjs", "text/javascript; charset=utf-8"),
     ],
 )
-def test_pages_come_with_a_strict_policy(hub, path, content_type):
+def test_pages_come_with_a_strict_policy(hub: RunningHub, path: str, content_type: str) -> None:
     answer = get(hub, path)
     assert (answer.status, answer.headers["content-type"]) == (200, content_type)
     policy = answer.headers["content-security-policy"]
@@ -64,11 +65,11 @@ def test_pages_come_with_a_strict_policy(hub, path, content_type):
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/../pyproject.toml", "/vendor/", "/vendor/../../hub/bus.py", "/socket"])
-def test_nothing_else_is_served(hub, path):
+def test_nothing_else_is_served(hub: RunningHub, path: str) -> None:
     assert get(hub, path).status == 404
 
 
-def test_health_counts_members(hub):
+def test_health_counts_members(hub: RunningHub) -> None:
     peer = Peer(hub.port)
     peer.join("public:results")
     body = json.loads(get(hub, "/health").body)
@@ -76,7 +77,7 @@ def test_health_counts_members(hub):
     peer.close()
 
 
-def test_other_methods_are_refused(hub):
+def test_other_methods_are_refused(hub: RunningHub) -> None:
     assert ask(hub, b"DELETE / HTTP/1.1\r\nHost: x\r\n\r\n").status == 405
 
 
@@ -84,27 +85,27 @@ def test_other_methods_are_refused(hub):
     "origin",
     ["http://evil.example", "null", "http://[", "", "http://127.0.0.1.evil.example", "http://evil.example:4000"],
 )
-def test_pages_of_other_sites_may_not_open_a_socket(hub, origin):
+def test_pages_of_other_sites_may_not_open_a_socket(hub: RunningHub, origin: str) -> None:
     assert upgrade(hub, Origin=origin).status == 403
 
 
-def test_a_name_that_an_attacker_points_at_loopback_does_not_help(hub):
+def test_a_name_that_an_attacker_points_at_loopback_does_not_help(hub: RunningHub) -> None:
     request = upgrade_request("/socket/websocket?vsn=2.0.0", {"Origin": "http://evil.example"}, hub.port)
     assert ask(hub, request.replace(b"Host: 127.0.0.1", b"Host: evil.example")).status == 403
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:9999", "http://127.0.0.1", "https://localhost", "http://[::1]:1"])
-def test_pages_of_this_machine_may(hub, origin):
+def test_pages_of_this_machine_may(hub: RunningHub, origin: str) -> None:
     assert upgrade(hub, Origin=origin).status == 101
 
 
-def test_a_bad_token_is_403_with_an_empty_body(hub):
+def test_a_bad_token_is_403_with_an_empty_body(hub: RunningHub) -> None:
     answer = upgrade(hub, "/socket/websocket?vsn=2.0.0&token=wrong")
     assert (answer.status, answer.body) == (403, b"")
 
 
 @pytest.mark.parametrize("token", [TOKEN, "päss wörd/+=", "???>>>"])
-def test_the_token_may_come_in_the_subprotocol(token):
+def test_the_token_may_come_in_the_subprotocol(token: str) -> None:
     encoded = base64.b64encode(token.encode()).rstrip(b"=").decode()
     with RunningHub(server.definitions(), token) as hub:
         peer = RawClient(hub.port)
@@ -118,14 +119,14 @@ def test_the_token_may_come_in_the_subprotocol(token):
         peer.close()
 
 
-def test_fragments_count_together(hub):
+def test_fragments_count_together(hub: RunningHub) -> None:
     peer = Peer(hub.port)
     peer.later(frame(raw.TEXT, b"x" * 600, fin=False) + frame(raw.CONT, b"x" * 600))
     peer.flush()
     assert peer.hear_close() == 1009
 
 
-def test_what_arrived_before_a_close_is_answered(hub):
+def test_what_arrived_before_a_close_is_answered(hub: RunningHub) -> None:
     peer = Peer(hub.port)
     peer.later(frame(raw.TEXT, b'[null,"1","phoenix","heartbeat",{}]') + frame(raw.CLOSE))
     peer.flush()
@@ -134,7 +135,7 @@ def test_what_arrived_before_a_close_is_answered(hub):
 
 
 @pytest.mark.parametrize("garbage", [b"\0" * 100 + b"\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b"GET\r\n\r\n"])
-def test_what_is_not_http_ends_the_connection(hub, garbage):
+def test_what_is_not_http_ends_the_connection(hub: RunningHub, garbage: bytes) -> None:
     client = RawClient(hub.port)
     client.later(garbage)
     client.flush()

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
@@ -56,24 +57,33 @@ class Publisher(Peer):
         self._take(self.hear())
         return self.flows[-1]
 
-    def _take(self, message: list) -> None:
+    def _take(self, message: list[Any]) -> None:
         assert message[2:4] == [TOPIC, "flow"], message[:4]
         self.flows.append(message[4]["state"])
 
 
+P = TypeVar("P", bound=Peer)
+
+
+class Make(Protocol):
+    """Connects a peer of a kind to a port; it is closed at the end."""
+
+    def __call__(self, kind: type[P], port: int) -> P: ...
+
+
 @pytest.fixture
-def peers() -> Iterator[Callable[..., Peer]]:
+def peers() -> Iterator[Make]:
     with contextlib.ExitStack() as stack:
 
-        def make(kind: type[Peer], port: int) -> Peer:
-            peer = kind(port)
+        def make(kind: type[P], port: int) -> P:
+            peer: P = kind(port)
             stack.callback(peer.close)
             return peer
 
         yield make
 
 
-def viewer(make: Callable[..., Peer], port: int) -> Peer:
+def viewer(make: Make, port: int) -> Peer:
     peer = make(Peer, port)
     peer.join("public:results")
     return peer
@@ -88,7 +98,7 @@ def viewers(hub: RunningHub) -> int:
     return hub.hub.describe().get("public:results", 0)
 
 
-def test_a_viewer_far_behind_is_disconnected_and_blocks_no_other(peers):
+def test_a_viewer_far_behind_is_disconnected_and_blocks_no_other(peers: Make) -> None:
     with RunningHub(server.definitions(), limits=ONE) as hub:
         publisher, _slow = peers(Publisher, hub.port), viewer(peers, hub.port)
         publisher.push_until(lambda: not viewers(hub))
@@ -100,7 +110,7 @@ def test_a_viewer_far_behind_is_disconnected_and_blocks_no_other(peers):
 
 
 @pytest.mark.parametrize("limits", [MANY, LARGE], ids=["messages", "bytes"])
-def test_viewers_together_pause_the_publishers_until_they_have_caught_up(peers, limits):
+def test_viewers_together_pause_the_publishers_until_they_have_caught_up(peers: Make, limits: Limits) -> None:
     with RunningHub(server.definitions(), limits=limits) as hub:
         publisher = peers(Publisher, hub.port)
         slow = [viewer(peers, hub.port) for _ in range(3)]
@@ -115,7 +125,7 @@ def test_viewers_together_pause_the_publishers_until_they_have_caught_up(peers, 
         assert late.hear_flow() == "resume"
 
 
-def test_an_operators_pause_outlives_the_overload(peers):
+def test_an_operators_pause_outlives_the_overload(peers: Make) -> None:
     with RunningHub(server.definitions(), limits=MANY) as hub:
         publisher, slow = peers(Publisher, hub.port), viewer(peers, hub.port)
         publisher.push("flow", PAUSE)
@@ -133,7 +143,7 @@ def test_an_operators_pause_outlives_the_overload(peers):
         assert publisher.flows == ["pause", "pause", "resume"]
 
 
-def test_an_operators_resume_waits_for_the_viewers(peers):
+def test_an_operators_resume_waits_for_the_viewers(peers: Make) -> None:
     with RunningHub(server.definitions(), limits=MANY) as hub:
         publisher, slow = peers(Publisher, hub.port), viewer(peers, hub.port)
         publisher.push("flow", PAUSE)
@@ -145,7 +155,7 @@ def test_an_operators_resume_waits_for_the_viewers(peers):
         assert publisher.hear_flow() == "resume"
 
 
-def test_an_operators_pause_during_the_overload_stays(peers):
+def test_an_operators_pause_during_the_overload_stays(peers: Make) -> None:
     with RunningHub(server.definitions(), limits=MANY) as hub:
         publisher, other, slow = peers(Publisher, hub.port), peers(Publisher, hub.port), viewer(peers, hub.port)
         publisher.push_until(lambda: bool(publisher.flows))
@@ -160,7 +170,7 @@ def test_an_operators_pause_during_the_overload_stays(peers):
         assert [other.hear_flow() for _ in range(3)] == ["pause", "pause", "resume"]
 
 
-def test_a_viewer_that_reads_nothing_ends_the_pause_by_being_dropped(peers):
+def test_a_viewer_that_reads_nothing_ends_the_pause_by_being_dropped(peers: Make) -> None:
     limits = Limits(
         viewer_messages=UNBOUNDED, max_unsent_bytes=UNBOUNDED, all_messages=40, all_bytes=UNBOUNDED, send_timeout_s=1.0
     )
@@ -171,7 +181,7 @@ def test_a_viewer_that_reads_nothing_ends_the_pause_by_being_dropped(peers):
         assert viewers(hub) == 0
 
 
-def test_a_delivery_is_held_back_by_its_viewers(peers):
+def test_a_delivery_is_held_back_by_its_viewers(peers: Make) -> None:
     """End to end: the server's backlog is bounded, no result is lost, all arrive once the viewer reads."""
     with RunningHub(server.definitions(), limits=MANY) as hub, delivery(_url(hub), window=8) as (made, owner):
         slow = viewer(peers, hub.port)

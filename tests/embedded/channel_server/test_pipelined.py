@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tests.embedded.channel_server.running import RunningHub
 RECORD = Path(__file__).with_name("pipelined-1.8.12.jsonl")
 SCENES = [json.loads(line) for line in RECORD.read_text().split("\n") if line]
 V1_NAMES = ("join_ref", "ref", "topic", "event", "payload")
-LAST = [None, "the last", "phoenix", "heartbeat", {}]
+LAST: list[Any] = [None, "the last", "phoenix", "heartbeat", {}]
 
 
 def join(channel: Channel, params: Any) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def handle(channel: Channel, event: str, payload: Any) -> Answer:
 
 
 @pytest.fixture(scope="module")
-def hub():
+def hub() -> Iterator[RunningHub]:
     with RunningHub([Definition("t:*", join, handle)]) as running:
         yield running
 
@@ -70,7 +71,7 @@ def read(peer: Peer) -> Any:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: f"{scene['vsn']}-{scene['name']}".replace(" ", "_"))
-def test_the_channel_server_answers_as_phoenix_did(hub, scene):
+def test_the_channel_server_answers_as_phoenix_did(hub: RunningHub, scene: Any) -> None:
     peer = Peer(hub.port, vsn=scene["vsn"])
     for step in scene["steps"]:
         write(peer, scene["vsn"], step["write"])
@@ -83,5 +84,5 @@ def test_the_channel_server_answers_as_phoenix_did(hub, scene):
     peer.close()
 
 
-def test_the_recorded_sequences_exist():
+def test_the_recorded_sequences_exist() -> None:
     assert len(SCENES) > 100

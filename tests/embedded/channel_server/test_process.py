@@ -14,12 +14,13 @@ import pytest
 from tests.embedded.channel_server.peer import Peer
 from tests.support.hub import HubProcess
 from tests.support.ports import free_port, wait_for_port
+from tests.support.present import present
 
 COMMAND = [sys.executable, "-m", "infertool.embedded.channel_server"]
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_closes_sockets_as_phoenix_does(sig):
+def test_a_signal_closes_sockets_as_phoenix_does(sig: signal.Signals) -> None:
     with HubProcess() as hub:
         joined, idle = Peer(hub.port), Peer(hub.port)
         joined.join("public:results")
@@ -31,14 +32,14 @@ def test_a_signal_closes_sockets_as_phoenix_does(sig):
         assert hub.wait() == 0
 
 
-def test_a_stop_does_not_wait_for_clients_that_do_not_answer():
+def test_a_stop_does_not_wait_for_clients_that_do_not_answer() -> None:
     with HubProcess() as hub:
         silent = Peer(hub.port)
         assert hub.stop() == 0
         silent.close()
 
 
-def test_a_kill_ends_sockets_without_a_close_frame():
+def test_a_kill_ends_sockets_without_a_close_frame() -> None:
     hub = HubProcess().start()
     peer = Peer(hub.port)
     assert hub.kill() == -signal.SIGKILL
@@ -47,7 +48,7 @@ def test_a_kill_ends_sockets_without_a_close_frame():
     peer.close()
 
 
-def test_a_restart_takes_the_same_port():
+def test_a_restart_takes_the_same_port() -> None:
     hub = HubProcess().start()
     port = hub.port
     peer = Peer(port)
@@ -57,7 +58,7 @@ def test_a_restart_takes_the_same_port():
     peer.close()
 
 
-def test_a_taken_port_is_one_clear_line_and_exit_code_3():
+def test_a_taken_port_is_one_clear_line_and_exit_code_3() -> None:
     with HubProcess() as hub:
         second = subprocess.run([*COMMAND, "--port", str(hub.port)], capture_output=True, text=True, timeout=60)
     assert second.returncode == 3
@@ -67,7 +68,7 @@ def test_a_taken_port_is_one_clear_line_and_exit_code_3():
     ]
 
 
-def test_an_unknown_host_is_one_clear_line():
+def test_an_unknown_host_is_one_clear_line() -> None:
     command = [*COMMAND, "--host", "no-such-host.invalid", "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
@@ -76,11 +77,11 @@ def test_an_unknown_host_is_one_clear_line():
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "x"])
-def test_what_is_no_port_is_a_usage_error(port):
+def test_what_is_no_port_is_a_usage_error(port: str) -> None:
     assert subprocess.run([*COMMAND, f"--port={port}"], capture_output=True, timeout=60).returncode == 2
 
 
-def test_the_ready_line_is_all_of_stdout():
+def test_the_ready_line_is_all_of_stdout() -> None:
     port = free_port()
     command = [*COMMAND, "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -91,7 +92,7 @@ def test_the_ready_line_is_all_of_stdout():
     assert (err, process.returncode) == ("", 0)
 
 
-def test_it_ends_with_its_parent():
+def test_it_ends_with_its_parent() -> None:
     parent = (
         "import subprocess, sys, time\n"
         "command = [sys.executable, '-m', 'infertool.embedded.channel_server', '--port', '0', '--die-with-parent']\n"
@@ -101,15 +102,15 @@ def test_it_ends_with_its_parent():
         "time.sleep(600)\n"
     )
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
-        hub = psutil.Process(int(process.stdout.readline()))
+        hub = psutil.Process(int(present(process.stdout).readline()))
         process.kill()
         hub.wait(30)
     assert not hub.is_running()
 
 
-def test_without_the_flag_it_does_not_read_standard_input():
+def test_without_the_flag_it_does_not_read_standard_input() -> None:
     with subprocess.Popen([*COMMAND, "--port", "0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-        port = json.loads(process.stdout.readline())["port"]
+        port = json.loads(present(process.stdout).readline())["port"]
         Peer(port).close()
         process.terminate()
         assert process.wait(30) == 0

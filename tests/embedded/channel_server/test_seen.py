@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
-from infertool.embedded.channel_server.channels import OK, Reply
+from infertool.embedded.channel_server.channels import OK, Channel, Reply
 from infertool.embedded.channel_server.seen import SeenEvents
 from infertool.embedded.channel_server.server import handle_public, join_public
 from infertool.telemetry.spans import Span
 from infertool.telemetry.trace_context import new, parse
+from tests.support.present import present
 
 GOOD = str(new())
 
 
-class Topic:
-    topic = "public:results"
+# All that a handler of `seen` looks at.
+TOPIC = cast("Channel", SimpleNamespace(topic="public:results"))
 
 
 def seen_events(spans: list[Span]) -> SeenEvents:
@@ -30,7 +34,7 @@ def seen_events(spans: list[Span]) -> SeenEvents:
 )  # fmt: skip
 def test_what_is_no_recorded_trace_makes_no_span(payload: object) -> None:
     spans: list[Span] = []
-    assert seen_events(spans).handle(Topic(), "seen", payload) == OK
+    assert seen_events(spans).handle(TOPIC, "seen", payload) == OK
     assert spans == []
 
 
@@ -41,15 +45,15 @@ def test_what_is_no_recorded_trace_makes_no_span(payload: object) -> None:
 def test_a_span_lasts_from_the_arrival_to_the_screen(after_ms: object, lasted_ms: float) -> None:
     spans: list[Span] = []
     payload = {"traceparent": GOOD, "after_ms": after_ms, "event_id": "e" * 1000}
-    assert seen_events(spans).handle(Topic(), "seen", payload) == OK
+    assert seen_events(spans).handle(TOPIC, "seen", payload) == OK
     (span,) = spans
     assert span.parent == parse(GOOD)
-    assert span.context.trace_id == parse(GOOD).trace_id
+    assert span.context.trace_id == present(parse(GOOD)).trace_id
     assert span.end_ns - span.start_ns == lasted_ms * 1e6
     assert len(str(span.attributes["infertool.event_id"])) == 200
 
 
 def test_all_else_is_as_without_traces() -> None:
     events = seen_events([])
-    assert events.handle(Topic(), "new_result", {}) == Reply({"reason": "read_only"}, status="error")
-    assert events.join(Topic(), {}) == {"seen": True}
+    assert events.handle(TOPIC, "new_result", {}) == Reply({"reason": "read_only"}, status="error")
+    assert events.join(TOPIC, {}) == {"seen": True}

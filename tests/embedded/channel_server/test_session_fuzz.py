@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from typing import Any
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infertool.embedded.channel_server import server, wire
 from infertool.embedded.channel_server.channels import Hub
 from infertool.embedded.channel_server.session import Session
-from infertool.phoenix.frames import FrameError
+from infertool.phoenix.frames import FrameError, Vsn
 from infertool.text.json_text import JsonError
+from tests.support.examples import examples
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=5)
 ANY_JSON = st.recursive(
@@ -27,9 +29,9 @@ EVENTS = (
 MESSAGES = st.lists(st.tuples(REFS, REFS, TOPICS, EVENTS, ANY_JSON), max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(MESSAGES, st.sampled_from(["1.0.0", "2.0.0"]), st.lists(st.booleans(), min_size=1, max_size=3))
-def test_any_messages_are_taken(messages, vsn, batches):
+def test_any_messages_are_taken(messages: list[Any], vsn: Vsn, batches: list[bool]) -> None:
     hub = Hub(server.definitions())
     sent: list[bytes] = []
     session = Session(hub, vsn, sent.append, authorized=True)
@@ -43,9 +45,9 @@ def test_any_messages_are_taken(messages, vsn, batches):
     assert hub.describe() == {}
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.binary(max_size=60) | ANY_JSON.map(orjson.dumps), st.sampled_from(["1.0.0", "2.0.0"]))
-def test_any_bytes_are_a_message_or_malformed(data, vsn):
+def test_any_bytes_are_a_message_or_malformed(data: bytes, vsn: Vsn) -> None:
     for decode in (wire.decode, wire.decode_binary):
         try:
             message = decode(data, vsn)

@@ -17,12 +17,12 @@ async def consume(port: int, queue: str, clock: Clock) -> None:
     # Without a log line an event, which would be most of its work.
     broker = StompBroker(stompman.Client([server]), logger=None, log_level=logging.ERROR)
 
-    @broker.subscriber(queue, headers=PREFETCH)
     async def handle(_body: bytes) -> None:
         clock.begin()
         if clock.settled():
             done.set()
 
+    broker.subscriber(queue, headers=PREFETCH)(handle)
     async with broker:
         await broker.start()
         await asyncio.wait_for(done.wait(), TIMEOUT_S)

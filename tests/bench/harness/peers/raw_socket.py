@@ -25,7 +25,7 @@ def main() -> None:
         data = connection.recv(READ_BYTES)
         assert data, "the broker closed the connection"
         *frames, rest = (rest + data).split(b"\0")
-        ids = [_ACK.search(frame)[1] for frame in frames if b"MESSAGE\n" in frame[:10]]
+        ids = [_ACK.findall(frame)[0] for frame in frames if b"MESSAGE\n" in frame[:10]]
         if ids:
             clock.begin()
             connection.sendall(b"".join([b"ACK\nid:%b\n\n\0" % ack for ack in ids]))

@@ -11,19 +11,20 @@ import threading
 
 import stomp
 import websocket
+from stomp.utils import Frame
 
 from tests.bench.harness.peers import PREFETCH, TIMEOUT_S
 
 TOPIC = "service:inference"
 
 
-class Relay(stomp.ConnectionListener):
+class Relay(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no types
     def __init__(self, source: stomp.Connection12, sink: websocket.WebSocket) -> None:
         self._source = source
         self._sink = sink
         self._sent = 1
 
-    def on_message(self, frame) -> None:
+    def on_message(self, frame: Frame) -> None:
         self._sent += 1
         event_id = frame.headers["event_id"]
         result = f'{{"event_id":"{event_id}","prediction":{{"class":"A"}},"original_payload":{frame.body}}}'

@@ -5,17 +5,18 @@ from __future__ import annotations
 import threading
 
 import stomp
+from stomp.utils import Frame
 
 from tests.bench.harness.peers import PREFETCH, TIMEOUT_S, Clock, arguments
 
 
-class AckOnly(stomp.ConnectionListener):
+class AckOnly(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no types
     def __init__(self, connection: stomp.Connection12, clock: Clock) -> None:
         self._connection = connection
         self._clock = clock
         self.done = threading.Event()
 
-    def on_message(self, frame) -> None:
+    def on_message(self, frame: Frame) -> None:
         self._clock.begin()
         self._connection.ack(frame.headers["ack"])
         if self._clock.settled():

@@ -12,7 +12,7 @@ from tests.bench.harness.peers import PREFETCH, TIMEOUT_S, Clock, run_async
 async def consume(port: int, queue: str, clock: Clock) -> None:
     done = asyncio.Event()
 
-    async def handle(_frame) -> None:
+    async def handle(_frame: object) -> None:
         clock.begin()
         if clock.settled():
             done.set()

@@ -14,7 +14,7 @@ PORT, QUEUE, VERSION = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 KINDS = {"1.0": stomp.Connection10, "1.1": stomp.Connection11, "1.2": stomp.Connection12}
 
 
-class Listener(stomp.ConnectionListener):
+class Listener(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no types
     def __init__(self) -> None:
         self.frames: queues.Queue[Frame] = queues.Queue()
 
@@ -53,7 +53,7 @@ Each = Callable[[Frame], None]
 
 def receive(
     connection: stomp.Connection, listener: Listener, name: str, ack: str, count: int, each: Each
-) -> list[object]:
+) -> list[dict[str, str]]:
     connection.subscribe(name, id=name, ack=ack)
     got = []
     for _ in range(count):

@@ -1,0 +1,118 @@
+"""Calls over a real Kafka: our client with a server of ours, and with one that only knows Spring's headers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from infertool import rpc
+from infertool.brokers import header_types
+from infertool.brokers.kafka.messages import to_message
+from infertool.errors import CallTimeoutError, RefusedError, UnroutableError
+from infertool.message import Outgoing, Properties
+from infertool.settings.broker import BrokerSettings
+from tests.brokers.kafka.conftest import OpenBroker
+from tests.support.kafka import Kafka
+from tests.support.rawkafka import RawKafka
+
+pytestmark = pytest.mark.kafka
+
+_S = 120.0
+
+
+@pytest.fixture
+def server(kafka: Kafka, raw_kafka: RawKafka) -> Iterator[str]:
+    """Return the topic of a server that is no infertool: it answers with the headers of the request, as Spring does."""
+    topic = raw_kafka.topic(2)
+    stopped = threading.Event()
+    consumer = Consumer({**kafka.client(), "group.id": topic, "enable.auto.commit": False})
+    consumer.assign([TopicPartition(topic, 0, 0), TopicPartition(topic, 1, 0)])
+    producer = Producer({**kafka.client(), "linger.ms": 0})
+
+    def serve() -> None:
+        while not stopped.is_set():
+            record = consumer.poll(0.1)
+            if record is None or record.error():
+                continue
+            headers: dict[str, bytes] = dict(record.headers() or [])  # type: ignore[arg-type]  # as what it got has them
+            correlation: dict[str, str | bytes | None] = {"kafka_correlationId": headers["kafka_correlationId"]}
+            number = int.from_bytes(headers["kafka_replyPartition"], "big")
+            reply_topic = headers["kafka_replyTopic"].decode()
+            producer.produce(reply_topic, b'{"echo":%s}' % record.value(), partition=number, headers=correlation)
+            producer.flush(_S)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield topic
+    stopped.set()
+    thread.join()
+    consumer.close()
+
+
+def _client(kafka: Kafka, reply_topic: str) -> rpc.Client:
+    return rpc.Client(BrokerSettings(url=kafka.url, reply_topic=reply_topic, receipt_timeout_s=60.0))
+
+
+def test_calls_are_answered_each_with_its_own_reply(kafka: Kafka, raw_kafka: RawKafka, server: str) -> None:
+    # Two callers on one partition: each takes its own.
+    reply_topic = raw_kafka.topic(1)
+    with _client(kafka, reply_topic) as one, _client(kafka, reply_topic) as two:
+        calls = [
+            (number, client.call_nowait(server, {"number": number}, timeout_s=_S))
+            for number, client in enumerate([one, two] * 50)
+        ]
+        for number, call in calls:
+            assert call.result().value == {"echo": {"number": number}}
+        assert (one.counts.answered, two.counts.answered) == (50, 50)
+        assert one.counts.lost == one.counts.timed_out == 0
+
+
+def test_a_reply_goes_back_with_the_very_bytes_of_the_correlation_id(
+    kafka: Kafka, raw_kafka: RawKafka, open_kafka: OpenBroker
+) -> None:
+    topic, replies = raw_kafka.topic(), raw_kafka.topic(3)
+    # What Spring sends: a UUID's bytes, and the partition in four.
+    correlation = bytes(range(240, 256))
+    headers = [
+        ("kafka_correlationId", correlation), ("kafka_replyTopic", replies.encode()),
+        ("kafka_replyPartition", b"\0\0\0\2"),
+    ]  # fmt: skip
+    raw_kafka.send(topic, b"{}", headers=headers)
+    [record] = raw_kafka.take(topic, 1)
+    request = to_message(record, partition=f"{topic}/0", epoch=1, redelivered=False)
+    assert header_types.of(request) == {}
+    broker = open_kafka()
+    assert request.properties.reply_to is not None
+    address = broker.conventions.reply_queue(request.properties.reply_to)
+    done = threading.Event()
+    answer = Outgoing(address, b"r", properties=Properties(correlation_id=request.properties.correlation_id))
+    broker.send(answer, lambda _: done.set(), declare=False)
+    assert done.wait(_S)
+    [reply] = raw_kafka.take(replies, 1)
+    assert (reply.partition(), dict(reply.headers() or [])["kafka_correlationId"]) == (2, correlation)
+
+
+def test_a_client_needs_a_topic_for_replies(kafka: Kafka, raw_kafka: RawKafka, open_kafka: OpenBroker) -> None:
+    missing = raw_kafka.name()
+    client = _client(kafka, missing)
+    with pytest.raises(RefusedError, match=r"no topic for replies.*broker.reply_topic, or set broker.declare"):
+        client.connect()
+    makes = open_kafka(declare=True, reply_topic=missing)
+    replies = makes.open_replies(lambda _: None)
+    assert replies.address == f"{missing}/0"
+    assert makes.reply_exists(f"{missing}/0", _S) is None
+    assert makes.reply_exists(f"{missing}/7", _S) is False
+    assert makes.reply_exists(raw_kafka.name(), _S) is False
+    replies.close()
+    assert replies.address is None
+
+
+def test_calls_that_nobody_answers_end(kafka: Kafka, raw_kafka: RawKafka) -> None:
+    with _client(kafka, raw_kafka.topic()) as client:
+        with pytest.raises(UnroutableError):
+            client.call(raw_kafka.name(), 1, timeout_s=_S)
+        with pytest.raises(CallTimeoutError):
+            client.call(raw_kafka.topic(), 1, timeout_s=0.2)

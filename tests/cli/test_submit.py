@@ -1,0 +1,269 @@
+"""`infertool submit` against a real HTTP server: obeys, resumes, and says what became of each line."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.ports import free_port
+from tests.support.present import present
+from tests.support.running import Running, environment, infertool
+from tests.support.scripted_http import Asked, ScriptedHttp, Told, problem, serving
+
+
+class Requests:
+    """Accepts each idempotency key once, as a gateway does. `inferred` counts by key."""
+
+    def __init__(self) -> None:
+        self.inferred: Counter[str] = Counter()
+
+    def answer(self, asked: Asked) -> Told:
+        key = asked.headers["idempotency-key"]
+        known = key in self.inferred
+        if not known:
+            self.inferred[key] += 1
+        value = {"event_id": key[:12], "status": "succeeded", "prediction": {"got": json.loads(asked.body)}}
+        return Told(200, value, {"idempotency-replayed": "true"} if known else {})
+
+
+def written(tmp_path: Path, *bodies: object) -> Path:
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(f"{each if isinstance(each, str) else json.dumps(each)}\n" for each in bodies))
+    return path
+
+
+def submitted(server: ScriptedHttp, *arguments: object, **given: str) -> subprocess.CompletedProcess[str]:
+    return infertool("submit", *map(str, arguments), "--url", server.url, **given)
+
+
+def told(done: subprocess.CompletedProcess[str]) -> dict[int, dict[str, Any]]:
+    return {each["line"]: each for each in map(json.loads, done.stdout.splitlines())}
+
+
+def test_each_line_is_a_request_and_running_again_repeats_nothing(tmp_path: Path) -> None:
+    requests = Requests()
+    path = written(tmp_path, *({"n": number} for number in range(50)), "", '{"n": 1.50}', {"n": 0})
+    key = tmp_path / "key"
+    key.write_text("ik_secret\n")
+    with serving(requests.answer) as server:
+        options = ("--follow", "--class", "batch", "--model", "fraud", "--key-file", key, "--timeout", "90s")
+        first = submitted(server, path, *options)
+        again = submitted(server, path, *options)
+        other = submitted(server, path, *options, "--job", "other")
+    assert first.returncode == again.returncode == other.returncode == 0, first.stderr
+    lines = told(first)
+    assert sorted(lines) == [*range(1, 51), 52, 53]  # the empty line is none
+    assert lines[7]["prediction"] == {"got": {"n": 6}}
+    assert told(again) == lines
+    # The same body on another line, and the same line of another job, are requests of their own.
+    assert len(requests.inferred) == 2 * 52
+    assert set(requests.inferred.values()) == {1}
+    assert "52 lines: 52 succeeded;" in first.stderr
+    assert "52 of them the gateway had already" in again.stderr
+    sent = {
+        "infertool-class": "batch", "infertool-model": "fraud", "authorization": "Bearer ik_secret",
+        "request-timeout": "90", "prefer": "wait=20", "content-type": "application/json",
+    }  # fmt: skip
+    assert all(sent.items() <= each.headers.items() for each in server.asked)
+    assert {each.path for each in server.asked} == {"/v1/infer"}
+    assert any(each.body == b'{"n": 1.50}' for each in server.asked)
+    assert "ik_secret" not in first.stdout + first.stderr
+
+
+def test_without_follow_acceptance_is_enough(tmp_path: Path) -> None:
+    with serving(lambda _: Told(202, {"event_id": "a", "status": "queued", "position": 3})) as server:
+        done = submitted(server, written(tmp_path, 1, 2))
+    assert done.returncode == 0, done.stderr
+    assert told(done)[2] == {"line": 2, "event_id": "a", "status": "queued", "position": 3}
+    assert {each.headers["prefer"] for each in server.asked} == {"respond-async"}
+    assert "2 accepted" in done.stderr
+
+
+def test_it_waits_as_retry_after_tells_and_polls_what_takes_long(tmp_path: Path) -> None:
+    times: list[tuple[str, float]] = []
+
+    queued = {"event_id": "a", "status": "queued"}
+    answers = iter(
+        [
+            problem(429, "over_budget", retry_after="2"),
+            problem(503, "broker_away"),
+            Told(0),
+            Told(500, {"reason": "internal"}),
+            Told(202, queued, {"location": "/v1/requests/a", "retry-after": "1"}),
+            Told(202, queued, {"retry-after": "1"}),
+            Told(200, {"event_id": "a", "status": "succeeded", "prediction": 1}),
+        ]
+    )
+
+    def answer(asked: Asked) -> Told:
+        times.append((asked.method, time.monotonic()))
+        return next(answers)
+
+    with serving(answer) as server:
+        done = submitted(server, written(tmp_path, {"n": 1}), "--follow")
+    assert done.returncode == 0, done.stderr
+    assert [method for method, _ in times] == [*["POST"] * 5, "GET", "GET"]
+    assert times[1][1] - times[0][1] >= 2.0
+    assert times[6][1] - times[5][1] >= 1.0
+    assert len({each.headers["idempotency-key"] for each in server.asked if each.method == "POST"}) == 1
+    assert "waited 2 times as the gateway told" in done.stderr
+
+
+def test_a_result_is_fetched_from_the_gateway_that_has_it(tmp_path: Path) -> None:
+    result = {"event_id": "b", "status": "succeeded", "prediction": 1}
+    polls = iter([Told(202, {"status": "started"}, {"retry-after": "1"}), Told(200, result)])
+    with serving(lambda _: next(polls)) as owner:
+        elsewhere = f"{owner.url}/v1/requests/b"
+
+        def answer(asked: Asked) -> Told:
+            if asked.method == "POST":
+                return Told(202, {"event_id": "b", "status": "queued"}, {"location": "/v1/requests/b"})
+            return Told(307, None, {"location": elsewhere})
+
+        with serving(answer) as front:
+            done = submitted(front, written(tmp_path, 1), "--follow", INFERTOOL_GATEWAY__CLIENT_KEY="ik_1")
+    assert done.returncode == 0, done.stderr
+    assert told(done)[1] == {"line": 1, **result}
+    assert [(each.method, each.path) for each in owner.asked] == [("GET", "/v1/requests/b")] * 2
+    assert {each.headers["authorization"] for each in owner.asked + front.asked} == {"Bearer ik_1"}
+
+
+def test_lines_without_a_result_are_named(tmp_path: Path) -> None:
+    answers = {
+        1: Told(200, {"status": "succeeded"}),
+        2: problem(500, "inference_failed"),
+        3: problem(504, "expired"),
+        4: problem(413, "body_too_large"),
+        5: problem(422, "idempotency_key_reused"),
+        6: Told(200, b"\xff\x00"),
+    }
+    bodies = [{"n": number} for number in answers]
+    path = written(tmp_path, *bodies[:3], "{broken", *bodies[3:], "\x00")
+    with serving(lambda asked: answers[json.loads(asked.body)["n"]]) as server:
+        done = submitted(server, path, "--follow")
+    assert done.returncode == 1
+    lines = told(done)
+    assert {number: each["status"] for number, each in lines.items()} == {
+        1: "succeeded", 2: "failed", 3: "expired", 4: "invalid", 5: "refused", 6: "refused", 7: "refused", 8: "invalid",
+    }  # fmt: skip
+    assert (lines[5]["http_status"], lines[5]["reason"]) == (413, "body_too_large")
+    assert "line 4 is left out: it is not JSON" in done.stderr
+    assert "7 of 8 lines have no result" in done.stderr
+    assert len(server.asked) == 6
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (problem(401, "invalid_credentials"), "401 invalid_credentials"),
+        (problem(403, "class_forbidden"), "403 class_forbidden"),
+        (problem(404, "unknown_model"), "404 unknown_model"),
+    ],
+)
+def test_what_all_lines_would_get_ends_it(tmp_path: Path, answer: Told, said: str) -> None:
+    with serving(lambda _: answer) as server:
+        done = submitted(server, written(tmp_path, *range(500)), "--concurrency", "4")
+    assert done.returncode == 3
+    assert said in done.stderr
+    assert len(server.asked) <= 4
+    assert done.stdout == ""
+
+
+def test_a_gateway_that_is_away(tmp_path: Path) -> None:
+    done = infertool("submit", str(written(tmp_path, 1)), "--url", f"http://127.0.0.1:{free_port()}")
+    assert done.returncode == 3
+    assert "cannot be reached" in done.stderr
+    with serving(lambda _: Told(0)) as server:
+        done = submitted(server, written(tmp_path, 1), "--patience", "1s")
+    assert done.returncode == 3
+    assert "run the same command again" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_and_run_again_nothing_is_inferred_twice(tmp_path: Path, number: signal.Signals) -> None:
+    requests = Requests()
+
+    def answer(asked: Asked) -> Told:
+        found = requests.answer(asked)
+        return Told(found.status, found.value, found.headers, after_s=0.02)
+
+    path = written(tmp_path, *({"n": each} for each in range(300)))
+    with serving(answer) as server:
+        first = Running(tmp_path / "first", "submit", str(path), "--url", server.url, "--follow", "--concurrency", "4")
+        deadline = time.monotonic() + 120
+        while len(server.asked) < 60:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        first.process.send_signal(number)
+        first.process.communicate(timeout=120)
+        assert first.process.returncode == (-9 if number == signal.SIGKILL else 130)
+        assert len(server.asked) < 300
+        again = submitted(server, path, "--follow")
+    assert again.returncode == 0, again.stderr
+    assert sorted(told(again)) == list(range(1, 301))
+    assert len(requests.inferred) == 300
+    if number != signal.SIGKILL:
+        assert "it repeats nothing" in first.log.read_text()
+
+
+def test_standard_input_may_be_slow_and_stdout_may_be_closed(tmp_path: Path) -> None:
+    requests = Requests()
+    with serving(requests.answer) as server:
+        command = [
+            sys.executable,
+            "-m",
+            "infertool",
+            "submit",
+            "-",
+            "--url",
+            server.url,
+            "--follow",
+            "--concurrency",
+            "2",
+        ]
+        slow = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        )
+        assert slow.stdin
+        assert slow.stdout
+        for number in range(3):
+            slow.stdin.write(b'{"n": %d}\n' % number)
+            slow.stdin.flush()
+            # Each result comes before the next line does.
+            assert json.loads(slow.stdout.readline())["line"] == number + 1
+        # It waits for another line: a signal ends it all the same.
+        slow.send_signal(signal.SIGINT)
+        assert slow.wait(120) == 130
+        for stream in (slow.stdin, slow.stdout, present(slow.stderr)):
+            stream.close()
+        path = written(tmp_path, *range(2000))
+        head = subprocess.run(
+            f"{' '.join(command)} < {path} | head -1", shell=True, capture_output=True, env=environment(), timeout=120
+        )
+    assert head.stdout.count(b"\n") == 1
+    assert b"Traceback" not in head.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["missing.jsonl"],
+        ["{path}", "--url", "ftp://h"],
+        ["{path}", "--url", "http://user:secret@h"],
+        ["{path}", "--class", "a\nb"],
+        ["{path}", "--patience", "soon"],
+    ],
+)
+def test_what_it_does_not_start_with(tmp_path: Path, arguments: list[str]) -> None:
+    path = written(tmp_path, 1)
+    done = infertool("submit", *(each.replace("{path}", str(path)) for each in arguments))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "secret" not in done.stderr

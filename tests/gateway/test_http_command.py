@@ -1,0 +1,137 @@
+"""`infertool gateway` end to end: the command, a broker, a consumer that replies, and curl."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import httpx
+import pytest
+
+from infertool.cli.common.gateway import GatewayProcess
+from tests.support.embedded import EmbeddedBroker
+from tests.support.running import LONG, PATIENT_GATEWAY, Running, infertool
+
+MODEL = """
+import time
+
+def predict(payload):
+    if payload.get("fail"):
+        raise ValueError("cannot")
+    time.sleep(payload.get("sleep", 0))
+    return {"got": payload}
+"""
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedBroker]:
+    running = EmbeddedBroker().start()
+    yield running
+    running.stop()
+
+
+def ready(gateway: Running) -> dict[str, Any]:
+    assert gateway.process.stdout is not None
+    line = gateway.process.stdout.readline()
+    assert line, gateway.log.read_text()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def curl(*arguments: str) -> tuple[str, str]:
+    """Return the headers and the body that curl gets."""
+    done = subprocess.run(["curl", "-si", "-m", "200", *arguments], capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stderr
+    head, _, body = done.stdout.partition("\n\n")
+    return head, body
+
+
+@pytest.mark.long
+def test_from_curl_to_the_model_and_back_over_a_restart(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    model = tmp_path / "model.py"
+    model.write_text(MODEL)
+    options = [
+        "gateway", "--listen", "0", "--broker", broker.url, "--queue", "gw.requests",
+        "--state-dir", str(tmp_path / "state"), "--cache", "100:1h", "-o", "json",
+    ]  # fmt: skip
+    gateway = Running(tmp_path / "gateway", *options, **PATIENT_GATEWAY)
+    url = ready(gateway)["url"]
+    # Accepted before any consumer is there.
+    early = httpx.post(f"{url}/v1/infer", json={"n": 1}, headers={"prefer": "respond-async"}, timeout=LONG)
+    assert early.status_code == 202, early.text
+    consumer = Running(
+        tmp_path / "consumer", "consume", "--broker", broker.url, "--queue", "gw.requests", "--dlq", "gw.dead",
+        "--model", f"{model}:predict", "--reply", "--publish", "none", "-o", "json",
+    )  # fmt: skip
+    try:
+        head, body = curl(f"{url}/v1/infer", "-d", '{"n": 2}', "-H", "content-type: application/json")
+        assert "200 OK" in head.splitlines()[0]
+        assert json.loads(body)["prediction"] == {"got": {"n": 2}}
+        _, body = curl(f"{url}/v1/infer", "-d", '{"n": 2}', "-H", "content-type: application/json")
+        assert json.loads(body)["cached"] is True
+        assert httpx.get(f"{url}{early.headers['location']}", timeout=LONG).json()["prediction"] == {"got": {"n": 1}}
+
+        failed = httpx.post(f"{url}/v1/infer", json={"fail": True}, timeout=LONG).json()
+        assert (failed["status"], failed["error_type"], failed["stage"]) == (500, "ValueError", "infer")
+        _, command = failed["replay"].split("infertool ")
+        shown = infertool(*command.split(), "gw.dead", "--dry-run", "--broker", broker.url, "-o", "json")
+        assert json.loads(shown.stdout)["matching"] == 1, (shown.stdout, shown.stderr)
+
+        head, body = curl("-N", f"{url}/v1/infer", "--json", '{"n": 3}', "-H", "accept: text/event-stream")
+        assert "event: result" in body
+
+        slow = httpx.post(f"{url}/v1/infer", json={"sleep": 2}, headers={"prefer": "wait=0"}, timeout=LONG)
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.finish()
+        gateway = Running(tmp_path / "gateway", *options, **PATIENT_GATEWAY)
+        url = ready(gateway)["url"]
+        answer = httpx.get(f"{url}{slow.headers['location']}/events", timeout=LONG)
+        assert "event: result" in answer.text
+        assert '"got":{"sleep":2}' in answer.text
+    finally:
+        consumer.terminate()
+        consumer.finish()
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.finish()
+
+
+def test_only_the_gateway_writes_to_its_output(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    """Whatever prints before the ready line, or to the descriptor: who waits for the line gets it."""
+    noise = """
+        import os, sys
+        print()
+        sys.addaudithook(lambda event, _: os.write(1, b"noise\\n") if event == "socket.bind" else None)
+    """
+    (tmp_path / "sitecustomize.py").write_text(dedent(noise))
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    gateway = GatewayProcess(broker.url, host="127.0.0.1", port=0, env=env)
+    try:
+        url = gateway.wait_ready()
+        assert httpx.get(f"{url}/livez", timeout=LONG).status_code == 200
+    finally:
+        gateway.process.terminate()
+        rest = gateway.process.stdout.read()
+        gateway.stop()
+    assert b"noise" not in rest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--listen", "0.0.0.0:0"], "gateway.keys_file"),
+        (["--queue", "a", "--model", "b=c"], "--queue"),
+        (["--queue", "a.*"], "a.*"),
+        (["--listen", "nowhere"], "nowhere"),
+        (["--cache", "many"], "--cache"),
+    ],
+)
+def test_what_it_refuses_to_start_with(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = infertool("gateway", "--state-dir", str(tmp_path), *arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
