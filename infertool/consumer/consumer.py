@@ -83,7 +83,7 @@ class Consumer:
         self._observe = observe
         self._until = until
         self._seen = 0
-        self._quiet_since = time.monotonic()
+        self._quiet_checks = 0
         self._connected = False
         self._stopping = False
         self._fatal: BaseException | None = None
@@ -291,11 +291,15 @@ class Consumer:
         return Probes(oldest_s, lambda timeout_s: broker.measure(self._settings.deadletter.queue, timeout_s), ticks)
 
     def _idled(self) -> bool:
+        """Return True if no event came for `idle_s`.
+
+        What counts are the checks, not a clock: the time of a start, or of a process that was held up, is no time
+        without events.
+        """
         seen, self._seen = self._seen, self._in_flight.admitted
-        now = time.monotonic()
-        if len(self._in_flight) or self._seen > seen or not self._connected:
-            self._quiet_since = now
-        return self._until.idle_s is not None and now - self._quiet_since >= self._until.idle_s
+        is_quiet = self._connected and not len(self._in_flight) and self._seen == seen
+        self._quiet_checks = self._quiet_checks + 1 if is_quiet else 0
+        return self._until.idle_s is not None and self._quiet_checks * POLL_S >= self._until.idle_s
 
     def _await_settlement(self) -> None:
         """Wait until all is settled. A postponed event is redelivered here, unless another consumer gets it."""

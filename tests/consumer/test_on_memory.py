@@ -105,7 +105,7 @@ class Model:
 class Run:
     """A consumer in a thread, at an address of its own, so that it can be cut off from the broker for good."""
 
-    def __init__(self, server: Server, state_dir: Path) -> None:
+    def __init__(self, server: Server, state_dir: Path, until: Until = Until()) -> None:  # noqa: B008  (it is frozen)
         self.address: Address = server.new_address()
         self.publisher = Recorder()
         self.signals: list[o.Signal] = []
@@ -126,7 +126,7 @@ class Run:
             name="c",
             state_dir=state_dir,
             observe=self.signals.append,
-            until=Until(),
+            until=until,
         )
         self._thread = threading.Thread(target=self.consumer.run)
         self._thread.start()
@@ -144,6 +144,9 @@ class Run:
                 self.consumer._settings, consume=replace(self.consumer._settings.consume, stop_deadline_s=0.01)
             )
         self.consumer.stop()
+        self.wait_ended()
+
+    def wait_ended(self) -> None:
         self._thread.join(LONG)
         assert not self._thread.is_alive()
 
