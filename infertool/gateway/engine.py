@@ -4,7 +4,8 @@ A request is accepted once it is committed to the store, and the broker has conf
 gateway's own queue. What the broker does not confirm within some seconds is accepted as well: the gateway holds it, and
 sends it again. After a restart all that has not ended is sent again with the same id.
 
-An outcome is told at once and stored right after: if the process dies in between, the request runs again.
+An outcome is told at once and stored right after: if the process dies in between, the request runs again. Only `cancel`
+returns after its outcome is stored: nothing runs again that was given up.
 """
 
 from __future__ import annotations
@@ -172,6 +173,12 @@ class Engine:
             return await self.progress(request_id)
         self._end(held, outcomes.cancelled(held.request, "the caller gave the request up"))
         self._after()
+        try:
+            # Else a process that dies now would run it after its next start, though the caller was told.
+            async with asyncio.timeout(_STORE_S):
+                await self._saving.stored(request_id)
+        except TimeoutError:
+            raise Problem(Reason.STORE_AWAY, "the store does not answer", retry_after_s=1) from None
         return self._progress(held)
 
     def hung_up(self, request_id: str) -> None:

@@ -27,7 +27,10 @@ class Engine(Protocol):
         """Yield what is known of a request, again with each change and each second in the queue, up to its end."""
 
     async def cancel(self, request_id: str) -> Progress:
-        """Give a request up. One that has begun may still run: its result is dropped. Raises `Problem`."""
+        """Give a request up, and return once that is stored. Raises `Problem`; the next call then tries again.
+
+        One that has begun may still run: its result is dropped. One that has ended stays as it is.
+        """
 
     def hung_up(self, request_id: str) -> None:
         """Note that the caller who waited has gone. A request that nobody can ask for again is cancelled."""

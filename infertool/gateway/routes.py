@@ -60,7 +60,7 @@ class Routes:
         progress = await self._find(request)
         if isinstance(progress, Response):
             return progress
-        if request.method == "DELETE" and not progress.state.is_final:
+        if request.method == "DELETE":
             progress = await self._engine.cancel(progress.request.id)
         _check_acceptable(request.headers.get("accept"), JSON, MSGPACK, CONTENT_TYPE)
         return answers.of_request(progress)

@@ -29,6 +29,8 @@ class Saving:
         self._keep_ms = round(keep_s * 1000)
         self._on_saved = on_saved
         self._unsaved: list[tuple[str, Outcome]] = []
+        # Callers that wait until an outcome is stored, by request.
+        self._waits: dict[str, asyncio.Future[None]] = {}
         self._again: asyncio.TimerHandle | None = None
         self._purging = False
         self._closed = False
@@ -36,6 +38,14 @@ class Saving:
     def add(self, request_id: str, outcome: Outcome) -> None:
         """Have an outcome stored with the next `save`."""
         self._unsaved.append((request_id, outcome))
+
+    async def stored(self, request_id: str) -> None:
+        """Wait for the next attempt to store an outcome that was added. Raises `Problem` if it fails."""
+        wait = self._waits.get(request_id)
+        if wait is None:
+            wait = self._waits[request_id] = asyncio.get_running_loop().create_future()
+        # Another caller may wait for the same one.
+        await asyncio.shield(wait)
 
     def save(self) -> None:
         """Have all stored that is not, in one transaction."""
@@ -58,6 +68,7 @@ class Saving:
         self._closed = True
 
     def _saved(self, batch: list[tuple[str, Outcome]], result: Problem | None) -> None:
+        self._answer(batch, result)
         if self._closed:
             return
         if isinstance(result, Problem):
@@ -68,6 +79,17 @@ class Saving:
             return
         for request_id, _ in batch:
             self._on_saved(request_id)
+
+    def _answer(self, batch: list[tuple[str, Outcome]], result: Problem | None) -> None:
+        """End the waits for outcomes of a batch."""
+        for request_id, _ in batch if self._waits else ():
+            wait = self._waits.pop(request_id, None)
+            if wait is None:
+                continue
+            if isinstance(result, Problem):
+                wait.set_exception(result)
+            else:
+                wait.set_result(None)
 
     def _save_again(self) -> None:
         self._again = None
