@@ -183,8 +183,9 @@ def planned(consume: ConsumeSettings, *, in_batches: bool) -> int:
     return concurrency(consume, in_batches=in_batches) * (size if in_batches else 1)
 
 
-# A window that adapts holds at most so many times the largest batches that the workers may have.
-LARGEST_WINDOW = 2
+# A window that adapts holds at most so many times the largest batches that the workers may have: one batch is in a
+# call, one waits for it, and one is on its way to Phoenix and back.
+LARGEST_WINDOW = 3
 
 
 def growing_window(consume: ConsumeSettings, begin: int, max_messages: int | None) -> GrowingWindow:

@@ -62,13 +62,18 @@ AUTOMATIC: Final = ("", "--executor processes --workers 2", "--target-latency 50
 
 @dataclass(frozen=True)
 class Row:
-    """What one case measured: events a second, their share of the bare loop's, and times in milliseconds."""
+    """What one case measured: events a second, their share of the bare loop's, and times in milliseconds.
+
+    `batch` is the largest batch at the end, where it adapts, and `parallel` says how many calls ran at a time.
+    """
 
     case: str
     rate: float
     share: float
     p50_ms: float | None
     p99_ms: float | None
+    batch: int | None = None
+    parallel: int | None = None
 
 
 def auto_option() -> str:
@@ -156,7 +161,9 @@ class Bench:
         yield Row("bare loop, one event a call", alone, alone / bare, 1000 / alone, None)
         for case, summary in measured:
             rate, latency = summary["rate"], summary["latency_ms"]
-            yield Row(case, rate, rate / (alone if case == SINGLY else bare), latency["p50"], latency["p99"])
+            share = rate / (alone if case == SINGLY else bare)
+            found = summary.get("batch_size"), summary.get("parallel_calls")
+            yield Row(case, rate, share, latency["p50"], latency["p99"], *found)
 
     def loads(self, cases: Sequence[str], best: Row) -> Iterator[Row]:
         """Measure the cases at a part of the best rate."""
@@ -193,10 +200,12 @@ def missing(device: str) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table."""
-    lines = ["| case | events/s | share of the bare loop | p50 ms | p99 ms |", "|---|---|---|---|---|"]
+    head = ["case", "events/s", "share of the bare loop", "p50 ms", "p99 ms", "batch size", "calls at a time"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in rows:
-        times = " | ".join("-" if each is None else f"{each:.1f}" for each in (row.p50_ms, row.p99_ms))
-        lines.append(f"| {row.case} | {row.rate:.0f} | {row.share:.2f} | {times} |")
+        times = ["-" if each is None else f"{each:.1f}" for each in (row.p50_ms, row.p99_ms)]
+        found = ["-" if each is None else str(each) for each in (row.batch, row.parallel)]
+        lines.append(f"| {' | '.join([row.case, f'{row.rate:.0f}', f'{row.share:.2f}', *times, *found])} |")
     return "\n".join(lines)
 
 
