@@ -136,10 +136,7 @@ class Commits:
         return True
 
     def final(self, assignments: Sequence[Assignment]) -> Exception | None:
-        """Commit what is done of partitions that go, and wait for it. Return why it failed.
-
-        The commit under way cannot be confirmed meanwhile; a coordinator takes commits in order.
-        """
+        """Commit what is done of partitions that go, and wait for it. Return why it failed."""
         positions = self._deliveries.positions(assignments, final=True)
         if not positions or self.consumer is None:
             return None

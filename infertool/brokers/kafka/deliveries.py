@@ -50,10 +50,9 @@ class Deliveries:
         self._max_gap = max_gap
         self._most_waiting = max(window, _LEAST_WAITING)
         self._lock = threading.RLock()
-        # Events may be received; there is room for others; nothing is in work of partitions that go.
+        # Events may be received; there is room for others.
         self._given = threading.Condition(self._lock)
         self._taken = threading.Condition(self._lock)
-        self._settled = threading.Condition(self._lock)
         self._ready: deque[KafkaMessage] = deque()
         self._assigned: dict[str, Assignment] = {}
         self._in_work = 0
@@ -141,8 +140,6 @@ class Deliveries:
                 self._in_work -= len(known)
                 if following and not assignment.is_leaving:
                     self._ready.extend(following)
-                if assignment.is_leaving and not assignment.in_work:
-                    self._settled.notify_all()
             self.stale_acks += stale
             if self._can_give():
                 self._given.notify()
@@ -166,12 +163,8 @@ class Deliveries:
                     self._ready.appendleft(
                         msgspec.structs.replace(message, redelivered=True) if redelivered else message
                     )
-            self._tell_settled()
-
-    def _tell_settled(self) -> None:
-        if self._can_give():
-            self._given.notify()
-        self._settled.notify_all()
+            if self._can_give():
+                self._given.notify()
 
     def _holder(self, message: KafkaMessage) -> Assignment | None:
         assignment = self._assigned.get(message.partition)
@@ -187,12 +180,10 @@ class Deliveries:
                 assignment.is_leaving = True
             self._ready = deque(message for message in self._ready if message.partition not in names)
 
-    def wait_until_idle(self, assignments: Sequence[Assignment], timeout_s: float) -> bool:
-        """Wait until nothing of these is in work. Returns False if something still is."""
+    def is_idle(self, assignments: Sequence[Assignment]) -> bool:
+        """Return True if nothing of these is in work."""
         with self._lock:
-            return self._settled.wait_for(
-                lambda: self._closed or not any(assignment.in_work for assignment in assignments), timeout_s
-            )
+            return not any(assignment.in_work for assignment in assignments)
 
     def end(self, assignments: Sequence[Assignment]) -> None:
         """Settle nothing more of these."""
@@ -203,7 +194,8 @@ class Deliveries:
                     del self._assigned[assignment.name]
                     self._in_work -= len(assignment.in_work)
                     self._lost += assignment.offsets.lost
-            self._tell_settled()
+            if self._can_give():
+                self._given.notify()
             self._taken.notify()
 
     def positions(self, assignments: Sequence[Assignment], *, final: bool = False) -> list[Position]:
@@ -274,5 +266,5 @@ class Deliveries:
         with self._lock:
             self._closed = True
             self._ready.clear()
-            for each in (self._given, self._taken, self._settled):
-                each.notify_all()
+            self._given.notify_all()
+            self._taken.notify_all()

@@ -188,7 +188,7 @@ class Poller:
         self._commits.close()
 
     def _have_commit_answered(self, consumer: Consumer) -> None:
-        """Wait for the commit under way: librdkafka sends one again that failed, which would undo the last one."""
+        """Wait for the commit under way, as `Rebalance.step` does."""
         deadline = time.monotonic() + _ASK_S
         with contextlib.suppress(KafkaException):
             while self._commits.is_under_way and time.monotonic() < deadline:
@@ -198,6 +198,7 @@ class Poller:
         """Leave the group: what was assigned is committed and revoked."""
         if consumer:
             try:
+                self._rebalance.finish(consumer)  # a close would wait for it
                 consumer.close()
             except (KafkaException, RuntimeError) as fault:
                 _log.debug("closing a consumer of %s: %s", self._topic, fault)
@@ -223,8 +224,9 @@ class Poller:
                 )
             if self._rebalance.joined.is_set() and (self._reads or not self._deliveries.assigned):
                 self.settled.set()
-            if self._astray:
+            if self._astray and not self._rebalance.is_revoking:
                 self._find(consumer)
+            self._rebalance.step(consumer)
             self._flow(consumer)
             self._commits.step()
 
@@ -238,7 +240,7 @@ class Poller:
         # librdkafka gives the records of a partition one after another, as it fetched them.
         for number, those in groupby(records, key=Record.partition):
             assignment = self._deliveries.find(f"{self._topic}/{number}")
-            if assignment:
+            if assignment and not assignment.is_leaving:
                 self._deliver(assignment, list(those))
 
     def _deliver(self, assignment: Assignment, records: Sequence[Any]) -> None:

@@ -1,8 +1,8 @@
 """Partitions come and go: what a consumer does when its group shares a topic out anew.
 
 librdkafka calls it on the thread that polls, and goes on when it returns. What comes begins where the group's commit
-says. What goes is given back in two steps: what has not begun at once, what has within some seconds; then it is
-committed, and the next consumer has it.
+says. What goes is given back in two steps: what has not begun at once, what has within some seconds, while the thread
+polls on; then it is committed, and the next consumer has it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
@@ -31,6 +32,15 @@ _AGAIN_S: Final = 0.2
 # Events that may be given out before a commit tells of it.
 _LEAST_AHEAD: Final = 10
 _LISTENER: Final = "a listener of partitions"
+
+
+@dataclass(frozen=True, slots=True)
+class _Revocation:
+    """Partitions that go. What is in work of them is waited for until `deadline` (monotonic)."""
+
+    partitions: Sequence[TopicPartition]
+    going: list[Assignment]
+    deadline: float
 
 
 class Rebalance:
@@ -62,6 +72,7 @@ class Rebalance:
         self._ahead = max(ahead, _LEAST_AHEAD)
         self._session_s = session_timeout_s
         self._wait_s = min(_MOST_WAIT_S, session_timeout_s / 2)
+        self._revocation: _Revocation | None = None
         # Partitions whose commit another program wrote, as far as that was reported.
         self._reported: set[int] = set()
 
@@ -131,12 +142,43 @@ class Rebalance:
         self._deliveries.begin([begun])
         return begun
 
+    @property
+    def is_revoking(self) -> bool:
+        """Return True while partitions go: the group waits until they are unassigned, and none may be before."""
+        return self._revocation is not None
+
     def revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Settle what is in work of partitions that go, within some seconds, and commit."""
+        """Give nothing more out of partitions that go. `step` gives them up; at the stop that is done at once."""
         going = self._found(partitions)
         self._deliveries.leave(going)
         self._tell("revoking", going)
-        in_time = self._deliveries.wait_until_idle(going, 0 if self.closing.is_set() else self._wait_s)
+        self._revocation = _Revocation(partitions, going, time.monotonic() + self._wait_s)
+        if self.closing.is_set() or not going:
+            self.finish(consumer)
+        else:
+            # Without a word on the assignment in this callback, the client would give the partitions up after it.
+            consumer.incremental_assign([])
+
+    def step(self, consumer: Consumer) -> None:
+        """Give up the partitions that go, once what is in work of them is settled or was waited for.
+
+        The last commit waits for the one under way, as long again: librdkafka sends one again that failed, which would
+        undo a later one.
+        """
+        if (leaving := self._revocation) is None:
+            return
+        late_s = time.monotonic() - leaving.deadline
+        is_idle = self._deliveries.is_idle(leaving.going)
+        if (is_idle or late_s >= 0) and not (self._commits.is_under_way and late_s < self._wait_s):
+            self.finish(consumer)
+
+    def finish(self, consumer: Consumer) -> None:
+        """Commit what is done of the partitions that go, and give them up."""
+        if (leaving := self._revocation) is None:
+            return
+        self._revocation = None
+        going = leaving.going
+        in_time = self._deliveries.is_idle(going)
         changed = [each for each in going if each.is_changed]
         fault = self._commits.final(going)
         self._lose(going)
@@ -147,10 +189,11 @@ class Rebalance:
             )  # fmt: skip
         if fault and changed:
             _log.warning("what was done last of %s could not be committed, and is repeated: %s", _names(changed), fault)
-        consumer.incremental_unassign(list(partitions))
+        consumer.incremental_unassign(list(leaving.partitions))
 
     def lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Give up partitions that another consumer has already."""
+        self._revocation = None
         going = self._found(partitions)
         self._lose(going)
         if going:

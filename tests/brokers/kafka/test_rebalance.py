@@ -14,12 +14,16 @@ from infertool.brokers.kafka.metadata import decode
 from infertool.brokers.port import Move
 from infertool.errors import RefusedError, StaleMessagesError
 from infertool.message import Message
+from tests.support.kafka import Kafka
 from tests.support.kafkamember import Member, RealCluster, TestClients, bodies, eventually, member
+from tests.support.kafkaproxy import KafkaFrameProxy
 from tests.support.rawkafka import RawKafka
+from tests.support.running import LONG
 
 pytestmark = pytest.mark.kafka
 
 PARTITIONS = 4
+_OFFSET_COMMIT = 8
 
 
 @pytest.fixture
@@ -133,6 +137,64 @@ def test_what_is_in_work_may_be_settled_until_the_partition_is_gone(
         later[0].close()
 
 
+class _Commits:
+    """Has the connection be cut over one commit, which librdkafka then sends again: `sent` counts what was sent."""
+
+    def __init__(self) -> None:
+        self.cuts_next = False
+        self.sent = 0
+        self.was_cut = threading.Event()
+
+    def to_server(self, request: bytes) -> bytes | None:
+        if int.from_bytes(request[:2]) != _OFFSET_COMMIT:
+            return request
+        self.sent += 1
+        if not self.cuts_next:
+            return request
+        self.cuts_next = False
+        self.was_cut.set()
+        return None
+
+
+def test_a_commit_that_is_sent_again_does_not_undo_the_last_one_of_a_partition(
+    kafka: Kafka, cluster: RealCluster, topic: str
+) -> None:
+    send_all(cluster, topic, 10)
+    commits = _Commits()
+    patient = {"session.timeout.ms": 30_000}
+    with KafkaFrameProxy(kafka.port(), to_server=commits.to_server) as proxy:
+        again_ms = {"retry.backoff.ms": 500, "retry.backoff.max.ms": 500}
+        clients = TestClients(f"127.0.0.1:{proxy.port}", {**patient, **again_ms}, session_timeout_s=30)
+        first = Member(clients, topic)
+        taken = first.take(10 * PARTITIONS)
+        gone: set[str] = set()
+
+        def revoking(partitions: frozenset[str]) -> None:
+            if gone:
+                return
+            gone.update(partitions)
+            going = [message for message in taken if message.partition in partitions]
+            kept = first.subscription._commits
+            first.ack(*(message for message in going if int(message.token) < 5))
+            commits.cuts_next = True
+            kept.request()
+            kept.step()
+            assert commits.was_cut.wait(LONG)
+            first.ack(*(message for message in going if int(message.token) >= 5))
+
+        first.on_revoking = revoking
+        eventually(lambda: not commits_soon(first))
+        # The rebalance ends when this one has heard of it: until then the group takes commits of before.
+        rare = {**patient, "heartbeat.interval.ms": 8000}
+        later = Member(TestClients(cluster.address, rare, session_timeout_s=30), topic)
+        eventually(lambda: len(later.names) == PARTITIONS // 2)
+        eventually(lambda: commits.sent >= 3)
+        first.close()
+        numbers = [int(name.partition("/")[2]) for name in gone]
+        assert [cluster.committed(topic, topic, number)[0] for number in numbers] == [10] * len(numbers)
+        later.close()
+
+
 def test_a_static_member_that_restarts_takes_nothing_from_others(cluster: RealCluster, topic: str) -> None:
     send_all(cluster, topic, 5)
     one, two = (of_protocol(cluster, "classic", member=name) for name in ("one", "two"))
@@ -190,7 +252,7 @@ def test_partitions_that_were_lost_are_told_at_once(cluster: RealCluster, topic:
 
 def commits_soon(only: Member) -> bool:
     assigned = only.subscription._deliveries.assigned
-    return only.subscription._commits._sent is not None or any(each.is_changed or each.is_urgent for each in assigned)
+    return only.subscription._commits.is_under_way or any(each.is_changed or each.is_urgent for each in assigned)
 
 
 _PROCESS = """
