@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.activemq6 import ActiveMQ6
 from tests.support.artemis import Artemis
+from tests.support.brokers import TIMEOUT_S
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.serverprocess import ServerProcess
 
@@ -36,7 +38,10 @@ def test_messages_survive_a_kill(server: ServerProcess) -> None:
     server.kill()
     assert not server.is_running()
     raw = server.start().raw()
-    kept = raw.drain("/queue/kept", quiet_s=10)
+    kept: list[tuple[dict[str, str], bytes]] = []
+    deadline = time.monotonic() + TIMEOUT_S
+    while len(kept) < 10 and time.monotonic() < deadline:
+        kept += raw.drain("/queue/kept")
     assert [headers["number"] for headers, _ in kept] == [str(number) for number in range(10)]
     raw.close()
     server.remove()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.brokers import is_empty
 from tests.support.embedded import EmbeddedBroker
 from tests.support.hub import HubProcess
 from tests.support.rawstomp import RawStomp
@@ -78,19 +79,21 @@ class Bus:
             if consumer.process.poll() is None:
                 consumer.kill()
 
+    def drain(self, queue: str, **more: str) -> list[tuple[dict[str, str], bytes]]:
+        """Empty a queue; return the headers and bodies that it held. `more` headers go into SUBSCRIBE."""
+        raw = self.raw()
+        # A slow machine may be silent for longer than any second: the broker says when it has no more.
+        found = raw.drain(queue, quiet_s=1.0, is_empty=lambda: is_empty(self.broker, queue), **more)
+        raw.close()
+        return found
+
     def dead_ids(self) -> list[str]:
         """Empty the dead-letter queue; return the event ids it held."""
-        raw = self.raw()
-        letters = raw.drain(self.dlq)
-        raw.close()
-        return [headers["event_id"] for headers, _ in letters]
+        return [headers["event_id"] for headers, _ in self.drain(self.dlq)]
 
     def left(self) -> int:
         """Empty the queue; return how many messages it held."""
-        raw = self.raw()
-        count = len(raw.drain(self.queue))
-        raw.close()
-        return count
+        return len(self.drain(self.queue))
 
 
 def _body(number: int, event_id: str, bad: bool) -> bytes:

@@ -202,7 +202,8 @@ def test_what_max_length_drops_is_answered_by_a_timeout_only(
     channel.queue_delete(QUEUE)
     channel.queue_declare(QUEUE, durable=True, arguments={"x-max-length": 5})
     with Client(settings(broker.amqp_url)) as client:
-        calls = [client.call_nowait(QUEUE, {"n": n}, timeout_s=30, codec="msgpack") for n in range(12)]
+        waits_s = [5.0] * 7 + [LONG] * 5
+        calls = [client.call_nowait(QUEUE, {"n": n}, timeout_s=s, codec="msgpack") for n, s in enumerate(waits_s)]
         wait_until(lambda: depth(channel, QUEUE) == 5)
         server = serve()
         # The oldest are dropped.

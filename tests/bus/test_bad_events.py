@@ -72,14 +72,14 @@ def ended(
     bus = Bus(request.getfixturevalue(request.param), session_hub, tmp_path_factory.mktemp("bad"), viewer)
     raw = bus.raw()
     send(bus, raw)
+    raw.close()
     summary = bus.consume("--max-messages", str(len(ODD_EVENTS)), model="fixtures/models/noop.py:predict").finish()
     assert viewer.wait(len(ODD_EVENTS), LONG)
     dead: dict[str, list[Delivery]] = {}
-    for headers, body in raw.drain(bus.dlq):
+    for headers, body in bus.drain(bus.dlq):
         dead.setdefault(headers["case"], []).append((headers, body))
-    untouched = {headers["case"]: (headers, body) for headers, body in raw.drain(f"{bus.queue}.untouched")}
-    yield Ended(untouched, dead, viewer, summary, len(raw.drain(bus.queue)))
-    raw.close()
+    untouched = {headers["case"]: (headers, body) for headers, body in bus.drain(f"{bus.queue}.untouched")}
+    yield Ended(untouched, dead, viewer, summary, bus.left())
     viewer.close()
 
 

@@ -13,7 +13,7 @@ from tests.support.hub import HubProcess
 from tests.support.running import CREDENTIALS, infertool
 from tests.support.viewer import Viewer
 
-LONG = 60
+LONG = 240
 ONE_TRY = {"INFERTOOL_CONSUME__RETRY_BASE_S": "0.01", "INFERTOOL_CONSUME__RETRY_MAX_S": "0.01"}
 
 

@@ -18,6 +18,16 @@ from tests.support.running import CREDENTIALS, Running, infertool
 
 LONG = 180
 SLOW = "sim:?min_ms=10&max_ms=20&failure_rate=0"
+# Takes all after the first 200 only once the gate is open.
+GATED = """
+import time
+from pathlib import Path
+
+def predict(payload):
+    while int(payload["request_id"].removeprefix("r-")) >= 200 and not Path(GATE).exists():
+        time.sleep(0.05)
+    return {"class": "A"}
+"""
 TEAM = ("--processes", "2", "--concurrency", "4")
 
 
@@ -40,7 +50,7 @@ def test_a_team_shares_the_work_and_sums_up_as_one(real_bus: Bus) -> None:
     ids = bus.send(500)
     consumer = bus.consume(*TEAM, "--exit-when-idle", "1s", model=SLOW)
     assert bus.viewer.wait(100, LONG)
-    assert len(children(consumer)) == 2
+    team_of(consumer, 2)
     summary = consumer.finish()
     assert list(summary) == list(Stats().snapshot().summary())
     assert summary["received"] == summary["succeeded"] == 500
@@ -54,11 +64,15 @@ def test_a_team_shares_the_work_and_sums_up_as_one(real_bus: Bus) -> None:
 def test_a_member_that_dies_is_replaced_and_its_events_come_back(real_bus: Bus) -> None:
     bus = real_bus
     ids = bus.send(1000)
-    consumer = bus.consume(*TEAM, model=SLOW)
+    gate, model = bus.folder / "gate", bus.folder / "gated.py"
+    model.write_text(GATED.replace("GATE", repr(str(gate))))
+    consumer = bus.consume(*TEAM, model=f"{model}:predict", INFERTOOL_CONSUME__TIMEOUT_S="600")
+    consumer.wait_for("broker connected: ", 2)
     assert bus.viewer.wait(100, LONG)
     victim = children(consumer)[0]
     bus.lost_count = True
     victim.kill()
+    gate.touch()
     assert bus.viewer.wait(len(ids), LONG)
     consumer.wait_for(f"consumer process {victim.pid} ended (was killed by SIGKILL (by the kernel")
     team = team_of(consumer, 2)

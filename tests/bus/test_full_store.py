@@ -9,6 +9,7 @@ import pytest
 
 from tests.bus.test_poisonous_letters import LONG, wait
 from tests.support import activemq as real
+from tests.support.brokers import is_empty
 from tests.support.rawstomp import RawStomp
 from tests.support.running import CREDENTIALS, Running
 
@@ -53,7 +54,7 @@ def fill(broker: real.ActiveMQ) -> None:
 
 def drain(broker: real.ActiveMQ, queue: str) -> int:
     raw = RawStomp(broker.stomp_port)
-    count = len(raw.drain(queue))
+    count = len(raw.drain(queue, is_empty=lambda: is_empty(broker, queue)))
     raw.close()
     return count
 

@@ -26,10 +26,8 @@ def assert_settled(bus: Bus, summary: dict[str, Any], sent: int, *queues: str) -
     event again, the broker keeps it: it is settled and left, and its result is published.
     """
     settled = summary["succeeded"] + summary["dead_lettered"]
-    raw = bus.raw()
-    drained = [message for queue in queues or (bus.queue,) for message in raw.drain(queue)]
+    drained = [message for queue in queues or (bus.queue,) for message in bus.drain(queue)]
     left = [json.loads(body).get("event_id", headers["message-id"]) for headers, body in drained]
-    raw.close()
     lost_acks = settled + len(left) - sent
     assert len(left) == summary["handed_back"] + lost_acks
     if summary["reconnects"]:

@@ -20,10 +20,7 @@ def plain(queue: str) -> list[Jms]:
 
 def shown(bus: Bus, queue: str) -> list[str]:
     """Return the bodies in `queue`, as a subscriber sees them that asks for maps and objects to be shown."""
-    raw = bus.raw()
-    letters = raw.drain(queue, transformation="jms-map-json")
-    raw.close()
-    return [body.decode() for _, body in letters]
+    return [body.decode() for _, body in bus.drain(queue, transformation="jms-map-json")]
 
 
 def test_a_map_an_object_a_stream_and_an_empty_text_stay_as_they_are(real_bus: Bus) -> None:

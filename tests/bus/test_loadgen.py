@@ -27,7 +27,7 @@ def loadgen(bus: Bus, *options: str) -> Running:
     return Running(
         bus.folder / "loadgen",
         "loadgen", "--broker", bus.broker.url, "--queue", bus.queue, "--dlq", bus.dlq, "--phoenix", bus.hub.url,
-        "--e2e", "-o", "json", *options, **CREDENTIALS,
+        "--e2e", "--settle", "60s", "-o", "json", *options, **CREDENTIALS,
     )  # fmt: skip
 
 

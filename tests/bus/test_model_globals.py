@@ -16,7 +16,7 @@ from tests.support.viewer import Viewer
 
 pytestmark = pytest.mark.long
 
-LONG = 60
+LONG = 240
 
 IMPORTS = "import contextlib, ctypes, io, logging, logging.config, os, signal, socket, sys, threading, warnings\n"
 
@@ -79,7 +79,7 @@ def test_what_a_model_prints_in_a_team_is_not_among_the_data(embedded_bus: Bus) 
     bus.send(20)
     model = write(bus, load=PRINTS, predict=PRINTS)
     consumer = bus.consume("--processes", "2", "--exit-when-idle", "2s", model=model)
-    output, _ = consumer.process.communicate(timeout=2 * LONG)
+    output, _ = consumer.process.communicate(timeout=LONG)
     assert consumer.process.returncode == 0, consumer.log.read_text()
     [summary] = map(json.loads, output.splitlines())
     assert summary["succeeded"] == 20

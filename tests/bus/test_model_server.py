@@ -176,9 +176,7 @@ def test_secrets_of_a_server_never_show(embedded_bus: Bus, server: ModelServer) 
     )
     consumer.finish()
     assert server.requests[0].headers["authorization"] == "Bearer Hush-me/31"
-    raw = bus.raw()
-    letters = raw.drain(bus.dlq)
-    raw.close()
+    letters = bus.drain(bus.dlq)
     assert len(letters) == 5
     assert bus.viewer.wait(5, LONG)
     shown = consumer.log.read_text() + repr(letters) + repr(bus.viewer.payloads)

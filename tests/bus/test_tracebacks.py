@@ -10,7 +10,7 @@ from tests.bus.conftest import Bus
 from tests.bus.test_model_globals import HOW
 from tests.support.running import CREDENTIALS, infertool
 
-LONG = 60
+LONG = 240
 MODEL = """
 def column(payload):
     return payload["amount"]
@@ -62,9 +62,7 @@ def test_a_replay_leaves_the_traceback_behind(bus: Bus) -> None:
     bus.consume("--max-messages", "1", "--max-attempts", "1", model=f"{bus.folder / 'odd.py'}:Model").finish()
     done = infertool("replay-dlq", bus.dlq, "--yes", "--broker", bus.broker.url, **CREDENTIALS)
     assert done.returncode == 0, done.stderr
-    raw = bus.raw()
-    [(headers, _)] = raw.drain(bus.queue)
-    raw.close()
+    [(headers, _)] = bus.drain(bus.queue)
     assert headers["event_id"] == ids[0]
     assert not [name for name in headers if name.startswith("dlq_")]
 

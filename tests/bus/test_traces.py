@@ -73,7 +73,7 @@ def test_an_event_goes_on_in_the_trace_of_its_jms_producer(real_bus: Bus, mode: 
         assert (summary["traces_ignored"], summary["spans_dropped"]) == (1, 0)
         queue = real_bus.queue.removeprefix("/queue/")
         assert real_bus.viewer.wait(5, 60)
-        letters = {headers["dlq_event_id"]: headers for headers, _ in letters_of(real_bus)}
+        letters = {headers["dlq_event_id"]: headers for headers, _ in real_bus.drain(real_bus.dlq)}
         processes = {
             span.attributes.get("infertool.event_id", ""): span for span in traces.spans if span.kind == "CONSUMER"
         }
@@ -102,13 +102,6 @@ def test_an_event_goes_on_in_the_trace_of_its_jms_producer(real_bus: Bus, mode: 
             assert {link for call in calls for link in call.links} == {ids(span) for span in batches}
         else:
             assert batches == []
-
-
-def letters_of(bus: Bus) -> list[tuple[dict[str, str], bytes]]:
-    raw = bus.raw()
-    found = raw.drain(bus.dlq)
-    raw.close()
-    return found
 
 
 def context(span: Received) -> TraceContext:

@@ -14,6 +14,7 @@ import pytest
 from infertool.telemetry.trace_context import TraceContext, new, parse
 from tests.bus.test_traces import MODEL, TRACED, check_tree, context, ids
 from tests.support.artemis import Artemis
+from tests.support.brokers import is_empty
 from tests.support.hub import HubProcess
 from tests.support.otlp import receiver
 from tests.support.rabbitmq import RabbitMQ
@@ -86,7 +87,10 @@ class OverArtemis:
 
     def letters(self) -> dict[str, dict[str, Any]]:
         raw = self._broker.raw()
-        found = {headers["dlq_event_id"]: headers for headers, _ in raw.drain(self.dlq)}
+        found = {
+            headers["dlq_event_id"]: headers
+            for headers, _ in raw.drain(self.dlq, is_empty=lambda: is_empty(self._broker, self.dlq))
+        }
         raw.close()
         return found
 

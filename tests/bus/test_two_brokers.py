@@ -83,7 +83,7 @@ def test_a_copied_store(embedded_bus: Bus, pair: tuple[ActiveMQ, ActiveMQ]) -> N
     assert bus.left() == 0
     second.start()
     other = at(embedded_bus, second)
-    dead_there, left = other.dead_ids(), other.raw().drain(other.queue)
+    dead_there, left = other.dead_ids(), other.drain(other.queue)
     assert summary["dead_lettered"] == len(dead) + len(dead_there)
     assert len(set(dead_there)) == len(dead_there)
     assert 0 < len(left) < EVENTS
@@ -114,6 +114,6 @@ def test_one_business_id_at_both(embedded_bus: Bus, pair: tuple[ActiveMQ, Active
     assert at(embedded_bus, second).left() == 0
     # What the first still has is what had no ack yet: events that were not taken, and the window's at most.
     first.start()
-    left = {json.loads(body)["event_id"] for _, body in bus.raw().drain(bus.queue)}
+    left = {json.loads(body)["event_id"] for _, body in bus.drain(bus.queue)}
     assert left >= set(ids[first]) - bus.viewer.seen
     assert len(left & bus.viewer.seen) <= WINDOW

@@ -335,10 +335,8 @@ def test_kill_9_loses_nothing(
         summary = bus.consume(*options, "--exit-when-idle", "3s").finish()
         assert viewer.wait(len(ids), LONG)
         assert summary["received"] > 0
-        raw = bus.raw()
-        assert [len(raw.drain(each)) for each in bus.queues] == [0, 0, 0]
-        dead = raw.drain(bus.dlq)
-        raw.close()
+        assert [len(bus.drain(each)) for each in bus.queues] == [0, 0, 0]
+        dead = bus.drain(bus.dlq)
         letters = {headers["event_id"] for headers, _ in dead}
         assert letters | viewer.results.keys() == ids
         # An event that was begun and not settled at both deaths is a suspect of the crash guard.

@@ -32,7 +32,7 @@ class Collected:
     def all(self) -> list[ChannelEvent]:
         return [arrival for batch in self.batches for arrival in batch]
 
-    def wait(self, count: int, timeout_s: float = 60) -> list[ChannelEvent]:
+    def wait(self, count: int, timeout_s: float = 90) -> list[ChannelEvent]:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.all) >= count, timeout_s), self.all[-3:]
         return self.all
@@ -45,11 +45,11 @@ class Pusher:
         self._socket = PhoenixSocket(PhoenixSettings(url=url))
         self._socket.connect()
         self._channel = Channel(self._socket, "service:inference", {}, on_message=lambda _: None)
-        self._channel.join(10)
+        self._channel.join(90)
 
     def push(self, event: str, *payloads: Any) -> None:
         for future in [self._channel.push(event, payload) for payload in payloads]:
-            assert future.result(20).status == "ok"
+            assert future.result(90).status == "ok"
 
     def close(self) -> None:
         self._socket.close(2)

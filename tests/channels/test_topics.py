@@ -28,7 +28,7 @@ class Following:
         self.links: queue.Queue[ConnectionEvent] = queue.Queue()
         self.topics: queue.Queue[tuple[str, str]] = queue.Queue()
         self.feed = TopicFeed(
-            PhoenixSettings(url=url, connect_timeout_s=5),
+            PhoenixSettings(url=url, connect_timeout_s=90),
             topics or TOPICS,
             on_events=self.collected,
             on_connection=self.links.put,

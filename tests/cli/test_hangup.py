@@ -22,7 +22,8 @@ from infertool.channels.recording import line
 from infertool.channels.topics import TopicFeed
 from infertool.settings import PhoenixSettings
 from tests.channels.conftest import Collected
-from tests.support.brokers import new_queue
+from tests.consumer.harness import wait_until
+from tests.support.brokers import is_empty, new_queue
 from tests.support.embedded import EmbeddedBroker
 from tests.support.hub import HubProcess
 from tests.support.present import present
@@ -166,13 +167,16 @@ def test_a_hangup_lets_a_consumer_finish_its_events_and_release_the_rest(
     seen.wait(10, LONG)
     terminal.hang_up()
     assert terminal.process.wait(LONG) == 0
-    left = {headers["event_id"] for headers, _ in raw.drain(queue, quiet_s=5.0)}
+    left = {headers["event_id"] for headers, _ in raw.drain(queue, is_empty=lambda: is_empty(broker, queue))}
     raw.close()
+
+    def finished() -> set[str]:
+        return {each.payload["event_id"] for each in seen.all if each.payload["event_id"].startswith(queue)}
+
+    wait_until(lambda: len(finished() | left) == 1000)
     feed.close(5)
-    finished = {each.payload["event_id"] for each in seen.all if each.payload["event_id"].startswith(queue)}
-    assert 10 <= len(finished) < 1000
-    assert not finished & left
-    assert len(finished | left) == 1000
+    assert 10 <= len(finished()) < 1000
+    assert not finished() & left
 
 
 def test_a_command_with_ignored_hangups_continues(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_dev_and_a_consumer_of_it(tmp_path: Path) -> None:
     assert shown.count("infertool.embedded") == 2
     for process in (consumer, dev):
         process.terminate()
-        process.process.wait(30)
+        process.process.wait(120)
         shown += present(process.process.stdout).read().decode() + process.log.read_text()
     assert not [trace for trace in TRACES if trace in shown]
 

@@ -18,7 +18,7 @@ from infertool.errors import InfertoolError
 from infertool.message import Message
 from tests.support.messages import message
 
-LONG = 60.0
+LONG = 240.0
 
 
 class Bench:

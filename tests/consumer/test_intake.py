@@ -78,6 +78,7 @@ def test_a_broker_that_delivers_calls_the_model_on_its_reader() -> None:
 def test_a_broker_that_does_not_is_asked_by_a_thread_of_the_consumer() -> None:
     ran: queue.Queue[Message] = queue.Queue()
     submitted: queue.Queue[Message] = queue.Queue()
+    before = set(threading.enumerate())
     subscription = Asked()
     made = intake(subscription, ran, submitted)
     made.start()
@@ -85,7 +86,7 @@ def test_a_broker_that_does_not_is_asked_by_a_thread_of_the_consumer() -> None:
         subscription.waiting.put(message(body))
         assert ran.get(timeout=LONG).body == body
     made.stop(LONG)
-    assert "intake" not in {thread.name for thread in threading.enumerate()}
+    assert "intake" not in {thread.name for thread in set(threading.enumerate()) - before}
     assert submitted.empty()
     assert subscription.most == {7}
 
@@ -99,6 +100,7 @@ def test_another_thread_reads_on_when_that_thread_is_held_by_the_model() -> None
         if messages[0].body == b"slow":
             assert release.wait(LONG)
 
+    before = set(threading.enumerate())
     subscription = Asked()
     made = Intake(cast("Subscription", subscription), 7, run=run, submit=run)
     made.start()
@@ -115,4 +117,4 @@ def test_another_thread_reads_on_when_that_thread_is_held_by_the_model() -> None
     assert not held.is_alive()
     made.stop(LONG)
     made.hand_off_reader()  # too late
-    assert "intake" not in {thread.name for thread in threading.enumerate()}
+    assert "intake" not in {thread.name for thread in set(threading.enumerate()) - before}

@@ -52,7 +52,7 @@ class Service:
     """Pushes to the hub and waits for each reply."""
 
     def __init__(self, hub: HubProcess) -> None:
-        self._socket = websocket.create_connection(f"{hub.url}?vsn=2.0.0", suppress_origin=True, timeout=20)
+        self._socket = websocket.create_connection(f"{hub.url}?vsn=2.0.0", suppress_origin=True, timeout=120)
         self.push("phx_join", {})
 
     def __enter__(self) -> Self:

@@ -20,7 +20,7 @@ FOLDER = Path(__file__).parent
 class NodeProgram:
     """Runs `script`; `send` writes a command, `wait_for` reads on to a report."""
 
-    def __init__(self, script: str, *arguments: str, timeout_s: float = 60) -> None:
+    def __init__(self, script: str, *arguments: str, timeout_s: float = 240) -> None:
         if not shutil.which("node"):
             apt("nodejs")
         self._command = ["node", str(FOLDER / script), *arguments]
@@ -38,12 +38,12 @@ class NodeProgram:
     def __exit__(self, *_exc: object) -> None:
         present(self._process.stdin).close()
         try:
-            self._process.wait(20)
+            self._process.wait(120)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
             raise
-        self._reader.join(10)
+        self._reader.join(120)
         present(self._process.stdout).close()
 
     def send(self, command: str, **options: object) -> None:

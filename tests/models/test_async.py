@@ -195,6 +195,9 @@ def test_closing_ends_although_a_call_does_not(
     assert expected in caplog.text
     caller.join(LONG)
     assert not caller.is_alive()
+    # The loop ends after the call, and other tests count loops.
+    while loop_threads():
+        time.sleep(0.005)
 
 
 def test_a_model_that_blocks_its_loop_is_named_once_with_the_place(

@@ -137,18 +137,18 @@ def test_one_probe_passes_and_the_others_wait() -> None:
 
     def probe() -> str:
         probing.set()
-        assert go.wait(20)
+        assert go.wait(120)
         return "back"
 
     thread = threading.Thread(target=circuit.breaker.call, args=(probe,))
     thread.start()
-    assert probing.wait(20)
+    assert probing.wait(120)
     for _ in range(5):
         with pytest.raises(ModelUnavailableError) as caught:
             circuit.good()
         assert caught.value.retry_after_s <= SHORT_HOLD_S + SPREAD_S
     go.set()
-    thread.join(20)
+    thread.join(120)
     assert circuit.good() == "fine"
 
 
@@ -161,7 +161,7 @@ def test_calls_that_were_under_way_when_it_opened_are_held_if_they_fail_and_chan
     def late(outcome: object) -> None:
         def request() -> object:
             under_way.wait()
-            assert opened.wait(20)
+            assert opened.wait(120)
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
@@ -178,7 +178,7 @@ def test_calls_that_were_under_way_when_it_opened_are_held_if_they_fail_and_chan
     circuit.open()
     opened.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert sorted(map(str, seen)) == ["True", "late"]
     with pytest.raises(ModelUnavailableError):
         circuit.good()

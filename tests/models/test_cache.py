@@ -108,7 +108,7 @@ def test_equal_events_at_the_same_time_are_all_asked_for() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert isinstance(predict({}), Cached)
 
 

@@ -76,7 +76,7 @@ def test_as_many_connections_as_calls_at_the_same_time(server: ModelServer, open
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert server.connections == 8
     server.handler = lambda _request: answer({})
     model.predict(EVENT)
@@ -177,7 +177,7 @@ def test_a_server_that_is_too_slow(server: ModelServer, opened: Callable[..., Lo
     released = threading.Event()
 
     def wait(_request: Request) -> Reply:
-        released.wait(20)
+        released.wait(120)
         return answer({})
 
     server.handler = wait

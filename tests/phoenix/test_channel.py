@@ -37,10 +37,10 @@ class Listener:
         )
 
     def next_message(self) -> Frame:
-        return self.messages.get(timeout=20)
+        return self.messages.get(timeout=90)
 
     def next_state(self) -> tuple[JoinState, str]:
-        return self.states.get(timeout=20)
+        return self.states.get(timeout=90)
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def connected(fake: FakePhoenix, **options: Any) -> Iterator[PhoenixSocket]:
 def joined(fake: FakePhoenix, **options: Any) -> Iterator[Listener]:
     with connected(fake) as phoenix:
         listener = Listener(phoenix, **options)
-        listener.channel.join(5)
+        listener.channel.join(90)
         assert listener.next_state() == (JoinState.JOINED, "")
         yield listener
 
@@ -67,7 +67,7 @@ def test_join_returns_the_response() -> None:
         peer.reply(frame, "ok", {"params": frame.payload})
 
     with fake_phoenix(greet) as fake, connected(fake) as phoenix:
-        assert Listener(phoenix).channel.join(5) == {"params": {"since": 1}}
+        assert Listener(phoenix).channel.join(90) == {"params": {"since": 1}}
 
 
 def test_broadcasts_pushes_and_binary() -> None:
@@ -139,8 +139,8 @@ def state_of(listener: Listener) -> JoinState:
 def test_leave() -> None:
     with fake_phoenix() as fake, connected(fake) as phoenix:
         left, stays = Listener(phoenix), Listener(phoenix, "public:alerts")
-        left.channel.join(5)
-        stays.channel.join(5)
+        left.channel.join(90)
+        stays.channel.join(90)
         left.channel.leave()
         fake.wait_for(lambda: fake.events(TOPIC)[-1] == "phx_leave")
         fake.peers[0].close_channel(fake.frames[0])
@@ -149,7 +149,7 @@ def test_leave() -> None:
         assert stays.next_message().event == "alert"
         assert left.messages.empty()
         assert state_of(left) is JoinState.LEFT
-        left.channel.join(5)
+        left.channel.join(90)
         assert state_of(left) is JoinState.JOINED
 
 
@@ -160,8 +160,8 @@ def test_refused_join_can_be_tried_again() -> None:
     with fake_phoenix(refuse) as fake, connected(fake) as phoenix:
         listener = Listener(phoenix)
         with pytest.raises(JoinRefusedError, match="later"):
-            listener.channel.join(5)
-        listener.channel.join(5)
+            listener.channel.join(90)
+        listener.channel.join(90)
 
 
 def test_join_never_answered() -> None:
@@ -174,9 +174,9 @@ def test_join_never_answered() -> None:
 
 def test_one_channel_a_topic() -> None:
     with fake_phoenix() as fake, connected(fake) as phoenix:
-        Listener(phoenix).channel.join(5)
+        Listener(phoenix).channel.join(90)
         with pytest.raises(ValueError, match=TOPIC):
-            Listener(phoenix).channel.join(5)
+            Listener(phoenix).channel.join(90)
 
 
 def test_fragments_pings_and_split_frames() -> None:
@@ -184,7 +184,7 @@ def test_fragments_pings_and_split_frames() -> None:
     with fake_phoenix() as fake, joined(fake) as listener:
         ws = fake.peers[0].ws
         ws.send(['[null,null,"public:results"', ',"new_result"', ',{"n":1}]'])
-        assert ws.ping().wait(20)
+        assert ws.ping().wait(90)
         text = b'[null,null,"public:results","e",{"n":2222}]'
         for byte in bytes([0x81, len(text)]) + text:
             ws.socket.sendall(bytes([byte]))
@@ -204,7 +204,7 @@ def test_close_while_joining() -> None:
         thread = threading.Thread(target=join, args=(Listener(phoenix),))
         thread.start()
         fake.wait_for(lambda: fake.frames)
-    assert failed.get(timeout=20)
+    assert failed.get(timeout=90)
     thread.join()
 
 
@@ -218,9 +218,9 @@ def test_a_callback_that_raises_ends_all_in_view(monkeypatch: pytest.MonkeyPatch
 
     with fake_phoenix() as fake, connected(fake) as phoenix:
         channel = Channel(phoenix, TOPIC, {}, on_message=fail)
-        channel.join(5)
+        channel.join(90)
         fake.peers[0].broadcast(TOPIC, "new_result", {})
-        raised.get(timeout=20)
+        raised.get(timeout=90)
         with pytest.raises(ConnectionLostError):
             channel.push("echo", {}).result(90)
 
@@ -234,9 +234,9 @@ def test_a_timer_callback_that_raises_ends_all_in_view(monkeypatch: pytest.Monke
 
     with fake_phoenix() as fake, joined(fake) as listener, connected(fake) as phoenix:
         second = Listener(phoenix)
-        second.channel.join(5)
+        second.channel.join(90)
         phoenix.after(0, fail)
-        raised.get(timeout=20)
+        raised.get(timeout=90)
         assert second.next_state()[0] is JoinState.JOINED
         assert second.next_state()[0] is JoinState.WAITING
         assert listener.channel.state is JoinState.JOINED

@@ -85,13 +85,13 @@ class Driver:
         for frame in self._sent:
             self._do(frame)
         self._await_replies()
-        got = [self._messages.get(timeout=20) for _ in self._expected]
+        got = [self._messages.get(timeout=90) for _ in self._expected]
         assert [(f.topic, f.event, f.payload) for f in got] == [(f.topic, f.event, f.payload) for f in self._expected]
 
     def _await_replies(self) -> None:
         for future, recorded in self._pending:
             payload = recorded.payload
-            assert future.result(20) == Reply(payload["status"], payload["response"])
+            assert future.result(90) == Reply(payload["status"], payload["response"])
         self._pending.clear()
 
     def _do(self, frame: Frame) -> None:
@@ -103,13 +103,13 @@ class Driver:
         elif frame.topic == "phoenix":
             beaten: Future[None] = Future()
             self._phoenix.heartbeat(lambda: beaten.set_result(None))
-            beaten.result(20)
+            beaten.result(90)
         else:
             self._push(frame)
 
     def _join(self, frame: Frame) -> None:
         if frame.topic in self._channels:
-            while self._joins.get(timeout=20)[0] is not JoinState.JOINED:
+            while self._joins.get(timeout=90)[0] is not JoinState.JOINED:
                 pass
             return
         channel = Channel(
@@ -123,7 +123,7 @@ class Driver:
         if recorded["status"] == "ok":
             self._channels[frame.topic] = channel
             assert channel.join(90) == recorded["response"]
-            assert self._joins.get(timeout=20) == (JoinState.JOINED, "")
+            assert self._joins.get(timeout=90) == (JoinState.JOINED, "")
             return
         with pytest.raises(JoinRefusedError) as refused:
             channel.join(90)
@@ -154,4 +154,4 @@ def test_conversation(version: str, name: str) -> None:
         finally:
             phoenix.close(5)
         for _ in connections:
-            assert played.outcomes.get(timeout=20) is None
+            assert played.outcomes.get(timeout=90) is None

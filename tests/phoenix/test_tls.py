@@ -55,7 +55,7 @@ def test_trusted_authority(authority: certificates.Authority) -> None:
         delivery(wss(fake), tls_ca_file=str(authority.file)) as (made, owner),
     ):
         made.push(pushes(2000))
-        assert made.drain(30)
+        assert made.drain(90)
         assert len(owner.confirmed()) == 2000
 
 

@@ -153,8 +153,8 @@ def test_1_000_calls_while_a_server_is_killed_every_second(
         worst_s = max(worst_s, lateness_s)
     counts = client.counts
     assert answered + timed_out == 1000 == counts.answered + counts.failed + counts.timed_out
-    # A busy machine may wake a thread late; a wait that is not the call's own would be seconds.
-    assert worst_s < 2.0
+    # A busy machine may wake a thread late; a wait that is not the call's own would be that of those with patience.
+    assert worst_s < patience_s / 2
     assert counts.unknown == 0
     assert timed_out > 0
     assert answered > 0

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
 
+from infertool import brokers
 from infertool.brokers.port import Broker, Depth, Subscription
 from infertool.message import Message, Outgoing
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
@@ -87,6 +88,20 @@ def measured(broker: Broker, queue: str) -> Depth:
     depth = broker.measure(queue, TIMEOUT_S)
     assert depth is not None
     return depth
+
+
+def is_empty(server: Any, queue: str) -> bool:
+    """Return True if a server tells of no message in a queue."""
+    if hasattr(server, "pika"):  # RabbitMQ tells nothing over STOMP
+        with server.pika() as channel:
+            name = queue.removeprefix("/queue/")
+            return int(channel.queue_declare(name, passive=True).method.message_count) == 0
+    broker = brokers.open(settings(f"stomp://127.0.0.1:{server.stomp_port}"))
+    broker.connect()
+    try:
+        return not measured(broker, queue).size
+    finally:
+        broker.close(TIMEOUT_S)
 
 
 @runtime_checkable

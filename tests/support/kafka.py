@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from tests.support import certificates, maven
 from tests.support.activemq import QUICK_START
-from tests.support.serverprocess import ServerProcess
+from tests.support.serverprocess import START_S, ServerProcess
 
 _FIXTURES = Path(__file__).parents[2] / "fixtures" / "kafka"
 _CLUSTER_ID = "infertool-tests-000000"
@@ -152,7 +152,8 @@ class Kafka(ServerProcess):
         from confluent_kafka import Consumer, KafkaException, TopicPartition
 
         with Consumer({**self.client(), "group.id": "warm-up", "log_level": 0}) as consumer:
-            for _ in range(20):
+            deadline = time.monotonic() + START_S
+            while time.monotonic() < deadline:
                 with contextlib.suppress(KafkaException):
                     consumer.committed([TopicPartition("warm-up", 0)], timeout=10)
                     return

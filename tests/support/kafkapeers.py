@@ -50,7 +50,7 @@ def produce(address: str, records: Iterable[Record | str], properties: Mapping[s
 
 def consume(address: str, topic: str, count: int, properties: Mapping[str, str] | None = None) -> list[Record]:
     """Take at least `count` records from the first one on; commit them where `properties` name a `group.id`."""
-    group = {"group.id": "java-consumer", "auto.offset.reset": "earliest", **(properties or {})}
+    group = {"group.id": f"java-consumer-{topic}", "auto.offset.reset": "earliest", **(properties or {})}
     said = _java("KafkaConsume", _properties(address, group), topic, str(count))
     return [_record(json.loads(line)) for line in said.splitlines()]
 
@@ -66,7 +66,7 @@ def answering(address: str, topic: str, count: int) -> Iterator[list[bytes]]:
 
     The list has the correlation ids of the requests once the server has ended, with the block.
     """
-    group = {"group.id": "java-server", "auto.offset.reset": "earliest"}
+    group = {"group.id": f"java-server-{topic}", "auto.offset.reset": "earliest"}
     running = _started(_HERE / "KafkaAnswer.java", _properties(address, group), topic, str(count))
     correlations: list[bytes] = []
     try:

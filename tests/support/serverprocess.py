@@ -19,7 +19,7 @@ import psutil
 from tests.support.ports import free_port
 from tests.support.rawstomp import RawStomp
 
-_START_S = 240.0
+START_S = 240.0
 _END_S = 120.0
 
 S = TypeVar("S", bound="ServerProcess")
@@ -80,7 +80,7 @@ class ServerProcess:
                 env={**os.environ, **self.environment()}, start_new_session=True,
             )  # fmt: skip
         self._pid_file.write_text(str(process.pid))
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + START_S
         while not self._answers():
             if process.poll() is not None or time.monotonic() > deadline:
                 self.kill()

@@ -40,7 +40,7 @@ class Terminal:
         os.write(self._main, keys.encode())
         return before
 
-    def wait(self, text: bytes, *, after: int = 0, timeout_s: float = 30) -> float:
+    def wait(self, text: bytes, *, after: int = 0, timeout_s: float = 240) -> float:
         """Wait until `text` is written past position `after`; return the time it was seen, monotonic."""
         with self._changed:
             assert self._changed.wait_for(lambda: self._written.find(text, after) >= 0, timeout_s), text
@@ -51,7 +51,7 @@ class Terminal:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(120)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import signal
 import time
 
 import pytest
@@ -72,7 +73,10 @@ def test_a_broker_that_dies_in_the_middle_and_comes_back(real_dead: DeadQueue) -
     real_dead.fill(3000)
     running = real_dead.start_drain()
     assert wait_for_archive(real_dead, running.process, 200_000)
+    # It must not come to its end before the kill.
+    running.process.send_signal(signal.SIGSTOP)
     real_dead.broker.kill()
+    running.process.send_signal(signal.SIGCONT)
     real_dead.broker.start()
     summary = running.finish(LONG_S)
     assert "connecting again" in running.log.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -153,6 +154,9 @@ def test_killed_between_the_confirmation_there_and_the_ack_here(
         run.kill()
     last = Running(tmp_path / "last", *command, **CREDENTIALS)
     last.finish()
+    deadline = time.monotonic() + TIMEOUT_S
+    while len({each.headers["event_id"] for each in sent}) < KILLED_COUNT and time.monotonic() < deadline:
+        sent += arrived.receive(1000, 1.0)
     while more := arrived.receive(1000, 1.0):
         sent += more
     ids = {each.headers["event_id"]: set[str]() for each in sent}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from collections import Counter
 
@@ -24,9 +25,9 @@ LONG_S = 120.0
 
 def wait_until_moving(broker: Broker, dead: DeadLetters, process: Process) -> bool:
     """Wait until the run has begun to take letters out; False when it ended before."""
-    before = present(broker.measure(dead.queue, 5)).dequeued
+    before = present(broker.measure(dead.queue, LONG_S)).dequeued
     deadline = time.monotonic() + LONG_S
-    while present(broker.measure(dead.queue, 5)).dequeued == before:
+    while present(broker.measure(dead.queue, LONG_S)).dequeued == before:
         assert time.monotonic() < deadline, "it does not begin"
         if process.poll() is not None:
             return False
@@ -67,8 +68,11 @@ def test_a_broker_restart_in_the_middle(real_dead: DeadLetters) -> None:
     watch.connect()
     run = real_dead.start("--where", "n % 7 == 3", "--batch", "10")
     assert wait_until_moving(watch, real_dead, run.process)
+    # It must not come to its end before the kill.
+    run.process.send_signal(signal.SIGSTOP)
     watch.close(5)
     real_dead.broker.kill()
+    run.process.send_signal(signal.SIGCONT)
     real_dead.broker.start()
     summary = run.finish(LONG_S)
     there, here = real_dead.numbers(real_dead.origin), real_dead.numbers(real_dead.queue)

@@ -13,6 +13,8 @@ from infertool.secret import Secret
 
 T = TypeVar("T")
 
+LONG = 120.0
+
 
 class RunningHub:
     """Serve `definitions` on 127.0.0.1 while the `with` block runs."""
@@ -33,7 +35,7 @@ class RunningHub:
     def __exit__(self, *_exc: object) -> None:
         self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(LONG)
         self._loop.close()
 
     def stop(self) -> None:
@@ -69,4 +71,4 @@ class RunningHub:
         return server
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(LONG)

@@ -190,10 +190,10 @@ def test_a_delivery_is_held_back_by_its_viewers(peers: Make) -> None:
         pushes = [Push("new_result", (f"e{number}",), body % number, number) for number in range(total)]
         pusher = threading.Thread(target=made.push, args=(pushes,))
         pusher.start()
-        owner.wait_for(lambda: True in owner.flows, 60)
+        owner.wait_for(lambda: True in owner.flows)
         ids = [slow.hear()[4]["event_id"] for _ in range(total)]
         pusher.join(60)
-        assert made.drain(60)
+        assert made.drain(90)
         assert ids == [f"e{number}" for number in range(total)]
         assert len(owner.confirmed()) == total
 

@@ -85,9 +85,9 @@ def test_the_ready_line_is_all_of_stdout() -> None:
     port = free_port()
     command = [*COMMAND, "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_for_port(port, 30)
+        wait_for_port(port, 120)
         process.terminate()
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     assert json.loads(out) == {"port": port}
     assert (err, process.returncode) == ("", 0)
 
@@ -104,7 +104,7 @@ def test_it_ends_with_its_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
         hub = psutil.Process(int(present(process.stdout).readline()))
         process.kill()
-        hub.wait(30)
+        hub.wait(120)
     assert not hub.is_running()
 
 
@@ -113,4 +113,4 @@ def test_without_the_flag_it_does_not_read_standard_input() -> None:
         port = json.loads(present(process.stdout).readline())["port"]
         Peer(port).close()
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
