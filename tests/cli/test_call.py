@@ -144,7 +144,7 @@ def test_many_calls_of_which_some_fail(broker: Any, queue: str) -> None:
         return echo(message)
 
     with Responder(broker.url, queue, answer):
-        arguments = (queue, "{}", "--count", "20", "--concurrency", "20", "--timeout", "2s", "-o", "json")
+        arguments = (queue, "{}", "--count", "20", "--concurrency", "20", "--timeout", "6s", "-o", "json")
         done = call(broker, *arguments, code=1)
     document = json.loads(done.stdout)
     assert (document["calls"], document["answered"], document["failures"]) == (20, 10, {"failed": 5, "timed out": 5})

@@ -9,7 +9,7 @@ import sys
 import psutil
 
 from tests.support.present import present
-from tests.support.running import environment, infertool
+from tests.support.running import LONG, environment, infertool
 
 
 def test_the_json_summary_adds_up() -> None:
@@ -41,7 +41,7 @@ def test_a_reader_that_closes_the_pipe_ends_the_demo_quietly() -> None:
     )  # fmt: skip
     assert present(demo.stdout).readline()
     present(demo.stdout).close()
-    assert demo.wait(60) == 0
+    assert demo.wait(LONG) == 0
     assert b"Traceback" not in present(demo.stderr).read()
 
 
@@ -55,5 +55,5 @@ def test_child_processes_end_with_the_demo_however_it_ends() -> None:
     demo.kill()
     demo.communicate()
     assert len(started) == 4
-    _, alive = psutil.wait_procs(started, timeout=60)
+    _, alive = psutil.wait_procs(started, timeout=LONG)
     assert alive == []

@@ -86,7 +86,7 @@ def test_failures_and_timeouts_are_counted_apart_and_have_no_latency(memory: Ser
         return echo(message)
 
     with Responder(memory.url, "q", answer):
-        run = load(memory.url, asked(memory, Planned(qps=100, duration_s=1.0), rpc_timeout_s=2.0))
+        run = load(memory.url, asked(memory, Planned(qps=100, duration_s=1.0), rpc_timeout_s=6.0))
     counts = run.counts
     assert (counts.sent, counts.results, counts.failures, counts.timed_out, counts.lost) == (100, 50, 25, 25, 0)
     assert run.histograms[Measure.REPLY].count == 50

@@ -16,10 +16,10 @@ from typing import Any, Self
 from tests.support.install import apt
 from tests.support.ports import free_port
 
-_LONG_S = 120.0
+_LONG_S = 240.0
 _CONFIG = """global:
-  scrape_interval: 250ms
-  scrape_timeout: 250ms
+  scrape_interval: 500ms
+  scrape_timeout: 500ms
 scrape_configs:
   - job_name: infertool
     static_configs:
@@ -36,7 +36,7 @@ def promtool(*arguments: str, text: str = "") -> subprocess.CompletedProcess[str
 
 
 class Prometheus:
-    """Scrapes `targets` (host:port) four times a second, and answers queries."""
+    """Scrapes `targets` (host:port) twice a second, and answers queries."""
 
     def __init__(self, folder: Path, targets: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -40,12 +40,12 @@ class Tmux:
         """Give the terminal another size, and wait until the program could know: tmux may take a while."""
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
         tty = self._tmux("display-message", "-p", "#{pane_tty}").strip()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while self._size(tty) != f"{height} {width}":
             assert time.monotonic() < deadline, f"tmux did not resize {tty}"
             time.sleep(0.05)
 
-    def wait(self, *texts: str, timeout_s: float = 60) -> str:
+    def wait(self, *texts: str, timeout_s: float = 240) -> str:
         """Wait until the screen shows all of `texts`; return it."""
         deadline = time.monotonic() + timeout_s
         while True:
