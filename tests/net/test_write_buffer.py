@@ -11,7 +11,7 @@ import pytest
 
 from infertool.net.write_buffer import WriteBuffer
 
-LONG = 30.0
+LONG = 120.0
 
 
 class Sink:
