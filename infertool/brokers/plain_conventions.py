@@ -42,3 +42,7 @@ class PlainConventions(ABC):
     def fits(self, name: str, value: str) -> bool:  # noqa: ARG002  # all do
         """See `infertool.brokers.port.Conventions`."""
         return True
+
+    def keeps_type(self, text: str, tag: str) -> bool:  # noqa: ARG002  # of all
+        """See `infertool.brokers.port.Conventions`."""
+        return True

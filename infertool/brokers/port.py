@@ -110,6 +110,9 @@ class Conventions(Protocol):
     def fits(self, name: str, value: str) -> bool:
         """Return True if this header is short enough for the broker."""
 
+    def keeps_type(self, text: str, tag: str) -> bool:
+        """Return True if a broker with types of headers keeps that of this value; else it is sent as its text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Match:

@@ -16,6 +16,7 @@ FORMAT, WRITTEN = "dlq_format", "infertool/1"
 REPLAY = "infertool_replay"
 # The same on two letters that are one, where a broker's moves are not atomic.
 DLQ_ID = "dlq_id"
+TIMESTAMP = "original_timestamp"
 KEPT, OWN = "infertool_kept_", "infertool_own_"
 # What the `replay_id` of a replay begins with that no transaction covers: letters with one such id are one.
 MOVED = "moved-"
@@ -27,7 +28,7 @@ OF_DEATH = frozenset({
 })  # fmt: skip
 # Of the event: they stay over deaths and replays.
 OF_LIFE = frozenset({
-    "original_destination", "original_message_id", "original_timestamp", "original_expires", "original_ttl",
+    "original_destination", "original_message_id", TIMESTAMP, "original_expires", "original_ttl",
     "original_persistent", "original_traceparent", "replay_count", "replay_id",
 })  # fmt: skip
 OURS = OF_DEATH | OF_LIFE
@@ -35,7 +36,7 @@ OURS = OF_DEATH | OF_LIFE
 # on letters that are moved unchanged.
 _OWN_ON_REPLAYS = frozenset(f"{OWN}{name}" for name in OF_LIFE)
 _OWN_ON_LETTERS = frozenset({
-    f"{OWN}original_message_id", f"{OWN}staged_expires", f"{OWN}staged_ttl", OWN + DLQ_ID,
+    f"{OWN}original_message_id", OWN + TIMESTAMP, f"{OWN}staged_expires", f"{OWN}staged_ttl", OWN + DLQ_ID,
 })  # fmt: skip
 _OWN = _OWN_ON_REPLAYS | _OWN_ON_LETTERS
 

@@ -105,9 +105,11 @@ def dead_letter(
     if dropped := len(theirs) - len(headers) + len(too_long):
         headers["dlq_headers_dropped"] = str(dropped)
     headers |= _origin(message, past, cause)
-    if known.timestamp_ms is not None and conventions.ages_by_time:
-        headers.setdefault("original_timestamp", str(known.timestamp_ms))
-        properties = msgspec.structs.replace(properties, timestamp_ms=None)
+    if known.timestamp_ms is not None:
+        # Some brokers keep whole seconds of it, others give the letter a time of their own.
+        headers.setdefault(marks.TIMESTAMP, str(known.timestamp_ms))
+        if conventions.ages_by_time:
+            properties = msgspec.structs.replace(properties, timestamp_ms=None)
     if known.expires_ms is not None:
         headers["original_expires"] = str(known.expires_ms)
     if known.ttl_ms is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
+from infertool.brokers.amqp import tables
 from infertool.brokers.amqp.deaths import MARKS
+from infertool.brokers.header_types import DECIMAL, JSON, TIME, from_text
 from infertool.brokers.port import Browsing, Capabilities
 from infertool.errors import UsageError
 from infertool.text.sanitize import wire_bytes
@@ -22,6 +24,8 @@ _LONGEST_VALUE: Final = 32 * 1024
 # Lists by which RabbitMQ copies a message to further queues.
 _ROUTING: Final = frozenset({"CC", "BCC"})
 _BROKERS: Final = frozenset({"x-delivery-count", "amq-msg-type"})
+# AMQP has not all values of these types.
+_NARROW: Final = frozenset({TIME, DECIMAL, JSON})
 
 # A prefetch has 16 bits.
 MOST_UNACKED: Final = 65535
@@ -105,6 +109,10 @@ class AmqpConventions:
             return False
         # A character has up to four bytes.
         return len(value) * 4 <= _LONGEST_VALUE or len(wire_bytes(value)) <= _LONGEST_VALUE
+
+    def keeps_type(self, text: str, tag: str) -> bool:
+        """See `infertool.brokers.port.Conventions`: times are whole seconds since 1970, decimals have 32 bits."""
+        return tag not in _NARROW or tables.holds(from_text(text, tag))
 
 
 CONVENTIONS: Final = AmqpConventions()

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from infertool.brokers.amqp import deaths, properties
+from infertool.brokers.amqp.conventions import CONVENTIONS
 from infertool.brokers.amqp.frames import FRAME_MAX
 from infertool.brokers.amqp.properties import PERSISTENT, Fields
 from infertool.brokers.amqp.tables import Table, TableError
@@ -130,7 +131,7 @@ def to_fields(outgoing: Outgoing, address: str) -> Fields:
     It gets an id and a time if it has none.
     """
     try:
-        headers = from_texts(outgoing.headers, outgoing.types)
+        headers = from_texts(outgoing.headers, _kept_types(outgoing) if outgoing.types else NO_TYPES)
     except HeaderTypeError as fault:
         raise _refused(address, fault.what) from None
     for name in ROUTING:
@@ -153,6 +154,11 @@ def to_fields(outgoing: Outgoing, address: str) -> Fields:
         timestamp=int(time.time()) if stamp_ms is None else _stamp(stamp_ms),
         type=known.type,
     )
+
+
+def _kept_types(outgoing: Outgoing) -> dict[str, str]:
+    texts = outgoing.headers
+    return {name: tag for name, tag in outgoing.types.items() if CONVENTIONS.keeps_type(texts[name], tag)}
 
 
 class _Ids:

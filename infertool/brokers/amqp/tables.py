@@ -178,6 +178,15 @@ def encode_value(value: Value) -> bytes:
     raise TableError(f"AMQP has no type for {type(value).__name__}")
 
 
+def holds(value: Value) -> bool:
+    """Return True if a table keeps `value` as it is."""
+    try:
+        encode_value(value)
+    except TableError:
+        return False
+    return True
+
+
 def _with_size(tag: bytes, data: bytes) -> bytes:
     return tag + _LENGTH.pack(len(data)) + data
 
@@ -190,6 +199,13 @@ def _int(value: int) -> bytes:
     if value in _TIMES:
         return struct.pack(">cQ", b"T", value)
     raise TableError(f"the number {value} has more than 64 bits")
+
+
+def _encode_time(value: datetime) -> bytes:
+    seconds = value.timestamp()
+    if value.microsecond or seconds < 0:
+        raise TableError(f"AMQP has no time {value.isoformat()}, only whole seconds since 1970")
+    return struct.pack(">cQ", b"T", int(seconds))
 
 
 def _encode_decimal(value: Decimal) -> bytes:
@@ -210,7 +226,7 @@ _ENCODERS: Final[Sequence[tuple[Any, Callable[[Any], bytes]]]] = (
     (int, _int),
     (float, lambda value: struct.pack(">cd", b"d", value)),
     (type(None), lambda _value: b"V"),
-    (datetime, lambda value: struct.pack(">cQ", b"T", max(0, int(value.timestamp())))),
+    (datetime, _encode_time),
     (Decimal, _encode_decimal),
     (Mapping, lambda value: b"F" + encode(value)),
     ((list, tuple), lambda value: _with_size(b"A", b"".join(map(encode_value, value)))),

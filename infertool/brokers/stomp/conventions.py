@@ -196,6 +196,10 @@ class StompConventions:
         text = wire_bytes(name + value)
         return len(text) + sum(map(text.count, _ESCAPED)) < LIMITS.header_line  # less: a colon is between the two
 
+    def keeps_type(self, text: str, tag: str) -> bool:  # noqa: ARG002  # STOMP has none
+        """See `infertool.brokers.port.Conventions`."""
+        return False
+
 
 CONVENTIONS: Final = StompConventions()
 

@@ -66,8 +66,11 @@ class Crossing:
     def losses(self, letter: DeadLetter, sent: Outgoing) -> tuple[str, ...]:
         """Return what the other broker cannot carry of `sent`, the replay of `letter`. Of few different texts."""
         message = letter.message
-        types = {} if self.can.header_types else sent.types
-        losses = [f"the type {tag} of the header {name}: it becomes a text" for name, tag in types.items()]
+        losses = [
+            f"the type {tag} of the header {name}: it becomes a text"
+            for name, tag in sent.types.items()
+            if not (self.can.header_types and self.there.keeps_type(sent.headers[name], tag))
+        ]
         losses += [
             f"the name of the header {aside.removeprefix(marks.KEPT)}: it becomes {aside}"
             for aside in sent.headers

@@ -50,7 +50,7 @@ def replay(
         written = conventions.death_marks | (here or conventions).death_marks
         theirs = {name: value for name, value in theirs.items() if name not in written}
     if known.timestamp_ms is not None:
-        own.setdefault("original_timestamp", str(known.timestamp_ms))
+        own.setdefault(marks.TIMESTAMP, str(known.timestamp_ms))
     if (here or conventions).is_queue(letter.origin):
         own.setdefault("original_destination", letter.origin)
     own |= {
@@ -69,14 +69,16 @@ def replay(
 def unchanged(message: Message, queue: str, conventions: Conventions, *, atomic: bool = True) -> Outgoing:
     """Return `message` as it is, for another queue of dead letters.
 
-    Its id is the only thing that cannot be kept, so a header remembers it. What the broker would not take, or act upon,
-    is kept under another name. A letter that is not moved in one `atomic` step gets a `dlq_id`.
+    Headers remember its id and its time, which not every broker keeps. What the broker would not take, or act upon, is
+    kept under another name. A letter that is not moved in one `atomic` step gets a `dlq_id`.
     """
     came = header_types.of(message)
     own = marks.ours(came)
     headers = marks.sendable(came, conventions)
     if _ORIGINAL_ID not in own:
         headers[marks.OWN + _ORIGINAL_ID] = cut(message.id, NAME_BYTES)
+    if marks.TIMESTAMP not in own and (sent_ms := message.properties.timestamp_ms) is not None:
+        headers[marks.OWN + marks.TIMESTAMP] = str(sent_ms)
     if not atomic and marks.DLQ_ID not in own:
         headers[marks.OWN + marks.DLQ_ID] = dlq_id(message)
     return Outgoing(queue, message.body, message.kind, headers, message.properties, header_types.tags(headers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -103,3 +104,17 @@ def test_tables_within_tables_have_an_end() -> None:
 def test_what_amqp_cannot_hold(value: object) -> None:
     with pytest.raises(TableError):
         tables.encode({"n": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2026, 1, 31, 3, 0, 0, 1, tzinfo=UTC),
+        Decimal(2**31), Decimal("1E-300"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("inside", [lambda value: value, lambda value: [{"a": value}]], ids=["alone", "in a table"])
+def test_what_amqp_cannot_hold_is_refused_and_not_changed(value: object, inside: Callable[[object], object]) -> None:
+    with pytest.raises(TableError):
+        tables.encode({"n": inside(value)})
+    assert not tables.holds(inside(value))

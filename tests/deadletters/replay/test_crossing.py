@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ import pytest
 
 from infertool import brokers
 from infertool.brokers import header_types
+from infertool.brokers.amqp.conventions import CAPABILITIES as AMQP_CAPABILITIES
+from infertool.brokers.amqp.conventions import CONVENTIONS as AMQP
+from infertool.brokers.amqp.messages import to_fields
 from infertool.brokers.memory.adapter import CAPABILITIES, CONVENTIONS
 from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Server
@@ -32,7 +37,7 @@ from infertool.deadletters.replay.crossings import Crossing
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Plan
 from infertool.deadletters.replay.progress import Tally
 from infertool.deadletters.replay.replay import Replay
-from infertool.deadletters.replay.sending import Sender
+from infertool.deadletters.replay.sending import Sender, unchanged
 from infertool.deadletters.replay.take import Bus
 from infertool.errors import InfertoolError
 from infertool.message import BodyKind, Message, Outgoing, Properties, TypedMessage
@@ -113,6 +118,51 @@ def test_what_can_be_carried_loses_nothing() -> None:
     assert decision.replacement.types.items() >= header_types.to_texts(TYPED)[1].items()
     sent = decision.replacement.properties
     assert (sent.priority, sent.content_encoding, sent.message_id, sent.reply_to) == (7, "gzip", "m", "answers")
+
+
+def test_what_amqp_cannot_hold_becomes_a_text_and_is_named() -> None:
+    table = {
+        "born": datetime(1969, 7, 20, 20, 17, 40, tzinfo=UTC), "due": datetime(2026, 1, 31, 3, 0, 0, 5, tzinfo=UTC),
+        "price": Decimal("0.12345678901"), "parts": [datetime(1969, 1, 1, tzinfo=UTC)],
+        "on": datetime(2026, 1, 31, tzinfo=UTC),
+    }  # fmt: skip
+    decision = Decider(PLAN, CONVENTIONS, Crossing(CONVENTIONS, AMQP, AMQP_CAPABILITIES)).decide(of_memory(table))
+    assert decision.losses == (
+        "the type time of the header born: it becomes a text",
+        "the type time of the header due: it becomes a text",
+        "the type decimal of the header price: it becomes a text",
+        "the type json of the header parts: it becomes a text",
+    )
+    sent = to_fields(decision.replacement, "a").headers
+    assert sent
+    assert sent.items() >= {"born": "1969-07-20T20:17:40Z", "price": "0.12345678901", "on": table["on"]}.items()
+
+
+def test_the_time_of_an_event_stays_over_a_letter_with_a_time_of_its_own() -> None:
+    dead = of_memory({}, timestamp_ms=-14_182_940_001)
+    assert dead.headers["original_timestamp"] == "-14182940001"
+    again = to_stomp(replace_time(dead, 1_700_000_000_000)).replacement
+    assert again.headers["original_timestamp"] == "-14182940001"
+    theirs = TypedMessage(
+        "m:3", "dead", {"original_timestamp": "mine"}, b"{}", BodyKind.TEXT, False, 1, "t",
+        known=Properties(timestamp_ms=1_700_000_000_123),
+    )  # fmt: skip
+    parked = unchanged(theirs, "parked", AMQP)
+    moved = TypedMessage(
+        "m:4", "parked", parked.headers, b"{}", BodyKind.TEXT, False, 1, "t",
+        known=Properties(timestamp_ms=1_700_000_000_000),
+    )  # fmt: skip
+    again = to_stomp(moved, replace(PLAN, to="/queue/in")).replacement
+    assert marks.ours(again.headers)["original_timestamp"] == "1700000000123"
+    assert marks.producers(again.headers)["original_timestamp"] == "mine"
+
+
+def replace_time(came: Message, timestamp_ms: int) -> Message:
+    """Return the letter as a broker delivers it that gives a message a time of its own."""
+    return TypedMessage(
+        came.id, came.source, came.native, came.body, came.kind, False, 1, "t",
+        known=Properties(timestamp_ms=timestamp_ms), header_types=came.types,
+    )  # fmt: skip
 
 
 def replace_of(conventions: Any) -> Any:
