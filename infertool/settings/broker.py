@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from infertool.secret import Secret
+from infertool.settings.client_tls import ClientTlsSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerSettings:
+class BrokerSettings(ClientTlsSettings):
     """The broker that delivers events."""
 
     url: str = field(default="stomp://localhost:61613", repr=False)
@@ -48,11 +49,3 @@ class BrokerSettings:
     """Full-jitter backoff between connection attempts: maximum of the first wait."""
     reconnect_max_s: float = 5.0
     """Full-jitter backoff between connection attempts: maximum of any wait."""
-    tls_verify: bool = True
-    """Check the broker's certificate and host name (stomp+ssl)."""
-    tls_ca_file: str = ""
-    """PEM file of the authorities to trust instead of the system's."""
-    tls_cert_file: str = ""
-    """PEM file of the client certificate."""
-    tls_key_file: str = ""
-    """PEM file of the client certificate's key; empty when it is in tls_cert_file."""

@@ -42,10 +42,16 @@ def init_text() -> str:
 
 def meanings() -> dict[str, str]:
     """Return the meaning of each dotted key: the strings under the fields of the tree."""
-    modules = {inspect.getmodule(cls) for cls in groups().values()}
+    parts = {group: cls.__mro__[:-1] for group, cls in groups().items()}
+    modules = {inspect.getmodule(part) for each in parts.values() for part in each}
     nodes = [node for module in modules if module for node in ast.parse(inspect.getsource(module)).body]
     classes = {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
-    return {f"{group}.{name}": text for group, cls in groups().items() for name, text in _fields(classes[cls.__name__])}
+    return {
+        f"{group}.{name}": text
+        for group, each in parts.items()
+        for part in each
+        for name, text in _fields(classes[part.__name__])
+    }
 
 
 def _fields(cls: ast.ClassDef) -> Iterator[tuple[str, str]]:

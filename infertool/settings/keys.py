@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -27,7 +28,13 @@ def groups() -> Mapping[str, type]:
 @cache
 def types() -> Mapping[str, Any]:
     """Return the type of each dotted key, in the order of the tree."""
-    return {f"{group}.{name}": hint for group, cls in groups().items() for name, hint in get_type_hints(cls).items()}
+    hints = {group: get_type_hints(cls) for group, cls in groups().items()}
+    return {f"{group}.{name}": hints[group][name] for group, cls in groups().items() for name in _names(cls)}
+
+
+def _names(cls: type) -> list[str]:
+    """Return the fields of a group; those that it shares with others (client_tls.py) are the last."""
+    return [name for part in cls.__mro__ for name in inspect.get_annotations(part)]
 
 
 def variable(key: str) -> str:
@@ -38,9 +45,9 @@ def variable(key: str) -> str:
 def flatten(settings: Settings) -> dict[str, Any]:
     """Return all values by dotted key."""
     return {
-        f"{group}.{field.name}": getattr(getattr(settings, group), field.name)
+        f"{group}.{name}": getattr(getattr(settings, group), name)
         for group, cls in groups().items()
-        for field in fields(cls)
+        for name in _names(cls)
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from infertool.secret import Secret
 from infertool.settings.broker import BrokerSettings
+from infertool.settings.client_tls import ClientTlsSettings
 from infertool.settings.serving import ServeSettings
 
 ConfirmMode = Literal["auto", "reply", "echo", "barrier", "none"]
@@ -75,7 +76,7 @@ class ConsumeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSettings:
+class ModelSettings(ClientTlsSettings):
     """The model that processes events."""
 
     spec: str = field(default="sim:", repr=False)
@@ -108,14 +109,6 @@ class ModelSettings:
     """Consecutive failures of a model server that open its circuit; events then wait instead of failing."""
     circuit_wait_s: float = 5.0
     """Time until an open circuit lets one event through to probe the model server."""
-    tls_verify: bool = True
-    """Check the model server's certificate and host name (https)."""
-    tls_ca_file: str = ""
-    """PEM file of the authorities to trust instead of the system's."""
-    tls_cert_file: str = ""
-    """PEM file of the client certificate."""
-    tls_key_file: str = ""
-    """PEM file of the client certificate's key; empty when it is in tls_cert_file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +141,7 @@ class PublishSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PhoenixSettings:
+class PhoenixSettings(ClientTlsSettings):
     """The Phoenix server that takes results."""
 
     url: str = field(default="ws://localhost:4000/socket/websocket", repr=False)
@@ -181,14 +174,6 @@ class PhoenixSettings:
     """Maximum time for TCP, TLS and the WebSocket handshake, and for a join's reply."""
     heartbeat_s: float = 30.0
     """Heartbeat interval; an unanswered heartbeat ends the connection."""
-    tls_verify: bool = True
-    """Check the server's certificate and host name (wss)."""
-    tls_ca_file: str = ""
-    """PEM file of the authorities to trust instead of the system's."""
-    tls_cert_file: str = ""
-    """PEM file of the client certificate."""
-    tls_key_file: str = ""
-    """PEM file of the client certificate's key; empty when it is in tls_cert_file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,13 +23,13 @@ from confluent_kafka.admin import (
 )
 
 from infertool.brokers.kafka.broker import KafkaBroker
-from infertool.brokers.port import Subscription
 from infertool.errors import InfertoolError
 from infertool.message import Message, Outgoing
 from infertool.secret import Secret
 from tests.brokers.kafka.conftest import OpenBroker
 from tests.support import certificates
 from tests.support import kafka as servers
+from tests.support.brokers import take
 from tests.support.kafka import Kafka, KafkaCluster
 from tests.support.kafkamember import Member, TestClients, bodies, member
 from tests.support.kafkaproxy import KafkaProxy
@@ -93,11 +93,11 @@ def test_a_certificate_is_renewed_while_a_consumer_runs(own: RenewingKafka, open
     broker = open_kafka(url, tls_ca_file=str(own.authority), heartbeat_s=1.0)
     subscription = broker.subscribe(topic, window=10)
     raw.send(topic, b"before")
-    subscription.ack(_take(subscription, 1))
+    subscription.ack(take(subscription, 1))
     own.renew()
     own.line.cut()
     raw.send(topic, b"after")
-    [after] = _take(subscription, 1)
+    [after] = take(subscription, 1)
     assert after.body == b"after"
     subscription.ack([after])
     # What was cut may be told as a loss.
@@ -159,14 +159,14 @@ def test_a_password_that_changed_is_read_by_what_runs(
         opened = broker.open_replies(heard.put)
         subscription = broker.subscribe(topic, window=10)
         raw_kafka.send(topic, b"before", b"slow")
-        before, slow = _take(subscription, 2)
+        before, slow = take(subscription, 2)
         subscription.ack([before])
         eventually(lambda: _committed(raw_kafka, topic) == 1)
         set_password("two")
         line.cut()
         raw_kafka.send(topic, b"after")
         raw_kafka.send(replies, b"reply")
-        again, after = _take(subscription, 2)
+        again, after = take(subscription, 2)
         assert [again.body, after.body] == [b"slow", b"after"]
         subscription.ack([slow])
         subscription.ack([again, after])
@@ -194,17 +194,6 @@ def _sent(broker: KafkaBroker, topic: str, body: bytes) -> bool:
     except InfertoolError:
         return False
     return ends.get(timeout=120) is None
-
-
-def _take(subscription: Subscription, count: int) -> list[Message]:
-    taken: list[Message] = []
-
-    def enough() -> bool:
-        taken.extend(subscription.receive(count - len(taken), 0.5))
-        return len(taken) == count
-
-    eventually(enough)
-    return taken
 
 
 def test_an_unclean_election_loses_events_of_the_cluster_and_no_others(
