@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from infertool.models.tensors import KINDS, RaggedError, flat, measured, shown, wrong_kind
+from infertool.models.tensors import KINDS, RaggedError, measured, shown, wrong_kind
 from infertool.text import json_text
 
 # How `struct` writes an element. BF16 is the upper half of a float; BYTES are texts, each behind its length.
@@ -55,7 +55,7 @@ def elements(given: Given, raw: bytes | None) -> list[Any]:
     elif given.data is None:
         raise TensorError(f"input {given.name!r} has no data")
     else:
-        found = flat(given.data)
+        found = _flat(given.name, given.data)
     if len(found) != math.prod(given.shape):
         raise TensorError(
             f"input {given.name!r}: the shape {shown(tuple(given.shape))} needs {math.prod(given.shape)} elements, "
@@ -69,6 +69,13 @@ def elements(given: Given, raw: bytes | None) -> list[Any]:
         except struct.error:
             raise TensorError(f"input {given.name!r}: a number is out of the range of {given.datatype}") from None
     return found
+
+
+def _flat(name: str, data: list[Any]) -> list[Any]:
+    try:
+        return measured(data).elements
+    except RaggedError as error:
+        raise TensorError(f"input {name!r}: the lists of its data are of different lengths below {error}") from None
 
 
 def _unpacked(given: Given, raw: bytes) -> list[Any]:

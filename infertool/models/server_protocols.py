@@ -29,14 +29,15 @@ from infertool.models.tensors import (
     KINDS,
     Described,
     InputSetting,
+    RaggedError,
     Result,
     Row,
     Signature,
     Tensor,
     as_results,
     check_input_names,
-    flat,
     input_settings,
+    measured,
     nested,
     refuse_inputs,
     signature,
@@ -330,7 +331,10 @@ class V2Model:
 
     def _column(self, output: _Output, count: int) -> list[Any]:
         """Return each event's part of an output."""
-        elements, shape = flat(output.data), output.shape
+        try:
+            elements, shape = measured(output.data).elements, output.shape
+        except RaggedError as error:
+            raise self._broken(f"output {output.name!r} with lists of different lengths below {error}") from None
         if len(elements) != math.prod(shape) or not elements:
             raise self._broken(f"output {output.name!r} with {len(elements)} elements in shape {shape}")
         if not (self._signature.batch_axis and shape and shape[0] == count):

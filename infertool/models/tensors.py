@@ -130,7 +130,7 @@ class Tensor:
 
 
 class RaggedError(ValueError):
-    """Lists on one level are of different lengths. The message is the shape above them."""
+    """Lists on one level are of different lengths, or beside something else. The message is the shape above them."""
 
 
 def measured(value: Any) -> Tensor:
@@ -259,13 +259,6 @@ def sizes(shape: Sequence[int]) -> Shape:
 def shown(shape: Shape) -> str:
     """Return a shape as text, with `?` for any size."""
     return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
-
-
-def flat(elements: list[Any]) -> list[Any]:
-    """Flatten nested lists, in row-major order."""
-    while elements and isinstance(elements[0], list):
-        elements = [element for each in elements for element in each]
-    return elements
 
 
 def nested(elements: list[Any], shape: Sequence[int]) -> Any:

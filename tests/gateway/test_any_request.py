@@ -58,6 +58,7 @@ _SIZES = st.none() | st.text(max_size=3) | st.integers(0, 300).map(str) | st.sam
 
 @given(body=_DOCUMENTS.map(msgspec.json.encode) | st.binary(max_size=9), raw=st.binary(max_size=20), size=_SIZES)
 @example(b"{}", b"", "0" * 20 + "9" * 5000)
+@example(b'{"inputs":[{"name":"x","datatype":"FP32","shape":[2],"data":[[1],null]}]}', b"", None)
 def test_any_body_is_a_request_of_the_v2_protocol_or_refused(body: bytes, raw: bytes, size: str | None) -> None:
     with contextlib.suppress(v2.V2Error):
         request = v2.read(body + raw, size, v2.Model("m"))

@@ -231,6 +231,11 @@ def test_outputs_come_back_by_name(
         ([], "without outputs"),
         ([{"name": "sum"}], "not as the v2 protocol says"),
         ([{"name": "sum", "shape": [1, 2], "data": [1]}], "output 'sum' with 1 elements in shape [1, 2]"),
+        (
+            [{"name": "sum", "shape": [2], "data": [[1], None]}],
+            "lists of different lengths below [2]",
+        ),
+        ([{"name": "sum", "shape": [3], "data": [["a"], "bc"]}], "output 'sum' with lists of different lengths"),
         ([{"name": "sum", "shape": [0], "data": []}], "output 'sum' with 0 elements"),
         ([{"name": "sum", "shape": [2], "data": [1, 2], "parameters": {"binary_data_size": 8}}], "in shape [2]"),
     ],
