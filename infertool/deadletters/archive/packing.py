@@ -6,6 +6,9 @@ once it is longer than any that was archived.
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +26,8 @@ _GZIP_PIECE: Final = 1 << 14
 _ZSTD_PIECE: Final = 1 << 10
 _GZIP: Final = 31  # zlib's wbits for a gzip member
 _BEGIN_BYTES: Final = 256
+# How a member or frame begins.
+_MAGIC: Final = {".gz": b"\x1f\x8b\x08", ".zst": b"\x28\xb5\x2f\xfd"}
 
 # Data, and no offset; or no data, and the offset where a member or frame ended.
 _Pieces = Iterator[tuple[bytes, int | None]]
@@ -82,6 +87,8 @@ def unpack(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     end = 0
     for _size, offset in _measured(_packed(path, file)):
         end = offset or end
+    if end < file.seek(0, os.SEEK_END) and (later := _whole_after(path, file, end)):
+        raise DamagedError(end, f"what begins there has no end, and what begins at byte {later} is whole")
     file.seek(0)
     for line in _lines(_up_to(end, _packed(path, file))):
         yield line, end
@@ -101,7 +108,7 @@ def begin_of(path: Path, data: bytes) -> bytes:
 
 
 def _is_packed(path: Path) -> bool:
-    return path.suffix in {".gz", ".zst"}
+    return path.suffix in _MAGIC
 
 
 def _decoder(path: Path) -> tuple[_Decoder, type[Exception], int]:
@@ -133,6 +140,17 @@ def _packed(path: Path, file: BinaryIO) -> _Pieces:
         rest = decoder.unused_data
         offset += used - len(rest)
         yield b"", offset
+
+
+def _whole_after(path: Path, file: BinaryIO, at: int) -> int | None:
+    """Return where a whole member or frame begins behind `at`: what is cut short has none behind it."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        while (at := data.find(_MAGIC[path.suffix], at + 1)) > 0:
+            file.seek(at)
+            with contextlib.suppress(DamagedError):
+                if any(end is not None for _, end in _packed(path, file)):
+                    return at
+    return None
 
 
 def _decompressed(decoder: _Decoder, fault: type[Exception], data: bytes, offset: int) -> bytes:

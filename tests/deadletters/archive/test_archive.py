@@ -200,6 +200,19 @@ def test_a_damaged_compressed_archive_is_named_and_not_cut(tmp_path: Path, suffi
     assert path.read_bytes() == data
 
 
+def test_what_has_no_end_before_a_whole_part_is_damage_and_is_not_cut(tmp_path: Path) -> None:
+    """One wrong byte makes a header of gzip go on over all that is behind it, which was cut off with it."""
+    path = tmp_path / "a.jsonl.gz"
+    write(path, batch(0), batch(3))
+    data = bytearray(path.read_bytes())
+    data[3] = 4
+    path.write_bytes(data)
+    for use in (read, ArchiveWriter):
+        with pytest.raises(ArchiveError, match=r"damaged at byte 0: .* is whole"):
+            use(path)
+    assert path.read_bytes() == data
+
+
 def test_only_one_process_writes(tmp_path: Path) -> None:
     with ArchiveWriter(tmp_path / "a.jsonl"), pytest.raises(ArchiveError, match="another process"):
         ArchiveWriter(tmp_path / "a.jsonl")
