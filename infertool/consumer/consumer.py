@@ -109,7 +109,8 @@ class Consumer:
         publisher.widen(self._window)
         self._names = [queue.name for queue in self._queues]
         guarded = ",".join(self._names)
-        self._guard = CrashGuard(state_dir, broker=self._broker.address, queue=guarded, observe=observe)
+        is_on = settings.consume.crash_guard
+        self._guard = CrashGuard(state_dir, broker=self._broker.address, queue=guarded, observe=observe, is_on=is_on)
         self._tracing: Tracing | None = None
         # The broker redelivers the window; several windows cover reconnects in quick succession. A broker that was
         # killed also redelivers what it had not yet noted as acked: RabbitMQ some 80 events at 250 a second.

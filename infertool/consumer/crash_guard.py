@@ -2,9 +2,10 @@
 
 ActiveMQ redelivers the messages of a dead consumer without limit. A first delivery is not noted, so the common case
 costs nothing; a redelivered event is noted while it is in progress. When the process dies, the next one reads the note:
-the event was in progress at that death, and its redelivery stands for an earlier one. It is dead-lettered on its third
-delivery. Where the broker counts deliveries, it must have counted both deaths; the count alone condemns no event, since
-a stop of the consumer or a lost connection raises it for every event that was held.
+the event is a suspect, one of as many as were in progress. It is tried alone, with no other call of the model in
+progress. If the process dies meanwhile, that event is the cause: it is dead-lettered on its next delivery. If not, it
+is settled as any other. Where the broker counts deliveries, it must have counted all these deaths; the count alone
+condemns no event, since a stop of the consumer or a lost connection raises it for every event that was held.
 
 Each process writes its own file and holds a lock on it; a file without a lock belongs to a dead process.
 A written line survives the death of its process, so nothing is synced to disk.
@@ -19,6 +20,7 @@ import os
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -32,38 +34,72 @@ MOST_SUSPECTS = 10_000
 # How often redelivered events make us look for processes that died meanwhile, in seconds.
 SCAN_INTERVAL_S = 1.0
 
-# Deaths that condemn an event, each of which was a delivery.
-_DEATHS = 2
+# Deaths of a suspect and of a condemned event, each of which was a delivery. The first, of which no note tells, is
+# presumed.
+_SUSPECT_DEATHS, _DEATHS = 2, 3
 _CRASH_LOOP = Failure(
-    "crash", "CrashLoop", "the consumer died twice while this event was in work; it is not tried again"
+    "crash",
+    "CrashLoop",
+    "the consumer died while this event was in work, and again while nothing else was; it is not tried again",
 )
 
 
 class CrashGuard:
-    """Notes of one consumer of one queue, in `folder`. Thread-safe. A folder that cannot be written only warns."""
+    """Notes of one consumer of one queue, in `folder`. Thread-safe. A folder that cannot be written only warns.
 
-    def __init__(self, folder: Path, *, broker: str, queue: str, observe: Observe) -> None:
+    `suspected` are the events here that are to be tried alone, until they are settled.
+    """
+
+    def __init__(self, folder: Path, *, broker: str, queue: str, observe: Observe, is_on: bool = True) -> None:
         digest = hashlib.sha256(f"{broker} {queue}".encode()).hexdigest()[:16]
         self._folder = folder / digest
         self._observe = observe
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
         self._noted: set[Event] = set()
-        self._suspects: dict[str, None] = {}
+        # By name; True for those in progress alone at a death.
+        self._suspects: dict[str, bool] = {}
+        self.suspected: set[Event] = set()
+        self._is_on = is_on
         self._scanned = 0.0
         self._broken = False
+
+    def look(self, events: Iterable[Event]) -> None:
+        """Find the suspects among events that were delivered."""
+        with self._lock:
+            if not self._is_on:
+                return
+            self._scan()
+            if self._suspects:
+                self.suspected.update(event for event in events if self._is_suspect(event, _SUSPECT_DEATHS))
 
     def begin(self, event: Event) -> Failure | None:
         """Note that a redelivered event goes into work, or return why it must not."""
         with self._lock:
+            if not self._is_on:
+                return None
             self._scan()
             name = _name(event)
-            if name in self._suspects and not _was_delivered_less(event):
+            if self._suspects.get(name) and self._is_suspect(event, _DEATHS):
                 return _CRASH_LOOP
             if event not in self._noted:
                 self._noted.add(event)
                 self._write("+", name)
             return None
+
+    def begin_alone(self, event: Event) -> None:
+        """Note that an event is tried with nothing else in progress."""
+        with self._lock:
+            self._write("!", _name(event))
+
+    def end_alone(self, event: Event) -> None:
+        """Note that this try has ended."""
+        with self._lock:
+            self._write("~", _name(event))
+
+    def _is_suspect(self, event: Event, deaths: int) -> bool:
+        count = event.message.properties.delivery_count
+        return _name(event) in self._suspects and event.message.redelivered and (count is None or count >= deaths)
 
     def end(self, events: Iterable[Event]) -> None:
         """Note that events are settled."""
@@ -72,12 +108,15 @@ class CrashGuard:
                 return  # no event was redelivered: nothing was noted
             for event in events:
                 name = _name(event)
+                self.suspected.discard(event)
                 if event in self._noted:
                     self._noted.discard(event)
                     self._write("-", name)
                 if name in self._suspects:
-                    del self._suspects[name]
+                    was_alone = self._suspects.pop(name)
                     self._write("-", name)
+                    if was_alone:
+                        self._write("~", name)
 
     def close(self) -> None:
         """Remove the notes: events still in progress are handed back, not lost to a crash."""
@@ -109,13 +148,16 @@ class CrashGuard:
                 fcntl.flock(notes, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            for name in _open_notes(notes.read()):
-                self._suspect(name)
+            for name, was_alone in _open_notes(notes.read()).items():
+                self._suspect(name, was_alone=was_alone)
             path.unlink(missing_ok=True)
 
-    def _suspect(self, name: str) -> None:
-        self._suspects[name] = None
-        self._write("+", name)
+    def _suspect(self, name: str, *, was_alone: bool) -> None:
+        if name not in self._suspects:
+            self._write("+", name)
+        if was_alone and not self._suspects.get(name):
+            self._write("!", name)
+        self._suspects[name] = was_alone or self._suspects.get(name, False)
         if len(self._suspects) > MOST_SUSPECTS:
             del self._suspects[next(iter(self._suspects))]
 
@@ -140,25 +182,20 @@ class CrashGuard:
         self._observe(Warned(f"the crash guard is off: {self._folder} cannot be used: {error.strerror}"))
 
 
-def _was_delivered_less(event: Event) -> bool:
-    """Return True if the broker counts too few deliveries for two deaths: the suspect is an event like this one."""
-    count = event.message.properties.delivery_count
-    return count is not None and count < _DEATHS
-
-
 def _name(event: Event) -> str:
     """Return what is noted of an event: its identity in one line, since an id alone may be another event's, too."""
     source, message_id, sent_at, _body = event.message.identity
     return json.dumps([source, message_id, sent_at, crc32(event.message.body)])
 
 
-def _open_notes(content: bytes) -> list[str]:
-    """Return the names that were in progress. A last line without its end was cut off by the death and is left out.
+def _open_notes(content: bytes) -> dict[str, bool]:
+    """Return the names that were in progress, and whether alone. A last line without its end was cut off by the death.
 
     Two events may have equal names, so a name is in progress until it was settled as often as it was noted.
     """
-    noted: dict[str, int] = {}
+    noted: Counter[str] = Counter()
+    alone: Counter[str] = Counter()
     for line in content.decode("ascii", "replace").split("\n")[:-1]:
-        name = line[1:]
-        noted[name] = noted.get(name, 0) + (1 if line[:1] == "+" else -1)
-    return [name for name, count in noted.items() if count > 0]
+        counts = noted if line[:1] in "+-" else alone
+        counts[line[1:]] += 1 if line[:1] in "+!" else -1
+    return {name: alone[name] > 0 for name, count in noted.items() if count > 0}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from infertool.consumer.attempt import Event, Failure, Group, Outcome, Preparation
 from infertool.consumer.batching.port import Batches
 from infertool.consumer.inline import InlineRuns
+from infertool.consumer.isolation import Isolation, NoSuspects, Suspects
 from infertool.consumer.tuning import Workload
 from infertool.consumer.watchdog import OnOutcomes, Reports, Watchdog
 from infertool.consumer.work_queue import CHUNK_S, ActiveWorkers, WorkQueue
@@ -28,9 +29,10 @@ class Executor:
     A call that takes longer than `workload.timeout_s` fails with `Timeout`. Without `workload.batches` each event is a
     call of its own. `on_stuck` is called when a thread in `run_or_submit` does not return soon; `on_fatal` when the run
     cannot go on. `on_tuned` gets the name and the new value of a number that adapts; `on_batch` the size of each batch.
+    Of the events, `suspects` are tried with nothing else in progress.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one callback for each thing that it tells
         self,
         worker_pool: WorkerPool,
         prepare: Preparation,
@@ -41,13 +43,15 @@ class Executor:
         on_stuck: Callable[[], None],
         on_fatal: Callable[[InfertoolError], None],
         on_batch: Callable[[int], None] | None = None,
+        suspects: Suspects | None = None,
     ) -> None:
+        self._suspects = suspects or NoSuspects()
         self._worker_pool = worker_pool
         self._prepare = prepare
         self._workload = workload
         self._adapts = bool(workload.batches or workload.limit)
         self._on_tuned = on_tuned
-        self._queue = WorkQueue(workload.concurrency, workload.batches, on_tuned=on_tuned)
+        self._queue = WorkQueue(workload.concurrency, workload.batches, Isolation(self._suspects), on_tuned=on_tuned)
         self._workers = ActiveWorkers(
             self._queue,
             self._new_worker,
@@ -77,7 +81,7 @@ class Executor:
 
     def run_or_submit(self, events: Sequence[Event]) -> None:
         """Try events in the calling thread if the model is quick and nothing waits; queue them otherwise."""
-        if not self._inline.run(events):
+        if self._suspects.suspected or not self._inline.run(events):
             self.submit(events)
 
     def remove(self, is_wanted: Callable[[Event], bool]) -> list[Event]:

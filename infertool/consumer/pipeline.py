@@ -7,7 +7,7 @@ from functools import partial
 
 from infertool.brokers.partitioned import Partitioned
 from infertool.codec import BY_NAME
-from infertool.consumer.attempt import Decoding, Event, Failure, Outcome, Preparation
+from infertool.consumer.attempt import Decoding, Event, Outcome, Preparation
 from infertool.consumer.documents import Documents
 from infertool.consumer.executor import Executor
 from infertool.consumer.intake import Intake
@@ -55,7 +55,7 @@ class Pipeline:
                 any_value=consume.reply,
                 on_invalid_trace=lambda: observe(signals.TraceIgnored()),
             ),
-            settlement.begin if consume.crash_guard else _unguarded,
+            settlement.begin,
             requests.check if requests else None,
             requests.check_deadline if requests else None,
         )
@@ -68,6 +68,7 @@ class Pipeline:
             on_stuck=self._hand_off_reader,
             on_fatal=fail,
             on_batch=(lambda size: observe(signals.Batch(size))) if settings.is_detailed else None,
+            suspects=settlement.suspects,
         )
         self._router = Router(
             Rules(consume.max_attempts, publish.max_refusals, FullJitter(consume.retry_base_s, consume.retry_max_s)),
@@ -152,7 +153,3 @@ class Pipeline:
     ) -> None:
         assert self._tracing is not None  # noqa: S101  (the only caller was chosen so)
         self._tracing.settled(confirmations, rejections, self._router.settled)
-
-
-def _unguarded(event: Event) -> Failure | None:  # noqa: ARG001  (the guard's shape)
-    return None

@@ -12,6 +12,7 @@ from infertool.consumer.attempt import DroppedEvent, Event, FailedEvent, Failure
 from infertool.consumer.crash_guard import CrashGuard
 from infertool.consumer.delays import Delays
 from infertool.consumer.in_flight import Admission, InFlight
+from infertool.consumer.isolation import Suspects
 from infertool.deadletters.delayed import Delay
 from infertool.deadletters.ids import envelope_id
 from infertool.message import Message
@@ -56,6 +57,7 @@ class Settlement:
         self.revoked: Mapping[Event, None] = in_flight.revoked
         """See `InFlight`."""
         self._guard = guard
+        self.suspects: Suspects = guard
         self._dead_letters = dead_letters
         self.window = window
         self._observe = observe
@@ -67,6 +69,8 @@ class Settlement:
         if received := len(messages) - len(left):
             redelivered = _redelivered(messages) - _redelivered(left)
             self._observe(signals.Received(received, redelivered))
+            if redelivered:
+                self._guard.look(admission.fresh)
         if admission.returned:
             self.give_back(admission.returned)
         if admission.confirmed:

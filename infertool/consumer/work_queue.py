@@ -10,6 +10,7 @@ from itertools import islice
 
 from infertool.consumer.attempt import Event, Group
 from infertool.consumer.batching.port import Batches
+from infertool.consumer.isolation import Isolation
 from infertool.consumer.tuning import AdaptiveLimit
 from infertool.consumer.worker import Caller, Worker
 
@@ -106,10 +107,14 @@ class Backlog:
 class WorkQueue:
     """A queue of events that workers take in chunks of single ones or, with `batches`, in batches. Thread-safe.
 
-    `lock` guards the queue. Whoever decides something by the queue's state holds it meanwhile.
+    Events that are to be tried alone come before all others. `lock` guards the queue. Whoever decides something by the
+    queue's state holds it meanwhile.
     """
 
-    def __init__(self, concurrency: int, batches: Batches | None, *, on_tuned: Callable[[str, int], None]) -> None:
+    def __init__(
+        self, concurrency: int, batches: Batches | None, isolation: Isolation, *, on_tuned: Callable[[str, int], None]
+    ) -> None:
+        self._isolation = isolation
         self._backlog = Backlog(concurrency, batches)
         self._batches = batches
         self._on_tuned = on_tuned
@@ -124,7 +129,12 @@ class WorkQueue:
 
     def __len__(self) -> int:
         """Return how many events wait."""
-        return len(self._backlog)
+        return len(self._backlog) + len(self._isolation)
+
+    @property
+    def is_isolating(self) -> bool:
+        """True while an event waits to be tried alone, or is tried so."""
+        return self._isolation.is_on
 
     @property
     def in_batches(self) -> bool:
@@ -142,7 +152,7 @@ class WorkQueue:
         A worker that takes several at a time needs as many again to go on with meanwhile.
         """
         share = self._backlog.share()
-        return workers * (share if share == 1 else 2 * share) - len(self._backlog)
+        return workers * (share if share == 1 else 2 * share) - len(self)
 
     def add(self, events: Iterable[Event], *, first: bool = False) -> bool:
         """Queue events, behind the others or before them. Return True if workers may be needed: call `wake` then.
@@ -153,6 +163,7 @@ class WorkQueue:
             if self.stopped:
                 return False
             before = len(self._backlog)
+            events = self._isolation.others(events)
             if first:
                 self._backlog.add_first(events)
             else:
@@ -166,7 +177,7 @@ class WorkQueue:
     def remove(self, is_wanted: Callable[[Event], bool]) -> list[Event]:
         """Remove and return the events for which `is_wanted` is True."""
         with self.lock:
-            removed = self._backlog.remove(is_wanted)
+            removed = [*self._isolation.remove(is_wanted), *self._backlog.remove(is_wanted)]
             if self._filling:
                 self._filled.notify()
             return removed
@@ -174,7 +185,7 @@ class WorkQueue:
     def wake(self) -> int:
         """Wake the idle workers that there is work for. Return the number of further workers that there is work for."""
         with self.lock:
-            wanted = -(-len(self._backlog) // self._backlog.share())
+            wanted = -(-len(self._backlog) // self._backlog.share()) + len(self._isolation)
             self._changed.notify(wanted)
             return wanted - self._idle
 
@@ -187,7 +198,11 @@ class WorkQueue:
             groups: list[Group] = []
             while not (groups or self.stopped):
                 self._wait_for_events(has_room)
-                if self._batches is not None:
+                if self._isolation:
+                    groups = [[self._isolation.begin(worker)]]
+                    if self._batches:
+                        self._batches.began(worker, 1, time.monotonic())
+                elif self._batches is not None:
                     groups = self._filled_batch(worker, self._batches)
                 elif not self.stopped:
                     groups = self._backlog.chunk()
@@ -195,7 +210,7 @@ class WorkQueue:
 
     def _wait_for_events(self, has_room: Callable[[], bool]) -> None:
         self._idle += 1
-        while not (self.stopped or (self._backlog and not self._filling and has_room())):
+        while not (self.stopped or ((self._isolation or (self._backlog and not self._filling)) and has_room())):
             self._changed.wait()
         self._idle -= 1
 
@@ -204,6 +219,7 @@ class WorkQueue:
         with self.lock:
             self.stopped = True
             self._backlog.clear()
+            self._isolation.clear()
             self._changed.notify_all()
             self._filled.notify_all()
 
@@ -217,6 +233,10 @@ class WorkQueue:
             with self.lock:
                 self._batches.ended(worker)
                 self._filled.notify()
+
+    def end_isolated(self, worker: Caller) -> None:
+        """Note that a worker does not try the event any more that it had alone."""
+        self._isolation.end(worker)
 
     def timed(self, worker: Caller, size: int, started: float, seconds: float) -> None:
         """Learn how long a call of a worker for a batch took."""
@@ -301,6 +321,9 @@ class ActiveWorkers:
     def take(self, worker: Caller) -> list[Group]:
         """Return what a worker is to try next; empty when it is to end. Waits for it."""
         with self._queue.lock:
+            if self._queue.is_isolating:
+                self._queue.end_isolated(worker)
+                self._call_workers()
             groups = self._queue.take(worker, self._has_room)
             if self.on_taken:
                 self.on_taken()
@@ -320,6 +343,7 @@ class ActiveWorkers:
         """Note that `caller` calls the model no more. Another may start in its place."""
         with self._queue.lock:
             self._callers.discard(caller)
+            self._queue.end_isolated(caller)
             self._queue.forget(caller)
             if self._queue.stopped:
                 self._removed.notify_all()
@@ -347,7 +371,8 @@ class ActiveWorkers:
             return self._removed.wait_for(lambda: not self._callers, max(0.0, deadline - time.monotonic()))
 
     def _has_room(self) -> bool:
-        return len(self._callers) - self._queue.idle < self._most()
+        most = 1 if self._queue.is_isolating else self._most()
+        return len(self._callers) - self._queue.idle < most
 
     def _most(self) -> int:
         return self._limit.value if self._limit else self._concurrency

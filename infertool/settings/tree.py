@@ -70,7 +70,7 @@ class ConsumeSettings:
     max_body_bytes: int = 16_777_216
     """Maximum body size; a larger one is dead-lettered undecoded."""
     crash_guard: bool = True
-    """Dead-letter an event that was in progress at two crashes of the process."""
+    """Try events that were in progress at a crash of the process alone, and dead-letter one that crashes it so."""
     state_dir: str = ""
     """Folder for the crash guard's files; empty means the user's state folder."""
 

@@ -57,8 +57,9 @@ class Life:
                 command, stdout=out, stderr=log, stdin=subprocess.DEVNULL, env=environment(**own)
             )
         self.pid = self._process.pid
-        # How many notes were there at the newest death of another.
+        # How many notes were there at the newest death of another, and at the newest try to stop it.
         self._seen = 0
+        self._noted = 0
 
     def begun(self) -> list[int]:
         return [int(line[1:]) for line in self._lines() if line[0] == "+"]
@@ -85,6 +86,22 @@ class Life:
         """Return True if it has begun so many events: it has joined its group, and works."""
         assert self._process.poll() is None, self.told()
         return len(self.begun()) >= count
+
+    def stops_at_work(self) -> bool:
+        """Stop it where it stands. Let it go on and return False if one event alone may be in work.
+
+        A kill then would be blamed on that event: nothing tells it from a death that the event causes.
+        """
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+        lines = self._lines()
+        open_count = sum(1 if line[0] == "+" else -1 for line in lines)
+        is_quiet = open_count == 0 and len(lines) == self._noted
+        self._noted = len(lines)
+        if open_count > 1 or is_quiet:
+            return True
+        self._process.send_signal(signal.SIGCONT)
+        return False
 
     def kill(self) -> None:
         self._process.kill()

@@ -106,7 +106,7 @@ def test_every_event_is_published_or_a_dead_letter(broker: RabbitMQ, tmp_path: P
             dead.setdefault(n, set()).add(got[1].headers["dlq_id"])
             stages.setdefault(n, set()).add(got[1].headers["dlq_stage"])
     assert consumers.results() | dead.keys() == set(range(EVENTS))
-    # An event that was in work at two deaths is not tried again.
+    # A suspect that was in work alone at a death is not tried again.
     assert {n for n in dead if n % 20 and stages[n] != {"crash"}} == set()
     # The doubles of a letter have one id.
     assert all(len(ids) == 1 for ids in dead.values())

@@ -23,7 +23,7 @@ TOPIC, PARTITIONS, KILLS = "events", 6, 20
 # INFERTOOL_TESTS_FULL=1 runs the full size: three times the events, and slow ones of 30 s.
 IS_FULL = os.environ.get("INFERTOOL_TESTS_FULL") == "1"
 EVENTS, SLOW_S = (20_000, 30.0) if IS_FULL else (6000, 5.0)
-# The first slow event is there for all deaths, of which two condemn it; the last one for none.
+# The first slow event is there for all deaths, the last one for none.
 SLOW = (12, EVENTS - 12)
 PORTION = EVENTS // 200
 # Of four deaths of members, the guest is there at two; those of the broker are apart from these.
@@ -114,11 +114,13 @@ class Run:
             # Whoever starts without a broker is refused.
             self.feed(other, 1)
             end_broker(self.broker)
+            eventually(dying.stops_at_work, dying.told)
             dying.kill()
             self.broker.start()
             # A client of before may wait for an answer of the dead broker.
             self.raw = RawKafka(self.broker.client())
         else:
+            eventually(dying.stops_at_work, dying.told)
             dying.kill()
         self.check()
         self.done |= done(self.raw)
@@ -185,21 +187,19 @@ def test_every_event_is_published_or_a_dead_letter(run: Run) -> None:
     results = run.members.results()
     ids, stages = run.letters()
     assert results | ids.keys() == set(range(EVENTS))
-    assert SLOW[1] in results
     # The doubles of a letter have one id.
     assert all(len(each) == 1 for each in ids.values())
-    # No event fails but those that must, and those that the guard condemned: in work at a death, and given out before.
+    # No event fails but those that must: the guard condemns none for deaths that no event causes.
     condemned = {number for number in ids if number % 20 and not is_poison(number)}
-    assert all(stages[number] == {b"crash"} for number in condemned), condemned
-    assert all(run.was_open(number) for number in condemned), condemned
-    assert_repeats_were_open(run, condemned)
+    assert condemned == set(), [(number, stages[number]) for number in condemned]
+    assert_repeats_were_open(run)
 
 
-def assert_repeats_were_open(run: Run, condemned: set[int]) -> None:
+def assert_repeats_were_open(run: Run) -> None:
     """Check that what two lives began was not committed when one of them died, or was in work when it moved."""
     lives = Counter(number for life in run.members.lives for number in set(life.begun()))
     repeated = {number for number, count in lives.items() if count > 1}
-    total = f"{EVENTS} events, {KILLS} deaths: {len(repeated)} in more than one life; {len(condemned)} condemned"
+    total = f"{EVENTS} events, {KILLS} deaths: {len(repeated)} in more than one life"
     keep("kafka_deaths.txt", [*run.told, total])
     unexplained = {number for number in repeated if not run.was_open(number)}
     # A member that was kept waiting for too long says what is repeated for that.

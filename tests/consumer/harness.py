@@ -12,6 +12,7 @@ from typing import Any
 from infertool.brokers.port import Move, Transaction
 from infertool.consumer.attempt import Decoding, Event, Failure, Outcome, Preparation, Tried
 from infertool.consumer.executor import Executor
+from infertool.consumer.isolation import Suspects
 from infertool.consumer.tuning import Workload
 from infertool.consumer.worker import WorkerPool
 from infertool.errors import InfertoolError
@@ -25,7 +26,13 @@ class Bench:
     """Gives events to an executor and notes their outcomes. Events are numbered by `n`, over all `submit`s."""
 
     def __init__(
-        self, worker_pool: WorkerPool, *, concurrency: int = 2, timeout_s: float = LONG, **tuning: Any
+        self,
+        worker_pool: WorkerPool,
+        *,
+        concurrency: int = 2,
+        timeout_s: float = LONG,
+        suspects: Suspects | None = None,
+        **tuning: Any,
     ) -> None:
         self.outcomes: list[Outcome] = []
         self.fatal: list[InfertoolError] = []
@@ -42,6 +49,7 @@ class Bench:
             on_tuned=lambda name, value: self.tuned.append((name, value)),
             on_fatal=self.fatal.append,
             on_stuck=self.stuck.release,
+            suspects=suspects,
         )
         self.executor.start()
 
