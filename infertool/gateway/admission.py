@@ -4,12 +4,15 @@ A request is accepted if its predicted wait is within the budget of its class, a
 
     predicted wait = (requests ahead of it + requests at the broker) / drain rate
 
+Ahead of it is all that waits in its class. For a client with more waiting than others it is more than that: others come
+meanwhile, and take a turn for each request of its own.
+
 A refused client gets a place in the line of returns, and `Retry-After` is the time of that place. Two things make it
 true:
 
-- Places are spread over time at less than what the class drains.
-- While clients are expected back, newcomers may not use the last part of the budget. It is theirs who come back at
-  their time.
+- Places are spread over time at less than what the class drains, and those of one client at less than its part of it.
+- While clients are expected back, newcomers may not use the last part of the budget: one turn of each of these clients,
+  and all that the newcomer's own client is expected to bring.
 
 One client cannot fill a class: it may have at most four times as much waiting as is still free. So the budget has
 room for others, and what was accepted is served in time, since all that waits in a class fits into the budget.
@@ -51,7 +54,8 @@ class Asking:
 
     `key` is what a repeat of the request has in common with it: the idempotency key, else the fingerprint. `is_unique`:
     no other request has this key. `ahead` is the work ahead of this very client, where it is known. `own_part` is the
-    client's part of what waits in the class (0 to 1), `class_share` the class's part of the capacity.
+    client's part of what waits in the class (0 to 1), `class_share` the class's part of the capacity, and `turn_part`
+    the client's part of that while it has requests waiting.
     """
 
     client: str = ""
@@ -60,6 +64,7 @@ class Asking:
     ahead: int | None = None
     own_part: float = 0.0
     class_share: float = 1.0
+    turn_part: float = 1.0
 
 
 NOBODY = Asking()
@@ -109,12 +114,18 @@ class Admission:
         is_back = returns is not None and returns.is_due(asking.client, asking.key, now)
         excess_s = -inf
         if work and class_.budget_s < inf:
-            excess_s = wait_s - class_.budget_s * (_KEPT if is_back else 1)
-            if not is_back:
-                excess_s = _of_newcomer(excess_s, class_, asking, _seconds(ahead, rate), returns, now)
+            if is_back:
+                excess_s = max(wait_s, own_wait_s) - class_.budget_s * _KEPT
+            else:
+                expected = returns.turns(asking.client, now) if returns else 0
+                expected_s = _seconds(expected, rate * asking.class_share)
+                allowed_s = class_.budget_s - min(class_.budget_s * _RESERVE_PART, _RESERVE_S, expected_s)
+                room_s = _until_room(wait_s - allowed_s, asking, _seconds(ahead, rate))
+                excess_s = max(room_s, own_wait_s - allowed_s)
         if is_back and returns:
             returns.take(asking.client, asking.key)
         if excess_s > 0:
+            wait_s = max(wait_s, own_wait_s)
             return Verdict(own_wait_s, self._over_budget(class_, asking, wait_s, excess_s, rate, now))
         if own_wait_s > deadline_in_s:
             return Verdict(own_wait_s, _too_early(own_wait_s, deadline_in_s))
@@ -127,7 +138,12 @@ class Admission:
         seconds = returns.remaining_s(asking.client, asking.key, now) if asking.is_unique else None
         if seconds is None:
             seconds = returns.promise(
-                asking.client, asking.key, now=now, earliest_s=excess_s, per_s=rate * asking.class_share
+                asking.client,
+                asking.key,
+                now=now,
+                earliest_s=excess_s,
+                per_s=rate * asking.class_share,
+                own_part=asking.turn_part,
             )
         return Problem(
             Reason.OVER_BUDGET,
@@ -149,12 +165,8 @@ def _without_rate(work: int) -> Verdict:
     return Verdict(None, Problem(Reason.OVER_BUDGET, detail))
 
 
-def _of_newcomer(
-    excess_s: float, class_: Class, asking: Asking, waiting_s: float, returns: Returns | None, now: float
-) -> float:
-    """Return the seconds until there is room for one that was not told to come now."""
-    if returns and returns.outstanding(now):
-        excess_s += min(class_.budget_s * _RESERVE_PART, _RESERVE_S)
+def _until_room(excess_s: float, asking: Asking, waiting_s: float) -> float:
+    """Return the seconds until there is room for one that was not told to come now, beside what its client has."""
     if excess_s > 0 or not asking.own_part:
         return excess_s
     # Own work and all work drain side by side, until the own is _OPEN_SHARE times what is free.

@@ -27,6 +27,8 @@ from infertool.gateway.positions import Positions
 _NEAR = 1e-9
 _LATE = 64
 """Pushes and pops that count as of late. Since the queue was empty there may have been fewer: a burst shows at once."""
+_LATE_CLIENTS = 512
+"""The same for the clients of a class, whose number changes with each of their requests."""
 _SLACK = 64
 _FEW = 16
 """Clients of a class that are looked at one by one."""
@@ -43,6 +45,10 @@ class _ClassQueue:
         self.busy = 0.0
         """The part of the pushes and pops of late at which this class had requests waiting."""
         self.lines: dict[str, ClientLine] = {}
+        self.shares = 0.0
+        """The shares of the clients that wait."""
+        self.busy_shares = 0.0
+        """The same, on average over the pushes and pops of late."""
         self._virtual_time = 0.0
         self._due: list[tuple[float, int, ClientLine]] = []
         self._orders = count()
@@ -52,6 +58,7 @@ class _ClassQueue:
         line = self.lines.get(client)
         if line is None:
             line = self.lines[client] = ClientLine(client, share)
+            self.shares += share
             self._schedule(line, self._virtual_time)
         line.push(request_id)
         self.length += 1
@@ -69,7 +76,7 @@ class _ClassQueue:
         if line:
             self._schedule(line, tag)
         else:
-            del self.lines[line.client]
+            self._forget(line)
         self._change(pops=1)
         return request_id
 
@@ -77,7 +84,7 @@ class _ClassQueue:
         line.remove(request_id)
         self.length -= 1
         if not line:
-            del self.lines[line.client]
+            self._forget(line)
             if len(self._due) > 2 * len(self.lines) + _SLACK:
                 self._due = [(each.tag, each.order, each) for each in self.lines.values()]
                 heapq.heapify(self._due)
@@ -102,6 +109,23 @@ class _ClassQueue:
             return self.rank(new, 0)
         picture = self._positions()
         return picture.before(self._virtual_time + 1 / share, picture.order)
+
+    def rank_with_turns(self, rank: int, before: int, share: float, *, waits: bool) -> int:
+        """Return a rank with what other clients will have asked for until then, if as many wait as of late.
+
+        It is that of a request with `before` requests of its own client before it. The others take a turn for each of
+        these. `waits`: the client is one of those that wait.
+        """
+        return max(rank, round(before / self.part(share, waits=waits)))
+
+    def part(self, share: float, *, waits: bool) -> float:
+        """Return the part of the class that a client with this share has beside those that waited of late."""
+        others = max(self.busy_shares - (share if waits else 0.0), 0.0)
+        return share / (share + others)
+
+    def _forget(self, line: ClientLine) -> None:
+        del self.lines[line.client]
+        self.shares -= line.share
 
     def _schedule(self, line: ClientLine, start: float) -> None:
         line.tag, line.order = start + 1 / line.share, next(self._orders)
@@ -172,7 +196,7 @@ class FairQueue:
             self._virtual_time = 0.0
             self._looks = 0
             for queue in self._classes.values():
-                queue.busy = 0.0
+                queue.busy = queue.busy_shares = 0.0
         return request_id
 
     def remove(self, request_id: str) -> bool:
@@ -203,7 +227,11 @@ class FairQueue:
         if not self._where:
             return 0
         queue = self._classes[class_name]
-        return self._expected(queue, queue.length if client is None else queue.rank_of_new(client, share))
+        if client is None:
+            return self._expected(queue, queue.length)
+        own = self.waiting(class_name, client)
+        rank = queue.rank_with_turns(queue.rank_of_new(client, share), own, share, waits=own > 0)
+        return self._expected(queue, rank)
 
     def expected(self, request_id: str) -> int | None:
         """Return the number of requests that will run before this one, if others arrive as of late."""
@@ -211,7 +239,9 @@ class FairQueue:
         if found is None:
             return None
         queue, line, _ = found
-        return self._expected(queue, queue.rank(line, line.rank(request_id)))
+        before = line.rank(request_id)
+        rank = queue.rank_with_turns(queue.rank(line, before), before, line.share, waits=True)
+        return self._expected(queue, rank)
 
     def waiting(self, class_name: str, client: str | None = None) -> int:
         """Return the number of waiting requests of a class, or of one client in it."""
@@ -226,10 +256,15 @@ class FairQueue:
         queue = self._classes[class_name]
         return 1 / (1 + self._others(queue))
 
+    def client_part(self, class_name: str, client: str, *, share: float = 1.0) -> float:
+        """Return the part of its class that a client has, or would have, beside the clients that waited of late."""
+        return self._classes[class_name].part(share, waits=self.waiting(class_name, client) > 0)
+
     def _look(self) -> None:
         self._looks += 1
         for queue in self._classes.values():
             queue.busy += ((queue.length > 0) - queue.busy) / min(self._looks, _LATE)
+            queue.busy_shares += (queue.shares - queue.busy_shares) / min(self._looks, _LATE_CLIENTS)
 
     def _expected(self, queue: _ClassQueue, rank: int) -> int:
         return max(self._before(queue, rank), round(rank * (1 + self._others(queue))))

@@ -83,6 +83,7 @@ class ModelQueue:
             ahead=self._waiting.ahead(class_name, client) + before,
             own_part=self._waiting.waiting(class_name, client) / of_class if of_class else 0.0,
             class_share=self._waiting.share(class_name),
+            turn_part=self._waiting.client_part(class_name, client),
         )
         return self._admission.decide(
             class_,

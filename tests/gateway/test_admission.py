@@ -123,6 +123,7 @@ class World:
     now: float = 0.0
     events: list[tuple[float, int, Any]] = field(default_factory=list)
     waits: dict[str, list[float]] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
     served: Counter[str] = field(default_factory=Counter)
     accepted: Counter[str] = field(default_factory=Counter)
     first_retries: int = 0
@@ -164,6 +165,7 @@ class World:
                 ahead=self.queue.ahead(class_name, client),
                 own_part=self.queue.waiting(class_name, client) / waiting if waiting else 0.0,
                 class_share=self.queue.share(class_name),
+                turn_part=self.queue.client_part(class_name, client),
             ),
         )
         self.first_retries += attempt == 1
@@ -173,7 +175,9 @@ class World:
             self.requests[key] = class_name, client, self.now
             self.queue.push(key, class_name, client, 1)
             self.work()
-        elif (told := verdict.problem.retry_after_s) is None:
+            return
+        self.refused[client] += 1
+        if (told := verdict.problem.retry_after_s) is None:
             self.without_promise += 1
         elif self.rng.random() >= self.no_show:
             late = self.rng.uniform(0, 0.3)
@@ -195,6 +199,7 @@ class World:
         self.served[class_name] += 1
         self.served[client] += 1
         self.waits.setdefault(class_name, []).append(self.now - since)
+        self.waits.setdefault(client, []).append(self.now - since)
         self.work()
 
     def burst(self, per_s: float, begin: float, seconds: float, name: str = "c", spiky: bool = False) -> None:
@@ -204,8 +209,9 @@ class World:
             class_name = ("interactive", "standard", "interactive", "batch")[n % 4]
             self.at(when, lambda n=n, c=class_name: self.ask(c, f"{name}{n}", f"{name}{n}"))
 
-    def p99(self, class_name: str) -> float:
-        return sorted(self.waits[class_name])[int(0.99 * len(self.waits[class_name]))]
+    def p99(self, name: str) -> float:
+        """Of a class, or of a client."""
+        return sorted(self.waits[name])[int(0.99 * len(self.waits[name]))]
 
 
 @pytest.mark.parametrize(
@@ -251,6 +257,32 @@ def test_a_greedy_client_leaves_room_for_others() -> None:
     # A fifth of the capacity is less than the modest client's half: nearly all of it is accepted, most at once.
     assert world.accepted["modest"] >= 0.9 * 20 * 30
     assert world.served["greedy"] + world.served["modest"] >= 0.9 * 100 * 30
+
+
+@pytest.mark.parametrize(
+    ("class_name", "seconds", "number", "each_per_s"),
+    [("interactive", 40, 2, 10), ("interactive", 40, 20, 4), ("standard", 100, 8, 10)],
+)
+def test_a_client_with_more_waiting_than_others_is_served_within_its_budget(
+    class_name: str, seconds: int, number: int, each_per_s: int
+) -> None:
+    """Others, who come all the time, take a turn for each of its requests; what was accepted counts on that."""
+    world = World(100)
+    others = [f"modest{n}" for n in range(number)]
+    for other in others:
+        for n in range(each_per_s * seconds):
+            when, key = n / each_per_s + world.rng.random(), f"{other}.{n}"
+            world.at(when, lambda o=other, k=key: world.ask(class_name, o, k))
+    for n in range(150 * (seconds - 10)):
+        world.at(10 + n / 150, lambda n=n: world.ask(class_name, "greedy", f"g{n}"))
+    world.run(seconds)
+    # All of the capacity is used, and who asks for less than a share gets it at once.
+    assert world.served[class_name] >= 0.9 * 100 * (seconds - 10)
+    assert not any(world.refused[other] for other in others)
+    world.run()
+    assert world.p99("greedy") <= CLASSES[class_name].budget_s * 1.1
+    assert world.kept_promises >= 0.9 * world.first_retries > 0
+    assert max(max(world.waits[other]) for other in others) < 2
 
 
 def test_promises_are_true_again_when_those_of_a_better_time_have_passed() -> None:
