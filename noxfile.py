@@ -108,7 +108,7 @@ def stress(session: nox.Session) -> None:
     _install(session, "test")
     hogs = [subprocess.Popen([sys.executable, "-c", HOG], stdin=subprocess.PIPE) for _ in os.sched_getaffinity(0)]
     try:
-        session.run("pytest", *WORKERS, *session.posargs, env={"INFERTOOL_TESTS_FULL": "1"})
+        session.run("pytest", *WORKERS, *session.posargs, env={"TESTS_FULL": "1"})
     finally:
         for hog in hogs:
             hog.kill()

@@ -154,7 +154,7 @@ def test_slow_model(
     )
 
 
-@pytest.mark.skipif("INFERTOOL_BENCH_LONG" not in os.environ, reason="takes minutes: INFERTOOL_BENCH_LONG=1")
+@pytest.mark.skipif("BENCH_LONG" not in os.environ, reason="takes minutes: BENCH_LONG=1")
 def test_a_million_events(benchmark: BenchmarkFixture, kafka: Kafka, row: Row, tmp_path: Path) -> None:
     raw = RawKafka(kafka.client())
     topic = raw.topic(PARTITIONS, retention_ms=-1)

@@ -1,4 +1,4 @@
-"""Memory of a consumer that runs on and on. A million events take minutes: INFERTOOL_BENCH_LONG=1 asks for them."""
+"""Memory of a consumer that runs on and on. A million events take minutes: BENCH_LONG=1 asks for them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Feeder(threading.Thread):
 
 @pytest.mark.activemq
 @pytest.mark.timeout(3600)
-@pytest.mark.skipif("INFERTOOL_BENCH_LONG" not in os.environ, reason="takes minutes: INFERTOOL_BENCH_LONG=1")
+@pytest.mark.skipif("BENCH_LONG" not in os.environ, reason="takes minutes: BENCH_LONG=1")
 def test_a_million_events(
     benchmark: BenchmarkFixture,
     activemq: ActiveMQ,

@@ -20,8 +20,9 @@ from tests.support.rawkafka import RawKafka, headers_of
 pytestmark = [pytest.mark.long, pytest.mark.kafka]
 
 TOPIC, PARTITIONS, KILLS = "events", 6, 20
-# INFERTOOL_TESTS_FULL=1 runs the full size: three times the events, and slow ones of 30 s.
-IS_FULL = os.environ.get("INFERTOOL_TESTS_FULL") == "1"
+# TESTS_FULL=1 runs the full size: three times the events, and slow ones of 30 s. No name of infertool's: it would be a
+# setting that does not exist.
+IS_FULL = os.environ.get("TESTS_FULL") == "1"
 EVENTS, SLOW_S = (20_000, 30.0) if IS_FULL else (6000, 5.0)
 # The first slow event is there for all deaths, the last one for none.
 SLOW = (12, EVENTS - 12)

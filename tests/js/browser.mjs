@@ -27,6 +27,8 @@ const page = context.pages()[0];
 const requests = [];
 page.on("request", (request) => requests.push(request.url()));
 const errors = [];
+// Longer than the tests wait for a report: they say what is missing.
+page.setDefaultTimeout(300_000);
 page.on("pageerror", (error) => errors.push(error.message));
 page.on("console", (message) => {
   // A lost server is reported there, too; refusals by the content policy are what matters.
