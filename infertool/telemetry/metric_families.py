@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from infertool.telemetry.details import TIMES_S
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 PREFIX: Final = "infertool_"
 # Characters of a label's value; a producer can give a queue any name.
 _LONGEST_LABEL: Final = 200
+_DIGEST_BYTES: Final = 4
 
 Labels = tuple[str, ...]
 Samples = list[tuple[Labels, float]]
@@ -98,4 +100,13 @@ def families(
 
 
 def _shown(values: Sequence[str]) -> list[str]:
-    return [value[:_LONGEST_LABEL].encode("utf-8", "replace").decode() for value in values]
+    return list(map(_label, values))
+
+
+def _label(value: str) -> str:
+    """Return a label's value. What is too long, or no UTF-8, ends in a digest: two series of one name are refused."""
+    shown = value[:_LONGEST_LABEL].encode("utf-8", "replace").decode()
+    if shown == value:
+        return value
+    digest = blake2b(value.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
+    return f"{shown[: _LONGEST_LABEL - len(digest) - 1]}~{digest}"

@@ -117,7 +117,7 @@ def consumer_lines(view: ConsumerView, glyphs: Glyphs) -> list[Line]:
         if view.fault
         else [_sign(view, glyphs), ("consumer ", TextStyle.STRONG)]
     )
-    return [head + _figures(view), _rules(view, glyphs)]
+    return [head + _figures(view, glyphs), _rules(view, glyphs)]
 
 
 def _sign(view: ConsumerView, glyphs: Glyphs) -> tuple[str, TextStyle]:
@@ -126,7 +126,7 @@ def _sign(view: ConsumerView, glyphs: Glyphs) -> tuple[str, TextStyle]:
     return f" {glyphs.up if well else glyphs.down} ", TextStyle.OK if well else TextStyle.FAIL
 
 
-def _figures(view: ConsumerView) -> Line:
+def _figures(view: ConsumerView, glyphs: Glyphs) -> Line:
     line: Line = []
 
     def add(name: str, text: str | None, style: TextStyle = TextStyle.STRONG) -> None:
@@ -136,7 +136,7 @@ def _figures(view: ConsumerView) -> Line:
     number = view.number
     for side in ("broker", "phoenix"):
         if view.get("connections", side, "up") is False:
-            add(side, clean(str(view.get("connections", side, "state"))), TextStyle.FAIL)
+            add(side, glyphs.safe(clean(str(view.get("connections", side, "state")))), TextStyle.FAIL)
     if view.get("progress", "stuck"):
         add("stuck", _known(span, number("progress", "idle_s")), TextStyle.FAIL)
     add("settled", _known(lambda value: f"{rate(value)}/s", number("rate", "settled")))

@@ -197,12 +197,14 @@ def _mode(state: State, glyphs: Glyphs) -> tuple[str, TextStyle]:
 
 def _bus_line(state: State, now: float, glyphs: Glyphs, *, marked: bool) -> Line:
     up = state.connection.state is ConnectionState.CONNECTED or state.recording
+    name = glyphs.safe(clean(state.name))
     line: Line = [
         (f" {glyphs.up if up else glyphs.down} ", TextStyle.OK if up else TextStyle.FAIL),
-        (f"[{clean(state.name)}]" if marked else clean(state.name), TextStyle.STRONG),
+        (f"[{name}]" if marked else name, TextStyle.STRONG),
         (f" {_connection(state, now)} ", TextStyle.PLAIN if up else TextStyle.WARN),
     ]
-    line += [(f" {glyphs.failure} {clean(topic)} lost ", TextStyle.FAIL) for topic in state.topics]
+    lost = [glyphs.safe(clean(topic)) for topic in state.topics]
+    line += [(f" {glyphs.failure} {topic} lost ", TextStyle.FAIL) for topic in lost]
     return line
 
 

@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from infertool.telemetry import signals
+from infertool.telemetry.metric_families import _label
 from infertool.telemetry.metrics import DEFINITIONS, Figures, collect
 from infertool.telemetry.stats import Report, Stats
 from infertool.telemetry.stats_builder import Identity, StatsBuilder
@@ -72,12 +73,14 @@ def values(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 def test_hostile_names_stay_labels(name: str, tmp_path: Path) -> None:
     failure = signals.Failed("e", "infer", name, "text", 1)
     text, open_text = texts(figures(Source([failure]), tmp_path, name))
-    shown = name[:200].encode("utf-8", "replace").decode()
+    shown = _label(name)
+    assert len(shown) <= 200
+    assert shown.startswith(name[:100].encode("utf-8", "replace").decode())
     [(_, labels)] = [key for key in values(text) if key[0] == "infertool_window_limit"]
     assert dict(labels) == {"queue": shown}
     failures = {labels["error_type"] for each in read_openmetrics(open_text) for labels in
                 (sample.labels for sample in each.samples) if each.name == "infertool_failures"}  # fmt: skip
-    assert failures == {name[:100].encode("utf-8", "replace").decode()}
+    assert failures == {_label(name[:100])}
     checked = promtool("check", "metrics", text=text)
     assert (checked.returncode, checked.stderr) == (0, "")
 

@@ -227,3 +227,11 @@ def test_an_hour_at_200_a_second_in_flat_memory() -> None:
     assert state.totals.events == 720_000
     assert (state.results.count, state.alerts.count) == (10_000, 10_000)
     assert sizes[-1] < sizes[0] * 1.05 + 4 * 1024 * 1024
+
+
+def test_names_of_buses_and_topics_are_ascii_where_the_terminal_is() -> None:
+    state = State("größe\x1b", 100)
+    state.topics = {"thème": "gone"}
+    shown = text(rows.header_lines([state, state], state, NOW, 200, ASCII))
+    assert "[gr\\xf6\\xdfe\\x1b]" in shown
+    assert "th\\xe8me lost" in shown

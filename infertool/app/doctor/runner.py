@@ -6,11 +6,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from infertool.app.doctor.check import NAMES, Check
 from infertool.app.doctor.result import Finding, Result, Status, fail, failed, skip
 from infertool.errors import InfertoolError
+from infertool.text.sanitize import printable
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ class Runner:
                 if finding.status is Status.FAIL:
                     blocking[id(check)] = f"{' '.join(filter(None, (check.name, check.subject)))} failed"
             took_s = time.monotonic() - began
-            results[id(check)] = Result(name=check.name, subject=check.subject, finding=finding, took_s=took_s)
+            subject = printable(check.subject)
+            results[id(check)] = Result(name=check.name, subject=subject, finding=_printable(finding), took_s=took_s)
         return sorted(results.values(), key=lambda result: _ORDER[result.name])
 
     def _within_time(self, check: Check) -> Finding:
@@ -88,6 +91,14 @@ class Runner:
         with self._changed:
             while not condition() and (left_s := deadline - time.monotonic()) > 0:
                 self._changed.wait(min(left_s, _LOOK_S))
+
+
+def _printable(finding: Finding) -> Finding:
+    """Return `finding` with texts that every form of the output can encode: names of files may be any bytes."""
+    return replace(
+        finding,
+        value=printable(finding.value), hint=printable(finding.hint), blocked_by=printable(finding.blocked_by),
+    )  # fmt: skip
 
 
 def _blocked(check: Check, blocking: Mapping[int, str]) -> str:

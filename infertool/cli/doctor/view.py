@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import textwrap
 import time
@@ -72,13 +73,13 @@ def nagios(results: Sequence[Result]) -> str:
     figures = [
         f"'{_label(result)}'={result.finding.number:.9g}{_UNITS.get(result.finding.unit, '')}"
         for result in results
-        if result.finding.number is not None
+        if result.finding.number is not None and math.isfinite(result.finding.number)
     ]
     return f"INFERTOOL {_NAGIOS[status]} - {text} | {' '.join(figures)}"
 
 
 def _label(result: Result) -> str:
-    return _title(result).replace("'", "").replace("=", "")
+    return " ".join(_title(result).split()).replace("'", "").replace("=", "").replace("|", "/")
 
 
 def prometheus(results: Sequence[Result]) -> list[str]:

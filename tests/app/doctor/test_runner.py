@@ -148,3 +148,10 @@ def test_categories_and_the_worst_status() -> None:
     results = runner().run([check("paths.disk", warn("little", "make room")), check("paths.state", skip("none"))])
     assert worst(results) is Status.WARN
     assert worst(results[:1]) is Status.SKIP or worst(results[:1]) is Status.OK
+
+
+def test_what_is_no_utf8_can_be_written_in_every_form() -> None:
+    odd = Check(name="broker.tcp", subject="a\udcff", run=lambda: fail("no \udcff", "look at \udcff"))
+    [result, blocked] = runner().run([odd, check("broker.tls", ok("1.3"), odd)])
+    for each in (result.subject, result.finding.value, result.finding.hint, blocked.finding.value):
+        each.encode()
