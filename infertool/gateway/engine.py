@@ -14,10 +14,11 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from infertool.gateway import outcomes, webhook_rows
 from infertool.gateway import request_rows as rows

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 # Header of an outcome that is from the cache of results.
 CACHE: Final = "cache"
@@ -26,8 +27,7 @@ class State(StrEnum):
         return self not in {State.QUEUED, State.STARTED}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InferRequest:
+class InferRequest(Struct, frozen=True, kw_only=True):
     """A request that passed the checks of the front.
 
     `id` is the event id on the broker, in dead letters and on dashboards. `client` is whose limits and idempotency keys
@@ -51,8 +51,7 @@ class InferRequest:
     traceparent: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """How a request ended. `body` is the model's result, or the failure as the consumer answers it (JSON)."""
 
     state: State
@@ -68,8 +67,7 @@ class Outcome:
         return CACHE in self.headers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """What is known of a request now. `position` counts the requests ahead of it; `eta_ms` is None where unknown."""
 
     request: InferRequest
@@ -79,8 +77,7 @@ class Progress:
     outcome: Outcome | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """A request is held: its id, and whether it was already there under its idempotency key."""
 
     id: str

@@ -9,8 +9,9 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from infertool.gateway.request import CACHE, InferRequest, Outcome, State
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import queue
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +31,7 @@ VERSION: Final = 1
 _APPLICATION: Final = 0x696E6665
 # Time to wait for another program's lock on the file. Seconds.
 _BUSY_S: Final = 2.0
-_MOST_IN_GROUP: Final = 1000
+_ENOUGH_IN_GROUP: Final = 1000
 _WAL_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -71,8 +71,9 @@ class Store:
             os.close(self._lock_file)
             raise
         self._reading = threading.Lock()
-        self._changed = threading.Condition(threading.Lock())
-        self._waiting: deque[_Write] = deque()
+        self._adding = threading.Lock()
+        # None ends the thread.
+        self._waiting: queue.SimpleQueue[list[_Write] | None] = queue.SimpleQueue()
         self._closed = False
         self._failure = ""
         self._thread = threading.Thread(target=self._write_on, name="infertool-gateway-store", daemon=True)
@@ -100,11 +101,9 @@ class Store:
         Each `then` gets the result of its job after the commit, or the `Problem`, on the thread that writes. Writes are
         done in the order of their calls. A job may be done again after a rollback.
         """
-        with self._changed:
+        with self._adding:
             if not self._closed:
-                if not self._waiting:
-                    self._changed.notify()
-                self._waiting.extend(_Write(job, then) for job, then in writes)
+                self._waiting.put([_Write(job, then) for job, then in writes])
                 return
         for _, then in writes:
             then(Problem(Reason.STORE_AWAY, "the store is closed"))
@@ -134,9 +133,10 @@ class Store:
 
     def close(self) -> None:
         """Write what waits, and close the file. Safe to call again."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        with self._adding:
+            if not self._closed:
+                self._closed = True
+                self._waiting.put(None)
         self._thread.join()
         with self._reading:
             self._reader.close()
@@ -145,14 +145,7 @@ class Store:
             self._lock_file = -1
 
     def _write_on(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting:
-                    if self._closed:
-                        self._writer.close()
-                        return
-                    self._changed.wait()
-                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST_IN_GROUP))]
+        while group := self._next_group():
             try:
                 self._commit(group)
             except sqlite3.OperationalError as error:
@@ -162,6 +155,18 @@ class Store:
                 self._commit_each(group)
             for write in group:
                 write.then(write.result)
+        self._writer.close()
+
+    def _next_group(self) -> list[_Write]:
+        """Return all that waits, as soon as there is something; nothing once the store is closed."""
+        group: list[_Write] = []
+        while not group or (len(group) < _ENOUGH_IN_GROUP and not self._waiting.empty()):
+            added = self._waiting.get()
+            if added is None:
+                self._waiting.put(None)
+                break
+            group += added
+        return group
 
     def _commit(self, group: Sequence[_Write]) -> None:
         connection = self._writer

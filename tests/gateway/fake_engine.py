@@ -7,8 +7,9 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from infertool.gateway.problem import Problem, Reason
 from infertool.gateway.request import Accepted, InferRequest, Outcome, Progress, State

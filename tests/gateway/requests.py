@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from infertool.gateway.ids import Ids
 from infertool.gateway.request import InferRequest
@@ -27,4 +28,4 @@ def a_request(**changes: object) -> InferRequest:
         accepted_ms=now_ms,
         deadline_ms=now_ms + 60_000,
     )
-    return replace(request, **changes)  # type: ignore[arg-type]
+    return replace(request, **changes)

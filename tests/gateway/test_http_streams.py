@@ -6,9 +6,9 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from infertool.gateway import events
 from tests.gateway.front_server import LONG, FrontServer
