@@ -25,7 +25,7 @@ QUEUE, ORIGIN = "ai.events.dlq", "/queue/runbook.origin"
 OTHERS = ("DLQ.orders", "ai.events.parked")
 LETTERS = 450
 ARCHIVE = "dead.jsonl.zst"
-QUESTION_S = 60
+QUESTION_S = 300
 # Commands that only look, or leave the originals where they are.
 HARMLESS = re.compile("peek-dlq|--dry-run|--copy")
 
