@@ -104,7 +104,7 @@ def test_responses_are_counted_by_what_they_are() -> None:
         9: Told(-1),
     }  # fmt: skip
     with serving(lambda asked: answers[asked.number % 10]) as server:
-        run = load(asked_for(f"{server.url}/predict", Planned(qps=200, count=100), timeout_s=2.0))
+        run = load(asked_for(f"{server.url}/predict", Planned(qps=200, count=100), timeout_s=6.0))
     assert {each.path for each in server.asked} == {"/predict"}
     assert_all_ended(run)
     counts = run.counts

@@ -256,7 +256,7 @@ def test_a_dead_letter_is_confirmed_then_settled_and_a_refused_one_comes_again(
         assert [(each.body, each.redelivered) for each in again] == [(b"1", True), (b"3", True)]
         with pytest.raises(StaleMessagesError):
             only.subscription.start_move([Move(zero, None)], 30)
-    with member(clients, dead, group="look") as look:
+    with member(clients, dead, group=f"look-{dead}") as look:
         assert bodies(look.take(1)) == [b"0"]
 
 
