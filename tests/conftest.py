@@ -34,6 +34,10 @@ hypothesis.settings.load_profile("same")
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
+# A setting of whoever runs the tests is none of theirs.
+for name in [each for each in os.environ if each.startswith("INFERTOOL_")]:
+    del os.environ[name]
+
 # Under `nohup` a run ignores SIGHUP, behind a shell's `&` it ignores SIGINT, and so would what the tests start. A
 # handler ends neither, and is not inherited.
 for number in (signal.SIGHUP, signal.SIGINT):

@@ -176,7 +176,7 @@ def payload(number: int, *, seconds: float, fails: str) -> bytes:
 
 
 def keep(name: str, lines: Iterable[str]) -> None:
-    """Write what a run counted into the folder of the environment variable INFERTOOL_TESTS_KEEP, if there is one."""
-    if folder := os.environ.get("INFERTOOL_TESTS_KEEP"):
+    """Write what a run counted into the folder of the environment variable TESTS_KEEP, if there is one."""
+    if folder := os.environ.get("TESTS_KEEP"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / name).write_text("\n".join(lines) + "\n")

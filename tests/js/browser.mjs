@@ -24,6 +24,7 @@ const context = await chromium.launchPersistentContext(profile, {
   ],
 });
 const page = context.pages()[0];
+page.setDefaultTimeout(240_000);
 const requests = [];
 page.on("request", (request) => requests.push(request.url()));
 const errors = [];

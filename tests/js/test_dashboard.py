@@ -10,7 +10,7 @@ import pytest
 
 from infertool.embedded.channel_server.channels import Channel, Definition, RefuseJoin
 from tests.embedded.channel_server.running import RunningHub
-from tests.js.dashboard import Service, opened, read, until, wait
+from tests.js.dashboard import Service, opened, read, stop_clock, until, wait
 from tests.js.node import NodeProgram
 from tests.support.hub import HubProcess
 from tests.support.proxy import Proxy
@@ -63,6 +63,7 @@ def test_a_batch_is_taken_apart(hub: HubProcess, page: NodeProgram) -> None:
 
 
 def test_failures_and_alerts_are_listed_and_toast(hub: HubProcess, page: NodeProgram) -> None:
+    stop_clock(page)
     with Service(hub) as service:
         service.failure("req-3", "simulated failure")
         service.alert("queue depth", "firing")
@@ -81,6 +82,7 @@ def test_failures_and_alerts_are_listed_and_toast(hub: HubProcess, page: NodePro
 
 
 def test_a_wave_of_failures_is_one_toast(hub: HubProcess, page: NodeProgram) -> None:
+    stop_clock(page)
     with Service(hub) as service:
         for number in range(1200):
             service.failure(f"req-{number}", "simulated failure")
@@ -91,6 +93,7 @@ def test_a_wave_of_failures_is_one_toast(hub: HubProcess, page: NodeProgram) -> 
 
 
 def test_content_is_text_never_html(hub: HubProcess, page: NodeProgram) -> None:
+    stop_clock(page)
     script = "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">"
     with Service(hub) as service:
         service.result(script, predicted=script)
@@ -245,6 +248,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen(page: NodeProgram) -> N
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("dark", 400)])
 def test_axe_finds_no_fault(hub: HubProcess, page: NodeProgram, scheme: str, width: int) -> None:
+    stop_clock(page)
     page.send("look", scheme=scheme, width=width, height=800)
     with Service(hub) as service:
         for number in range(5):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.js.dashboard import Service, opened, read, until, wait
+from tests.js.dashboard import Service, opened, read, stop_clock, until, wait
 from tests.js.node import NodeProgram
 from tests.support.hub import HubProcess
 
@@ -27,6 +27,7 @@ def hub() -> Iterator[HubProcess]:
 @pytest.fixture(scope="module")
 def page(hub: HubProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProgram]:
     with opened(hub.http_url, tmp_path_factory.mktemp("profile")) as program:
+        stop_clock(program)
         yield program
 
 
