@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from infertool.brokers.kafka.assignment import Assignment, Position
+from infertool.brokers.kafka.assignment import OFFSET, Assignment, Position
 from infertool.brokers.kafka.messages import KafkaMessage
 
 # Events that wait to be received, beside those in work: as many again as the window, so that receivers need not wait
@@ -24,8 +24,9 @@ _LEAST_WAITING: Final = 500
 _PATIENCE_S: Final = 2.0
 # Bytes of bodies that were read and wait.
 _MOST_BYTES: Final = 64 * 1024 * 1024
-# What delivered a message: its partition, and the number of the assignment.
-_DELIVERY: Final = attrgetter("partition", "epoch")
+# What delivered a message: its partition; and the number of the assignment, which no other partition has.
+_PARTITION: Final = attrgetter("partition")
+_EPOCH: Final = attrgetter("epoch")
 # A paused partition is read again once this part of a limit is free: what was fetched of it is fetched once more.
 _RESUMED: Final = 0.5
 
@@ -110,7 +111,7 @@ class Deliveries:
                 return []
             count = min(most, len(self._ready), self._window - self._in_work)
             taken = [self._ready.popleft() for _ in range(count)]
-            for name, those in groupby(taken, key=attrgetter("partition")):
+            for name, those in groupby(taken, key=_PARTITION):
                 self._assigned[name].give_out(list(those))
             self._in_work += len(taken)
             if self._can_give():
@@ -126,17 +127,16 @@ class Deliveries:
         """Note that events are done. Return how many were not in work here any more."""
         with self._lock:
             stale = 0
-            for (name, epoch), those in groupby(messages, key=_DELIVERY):
-                offsets = [message.offset for message in those]
-                assignment = self._assigned.get(name)
+            for epoch, group in groupby(messages, key=_EPOCH):
+                those = list(group)
+                assignment = self._assigned.get(those[0].partition)
                 if assignment is None or assignment.epoch != epoch:
-                    stale += len(offsets)
+                    stale += len(those)
                     continue
-                known = assignment.in_work.intersection(offsets)
-                if len(known) < len(offsets):
-                    stale += sum(offset not in known for offset in offsets)
-                    offsets = [offset for offset in offsets if offset in known]
-                following = assignment.settle(offsets)
+                known = assignment.in_work.intersection(map(OFFSET, those))
+                if len(known) < len(those):
+                    stale += sum(message.offset not in known for message in those)
+                following = assignment.settle(known)
                 self._in_work -= len(known)
                 if following and not assignment.is_leaving:
                     self._ready.extend(following)

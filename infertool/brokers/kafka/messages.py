@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from infertool.brokers.body_kind import concluded
+from infertool.brokers.body_kind import TEXT, concluded
 from infertool.brokers.header_types import BOOL, BYTES, JSON, HeaderTypeError, from_text, to_text
 from infertool.brokers.kafka import deaths
 from infertool.brokers.kafka.conventions import (
@@ -46,7 +46,7 @@ from infertool.brokers.kafka.header_values import (
     written,
 )
 from infertool.errors import RefusedError
-from infertool.message import NO_TYPES, BrokerDeath, Message, Outgoing, Properties
+from infertool.message import NO_TYPES, BodyKind, BrokerDeath, Message, Outgoing, Properties
 from infertool.text.sanitize import wire_bytes
 
 _log = logging.getLogger(__name__)
@@ -137,38 +137,79 @@ class KafkaMessage(Message, frozen=True, gc=False):
 def to_message(record: Any, *, partition: str, epoch: int, redelivered: bool) -> KafkaMessage:
     """Return the message of a `confluent_kafka.Message`. `partition` is `TOPIC/NUMBER`."""
     offset = record.offset()
-    value: bytes | None = record.value()
-    body = value or b""
+    (message,) = to_messages([record], [offset], partition=partition, epoch=epoch, before=offset + redelivered)
+    return message
+
+
+def to_messages(
+    records: Sequence[Any], offsets: Sequence[int], *, partition: str, epoch: int, before: int
+) -> list[KafkaMessage]:
+    """Return the messages of records of one partition, at `offsets`; those below `before` are redelivered.
+
+    One pass with few calls: it is most of what an event costs here.
+    """
+    topic = records[0].topic() if records else ""
+    messages: list[KafkaMessage] = []
+    for record, offset in zip(records, offsets, strict=True):
+        number = str(offset)
+        name = f"{partition}/{number}"
+        value: bytes | None = record.value()
+        body = value or b""
+        native: dict[str, str] = {}
+        try:
+            pairs: Sequence[Pair] = record.headers() or ()
+            for header, data in pairs:
+                native[header] = data.decode()  # type: ignore[union-attr]
+        except (AttributeError, UnicodeDecodeError):  # nothing, or bytes
+            pairs, native = _odd_headers(record, name)
+        if len(native) < len(pairs):
+            native = _first_texts(pairs)
+        if KIND in native or CONTENT_TYPE in native:
+            kind = _told_kind(pairs, body)
+        else:
+            kind = TEXT if body.isascii() else concluded(None, body)
+        # A producer may give no time: -1.
+        how, stamp_ms = record.timestamp()
+        messages.append(
+            KafkaMessage(
+                name,
+                topic,
+                native,
+                body,
+                kind,
+                offset < before,
+                epoch,
+                number,
+                False,  # noqa: FBT003  # `hides_body`; names take as long as all the rest
+                partition,
+                offset,
+                record.key(),
+                stamp_ms if how and stamp_ms > 0 else None,
+                value is None,
+                pairs,
+            )
+        )
+    return messages
+
+
+def _odd_headers(record: Any, name: str) -> tuple[Sequence[Pair], dict[str, str]]:
+    """Return headers of which some are no texts: as they came, and as texts."""
     pairs: Sequence[Pair] = ()
     try:
         pairs = record.headers() or ()
     except UnicodeDecodeError:
-        _log.warning(
-            "the headers of %s/%d have a name that is no UTF-8: the event comes without them", partition, offset
-        )
-    native = _native(pairs) if pairs else {}
-    # Not of `native`, where the text of bytes may be one of the kinds.
-    kind = KINDS.get(value_of(pairs, KIND) or b"") if KIND in native else None
-    content_type = text_of(value_of(pairs, CONTENT_TYPE)) if CONTENT_TYPE in native else None
-    # A producer may give no time: -1.
-    how, stamp_ms = record.timestamp()
-    return KafkaMessage(
-        f"{partition}/{offset}",
-        record.topic(),
-        native,
-        body,
-        kind or concluded(content_type, body),
-        redelivered,
-        epoch,
-        str(offset),
-        False,  # noqa: FBT003  # `hides_body`; names take as long as all the rest
-        partition,
-        offset,
-        record.key(),
-        stamp_ms if how and stamp_ms > 0 else None,
-        value is None,
-        pairs,
-    )
+        _log.warning("the headers of %s have a name that is no UTF-8: the event comes without them", name)
+    return pairs, _first_texts(pairs)
+
+
+def _first_texts(pairs: Sequence[Pair]) -> dict[str, str]:
+    return {name: read(data)[0] for name, data in first_of_each(pairs).items()}
+
+
+def _told_kind(pairs: Sequence[Pair], body: bytes) -> BodyKind:
+    # Not of the texts: those of bytes may be one of the kinds.
+    kind = KINDS.get(value_of(pairs, KIND) or b"")
+    return kind or concluded(text_of(value_of(pairs, CONTENT_TYPE)), body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +247,6 @@ def to_record(outgoing: Outgoing, address: str) -> Record:
         pairs,
         stamp_ms if stamp_ms is not None and 0 <= stamp_ms <= _LATEST_MS else None,
     )
-
-
-def _native(pairs: Sequence[tuple[str, Any]]) -> dict[str, str]:
-    """Return the headers as texts, the first of each name."""
-    try:
-        texts = {name: data.decode() for name, data in pairs}
-    except (AttributeError, UnicodeDecodeError):  # nothing, or bytes
-        texts = {}
-    return texts if len(texts) == len(pairs) else {name: read(data)[0] for name, data in first_of_each(pairs).items()}
 
 
 def _refused(address: str, reason: str) -> RefusedError:

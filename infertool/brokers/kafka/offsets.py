@@ -62,7 +62,8 @@ class Offsets:
         """Note that these were read, in ascending order. Return those that are not yet done."""
         if not offsets:
             return []
-        fresh = [offset for offset in offsets if self.end is None or offset >= self.end]
+        end = self.end
+        fresh = list(offsets) if end is None or offsets[0] >= end else [each for each in offsets if each >= end]
         if fresh:
             self.end = fresh[-1] + 1
         if self._ahead:

@@ -17,7 +17,7 @@ from infertool.brokers.kafka.assignment import Assignment
 from infertool.brokers.kafka.commits import Commits
 from infertool.brokers.kafka.deliveries import Deliveries
 from infertool.brokers.kafka.errors import code_of, is_fatal, translate
-from infertool.brokers.kafka.messages import to_message
+from infertool.brokers.kafka.messages import to_messages
 from infertool.brokers.kafka.rebalance import Rebalance
 from infertool.errors import ConnectionLostError, InfertoolError, ServerError
 from infertool.net.timing import FullJitter
@@ -249,11 +249,9 @@ class Poller:
         if len(fresh) < len(offsets):
             wanted = set(fresh)
             records = [record for record, offset in zip(records, offsets, strict=True) if offset in wanted]
-        name, epoch, before = assignment.name, assignment.epoch, assignment.taken_before
-        messages = [
-            to_message(record, partition=name, epoch=epoch, redelivered=offset < before)
-            for record, offset in zip(records, fresh, strict=True)
-        ]
+        messages = to_messages(
+            records, fresh, partition=assignment.name, epoch=assignment.epoch, before=assignment.taken_before
+        )
         keys = [record.key() for record in records] if assignment.has_order else ()
         self._deliveries.put(assignment, messages, keys)
 

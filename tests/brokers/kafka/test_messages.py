@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from infertool.brokers.kafka.messages import KafkaMessage, to_message, to_record
+from infertool.brokers.kafka.messages import KafkaMessage, to_message, to_messages, to_record
 from infertool.errors import RefusedError
 from infertool.message import BodyKind, Message, Outgoing, Properties
 
@@ -50,12 +50,6 @@ def _read(record: _Record) -> KafkaMessage:
     return to_message(record, partition="events/3", epoch=2, redelivered=False)
 
 
-def _again(message: Message) -> Any:
-    """Return the record that a message becomes when it is sent on, as a replay does."""
-    sent = Outgoing("other", message.body, message.kind, message.headers, message.properties, message.types)
-    return to_record(sent, "kafka://a")
-
-
 _NAMES = st.sampled_from([
     "a", "b", "é", "", "content-type", "content-encoding", "type", "message-id", "kafka_correlationId",
     "kafka_replyTopic", "kafka_replyPartition", "kafka_key", "kafka_tombstone", "kafka_headers", "kafka_types",
@@ -65,6 +59,25 @@ _VALUES = st.none() | st.binary(max_size=6) | st.sampled_from([
     b"text", b"bytes", b"application/json", b"true", b"\0\0\0\5", b"base64:AAEC", b"base64:?", b'{"a":"int"}',
     b'[["a",null]]', b"7", b"events", b"events/b", b"events/7", b"/7", b"events/07", b"\xff\xff\xff\xff",
 ])  # fmt: skip
+
+
+_ODD = st.just(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "odd"))
+_RECORDS = st.builds(
+    _Record, st.none() | st.binary(max_size=4), pairs=st.lists(st.tuples(_NAMES, _VALUES), max_size=3) | _ODD
+)
+
+
+@given(st.lists(_RECORDS, max_size=5))
+def test_each_record_of_a_batch_is_read_as_one_alone(records: list[_Record]) -> None:
+    """One with odd headers, or without a body, changes nothing of those beside it."""
+    offsets = [7] * len(records)
+    assert to_messages(records, offsets, partition="events/3", epoch=2, before=0) == [*map(_read, records)]
+
+
+def _again(message: Message) -> Any:
+    """Return the record that a message becomes when it is sent on, as a replay does."""
+    sent = Outgoing("other", message.body, message.kind, message.headers, message.properties, message.types)
+    return to_record(sent, "kafka://a")
 
 
 @given(
