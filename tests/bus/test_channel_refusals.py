@@ -11,6 +11,7 @@ from tests.bus.conftest import Bus
 from tests.bus.faulty import FAILING, LONG, PLAIN, Service, numbers_of, stop
 from tests.bus.test_batched_pushes import served_by
 from tests.bus.test_settlement import assert_each_once
+from tests.consumer.harness import wait_until
 
 QUICK = {"INFERTOOL_CONSUME__RETRY_BASE_S": "0.01"}
 
@@ -73,6 +74,7 @@ def test_a_channel_that_ignores_everything_is_told_of(embedded_bus: Bus, confirm
         environment = {"INFERTOOL_PHOENIX__PUSH_TIMEOUT_S": "1", "INFERTOOL_CONSUME__STOP_DEADLINE_S": "1"}
         consumer = bus.consume("--phoenix", url, "--confirm", confirm, model=PLAIN, **environment)
         consumer.wait_for(f"phoenix.confirm = {confirm}", times=2)
+        wait_until(lambda: len(pushes) >= 50)
         assert len(pushes) == 50
         summary = stop(consumer)
     assert (summary["succeeded"], summary["handed_back"]) == (0, 50)

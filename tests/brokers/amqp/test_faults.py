@@ -103,8 +103,9 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(
 ) -> None:
     with own.pika() as channel:
         channel.queue_declare("q", durable=True)
+    patient = connect(own.amqp_url, receipt_timeout_s=TIMEOUT_S)
     broker = connect(own.amqp_url, links, receipt_timeout_s=3.0)
-    send_all(broker, numbered("q", 3))
+    send_all(patient, numbered("q", 3))
     subscription = broker.subscribe("q", window=3)
     messages = take(subscription, 3)
     own.ctl("set_vm_memory_high_watermark", "0.0000001")
@@ -120,7 +121,6 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(
     assert broker.measure("q", TIMEOUT_S) is not None
 
     sent = threading.Event()
-    patient = connect(own.amqp_url, receipt_timeout_s=TIMEOUT_S)
 
     def ended(error: Exception | None) -> None:
         if error is None:
@@ -130,7 +130,7 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(
     own.ctl("set_vm_memory_high_watermark", "0.8")
     assert sent.wait(TIMEOUT_S)
     wait_until(lambda: "takes messages again" in caplog.text)
-    send_all(broker, numbered("q", 1))
+    send_all(patient, numbered("q", 1))
     assert links.of(ConnectionState.LOST) == []
 
 

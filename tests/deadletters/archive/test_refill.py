@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 
 import pytest
 
@@ -178,6 +180,7 @@ def wait_for_journal(dead: DeadQueue, process: Process, entries: int) -> bool:
     while process.poll() is None:
         if journal.exists() and journal.read_bytes().count(b'"sent"') >= entries:
             return True
+        time.sleep(0.002)
     return False
 
 
@@ -206,7 +209,10 @@ def test_a_broker_that_dies_in_the_middle_and_comes_back(real_dead: DeadQueue) -
     real_dead.drained()
     running = start(real_dead, "--batch", "20")
     assert wait_for_journal(real_dead, running.process, 5)
+    # It must not come to its end before the kill.
+    running.process.send_signal(signal.SIGSTOP)
     real_dead.broker.kill()
+    running.process.send_signal(signal.SIGCONT)
     real_dead.broker.start()
     summary = running.finish()
     assert "connecting again" in running.log.read_text()
