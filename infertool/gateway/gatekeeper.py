@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Final
 
 from infertool.errors import SettingsError, UsageError
@@ -23,7 +22,7 @@ from infertool.gateway.rate import Rate
 from infertool.gateway.tokens import Tokens, refusal
 from infertool.settings import GatewaySettings
 from infertool.telemetry.health import Condition
-from infertool.text.input import parse_listen_address
+from infertool.text.input import home_path, parse_listen_address
 
 # Addresses whose principals are kept.
 _MOST_ADDRESSES: Final = 4096
@@ -180,7 +179,7 @@ def _live_keys(path: str) -> LiveKeys | None:
     if not path:
         return None
     try:
-        return LiveKeys(KeyFile(Path(path).expanduser()))
+        return LiveKeys(KeyFile(home_path(path)))
     except KeyFileError as error:
         raise SettingsError(f"gateway.keys_file: {error.what}", key="gateway.keys_file", advice=error.advice) from None
 

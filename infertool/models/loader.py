@@ -36,7 +36,7 @@ from infertool.models.user_code import guarded
 from infertool.secret import mask_url
 from infertool.settings.tree import ModelSettings
 from infertool.text import json_text
-from infertool.text.input import did_you_mean, parse_capacity
+from infertool.text.input import did_you_mean, home_path, is_file, parse_capacity
 
 _KEY_BYTES = 16
 _MISS = object()
@@ -146,8 +146,8 @@ def _is_path(source: str) -> bool:
 
 
 def _in_file(spec: str, path: Path, attribute: str) -> Found:
-    path = path.expanduser().resolve()
-    if not path.is_file():
+    path = home_path(path).resolve()
+    if not is_file(path):
         neighbours = (other.name for other in path.parent.glob("*.py"))
         raise _error(spec, f"cannot be imported: no file {path}", did_you_mean(path.name, neighbours))
     _make_importable(path.parent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from infertool.errors import InferenceError, ModelLoadError, SettingsError
@@ -20,7 +19,7 @@ from infertool.models.tensors import (
 )
 from infertool.models.user_code import guarded, text_of
 from infertool.settings.tree import ModelSettings
-from infertool.text.input import did_you_mean
+from infertool.text.input import did_you_mean, home_path, is_file
 
 try:
     import numpy as np
@@ -59,8 +58,8 @@ _NUMBERS = _TYPES.keys() - {"tensor(string)"}
 def open_onnx(settings: ModelSettings) -> LoadedModel:
     """Load the file that `model.spec` names. Raises `ModelLoadError`, and `SettingsError` for `model.inputs`."""
     spec = settings.spec
-    path = Path(spec.partition(":")[2]).expanduser()
-    if not path.is_file():
+    path = home_path(spec.partition(":")[2])
+    if not is_file(path):
         nearest = did_you_mean(path.name, (other.name for other in path.parent.glob("*.onnx")))
         advice = nearest or "write onnx:path/to/file.onnx"
         raise ModelLoadError(f"model {spec} cannot be loaded: no file {path}", spec=spec, advice=advice)

@@ -16,7 +16,7 @@ from infertool.settings.keys import PREFIX, Entry, flatten, groups, parsed, type
 from infertool.settings.ranges import check
 from infertool.settings.secrets import override, read_files
 from infertool.settings.tree import Settings
-from infertool.text.input import did_you_mean, nearest
+from infertool.text.input import did_you_mean, home_path, is_file, nearest
 
 FILE_NAME = "infertool.toml"
 # The array of tables in a file, and the setting that holds it.
@@ -36,7 +36,7 @@ def state_dir(environ: Mapping[str, str], given: str = "") -> Path:
 
 def gateway_dir(environ: Mapping[str, str], given: str = "") -> Path:
     """Return the folder of a gateway's requests; `given` is `gateway.state_dir`."""
-    return Path(given).expanduser() if given else state_dir(environ) / "gateway"
+    return home_path(given) if given else state_dir(environ) / "gateway"
 
 
 def _base(environ: Mapping[str, str], variable: str, default: str) -> Path:
@@ -62,7 +62,7 @@ def _anchored(tree: Any) -> Any:
         if is_dataclass(value) and not isinstance(value, Secret):
             changes[each.name] = _anchored(value)
         elif value and each.name.endswith(_ENDINGS):
-            changes[each.name] = str(Path(value).expanduser().absolute())
+            changes[each.name] = str(home_path(value).absolute())
     return replace(tree, **changes)
 
 
@@ -149,11 +149,15 @@ class SettingsFile:
 def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the settings file to use: `config`, which must exist, or the first existing candidate."""
     if config is None:
-        return next((path for path in config_candidates(environ) if path.is_file()), None)
-    if not config.exists():
+        return next((path for path in config_candidates(environ) if is_file(path)), None)
+    try:
+        config.stat()
+    except (FileNotFoundError, NotADirectoryError):
         folder = config.parent
         advice = did_you_mean(str(config), map(str, folder.glob("*.toml"))) or "`infertool config init` writes one"
-        raise SettingsError(f"there is no settings file {config}", origin=str(config), advice=advice)
+        raise SettingsError(f"there is no settings file {config}", origin=str(config), advice=advice) from None
+    except OSError:
+        pass  # reading it says why
     return config
 
 
@@ -164,6 +168,8 @@ def read(path: Path) -> SettingsFile:
         tables = tomllib.loads(text)
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}", origin=str(path)) from error
+    except RecursionError:
+        raise SettingsError(f"{path} is not TOML that can be read: too many levels", origin=str(path)) from None
     except ValueError as error:  # not UTF-8, or not TOML
         raise SettingsError(f"{path} is not TOML: {error}", origin=str(path)) from None
     return _Reader(path, line_numbers(text)).read(tables)
@@ -267,8 +273,9 @@ def load(
     entries = _defaults()
     for layer in layers:
         entries = override(entries, _with_rules(entries, layer))
-    entries = read_files({**_defaults(), **entries})
+    entries = {**_defaults(), **entries}
     check(entries)
+    entries = read_files(entries)
     return Loaded(
         settings=unflatten({key: entry.value for key, entry in entries.items()}),
         origins={key: entry.origin for key, entry in entries.items()},

@@ -57,6 +57,8 @@ def check(entries: Mapping[str, Entry]) -> None:
 
 
 def _reason(key: str, value: Any) -> str:
+    if isinstance(value, str) and "\0" in value:
+        return "has a NUL in it"
     if key in _TEXTS:
         return _TEXTS[key](value)
     if isinstance(value, int) and types()[key] in {int, NumberOrAuto}:

@@ -6,6 +6,7 @@ restart. A pipe or standard input is read only once.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from infertool.errors import SettingsError
 from infertool.secret import Secret
 from infertool.settings.keys import Entry
+from infertool.text.input import home_path
 
 FILES = {
     "broker.password": "broker.password_file",
@@ -64,14 +66,18 @@ def _both(secret: str, file: str, layer: Mapping[str, Entry]) -> SettingsError:
 
 
 def _secret(key: str, entry: Entry) -> Secret:
-    path = Path(entry.value).expanduser().absolute()
+    path = home_path(entry.value).absolute()
     if _may_be_read_once(path):
         return Secret(_first_line(key, entry, path))
     return Secret(_read_again(key, entry, path), partial(_read_again, key, entry, path))
 
 
 def _may_be_read_once(path: Path) -> bool:
-    return path.exists() and not path.is_file() and not path.is_dir()
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # reading it says why
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _read_again(key: str, entry: Entry, path: Path) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from infertool.errors import UsageError
@@ -92,3 +94,13 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """Return `did you mean 'X'?` for the closest valid name; "" if none is close."""
     match = nearest(name, valid)
     return f"did you mean {match!r}?" if match else ""
+
+
+def home_path(text: str | Path) -> Path:
+    """Return a path with its `~` or `~USER` expanded; that of an unknown user stays, so that no file is found there."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  (`Path.expanduser` raises RuntimeError over such a user)
+
+
+def is_file(path: Path) -> bool:
+    """Return True for a regular file; False also for what cannot be looked at, such as a name that is too long."""
+    return os.path.isfile(path)  # noqa: PTH113  (`Path.is_file` raises OSError then)

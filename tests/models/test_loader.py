@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from infertool.errors import ModelLoadError
-from infertool.models.loader import load, warm_up
+from infertool.models.loader import load, open_model, warm_up
+from infertool.settings import ModelSettings
 from tests.conftest import FIXTURES
 from tests.support.classifier import trained
 from tests.support.present import present
@@ -164,6 +165,12 @@ def test_unfit_objects_are_refused_with_the_reason(thing: str, reason: str) -> N
 )
 def test_files_that_fail_name_the_original_error(spec: str, reason: str) -> None:
     assert reason in refusal(f"{MODELS}/{spec}")
+
+
+@pytest.mark.parametrize("spec", ["~no-such-user/m.py:predict", "onnx:~no-such-user/m.onnx", f"{'x' * 500}.py:f"])
+def test_a_file_of_an_unknown_user_or_with_a_name_too_long_is_not_there(spec: str) -> None:
+    with pytest.raises(ModelLoadError, match=r"no file .*(~no-such-user|xxx)"):
+        open_model(ModelSettings(spec=spec))
 
 
 @pytest.mark.parametrize(

@@ -184,3 +184,18 @@ def test_no_error_shows_a_secret(toml: str) -> None:
 
 def test_a_file_that_cannot_be_read() -> None:
     assert config_refusal("/proc/self/mem") == "/proc/self/mem cannot be read: Input/output error"
+
+
+@pytest.mark.parametrize(
+    ("toml", "text"),
+    [
+        ("a = " + "[" * 5000, "is not TOML that can be read: too many levels"),
+        ('[broker]\npassword_file = "a\\u0000"', "my.toml:2: broker.password_file has a NUL in it"),
+        ('[model]\nspec = "a\\u0000.py:predict"', "my.toml:2: model.spec has a NUL in it"),
+        ('[broker]\npassword_file = "~no-such-user/p"', "~no-such-user/p cannot be used: No such file"),
+        (f'[broker]\npassword_file = "{"x" * 500}"', "cannot be used: File name too long"),
+    ],
+    ids=["levels", "file", "model", "user", "name"],
+)
+def test_what_no_file_system_takes_is_an_error_of_its_key(toml: str, text: str) -> None:
+    assert text in str(refusal(toml))

@@ -18,6 +18,7 @@ from infertool.gateway.key_set import FETCH_S, fetch, is_safe
 from infertool.gateway.keys import ApiKey
 from infertool.secret import mask_url
 from infertool.settings import GatewaySettings, Settings
+from infertool.text.input import home_path
 
 _MARGIN_S: Final = 5.0
 
@@ -35,7 +36,7 @@ def checks(settings: Settings, load: Check) -> list[Check]:
 def _keys(settings: GatewaySettings) -> Finding:
     if not settings.keys_file:
         return skip("gateway.keys_file is not set")
-    file = KeyFile(Path(settings.keys_file).expanduser())
+    file = KeyFile(home_path(settings.keys_file))
     try:
         found = file.read()
         mode = file.path.stat().st_mode

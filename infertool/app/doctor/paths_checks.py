@@ -16,6 +16,7 @@ from infertool.app.doctor.words import size
 from infertool.settings import Settings
 from infertool.settings.load import state_dir
 from infertool.telemetry.process_stats import existing
+from infertool.text.input import home_path
 
 _MIB: Final = 1024 * 1024
 _LITTLE, _TOO_LITTLE = 1024 * _MIB, 100 * _MIB
@@ -25,7 +26,7 @@ _HINT: Final = "make room there, or set consume.state_dir to a folder on another
 def checks(settings: Settings, environ: Mapping[str, str], load: Check) -> list[Check]:
     """Return the checks."""
     given = settings.consume.state_dir
-    folder = Path(given).expanduser().absolute() if given else state_dir(environ)
+    folder = home_path(given).absolute() if given else state_dir(environ)
     return [
         Check(name="paths.state", run=partial(_state, folder), needs=(load,)),
         Check(name="paths.disk", run=partial(_disk, folder), needs=(load,)),

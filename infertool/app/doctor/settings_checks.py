@@ -22,6 +22,7 @@ from infertool.settings import Settings
 from infertool.settings.keys import flatten
 from infertool.settings.load import Loaded
 from infertool.settings.secrets import FILES
+from infertool.text.input import home_path
 
 _CERTIFICATES: Final = ("broker.tls_cert_file", "phoenix.tls_cert_file", "model.tls_cert_file", "gateway.tls_cert_file")
 _PEM: Final = re.compile(f"{re.escape(ssl.PEM_HEADER)}.*?{re.escape(ssl.PEM_FOOTER)}", re.DOTALL)
@@ -94,7 +95,7 @@ def _certificates(settings: Settings) -> Finding:
 
 def _left_s(path: Path) -> float:
     """Return for how long the first certificate of a PEM file is valid. Raises `OSError`, `ValueError`."""
-    text = path.expanduser().read_text(encoding="ascii", errors="replace")
+    text = home_path(path).read_text(encoding="ascii", errors="replace")
     first = _PEM.search(text)
     end = validity_end(ssl.PEM_cert_to_DER_cert(first[0])) if first else None
     if end is None:
@@ -105,7 +106,7 @@ def _left_s(path: Path) -> float:
 def _readable_by_others(files: list[tuple[str, Path]]) -> Iterator[str]:
     for key, path in files:
         try:
-            mode = path.expanduser().stat().st_mode
+            mode = home_path(path).stat().st_mode
         except OSError as fault:
             yield f"{key} {path}: {fault.strerror}"
             continue

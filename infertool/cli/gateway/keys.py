@@ -150,9 +150,10 @@ def rotate(
 def _path(ctx: typer.Context, given: Path | None) -> Path:
     """Return the file of keys. Raises `UsageError` if none is named."""
     from infertool.errors import UsageError
+    from infertool.text.input import home_path
 
     flags: dict[str, tuple[str, Any]] = {"gateway.keys_file": ("--keys-file", None if given is None else str(given))}
     found: str = ctx.obj.load(flags).settings.gateway.keys_file
     if not found:
         raise UsageError("no file of keys is named", advice="set gateway.keys_file, or give --keys-file FILE")
-    return Path(found).expanduser()
+    return home_path(found)
