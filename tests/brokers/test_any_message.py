@@ -47,6 +47,7 @@ NAMES = TEXTS | st.sampled_from([
     "reply-to", "correlation-id", "content-type", "content-length", "redelivered", "type", "ack", "destination",
     "subscription",
     "event_id", "deadline", "dlq_id", "dlq_format", "replay_count", "original_destination", "kafka_key", "kafka_types",
+    "kafka_tombstone",
     "kafka_dlt-original-topic", "kafka_dlt-original-partition", "kafka_dlt-original-offset", "kafka_dlt-exception-fqcn",
     "infertool_retry_due", "infertool_retry_origin", "infertool_retry_message_id", "infertool_retry_attempts",
 ])  # fmt: skip

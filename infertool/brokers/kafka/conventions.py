@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from infertool.brokers.header_types import BYTES, NULL, TypedText, from_text
+from infertool.brokers.header_types import BOOL, BYTES, NULL, TypedText, from_text
 from infertool.brokers.kafka.deaths import MARKS
 from infertool.brokers.plain_conventions import PlainConventions
 from infertool.brokers.port import Browsing, Capabilities
@@ -81,11 +81,15 @@ class KafkaConventions(PlainConventions):
         return not is_name(name)
 
     def is_sendable(self, name: str, value: str) -> bool:
-        """See `infertool.brokers.port.Conventions`: a header that would be a property when it comes back is not."""
+        """See `infertool.brokers.port.Conventions`: a header that is, or would come back as, something else is not."""
+        tag = value.tag if isinstance(value, TypedText) else ""
+        if name == KEY:
+            return tag in {"", BYTES}
+        if name == TOMBSTONE:
+            return (value, tag) in {("true", BOOL), ("true", "")}
         is_property = _IS_PROPERTY.get(name)
         if is_property is None:
             return True
-        tag = value.tag if isinstance(value, TypedText) else ""
         raw = from_text(value, tag) if tag in {BYTES, NULL} else wire_bytes(value)
         return raw is None or not is_property(raw)
 

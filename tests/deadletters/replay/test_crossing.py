@@ -19,6 +19,9 @@ from infertool.brokers import header_types
 from infertool.brokers.amqp.conventions import CAPABILITIES as AMQP_CAPABILITIES
 from infertool.brokers.amqp.conventions import CONVENTIONS as AMQP
 from infertool.brokers.amqp.messages import to_fields
+from infertool.brokers.kafka.conventions import CAPABILITIES as KAFKA_CAPABILITIES
+from infertool.brokers.kafka.conventions import CONVENTIONS as KAFKA
+from infertool.brokers.kafka.messages import to_record
 from infertool.brokers.memory.adapter import CAPABILITIES, CONVENTIONS
 from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Server
@@ -136,6 +139,22 @@ def test_what_amqp_cannot_hold_becomes_a_text_and_is_named() -> None:
     sent = to_fields(decision.replacement, "a").headers
     assert sent
     assert sent.items() >= {"born": "1969-07-20T20:17:40Z", "price": "0.12345678901", "on": table["on"]}.items()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [{"kafka_key": []}, {"kafka_key": 7}, {"kafka_key": None}, {"kafka_tombstone": "no"}, {"kafka_tombstone": False}],
+    ids=str,
+)
+def test_what_kafka_would_take_for_a_part_of_the_record_stays_a_header(table: dict[str, object]) -> None:
+    decision = Decider(PLAN, CONVENTIONS, Crossing(CONVENTIONS, KAFKA, KAFKA_CAPABILITIES)).decide(of_memory(table))
+    [name] = table
+    assert decision.losses == (f"the name of the header {name}: it becomes infertool_kept_{name}",)
+    record = to_record(decision.replacement, "a")
+    assert (record.key, record.value) == (None, b"{}")
+    sent = decision.replacement
+    theirs = header_types.from_texts(sent.headers, sent.types)
+    assert theirs[f"infertool_kept_{name}"] == table[name]
 
 
 def test_the_time_of_an_event_stays_over_a_letter_with_a_time_of_its_own() -> None:
