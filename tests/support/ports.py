@@ -16,7 +16,7 @@ _LOWEST = 10_000
 # A port is free until its server listens, which takes a JVM seconds: processes that test at the same time choose from
 # ranges of their own. A process holds the lock of its range until it ends.
 _RANGES = 16
-_LOCKS = Path(tempfile.gettempdir()) / "infertool-test-ports"
+_LOCKS = Path(tempfile.gettempdir()) / f"infertool-test-ports-{os.getuid()}"
 _given: set[int] = set()
 
 
