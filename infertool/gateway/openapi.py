@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from infertool.settings.tree import GatewaySettings
 
 _METRICS: Final = ("text/plain", "application/openmetrics-text")
-_STREAM: Final = {EVENTS: {"schema": {"type": "string"}}}
+# Without a schema: readers apply one to each event, as an object with id, event and data.
+_STREAM: Final[dict[str, Any]] = {EVENTS: {}}
 _TOLD: Final = ("Infertool-Event-Id", "Preference-Applied", "Idempotency-Replayed", "RateLimit", "RateLimit-Policy")
 _VISIBLE: Final = r"^[!-~]([ -~]{0,253}[!-~])?$"
 # What any request may meet, whatever its path.

@@ -219,6 +219,7 @@ def test_a_late_heavy_event_passes_light_ones_that_wait(memory_world: World) -> 
 
     with world.consume(model, concurrency=2):
         wait_until(lambda: bool(world.intakes) and len(world.intakes[0]._messages) > 100)
+        wait_until(lambda: world.intakes[0]._room() <= 0)  # else it would be next at once, and not wait
         world.send({"high": 1})
         wait_until(lambda: all(world.intakes[0]._messages._waiting[n] for n in (0, 2)))
         for _ in range(201):
