@@ -28,13 +28,29 @@ _PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT,
 _TIMED_OUT: Final = frozenset({
     KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE, KafkaError.REQUEST_TIMED_OUT,
 })  # fmt: skip
-# The connection, or the broker behind it.
+# What ends with a connection, a broker, a leader or a membership, and may be asked again. Kafka's protocol guide marks
+# its own as retriable. All else of librdkafka's own words (below zero) is about the request or the settings.
 _LOST: Final = frozenset({
-    KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._SSL,
+    KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._SSL, KafkaError._FAIL,
+    KafkaError._DESTROY_BROKER, KafkaError._UNKNOWN_BROKER, KafkaError._NODE_UPDATE, KafkaError._ISR_INSUFF,
+    KafkaError._WAIT_COORD, KafkaError._WAIT_CACHE, KafkaError._IN_PROGRESS, KafkaError._PREV_IN_PROGRESS,
+    KafkaError._RETRY, KafkaError._OUTDATED, KafkaError._INTR, KafkaError._PARTIAL, KafkaError._UNDERFLOW,
+    KafkaError._STATE, KafkaError._QUEUE_FULL, KafkaError._MAX_POLL_EXCEEDED, KafkaError._ASSIGNMENT_LOST,
+    KafkaError._INVALID_DIFFERENT_RECORD, KafkaError._BAD_MSG, KafkaError._CRIT_SYS_RESOURCE,
     KafkaError.BROKER_NOT_AVAILABLE, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REPLICA_NOT_AVAILABLE, KafkaError.NETWORK_EXCEPTION, KafkaError.LISTENER_NOT_FOUND,
+    KafkaError.PREFERRED_LEADER_NOT_AVAILABLE, KafkaError.ELIGIBLE_LEADERS_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_ID, KafkaError.INCONSISTENT_TOPIC_ID, KafkaError.REASSIGNMENT_IN_PROGRESS,
+    KafkaError.NOT_CONTROLLER, KafkaError.STALE_BROKER_EPOCH, KafkaError.REBOOTSTRAP_REQUIRED,
+    KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND, KafkaError.KAFKA_STORAGE_ERROR,
     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR,
-    KafkaError.NETWORK_EXCEPTION, KafkaError.NOT_CONTROLLER, KafkaError.KAFKA_STORAGE_ERROR,
-    KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND, KafkaError._WAIT_COORD,
+    KafkaError.REBALANCE_IN_PROGRESS, KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.MEMBER_ID_REQUIRED, KafkaError.FENCED_MEMBER_EPOCH, KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError.CONCURRENT_TRANSACTIONS, KafkaError.THROTTLING_QUOTA_EXCEEDED,
+    KafkaError.FETCH_SESSION_ID_NOT_FOUND, KafkaError.INVALID_FETCH_SESSION_EPOCH,
+    KafkaError.SHARE_SESSION_NOT_FOUND, KafkaError.INVALID_SHARE_SESSION_EPOCH,
+    KafkaError.SHARE_SESSION_LIMIT_REACHED, KafkaError.FENCED_STATE_EPOCH,
 })  # fmt: skip
 END: Final = KafkaError._PARTITION_EOF
 ALL_DOWN: Final = KafkaError._ALL_BROKERS_DOWN
