@@ -78,11 +78,11 @@ def test_no_queue_for_replies_stays_in_rabbitmq(rabbitmq: RabbitMQ, connect: Con
         replies = caller.open_replies(print)
         ask(caller, queue, replies.address)
         answer(caller, queue)
-        assert len(own.queues()) == 2
+        assert len(own.admin.queues()) == 2
         replies.close()
         caller.close(TIMEOUT_S)
         deadline = time.monotonic() + TIMEOUT_S
-        while own.queues() != {queue.removeprefix("/queue/")}:
+        while own.admin.queues() != {queue.removeprefix("/queue/"): "classic"}:
             assert time.monotonic() < deadline
 
 

@@ -18,10 +18,8 @@ PATH = "/team%20a%2Fprod"
 
 @pytest.fixture
 def vhost(rabbitmq: RabbitMQ) -> Iterator[None]:
-    rabbitmq.ctl("add_vhost", NAME)
-    rabbitmq.ctl("set_permissions", "-p", NAME, "admin", ".*", ".*", ".*")
-    yield
-    rabbitmq.ctl("delete_vhost", NAME)
+    with rabbitmq.admin.virtual_host(NAME):
+        yield
 
 
 def test_queues_of_a_virtual_host_are_its_own(rabbitmq: RabbitMQ, vhost: None, connect: Connect) -> None:

@@ -96,12 +96,6 @@ def depth(channel: BlockingChannel, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
-def unacked(broker: RabbitMQ) -> int:
-    """Return how many requests are delivered and not acked. A connection that the broker blocks cannot ask."""
-    words = broker.ctl("list_queues", "name", "messages_unacknowledged").split()
-    return int(words[words.index(QUEUE) + 1])
-
-
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + LONG
     while not condition():
@@ -132,12 +126,12 @@ def test_replies_wait_for_the_end_of_a_memory_alarm(
         channel.basic_publish("", QUEUE, msgpack.packb({"until": str(go)}), asked)
     wait_until(lambda: depth(channel, QUEUE) == 0)
     try:
-        broker.ctl("set_vm_memory_high_watermark", "0.0000001")
+        broker.admin.take_no_messages()
         go.touch()
         server.wait_for("takes no messages now")
-        assert unacked(broker) == 5
+        assert broker.admin.unacked(QUEUE) == 5
     finally:
-        broker.ctl("set_vm_memory_high_watermark", "0.8")
+        broker.admin.take_messages()
     server.wait_for("takes messages again")
     wait_until(lambda: depth(channel, answers) == 15)
     wait_until(lambda: depth(channel, QUEUE) == 0)
@@ -155,7 +149,7 @@ def test_calls_wait_for_the_end_of_a_memory_alarm_until_their_deadlines(
     with Client(settings(broker.amqp_url, receipt_timeout_s=1.0)) as client:
         assert client.call(QUEUE, 1, timeout_s=LONG, codec="msgpack").value == 1
         try:
-            broker.ctl("set_vm_memory_high_watermark", "0.0000001")
+            broker.admin.take_no_messages()
             # It is on the line, and tells us of the alarm; later calls wait for room.
             first = client.start(Outgoing(QUEUE, b"2"), timeout_s=LONG, on_sent=ends.put)
             assert isinstance(ends.get(timeout=LONG), ReceiptTimeoutError)
@@ -167,7 +161,7 @@ def test_calls_wait_for_the_end_of_a_memory_alarm_until_their_deadlines(
             )
             caller.start()
         finally:
-            broker.ctl("set_vm_memory_high_watermark", "0.8")
+            broker.admin.take_messages()
         caller.join(LONG)
         assert waiting[0].result().value == 4
         # The receipt was late, and the request was not lost.
@@ -252,9 +246,7 @@ def test_a_queue_of_requests_that_is_deleted_and_made_again(
 
 def test_a_consumer_timeout_gives_one_reply(broker: RabbitMQ, channel: BlockingChannel, serve: Serve) -> None:
     """RabbitMQ closes the channel of a model that takes too long, and delivers again what it works on."""
-    limits = {"consumer_timeout": 500, "channel_tick_interval": 500}
-    for name, value in limits.items():
-        broker.ctl("eval", f"application:set_env(rabbit, {name}, {value}).")
+    broker.admin.set(consumer_timeout=500, channel_tick_interval=500)
     try:
         server = serve()
         answers = channel.queue_declare("", exclusive=True).method.queue
@@ -263,8 +255,7 @@ def test_a_consumer_timeout_gives_one_reply(broker: RabbitMQ, channel: BlockingC
         server.wait_for("consumer_timeout")
         wait_until(lambda: depth(channel, answers) == 1)
     finally:
-        for name, value in (("consumer_timeout", 1_800_000), ("channel_tick_interval", 60_000)):
-            broker.ctl("eval", f"application:set_env(rabbit, {name}, {value}).")
+        broker.admin.set(consumer_timeout=1_800_000, channel_tick_interval=60_000)
     wait_until(lambda: depth(channel, QUEUE) == 0)
     summary = ended(server)
     assert replies(channel, answers) == [("slow", {"seconds": 4})]
@@ -275,7 +266,7 @@ def test_a_consumer_timeout_gives_one_reply(broker: RabbitMQ, channel: BlockingC
 def test_50_megabytes_are_refused_by_the_server_and_come_back_where_it_takes_them(
     broker: RabbitMQ, channel: BlockingChannel, serve: Serve
 ) -> None:
-    broker.ctl("set_vm_memory_high_watermark", "0.8")
+    broker.admin.take_messages()
     large = bytes(range(256)) * 200_000
     strict = serve()
     with Client(settings(broker.amqp_url, receipt_timeout_s=LONG)) as client:
@@ -291,15 +282,14 @@ def test_50_megabytes_are_refused_by_the_server_and_come_back_where_it_takes_the
 
 def test_a_server_that_may_write_nowhere(broker: RabbitMQ, channel: BlockingChannel, serve: Serve) -> None:
     """RabbitMQ closes the channel over each reply; the requests are settled, and no dead letters."""
-    broker.ctl("add_user", "reader", "reader-secret")
-    broker.ctl("set_permissions", "reader", "^$", "^$", ".*")
+    broker.admin.add_user("reader", "reader-secret", ("^$", "^$", ".*"))
     answers = channel.queue_declare("", exclusive=True).method.queue
     server = serve(user="reader", password="reader-secret")
     for number in range(3):
         ask(channel, range(number, number + 1), answers)
         server.wait_for("cannot be delivered", number + 1)
         wait_until(lambda: depth(channel, QUEUE) == 0)
-    broker.ctl("clear_permissions", "reader")
+    broker.admin.clear_rights("reader")
     assert depth(channel, answers) == 0
     summary = ended(server)
     assert (summary["replies_lost"], summary["replied"], summary["dead_lettered"]) == (3, 0, 0)
@@ -317,7 +307,7 @@ def test_a_model_of_a_minute_keeps_its_connection(broker: RabbitMQ, channel: Blo
     # So that this connection lives as well.
     wait_until(lambda: depth(channel, answers) == 1)
     assert time.monotonic() - began >= 60
-    wait_until(lambda: unacked(broker) == 0)
+    wait_until(lambda: broker.admin.unacked(QUEUE) == 0)
     summary = ended(server)
     assert (summary["succeeded"], summary["redelivered"], summary["reconnects"]) == (1, 0, 0)
 
@@ -339,5 +329,4 @@ def test_ten_thousand_replies_that_nobody_waits_for(broker: RabbitMQ, channel: B
     assert (summary["replied"], summary["replies_lost"]) == (5_001, 5_000)
     assert server.log.read_text().count("cannot be delivered") < 50
     channel.queue_delete(deaf)
-    left = {name for name in broker.ctl("list_queues", "name").split() if name.startswith("amq.")}
-    assert left == set()
+    assert [name for name in broker.admin.queues() if name.startswith("amq.")] == []

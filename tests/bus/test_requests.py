@@ -172,7 +172,7 @@ def test_the_usual_client_calls_ours(
                 channel.basic_publish("", queue, msgpack.packb({}), properties)
             server.wait_for("cannot be delivered", 2)
             assert direct(declaring, queue, [1, 2]) == [1, 2]
-        assert client.callback_queue not in rabbitmq.ctl("list_queues", "name")
+        assert client.callback_queue not in rabbitmq.admin.queues()
     summary = ended(server)
     results, lost = (107, 2) if protocol == "amqp" else (104, 0)
     assert (summary["succeeded"], summary["dead_lettered"], summary["expired"]) == (results, 1, 1)

@@ -171,7 +171,7 @@ def test_the_reply_queue_is_deleted(rabbitmq: RabbitMQ, tmp_path: Path, url: str
             with Responder(place.url, queue, silent) as responder:
                 [message, *_] = await asyncio.to_thread(responder.wait_for, 5)
             name = (message.properties.reply_to or "").rpartition("/")[2]
-            await asyncio.to_thread(rabbitmq.ctl, "-q", "delete_queue", name)
+            await asyncio.to_thread(rabbitmq.admin.delete_queue, name)
             await until(lambda: engine.figures()["sent_again"] >= 5)
             with Responder(place.url, queue):
                 ended = await asyncio.gather(*(engine.wait(each.id, LONG) for each in accepted))

@@ -86,10 +86,10 @@ def test_10_000_calls_leave_no_queue_in_rabbitmq(rabbitmq: Any, url: str, connec
                 ]
                 assert {call.result().value for call in calls} == {os.getpid()}
             # One for replies a client.
-            assert len([name for name in own.queues() if "amq.gen" in name]) <= len(clients) + 1
+            assert len([name for name in own.admin.queues() if "amq.gen" in name]) <= len(clients) + 1
         assert sum(client.counts.answered for client in clients) == 10_000
         for client in clients:
             client.close()
         deadline = time.monotonic() + TIMEOUT_S
-        while any("amq.gen" in name for name in own.queues()):
+        while any("amq.gen" in name for name in own.admin.queues()):
             assert time.monotonic() < deadline

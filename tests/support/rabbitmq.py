@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
-import subprocess
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ import psutil
 
 from tests.support.install import apt
 from tests.support.ports import listens
+from tests.support.rabbitadmin import RabbitAdmin
 from tests.support.rawstomp import RawStomp
 from tests.support.serverprocess import ServerProcess
 
@@ -39,7 +38,7 @@ class RabbitMQ(ServerProcess):
     """One RabbitMQ node; its user is admin, its password admin."""
 
     ports = 5
-    # The virtual host of its URLs, of `pika` and of `queues`.
+    # The virtual host of its URLs, of `pika` and of `admin`.
     vhost = "/"
 
     @property
@@ -63,16 +62,13 @@ class RabbitMQ(ServerProcess):
         """Return the same node with an empty virtual host, in which no other test has a queue."""
         own = copy.copy(self)
         own.vhost = f"own-{uuid.uuid4().hex}"
-        self.ctl("add_vhost", own.vhost)
-        self.ctl("set_permissions", "-p", own.vhost, "admin", ".*", ".*", ".*")
-        try:
+        with self.admin.virtual_host(own.vhost):
             yield own
-        finally:
-            self.ctl("delete_vhost", own.vhost)
 
-    def queues(self) -> set[str]:
-        """Return the names of the queues that are there now."""
-        return set(self.ctl("list_queues", "-p", self.vhost, "name").split()) - {"name"}
+    @property
+    def admin(self) -> RabbitAdmin:
+        """What an administrator of this node and virtual host does."""
+        return RabbitAdmin(self.management_url, self.vhost, self.environment())
 
     @property
     def management_url(self) -> str:
@@ -144,16 +140,7 @@ class RabbitMQ(ServerProcess):
             "ERL_EPMD_PORT": str(epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_LOOPBACK} +S 2:2",
-            "RABBITMQ_CTL_ERL_ARGS": _LOOPBACK,
         }
-
-    def ctl(self, *arguments: str) -> str:
-        """Run rabbitmqctl; return what it prints."""
-        done = subprocess.run(
-            [str(_BIN / "rabbitmqctl"), "-q", *arguments],
-            env={**os.environ, **self.environment()}, capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
-        return done.stdout
 
     @property
     def epmd_port(self) -> int:

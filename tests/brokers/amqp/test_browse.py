@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import pytest
@@ -169,14 +170,11 @@ def test_a_quorum_queue_with_a_limit_is_not_touched_unless_asked_for(
 ) -> None:
     queue = raw.queue(QUORUM if policy else LIMITED)
     raw.send(queue, *BODIES)
-    if policy:
-        rabbitmq.ctl("set_policy", "--apply-to", "queues", "limit", f"^{queue}$", '{"delivery-limit": 5}')
+    with rabbitmq.admin.policy(queue, **{"delivery-limit": 5}) if policy else nullcontext():
         eventually(lambda: facts_of(management, queue).delivery_limit == 5)
-    for _ in range(8):
-        with pytest.raises(BrowseRefusedError, match=r"allows 5; .*--force"):
-            look(queue)
-    if policy:
-        rabbitmq.ctl("clear_policy", "limit")
+        for _ in range(8):
+            with pytest.raises(BrowseRefusedError, match=r"allows 5; .*--force"):
+                look(queue)
     assert counts(raw, queue, 6) == [(body, 0) for body in BODIES]
 
 
@@ -212,27 +210,22 @@ def test_a_stream_is_read_from_its_start(raw: RawAmqp, look: Look, asked: bool) 
 def test_a_user_who_may_not_read(raw: RawAmqp, rabbitmq: RabbitMQ, look: Look) -> None:
     queue = raw.queue()
     raw.send(queue, *BODIES)
-    rabbitmq.ctl("add_user", "writer", "admin")
-    rabbitmq.ctl("set_permissions", "writer", ".*", ".*", "^$")
-    try:
-        with pytest.raises(BrowseRefusedError, match="ACCESS_REFUSED"):
-            look(queue, user="writer")
-    finally:
-        rabbitmq.ctl("delete_user", "writer")
+    with (
+        rabbitmq.admin.user("writer", "admin", (".*", ".*", "^$")),
+        pytest.raises(BrowseRefusedError, match="ACCESS_REFUSED"),
+    ):
+        look(queue, user="writer")
 
 
 def test_a_user_who_is_not_told_the_type(raw: RawAmqp, rabbitmq: RabbitMQ, look: Look) -> None:
     queue = raw.queue()
     raw.send(queue, *BODIES)
-    rabbitmq.ctl("add_user", "only-reads", "admin")
-    rabbitmq.ctl("set_permissions", "only-reads", "^$", "^$", ".*")
-    try:
+    rights = ("^$", "^$", ".*")
+    with rabbitmq.admin.user("only-reads", "admin", rights):
         with pytest.raises(BrowseRefusedError, match="does not tell this user its type"):
             look(queue, user="only-reads", asked=False)
-        rabbitmq.ctl("set_user_tags", "only-reads", "management")
+        rabbitmq.admin.add_user("only-reads", "admin", rights, tags="management")
         assert bodies(look(queue, user="only-reads")) == BODIES
-    finally:
-        rabbitmq.ctl("delete_user", "only-reads")
 
 
 def test_a_queue_that_belongs_to_another_connection(raw: RawAmqp, look: Look) -> None:

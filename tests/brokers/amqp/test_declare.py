@@ -93,17 +93,13 @@ def test_asking_for_a_type_makes_no_queue(raw: RawAmqp, ask: Ask) -> None:
 @pytest.mark.rabbitmq
 def test_a_user_who_may_not_configure_is_told_no_type(raw: RawAmqp, rabbitmq: RabbitMQ, open_broker: Open) -> None:
     queue = raw.queue()
-    rabbitmq.ctl("add_user", "reader", "admin")
-    rabbitmq.ctl("set_permissions", "reader", "^$", ".*", ".*")
-    try:
+    with rabbitmq.admin.user("reader", "admin", ("^$", ".*", ".*")):
         broker = open_broker(asked=False, user="reader")
         assert declare.kind(broker._supervisor.connected().ask, queue) == Kind("")
         [state] = broker.declare([QueueSpec(name=queue)], timeout_s=TIMEOUT_S, create=True)
         assert (state.standing, len(state.notes)) == (Standing.EXISTS, 1)
         with pytest.raises(RefusedError, match="ACCESS_REFUSED"):
             broker.declare([QueueSpec(name=raw.name())], timeout_s=TIMEOUT_S, create=True)
-    finally:
-        rabbitmq.ctl("delete_user", "reader")
 
 
 class Declared(Protocol):
@@ -202,14 +198,11 @@ def test_what_a_policy_sets_is_as_asked(
     raw: RawAmqp, rabbitmq: RabbitMQ, management: Management, open_broker: Open
 ) -> None:
     queue = raw.queue()
-    rabbitmq.ctl("set_policy", "--apply-to", "queues", "dlx", f"^{queue}$", '{"dead-letter-exchange": "amq.direct"}')
     spec = QueueSpec(name=queue, dead_letter_exchange="amq.direct")
-    try:
+    with rabbitmq.admin.policy(queue, **{"dead-letter-exchange": "amq.direct"}):
         eventually(lambda: facts_of(management, queue).policy)
         [state] = open_broker().declare([spec], timeout_s=TIMEOUT_S, create=False)
         assert state.standing is Standing.SAME
-    finally:
-        rabbitmq.ctl("clear_policy", "dlx")
 
 
 @pytest.mark.rabbitmq

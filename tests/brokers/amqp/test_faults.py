@@ -108,7 +108,7 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(
     send_all(patient, numbered("q", 3))
     subscription = broker.subscribe("q", window=3)
     messages = take(subscription, 3)
-    own.ctl("set_vm_memory_high_watermark", "0.0000001")
+    own.admin.take_no_messages()
     answers: SimpleQueue[Exception | None] = SimpleQueue()
     broker.send(Outgoing("q", b"late"), answers.put)
     error = answers.get(timeout=TIMEOUT_S)
@@ -117,7 +117,7 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(
     with pytest.raises(ReceiptTimeoutError, match="takes no messages now"):
         broker.send(Outgoing("q", b"later"), answers.put)
     subscription.ack(messages)
-    wait_until(lambda: own.ctl("list_queues", "messages_unacknowledged").split()[-1] == "0")
+    wait_until(lambda: own.admin.unacked("q") == 0)
     assert broker.measure("q", TIMEOUT_S) is not None
 
     sent = threading.Event()
@@ -127,7 +127,7 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(
             sent.set()
 
     patient.send(Outgoing("q", b"waits"), ended)
-    own.ctl("set_vm_memory_high_watermark", "0.8")
+    own.admin.take_messages()
     assert sent.wait(TIMEOUT_S)
     wait_until(lambda: "takes messages again" in caplog.text)
     send_all(patient, numbered("q", 1))
@@ -135,8 +135,7 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(
 
 
 def test_a_consumer_timeout_says_so_and_the_message_comes_again(own: RabbitMQ, connect: Connect, links: Links) -> None:
-    own.ctl("eval", "application:set_env(rabbit, consumer_timeout, 500).")
-    own.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 500).")
+    own.admin.set(consumer_timeout=500, channel_tick_interval=500)
     with own.pika() as channel:
         channel.queue_declare("q", durable=True)
     broker = connect(own.amqp_url, links)
@@ -151,7 +150,7 @@ def test_a_consumer_timeout_says_so_and_the_message_comes_again(own: RabbitMQ, c
 
 
 def test_50_megabytes_there_and_to_the_dead_letters(own: RabbitMQ, connect: Connect) -> None:
-    own.ctl("set_vm_memory_high_watermark", "0.8")
+    own.admin.take_messages()
     with own.pika() as channel:
         channel.queue_declare("q", durable=True)
         channel.queue_declare("dead", durable=True)

@@ -117,12 +117,11 @@ def test_a_wrong_password(rabbitmq: RabbitMQ) -> None:
 
 @pytest.mark.rabbitmq
 def test_a_user_without_the_tag(rabbitmq: RabbitMQ) -> None:
-    rabbitmq.ctl("add_user", "untagged", "secret")
-    try:
-        with pytest.raises(RefusedError, match="tag `management`"):
-            client(rabbitmq.management_url, user="untagged", password="secret").queue("q")
-    finally:
-        rabbitmq.ctl("delete_user", "untagged")
+    with (
+        rabbitmq.admin.user("untagged", "secret", rights=()),
+        pytest.raises(RefusedError, match="tag `management`"),
+    ):
+        client(rabbitmq.management_url, user="untagged", password="secret").queue("q")
 
 
 @pytest.mark.rabbitmq

@@ -43,19 +43,18 @@ def test_a_wrong_virtual_host(rabbitmq: RabbitMQ, connect: Connect) -> None:
 
 
 def test_another_virtual_host(rabbitmq: RabbitMQ, connect: Connect) -> None:
-    rabbitmq.ctl("add_vhost", "a/b")
-    rabbitmq.ctl("set_permissions", "-p", "a/b", "admin", ".*", ".*", ".*")
-    broker = connect(f"{rabbitmq.amqp_url}/a%2Fb", declare=True, queue_type="classic")
-    send_all(broker, numbered("there", 1))
-    assert len(take(broker.subscribe("there", window=1), 1)) == 1
-    with pytest.raises(UnroutableError):
-        connect(rabbitmq.amqp_url).subscribe("there", window=1)
+    with rabbitmq.admin.virtual_host("a/b"):
+        broker = connect(f"{rabbitmq.amqp_url}/a%2Fb", declare=True, queue_type="classic")
+        send_all(broker, numbered("there", 1))
+        assert len(take(broker.subscribe("there", window=1), 1)) == 1
+        with pytest.raises(UnroutableError):
+            connect(rabbitmq.amqp_url).subscribe("there", window=1)
+        broker.close(TIMEOUT_S)
 
 
 def test_a_login_without_permissions(rabbitmq: RabbitMQ, connect: Connect, declare: Declare) -> None:
     queue = declare()
-    rabbitmq.ctl("add_user", "may-only-read", "secret-of-reader")
-    rabbitmq.ctl("set_permissions", "may-only-read", "^$", "^$", ".*")
+    rabbitmq.admin.add_user("may-only-read", "secret-of-reader", ("^$", "^$", ".*"))
     login = {"user": "may-only-read", "password": Secret("secret-of-reader")}
     broker = connect(rabbitmq.amqp_url, **login)
     broker.subscribe(queue, window=1)
@@ -63,7 +62,7 @@ def test_a_login_without_permissions(rabbitmq: RabbitMQ, connect: Connect, decla
     assert isinstance(error, RefusedError)
     assert "ACCESS_REFUSED" in error.reason
     assert "permission" in error.advice
-    rabbitmq.ctl("clear_permissions", "may-only-read")
+    rabbitmq.admin.clear_rights("may-only-read")
     with pytest.raises(RefusedError, match="virtual host /") as caught:
         connect(rabbitmq.amqp_url, **login)
     assert "secret-of-reader" not in str(caught.value)
@@ -117,7 +116,7 @@ def test_a_missing_queue_is_declared_if_asked_for_and_what_exists_stays(
     send_all(broker, numbered(names[0], 1))
     [message] = take(subscription, 1)
     subscription.move([Move(message, Outgoing(names[1], b""))], TIMEOUT_S)
-    types = dict(line.split("\t") for line in rabbitmq.ctl("list_queues", "name", "type").splitlines())
+    types = rabbitmq.admin.queues()
     assert [types[name] for name in (there, *names)] == ["classic", "quorum", "quorum"]
     with rabbitmq.pika() as channel:
         for name in names:

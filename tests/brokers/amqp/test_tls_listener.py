@@ -75,8 +75,7 @@ def test_the_name_in_a_client_certificate_is_a_login(secured: Secured, connect: 
     with pytest.raises(RefusedError) as refused:
         connect(url, **trust, **login)
     assert "\n" not in str(refused.value)
-    secured.broker.ctl("add_user", "named", "unused")
-    secured.broker.ctl("set_permissions", "named", ".*", ".*", ".*")
+    secured.broker.admin.add_user("named", "unused")
     send_all(connect(url, **trust, **login), [Outgoing("q", b"")])
 
 

@@ -90,7 +90,7 @@ def test_all_is_well_with_rabbitmq(doctor: Doctor, own_vhost: RabbitMQ, hub: Hub
     assert found.of("broker.policy")["value"].endswith(f"then to exchange (default), key {dlq}")
     assert found.of("broker.round_trip")["number"] > 0
     assert "the management API" in found.of("environment.clock")["value"]
-    assert own_vhost.queues() == {queue, dlq}
+    assert own_vhost.admin.queues() == {queue: "quorum", dlq: "quorum"}
     taken = raw.take(queue, 2)
     for method, properties, _ in taken:
         assert not method.redelivered
@@ -101,26 +101,22 @@ def test_all_is_well_with_rabbitmq(doctor: Doctor, own_vhost: RabbitMQ, hub: Hub
 @pytest.mark.parametrize(
     ("rights", "failing"),
     [
-        ([".*", ".*", ".*"], []),
-        ([".*", ".*", "^amq\\.gen.*"], ["broker.queue"]),
-        (["^amq\\.gen.*", "^$", ".*"], ["broker.dlq", "broker.round_trip"]),
+        ((".*", ".*", ".*"), []),
+        ((".*", ".*", "^amq\\.gen.*"), ["broker.queue"]),
+        (("^amq\\.gen.*", "^$", ".*"), ["broker.dlq", "broker.round_trip"]),
     ],
 )
 def test_rights_on_rabbitmq(
-    doctor: Doctor, rabbitmq: RabbitMQ, raw: RawAmqp, rights: list[str], failing: list[Any]
+    doctor: Doctor, rabbitmq: RabbitMQ, raw: RawAmqp, rights: tuple[str, ...], failing: list[Any]
 ) -> None:
     queue, dlq = raw.queue(), raw.queue()
     raw.send(queue, b"1")
     user = f"u{raw.name()}".replace(".", "-")
-    rabbitmq.ctl("add_user", user, "Pass-word")
-    try:
-        rabbitmq.ctl("set_permissions", user, *rights)
+    with rabbitmq.admin.user(user, "Pass-word", rights):
         found = doctor(
             "--only", "broker", broker__url=rabbitmq.amqp_url, broker__queue=queue, deadletter__queue=dlq,
             broker__user=user, broker__password="Pass-word",
         )  # fmt: skip
-    finally:
-        rabbitmq.ctl("delete_user", user)
     assert found.named("fail") == failing
     for name in set(failing) - {"broker.round_trip"}:
         assert "ACCESS_REFUSED" in found.of(name)["value"]
@@ -145,7 +141,7 @@ def test_what_rabbitmq_does_not_tell_is_skipped_and_a_missing_queue_fails(
         "--only", "broker.queue", broker__url=rabbitmq.amqp_url, broker__queue=queue, broker__declare="true", **ADMIN
     )
     assert made.of("broker.queue")["value"] == f"there is no queue {queue} yet; broker.declare has it made"
-    assert queue not in rabbitmq.ctl("list_queues", "name").split()
+    assert queue not in rabbitmq.admin.queues()
 
 
 def test_a_broker_in_the_process_has_less_to_check(doctor: Doctor) -> None:
