@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from infertool.errors import CallTimeoutError, ConnectionLostError, RemoteFailureError, UnroutableError
+from infertool.errors import CallTimeoutError, ConnectionLostError, UnroutableError
 from infertool.gateway.request import InferRequest, Outcome, State
 from infertool.rpc import Call, Reply
 from infertool.text import json_text
@@ -33,9 +33,9 @@ class Unsent:
 
 def of_call(call: Call, request: InferRequest) -> Outcome | Unsent:
     """Return how a call that is done ended."""
+    if call.reply is not None:
+        return _of_reply(call.reply, State.FAILED if call.failure else None)
     error = call.exception()
-    if call.reply is not None and (error is None or isinstance(error, RemoteFailureError)):
-        return _of_reply(call.reply, None if error is None else State.FAILED)
     if isinstance(error, CallTimeoutError):
         return expired(request)
     if isinstance(error, ConnectionLostError):

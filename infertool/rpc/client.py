@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from infertool import brokers
+from infertool.brokers import callbacks
 from infertool.brokers.port import Broker, Capabilities, Conventions, OnSent, Replies
 from infertool.codec import BY_NAME, JSON, Codec
 from infertool.errors import (
@@ -29,6 +30,7 @@ from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnC
 from infertool.net.timing import Timers
 from infertool.rpc.pending import Counts, End, Pending
 from infertool.rpc.reply import Call, Reply
+from infertool.rpc.room import Room
 from infertool.settings.broker import BrokerSettings
 
 # Requests that the broker has not confirmed: fewer than any adapter lets be open, so that no call waits in it.
@@ -68,7 +70,7 @@ class Client:
         # Ids of calls whose requests are about to be sent again.
         self._waiting: set[str] = set()
         self._waiting_lock = threading.Lock()
-        self._room = threading.BoundedSemaphore(_MOST_UNCONFIRMED)
+        self._room = Room(_MOST_UNCONFIRMED)
         self._token = secrets.token_hex(8)
         self._numbers = itertools.count(1)
         self._replies: Replies | None = None
@@ -102,9 +104,9 @@ class Client:
 
     def wait_for_room(self, timeout_s: float) -> bool:
         """Wait until a request can be sent at once; False if none can within `timeout_s`."""
-        if not self._room.acquire(timeout=timeout_s):
+        if not self._room.take(timeout_s):
             return False
-        self._room.release()
+        self._room.give()
         return True
 
     @property
@@ -206,9 +208,9 @@ class Client:
         send, as `Broker.send` tells it.
         """
         call = self._new_call(NewCall(request, timeout_s, codec, on_sent), retry=retry)
-        if self._replies is None or not self._pending.add(call):
+        if self._replies is None or not self._pending.add([call]):
             raise self._not_connected()
-        if self._room.acquire(timeout=timeout_s):
+        if self._room.take(timeout_s):
             self._send_in_time(call)
         return call
 
@@ -220,19 +222,18 @@ class Client:
         if not self.connected:
             raise self._not_connected()
         calls = [self._new_call(each) for each in new]
-        batch: list[tuple[Outgoing, Call]] = []
-        for call in calls:
-            if not self._pending.add(call):
-                call.set_exception(self._not_connected())
-            elif self._room.acquire(blocking=False):
-                batch.append((call.request, call))
-            else:
-                # The answers to what is not sent yet make room.
-                self._send_all(batch)
-                batch = []
-                if self._room.acquire(timeout=call.timeout_s):
-                    self._send_in_time(call)
-        self._send_all(batch)
+        if not self._pending.add(calls):
+            raise self._not_connected()
+        started = 0
+        while started < len(calls):
+            if taken := self._room.take_some(len(calls) - started):
+                self._send_all(calls[started : started + taken])
+                started += taken
+                continue
+            call = calls[started]
+            if self._room.take(call.timeout_s):
+                self._send_in_time(call)
+            started += 1
         return calls
 
     def _new_call(self, new: NewCall, *, retry: bool = False) -> Call:
@@ -266,16 +267,17 @@ class Client:
         while (left_s := call.deadline - time.monotonic()) > 0:
             if self._send(call, left_s):
                 return
-        self._room.release()
+        self._room.give()
 
     def _send(self, call: Call, room_s: float) -> bool:
         """Send a request; the caller has taken room for it. Return False if the broker took none for `room_s`."""
         reply_to = self._replies.address if self._replies else None
         if call.done():
-            self._room.release()
+            self._room.give()
             return True
         if reply_to is None:
-            self._sent(call, ConnectionLostError(f"there is no connection to {self.address}", address=self.address))
+            error = ConnectionLostError(f"there is no connection to {self.address}", address=self.address)
+            self._sent([(call, error)])
             return True
         request = call.request
         if request.properties.reply_to != reply_to:
@@ -283,37 +285,43 @@ class Client:
             properties = msgspec.structs.replace(request.properties, reply_to=reply_to)
             request = replace(request, properties=properties)
         try:
-            self._broker.send(request, partial(self._sent, call), declare=False, room_s=max(room_s, 0.0))
+            self._broker.send(request, partial(self._sent_one, call), declare=False, room_s=max(room_s, 0.0))
         except ReceiptTimeoutError:
             # An adapter may wait for less than that.
             return False
         except (RefusedError, ConnectionLostError) as error:
-            self._sent(call, error)
+            self._sent_one(call, error)
         return True
 
-    def _send_all(self, batch: Sequence[tuple[Outgoing, Call]]) -> None:
+    def _send_all(self, calls: Sequence[Call]) -> None:
         """Send requests, for which the caller has taken room."""
         unsent: list[Call] = []
         sender = threading.get_ident()
 
         def ended(ends: Sequence[tuple[Call, Exception | None]]) -> None:
-            for call, error in ends:
-                if isinstance(error, ReceiptTimeoutError) and threading.get_ident() == sender:
-                    # Not a late receipt, which another thread tells: the broker took no message for too long.
-                    unsent.append(call)
-                else:
-                    self._sent(call, error)
+            if threading.get_ident() == sender:
+                # Not late receipts, which another thread tells: the broker took no message for too long.
+                unsent.extend(call for call, error in ends if isinstance(error, ReceiptTimeoutError))
+                ends = [end for end in ends if not isinstance(end[1], ReceiptTimeoutError)]
+            self._sent(ends)
 
-        if batch:
-            self._broker.send_all(batch, ended)
+        self._broker.send_all([(call.request, call) for call in calls], ended)
         for call in unsent:
             self._send_in_time(call)
 
-    def _sent(self, call: Call, error: Exception | None) -> None:
-        """Take the broker's word for a request."""
-        self._room.release()
-        if call.on_sent:
-            call.on_sent(error)
+    def _sent_one(self, call: Call, error: Exception | None) -> None:
+        self._sent([(call, error)])
+
+    def _sent(self, ends: Sequence[tuple[Call, Exception | None]]) -> None:
+        """Take the broker's word for requests."""
+        self._room.give(len(ends))
+        for call, error in ends:
+            if call.on_sent:
+                callbacks.tell(call.on_sent, error, callbacks.SEND)
+            if error is not None:
+                self._not_sent(call, error)
+
+    def _not_sent(self, call: Call, error: Exception) -> None:
         if isinstance(error, RefusedError):
             if self._pending.take(call.id, End.REFUSED):
                 call.set_exception(error)
@@ -340,10 +348,10 @@ class Client:
             self._waiting.discard(call.id)
         if call.done():
             return
-        if self._room.acquire(blocking=False):
+        if self._room.take_some(1):
             if self._send(call, 0.0):
                 return
-            self._room.release()
+            self._room.give()
         self._send_later(call)
 
     def _lose_all(self, reason: str, *, retries: bool) -> None:
@@ -361,8 +369,8 @@ class Client:
             self._on_connection(event)
 
     def _on_replies(self, messages: list[Message]) -> None:
-        for message in messages:
-            call = self._pending.take_answered(message.correlation_id)
+        calls = self._pending.take_answered([message.correlation_id for message in messages])
+        for call, message in zip(calls, messages, strict=True):
             if call and not call.answer(message):
                 self._pending.note_failure(call.id)
 

@@ -123,8 +123,9 @@ class Call(Future[Reply]):
         self.began = time.monotonic()
         self.deadline = self.began + timeout_s
         self.on_sent = on_sent
-        # What the server answered, also where that is a failure.
+        # What the server answered, also where that is a failure; and the failure.
         self.reply: Reply | None = None
+        self.failure: RemoteFailureError | None = None
         self._codec = used
         self._forget = forget
         self._expire = expire
@@ -171,9 +172,9 @@ class Call(Future[Reply]):
         """End with a reply. Return False if it is a failure. For the client, which has forgotten the call before."""
         reply = Reply(message, self.request.destination, self._codec, time.monotonic() - self.began)
         self.reply = reply
-        failure = reply.failure()
-        if failure:
-            self.set_exception(failure)
+        self.failure = reply.failure()
+        if self.failure:
+            self.set_exception(self.failure)
         else:
             self.set_result(reply)
-        return failure is None
+        return self.failure is None

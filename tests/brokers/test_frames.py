@@ -107,6 +107,24 @@ def test_the_quick_way_through_a_message_reads_what_the_careful_one_does(stream:
         assert feed_all([data], FrameParser(version=version, limits=limits)) == quick
 
 
+NEARLY_RECEIPTS = st.builds(
+    lambda text, end: b"RECEIPT\nreceipt-id:" + text.encode() + end,
+    NEAR,
+    st.sampled_from([b"\n\n\0", b"\n\n\0\n", b"\r\n\r\n\0", b"\nreceipt-id:2\n\n\0", b"\n\nbody\0", b"\n"]),
+)
+
+
+@given(st.lists(NEARLY_RECEIPTS | NEARLY_USUAL, min_size=1, max_size=3), st.sampled_from(["1.0", "1.1", "1.2"]))
+@example([b"RECEIPT\nreceipt-id:r1-a\n\n\0\n", b"MESSAGE\nmessage-id:1\n\nx\0"], "1.2")
+@example([b"RECEIPT\nreceipt-id:a\\cb\n\n\0"], "1.2")
+def test_the_quick_way_through_a_receipt_reads_what_the_careful_one_does(stream: list[bytes], version: str) -> None:
+    data, limits = b"\n".join(stream), Limits(header_line=30, headers=5, body=6)
+    quick = feed_all([data], FrameParser(version=version, limits=limits))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parser, "usual_frames", lambda _data, position, *_rest: position)
+        assert feed_all([data], FrameParser(version=version, limits=limits)) == quick
+
+
 def test_the_first_of_duplicate_headers_wins_and_order_is_kept() -> None:
     [frame] = FrameParser().feed(b"MESSAGE\nb:1\na:2\nb:3\n\n\0")
     assert list(frame.headers.items()) == [("b", "1"), ("a", "2")]

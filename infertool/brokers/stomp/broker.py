@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final
 
 from infertool.brokers.examining import ConnectionFacts, QueueAccess
 from infertool.brokers.port import Browse, Browsing, Capabilities, Depth, Match, OnEnds, OnMessages, OnSent, Selector
 from infertool.brokers.registry import BrokerUrl
-from infertool.brokers.sending import send_each
 from infertool.brokers.stomp import dialects
 from infertool.brokers.stomp.browse import browse
 from infertool.brokers.stomp.bulk_sender import StompBulkSender
 from infertool.brokers.stomp.connection import SPOKEN, Connection, Host
 from infertool.brokers.stomp.conventions import CONVENTIONS, REMOTE_TEMPORARY, StompConventions, jms_selector
-from infertool.brokers.stomp.messages import check
-from infertool.brokers.stomp.replies import StompReplies, reply_exists, unroutable
+from infertool.brokers.stomp.messages import check_frame
+from infertool.brokers.stomp.receipts import answer_each, unroutable
+from infertool.brokers.stomp.replies import StompReplies, reply_exists
 from infertool.brokers.stomp.statistics import StatisticsProbe
 from infertool.brokers.stomp.subscription import StompSubscription
 from infertool.brokers.supervisor import Supervisor
 from infertool.brokers.target import targets
-from infertool.errors import ConnectionLostError, RefusedError, ServerError
+from infertool.errors import ConnectionLostError, InfertoolError, RefusedError, ServerError
 from infertool.message import Outgoing
 from infertool.net.connection_state import OnConnection
 from infertool.net.timing import FullJitter
@@ -111,9 +110,10 @@ class StompBroker:
         address that is another kind of broker's.
         """
         connection = self._supervisor.connected()
-        self._check(connection, outgoing)
+        receipt, frame = self._frame(connection, outgoing)
         connection.wait_for_room(room_s)
-        connection.write(self._frame(connection, outgoing, on_sent))
+        self._expect(connection, outgoing, receipt, answer_each, on_sent)
+        connection.write(frame)
 
     def send_all(self, messages: Sequence[tuple[Outgoing, Any]], on_ends: OnEnds) -> None:
         """See `infertool.brokers.port.Broker`."""
@@ -123,36 +123,38 @@ class StompBroker:
             on_ends([(token, error) for _, token in messages])
             return
         frames: list[bytes] = []
+        for outgoing, token in messages:
+            try:
+                receipt, frame = self._frame(connection, outgoing)
+                if not connection.receipts.has_room and not connection.answers_here():
+                    # The answers to what is not written yet make it.
+                    connection.write(b"".join(frames))
+                    frames = []
+                    connection.wait_for_room()
+                self._expect(connection, outgoing, receipt, on_ends, token)
+                frames.append(frame)
+            except InfertoolError as error:
+                on_ends([(token, error)])
+        if frames:
+            connection.write(b"".join(frames))
 
-        def write() -> None:
-            if frames:
-                connection.write(b"".join(frames))
-                frames.clear()
+    def _frame(self, connection: Connection, outgoing: Outgoing) -> tuple[str, bytes]:
+        """Return the receipt id of a message, and its frame. Raises RefusedError if this connection cannot send it."""
+        dialect, destination = connection.dialect, outgoing.destination
+        if not dialect.takes(destination):
+            raise unroutable(destination, self.address, f"{dialect.name} has no such addresses")
+        receipt = connection.receipts.new_id()
+        frame = dialect.send(outgoing, {"receipt": receipt})
+        check_frame(frame, outgoing, self.address)
+        return receipt, frame
 
-        def send(outgoing: Outgoing, on_sent: OnSent) -> None:
-            self._check(connection, outgoing)
-            if not connection.receipts.has_room and not connection.answers_here():
-                # The answers to what is not written yet make it.
-                write()
-                connection.wait_for_room()
-            frames.append(self._frame(connection, outgoing, on_sent))
-
-        send_each(send, messages, on_ends)
-        write()
-
-    def _check(self, connection: Connection, outgoing: Outgoing) -> None:
-        """Raise RefusedError for a message that this connection cannot send."""
-        check(outgoing, self.address)
-        if not connection.dialect.takes(outgoing.destination):
-            raise unroutable(outgoing.destination, self.address, f"{connection.dialect.name} has no such addresses")
-
-    def _frame(self, connection: Connection, outgoing: Outgoing, on_sent: OnSent) -> bytes:
-        """Return the frame of a message, whose answer is awaited from now on."""
-        if outgoing.destination.startswith(REMOTE_TEMPORARY):
-            on_sent = partial(_answer_to_reply, on_sent, outgoing.destination)
-        timeout_s = self._receipt_timeout_s + len(outgoing.body) / _SLOWEST_BYTES_S
-        receipt = connection.receipts.expect(on_sent, timeout_s, len(outgoing.body))
-        return connection.dialect.send(outgoing, {"receipt": receipt})
+    def _expect(self, connection: Connection, outgoing: Outgoing, receipt: str, on_ends: OnEnds, token: Any) -> None:
+        """Await the broker's answer to a message, which is about to be written."""
+        destination, size = outgoing.destination, len(outgoing.body)
+        connection.receipts.expect(
+            token, self._receipt_timeout_s + size / _SLOWEST_BYTES_S, size, on_ends=on_ends, receipt=receipt,
+            reply_address=destination if destination.startswith(REMOTE_TEMPORARY) else "",
+        )  # fmt: skip
 
     def bulk_sender(self, template: Outgoing, variable_headers: Sequence[str]) -> StompBulkSender:
         """See `infertool.brokers.port.Broker`."""
@@ -214,10 +216,3 @@ class StompBroker:
         """See `infertool.brokers.port.Broker`. Safe to call again."""
         self._probe.close()
         self._supervisor.close(timeout_s)
-
-
-def _answer_to_reply(on_sent: OnSent, destination: str, error: Exception | None) -> None:
-    """Answer for a message to a temporary queue, which a broker refuses only when that is gone, or not ours to use."""
-    if isinstance(error, RefusedError):
-        error = unroutable(destination, error.address, error.reason)
-    on_sent(error)

@@ -8,7 +8,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -121,7 +121,6 @@ class Connection:
         self._connected = False
         self._handlers: dict[str, Callable[[Frame], None]] = {
             "CONNECTED": self._on_connected,
-            "RECEIPT": self._on_receipt,
             "ERROR": self._on_error,
         }
 
@@ -329,8 +328,9 @@ class Connection:
         self._connected = True
         self._answered.set()
 
-    def _on_receipt(self, frame: Frame) -> None:
-        self.receipts.confirm(frame.headers.get("receipt-id", ""))
+    def on_receipts(self, receipts: Sequence[str]) -> None:
+        """See `FrameHost`."""
+        self.receipts.confirm(receipts)
 
     def _on_error(self, frame: Frame) -> None:
         """Answer the request it belongs to. The connection may live on: ActiveMQ keeps it after an unknown ack id."""

@@ -30,6 +30,8 @@ _STOMP_ID: Final = re.compile(r":-1:\d+:\d+$")
 _MOST_OF_OURS: Final = 6
 # A character becomes at most four bytes.
 _SURELY_SHORT: Final = LIMITS.header_line // 4 - 10
+# Headers beside which those of the properties are within the limit in any case.
+_SURELY_FEW: Final = LIMITS.headers // 2
 
 
 def to_message(frame: Frame, source: str, epoch: int) -> Message:
@@ -74,6 +76,13 @@ def to_send(outgoing: Outgoing, extra: dict[str, str]) -> bytes:
     headers = {key: value for key, value in outgoing.headers.items() if key not in SET_BY_ADAPTER}
     headers |= {"destination": outgoing.destination, **_type_headers(outgoing), **extra}
     return encode("SEND", {**headers, **property_texts(outgoing.properties)}, outgoing.body)
+
+
+def check_frame(frame: bytes, outgoing: Outgoing, address: str) -> None:
+    """Do what `check` does for a message that is encoded, mostly at a glance."""
+    size = len(outgoing.body)
+    if len(frame) - size > LIMITS.header_line or len(outgoing.headers) > _SURELY_FEW or size > LIMITS.body:
+        check(outgoing, address)
 
 
 def check(outgoing: Outgoing, address: str) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from infertool.brokers.stomp.frames import ENCODING, ERRORS, LIMITS, UNESCAPED, Frame, FrameError, Limits, unescape
 
 _MESSAGE: Final = b"MESSAGE\n"
+_RECEIPT: Final = b"RECEIPT\nreceipt-id:"
+_NO_BODY: Final = b"\n\n\0"
+_UNPLAIN: Final = re.compile(rb"[\r\n:\\]")
 # A number: `in` looks for bytes only after it failed to make a number of them, which takes ten times as long.
 _CR: Final = 0x0D
 _LF: Final = 0x0A
@@ -19,12 +23,17 @@ def usual_frames(data: bytes, position: int, frames: list[Frame], version: str, 
     """Append whole frames of `data` from `position` on; return where one begins that is not usual, or not all there.
 
     Usual is a MESSAGE with line ends of one LF, each header once, no escapes but those of colons, and within limits. It
-    has an id, and a body that holds a NUL is left to the careful parser: its length may be wrong.
+    has an id, and a body that holds a NUL is left to the careful parser: its length may be wrong. Usual is also a
+    RECEIPT with nothing but a plain id.
     """
     while True:
         begin = position + 1 if data.startswith(b"\n", position) else position
         gap = data.find(b"\n\n", begin)
         head = data[begin:gap]
+        if head.startswith(_RECEIPT) and data.startswith(_NO_BODY, gap) and _is_plain(head, limits):
+            frames.append(Frame("RECEIPT", {"receipt-id": head[len(_RECEIPT) :].decode()}))
+            position = gap + len(_NO_BODY)
+            continue
         if gap < 0 or not head.startswith(_MESSAGE) or _CR in head or len(head) > limits.header_line:
             return position
         # The colons that separate become line ends before those that were escaped become colons.
@@ -42,6 +51,11 @@ def usual_frames(data: bytes, position: int, frames: list[Frame], version: str, 
             return position
         frames.append(Frame("MESSAGE", headers, data[body:end]))
         position = end + 1
+
+
+def _is_plain(head: bytes, limits: Limits) -> bool:
+    """Return True if a head that begins as a RECEIPT's has one header, in letters that need no look at the version."""
+    return head.isascii() and len(head) <= limits.header_line and not _UNPLAIN.search(head, len(_RECEIPT))
 
 
 def _body_end(data: bytes, position: int, headers: dict[str, str]) -> int:

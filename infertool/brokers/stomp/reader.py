@@ -24,7 +24,10 @@ class FrameHost(ReaderHost, Protocol):
     """What a reader needs of its connection. All methods are called by the reader."""
 
     def on_frame(self, frame: Frame) -> None:
-        """Handle a frame that is no MESSAGE. Raises `FrameError`."""
+        """Handle a frame that is neither MESSAGE nor RECEIPT. Raises `FrameError`."""
+
+    def on_receipts(self, receipts: Sequence[str]) -> None:
+        """Take confirmations that came together."""
 
     def probe(self) -> None:
         """Ask the broker for an answer: the parser cannot tell where a body ends."""
@@ -86,8 +89,12 @@ class Reader(StreamReader):
         ids.clear()
 
     def _dispatch(self, frames: Sequence[Frame]) -> None:
-        """Hand messages to their sinks, a batch each, after everything else has gone to the connection."""
+        """Hand messages to their sinks, a batch each, after everything else has gone to the connection.
+
+        Receipts are one batch, too, unless another frame is between them.
+        """
         batches: dict[Sink, list[Frame]] = {}
+        receipts: list[str] = []
         for frame in frames:
             if frame.command == "MESSAGE":
                 sink = self._sinks.get(frame.headers.get("subscription", ""))
@@ -95,8 +102,14 @@ class Reader(StreamReader):
                     what = "a message for a subscription that is not ours"
                     raise FrameError(what, frame.headers.get("message-id", ""))
                 batches.setdefault(sink, []).append(frame)
+            elif frame.command == "RECEIPT":
+                receipts.append(frame.headers.get("receipt-id", ""))
             else:
+                self._frames.on_receipts(receipts)
+                receipts = []
                 self._frames.on_frame(frame)
+        if receipts:
+            self._frames.on_receipts(receipts)
         for sink, batch in batches.items():
             with self.delivering():
                 sink(batch)

@@ -15,7 +15,7 @@ from infertool.brokers.stomp.conventions import PREFIX, REMOTE_TEMPORARY
 from infertool.brokers.stomp.dialects import ReplyPlace
 from infertool.brokers.stomp.frames import Frame, encode
 from infertool.brokers.stomp.receipts import Answer
-from infertool.errors import ConnectionLostError, RefusedError, UnroutableError
+from infertool.errors import ConnectionLostError, RefusedError
 
 
 class StompReplies:
@@ -101,8 +101,3 @@ def reply_exists(connection: Connection, address: str, timeout_s: float) -> bool
         return False
     except ConnectionLostError:
         return None
-
-
-def unroutable(destination: str, address: str, reason: str) -> UnroutableError:
-    """Return the error for a queue that is not there."""
-    return UnroutableError(f"{address} has no queue {destination}: {reason}", address=address, reason=reason)
