@@ -195,11 +195,10 @@ class Poller:
                 consumer.poll(_POLL_S)  # what it gives is not done, and comes again
 
     def _end(self, consumer: Consumer | None) -> None:
-        """Leave the group: what was assigned is committed and revoked."""
+        """Leave the group: what is done is committed."""
         if consumer:
             try:
-                self._rebalance.finish(consumer)  # a close would wait for it
-                consumer.close()
+                self._rebalance.leave(consumer)
             except (KafkaException, RuntimeError) as fault:
                 _log.debug("closing a consumer of %s: %s", self._topic, fault)
         self._commits.end()

@@ -19,6 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from infertool.brokers import callbacks
 from infertool.brokers.kafka import metadata
 from infertool.brokers.kafka.assignment import Assignment, Order
+from infertool.brokers.kafka.close import Close
 from infertool.brokers.kafka.commits import Commits
 from infertool.brokers.kafka.deliveries import Deliveries
 from infertool.brokers.partitioned import PartitionListener
@@ -73,11 +74,15 @@ class Rebalance:
         self._session_s = session_timeout_s
         self._wait_s = min(_MOST_WAIT_S, session_timeout_s / 2)
         self._revocation: _Revocation | None = None
+        self._close = Close()
         # Partitions whose commit another program wrote, as far as that was reported.
         self._reported: set[int] = set()
 
     def assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Begin with partitions where the group's commits say."""
+        if self._close.is_under_way:
+            self._close.answer(consumer)
+            return
         try:
             self._begin(consumer, partitions)
         except KafkaException as fault:
@@ -148,13 +153,16 @@ class Rebalance:
         return self._revocation is not None
 
     def revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Give nothing more out of partitions that go. `step` gives them up; at the stop that is done at once."""
+        """Give nothing more out of partitions that go. `step` gives them up, or `leave`."""
+        if self._close.is_under_way:
+            self._close.answer(consumer)
+            return
         going = self._found(partitions)
         self._deliveries.leave(going)
         self._tell("revoking", going)
         self._revocation = _Revocation(partitions, going, time.monotonic() + self._wait_s)
-        if self.closing.is_set() or not going:
-            self.finish(consumer)
+        if not going:
+            self._finish(consumer)
         else:
             # Without a word on the assignment in this callback, the client would give the partitions up after it.
             consumer.incremental_assign([])
@@ -170,29 +178,45 @@ class Rebalance:
         late_s = time.monotonic() - leaving.deadline
         is_idle = self._deliveries.is_idle(leaving.going)
         if (is_idle or late_s >= 0) and not (self._commits.is_under_way and late_s < self._wait_s):
-            self.finish(consumer)
+            self._finish(consumer)
 
-    def finish(self, consumer: Consumer) -> None:
+    def _finish(self, consumer: Consumer) -> None:
         """Commit what is done of the partitions that go, and give them up."""
         if (leaving := self._revocation) is None:
             return
         self._revocation = None
-        going = leaving.going
-        in_time = self._deliveries.is_idle(going)
+        in_time = self._deliveries.is_idle(leaving.going)
+        self._settle(leaving.going)
+        if leaving.going and not in_time:
+            _log.warning(
+                "%s of the group %s go to another consumer, and not all of their events in work ended within %g s: "
+                "those are repeated there", _names(leaving.going), self._group, self._wait_s,
+            )  # fmt: skip
+        consumer.incremental_unassign(list(leaving.partitions))
+
+    def _settle(self, going: Sequence[Assignment]) -> None:
+        """Commit what is done of partitions, the last time."""
         changed = [each for each in going if each.is_changed]
         fault = self._commits.final(going)
         self._lose(going)
-        if going and not in_time and not self.closing.is_set():
-            _log.warning(
-                "%s of the group %s go to another consumer, and not all of their events in work ended within %g s: "
-                "those are repeated there", _names(going), self._group, self._wait_s,
-            )  # fmt: skip
         if fault and changed:
             _log.warning("what was done last of %s could not be committed, and is repeated: %s", _names(changed), fault)
-        consumer.incremental_unassign(list(leaving.partitions))
+
+    def leave(self, consumer: Consumer) -> None:
+        """Commit what is done of all partitions, give them up, and close the consumer."""
+        self._settle(self._deliveries.assigned)
+        leaving, self._revocation = self._revocation, None
+        try:
+            if leaving:  # a close would wait for it
+                consumer.incremental_unassign(list(leaving.partitions))
+        finally:
+            self._close.run(consumer)
 
     def lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Give up partitions that another consumer has already."""
+        if self._close.is_under_way:
+            self._close.answer(consumer)
+            return
         self._revocation = None
         going = self._found(partitions)
         self._lose(going)
