@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping
+from operator import attrgetter
 from typing import Any, Final
 from zlib import crc32
 
@@ -27,7 +28,8 @@ _TEXTS: Final = {
     "content-encoding": "content_encoding", "type": "type", MESSAGE_ID: "message_id",
 }  # fmt: skip
 _NUMBERS: Final = {PRIORITY: "priority", "timestamp": "timestamp_ms", "expires": "expires_ms", TTL: "ttl_ms"}
-_FIELDS: Final = (*_TEXTS.items(), *_NUMBERS.items())
+_FIELDS: Final = (*_TEXTS, *_NUMBERS)
+_VALUES: Final = attrgetter(*_TEXTS.values(), *_NUMBERS.values())
 NAMES: Final = frozenset({*_TEXTS, *_NUMBERS, PERSISTENT})
 
 # A number in its one spelling: what Java reads from another one would come out changed.
@@ -68,8 +70,7 @@ def text(message: Message | Outgoing) -> Mapping[str, str]:
 def property_texts(properties: Properties) -> dict[str, str]:
     """Return the properties that are known in the text form."""
     texts: dict[str, str] = {}
-    for name, field in _FIELDS:
-        value = getattr(properties, field)
+    for name, value in zip(_FIELDS, _VALUES(properties), strict=True):
         if value is not None:
             texts[name] = str(value)
     if properties.persistent:

@@ -170,7 +170,8 @@ class Chain:
             raise Problem(Reason.DRAINING, "send it to another gateway", retry_after_s=_DRAIN_RETRY_S)
         about.step = "size"
         known = headers.read(request.scope["headers"])
-        self._bodies.check_length(known.length())
+        length = known.length()
+        self._bodies.check_length(length)
         if not any_type:
             headers.content_type(known.get("content-type"))
         if known.get("content-encoding", "identity").lower() != "identity":
@@ -186,7 +187,7 @@ class Chain:
         about.class_name = visit.class_name
         principal.check(visit.model, visit.class_name)
         parts.counts.passed("authorisation", visit.class_name)
-        if (length := known.length()) is not None:
+        if length is not None:
             # A client over its limits is refused before its body is read.
             self.take(visit, length)
         return visit

@@ -45,11 +45,8 @@ def client_address(peer: str, forwarded_for: str, trusted: TrustedProxies) -> st
     An entry that is no address ends the search: the address of the proxy that passed it on is returned. So is that of
     the outermost proxy where all are trusted.
     """
-    found = _parse(peer.partition("%")[0])
-    if found is None:
-        return peer  # a UNIX socket has no address
-    if not forwarded_for or found not in trusted:
-        return _text(found)
+    if not forwarded_for or (found := _parse(peer.partition("%")[0])) is None or found not in trusted:
+        return _peer_address(peer)
     for written in reversed(forwarded_for.rsplit(",", _MOST_HOPS)[-_MOST_HOPS:]):
         hop = _parse(written.strip(" \t"))
         if hop is None:
@@ -85,14 +82,15 @@ def certificate_name(certificate: Mapping[str, Any] | None) -> str:
     return name if len(name) <= _LONGEST_NAME and name.isprintable() else ""
 
 
+@lru_cache(maxsize=4096)
+def _peer_address(peer: str) -> str:
+    # A UNIX socket has none.
+    return str(_parse(peer.partition("%")[0]) or peer)
+
+
 def _parse(text: str) -> Address | None:
     """Return the address, without a port; one of IPv4 also where it is written as one of IPv6. None if it is none."""
     return _parsed(text) if len(text) <= _LONGEST_HOP and text.isascii() else None
-
-
-@lru_cache(maxsize=4096)
-def _text(address: Address) -> str:
-    return str(address)
 
 
 @lru_cache(maxsize=4096)

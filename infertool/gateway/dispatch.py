@@ -58,6 +58,8 @@ class Dispatcher:
         self._batches: queue.SimpleQueue[Sequence[Held] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._reason = "not connected yet"
+        # How the broker spells the queues of the models.
+        self._spelt: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="infertool-gateway-dispatch", daemon=True)
 
     @property
@@ -148,7 +150,10 @@ class Dispatcher:
     def _new_call(self, held: Held, now: float) -> NewCall:
         client, request = self._client, held.request
         priority = held.priority if client.capabilities.priorities else None
-        message, used = outgoing.message(request, client.conventions.queue(request.queue), priority)
+        queue = self._spelt.get(request.queue)
+        if queue is None:
+            queue = self._spelt[request.queue] = client.conventions.queue(request.queue)
+        message, used = outgoing.message(request, queue, priority)
         return NewCall(message, held.expires - now, used, partial(self._sent, held))
 
     def _sent(self, held: Held, error: Exception | None) -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from starlette.types import Scope
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+    from infertool.gateway.joined_writes import JoinedWrites
+
 # Its place in an ASGI scope.
 EXCHANGE: Final = "infertool.exchange"
 _CONTROLS: Final = bytes(code for code in (*range(32), 127) if code != ord("\t"))
@@ -41,11 +43,12 @@ def respond(scope: Scope, response: Response, more: list[tuple[bytes, bytes]]) -
     lines = [b"%b: %b\r\n" % header for header in headers]
     fields = b"".join(lines)
     is_plain = len(fields.translate(None, _CONTROLS)) == len(fields) - 2 * len(lines)
-    if not is_plain or scope["method"] == "HEAD" or any(name == b"connection" for name, _ in headers):
+    if not is_plain or scope["method"] == "HEAD" or b"connection" in dict(headers):
         return False
     cycle.response_started = cycle.response_complete = True
     end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-    cycle.transport.write(b"".join((STATUS_LINE[response.status_code], fields, end, response.body)))
+    writes: JoinedWrites = cycle.transport  # type: ignore[assignment]  # see `GatewayProtocol`
+    writes.write_whole(b"".join((STATUS_LINE[response.status_code], fields, end, response.body)))
     cycle.message_event.set()
     if not cycle.keep_alive:
         cycle.transport.close()

@@ -40,9 +40,9 @@ class Ids:
         self.name = name
         self._drawn = b""
         self._used = 0
-        # The digits of this millisecond.
-        self._now_ms = 0
-        self._time = ""
+        # The digits of this second, or nearly that: all of the time but the last two.
+        self._second = 0
+        self._digits = ""
 
     def new(self) -> str:
         """Return a new id."""
@@ -51,11 +51,11 @@ class Ids:
         drawn = int.from_bytes(self._drawn[self._used : self._used + _RANDOM_BYTES], "big")
         self._used += _RANDOM_BYTES
         now_ms = time.time_ns() // 1_000_000
-        if now_ms != self._now_ms:
-            self._now_ms, self._time = now_ms, _text(now_ms, _TIME_DIGITS)
         pairs = _PAIRS
+        if (second := now_ms >> 10) != self._second:
+            self._second, self._digits = second, _text(second, _TIME_DIGITS - 2)
         random = pairs[drawn >> 30] + pairs[drawn >> 20 & 1023] + pairs[drawn >> 10 & 1023] + pairs[drawn & 1023]
-        return f"{self._time}{random}-{self.name}"
+        return f"{self._digits}{pairs[now_ms & 1023]}{random}-{self.name}"
 
 
 def owner_of(request_id: str) -> str | None:

@@ -26,6 +26,11 @@ class JoinedWrites:
             self._loop.call_soon(self.flush)
         self._parts.append(data)
 
+    def write_whole(self, data: bytes) -> None:
+        """Write a whole response now: nothing is to be joined with it."""
+        self.flush()
+        self._transport.write(data)
+
     def flush(self) -> None:
         """Write now what was to be written."""
         if self._parts:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -225,7 +226,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
 def _fault(headers: list[tuple[bytes, bytes]], target: bytes, version: str) -> Problem | None:
     """Return why a request is refused whose headers servers and proxies may read differently."""
-    if len(headers) > MOST_HEADERS or len(target) + sum(len(n) + len(v) for n, v in headers) > MOST_HEADER_BYTES:
+    if len(headers) > MOST_HEADERS or len(target) + sum(map(len, chain.from_iterable(headers))) > MOST_HEADER_BYTES:
         return _too_large()
     names = [name for name, _ in headers]
     hosts = names.count(b"host")
