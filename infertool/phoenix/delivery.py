@@ -45,7 +45,8 @@ class Delivery(Generic[T]):
 
     An unconfirmed push is sent again with the same event_id: after every rejoin, and, at growing intervals, under the
     same join if later pushes are confirmed. So the server may receive a push twice. All callbacks are called from the
-    delivery's threads, must be quick, and must not push, stop or close. `on_results` gets the results of one read.
+    delivery's threads, must be quick, and must not push, stop or close. `on_results` gets the results of one read,
+    `on_join` the server's response to each join.
 
     A pause (`flow` with `{"state": "pause"}`) lasts until `resume` or until the next join: a server that lost the
     channel may have lost the pause with it, and would never end it. A server that still wants a pause sends it again
@@ -60,6 +61,7 @@ class Delivery(Generic[T]):
         on_connection: OnConnection,
         on_flow: Callable[[bool], None],
         on_warning: Callable[[str], None],
+        on_join: Callable[[Any], None] = lambda _response: None,
     ) -> None:
         self._settings = settings
         self._window = settings.window or USUAL_WINDOW
@@ -67,6 +69,7 @@ class Delivery(Generic[T]):
         self._on_connection = on_connection
         self._on_flow = on_flow
         self._on_warning = on_warning
+        self._on_join = on_join
         self._changed = threading.Condition()
         self._pending: PendingPushes[T] = PendingPushes()
         self._policy = ConfirmPolicy(settings.confirm)
@@ -173,8 +176,9 @@ class Delivery(Generic[T]):
             self._settled(results)
         self._report(results)
 
-    def on_joined(self, _response: Any) -> None:
+    def on_joined(self, response: Any) -> None:
         """Send the waiting pushes under the new join_ref. A pause ends."""
+        self._on_join(response)
         with self._changed:
             self._sender.joined(self._membership.join_ref)
             self._set_paused(paused=False)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from infertool.net.timing import Timers
 from infertool.phoenix.delivery import ConfirmedBy, Delivery, Push, PushResult
@@ -40,15 +40,18 @@ class PhoenixPublisher(Generic[T]):
         def warn(text: str) -> None:
             observe(Warned(text))
 
-        self.batch = publish.most_together
+        self.batch = publish.room
         most_bytes = min(publish.max_bytes, _MOST_BYTES) if publish.batch == "auto" else publish.max_bytes
-        self._batches: Batches[T] = Batches(self.batch, most_bytes, warn)
+        self._batches: Batches[T] = Batches(
+            publish.most_together, most_bytes, warn, if_announced=publish.batch == "auto"
+        )
         self._delivery: Delivery[Members[T]] = Delivery(
             phoenix,
             on_results=self._take,
             on_connection=lambda event: observe(ConnectionChanged("phoenix", event)),
             on_flow=lambda paused: observe(Flow(paused)),
             on_warning=warn,
+            on_join=self._batches.joined,
         )
         self._on_settled: OnSettled[T] | None = None
         # Pushes the results of refused batches: a push may wait for room, which the thread that reads must not do.
@@ -59,8 +62,7 @@ class PhoenixPublisher(Generic[T]):
     def start(self) -> None:
         """Connect and join. Raises `UnreachableError`, `RefusedError`, `JoinRefusedError`, `SettingsError`."""
         self._delivery.start()
-        if self.batch > 1:
-            self._later.start()
+        self._later.start()
 
     def report_to(self, on_settled: OnSettled[T]) -> None:
         """Report to `on_settled`, from the threads of the connection."""
@@ -137,6 +139,7 @@ class PhoenixPublisher(Generic[T]):
 class _Trust(Enum):
     """Whether the channel understands batches."""
 
+    UNANNOUNCED = auto()
     UNKNOWN = auto()
     ON_TRIAL = auto()
     GIVEN = auto()
@@ -146,28 +149,44 @@ class _Trust(Enum):
 class Batches(Generic[T]):
     """Joins results into pushes of at most `most` results and `max_bytes`. Thread-safe.
 
+    With `if_announced` there are batches only where the response to the join says that the channel takes them:
+    `{"accepts": ["new_results"]}`.
+
     One batch is a trial: until it is confirmed, all other results are pushed singly, since a channel may crash over an
     event that it does not know. When the trial is refused, results go singly for the rest of the run; for a minute if
     the channel took batches before.
     """
 
-    def __init__(self, most: int, max_bytes: int, warn: Callable[[str], None]) -> None:
+    def __init__(self, most: int, max_bytes: int, warn: Callable[[str], None], *, if_announced: bool = False) -> None:
         self._most = most
         self._max_bytes = max_bytes
         self._warn = warn
         self._lock = threading.Lock()
-        self._trust = _Trust.UNKNOWN if most > 1 else _Trust.REFUSED
+        self._if_announced = if_announced
+        unproven = _Trust.UNANNOUNCED if if_announced else _Trust.UNKNOWN
+        self._trust = unproven if most > 1 else _Trust.REFUSED
         self._trial: Push[Members[T]] | None = None
         self._known = False
         self._suspended_until = 0.0
 
     def join(self, publications: Sequence[Publication[T]]) -> list[Push[Members[T]]]:
         """Return pushes of all `publications`, results first and in few batches. Does not wait for more of them."""
-        if len(publications) == 1 or self._trust is _Trust.REFUSED:
+        if len(publications) == 1 or self._trust in {_Trust.REFUSED, _Trust.UNANNOUNCED}:
             return [_single(publication) for publication in publications]
         results = [publication for publication in publications if publication.event == _RESULT]
         others = [_single(publication) for publication in publications if publication.event != _RESULT]
         return self._join(results) + others
+
+    def joined(self, response: Any) -> None:
+        """Note what the channel says at a join. Another server may answer otherwise than the one before it."""
+        if not self._if_announced:
+            return
+        accepts = response.get("accepts") if isinstance(response, dict) else None
+        with self._lock:
+            if not isinstance(accepts, list) or BATCH_EVENT not in accepts:
+                self._trust = _Trust.UNANNOUNCED
+            elif self._trust is _Trust.UNANNOUNCED:
+                self._trust = _Trust.UNKNOWN
 
     def confirmed(self) -> None:
         """Note that a batch was confirmed."""

@@ -81,7 +81,7 @@ class Publisher(Protocol[T]):
 
     @property
     def batch(self) -> int:
-        """The largest number of publications that share one request; 1 when each has its own."""
+        """The size of requests that the window is made for; 1 where each publication has its own, or sizes adapt."""
 
     def start(self) -> None:
         """Connect. Raises `UnreachableError`, `RefusedError` or `JoinRefusedError`."""

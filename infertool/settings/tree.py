@@ -127,8 +127,8 @@ class PublishSettings:
     """phoenix; stdout prints outcomes as JSON lines; none drops them."""
     include_payload: bool = True
     """Put the event into the result as original_payload."""
-    batch: NumberOrAuto = 1
-    """Maximum results in one push (new_results); 1 pushes each as a new_result; auto: up to 64, or 64 KiB."""
+    batch: NumberOrAuto = "auto"
+    """Maximum results in one push (new_results); auto: up to 64, or 64 KiB, if the join's response announces them."""
     max_bytes: int = 1_000_000
     """Maximum size of a push; a larger one loses its original_payload, then its prediction, and is marked truncated."""
     max_refusals: int = 3
@@ -138,6 +138,11 @@ class PublishSettings:
     def most_together(self) -> int:
         """The largest number of results in a push."""
         return MOST_TOGETHER if self.batch == "auto" else self.batch
+
+    @property
+    def room(self) -> int:
+        """The size of pushes that the window is made for: with auto, they follow what finishes together."""
+        return 1 if self.batch == "auto" else self.batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

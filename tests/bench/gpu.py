@@ -59,10 +59,9 @@ STATIC: Final = (
 BOUNDED: Final = ("--batch-size 256 --target-latency 50ms", "--batch-size 256 --target-latency 200ms")
 AUTOMATIC: Final = (
     "",
-    "--publish-batch auto",
-    "--publish-batch auto --executor processes --workers 2",
-    "--publish-batch auto --target-latency 50ms",
-    "--publish-batch auto --target-latency 200ms",
+    "--executor processes --workers 2",
+    "--target-latency 50ms",
+    "--target-latency 200ms",
 )
 
 

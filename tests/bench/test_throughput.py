@@ -48,7 +48,7 @@ class Runners:
             "stomp_py": lambda: self._peer("stomp_py"),
             "raw_socket": lambda: self._peer("raw_socket"),
             "none": lambda: self._consume("--publish", "none"),
-            "confirmed": lambda: self._consume("--confirm", "auto"),
+            "confirmed": lambda: self._consume("--confirm", "auto", "--publish-batch", "1"),
             "batched": lambda: self._consume("--confirm", "auto", "--publish-batch", "64"),
             "websocket_client": lambda: peers.run("websocket_client", self._hub.url, EVENTS),
             **{name: partial(self._peer, name) for name in LIBRARIES},

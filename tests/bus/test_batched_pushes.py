@@ -61,7 +61,7 @@ def test_killed_at_random_instants(bus: Bus) -> None:
     model = bus.folder / "net.py"
     model.write_text(SLOW)
     ids = bus.send(EVENTS, poison=20)
-    options = ("--concurrency", "2", "--batch-size", "16", "--publish-batch", "auto")
+    options = ("--concurrency", "2", "--batch-size", "16")
     kill_in_the_middle(
         bus, EVENTS, lambda: bus.consume(*options, model=f"{model}:Net"), kills=KILLS, apart=EVENTS // KILLS
     )
@@ -116,15 +116,42 @@ def one_bad_result(channel: Channel, event: str, payload: Any) -> Answer:
 
 
 @contextlib.contextmanager
-def served_by(bus: Bus, handle: EventHandler, limits: Limits | None = None) -> Iterator[str]:
-    """Give the bus a hub whose service channel is `handle`; yield its URL."""
+def served_by(bus: Bus, handle: EventHandler, limits: Limits | None = None, *, joins: Any = None) -> Iterator[str]:
+    """Give the bus a hub whose service channel is `handle`, and answers joins with `joins`; yield its URL."""
     bus.viewer.close()
     _, public = definitions()
-    with RunningHub([Definition("service:*", lambda _channel, _params: {}, handle), public], limits=limits) as hub:
+    with RunningHub(
+        [Definition("service:*", lambda _channel, _params: joins or {}, handle), public], limits=limits
+    ) as hub:
         url = f"ws://127.0.0.1:{hub.port}/socket/websocket"
         bus.viewer = Viewer(url)
         yield url
         bus.viewer.close()
+
+
+@pytest.mark.parametrize("response", [{}, {"accepts": ["new_result"]}, {"accepts": "new_results"}, ["new_results"]])
+def test_a_channel_that_announces_no_batches_gets_none(embedded_bus: Bus, response: Any) -> None:
+    bus = embedded_bus
+    with served_by(bus, no_batches, joins=response) as url:
+        ids = bus.send(300)
+        consumer = bus.consume("--phoenix", url, "--max-messages", "300", model=FAST)
+        consumer.finish()
+        assert bus.viewer.wait(300, LONG)
+    assert_each_once(bus, ids)
+    assert not bus.viewer.batches
+    assert "results are pushed singly" not in consumer.log.read_text()
+
+
+def test_a_channel_that_announces_what_it_does_not_know_gets_single_results(embedded_bus: Bus) -> None:
+    bus = embedded_bus
+    with served_by(bus, no_batches, joins={"accepts": ["new_results"]}) as url:
+        ids = bus.send(300)
+        consumer = bus.consume("--phoenix", url, "--max-messages", "300", model=FAST)
+        consumer.finish()
+        assert bus.viewer.wait(300, LONG)
+    assert_each_once(bus, ids)
+    assert not bus.viewer.batches
+    assert consumer.log.read_text().count("results are pushed singly") == 1
 
 
 def test_a_channel_that_knows_no_batches_gets_single_results(embedded_bus: Bus) -> None:

@@ -18,7 +18,7 @@ LONG = 120
 MODEL = "fixtures/models/quick.py:Quick"
 # The model holds this one, after so many quick ones before it.
 EVENTS, HELD = 3000, 2000
-PUSHES = {"one by one": (), "in batches": ("--publish-batch", "64")}
+PUSHES = {"one by one": ("--publish-batch", "1"), "in batches": ("--publish-batch", "64")}
 
 in_every_push_mode = pytest.mark.parametrize("pushes", PUSHES)
 

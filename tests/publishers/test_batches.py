@@ -85,6 +85,33 @@ def test_auto_joins_what_comes_together_up_to_64_results_or_64_kib(
     assert [len(members(push)) for push in pushes] == sizes
 
 
+def test_auto_waits_for_the_announcement_and_forgets_it_with_the_server() -> None:
+    batches = Batches[int](4, 1_000_000, lambda _text: None, if_announced=True)
+    assert {push.event for push in batches.join(results(4))} == {"new_result"}
+    batches.joined({"accepts": ["new_result", "new_results"]})
+    assert [push.event for push in batches.join(results(8))] == ["new_results", *["new_result"] * 4]
+    batches.confirmed()
+    batches.joined({"accepts": ["new_results"]})
+    assert [push.event for push in batches.join(results(8))] == ["new_results", "new_results"]
+    batches.joined({})
+    assert {push.event for push in batches.join(results(8))} == {"new_result"}
+    batches.joined({"accepts": ["new_results"]})
+    assert [push.event for push in batches.join(results(8))] == ["new_results", *["new_result"] * 4]
+
+
+@pytest.mark.parametrize("response", [None, [], "new_results", 7, {"accepts": None}, {"accepts": {"new_results": 1}}])
+def test_a_response_of_another_form_announces_nothing(response: Any) -> None:
+    batches = Batches[int](4, 1_000_000, lambda _text: None, if_announced=True)
+    batches.joined(response)
+    assert {push.event for push in batches.join(results(4))} == {"new_result"}
+
+
+def test_a_number_needs_no_announcement() -> None:
+    batches = Batches[int](4, 1_000_000, lambda _text: None)
+    batches.joined({})
+    assert [push.event for push in batches.join(results(4))] == ["new_results"]
+
+
 def test_only_one_batch_is_risked_until_it_is_confirmed() -> None:
     batches = Joined(4).batches
     assert [push.event for push in batches.join(results(6))] == ["new_results", "new_result", "new_result"]

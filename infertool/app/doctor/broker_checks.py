@@ -144,7 +144,7 @@ class BrokerChecks:
         most = opened.broker.capabilities.max_unacked
         consume = self._settings.consume
         in_batches = asks_for_batches(consume)
-        chosen = window(consume, self._settings.publish.most_together, None, most, in_batches=in_batches)
+        chosen = window(consume, self._settings.publish.room, None, most, in_batches=in_batches)
         value = f"{chosen} messages in progress; the broker surely gives {most} to a subscription"
         if consume.window > most:
             return warn(value, f"set consume.window to {most} or less, or raise the broker's limit", chosen, "messages")

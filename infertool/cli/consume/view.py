@@ -57,7 +57,7 @@ def log_start(settings: Settings, max_messages: int | None, *, in_batches: bool)
 
 def _fields(settings: Settings, max_messages: int | None, *, in_batches: bool) -> dict[str, Any]:
     consume = settings.consume
-    batch = settings.publish.most_together if settings.publish.mode == "phoenix" else 1
+    batch = settings.publish.room if settings.publish.mode == "phoenix" else 1
     most = brokers.adapter(settings.broker.url).CAPABILITIES.max_unacked
     weighted = len(weighted_queues.names(settings.broker.queue)) > 1
     return {

@@ -67,7 +67,7 @@ def join_service(channel: Channel, _params: object) -> dict[str, Any]:
     if not channel.authorized:
         raise RefuseJoin("unauthorized")
     channel.flow.notify_joined(channel)
-    return {}
+    return {"accepts": ["new_results"]}
 
 
 def handle_service(channel: Channel, event: str, payload: object) -> Answer:
