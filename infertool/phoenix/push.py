@@ -113,6 +113,12 @@ def join_documents(documents: Sequence[bytes]) -> bytes:
     return b"%b%b%b" % (_HEAD, b",".join(documents), _TAIL)
 
 
+def announces_batches(response: Any) -> bool:
+    """Return True if the response to a join says that the channel takes batches: `{"accepts": ["new_results"]}`."""
+    accepts = response.get("accepts") if isinstance(response, dict) else None
+    return isinstance(accepts, list) and BATCH_EVENT in accepts
+
+
 def is_batch(frame: Frame) -> bool:
     """Return True if a broadcast is a batch. `new_results` with any other payload is not."""
     payload = frame.payload

@@ -12,7 +12,14 @@ from typing import Any, Generic, TypeVar
 
 from infertool.net.timing import Timers
 from infertool.phoenix.delivery import ConfirmedBy, Delivery, Push, PushResult
-from infertool.phoenix.push import BATCH_BYTES, BATCH_COMMA_BYTES, BATCH_EVENT, DeliveryClosedError, join_documents
+from infertool.phoenix.push import (
+    BATCH_BYTES,
+    BATCH_COMMA_BYTES,
+    BATCH_EVENT,
+    DeliveryClosedError,
+    announces_batches,
+    join_documents,
+)
 from infertool.publishers.port import Confirmation, OnSettled, Publication, PublisherClosedError, Rejection
 from infertool.settings.tree import PhoenixSettings, PublishSettings
 from infertool.telemetry.signals import ConnectionChanged, Flow, Observe, Unconfirmed, Warned
@@ -149,8 +156,7 @@ class _Trust(Enum):
 class Batches(Generic[T]):
     """Joins results into pushes of at most `most` results and `max_bytes`. Thread-safe.
 
-    With `if_announced` there are batches only where the response to the join says that the channel takes them:
-    `{"accepts": ["new_results"]}`.
+    With `if_announced` there are batches only where the response to the join `announces_batches`.
 
     One batch is a trial: until it is confirmed, all other results are pushed singly, since a channel may crash over an
     event that it does not know. When the trial is refused, results go singly for the rest of the run; for a minute if
@@ -181,9 +187,8 @@ class Batches(Generic[T]):
         """Note what the channel says at a join. Another server may answer otherwise than the one before it."""
         if not self._if_announced:
             return
-        accepts = response.get("accepts") if isinstance(response, dict) else None
         with self._lock:
-            if not isinstance(accepts, list) or BATCH_EVENT not in accepts:
+            if not announces_batches(response):
                 self._trust = _Trust.UNANNOUNCED
             elif self._trust is _Trust.UNANNOUNCED:
                 self._trust = _Trust.UNKNOWN

@@ -19,6 +19,7 @@ from infertool.net.tls import client_context
 from infertool.phoenix.dial import Target, targets
 from infertool.phoenix.frames import Frame
 from infertool.phoenix.membership import Loss, Membership
+from infertool.phoenix.push import announces_batches
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.settings import Settings
 
@@ -114,21 +115,22 @@ class PhoenixChecks:
             return warn(value, "look at the load of the Phoenix server, and at the network to it", took_s, "seconds")
         return ok(value, took_s, "seconds")
 
-    def _joined(self, topic: str) -> float:
-        """Join a topic, leave it, and return the time until the join's reply."""
+    def _joined(self, topic: str) -> tuple[float, Any]:
+        """Join a topic, leave it, and return the time until the join's reply, and the response in it."""
         socket = self._sockets[0]
         membership = Membership(socket, topic, socket.join_payload, _Deaf())
         began = time.monotonic()
-        membership.join(self._phoenix.connect_timeout_s)
+        response = membership.join(self._phoenix.connect_timeout_s)
         took_s = time.monotonic() - began
         membership.leave()
-        return took_s
+        return took_s, response
 
     def _join(self) -> Finding:
         if not self._sockets:
             return skip("phoenix.socket was left out")
-        took_s = self._joined(self._phoenix.topic)
-        return ok(f"{self._phoenix.topic} in {duration(took_s)}", took_s, "seconds")
+        took_s, response = self._joined(self._phoenix.topic)
+        batches = "; takes batches of results" if announces_batches(response) else ""
+        return ok(f"{self._phoenix.topic} in {duration(took_s)}{batches}", took_s, "seconds")
 
     def _public(self) -> Finding:
         if not self._sockets:

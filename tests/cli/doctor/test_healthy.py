@@ -56,6 +56,7 @@ def test_all_is_well_and_messages_stay(doctor: Doctor, stomp: Server, hub: HubPr
         assert 0 < found.of("broker.round_trip")["number"] < 60
         assert found.of("broker.heartbeat")["status"] == "ok"
         assert "a new_result was confirmed by" in found.of("phoenix.confirm")["value"]
+        assert found.of("phoenix.join")["value"].endswith("; takes batches of results")
         assert found.of("model.sample")["status"] == found.of("environment.clock")["status"] == "ok"
         subscription = broker.subscribe(queue, window=10)
         taken = take(subscription, 3)
