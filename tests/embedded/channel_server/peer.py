@@ -23,9 +23,12 @@ class Peer(RawClient):
         assert opcode == raw.TEXT, (opcode, data)
         return json.loads(data)
 
-    def join(self, topic: str, join_ref: str = "1") -> None:
+    def join(self, topic: str, join_ref: str = "1") -> object:
+        """Join, and return the response."""
         self.tell(join_ref, join_ref, topic, "phx_join", {})
-        assert self.hear() == [join_ref, join_ref, topic, "phx_reply", {"status": "ok", "response": {}}]
+        *head, reply = self.hear()
+        assert (head, reply["status"]) == ([join_ref, join_ref, topic, "phx_reply"], "ok")
+        return reply["response"]
 
     def hear_reply(self) -> tuple[str, object]:
         message = self.hear()

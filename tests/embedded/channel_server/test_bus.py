@@ -53,6 +53,10 @@ def test_pushes_are_broadcast_unchanged_and_answered(service: Peer, viewer: Peer
     assert viewer.hear() == [None, None, topic, event, payload]
 
 
+def test_the_service_channel_announces_batches(service: Peer) -> None:
+    assert service.join("service:inference", "4") == {"accepts": ["new_results"]}
+
+
 def test_any_other_event_is_answered(service: Peer) -> None:
     service.tell("1", "2", "service:inference", "whatever", {})
     assert service.hear_reply() == ("ok", {})
