@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.bus.conftest import Bus
-from tests.bus.test_deaths import assert_none_lost
+from tests.bus.test_deaths import assert_none_lost, consume_copies
 from tests.support.chopper import Chopper
 from tests.support.proxy import Proxy
 from tests.support.running import Running
@@ -75,6 +75,7 @@ def finish(bus: Bus, consumer: Running, ids: list[str]) -> dict[str, Any]:
     assert bus.viewer.wait(len(ids), LONG), consumer.log.read_text()[-3000:]
     consumer.terminate()
     summary = consumer.finish()
+    consume_copies(bus)
     assert_none_lost(bus, ids)
     return summary
 

@@ -11,7 +11,7 @@ import pytest
 
 from infertool.telemetry.stats import Stats
 from tests.bus.conftest import Bus
-from tests.bus.test_deaths import assert_none_lost
+from tests.bus.test_deaths import assert_none_lost, consume_copies
 from tests.bus.test_interrupts import HANGS
 from tests.bus.test_settlement import assert_each_once
 from tests.support.running import CREDENTIALS, Running, infertool
@@ -79,6 +79,7 @@ def test_a_member_that_dies_is_replaced_and_its_events_come_back(real_bus: Bus) 
     consumer.terminate()
     assert consumer.finish()["redelivered"] > 0
     assert not psutil.wait_procs(team, LONG)[1]
+    consume_copies(bus)
     assert_none_lost(bus, ids)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.bus.conftest import Bus
-from tests.bus.test_deaths import assert_none_lost, kill_in_the_middle
+from tests.bus.test_deaths import assert_none_lost, consume_copies, kill_in_the_middle
 from tests.bus.test_settlement import assert_each_once
 from tests.support.hub import HubProcess
 
@@ -146,6 +146,7 @@ def test_the_broker_goes_while_an_event_takes_long(real_bus: Bus) -> None:
     assert bus.viewer.wait(len(ids), LONG)
     consumer.terminate()
     assert consumer.finish()["recognised"] >= 1, "the held event came again while it was in work"
+    consume_copies(bus)
     assert_none_lost(bus, ids)
 
 
