@@ -39,6 +39,28 @@ WINDOW = 1000
 SLOW_S, SLOW_CALLS = 0.02, (50, 100, 200)
 MANY, FIRST = 1_000_000, 200_000
 
+# A model that tells, each 100 000 calls, how many objects Python has, and how many bytes malloc has given out.
+TELLING = """
+import ctypes, sys
+from pathlib import Path
+
+class Info(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Info
+calls = 0
+
+def predict(_payload):
+    global calls
+    calls += 1
+    if calls % 100_000 == 0:
+        with Path(__file__).with_suffix(".told").open("a") as told:
+            print(sys.getallocatedblocks(), mallinfo2().uordblks, file=told)
+    return {}
+"""
+
 LOOP = "consume(500) of confluent-kafka that stores each offset"
 # Case, what runs, against which peer, goal.
 ROWS = [
@@ -160,7 +182,9 @@ def test_a_million_events(benchmark: BenchmarkFixture, kafka: Kafka, row: Row, t
     topic = raw.topic(PARTITIONS, retention_ms=-1)
     fill(kafka, topic, MANY)
     resident: list[int] = []
-    consumer = consume(kafka, topic, tmp_path, "--model", NOOP, count=MANY)
+    model = tmp_path / "telling.py"
+    model.write_text(TELLING)
+    consumer = consume(kafka, topic, tmp_path, "--model", f"{model}:predict", count=MANY)
 
     def run() -> None:
         process = psutil.Process(consumer.process.pid)
@@ -176,6 +200,13 @@ def test_a_million_events(benchmark: BenchmarkFixture, kafka: Kafka, row: Row, t
         f"Kafka: memory over {MANY} events against the first {FIRST}",
         f"{max(resident) / resident[0]:.3f}x ({resident[0] / 2**20:.1f} to {max(resident) / 2**20:.1f} MiB resident)",
         "at most 1.05x",
+    )
+    told = [line.split() for line in model.with_suffix(".told").read_text().splitlines()]
+    row(
+        "Kafka: the same, each 100000 events: objects of Python, and what malloc has given out",
+        f"{', '.join(f'{int(blocks) // 1000}k' for blocks, _ in told)}; "
+        f"{', '.join(f'{int(used) / 2**20:.0f}' for _, used in told)} MiB",
+        "report",
     )
     kept = out_of_order(raw, kafka, topic)
     row(
