@@ -83,7 +83,7 @@ class Bus:
         """Empty a queue; return the headers and bodies that it held. `more` headers go into SUBSCRIBE."""
         raw = self.raw()
         # A slow machine may be silent for longer than any second: the broker says when it has no more.
-        found = raw.drain(queue, quiet_s=1.0, is_empty=lambda: is_empty(self.broker, queue), **more)
+        found = raw.drain(queue, is_empty=lambda: is_empty(self.broker, queue), **more)
         raw.close()
         return found
 

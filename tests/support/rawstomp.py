@@ -79,12 +79,13 @@ class RawStomp:
             pass
 
     def drain(
-        self, queue: str, *, quiet_s: float = 1.0, is_empty: Callable[[], bool] = lambda: True, **more: str
+        self, queue: str, *, is_empty: Callable[[], bool] | None = None, **more: str
     ) -> list[tuple[dict[str, str], bytes]]:
-        """Take everything out of a queue, until nothing came for `quiet_s` and it `is_empty`.
+        """Take everything out of a queue: until it `is_empty`, or where nobody can tell, until nothing comes.
 
         `more` headers go into SUBSCRIBE.
         """
+        quiet_s = 0.05 if is_empty else 1.0
         subscription = str(next(self._numbers))
         place = {"id": subscription, "destination": self._spell(queue), "ack": "client-individual"}
         asked = {**place, **self._on_subscribe, **more}
@@ -96,7 +97,7 @@ class RawStomp:
                 command, headers, body = self._frame(quiet_s)
             except TimeoutError:
                 # What has come of a frame so far stays in the buffer.
-                if is_empty() or time.monotonic() > deadline:
+                if is_empty is None or is_empty() or time.monotonic() > deadline:
                     break
                 continue
             deadline = time.monotonic() + TIMEOUT_S
