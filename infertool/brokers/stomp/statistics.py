@@ -21,6 +21,7 @@ from infertool.brokers.stomp.frames import Frame, encode
 from infertool.errors import ServerError
 
 _SUBSCRIPTION: Final = "statistics"
+_BROKER: Final = "broker"
 _FIELDS: Final = {
     "size": "size",
     "in_flight": "inflightCount",
@@ -52,6 +53,10 @@ class _Questions(Protocol):
     def parts(self, destination: str) -> dict[str, dict[str, str]]:
         """Return the headers of each message that is sent, by a name for it. No destination is the broker itself."""
 
+    @property
+    def fence(self) -> Mapping[str, Mapping[str, str]]:
+        """A message after them that is always answered, so that its answer ends a question which has none."""
+
     def depth(self, answers: Mapping[str, bytes]) -> Depth | None:
         """Return the depth in the answers to all of them, or None if they are something else."""
 
@@ -66,6 +71,11 @@ class _Statistics:
         """See `_Questions`."""
         of = f"Destination.{destination.removeprefix(PREFIX)}" if destination else "Broker"
         return {"": {"destination": f"/queue/ActiveMQ.Statistics.{of}"}}
+
+    @property
+    def fence(self) -> Mapping[str, Mapping[str, str]]:
+        """ActiveMQ says nothing of a queue that does not exist, and answers in turn."""
+        return {_BROKER: self.parts("")[""]}
 
     def depth(self, answers: Mapping[str, bytes]) -> Depth | None:
         """See `_Questions`."""
@@ -83,6 +93,11 @@ class _Management:
         queue = "queue." + destination.removeprefix(PREFIX)
         to = {"destination": "activemq.management", "_AMQ_ResourceName": queue}
         return {field: {**to, "_AMQ_Attribute": attribute} for field, attribute in _ATTRIBUTES.items()}
+
+    @property
+    def fence(self) -> Mapping[str, Mapping[str, str]]:
+        """Artemis answers each question."""
+        return {}
 
     def depth(self, answers: Mapping[str, bytes]) -> Depth | None:
         """See `_Questions`: each is a JSON list of one number, or of a complaint."""
@@ -114,7 +129,7 @@ class StatisticsProbe:
         self._is_silent = False
 
     def measure(self, destination: str, timeout_s: float) -> Depth | None:
-        """Return the depth of `destination`, or None: not connected, not answered in time, or not understood."""
+        """Return the depth of `destination`, or None: no such queue, no connection, or no answer that says it."""
         deadline = time.monotonic() + timeout_s
         # A pattern is answered for each of its queues.
         is_one = destination.startswith(PREFIX) and not is_pattern(destination)
@@ -143,11 +158,11 @@ class StatisticsProbe:
                 return None
             if connection.dialect.depth is not DepthSource.STATISTICS:
                 return True if self._ask(connection, destination, deadline) else None
-            parts = {"queue": self._questions.parts(destination)[""], "broker": self._questions.parts("")[""]}
-            question = self._send(connection, {**parts, "fence": {"destination": self._questions.replies}})
+            parts = {"queue": self._questions.parts(destination)[""], **self._questions.fence}
+            question = self._send(connection, {**parts, "returns": {"destination": self._questions.replies}})
             first, _ = next(self._answers(connection, question, deadline), ("", b""))
             self._is_silent = not first
-            return {"queue": True, "broker": False}.get(first)
+            return {"queue": True, _BROKER: False}.get(first)
         except ServerError:
             return None
         finally:
@@ -185,9 +200,11 @@ class StatisticsProbe:
     def _ask(self, connection: Connection, destination: str, deadline: float) -> Depth | None:
         """Ask, and put the answers to all parts of the question together."""
         parts = self._questions.parts(destination)
-        question = self._send(connection, parts)
+        question = self._send(connection, {**parts, **self._questions.fence})
         found: dict[str, bytes] = {}
         for part, body in self._answers(connection, question, deadline):
+            if part == _BROKER:
+                return None
             found[part] = body
             if len(found) == len(parts):
                 return self._questions.depth(found)
