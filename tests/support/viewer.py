@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections import Counter
@@ -10,6 +11,8 @@ from typing import Any
 import websocket
 
 TOPICS = ("public:results", "public:alerts")
+# The ref of the heartbeat whose answer is the last frame that is read.
+_LAST = "last"
 
 
 class Viewer:
@@ -24,13 +27,18 @@ class Viewer:
         self._changed = threading.Condition()
         self._joined = 0
         self._closing = threading.Event()
+        self._connection: websocket.WebSocket | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         with self._changed:
             assert self._changed.wait_for(lambda: self._joined >= len(TOPICS), 120)
 
     def close(self) -> None:
+        """Note what the server has sent until now, and leave."""
         self._closing.set()
+        if self._connection:
+            with contextlib.suppress(OSError, websocket.WebSocketException):
+                self._connection.send(_heartbeat(_LAST))
         self._thread.join(120)
 
     @property
@@ -52,15 +60,21 @@ class Viewer:
     def _follow(self, connection: websocket.WebSocket) -> None:
         for number, topic in enumerate(TOPICS):
             connection.send(json.dumps([str(number), str(number), topic, "phx_join", {}]))
-        while not self._closing.is_set():
+        self._connection = connection
+        last = False
+        while not last:
             try:
                 text = connection.recv()
             except websocket.WebSocketTimeoutException:
-                connection.send(json.dumps([None, "h", "phoenix", "heartbeat", {}]))
+                if self._closing.is_set():
+                    break
+                connection.send(_heartbeat("h"))
                 continue
             if not text:
                 return
-            self._note(json.loads(text))
+            frame = json.loads(text)
+            self._note(frame)
+            last = frame[1] == _LAST
         connection.close()
 
     def _note(self, frame: list[Any]) -> None:
@@ -79,3 +93,7 @@ class Viewer:
     def _count(self, seen: Counter[str], document: dict[str, Any]) -> None:
         seen[document["event_id"]] += 1
         self.payloads[document["event_id"]] = document
+
+
+def _heartbeat(ref: str) -> str:
+    return json.dumps([None, ref, "phoenix", "heartbeat", {}])
