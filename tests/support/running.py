@@ -17,6 +17,8 @@ LONG = 240.0
 # A gateway answers 202 after 20 s, in which a consumer may not even have started on a busy machine.
 PATIENT_GATEWAY = {"INFERTOOL_GATEWAY__WAIT_S": "240", "INFERTOOL_GATEWAY__MAX_WAIT_S": "240"}
 CREDENTIALS = {"ACTIVEMQ_USER": "admin", "ACTIVEMQ_PASSWORD": "admin"}
+# For a process that may write no large file: Python would leave a part of a compiled module, and go on with it.
+NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def environment(**extra: str) -> dict[str, str]:

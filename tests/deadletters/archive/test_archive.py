@@ -22,6 +22,7 @@ from infertool.deadletters.archive.records import ArchiveError
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.message import BodyKind, Message
 from tests.support.messages import text_message
+from tests.support.running import NO_BYTECODE
 
 SUFFIXES = ["jsonl", "jsonl.gz", "jsonl.zst"]
 # Header text as the parser makes it: any bytes, decoded with surrogateescape.
@@ -254,7 +255,11 @@ def test_a_disk_that_is_full_leaves_whole_batches(tmp_path: Path, suffix: str) -
     limit = path.stat().st_size + 20
     path.unlink()
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(path), str(limit)], capture_output=True, text=True, check=True, env=os.environ
+        [sys.executable, "-c", FULL, str(path), str(limit)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **NO_BYTECODE},
     )
     assert "cannot be written" in done.stdout
     assert "make room" in done.stdout

@@ -19,7 +19,7 @@ from infertool.brokers import headers
 from infertool.deadletters.archive.writer import ArchiveWriter
 from tests.deadletters.archive.conftest import DeadQueue
 from tests.support.brokers import settings as broker_settings
-from tests.support.running import CREDENTIALS, environment, infertool
+from tests.support.running import CREDENTIALS, NO_BYTECODE, environment, infertool
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "jsonl.gz", "jsonl.zst"])
@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_the_rest_in_the_queue(dead: DeadQueue) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", script, *dead.drain_arguments()],
-        capture_output=True, text=True, check=False, env=environment(**CREDENTIALS),
+        capture_output=True, text=True, check=False, env=environment(**CREDENTIALS, **NO_BYTECODE),
     )  # fmt: skip
     assert done.returncode == 1
     assert "make room and run it again" in done.stderr

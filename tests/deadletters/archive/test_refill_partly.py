@@ -15,7 +15,7 @@ from infertool.message import BodyKind
 from tests.deadletters.archive.conftest import DeadQueue
 from tests.support.messages import text_message
 from tests.support.odd_target import OddTarget, Treat
-from tests.support.running import CREDENTIALS, environment
+from tests.support.running import CREDENTIALS, NO_BYTECODE, environment
 
 
 def archive_of(dead: DeadQueue, count: int, *, odd: int | None = None, **odd_headers: Any) -> None:
@@ -104,8 +104,8 @@ def limited(dead: DeadQueue, limit: int, *options: str) -> subprocess.CompletedP
             sys.executable, "-c", code, "replay-dlq", "--from", str(dead.file), "--yes", "-o", "json",
             "--broker", dead.broker.url, *options,
         ],
-        capture_output=True, text=True, check=False, timeout=300, env=environment(**CREDENTIALS),
-        stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=300,
+        env=environment(**CREDENTIALS, **NO_BYTECODE), stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from infertool import brokers
 from infertool.brokers.port import Broker, Depth
 from tests.support.brokers import TIMEOUT_S, settings
 from tests.support.rawstomp import RawStomp
-from tests.support.running import CREDENTIALS, Running, environment, infertool
+from tests.support.running import CREDENTIALS, NO_BYTECODE, Running, environment, infertool
 
 _numbers = itertools.count(1)
 Received = tuple[dict[str, str], bytes]
@@ -103,7 +103,7 @@ class DeadLetters:
         """Run it to its end in a process that runs `code` first."""
         return subprocess.run(
             [sys.executable, "-c", f"{code}from infertool.cli.main import run; run()", *self.arguments(*options)],
-            capture_output=True, text=True, check=False, timeout=300, env=environment(**CREDENTIALS),
+            capture_output=True, text=True, check=False, timeout=300, env=environment(**CREDENTIALS, **NO_BYTECODE),
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
