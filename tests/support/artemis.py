@@ -36,6 +36,7 @@ class Artemis(ServerProcess):
             spell=lambda queue: queue.removeprefix("/queue/"),
             send={"destination-type": "ANYCAST"},
             subscribe={"subscription-type": "ANYCAST", "consumer-window-size": "1000000"},
+            counts_late=True,
         )
 
     def configure(self) -> None:

@@ -90,6 +90,15 @@ def measured(broker: Broker, queue: str) -> Depth:
     return depth
 
 
+def wait_for_depth(broker: Broker, queue: str, **figures: int) -> Depth:
+    """Wait until the broker tells such figures of a queue. Artemis counts a message after it has confirmed it."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while any(getattr(depth := measured(broker, queue), name) != figure for name, figure in figures.items()):
+        assert time.monotonic() < deadline, depth
+        time.sleep(0.05)
+    return depth
+
+
 def is_empty(server: Any, queue: str) -> bool:
     """Return True if a server tells of no message in a queue."""
     if hasattr(server, "pika"):  # RabbitMQ tells nothing over STOMP

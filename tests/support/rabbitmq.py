@@ -109,7 +109,7 @@ class RabbitMQ(ServerProcess):
         return super()._answers() and all(map(listens, (amqp, management)))
 
     def raw(self) -> RawStomp:
-        return RawStomp(self.stomp_port, subscribe={"prefetch-count": "1000"}, confirm_each=True)
+        return RawStomp(self.stomp_port, subscribe={"prefetch-count": "1000"}, confirm_each=True, counts_late=True)
 
     def configure(self) -> None:
         if not (_BIN / "rabbitmq-server").exists():

@@ -14,7 +14,7 @@ from infertool.net.connection_state import ConnectionState
 from tests.brokers.conformance.conftest import Verdict
 from tests.brokers.conformance.targets import Opened, Target
 from tests.brokers.conftest import Connect
-from tests.support.brokers import TIMEOUT_S, Links, measured, numbered, send_all, stale_acks, take
+from tests.support.brokers import TIMEOUT_S, Links, measured, numbered, send_all, stale_acks, take, wait_for_depth
 
 
 def bodies(messages: Sequence[Message | Outgoing]) -> list[bytes]:
@@ -64,9 +64,8 @@ def check_bytes(broker: Broker, queue: str, window: int) -> None:
     send_all(broker, [Outgoing(queue, b"x" * 1024)] * (window + 50))
     subscription = broker.subscribe(queue, window=window)
     take(subscription, 1)
-    depth = measured(broker, queue)
+    depth = wait_for_depth(broker, queue, size=window + 50, enqueued=window + 50, dequeued=0)
     assert depth.in_flight is not None
-    assert (depth.size, depth.enqueued, depth.dequeued) == (window + 50, window + 50, 0)
     assert 1 <= depth.in_flight <= window
 
 

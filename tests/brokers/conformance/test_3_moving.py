@@ -19,7 +19,7 @@ from tests.brokers.conformance.conftest import Verdict
 from tests.brokers.conformance.cut import Cut
 from tests.brokers.conformance.targets import Opened, Target
 from tests.brokers.conftest import Connect
-from tests.support.brokers import TIMEOUT_S, Links, measured, numbered, send_all, take
+from tests.support.brokers import TIMEOUT_S, Links, numbered, send_all, take, wait_for_depth
 
 Content = Callable[[str], list[Message]]
 
@@ -63,7 +63,7 @@ def test_moving(target: Target, broker: Broker, queue: str, count: int) -> None:
     messages = take(subscription, count)
     subscription.move(moved_to(f"{queue}.dlq", messages), TIMEOUT_S)
     if target.offers(broker, "depth"):
-        assert measured(broker, queue).size == 0
+        wait_for_depth(broker, queue, size=0)
     found = take(broker.subscribe(f"{queue}.dlq", window=count), count)
     assert [message.body for message in found] == [message.body for message in messages]
     assert {(m.kind, m.headers["dlq_stage"], m.properties.persistent) for m in found} == {
@@ -108,7 +108,7 @@ def test_moves_from_many_threads(target: Target, broker: Broker, queue: str) -> 
     bodies = {message.body for message in take(broker.subscribe(f"{queue}.dlq", window=100), 60)}
     assert len(bodies) == 60
     if target.offers(broker, "depth"):
-        assert measured(broker, queue).size == 0
+        wait_for_depth(broker, queue, size=0)
 
 
 def refuse_send(move: Move, opened: Opened) -> Move:

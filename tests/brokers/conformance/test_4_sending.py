@@ -15,7 +15,7 @@ from infertool.net.connection_state import ConnectionState
 from tests.brokers.conformance.conftest import Verdict
 from tests.brokers.conformance.targets import Opened, Target
 from tests.brokers.conftest import Connect
-from tests.support.brokers import TIMEOUT_S, Links, measured, numbered, send_all, take
+from tests.support.brokers import TIMEOUT_S, Links, numbered, send_all, take, wait_for_depth
 
 
 def know(broker: Broker, queue: str) -> None:
@@ -34,7 +34,7 @@ def know(broker: Broker, queue: str) -> None:
 def test_confirmed(broker: Broker, queue: str) -> None:
     send_all(broker, numbered(queue, 3000))
     if broker.capabilities.depth:
-        assert measured(broker, queue).size == 3000
+        wait_for_depth(broker, queue, size=3000)
     subscription = broker.subscribe(queue, window=200)
     for _ in range(15):
         subscription.ack(take(subscription, 200))

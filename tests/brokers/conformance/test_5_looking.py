@@ -13,7 +13,7 @@ from infertool.message import BodyKind, Message, Outgoing, Properties
 from tests.brokers.conformance.conftest import Verdict
 from tests.brokers.conformance.targets import Opened, Target
 from tests.brokers.conftest import Connect
-from tests.support.brokers import TIMEOUT_S, measured, new_queue, numbered, send_all, stale_acks, take
+from tests.support.brokers import TIMEOUT_S, measured, new_queue, numbered, send_all, stale_acks, take, wait_for_depth
 
 
 def bodies(messages: Sequence[Message | Outgoing]) -> list[bytes]:
@@ -181,7 +181,7 @@ def test_depth(broker: Broker, queue: str, verdict: Verdict) -> None:
         assert (depth.size, depth.consumers, depth.enqueued, depth.dequeued) == (0, 1, None, None)
         verdict("what waits for delivery, and the consumers")
         return
-    assert (depth.size, depth.in_flight, depth.consumers, depth.enqueued, depth.dequeued) == (5, 5, 1, 7, 2)
+    wait_for_depth(broker, queue, size=5, in_flight=5, consumers=1, enqueued=7, dequeued=2)
 
 
 @pytest.mark.case("the depth of a queue that never was is unknown")
