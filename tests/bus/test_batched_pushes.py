@@ -129,41 +129,30 @@ def served_by(bus: Bus, handle: EventHandler, limits: Limits | None = None, *, j
         bus.viewer.close()
 
 
-@pytest.mark.parametrize("response", [{}, {"accepts": ["new_result"]}, {"accepts": "new_results"}, ["new_results"]])
-def test_a_channel_that_announces_no_batches_gets_none(embedded_bus: Bus, response: Any) -> None:
-    bus = embedded_bus
-    with served_by(bus, no_batches, joins=response) as url:
+def pushed_singly(bus: Bus, joins: Any, *options: str) -> str:
+    """Check that a channel that answers joins like this, and knows no batches, gets single results; return the log."""
+    with served_by(bus, no_batches, joins=joins) as url:
         ids = bus.send(300)
-        consumer = bus.consume("--phoenix", url, "--max-messages", "300", model=FAST)
+        consumer = bus.consume("--phoenix", url, "--max-messages", "300", *options, model=FAST)
         consumer.finish()
         assert bus.viewer.wait(300, LONG)
     assert_each_once(bus, ids)
     assert not bus.viewer.batches
-    assert "results are pushed singly" not in consumer.log.read_text()
+    return consumer.log.read_text()
+
+
+@pytest.mark.parametrize("response", [{}, {"accepts": ["new_result"]}, {"accepts": "new_results"}, ["new_results"]])
+def test_a_channel_that_announces_no_batches_gets_none(embedded_bus: Bus, response: Any) -> None:
+    assert "results are pushed singly" not in pushed_singly(embedded_bus, response)
 
 
 def test_a_channel_that_announces_what_it_does_not_know_gets_single_results(embedded_bus: Bus) -> None:
-    bus = embedded_bus
-    with served_by(bus, no_batches, joins={"accepts": ["new_results"]}) as url:
-        ids = bus.send(300)
-        consumer = bus.consume("--phoenix", url, "--max-messages", "300", model=FAST)
-        consumer.finish()
-        assert bus.viewer.wait(300, LONG)
-    assert_each_once(bus, ids)
-    assert not bus.viewer.batches
-    assert consumer.log.read_text().count("results are pushed singly") == 1
+    assert pushed_singly(embedded_bus, {"accepts": ["new_results"]}).count("results are pushed singly") == 1
 
 
 def test_a_channel_that_knows_no_batches_gets_single_results(embedded_bus: Bus) -> None:
-    bus = embedded_bus
-    with served_by(bus, no_batches) as url:
-        ids = bus.send(300)
-        consumer = bus.consume("--phoenix", url, "--max-messages", "300", "--publish-batch", "32", model=FAST)
-        consumer.finish()
-        assert bus.viewer.wait(300, LONG)
-    assert_each_once(bus, ids)
-    assert not bus.viewer.batches
-    assert consumer.log.read_text().count("results are pushed singly") == 1
+    log = pushed_singly(embedded_bus, {}, "--publish-batch", "32")
+    assert log.count("results are pushed singly") == 1
 
 
 @pytest.mark.parametrize("confirm", ["barrier", "none", "echo"])
