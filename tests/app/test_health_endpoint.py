@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from infertool.app import ConsumerApp
 from infertool.telemetry import health
 from infertool.telemetry.signals import Received, Signal
 from tests.app.endpoint import app_of, conditions, url_of
@@ -19,6 +20,12 @@ from tests.bus.conftest import Bus
 from tests.support.hub import HubProcess
 from tests.support.prometheus import fetch, fetch_json
 from tests.support.running import LONG
+
+
+def settle_one(bus: Bus, app: ConsumerApp) -> None:
+    """Have one event settled: from then on the reader delivers. Before, the starting thread may be the one to do it."""
+    bus.send(1)
+    wait_for(lambda: app.snapshot().settled == 1)
 
 
 def test_a_consumer_is_live_then_ready_then_started(embedded_bus: Bus) -> None:
@@ -84,7 +91,7 @@ def test_a_full_window_of_calls_that_never_end_is_dead(embedded_bus: Bus, tmp_pa
 def test_a_subscription_that_the_broker_took_away_is_dead(embedded_bus: Bus) -> None:
     with app_of(embedded_bus, stuck_after_s=1.0) as (app, url):
         app.start()
-        wait_for(lambda: fetch(f"{url}/readyz")[0] == 200)
+        settle_one(embedded_bus, app)
         # The broker forgets the subscription, and says nothing.
         assert app._consumer is not None
         subscription: Any = app._consumer._broker._supervisor._subscriptions[0]  # type: ignore[attr-defined]
@@ -100,6 +107,7 @@ def test_a_subscription_that_the_broker_took_away_is_dead(embedded_bus: Bus) -> 
 def test_a_reader_that_hangs_is_dead(embedded_bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "HANGS_S", 1.0)
     released = threading.Event()
+    released.set()
 
     def block(signal: Signal) -> None:
         if isinstance(signal, Received):
@@ -107,7 +115,8 @@ def test_a_reader_that_hangs_is_dead(embedded_bus: Bus, monkeypatch: pytest.Monk
 
     with app_of(embedded_bus, block) as (app, url):
         app.start()
-        wait_for(lambda: fetch(f"{url}/readyz")[0] == 200)
+        settle_one(embedded_bus, app)
+        released.clear()
         embedded_bus.send(5)
         wait_for(lambda: conditions(f"{url}/livez").get("reader") is False)
         released.set()
