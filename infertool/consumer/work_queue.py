@@ -271,8 +271,9 @@ class WorkQueue:
         self._filling = False
         if not self._backlog:
             return []
-        group = self._backlog.batch(batches.take(worker, len(self._backlog)))
-        batches.began(worker, len(group), time.monotonic())
+        now = time.monotonic()
+        group = self._backlog.batch(batches.take(worker, len(self._backlog), now))
+        batches.began(worker, len(group), now)
         return [group]
 
 

@@ -94,7 +94,7 @@ class Simulation:
                 self.at(self._look_at, lambda _now: None)
             return False
         worker = self._free.pop()
-        group = [waiting.popleft() for _ in range(batches.take(worker, len(waiting)))]
+        group = [waiting.popleft() for _ in range(batches.take(worker, len(waiting), now))]
         batches.began(worker, len(group), now)
         self.at(self._compute(self._beside_s(group), now), lambda begun: self._call(worker, group, begun, on_end))
         return True

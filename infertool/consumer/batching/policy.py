@@ -90,8 +90,8 @@ class AdaptiveBatches:
         self._known: dict[Hashable, _Worker] = {}
         self._last_end = 0.0
         self._arrivals = Arrivals()
-        # When the call of each caller is expected to have ended.
-        self._busy: dict[Hashable, float] = {}
+        # When the call of each caller is expected to begin on its device, and its time.
+        self._busy: dict[Hashable, tuple[float, float]] = {}
 
     @property
     def line(self) -> Line:
@@ -99,8 +99,11 @@ class AdaptiveBatches:
         return (self._serial if self.one_at_a_time else self._newest).line
 
     def limit(self, room: int) -> None:
-        """Take no more than `room` events for a call: the window holds no more."""
-        self._room = max(1, room)
+        """Take no more than `room` events for a call: the window holds no more.
+
+        While the window grows, batches have powers of two for their size, which are what models are prepared for.
+        """
+        self._room = 1 << (max(1, room).bit_length() - 1)
         self.size = min(self.size, self._room)
         for worker in self._known.values():
             worker.size = min(worker.size, self._room)
@@ -113,7 +116,7 @@ class AdaptiveBatches:
         """See `Batches`."""
         if waiting >= self._size(caller):
             return 0.0
-        if self.one_at_a_time and self._busy and (busy_s := max(self._busy.values()) - now) > 0:
+        if self.one_at_a_time and (busy_s := self._free_at(now) - now) > 0:
             return busy_s
         line = self._line(caller)
         wait_s = WAIT_SHARE * line.fixed_s
@@ -123,26 +126,46 @@ class AdaptiveBatches:
             wait_s = min(wait_s, self._target_s - line.seconds(waiting))
         return max(0.0, oldest_at + wait_s - now)
 
-    def take(self, caller: Hashable, waiting: int) -> int:
+    def take(self, caller: Hashable, waiting: int, now: float) -> int:
         """See `Batches`. Where calls run in parallel, a long one leaves the other workers their share."""
         most = min(waiting, self._size(caller))
-        if self.one_at_a_time is not False:
-            return most
-        line = self._line(caller)
-        worth = int(SHARED_FROM * (line.fixed_s + OVERHEAD_S) / line.each_s) + 1
-        return min(most, max(worth, math.ceil(waiting * self._share(caller))))
+        if self.one_at_a_time is False:
+            line = self._line(caller)
+            worth = int(SHARED_FROM * (line.fixed_s + OVERHEAD_S) / line.each_s) + 1
+            most = min(most, max(worth, self._share(caller, waiting, now)))
+        return self._usual(most)
 
-    def _share(self, caller: Hashable) -> float:
-        """Return the part of what waits that is for `caller`, by its speed. Others not known yet count as equals."""
-        own_s = self._line(caller).each_s
-        others_s = [worker.times.line.each_s for each, worker in self._known.items() if each != caller]
-        known = sum(own_s / each_s for each_s in others_s)
-        return 1 / (1 + known + max(0, self._workers - 1 - len(others_s)))
+    def _share(self, caller: Hashable, waiting: int, now: float) -> int:
+        """Return how many of the events that wait `caller` takes so that all workers end at the same time.
+
+        A worker in a call joins when that ends. Others not known yet count as equals.
+        """
+        own = self._line(caller)
+        others = [(each, worker.times.line) for each, worker in self._known.items() if each != caller]
+        calls = [(self._begin_s(each, now) + line.fixed_s, line.each_s) for each, line in others]
+        calls += [(own.fixed_s, own.each_s)] * max(1, self._workers - len(others))
+        speed, missed, end_s = 0.0, 0.0, math.inf
+        for begin_s, each_s in sorted(calls):
+            if end_s <= begin_s:
+                break  # it would begin too late to help
+            speed += 1 / each_s
+            missed += begin_s / each_s
+            end_s = (waiting + missed) / speed
+        return math.ceil((end_s - own.fixed_s) / own.each_s)
+
+    def _begin_s(self, caller: Hashable, now: float) -> float:
+        """Return in how many seconds a worker can begin a call."""
+        begins, seconds = self._busy.get(caller, (now, 0.0))
+        return max(0.0, begins + seconds - now)
 
     def began(self, caller: Hashable, size: int, now: float) -> None:
         """See `Batches`."""
-        before = max(self._busy.values(), default=now) if self.one_at_a_time else now
-        self._busy[caller] = max(now, before) + LATE * self._line(caller).seconds(size)
+        begins = max(now, self._free_at(now)) if self.one_at_a_time else now
+        self._busy[caller] = begins, self._line(caller).seconds(size)
+
+    def _free_at(self, now: float) -> float:
+        """Return when no call is waited for any more; `now` if there is none."""
+        return max((begins + LATE * seconds for begins, seconds in self._busy.values()), default=now)
 
     def ended(self, caller: Hashable) -> None:
         """See `Batches`."""
@@ -175,11 +198,19 @@ class AdaptiveBatches:
         self._judge()
         times = self._serial if self.one_at_a_time else worker.times
         worker.wanted = self._wanted(times.line)
-        worker.size = max(1, min(max(worker.wanted, size // 2), GROWTH * times.largest, self._room, self._most))
+        size = min(max(worker.wanted, size // 2), GROWTH * times.largest, self._room, self._most)
+        worker.size = self._usual(max(1, size))
         # With one device for all, what this call tells holds for each worker.
         of = [worker] if self.one_at_a_time else self._known.values()
         self.wanted = max(each.wanted for each in of)
         self.size = max(each.size for each in of)
+
+    def _usual(self, size: int) -> int:
+        """Return the largest usual size up to `size`: all but the first three binary digits are 0."""
+        if size >= self._most:
+            return self._most
+        further = max(0, size.bit_length() - 3)
+        return size >> further << further
 
     def _line(self, caller: Hashable) -> Line:
         worker = None if self.one_at_a_time else self._known.get(caller)

@@ -19,7 +19,7 @@ class Batches(Protocol):
     def wait_s(self, caller: Hashable, waiting: int, oldest_at: float, now: float) -> float:
         """Return how long `caller` should wait for more events, or for a call to end; 0: take them now."""
 
-    def take(self, caller: Hashable, waiting: int) -> int:
+    def take(self, caller: Hashable, waiting: int, now: float) -> int:
         """Return how many of the events that wait `caller` takes now."""
 
     def began(self, caller: Hashable, size: int, now: float) -> None:
@@ -52,7 +52,7 @@ class FixedBatches:
         """See `Batches`."""
         return 0.0 if waiting >= self.size else max(0.0, self._longest_wait_s - (now - oldest_at))
 
-    def take(self, caller: Hashable, waiting: int) -> int:  # noqa: ARG002  (the port)
+    def take(self, caller: Hashable, waiting: int, now: float) -> int:  # noqa: ARG002  (the port)
         """See `Batches`."""
         return min(waiting, self.size)
 

@@ -26,7 +26,7 @@ class ControllerBefore:
     def wait_s(self, caller: Hashable, waiting: int, oldest_at: float, now: float) -> float:
         return 0.0 if waiting >= self.size else max(0.0, self._wait_s - (now - oldest_at))
 
-    def take(self, caller: Hashable, waiting: int) -> int:
+    def take(self, caller: Hashable, waiting: int, now: float) -> int:
         return min(waiting, self.size)
 
     def began(self, caller: Hashable, size: int, now: float) -> None:
