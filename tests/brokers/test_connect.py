@@ -237,3 +237,29 @@ def test_what_answers_is_asked_for_the_first_connection_only(connect: Connect, a
         listener.close()
     assert len(heads) == 2, heads
     assert f"-{'statistics' if use == 'measure' else 'browse'}-".encode() in heads[1]
+
+
+@pytest.mark.parametrize("use", ["measure", "browse", "oldest_sent_ms"])
+def test_a_connection_beside_the_first_that_cannot_be_made_is_tried_anew_each_time(connect: Connect, use: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            line, _ = listener.accept()
+            listener.close()
+            with line:
+                line.recv(65536)
+                line.sendall(b"CONNECTED\nversion:1.2\nheart-beat:0,0\n\n\0")
+                while line.recv(65536):
+                    pass
+
+        server = threading.Thread(target=serve)
+        server.start()
+        broker: Any = connect(f"stomp://127.0.0.1:{listener.getsockname()[1]}")
+        for _ in range(3):
+            if use == "browse":
+                with pytest.raises(UnreachableError):
+                    broker.browse("/queue/q", limit=1, timeout_s=5.0)
+            else:
+                assert getattr(broker, use)("/queue/q", 5.0) is None
+        broker.close(0.1)
+        server.join()

@@ -119,6 +119,7 @@ class Connection:
         try:
             self._stream = Stream(self._dialer.connect(), delays_writes=False)
         except OSError as fault:
+            self.end(fault.strerror or str(fault))
             raise diagnosis.unreachable(self.target, fault, ask=self._first) from None
         self._writer.start()
         self._reader.start(self._stream)

@@ -135,6 +135,7 @@ class Connection:
         try:
             self._transport.start()
         except OSError as fault:
+            self.end(fault.strerror or str(fault))
             raise unreachable(self.target, fault, ask=self._is_first) from None
         self._commands.connect(
             self.target.user or None,

@@ -188,6 +188,7 @@ class StatisticsProbe:
         target = replace(main.target, connect_timeout_s=timeout_s)
         self._connection = connection = Connection(target, 0, client_id, self._on_end)
         if self._closed:
+            connection.end("closed")
             return None
         connection.open()
         self._questions = _QUESTIONS[connection.dialect.depth]
