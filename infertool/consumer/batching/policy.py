@@ -72,6 +72,10 @@ class AdaptiveBatches:
     A free worker takes what waits, up to `size`. It waits only for a call behind which its own would wait anyway, and
     for events that are about to come. `size` is where more events in a call no longer pay, or what meets `target_s`
     if that is more. No call is to take longer than `longest_s`.
+
+    Batches have few sizes: up to 8, then 10, 12, 14, 16, 20, 24 and so on, four for each doubling, and `most`. GPUs and
+    compilers choose or build their kernels for each size that is new to them, which may take longer than the call.
+    What is left over is in the next batch.
     """
 
     def __init__(self, most: int, *, workers: int = 1, target_s: float = 0.0, longest_s: float = math.inf) -> None:
@@ -101,7 +105,7 @@ class AdaptiveBatches:
     def limit(self, room: int) -> None:
         """Take no more than `room` events for a call: the window holds no more.
 
-        While the window grows, batches have powers of two for their size, which are what models are prepared for.
+        It is rounded to a power of two: a model that prepares itself for some sizes chooses those.
         """
         self._room = 1 << (max(1, room).bit_length() - 1)
         self.size = min(self.size, self._room)
