@@ -89,11 +89,19 @@ class RawStomp:
         `more` headers go into SUBSCRIBE.
         """
         quiet_s = 0.05 if is_empty and not self._counts_late else 1.0
-        subscription = str(next(self._numbers))
-        place = {"id": subscription, "destination": self._spell(queue), "ack": "client-individual"}
-        asked = {**place, **self._on_subscribe, **more}
-        self._write("SUBSCRIBE", asked, b"")
-        taken = []
+        taken: list[tuple[dict[str, str], bytes]] = []
+        has_more = True
+        while has_more:
+            subscription = str(next(self._numbers))
+            place = {"id": subscription, "destination": self._spell(queue), "ack": "client-individual"}
+            self._write("SUBSCRIBE", {**place, **self._on_subscribe, **more}, b"")
+            self._take_all(taken, is_empty, quiet_s)
+            has_more = self._unsubscribe(subscription)
+        return taken
+
+    def _take_all(
+        self, taken: list[tuple[dict[str, str], bytes]], is_empty: Callable[[], bool] | None, quiet_s: float
+    ) -> None:
         deadline = time.monotonic() + TIMEOUT_S
         while True:
             try:
@@ -101,14 +109,23 @@ class RawStomp:
             except TimeoutError:
                 # What has come of a frame so far stays in the buffer.
                 if is_empty is None or is_empty() or time.monotonic() > deadline:
-                    break
+                    return
                 continue
             deadline = time.monotonic() + TIMEOUT_S
             assert command == "MESSAGE", (command, headers, body[:500])
             self._write("ACK", {"id": headers["ack"]}, b"")
             taken.append((headers, body))
-        self._receipt("UNSUBSCRIBE", {"id": subscription}, b"")
-        return taken
+
+    def _unsubscribe(self, subscription: str) -> bool:
+        """End a subscription. Return True if messages came meanwhile: the broker has them back, and others may come."""
+        number = str(next(self._numbers))
+        self._write("UNSUBSCRIBE", {"id": subscription, "receipt": number}, b"")
+        has_more = False
+        while (frame := self._frame(TIMEOUT_S))[0] == "MESSAGE":
+            has_more = True
+        command, headers, body = frame
+        assert (command, headers.get("receipt-id")) == ("RECEIPT", number), (command, headers, body[:500])
+        return has_more
 
     def _receipt(self, command: str, headers: Mapping[str, str], body: bytes) -> None:
         number = str(next(self._numbers))
