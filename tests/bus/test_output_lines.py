@@ -51,8 +51,7 @@ def test_nothing_is_raw_on_a_terminal(embedded_bus: Bus) -> None:
     command = [sys.executable, "-m", "infertool", "--quiet", *arguments(embedded_bus)]
     state = {"INFERTOOL_CONSUME__STATE_DIR": str(embedded_bus.folder / "state")}
     with Terminal(command, width=2000, env=environment(**CREDENTIALS, TERM="dumb", **state)) as terminal:
-        terminal.process.wait(120)
-        lines = terminal.written.decode().split("\r\n")
+        lines = terminal.finish().decode().split("\r\n")
     documents = [json.loads(line) for line in lines if line.startswith("{")]
     assert len(documents) == 6
     assert all(line.isprintable() for line in lines)

@@ -25,7 +25,8 @@ class Terminal:
         os.close(worker)
         self._written = bytearray()
         self._changed = threading.Condition()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     @property
     def written(self) -> bytes:
@@ -45,6 +46,12 @@ class Terminal:
         with self._changed:
             assert self._changed.wait_for(lambda: self._written.find(text, after) >= 0, timeout_s), text
             return time.perf_counter()
+
+    def finish(self, timeout_s: float = 240) -> bytes:
+        """Wait for the end of the program; return all it wrote. What it wrote last is read after its end."""
+        self.process.wait(timeout_s)
+        self._reader.join(timeout_s)
+        return self.written
 
     def close(self) -> None:
         """End the program."""

@@ -16,9 +16,9 @@ def shown(dead: DeadLetters, *arguments: str) -> str:
     """Run a command on a terminal; return all that it wrote."""
     command = [sys.executable, "-m", "infertool", *arguments, "--broker", dead.broker.url]
     with Terminal(command, width=400, env=environment(**CREDENTIALS, TERM="dumb")) as terminal:
-        terminal.process.wait(120)
-        assert terminal.process.returncode == 0, terminal.written
-        return terminal.written.decode()
+        written = terminal.finish()
+        assert terminal.process.returncode == 0, written
+        return written.decode()
 
 
 def test_nothing_of_a_letter_reaches_the_terminal_raw(dead: DeadLetters) -> None:
