@@ -219,7 +219,7 @@ class Consumer:
         if not isinstance(batches, AdaptiveBatches):
             return None
         plan = growing_window(self._settings.consume, self._window, self._until.max_messages)
-        batches.limit(plan.share)
+        batches.limit(plan.room)
         if not isinstance(subscription, Widens):
             return None
 

@@ -68,7 +68,7 @@ class WindowGrowth:
             except RefusedError:
                 return  # the broker gives no more; what is there goes on
             self._on_grown(self._window.value)
-            self._batches.limit(self._window.share)
+            self._batches.limit(self._window.room)
 
     def _look(self) -> bool:
         before, self._admitted = self._admitted, self._in_flight.admitted

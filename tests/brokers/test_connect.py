@@ -20,6 +20,7 @@ from tests.brokers.conftest import Connect
 from tests.support.activemq import ActiveMQ
 from tests.support.brokers import Links, Server, new_queue, numbered, send_all, settings, take
 from tests.support.ports import free_port
+from tests.support.scripted import Line
 
 HIDDEN = "hunter2-hidden"
 
@@ -244,13 +245,12 @@ def test_a_connection_beside_the_first_that_cannot_be_made_is_tried_anew_each_ti
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
-            line, _ = listener.accept()
+            accepted, _ = listener.accept()
             listener.close()
-            with line:
-                line.recv(65536)
-                line.sendall(b"CONNECTED\nversion:1.2\nheart-beat:0,0\n\n\0")
-                while line.recv(65536):
-                    pass
+            with accepted:
+                line = Line(accepted)
+                line.connected()
+                line.receipt("DISCONNECT")
 
         server = threading.Thread(target=serve)
         server.start()
@@ -261,5 +261,5 @@ def test_a_connection_beside_the_first_that_cannot_be_made_is_tried_anew_each_ti
                     broker.browse("/queue/q", limit=1, timeout_s=5.0)
             else:
                 assert getattr(broker, use)("/queue/q", 5.0) is None
-        broker.close(0.1)
+        broker.close(5.0)
         server.join()

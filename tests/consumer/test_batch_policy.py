@@ -194,7 +194,7 @@ def test_a_step_in_speed_is_followed_within_two_seconds(factor: float) -> None:
         return before(size, now) * (factor if now >= 2 else 1)
 
     run = saturated(batches, seconds, 8.0)
-    assert run.rate(4.0, 8.0) >= 0.85 * 2 / (each_s * factor)
+    assert run.rate(3.5, 8.0) >= 0.85 * 2 / (each_s * factor)
     assert batches.line.seconds(500) == pytest.approx(factor * (fixed_s + 500 * each_s), rel=0.25)
 
 
@@ -252,9 +252,9 @@ def test_the_window_and_the_longest_call_bound_the_size() -> None:
     saturated(batches, linear(5e-3, 1e-3), 2.0)
     assert 60 <= batches.size <= 95
     batches.limit(20)
-    assert batches.size == 16
+    assert batches.size == 20
     saturated(batches, linear(5e-3, 1e-3), 2.0)
-    assert batches.size == 16
+    assert batches.size == 20
 
 
 def sizes_to_prepare(line: Seconds, prepare_s: float) -> tuple[Seconds, set[int]]:

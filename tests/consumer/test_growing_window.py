@@ -39,6 +39,13 @@ def test_a_window_that_keeps_batches_small_grows_up_to_its_bound() -> None:
     assert window.share == 333
 
 
+def test_batches_have_powers_of_two_while_the_window_may_grow() -> None:
+    window = GrowingWindow(200, most=1000, workers=2)
+    assert window.room == 64
+    assert (grown(window, 10 * LOOKS), window.room) == (1000, 333)
+    assert GrowingWindow(300, most=300, workers=2).room == 100, "a window that is given"
+
+
 @pytest.mark.parametrize(
     "what",
     [{"unsettled": 100}, {"waiting": 150}, {"moves": False}],

@@ -10,6 +10,9 @@ from types import MappingProxyType
 
 TIMEOUT_S = 120.0
 
+# Command, headers and body.
+Frame = tuple[str, dict[str, str], bytes]
+
 
 class RawStomp:
     """One connection. Bodies are sent as text (no content-length) unless `as_bytes`.
@@ -96,7 +99,8 @@ class RawStomp:
             place = {"id": subscription, "destination": self._spell(queue), "ack": "client-individual"}
             self._write("SUBSCRIBE", {**place, **self._on_subscribe, **more}, b"")
             self._take_all(taken, is_empty, quiet_s)
-            has_more = self._unsubscribe(subscription)
+            # The broker has back what comes now, and there may be more.
+            has_more = bool(self._messages_until_receipt("UNSUBSCRIBE", {"id": subscription}, b""))
         return taken
 
     def _take_all(
@@ -116,29 +120,26 @@ class RawStomp:
             self._write("ACK", {"id": headers["ack"]}, b"")
             taken.append((headers, body))
 
-    def _unsubscribe(self, subscription: str) -> bool:
-        """End a subscription. Return True if messages came meanwhile: the broker has them back, and others may come."""
-        number = str(next(self._numbers))
-        self._write("UNSUBSCRIBE", {"id": subscription, "receipt": number}, b"")
-        has_more = False
-        while (frame := self._frame(TIMEOUT_S))[0] == "MESSAGE":
-            has_more = True
-        command, headers, body = frame
-        assert (command, headers.get("receipt-id")) == ("RECEIPT", number), (command, headers, body[:500])
-        return has_more
-
     def _receipt(self, command: str, headers: Mapping[str, str], body: bytes) -> None:
+        messages = self._messages_until_receipt(command, headers, body)
+        assert not messages, messages[0]
+
+    def _messages_until_receipt(self, command: str, headers: Mapping[str, str], body: bytes) -> list[Frame]:
         number = str(next(self._numbers))
         self._write(command, {**headers, "receipt": number}, body)
-        answered, answer, text = self._frame(TIMEOUT_S)
+        messages = []
+        while (frame := self._frame(TIMEOUT_S))[0] == "MESSAGE":
+            messages.append(frame)
+        answered, answer, text = frame
         assert answered == "RECEIPT", (answered, answer, text[:500])
         assert answer["receipt-id"] == number
+        return messages
 
     def _write(self, command: str, headers: Mapping[str, str], body: bytes) -> None:
         lines = "".join(f"{key}:{value}\n" for key, value in headers.items())
         self._socket.sendall(f"{command}\n{lines}\n".encode() + body + b"\0")
 
-    def _frame(self, timeout_s: float) -> tuple[str, dict[str, str], bytes]:
+    def _frame(self, timeout_s: float) -> Frame:
         self._socket.settimeout(timeout_s)
         self._skip_line_ends()
         while b"\n\n" not in self._buffer:

@@ -47,7 +47,7 @@ class Terminal:
             assert self._changed.wait_for(lambda: self._written.find(text, after) >= 0, timeout_s), text
             return time.perf_counter()
 
-    def finish(self, timeout_s: float = 240) -> bytes:
+    def finish(self, timeout_s: float = 120) -> bytes:
         """Wait for the end of the program; return all it wrote. What it wrote last is read after its end."""
         self.process.wait(timeout_s)
         self._reader.join(timeout_s)

@@ -103,11 +103,8 @@ class AdaptiveBatches:
         return (self._serial if self.one_at_a_time else self._newest).line
 
     def limit(self, room: int) -> None:
-        """Take no more than `room` events for a call: the window holds no more.
-
-        It is rounded to a power of two: a model that prepares itself for some sizes chooses those.
-        """
-        self._room = 1 << (max(1, room).bit_length() - 1)
+        """Take no more than `room` events for a call: the window holds no more."""
+        self._room = max(1, room)
         self.size = min(self.size, self._room)
         for worker in self._known.values():
             worker.size = min(worker.size, self._room)
@@ -136,7 +133,8 @@ class AdaptiveBatches:
         if self.one_at_a_time is False:
             line = self._line(caller)
             worth = int(SHARED_FROM * (line.fixed_s + OVERHEAD_S) / line.each_s) + 1
-            most = min(most, max(worth, self._share(caller, waiting, now)))
+            if worth < most:
+                most = min(most, max(worth, self._share(caller, waiting, now)))
         return self._usual(most)
 
     def _share(self, caller: Hashable, waiting: int, now: float) -> int:

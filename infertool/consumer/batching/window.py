@@ -24,6 +24,14 @@ class GrowingWindow:
         """The largest batch for which each worker has one, and another one waits."""
         return max(1, self.value // (self._workers + 1))
 
+    @property
+    def room(self) -> int:
+        """The largest batch now: `share`, or while the window may grow, the power of two below it.
+
+        A model that prepares itself for some sizes chooses powers of two.
+        """
+        return self.share if self.value >= self.most else 1 << (self.share.bit_length() - 1)
+
     def look(self, *, unsettled: int, waiting: int, wanted: int, moves: bool) -> bool:
         """Return True if `value` has grown.
 
