@@ -127,6 +127,14 @@ class Delivery(Generic[T]):
                 self._flush()
                 taken += room
 
+    def lacks(self, event: str) -> bool:
+        """Return True if a push of `event`, sent now, would show whether the channel ends over that event or over one.
+
+        There are suspects of it, none of the same event was confirmed since, and no other is on its way.
+        """
+        with self._changed:
+            return self._pending.lacks(event)
+
     def outstanding(self) -> int:
         """Return the number of accepted pushes without a reported result."""
         with self._changed:

@@ -47,7 +47,8 @@ def _which(loss: Loss, finding: Finding[Any]) -> str:
     push, wait = finding.suspect.push, f"{finding.wait_s or 0:.0f} s"
     match finding.cause:
         case Cause.PUSH:
-            return f"{push} ends it, also when sent alone, while other {push.event} pass: it is rejected"
+            proof = f"by its {len(push.payload)} bytes" if loss is Loss.TOO_LARGE else f"while other {push.event} pass"
+            return f"{push} ends it, also when sent alone, {proof}: it is rejected"
         case Cause.PAYLOAD:
             return f"{push} ends it, also when sent alone: it is pushed again without its payload"
         case Cause.BATCH:

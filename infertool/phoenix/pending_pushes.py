@@ -30,6 +30,8 @@ class PendingPushes(Generic[T]):
         self._accepted = 0
         self._sends = 0
         self._latest_settled = 0
+        # In bytes, of a payload.
+        self._largest_settled = 0
         self._in_order = True
 
     def __len__(self) -> int:
@@ -42,6 +44,13 @@ class PendingPushes(Generic[T]):
     def in_window(self, now: float) -> int:
         """Return the number of pushes that fill the window: all, without waiting suspects while other pushes pass."""
         return self.in_hand(now) if self.suspects.active and self.suspects.others_pass else len(self)
+
+    def lacks(self, event: str) -> bool:
+        """Return True if suspects of `event` need another push of it to pass, and none is on its way."""
+        if not self.suspects.lacks(event):
+            return False
+        entries = [*self._waiting, *self._sent.values(), *self.suspects]
+        return all(entry.case or entry.push.event != event for entry in entries)
 
     @property
     def sent(self) -> Iterator[Entry[T]]:
@@ -101,6 +110,7 @@ class PendingPushes(Generic[T]):
                 self._latest_settled = entry.order
             else:
                 self._in_order = False
+            self._largest_settled = max(self._largest_settled, len(entry.push.payload))
             if self.suspects.active:
                 self.suspects.settled(entry, in_order=self._in_order)
         return entry
@@ -160,7 +170,9 @@ class PendingPushes(Generic[T]):
         """Take back all sent pushes after an end of the channel; return the conclusion, None if there were none."""
         lost = list(self._sent.values())
         self._unsend(lost)
-        return self.suspects.ended(lost, now, too_large=too_large) if lost else None
+        if not lost:
+            return None
+        return self.suspects.ended(lost, now, too_large=too_large, largest=self._largest_settled)
 
     def _take_back(self, entries: list[Entry[T]]) -> list[Entry[T]]:
         self._unsend(entries)

@@ -146,6 +146,10 @@ class Suspects(Generic[T]):
         """True if any push was confirmed since the last end of the channel."""
         return bool(self._passing)
 
+    def lacks(self, event: str) -> bool:
+        """Return True if pushes of `event` are suspect, and none was confirmed since the last end of the channel."""
+        return event not in self._passing and any(entry.push.event == event for entry in self)
+
     def waiting_long(self, now: float) -> int:
         """Return the number of pushes that must not be tried yet."""
         pool = sum(not self._may_try(entry, now) for entry in self._pool)
@@ -156,12 +160,14 @@ class Suspects(Generic[T]):
         self._suspect(entry).crashes = crashes
         self._take_back([entry])
 
-    def ended(self, lost: list[Entry[T]], now: float, *, too_large: bool) -> Finding[T]:
+    def ended(self, lost: list[Entry[T]], now: float, *, too_large: bool, largest: int) -> Finding[T]:
         """Add `lost`, the pushes that were unconfirmed when the channel ended, in the order of sending; judge them.
 
-        With `too_large` the server closed the connection because of the size of a message.
+        With `too_large` the server closed the connection because of the size of a message. Then a push that is alone
+        is the cause if its payload has more bytes than `largest`, the largest that was ever handled; 0 if none was.
         """
         suspect = max(lost, key=lambda entry: len(entry.push.payload)) if too_large else lost[0]
+        by_size = too_large and 0 < largest < len(suspect.push.payload)
         knew, passing = self.active, self._passing
         self._passing, self._others_first = set(), False
         for entry in lost:
@@ -169,9 +175,9 @@ class Suspects(Generic[T]):
         case = self._suspect(suspect)
         case.first = True
         apart = [entry for entry in lost if entry.push.event == BATCH_EVENT]
-        cause = Cause.BATCH if suspect in apart else self._judge(suspect, passing, alone=len(lost) == 1)
-        wait_s = None
-        if cause is Cause.UNKNOWN:
+        alone, wait_s = len(lost) == 1, None
+        cause = Cause.BATCH if suspect in apart else self._judge(suspect, passing, alone=alone, by_size=by_size)
+        if cause is Cause.UNKNOWN and not by_size:
             cause, wait_s = self._hold(suspect, now, passing if knew else {suspect.push.event})
         crashes = case.crashes
         out = [*apart, suspect] if cause is Cause.PUSH else apart
@@ -241,19 +247,20 @@ class Suspects(Generic[T]):
             self.active = True
         return entry.case
 
-    def _judge(self, suspect: Entry[T], passing: set[str], *, alone: bool) -> Cause:
+    def _judge(self, suspect: Entry[T], passing: set[str], *, alone: bool, by_size: bool) -> Cause:
         case, push = self._suspect(suspect), suspect.push
-        if not alone or case.crashes < REPEATED:
+        if not alone or (case.crashes < REPEATED and not by_size):
             return Cause.UNKNOWN
         if push.reduced:
             suspect.push = push.without_payload()
             return Cause.PAYLOAD
         if push.event in passing:
             case.evidence += 1
-            if case.evidence >= self._needed:
-                self._crashes.clear(push.event, suspect.number)
-                return Cause.PUSH
-        elif passing and case.crashes >= _ENOUGH and self._crashes.is_of_one(push.event, suspect.number):
+        if by_size or case.evidence >= self._needed:
+            self._crashes.clear(push.event, suspect.number)
+            return Cause.PUSH
+        only_others_pass = bool(passing) and push.event not in passing
+        if only_others_pass and case.crashes >= _ENOUGH and self._crashes.is_of_one(push.event, suspect.number):
             return Cause.PUSH
         return Cause.UNKNOWN
 

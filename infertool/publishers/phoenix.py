@@ -78,7 +78,8 @@ class PhoenixPublisher(Generic[T]):
     def publish(self, publications: Sequence[Publication[T]], *, crashes: int = 0) -> None:
         """Push; blocks while the window is full and while Phoenix says pause."""
         try:
-            self._delivery.push(self._batches.join(publications), crashes=crashes)
+            compare = self._delivery.lacks(_RESULT)
+            self._delivery.push(self._batches.join(publications, compare=compare), crashes=crashes)
         except DeliveryClosedError as error:
             raise PublisherClosedError(str(error)) from None
 
@@ -175,13 +176,18 @@ class Batches(Generic[T]):
         self._known = False
         self._suspended_until = 0.0
 
-    def join(self, publications: Sequence[Publication[T]]) -> list[Push[Members[T]]]:
-        """Return pushes of all `publications`, results first and in few batches. Does not wait for more of them."""
+    def join(self, publications: Sequence[Publication[T]], *, compare: bool = False) -> list[Push[Members[T]]]:
+        """Return pushes of all `publications`, results first and in few batches. Does not wait for more of them.
+
+        With `compare` the first result goes singly: if it passes, it tells a result that ends the channel from a
+        channel without a clause for single results. A batch that passes shows neither.
+        """
         if len(publications) == 1 or self._trust in {_Trust.REFUSED, _Trust.UNANNOUNCED}:
             return [_single(publication) for publication in publications]
         results = [publication for publication in publications if publication.event == _RESULT]
         others = [_single(publication) for publication in publications if publication.event != _RESULT]
-        return self._join(results) + others
+        singles, rest = (results[:1], results[1:]) if compare else ([], results)
+        return [*map(_single, singles), *self._join(rest), *others]
 
     def joined(self, response: Any) -> None:
         """Note what the channel says at a join. Another server may answer otherwise than the one before it."""

@@ -39,6 +39,7 @@ class Model:
         self.rest: list[Push[int]] = []
         self.trickled = 0
         self.sends: Counter[int] = Counter()
+        self.too_large = False
 
     def push(self, pushes: Sequence[Push[int]], crashes: int = 0) -> None:
         self.pending.accept(pushes, crashes)
@@ -59,7 +60,7 @@ class Model:
         if self.ends(entry.push):
             self.crashes[entry.push.context] += 1
             self.flight.clear()
-            finding = self.pending.crash(self.now, too_large=False)
+            finding = self.pending.crash(self.now, too_large=self.too_large)
             assert finding
             self.findings.append(finding)
             if finding.cause is Cause.PUSH:
@@ -284,6 +285,78 @@ def test_the_largest_is_suspected_first_after_a_close_for_size() -> None:
     finding = pending.crash(0, too_large=True)
     assert finding
     assert finding.suspect.push.context == 500
+
+
+def sized(number: int, size: int) -> Push[int]:
+    return Push("new_result", (f"e{number}",), b"x" * size, number)
+
+
+class Limited(Model):
+    """A server that closes the connection, 1009, over a payload of more than `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(self._is_over)
+
+    def _is_over(self, push: Push[int]) -> bool:
+        self.too_large = len(push.payload) > self.limit
+        return self.too_large
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=60))
+def test_size_alone_tells_what_is_too_large(sizes: list[int]) -> None:
+    """After one small push has passed, nothing needs to pass between two that are too large, and none waits."""
+    model = Limited(50)
+    model.run([sized(1000, 1)])
+    model.run([sized(number, size) for number, size in enumerate(sizes)])
+    over = [number for number, size in enumerate(sizes) if size > 50]
+    assert sorted(model.refused) == over
+    assert sorted(model.confirmed) == sorted({1000, *range(len(sizes))} - set(over))
+    assert max(model.crashes.values(), default=0) <= MOST_CRASHES
+    assert not any(finding.wait_s for finding in model.findings)
+
+
+def test_a_limit_under_which_nothing_has_passed_costs_no_push() -> None:
+    model = Limited(0)
+    model.run([sized(number, 10) for number in range(20)], until=300)
+    assert not model.refused
+    assert sum(model.crashes.values()) < 20
+
+
+def test_a_limit_that_became_smaller_is_not_judged_by_size() -> None:
+    model = Limited(100)
+    model.run([sized(number, 80) for number in range(5)])
+    model.limit = 10
+    model.run([sized(5, 20)], until=100)
+    assert not model.refused
+    model.run([sized(6, 5)], trickle=True, until=model.now + 200)
+    assert 5 in model.refused
+    assert 6 in model.confirmed
+
+
+def test_an_alert_that_is_too_large_goes_without_its_payload_at_once() -> None:
+    model = Limited(50)
+    large = Push("inference_failed", ("e1",), b"x" * 90, 1, b"{}")
+    model.run([sized(0, 1)])
+    model.run([large])
+    assert model.confirmed == [0, 1]
+    assert model.crashes == {1: 1}
+
+
+def test_suspects_lack_a_push_of_their_event_until_one_is_on_its_way() -> None:
+    model = Model(among({1, 2}))
+    assert not model.pending.lacks("new_result")
+    model.push([push_of(1), push_of(2)])
+    while model.step():
+        pass
+    assert model.pending.lacks("new_result")
+    assert not model.pending.lacks("inference_failed")
+    model.push([push_of(3)])
+    assert not model.pending.lacks("new_result")
+    model.now += 600
+    model.run(trickle=True)
+    assert sorted(model.refused) == [1, 2]
+    assert not model.pending.lacks("new_result")
 
 
 def test_pushes_that_are_never_answered_do_not_stop_the_tests() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
+from infertool.net.timing import Schedule
+from infertool.phoenix import membership
 from infertool.phoenix.frames import Frame
 from infertool.phoenix.push import Push, PushResult
 from infertool.publishers.phoenix import PhoenixPublisher
@@ -100,6 +103,46 @@ def test_a_refused_batch_is_taken_apart_and_drain_waits_for_its_results() -> Non
         assert made.drain(90)
         assert owner.confirmed() == [0, 2, 7, 8]
         assert owner.rejected() == {1: "bad"}
+
+
+class Crashing:
+    """A channel that crashes over the results named `bad`, in batches too, and loses what is queued behind."""
+
+    def __init__(self, *bad: str) -> None:
+        self.bad = bad
+        self.crashes = 0
+        self.dead: set[object] = set()
+
+    def __call__(self, peer: Peer, frame: Frame) -> None:
+        key = (peer.number, frame.join_ref)
+        if not is_push(frame):
+            polite(peer, frame)
+        elif key not in self.dead:
+            if any(f'"{name}"'.encode() in frame.text for name in self.bad):
+                self.dead.add(key)
+                self.crashes += 1
+                peer.crash(frame)
+            else:
+                polite(peer, frame)
+
+
+def test_results_that_crash_the_channel_are_found_while_only_batches_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that passes shows nothing about single results, so one result at a time goes singly."""
+    monkeypatch.setattr(membership, "REJOIN", Schedule((0.05,)))
+    channel = Crashing("e0", "e1")
+    with fake_phoenix(channel) as fake, publisher(fake, batch=8) as (made, owner):
+        made.publish(results(10, 11))
+        assert made.drain(90)
+        # Taken apart at once, and nothing else single: both are suspects, and end the channel one after the other.
+        made.publish(results(0, 1))
+        owner.wait_for(lambda: channel.crashes >= 2)
+        following = iter(range(100, 100_000, 4))
+        while len(owner.rejected()) < 2:
+            made.publish(results(*range(start := next(following), start + 4)))
+            time.sleep(0.05)
+        assert owner.rejected().keys() == {0, 1}
+        warnings = [signal.text for signal in owner.signals if isinstance(signal, Warned)]
+        assert not any("every new_result ends it" in text for text in warnings)
 
 
 def test_drain_returns_false_while_a_result_is_missing() -> None:
