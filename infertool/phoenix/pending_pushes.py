@@ -47,7 +47,7 @@ class PendingPushes(Generic[T]):
 
     def lacks(self, event: str) -> bool:
         """Return True if suspects of `event` need another push of it to pass, and none is on its way."""
-        if not self.suspects.lacks(event):
+        if not (self.suspects.active and self.suspects.lacks(event)):
             return False
         entries = [*self._waiting, *self._sent.values(), *self.suspects]
         return all(entry.case or entry.push.event != event for entry in entries)
