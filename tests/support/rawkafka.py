@@ -221,12 +221,22 @@ class RawKafka:
         bindings = [AclBinding(*_right(user, each, topic, group)) for each in operations]
         for done in self._admin.create_acls(bindings).values():
             done.result(TIMEOUT_S)
+        # A broker learns it a moment after the controller has stored it.
+        eventually(lambda: all(map(self._knows, bindings)))
 
     def forbid(self, user: str, *operations: str, topic: str = "", group: str = "") -> None:
-        """Take back what `allow` gave. Brokers know it a moment later."""
+        """Take back what `allow` gave."""
         rights = [AclBindingFilter(*_right(user, each, topic, group)) for each in operations]
         for done in self._admin.delete_acls(rights).values():
             done.result(TIMEOUT_S)
+        eventually(lambda: not any(map(self._knows, rights)))
+
+    def _knows(self, right: AclBinding | AclBindingFilter) -> bool:
+        parts = (
+            right.restype, right.name, right.resource_pattern_type, right.principal, right.host, right.operation,
+            right.permission_type,
+        )  # fmt: skip
+        return bool(self._admin.describe_acls(AclBindingFilter(*parts)).result(TIMEOUT_S))
 
     def close(self) -> None:
         present = self._admin.list_topics(timeout=TIMEOUT_S).topics

@@ -39,12 +39,17 @@ class RawStomp:
         self._spell = spell
         self._on_send = send
         self._on_subscribe = subscribe
-        self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._buffer = bytearray()
         self._numbers = itertools.count(1)
-        credentials = f"login:{login}\npasscode:{passcode}\n"
-        self._socket.sendall(f"CONNECT\naccept-version:1.2\nhost:/\n{credentials}heart-beat:0,0\n\n\0".encode())
+        self._port = port
+        self._credentials = f"login:{login}\npasscode:{passcode}\n"
+        self._connect()
+
+    def _connect(self) -> None:
+        self._buffer = bytearray()
+        self._socket = socket.create_connection(("127.0.0.1", self._port), TIMEOUT_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connect = f"CONNECT\naccept-version:1.2\nhost:/\n{self._credentials}heart-beat:0,0\n\n\0"
+        self._socket.sendall(connect.encode())
         command, headers, _ = self._frame(TIMEOUT_S)
         assert command == "CONNECTED", headers
 
@@ -93,26 +98,32 @@ class RawStomp:
         """
         quiet_s = 0.05 if is_empty and not self._counts_late else 1.0
         taken: list[tuple[dict[str, str], bytes]] = []
-        has_more = True
-        while has_more:
+        least = -1
+        while least != len(taken):
             subscription = str(next(self._numbers))
             place = {"id": subscription, "destination": self._spell(queue), "ack": "client-individual"}
             self._write("SUBSCRIBE", {**place, **self._on_subscribe, **more}, b"")
-            self._take_all(taken, is_empty, quiet_s)
-            # The broker has back what comes now, and there may be more.
-            has_more = bool(self._messages_until_receipt("UNSUBSCRIBE", {"id": subscription}, b""))
+            self._take_all(taken, is_empty, quiet_s, least)
+            late = self._messages_until_receipt("UNSUBSCRIBE", {"id": subscription}, b"")
+            least = len(taken) + len(late)
+            if late:
+                # The broker has them back, RabbitMQ only once the connection has ended.
+                self.close()
+                self._connect()
         return taken
 
     def _take_all(
-        self, taken: list[tuple[dict[str, str], bytes]], is_empty: Callable[[], bool] | None, quiet_s: float
+        self, taken: list[tuple[dict[str, str], bytes]], is_empty: Callable[[], bool] | None, quiet_s: float, least: int
     ) -> None:
+        """Take what comes, `least` messages in all at least."""
         deadline = time.monotonic() + TIMEOUT_S
         while True:
             try:
                 command, headers, body = self._frame(quiet_s)
             except TimeoutError:
                 # What has come of a frame so far stays in the buffer.
-                if is_empty is None or is_empty() or time.monotonic() > deadline:
+                is_over = len(taken) >= least and (is_empty is None or is_empty())
+                if is_over or time.monotonic() > deadline:
                     return
                 continue
             deadline = time.monotonic() + TIMEOUT_S

@@ -118,7 +118,7 @@ def test_rights_on_rabbitmq(
             "--only", "broker", broker__url=rabbitmq.amqp_url, broker__queue=queue, deadletter__queue=dlq,
             broker__user=user, broker__password="Pass-word",
         )  # fmt: skip
-    assert found.named("fail") == failing
+    assert found.named("fail") == failing, found.document
     for name in set(failing) - {"broker.round_trip"}:
         assert "ACCESS_REFUSED" in found.of(name)["value"]
     method, _, _ = raw.take(queue, 1)[0]
