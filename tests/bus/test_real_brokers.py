@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pika import BasicProperties
 
 from tests.bus.conftest import Bus
 from tests.support.activemq6 import ActiveMQ6
@@ -146,6 +147,35 @@ def test_dead_letters_are_replayed_and_drained(shared_bus: RealBus) -> None:
     assert restored.returncode == 0, restored.stderr
     assert "Traceback" not in restored.stderr
     assert bus.left() == 20
+
+
+def test_a_replay_is_no_duplicate_of_its_event(shared_bus: RealBus) -> None:
+    """Artemis drops what has a `_AMQ_DUPL_ID` that it has seen at the same address, and confirms it."""
+    bus = shared_bus
+    raw = bus.raw()
+    raw.send(bus.queue, [({"event_id": f"e{n}", "_AMQ_DUPL_ID": f"{bus.queue}-{n}"}, b"{broken") for n in range(3)])
+    raw.close()
+    bus.consume("--max-messages", "3").finish()
+    replayed = bus.run("replay-dlq", bus.dlq, "--limit", "2", "--yes", "-o", "json")
+    assert replayed.returncode == 0, replayed.stderr
+    assert len(bus.drain(bus.queue)) == 2
+    assert len(bus.letters()) == 1
+
+
+@pytest.mark.rabbitmq
+def test_a_producers_headers_do_not_shape_the_dead_letter_queue(
+    rabbitmq: RabbitMQ, session_hub: HubProcess, tmp_path: Path
+) -> None:
+    """A SEND that is the first to a queue declares it, with the arguments that its headers name."""
+    for bus in _bus(rabbitmq, session_hub, tmp_path):
+        for number, more in enumerate([{"x-message-ttl": "1"}, {"exclusive": "true", "auto-delete": "true"}, {}]):
+            with rabbitmq.pika() as channel:
+                name = bus.queue.removeprefix("/queue/")
+                channel.queue_declare(name, durable=True)
+                known = BasicProperties(headers={"event_id": f"e{number}", **more}, delivery_mode=2)
+                channel.basic_publish("", name, b"{broken", known)
+            bus.consume("--max-messages", "1").finish()
+        assert bus.letters().keys() == {"e0", "e1", "e2"}
 
 
 @pytest.mark.parametrize("confirm", [True, False], ids=["confirmed", "fast"])

@@ -13,7 +13,7 @@ from infertool.brokers.stomp import dialects
 from infertool.brokers.stomp.browse import browse
 from infertool.brokers.stomp.bulk_sender import StompBulkSender
 from infertool.brokers.stomp.connection import SPOKEN, Connection, Host
-from infertool.brokers.stomp.conventions import CONVENTIONS, REMOTE_TEMPORARY, StompConventions, jms_selector
+from infertool.brokers.stomp.conventions import REMOTE_TEMPORARY, StompConventions, jms_selector
 from infertool.brokers.stomp.messages import check_frame
 from infertool.brokers.stomp.receipts import answer_each, unroutable
 from infertool.brokers.stomp.replies import StompReplies, reply_exists
@@ -62,7 +62,8 @@ class StompBroker:
     @property
     def conventions(self) -> StompConventions:
         """See `infertool.brokers.port.Broker`."""
-        return CONVENTIONS
+        newest = self._supervisor.newest
+        return (newest.dialect if newest else dialects.ACTIVEMQ).conventions
 
     def connect(self) -> None:
         """See `infertool.brokers.port.Broker`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from infertool.brokers import headers
@@ -149,13 +149,16 @@ ACTIVEMQ: Final = Capabilities(
 
 
 class StompConventions:
-    """See `infertool.brokers.port.Conventions`."""
+    """See `infertool.brokers.port.Conventions`. `acts`: a broker obeys this header of a SEND, too."""
 
     max_headers: int = LIMITS.headers - _ADDED
     set_by_adapter: frozenset[str] = messages.SET_BY_ADAPTER
     reserved: frozenset[str] = frozenset({"original-destination"})
     death_marks: frozenset[str] = headers.DEATH_MARKS
     ages_by_time: bool = False
+
+    def __init__(self, acts: Callable[[str], bool] = lambda _name: False) -> None:
+        self._acts = acts
 
     def queue(self, text: str) -> str:
         """See `infertool.brokers.port.Conventions`: `NAME` or `/queue/NAME` becomes `/queue/NAME`."""
@@ -187,7 +190,7 @@ class StompConventions:
 
     def is_sendable(self, name: str, value: str) -> bool:
         """See `infertool.brokers.port.Conventions`."""
-        return messages.is_sendable(name, value)
+        return messages.is_sendable(name, value) and not self._acts(name)
 
     def fits(self, name: str, value: str) -> bool:
         """See `infertool.brokers.port.Conventions`: 10 KiB a line, escapes included."""

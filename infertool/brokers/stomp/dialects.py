@@ -21,7 +21,14 @@ from infertool.brokers.headers import MESSAGE_ID, TTL, TextFormMessage
 from infertool.brokers.port import Browsing, Capabilities
 from infertool.brokers.stomp import messages
 from infertool.brokers.stomp.conventions import ACTIVEMQ as ACTIVEMQ_CAPABILITIES
-from infertool.brokers.stomp.conventions import PREFIX, REMOTE_TEMPORARY, REPLY_PREFIXES, REPLY_QUEUE
+from infertool.brokers.stomp.conventions import (
+    CONVENTIONS,
+    PREFIX,
+    REMOTE_TEMPORARY,
+    REPLY_PREFIXES,
+    REPLY_QUEUE,
+    StompConventions,
+)
 from infertool.brokers.stomp.frames import Frame
 from infertool.message import BodyKind, Message, Outgoing
 
@@ -65,6 +72,7 @@ class Dialect:
 
     name: str = "ActiveMQ"
     capabilities: Capabilities = ACTIVEMQ_CAPABILITIES
+    conventions: StompConventions = CONVENTIONS
     stamps: bool = True
     no_round_trip: str = ""
     depth_advice: str = (
@@ -144,12 +152,29 @@ _DEATHS: Final = ("x-death", "x-first-death-", "x-last-death-")
 _ECHOED: Final = ("receipt", "transaction", "destination-type")
 
 
+def _artemis_obeys(name: str) -> bool:
+    # It drops a message whose `_AMQ_DUPL_ID` it has seen before, and confirms it. Groups are meant to be sent again.
+    return name.startswith("_AMQ_") and not name.startswith("_AMQ_GROUP_")
+
+
+# A SEND to a queue that does not exist declares it, with these arguments. (rabbit_stomp_util of 3.10, and the
+# documentation of later ones.)
+_OF_QUEUES: Final = frozenset({
+    "durable", "auto-delete", "exclusive", "x-dead-letter-exchange", "x-dead-letter-routing-key", "x-expires",
+    "x-max-age", "x-max-length", "x-max-length-bytes", "x-max-priority", "x-message-ttl", "x-overflow", "x-queue-name",
+    "x-queue-type", "x-stream-max-segment-size-bytes",
+})  # fmt: skip
+_ARTEMIS_CONVENTIONS: Final = StompConventions(_artemis_obeys)
+_RABBITMQ_CONVENTIONS: Final = StompConventions(_OF_QUEUES.__contains__)
+
+
 @dataclass(frozen=True, slots=True)
 class _Artemis(Dialect):
     """Apache Artemis. Its window counts bytes, and an ACK counts at once, also within a transaction."""
 
     name: str = "Artemis"
     capabilities: Capabilities = _ARTEMIS_CAPABILITIES
+    conventions: StompConventions = _ARTEMIS_CONVENTIONS
     depth_advice: str = "give the user the permission `manage` on the address activemq.management"
     exclusive: tuple[tuple[str, str], ...] = ()
     patterns: bool = False
@@ -204,6 +229,7 @@ class _RabbitMQ(Dialect):
 
     name: str = "RabbitMQ"
     capabilities: Capabilities = _RABBITMQ_CAPABILITIES
+    conventions: StompConventions = _RABBITMQ_CONVENTIONS
     stamps: bool = False
     no_round_trip: str = "over STOMP, RabbitMQ takes messages to a temporary queue only as replies"
     depth_advice: str = "use amqp:// for RabbitMQ"

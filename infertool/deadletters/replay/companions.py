@@ -9,12 +9,14 @@ staged: a run begins while the group has no member.
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from infertool.brokers.port import Broker, Browsing, Move, Subscription
 from infertool.deadletters.letters import key
@@ -124,6 +126,9 @@ _WAIT_S = 3.0
 _LONGEST_WAIT_S = 30.0
 _POLL_S = 0.1
 _LOOK_S = 5.0
+# The header of a note: which run wrote it.
+_NOTE: Final = "lock_token"
+_NOTE_ID: Final = re.compile("[0-9a-f]{16}")
 
 
 class BusyError(InfertoolError):
@@ -137,9 +142,21 @@ class BusyError(InfertoolError):
         self.holder = holder
 
 
+class ForeignMessagesError(InfertoolError):
+    """The lock queue `place` of `queue` holds messages that no run wrote. They stay there."""
+
+    def __init__(self, queue: str, place: str) -> None:
+        super().__init__(
+            f"{place}, where the runs that work on {queue} meet, holds messages of another program",
+            advice="have that program use another queue, or use --force if no other run works on the letters",
+        )
+        self.queue = queue
+        self.place = place
+
+
 @contextmanager
 def locked(broker: Broker, queue: str, who: str) -> Iterator[float]:
-    """Hold the lock of `queue` while the block runs. Raises `BusyError`, `ServerError`.
+    """Hold the lock of `queue` while the block runs. Raises `BusyError`, `ForeignMessagesError`, `ServerError`.
 
     Yields how many seconds the broker's clock is ahead of ours, 0 when that is less than the exchange took.
     """
@@ -154,12 +171,14 @@ def locked(broker: Broker, queue: str, who: str) -> Iterator[float]:
         raise BusyError(queue, "unknown") from None
     if not broker.capabilities.exclusive:
         _check_alone(broker, queue, place)
-    note = Outgoing(place, who.encode(), headers={"lock_token": token}, properties=Properties(persistent=False))
+    note = Outgoing(place, who.encode(), headers={_NOTE: token}, properties=Properties(persistent=False))
     sent_at = time.time()
     broker.send(note, lambda _answer: None)
-    mine = _await_own(subscription, token, _WAIT_S)
+    mine = _await_note(subscription, token, _WAIT_S)
     if mine is None and _is_alone(broker, place):
-        mine = _await_own(subscription, token, _LONGEST_WAIT_S)
+        mine = _await_note(subscription, token, _LONGEST_WAIT_S)
+    if mine and _token(mine) is None:
+        raise ForeignMessagesError(queue, place)
     if mine is None:
         raise BusyError(queue, _holder(broker, place, token))
     try:
@@ -199,15 +218,21 @@ def _is_alone(broker: Broker, place: str) -> bool:
     return depth is not None and depth.consumers == 1
 
 
-def _await_own(subscription: Subscription, token: str, patience_s: float) -> Message | None:
-    """Wait for our own message. Others' are from runs that ended without a goodbye."""
+def _await_note(subscription: Subscription, token: str, patience_s: float) -> Message | None:
+    """Wait for our own note, or a message that is none. Other notes are from runs that ended without a goodbye."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         for message in subscription.receive(1, _POLL_S):
-            if message.native.get("lock_token") == token:
+            if _token(message) in {token, None}:
                 return message
             subscription.ack([message])
     return None
+
+
+def _token(message: Message) -> str | None:
+    """Return whose note it is; None if no run wrote it."""
+    token = message.native.get(_NOTE, "")
+    return token if _NOTE_ID.fullmatch(token) else None
 
 
 def _holder(broker: Broker, place: str, token: str) -> str:
@@ -217,5 +242,5 @@ def _holder(broker: Broker, place: str, token: str) -> str:
         shown = broker.browse(place, limit=10, timeout_s=_LOOK_S).messages
     except RefusedError:  # it is the other's own queue
         return "unknown"
-    others = [message for message in shown if message.native.get("lock_token") != token]
+    others = [message for message in shown if _token(message) not in {token, None}]
     return others[0].body.decode("utf-8", "replace") if others else "unknown"

@@ -303,6 +303,8 @@ class Decider:
             return f"{target!r} is not one queue; --to says where to"
         if target == self._plan.queue:
             return "it came from this very queue; --to says where to"
+        if target in companions.beside(self._plan.queue):
+            return f"{target} is what runs on these letters need for themselves; --to says where to"
         reason = self._refused_targets.get(target)
         return f"the broker refuses all that is sent to {target}: {reason}" if reason else ""
 

@@ -127,3 +127,24 @@ def test_it_may_be_run_with_a_rate(dead: DeadLetters) -> None:
     dead.fill(60)
     assert dead.replay("--rate", "100/s")["replayed"] == 60
     assert dead.numbers(dead.origin) == list(range(60))
+
+
+@pytest.mark.parametrize("beside", [".lock", ".scan"])
+def test_a_letter_from_a_queue_that_runs_need_stays(dead: DeadLetters, beside: str) -> None:
+    place = f"{dead.queue}{beside}"
+    dead.put([(dead.letter(0, original_destination=place), b'{"n": 0}'), (dead.letter(1), b'{"n": 1}')])
+    assert dead.replay()["replayed"] == 1
+    assert dead.numbers(dead.origin) == [1]
+    assert dead.numbers(dead.queue) == [0]
+    assert not dead.drain(place)
+
+
+def test_what_another_program_has_in_the_lock_queue_stays_there(dead: DeadLetters) -> None:
+    place = f"{dead.queue}.lock"
+    dead.put([({"lock_token": "mine"}, b"{}"), ({}, b"{}")], queue=place)
+    dead.fill(3)
+    said = dead.replay(code=1)["said"]
+    assert f"{place}, where the runs that work on {dead.queue} meet, holds messages of another program" in said
+    assert "--force" in said
+    assert dead.replay("--force")["replayed"] == 3
+    assert [body for _, body in dead.drain(place)].count(b"{}") == 2
