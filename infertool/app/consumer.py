@@ -30,7 +30,7 @@ from infertool.errors import SettingsError, UsageError
 from infertool.models import loader
 from infertool.models.loader import is_remote, open_model
 from infertool.models.port import LoadedModel
-from infertool.models.user_code import text_of
+from infertool.models.user_code import text_of, type_of
 from infertool.publishers.local import Lines, LocalPublisher, discard
 from infertool.publishers.phoenix import PhoenixPublisher
 from infertool.publishers.port import Publisher
@@ -376,4 +376,4 @@ def _close(model: LoadedModel) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  (a model may raise anything; all events are settled)
-        logs.log.warning("closing model %s failed: %s: %s", model.name, type(error).__name__, text_of(error))
+        logs.log.warning("closing model %s failed: %s: %s", model.name, type_of(error), text_of(error))

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from infertool.models import user_code
+from infertool.models.user_code import type_of
 from infertool.telemetry.logs import log
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def watch_threads(end_run: Callable[[BaseException], None]) -> None:
         elif not isinstance(error, SystemExit):
             name = death.thread.name if death.thread else "?"
             log.error(
-                "thread %s, which is not infertool's, ended with %s; the run goes on", name, type(error).__name__,
+                "thread %s, which is not infertool's, ended with %s; the run goes on", name, type_of(error),
                 exc_info=(type(error), error, death.exc_traceback), extra={"fields": {"thread": name}},
             )  # fmt: skip
 

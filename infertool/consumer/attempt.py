@@ -15,10 +15,10 @@ from infertool.codec import JSON, Codec
 from infertool.consumer.trace import Trace
 from infertool.deadletters.delayed import Delay
 from infertool.deadletters.ids import as_id
-from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
+from infertool.errors import InferenceError, ModelLoadError
 from infertool.message import Message, Outgoing
 from infertool.models.port import LoadedModel, Payload, Predict, PredictBatch
-from infertool.models.user_code import end_if_forked, text_of, traceback_of
+from infertool.models.user_code import end_if_forked, hold_of, members_of, text_of, traceback_of, type_of
 from infertool.telemetry.trace_context import TRACEPARENT, parse
 from infertool.text.sanitize import printable
 
@@ -317,12 +317,14 @@ def outcome(event: Event, tried: Tried) -> Outcome:
 
 def failure_of(error: BaseException) -> Failure:
     """Return what an exception of a model means; anything but a deliberate refusal or an exit might be transient."""
-    retryable = error.retryable if isinstance(error, InferenceError) else isinstance(error, Exception)
-    text = printable(text_of(error)[:LONGEST_ERROR])
-    if isinstance(error, ModelUnavailableError):
-        return Failure("infer", type(error).__name__, text, retryable=retryable, hold_s=error.retry_after_s)
-    where = printable(traceback_of(error))
-    return Failure("infer", type(error).__name__, text, retryable=retryable, traceback=where)
+    retryable = all(map(_is_retryable, members_of(error)))
+    text, hold_s = printable(text_of(error)[:LONGEST_ERROR]), hold_of(error)
+    where = "" if hold_s is not None else printable(traceback_of(error))
+    return Failure("infer", type_of(error), text, retryable, hold_s, where)
+
+
+def _is_retryable(error: BaseException) -> bool:
+    return error.retryable if isinstance(error, InferenceError) else isinstance(error, Exception)
 
 
 class WrongResultsError(InferenceError):
@@ -372,7 +374,7 @@ def call_batch(predict_batch: PredictBatch, payloads: list[Payload]) -> list[Tri
         results = _matched(predict_batch(payloads), count)
     except BaseException as error:  # noqa: BLE001  (a model may raise anything, and sys.exit must not end a worker)
         end_if_forked()
-        if count > 1 and not isinstance(error, ModelUnavailableError):
+        if count > 1 and hold_of(error) is None:
             return None
         return [Tried(None, time.monotonic() - started, failure_of(error), started)] * count
     end_if_forked()

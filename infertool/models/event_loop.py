@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from infertool.errors import InferenceError
 from infertool.models.async_calls import waits_for, waits_no_more
-from infertool.models.user_code import end_if_forked, frame_text, is_ours
+from infertool.models.user_code import end_if_forked, frame_text, is_ours, type_of
 from infertool.telemetry.logs import log
 
 # A loop that runs nothing else for this time is blocked. Seconds.
@@ -110,7 +110,7 @@ class EventLoop:
             try:
                 self._loop.run_forever()
             except BaseException as error:  # noqa: BLE001  (a task of the model's own called sys.exit: the calls go on)
-                log.error("a task of model %s raised %s; the run goes on", self._name, type(error).__name__)
+                log.error("a task of model %s raised %s; the run goes on", self._name, type_of(error))
         for call in list(self._calls):
             call.ended.set()  # those that swallow their cancellation
         self._loop.close()

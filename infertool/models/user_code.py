@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import CodeType, TracebackType
 
-from infertool.errors import ModelLoadError
+from infertool.errors import ModelLoadError, ModelUnavailableError
 from infertool.secret import MASK
 
 _LONGEST_REASON = 500
+# Maximum of a group's members whose messages are told.
+_MOST_NAMED = 5
 
 
 _forked = False
@@ -53,10 +55,49 @@ def guarded(what: str, spec: str, advice: str) -> Iterator[None]:
     end_if_forked()
 
 
+# Maximum of members looked at in a group of exceptions.
+_MOST_MEMBERS = 100
+
+
+def members_of(error: BaseException) -> list[BaseException]:
+    """Return the exceptions in a group, also in the groups in it; of any other exception, itself."""
+    found: list[BaseException] = []
+    left = [error]
+    while left and len(found) < _MOST_MEMBERS:
+        current = left.pop()
+        if isinstance(current, BaseExceptionGroup):
+            left += reversed(current.exceptions)
+        else:
+            found.append(current)
+    return found
+
+
+def type_of(error: BaseException) -> str:
+    """Return the name of an exception's type; that of a group contains its members' types, or is the one they share."""
+    names = sorted({type(each).__name__ for each in members_of(error)})
+    return names[0] if len(names) == 1 else f"{type(error).__name__}({', '.join(names)})"[:LONGEST_LINE]
+
+
+def hold_of(error: BaseException) -> float | None:
+    """Return for how long an event is to be held, in seconds; None unless the model, or all of a group, is away."""
+    members = members_of(error)
+    waits_s = [each.retry_after_s for each in members if isinstance(each, ModelUnavailableError)]
+    return max(waits_s) if len(waits_s) == len(members) else None
+
+
 def text_of(error: BaseException) -> str:
-    """Return the message of a model's exception; its type's name if the message is empty or cannot be made."""
+    """Return the message of a model's exception; its type's name if the message is empty or cannot be made.
+
+    If members of a group differ, it is the group's own message and theirs; else it is theirs.
+    """
+    members = members_of(error)
+    texts = list(dict.fromkeys(f"{type(each).__name__}: {_message(each)}" for each in members[:_MOST_NAMED]))
+    return _message(members[0]) if len(texts) == 1 else f"{_message(error)}: {'; '.join(texts)}"
+
+
+def _message(error: BaseException) -> str:
     try:
-        return str(error) or type(error).__name__
+        return str(error).strip() or type(error).__name__
     except Exception:  # noqa: BLE001  (its __str__ may raise anything)
         return type(error).__name__
 
@@ -64,7 +105,7 @@ def text_of(error: BaseException) -> str:
 def _reason(error: BaseException) -> str:
     text = " ".join(text_of(error).split())
     cut = f"{text[:_LONGEST_REASON]}..." if len(text) > _LONGEST_REASON else text
-    return f"{type(error).__name__}: {cut}".rstrip(": ")
+    return f"{type_of(error)}: {cut}".rstrip(": ")
 
 
 # Handlers that infertool relies on: a broken pipe is an error, a stop is graceful, workers end with their parent.
@@ -95,7 +136,7 @@ def kept() -> Iterator[None]:
 
 # Maximum of frames shown of one exception, those nearest to its origin; a recursion has a thousand.
 MOST_FRAMES = 12
-# Maximum of exceptions shown of a chain (`raise ... from`), the latest first.
+# Maximum of exceptions shown of a chain (`raise ... from`) or a group, the latest first.
 LONGEST_CHAIN = 4
 # Maximum length of a frame, and of an exception's message. Characters.
 LONGEST_LINE = 300
@@ -107,27 +148,42 @@ _PACKAGES = {os.path.join(sysconfig.get_path(name), "") for name in ("purelib", 
 
 
 def traceback_of(error: BaseException) -> str:
-    """Return the model's frames of `error` and its causes, the latest call last; "" if there are none."""
+    """Return the model's frames of `error` and its causes, the latest call last; "" if there are none.
+
+    Of a group, the frames of its first member come first, then its own, then those of its other members.
+    """
     lines: list[str] = []
-    for position, each in enumerate(_chain(error)):
+    for relation, each in _related(error):
         frames = list(_frames(each.__traceback__))
-        if position:
-            text = _PASSWORD.sub(rf"\1{MASK}@", " ".join(text_of(each).split()))[:LONGEST_LINE]
-            lines.append(f"caused by {type(each).__name__}: {text}")
+        if relation:
+            text = _PASSWORD.sub(rf"\1{MASK}@", " ".join(_message(each).split()))[:LONGEST_LINE]
+            lines.append(f"{relation} {type(each).__name__}: {text}")
         if len(frames) > MOST_FRAMES:
             lines.append(f"... {len(frames) - MOST_FRAMES} more")
         lines += frames[-MOST_FRAMES:]
     return _cut("\n".join(lines))
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield `error`, its cause, that one's cause, and so on."""
+def _related(error: BaseException) -> Iterator[tuple[str, BaseException]]:
+    """Yield `error`, its cause, that one's cause, and so on, each with its relation to what comes before it."""
+    left: list[tuple[str, BaseException]] = [("", error)]
+    opened: set[int] = set()
     seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen and len(seen) < LONGEST_CHAIN:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    while left and len(seen) < LONGEST_CHAIN:
+        relation, current = left.pop()
+        if isinstance(current, BaseExceptionGroup) and id(current) not in opened:
+            opened.add(id(current))
+            first, *others = current.exceptions
+            left += [("beside", each) for each in reversed(others)]
+            if current.__traceback__:  # it was raised, and not only put into another one
+                left.append(("member of", current))
+            left.append((relation, first))
+        elif id(current) not in seen:
+            seen.add(id(current))
+            yield relation, current
+            cause = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+            if cause is not None:
+                left.append(("caused by", cause))
 
 
 def _frames(trace: TracebackType | None) -> Iterator[str]:

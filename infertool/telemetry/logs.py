@@ -167,6 +167,8 @@ logging.setLoggerClass(_Log)
 log = logging.getLogger("infertool")
 logging.setLoggerClass(logging.Logger)
 
+# What separates the frames of several exceptions (`infertool.models.user_code.traceback_of`).
+_HEADING = re.compile(r"^(?:caused by|member of|beside) .*$", re.MULTILINE)
 _WITH_DIGIT = re.compile(r"\S*\d\S*")
 
 
@@ -260,7 +262,8 @@ def _retried(retried: signals.Retried) -> Line:
 
 def _place(traceback: str) -> str:
     """Return the location in the model's code that raised the error, if it is known."""
-    frame = traceback.split("\ncaused by ", 1)[0].rsplit("\n", 1)[-1]
+    parts = (part.strip("\n") for part in _HEADING.split(traceback))
+    frame = next(filter(None, parts), "").rsplit("\n", 1)[-1]
     return f" ({frame})" if frame else ""
 
 

@@ -56,6 +56,45 @@ def test_a_models_error_says_where_it_was_raised(bus: Bus, how: str) -> None:
     assert document["headers"]["dlq_traceback"] == document["traceback"]
 
 
+GROUP = """
+import asyncio
+
+async def column(payload, name):
+    return payload[name]
+
+class Model:
+    async def predict(self, payload):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(column(payload, "amount"))
+            group.create_task(asyncio.sleep(60))
+
+    async def predict_batch(self, payloads):
+        return [await self.predict(payload) for payload in payloads]
+"""
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_group_of_errors_is_told_as_its_member(embedded_bus: Bus, how: str) -> None:
+    bus = embedded_bus
+    (bus.folder / "odd.py").write_text(GROUP)
+    ids = bus.send(3)
+    consumer = bus.consume(
+        "--max-messages", "3", "--max-attempts", "1", "--log-format", "json", *HOW[how],
+        model=f"{bus.folder / 'odd.py'}:Model",
+    )  # fmt: skip
+    assert consumer.finish()["dead_lettered"] == 3
+    assert bus.viewer.wait(3, LONG)
+    entries = [json.loads(line) for line in consumer.log.read_text().splitlines()]
+    [logged, *_] = [entry for entry in entries if "failed at infer" in entry["message"]]
+    assert "KeyError: 'amount' (" in logged["message"]
+    assert logged["message"].endswith("odd.py:5 in column)")
+    options = ("--id", ids[0], "-o", "json", "--broker", bus.broker.url)
+    letter = json.loads(infertool("peek-dlq", bus.dlq, *options, **CREDENTIALS).stdout)
+    for told in (logged, bus.viewer.payloads[ids[0]], letter):
+        assert (told["error_type"], told["error"]) == ("KeyError", "'amount'")
+        assert "odd.py:5 in column\nmember of ExceptionGroup: " in told["traceback"]
+
+
 def test_a_replay_leaves_the_traceback_behind(bus: Bus) -> None:
     (bus.folder / "odd.py").write_text(MODEL)
     ids = bus.send(1)

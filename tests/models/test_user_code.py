@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from infertool.consumer.attempt import call
+from infertool.consumer.attempt import Failure, call, call_batch
+from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
 from infertool.models import loader
 from infertool.models.user_code import LONGEST_CHAIN, LONGEST_LINE, MOST_BYTES, MOST_FRAMES, traceback_of
 
@@ -84,6 +85,46 @@ class Features:
     def generated(self, payload):
         exec(compile("def f():\\n  1 / 0\\nf()", "<generated>", "exec"), {})
 
+    def one_of_a_group(self, payload):
+        raise ExceptionGroup("a group", [caught(column, payload)])
+
+    def nested(self, payload):
+        raise ExceptionGroup("outer", [ExceptionGroup("inner", [caught(self.scale, payload)])])
+
+    def alike(self, payload):
+        raise ExceptionGroup("a group", [caught(column, payload), caught(column, payload)])
+
+    def mixed(self, payload):
+        raise ExceptionGroup("a group", [caught(column, payload), ExceptionGroup("", [ValueError("no amount")])])
+
+    def as_a_cause(self, payload):
+        try:
+            self.one_of_a_group(payload)
+        except ExceptionGroup as error:
+            raise ValueError("no features") from error
+
+    def handled_in_part(self, payload):
+        try:
+            self.one_of_a_group(payload)
+        except* KeyError:
+            raise ValueError("no features")
+
+    def many(self, payload):
+        raise ExceptionGroup("many", [ValueError(f"number {n}") for n in range(100_000)])
+
+    def deeply_nested(self, payload):
+        error = ValueError("the only one")
+        for _ in range(100_000):
+            error = ExceptionGroup("one more", [error])
+        raise error
+
+
+def caught(function, payload):
+    try:
+        function(payload)
+    except Exception as error:
+        return error
+
 
 def predict(payload):
     return getattr(Features(), payload["do"])(payload)
@@ -91,23 +132,29 @@ def predict(payload):
 
 
 @pytest.fixture
-def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that has the model fail in some way, and returns the lines of its traceback."""
+def fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a function that has the model fail in some way, and returns the failure."""
     (tmp_path / "model.py").write_text(MODEL)
     monkeypatch.chdir(tmp_path)
     predict = loader.load(f"{tmp_path / 'model.py'}:predict").predict
 
-    def lines(do: str) -> list[str]:
-        failure = call(predict, {"do": do}).failure
-        assert failure is not None
-        return failure.traceback.split("\n")
+    def failure(do: str) -> Failure:
+        found = call(predict, {"do": do}).failure
+        assert found is not None
+        return found
 
-    return lines
+    return failure
+
+
+@pytest.fixture
+def trace(fail: Any) -> Any:
+    """Return a function that has the model fail in some way, and returns the lines of its traceback."""
+    return lambda do: fail(do).traceback.split("\n")
 
 
 def test_the_models_frames_the_latest_last_and_the_cause(trace: Any) -> None:
     assert trace("scale") == [
-        "model.py:75 in predict",
+        "model.py:115 in predict",
         "model.py:15 in Features.scale",
         "caused by KeyError: 'amount'",
         "model.py:13 in Features.scale",
@@ -163,4 +210,65 @@ def test_a_folder_that_is_gone(trace: Any, tmp_path: Path, monkeypatch: pytest.M
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert trace("scale")[0] == f"{tmp_path}/model.py:75 in predict"
+    assert trace("scale")[0] == f"{tmp_path}/model.py:115 in predict"
+
+
+def test_the_only_member_of_a_group_is_the_error(fail: Any) -> None:
+    group = ["member of ExceptionGroup: a group (1 sub-exception)", "model.py:115 in predict"]
+    failure = fail("one_of_a_group")
+    assert (failure.error_type, failure.error, failure.retryable) == ("KeyError", "'amount'", True)
+    origin = ["model.py:109 in caught", "model.py:7 in column"]
+    assert failure.traceback.split("\n") == [*origin, *group, "model.py:74 in Features.one_of_a_group"]
+    failure = fail("nested")
+    assert (failure.error_type, failure.error) == ("ValueError", "no amount in the event")
+    assert failure.traceback.split("\n")[:2] == ["model.py:109 in caught", "model.py:15 in Features.scale"]
+    assert "caused by KeyError: 'amount'" in failure.traceback
+    failure = fail("deeply_nested")
+    assert (failure.error_type, failure.error) == ("ValueError", "the only one")
+    assert failure.traceback.split("\n")[-1] == "model.py:104 in Features.deeply_nested"
+
+
+def test_the_members_of_a_group_are_told(fail: Any) -> None:
+    failure = fail("alike")
+    assert (failure.error_type, failure.error) == ("KeyError", "'amount'")
+    failure = fail("mixed")
+    assert failure.error_type == "ExceptionGroup(KeyError, ValueError)"
+    assert failure.error == "a group (2 sub-exceptions): KeyError: 'amount'; ValueError: no amount"
+    lines = failure.traceback.split("\n")
+    assert lines[:2] == ["model.py:109 in caught", "model.py:7 in column"]
+    assert "beside ValueError: no amount" in lines
+    failure = fail("many")
+    assert failure.error_type == "ValueError"
+    assert failure.error.endswith("ValueError: number 3; ValueError: number 4")
+    assert failure.traceback.count("beside") == LONGEST_CHAIN - 2
+
+
+def test_a_group_among_the_causes_is_opened(fail: Any) -> None:
+    lines = fail("as_a_cause").traceback.split("\n")
+    assert lines[:2] == ["model.py:115 in predict", "model.py:89 in Features.as_a_cause"]
+    assert lines[2:5] == ["caused by KeyError: 'amount'", "model.py:109 in caught", "model.py:7 in column"]
+    failure = fail("handled_in_part")
+    assert (failure.error_type, failure.error) == ("ValueError", "no features")
+    assert "caused by KeyError: 'amount'" in failure.traceback
+
+
+def test_a_group_is_tried_again_or_held_as_its_members() -> None:
+    def outcomes(*members: BaseException) -> tuple[bool, float | None]:
+        def predict(_payload: Any) -> Any:
+            raise BaseExceptionGroup("several", members)
+
+        [one], several = call_batch(predict, [1]) or [], call_batch(predict, [1, 2])
+        assert one.failure is not None
+        assert (several is None) == (one.failure.hold_s is None)
+        return one.failure.retryable, one.failure.hold_s
+
+    away, refused = ModelUnavailableError("away", retry_after_s=3), InferenceError("no amount", retryable=False)
+    assert outcomes(away) == outcomes(away, ModelUnavailableError("away", retry_after_s=2)) == (True, 3)
+    assert outcomes(away, ValueError()) == outcomes(ValueError()) == (True, None)
+    assert outcomes(refused) == outcomes(ValueError(), refused) == outcomes(SystemExit()) == (False, None)
+
+
+def test_a_model_that_cannot_be_loaded_names_the_member(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("raise ExceptionGroup('', [OSError('no weights')])")
+    with pytest.raises(ModelLoadError, match=r"cannot be imported: OSError: no weights;"):
+        loader.load(f"{tmp_path / 'model.py'}:predict")

@@ -18,7 +18,7 @@ import msgspec
 from infertool.errors import InfertoolError
 from infertool.models import loader, user_code
 from infertool.models.loader import open_model
-from infertool.models.user_code import text_of
+from infertool.models.user_code import text_of, type_of
 from infertool.settings import ModelSettings
 from infertool.text import json_text
 
@@ -95,7 +95,7 @@ def _step(connection: socket.socket, name: str, work: Callable[[], T], text: Cal
     except InfertoolError as fault:
         error, advice = fault.what, fault.advice
     except BaseException as fault:  # noqa: BLE001  (a model may raise anything)
-        error = f"{type(fault).__name__}: {text_of(fault)}"
+        error = f"{type_of(fault)}: {text_of(fault)}"
     took_s = time.monotonic() - began
     if error:
         send(connection, Step(name, took_s, error=error, advice=advice))

@@ -23,7 +23,7 @@ from infertool.hangup import shield_stderr
 from infertool.models import loader, user_code
 from infertool.models.loader import open_model
 from infertool.models.port import Cached, LoadedModel
-from infertool.models.user_code import text_of
+from infertool.models.user_code import text_of, type_of
 from infertool.telemetry import logs, uncaught
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -64,7 +64,7 @@ def _close(model: LoadedModel) -> str:
     try:
         model.close()
     except BaseException as error:  # noqa: BLE001  (a model may raise anything; all requests are answered)
-        return f"{type(error).__name__}: {text_of(error)}"
+        return f"{type_of(error)}: {text_of(error)}"
     return ""
 
 
