@@ -58,6 +58,7 @@ class Dispatcher:
         self._batches: queue.SimpleQueue[Sequence[Held] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._reason = "not connected yet"
+        self._was_connected = False
         # How the broker spells the queues of the models.
         self._spelt: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="infertool-gateway-dispatch", daemon=True)
@@ -111,17 +112,22 @@ class Dispatcher:
             except InfertoolError as error:
                 attempt += 1
                 self._reason = str(error)
-                _log.warning("the broker cannot be reached: %s", error)
+                _log.warning("the broker cannot be reached: %s; it is tried again", error)
                 self._client.close()
                 self._client = self._new_client()
                 self._closed.wait(self._backoff.wait(attempt))
             else:
+                self._was_connected = True
+                _log.info("broker connected: %s", self._client.address)
                 self._listener.connection_changed()
                 return
 
     def _connection_changed(self, event: ConnectionEvent) -> None:
         if event.state is ConnectionState.LOST:
             self._reason = event.reason or "the connection is lost"
+            _log.warning("broker lost: %s: %s; it is tried again", event.address, self._reason)
+        elif event.state is ConnectionState.CONNECTED and self._was_connected:
+            _log.info("broker connected: %s", event.address)
         self._listener.connection_changed()
 
     def _send(self, batch: Sequence[Held]) -> None:

@@ -102,12 +102,16 @@ class KeySet:
         if done.cancelled():
             return
         if (fault := done.exception()) is None:
+            if self.fault:
+                _log.info("the key set %s was read again", mask_url(self._url))
             self._keys, self.fault = done.result(), ""
             self.generation += 1
             return
-        self.fault = str(fault) or type(fault).__name__
-        held = "; the last set that was read holds" if self.is_known else "; tokens are refused until it can be read"
-        _log.warning("the key set %s cannot be read: %s%s", mask_url(self._url), self.fault, held)
+        what = str(fault) or type(fault).__name__
+        if what != self.fault:
+            held = "the last set that was read holds" if self.is_known else "tokens are refused until it can be read"
+            _log.warning("the key set %s cannot be read: %s; %s", mask_url(self._url), what, held)
+        self.fault = what
 
 
 def is_safe(url: str) -> bool:

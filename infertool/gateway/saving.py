@@ -32,6 +32,7 @@ class Saving:
         # Callers that wait until an outcome is stored, by request.
         self._waits: dict[str, asyncio.Future[None]] = {}
         self._again: asyncio.TimerHandle | None = None
+        self._is_failing = False
         self._purging = False
         self._closed = False
 
@@ -72,11 +73,15 @@ class Saving:
         if self._closed:
             return
         if isinstance(result, Problem):
+            self._is_failing = True
             self._unsaved = batch + self._unsaved
             if self._again is None:
                 _log.warning("%d outcomes cannot be stored: %s; they are tried again", len(self._unsaved), result)
                 self._again = asyncio.get_running_loop().call_later(_AGAIN_S, self._save_again)
             return
+        if self._is_failing:
+            self._is_failing = False
+            _log.info("outcomes are stored again")
         for request_id, _ in batch:
             self._on_saved(request_id)
 

@@ -155,12 +155,17 @@ class Webhooks:
         self._poster.close()
 
     async def _run(self) -> None:
+        is_failing = False
         while True:
             self._changed.clear()
             try:
                 await self._save()
                 await self._forget()
+                if is_failing:
+                    is_failing = False
+                    _log.info("webhooks are written again")
             except Problem as error:
+                is_failing = True
                 _log.warning("webhooks cannot be written: %s; they are tried again", error)
                 await asyncio.sleep(1.0)
                 self._changed.set()

@@ -222,7 +222,7 @@ class LogObserver:
     """
 
     def __init__(self) -> None:
-        self._repeats = Repeats(_write)
+        self._repeats = Repeats(write)
 
     def close(self) -> None:
         """Write the pending sums."""
@@ -235,12 +235,13 @@ class LogObserver:
         if line is None or not log.isEnabledFor(line.level):
             return
         if log.isEnabledFor(logging.DEBUG):
-            _write(line.level, line.text, line.fields)
+            write(line.level, line.text, line.fields)
         else:
             self._repeats.add(line)
 
 
-def _write(level: int, text: str, fields: Mapping[str, Any]) -> None:
+def write(level: int, text: str, fields: Mapping[str, Any]) -> None:
+    """Write a line of infertool's own."""
     log.log(level, "%s", text, extra={"fields": fields})
 
 
@@ -257,7 +258,7 @@ def _retried(retried: signals.Retried) -> Line:
         f"{retried.event_id} failed on attempt {retried.attempt}, tried again in {retried.delay_s:.2f} s:"
         f" {retried.error}{_place(retried.traceback)}"
     )
-    return Line(logging.INFO, "retries", _shape(retried.error), text, asdict(retried))
+    return Line(logging.INFO, "retries", shape(retried.error), text, asdict(retried))
 
 
 def _place(traceback: str) -> str:
@@ -269,7 +270,7 @@ def _place(traceback: str) -> str:
 
 def _held(held: signals.Deferred) -> Line:
     text = f"{held.event_id} held for {held.delay_s:.2f} s: {held.error}"
-    return Line(logging.DEBUG, "held events", _shape(held.error), text, asdict(held))
+    return Line(logging.DEBUG, "held events", shape(held.error), text, asdict(held))
 
 
 def _duplicate(again: signals.DuplicateDelivery) -> Line:
@@ -303,7 +304,7 @@ def _flow(flow: signals.Flow) -> Line:
 
 
 def _warned(warned: signals.Warned) -> Line:
-    return Line(logging.WARNING, "warnings", _shape(warned.text), warned.text, {})
+    return Line(logging.WARNING, "warnings", shape(warned.text), warned.text, {})
 
 
 def _connection(changed: signals.ConnectionChanged) -> Line:
@@ -316,7 +317,7 @@ def _connection(changed: signals.ConnectionChanged) -> Line:
         case ConnectionState.LOST:
             again = f", next try in {event.retry_in_s:.1f} s" if event.retry_in_s is not None else ""
             text = f"{side} lost: {event.address}: {event.reason}{again}"
-            return Line(logging.WARNING, group, _shape(event.reason), text, fields)
+            return Line(logging.WARNING, group, shape(event.reason), text, fields)
         case ConnectionState.CONNECTING | ConnectionState.CLOSED:
             text = f"{side} {event.state.value}: {event.address}"
             return Line(logging.DEBUG, group, event.state.value, text, fields)
@@ -330,7 +331,7 @@ def _circuit(circuit: signals.Circuit) -> Line:
     return Line(logging.INFO, group, circuit.state, f"model {circuit.address}: circuit {circuit.state}", fields)
 
 
-def _shape(text: str) -> str:
+def shape(text: str) -> str:
     """Return `text` with `#` for each word that differs between repeats: ids, times, counts."""
     return _WITH_DIGIT.sub("#", text)
 

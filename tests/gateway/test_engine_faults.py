@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sqlite3
 import threading
 import time
@@ -165,8 +166,9 @@ def test_a_broker_that_confirms_nothing_does_not_keep_callers(server: Server, tm
     run(test)
 
 
-def test_the_store_is_away(server: Server, tmp_path: Path) -> None:
+def test_the_store_is_away(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is accepted; outcomes wait in memory, and are stored later."""
+    caplog.set_level(logging.INFO, "infertool.gateway.saving")
 
     async def test() -> None:
         async with engine_on(server.url, tmp_path) as engine:
@@ -189,6 +191,10 @@ def test_the_store_is_away(server: Server, tmp_path: Path) -> None:
             assert (engine._holdings.unfinished, engine._holdings.bytes) == (0, 0)
 
     run(test)
+    told = [record.getMessage() for record in caplog.records if record.name == "infertool.gateway.saving"]
+    assert "1 outcomes cannot be stored" in told[0]
+    assert told[-1:] == ["outcomes are stored again"]
+    assert told.count("outcomes are stored again") == 1
 
 
 def test_a_store_that_hangs(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from infertool.cli.common.gateway import GatewayProcess
 from tests.support.embedded import EmbeddedBroker
+from tests.support.ports import free_port
 from tests.support.running import LONG, PATIENT_GATEWAY, Running, infertool
 
 MODEL = """
@@ -135,3 +136,26 @@ def test_what_it_refuses_to_start_with(tmp_path: Path, arguments: list[str], sai
     done = infertool("gateway", "--state-dir", str(tmp_path), *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
+
+
+@pytest.mark.long
+def test_the_log_tells_when_the_broker_comes_goes_and_is_back(tmp_path: Path) -> None:
+    broker = EmbeddedBroker()
+    broker.stomp_port = free_port()
+    gateway = Running(
+        tmp_path / "log", "gateway", "--listen", "127.0.0.1:0", "--broker", broker.url, "--state-dir", str(tmp_path),
+        INFERTOOL_BROKER__RECONNECT_MAX_S="0.1",
+    )  # fmt: skip
+    try:
+        gateway.wait_for("more warnings in ")
+        away = [line for line in gateway.log.read_text().splitlines() if "the broker cannot be reached" in line]
+        assert len(away) == 2, away
+        broker.start()
+        gateway.wait_for(f"info    broker connected: {broker.url}")
+        broker.stop()
+        gateway.wait_for(f"warning broker lost: {broker.url}: ")
+        broker.start()
+        gateway.wait_for(f"info    broker connected: {broker.url}", 2)
+    finally:
+        gateway.kill()
+        broker.stop()

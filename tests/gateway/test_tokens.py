@@ -9,6 +9,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,24 @@ def test_a_set_that_was_read_holds_while_its_server_is_broken(mode: str, caplog:
     asyncio.run(check())
     assert "the last set that was read holds" in caplog.text
     assert "hidden" not in caplog.text
+
+
+def test_a_set_that_cannot_be_read_is_told_once_and_its_return(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    caplog.set_level(logging.INFO)
+
+    async def check() -> None:
+        with KeySetServer(RSA) as server:
+            keys = KeySet(server.url, clock=clock)
+            for server.mode in ("500", "500", "garbage", "ok"):
+                with suppress(Problem):
+                    await keys.find("rsa", "RS256")
+                clock.now += LEAST_PAUSE_S
+
+    asyncio.run(check())
+    assert ["500" in text for text in caplog.messages] == [True, False, False]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "INFO"]
+    assert caplog.messages[2].endswith("was read again")
 
 
 @pytest.mark.parametrize("mode", ["hang", "trickle"])

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import ssl
 import subprocess
 from pathlib import Path
@@ -224,17 +225,20 @@ def test_a_host_that_is_off_the_list_after_a_restart_gets_nothing(rows: Rows) ->
     asyncio.run(run())
 
 
-def test_a_database_that_is_locked_for_a_while_loses_nothing(rows: Rows) -> None:
+def test_a_database_that_is_locked_for_a_while_loses_nothing(rows: Rows, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
     async def run() -> None:
         async with receiving() as receiver:
             webhooks = opened(rows, receiver)
             await webhooks.start()
             rows.fails = True
             webhooks.send(ended(1, receiver.url("/in")))
-            await asyncio.sleep(0)
+            await until(lambda: "webhooks cannot be written" in caplog.text)
             assert webhooks.waiting == 1
             rows.fails = False
             await until(lambda: webhooks.counts[Delivery.DELIVERED] == 1)
+            assert caplog.messages.count("webhooks are written again") == 1
             await webhooks.close()
 
     asyncio.run(run())

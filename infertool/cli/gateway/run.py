@@ -12,6 +12,7 @@ from infertool.cli.common.interpreter import collect_less_often, take_turns_soon
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.settings import Settings
 from infertool.telemetry import logs
+from infertool.telemetry.summing import summed_up
 
 STOPPING = "stopping: answering those who wait (Ctrl-C again leaves at once; nothing that was accepted is lost)"
 
@@ -40,7 +41,7 @@ def run(settings: Settings, *, as_json: bool, quiet: bool) -> None:
             models = ", ".join(f"{name} (queue {queue})" for name, queue in address.models.items())
             console.err(f"models: {models}; the API is shown at {address.url}/")
 
-    with stopped_by_signals(app.stop, STOPPING):
+    with summed_up("infertool.gateway"), stopped_by_signals(app.stop, STOPPING):
         app.run(announce)
 
 

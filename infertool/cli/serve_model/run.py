@@ -10,6 +10,7 @@ from infertool.cli.common.signals import stopped_by_signals
 from infertool.errors import UsageError
 from infertool.settings.load import Loaded
 from infertool.telemetry import logs
+from infertool.telemetry.summing import summed_up
 
 STOPPING = "stopping: finishing what was begun (Ctrl-C again leaves at once)"
 
@@ -22,7 +23,7 @@ def run(loaded: Loaded, *, as_json: bool, quiet: bool) -> None:
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
     if stdout := process.keep_stdout():
         console.write_data_to(stdout)
-    with ModelServer(settings) as server, stopped_by_signals(server.stop, STOPPING):
+    with summed_up("infertool.gateway"), ModelServer(settings) as server, stopped_by_signals(server.stop, STOPPING):
         process.load(server.app)
         take_turns_sooner()
 
