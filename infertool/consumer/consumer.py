@@ -203,11 +203,11 @@ class Consumer:
             self._await_settlement()
         finally:
             deadline = time.monotonic() + self._settings.consume.stop_deadline_s
-            gauge.stop()
             if growth:
                 growth.stop()
             pipeline.finish(deadline)
             writer.stop(left_s(deadline))
+            gauge.stop()
             if unsettled := self._in_flight.unsettled():
                 self._observe(signals.HandedBack(unsettled))
 

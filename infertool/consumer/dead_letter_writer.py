@@ -15,7 +15,7 @@ from infertool.consumer.attempt import Event, FailedEvent
 from infertool.consumer.delays import moved
 from infertool.consumer.in_flight import InFlight
 from infertool.deadletters.delayed import original
-from infertool.deadletters.record import Cause, comes_back, dead_letter
+from infertool.deadletters.record import MOST_DEATHS, Cause, comes_back, dead_letter
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
 from infertool.message import Outgoing
 from infertool.net.timing import FullJitter
@@ -259,7 +259,8 @@ class DeadLetterWriter:
         self._observe(
             Warned(
                 f"{len(looping)} dead letters came back from {sources} and failed again: {self._queue} is where they"
-                " are or came from, so they stay there; give this consumer another --dlq, or another --queue"
+                f" are or came from, or they were dead-lettered {MOST_DEATHS} times in a row, so they stay there; give"
+                " this consumer another --dlq, or another --queue"
             )
         )
 

@@ -24,7 +24,8 @@ MOVED = "moved-"
 # Of one death: a replay leaves them behind.
 OF_DEATH = frozenset({
     FORMAT, DLQ_ID, "dlq_event_id", "dlq_request_id", "dlq_stage", "dlq_error_type", "dlq_error", "dlq_traceback",
-    "dlq_attempts", "dlq_failed_at", "dlq_first_failed_at", "dlq_consumer", "dlq_model", "dlq_headers_dropped",
+    "dlq_attempts", "dlq_deaths", "dlq_failed_at", "dlq_first_failed_at", "dlq_consumer", "dlq_model",
+    "dlq_headers_dropped",
 })  # fmt: skip
 # Of the event: they stay over deaths and replays.
 OF_LIFE = frozenset({

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Final
 
 import msgspec
 
@@ -41,6 +43,9 @@ _ID_BYTES = 16
 
 # Of the headers that a message may have, these are left for ours, on this letter and on its replays.
 _FOR_OURS = 90
+# A letter that is dead-lettered so often in a row goes round between consumers.
+MOST_DEATHS: Final = 10
+_DEATHS: Final = re.compile(r"[1-9][0-9]{0,3}")
 
 # What an event cannot do without when not all can be carried.
 KEPT_FIRST = frozenset({"event_id", "traceparent"})
@@ -117,6 +122,8 @@ def dead_letter(
     if not known.persistent:
         headers["original_persistent"] = "false"
     headers |= _cause(cause)
+    if deaths := _deaths(message):
+        headers["dlq_deaths"] = str(deaths + 1)
     if not atomic:
         headers[marks.DLQ_ID] = dlq_id(message)
     return Outgoing(queue, message.body, message.kind, headers, properties, header_types.tags(headers))
@@ -128,9 +135,22 @@ def _too_long(properties: Properties, conventions: Conventions) -> frozenset[str
 
 
 def comes_back(message: Message, queue: str) -> bool:
-    """Return True if `message` is a dead letter that was not replayed, and dead-lettering it to `queue` were a loop."""
+    """Return True if `message` is a dead letter that was not replayed, and dead-lettering it to `queue` were a loop.
+
+    It is one where the letter lies or comes from there, and after `MOST_DEATHS` deaths in a row, wherever those were.
+    """
     headers = message.headers
-    return marks.is_dead_letter(headers) and queue in {message.source, marks.ours(headers).get("original_destination")}
+    if not marks.is_dead_letter(headers):
+        return False
+    return queue in {message.source, marks.ours(headers).get("original_destination")} or _deaths(message) >= MOST_DEATHS
+
+
+def _deaths(message: Message) -> int:
+    """Return how often a message was dead-lettered since it was sent or replayed."""
+    if not marks.is_dead_letter(message.headers):
+        return 0
+    told = marks.ours(message.headers).get("dlq_deaths", "")
+    return int(told) if _DEATHS.fullmatch(told) else 1
 
 
 def _carried(headers: Mapping[str, str], room: int, conventions: Conventions) -> dict[str, str]:

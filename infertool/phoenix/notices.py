@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from infertool.phoenix.membership import Loss
-from infertool.phoenix.push import Entry
+from infertool.phoenix.push import BATCH_EVENT, Entry
 from infertool.phoenix.suspects import Cause, Finding
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 CRASHED = "channel crashed"
 _SIZE_ADVICE = (
-    "lower publish.max_bytes, or raise the server's limit (max_frame_size of its socket: 8 MB by default in Phoenix "
-    "1.7, 10 MB in 1.8)"
+    "lower publish.max_bytes, or raise the server's limit (max_frame_size of its socket; without it that of "
+    "websock_adapter or Bandit)"
 )
 
 
@@ -128,9 +128,11 @@ class Silence:
         event, mode = oldest.push.event, self._settings.confirm
         if confirmed_before:
             return (
-                "the channel answered earlier pushes, so it is blocked, or it ignored this one; see the server's log. "
+                "the channel answered earlier pushes: it is slow or blocked, or it ignored this one; see its log. "
                 "Pushes are kept, and not repeated while the channel answers nothing"
             )
+        if event == BATCH_EVENT:
+            return "a batch needs a reply or a broadcast, so its results are pushed singly (publish.batch)"
         if mode == "reply":
             return (
                 f"reply needs a channel that answers {event} with {{:reply, :ok, socket}}; if it only broadcasts, set "

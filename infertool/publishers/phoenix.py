@@ -31,7 +31,7 @@ Members = tuple[Publication[T], ...]
 _RESULT = "new_result"
 # Results of this many bytes are pushed together with publish.batch auto: viewers get large ones soon, in small pushes.
 _MOST_BYTES = 64 * 1024
-# After a batch on trial failed, a channel that took batches before gets single results for this time. Seconds.
+# After a batch on trial failed, a channel that may know batches gets single results for this time. Seconds.
 _SUSPENSION_S = 60.0
 
 
@@ -131,7 +131,7 @@ class PhoenixPublisher(Generic[T]):
             self._on_settled(confirmations, rejections)
 
     def _take_apart(self, refused: Push[Members[T]], reason: str, crashes: int) -> None:
-        singles = self._batches.take_apart(refused, reason)
+        singles = self._batches.take_apart(refused, reason, crashes)
         with self._changed:
             self._apart += 1
         self._later.after(0.0, partial(self._push_singly, singles, crashes))
@@ -161,7 +161,7 @@ class Batches(Generic[T]):
 
     One batch is a trial: until it is confirmed, all other results are pushed singly, since a channel may crash over an
     event that it does not know. When the trial is refused, results go singly for the rest of the run; for a minute if
-    the channel took batches before.
+    the channel took batches before, announces them, or ended over another push.
     """
 
     def __init__(self, most: int, max_bytes: int, warn: Callable[[str], None], *, if_announced: bool = False) -> None:
@@ -174,6 +174,7 @@ class Batches(Generic[T]):
         self._trust = unproven if most > 1 else _Trust.REFUSED
         self._trial: Push[Members[T]] | None = None
         self._known = False
+        self._announced = False
         self._suspended_until = 0.0
 
     def join(self, publications: Sequence[Publication[T]], *, compare: bool = False) -> list[Push[Members[T]]]:
@@ -191,10 +192,11 @@ class Batches(Generic[T]):
 
     def joined(self, response: Any) -> None:
         """Note what the channel says at a join. Another server may answer otherwise than the one before it."""
+        self._announced = announces_batches(response)
         if not self._if_announced:
             return
         with self._lock:
-            if not announces_batches(response):
+            if not self._announced:
                 self._trust = _Trust.UNANNOUNCED
             elif self._trust is _Trust.UNANNOUNCED:
                 self._trust = _Trust.UNKNOWN
@@ -204,10 +206,13 @@ class Batches(Generic[T]):
         self._trust = _Trust.GIVEN
         self._known = True
 
-    def take_apart(self, refused: Push[Members[T]], reason: str) -> list[Push[Members[T]]]:
-        """Return a push for each result of a batch that was refused: a result that is the cause fails alone."""
+    def take_apart(self, refused: Push[Members[T]], reason: str, crashes: int = 0) -> list[Push[Members[T]]]:
+        """Return a push for each result of a batch that was refused: a result that is the cause fails alone.
+
+        `crashes` is `PushResult.crashes`: one is that of another push, beside which the batch was unconfirmed.
+        """
         if refused is self._trial and self._trust is _Trust.ON_TRIAL:
-            if self._known:
+            if self._known or self._announced or crashes == 1:
                 self._trust = _Trust.UNKNOWN
                 self._suspended_until = time.monotonic() + _SUSPENSION_S
             else:

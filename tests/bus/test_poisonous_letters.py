@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from infertool.deadletters.record import MOST_DEATHS
 from tests.bus.conftest import Bus
 from tests.support.frameproxy import Answer, FrameProxy, Hook, header, hiding_the_brokers
 from tests.support.jms import Jms, produce
@@ -173,3 +174,21 @@ def test_two_consumers_that_feed_each_other_their_dead_letters_stop(bus: Bus) ->
     assert sorted(headers["event_id"] for headers in found) == ["a", "b"]
     assert {headers["original_destination"] for headers in found} == {bus.queue}
     assert bus.left() == 0
+
+
+def test_a_ring_of_consumers_that_is_fed_from_outside_stops(bus: Bus) -> None:
+    """No letter comes from the queue it is sent to, so only the number of its deaths tells that it goes round."""
+    ring = [f"{bus.queue}.ring{n}" for n in range(3)]
+    fail_everything(bus, [{"event_id": "a"}, {"event_id": "b"}])
+    places = [(bus.queue, ring[0]), (ring[0], ring[1]), (ring[1], ring[2]), (ring[2], ring[0])]
+    consumers = [bus.consume("--publish", "none", "--queue", queue, "--dlq", dead) for queue, dead in places]
+    told = f"{MOST_DEATHS} times in a row"
+    wait(lambda: any(told in each.log.read_text() for each in consumers[1:]), "the loop is not noticed")
+    for consumer in consumers:
+        consumer.terminate()
+    summaries = [consumer.finish() for consumer in consumers]
+    assert sum(each["dead_lettered"] for each in summaries) <= 2 * MOST_DEATHS
+    found = [headers for queue in ring for headers, _ in bus.drain(queue)]
+    assert sorted(headers["event_id"] for headers in found) == ["a", "b"]
+    assert {headers["original_destination"] for headers in found} == {bus.queue}
+    assert max(int(headers["dlq_deaths"]) for headers in found) == MOST_DEATHS

@@ -143,3 +143,13 @@ def test_every_mode_names_itself_the_topic_and_the_push(mode: Any) -> None:
     for confirmed_before in (False, True):
         text = watch._what(entry(0.0), 3, 12.0) + watch._advice(entry(0.0), confirmed_before=confirmed_before)
         assert all(word in text for word in (f"phoenix.confirm = {mode}", "service:x", "new_result e1", "12 s"))
+
+
+@pytest.mark.parametrize("mode", ["auto", "reply", "echo", "barrier", "none"])
+def test_a_batch_without_an_answer_says_nothing_of_heartbeats(mode: Any) -> None:
+    """Heartbeats are answered; they do not count for a batch on trial."""
+    batch = Entry(batch_of(1, 2), 0)
+    told = Silence(PhoenixSettings(confirm=mode)).look([batch], 1000.0, confirmed_before=False)
+    assert told
+    assert "its results are pushed singly" in told
+    assert "heartbeat" not in told

@@ -29,7 +29,7 @@ _SLOW_S: Final = 1.0
 
 
 class PhoenixChecks:
-    """Makes the checks, and holds the sockets that they opened, until `close`. With `pushes` it pushes one result."""
+    """Makes the checks, and holds the sockets that they opened, until `close`. `pushes`: a result and an alert."""
 
     def __init__(self, settings: Settings, *, pushes: bool) -> None:
         self._settings = settings
@@ -65,7 +65,7 @@ class PhoenixChecks:
         public = Check(name="phoenix.public", run=self._public, needs_any=tuple(sockets), timeout_s=2 * limit_s)
         confirm = Check(
             name="phoenix.confirm", run=self._confirm, needs=(join,),
-            timeout_s=3 * self._phoenix.push_timeout_s + 2 * limit_s,
+            timeout_s=6 * self._phoenix.push_timeout_s + 3 * limit_s,
         )  # fmt: skip
         return [*checks, *sockets, join, public, confirm]
 
@@ -157,7 +157,8 @@ class PhoenixChecks:
             )
         if not self._pushes:
             return skip(
-                f"phoenix.confirm is {mode}; which one comes is seen with a push", "add --push: viewers see one result"
+                f"phoenix.confirm is {mode}; which one comes is seen with a push",
+                "add --push: viewers see a result and an alert",
             )
         return push(self._settings)
 

@@ -37,9 +37,7 @@ def doctor(
     skip: Annotated[list[str] | None, typer.Option(help="Not these checks or categories.", metavar="NAMES")] = None,
     wait: Annotated[str, typer.Option(help="Repeat until nothing fails, for this time.", metavar="DURATION")] = "0s",
     strict: Annotated[bool, typer.Option("--strict", help="A warning counts as a failure.")] = False,
-    push: Annotated[
-        bool, typer.Option("--push", help="Push one result to see what confirms it; viewers see it.")
-    ] = False,
+    push: Annotated[bool, typer.Option("--push", help="Push a result and an alert; viewers see them.")] = False,
     sample: Annotated[
         str | None, typer.Option(help="Event for the model, as JSON; default: a built-in one.", metavar="JSON | @FILE")
     ] = None,

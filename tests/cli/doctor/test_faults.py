@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from infertool.phoenix.frames import Frame
 from tests.cli.doctor.conftest import Doctor
 from tests.conftest import FIXTURES
 from tests.support import activemq
@@ -21,7 +22,7 @@ from tests.support.brokers import new_queue
 from tests.support.certificates import DAY, authority
 from tests.support.embedded import EmbeddedBroker
 from tests.support.hub import HubProcess
-from tests.support.phoenix_fake import fake_phoenix, raw_server, read_request
+from tests.support.phoenix_fake import Peer, fake_phoenix, polite, raw_server, read_request
 from tests.support.strictmq import DEAD, EVENTS, StrictActiveMQ
 from tests.support.tlsbroker import running
 
@@ -125,6 +126,28 @@ def test_a_channel_that_answers_nothing(doctor: Doctor) -> None:
     assert found.named("fail") == ["phoenix.join"]
     assert "within 10 s" in found.of("phoenix.join")["value"]
     assert found.of("phoenix.confirm")["value"] == "not checked: phoenix.join failed"
+
+
+@pytest.mark.parametrize("event", ["new_result", "inference_failed"])
+@pytest.mark.parametrize("crashes", [True, False], ids=["crashes", "refuses"])
+def test_a_channel_without_a_clause(doctor: Doctor, event: str, crashes: bool) -> None:
+    def channel(peer: Peer, frame: Frame) -> None:
+        if frame.event != event:
+            polite(peer, frame)
+        elif crashes:
+            peer.crash(frame)
+        else:
+            peer.reply(frame, "error", {"reason": "unmatched topic"})
+
+    with fake_phoenix(channel) as server:
+        found = doctor(
+            "--only", "phoenix", "--push", phoenix__url=server.url, phoenix__connect_timeout_s="60",
+            phoenix__push_timeout_s="2", phoenix__confirm="reply",
+        )  # fmt: skip
+    told = found.of("phoenix.confirm")
+    assert found.named("fail") == ["phoenix.confirm"], found.document
+    assert event in told["value"]
+    assert f"handle_in for {event}" in told["hint"]
 
 
 def test_a_server_that_answers_no_heartbeat(doctor: Doctor) -> None:
