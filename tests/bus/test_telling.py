@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from infertool.phoenix.frames import Frame
 from tests.bus.conftest import Bus
 from tests.support.embedded import EmbeddedBroker
-from tests.support.phoenix_fake import fake_phoenix, is_push, polite
+from tests.support.phoenix_fake import Peer, fake_phoenix, is_push, polite
 from tests.support.running import Running, infertool
 
 pytestmark = pytest.mark.long
@@ -119,6 +120,24 @@ def test_a_channel_that_confirms_nothing_is_told(embedded_bus: Bus, processes: s
         assert "phoenix connected, 3 pushes unconfirmed, oldest " in found["message"]
         consumer.terminate()
         assert consumer.finish()["handed_back"] == 3
+
+
+def test_the_status_goes_on_while_the_end_waits_for_pushes(embedded_bus: Bus) -> None:
+    held: list[tuple[Peer, Frame]] = []
+    with fake_phoenix(
+        lambda peer, frame: held.append((peer, frame)) if is_push(frame) else polite(peer, frame)
+    ) as fake:
+        consumer = embedded_bus.consume(
+            "--log-format", "json", "--phoenix", fake.url,
+            INFERTOOL_PHOENIX__CONFIRM="reply", INFERTOOL_CONSUME__STOP_DEADLINE_S="3600", **FAST,
+        )  # fmt: skip
+        embedded_bus.send(3)
+        before = wait_for(consumer, lambda status: status["unconfirmed"] == 3)["oldest_push_s"]
+        consumer.terminate()
+        wait_for(consumer, lambda status: status["unconfirmed"] == 3 and status["oldest_push_s"] >= before + 5)
+        for peer, frame in held:
+            peer.reply(frame, "ok", {})
+        assert consumer.finish()["succeeded"] == 3
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
