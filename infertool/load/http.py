@@ -28,12 +28,14 @@ from infertool.load.tally import Measure, Meter, RunClock, Tally
 from infertool.net import retry_after
 from infertool.net.http_answer import Answer
 from infertool.net.http_client import ExchangeError, HttpConnection, connect, with_body
+from infertool.net.http_faults import hint, wants_tls
 from infertool.telemetry.trace_context import TRACEPARENT
 
 # A connection that was idle for longer may be closed by the server just now: it is replaced. Seconds.
 _IDLE_S: Final = 2.0
 _MOST_BODY: Final = 64 * 1024 * 1024
 _SWEEP_S: Final = 0.05
+_SETTING: Final = "--http"
 # A longer Retry-After is not waited for. Seconds.
 LONGEST_RETRY_S: Final = 120.0
 _MOST_STATUSES: Final = 100
@@ -61,7 +63,8 @@ class _Request:
 class HttpSender:
     """Sends events as requests. See `infertool.load.sender.SendConnection`.
 
-    `statuses` counts responses by status and reason, without the warm-up.
+    `statuses` counts responses by status and reason, without the warm-up, `losses` requests without one. `on_fault` is
+    called with what is wrong and what to do, if the server has answered nothing and speaks another protocol.
     """
 
     def __init__(
@@ -74,9 +77,11 @@ class HttpSender:
         *,
         window: int,
         on_done: Callable[[int], None],
+        on_fault: Callable[[str, str], None],
     ) -> None:
         self.run_clock: RunClock | None = None
         self.statuses: Counter[str] = Counter()
+        self.losses: Counter[str] = Counter()
         self._options = options
         self._target = options.target()
         self._head = options.head(headers)
@@ -85,10 +90,14 @@ class HttpSender:
         self._meter = meter
         self._window = window
         self._on_done = on_done
+        self._on_fault = on_fault
         self._tls = ssl.create_default_context() if self._target.scheme == "https" else None
         self._changed = threading.Condition()
         self._open = 0
         self._retrying = 0
+        # The server is asked once what it speaks, after the first fault, unless it has answered before.
+        self._is_asked = False
+        self._asking = False
         self._unsent: Counter[str] = Counter()
         self._handed: deque[list[_Request]] = deque()
         # Of the loop alone.
@@ -109,9 +118,10 @@ class HttpSender:
         try:
             connection = first.result()
         except ExchangeError as error:
-            raise UnreachableError(
-                str(error), address=self._target.shown, advice="is the gateway up? Start it with: infertool gateway"
-            ) from None
+            what, advice = hint(error, self._target.shown, _SETTING) or (
+                str(error), "is the gateway up? Start it with: infertool gateway",
+            )  # fmt: skip
+            raise UnreachableError(what, address=self._target.shown, advice=advice) from None
         self._loop.call_soon_threadsafe(self._idle.append, (connection, time.monotonic()))
         self._loop.call_soon_threadsafe(self._sweep)
 
@@ -139,7 +149,7 @@ class HttpSender:
     def finish(self, timeout_s: float) -> None:  # noqa: ARG002  (each request ends at its own deadline)
         """See `SendConnection`. It waits for requests that are to be sent again, too."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._open and not self._retrying)
+            self._changed.wait_for(lambda: not self._open and not self._retrying and not self._asking)
 
     def refusals(self) -> Mapping[str, int]:
         """See `SendConnection`."""
@@ -198,10 +208,14 @@ class HttpSender:
         request.ended = True
         now = time.monotonic()
         if isinstance(answer, ExchangeError):
-            if not answer.connected and not request.is_retry:
-                self._unsent[str(answer)] += 1
+            self._ask(partial(hint, answer, self._target.shown, _SETTING))
+            if not request.is_retry and not request.warm:
+                (self.losses if answer.connected else self._unsent)[str(answer)] += 1
             self._note("lost" if answer.connected else "unsent", request)
             return
+        if answer.status == HTTPStatus.BAD_REQUEST:
+            self._ask(partial(wants_tls, self._target.shown, _SETTING))
+        self._is_asked = True
         if request.connection and request.connection.free:
             self._idle.append((request.connection, now))
         if not request.warm and not request.is_retry:
@@ -211,6 +225,23 @@ class HttpSender:
         else:
             self._note(_REFUSALS.get(answer.status, "failures"), request)
             self._obey(request, answer)
+
+    def _ask(self, question: Callable[[], tuple[str, str] | None]) -> None:
+        """Ask the server what it speaks, beside the loop."""
+        if self._is_asked:
+            return
+        self._is_asked = self._asking = True
+
+        async def ask() -> None:
+            if instead := await asyncio.to_thread(question):
+                self._on_fault(*instead)
+            with self._changed:
+                self._asking = False
+                self._changed.notify_all()
+
+        task = self._loop.create_task(ask())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _count_status(self, answer: Answer) -> None:
         reason = None if answer.status in _OK else _REASON.search(answer.body[:4096])
@@ -235,6 +266,7 @@ class HttpSender:
             request = self._deadlines.popleft()
             if not request.ended:
                 request.ended = True
+                self._ask(partial(hint, TimeoutError(), self._target.shown, _SETTING))
                 self._note("timed_out", request)
                 if request.connection:
                     request.connection.abort()

@@ -51,7 +51,10 @@ def notes(facts: RunFacts) -> tuple[str, ...]:
 
 def _refused(facts: RunFacts) -> Sequence[str]:
     if facts.options.http:
-        return [f"{count} requests could not be sent: {reason}" for reason, count in facts.end.refusals.items()]
+        return [
+            *(f"{count} requests could not be sent: {reason}" for reason, count in facts.end.refusals.items()),
+            *(f"{count} requests were lost: {reason}" for reason, count in facts.end.losses.items()),
+        ]
     return [f"the broker refused {count} events: {reason}" for reason, count in facts.end.refusals.items()]
 
 

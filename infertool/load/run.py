@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from infertool import __version__, brokers
 from infertool.channels.event import ChannelEvent, OnChannelEvents
 from infertool.channels.topics import TopicFeed
-from infertool.errors import InfertoolError
+from infertool.errors import InfertoolError, UnreachableError
 from infertool.load.observed import DeadLetterCount, Observed, OwnDeadLetters
 from infertool.load.options import LoadOptions
 from infertool.load.record import RETRIES, Counts, Run, RunInfo, RunWriter, Second
@@ -155,7 +155,11 @@ class LoadRun:
             run = self._measured()
         if writer and not self.fault:
             self._try(lambda: writer.end(run))
-        if deaths := self._work.end().deaths:
+        end = self._work.end()
+        if end.fault:
+            what, advice = end.fault
+            self.fault = self.fault or UnreachableError(what, address=self.info.broker, advice=advice)
+        if deaths := end.deaths:
             self.fault = self.fault or InfertoolError("; ".join(deaths), advice="the report is of what the others did")
         return run
 
@@ -199,6 +203,8 @@ class LoadRun:
         self._seconds.start()
         began = time.process_time()
         self._send(run_clock)
+        if self._work.end().fault:
+            self.stop()
         cpu_s = time.process_time() - began
         if self._clock.since_zero() < options.end_s - warmup_s:
             self._seconds.end_plan()

@@ -197,7 +197,9 @@ class Team:
         refusals: Counter[str] = Counter()
         drops: Counter[str] = Counter()
         statuses: Counter[str] = Counter()
+        losses: Counter[str] = Counter()
         for end in ends:
+            losses.update(end.losses)
             statuses.update(end.statuses)
             refusals.update(end.refusals)
             drops.update(end.drops)
@@ -209,6 +211,8 @@ class Team:
             dict(drops),
             tuple(member.death for member in self._members if member.death),
             dict(statuses),
+            dict(losses),
+            next((end.fault for end in ends if end.fault), None),
         )
 
     def close(self) -> None:

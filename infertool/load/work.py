@@ -53,7 +53,8 @@ class WorkEnd:
 
     `finished_s` is the time from the begin to the last event; `blocked_s` the time in which no connection took
     anything; `cpu_s` the processor time. `refusals` counts refused events by the broker's text, `drops` dropped events
-    by the reason; `deaths` describes the processes that died; `statuses` counts responses by status and reason.
+    by the reason; `deaths` describes the processes that died; `statuses` counts responses by status and reason,
+    `losses` requests without a response by the reason. `fault`, what is wrong and what to do, ended the work.
     """
 
     finished_s: float = 0.0
@@ -63,6 +64,8 @@ class WorkEnd:
     drops: dict[str, int] = field(default_factory=dict)
     deaths: tuple[str, ...] = ()
     statuses: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, int] = field(default_factory=dict)
+    fault: tuple[str, str] | None = None
 
 
 class Work:
@@ -98,7 +101,7 @@ class Work:
             self._http.append(
                 HttpSender(
                     options.http, options.envelope.headers, self._envelope, tally, meter,
-                    window=options.in_flight, on_done=self.done,
+                    window=options.in_flight, on_done=self.done, on_fault=self._failed,
                 )
             )  # fmt: skip
         for name in names:
@@ -112,6 +115,7 @@ class Work:
         self._system = registry.system(settings.url)
         self._spans: SentSpans | None = None
         self._stopped = False
+        self._fault: tuple[str, str] | None = None
         self._finished_s = 0.0
         self._cpu_s = 0.0
 
@@ -199,6 +203,10 @@ class Work:
         if self._generator:
             self._generator.stop()
 
+    def _failed(self, what: str, advice: str) -> None:
+        self._fault = what, advice
+        self.stop()
+
     def end(self) -> WorkEnd:
         """Return the figures of the work so far."""
         refusals: Counter[str] = Counter()
@@ -207,9 +215,14 @@ class Work:
         blocked_s = self._sender.blocked_s if self._sender else 0.0
         drops = dict(self._generator.drops) if self._generator else {}
         statuses: Counter[str] = Counter()
+        losses: Counter[str] = Counter()
         for sender in self._http:
             statuses.update(sender.statuses)
-        return WorkEnd(self._finished_s, blocked_s, self._cpu_s, dict(refusals), drops, statuses=dict(statuses))
+            losses.update(sender.losses)
+        return WorkEnd(
+            self._finished_s, blocked_s, self._cpu_s, dict(refusals), drops,
+            statuses=dict(statuses), losses=dict(losses), fault=self._fault,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Disconnect."""

@@ -22,6 +22,7 @@ from urllib3.util import Url, parse_url
 
 from infertool import __version__
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError, SettingsError
+from infertool.net.http_faults import hint, innermost, reason, wants_tls
 from infertool.net.retry_after import seconds as retry_after_s
 from infertool.net.tls import ClientTls, certificate_question, explain, openssl_reason
 from infertool.secret import MASK, Secret, is_telling, mask_url
@@ -173,13 +174,13 @@ def of_error(error: exceptions.HTTPError, address: str, *, shown: bool) -> Infer
         case exceptions.ConnectTimeoutError() if not isinstance(error, exceptions.NewConnectionError):
             return _unavailable(f"{address} did not take the connection in time (model.connect_timeout_s)")
         case exceptions.NewConnectionError():
-            return _unavailable(f"{address} cannot be reached: {_reason(error)}")
+            return _unavailable(f"{address} cannot be reached: {reason(error)}")
         case exceptions.SSLError():
-            return _unavailable(_of_tls(_innermost(error), address, shown=shown))
+            return _unavailable(_of_tls(innermost(error), address, shown=shown))
         case exceptions.ReadTimeoutError():
             return too_slow(address)
         case _:
-            return InferenceError(f"{address} broke off: {_reason(error)}")
+            return InferenceError(f"{address} broke off: {reason(error)}")
 
 
 def too_slow(address: str) -> InferenceError:
@@ -189,7 +190,7 @@ def too_slow(address: str) -> InferenceError:
 
 def _of_tls(fault: BaseException, address: str, *, shown: bool) -> str:
     if not isinstance(fault, ssl.SSLError):
-        return f"TLS with {address} failed: {_told(fault)}"
+        return f"TLS with {address} failed: {reason(fault)}"
     if known := explain(fault, address, "model", shown=shown):
         return "; ".join(known)
     question = f"; {certificate_question('model', shown=shown)}?" if isinstance(fault, ssl.SSLEOFError) else ""
@@ -200,26 +201,13 @@ def _unavailable(text: str) -> ModelUnavailableError:
     return ModelUnavailableError(text, retry_after_s=0.0)
 
 
-def _reason(error: BaseException) -> str:
-    """Return the message of the operating system or TLS: urllib3 wraps it in object addresses."""
-    return _told(_innermost(error))
-
-
-def _innermost(error: BaseException) -> BaseException:
-    inner = error.__cause__ or error.__context__ or next((a for a in error.args if isinstance(a, Exception)), None)
-    return error if inner is None or inner is error else _innermost(inner)
-
-
-def _told(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
 # Maximum of kept connections; further concurrent calls use connections that are not kept.
 MOST_KEPT = 256
 # Maximum length of a server's answer that is quoted in an error. Characters.
 LONGEST_EXCERPT = 200
 
 _READ_BYTES = 1 << 16
+_SETTING = "model.spec"
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -233,6 +221,8 @@ class Client:
         logging.getLogger("urllib3").setLevel(logging.CRITICAL)
         self._tls = ClientTls("model", settings) if origin.startswith("https:") else None
         self._shows_certificate = bool(settings.tls_cert_file)
+        # Until then the port may be one of another protocol.
+        self._has_answered = False
         self._pool = urllib3.connection_from_url(
             origin,
             maxsize=MOST_KEPT,
@@ -277,11 +267,21 @@ class Client:
                 # Mostly a kept connection that the server has just closed; a request may be repeated.
                 status, headers, content = self._exchange(method, endpoint, body, more)
         except HTTPError as error:
+            if instead := self._instead(error, endpoint):
+                raise _unavailable("; ".join(instead)) from None
             raise of_error(error, endpoint.shown, shown=self._shows_certificate) from None
+        if status == HTTPStatus.BAD_REQUEST and not self._has_answered and (tls := wants_tls(endpoint.shown, _SETTING)):
+            raise _unavailable("; ".join(tls))
+        self._has_answered = True
         if not 200 <= status < 300:  # noqa: PLR2004  (2xx)
             text = f"{endpoint.shown} answered {status}{excerpt_of(endpoint, content)}"
             raise of_status(status, text, headers.get("retry-after"))
         return status, content
+
+    def _instead(self, error: HTTPError, endpoint: Endpoint) -> tuple[str, str] | None:
+        if self._has_answered:
+            return None
+        return hint(error, endpoint.shown, _SETTING, self._tls.context if self._tls else None)
 
     def _refreshed(self, endpoint: Endpoint) -> Endpoint:
         """Return `endpoint` with the current contents of the token file; reload changed TLS files.

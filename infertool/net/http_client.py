@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from infertool.net.address import host_and_port, in_url
 from infertool.net.http_answer import Answer, AnswerError, AnswerReader
+from infertool.net.http_faults import reason
 from infertool.secret import mask_url
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -193,6 +194,5 @@ async def connect(
             server_hostname=target.host if context else None,
         )
     except (OSError, ssl.SSLError) as fault:
-        reason = getattr(fault, "verify_message", "") or getattr(fault, "strerror", None) or str(fault)
-        raise ExchangeError(f"{target.origin} cannot be reached: {reason}", connected=False) from None
+        raise ExchangeError(f"{target.origin} cannot be reached: {reason(fault)}", connected=False) from fault
     return connection

@@ -68,7 +68,7 @@ def identify(host: str, port: int, tls: ssl.SSLContext | None = None) -> Kind:
     """
     if tls:
         return kind_of(_answer(host, port, _STOMP, tls)) or kind_of(_answer(host, port, _HTTP, tls))
-    for ask in (_stomp, _tls, _http):
+    for ask in (_stomp, tls_kind, _http):
         if kind := ask(host, port):
             return kind
     return Kind.UNKNOWN
@@ -78,6 +78,24 @@ def plain_kind(host: str, port: int) -> Kind:
     """Probe the server without TLS, for up to 2 s."""
     kind = _stomp(host, port) or _http(host, port)
     return Kind.UNKNOWN if kind is Kind.TLS else kind
+
+
+def tls_kind(host: str, port: int) -> Kind:
+    """Return `Kind.TLS` if the server speaks TLS, asked for up to 1 s, else `Kind.UNKNOWN`."""
+    # A server that answers with an alert speaks TLS: it may require a client certificate.
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection((host, port), _PROBE_S) as line,
+            context.wrap_socket(line, server_hostname=host),
+        ):
+            return Kind.TLS
+    except ssl.SSLError as fault:
+        return Kind.TLS if "ALERT" in (fault.reason or "") else Kind.UNKNOWN
+    except (OSError, UnicodeError):
+        return Kind.UNKNOWN
 
 
 def answers_hello(connected: ssl.SSLSocket) -> bool:
@@ -116,23 +134,6 @@ def _answer(host: str, port: int, question: bytes, tls: ssl.SSLContext | None = 
             if not data or kind_of(answer):
                 break
     return answer
-
-
-def _tls(host: str, port: int) -> Kind:
-    # A server that answers with an alert speaks TLS: it may require a client certificate.
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with (
-            socket.create_connection((host, port), _PROBE_S) as line,
-            context.wrap_socket(line, server_hostname=host),
-        ):
-            return Kind.TLS
-    except ssl.SSLError as fault:
-        return Kind.TLS if "ALERT" in (fault.reason or "") else Kind.UNKNOWN
-    except (OSError, UnicodeError):
-        return Kind.UNKNOWN
 
 
 def bracketed(address: str) -> str:

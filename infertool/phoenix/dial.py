@@ -21,6 +21,7 @@ import websocket
 
 from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
 from infertool.net.address import host_and_port
+from infertool.net.http_faults import instead
 from infertool.net.identify import HELLO_S, Kind, answers_hello, identify, kind_of, plain_kind
 from infertool.net.tls import certificate_question, client_context, explain, openssl_reason
 from infertool.phoenix.stream import Stream
@@ -298,15 +299,8 @@ def _not_phoenix(address: str, what: str, advice: str = "check phoenix.url") -> 
 
 def _instead(target: Target, kind: Kind) -> UnreachableError | None:
     """Return the error that names the server's protocol; None if it is unknown or may be Phoenix's."""
-    address, other = target.address, "ws" if target.secure else "wss"
-    there = f"{other}:{address.partition(':')[2]}"
-    if target.secure and kind is Kind.HTTP:
-        return _unreachable(f"{address} answers without TLS", address, f"use {other}:// in phoenix.url: {there}")
-    if not target.secure and kind is Kind.TLS:
-        return _unreachable(f"{address} wants TLS", address, f"use {other}:// in phoenix.url: {there}")
-    if kind in {Kind.UNKNOWN, Kind.HTTP, Kind.TLS}:
-        return None
-    return _unreachable(f"what answers at {address} speaks {kind}, not HTTP", address, "check the port in phoenix.url")
+    found = instead(target.address, kind, "phoenix.url")
+    return _unreachable(found[0], target.address, found[1]) if found else None
 
 
 def _unreachable(what: str, address: str, advice: str = "") -> UnreachableError:

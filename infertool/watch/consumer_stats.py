@@ -7,11 +7,14 @@ import io
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
 
+from infertool.net.http_faults import hint, reason, wants_tls
 from infertool.net.timing import RECONNECT
+from infertool.secret import mask_url
 from infertool.text.sanitize import clean
 from infertool.watch.formatting import Glyphs, Line, TextStyle, count, ms, rate, size, span
 
@@ -48,6 +51,7 @@ class StatsFollower:
 
     def __init__(self, url: str, on_view: Callable[[ConsumerView], None]) -> None:
         self._url = url
+        self._shown = mask_url(url)
         self._on_view = on_view
         self._stopped = threading.Event()
         self._view = ConsumerView()
@@ -79,19 +83,23 @@ class StatsFollower:
         with urllib3.PoolManager(timeout=timeout, retries=False) as pool:
             try:
                 response = pool.request("GET", f"{self._url}/stats/stream", preload_content=False)
-                if response.status != 200:  # noqa: PLR2004
-                    return f"{self._url} answers {response.status}: it is no consumer with --metrics"
+                if response.status != HTTPStatus.OK:
+                    if response.status == HTTPStatus.BAD_REQUEST and (tls := wants_tls(self._shown, "--stats-url")):
+                        return "; ".join(tls)
+                    return f"{self._shown} answers {response.status}: it is no consumer with --metrics"
                 # At its end it would close itself, and the reader around it would raise.
                 setattr(response, "auto_close", False)  # noqa: B010  (its declared type does not have it)
                 return self._take(io.BufferedReader(response))
             except urllib3.exceptions.HTTPError as error:
-                return f"{self._url} cannot be reached: {_reason(error)}"
+                if not self._view.document and (instead := hint(error, self._shown, "--stats-url")):
+                    return "; ".join(instead)
+                return f"{self._shown} cannot be reached: {reason(error)}"
 
     def _take(self, stream: io.BufferedReader) -> str:
         while not self._stopped.is_set():
             line = stream.readline(_LONGEST_LINE)
             if not line:
-                return f"{self._url} has ended"
+                return f"{self._shown} has ended"
             if line.startswith(_DATA):
                 with contextlib.suppress(orjson.JSONDecodeError):
                     self._show(ConsumerView(orjson.loads(line[len(_DATA) :])))
@@ -100,11 +108,6 @@ class StatsFollower:
     def _show(self, view: ConsumerView) -> None:
         self._view = view
         self._on_view(view)
-
-
-def _reason(error: Exception) -> str:
-    """Return the error's last words: urllib3 puts the address before them."""
-    return str(error).rpartition(": ")[2] or type(error).__name__
 
 
 def consumer_lines(view: ConsumerView, glyphs: Glyphs) -> list[Line]:

@@ -222,7 +222,7 @@ def test_an_answer_that_is_too_large(server: ModelServer, opened: Callable[..., 
     [
         ("http://127.0.0.1:{free}/predict", "cannot be reached: Connection refused"),
         ("http://no-such-host.invalid/predict", "host of http://no-such-host.invalid/predict is not known"),
-        ("https://127.0.0.1:{plain}/predict", "TLS with https://127.0.0.1"),
+        ("https://127.0.0.1:{plain}/predict", "answers without TLS; use http:// in model.spec"),
     ],
 )
 def test_a_server_that_is_not_there_holds_its_events(

@@ -40,7 +40,7 @@ class ConsumerChecks:
 
 def stats_at(url: str) -> tuple[Answer, StatsDocument]:
     """Return the stats document of the consumer at `url`. Raises `UnreachableError` if none answers there."""
-    answer = get(url, _PATH, _TIMEOUT_S, hint=_HINT)
+    answer = get(url, _PATH, _TIMEOUT_S, setting="--stats-url", advice=_HINT)
     try:
         return answer, _decode(answer.body)
     except (msgspec.MsgspecError, UnicodeDecodeError):

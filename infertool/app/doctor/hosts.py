@@ -14,6 +14,7 @@ from infertool.app.doctor.check import Check
 from infertool.app.doctor.result import Finding, fail, ok, skip, warn
 from infertool.app.doctor.words import duration
 from infertool.net.certificate import Shown, shown_by
+from infertool.net.identify import plain_kind
 from infertool.net.tls import explain, openssl_reason
 
 _DAY_S: Final = 86_400.0
@@ -81,10 +82,17 @@ def _tls(place: Place) -> Finding:
         shown = shown_by(place.host, place.port, place.context(), place.timeout_s)
     except ssl.SSLError as fault:
         known = explain(fault, place.name, place.group, shown=place.shows_certificate)
-        return fail(*(known or (f"no TLS: {openssl_reason(fault)}", question)))
+        return fail(*(known or _without(place) or (f"no TLS: {openssl_reason(fault)}", question)))
     except OSError as fault:
-        return fail(f"no TLS: {fault.strerror or fault}", question)
+        return fail(*(_without(place) or (f"no TLS: {fault.strerror or fault}", question)))
     return _judge(place, shown)
+
+
+def _without(place: Place) -> tuple[str, str] | None:
+    """Ask a server that gave no TLS what it speaks without."""
+    kind = plain_kind(place.host, place.port)
+    advice = f"write a URL without TLS in {place.key}, or the port with TLS"
+    return (f"{place.name} speaks {kind} without TLS", advice) if kind else None
 
 
 def _judge(place: Place, shown: Shown) -> Finding:

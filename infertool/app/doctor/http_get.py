@@ -12,6 +12,7 @@ from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import parse_url
 
 from infertool.errors import UnreachableError
+from infertool.net.http_faults import hint, reason, wants_tls
 from infertool.secret import mask_url
 
 _MOST_BYTES: Final = 4 * 1024 * 1024
@@ -26,10 +27,10 @@ class Answer:
     took_s: float
 
 
-def get(url: str, path: str, timeout_s: float, *, hint: str) -> Answer:
+def get(url: str, path: str, timeout_s: float, *, setting: str, advice: str) -> Answer:
     """Get `path` below `url`, whose user part is sent as basic authorization.
 
-    Raises `UnreachableError`, with `hint` as its advice, where there is no answer with status 200.
+    Raises `UnreachableError`, with `advice`, where there is no answer with status 200.
     """
     shown = mask_url(url)
     began = time.monotonic()
@@ -41,13 +42,13 @@ def get(url: str, path: str, timeout_s: float, *, hint: str) -> Answer:
             response = pool.request("GET", base + path, headers=headers, redirect=False, preload_content=False)
             body = response.read(_MOST_BYTES)
             response.close()
-    except (HTTPError, LocationParseError) as fault:
-        raise UnreachableError(f"{shown} does not answer: {_reason(fault)}", address=shown, advice=hint) from None
+    except LocationParseError:
+        raise UnreachableError(f"{shown} is no address", address=shown, advice=advice) from None
+    except HTTPError as fault:
+        what, advice = hint(fault, shown, setting) or (f"{shown} does not answer: {reason(fault)}", advice)
+        raise UnreachableError(what, address=shown, advice=advice) from None
+    if response.status == HTTPStatus.BAD_REQUEST and (tls := wants_tls(shown, setting)):
+        raise UnreachableError(tls[0], address=shown, advice=tls[1])
     if response.status != HTTPStatus.OK:
-        raise UnreachableError(f"{shown} answered {response.status}", address=shown, advice=hint)
+        raise UnreachableError(f"{shown} answered {response.status}", address=shown, advice=advice)
     return Answer(body, shown, time.monotonic() - began)
-
-
-def _reason(fault: Exception) -> str:
-    cause = getattr(fault, "reason", None) or fault
-    return str(getattr(cause, "__cause__", None) or cause).rpartition(": ")[2]

@@ -103,7 +103,7 @@ def _alertmanager(alerting: AlertSettings) -> Finding:
     if not url:
         return skip("alerting.alertmanager_url is not set")
     hint = "check alerting.alertmanager_url, and that the Alertmanager runs"
-    answer = get(url, "/api/v2/status", alerting.timeout_s, hint=hint)
+    answer = get(url, "/api/v2/status", alerting.timeout_s, setting="alerting.alertmanager_url", advice=hint)
     try:
         version = json_text.loads(answer.body)["versionInfo"]["version"]
     except (json_text.JsonError, KeyError, TypeError):

@@ -16,6 +16,8 @@ from urllib3.exceptions import TimeoutError as HttpTimeout
 from urllib3.response import BaseHTTPResponse
 
 from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
+from infertool.net import http_faults
+from infertool.net.http_faults import hint, innermost, wants_tls
 from infertool.net.tls import ClientTls, explain, openssl_reason
 from infertool.secret import Secret
 from infertool.settings.broker import BrokerSettings
@@ -121,6 +123,8 @@ class Management:
             raise self._unreachable(fault) from None
         if status == HTTPStatus.NOT_FOUND and content.startswith(b'{"error":"Object Not Found"'):
             return None
+        if status == HTTPStatus.BAD_REQUEST and (tls := wants_tls(self.address, KEY)):
+            raise UnreachableError(tls[0], address=self.address, advice=tls[1])
         if status != HTTPStatus.OK:
             raise self._refused(status, content)
         try:
@@ -153,7 +157,9 @@ class Management:
         return response.status, content
 
     def _unreachable(self, fault: HTTPError) -> ServerError:
-        inner = _innermost(fault)
+        inner = innermost(fault)
+        if instead := hint(fault, self.address, KEY, self._tls.context if self._tls else None):
+            return UnreachableError(instead[0], address=self.address, advice=instead[1])
         if isinstance(fault, SSLError) and isinstance(inner, ssl.SSLError):
             shown = self._tls is not None and self._tls.shows_certificate
             known = explain(inner, self.address, "broker", shown=shown)
@@ -163,7 +169,7 @@ class Management:
         if isinstance(fault, HttpTimeout) and (isinstance(inner, TimeoutError) or not isinstance(inner, OSError)):
             reason = f"no whole answer within {_TIMEOUT_S:g} s"
         else:
-            reason = getattr(inner, "strerror", None) or str(inner)
+            reason = http_faults.reason(fault)
         return UnreachableError(
             f"the management API at {self.address} cannot be reached: {reason}",
             address=self.address,
@@ -238,11 +244,6 @@ def _checked(url: str) -> str:
             advice="write http://host:15672, without a user: broker.user and broker.password are used",
         )
     return url.rstrip("/")
-
-
-def _innermost(fault: BaseException) -> BaseException:
-    inner = fault.__cause__ or fault.__context__ or next((a for a in fault.args if isinstance(a, Exception)), None)
-    return fault if inner is None or inner is fault else _innermost(inner)
 
 
 def _excerpt(content: bytes) -> str:

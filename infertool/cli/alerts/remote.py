@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 from typing import Any, Final
 
 import urllib3
@@ -10,14 +11,13 @@ from urllib3.exceptions import HTTPError
 
 from infertool.cli.common import console
 from infertool.errors import RefusedError, UnreachableError
+from infertool.net.http_faults import hint, reason, wants_tls
 from infertool.secret import mask_url
 from infertool.text import json_text
 from infertool.text.input import parse_duration, parse_stats_url
 from infertool.text.sanitize import aligned, clean
 
 _TIMEOUT_S: Final = 10.0
-_OK: Final = 200
-_FORBIDDEN: Final = 403
 _STATES: Final = ("firing", "pending", "nodata", "resolved", "inactive")
 
 
@@ -71,23 +71,27 @@ def _age(seconds: float) -> str:
 
 def _ask(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the JSON object of the answer. Raises `UsageError`, `UnreachableError` or `RefusedError`."""
-    base, shown = parse_stats_url(url), mask_url(url)
+    base = parse_stats_url(url)
+    shown = mask_url(base)
     try:
         response = urllib3.request(
             method, base + path, json=body, timeout=urllib3.Timeout(_TIMEOUT_S), retries=False, redirect=False
         )
     except HTTPError as error:
-        raise UnreachableError(
-            f"{shown} does not answer: {error}", address=shown, advice="does the consumer run with --metrics?"
-        ) from None
+        what, advice = hint(error, shown, "--stats-url") or (
+            f"{shown} does not answer: {reason(error)}", "does the consumer run with --metrics?",
+        )  # fmt: skip
+        raise UnreachableError(what, address=shown, advice=advice) from None
+    if response.status == HTTPStatus.BAD_REQUEST and (tls := wants_tls(shown, "--stats-url")):
+        raise UnreachableError(tls[0], address=shown, advice=tls[1])
     try:
         answer = json_text.loads(response.data)
     except json_text.JsonError:
         answer = None
-    if response.status != _OK or not isinstance(answer, dict):
-        reason = answer.get("error") if isinstance(answer, dict) else None
-        advice = "silence a rule on the machine of the consumer" if response.status == _FORBIDDEN else ""
+    if response.status != HTTPStatus.OK or not isinstance(answer, dict):
+        told = answer.get("error") if isinstance(answer, dict) else None
+        advice = "silence a rule on the machine of the consumer" if response.status == HTTPStatus.FORBIDDEN else ""
         raise RefusedError(
-            f"{shown} answered {response.status}: {reason or response.reason}", address=shown, advice=advice
+            f"{shown} answered {response.status}: {told or response.reason}", address=shown, advice=advice
         )
     return answer

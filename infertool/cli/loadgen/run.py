@@ -71,4 +71,7 @@ def run(
         raise load.fault
     if not finished.counts.sent and finished.counts.planned:
         raise InfertoolError(f"none of {finished.counts.planned} planned events was sent", advice="see the notes above")
+    counts = finished.counts
+    if options.http and counts.sent and counts.sent == (counts.lost or 0) + (counts.timed_out or 0):
+        raise InfertoolError(f"none of {counts.sent} requests was answered", advice="see the notes above")
     check(report)

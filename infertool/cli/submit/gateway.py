@@ -15,6 +15,7 @@ from infertool.errors import RefusedError, UnreachableError
 from infertool.net import retry_after
 from infertool.net.http_answer import Answer
 from infertool.net.http_client import ExchangeError, HttpConnection, Target, connect, request_head, with_body
+from infertool.net.http_faults import hint, wants_tls
 from infertool.net.timing import FullJitter
 from infertool.text import json_text
 
@@ -130,9 +131,13 @@ class Gateway:
                 answer = await self._exchange(request)
             except ExchangeError as error:
                 faults += 1
+                if faults == 1 and not self._pace.has_answered:
+                    self._check(await asyncio.to_thread(hint, error, self._target.shown, "--url", self._tls))
                 self._check_patience(error)
                 await asyncio.sleep(_BACKOFF.wait(faults))
                 continue
+            if answer.status == HTTPStatus.BAD_REQUEST and not self._pace.has_answered:
+                self._check(await asyncio.to_thread(wants_tls, self._target.shown, "--url"))
             self._pace.answered, self._pace.has_answered = time.monotonic(), True
             wait_s = retry_after.seconds(answer.header("retry-after"))
             if answer.status in _LATER:
@@ -159,6 +164,10 @@ class Gateway:
                 return await self._connection.exchange(request)
         except TimeoutError:
             raise ExchangeError(f"{self._target.origin} did not answer within {WAIT_S + _GRACE_S:g} s") from None
+
+    def _check(self, instead: tuple[str, str] | None) -> None:
+        if instead:
+            raise UnreachableError(instead[0], address=self._target.shown, advice=instead[1])
 
     def _check_patience(self, error: ExchangeError) -> None:
         quiet_s = time.monotonic() - self._pace.answered
