@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from urllib.parse import unquote
 
 from infertool.errors import SettingsError
-from infertool.net.identify import bracketed
+from infertool.ipv6 import bracketed
 from infertool.secret import Secret
 from infertool.text.input import nearest
 

@@ -10,7 +10,7 @@ from typing import Final
 from infertool import __version__
 from infertool.errors import UsageError
 from infertool.net.http_client import Target, request_head
-from infertool.secret import Secret, mask_url
+from infertool.secret import Secret
 
 _PATH: Final = "/v1/infer"
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -44,12 +44,7 @@ class HttpOptions:
 
     def target(self) -> Target:
         """Return the address. Raises UsageError."""
-        try:
-            target = Target.of(self.url)
-        except ValueError as fault:
-            raise UsageError(
-                f"--http {mask_url(self.url)} cannot be asked: {fault}", advice="write http://127.0.0.1:8080"
-            ) from None
+        target = Target.typed("--http", self.url)
         return target if target.path != "/" else Target(target.scheme, target.host, target.port, _PATH)
 
     def head(self, headers: Sequence[str]) -> bytes:

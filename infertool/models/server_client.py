@@ -22,6 +22,7 @@ from urllib3.util import Url, parse_url
 
 from infertool import __version__
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError, SettingsError
+from infertool.ipv6 import bracketed_url
 from infertool.net.http_faults import hint, innermost, reason, wants_tls
 from infertool.net.retry_after import seconds as retry_after_s
 from infertool.net.tls import ClientTls, certificate_question, explain, openssl_reason
@@ -80,6 +81,9 @@ class Endpoint:
 
 def endpoint(settings: ModelSettings) -> Endpoint:
     """Return the address in `model.spec`, with `model.token` or the URL's user part. Raises `ModelLoadError`."""
+    if meant := bracketed_url(settings.spec):
+        what = "model.spec names an IPv6 address, which needs brackets"
+        raise ModelLoadError(what, spec=meant, advice=f"write {meant}")
     try:
         url = parse_url(settings.spec)
     except LocationParseError:

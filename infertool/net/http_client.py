@@ -11,6 +11,8 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
+from infertool.errors import UsageError
+from infertool.ipv6 import bracketed_url
 from infertool.net.address import host_and_port, in_url
 from infertool.net.http_answer import Answer, AnswerError, AnswerReader
 from infertool.net.http_faults import reason
@@ -53,6 +55,18 @@ class Target:
         port = parts.port or _PORTS[parts.scheme]
         query = f"?{parts.query}" if parts.query else ""
         return cls(parts.scheme, host, port, f"{parts.path or '/'}{query}")
+
+    @classmethod
+    def typed(cls, option: str, url: str) -> Target:
+        """Return the parts of the URL that `option` gives. Raises `UsageError`."""
+        if meant := bracketed_url(url):
+            raise UsageError(f"{option} names an IPv6 address, which needs brackets", advice=f"write {meant}")
+        try:
+            return cls.of(url)
+        except ValueError as fault:
+            raise UsageError(
+                f"{option} {mask_url(url)} cannot be asked: {fault}", advice="write http://127.0.0.1:8080"
+            ) from None
 
     @property
     def authority(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
 import select
 import socket
@@ -18,9 +17,6 @@ HELLO_S: Final = 1.0
 _PROBE_S: Final = 1.0
 # Bytes that suffice to recognise a protocol.
 _ENOUGH: Final = 64
-# Smallest number that `bracketed` takes for a port rather than for the end of an IPv6 address.
-_LEAST_PORT: Final = 1000
-_PORT: Final = re.compile(r"[0-9]{1,5}")
 _STOMP: Final = b"CONNECT\naccept-version:1.2\nhost:/\n\n\0"
 _HTTP: Final = b"GET / HTTP/1.0\r\n\r\n"
 
@@ -134,19 +130,3 @@ def _answer(host: str, port: int, question: bytes, tls: ssl.SSLContext | None = 
             if not data or kind_of(answer):
                 break
     return answer
-
-
-def bracketed(address: str) -> str:
-    """Return `[address]:port` for an IPv6 address that lacks its brackets; empty for any other text."""
-    host, _, port = address.rpartition(":")
-    # The last group of an address may look like a port, but ports mostly have four digits or more.
-    if _PORT.fullmatch(port) and int(port) >= _LEAST_PORT and _is_ipv6(host):
-        return f"[{host}]:{port}"
-    return f"[{address}]" if _is_ipv6(address) else ""
-
-
-def _is_ipv6(text: str) -> bool:
-    try:
-        return ipaddress.ip_address(text).version == 6  # noqa: PLR2004
-    except ValueError:
-        return False

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from infertool.errors import SettingsError, UsageError
-from infertool.net.identify import bracketed
+from infertool.ipv6 import bracketed_url
 from infertool.secret import mask_url
 from infertool.settings.keys import Entry, types
 from infertool.settings.tree import NumberOrAuto
@@ -102,8 +102,8 @@ def _url(url: str) -> str:
     hosts = [host.rpartition("@")[2] for host in authority.split(",")]
     if all(map(_is_address, hosts)):
         return ""
-    if meant := next(filter(None, map(bracketed, hosts)), ""):
-        return f"names an IPv6 address, which needs brackets: {scheme}://{meant}"
+    if meant := bracketed_url(url):
+        return f"names an IPv6 address, which needs brackets: {meant}"
     return (
         f"is {mask_url(url)!r}, but must be scheme://host:port with a port from 1 to {_HIGHEST_PORT}"
         " (percent-encode special characters of a user or password)"

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from infertool.errors import UsageError
+from infertool.ipv6 import bracketed, bracketed_url
 from infertool.secret import mask_url
 
 _FACTORS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -61,6 +62,8 @@ def parse_rate(text: str) -> tuple[int, int, int]:
 def parse_listen_address(text: str) -> tuple[str, int]:
     """Return host and port of HOST:PORT, :PORT or PORT; the host is 127.0.0.1 unless given. Raises `UsageError`."""
     match = _LISTEN.fullmatch(text.strip())
+    if meant := bracketed(text.strip()):
+        raise UsageError(f"{text!r} is an IPv6 address, which needs brackets", advice=f"write {meant}")
     if match is None or int(match["port"]) > _HIGHEST_PORT:
         raise UsageError(f"{text!r} is no address to listen on", advice="write for example 127.0.0.1:9464, or 9464")
     return (match["host"] or _LOOPBACK).strip("[]"), int(match["port"])
@@ -69,6 +72,8 @@ def parse_listen_address(text: str) -> tuple[str, int]:
 def parse_stats_url(text: str) -> str:
     """Return the URL of a consumer's endpoint, without a path, of what `--stats-url` says. Raises `UsageError`."""
     url = text if "://" in text else f"http://{text}"
+    if meant := bracketed_url(url):
+        raise UsageError("--stats-url names an IPv6 address, which needs brackets", advice=f"write {meant}")
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

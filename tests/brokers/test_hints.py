@@ -10,9 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from infertool.errors import UnreachableError
-from infertool.net.identify import Kind, bracketed, identify, kind_of, plain_kind
-from infertool.settings.keys import Entry
-from infertool.settings.ranges import check
+from infertool.net.identify import Kind, identify, kind_of, plain_kind
 from tests.brokers.conftest import Connect
 from tests.brokers.test_tls import authority as _authority
 from tests.brokers.test_tls import server_context
@@ -117,24 +115,3 @@ def test_a_server_that_says_nothing_and_a_port_where_nobody_is(monkeypatch: pyte
         assert identify("127.0.0.1", port) is Kind.UNKNOWN
     assert identify("127.0.0.1", port) is Kind.UNKNOWN
     assert identify("no-such-host.invalid", 1) is Kind.UNKNOWN
-
-
-@pytest.mark.parametrize(
-    ("typed", "meant"),
-    [
-        ("::1:35233", "[::1]:35233"), ("::1", "[::1]"), ("fe80::1:61613", "[fe80::1]:61613"),
-        ("2001:db8::1:2", "[2001:db8::1:2]"), ("2001:db8:0:0:0:0:0:1:61613", "[2001:db8:0:0:0:0:0:1]:61613"),
-        ("fe80::1%eth0:61613", "[fe80::1%eth0]:61613"), ("a:61613", ""), ("127.0.0.1:61613", ""), ("a:b:1", ""),
-        ("[::1]:61613", ""), ("", ""), ("user:password", ""),
-    ],
-)  # fmt: skip
-def test_ipv6_addresses_need_brackets(typed: str, meant: str) -> None:
-    assert bracketed(typed) == meant
-
-
-@pytest.mark.parametrize("key", ["broker.url", "phoenix.url"])
-@pytest.mark.parametrize("url", ["x://::1:4000/y", "x://a:1,::1:4000", "x://user:hidden@::1:4000"])
-def test_the_settings_tell_brackets_and_no_password(key: str, url: str) -> None:
-    with pytest.raises(Exception, match=r"needs brackets: x://\[::1\]:4000") as caught:
-        check({key: Entry(url, "--x")})
-    assert "hidden" not in str(caught.value)

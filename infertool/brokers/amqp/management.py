@@ -16,6 +16,7 @@ from urllib3.exceptions import TimeoutError as HttpTimeout
 from urllib3.response import BaseHTTPResponse
 
 from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
+from infertool.ipv6 import bracketed_url
 from infertool.net import http_faults
 from infertool.net.http_faults import hint, innermost, wants_tls
 from infertool.net.tls import ClientTls, explain, openssl_reason
@@ -231,6 +232,8 @@ def _delivery_limit(arguments: Mapping[str, Any], policy: Mapping[str, Any], maj
 
 
 def _checked(url: str) -> str:
+    if meant := bracketed_url(url):
+        raise SettingsError(f"{KEY} names an IPv6 address, which needs brackets", key=KEY, advice=f"write {meant}")
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0

@@ -8,7 +8,7 @@ from typing import Final
 from infertool import __version__
 from infertool.errors import UsageError
 from infertool.net.http_client import Target
-from infertool.secret import Secret, mask_url
+from infertool.secret import Secret
 
 _PATH: Final = "/v1/infer"
 _VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
@@ -16,12 +16,7 @@ _VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 
 def target(url: str) -> Target:
     """Return the address of requests: `/v1/infer` below the gateway's. Raises `UsageError`."""
-    try:
-        found = Target.of(url)
-    except ValueError as fault:
-        raise UsageError(
-            f"--url {mask_url(url)} cannot be asked: {fault}", advice="write http://127.0.0.1:8080"
-        ) from None
+    found = Target.typed("--url", url)
     base = found.path.rstrip("/").removesuffix(_PATH)
     return Target(found.scheme, found.host, found.port, f"{base}{_PATH}")
 
