@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from infertool.cli.call import view
 from infertool.cli.common import console
+from infertool.cli.common.recent_rate import RecentRate
 from infertool.cli.common.signals import repeated, stopped_by_signals
 from infertool.codec import BY_NAME, EncodeError
 from infertool.errors import ConnectionLostError, InfertoolError, OutputError, UsageError
@@ -137,13 +138,13 @@ class Calls:
 
     def _run_many(self, count: int, concurrency: int) -> None:
         free = threading.Semaphore(concurrency)
-        began = time.monotonic()
+        began, rate = time.monotonic(), RecentRate()
 
         def ended(call: Call) -> None:
             self._note(call)
             free.release()
 
-        with repeated(lambda: self._show(count, began), _PROGRESS_S):
+        with repeated(lambda: self._show(count, rate), _PROGRESS_S):
             for _ in range(count):
                 while not free.acquire(timeout=_POLL_S) and not self._stopped.is_set():
                     pass
@@ -192,10 +193,10 @@ class Calls:
             outcome.texts[view.text(error)] += 1
             outcome.codes[error.exit_code if isinstance(error, InfertoolError) else 1] += 1
 
-    def _show(self, count: int, began: float) -> None:
+    def _show(self, count: int, rate: RecentRate) -> None:
         if not self._quiet and sys.stderr.isatty():
             with self._lock:
-                line = view.progress(self._outcome, count, time.monotonic() - began)
+                line = view.progress(self._outcome, count, rate.of(self._outcome.calls))
             console.progress(line)
 
     def _connection_changed(self, event: ConnectionEvent) -> None:

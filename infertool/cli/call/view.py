@@ -81,10 +81,9 @@ def failure_document(error: InfertoolError) -> dict[str, Any]:
     return found
 
 
-def progress(outcome: Outcome, count: int, elapsed_s: float) -> str:
-    """Return the line that is shown while calls are made."""
+def progress(outcome: Outcome, count: int, rate: float) -> str:
+    """Return the line that is shown while calls are made. `rate` is that of the last seconds."""
     failed = outcome.calls - outcome.answered
-    rate = outcome.calls / elapsed_s if elapsed_s else 0.0
     return f"{outcome.calls:,} of {count:,} calls, {failed:,} without a result, {rate:,.0f}/s"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from infertool.brokers.port import Browse, Conventions, Depth
 from infertool.cli.common import console, deadletters
 from infertool.cli.common.deadletters import when
+from infertool.cli.common.recent_rate import RecentRate
 from infertool.cli.common.signals import repeated
 from infertool.deadletters import selection
 from infertool.deadletters.replay import companions
@@ -207,11 +208,11 @@ class _Progress:
         self._tally = tally
         self._plan = plan
         self._quiet = quiet
-        self._began = self._shown = time.monotonic()
+        self._shown = self._looked = time.monotonic()
+        self._rate, self._speed = RecentRate(), RecentRate()
         self._warned = 0
         self._new_letters = new_letters
         self._grown = 0
-        self._looked = self._began
 
     def is_due(self, every_s: float) -> bool:
         """Return True, and restart the interval, if the progress was not shown for `every_s` seconds."""
@@ -252,11 +253,10 @@ class _Progress:
 
     def _line(self) -> str:
         tally, depth = self._tally, self._plan.known_depth
-        elapsed = time.monotonic() - self._began
-        speed = tally.taken / elapsed if elapsed else 0.0
-        rate = f"{tally.replayed} replayed, {tally.replayed / elapsed:.0f}/s" if elapsed else ""
+        rate, speed = self._rate.of(tally.replayed), self._speed.of(tally.taken)
+        replayed = f"{tally.replayed} replayed, {rate:.0f}/s"
         if tally.restored or not depth:
-            return f"{rate}, {tally.restored} of {tally.staged} put back" if tally.staged else rate
+            return f"{replayed}, {tally.restored} of {tally.staged} put back" if tally.staged else replayed
         done = min(tally.taken / depth, 1.0)
         eta = f"{(depth - tally.taken) / speed:.0f} s left" if speed else "- s left"
-        return f"[{'#' * int(20 * done):<20}] {tally.taken} of {depth}, {rate}, {eta}"
+        return f"[{'#' * int(20 * done):<20}] {tally.taken} of {depth}, {replayed}, {eta}"
