@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infertool import brokers
-from infertool.brokers import weighted_queues
+from infertool.brokers import registry, weighted_queues
 from infertool.deadletters.replay import companions
 from infertool.errors import SettingsError, UsageError
 from infertool.text import json_text
 
 if TYPE_CHECKING:
-    from infertool.settings import Settings
+    from infertool.settings import BrokerSettings, Settings
     from infertool.settings.load import Loaded
 
 
@@ -93,16 +93,22 @@ def check_sent_to(settings: Settings) -> str:
     return target
 
 
-def check_replay(settings: Settings, queue: str, *, to: str | None, parking: str | None) -> None:
-    """Raise `UsageError` if a replay would send letters to their own queue, or park them in a consumed queue."""
+def check_replay(
+    settings: Settings, queue: str, *, to: str | None, parking: str | None, to_broker: BrokerSettings | None = None
+) -> None:
+    """Raise `UsageError` if a replay would send letters to their own queue, or park them in a consumed queue.
+
+    With `to_broker` replays go there, where a queue of the same name is another one.
+    """
+    stays = to_broker is None or _is_same(settings.broker, to_broker)
     for option, target in (("--to", to), ("--parking", parking)):
-        if target == queue:
+        if target == queue and (stays or option == "--parking"):
             raise UsageError(f"{option} {target} is the queue itself")
         if target in companions.beside(queue):
             raise UsageError(f"{option} {target} is where a replay of {queue} keeps letters for a while")
     if parking is None:
         return
-    if parking == to:
+    if parking == to and stays:
         raise UsageError(f"--to and --parking are both {parking}: what is parked would be replayed")
     covers = brokers.conventions(settings.broker.url).covers
     if any(covers(source, parking) for source in weighted_queues.names(settings.broker.queue)):
@@ -110,3 +116,9 @@ def check_replay(settings: Settings, queue: str, *, to: str | None, parking: str
             f"--parking {parking} is consumed: it is in broker.queue {settings.broker.queue}",
             advice="name a queue that nobody consumes",
         )
+
+
+def _is_same(one: BrokerSettings, other: BrokerSettings) -> bool:
+    """Return True if both may be one broker, as far as their URLs tell."""
+    ours, theirs = registry.parse(one.url), registry.parse(other.url)
+    return ours.vhost == theirs.vhost and not set(ours.hosts).isdisjoint(theirs.hosts)

@@ -35,7 +35,7 @@ def run(settings: Settings, options: Options, path: Path) -> None:
 
     Raises `NothingMatchedError`, `UsageError`, `ArchiveError`, `ServerError`.
     """
-    check_replay(settings, options.queue, to=options.to, parking=options.parking)
+    check_replay(settings, options.queue, to=options.to, parking=options.parking, to_broker=options.to_broker)
     plan = plan_of(options)
     _check(options, path)
     plan = dataclasses.replace(plan, edit=editing.parse(options.assignments, options.edit))

@@ -88,7 +88,7 @@ class Options:
 
 def run(settings: Settings, options: Options) -> None:
     """Replay the matching letters. Raises `NothingMatchedError`, `UsageError`, `ServerError` and errors of `Replay`."""
-    check_replay(settings, options.queue, to=options.to, parking=options.parking)
+    check_replay(settings, options.queue, to=options.to, parking=options.parking, to_broker=options.to_broker)
     if options.to_broker and options.abort_on_refail:
         raise UsageError("--abort-on-refail sees only what fails on this broker, and cannot be used with --to-broker")
     plan = plan_of(options)

@@ -301,7 +301,7 @@ class Decider:
             return "nothing says where it came from; --to does"
         if not conventions.is_queue(target):
             return f"{target!r} is not one queue; --to says where to"
-        if target == self._plan.queue:
+        if target == self._plan.queue and not (self._crossing and self._plan.to):
             return "it came from this very queue; --to says where to"
         if target in companions.beside(self._plan.queue):
             return f"{target} is what runs on these letters need for themselves; --to says where to"
