@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
+from infertool.cli.demo.run import Demo
 from tests.support.present import present
 from tests.support.running import LONG, environment, infertool
 
@@ -57,3 +59,11 @@ def test_child_processes_end_with_the_demo_however_it_ends() -> None:
     assert len(started) == 4
     _, alive = psutil.wait_procs(started, timeout=LONG)
     assert alive == []
+
+
+def test_where_no_event_came_no_times_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """As after Ctrl-C before the first one."""
+    demo = Demo(seconds=1, rate=1, metrics=None, as_json=False, quiet=True, has_gateway=False, gateway_port=None)
+    counts = dict.fromkeys(("sent", "results", "failures", "dead_letters", "lost", "duplicates"), 0)
+    demo._print({**counts, "p50_ms": None, "p99_ms": None})
+    assert capsys.readouterr().out.endswith("from send to screen p50 -, p99 -\n")

@@ -268,7 +268,9 @@ class Demo:
         else:
             console.out(
                 "{sent} sent = {results} results + {failures} failures ({dead_letters} dead letters), {lost} lost, "
-                "{duplicates} duplicates; from send to screen p50 {p50_ms} ms, p99 {p99_ms} ms".format(**summary)
+                "{duplicates} duplicates; from send to screen p50 {p50}, p99 {p99}".format(
+                    **summary, p50=_ms(summary["p50_ms"]), p99=_ms(summary["p99_ms"])
+                )
             )
         if summary["lost"]:
             raise InfertoolError(f"{summary['lost']} events were not seen within {SETTLE_S:g} s")
