@@ -227,6 +227,8 @@ class Client:
         self._shows_certificate = bool(settings.tls_cert_file)
         # Until then the port may be one of another protocol.
         self._has_answered = False
+        # Endpoints have other paths.
+        self._spec = mask_url(settings.spec)
         self._pool = urllib3.connection_from_url(
             origin,
             maxsize=MOST_KEPT,
@@ -271,10 +273,10 @@ class Client:
                 # Mostly a kept connection that the server has just closed; a request may be repeated.
                 status, headers, content = self._exchange(method, endpoint, body, more)
         except HTTPError as error:
-            if instead := self._instead(error, endpoint):
+            if instead := self._instead(error):
                 raise _unavailable("; ".join(instead)) from None
             raise of_error(error, endpoint.shown, shown=self._shows_certificate) from None
-        if status == HTTPStatus.BAD_REQUEST and not self._has_answered and (tls := wants_tls(endpoint.shown, _SETTING)):
+        if status == HTTPStatus.BAD_REQUEST and not self._has_answered and (tls := wants_tls(self._spec, _SETTING)):
             raise _unavailable("; ".join(tls))
         self._has_answered = True
         if not 200 <= status < 300:  # noqa: PLR2004  (2xx)
@@ -282,10 +284,10 @@ class Client:
             raise of_status(status, text, headers.get("retry-after"))
         return status, content
 
-    def _instead(self, error: HTTPError, endpoint: Endpoint) -> tuple[str, str] | None:
+    def _instead(self, error: HTTPError) -> tuple[str, str] | None:
         if self._has_answered:
             return None
-        return hint(error, endpoint.shown, _SETTING, self._tls.context if self._tls else None)
+        return hint(error, self._spec, _SETTING, self._tls.context if self._tls else None)
 
     def _refreshed(self, endpoint: Endpoint) -> Endpoint:
         """Return `endpoint` with the current contents of the token file; reload changed TLS files.

@@ -21,7 +21,7 @@ import websocket
 
 from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
 from infertool.net.address import host_and_port
-from infertool.net.http_faults import instead
+from infertool.net.http_faults import instead, wants_tls
 from infertool.net.identify import HELLO_S, Kind, answers_hello, identify, kind_of, plain_kind
 from infertool.net.tls import certificate_question, client_context, explain, openssl_reason
 from infertool.phoenix.stream import Stream
@@ -139,9 +139,14 @@ class Handshake:
             self._judged = True
         return self.stream.recv(size)
 
+    def ask_other(self) -> Kind:
+        """Return the protocol of the server if it is another than HTTP, and may be asked for, else `Kind.UNKNOWN`."""
+        kind = self._ask() if self._ask else Kind.UNKNOWN
+        return Kind.UNKNOWN if kind is Kind.HTTP else kind
+
     def _judge(self) -> None:
         while not self.stream.fills_within(HELLO_S):
-            if self._ask and (kind := self._ask()) not in {Kind.UNKNOWN, Kind.HTTP}:
+            if kind := self.ask_other():
                 raise OtherServerError(kind)
             self._ask = None  # it may be a slow Phoenix
         start = self.stream.newest[: len(_HTTP)]
@@ -152,6 +157,7 @@ class Handshake:
 _PROTOCOL = "phoenix"
 _TOKEN_PREFIX = "base64url.bearer.phx."  # noqa: S105 - what precedes the token on the wire
 _FORBIDDEN = {401, 403}
+_BAD_REQUEST = 400
 _NOT_FOUND = 404
 _INTERNAL = 500
 
@@ -169,7 +175,7 @@ def dial(target: Target, settings: PhoenixSettings, *, ask: bool) -> Stream:
     context = client_context("phoenix", settings) if target.secure else None
     stream = Stream(_open(target, settings, context, deadline, ask=ask), deadline)
     handshake = Handshake(stream, partial(identify, target.host, target.port, context) if ask else None)
-    failure = _upgrade(handshake, target, settings)
+    failure = _upgrade(handshake, target, settings, ask=ask)
     if failure:
         stream.close()
         raise failure
@@ -227,7 +233,7 @@ def _no_tls(error: ssl.SSLError, target: Target, *, shown: bool, ask: bool) -> U
     return _unreachable(f"no TLS at {address}: {openssl_reason(error)}", address, f"{advice}?")
 
 
-def _upgrade(handshake: Handshake, target: Target, settings: PhoenixSettings) -> ServerError | None:
+def _upgrade(handshake: Handshake, target: Target, settings: PhoenixSettings, *, ask: bool) -> ServerError | None:
     in_protocol = settings.token_in == "protocol" and bool(target.token)  # noqa: S105 - a place, no token
     websocket.enableTrace(traceable=False)
     try:
@@ -241,28 +247,30 @@ def _upgrade(handshake: Handshake, target: Target, settings: PhoenixSettings) ->
             redirect_limit=0,
         )
     except websocket.WebSocketBadStatusException as error:
-        return _by_status(error.status_code, target.address)
+        return _by_status(error.status_code, target, ask=ask)
     except websocket.WebSocketTimeoutException:
         what = f"{target.address} accepted the connection but did not answer within {settings.connect_timeout_s:g} s"
         return _unreachable(what, target.address, "is the server Phoenix?")
     except OtherServerError as other:
         return _instead(target, other.kind) or _not_phoenix(target.address, "no WebSocket handshake")
     except (websocket.WebSocketException, OSError, ValueError) as error:
-        return _not_upgraded(error, handshake.stream, target, settings)
+        return _not_upgraded(error, handshake, target, settings)
     if in_protocol and (upgraded.getheaders() or {}).get("sec-websocket-protocol") != _PROTOCOL:
         what = f"{target.address} does not read a token from Sec-WebSocket-Protocol"
         return RefusedError(what, address=target.address, advice="set phoenix.token_in to params")
     return None
 
 
-def _not_upgraded(error: Exception, stream: Stream, target: Target, settings: PhoenixSettings) -> ServerError:
+def _not_upgraded(error: Exception, handshake: Handshake, target: Target, settings: PhoenixSettings) -> ServerError:
     shown = bool(settings.tls_cert_file)
     # With TLS 1.3 a server looks at the client's certificate when the client's handshake is over.
     if isinstance(error, ssl.SSLError) and (known := explain(error, target.address, "phoenix", shown=shown)):
         return _unreachable(known[0], target.address, known[1])
-    if stream.newest:
-        instead = _instead(target, kind_of(stream.newest))
-        return instead or _not_phoenix(target.address, "no WebSocket handshake")
+    if newest := handshake.stream.newest:
+        return _instead(target, kind_of(newest)) or _not_phoenix(target.address, "no WebSocket handshake")
+    # What a server sent before it closed is lost if it did not read our request to the end.
+    if other := _instead(target, handshake.ask_other()):
+        return other
     advice = "check phoenix.url; if the server wants TLS, write wss://"
     if target.secure:
         advice = f"check phoenix.url; {certificate_question('phoenix', shown=shown)}?"
@@ -275,7 +283,10 @@ def _protocol_header(target: Target) -> str:
     return f"Sec-WebSocket-Protocol: {_PROTOCOL}, {_TOKEN_PREFIX}{token}"
 
 
-def _by_status(status: int | None, address: str) -> ServerError:
+def _by_status(status: int | None, target: Target, *, ask: bool) -> ServerError:
+    address = target.address
+    if ask and status == _BAD_REQUEST and (tls := wants_tls(address, "phoenix.url")):
+        return _unreachable(tls[0], address, tls[1])
     if status in _FORBIDDEN:
         return RefusedError(
             f"{address} refused the connection ({status})",

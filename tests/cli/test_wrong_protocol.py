@@ -11,13 +11,16 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from infertool.alerts.sinks.alertmanager import AlertmanagerSink
+from infertool.alerts.sinks.port import Sink, SinkError
+from infertool.alerts.sinks.webhook import WebhookSink
 from infertool.app.doctor.hosts import Place, checks
 from infertool.app.doctor.http_get import get
 from infertool.brokers.amqp.management import Management
 from infertool.cli.alerts.remote import list_rules
 from infertool.cli.submit.gateway import Gateway, Pace
 from infertool.cli.submit.target import target
-from infertool.errors import InferenceError, InfertoolError, ModelUnavailableError
+from infertool.errors import InferenceError, InfertoolError, ModelLoadError, ModelUnavailableError
 from infertool.load.arrivals import Planned
 from infertool.load.headers import EnvelopeOptions
 from infertool.load.http_options import HttpOptions
@@ -29,6 +32,7 @@ from infertool.secret import Secret
 from infertool.settings import ModelSettings, Settings
 from infertool.settings.broker import BrokerSettings
 from infertool.watch.consumer_stats import StatsFollower
+from tests.alerts.test_sinks import SECRET, notification
 from tests.phoenix.test_tls import server_with
 from tests.support import certificates
 from tests.support.phoenix_fake import raw_server
@@ -99,6 +103,27 @@ def watch(url: str) -> str:
     return StatsFollower(url, lambda _: None)._follow()
 
 
+def v2_model(url: str) -> str:
+    opened = open_model(ModelSettings(spec=f"{url}/v2/models/m/infer"))
+    with closing(opened), pytest.raises(ModelLoadError) as caught:
+        opened.warm_up()
+    return str(caught.value)
+
+
+def webhook(url: str) -> str:
+    return posted(WebhookSink(url, SECRET, 60.0))
+
+
+def alertmanager(url: str) -> str:
+    return posted(AlertmanagerSink(url, 60.0))
+
+
+def posted(sink: Sink) -> str:
+    with closing(sink), pytest.raises(SinkError) as caught:
+        sink.send([notification()], "key")
+    return str(caught.value)
+
+
 def model(url: str) -> str:
     with (
         closing(open_model(ModelSettings(spec=f"{url}/predict"))) as opened,
@@ -121,7 +146,8 @@ def loadgen(url: str) -> str:
 
 CLIENTS: tuple[tuple[Callable[[str], str], str], ...] = (
     (alerts, "--stats-url"), (doctor, "--stats-url"), (watch, "--stats-url"), (submit, "--url"), (loadgen, "--http"),
-    (model, "model.spec"), (management, "broker.management_url"),
+    (model, "model.spec"), (v2_model, "model.spec"), (management, "broker.management_url"),
+    (webhook, "alerting.webhook_url"), (alertmanager, "alerting.alertmanager_url"),
 )  # fmt: skip
 each_client = pytest.mark.parametrize(("client", "setting"), CLIENTS, ids=[each.__name__ for each, _ in CLIENTS])
 

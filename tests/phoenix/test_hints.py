@@ -126,6 +126,46 @@ def test_ws_to_a_server_with_tls(tmp_path: Path) -> None:
     assert "wss://" in str(error)
 
 
+@pytest.mark.parametrize("greeting", [b"", b"\0\0\x01\x40\x01ActiveMQ\0"], ids=["tls", "openwire"])
+def test_ws_to_a_server_that_closes_without_an_answer(tmp_path: Path, greeting: bytes) -> None:
+    """A server with TLS may send no alert; what another sent is lost if it did not read all of the request."""
+    context = server_with(certificates.authority(tmp_path))
+
+    def answer(connection: socket.socket) -> None:
+        first = connection.recv(1, socket.MSG_PEEK)
+        if first == b"G":
+            read_request(connection)
+        elif greeting:
+            connection.recv(4096)
+            connection.sendall(greeting)
+        elif first == b"\x16":
+            context.wrap_socket(connection, server_side=True)
+
+    with raw_server(answer) as port:
+        error = rejection(f"ws://127.0.0.1:{port}/socket/websocket")
+    assert (
+        "speaks OpenWire, not HTTP" in str(error)
+        if greeting
+        else f"use wss:// in phoenix.url: wss://127.0.0.1:{port}" in str(error)
+    )
+
+
+def test_ws_to_a_server_with_tls_that_answers_400_without(tmp_path: Path) -> None:
+    """nginx, for one."""
+    context = server_with(certificates.authority(tmp_path))
+
+    def answer(connection: socket.socket) -> None:
+        if connection.recv(1, socket.MSG_PEEK) == b"\x16":
+            context.wrap_socket(connection, server_side=True)
+        else:
+            read_request(connection)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    with raw_server(answer) as port:
+        error = rejection(f"ws://127.0.0.1:{port}/socket/websocket")
+    assert f"wss://127.0.0.1:{port}/socket/websocket" in error.advice
+
+
 def test_ws_to_a_server_that_answers_with_an_alert_of_tls() -> None:
     def answer(connection: socket.socket) -> None:
         read_request(connection)

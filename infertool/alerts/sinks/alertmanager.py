@@ -23,7 +23,10 @@ class AlertmanagerSink:
 
     def __init__(self, url: str, timeout_s: float, clock: Callable[[], float] = time.time) -> None:
         base, _, query = url.partition("?")
-        self._poster = Poster(f"{base.rstrip('/')}/api/v2/alerts{'?' if query else ''}{query}", timeout_s)
+        self._poster = Poster(
+            f"{base.rstrip('/')}/api/v2/alerts{'?' if query else ''}{query}", timeout_s,
+            setting="alerting.alertmanager_url", base=url,
+        )  # fmt: skip
         self._clock = clock
 
     def send(self, notifications: Sequence[Notification], key: str) -> None:  # noqa: ARG002  (the labels are the key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Final
 
 import urllib3
@@ -10,6 +11,7 @@ from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import parse_url
 
 from infertool.alerts.sinks.port import SinkError
+from infertool.net.http_faults import hint, reason, wants_tls
 from infertool.secret import mask_url
 
 _OK: Final = range(200, 300)
@@ -19,14 +21,20 @@ _MOST_READ: Final = 65_536
 
 
 class Poster:
-    """Posts to `url`. The user part of the URL is sent as basic authorization."""
+    """Posts to `url`. The user part of the URL is sent as basic authorization.
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    `setting` is the setting that names the server, `base` its value.
+    """
+
+    def __init__(self, url: str, timeout_s: float, *, setting: str, base: str) -> None:
         try:
             parsed = parse_url(url)
         except LocationParseError:
             raise SinkError(f"{mask_url(url)} is no address") from None
         self._shown = mask_url(url)
+        self._setting, self._base = setting, mask_url(base)
+        # Until then the port may be one of another protocol.
+        self._has_answered = False
         self._url = parsed._replace(auth=None, fragment=None).url
         self._headers = {"content-type": "application/json", "user-agent": "infertool"}
         if parsed.auth:
@@ -49,7 +57,12 @@ class Poster:
                 decode_content=False,
             )
         except HTTPError as error:
-            raise SinkError(f"{self._shown} does not answer: {_reason(error)}") from None
+            if not self._has_answered and (instead := hint(error, self._base, self._setting)):
+                raise SinkError("; ".join(instead)) from None
+            raise SinkError(f"{self._shown} does not answer: {reason(error)}") from None
+        if response.status == HTTPStatus.BAD_REQUEST and not self._has_answered:
+            self._check_tls()
+        self._has_answered = True
         try:
             if response.status not in _OK:
                 note = "; redirects are not followed" if response.status in _REDIRECTS else ""
@@ -57,15 +70,14 @@ class Poster:
             if len(response.read(_MOST_READ)) < _MOST_READ:
                 response.release_conn()
         except HTTPError as error:
-            raise SinkError(f"{self._shown} does not answer in full: {_reason(error)}") from None
+            raise SinkError(f"{self._shown} does not answer in full: {reason(error)}") from None
         finally:
             response.close()
+
+    def _check_tls(self) -> None:
+        if tls := wants_tls(self._base, self._setting):
+            raise SinkError("; ".join(tls))
 
     def close(self) -> None:
         """Close idle connections."""
         self._pool.clear()
-
-
-def _reason(error: HTTPError) -> str:
-    cause = getattr(error, "reason", None) or error.__cause__ or error
-    return type(cause).__name__ if isinstance(cause, HTTPError) else f"{type(cause).__name__}: {cause}"

@@ -24,7 +24,7 @@ class WebhookSink:
 
     def __init__(self, url: str, secret: Secret, timeout_s: float, clock: Callable[[], float] = time.time) -> None:
         _key(secret)
-        self._poster = Poster(url, timeout_s)
+        self._poster = Poster(url, timeout_s, setting="alerting.webhook_url", base=url)
         self._secret = secret
         self._clock = clock
 
