@@ -126,7 +126,7 @@ def test_a_user_without_the_tag(rabbitmq: RabbitMQ) -> None:
 
 @pytest.mark.rabbitmq
 def test_the_port_of_amqp(rabbitmq: RabbitMQ) -> None:
-    with pytest.raises(UnreachableError, match="management API"):
+    with pytest.raises(UnreachableError, match="speaks AMQP, not HTTP"):
         client(f"http://127.0.0.1:{rabbitmq.amqp_port}").queue("q")
 
 
