@@ -96,6 +96,8 @@ def test_two_thousand_events_over_deaths(own_bus: RealBus) -> None:
     first = bus.consume(*options, model=failing_model(bus.folder))
     assert bus.viewer.wait(300, LONG)
     first.kill()
+    if isinstance(bus.broker, RabbitMQ):
+        bus.broker.store_queues()
     bus.consume(*options, model=failing_model(bus.folder))
     assert bus.viewer.wait(900, LONG)
     bus.broker.kill()

@@ -179,6 +179,10 @@ def test_a_refused_move(
     verdict("what is sent stays; again with the same `dlq_id`")
 
 
+TWICE = "sent twice, with one `dlq_id`"
+EITHER = f"all of it, or {TWICE}"
+
+
 @pytest.mark.case("a move that is cut {point}")
 @pytest.mark.parametrize("point", list(Cut))
 def test_a_move_that_is_cut(
@@ -208,7 +212,9 @@ def test_a_move_that_is_cut(
             assert (len(letters), len(again)) in {(5, 0), (0, 5)}
             verdict("all of it" if letters else "nothing of it")
         else:
-            verdict(finish(subscription, queue, content, messages, again, letters))
+            found = finish(subscription, queue, content, messages, again, letters)
+            # Whether the broker handles acks that arrive with the end of their connection is a matter of moments.
+            verdict(EITHER if point is Cut.AFTER_END and not broker.capabilities.log else found)
         broker.close(TIMEOUT_S)
 
 
@@ -229,7 +235,7 @@ def finish(
     ids = {(letter.body, letter.headers["dlq_id"]) for letter in letters}
     assert len(ids) == len({dlq_id for _, dlq_id in ids}) == len(messages)
     if len(letters) > len(messages):
-        return "sent twice, with one `dlq_id`"
+        return TWICE
     return "all of it" if sent_before else "nothing of it"
 
 
