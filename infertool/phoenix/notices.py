@@ -132,7 +132,7 @@ class Silence:
                 "Pushes are kept, and not repeated while the channel answers nothing"
             )
         if event == BATCH_EVENT:
-            return "a batch needs a reply or a broadcast, so its results are pushed singly (publish.batch)"
+            return "a batch needs a reply or a broadcast: now each result in it is pushed alone (publish.batch)"
         if mode == "reply":
             return (
                 f"reply needs a channel that answers {event} with {{:reply, :ok, socket}}; if it only broadcasts, set "

@@ -161,7 +161,7 @@ class Batches(Generic[T]):
 
     One batch is a trial: until it is confirmed, all other results are pushed singly, since a channel may crash over an
     event that it does not know. When the trial is refused, results go singly for the rest of the run; for a minute if
-    the channel took batches before, announces them, or ended over another push.
+    the channel took batches before, or ended over another push.
     """
 
     def __init__(self, most: int, max_bytes: int, warn: Callable[[str], None], *, if_announced: bool = False) -> None:
@@ -174,7 +174,6 @@ class Batches(Generic[T]):
         self._trust = unproven if most > 1 else _Trust.REFUSED
         self._trial: Push[Members[T]] | None = None
         self._known = False
-        self._announced = False
         self._suspended_until = 0.0
 
     def join(self, publications: Sequence[Publication[T]], *, compare: bool = False) -> list[Push[Members[T]]]:
@@ -192,11 +191,10 @@ class Batches(Generic[T]):
 
     def joined(self, response: Any) -> None:
         """Note what the channel says at a join. Another server may answer otherwise than the one before it."""
-        self._announced = announces_batches(response)
         if not self._if_announced:
             return
         with self._lock:
-            if not self._announced:
+            if not announces_batches(response):
                 self._trust = _Trust.UNANNOUNCED
             elif self._trust is _Trust.UNANNOUNCED:
                 self._trust = _Trust.UNKNOWN
@@ -212,7 +210,7 @@ class Batches(Generic[T]):
         `crashes` is `PushResult.crashes`: one is that of another push, beside which the batch was unconfirmed.
         """
         if refused is self._trial and self._trust is _Trust.ON_TRIAL:
-            if self._known or self._announced or crashes == 1:
+            if self._known or crashes == 1:
                 self._trust = _Trust.UNKNOWN
                 self._suspended_until = time.monotonic() + _SUSPENSION_S
             else:

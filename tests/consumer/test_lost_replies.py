@@ -57,7 +57,7 @@ def test_ten_thousand_replies_that_nobody_waits_for(
     server: Server, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    monkeypatch.setattr("infertool.telemetry.logs._write", lambda _level, text, _fields: lines.append(text))
+    monkeypatch.setattr("infertool.telemetry.logs.write", lambda _level, text, _fields: lines.append(text))
     before = set(threading.enumerate())
     service = serve(lambda payload: payload)
     log = LogObserver()

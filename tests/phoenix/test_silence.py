@@ -151,5 +151,5 @@ def test_a_batch_without_an_answer_says_nothing_of_heartbeats(mode: Any) -> None
     batch = Entry(batch_of(1, 2), 0)
     told = Silence(PhoenixSettings(confirm=mode)).look([batch], 1000.0, confirmed_before=False)
     assert told
-    assert "its results are pushed singly" in told
+    assert "is pushed alone" in told
     assert "heartbeat" not in told

@@ -138,15 +138,12 @@ def test_a_later_refusal_puts_the_next_on_trial() -> None:
     assert contexts(joined.batches.take_apart(second, "bad result")) == [4, 5, 6, 7]
 
 
-@pytest.mark.parametrize(("announced", "crashes"), [(False, 1), (True, 2), (True, 0)])
-def test_a_trial_that_shows_nothing_is_repeated(monkeypatch: pytest.MonkeyPatch, announced: bool, crashes: int) -> None:
-    """The channel ended over another push, or it says itself that it takes batches."""
+def test_a_trial_beside_a_push_that_ended_the_channel_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr("infertool.publishers.phoenix.time.monotonic", lambda: now)
     joined = Joined(4)
-    joined.batches.joined({"accepts": ["new_results"]} if announced else {})
     [trial] = joined.batches.join(results(4))
-    joined.batches.take_apart(trial, "channel crashed", crashes)
+    joined.batches.take_apart(trial, "channel crashed", crashes=1)
     assert {push.event for push in joined.batches.join(results(4))} == {"new_result"}
     now += 3600
     assert [push.event for push in joined.batches.join(results(4))] == ["new_results"]
