@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -139,7 +138,8 @@ def test_results_that_crash_the_channel_are_found_while_only_batches_flow(monkey
         following = iter(range(100, 100_000, 4))
         while len(owner.rejected()) < 2:
             made.publish(results(*range(start := next(following), start + 4)))
-            time.sleep(0.05)
+            with owner.changed:
+                owner.changed.wait_for(lambda: len(owner.rejected()) == 2, 0.05)
         assert owner.rejected().keys() == {0, 1}
         warnings = [signal.text for signal in owner.signals if isinstance(signal, Warned)]
         assert not any("every new_result ends it" in text for text in warnings)
