@@ -201,6 +201,11 @@ def test_a_million_events(benchmark: BenchmarkFixture, kafka: Kafka, row: Row, t
         f"{max(resident) / resident[0]:.3f}x ({resident[0] / 2**20:.1f} to {max(resident) / 2**20:.1f} MiB resident)",
         "at most 1.05x",
     )
+    row(
+        f"Kafka: the same, each {FIRST // 2} events from {FIRST} on: resident",
+        f"{', '.join(f'{size / 2**20:.0f}' for size in resident)} MiB",
+        "report",
+    )
     told = [line.split() for line in model.with_suffix(".told").read_text().splitlines()]
     row(
         "Kafka: the same, each 100000 events: objects of Python, and what malloc has given out",

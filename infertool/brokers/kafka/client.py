@@ -20,6 +20,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, ShareConsumer
 from confluent_kafka.admin import AdminClient
 
+from infertool.brokers.kafka import arenas
 from infertool.brokers.target import Target
 from infertool.errors import InfertoolError, SettingsError
 from infertool.secret import MASK, Secret
@@ -160,6 +161,7 @@ class Clients:
         return self.targets[0].masked(text)
 
     def _made(self, kind: Callable[[dict[str, Any]], C], properties: Mapping[str, Any]) -> C:
+        arenas.limit()
         config = {**_DEFAULTS, **self._connection(), **self.given, **properties}
         if _LOG_LEVEL not in self.given:
             config["logger"] = _SILENT
