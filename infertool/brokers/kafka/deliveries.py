@@ -247,7 +247,7 @@ class Deliveries:
                     or (assignment.is_paused and len(self._ready) >= self._most_waiting * limit)
                     or assignment.waiting_bytes >= share * limit
                     or assignment.offsets.span >= self._max_gap * limit
-                    or not assignment.offsets.is_committable
+                    or not assignment.offsets.has_room
                 )
                 if stops != assignment.is_paused:
                     assignment.is_paused = stops

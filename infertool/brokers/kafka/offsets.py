@@ -54,9 +54,12 @@ class Offsets:
         return max(0, self._highest_done - (self.watermark or 0))
 
     @property
-    def is_committable(self) -> bool:
-        """Return True if what is done surely fits into a commit, now and when any of the open ones is settled."""
-        return fits(self.open_count + len(self._ahead), max(self.span, self._highest_done - (self.watermark or 0)))
+    def has_room(self) -> bool:
+        """Return True if more may be read: what is done surely fits into a commit, whichever open ones are settled.
+
+        Where nothing is open, only what is read next can make the commit shorter.
+        """
+        return not self._open or fits(self.open_count + len(self._ahead), max(self.span, self.gap))
 
     def take(self, offsets: Sequence[int]) -> list[int]:
         """Note that these were read, in ascending order. Return those that are not yet done."""

@@ -125,4 +125,4 @@ def test_memory_is_that_of_the_open_events_however_long_one_of_them_lasts() -> N
         offsets.take(batch)
         offsets.settle(batch[1:] if start == 0 else batch)
     assert (offsets.watermark, offsets.open_count, offsets.done()) == (0, 1, [range(1, 100_000)])
-    assert offsets.is_committable
+    assert offsets.has_room
