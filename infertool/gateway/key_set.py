@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from infertool.gateway import off_loop
 from infertool.gateway.problem import Problem, Reason
+from infertool.net.http_response import FinalResponse
 from infertool.secret import mask_url
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ class _Fetch:
             )
         else:
             connection = http.client.HTTPConnection(host, port, timeout=_SILENCE_S)
+        connection.response_class = FinalResponse
         self._connection = connection
         try:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -23,6 +23,7 @@ from urllib3.util import Url, parse_url
 from infertool import __version__
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError, SettingsError
 from infertool.ipv6 import bracketed_url
+from infertool.net import http_pool
 from infertool.net.http_faults import hint, innermost, reason, wants_tls
 from infertool.net.retry_after import seconds as retry_after_s
 from infertool.net.tls import ClientTls, certificate_question, explain, openssl_reason
@@ -229,7 +230,7 @@ class Client:
         self._has_answered = False
         # Endpoints have other paths.
         self._spec = mask_url(settings.spec)
-        self._pool = urllib3.connection_from_url(
+        self._pool = http_pool.pool(
             origin,
             maxsize=MOST_KEPT,
             retries=False,

@@ -79,8 +79,10 @@ class StatsFollower:
         """Take documents until the stream ends; return why it did."""
         import urllib3  # noqa: PLC0415  (0.1 s to import, and most views do without)
 
+        from infertool.net.http_pool import Pools  # noqa: PLC0415
+
         timeout = urllib3.Timeout(connect=_CONNECT_S, read=_SILENCE_S)
-        with urllib3.PoolManager(timeout=timeout, retries=False) as pool:
+        with Pools(timeout=timeout, retries=False) as pool:
             try:
                 response = pool.request("GET", f"{self._url}/stats/stream", preload_content=False)
                 if response.status != HTTPStatus.OK:

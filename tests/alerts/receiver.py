@@ -16,7 +16,10 @@ PATIENCE_S = 120
 
 @dataclass
 class Receiver:
-    """`status` answers each request; a path /hang gets no answer until the end, /moved a redirect to /."""
+    """`status` answers each request; a path /hang gets no answer until the end, /moved a redirect to /.
+
+    /hints gets an interim response before it.
+    """
 
     server: ThreadingHTTPServer
     status: int = 200
@@ -48,6 +51,8 @@ def receiving() -> Iterator[Receiver]:
             if self.path == "/hang":
                 receiver.ended.wait()
                 return
+            if self.path == "/hints":
+                self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
             self.send_response(302 if self.path == "/moved" else receiver.status)
             self.send_header("location", receiver.url("/inside"))
             self.send_header("content-length", "2")

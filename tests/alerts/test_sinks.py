@@ -71,6 +71,15 @@ def test_a_webhook_is_signed_and_carries_the_notification(receiver: Receiver) ->
     }  # fmt: skip
 
 
+def test_an_interim_answer_is_not_the_answer(receiver: Receiver) -> None:
+    sink = WebhookSink(receiver.url("/hints"), SECRET, 10)
+    receiver.status = 503
+    with pytest.raises(SinkError, match="answered 503"):
+        sink.send([notification()], "msg_1")
+    receiver.status = 200
+    sink.send([notification()], "msg_2")
+
+
 def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
     with pytest.raises(SinkError, match="answered 302; redirects are not followed"):
         WebhookSink(receiver.url("/moved"), SECRET, 10).send([notification()], "k")

@@ -12,6 +12,7 @@ from urllib3.util import parse_url
 
 from infertool.alerts.sinks.port import SinkError
 from infertool.net.http_faults import hint, reason, wants_tls
+from infertool.net.http_pool import Pools
 from infertool.secret import mask_url
 
 _OK: Final = range(200, 300)
@@ -39,9 +40,7 @@ class Poster:
         self._headers = {"content-type": "application/json", "user-agent": "infertool"}
         if parsed.auth:
             self._headers |= urllib3.make_headers(basic_auth=parsed.auth)
-        self._pool = urllib3.PoolManager(
-            maxsize=1, retries=False, timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s)
-        )
+        self._pool = Pools(maxsize=1, retries=False, timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s))
 
     def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         """Send `body`. Raises `SinkError` if there is no answer of 2xx."""

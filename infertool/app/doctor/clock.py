@@ -15,6 +15,7 @@ from infertool.app.doctor.result import Finding, fail, ok, skip, warn
 from infertool.app.doctor.words import duration
 from infertool.errors import InfertoolError
 from infertool.models.loader import is_remote
+from infertool.net.http_response import FinalResponse
 from infertool.net.tls import client_context
 from infertool.phoenix.dial import targets
 from infertool.settings import Settings
@@ -93,6 +94,7 @@ def _question(name: str, host: str, port: int, tls: tuple[str, object] | None) -
             )
         else:
             connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+        connection.response_class = FinalResponse
         with closing(connection):
             before = time.time()
             connection.request("HEAD", "/", headers={"User-Agent": "infertool-doctor"})

@@ -13,6 +13,7 @@ from urllib3.util import parse_url
 
 from infertool.errors import UnreachableError
 from infertool.net.http_faults import hint, reason, wants_tls
+from infertool.net.http_pool import Pools
 from infertool.secret import mask_url
 
 _MOST_BYTES: Final = 4 * 1024 * 1024
@@ -38,7 +39,7 @@ def get(url: str, path: str, timeout_s: float, *, setting: str, advice: str) -> 
         parts = parse_url(url)
         base = (parts._replace(auth=None, query=None, fragment=None).url or "").rstrip("/")
         headers = urllib3.make_headers(basic_auth=parts.auth, user_agent="infertool-doctor")
-        with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(timeout_s)) as pool:
+        with Pools(retries=False, timeout=urllib3.Timeout(timeout_s)) as pool:
             response = pool.request("GET", base + path, headers=headers, redirect=False, preload_content=False)
             body = response.read(_MOST_BYTES)
             response.close()

@@ -17,7 +17,7 @@ from urllib3.response import BaseHTTPResponse
 
 from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
 from infertool.ipv6 import bracketed_url
-from infertool.net import http_faults
+from infertool.net import http_faults, http_pool
 from infertool.net.http_faults import hint, innermost, wants_tls
 from infertool.net.tls import ClientTls, explain, openssl_reason
 from infertool.secret import Secret
@@ -81,7 +81,7 @@ class Management:
         # Earliest time of the next question that may fail, in the monotonic clock.
         self._not_before = 0.0
         self._tls = ClientTls("broker", settings) if self.address.startswith("https:") else None
-        self._pool = urllib3.connection_from_url(
+        self._pool = http_pool.pool(
             self.address,
             maxsize=2,
             retries=False,

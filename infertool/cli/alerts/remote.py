@@ -12,6 +12,7 @@ from urllib3.exceptions import HTTPError
 from infertool.cli.common import console
 from infertool.errors import RefusedError, UnreachableError
 from infertool.net.http_faults import hint, reason, wants_tls
+from infertool.net.http_pool import Pools
 from infertool.secret import mask_url
 from infertool.text import json_text
 from infertool.text.input import parse_duration, parse_stats_url
@@ -74,9 +75,8 @@ def _ask(method: str, url: str, path: str, body: dict[str, Any] | None = None) -
     base = parse_stats_url(url)
     shown = mask_url(base)
     try:
-        response = urllib3.request(
-            method, base + path, json=body, timeout=urllib3.Timeout(_TIMEOUT_S), retries=False, redirect=False
-        )
+        with Pools(timeout=urllib3.Timeout(_TIMEOUT_S), retries=False) as pools:
+            response = pools.request(method, base + path, json=body, redirect=False)
     except HTTPError as error:
         what, advice = hint(error, shown, "--stats-url") or (
             f"{shown} does not answer: {reason(error)}", "does the consumer run with --metrics?",
