@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from infertool.errors import ConnectionLostError, InfertoolError
+from infertool.errors import ConnectionLostError
 from infertool.gateway import outcomes, outgoing
 from infertool.gateway.held import Held
 from infertool.gateway.outcomes import Unsent
@@ -109,7 +109,7 @@ class Dispatcher:
         while not self._closed.is_set():
             try:
                 self._client.connect()
-            except InfertoolError as error:
+            except Exception as error:  # noqa: BLE001  (whatever it is, another try may connect)
                 attempt += 1
                 self._reason = str(error)
                 _log.warning("the broker cannot be reached: %s; it is tried again", error)
@@ -137,8 +137,11 @@ class Dispatcher:
         for held in batch:
             if held.outcome is not None or held.expires <= now:
                 self._listener.call_ended(held, None)
-            else:
+                continue
+            try:
                 starting.append((held, self._new_call(held, now)))
+            except Exception as error:  # noqa: BLE001  (an earlier process may have taken it, for another broker)
+                self._listener.call_ended(held, outcomes.failed(held.request, error))
         if not starting:
             return
         try:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from infertool.errors import CallTimeoutError, ConnectionLostError, UnroutableError
 from infertool.gateway.request import InferRequest, Outcome, State
 from infertool.rpc import Call, Reply
 from infertool.text import json_text
+from infertool.text.sanitize import printable
 
 # Stage of a request whose message the broker refuses: no consumer has it, and no dead letter.
 SEND: Final = "send"
@@ -71,17 +72,23 @@ def _of_reply(reply: Reply, state: State | None) -> Outcome:
     content_type, encoding = reply.message.coding
     if state is not None and reply.status == _EXPIRED:
         state = State.EXPIRED
-    headers = {name: said[name][:_LONGEST] for name in _KEPT if name in said}
+    # The store keeps, and JSON holds, only what is UTF-8.
+    headers = {name: printable(said[name][:_LONGEST]) for name in _KEPT if name in said}
     if encoding:
-        headers["content-encoding"] = encoding[:_LONGEST]
+        headers["content-encoding"] = printable(encoding[:_LONGEST])
     return Outcome(
         state=state or State.SUCCEEDED,
         body=reply.body,
-        content_type=content_type or reply.codec.content_type,
+        content_type=content_type if _is_content_type(content_type) else reply.codec.content_type,
         processing_ms=_number(said.get("processing_ms")),
         finished_ms=now_ms(),
         headers=headers,
     )
+
+
+def _is_content_type(text: str | None) -> TypeGuard[str]:
+    """Return True for what a header of a response can hold."""
+    return text is not None and text != "" and text.isascii() and text.isprintable() and len(text) <= _LONGEST
 
 
 def _number(text: str | None) -> float | None:

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.queues import NoQueue
@@ -20,6 +21,8 @@ from infertool.gateway import answers
 from infertool.gateway.problem import Reason
 from infertool.gateway.request import State
 from infertool.gateway.store import FILE_NAME
+from infertool.message import Message, Outgoing
+from infertool.rpc import Client
 from tests.gateway.engines import (
     LONG,
     answer_as_asked,
@@ -34,7 +37,7 @@ from tests.gateway.engines import (
     until,
 )
 from tests.gateway.requests import a_request
-from tests.support.responder import Responder
+from tests.support.responder import Responder, reply
 
 
 def test_the_broker_is_away(server: Server, tmp_path: Path) -> None:
@@ -153,6 +156,53 @@ def test_the_broker_refuses_a_message(server: Server, tmp_path: Path) -> None:
     run(test)
 
 
+def test_an_earlier_request_for_what_is_no_queue_of_this_broker(server: Server, tmp_path: Path) -> None:
+    """It fails by itself: the gateway sends what comes with it and after it."""
+    strange, before = a_request(queue="topic://a,b"), a_request()
+
+    async def first() -> None:
+        async with engine_on(server.url, tmp_path) as engine:
+            for request in (before, strange):
+                await engine.submit(request)
+
+    async def second() -> None:
+        async with engine_on(server.url, tmp_path) as engine:
+            with Responder(server.url, "q", answer_as_asked):
+                failed = await engine.wait(strange.id, LONG)
+                assert failed.state is State.FAILED
+                said = json.loads(outcome_of(failed).body)
+                assert (said["stage"], said["error_type"]) == ("send", "UsageError")
+                assert "topic://a,b" in said["error"]
+                assert (await engine.wait(before.id, LONG)).state is State.SUCCEEDED
+                assert (await infer(engine, a_request())).state is State.SUCCEEDED
+
+    server.stop()
+    run(first)
+    server.start()
+    run(second)
+
+
+def test_a_connection_that_fails_in_an_unknown_way(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again, as after any failure."""
+    connect, faults = Client.connect, [ValueError("a fault of a library")]
+
+    def failing(client: Client) -> None:
+        if faults:
+            raise faults.pop()
+        connect(client)
+
+    async def test() -> None:
+        async with engine_on(server.url, tmp_path) as engine:
+            with Responder(server.url, "q", answer_as_asked):
+                assert (await infer(engine, a_request())).state is State.SUCCEEDED
+
+    monkeypatch.setattr(Client, "connect", failing)
+    run(test)
+    assert not faults
+
+
 def test_a_broker_that_confirms_nothing_does_not_keep_callers(server: Server, tmp_path: Path) -> None:
     async def test() -> None:
         async with engine_on(server.url, tmp_path) as engine:
@@ -195,6 +245,27 @@ def test_the_store_is_away(server: Server, tmp_path: Path, caplog: pytest.LogCap
     assert "1 outcomes cannot be stored" in told[0]
     assert told[-1:] == ["outcomes are stored again"]
     assert told.count("outcomes are stored again") == 1
+
+
+def test_a_reply_with_texts_that_are_no_utf8(server: Server, tmp_path: Path) -> None:
+    """Its outcome is stored, and so are those beside it."""
+
+    def answer(message: Message) -> list[Outgoing]:
+        made = reply(message, b"1", traceparent="\udcff", event_id="\ud800")
+        properties = replace(made.properties, content_type="a\udce4", content_encoding="b\udcfc")
+        return [Outgoing(made.destination, made.body, made.kind, made.headers, properties)]
+
+    async def test() -> None:
+        async with engine_on(server.url, tmp_path) as engine:
+            with Responder(server.url, "q", answer):
+                done = [await infer(engine, a_request()) for _ in range(2)]
+            await until(lambda: not engine._holdings._held)
+            for each in done:
+                outcome = outcome_of(await engine.progress(each.request.id))
+                assert (outcome.state, outcome.content_type) == (State.SUCCEEDED, "application/json")
+                assert outcome.headers["traceparent"] == "\ufffd"
+
+    run(test)
 
 
 def test_a_store_that_hangs(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
