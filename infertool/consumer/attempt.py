@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, field
 from infertool import codec
 from infertool.codec import JSON, Codec
 from infertool.consumer.trace import Trace
-from infertool.deadletters.delayed import Delay
+from infertool.deadletters.delayed import Delay, original
 from infertool.deadletters.ids import as_id
 from infertool.errors import InferenceError, ModelLoadError
 from infertool.message import Message, Outgoing
@@ -45,7 +45,7 @@ class Event(Struct, eq=False, gc=False):
     `message` is its latest delivery: a redelivery replaces it, since only the newest can be settled.
     `delivered_at` is monotonic, for latencies; `received_at` is wall-clock time. Both in seconds.
     `payload` is UNSET until its body is decoded, by `codec`; `unpacked` is its body where that came packed.
-    `earlier_attempts` are those before it came into a retry topic.
+    `earlier_attempts` are those before it came into a retry topic, from which it was delivered if `is_delayed`.
     `deaths` counts worker processes that ended over it; an event that is to be tried `alone` joins no batch. `reply`
     is sent with its result. `traceparent` is that of its message, else that of its payload; empty if it has none.
     While its `trace` is recorded (`infertool.consumer.tracing`), it is that of the publication.
@@ -61,6 +61,7 @@ class Event(Struct, eq=False, gc=False):
     received_at: float = field(default_factory=time.time)
     attempts: int = 0
     earlier_attempts: int = 0
+    is_delayed: bool = False
     rejections: int = 0
     first_failed_at: str = ""
     deaths: int = 0
@@ -68,6 +69,11 @@ class Event(Struct, eq=False, gc=False):
     reply: Outgoing | None = None
     traceparent: str = ""
     trace: Trace | None = None
+
+    @property
+    def original(self) -> Message:
+        """Its message as it was before it came into retry topics."""
+        return original(self.message) if self.is_delayed else self.message
 
     @property
     def try_traceparent(self) -> str:

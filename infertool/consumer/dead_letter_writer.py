@@ -14,7 +14,6 @@ from infertool.brokers.port import Broker, Move, Subscription
 from infertool.consumer.attempt import Event, FailedEvent
 from infertool.consumer.delays import moved
 from infertool.consumer.in_flight import InFlight
-from infertool.deadletters.delayed import original
 from infertool.deadletters.record import MOST_DEATHS, Cause, comes_back, dead_letter
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
 from infertool.message import Outgoing
@@ -119,7 +118,7 @@ class LetterForm:
             traceparent=failed.event.try_traceparent,
         )
         return dead_letter(
-            original(failed.event.message),
+            failed.event.original,
             cause,
             self.queue,
             self.broker.conventions,
@@ -152,7 +151,10 @@ class DeadLetterWriter:
         self._changed = threading.Condition()
         self._stopped = False
         self._refusals = 0
-        self._stuck: dict[Event, None] = {}
+        # Events came, during a move, that were not refused before.
+        self._has_new = False
+        # Events that are refused again and again, and where they were to go.
+        self._stuck: dict[Event, str] = {}
         self._thread = threading.Thread(target=self._run, name="dead-letters", daemon=True)
 
     def start(self) -> None:
@@ -161,11 +163,12 @@ class DeadLetterWriter:
 
     def dead_letter(self, failed: Sequence[FailedEvent]) -> None:
         """Queue events. Returns at once. One that came out of a loop of dead letters is left unsettled."""
-        looping = [each for each in failed if not each.delay and comes_back(original(each.event.message), self._queue)]
+        looping = [each for each in failed if not each.delay and comes_back(each.event.original, self._queue)]
         if looping:
             self._leave(looping)
         with self._changed:
             self._waiting.add((each for each in failed if each not in looping), time.monotonic())
+            self._has_new = self._has_new or any(not each.failures for each in failed)
             self._changed.notify()
 
     def stop(self, timeout_s: float) -> None:
@@ -186,6 +189,7 @@ class DeadLetterWriter:
         with self._changed:
             while not (batch := self._waiting.take(now := time.monotonic())) and not self._stopped:
                 self._changed.wait(self._waiting.wait_s(now))
+            self._has_new = False
             return batch
 
     def _move(self, batch: list[FailedEvent]) -> None:
@@ -203,7 +207,7 @@ class DeadLetterWriter:
         except MoveRefusedError as error:
             self._isolate(batch, REFUSED_BACKOFF, error.remedy)
             self._postpone(batch, moves)
-            self._wait_after_refusal(error)
+            self._wait_after_refusal(batch, error)
         else:
             self._refusals = 0
             for failed in batch:
@@ -246,10 +250,12 @@ class DeadLetterWriter:
         found.not_before = time.monotonic() + wait_s
         if found.failures < _FAILURES_TOLD:
             return
-        self._stuck[found.event] = None
-        names = ", ".join(event.event_id for event in itertools.islice(self._stuck, _NAMED))
-        more = f" and {len(self._stuck) - _NAMED} more" if len(self._stuck) > _NAMED else ""
-        text = f"events that cannot be dead-lettered to {self._queue}: {names}{more}; the broker says: {reason}"
+        target = self._stuck[found.event] = self._target(found)
+        stuck = [event.event_id for event, queue in self._stuck.items() if queue == target]
+        names = ", ".join(stuck[:_NAMED])
+        more = f" and {len(stuck) - _NAMED} more" if len(stuck) > _NAMED else ""
+        verb = "moved" if found.delay else "dead-lettered"
+        text = f"events that cannot be {verb} to {target}: {names}{more}; the broker says: {reason}"
         self._observe(Warned(f"{text}; they stay with the broker, the next try is in {wait_s:.0f} s"))
 
     def _leave(self, looping: Sequence[FailedEvent]) -> None:
@@ -279,11 +285,16 @@ class DeadLetterWriter:
         if newer:
             self.dead_letter(newer)
 
-    def _wait_after_refusal(self, error: MoveRefusedError) -> None:
+    def _target(self, failed: FailedEvent) -> str:
+        return failed.delay.queue if failed.delay else self._queue
+
+    def _wait_after_refusal(self, batch: list[FailedEvent], error: MoveRefusedError) -> None:
+        """Wait: the broker may refuse all. What it refuses again, alone, holds up no event that comes meanwhile."""
         self._refusals += 1
         wait_s = REFUSED_BACKOFF.wait(self._refusals)
-        self._observe(
-            Warned(f"the broker refused to dead-letter to {self._queue}: {error.remedy}; waiting {wait_s:.1f} s")
-        )
+        verb = "move" if all(failed.delay for failed in batch) else "dead-letter"
+        targets = ", ".join(sorted({self._target(failed) for failed in batch}))
+        self._observe(Warned(f"the broker refused to {verb} to {targets}: {error.remedy}; waiting {wait_s:.1f} s"))
+        may_be_alone = len(batch) == 1 and batch[0].failures >= _FAILURES_TOLD
         with self._changed:
-            self._changed.wait_for(lambda: self._stopped, wait_s)
+            self._changed.wait_for(lambda: self._stopped or (may_be_alone and self._has_new), wait_s)

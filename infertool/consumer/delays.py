@@ -40,6 +40,7 @@ class Delays:
         """Give events that come from retry topics back what they were."""
         for event in events:
             if event.message.source in self.names:
+                event.is_delayed = True
                 past = delayed.past(event.message)
                 event.event_id = past.event_id or event.event_id
                 event.earlier_attempts = past.attempts
@@ -49,4 +50,4 @@ class Delays:
 def moved(event: Event, delay: Delay) -> Outgoing:
     """Return an event as it is sent to a retry topic."""
     past = Past(event.event_id, event.earlier_attempts + event.attempts, event.first_failed_at)
-    return delayed.delayed(event.message, past, delay.queue, int((time.time() + delay.wait_s) * 1000))
+    return delayed.delayed(event.original, past, delay.queue, int((time.time() + delay.wait_s) * 1000))

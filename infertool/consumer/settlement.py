@@ -143,7 +143,7 @@ class Settlement:
         self._observe(signals.Succeeded([now - event.delivered_at for event in events]))
         if self._detailed and now >= self._next_age:
             self._next_age = now + AGE_EVERY_S
-            if sent_ms := events[0].message.properties.timestamp_ms:
+            if sent_ms := events[0].original.properties.timestamp_ms:
                 self._observe(signals.Ages([time.time() - sent_ms / 1000]))
 
     def drop(self, dropped: Sequence[DroppedEvent]) -> None:

@@ -7,7 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from infertool.brokers import header_types
+from infertool.brokers.headers import LONG
 from infertool.deadletters.record import dlq_id
 from infertool.message import Message, Outgoing, TypedMessage
 
@@ -16,10 +19,14 @@ DUE: Final = "infertool_retry_due"
 # Where it came from first, and the broker's id that it had there.
 ORIGIN, MESSAGE_ID = "infertool_retry_origin", "infertool_retry_message_id"
 EVENT_ID: Final = "infertool_retry_event_id"
+# Its own time: that of its record in a retry topic is when it came there, since retention goes by it.
+TIMESTAMP: Final = "infertool_retry_timestamp"
 ATTEMPTS, FIRST_FAILED_AT = "infertool_retry_attempts", "infertool_retry_first_failed_at"
 # The same on two copies of one move: it is made of a send and an ack.
 RETRY_ID: Final = "infertool_retry_id"
-_OURS: Final = frozenset({DUE, ORIGIN, MESSAGE_ID, EVENT_ID, ATTEMPTS, FIRST_FAILED_AT, RETRY_ID})
+_OURS: Final = frozenset({DUE, ORIGIN, MESSAGE_ID, EVENT_ID, TIMESTAMP, ATTEMPTS, FIRST_FAILED_AT, RETRY_ID})
+# What a producer wrote under one of these names.
+_KEPT: Final = "infertool_retry_kept_"
 
 _NUMBER: Final = re.compile("[0-9]{1,6}", re.ASCII)
 
@@ -42,10 +49,11 @@ class Past:
     first_failed_at: str
 
 
-def delayed(message: Message, past: Past, queue: str, due_ms: int) -> Outgoing:
-    """Return `message` for a retry topic: as it came, and what it needs to stay the same event."""
-    first = original(message)
-    headers = header_types.of(first) | {
+def delayed(first: Message, past: Past, queue: str, due_ms: int) -> Outgoing:
+    """Return an event, as it was before it came into retry topics, for one: with what it needs to stay the same."""
+    known = first.properties
+    came = header_types.of(first)
+    headers = {(_KEPT + name if _is_ours(name) else name): value for name, value in came.items()} | {
         DUE: str(due_ms),
         ORIGIN: first.source,
         MESSAGE_ID: first.id,
@@ -54,24 +62,26 @@ def delayed(message: Message, past: Past, queue: str, due_ms: int) -> Outgoing:
         FIRST_FAILED_AT: past.first_failed_at,
         RETRY_ID: dlq_id(first),
     }
-    return Outgoing(queue, message.body, message.kind, headers, first.properties, header_types.tags(headers))
-
-
-def is_delayed(message: Message) -> bool:
-    """Return True for an event that comes from a retry topic."""
-    native = message.native
-    return ORIGIN in native and MESSAGE_ID in native
+    if known.timestamp_ms is not None:
+        headers[TIMESTAMP] = str(known.timestamp_ms)
+    properties = msgspec.structs.replace(known, timestamp_ms=None)
+    return Outgoing(queue, first.body, first.kind, headers, properties, header_types.tags(headers))
 
 
 def original(message: Message) -> Message:
-    """Return an event as it was before it came into retry topics; the delivery stays that of `message`."""
-    if not is_delayed(message):
+    """Return an event of a retry topic as it was before; the delivery stays that of `message`.
+
+    What another program sent to the retry topic is left as it is.
+    """
+    native, headers, types = message.native, message.headers, message.types
+    if not (ORIGIN in native and MESSAGE_ID in native):
         return message
-    headers = message.headers
+    stamp = headers.get(TIMESTAMP, "")
+    theirs = {name.removeprefix(_KEPT): name for name in headers if name not in _OURS}
     return TypedMessage(
         id=headers[MESSAGE_ID],
         source=headers[ORIGIN],
-        native={name: value for name, value in headers.items() if name not in _OURS},
+        native={name: headers[here] for name, here in theirs.items()},
         body=message.body,
         kind=message.kind,
         redelivered=message.redelivered,
@@ -79,9 +89,13 @@ def original(message: Message) -> Message:
         token=message.token,
         hides_body=message.hides_body,
         partition=message.partition,
-        known=message.properties,
-        header_types={name: tag for name, tag in message.types.items() if name not in _OURS},
+        known=msgspec.structs.replace(message.properties, timestamp_ms=int(stamp) if LONG.fullmatch(stamp) else None),
+        header_types={name: types[here] for name, here in theirs.items() if here in types},
     )
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or name.startswith(_KEPT)
 
 
 def past(message: Message) -> Past:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -70,19 +71,21 @@ def start(kafka: Kafka, tmp_path: Path) -> Iterator[Start]:
         run.end()
 
 
-def sent(raw: RawKafka, topic: str, count: int, **payload: Any) -> list[str]:
+def sent(raw: RawKafka, topic: str, count: int, timestamp: int = 0, **payload: Any) -> list[str]:
     ids = [f"{topic}-{number}" for number in range(count)]
-    raw.send(topic, *(json.dumps({"event_id": each, **payload}).encode() for each in ids))
+    raw.send(topic, *(json.dumps({"event_id": each, **payload}).encode() for each in ids), timestamp=timestamp)
     return ids
 
 
 def test_an_event_waits_in_retry_topics_over_a_restart(raw_kafka: RawKafka, start: Start, tmp_path: Path) -> None:
-    topic = raw_kafka.topic(1)
+    # Its time is one that the other topics refuse, as they would delete at once what is older than their retention.
+    ahead_ms = int((time.time() + 7200) * 1000)
+    topic = raw_kafka.topic(1, message_timestamp_after_max_ms=10_000_000)
     for name in ("retry.1s", "retry.20s", "dlq"):
         raw_kafka.topic(1, name=f"{topic}.{name}")
     hold = tmp_path / "hold"
     hold.touch()
-    [event_id] = sent(raw_kafka, topic, 1, fails="again", hold=str(hold))
+    [event_id] = sent(raw_kafka, topic, 1, ahead_ms, fails="again", hold=str(hold))
     first = start(topic, "1s", "20s", max_attempts=1)
     raw_kafka.send(topic, b'{"event_id": "next"}')
     wait_until(lambda: first.counts["delayed"] == 2)
@@ -97,6 +100,7 @@ def test_an_event_waits_in_retry_topics_over_a_restart(raw_kafka: RawKafka, star
     due_s = int(dict(headers_of(waited))[DUE] or b"0") / 1000
     assert datetime.fromisoformat(headers["dlq_failed_at"].decode()).timestamp() >= due_s
     assert headers["original_destination"] == topic.encode()
+    assert headers["original_timestamp"] == str(ahead_ms).encode()
     assert headers["original_message_id"] == f"{topic}/0/0".encode()
     assert (headers["dlq_event_id"], headers["dlq_attempts"]) == (event_id.encode(), b"3")
     assert not [name for name in headers if "retry" in name]

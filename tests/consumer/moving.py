@@ -27,6 +27,7 @@ from infertool.publishers.port import Confirmation, Publication
 from infertool.settings import ModelSettings, Settings
 from infertool.settings.broker import BrokerSettings
 from infertool.settings.tree import ConsumeSettings, DeadLetterSettings
+from infertool.telemetry.signals import Signal, Warned
 from infertool.telemetry.stats import Stats
 from tests.consumer.harness import LONG, wait_until
 
@@ -81,6 +82,7 @@ class Run:
         self.address = server.new_address()
         self.publisher = Recorder()
         self.stats = Stats()
+        self.signals: list[Signal] = []
         settings = Settings(
             broker=BrokerSettings(url=self.address.url, queue=queue, receipt_timeout_s=LONG, reconnect_base_s=0.001),
             deadletter=DeadLetterSettings(queue=DEAD, retry_topics=list(retry_topics)),
@@ -95,12 +97,20 @@ class Run:
             publisher=self.publisher,
             name="c",
             state_dir=state_dir,
-            observe=self.stats,
+            observe=self._note,
             until=Until(),
         )
         self._thread = threading.Thread(target=self.consumer.run)
         self._thread.start()
         wait_until(lambda: self.consumer._gauge)
+
+    def _note(self, signal: Signal) -> None:
+        self.signals.append(signal)
+        self.stats(signal)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [signal.text for signal in self.signals if isinstance(signal, Warned)]
 
     @property
     def counts(self) -> dict[str, int]:

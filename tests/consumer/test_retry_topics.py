@@ -17,12 +17,12 @@ from infertool.brokers.memory import adapter
 from infertool.brokers.memory.adapter import CAPABILITIES
 from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Server
-from infertool.consumer import weighted
+from infertool.consumer import dead_letter_writer, weighted
 from infertool.consumer.waiting import Delayed
 from infertool.deadletters import delayed
 from infertool.deadletters.letters import read
 from infertool.errors import SettingsError
-from infertool.message import BodyKind, Message, Outgoing
+from infertool.message import BodyKind, Message, Outgoing, Properties
 from infertool.settings import Settings
 from infertool.settings.broker import BrokerSettings
 from infertool.settings.tree import DeadLetterSettings
@@ -31,6 +31,7 @@ from tests.consumer.moving import DEAD, QUEUE, Run, calls, numbers, threads
 from tests.consumer.service import hurry
 
 HOUR = f"{QUEUE}.retry.1h"
+WEEK_S = 7 * 24 * 3600
 Start = Callable[..., Run]
 
 
@@ -167,6 +168,55 @@ def test_a_move_that_is_not_confirmed_may_double_the_event_with_one_id(server: S
     wait_until(lambda: server.held(HOUR) and not server.held(QUEUE))
     copies = {stored.outgoing.headers[delayed.RETRY_ID] for stored in server.held(HOUR)}
     assert len(copies) == 1
+
+
+def test_an_event_waits_with_the_time_of_its_move_and_dies_with_its_own(
+    server: Server, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention deletes the events of a retry topic by their times."""
+    sent_ms = int((time.time() - WEEK_S) * 1000)
+    server.send(Outgoing(QUEUE, b'{"fails": "again"}', properties=Properties(timestamp_ms=sent_ms)))
+    before_ms = time.time() * 1000
+    run = start("1h", max_attempts=1)
+    wait_until(lambda: run.counts["delayed"] == 1)
+    [waits] = server.held(HOUR)
+    assert waits.sent_ms >= before_ms - 1
+    monkeypatch.setattr(weighted, "time", SimpleNamespace(time=lambda: time.time() + 3700))
+    assert letter(server).headers["original_timestamp"] == str(sent_ms)
+
+
+@pytest.mark.parametrize("waits", [(), ("20ms",)], ids=["none", "retry topic"])
+def test_headers_of_a_producer_are_not_those_of_retry_topics(
+    server: Server, start: Start, waits: tuple[str, ...]
+) -> None:
+    theirs = {
+        delayed.ORIGIN: "payments", delayed.MESSAGE_ID: "m", delayed.EVENT_ID: "e", delayed.ATTEMPTS: "7",
+        delayed.TIMESTAMP: "12", "infertool_retry_kept_x": "x",
+    }  # fmt: skip
+    message_id = send(server, theirs, fails="again")
+    run = start(*waits, max_attempts=1)
+    found = read(letter(server))
+    assert (found.origin, found.original_id, found.attempts) == (QUEUE, message_id, 1 + len(waits))
+    assert found.told_id == message_id
+    assert {name: found.message.headers.get(name) for name in theirs} == theirs
+    wait_until(lambda: run.counts["dead_lettered"])
+
+
+def test_what_a_retry_topic_refuses_is_told_and_holds_up_no_dead_letter(
+    server: Server, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second wait has no end."""
+    waits = SimpleNamespace(wait=lambda failures: 0.001 if failures < 2 else LONG * 100)
+    monkeypatch.setattr(dead_letter_writer, "REFUSED_BACKOFF", waits)
+    run = start("1h", max_attempts=1)
+    run.address.faults.refuse_queue(HOUR)
+    send(server, event_id="again", fails="again")
+    wait_until(lambda: len(run.warnings) >= 3)
+    refused, stuck, _ = run.warnings
+    assert f"refused to move to {HOUR}: this queue takes nothing" in refused
+    assert f"events that cannot be moved to {HOUR}: again; the broker says" in stuck
+    send(server, event_id="dead", fails="for good")
+    assert read(letter(server)).told_id == "dead"
 
 
 def message(headers: dict[str, str] | Any, name: str = "m", partition: str = "") -> Message:

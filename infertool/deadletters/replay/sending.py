@@ -69,8 +69,9 @@ def replay(
 def unchanged(message: Message, queue: str, conventions: Conventions, *, atomic: bool = True) -> Outgoing:
     """Return `message` as it is, for another queue of dead letters.
 
-    Headers remember its id and its time, which not every broker keeps. What the broker would not take, or act upon, is
-    kept under another name. A letter that is not moved in one `atomic` step gets a `dlq_id`.
+    Headers remember its id and its time: not every broker keeps it, and a log would delete the letter by it
+    (`Conventions.ages_by_time`). What the broker would not take, or act upon, is kept under another name. A letter that
+    is not moved in one `atomic` step gets a `dlq_id`.
     """
     came = header_types.of(message)
     own = marks.ours(came)
@@ -81,7 +82,10 @@ def unchanged(message: Message, queue: str, conventions: Conventions, *, atomic:
         headers[marks.OWN + marks.TIMESTAMP] = str(sent_ms)
     if not atomic and marks.DLQ_ID not in own:
         headers[marks.OWN + marks.DLQ_ID] = dlq_id(message)
-    return Outgoing(queue, message.body, message.kind, headers, message.properties, header_types.tags(headers))
+    properties = message.properties
+    if conventions.ages_by_time:
+        properties = msgspec.structs.replace(properties, timestamp_ms=None)
+    return Outgoing(queue, message.body, message.kind, headers, properties, header_types.tags(headers))
 
 
 def staged(message: Message, staging: str, conventions: Conventions, *, atomic: bool = True) -> Outgoing:

@@ -146,6 +146,14 @@ def test_the_time_of_an_event_stays_over_a_letter_with_a_time_of_its_own() -> No
     assert marks.producers(again.headers)["original_timestamp"] == "mine"
 
 
+def test_a_letter_is_parked_with_the_time_of_its_move_where_retention_goes_by_it() -> None:
+    old = replace_time(of_memory({}), 1_700_000_000_123)
+    parked = unchanged(old, "parked", KAFKA)
+    assert to_record(parked, "a").timestamp_ms is None
+    assert parked.headers["infertool_own_original_timestamp"] == "1700000000123"
+    assert unchanged(old, "parked", AMQP).properties.timestamp_ms == 1_700_000_000_123
+
+
 def replace_time(came: Message, timestamp_ms: int) -> Message:
     """Return the letter as a broker delivers it that gives a message a time of its own."""
     return TypedMessage(
