@@ -37,6 +37,10 @@ class _Counting(Confirming):
     def sent(self, count: int) -> None:
         """Note `count` more messages."""
         with self.changed:
+            if self.refusal:
+                # The broker closed the channel meanwhile: they are dropped.
+                self._sender.refused += count
+                return
             self.confirms.newest += count
             self.open_count += count
 

@@ -21,6 +21,7 @@ from infertool.net.timing import seconds_for
 
 if TYPE_CHECKING:
     from infertool.brokers.amqp.connection import Connection
+    from infertool.brokers.amqp.session import SizeLimit
 
 _MOST_OPEN: Final = 500
 _MOST_BYTES: Final = 8 * 1024 * 1024
@@ -47,8 +48,9 @@ class _Sent:
 class Publisher(Confirming):
     """Every send is answered exactly once, by the connection's reader."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, size_limit: SizeLimit) -> None:
         super().__init__(connection)
+        self._size_limit = size_limit
         self._address = connection.target.address
         self._writing = threading.Lock()
         self._changed = threading.Condition(threading.Lock())
@@ -100,6 +102,10 @@ class Publisher(Confirming):
 
     def _encoded(self, outgoing: Outgoing) -> tuple[bytes, str]:
         """Return the frames of a message, and its id. Raises RefusedError."""
+        most = self._size_limit.most
+        if most is not None and len(outgoing.body) > most:
+            # The broker would close the channel, and with it end what other messages wait for.
+            raise refusals.too_large(len(outgoing.body), most, self._address)
         fields = messages.to_fields(outgoing, self._address)
         encoded = messages.encoded(fields, self._address)
         try:
@@ -152,10 +158,9 @@ class Publisher(Confirming):
     def lost(self, error: ConnectionLostError) -> None:
         """See `Channel`."""
         super().lost(error)
-        with self._changed:
-            self._lost = error
-            taken = self._take(list(self._open))
-            self._changed.notify_all()
+        # The broker may come back with another limit.
+        self._size_limit.most = None
+        taken = self._end(error)
         # Confirmed before, and the bytes behind that were none of AMQP's.
         self.deliver()
         _tell([(sent, error) for sent in taken])
@@ -208,15 +213,26 @@ class Publisher(Confirming):
                     return
 
     def on_closed(self, refusal: RefusedError) -> None:
-        """See `Channel`: of several sends it is not known which one was refused, unless the user may send nothing."""
+        """See `Channel`. What was refused is told by its size; else it is known of one send, or if none is allowed."""
         super().on_closed(refusal)
-        with self._changed:
-            taken = self._take(list(self._open))
-            self._sent = 0
-        known = len(taken) == 1 or refusal.reason.startswith(_FORBIDDEN)
-        error = refusal if known else ConnectionLostError(str(refusal), address=self._address)
-        _tell([(sent, error) for sent in taken])
+        lost = ConnectionLostError(str(refusal), address=self._address)
+        taken = self._end(lost)
+        most = refusals.most_bytes(refusal.reason)
+        if most is not None:
+            self._size_limit.most = most
+            refused = [sent.size > most for sent in taken]
+        else:
+            refused = [len(taken) == 1 or refusal.reason.startswith(_FORBIDDEN)] * len(taken)
+        _tell([(sent, refusal if is_refused else lost) for sent, is_refused in zip(taken, refused, strict=True)])
         self.connection.end(str(refusal))
+
+    def _end(self, error: ConnectionLostError) -> list[_Sent]:
+        """Take no more sends; return those that are open."""
+        with self._changed:
+            self._lost = error
+            taken = self._take(list(self._open))
+            self._changed.notify_all()
+        return taken
 
 
 _End = tuple[_Sent, Exception | None]

@@ -15,6 +15,8 @@ NOT_ALLOWED: Final = 530
 _QUEUE: Final = re.compile(r"no queue '([^']*)'")
 _CONSUMER_TIMEOUT: Final = "delivery acknowledgement on channel"
 _EXCLUSIVE_USE: Final = "exclusive use"
+_DECLARED_OTHERWISE: Final = re.compile(r"(?:inequivalent|invalid) arg ")
+_TOO_LARGE: Final = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
 
 
 def of(code: int, text: str, connection: Connection) -> RefusedError:
@@ -35,9 +37,25 @@ def _advice(code: int, reason: str) -> str:
         return "give the user the permission (rabbitmqctl set_permissions)"
     if _CONSUMER_TIMEOUT in reason:
         return "a message was held for longer than the broker's consumer_timeout: raise that, or make the model quicker"
-    if code == PRECONDITION:
+    if most_bytes(reason) is not None:
+        return "send less, or raise the broker's max_message_size"
+    if code == PRECONDITION and _DECLARED_OTHERWISE.search(reason):
         return "the queue was declared otherwise: change the setting, or delete the queue and declare it anew"
     return ""
+
+
+def most_bytes(reason: str) -> int | None:
+    """Return the most bytes that the body of a message may have, where a larger one was refused; else None."""
+    found = _TOO_LARGE.search(reason)
+    return int(found[1]) if found else None
+
+
+def too_large(size: int, most: int, address: str) -> RefusedError:
+    """Return the error for a message that is larger than the broker takes."""
+    reason = f"message size {size} is larger than max size {most}"
+    return RefusedError(
+        f"{address} refused: {reason}", address=address, reason=reason, advice=_advice(PRECONDITION, reason)
+    )
 
 
 def missing(queue: str, vhost: str, address: str, reason: str = "") -> UnroutableError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from infertool.brokers.amqp.channel import Channel
@@ -14,6 +14,13 @@ from infertool.brokers.target import Target
 from infertool.errors import ConnectionLostError, ServerError
 
 
+@dataclass(slots=True)
+class SizeLimit:
+    """The most bytes that the body of a message may have, as the broker said when it refused one; None if unknown."""
+
+    most: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Host:
     """See `infertool.brokers.supervisor.Host`. `name` is what the broker's console shows."""
@@ -21,6 +28,7 @@ class Host:
     target: Target
     vhost: str
     name: str
+    size_limit: SizeLimit = field(default_factory=SizeLimit)
 
     @property
     def address(self) -> str:
@@ -45,7 +53,7 @@ class Session:
         self._alive = 2
         self.consuming = self._connection(host, "consume")
         self.publishing = self._connection(host, "publish", self._on_tick)
-        self.publisher = Publisher(self.publishing)
+        self.publisher = Publisher(self.publishing, host.size_limit)
 
     def _connection(self, host: Host, role: str, on_tick: Callable[[float], None] = lambda _now: None) -> Connection:
         return Connection(
