@@ -141,6 +141,7 @@ def _sum_up(path: Path, tally: Tally, look: Look, options: Options, *, interrupt
             console.out(sentence)
     if interrupted:
         sys.exit(console.EXIT_INTERRUPTED)
+    view.check_faults(tally)
 
 
 def _sentence(path: Path, tally: Tally) -> str:

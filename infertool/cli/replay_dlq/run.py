@@ -274,5 +274,6 @@ def _sum_up(plan: Plan, tally: Tally, options: Options, *, interrupted: bool) ->
         sys.exit(console.EXIT_INTERRUPTED)
     if tally.ended == "failed again":
         raise InfertoolError(f"stopped: {tally.failed_again} replayed events have failed again")
+    view.check_faults(tally)
     if not tally.matched:
         raise NothingMatchedError(f"nothing in {plan.queue} matched")

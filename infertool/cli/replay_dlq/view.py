@@ -20,6 +20,7 @@ from infertool.deadletters.replay import companions
 from infertool.deadletters.replay.crossings import Crossing
 from infertool.deadletters.replay.decide import Decider, Decision, Fate, Fault, Plan
 from infertool.deadletters.replay.progress import MOST_NAMED, Tally
+from infertool.errors import InfertoolError
 from infertool.text.sanitize import printable
 
 _FIELDS = ("stage", "error_type")
@@ -151,6 +152,12 @@ def print_reasons(tally: Tally) -> None:
         console.err(f"  {named.fault}: {named.message_id}{event}: {named.why}")
     if (more := tally.faults.total() - _MOST_NAMED) > 0:
         console.err(f"  and {more} more; -o json names {MOST_NAMED}, --audit all")
+
+
+def check_faults(tally: Tally) -> None:
+    """Raise `InfertoolError` if letters were tried and did not get through: a script must not take that for done."""
+    if count := tally.faults.total():
+        raise InfertoolError(f"{count} did not get through", advice="they stay where they were, and are named above")
 
 
 def remaining(tally: Tally, plan: Plan) -> str:

@@ -46,7 +46,7 @@ def test_one_odd_letter_holds_up_no_other(dead: DeadQueue, treat: Treat, monkeyp
     archive_of(dead, 41)
     audit = dead.folder / "audit.jsonl"
     with target(treat) as server:
-        summary = dead.restored("--to-broker", server.url, "--audit", str(audit))
+        summary = dead.restored("--to-broker", server.url, "--audit", str(audit), code=1)
         arrived = taken(server)
     assert sorted(set(arrived)) == (list(range(41)) if treat is Treat.IGNORE else OTHERS)
     if treat is not Treat.CLOSE:  # what was under way when it closed is sent again

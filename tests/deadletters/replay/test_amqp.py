@@ -198,7 +198,7 @@ def test_a_queue_that_is_not_there_keeps_the_letter_here(
     options = ("--broker", activemq.url, "--to-broker", rabbitmq.amqp_url, "--yes", "-o", "json")
     done = infertool("replay-dlq", f"{queue}.dead", *options, **CREDENTIALS)
     summary = json.loads(done.stdout)
-    assert (done.returncode, summary["replayed"], summary["refused"]) == (0, 0, 1)
+    assert (done.returncode, summary["replayed"], summary["refused"]) == (1, 0, 1)
     assert queue in summary["named"][0]["why"]
     assert len(take(connect(activemq.url).subscribe(f"/queue/{queue}.dead", window=1), 1)) == 1
 

@@ -38,8 +38,8 @@ def test_one_is_refused_and_the_others_go_once(dead: DeadLetters, batch: str) ->
     dead.fill(50)
     audit = dead.folder / "audit.jsonl"
     with odd(20, Treat.REFUSE) as target:
-        first = dead.replay("--to-broker", target.url, "--batch", batch, "--audit", str(audit))
-        again = dead.replay("--to-broker", target.url, "--batch", batch)
+        first = dead.replay("--to-broker", target.url, "--batch", batch, "--audit", str(audit), code=1)
+        again = dead.replay("--to-broker", target.url, "--batch", batch, code=1)
         assert numbers(target.took) == without(20, 50)
     assert (first["replayed"], first["refused"], first["kept"]) == (49, 1, 1)
     assert (again["replayed"], again["refused"]) == (0, 1)
@@ -57,7 +57,7 @@ def test_one_is_never_confirmed_and_only_that_one_is_in_doubt(dead: DeadLetters)
     dead.fill(30)
     audit = dead.folder / "audit.jsonl"
     with odd(12, Treat.IGNORE) as target:
-        summary = dead.replay("--to-broker", target.url, "--audit", str(audit), **RECEIPT_S)
+        summary = dead.replay("--to-broker", target.url, "--audit", str(audit), code=1, **RECEIPT_S)
         # Once each: the one in doubt is not sent again by this run.
         assert numbers(target.took) == list(range(30))
     assert (summary["replayed"], summary["unconfirmed"], summary["refused"]) == (29, 1, 0)
@@ -72,7 +72,7 @@ def test_one_is_never_confirmed_and_only_that_one_is_in_doubt(dead: DeadLetters)
 def test_one_ends_every_connection_and_the_others_get_through(dead: DeadLetters) -> None:
     dead.fill(40)
     with odd(15, Treat.CLOSE) as target:
-        summary = dead.replay("--to-broker", target.url)
+        summary = dead.replay("--to-broker", target.url, code=1)
         taken = numbers(target.took)
     assert sorted(set(taken)) == without(15, 40)
     assert (summary["replayed"], summary["unconfirmed"]) == (39, 1)
@@ -84,7 +84,7 @@ def test_a_target_that_refuses_all_is_not_asked_for_ever(dead: DeadLetters) -> N
     dead.fill(120)
     asked: list[bytes] = []
     with OddTarget(lambda body: asked.append(body) or Treat.REFUSE) as target:  # type: ignore[func-returns-value]
-        summary = dead.replay("--to-broker", target.url, "--batch", "10")
+        summary = dead.replay("--to-broker", target.url, "--batch", "10", code=1)
     assert summary["replayed"] == 0
     assert len(asked) < 120
     assert dead.numbers(dead.queue) == list(range(120))
@@ -102,7 +102,7 @@ def test_a_target_that_confirms_nothing_ends_the_run(dead: DeadLetters) -> None:
 def test_a_copy_that_is_refused_leaves_the_others_copied(dead: DeadLetters) -> None:
     dead.fill(10)
     with odd(3, Treat.REFUSE) as target:
-        summary = dead.replay("--to-broker", target.url, "--copy")
+        summary = dead.replay("--to-broker", target.url, "--copy", code=1)
         assert numbers(target.took) == without(3, 10)
     assert (summary["replayed"], summary["refused"]) == (9, 1)
     assert sorted(dead.numbers(dead.queue)) == list(range(10))
@@ -116,7 +116,7 @@ def test_a_letter_too_large_for_the_wire_holds_up_no_other(dead: DeadLetters, op
         "def grow(payload):\n    return {**payload, 'pad': 'x' * 105_000_000} if payload['n'] == 2 else payload"
     )
     dead.fill(5)
-    summary = dead.replay("--edit", f"{script}:grow", *options)
+    summary = dead.replay("--edit", f"{script}:grow", *options, code=1)
     assert (summary["replayed"], summary["refused"]) == (4, 1)
     assert [named["event_id"] for named in summary["named"]] == ["e-2"]
     assert dead.numbers(dead.origin) == [0, 1, 3, 4]
