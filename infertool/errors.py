@@ -173,6 +173,9 @@ class InferenceError(Exception):
     `retryable=False` sends it to the dead-letter queue at once.
     """
 
+    # Of a subclass with an `__init__` of its own that does not call this one.
+    retryable = True
+
     def __init__(self, message: str = "", *, retryable: bool = True) -> None:
         super().__init__(message)
         self.retryable = retryable
@@ -183,6 +186,8 @@ class ModelUnavailableError(InferenceError):
 
     The try is not counted, and an event is held as often as it takes. From `predict_batch` it holds the whole batch.
     """
+
+    retry_after_s = 1.0
 
     def __init__(self, message: str = "", *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)

@@ -1,10 +1,10 @@
-"""An event, its outcomes, and one try of it, alone or in a batch: decode it, then call the model."""
+"""An event, its outcomes, and one try of it: decode it, then call the model."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,9 @@ from infertool.codec import JSON, Codec
 from infertool.consumer.trace import Trace
 from infertool.deadletters.delayed import Delay, original
 from infertool.deadletters.ids import as_id
-from infertool.errors import InferenceError, ModelLoadError
+from infertool.errors import InferenceError
 from infertool.message import Message, Outgoing
-from infertool.models.port import LoadedModel, Payload, Predict, PredictBatch
+from infertool.models.port import Payload, Predict
 from infertool.models.user_code import end_if_forked, hold_of, members_of, text_of, traceback_of, type_of
 from infertool.telemetry.trace_context import TRACEPARENT, parse
 from infertool.text.sanitize import printable
@@ -322,83 +322,23 @@ def outcome(event: Event, tried: Tried) -> Outcome:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Return what an exception of a model means; anything but a deliberate refusal or an exit might be transient."""
+    """Return what an exception of a model means; anything but a deliberate refusal or an exit might be transient.
+
+    Never raises, whatever the exception's own code does.
+    """
+    try:
+        return _failure_of(error)
+    except BaseException as fault:  # noqa: BLE001  (its class may have properties that raise)
+        kind = printable(type(error).__name__)
+        return Failure("infer", kind, f"{kind}, which cannot be told: {type(fault).__name__}", retryable=True)
+
+
+def _failure_of(error: BaseException) -> Failure:
     retryable = all(map(_is_retryable, members_of(error)))
     text, hold_s = printable(text_of(error)[:LONGEST_ERROR]), hold_of(error)
     where = "" if hold_s is not None else printable(traceback_of(error))
-    return Failure("infer", type_of(error), text, retryable, hold_s, where)
+    return Failure("infer", printable(type_of(error)), text, retryable, hold_s, where)
 
 
 def _is_retryable(error: BaseException) -> bool:
     return error.retryable if isinstance(error, InferenceError) else isinstance(error, Exception)
-
-
-class WrongResultsError(InferenceError):
-    """The results of `predict_batch` cannot be matched with the events it was given."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"predict_batch returned {what}", retryable=False)
-
-
-def batch_function(model: LoadedModel, *, asked: bool | None) -> PredictBatch | None:
-    """Return the model's `predict_batch`, or None where it is not to be called; `asked` is None if it may.
-
-    Raises `ModelLoadError` when it is asked for and there is none.
-    """
-    if asked is False or (asked is None and not model.batches_unasked):
-        return None
-    if model.predict_batch is None and asked:
-        raise ModelLoadError(
-            f"model {model.spec} cannot work on batches: it has no predict_batch",
-            spec=model.spec,
-            advice="write predict_batch(payloads), or leave out --batch-size and --target-latency",
-        )
-    return model.predict_batch
-
-
-class BatchAttempts:
-    """Callable that tries prepared events together with `predict_batch`."""
-
-    def __init__(self, predict_batch: PredictBatch) -> None:
-        self._predict_batch = predict_batch
-
-    def __call__(self, events: Sequence[Event]) -> list[Outcome] | None:
-        """Return the outcome of each event, or None as `call_batch` does; never raises."""
-        tried = call_batch(self._predict_batch, [event.payload for event in events])
-        return None if tried is None else [outcome(event, each) for event, each in zip(events, tried, strict=True)]
-
-
-def call_batch(predict_batch: PredictBatch, payloads: list[Payload]) -> list[Tried] | None:
-    """Call the model with all of `payloads`; never raises.
-
-    Returns None if a call for several payloads raised. The caller then calls again with each half, until the payload
-    that the model raises for is alone; it can report the first half's outcomes before it tries the second.
-    """
-    count = len(payloads)
-    started = time.monotonic()
-    try:
-        results = _matched(predict_batch(payloads), count)
-    except BaseException as error:  # noqa: BLE001  (a model may raise anything, and sys.exit must not end a worker)
-        end_if_forked()
-        if count > 1 and hold_of(error) is None:
-            return None
-        return [Tried(None, time.monotonic() - started, failure_of(error), started)] * count
-    end_if_forked()
-    seconds = time.monotonic() - started
-    return [_tried(result, seconds, started) for result in results]
-
-
-def _matched(results: Any, count: int) -> list[Any]:
-    if isinstance(results, Mapping | str | bytes | None):
-        raise WrongResultsError(f"{type(results).__name__}, not a list of results")
-    found = list(results)
-    if len(found) != count:
-        raise WrongResultsError(f"{len(found)} results for {count} events")
-    return found
-
-
-def _tried(result: Any, seconds: float, started: float) -> Tried:
-    """Return the result of one event. An exception in place of a result fails that event only."""
-    if isinstance(result, BaseException):
-        return Tried(None, seconds, failure_of(result), started)
-    return Tried(result, seconds, None, started)

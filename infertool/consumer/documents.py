@@ -8,9 +8,10 @@ from typing import Any
 import orjson
 from msgspec import UNSET
 
-from infertool.codec import JSON, for_json
+from infertool.codec import JSON, EncodeError, for_json
 from infertool.consumer.attempt import Encoded, Event, Failure
 from infertool.models.port import Cached
+from infertool.models.user_code import text_of, type_of
 from infertool.telemetry.trace_context import TRACEPARENT
 from infertool.text import json_text
 from infertool.text.sanitize import printable
@@ -27,9 +28,11 @@ class UnencodableError(Exception):
     """The model's result cannot be written in the codec of its event, or as JSON."""
 
 
-def unencodable(error: UnencodableError) -> Failure:
-    """Return why an event fails whose result cannot be written."""
-    return Failure("infer", "UnencodableResult", f"the model's result cannot be written: {error}")
+def unencodable(error: BaseException) -> Failure:
+    """Return why an event fails whose result cannot be written; its own code may have raised `error`."""
+    text = printable(text_of(error)[:_EXCERPT])
+    reason = text if isinstance(error, UnencodableError | EncodeError) else f"{type_of(error)}: {text}"
+    return Failure("infer", "UnencodableResult", f"the model's result cannot be written: {reason}")
 
 
 class Documents:
@@ -46,9 +49,9 @@ class Documents:
     def result(self, event: Event, prediction: Any, processing_s: float, completed_at: float) -> bytes:
         """Return the document of a success; `prediction` may be encoded already. Raises `UnencodableError`.
 
-        `completed_at` is wall-clock time.
+        Raises whatever the prediction's own code raises, too. `completed_at` is wall-clock time.
         """
-        is_cached = isinstance(prediction, Cached)
+        is_cached = type(prediction) is Cached  # not isinstance: `__class__` of a proxy may raise
         result = prediction.result if is_cached else prediction
         document = {
             "event_id": event.event_id,

@@ -157,10 +157,10 @@ class Answers:
         return self._only and not self._whole and is_asked(event)
 
     def result(self, event: Event, prediction: Any, processing_s: float, document: bytes) -> Outgoing | None:
-        """Return the reply of a success. Raises `UnencodableError`."""
+        """Return the reply of a success. Raises as `Documents.result`."""
         if not is_asked(event):
             return None
-        result = prediction.result if isinstance(prediction, Cached) else prediction
+        result = prediction.result if type(prediction) is Cached else prediction
         body = self._document(event, result, document) if self._whole else _body(event.codec, result)
         headers = {"status": "SUCCESS", "event_id": event.event_id, "processing_ms": f"{processing_s * 1000:.3f}"}
         return _reply(event, body, headers | self._version)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from infertool.consumer.attempt import DroppedEvent, Event, FailedEvent, Failure, Outcome
-from infertool.consumer.documents import Documents, UnencodableError, unencodable
+from infertool.consumer.documents import Documents, unencodable
 from infertool.consumer.requests import DROPPED, Answers, Requests
 from infertool.consumer.settlement import Settlement
 from infertool.models.port import Cached
@@ -122,7 +122,7 @@ class Router:
             failure = outcome.failure
             if failure is None:
                 times.append(outcome.processing_s)
-                hits += isinstance(outcome.prediction, Cached)
+                hits += type(outcome.prediction) is Cached
                 failure = self._result(outcome, now, results)
             if failure is None:
                 continue
@@ -154,7 +154,7 @@ class Router:
                 document = self._documents.result(event, outcome.prediction, outcome.processing_s, now)
             if self._answers:
                 event.reply = self._answers.result(event, outcome.prediction, outcome.processing_s, document)
-        except UnencodableError as error:
+        except BaseException as error:  # noqa: BLE001  (the result's own code may raise anything)
             return unencodable(error)
         results.append(Publication(RESULT_EVENT, event.event_id, document, event))
         return None

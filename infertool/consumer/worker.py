@@ -10,22 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Protocol
 
-from infertool.consumer.attempt import (
-    Attempts,
-    BatchAttempts,
-    Event,
-    Failure,
-    Group,
-    Outcome,
-    Preparation,
-    batch_function,
-)
+from infertool.consumer.attempt import Attempts, Event, Failure, Group, Outcome, Preparation
+from infertool.consumer.batch_calls import BatchAttempts, batch_function, in_parts
 from infertool.errors import InfertoolError
 from infertool.models.async_calls import cancel_call
 from infertool.models.port import LoadedModel
 
-# Calls the model. Returns None if a call for several events raised: each half is tried for itself then.
-Try = Callable[[Group], Sequence[Outcome] | None]
+# Calls the model. Returns a size if a call for several events failed: they are tried in parts of that size then.
+Try = Callable[[Group], Sequence[Outcome] | int]
 
 
 class WorkerHost(Protocol):
@@ -129,15 +121,17 @@ class Calls:
         while self._groups:
             self._since = time.monotonic()
             outcomes = self._attempt(self._groups[0])
-            self._host.call_ended(self._caller, () if outcomes is None or self._abandoned else outcomes)
-            parts = halves(self._groups[0]) if outcomes is None else ()
+            parts: Sequence[Group] = ()
+            if isinstance(outcomes, int):
+                parts, outcomes = in_parts(self._groups[0], outcomes), ()
+            self._host.call_ended(self._caller, () if self._abandoned else outcomes)
             with self._lock:
                 if self._abandoned:
                     return None
                 self._since = None
                 self._groups.popleft()
                 self._groups.extendleft(reversed(parts))
-                self._outcomes += outcomes or ()
+                self._outcomes += outcomes
         with self._lock:
             spent_s = time.monotonic() - self._begun
             outcomes, self._outcomes = self._outcomes, []
@@ -237,14 +231,6 @@ def fit(groups: Iterable[Group], prepare: Preparation, host: WorkerHost) -> Iter
             host.done(poison, 0.0)
         if len(poison) < len(group):
             yield [event for event, failure in failures if failure is None]
-
-
-def halves(group: Group) -> list[Group]:
-    """Return both halves of a group whose call raised. Decodes the events again: the model may have changed them."""
-    for event in group:
-        event.payload = event.codec.decode(event.body)
-    middle = len(group) // 2
-    return [group[:middle], group[middle:]]
 
 
 class WorkerPool(Protocol):

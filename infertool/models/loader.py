@@ -27,8 +27,9 @@ from typing import Any
 import msgspec
 import orjson
 
-from infertool.errors import InferenceError, ModelLoadError, SettingsError
+from infertool.errors import ModelLoadError, SettingsError
 from infertool.models.async_calls import Bridge, is_async_generator
+from infertool.models.batch_results import matched
 from infertool.models.port import Cached, LoadedModel, OnCircuit, Payload, PredictBatch, version_text
 from infertool.models.simulated import SCHEME, simulated
 from infertool.models.tensors import Described, refuse_inputs
@@ -63,10 +64,7 @@ def _batches(store: _Store, ask: PredictBatch | None) -> PredictBatch | None:
         keys = [store.key(payload) for payload in payloads]
         results = [store.get(key) for key in keys]
         missing = [place for place, result in enumerate(results) if result is _MISS]
-        answers = list(ask([payloads[place] for place in missing])) if missing else []
-        if len(answers) != len(missing):
-            what = f"predict_batch returned {len(answers)} results for {len(missing)} events"
-            raise InferenceError(what, retryable=False)
+        answers = matched(ask([payloads[place] for place in missing]), len(missing)) if missing else []
         for place, answer in zip(missing, answers, strict=True):
             results[place] = store.put(keys[place], answer)
         return results
@@ -89,8 +87,10 @@ class _Store:
         if isinstance(payload, dict):
             content = {name: value for name, value in payload.items() if name not in self._ignore}
         try:
-            written = json_text.dumps(content, option=orjson.OPT_SORT_KEYS)
-        except TypeError:  # values that only MessagePack holds: bytes, and keys that are no texts
+            written = json_text.dumps(content, option=orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATETIME)
+        except TypeError:  # values that only MessagePack holds: bytes, times, and keys that are no texts
+            written = _by_kind(content)
+        if b"null" in written:  # or a number that is none, or infinite
             written = _by_kind(content)
         return hashlib.blake2b(written, digest_size=_KEY_BYTES).digest()
 
@@ -101,12 +101,12 @@ class _Store:
 
     def put(self, key: bytes, result: Any) -> Any:
         """Keep `result` if it can be cached; return it."""
-        if isinstance(result, BaseException):
+        if issubclass(type(result), BaseException):
             return result  # one event of a batch failed
         try:
             encoded = json_text.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY)
-        except (TypeError, RecursionError):
-            return result  # not JSON: the event will fail
+        except Exception:  # noqa: BLE001  (not JSON, or its own code raises: the event will fail)
+            return result
         with self._lock:
             self._kept[key] = encoded
         return result

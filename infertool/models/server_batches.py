@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from infertool.errors import InferenceError, ModelUnavailableError
+from infertool.models.batch_results import WrongResultsError
 from infertool.models.server_client import Endpoint, RequestTooLargeError, excerpt_of, of_status
 from infertool.telemetry.logs import log
 from infertool.text import json_text
@@ -80,7 +81,8 @@ class Results:
         """Return the result of each event of a batch, or its error. Raises `InferenceError` for a broken answer."""
         if not isinstance(answers, list) or len(answers) != count:
             got = f"{len(answers)} results" if isinstance(answers, list) else "no array"
-            raise InferenceError(f"{self._endpoint.shown} answered a batch of {count} events with {got}")
+            what = f"{self._endpoint.shown} answered a batch of {count} events with {got}"
+            raise WrongResultsError(what, retryable=True)
         if status == HTTPStatus.MULTI_STATUS:
             results = [self._of_part(each) for each in answers]
             if count == 1 and isinstance(results[0], InferenceError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import signal
@@ -78,11 +79,26 @@ def type_of(error: BaseException) -> str:
     return names[0] if len(names) == 1 else f"{type(error).__name__}({', '.join(names)})"[:LONGEST_LINE]
 
 
+# Limits on the wait that a model asks for. Without the lower one, held events would keep a core busy. Seconds.
+SHORTEST_HOLD_S = 0.1
+LONGEST_HOLD_S = 86_400.0
+
+
 def hold_of(error: BaseException) -> float | None:
     """Return for how long an event is to be held, in seconds; None unless the model, or all of a group, is away."""
     members = members_of(error)
-    waits_s = [each.retry_after_s for each in members if isinstance(each, ModelUnavailableError)]
+    waits_s = [_wait_s(each) for each in members if isinstance(each, ModelUnavailableError)]
     return max(waits_s) if len(waits_s) == len(members) else None
+
+
+def _wait_s(error: ModelUnavailableError) -> float:
+    try:
+        asked_s = float(error.retry_after_s)  # it may be the text of a header
+    except (TypeError, ValueError, OverflowError):
+        asked_s = math.nan
+    if math.isnan(asked_s):
+        asked_s = ModelUnavailableError.retry_after_s
+    return min(max(asked_s, SHORTEST_HOLD_S), LONGEST_HOLD_S)
 
 
 def text_of(error: BaseException) -> str:
@@ -98,7 +114,7 @@ def text_of(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error).strip() or type(error).__name__
-    except Exception:  # noqa: BLE001  (its __str__ may raise anything)
+    except BaseException:  # noqa: BLE001  (its __str__ may raise anything)
         return type(error).__name__
 
 

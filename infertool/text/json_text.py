@@ -111,10 +111,24 @@ def from_user_input(text: str) -> bytes:
 
 def dumps(value: Any, option: int = 0) -> bytes:
     """Encode `value`, with integers of any size. Raises `TypeError` if JSON cannot hold it, or `RecursionError`."""
+    option |= orjson.OPT_PASSTHROUGH_DATACLASS
     try:
-        return orjson.dumps(value, option=option)
+        return orjson.dumps(value, _plain, option)
     except TypeError:
-        return orjson.dumps(exact(value), option=option)
+        return orjson.dumps(exact(value), _plain, option)
+
+
+def _plain(value: Any) -> Any:
+    """Return a dataclass as a dict. orjson's own way crashes over one with slots and a field that is not set."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _members_of(value)
+    raise TypeError
+
+
+def _members_of(value: Any) -> dict[str, Any]:
+    """Return what orjson takes of a dataclass: the attributes that are set and do not begin with an underscore."""
+    names = dict.fromkeys([*(field.name for field in fields(value)), *getattr(value, "__dict__", ())])
+    return {name: getattr(value, name) for name in names if not name.startswith("_") and hasattr(value, name)}
 
 
 def exact(value: Any) -> Any:
@@ -129,7 +143,7 @@ def exact(value: Any) -> Any:
         case list() | tuple():
             return [exact(each) for each in value]
         case _ if is_dataclass(value) and not isinstance(value, type):
-            return {field.name: exact(getattr(value, field.name)) for field in fields(value)}
+            return {name: exact(each) for name, each in _members_of(value).items()}
     return value
 
 

@@ -27,6 +27,42 @@ def write(bus: Bus, text: str) -> str:
 ODD = """
     import math
     import threading
+    from dataclasses import dataclass, field
+
+    from infertool import InferenceError
+
+
+    @dataclass
+    class Unset:
+        tags: set
+        label: str = field(init=False)
+
+
+    @dataclass(slots=True)
+    class Slots:
+        score: float
+        label: str = field(init=False)
+
+
+    class Proxy:
+        @property
+        def __class__(self):
+            raise RuntimeError("working outside of a context")
+
+
+    class Items(dict):
+        def items(self):
+            raise RuntimeError("no items")
+
+
+    class Forgetful(InferenceError):
+        def __init__(self, field):
+            self.field = field
+
+
+    class ExitText(Exception):
+        def __str__(self):
+            raise SystemExit(3)
 
 
     class Unusual(BaseException):
@@ -74,6 +110,20 @@ ODD = """
                     return recursive()
                 case "deep":
                     return deep()
+                case "slots":
+                    return Slots(0.5)
+                case "unset":
+                    return Unset({1})
+                case "proxy":
+                    return Proxy()
+                case "inner-proxy":
+                    return {"user": Proxy()}
+                case "items":
+                    return Items(a=10 ** 30)
+                case "forgetful":
+                    raise Forgetful("amount")
+                case "exit-text":
+                    raise ExitText
                 case "lock":
                     return threading.Lock()
                 case "exit":
@@ -95,21 +145,34 @@ ODD = """
                 case "stop":
                     raise StopIteration
 """
-FINE = {"fine", "none", "nan", "huge"}
-UNENCODABLE = {"set", "bytes", "surrogate", "keys", "recursive", "deep", "lock"}
+FINE = {"fine", "none", "nan", "huge", "slots"}
+UNENCODABLE = {
+    "set",
+    "bytes",
+    "surrogate",
+    "keys",
+    "recursive",
+    "deep",
+    "lock",
+    "unset",
+    "proxy",
+    "inner-proxy",
+    "items",
+}
 RAISED = {
     "exit": "SystemExit", "interrupt": "KeyboardInterrupt", "base": "Unusual", "generator": "GeneratorExit",
     "no-text": "NoText", "long-text": "ValueError", "odd-text": "ValueError", "memory": "MemoryError",
-    "stop": "StopIteration",
+    "stop": "StopIteration", "forgetful": "Forgetful", "exit-text": "ExitText",
 }  # fmt: skip
 
 
-def test_whatever_a_model_returns_or_raises(bus: Bus) -> None:
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_whatever_a_model_returns_or_raises(bus: Bus, executor: str) -> None:
     wanted = FINE | UNENCODABLE | RAISED.keys()
     raw = bus.raw()
     raw.send(bus.queue, (({"event_id": name}, json.dumps({"do": name}).encode()) for name in sorted(wanted)))
     raw.close()
-    options = ("--max-messages", str(len(wanted)), "--max-attempts", "2")
+    options = ("--max-messages", str(len(wanted)), "--max-attempts", "2", "--executor", executor)
     consumer = bus.consume(*options, "--log-format", "json", model=write(bus, ODD), **ONE_TRY)
     summary = consumer.finish()
     assert all(json.loads(line)["message"] for line in consumer.log.read_text().splitlines())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infertool.consumer.attempt import Outcome, call_batch
+from infertool.consumer.attempt import Outcome, Tried
+from infertool.consumer.batch_calls import call_batch
 from infertool.consumer.batching.port import FixedBatches
 from infertool.consumer.worker import Threads
 from infertool.errors import InferenceError, ModelLoadError
@@ -53,13 +54,13 @@ def call(kinds: Sequence[str], function: Callable[[Sequence[Any]], Any] = predic
         sizes.append(len(payloads))
         return function(payloads)
 
-    def tried(payloads: list[dict[str, Any]]) -> list[Any]:
-        """Call as a worker does: when a call raises, with each half."""
+    def tried(payloads: list[dict[str, Any]]) -> list[Tried]:
+        """Call as a worker does: when a call fails, with each part."""
         found = call_batch(counted, [dict(payload) for payload in payloads])
-        if found is not None:
+        if not isinstance(found, int):
             return found
-        middle = len(payloads) // 2
-        return tried(payloads[:middle]) + tried(payloads[middle:])
+        parts = [payloads[start : start + found] for start in range(0, len(payloads), found)]
+        return [each for part in parts for each in tried(part)]
 
     return tried([{"n": n, "kind": kind} for n, kind in enumerate(kinds)]), sizes
 
@@ -92,6 +93,8 @@ def test_one_poison_costs_few_calls_and_no_neighbour(position: int) -> None:
         (lambda _payloads: None, "NoneType, not a list"),
         (lambda payloads: {payload["n"]: 1 for payload in payloads}, "dict, not a list"),
         (lambda payloads: "x" * len(payloads), "str, not a list"),
+        (lambda payloads: {payload["n"] for payload in payloads}, "set, not a list"),
+        (lambda payloads: Table(len(payloads)), "Table, not a list"),
         (lambda _payloads: 7, "not iterable"),
     ],
 )
@@ -100,6 +103,24 @@ def test_results_that_cannot_be_matched(function: Any, told: str) -> None:
     for each in tried:
         assert each.failure.error_type in {"WrongResultsError", "TypeError"}
         assert told in each.failure.error
+
+
+class Table:
+    """Iterates as a table of pandas does: over the names of its columns."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.columns = [f"column {n}" for n in range(rows)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+
+def test_results_that_would_match_a_smaller_batch_by_chance() -> None:
+    """A pair of lists: of labels, and of scores."""
+    tried, sizes = call(["fine"] * 64, lambda payloads: (["A"] * len(payloads), [0.9] * len(payloads)))
+    assert {each.failure and each.failure.error for each in tried} == {"predict_batch returned 2 results for 1 events"}
+    assert sizes == [64] + [1] * 64
 
 
 def test_a_model_that_drops_what_it_dislikes_fails_only_that() -> None:

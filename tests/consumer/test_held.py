@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from infertool.consumer.attempt import Decoding, Event, Failure, Outcome, Preparation, call_batch
+from infertool.consumer.attempt import Decoding, Event, Failure, Outcome, Preparation
+from infertool.consumer.batch_calls import call_batch
 from infertool.consumer.batching.policy import AdaptiveBatches
 from infertool.consumer.executor import Executor
 from infertool.consumer.tuning import Workload
@@ -22,14 +23,17 @@ def test_the_whole_batch_is_held_with_one_call() -> None:
         calls.append(len(payloads))
         raise ModelUnavailableError("away", retry_after_s=3.0)
 
-    tried = call_batch(predict_batch, [{}, {}, {}]) or []
+    tried = call_batch(predict_batch, [{}, {}, {}])
+    assert isinstance(tried, list)
     assert [failure_of(each).hold_s for each in tried] == [3.0] * 3
     assert calls == [3]
 
 
 def test_one_event_of_a_batch_may_be_held() -> None:
     answers = [1, ModelUnavailableError("away", retry_after_s=3.0)]
-    fine, held = call_batch(lambda _payloads: answers, [{}, {}]) or []
+    tried = call_batch(lambda _payloads: answers, [{}, {}])
+    assert isinstance(tried, list)
+    fine, held = tried
     assert (fine.prediction, fine.failure, failure_of(held).hold_s) == (1, None, 3.0)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from infertool.errors import InferenceError
+from infertool.models.batch_results import WrongResultsError
 from infertool.models.loader import cached
 from infertool.models.port import Cached, LoadedModel
 from tests.support.present import present
@@ -87,6 +90,15 @@ def test_a_batch_with_the_wrong_number_of_results_fails() -> None:
         batch([{"n": 1}, {"n": 2}])
 
 
+@pytest.mark.parametrize("wrong", [{"e0": 1, "e1": 2}, "ab", None, {1, 2}])
+def test_what_a_batch_returns_is_checked_before_it_is_kept(wrong: Any) -> None:
+    loaded = LoadedModel("m", "m", lambda _payload: 1, lambda _payloads: wrong)
+    batch = present(cached(loaded, entries=5, ttl_s=60, ignore=[]).predict_batch)
+    for _ in range(2):
+        with pytest.raises(WrongResultsError, match="not a list of results"):
+            batch([{"n": 1}, {"n": 2}])
+
+
 def test_the_oldest_go_when_there_are_too_many_and_all_go_with_time() -> None:
     model = Counting()
     predict = front(model, entries=2).predict
@@ -115,8 +127,10 @@ def test_equal_events_at_the_same_time_are_all_asked_for() -> None:
 def test_payloads_of_any_kind_are_told_apart() -> None:
     """Those of MessagePack, too: bytes, and keys that are no texts."""
     model = Counting()
-    predict = front(model).predict
-    payloads = [[], [1], "1", {"a": b"\x01"}, {"a": b"\x02"}, {1: "x"}, {"1": "x"}, [b"\x01"]]
+    predict = front(model, entries=100).predict
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    payloads: list[Any] = [[], [1], "1", {"a": b"\x01"}, {"a": b"\x02"}, {1: "x"}, {"1": "x"}, [b"\x01"]]
+    payloads += [{"a": value} for value in (None, math.nan, math.inf, -math.inf, noon, noon.isoformat(), "null")]
     assert [predict(payload) for payload in payloads] == [{"call": n + 1} for n in range(len(payloads))]
     assert [predict(payload) for payload in payloads] == [Cached({"call": n + 1}) for n in range(len(payloads))]
     assert predict({"a": b"\x01", "event_id": "2"}) == Cached({"call": 4})

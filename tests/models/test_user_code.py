@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from infertool.consumer.attempt import Failure, call, call_batch
+from infertool.consumer.attempt import Failure, call
+from infertool.consumer.batch_calls import call_batch
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
 from infertool.models import loader
-from infertool.models.user_code import LONGEST_CHAIN, LONGEST_LINE, MOST_BYTES, MOST_FRAMES, traceback_of
+from infertool.models.user_code import (
+    LONGEST_CHAIN,
+    LONGEST_HOLD_S,
+    LONGEST_LINE,
+    MOST_BYTES,
+    MOST_FRAMES,
+    SHORTEST_HOLD_S,
+    traceback_of,
+)
 
 MODEL = """
 import json
@@ -257,15 +268,81 @@ def test_a_group_is_tried_again_or_held_as_its_members() -> None:
         def predict(_payload: Any) -> Any:
             raise BaseExceptionGroup("several", members)
 
-        [one], several = call_batch(predict, [1]) or [], call_batch(predict, [1, 2])
-        assert one.failure is not None
-        assert (several is None) == (one.failure.hold_s is None)
-        return one.failure.retryable, one.failure.hold_s
+        alone, several = call_batch(predict, [1]), call_batch(predict, [1, 2])
+        assert isinstance(alone, list)
+        failure = alone[0].failure
+        assert failure is not None
+        assert isinstance(several, int) == (failure.hold_s is None)
+        return failure.retryable, failure.hold_s
 
     away, refused = ModelUnavailableError("away", retry_after_s=3), InferenceError("no amount", retryable=False)
     assert outcomes(away) == outcomes(away, ModelUnavailableError("away", retry_after_s=2)) == (True, 3)
     assert outcomes(away, ValueError()) == outcomes(ValueError()) == (True, None)
     assert outcomes(refused) == outcomes(ValueError(), refused) == outcomes(SystemExit()) == (False, None)
+
+
+class ForgetfulError(InferenceError):
+    """Does not call the base class's `__init__`."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+
+
+class ForgetfulAwayError(ModelUnavailableError):
+    def __init__(self, field: str) -> None:
+        self.field = field
+
+
+class ExitsError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class OddError(InferenceError):
+    def __init__(self) -> None:
+        self.retryable: Any = np.array([True, False])
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "hold_s"),
+    [
+        (ForgetfulError("amount"), "amount", None),
+        (ForgetfulAwayError("gpu"), "gpu", 1),
+        (ExitsError(), "ExitsError", None),
+        (OddError(), "OddError", None),
+        (ExceptionGroup("several", [ForgetfulError("amount"), ExitsError()]), "several", None),
+    ],
+)
+def test_an_exception_whose_class_is_odd_fails_its_event_alone(
+    error: Exception, told: str, hold_s: float | None
+) -> None:
+    def predict(_payload: Any) -> Any:
+        raise error
+
+    alone, returned = call_batch(predict, [1]), call_batch(lambda _payloads: [error], [1])
+    for failure in (
+        call(predict, {}).failure,
+        *(each[0].failure for each in (alone, returned) if not isinstance(each, int)),
+    ):
+        assert failure is not None
+        assert (failure.retryable, failure.hold_s) == (True, hold_s)
+        assert told in failure.error
+
+
+@pytest.mark.parametrize(
+    ("asked", "hold_s"),
+    [
+        (2, 2), ("2", 2), (None, 1), ("soon", 1), (math.nan, 1), (math.inf, LONGEST_HOLD_S), (1e11, LONGEST_HOLD_S),
+        (10**400, 1), (0, SHORTEST_HOLD_S), (-5.0, SHORTEST_HOLD_S), (np.float32(2), 2), (np.array([1, 2]), 1),
+    ],
+)  # fmt: skip
+def test_an_event_is_held_for_a_time_within_bounds(asked: Any, hold_s: float) -> None:
+    def predict(_payload: Any) -> Any:
+        raise ModelUnavailableError("busy", retry_after_s=asked)
+
+    failure = call(predict, {}).failure
+    assert failure is not None
+    assert failure.hold_s == hold_s
 
 
 def test_a_model_that_cannot_be_loaded_names_the_member(tmp_path: Path) -> None:

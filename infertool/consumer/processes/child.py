@@ -14,9 +14,10 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 
-from infertool.codec import BY_NAME, JSON, Codec, EncodeError
-from infertool.consumer.attempt import Tried, batch_function, call, call_batch
-from infertool.consumer.documents import UnencodableError, unencodable
+from infertool.codec import BY_NAME, JSON, Codec
+from infertool.consumer.attempt import Tried, call
+from infertool.consumer.batch_calls import batch_function, call_batch
+from infertool.consumer.documents import unencodable
 from infertool.consumer.processes import wire
 from infertool.errors import InfertoolError
 from infertool.hangup import shield_stderr
@@ -113,14 +114,14 @@ class Server:
             tried = self._call(bodies, codecs)
             if os.getpid() != self._pid:
                 os._exit(0)  # the model has forked, and this is the copy: the request is not its own
-            parts = None if tried is None else list(map(_part, tried, codecs))
-            self._tasks += len(bodies) if parts else 0
+            parts = tried if isinstance(tried, int) else list(map(_part, tried, codecs))
+            self._tasks += 0 if isinstance(parts, int) else len(bodies)
             leaving = self._limit_reached()
             wire.send(self._connection, wire.Reply(number, parts, time.monotonic() - started, leaving))
             if leaving:
                 return
 
-    def _call(self, bodies: Sequence[bytes], codecs: Sequence[Codec]) -> list[Tried] | None:
+    def _call(self, bodies: Sequence[bytes], codecs: Sequence[Codec]) -> list[Tried] | int:
         payloads = [used.decode(body) for body, used in zip(bodies, codecs, strict=True)]
         if self._predict_batch:
             return call_batch(self._predict_batch, payloads)
@@ -139,12 +140,13 @@ class Server:
 def _part(tried: Tried, used: Codec) -> wire.Part:
     if tried.failure is not None:
         return wire.Part(b"", tried.processing_s, tried.failure, started=tried.started)
-    cached = isinstance(tried.prediction, Cached)
-    result = tried.prediction.result if cached else tried.prediction
+    prediction = tried.prediction
+    cached = type(prediction) is Cached  # not isinstance: `__class__` of a proxy may raise
+    result = prediction.result if cached else prediction
     try:
         return wire.Part(used.encode(result), tried.processing_s, None, cached, isinstance(result, dict), tried.started)
-    except EncodeError as error:
-        return wire.Part(b"", tried.processing_s, unencodable(UnencodableError(str(error))), started=tried.started)
+    except BaseException as error:  # noqa: BLE001  (the result's own code may raise anything)
+        return wire.Part(b"", tried.processing_s, unencodable(error), started=tried.started)
 
 
 if __name__ == "__main__":

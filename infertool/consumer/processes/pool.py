@@ -12,10 +12,11 @@ from typing import Self
 
 from infertool.codec import JSON
 from infertool.consumer.attempt import Encoded, Event, Failure, Group, Outcome, Preparation
+from infertool.consumer.batch_calls import in_parts
 from infertool.consumer.processes import wire
 from infertool.consumer.processes.devices import NO_DEVICE, Device
 from infertool.consumer.processes.process import GoneError, WorkerProcess
-from infertool.consumer.worker import Try, Worker, WorkerHost, fit, halves
+from infertool.consumer.worker import Try, Worker, WorkerHost, fit
 from infertool.errors import ModelLoadError
 from infertool.models.port import Cached
 from infertool.net.timing import FullJitter
@@ -264,8 +265,8 @@ class ProcessWorker(Worker):
                     self._has_strayed = True
                     continue
                 self._since = None
-                if answer.parts is None:
-                    self._unasked += halves(group)
+                if isinstance(answer.parts, int):
+                    self._unasked += in_parts(group, answer.parts)
                 else:
                     outcomes += map(_outcome, group, answer.parts)
                 spent_s += answer.busy_s
@@ -283,7 +284,7 @@ class ProcessWorker(Worker):
         """Remove and return the group that `reply` answers; None if it answers none."""
         # The process begins them in this order.
         group = self._asked.get(reply.number) if next(iter(self._asked), None) == reply.number else None
-        if group is None or (len(group) == 1 if reply.parts is None else len(reply.parts) != len(group)):
+        if group is None or not _fits(reply, group):
             return None
         return self._asked.pop(reply.number)
 
@@ -323,6 +324,12 @@ class ProcessWorker(Worker):
             return False
         self._process = process
         return True
+
+
+def _fits(reply: wire.Reply, group: Group) -> bool:
+    if isinstance(reply.parts, int):
+        return 0 < reply.parts < len(group)
+    return len(reply.parts) == len(group)
 
 
 def _outcome(event: Event, part: wire.Part) -> Outcome:

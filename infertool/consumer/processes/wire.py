@@ -81,13 +81,13 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The outcome of the group with this number; `parts` is None if the call raised: each half is to be tried again.
+    """The outcome of the group with this number; `parts` is a size if the call is to be made again in parts of that.
 
     With a reason in `leaving` the worker takes no more requests, and ends.
     """
 
     number: int
-    parts: list[Part] | None
+    parts: list[Part] | int
     busy_s: float
     leaving: str
 
