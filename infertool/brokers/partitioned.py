@@ -71,6 +71,17 @@ class Log(Protocol):
         """
 
 
+@runtime_checkable
+class PassesOver(Protocol):
+    """A subscription to a log that can leave messages in their places. Optional: ask with `isinstance`."""
+
+    def pass_over(self, messages: Sequence[Message]) -> None:
+        """Give `messages` out no more, and do not settle them: they take up no room, and the group's next run has them.
+
+        Those of a partition that is assigned anew come again.
+        """
+
+
 class PartitionListener(Protocol):
     """Hears of partitions that another consumer takes over. Called on the thread that reads; returns at once."""
 

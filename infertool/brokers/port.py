@@ -42,7 +42,7 @@ class Capabilities:
     `reply_addresses`: a caller can have a queue of its own for replies (`Broker.open_replies`). `header_types`:
     headers keep their types (`Message.types`); elsewhere they arrive as texts. `highest_priority`: a higher one becomes
     this. `log`: a queue keeps its messages after they are settled, each group of consumers settles them for itself, and
-    what a subscription releases (`Partitioned`) stays in its place.
+    what a subscription passes over (`partitioned.PassesOver`) stays in its place.
 
     `max_unacked` is the number of unacked messages that one subscription surely gets, and the window to ask for unless
     told otherwise. At most `max_moves` moves and `max_move_bytes` bytes of bodies go into one `Subscription.move`.

@@ -144,3 +144,20 @@ def test_letters_go_to_another_broker_and_come_back(
     # Over AMQP each message gets an id.
     carried = [(name, value) for name, value in producers(record) if name != "message-id"]
     assert (record.key(), record.value(), carried) == (key, value, list(headers))
+
+
+def test_a_filter_and_a_copy_reach_letters_behind_many_that_stay(run: Run, raw_kafka: RawKafka, topic: str) -> None:
+    """More stay than a run may have unsettled."""
+    count = 2500
+    raw_kafka.topic(1, name=f"{topic}.copies")
+    raw_kafka.send(
+        f"{topic}.dlq", *(b'{"n":%d}' % n for n in range(count)), headers=[("original_destination", topic.encode())]
+    )
+    to = ("--to", f"{topic}.copies", "--yes", "-o", "json")
+    found = infertool_json(run("replay-dlq", "--where", f"n == {count - 1}", *to).stdout)
+    assert (found["replayed"], found["ended"]) == (1, "end")
+    [last] = raw_kafka.all(f"{topic}.copies")
+    assert last.value() == b'{"n":%d}' % (count - 1)
+    copied = infertool_json(run("replay-dlq", "--copy", *to).stdout)
+    assert (copied["replayed"], copied["ended"]) == (count - 1, "end")
+    assert len({each.value() for each in raw_kafka.all(f"{topic}.copies")}) == count

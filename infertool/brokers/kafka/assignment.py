@@ -116,10 +116,18 @@ class Assignment:
 
     def settle(self, offsets: AbstractSet[int]) -> list[KafkaMessage]:
         """Note that events in work are done; return those that can be given out now."""
-        self.in_work -= offsets
         self.offsets.settle(offsets)
         self.is_foreign = False
         self._changes += 1
+        return self._end_work(offsets)
+
+    def pass_over(self, offsets: AbstractSet[int]) -> list[KafkaMessage]:
+        """Note that events in work stay as they are; return those that can be given out now."""
+        self.offsets.pass_over(offsets)
+        return self._end_work(offsets)
+
+    def _end_work(self, offsets: AbstractSet[int]) -> list[KafkaMessage]:
+        self.in_work -= offsets
         if self._order is None:
             return []
         following = map(self._order.settle, sorted(offsets))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -126,24 +126,36 @@ class Deliveries:
     def settle(self, messages: Iterable[KafkaMessage]) -> int:
         """Note that events are done. Return how many were not in work here any more."""
         with self._lock:
-            stale = 0
-            for epoch, group in groupby(messages, key=_EPOCH):
-                those = list(group)
-                assignment = self._assigned.get(those[0].partition)
-                if assignment is None or assignment.epoch != epoch:
-                    stale += len(those)
-                    continue
-                known = assignment.in_work.intersection(map(OFFSET, those))
-                if len(known) < len(those):
-                    stale += sum(message.offset not in known for message in those)
-                following = assignment.settle(known)
-                self._in_work -= len(known)
-                if following and not assignment.is_leaving:
-                    self._ready.extend(following)
+            stale = self._end_work(messages, Assignment.settle)
             self.stale_acks += stale
-            if self._can_give():
-                self._given.notify()
             return stale
+
+    def pass_over(self, messages: Iterable[KafkaMessage]) -> None:
+        """Note that events stay as they are: they are neither in work nor done, and are given out no more."""
+        with self._lock:
+            self._end_work(messages, Assignment.pass_over)
+
+    def _end_work(
+        self, messages: Iterable[KafkaMessage], end: Callable[[Assignment, set[int]], Sequence[KafkaMessage]]
+    ) -> int:
+        """Have `end` note for each partition that events are in work no more. Return how many were not."""
+        stale = 0
+        for epoch, group in groupby(messages, key=_EPOCH):
+            those = list(group)
+            assignment = self._assigned.get(those[0].partition)
+            if assignment is None or assignment.epoch != epoch:
+                stale += len(those)
+                continue
+            known = assignment.in_work.intersection(map(OFFSET, those))
+            if len(known) < len(those):
+                stale += sum(message.offset not in known for message in those)
+            following = end(assignment, known)
+            self._in_work -= len(known)
+            if following and not assignment.is_leaving:
+                self._ready.extend(following)
+        if self._can_give():
+            self._given.notify()
+        return stale
 
     def has_stale(self, messages: Iterable[KafkaMessage]) -> bool:
         """Return True if one of them is not in work here any more."""

@@ -6,8 +6,10 @@ marks. So only the open ones are kept: the memory is that of the events in work,
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
+from heapq import merge
 
 from infertool.brokers.kafka.metadata import NOTHING, Progress, fits
 
@@ -25,6 +27,8 @@ class Offsets:
         self._open: set[int] = set()
         # The open ones in order; those that are settled behind an open one are still there.
         self._order: deque[int] = deque()
+        # Those that stay as they are, in runs.
+        self._passed: list[range] = []
         # Done offsets at or beyond `end`.
         self._ahead = deque(earlier.done)
         self._drop_passed()
@@ -33,10 +37,18 @@ class Offsets:
     @property
     def watermark(self) -> int | None:
         """All events below are done; None before the first event of a partition that was never committed."""
-        if self._order:
-            return self._order[0]
+        if (first := self._first) is not None:
+            return first
         follows = bool(self._ahead) and self._ahead[0].start == self.end
         return self._ahead[0].stop if follows else self.end
+
+    @property
+    def _first(self) -> int | None:
+        """The oldest event that was read and is not done."""
+        order, passed = self._order, self._passed
+        if order and passed:
+            return min(order[0], passed[0].start)
+        return order[0] if order else passed[0].start if passed else None
 
     @property
     def open_count(self) -> int:
@@ -59,7 +71,7 @@ class Offsets:
 
         Where nothing is open, only what is read next can make the commit shorter.
         """
-        return not self._open or fits(self.open_count + len(self._ahead), max(self.span, self.gap))
+        return not self._open or fits(self.open_count + len(self._ahead) + len(self._passed), max(self.span, self.gap))
 
     def take(self, offsets: Sequence[int]) -> list[int]:
         """Note that these were read, in ascending order. Return those that are not yet done."""
@@ -81,7 +93,25 @@ class Offsets:
         if not done:
             return
         self._highest_done = max(self._highest_done, max(done) + 1)
-        self._open -= done
+        self._close(done)
+
+    def pass_over(self, offsets: Iterable[int]) -> None:
+        """Note that open events stay as they are: they are not done, and nothing waits for them."""
+        passed = self._open.intersection(offsets)
+        for offset in sorted(passed):
+            self._pass_over(offset)
+        self._close(passed)
+
+    def _pass_over(self, offset: int) -> None:
+        runs = self._passed
+        at = bisect_right(runs, offset, key=lambda run: run.start)
+        follows = at > 0 and runs[at - 1].stop == offset
+        leads = at < len(runs) and runs[at].start == offset + 1
+        start, stop = runs[at - 1].start if follows else offset, runs[at].stop if leads else offset + 1
+        runs[at - follows : at + leads] = [range(start, stop)]
+
+    def _close(self, offsets: set[int]) -> None:
+        self._open -= offsets
         order = self._order
         while order and order[0] not in self._open:
             order.popleft()
@@ -100,21 +130,23 @@ class Offsets:
 
     def done(self) -> list[range]:
         """Return the runs of offsets beyond the watermark that are done, or have no event."""
-        if not self._order or self.end is None:
+        if (start := self._first) is None or self.end is None:
             return [run for run in self._ahead if run.start != self.end]
         runs: list[range] = []
-        start = self._order[0]
-        for offset in self._order:
-            if offset in self._open:
-                if offset > start:
-                    runs.append(range(start, offset))
-                start = offset + 1
+        for run in self._not_done():
+            if run.start > start:
+                runs.append(range(start, run.start))
+            start = run.stop
         if self._highest_done > start and self.end > start:
             runs.append(range(start, self.end))
         ahead = list(self._ahead)
         if runs and ahead and ahead[0].start == runs[-1].stop:
             runs[-1] = range(runs[-1].start, ahead.pop(0).stop)
         return runs + ahead
+
+    def _not_done(self) -> Iterable[range]:
+        opened = (range(offset, offset + 1) for offset in self._order if offset in self._open)
+        return merge(opened, self._passed, key=lambda run: run.start) if self._passed else opened
 
     def _not_ahead(self, offsets: list[int]) -> list[int]:
         """Return those that no earlier assignment has done, and forget what lies behind `end`."""

@@ -29,7 +29,7 @@ Send = Callable[[Outgoing, OnSent, float], None]
 
 
 class KafkaSubscription:
-    """See `infertool.brokers.port.Subscription` and `Partitioned`."""
+    """See `infertool.brokers.port.Subscription`, and `infertool.brokers.partitioned`: `Partitioned`, `PassesOver`."""
 
     def __init__(  # noqa: PLR0913  # all that a subscription has to know
         self,
@@ -110,6 +110,10 @@ class KafkaSubscription:
     def release(self, messages: Sequence[Message]) -> None:
         """See `infertool.brokers.partitioned.Partitioned`. Those of partitions that stay are received again."""
         self._deliveries.give_back(_ours(messages), redelivered=False)
+
+    def pass_over(self, messages: Sequence[Message]) -> None:
+        """See `infertool.brokers.partitioned.PassesOver`."""
+        self._deliveries.pass_over(_ours(messages))
 
     def figures(self) -> Figures:
         """Return what is shown of it."""

@@ -12,7 +12,7 @@ from infertool.message import Message
 
 
 class PartitionedSubscription(MemorySubscription):
-    """See `infertool.brokers.partitioned.Partitioned`. `released` is what was given back."""
+    """See `infertool.brokers.partitioned.Partitioned` and `PassesOver`. `released` is what was given back."""
 
     def __init__(self, queue: str, **options: Any) -> None:
         super().__init__(queue, **options)
@@ -25,6 +25,10 @@ class PartitionedSubscription(MemorySubscription):
 
     def release(self, messages: Sequence[Message]) -> None:
         """See `infertool.brokers.partitioned.Partitioned`. The next consumer of their partition gets them."""
+        self.released += messages
+
+    def pass_over(self, messages: Sequence[Message]) -> None:
+        """See `infertool.brokers.partitioned.PassesOver`."""
         self.released += messages
 
     def _listener(self) -> PartitionListener | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from infertool.brokers.partitioned import Partitioned
+from infertool.brokers.partitioned import PassesOver
 from infertool.brokers.port import Broker, Capabilities, Conventions, Move, Selector, Subscription, Transaction
 from infertool.deadletters.letters import key
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError, UnreachableError
@@ -256,8 +256,11 @@ class Taker:
     def leave(self, messages: Sequence[Message]) -> None:
         """Let messages of a log stay in their places, unsettled, without taking up the window."""
         self._left.update(map(key, messages))
-        if isinstance(self._subscription, Partitioned):
-            self._subscription.release(messages)
+        self._pass_over(messages)
+
+    def _pass_over(self, messages: Sequence[Message]) -> None:
+        if messages and isinstance(self._subscription, PassesOver):
+            self._subscription.pass_over(messages)
 
     def move(self, moves: Sequence[Move], on_undone: Callable[[], None]) -> State:
         """Move in one transaction; return whether it is DONE, IN_DOUBT or NOT_DONE. See `Transfer`.
@@ -298,6 +301,7 @@ class Taker:
         self._buffer = deque(message for message in self._buffer if message.partition != partition)
 
     def _fill(self, timeout_s: float) -> None:
+        left: list[Message] = []
         for message in self._subscription.receive(self.capabilities.max_unacked, timeout_s):
             if not self._is_current(message):
                 self._forget(message.partition)
@@ -305,14 +309,12 @@ class Taker:
             if self._in_doubt:
                 self._in_doubt = [transfer for transfer in self._in_doubt if not transfer.undo_if_in(message)]
             self._on_arrival(message)
-            if self._is_wanted(message):
+            letter = key(message) if self.held or self._left else ""
+            if letter in self._left:
+                left.append(message)
+            elif letter not in self.held:
                 self._buffer.append(message)
-
-    def _is_wanted(self, message: Message) -> bool:
-        if not (self.held or self._left):
-            return True
-        letter = key(message)
-        return letter not in self.held and letter not in self._left
+        self._pass_over(left)
 
     def _on_connection(self, event: ConnectionEvent) -> None:
         if event.state is ConnectionState.LOST:

@@ -21,6 +21,7 @@ class Tracking(RuleBasedStateMachine):
         self.done: set[int] = set()
         self.gone: set[int] = set()
         self.open: list[int] = []
+        self.passed: list[int] = []
         self.offsets = Offsets(start)
         self.position = start
 
@@ -41,6 +42,13 @@ class Tracking(RuleBasedStateMachine):
         self.done |= chosen
         self.open = [offset for offset in self.open if offset not in chosen]
 
+    @rule(picks=st.lists(st.integers(0, 10_000), max_size=20))
+    def pass_over(self, picks: list[int]) -> None:
+        chosen = {self.open[pick % len(self.open)] for pick in picks if self.open}
+        self.offsets.pass_over([*chosen, 9_999])
+        self.passed = sorted({*self.passed, *chosen})
+        self.open = [offset for offset in self.open if offset not in chosen]
+
     @rule(ahead=st.integers(0, 30))
     def retention(self, ahead: int) -> None:
         target = self.position + ahead
@@ -51,12 +59,12 @@ class Tracking(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        """What was open comes again, and nothing that was settled."""
+        """What was open or passed over comes again, and nothing that was settled."""
         text = encode(self.offsets.done(), self.offsets.end or 0)
         start = self.offsets.watermark
         self.offsets = Offsets(start, decode(text) or NOTHING)
         self.position = start or 0
-        self.open = []
+        self.open, self.passed = [], []
 
     @invariant()
     def agrees(self) -> None:
@@ -65,7 +73,8 @@ class Tracking(RuleBasedStateMachine):
         watermark = self.offsets.watermark
         assert watermark is not None
         # Without open events it lies behind what was read, and what is done from there on.
-        assert watermark == self.open[0] if self.open else watermark >= self.position
+        left = sorted([*self.open, *self.passed])
+        assert watermark == left[0] if left else watermark >= self.position
         assert self.offsets.open_count == len(self.open)
         assert self.offsets.span == (self.position - self.open[0] if self.open else 0)
         beyond = {offset for offset in self.done if offset >= watermark}
@@ -76,7 +85,7 @@ class Tracking(RuleBasedStateMachine):
         assert all(one.stop < other.start for one, other in pairwise(runs))
         told = {offset for run in runs for offset in run}
         assert beyond <= told
-        assert not told.intersection(self.open)
+        assert not told.intersection(left)
         waiting = {
             offset
             for offset in self.exists
@@ -116,6 +125,18 @@ def test_what_retention_deleted_is_counted_but_not_what_was_done() -> None:
     assert offsets.lost == 7
     assert offsets.take([22, 29, 30]) == [30]
     assert offsets.skip_to(25) == 0
+
+
+def test_what_is_passed_over_takes_little_memory_and_stops_nothing() -> None:
+    offsets = Offsets(0)
+    for first in range(0, 100_000, 1000):
+        batch = range(first, first + 1000)
+        offsets.take(batch)
+        offsets.settle(batch[500:501])
+        offsets.pass_over([*batch[501:], *batch[:500]])
+        assert (offsets.span, offsets.has_room, offsets.watermark) == (0, True, 0)
+    assert len(offsets._passed) == 101
+    assert encode(offsets.done(), 0).startswith("infertool/1 0 500 r:")
 
 
 def test_memory_is_that_of_the_open_events_however_long_one_of_them_lasts() -> None:

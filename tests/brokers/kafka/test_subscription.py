@@ -7,8 +7,9 @@ import logging
 import pytest
 from confluent_kafka import TopicPartition
 
+from infertool.brokers.kafka.assignment import Order
 from infertool.brokers.kafka.metadata import NOTHING, decode
-from infertool.brokers.partitioned import Partitioned
+from infertool.brokers.partitioned import Partitioned, PassesOver
 from infertool.brokers.port import Move
 from infertool.errors import MoveRefusedError, RefusedError, StaleMessagesError, UnroutableError
 from infertool.message import Message, Outgoing
@@ -195,6 +196,27 @@ def test_no_more_than_the_window_is_in_work_and_acks_count_once(
         # What was given back comes again, and first.
         only.subscription.release(taken[5:7])
         assert bodies(only.take(2)) == bodies(taken[5:7])
+
+
+@pytest.mark.parametrize("order", ["none", "partition"])
+def test_what_is_passed_over_takes_no_room_and_is_the_work_of_the_next(
+    cluster: RealCluster, clients: TestClients, topic: str, order: Order
+) -> None:
+    """More than the window and the largest gap are."""
+    cluster.send(topic, *numbered(200))
+    with member(clients, topic, window=10, max_gap=50, order=order) as first:
+        assert isinstance(first.subscription, PassesOver)
+        for number in range(200):
+            (message,) = first.take(1)
+            assert message.body == b"%d" % number
+            if number % 100 == 50:
+                first.ack(message)
+            else:
+                first.subscription.pass_over([message])
+        assert first.subscription.receive(5, 0.2) == []
+    assert cluster.committed(topic, topic)[0] == 0
+    with member(clients, topic) as second:
+        assert bodies(second.take(198)) == [each for each in numbered(200) if each not in {b"50", b"150"}]
 
 
 @pytest.mark.parametrize("order", ["key", "partition"])
