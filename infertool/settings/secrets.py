@@ -90,9 +90,13 @@ def _read_again(key: str, entry: Entry, path: Path) -> str:
 def _first_line(key: str, entry: Entry, path: Path) -> str:
     try:
         with path.open("rb") as file:
-            line = file.readline(_LONGEST_LINE).decode("utf-8-sig").rstrip("\r\n")
+            read = file.readline(_LONGEST_LINE + 1)
     except OSError as error:
         raise _unusable(key, entry, error.strerror or type(error).__name__) from error
+    if len(read) > _LONGEST_LINE:
+        raise _unusable(key, entry, f"its first line is longer than {_LONGEST_LINE} bytes")
+    try:
+        line = read.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise _unusable(key, entry, "not UTF-8") from None
     if not line:

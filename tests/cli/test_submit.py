@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from infertool.cli.submit.lines import LONGEST, read
 from tests.support.ports import free_port
 from tests.support.present import present
 from tests.support.running import Running, environment, infertool
@@ -76,6 +78,23 @@ def test_each_line_is_a_request_and_running_again_repeats_nothing(tmp_path: Path
     assert {each.path for each in server.asked} == {"/v1/infer"}
     assert any(each.body == b'{"n": 1.50}' for each in server.asked)
     assert "ik_secret" not in first.stdout + first.stderr
+
+
+@pytest.mark.parametrize("more", range(-2, 12))
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+@pytest.mark.parametrize("begin", [b"", b"\xef\xbb\xbf"])
+def test_a_line_at_the_limit_takes_no_other_with_it(more: int, end: bytes, begin: bytes) -> None:
+    """Neither the line behind it, nor itself where it is no longer than the limit; also as the last of the file."""
+    longest = b'"%s"' % (b"x" * (LONGEST + more - 2))
+    found = list(read(io.BytesIO(begin + longest + end + (b"2\n3\n" if end else b""))))
+    assert [line.number for line in found] == ([1, 2, 3] if end else [1])
+    assert [line.body for line in found[1:]] == ([b"2", b"3"] if end else [])
+    assert (found[0].body, bool(found[0].fault)) == ((b"", True) if more > 0 else (longest, False))
+
+
+def test_a_line_of_spaces_beyond_the_limit_is_not_cut() -> None:
+    found = list(read(io.BytesIO(b" " * (LONGEST + 6) + b"12345\n2\n")))
+    assert [(line.number, line.body, bool(line.fault)) for line in found] == [(1, b"", True), (2, b"2", False)]
 
 
 def test_without_follow_acceptance_is_enough(tmp_path: Path) -> None:

@@ -46,7 +46,12 @@ def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, secret_fil
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "its first line is empty"), (b"\nx", "its first line is empty"), (b"\xff\n", "not UTF-8")],
+    [
+        (b"", "its first line is empty"),
+        (b"\nx", "its first line is empty"),
+        (b"\xff\n", "not UTF-8"),
+        (b"x" * 65_537, "its first line is longer than 65536 bytes"),
+    ],
 )
 def test_files_without_a_secret(secret_file: Path, content: bytes, reason: str) -> None:
     secret_file.write_bytes(content)

@@ -14,8 +14,10 @@ from infertool.errors import UsageError
 from infertool.text import json_text
 
 STDIN: Final = "-"
-# As the gateway takes it, unless its settings say otherwise.
-_LONGEST: Final = 16 * 1024 * 1024
+# A body, as the gateway takes it, unless its settings say otherwise.
+LONGEST: Final = 16 * 1024 * 1024
+# Room for the end of the line and a byte order mark.
+_AROUND: Final = 8
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -55,16 +57,24 @@ def opened(source: str) -> BinaryIO:
 def read(file: BinaryIO) -> Iterator[Line]:
     """Yield the lines that are not empty. Raises `OSError`."""
     number = 0
-    while text := file.readline(_LONGEST + 1):
+    while text := file.readline(LONGEST + _AROUND):
         number += 1
-        if len(text) > _LONGEST:
-            while (rest := file.readline(_LONGEST)) and not rest.endswith(b"\n"):
-                pass
-            yield Line(number, b"", f"it has more than {_LONGEST:,} bytes")
-            continue
+        is_cut = not text.endswith(b"\n") and _skip_rest(file)
         body = text.removeprefix(_BOM if number == 1 else b"").strip()
-        if body:
+        if is_cut or len(body) > LONGEST:
+            yield Line(number, b"", f"it has more than {LONGEST:,} bytes")
+        elif body:
             yield Line(number, body, _fault(body))
+
+
+def _skip_rest(file: BinaryIO) -> bool:
+    """Read up to the end of the line. Return False if nothing of it is left."""
+    found = False
+    while rest := file.readline(LONGEST):
+        found = True
+        if rest.endswith(b"\n"):
+            break
+    return found
 
 
 def _fault(body: bytes) -> str:
