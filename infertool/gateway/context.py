@@ -21,8 +21,6 @@ class Connection:
     certificate_name: str | None = None
     on_lost: Callable[[], None] | None = None
     is_lost: bool = False
-    # Ends it at once, with what the client has not taken.
-    abort: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)

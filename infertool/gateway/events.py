@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -15,7 +16,7 @@ import orjson
 
 from infertool.codec import MSGPACK as CODEC
 from infertool.codec import DecodeError, decode
-from infertool.gateway import answers, context
+from infertool.gateway import answers, context, exchange
 from infertool.gateway.headers import EVENTS, MSGPACK
 from infertool.gateway.request import Progress, State, document
 from infertool.text import json_text
@@ -25,15 +26,13 @@ if TYPE_CHECKING:
 
 # A comment is sent after this time without an event, so that proxies keep the connection. Seconds.
 QUIET_S: Final = 15.0
-# A client that reads nothing for this time is cut off. Seconds.
-STUCK_S: Final = 60.0
 _TICK_S: Final = 1.0
 _RETRY_MS: Final = 1000
 _QUEUED, _STARTED, _ENDED = "0", "1", "2"
 
 
 class Streams:
-    """The open streams: a comment for those that are quiet, an end for those whose clients do not read."""
+    """The open streams, with a comment for those that are quiet."""
 
     def __init__(self) -> None:
         self._open: set[Stream] = set()
@@ -81,10 +80,9 @@ class Stream:
         self._seen = seen
         self._headers = headers or {}
         self._send: Send | None = None
-        self._abort: Callable[[], None] | None = None
+        self._has_room: Callable[[], bool] = lambda: True
         self._limit: asyncio.Timeout | None = None
         self._told = False
-        self._writing_since: float | None = None
         self._wrote = 0.0
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
@@ -92,7 +90,7 @@ class Stream:
         self._send = send
         connection = scope[context.CONNECTION]
         connection.on_lost = self.stop
-        self._abort = connection.abort
+        self._has_room = partial(exchange.has_room, scope)
         headers = {
             "content-type": EVENTS,
             "cache-control": "no-store",
@@ -128,11 +126,8 @@ class Stream:
                 self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def tick(self, now: float) -> None:
-        """Write a comment where nothing was written for a while; end the stream where the client does not read."""
-        if self._writing_since is not None:
-            if now - self._writing_since > STUCK_S and self._abort:
-                self._abort()
-        elif now - self._wrote >= QUIET_S:
+        """Write a comment where nothing was written for a while, and nothing waits to be read."""
+        if now - self._wrote >= QUIET_S and self._has_room():
             await self._write(b":\n\n")
 
     async def _events(self) -> None:
@@ -149,13 +144,8 @@ class Stream:
     async def _write(self, data: bytes) -> None:
         if self._send is None:
             return
-        loop = asyncio.get_running_loop()
-        self._writing_since = loop.time()
-        try:
-            await self._send(_body(data))
-        finally:
-            self._writing_since = None
-            self._wrote = loop.time()
+        await self._send(_body(data))
+        self._wrote = asyncio.get_running_loop().time()
 
 
 def event(progress: Progress) -> bytes:

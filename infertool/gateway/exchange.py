@@ -34,6 +34,12 @@ def whole_body(scope: Scope) -> bytes | None:
     return bytes(body)
 
 
+def has_room(scope: Scope) -> bool:
+    """Return True if a part of the response can be written without a wait for the client."""
+    cycle: RequestResponseCycle | None = scope.get(EXCHANGE)
+    return cycle is None or not cycle.flow.write_paused
+
+
 def respond(scope: Scope, response: Response, more: list[tuple[bytes, bytes]]) -> bool:
     """Send a response with `more` headers. Return False if it has to take ASGI's way: nothing is sent then."""
     cycle: RequestResponseCycle | None = scope.get(EXCHANGE)

@@ -79,11 +79,12 @@ class GatewayProtocol(HttpToolsProtocol):
         self.idle_since = math.inf
         self._header_bytes = 0
         self._headers_come = True
+        # The newest chunk may be the last: trailers follow, unless a part of the body does.
+        self._trailers_come = False
         self._has_begun = False
         self._ended = False
         self._discarding: asyncio.TimerHandle | None = None
         self.connection = Connection(_name_of(transport))
-        self.connection.abort = transport.abort
         guard = self.guard
         guard.open.add(self)
         if len(guard.open) > guard.max_connections:
@@ -103,7 +104,7 @@ class GatewayProtocol(HttpToolsProtocol):
         """Parse what came."""
         if self._ended:
             return
-        if self._headers_come:
+        if self._headers_come or self._trailers_come:
             self._header_bytes += len(data)
         self.idle_since = math.inf
         try:
@@ -112,7 +113,8 @@ class GatewayProtocol(HttpToolsProtocol):
             self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(Problem(Reason.INVALID_HTTP))
-        if self._headers_come and self._header_bytes > MOST_HEADER_BYTES and not self._ended:
+        is_large = self._header_bytes > MOST_HEADER_BYTES
+        if is_large and (self._headers_come or self._trailers_come) and not self._ended:
             self._refuse(_too_large())
 
     def _ignore_upgrade(self, rest: bytes) -> None:
@@ -141,6 +143,11 @@ class GatewayProtocol(HttpToolsProtocol):
         if self.headers_since == math.inf:
             self.headers_since = self.loop.time()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header. A trailer is dropped: the request runs already, by its headers."""
+        if self._headers_come:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """Check the headers, and run the request."""
         self._headers_come = False
@@ -160,13 +167,20 @@ class GatewayProtocol(HttpToolsProtocol):
             # The target is no URL.
             self._refuse(Problem(Reason.INVALID_HTTP, "the target of the request is no path"))
 
+    def on_chunk_header(self) -> None:
+        """Begin a chunk."""
+        self._trailers_come = True
+        self._header_bytes = 0
+
     def on_body(self, body: bytes) -> None:
         """Keep a part of a body."""
+        self._trailers_come = False
         if not self._ended:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End the body."""
+        self._trailers_come = False
         if self._ended or self.parser.should_upgrade():
             return
         if self._discarding:
@@ -178,17 +192,18 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on with the next request, once the body of this one is thrown away."""
         self._writes.flush()
-        if self.cycle is not None and self.cycle.more_body and not self.transport.is_closing():
-            self._discarding = self.loop.call_later(DISCARD_S, self.transport.close)
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:
+            # The body of the answered one has come: the newest cycle is that of a later request.
             self._start_asgi_task(*self.pipeline.pop())
-        else:
-            # Not uvicorn's timer, which costs more than the rest.
-            self.idle_since = self.loop.time()
+            return
+        if self.cycle is not None and self.cycle.more_body:
+            self._discarding = self.loop.call_later(DISCARD_S, self.transport.close)
+        # Not uvicorn's timer, which costs more than the rest.
+        self.idle_since = self.loop.time()
 
     def shutdown(self) -> None:
         """Close once the response is sent."""
@@ -214,7 +229,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self.guard.note(refusal.reason)
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        # A response to the request whose body is thrown away was sent.
+        if self.cycle is None or (self.cycle.response_complete and not self.cycle.more_body):
             self.transport.write(_response(refusal, self.server_state.default_headers))
         self.transport.close()
 

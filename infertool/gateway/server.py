@@ -9,6 +9,7 @@ import logging
 import random
 import re
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from http import HTTPStatus
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _BACKLOG: Final = 2048
+# A client that takes nothing of what is sent to it for this time is cut off. Seconds.
+STUCK_S: Final = 60.0
 # Not `secrets`, which asks the system each time: the id names a request in logs, and protects nothing.
 _NUMBERS: Final = random.Random()  # noqa: S311
 _REQUEST_ID: Final = re.compile(rb"[!-~](?:[ -~]{0,253}[!-~])?")
@@ -149,6 +152,9 @@ def listen(host: str, port: int) -> socket.socket:
         # Accepted connections inherit it; asyncio sets it for sockets of its own making alone. Without, the second part
         # of a response waits for the client's acknowledgement, which takes 40 ms.
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            # Inherited as well. The loop would keep for ever what such a client does not read, also after a close.
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(STUCK_S * 1000))
         bound.bind((host, port))
     except (OSError, UnicodeError) as fault:
         bound.close()

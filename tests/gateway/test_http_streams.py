@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from infertool.gateway import events
+from infertool.gateway import server as gateway_server
 from tests.gateway.front_server import LONG, FrontServer
 
 POST = (
@@ -26,6 +27,15 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def unread(server: FrontServer, data: bytes) -> socket.socket:
+    """Send `data` from a client that has little room for what it does not read."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.connect(("127.0.0.1", server.port))
+    line.sendall(data)
+    return line
+
+
 async def flood(server: FrontServer) -> None:
     """Change the position of the only request until its stream is gone."""
     engine = server.engine
@@ -38,19 +48,58 @@ async def flood(server: FrontServer) -> None:
 
 
 def test_a_client_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "STUCK_S", 0.3)
-    monkeypatch.setattr(events, "_TICK_S", 0.1)
+    monkeypatch.setattr(gateway_server, "STUCK_S", 1.0)
     with FrontServer() as server:
-        line = socket.socket()
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        line.connect(("127.0.0.1", server.port))
-        line.sendall(POST)
+        line = unread(server, POST)
         wait_until(lambda: server.front.streams)
         server.run(flood(server))
         # Its connection is given up as well, with what it has not taken.
         wait_until(lambda: server.front.connections == 0)
         line.close()
         assert not server.engine.left
+
+
+@pytest.mark.parametrize("accept", [b"", b"Accept: text/event-stream\r\n"])
+def test_a_large_answer_that_is_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch, accept: bytes) -> None:
+    """Its bytes would stay for ever, also where its connection is closed."""
+    monkeypatch.setattr(gateway_server, "STUCK_S", 1.0)
+    body = b'"%b"' % (b"x" * 8_000_000)
+    head = POST.partition(b"Accept")[0] + accept + b"Content-Type: application/json\r\n"
+    with FrontServer() as server:
+        line = unread(server, head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        wait_until(lambda: server.engine.known)
+        wait_until(lambda: server.front.connections == 0)
+        line.close()
+
+
+def test_a_full_stream_does_not_keep_comments_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "QUIET_S", 0.05)
+    monkeypatch.setattr(events, "_TICK_S", 0.02)
+
+    async def fill(server: FrontServer, request_id: str) -> None:
+        """Have events until no more can be written, and nothing waits to be."""
+        [connection] = server.front._guard.open
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        position = 0
+        while not connection.flow.write_paused:
+            position += 1
+            await server.engine._change(replace(server.engine.known[request_id], position=position))
+            # The stream has written it by then.
+            await asyncio.sleep(0.002)
+
+    with FrontServer() as server:
+        full = unread(server, POST)
+        wait_until(lambda: server.engine.known)
+        server.run(fill(server, next(iter(server.engine.known))))
+        other = server.raw(POST)
+        other.settimeout(LONG)
+        said = b""
+        while said.count(b":\n\n") < 3:
+            part = other.recv(65536)
+            assert part, said
+            said += part
+        other.close()
+        full.close()
 
 
 def test_a_quiet_stream_has_comments_and_a_client_that_leaves_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:

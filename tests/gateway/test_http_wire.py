@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from infertool.gateway import protocol
+from infertool.gateway.request import State
 from infertool.gateway.server import listen
 from tests.gateway.front_server import LONG, FrontServer, read_all
 
@@ -146,6 +148,55 @@ def test_chunks_without_end_are_cut_off() -> None:
     with FrontServer(max_body_bytes=100_000, receive_timeout_s=LONG) as patient:
         line = patient.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         assert problem(drip(line, b"4000\r\n%b\r\n" % (b" " * 0x4000), 0.001)) == TOO_LARGE
+
+
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"
+LAST = b"\r\n1\r\n1\r\n0\r\n"
+
+
+@pytest.mark.parametrize("extra", [b"", b"X-Api-Key: wrong\r\n"], ids=["known", "refused"])
+@pytest.mark.parametrize("part", [b"X-A: b\r\n" * 2000, b"x" * 16_000], ids=["lines", "one line"])
+def test_trailers_without_end_end_the_connection(extra: bytes, part: bytes) -> None:
+    most = 20_000_000
+    with FrontServer(receive_timeout_s=LONG) as patient:
+        line = patient.raw(CHUNKED + extra + LAST + b"X-T: ")
+        sent = 0
+        with contextlib.suppress(OSError):
+            while sent < most:
+                line.sendall(part)
+                sent += len(part)
+        assert sent < most
+        # What was refused before is not refused again.
+        assert read_all(line).count(b"HTTP/1.1 ") <= 1
+        assert not patient.engine.known
+
+
+def test_trailers_are_no_headers(server: FrontServer) -> None:
+    answer = read_all(server.raw(CHUNKED + END + LAST + b"X-Api-Key: wrong\r\nX-T: a\r\n\r\n"))
+    assert b'"prediction":1' in answer
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_the_body_of_the_next_request_comes_late(monkeypatch: pytest.MonkeyPatch, is_chunked: bool) -> None:
+    """It began while the first one ran: it is waited for, and not thrown away."""
+    monkeypatch.setattr(protocol, "DISCARD_S", 0.05)
+    first = HEAD + b'Content-Length: 6\r\n\r\n"hold"'
+    second = CHUNKED + END + b"\r\n3\r\n[1,\r\n" if is_chunked else HEAD + END + b"Content-Length: 5\r\n\r\n[1,"
+    with FrontServer(receive_timeout_s=LONG) as server:
+        line = server.raw(first + second)
+        deadline = time.monotonic() + LONG
+        while not server.engine.known:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        server.run(server.engine.finish(next(iter(server.engine.known)), State.SUCCEEDED, b"1"))
+        answer = b""
+        while b'"prediction":1' not in answer:
+            answer += line.recv(65536)
+        # Each part comes by itself.
+        for part in (b"2\r\n2]\r\n", b"0\r\n\r\n") if is_chunked else (b"2", b"]"):
+            time.sleep(0.2)
+            line.sendall(part)
+        assert b'"prediction":[1,2]' in answer + read_all(line)
 
 
 def test_a_connection_that_says_nothing_is_closed(server: FrontServer) -> None:
