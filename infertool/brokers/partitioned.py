@@ -72,6 +72,18 @@ class Log(Protocol):
 
 
 @runtime_checkable
+class Joins(Protocol):
+    """A subscription that its group gives partitions, some time after it began. Optional: ask with `isinstance`.
+
+    A group waits for a consumer that ended without a word, such as a killed one.
+    """
+
+    @property
+    def partitions(self) -> int | None:
+        """How many it has; None until the group said so at first: nothing can come before."""
+
+
+@runtime_checkable
 class PassesOver(Protocol):
     """A subscription to a log that can leave messages in their places. Optional: ask with `isinstance`."""
 

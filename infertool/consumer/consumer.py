@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from infertool.brokers import registry, weighted_queues
-from infertool.brokers.partitioned import Lag, Lagging, Limiting
+from infertool.brokers.partitioned import Joins, Lag, Lagging, Limiting
 from infertool.brokers.port import Broker, Monitored, Subscription, Widens
 from infertool.consumer import weighted
 from infertool.consumer.attempt import FailedEvent
@@ -197,7 +197,7 @@ class Consumer:
         gauge.start()
         try:
             pipeline.take_messages()
-            while not (self._stopping or self._in_flight.wait_full(POLL_S) or self._idled()):
+            while not (self._stopping or self._in_flight.wait_full(POLL_S) or self._idled(subscription)):
                 pass
             self._in_flight.close()
             self._await_settlement()
@@ -291,14 +291,16 @@ class Consumer:
 
         return Probes(oldest_s, lambda timeout_s: broker.measure(self._settings.deadletter.queue, timeout_s), ticks)
 
-    def _idled(self) -> bool:
+    def _idled(self, subscription: Subscription) -> bool:
         """Return True if no event came for `idle_s`.
 
         What counts are the checks, not a clock: the time of a start, or of a process that was held up, is no time
-        without events.
+        without events. Nor is that until a group gives it partitions.
         """
         seen, self._seen = self._seen, self._in_flight.admitted
         is_quiet = self._connected and not len(self._in_flight) and self._seen == seen
+        if is_quiet and isinstance(subscription, Joins):
+            is_quiet = subscription.partitions is not None
         self._quiet_checks = self._quiet_checks + 1 if is_quiet else 0
         return self._until.idle_s is not None and self._quiet_checks * POLL_S >= self._until.idle_s
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Container, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from infertool.brokers.partitioned import Partitioned, PartitionListener
+from infertool.brokers.partitioned import Joins, Partitioned, PartitionListener
 from infertool.brokers.port import Broker, Conventions, DeliversOnReader, Move, Subscription, Transaction
 from infertool.brokers.weighted_queues import WeightedQueue
 from infertool.consumer import intake
@@ -142,6 +142,12 @@ class WeightedSubscription:
         for message in messages:
             by_number.setdefault(self.number(message), []).append(message)
         return by_number
+
+    @property
+    def partitions(self) -> int | None:
+        """See `infertool.brokers.partitioned.Joins`: None until each has its own."""
+        counts = [each.partitions for each in self.subscriptions if isinstance(each, Joins)]
+        return None if None in counts else sum(filter(None, counts))
 
     def listen(self, listener: PartitionListener) -> None:
         """See `infertool.brokers.partitioned.Partitioned`."""

@@ -9,11 +9,11 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import Consumer, Message
 
 from tests.support.kafka import Kafka
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.rawkafka import RawKafka, headers_of
+from tests.support.rawkafka import RawKafka, eventually, headers_of
 from tests.support.running import CREDENTIALS, infertool
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long]
@@ -46,11 +46,11 @@ def run(kafka: Kafka, topic: str, tmp_path: Path) -> Run:
     return run
 
 
-def die(run: Run, tmp_path: Path, *options: str, **env: str) -> dict[str, Any]:
+def die(run: Run, tmp_path: Path, *options: str, broker: str = "", **env: str) -> dict[str, Any]:
     """Have a consumer fail on all that waits."""
     done = run(
         "consume", "--model", f"{tmp_path}/model.py:predict", "--publish", "none", "--max-attempts", "1",
-        "--exit-when-idle", "1s", "-o", "json", *options, **env,
+        "--exit-when-idle", "1s", "-o", "json", *options, broker=broker, **env,
     )  # fmt: skip
     summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return summary
@@ -161,3 +161,46 @@ def test_a_filter_and_a_copy_reach_letters_behind_many_that_stay(run: Run, raw_k
     copied = infertool_json(run("replay-dlq", "--copy", *to).stdout)
     assert (copied["replayed"], copied["ended"]) == (count - 1, "end")
     assert len({each.value() for each in raw_kafka.all(f"{topic}.copies")}) == count
+
+
+@pytest.fixture
+def killed(raw_kafka: RawKafka) -> Callable[[str, str], None]:
+    """Have a group wait for a member that ended without a word."""
+
+    def kill(group: str, topic: str) -> None:
+        # A static member does not say goodbye.
+        member = Consumer({
+            **raw_kafka.config, "group.id": group, "group.instance.id": "killed", "session.timeout.ms": 15_000,
+            "partition.assignment.strategy": "cooperative-sticky",
+        })  # fmt: skip
+        member.subscribe([topic])
+        eventually(lambda: member.poll(0.1) or member.assignment())
+        member.close()
+
+    return kill
+
+
+# Seconds, far less than the group waits.
+SOON = {"INFERTOOL_BROKER__RECEIPT_TIMEOUT_S": "1"}
+
+
+def test_a_run_after_one_that_was_killed_waits_for_its_partitions(
+    run: Run, raw_kafka: RawKafka, topic: str, killed: Callable[[str, str], None]
+) -> None:
+    raw_kafka.send(f"{topic}.dlq", *(b'{"n":%d}' % n for n in range(5)), headers=[("original_destination", b"x")])
+    killed(f"{topic}.replay", f"{topic}.dlq")
+    done = run("replay-dlq", "--to", topic, "--force", "--yes", "-o", "json", **SOON)
+    assert infertool_json(done.stdout)["replayed"] == 5
+    assert f"the group {topic}.replay has not yet given partitions of {topic}.dlq" in done.stderr
+
+
+@pytest.mark.parametrize("also", ["", ".low"], ids=["one topic", "two"])
+def test_a_consumer_is_not_idle_before_its_group_gave_it_partitions(
+    run: Run, raw_kafka: RawKafka, topic: str, tmp_path: Path, killed: Callable[[str, str], None], also: str
+) -> None:
+    raw_kafka.topic(1, name=f"{topic}.low")
+    raw_kafka.send(topic, b'{"kind":"waits"}')
+    killed(topic, topic)
+    weights = {"INFERTOOL_BROKER__QUEUE": f"{topic}=2,{topic}.low=1", "INFERTOOL_DEADLETTER__QUEUE": f"{topic}.dlq"}
+    broker = f"kafka://{raw_kafka.config['bootstrap.servers']}?group={topic}" if also else ""
+    assert die(run, tmp_path, broker=broker, **SOON, **(weights if also else {}))["dead_lettered"] == 1

@@ -29,7 +29,7 @@ Send = Callable[[Outgoing, OnSent, float], None]
 
 
 class KafkaSubscription:
-    """See `infertool.brokers.port.Subscription`, and `infertool.brokers.partitioned`: `Partitioned`, `PassesOver`."""
+    """See `infertool.brokers.port.Subscription`, and `Partitioned`, `Joins` and `PassesOver` of `partitioned`."""
 
     def __init__(  # noqa: PLR0913  # all that a subscription has to know
         self,
@@ -46,6 +46,7 @@ class KafkaSubscription:
         on_fault: Callable[[InfertoolError], None],
     ) -> None:
         self._topic = topic
+        self._group = group
         self._address = clients.address
         self._send = send
         self._timeout_s = timeout_s
@@ -68,6 +69,11 @@ class KafkaSubscription:
         return self._deliveries.stale_acks
 
     @property
+    def partitions(self) -> int | None:
+        """See `infertool.brokers.partitioned.Joins`."""
+        return len(self._deliveries.assigned) if self._rebalance.joined.is_set() else None
+
+    @property
     def is_changed(self) -> bool:
         """Return True if there is something to commit."""
         return self._deliveries.is_changed()
@@ -81,6 +87,11 @@ class KafkaSubscription:
         if self._poller.refusal:
             self.close(self._timeout_s)
             raise self._poller.refusal
+        if self.partitions is None:
+            _log.warning(
+                "the group %s has not yet given partitions of %s to this consumer: it may wait for one that was "
+                "killed, up to its session.timeout.ms (45 s unless set)", self._group, self._topic,
+            )  # fmt: skip
 
     def renew(self) -> None:
         """Go on with a login or TLS files that changed."""

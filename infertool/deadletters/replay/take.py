@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from infertool.brokers.partitioned import PassesOver
+from infertool.brokers.partitioned import Joins, PassesOver
 from infertool.brokers.port import Broker, Capabilities, Conventions, Move, Selector, Subscription, Transaction
 from infertool.deadletters.letters import key
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError, UnreachableError
@@ -137,6 +137,8 @@ QUIET_S = 1.0
 PATIENCE_S = 5.0
 # A run ends after this time without a connection. Seconds.
 LONGEST_LOSS_S = 300.0
+# A run ends after this time without a partition: its group waits for a consumer that was killed. Seconds.
+LONGEST_JOIN_S = 120.0
 # A letter may have 100 MiB, and a line may be slow: this many bytes lengthen the wait for a commit by a second.
 _SLOWEST_BYTES_S = 1_000_000
 _POLL_S = 0.1
@@ -181,6 +183,8 @@ class Taker:
         # The newest epoch of each partition.
         self._epochs: dict[str, int] = {}
         self._lost_at: float | None = None
+        # Since when it has no partition.
+        self._without_at: float | None = None
         self._in_doubt: list[Transfer] = []
         self.held: set[str] = set()
         # Keys of letters that stay in their places in a log.
@@ -225,7 +229,8 @@ class Taker:
     def take(self, most: int, patience_s: float = QUIET_S) -> list[Message]:
         """Return 1 to `most` messages of one partition; none at the queue's end, or when stopped.
 
-        Raises `ConnectionLostError` when there was no connection for five minutes.
+        Raises `ConnectionLostError` when there was no connection for five minutes, `UnreachableError` when there was no
+        partition for two.
         """
         quiet_since = time.monotonic()
         while not self._stop.is_set():
@@ -234,6 +239,8 @@ class Taker:
                 return self._taken(most)
             if self._lost_at is not None:
                 self._check_loss(self._lost_at)
+                quiet_since = time.monotonic()
+            elif self._is_without():
                 quiet_since = time.monotonic()
             elif time.monotonic() - quiet_since >= patience_s:
                 break
@@ -322,6 +329,22 @@ class Taker:
         elif event.state is ConnectionState.CONNECTED:
             self._lost_at = None
         self._bus.on_connection(event)
+
+    def _is_without(self) -> bool:
+        """Return True if a group gave it no partition, so that nothing comes whatever the queue holds."""
+        if not isinstance(self._subscription, Joins) or self._subscription.partitions:
+            self._without_at = None
+            return False
+        now = time.monotonic()
+        self._without_at = self._without_at or now
+        if now - self._without_at > LONGEST_JOIN_S:
+            address = self._broker.address
+            raise UnreachableError(
+                f"{address} gave this run nothing of {self._queue} for {LONGEST_JOIN_S:.0f} s: another run has it",
+                address=address,
+                advice="nothing is lost; run the command again when the other one has ended",
+            )
+        return True
 
     def _check_loss(self, since: float) -> None:
         lost_s = time.monotonic() - since
