@@ -83,6 +83,46 @@ def test_a_member_that_dies_is_replaced_and_its_events_come_back(real_bus: Bus) 
     assert_none_lost(bus, ids)
 
 
+EXITS = """
+import os
+
+def predict(payload):
+    if payload.get("do") == "exit":
+        os._exit(0)
+    return 1
+"""
+
+
+def test_a_member_that_its_model_ends_with_code_0_is_replaced(embedded_bus: Bus) -> None:
+    """Like one that was killed: the event is dead-lettered, and the others have their results."""
+    bus = embedded_bus
+    bus.lost_count = True
+    (bus.folder / "exits.py").write_text(EXITS)
+    consumer = bus.consume(*TEAM, model=f"{bus.folder / 'exits.py'}:predict")
+    consumer.wait_for("broker connected: ", 2)
+    raw = bus.raw()
+    raw.send(bus.queue, [({"event_id": "exits"}, b'{"do": "exit"}')])
+    consumer.wait_for("ended (ended with exit code 0); another starts in ")
+    ids = [f"{number}" for number in range(20)]
+    raw.send(bus.queue, (({"event_id": each}, b"{}") for each in ids))
+    raw.close()
+    assert bus.viewer.wait(len(ids) + 1, LONG)
+    team_of(consumer, 2)
+    consumer.terminate()
+    consumer.finish()
+    assert list(bus.viewer.alerts) == ["exits"]
+    assert bus.dead_ids() == ["exits"]
+    assert bus.left() == 0
+
+
+def test_a_team_whose_model_ends_each_member_with_code_0_fails(embedded_bus: Bus) -> None:
+    model = embedded_bus.folder / "exits_at_once.py"
+    model.write_text("import os\nos._exit(0)\n")
+    consumer = embedded_bus.consume(*TEAM, model=f"{model}:predict")
+    assert consumer.process.wait(LONG) == 1
+    assert "infertool: consumer process 1 ended with exit code 0" in consumer.log.read_text()
+
+
 def test_a_second_ctrl_c_leaves_no_process_behind(embedded_bus: Bus) -> None:
     bus = embedded_bus
     ids = bus.send(3)

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 from infertool.app import process
 from infertool.app.consumer import ConsumerApp
-from infertool.app.replicas.replica import Failed, Ready
+from infertool.app.replicas.replica import Done, Failed, Ready
 from infertool.consumer.consumer import Until
 from infertool.errors import InfertoolError
 from infertool.net.connection_state import ConnectionState
@@ -52,6 +52,7 @@ def main(connection_fd: int) -> None:
         sys.exit(error.exit_code)
     finally:
         reporter.send(app.report())
+    reporter.send(Done())
 
 
 def _stop_on_signals(app: ConsumerApp) -> None:
@@ -82,7 +83,7 @@ class Reporter:
             case ConnectionChanged("broker", event) if event.state is ConnectionState.CONNECTED:
                 self.send(Ready())
 
-    def send(self, message: Ready | Failed | Report) -> None:
+    def send(self, message: Ready | Failed | Report | Done) -> None:
         """Send one message."""
         with self._lock:
             self._supervisor.send(message)

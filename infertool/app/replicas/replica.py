@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from infertool.consumer.consumer import Until
+from infertool.errors import InfertoolError
 from infertool.net.timing import FullJitter
 from infertool.settings import Settings
 from infertool.telemetry import logs
@@ -33,6 +34,11 @@ class Failed:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The last message of a replica process whose run has ended well. Exit code 0 is no proof: a model may exit."""
+
+
 class StartFailedError(Exception):
     """A process ended before it was ready. `exit_code` and `what` are its own."""
 
@@ -52,6 +58,7 @@ class Replica:
         self._deaths = 0
         self._due: float | None = 0.0
         self._failure: str | None = None
+        self._is_done = False
         self._past: Report | None = None
         self._relay: Relay
         self._connection: Connection
@@ -91,6 +98,8 @@ class Replica:
                         self.was_ready = True
                     case Failed(what):
                         self._failure = what
+                    case Done():
+                        self._is_done = True
         except (EOFError, OSError):
             return  # it has ended, or will at once
 
@@ -109,10 +118,12 @@ class Replica:
         self._relay.join()
         process.discard()
         self._connection.close()
-        if code == 0:
+        if self._is_done:
             return
-        if code > 0 and not can_work:
-            raise StartFailedError(code, self._failure or f"consumer process {self._number} {ending}")
+        if code >= 0 and not can_work:
+            raise StartFailedError(
+                code or InfertoolError.exit_code, self._failure or f"consumer process {self._number} {ending}"
+            )
         if not stopping:
             self._plan_another(self._failure or ending, process.pid)
 
