@@ -36,6 +36,7 @@ class Assignment:
         *,
         start: int | None,
         progress: Progress | None,
+        leader_epoch: int | None = None,
         ahead: int,
         order: Order,
     ) -> None:
@@ -46,6 +47,8 @@ class Assignment:
         self.is_foreign = False
         earlier = progress or NOTHING
         self.offsets = Offsets(start, earlier)
+        # That of the last event below `offsets.reach`, None where it is not known: it tells two logs apart.
+        self.leader_epoch = leader_epoch
         # Below, an earlier consumer may have had events in work.
         self.taken_before = max(earlier.taken, start or 0)
         # It goes to another consumer: nothing more is given out.
@@ -88,6 +91,11 @@ class Assignment:
     def is_urgent(self) -> bool:
         """Return True if events are given out of which no commit tells, or soon will be."""
         return self._newest + self.ahead // 4 >= self._told and self._newest >= 0 and not self.is_foreign
+
+    def note_epoch(self, leader_epoch: int | None) -> None:
+        """Note the epoch of the leader that wrote the event before `offsets.end`."""
+        if leader_epoch is not None and (self.leader_epoch is not None or self.offsets.end == self.offsets.reach):
+            self.leader_epoch = max(leader_epoch, self.leader_epoch or 0)
 
     def hold(self, messages: Sequence[KafkaMessage], keys: Sequence[bytes | None]) -> Sequence[KafkaMessage]:
         """Take in events that were read; return those that can be given out."""
@@ -143,7 +151,7 @@ class Assignment:
             return None
         ahead = self.ahead if has_given and not final else 0
         taken = max(self.taken_before, self._newest + 1 + ahead)
-        return Position(self, self._changes, watermark, self.offsets.done(), taken)
+        return Position(self, self._changes, watermark, self.offsets.done(), taken, self.leader_epoch)
 
     def committed(self, position: Position) -> None:
         """Note that a commit succeeded."""
@@ -155,14 +163,17 @@ class Assignment:
 class Position:
     """What is committed of an assignment: all before `offset` is done, and the runs of `done`."""
 
-    __slots__ = ("assignment", "change", "done", "offset", "taken")
+    __slots__ = ("assignment", "change", "done", "leader_epoch", "offset", "taken")
 
-    def __init__(self, assignment: Assignment, change: int, offset: int, done: list[range], taken: int) -> None:
+    def __init__(
+        self, assignment: Assignment, change: int, offset: int, done: list[range], taken: int, leader_epoch: int | None
+    ) -> None:
         self.assignment = assignment
         self.change = change
         self.offset = offset
         self.done = done
         self.taken = taken
+        self.leader_epoch = leader_epoch
 
     def text(self, most: int) -> str:
         """Return the commit's metadata, of `most` characters."""

@@ -18,6 +18,8 @@ from infertool.brokers.kafka.metadata import MOST
 
 _log = logging.getLogger(__name__)
 
+# What librdkafka takes for an epoch that is not known.
+_NO_EPOCH: Final = -1
 _INTERVAL_S: Final = 1.0
 _AGAIN_S: Final = 0.25
 # A broker takes so many characters at least.
@@ -166,9 +168,12 @@ class Commits:
 
     def _offsets(self, positions: Sequence[Position]) -> list[Any]:
         return [
-            TopicPartition(self._topic, position.assignment.number, position.offset, metadata=position.text(self._most))
-            for position in positions
-        ]
+            TopicPartition(
+                self._topic, each.assignment.number, each.offset, each.text(self._most),
+                _NO_EPOCH if each.leader_epoch is None else each.leader_epoch,
+            )
+            for each in positions
+        ]  # fmt: skip
 
 
 def _answer(waiting: Sequence[Future[None]], fault: Exception | None) -> None:

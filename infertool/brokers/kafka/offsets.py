@@ -51,6 +51,11 @@ class Offsets:
         return order[0] if order else passed[0].start if passed else None
 
     @property
+    def reach(self) -> int:
+        """The offset behind all events that were read, or that an earlier assignment has done."""
+        return max(self.end or 0, self._highest_done)
+
+    @property
     def open_count(self) -> int:
         """How many events were read and are not settled."""
         return len(self._open)

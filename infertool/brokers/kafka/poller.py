@@ -17,6 +17,7 @@ from infertool.brokers.kafka.assignment import Assignment
 from infertool.brokers.kafka.commits import Commits
 from infertool.brokers.kafka.deliveries import Deliveries
 from infertool.brokers.kafka.errors import code_of, is_fatal, translate
+from infertool.brokers.kafka.log_faults import LogFaults
 from infertool.brokers.kafka.messages import to_messages
 from infertool.brokers.kafka.rebalance import Rebalance
 from infertool.errors import ConnectionLostError, InfertoolError, ServerError
@@ -102,8 +103,10 @@ class Poller:
         self.settled = threading.Event()
         self._reads = False
         self._reported: dict[int, float] = {}
-        # Partitions whose position is not in the log, and when to ask where it begins.
-        self._astray: dict[int, float] = {}
+        self._log_faults = LogFaults(
+            topic, deliveries=deliveries, rebalance=rebalance,
+            on_error=lambda error: self._report(self._translated(error), error.code()),
+        )  # fmt: skip
         # Of the present consumer.
         self._credentials: object = None
         self._is_outdated = False
@@ -223,8 +226,7 @@ class Poller:
                 )
             if self._rebalance.joined.is_set() and (self._reads or not self._deliveries.assigned):
                 self.settled.set()
-            if self._astray and not self._rebalance.is_revoking:
-                self._find(consumer)
+            self._log_faults.step(consumer)
             self._rebalance.step(consumer)
             self._flow(consumer)
             self._commits.step()
@@ -233,18 +235,21 @@ class Poller:
         if any(map(Record.error, records)):
             for record in records:
                 if error := record.error():
-                    self._failed(error, record.partition())
+                    self._failed(error, record)
             records = [record for record in records if not record.error()]
         self._reads = self._reads or bool(records)
         # librdkafka gives the records of a partition one after another, as it fetched them.
         for number, those in groupby(records, key=Record.partition):
             assignment = self._deliveries.find(f"{self._topic}/{number}")
             if assignment and not assignment.is_leaving:
-                self._deliver(assignment, list(those))
+                found = list(those)
+                if not self._log_faults.is_other(assignment, found):
+                    self._deliver(assignment, found)
 
     def _deliver(self, assignment: Assignment, records: Sequence[Any]) -> None:
         offsets = [record.offset() for record in records]
         fresh = self._deliveries.fresh(assignment, offsets)
+        assignment.note_epoch(records[-1].leader_epoch())
         if len(fresh) < len(offsets):
             wanted = set(fresh)
             records = [record for record, offset in zip(records, offsets, strict=True) if offset in wanted]
@@ -276,55 +281,20 @@ class Poller:
     def _places(self, assignments: Sequence[Assignment]) -> list[TopicPartition]:
         return [TopicPartition(self._topic, assignment.number) for assignment in assignments]
 
-    def _failed(self, error: KafkaError, partition: int) -> None:
+    def _failed(self, error: KafkaError, record: Any) -> None:
         code = error.code()
         if is_fatal(error):
             raise KafkaException(error)
+        assignment = self._deliveries.find(f"{self._topic}/{record.partition()}")
         if code == _OUTSIDE:
-            self._astray[partition] = 0.0
+            if assignment:
+                self._log_faults.outside(assignment)
         elif code == _END:
             self._reads = True
+            if assignment:
+                self._log_faults.ended(assignment, record.offset())
         elif code != _STOPPED:
             self._report(self._translated(error), code)
-
-    def _find(self, consumer: Consumer) -> None:
-        """Go on where the log of a partition begins now."""
-        now = time.monotonic()
-        for number in [number for number, due in self._astray.items() if due <= now]:
-            assignment = self._deliveries.find(f"{self._topic}/{number}")
-            if assignment:
-                try:
-                    first, end = consumer.get_watermark_offsets(TopicPartition(self._topic, number), timeout=_ASK_S)
-                except KafkaException as fault:
-                    self._report(self._translated(fault.args[0]), fault.args[0].code())
-                    self._astray[number] = now + 1
-                    continue
-                self._go_to(consumer, assignment, first, end)
-            del self._astray[number]
-
-    def _go_to(self, consumer: Consumer, assignment: Assignment, first: int, end: int) -> None:
-        """Go on with a partition whose log has the events from `first` up to `end`, and not our position."""
-        position = max(first, assignment.offsets.end or 0)
-        if position > end:
-            _log.warning(
-                "%s ends at offset %d, and was read up to %d: it was made anew, or cut; it is read from its beginning",
-                assignment.name, end, position,
-            )  # fmt: skip
-            position = first
-            assignment = self._rebalance.restarted(assignment, first)
-        elif lost := self._deliveries.skip_to(assignment, first):
-            _log.warning(
-                "%d events of %s were deleted before they were read (its retention, or an administrator)",
-                lost, assignment.name,
-            )  # fmt: skip
-        # A partition that is not being read cannot be sought in.
-        place = TopicPartition(self._topic, assignment.number)
-        consumer.incremental_unassign([place])
-        place.offset = position
-        consumer.incremental_assign([place])
-        # A pause outlives an assignment.
-        consumer.resume([place])
-        assignment.is_paused = False
 
     def _explained(self, fault: Exception) -> InfertoolError:
         if isinstance(fault, InfertoolError):

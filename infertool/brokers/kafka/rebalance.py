@@ -93,15 +93,19 @@ class Rebalance:
         found = self._committed(consumer, partitions) if partitions else []
         assignments = [self._begun(each) for each in found]
         self._deliveries.begin(assignments)
-        starts = [
-            TopicPartition(self._topic, each.partition, each.offset if each.offset >= 0 else OFFSET_BEGINNING)
-            for each in found
-        ]
+        starts = [self._start(each) for each in found]
         consumer.incremental_assign(starts)
         # A pause outlives an assignment.
         consumer.resume(starts)
         _log.debug("assigned of %s: %s", self._topic, sorted(each.partition for each in found))
         self.joined.set()
+
+    def _start(self, found: Any) -> TopicPartition:
+        if found.offset < 0:
+            return TopicPartition(self._topic, found.partition, OFFSET_BEGINNING)
+        # With an epoch, the last settled event shows whether the log is the one that was read.
+        shows = found.leader_epoch is not None and found.offset > 0
+        return TopicPartition(self._topic, found.partition, found.offset - shows)
 
     def _committed(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> list[Any]:
         """Return what the group committed, as long as the session may last. Raises `KafkaException`."""
@@ -124,7 +128,7 @@ class Rebalance:
         progress = metadata.decode(found.metadata)
         assignment = Assignment(
             self._topic, found.partition, next(self._epochs),
-            start=start, progress=progress, ahead=self._ahead, order=self._order,
+            start=start, progress=progress, leader_epoch=found.leader_epoch, ahead=self._ahead, order=self._order,
         )  # fmt: skip
         if progress is None and found.metadata:
             assignment.is_foreign = True

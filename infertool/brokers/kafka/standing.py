@@ -38,6 +38,11 @@ class Standing:
         return max(self.low, self.committed or 0)
 
     @property
+    def reach(self) -> int:
+        """The offset behind all that is settled."""
+        return max(self.committed or 0, self.progress.done[-1].stop if self.progress.done else 0)
+
+    @property
     def lost(self) -> int:
         """The number of offsets that were deleted before they were settled."""
         return max(0, self.low - self.committed) if self.committed is not None else 0
@@ -72,7 +77,7 @@ def of(reader: Reader, topic: str, count: int, timeout_s: float) -> list[Standin
     lows = _offsets(session, parts, OffsetSpec.earliest(), timeout_s)
     ends = _offsets(session, parts, OffsetSpec.latest(), timeout_s)
     found = [Standing(number, lows[number], ends[number], *committed.get(number, ())) for number in range(count)]
-    return [each if (each.committed or 0) <= each.end else _made_anew(each) for each in found]
+    return [each if each.reach <= each.end else _made_anew(each) for each in found]
 
 
 def _made_anew(each: Standing) -> Standing:

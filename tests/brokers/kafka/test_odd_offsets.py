@@ -75,7 +75,32 @@ def test_a_commit_beyond_the_end_is_that_of_another_log(
         assert bodies(taken) == [b"0", b"1", b"2"]
         only.ack(*taken)
         eventually(lambda: raw_kafka.committed(topic, topic)[0].offset == 3)
-    assert f"{topic}/0 ends at offset 3, and was read up to 50" in caplog.text
+    assert f"the log of {topic}/0 is not the one that was read up to offset 70" in caplog.text
+
+
+def test_what_a_commit_calls_done_beyond_the_end_was_in_another_log(
+    kafka: Kafka, open_kafka: OpenBroker, raw_kafka: RawKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log that was cut behind the offset of the commit: what comes after is read, too."""
+    topic = raw_kafka.topic(1)
+    numbers = [b"%d" % number for number in range(60)]
+    raw_kafka.send(topic, *numbers[:20])
+    raw_kafka.commit(topic, topic, 0, 10, encode([range(11, 50)], 50))
+    lag = open_kafka(kafka.topic_url(topic, group=topic)).lag(topic, _S)
+    assert lag is not None
+    assert (lag.messages, lag.gap) == (20, 0)
+    with caplog.at_level(logging.WARNING), member(TestClients(kafka.address()), topic) as only:
+        seen = only.take(1)
+        # The beginning, once that was noticed.
+        while bodies(seen[-1:]) != [b"0"]:
+            seen += only.take(1)
+        seen += only.take(19)
+        raw_kafka.send(topic, *numbers[20:])
+        seen += only.take(40)
+        assert bodies(seen)[-60:] == numbers
+        only.ack(*seen[-60:])
+        eventually(lambda: raw_kafka.committed(topic, topic)[0].offset == 60)
+    assert f"the log of {topic}/0 is not the one that was read up to offset 50" in caplog.text
 
 
 def test_times_that_cannot_be_make_no_ages_that_cannot_be(

@@ -41,6 +41,21 @@ def test_events_that_retention_deleted_are_counted_and_told(
     assert f"30 events of {topic}/0 were deleted before they were read" in caplog.text
 
 
+def test_retention_that_deleted_all_that_was_done_is_no_loss(
+    cluster: RealCluster, clients: TestClients, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = cluster.topic(1)
+    cluster.send(topic, *(b"%d" % number for number in range(10)))
+    with member(clients, topic) as first:
+        first.ack(*first.take(10))
+    cluster.raw.delete_records(topic, {0: 10})
+    with caplog.at_level(logging.WARNING), member(clients, topic) as second:
+        cluster.send(topic, b"new")
+        assert bodies(second.take(1)) == [b"new"]
+        assert second.subscription.figures().lost == 0
+    assert topic not in caplog.text
+
+
 def test_gaps_of_transactions_and_compaction_hold_nothing_back(cluster: RealCluster, clients: TestClients) -> None:
     topic = cluster.topic(1)
     writer = Producer({"bootstrap.servers": cluster.address, "transactional.id": topic})
