@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from http import HTTPStatus
 from typing import Any, Final
@@ -10,11 +11,12 @@ import msgspec
 import orjson
 from starlette.responses import Response
 
+from infertool import codec
 from infertool.gateway import problem, request
 from infertool.gateway.headers import JSON, MSGPACK
-from infertool.gateway.outcomes import SEND
+from infertool.gateway.outcomes import REPLY, SEND
 from infertool.gateway.problem import Problem, Reason
-from infertool.gateway.request import Progress, State
+from infertool.gateway.request import Outcome, Progress, State
 
 _LONGEST_RETRY_S: Final = 30
 # What a consumer answers of a failure.
@@ -52,19 +54,26 @@ def of_request(progress: Progress) -> Response:
         return Response(orjson.dumps(request.document(progress)), HTTPStatus.ACCEPTED, headers, media_type=JSON)
     if progress.state is not State.SUCCEEDED:
         return Response(orjson.dumps(request.document(progress, members(progress))), media_type=JSON)
-    content_type = progress.outcome.content_type if progress.outcome else JSON
-    return Response(document(progress), media_type=content_type)
+    is_msgpack = progress.outcome is not None and progress.outcome.content_type == MSGPACK
+    return Response(document(progress), media_type=MSGPACK if is_msgpack else JSON)
 
 
 def document(progress: Progress) -> bytes:
-    """Return the outcome document of a request that succeeded, in the codec of its result."""
+    """Return the outcome document of a request that succeeded: MessagePack where its result is, else JSON."""
     found = request.document(progress)
     outcome = progress.outcome
     if outcome is None:
         return orjson.dumps(found)
     if outcome.content_type == MSGPACK:
         return msgspec.msgpack.encode({**found, "prediction": msgspec.Raw(outcome.body)})
-    return orjson.dumps({**found, "prediction": orjson.Fragment(outcome.body or b"null")})
+    if codec.for_content_type(outcome.content_type) is codec.JSON:
+        return orjson.dumps({**found, "prediction": orjson.Fragment(outcome.body)})
+    return orjson.dumps(found | as_bytes(outcome))
+
+
+def as_bytes(outcome: Outcome) -> dict[str, str]:
+    """Return what stands for the prediction where the result is not JSON."""
+    return {"content_type": outcome.content_type, "body_base64": base64.b64encode(outcome.body).decode()}
 
 
 def members(progress: Progress) -> dict[str, Any]:
@@ -73,7 +82,7 @@ def members(progress: Progress) -> dict[str, Any]:
     if progress.state is State.FAILED:
         told = _told(progress)
         found |= {name: told[name] for name in _FAILURE if name in told}
-        if told.get("stage") != SEND:
+        if told.get("stage") not in {SEND, REPLY}:
             found["replay"] = f"infertool replay-dlq --id {progress.request.id}"
     return found
 

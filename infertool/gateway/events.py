@@ -186,7 +186,7 @@ def _result(progress: Progress) -> bytes:
     try:
         prediction = msgspec.json.encode(decode(CODEC, outcome.body))
     except (DecodeError, TypeError, ValueError):
-        prediction = b"null"
+        return orjson.dumps(document(progress) | answers.as_bytes(outcome))
     return orjson.dumps({**document(progress), "prediction": orjson.Fragment(prediction)})
 
 

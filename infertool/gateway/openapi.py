@@ -255,6 +255,8 @@ def _schemas() -> dict[str, Any]:
                 "position": whole_or_null,
                 "eta_ms": whole_or_null,
                 "prediction": {"description": "The model's result."},
+                "content_type": {"type": "string", "description": "Of a result that is no JSON."},
+                "body_base64": {"type": "string", "description": "A result that is no JSON."},
                 "reason": {"enum": _names()},
                 "error": {"type": ["string", "null"]},
                 "error_type": {"type": ["string", "null"]},

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any, Final, TypeGuard
 
-from infertool.errors import CallTimeoutError, ConnectionLostError, UnroutableError
+import msgspec
+
+from infertool import codec
+from infertool.errors import CallTimeoutError, ConnectionLostError, UnreadableReplyError, UnroutableError
 from infertool.gateway.request import InferRequest, Outcome, State
 from infertool.rpc import Call, Reply
 from infertool.text import json_text
@@ -13,7 +16,10 @@ from infertool.text.sanitize import printable
 
 # Stage of a request whose message the broker refuses: no consumer has it, and no dead letter.
 SEND: Final = "send"
+# Stage of a request whose reply cannot be unpacked: the consumer has done its work, and no dead letter has it.
+REPLY: Final = "reply"
 _EXPIRED: Final = "EXPIRED"
+_BYTES: Final = "application/octet-stream"
 # Headers of a reply that are kept.
 _KEPT: Final = ("event_id", "model_version", "traceparent")
 _LONGEST: Final = 1000
@@ -35,7 +41,10 @@ class Unsent:
 def of_call(call: Call, request: InferRequest) -> Outcome | Unsent:
     """Return how a call that is done ended."""
     if call.reply is not None:
-        return _of_reply(call.reply, State.FAILED if call.failure else None)
+        try:
+            return _of_reply(call.reply, State.FAILED if call.failure else None)
+        except UnreadableReplyError as unreadable:
+            return _own(request, State.FAILED, REPLY, type(unreadable).__name__, str(unreadable))
     error = call.exception()
     if isinstance(error, CallTimeoutError):
         return expired(request)
@@ -69,21 +78,42 @@ def now_ms() -> int:
 def _of_reply(reply: Reply, state: State | None) -> Outcome:
     # Not its headers and properties, which are made anew: all of one message.
     said = reply.message.native
-    content_type, encoding = reply.message.coding
+    body = reply.content or b"null"
     if state is not None and reply.status == _EXPIRED:
         state = State.EXPIRED
     # The store keeps, and JSON holds, only what is UTF-8.
     headers = {name: printable(said[name][:_LONGEST]) for name in _KEPT if name in said}
-    if encoding:
-        headers["content-encoding"] = printable(encoding[:_LONGEST])
     return Outcome(
         state=state or State.SUCCEEDED,
-        body=reply.body,
-        content_type=content_type if _is_content_type(content_type) else reply.codec.content_type,
+        body=body,
+        content_type=_content_type(reply, body),
         processing_ms=_number(said.get("processing_ms")),
         finished_ms=now_ms(),
         headers=headers,
     )
+
+
+_decode_raw: Final = msgspec.msgpack.Decoder(msgspec.Raw).decode
+
+
+def _content_type(reply: Reply, body: bytes) -> str:
+    """Return the content type that `body` has, whatever the consumer says: a document may hold it as it is."""
+    named = reply.message.coding[0]
+    named = named if _is_content_type(named) else ""
+    if reply.codec is codec.MSGPACK and _is_msgpack(body):
+        return codec.MSGPACK.content_type
+    is_named = codec.for_content_type(named) is not None
+    if reply.codec is codec.JSON and json_text.is_json(body):
+        return named if is_named else codec.JSON.content_type
+    return _BYTES if is_named or not named else named
+
+
+def _is_msgpack(body: bytes) -> bool:
+    try:
+        _decode_raw(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
 
 
 def _is_content_type(text: str | None) -> TypeGuard[str]:

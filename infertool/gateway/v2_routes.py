@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from infertool import __version__
+from infertool import __version__, codec
+from infertool.codec import DecodeError
 from infertool.gateway import v2
-from infertool.gateway.headers import JSON, MSGPACK
+from infertool.gateway.headers import JSON
 from infertool.gateway.problem import Problem, Reason
 from infertool.gateway.request import Progress
 from infertool.gateway.synchronous import Synchronous, about
@@ -75,7 +76,7 @@ class V2Routes:
             raise Problem(Reason.INVALID_BODY, str(error)) from None
         parts = [json_text.dumps(payload) for payload in asked.payloads]
         found = await self._synchronous.run(visit, parts, JSON)
-        results = [_value(each.outcome.body, each.outcome.content_type) if each.outcome else None for each in found]
+        results = [_value(each) for each in found]
         try:
             told = v2.response(asked, results, model, _version(found))
         except V2Error as error:
@@ -140,10 +141,21 @@ def _check_type(content_type: str) -> None:
         raise Problem(Reason.CONTENT_TYPE, f"{kind[:80]!r} is not understood: send {JSON}")
 
 
-def _value(body: bytes, content_type: str) -> Any:
-    if content_type == MSGPACK:
-        raise Problem(Reason.INTERNAL, "the model answered JSON with MessagePack")
-    return json_text.loads(body)
+def _value(progress: Progress) -> Any:
+    """Return the result of a request. Raises `Problem` where it is neither JSON nor MessagePack."""
+    outcome = progress.outcome
+    if outcome is None:
+        return None
+    used = codec.for_content_type(outcome.content_type)
+    if used is None:
+        why = f"the model answered {outcome.content_type}, which makes no tensor"
+    else:
+        try:
+            value = codec.decode(used, outcome.body)
+            return value if used is codec.JSON else codec.for_json(value)
+        except (DecodeError, RecursionError) as error:
+            why = f"the model's answer cannot be read: {error}"
+    raise Problem(Reason.INFERENCE_FAILED, why, members={"event_id": progress.request.id})
 
 
 def _version(found: Sequence[Progress]) -> str:

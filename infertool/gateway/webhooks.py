@@ -6,7 +6,6 @@ Delivery is at-least-once: a receiver may get a webhook twice, with the same `we
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import heapq
 import itertools
@@ -305,4 +304,4 @@ def _result(outcome: Outcome) -> dict[str, Any]:
     if outcome.content_type == MSGPACK:
         with contextlib.suppress(DecodeError):
             return {"prediction": for_json(BY_NAME["msgpack"].decode(outcome.body))}
-    return {"content_type": outcome.content_type, "body_base64": base64.b64encode(outcome.body).decode()}
+    return answers.as_bytes(outcome)

@@ -59,16 +59,26 @@ class Reply:
         return codec.for_content_type(self.properties.content_type or "") or self._default
 
     @cached_property
-    def value(self) -> Any:
-        """The body, decoded. Raises `UnreadableReplyError`."""
+    def content(self) -> bytes:
+        """The body, unpacked. Raises `UnreadableReplyError`."""
         encoding = self.properties.content_encoding
+        if not encoding or not codec.is_packed(encoding):
+            return self.body
         try:
-            body = self.body
-            if encoding and codec.is_packed(encoding):
-                body = codec.unpacked(body, encoding, _MOST_UNPACKED)
-            return codec.decode(self.codec, body)
+            return codec.unpacked(self.body, encoding, _MOST_UNPACKED)
         except DecodeError as error:
-            raise UnreadableReplyError(queue=self.queue, reason=str(error), body=self.body) from None
+            raise self._unreadable(error) from None
+
+    @cached_property
+    def value(self) -> Any:
+        """The body, unpacked and decoded. Raises `UnreadableReplyError`."""
+        try:
+            return codec.decode(self.codec, self.content)
+        except DecodeError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: DecodeError) -> UnreadableReplyError:
+        return UnreadableReplyError(queue=self.queue, reason=str(error), body=self.body)
 
     def failure(self) -> RemoteFailureError | None:
         """Return the failure that the server answered; None for a result."""
