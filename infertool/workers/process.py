@@ -37,6 +37,7 @@ class Process:
     """Runs `python -m module arguments`. It inherits `fds` and has no standard input.
 
     It has a session of its own: Ctrl-C reaches the parent alone, which then stops its processes in order.
+    Raises `OSError` if the system cannot start it.
     """
 
     def __init__(
@@ -49,15 +50,20 @@ class Process:
         env: Mapping[str, str] | None = None,
     ) -> None:
         lifeline, self._lifeline = os.pipe()
-        self._process = subprocess.Popen(
-            # -P: no file in the working folder may take the place of a module.
-            [sys.executable, "-P", "-m", "infertool.workers.process", str(lifeline), module, *map(str, arguments)],
-            stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=env,
-            pass_fds=(lifeline, *fds), start_new_session=True,
-        )  # fmt: skip
-        os.close(lifeline)
+        try:
+            self._process = subprocess.Popen(
+                # -P: no file in the working folder may take the place of a module.
+                [sys.executable, "-P", "-m", "infertool.workers.process", str(lifeline), module, *map(str, arguments)],
+                stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, env=env,
+                pass_fds=(lifeline, *fds), start_new_session=True,
+            )  # fmt: skip
+            self.pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            os.close(self._lifeline)  # this ends the process, if it has begun
+            raise
+        finally:
+            os.close(lifeline)
         self._reaping = threading.Lock()
-        self.pidfd = os.pidfd_open(self.pid)
 
     @property
     def pid(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import signal
@@ -19,7 +20,7 @@ import pytest
 
 from infertool.consumer.attempt import Outcome
 from infertool.consumer.batching.port import FixedBatches
-from infertool.consumer.processes.pool import Processes
+from infertool.consumer.processes.pool import MOST_STARTS, Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.errors import ModelLoadError
 from infertool.settings import ModelSettings
@@ -72,6 +73,29 @@ def test_each_event_gets_one_outcome_from_every_worker() -> None:
         found = sorted(result(outcome)["n"] for outcome in outcomes)
     assert found == list(range(1000))
     assert not warnings
+
+
+def test_a_system_that_starts_no_process_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no file descriptor left when the worker is to be replaced."""
+    real = subprocess.Popen
+    failures_left = [MOST_STARTS - 1]
+
+    def start(*args: Any, **options: Any) -> Any:
+        if failures_left[0]:
+            failures_left[0] -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(*args, **options)
+
+    with bench_of() as (bench, warnings):
+        descriptors = psutil.Process().num_fds()
+        monkeypatch.setattr(subprocess, "Popen", start)
+        bench.submit(1, do="exit")
+        bench.submit(5)
+        outcomes = bench.wait(6)
+        assert psutil.Process().num_fds() == descriptors, "a start that failed leaves none behind"
+    assert len(failures(outcomes)) == 1
+    told = [line for line in warnings if "the system starts no worker process: Too many open files" in line]
+    assert len(told) == MOST_STARTS - 1
 
 
 @pytest.mark.parametrize(

@@ -80,10 +80,15 @@ class Replica:
         """Start a process when it is time."""
         if self._due is None or time.monotonic() < self._due:
             return
-        self.process = ConnectedProcess("infertool.app.replicas.process", stderr=subprocess.PIPE)
+        self._began = time.monotonic()
+        try:
+            self.process = ConnectedProcess("infertool.app.replicas.process", stderr=subprocess.PIPE)
+        except OSError as error:  # no memory, process or file descriptor is left, mostly for a moment
+            self._plan_another(f"the system starts no consumer process: {error.strerror}")
+            return
         self._connection = Connection(self.process.socket.detach())
         self._relay = Relay(self.process.stderr, {"process": "consumer", "pid": self.process.pid})
-        self._began, self._due, self._failure = time.monotonic(), None, None
+        self._due, self._failure = None, None
         with suppress(OSError):  # it has died at once; its exit code tells why
             self._connection.send(self._job)
 
@@ -125,10 +130,10 @@ class Replica:
                 code or InfertoolError.exit_code, self._failure or f"consumer process {self._number} {ending}"
             )
         if not stopping:
-            self._plan_another(self._failure or ending, process.pid)
+            self._plan_another(f"consumer process {process.pid} ended ({self._failure or ending})")
 
-    def _plan_another(self, reason: str, pid: int) -> None:
+    def _plan_another(self, what: str) -> None:
         self._deaths = 1 if time.monotonic() - self._began > STABLE_S else self._deaths + 1
         wait_s = RESTART_BACKOFF.wait(self._deaths)
         self._due = time.monotonic() + wait_s
-        logs.log.warning("consumer process %d ended (%s); another starts in %.1f s", pid, reason, wait_s)
+        logs.log.warning("%s; another starts in %.1f s", what, wait_s)

@@ -20,6 +20,7 @@ from infertool.consumer.worker import Try, Worker, WorkerHost, fit
 from infertool.errors import ModelLoadError
 from infertool.models.port import Cached
 from infertool.net.timing import FullJitter
+from infertool.secret import mask_url
 
 # Longest time for processes to close their models. Seconds.
 CLOSE_S = 10.0
@@ -107,14 +108,13 @@ class Processes:
         """
         self._finish(old, time.monotonic() + CLOSE_S)
         for attempt in range(1, MOST_STARTS + 1):
-            with self._lock:
-                if self._closed or host.has_stopped():
-                    return None
-                new = self._start(old.device)
             try:
-                ready = new.wait_ready(lambda: not host.has_stopped())
+                with self._lock:
+                    if self._closed or host.has_stopped():
+                        return None
+                    new = self._start(old.device)
+                ready = self._wait_ready(new, host)
             except ModelLoadError as error:
-                self._forget(new)
                 if attempt == MOST_STARTS:
                     raise
                 self.warn(f"no worker process could be started: {error.what}; trying again")
@@ -129,9 +129,24 @@ class Processes:
         return None
 
     def _start(self, device: Device) -> WorkerProcess:
-        process = WorkerProcess(self._config, device)
+        try:
+            process = WorkerProcess(self._config, device)
+        except OSError as error:
+            spec = mask_url(self._config.model.spec)
+            raise ModelLoadError(
+                f"model {spec} cannot be loaded: the system starts no worker process: {error.strerror}",
+                spec=spec,
+                advice="look at the limits of memory, processes and open files (ulimit -a)",
+            ) from error
         self._processes.add(process)
         return process
+
+    def _wait_ready(self, new: WorkerProcess, host: WorkerHost) -> wire.Ready | None:
+        try:
+            return new.wait_ready(lambda: not host.has_stopped())
+        except ModelLoadError:
+            self._forget(new)
+            raise
 
     def _finish(self, process: WorkerProcess, deadline: float) -> None:
         if error := process.closing_error(deadline):
