@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 
@@ -120,7 +121,7 @@ def test_a_team_whose_model_ends_each_member_with_code_0_fails(embedded_bus: Bus
     model.write_text("import os\nos._exit(0)\n")
     consumer = embedded_bus.consume(*TEAM, model=f"{model}:predict")
     assert consumer.process.wait(LONG) == 1
-    assert "infertool: consumer process 1 ended with exit code 0" in consumer.log.read_text()
+    assert re.search("infertool: consumer process [12] ended with exit code 0", consumer.log.read_text())
 
 
 def test_a_second_ctrl_c_leaves_no_process_behind(embedded_bus: Bus) -> None:
