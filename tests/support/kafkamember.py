@@ -122,7 +122,8 @@ class Member:
         self.on_revoking: Callable[[frozenset[str]], None] = lambda _names: None
         known: dict[str, Any] = {"group": topic, "window": 1000, "order": "none", "max_gap": 10_000}
         self.subscription = KafkaSubscription(
-            topic, clients=clients, epochs=itertools.count(1), send=send or _refuse, timeout_s=TIMEOUT_S,
+            topic, clients=clients, epochs=itertools.count(1), send=send or _refuse,
+            describe=lambda _topic: None, timeout_s=TIMEOUT_S,
             on_fault=self.faults.append, **{**known, **options},
         )  # fmt: skip
         self.subscription.listen(self)

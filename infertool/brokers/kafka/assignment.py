@@ -51,6 +51,8 @@ class Assignment:
         self.leader_epoch = leader_epoch
         # Below, an earlier consumer may have had events in work.
         self.taken_before = max(earlier.taken, start or 0)
+        # That of the topic, once it was told.
+        self.topic_id = ""
         # It goes to another consumer: nothing more is given out.
         self.is_leaving = False
         self.is_paused = False

@@ -6,6 +6,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -115,7 +116,9 @@ class KafkaBroker:
             subscription = ShareSubscription(queue, group=group, **known)
         else:
             settings = self._settings
-            subscription = KafkaSubscription(queue, group=name, order=settings.order, max_gap=settings.max_gap, **known)
+            subscription = KafkaSubscription(
+                queue, group=name, order=settings.order, max_gap=settings.max_gap, describe=self._described, **known
+            )
         subscription.start()
         self._subscriptions.append((queue, subscription))
         return subscription
@@ -235,6 +238,14 @@ class KafkaBroker:
                 subscription.renew()
         if self._on_connection:
             self._on_connection(event)
+
+    def _described(self, topic: str) -> Future[Any] | None:
+        """Ask for a topic's description; None without a connection."""
+        session = self._supervisor.current()
+        try:
+            return topics.begin_describe(session, topic, self._timeout_s) if session else None
+        except ConnectionLostError:
+            return None
 
     def delete_settled(self, queue: str, timeout_s: float) -> int:
         """See `infertool.brokers.partitioned.Log`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from enum import IntEnum
 from typing import Any, Final
 
@@ -23,6 +24,11 @@ _log = logging.getLogger(__name__)
 
 _ASK_S: Final = 5.0
 _AGAIN_S: Final = 1.0
+# How often the cluster is asked whether the topic is still the same one.
+_COMPARED_S: Final = 5.0
+
+# Asks for a topic's description; None without a connection.
+Describe = Callable[[str], Future[Any] | None]
 
 
 class _Doubt(IntEnum):
@@ -40,12 +46,22 @@ class LogFaults:
     """Finds such partitions of a topic, and has them read where their logs begin. `on_error` is told why not yet."""
 
     def __init__(
-        self, topic: str, *, deliveries: Deliveries, rebalance: Rebalance, on_error: Callable[[KafkaError], None]
+        self,
+        topic: str,
+        *,
+        deliveries: Deliveries,
+        rebalance: Rebalance,
+        describe: Describe,
+        on_error: Callable[[KafkaError], None],
     ) -> None:
         self._topic = topic
         self._deliveries = deliveries
         self._rebalance = rebalance
+        self._describe = describe
         self._on_error = on_error
+        # What is asked for, of which assignments, and when to ask again.
+        self._asked: tuple[Future[Any], list[Assignment]] | None = None
+        self._ask_at = 0.0
         self._doubts: dict[Assignment, _Doubt] = {}
         self._due = 0.0
 
@@ -77,6 +93,7 @@ class LogFaults:
 
     def step(self, consumer: Consumer) -> None:
         """Look at the logs in doubt."""
+        self._compare()
         if not self._doubts or self._rebalance.is_revoking or time.monotonic() < self._due:
             return
         for assignment, doubt in list(self._doubts.items()):
@@ -89,6 +106,29 @@ class LogFaults:
                     return
                 self._resolve(consumer, assignment, doubt, first, end)
             del self._doubts[assignment]
+
+    def _compare(self) -> None:
+        """Doubt all partitions that were assigned while the topic was another one: it was made anew.
+
+        librdkafka reads on in the new one. Kafka itself forgets what groups committed of the old one.
+        """
+        if self._asked and self._asked[0].done():
+            (asked, assigned), self._asked = self._asked, None
+            if asked.exception() is None:
+                self._same(str(asked.result().topic_id), assigned)
+        now = time.monotonic()
+        if now >= self._ask_at and (assigned := self._deliveries.assigned):
+            self._ask_at = now + _COMPARED_S
+            asking = self._describe(self._topic)
+            self._asked = (asking, assigned) if asking else None
+
+    def _same(self, topic_id: str, assigned: Sequence[Assignment]) -> None:
+        for assignment in assigned:
+            if assignment.topic_id not in ("", topic_id):
+                self._doubt(assignment, _Doubt.OTHER)
+            if assignment.topic_id != topic_id:
+                assignment.topic_id = topic_id
+                _log.debug("%s was assigned of the topic with the id %s", assignment.name, topic_id)
 
     def _resolve(self, consumer: Consumer, assignment: Assignment, doubt: _Doubt, first: int, end: int) -> None:
         """Go on with a partition whose log has the events from `first` up to `end`."""

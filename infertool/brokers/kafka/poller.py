@@ -17,7 +17,7 @@ from infertool.brokers.kafka.assignment import Assignment
 from infertool.brokers.kafka.commits import Commits
 from infertool.brokers.kafka.deliveries import Deliveries
 from infertool.brokers.kafka.errors import code_of, is_fatal, translate
-from infertool.brokers.kafka.log_faults import LogFaults
+from infertool.brokers.kafka.log_faults import Describe, LogFaults
 from infertool.brokers.kafka.messages import to_messages
 from infertool.brokers.kafka.rebalance import Rebalance
 from infertool.errors import ConnectionLostError, InfertoolError, ServerError
@@ -77,7 +77,7 @@ class Poller:
     `on_fault` is told of errors, each at most once a minute. `refusal` is the first error before the group was joined.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # as `KafkaSubscription`
         self,
         topic: str,
         group: str,
@@ -86,6 +86,7 @@ class Poller:
         deliveries: Deliveries,
         commits: Commits,
         rebalance: Rebalance,
+        describe: Describe,
         batch: int,
         on_fault: Callable[[InfertoolError], None],
     ) -> None:
@@ -104,7 +105,7 @@ class Poller:
         self._reads = False
         self._reported: dict[int, float] = {}
         self._log_faults = LogFaults(
-            topic, deliveries=deliveries, rebalance=rebalance,
+            topic, deliveries=deliveries, rebalance=rebalance, describe=describe,
             on_error=lambda error: self._report(self._translated(error), error.code()),
         )  # fmt: skip
         # Of the present consumer.

@@ -148,6 +148,8 @@ class Rebalance:
             self._topic, assignment.number, next(self._epochs),
             start=start, progress=None, ahead=self._ahead, order=self._order,
         )  # fmt: skip
+        # The commit is that of the other log.
+        begun.committed_offset = None
         self._deliveries.begin([begun])
         return begun
 

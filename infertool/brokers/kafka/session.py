@@ -157,6 +157,10 @@ class Session:
         """
         return self._answer(question(self._asking()), timeout_s, of)
 
+    def begin(self, question: Callable[[Any], Future[Any]]) -> Future[Any]:
+        """Put a question, without waiting for the answer. Raises ConnectionLostError."""
+        return question(self._asking())
+
     def ask_each(self, question: Callable[[Any], Mapping[K, Any]], timeout_s: float, *, of: str = "") -> dict[K, Any]:
         """Return what the cluster answers to a question with several answers. Raises as `ask`."""
         deadline = time.monotonic() + timeout_s

@@ -12,6 +12,7 @@ from infertool.brokers.kafka.assignment import Order
 from infertool.brokers.kafka.commits import Commits
 from infertool.brokers.kafka.conventions import CAPABILITIES
 from infertool.brokers.kafka.deliveries import Deliveries, Figures
+from infertool.brokers.kafka.log_faults import Describe
 from infertool.brokers.kafka.messages import KafkaMessage
 from infertool.brokers.kafka.poller import Clients, Poller
 from infertool.brokers.kafka.rebalance import Rebalance
@@ -42,6 +43,7 @@ class KafkaSubscription:
         clients: Clients,
         epochs: Iterator[int],
         send: Send,
+        describe: Describe,
         timeout_s: float,
         on_fault: Callable[[InfertoolError], None],
     ) -> None:
@@ -60,7 +62,7 @@ class KafkaSubscription:
         self._poller = Poller(
             topic, group,
             clients=clients, deliveries=self._deliveries, commits=self._commits, rebalance=self._rebalance,
-            batch=min(window, max_gap), on_fault=on_fault,
+            describe=describe, batch=min(window, max_gap), on_fault=on_fault,
         )  # fmt: skip
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from concurrent.futures import Future
 from typing import Any, Final
 
 from confluent_kafka import TopicCollection
@@ -79,6 +80,16 @@ def describe(session: Session, topic: str, timeout_s: float, *, rights: bool = F
         )[topic],
         timeout_s,
         of=topic,
+    )
+
+
+def begin_describe(session: Session, topic: str, timeout_s: float) -> Future[Any]:
+    """Ask for a topic's description, which has its `topic_id`: another one once it was deleted and made anew.
+
+    Raises ConnectionLostError.
+    """
+    return session.begin(
+        lambda admin: admin.describe_topics(TopicCollection([topic]), request_timeout=timeout_s)[topic]
     )
 
 
