@@ -99,11 +99,11 @@ def test_what_comes_twice_is_a_duplicate(embedded_bus: Bus) -> None:
     def push(event: str, payload: object) -> None:
         service.send(json.dumps(["1", "1", "service:inference", event, payload]))
 
-    seen: set[str] = set()
+    seen: list[str] = []
 
     def again(arrivals: Any) -> None:
         new = [each.payload for each in arrivals if each.payload["event_id"] not in seen]
-        seen.update(payload["event_id"] for payload in new)
+        seen.extend(each.payload["event_id"] for each in arrivals)
         if new:
             push("new_results", {"results": new})
 
@@ -111,13 +111,17 @@ def test_what_comes_twice_is_a_duplicate(embedded_bus: Bus) -> None:
     settings = PhoenixSettings(url=embedded_bus.hub.url)
     feed = TopicFeed(settings, [settings.result_topic], on_events=again, on_connection=lambda _: None)
     feed.connect()
-    consumer = embedded_bus.consume(model=STEADY)
-    report = loadgen(embedded_bus, "--qps", "50", "--count", "100").finish()
+    run = loadgen(embedded_bus, "--qps", "50", "--count", "100", "--settle", "600s")
+    embedded_bus.consume("--max-messages", "99", model=STEADY).finish()
+    # The run ends with the last result, so that comes when the others have come twice.
+    while len(seen) < 2 * 99:
+        time.sleep(0.05)
+    embedded_bus.consume("--max-messages", "1", model=STEADY).finish()
+    report = run.finish()
     feed.close(2)
     service.close()
-    consumer.terminate()
-    consumer.finish()
-    assert (report["results"], report["duplicates"], report["lost"]) == (100, 100, 0)
+    assert (report["results"], report["lost"]) == (100, 0)
+    assert report["duplicates"] in {99, 100}
 
 
 def test_ctrl_c_ends_the_sending_and_waits_for_what_was_sent(embedded_bus: Bus) -> None:

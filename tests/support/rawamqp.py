@@ -12,7 +12,7 @@ import pika
 from tests.support.brokers import new_queue
 from tests.support.rabbitmq import RabbitMQ
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 
 
 class RawAmqp:
