@@ -27,7 +27,8 @@ class Bodies:
     """Reads bodies of up to `limit` bytes; together those that are being read have at most `all_limit`."""
 
     def __init__(self, limit: int, all_limit: int, timeout_s: float) -> None:
-        self._limit = limit
+        # What is larger than all together may be passes at no time.
+        self._limit = min(limit, all_limit)
         self._all_limit = all_limit
         self._timeout_s = timeout_s
         # Bytes of bodies that are being read.

@@ -136,6 +136,25 @@ def test_it_waits_as_retry_after_tells_and_polls_what_takes_long(tmp_path: Path)
     assert "waited 2 times as the gateway told" in done.stderr
 
 
+def test_it_says_what_it_waits_for_where_no_line_ends(tmp_path: Path) -> None:
+    began = time.monotonic()
+
+    def answer(_: Asked) -> Told:
+        if time.monotonic() - began < 20:
+            return problem(429, "too_many_in_flight", retry_after="1")
+        return Told(200, {"event_id": "a", "status": "succeeded"})
+
+    with serving(answer) as server:
+        quiet = submitted(server, written(tmp_path, 1, 2), "--quiet")
+        began = time.monotonic()
+        done = submitted(server, written(tmp_path, 1, 2))
+    assert done.returncode == quiet.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if line.startswith("no line has ended for ")]
+    assert len(said) == 1
+    assert said[0].endswith("wait as the gateway told: 429 too_many_in_flight: because of too_many_in_flight")
+    assert quiet.stderr == ""
+
+
 def test_a_result_is_fetched_from_the_gateway_that_has_it(tmp_path: Path) -> None:
     result = {"event_id": "b", "status": "succeeded", "prediction": 1}
     polls = iter([Told(202, {"status": "started"}, {"retry-after": "1"}), Told(200, result)])

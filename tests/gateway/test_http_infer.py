@@ -334,3 +334,13 @@ def test_a_stop_answers_those_who_wait_and_sends_streams_elsewhere() -> None:
     assert (answers[0].status_code, answers[0].json()["status"]) == (202, "queued")
     assert "event: reconnect" in streams[0]
     assert streams[0].endswith("0\r\n\r\n")
+
+
+def test_a_body_that_no_room_can_hold_is_too_large_at_any_time() -> None:
+    with FrontServer(max_body_bytes=10_000, max_waiting_bytes=5_000) as running:
+        for body in (b"1" * 5_001, iter([b"1" * 5_001])):
+            found = httpx.post(
+                f"{running.url}/v1/models/default/infer", content=body, headers={"content-type": "application/json"}
+            )
+            assert (found.status_code, found.json().get("limit")) == (413, 5_000), found.text
+            assert "retry-after" not in found.headers

@@ -38,16 +38,21 @@ _TOLD: Final = ("event_id", "reason", "detail", "error", "error_type", "stage", 
 
 @dataclass(slots=True)
 class Pace:
-    """What all connections share: when the gateway answered last, how many wait as it told, and how often they did."""
+    """What all connections share: when the gateway answered last, how many wait as it told, and how often they did.
+
+    `refusal` is what it said when it told one to wait, the last time.
+    """
 
     patience_s: float
     answered: float = field(default_factory=time.monotonic)
     has_answered: bool = False
     waiting: int = 0
     waits: int = 0
+    refusal: str = ""
 
-    async def wait(self, wait_s: float) -> None:
+    async def wait(self, wait_s: float, refusal: str) -> None:
         """Wait as the gateway told."""
+        self.refusal = refusal
         self.waiting += 1
         self.waits += 1
         try:
@@ -143,7 +148,7 @@ class Gateway:
             if answer.status in _LATER:
                 # The first time at the told time; then later and later, since others get there before.
                 await self._pace.wait(
-                    (wait_s or 0.0) + (_BACKOFF.wait(refusals + 1) if refusals or not wait_s else 0.0)
+                    (wait_s or 0.0) + (_BACKOFF.wait(refusals + 1) if refusals or not wait_s else 0.0), _said(answer)
                 )
                 refusals += 1
             elif answer.status in _FATAL and body is not None:
@@ -180,12 +185,10 @@ class Gateway:
         raise UnreachableError(str(error), address=self._target.shown, advice=advice)
 
     def _refused(self, answer: Answer) -> RefusedError:
-        told = _problem(answer)
-        reason = str(told.get("reason") or answer.status)
-        what = told.get("detail") or told.get("title") or "it gave no reason"
         return RefusedError(
-            f"{self._target.shown} refuses all requests: {answer.status} {reason}: {what}",
-            address=self._target.shown, reason=reason, advice="look at --url, --key-file, --class and --model",
+            f"{self._target.shown} refuses all requests: {_said(answer)}", address=self._target.shown,
+            reason=str(_problem(answer).get("reason") or answer.status),
+            advice="look at --url, --key-file, --class and --model",
         )  # fmt: skip
 
 
@@ -203,6 +206,14 @@ def _problem(answer: Answer) -> dict[str, Any]:
     except json_text.JsonError:
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def _said(answer: Answer) -> str:
+    """Return a refusal for people."""
+    told = _problem(answer)
+    reason = str(told.get("reason") or "")
+    what = told.get("detail") or told.get("title") or "it gave no reason"
+    return f"{answer.status} {reason}: {what}" if reason else f"{answer.status}: {what}"
 
 
 def _document(answer: Answer) -> bytes:

@@ -24,6 +24,9 @@ from infertool.net.http_client import Target
 from infertool.text import json_text
 
 _PROGRESS_S: Final = 0.25
+# Where no line has ended for this time, what the gateway told is shown, and again after the other one. Seconds.
+_SILENT_S: Final = 10.0
+_SHOW_AGAIN_S: Final = 60.0
 _READ_AHEAD: Final = 100
 
 
@@ -43,9 +46,10 @@ class Job:
 
 @dataclass(slots=True)
 class Sums:
-    """What became of the lines, by status, and how many the gateway had already."""
+    """What became of the lines, by status, and how many the gateway had already; `ended` is the time of the last."""
 
     began: float = field(default_factory=time.monotonic)
+    ended: float = field(default_factory=time.monotonic)
     statuses: Counter[str] = field(default_factory=Counter)
     known: int = 0
 
@@ -63,6 +67,7 @@ class Submit:
         self._sums = Sums()
         self._pace = Pace(job.patience_s)
         self._stopped = False
+        self._shown = -_SHOW_AGAIN_S
         self._loop: asyncio.AbstractEventLoop | None = None
         self._all: asyncio.Task[None] | None = None
 
@@ -125,11 +130,18 @@ class Submit:
         told = json_text.loads(document)
         self._sums.statuses[str(told.get("status"))] += 1
         self._sums.known += known
+        self._sums.ended = time.monotonic()
         console.out_data((b'{"line":%d,%s' % (line.number, document[1:])).decode())
 
     def _show(self) -> None:
-        if not self._job.quiet and sys.stderr.isatty():
-            console.progress(view.progress(self._sums, self._pace.waiting))
+        if self._job.quiet:
+            return
+        now, pace = time.monotonic(), self._pace
+        if pace.waiting and now - self._sums.ended > _SILENT_S and now - self._shown > _SHOW_AGAIN_S:
+            self._shown = now
+            console.err(view.silence(now - self._sums.ended, pace.waiting, pace.refusal))
+        if sys.stderr.isatty():
+            console.progress(view.progress(self._sums, pace.waiting))
 
     def _tell(self) -> None:
         if self._job.quiet:

@@ -22,6 +22,11 @@ def progress(sums: Sums, waiting: int) -> str:
     return f"{sums.lines:,} lines{_parts(sums)}, {_rate(sums):,.0f}/s{wait}"
 
 
+def silence(silent_s: float, waiting: int, refusal: str) -> str:
+    """Return the line that is shown where no line has ended for long."""
+    return f"no line has ended for {silent_s:.0f} s; {waiting:,} wait as the gateway told: {refusal}"
+
+
 def summary(sums: Sums, waits: int) -> str:
     """Return the line at the end."""
     known = f"; {sums.known:,} of them the gateway had already" if sums.known else ""
