@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infertool.errors import InferenceError, ModelLoadError, SettingsError
+from infertool.models.batch_results import WrongResultsError
 from infertool.models.port import LoadedModel, Payload, version_text
 from infertool.models.tensors import (
     Described,
@@ -102,6 +103,8 @@ class OnnxModel:
         self._device = onnx_providers.bound_device(session) if types <= _NUMBERS else ""
         self._device_id = settings.device_id
         self._outputs = [output.name for output in session.get_outputs()]
+        # The size of the first axis where the file fixes it: there it counts no events.
+        self._fixed = {output.name: next(iter(output.shape), None) for output in session.get_outputs()}
         self.inputs = _described(session.get_inputs(), settings)
         self._signature = signature(self.inputs)
         self._types = [_TYPES[each.type][1] for each in session.get_inputs()]
@@ -152,11 +155,12 @@ class OnnxModel:
 
     def _column(self, name: str, output: Any, count: int) -> list[Any]:
         """Return each event's part of an output."""
-        if self._signature.batch_axis and _length(output) == count:
+        is_fixed = count > 1 and self._fixed[name] == count
+        if self._signature.batch_axis and _length(output) == count and not is_fixed:
             return [_plain(part) for part in output]
         if count == 1:
             return [_plain(output)]
-        raise InferenceError(f"output {name!r} is not one for each of {count} events")
+        raise WrongResultsError(f"output {name!r} is not one for each of {count} events")
 
 
 def _length(output: Any) -> int | None:

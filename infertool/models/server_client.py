@@ -244,13 +244,13 @@ class Client:
         """Close the kept connections."""
         self._pool.close()
 
-    def post(self, endpoint: Endpoint, document: Any) -> Any:
-        """POST `document` as JSON; return the decoded answer. Raises `InferenceError`."""
-        return self.exchange(endpoint, document, {})[1]
+    def post(self, endpoint: Endpoint, body: bytes) -> Any:
+        """POST JSON; return the decoded answer. Raises `InferenceError`."""
+        return self.exchange(endpoint, body, {})[1]
 
-    def exchange(self, endpoint: Endpoint, document: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
-        """POST `document` as JSON; return the status and the decoded answer. Raises `InferenceError`."""
-        status, content = self._ask("POST", endpoint, json_text.dumps(document), headers)
+    def exchange(self, endpoint: Endpoint, body: bytes, headers: Mapping[str, str]) -> tuple[int, Any]:
+        """POST JSON; return the status and the decoded answer. Raises `InferenceError`."""
+        status, content = self._ask("POST", endpoint, body, headers)
         return status, _decoded(endpoint, content)
 
     def get(self, endpoint: Endpoint) -> Any:
@@ -335,6 +335,14 @@ class Client:
             if time.monotonic() > deadline:
                 raise too_slow(endpoint.shown)
         return bytes(content)
+
+
+def as_json(document: Any) -> bytes:
+    """Return the body of a request. Raises `InferenceError`: events of MessagePack, or nested deep, may be no JSON."""
+    try:
+        return json_text.dumps(document)
+    except (TypeError, RecursionError) as error:
+        raise InferenceError(f"the event cannot be sent as JSON: {error}", retryable=False) from None
 
 
 def _decoded(endpoint: Endpoint, content: bytes) -> Any:

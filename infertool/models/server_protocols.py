@@ -1,30 +1,21 @@
-"""The two protocols of model servers (plain JSON, and KServe v2, chosen by the URL's path), and the circuit breaker.
-
-While a server is down, events wait, and one at a time probes it. The circuit is closed: requests pass. N consecutive
-failures open it, and so does an answer with Retry-After. Open: no request passes; events wait, and their attempts are
-not counted. After the wait it is half-open: one request passes as a probe; success closes the circuit, failure opens it
-again. A failed batch does not change the state, since one event may have caused it: the batch is split, and its events
-decide.
-"""
+"""The two protocols of model servers: plain JSON, and KServe v2, chosen by the URL's path."""
 
 from __future__ import annotations
 
 import math
-import random
 import re
-import threading
-import time
-from collections.abc import Callable, Sequence
-from enum import StrEnum
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
-from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError
+from infertool.errors import InferenceError, ModelLoadError
+from infertool.models.batch_results import WrongResultsError
+from infertool.models.circuit_breaker import Breaker
 from infertool.models.port import LoadedModel, OnCircuit, Payload, version_text
 from infertool.models.server_batches import PREFER, Parts, Results
-from infertool.models.server_client import Client, Endpoint, endpoint
+from infertool.models.server_client import Client, Endpoint, as_json, endpoint
 from infertool.models.tensors import (
     KINDS,
     Described,
@@ -45,111 +36,6 @@ from infertool.models.tensors import (
 )
 from infertool.settings.tree import ModelSettings
 
-T = TypeVar("T")
-
-# Wait of an event while a probe runs, or after the first failures of a server. Seconds.
-SHORT_HOLD_S = 0.5
-# Random addition to the wait, so that the probe is not always the same event. Seconds.
-SPREAD_S = 0.25
-
-
-class State(StrEnum):
-    """The states of a circuit."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half-open"
-
-
-class Breaker:
-    """The circuit breaker of one server. Thread-safe."""
-
-    def __init__(self, address: str, *, failures: int, wait_s: float, on_circuit: OnCircuit) -> None:
-        self._address = address
-        self._most_failures = failures
-        self._wait_s = wait_s
-        self._on_circuit = on_circuit
-        self._lock = threading.Lock()
-        self._state = State.CLOSED
-        self._failures = 0
-        self._open_until = 0.0
-        self._reason = ""
-        on_circuit(address, State.CLOSED)
-
-    def call(self, request: Callable[[], T], *, events: int = 1) -> T:
-        """Call `request`, which covers `events` events, if the circuit lets it pass.
-
-        Raises the request's error, or `ModelUnavailableError` with the event's wait: if the circuit is open, if the
-        server is unavailable, or if the request fails after others have opened the circuit.
-        """
-        probe = self._enter()
-        try:
-            answer = request()
-        except ModelUnavailableError as error:
-            _, hold_s = self._failed(str(error), probe=probe, pause_s=error.retry_after_s)
-            raise ModelUnavailableError(str(error), retry_after_s=hold_s) from None
-        except InferenceError as error:
-            if not error.retryable:
-                self._succeeded(probe=probe)  # the server answered
-                raise
-            if events > 1:
-                self._undecided(probe=probe)
-                raise
-            known, hold_s = self._failed(str(error), probe=probe)
-            if known:
-                raise ModelUnavailableError(str(error), retry_after_s=hold_s) from None
-            raise
-        except BaseException as error:
-            self._failed(type(error).__name__, probe=probe)
-            raise
-        self._succeeded(probe=probe)
-        return answer
-
-    def _enter(self) -> bool:
-        """Return True if the request is the probe. Raises `ModelUnavailableError` if it must not pass."""
-        with self._lock:
-            if self._state is State.CLOSED:
-                return False
-            if self._state is State.OPEN and time.monotonic() >= self._open_until:
-                self._become(State.HALF_OPEN)
-                return True
-            raise ModelUnavailableError(self._reason, retry_after_s=self._hold_s())
-
-    def _succeeded(self, *, probe: bool) -> None:
-        with self._lock:
-            if probe:
-                self._become(State.CLOSED)
-            if self._state is State.CLOSED:  # a request from before it opened proves nothing
-                self._failures = 0
-
-    def _failed(self, reason: str, *, probe: bool, pause_s: float = 0.0) -> tuple[bool, float]:
-        """Count a failure. Return whether the server was known to be down, and the event's wait in seconds."""
-        with self._lock:
-            known = self._state is not State.CLOSED and not probe
-            if not known:
-                self._failures += 1
-                if probe or pause_s or self._failures >= self._most_failures:
-                    self._open(reason, pause_s or self._wait_s)
-            return known, self._hold_s()
-
-    def _undecided(self, *, probe: bool) -> None:
-        if probe:
-            with self._lock:
-                self._state = State.OPEN  # its wait is over: the next request is the probe
-
-    def _open(self, reason: str, wait_s: float) -> None:
-        self._reason = reason
-        self._open_until = time.monotonic() + wait_s
-        self._become(State.OPEN, reason, wait_s)
-
-    def _hold_s(self) -> float:
-        left_s = self._open_until - time.monotonic() if self._state is State.OPEN else SHORT_HOLD_S
-        return max(left_s, 0.0) + random.uniform(0, SPREAD_S)  # noqa: S311  (no secret)
-
-    def _become(self, state: State, reason: str = "", retry_in_s: float = 0.0) -> None:
-        self._state = state
-        self._on_circuit(self._address, state, reason, retry_in_s)
-
 
 class PlainModel:
     """Plain JSON: POST one event, or an array of events that is answered by an array in the same order."""
@@ -163,13 +49,12 @@ class PlainModel:
 
     def predict(self, payload: Payload) -> Any:
         """Return the server's answer."""
-        return self._results.of_event(self._breaker.call(lambda: self._client.post(self._endpoint, payload)))
+        body = as_json(payload)
+        return self._results.of_event(self._breaker.call(lambda: self._client.post(self._endpoint, body)))
 
     def predict_batch(self, payloads: Sequence[Payload]) -> Sequence[Any]:
         """Return the server's answer for each event, or the error that it names for it."""
-        return self._parts.ask(
-            payloads, lambda part: self._breaker.call(lambda: self._ask(list(part)), events=len(part))
-        )
+        return self._parts.ask(payloads, self._ask)
 
     def warm_up(self) -> None:
         """Do nothing: the protocol has no readiness check, and the circuit breaker handles an unavailable server."""
@@ -179,8 +64,13 @@ class PlainModel:
         return ""
 
     def _ask(self, payloads: Sequence[Payload]) -> Sequence[Any]:
-        status, answers = self._client.exchange(self._endpoint, payloads, PREFER)
-        return self._results.of_batch(status, answers, len(payloads))
+        body, count = as_json(list(payloads)), len(payloads)
+
+        def request() -> Sequence[Any]:
+            status, answers = self._client.exchange(self._endpoint, body, PREFER)
+            return self._results.of_batch(status, answers, count)
+
+        return self._breaker.call(request, events=count)
 
 
 _PATH = re.compile(r"(.*)(/v2/models/[^/]+(?:/versions/([^/]+))?)/infer")
@@ -194,6 +84,15 @@ class _InputMetadata(msgspec.Struct):
 
 class _Metadata(msgspec.Struct):
     inputs: list[_InputMetadata]
+
+
+class _OutputMetadata(msgspec.Struct):
+    name: str
+    shape: list[int] = []
+
+
+class _Outputs(msgspec.Struct):
+    outputs: list[_OutputMetadata] = []
 
 
 class _Versions(msgspec.Struct):
@@ -227,6 +126,8 @@ class V2Model:
         self._signature: Signature
         self._parts = Parts(endpoint.shown)
         self._version = ""
+        # The size of an output's first axis where the server's metadata fix it: there it counts no events.
+        self._fixed: dict[str, int] = {}
 
     def warm_up(self) -> None:
         """Check that server and model are ready, and read the model's inputs. Raises `ModelLoadError`."""
@@ -238,6 +139,7 @@ class V2Model:
             described = self._from_settings()
             metadata = None if described and version else self._metadata(f"{server}{model}", needed=not described)
             described = described or self._from_metadata(metadata)
+            self._fixed = _fixed_sizes(metadata)
             self._version = version_text(unquote(version)) if version else _told_version(metadata)
         except InferenceError as error:
             what = f"model {self._endpoint.shown} is not ready: {error}"
@@ -307,8 +209,9 @@ class V2Model:
 
     def _send(self, rows: Sequence[Row]) -> list[Result]:
         document = {"inputs": [self._tensor(number, [row[number] for row in rows]) for number in range(len(rows[0]))]}
+        body = as_json(document)
         return self._breaker.call(
-            lambda: self._results(self._client.post(self._endpoint, document), len(rows)), events=len(rows)
+            lambda: self._results(self._client.post(self._endpoint, body), len(rows)), events=len(rows)
         )
 
     def _tensor(self, number: int, tensors: Sequence[Tensor]) -> dict[str, Any]:
@@ -337,15 +240,26 @@ class V2Model:
             raise self._broken(f"output {output.name!r} with lists of different lengths below {error}") from None
         if len(elements) != math.prod(shape) or not elements:
             raise self._broken(f"output {output.name!r} with {len(elements)} elements in shape {shape}")
-        if not (self._signature.batch_axis and shape and shape[0] == count):
+        is_fixed = count > 1 and self._fixed.get(output.name) == count
+        if not (self._signature.batch_axis and shape and shape[0] == count) or is_fixed:
             if count > 1:
-                raise self._broken(f"output {output.name!r} in shape {shape} for {count} events")
+                what = f"{self._endpoint.shown} answered output {output.name!r} in shape {shape} for {count} events"
+                raise WrongResultsError(what, retryable=True)
             return [nested(elements, shape)]
         size = len(elements) // count
         return [nested(elements[start : start + size], shape[1:]) for start in range(0, len(elements), size)]
 
     def _broken(self, what: str) -> InferenceError:
         return InferenceError(f"{self._endpoint.shown} answered {what}")
+
+
+def _fixed_sizes(metadata: Any) -> dict[str, int]:
+    """Return the size of the first axis of each output for which the server tells one."""
+    try:
+        outputs = msgspec.convert(metadata, _Outputs).outputs
+    except msgspec.ValidationError:
+        return {}
+    return {each.name: each.shape[0] for each in outputs if each.shape}
 
 
 def _told_version(metadata: Any) -> str:

@@ -11,8 +11,9 @@ import pytest
 
 from infertool.gateway import v2
 from infertool.gateway.v2 import Model, V2Error
+from infertool.models.circuit_breaker import Breaker
 from infertool.models.server_client import endpoint
-from infertool.models.server_protocols import Breaker, V2Model
+from infertool.models.server_protocols import V2Model
 from infertool.models.tensors import Described, InputSetting
 from infertool.settings import ModelSettings
 
@@ -186,8 +187,8 @@ def test_what_our_own_model_client_sends_comes_back_as_its_events(count: int) ->
         def get(self, _endpoint: object) -> Any:
             return {"versions": ["1"]}
 
-        def post(self, _endpoint: object, document: Any) -> Any:
-            request = v2.read(json.dumps(document).encode(), None, model)
+        def post(self, _endpoint: object, sent: bytes) -> Any:
+            request = v2.read(sent, None, model)
             seen.extend(request.payloads)
             results = [{"class": each["s"], "confidence": sum(each["order"]["features"])} for each in request.payloads]
             return json.loads(v2.response(request, results, model))

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from infertool.errors import InferenceError, ModelUnavailableError
-from infertool.models.server_protocols import SHORT_HOLD_S, SPREAD_S, Breaker
+from infertool.models.circuit_breaker import SHORT_HOLD_S, SPREAD_S, Breaker
 
 WAIT_S = 1000.0
 

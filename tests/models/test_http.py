@@ -22,6 +22,7 @@ from infertool.settings import ModelSettings
 from tests.support.certificates import authority
 from tests.support.modelserver import ModelServer, Reply, Request, answer, reply
 from tests.support.ports import free_port
+from tests.support.present import present
 
 EVENT = {"event_id": "e", "features": [1, 2.5], "text": "für"}
 SECRET = "Hush-me/31"
@@ -83,6 +84,31 @@ def test_as_many_connections_as_calls_at_the_same_time(server: ModelServer, open
     server.handler = lambda _request: answer({})
     model.predict(EVENT)
     assert server.connections == 8
+
+
+def deep(levels: int) -> Any:
+    found: Any = {}
+    for _ in range(levels):
+        found = {"x": found}
+    return found
+
+
+@pytest.mark.parametrize("payload", [{"image": b"\x00"}, {1: "x"}, deep(5000)], ids=["bytes", "keys", "deep"])
+def test_an_event_that_is_no_json_is_its_own_fault(
+    server: ModelServer, opened: Callable[..., LoadedModel], payload: Any
+) -> None:
+    """Neither the circuit breaker nor the server gets to know of it."""
+    states: list[str] = []
+    settings = ModelSettings(spec=server.url, circuit_failures=1)
+    model = open_model(settings, lambda _address, state, *_more: states.append(state))
+    for ask in (model.predict, lambda payload: present(model.predict_batch)([payload])):
+        with pytest.raises(InferenceError, match="the event cannot be sent as JSON") as caught:
+            ask(payload)
+        assert kind(caught.value) == "refused"
+    assert model.predict(EVENT) == {"class": "A"}
+    model.close()
+    assert states == ["closed"]
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

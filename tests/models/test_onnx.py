@@ -19,6 +19,7 @@ from numpy import dtype, ndarray
 
 from infertool.errors import InferenceError, InfertoolError, ModelLoadError, SettingsError
 from infertool.models import onnx_providers
+from infertool.models.batch_results import WrongResultsError
 from infertool.models.loader import open_model
 from infertool.models.port import LoadedModel
 from infertool.models.tensors import Input, nested
@@ -163,6 +164,14 @@ def test_an_output_that_is_not_one_for_each_event_is_for_single_events_only() ->
     assert opened.predict({"values": [1, 2]}) == {"total": 3.0}
     with pytest.raises(InferenceError, match="output 'total' is not one for each of 2 events"):
         present(opened.predict_batch)([{"values": [1, 2]}, {"values": [3, 4]}])
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_an_output_whose_size_is_fixed_is_not_cut(count: int) -> None:
+    opened = model("constant")
+    assert opened.predict({"values": [1, 2]}) == {"same": [1.0, 2.0], "weights": [10.0, 20.0, 30.0]}
+    with pytest.raises(WrongResultsError, match=f"output 'weights' is not one for each of {count} events"):
+        present(opened.predict_batch)([{"values": [1, 2]}] * count)
 
 
 def test_many_threads_share_a_session() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from infertool.errors import InferenceError, InfertoolError, ModelUnavailableError
+from infertool.models.batch_results import WrongResultsError
 from infertool.models.loader import open_model, warm_up
 from infertool.models.port import LoadedModel
 from infertool.secret import Secret
@@ -185,6 +186,16 @@ def test_a_model_without_a_batch_axis_is_asked_one_by_one(server: V2Server) -> N
     assert server.requests[-1].json["inputs"][0] == {
         "name": "X", "datatype": "INT32", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6],
     }  # fmt: skip
+
+
+def test_an_output_whose_size_the_server_fixes_is_not_cut(server: V2Server) -> None:
+    weights = {"name": "weights", "datatype": "FP32", "shape": [3]}
+    server.metadata = {**METADATA, "outputs": [weights]}
+    server.outputs = [{**weights, "data": [10, 20, 30]}]
+    model = opened(server)
+    assert model.predict({"X": [1, 2, 3]}) == {"weights": [10, 20, 30]}
+    with pytest.raises(WrongResultsError, match="shape \\[3\\] for 3 events"):
+        present(model.predict_batch)([{"X": [1, 2, 3]}] * 3)
 
 
 def test_settings_that_describe_the_inputs_need_no_metadata(server: V2Server) -> None:
