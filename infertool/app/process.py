@@ -9,10 +9,13 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from infertool.errors import InfertoolError
 from infertool.models import user_code
 from infertool.models.user_code import type_of
 from infertool.telemetry.logs import log
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from infertool.app.consumer import ConsumerApp
 
 _STDIN, _STDOUT, _STDERR = range(3)
+# Time for threads of the model, and for its `atexit` functions, after the end of the run. Seconds.
+LEFT_OVER_S = 5.0
+# Time for the warning after that: standard error may be blocked, too. Seconds.
+_TELL_S = 1.0
 
 
 def load(app: ConsumerApp) -> None:
@@ -34,6 +41,42 @@ def load(app: ConsumerApp) -> None:
     with user_code.kept():
         app.warm_up()
     watch_threads(app.fail)  # again: the model may have set a hook of its own
+
+
+@contextmanager
+def ended_in_time() -> Iterator[None]:
+    """End the process in time after the block, with the exit code that its end means."""
+    code = 1
+    try:
+        yield
+        code = 0
+    except InfertoolError as error:
+        code = error.exit_code
+        raise
+    finally:
+        end_in_time(code)
+
+
+def end_in_time(code: int) -> None:
+    """End the process with `code` in `LEFT_OVER_S`, if it has not ended by then.
+
+    The interpreter waits without a limit for threads that are no daemons, for calls in executors (`asyncio.to_thread`),
+    and for a stream to which another thread writes.
+    """
+    for delay_s, action in ((LEFT_OVER_S, _tell_left_over), (LEFT_OVER_S + _TELL_S, partial(os._exit, code))):
+        timer = threading.Timer(delay_s, action)
+        timer.daemon = True
+        timer.start()
+
+
+def _tell_left_over() -> None:
+    threads = [each.name for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
+    what = (
+        f"threads that are no daemons ({', '.join(threads)})"
+        if threads
+        else "a call in an executor (asyncio.to_thread), or for a stream that is not read"
+    )
+    log.warning("the process waited for %s; it is ended", what)
 
 
 def watch_threads(end_run: Callable[[BaseException], None]) -> None:

@@ -41,7 +41,7 @@ def main(connection_fd: int) -> None:
     reporter = Reporter(connection)
     app = ConsumerApp(settings, until, observers=[reporter])
     try:
-        with app:
+        with process.ended_in_time(), app:
             process.load(app)
             _stop_on_signals(app)
             with reporter.reporting(app):

@@ -27,7 +27,8 @@ def run(settings: Settings, until: Until, *, as_json: bool, quiet: bool) -> None
     """Run until the end, then print the summary. Raises the error that ends it early."""
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
     if settings.consume.processes == 1:
-        _run_one(settings, until, as_json=as_json, quiet=quiet)
+        with process.ended_in_time():
+            _run_one(settings, until, as_json=as_json, quiet=quiet)
     else:
         _run_replicas(settings, until, as_json=as_json, quiet=quiet)
 
@@ -47,6 +48,8 @@ def _run_one(settings: Settings, until: Until, *, as_json: bool, quiet: bool) ->
         process.load(app)
         with _shown(app, settings, until, quiet=quiet):
             app.run()
+    if app.stopping:
+        process.end_in_time(0)  # a reader that does not read must not hold it up
     # A table among documents on stdout could not be parsed.
     to = console.err if has_documents else console.out
     view.print_summary(app.snapshot(), as_json=as_json, to=to)

@@ -23,7 +23,12 @@ def run(loaded: Loaded, *, as_json: bool, quiet: bool) -> None:
     logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
     if stdout := process.keep_stdout():
         console.write_data_to(stdout)
-    with summed_up("infertool.gateway"), ModelServer(settings) as server, stopped_by_signals(server.stop, STOPPING):
+    with (
+        process.ended_in_time(),
+        summed_up("infertool.gateway"),
+        ModelServer(settings) as server,
+        stopped_by_signals(server.stop, STOPPING),
+    ):
         process.load(server.app)
         take_turns_sooner()
 
