@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from infertool import rpc
 from infertool.brokers import header_types
 from infertool.brokers.kafka.messages import to_message
 from infertool.errors import CallTimeoutError, RefusedError, UnroutableError
 from infertool.message import Outgoing, Properties
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
+from infertool.secret import Secret
 from infertool.settings.broker import BrokerSettings
 from tests.brokers.kafka.conftest import OpenBroker
 from tests.support.kafka import Kafka
-from tests.support.rawkafka import RawKafka
+from tests.support.rawkafka import RawKafka, eventually
 
 pytestmark = pytest.mark.kafka
 
@@ -30,7 +33,7 @@ def server(kafka: Kafka, raw_kafka: RawKafka) -> Iterator[str]:
     stopped = threading.Event()
     consumer = Consumer({**kafka.client(), "group.id": topic, "enable.auto.commit": False})
     consumer.assign([TopicPartition(topic, 0, 0), TopicPartition(topic, 1, 0)])
-    producer = Producer({**kafka.client(), "linger.ms": 0})
+    producer = Producer({**kafka.client(), "linger.ms": 0, "message.timeout.ms": 1000})
 
     def serve() -> None:
         while not stopped.is_set():
@@ -41,7 +44,8 @@ def server(kafka: Kafka, raw_kafka: RawKafka) -> Iterator[str]:
             correlation: dict[str, str | bytes | None] = {"kafka_correlationId": headers["kafka_correlationId"]}
             number = int.from_bytes(headers["kafka_replyPartition"], "big")
             reply_topic = headers["kafka_replyTopic"].decode()
-            producer.produce(reply_topic, b'{"echo":%s}' % record.value(), partition=number, headers=correlation)
+            with contextlib.suppress(KafkaException):  # there may be no such partition any more
+                producer.produce(reply_topic, b'{"echo":%s}' % record.value(), partition=number, headers=correlation)
             producer.flush(_S)
 
     thread = threading.Thread(target=serve)
@@ -116,3 +120,42 @@ def test_calls_that_nobody_answers_end(kafka: Kafka, raw_kafka: RawKafka) -> Non
             client.call(raw_kafka.name(), 1, timeout_s=_S)
         with pytest.raises(CallTimeoutError):
             client.call(raw_kafka.topic(), 1, timeout_s=0.2)
+
+
+def test_a_topic_for_replies_that_was_deleted_is_read_anew_and_what_waits_is_sent_again(
+    kafka: Kafka, raw_kafka: RawKafka, server: str
+) -> None:
+    told: list[ConnectionEvent] = []
+    reply_topic = raw_kafka.topic(3)
+    settings = BrokerSettings(url=kafka.url, reply_topic=reply_topic, reconnect_max_s=1.0)
+    with rpc.Client(settings, on_connection=told.append) as client:
+        assert client.call(server, 1, timeout_s=_S).value == {"echo": 1}
+        raw_kafka.delete(reply_topic)
+        waiting = client.call_nowait(server, 2, timeout_s=_S, retry=True)
+        eventually(lambda: any(event.state is ConnectionState.LOST for event in told))
+        if not raw_kafka.exists(reply_topic):  # the server's producer may have made it anew
+            raw_kafka.topic(1, name=reply_topic)
+        assert waiting.result().value == {"echo": 2}
+        assert client.call(server, 3, timeout_s=_S).value == {"echo": 3}
+    lost = next(event for event in told if event.state is ConnectionState.LOST)
+    assert f"replies of {reply_topic}/" in lost.reason
+    assert "cannot be read" in lost.reason
+
+
+def test_a_topic_for_replies_that_may_not_be_read_is_told(kafka: Kafka, raw_kafka: RawKafka) -> None:
+    reply_topic = raw_kafka.topic()
+    url = f"kafka://{kafka.address('SASL_PLAINTEXT')}"
+    settings = BrokerSettings(url=url, user="guest", password=Secret("guest"), reply_topic=reply_topic)
+    raw_kafka.allow("guest", "DESCRIBE", topic=reply_topic)
+    client = rpc.Client(settings)
+    with pytest.raises(RefusedError, match=rf"the topic for replies, {reply_topic}.*TOPIC_AUTHORIZATION_FAILED"):
+        client.connect()
+    raw_kafka.allow("guest", "READ", topic=reply_topic)
+    told: list[ConnectionEvent] = []
+    with rpc.Client(settings, on_connection=told.append) as client:
+        assert client.connected
+        raw_kafka.forbid("guest", "READ", topic=reply_topic)
+        eventually(lambda: any("TOPIC_AUTHORIZATION_FAILED" in event.reason for event in told))
+        eventually(lambda: not client.connected)
+        raw_kafka.allow("guest", "READ", topic=reply_topic)
+        eventually(lambda: client.connected)
