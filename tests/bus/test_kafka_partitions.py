@@ -20,6 +20,7 @@ from infertool.settings.tree import ConsumeSettings, DeadLetterSettings, Publish
 from tests.consumer.harness import wait_until
 from tests.support.kafka import Kafka
 from tests.support.rawkafka import RawKafka, headers_of
+from tests.support.running import LONG, Running
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long]
 
@@ -130,3 +131,24 @@ def test_another_consumer_takes_partitions_over(raw_kafka: RawKafka, start: Star
         counts = run.counts
         ended = sum(counts[name] for name in ("succeeded", "handed_back", "revoked"))
         assert counts["received"] - counts["recognised"] == ended
+
+
+def test_processes_of_one_consumer_are_static_members_of_their_own(
+    kafka: Kafka, raw_kafka: RawKafka, tmp_path: Path
+) -> None:
+    topic = raw_kafka.topic(4)
+    raw_kafka.topic(1, name=f"{topic}.dlq")
+    consumer = Running(
+        tmp_path, "consume", "--broker", kafka.topic_url(topic, group=topic), "--model", "sim:", "--publish", "none",
+        "--processes", "2", INFERTOOL_BROKER__KAFKA='{"group.instance.id": "me"}',
+        INFERTOOL_CONSUME__STATE_DIR=str(tmp_path / "state"),
+    )  # fmt: skip
+
+    def shares() -> dict[str, int]:
+        members = raw_kafka.describe(topic).members
+        return {str(each.group_instance_id): len(each.assignment.topic_partitions) for each in members}
+
+    wait_until(lambda: shares() == {f"me-1-{topic}": 2, f"me-2-{topic}": 2})
+    consumer.process.terminate()
+    assert consumer.process.wait(LONG) == 0
+    assert "FENCED" not in consumer.log.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from multiprocessing.connection import wait
+from typing import Final
 
 from infertool.app.replicas.replica import Replica, StartFailedError
 from infertool.consumer.consumer import Until
@@ -16,6 +17,18 @@ from infertool.workers.process import end_all
 LOOK_S = 0.1
 
 
+_MEMBER: Final = "group.instance.id"
+
+
+def settings_of(settings: Settings, number: int) -> Settings:
+    """Return the settings of the replica with this number. Static members of a group of Kafka need an id each."""
+    single = replace(settings, consume=replace(settings.consume, processes=1))
+    given = settings.broker.kafka
+    if settings.consume.processes == 1 or _MEMBER not in given:
+        return single
+    return replace(single, broker=replace(settings.broker, kafka={**given, _MEMBER: f"{given[_MEMBER]}-{number}"}))
+
+
 class Supervisor:
     """Runs `consume.processes` replicas until they end. `stop` is safe in a signal handler: it only sets a flag.
 
@@ -23,8 +36,8 @@ class Supervisor:
     """
 
     def __init__(self, settings: Settings, until: Until | None = None) -> None:
-        single = replace(settings, consume=replace(settings.consume, processes=1))
-        self._replicas = [Replica(number + 1, single, until or Until()) for number in range(settings.consume.processes)]
+        numbers = range(1, settings.consume.processes + 1)
+        self._replicas = [Replica(number, settings_of(settings, number), until or Until()) for number in numbers]
         self._stopping = False
         self._failure: InfertoolError | None = None
 
