@@ -14,8 +14,10 @@ from infertool.text import json_text
 if TYPE_CHECKING:
     from starlette.types import Receive
 
-# Lowest rate of a body, on average, once the time for its first part has passed. Bytes per second.
+# Lowest rate of a body, on average, once the time for its first part has passed; and that while bodies have more than
+# half of the memory for them. Bytes per second.
 LOWEST_RATE: Final = 1000
+PRESSED_RATE: Final = 65_536
 _FULL_RETRY_S: Final = 1
 
 
@@ -47,14 +49,14 @@ class Bodies:
     async def read(self, receive: Receive, length: int | None) -> bytes:
         """Return the body. Raises `Problem`, `ClientGoneError`."""
         self.check_length(length)
-        # One that is announced counts in full, so that what has begun can end.
+        self._check_room(length or 0)
+        parts: list[bytes] = []
+        size = 0
+        # What is announced takes no memory before it comes: it would keep others out.
         held = 0
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            held = self._take(length or 0)
-            parts: list[bytes] = []
-            size = 0
-            loop = asyncio.get_running_loop()
-            began = loop.time()
             while True:
                 message = await self._part(receive)
                 if message["type"] == "http.disconnect":
@@ -64,13 +66,13 @@ class Bodies:
                     size += len(part)
                     if size > self._limit:
                         raise self._too_large(size)
-                    if size > held:
-                        held += self._take(size - held)
+                    held += self._take(len(part))
                 if not message.get("more_body", False):
                     return parts[0] if len(parts) == 1 else b"".join(parts)
                 late_s = loop.time() - began - self._timeout_s
-                if late_s > 0 and size < late_s * LOWEST_RATE:
-                    raise _late(f"it came with less than {LOWEST_RATE} bytes per second")
+                rate = PRESSED_RATE if self.held * 2 > self._all_limit else LOWEST_RATE
+                if late_s > 0 and size < late_s * rate:
+                    raise _late(f"it came with less than {rate} bytes per second")
         finally:
             self.held -= held
 

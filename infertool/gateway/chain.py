@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -73,6 +73,9 @@ class Limits(Protocol):
 
     def take(self, principal: Any, size: int, now: float) -> RateHeaders:
         """Count a request of `size` bytes. Raises `Problem`."""
+
+    def take_batch(self, principal: Any, size: int, events: int, now: float, *, was: int) -> RateHeaders:
+        """Count events of `size` bytes in place of the request of `was` bytes that brought them. Raises `Problem`."""
 
     def release(self, client: str, size: int) -> None:
         """Take out a request that the engine did not get."""
@@ -288,6 +291,25 @@ class Chain:
         now = asyncio.get_running_loop().time()
         for limit in self._waits:
             limit.reschedule(now)
+
+    def take_batch(self, visits: Sequence[Visit], sizes: Sequence[int]) -> None:
+        """Count the events of a request, all or none, in place of the request itself. Raises `Problem`."""
+        first = visits[0]
+        first.context.step = "limits"
+        try:
+            told = self._parts.limits.take_batch(
+                first.principal, sum(sizes), len(sizes), time.monotonic(), was=first.taken or 0
+            )
+        except Problem as refusal:
+            # Its own headers tell what is left, not those of the request.
+            for name in refusal.headers:
+                first.context.headers.pop(name, None)
+            raise
+        for visit, size in zip(visits, sizes, strict=True):
+            visit.taken = size
+        first.context.headers.update(told.headers)
+        for visit in visits[1:]:
+            self._parts.counts.passed("limits", visit.class_name)
 
     def take(self, visit: Visit, size: int) -> None:
         """Count the request in its client's limits. Raises `Problem`."""

@@ -56,17 +56,39 @@ class Limits:
         Raises `Problem`, and counts nothing then. `release` takes the request out again, unless it was given to the
         engine: then `ended` does.
         """
-        limits, now_ns = principal.limits, int(now * NANOSECONDS)
+        now_ns = int(now * NANOSECONDS)
+        return self._take(principal.limits, self._client(principal, now_ns), 1, size, now_ns)
+
+    def take_batch(self, principal: Principal, size: int, events: int, now: float, *, was: int) -> RateHeaders:
+        """Count `events` of `size` bytes together, in place of the request of `was` bytes that brought them.
+
+        Raises `Problem`: then that request is still in flight, and does not count in the rate.
+        """
+        now_ns = int(now * NANOSECONDS)
         client = self._client(principal, now_ns)
-        if client.in_flight >= limits.max_in_flight:
+        if client.rate is not None:
+            client.full_at = client.rate.given_back(client.full_at)
+        client.in_flight -= 1
+        client.bytes -= was
+        try:
+            return self._take(principal.limits, client, events, size, now_ns)
+        except Problem:
+            client.in_flight += 1
+            client.bytes += was
+            raise
+
+    def _take(self, limits: ClientLimits, client: _Client, requests: int, size: int, now_ns: int) -> RateHeaders:
+        """Count requests of `size` bytes together: all or none."""
+        _check_passes_ever(limits, requests, size)
+        if client.in_flight + requests > limits.max_in_flight:
             raise self._refusal(Reason.TOO_MANY_IN_FLIGHT, limits, client, now_ns)
         if client.bytes + size > limits.max_bytes_in_flight:
             raise self._refusal(Reason.TOO_MANY_BYTES, limits, client, now_ns)
         if limits.rate is not None:
-            client.full_at, wait_ns = limits.rate.take(client.full_at, now_ns)
+            client.full_at, wait_ns = limits.rate.take(client.full_at, now_ns, requests)
             if wait_ns:
                 raise self._refusal(Reason.RATE_LIMITED, limits, client, now_ns, wait_ns=wait_ns)
-        client.in_flight += 1
+        client.in_flight += requests
         client.bytes += size
         return RateHeaders(_headers(limits, client, now_ns))
 
@@ -142,6 +164,19 @@ _DETAILS: Final = {
     Reason.TOO_MANY_IN_FLIGHT: "at most {0.max_in_flight} unfinished requests",
     Reason.TOO_MANY_BYTES: "at most {0.max_bytes_in_flight} bytes in unfinished requests",
 }
+
+
+def _check_passes_ever(limits: ClientLimits, requests: int, size: int) -> None:
+    """Raise `Problem` for what passes at no time: to come back would not help."""
+    if size > limits.max_bytes_in_flight:
+        why = f"it has {size} bytes, and this client may have at most {limits.max_bytes_in_flight} in flight"
+    elif requests > limits.max_in_flight:
+        why = f"it has {requests} events, and this client may have at most {limits.max_in_flight} in flight"
+    elif limits.rate is not None and requests > limits.rate.burst:
+        why = f"it has {requests} events, and this client may send at most {limits.rate.burst} at once"
+    else:
+        return
+    raise Problem(Reason.BODY_TOO_LARGE, why)
 
 
 def _headers(limits: ClientLimits, client: _Client, now_ns: int) -> dict[str, str]:

@@ -36,12 +36,16 @@ class Rate:
         """The seconds in which a whole burst comes back."""
         return -(-self.burst * self.seconds // self.count)
 
-    def take(self, full_at: int, now_ns: int) -> tuple[int, int]:
-        """Return the new `full_at`, and 0; or the old one, and the nanoseconds until a request passes."""
+    def take(self, full_at: int, now_ns: int, requests: int = 1) -> tuple[int, int]:
+        """Return the new `full_at`, and 0; or the old one, and the nanoseconds until the requests pass together."""
         now, interval = now_ns * self.count, self.seconds * NANOSECONDS
-        moved = max(full_at, now) + interval
+        moved = max(full_at, now) + requests * interval
         excess = moved - now - self.burst * interval
         return (moved, 0) if excess <= 0 else (full_at, -(-excess // self.count))
+
+    def given_back(self, full_at: int) -> int:
+        """Return `full_at` as if the newest request had not come."""
+        return full_at - self.seconds * NANOSECONDS
 
     def left(self, full_at: int, now_ns: int) -> int:
         """Return how many requests would pass at once."""

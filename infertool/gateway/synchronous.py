@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# So many ids of events are told in a header: the headers of a response have 4 KiB in proxies.
+_MOST_IDS: Final = 50
 # The engine tells the end of a deadline a moment after it. Seconds.
 _GRACE_S: Final = 2.0
 
@@ -81,7 +83,7 @@ class Synchronous:
             for each in visits:
                 chain.release(each)
             raise
-        visit.context.headers["Infertool-Event-Id"] = ",".join(ids)
+        visit.context.headers["Infertool-Event-Id"] = ",".join(ids[:_MOST_IDS])
         return found
 
     def _problem(self, progress: Progress) -> Problem | None:
@@ -102,18 +104,19 @@ class Synchronous:
 
 def _visits(chain: Chain, visit: Visit, parts: Sequence[bytes]) -> list[Visit]:
     """Return a visit for each event: its size counts by itself, and its idempotency key is its own."""
+    if len(parts) == 1:
+        return [visit]
     bare = visit.headers.get("idempotency-key", "").strip('"')
     visits = [visit]
+    for number in range(1, len(parts)):
+        headers = type(visit.headers)(visit.headers)
+        if bare:
+            headers["idempotency-key"] = f"{bare}/{number}"
+        visits.append(replace(visit, headers=headers, taken=None))
     try:
-        for number, part in enumerate(parts[1:], 1):
-            headers = type(visit.headers)(visit.headers)
-            if bare:
-                headers["idempotency-key"] = f"{bare}/{number}"
-            visits.append(replace(visit, headers=headers, taken=None))
-            chain.take(visits[-1], len(part))
+        chain.take_batch(visits, [len(part) for part in parts])
     except BaseException:
-        for each in visits:
-            chain.release(each)
+        chain.release(visit)
         raise
     return visits
 

@@ -65,6 +65,13 @@ class FakeLimits:
         self.held[principal.client] = count + 1
         return Told({"RateLimit": '"default";r=9;t=1', "RateLimit-Policy": '"default";q=10;w=1'})
 
+    def take_batch(self, principal: Any, size: int, events: int, now: float, *, was: int) -> Told:
+        if principal.client == "greedy" and events > 3:
+            headers = {"RateLimit": '"default";r=0;t=1', "RateLimit-Policy": '"default";q=10;w=1'}
+            raise Problem(Reason.TOO_MANY_IN_FLIGHT, retry_after_s=1, headers=headers)
+        self.held[principal.client] += events - 1
+        return Told({"RateLimit": '"default";r=9;t=1', "RateLimit-Policy": '"default";q=10;w=1'})
+
     def hold(self, client: str, size: int) -> None:
         self.held[client] += 1
 

@@ -8,6 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import httpx
 import pytest
@@ -148,6 +149,26 @@ def test_chunks_without_end_are_cut_off() -> None:
     with FrontServer(max_body_bytes=100_000, receive_timeout_s=LONG) as patient:
         line = patient.raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         assert problem(drip(line, b"4000\r\n%b\r\n" % (b" " * 0x4000), 0.001)) == TOO_LARGE
+
+
+def test_bodies_that_do_not_come_keep_nobody_out() -> None:
+    with FrontServer(max_waiting_bytes=200_000, max_body_bytes=100_000, receive_timeout_s=2.0) as server:
+        lines = [server.raw(HEAD + b"Content-Length: 100000\r\n\r\n ") for _ in range(4)]
+        deadline = time.monotonic() + LONG
+        while server.front.chain.reading < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert server.raw(HEAD + END + b"Content-Length: 1\r\n\r\n1").recv(12) == b"HTTP/1.1 200"
+        # What has come of them takes memory: more than half of it is not left to those who are slow from then on.
+        for line in lines:
+            line.sendall(b" " * 30_000)
+        with ThreadPoolExecutor() as pool:
+            drips = [pool.submit(drip, line, b" ", 0.2) for line in lines]
+            first = next(as_completed(drips, LONG)).result()
+            for line in lines:
+                line.close()
+        assert problem(first) == (408, "body_timeout")
+        assert b"65536 bytes per second" in first
 
 
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"

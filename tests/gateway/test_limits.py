@@ -139,6 +139,43 @@ def test_what_is_in_flight_is_limited_until_it_ends() -> None:
     assert limits.take(a, 1000, 0.0).headers["RateLimit"] == '"in-flight";r=1'
 
 
+def test_the_events_of_a_batch_pass_together_or_not_at_all() -> None:
+    limits = Limits()
+    a = client(rate="10/s", in_flight=100, size=1000)
+    limits.take(a, 300, 0.0)
+    limits.take(a, 100, 0.0)
+    # Nine of them are left, and the one that the batch itself has taken.
+    said = limits.take_batch(a, 90, 9, 0.0, was=100).headers
+    assert said["RateLimit"] == '"rate";r=0;t=1, "in-flight";r=90'
+    limits.take(a, 100, 0.1)
+    with pytest.raises(Problem) as refused:
+        limits.take_batch(a, 90, 3, 0.1, was=100)
+    assert (refused.value.reason, refused.value.members) == (Reason.RATE_LIMITED, {"retry_after_ms": 200})
+    # What was refused is not counted: `release` takes out the request that brought it.
+    assert limits.in_flight("key:a") == 11
+    limits.release("key:a", 100)
+    assert limits.take(a, 100, 0.1).headers["X-RateLimit-Remaining"] == "0"
+    assert limits.take_batch(a, 610, 3, 0.3, was=100).headers["RateLimit"].endswith('"in-flight";r=87')
+    with pytest.raises(Problem) as bytes_refused:
+        limits.take(a, 1, 0.4)
+    assert bytes_refused.value.reason is Reason.TOO_MANY_BYTES
+
+
+@pytest.mark.parametrize(("events", "size", "told"), [(11, 50, "11 events"), (4, 50, "4 events"), (2, 1001, "bytes")])
+def test_what_passes_at_no_time_is_told_so(events: int, size: int, told: str) -> None:
+    limits = Limits()
+    a = client(rate="10/s" if events > 4 else "", in_flight=3 if events == 4 else 100)
+    limits.take(a, 10, 0.0)
+    with pytest.raises(Problem, match=told) as refused:
+        limits.take_batch(a, size, events, 0.0, was=10)
+    assert (refused.value.reason, refused.value.retry_after_s) == (Reason.BODY_TOO_LARGE, None)
+    limits.release("key:a", 10)
+    with pytest.raises(Problem) as refused:
+        limits.take(a, 1001, 0.0)
+    assert refused.value.reason is Reason.BODY_TOO_LARGE
+    assert limits.in_flight("key:a") == 0
+
+
 def test_requests_from_before_a_restart_count() -> None:
     limits = Limits()
     limits.resume("r-1", "key:a", 900)

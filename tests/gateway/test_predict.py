@@ -143,6 +143,22 @@ def test_v2_answers_outputs_by_name(client: httpx.Client, server: FrontServer) -
     assert answer.headers["infertool-event-id"] == ",".join(server.engine.known)
 
 
+def test_the_headers_of_a_large_batch_pass_through_proxies(client: httpx.Client, server: FrontServer) -> None:
+    tensor = {"name": "x", "datatype": "INT64", "shape": [1000], "data": list(range(1000))}
+    answer = client.post("/v2/models/default/infer", json={"inputs": [tensor]})
+    assert len(answer.json()["outputs"][0]["data"]) == 1000
+    assert answer.headers["infertool-event-id"].split(",") == list(server.engine.known)[:50]
+    assert sum(len(name) + len(value) + 4 for name, value in answer.headers.items()) < 4000
+
+
+def test_a_batch_that_is_refused_tells_its_limits_once(client: httpx.Client, server: FrontServer) -> None:
+    tensor = {"name": "x", "datatype": "INT64", "shape": [4], "data": [1, 2, 3, 4]}
+    answer = client.post("/v2/models/default/infer", json={"inputs": [tensor]}, headers={"x-api-key": "greedy"})
+    assert (answer.status_code, answer.json()["reason"]) == (429, "too_many_in_flight")
+    assert answer.headers.get_list("ratelimit") == ['"default";r=0;t=1']
+    assert server.limits.held == {"greedy": 0}
+
+
 def test_an_idempotency_key_covers_each_event_of_a_request(client: httpx.Client, server: FrontServer) -> None:
     key = {"idempotency-key": '"k"'}
     first = client.post("/v2/models/default/infer", json={"inputs": [TENSOR]}, headers=key)
