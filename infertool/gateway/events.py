@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 QUIET_S: Final = 15.0
 _TICK_S: Final = 1.0
 _RETRY_MS: Final = 1000
-_QUEUED, _STARTED, _ENDED = "0", "1", "2"
+_NUMBERS = _QUEUED, _STARTED, _ENDED = "0", "1", "2"
 
 
 class Streams:
@@ -77,7 +77,8 @@ class Stream:
     ) -> None:
         self._streams = streams
         self._follow = follow
-        self._seen = seen
+        # What is no id of ours was not given by us.
+        self._seen = seen if seen in _NUMBERS else ""
         self._headers = headers or {}
         self._send: Send | None = None
         self._has_room: Callable[[], bool] = lambda: True
@@ -185,7 +186,7 @@ def _result(progress: Progress) -> bytes:
         return answers.document(progress)
     try:
         prediction = msgspec.json.encode(decode(CODEC, outcome.body))
-    except (DecodeError, TypeError, ValueError):
+    except (DecodeError, TypeError, ValueError, RecursionError):
         return orjson.dumps(document(progress) | answers.as_bytes(outcome))
     return orjson.dumps({**document(progress), "prediction": orjson.Fragment(prediction)})
 

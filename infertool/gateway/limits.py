@@ -79,7 +79,8 @@ class Limits:
 
     def _take(self, limits: ClientLimits, client: _Client, requests: int, size: int, now_ns: int) -> RateHeaders:
         """Count requests of `size` bytes together: all or none."""
-        _check_passes_ever(limits, requests, size)
+        if why := _passes_never(limits, requests, size):
+            raise Problem(Reason.BODY_TOO_LARGE, why, headers=_headers(limits, client, now_ns))
         if client.in_flight + requests > limits.max_in_flight:
             raise self._refusal(Reason.TOO_MANY_IN_FLIGHT, limits, client, now_ns)
         if client.bytes + size > limits.max_bytes_in_flight:
@@ -166,17 +167,15 @@ _DETAILS: Final = {
 }
 
 
-def _check_passes_ever(limits: ClientLimits, requests: int, size: int) -> None:
-    """Raise `Problem` for what passes at no time: to come back would not help."""
+def _passes_never(limits: ClientLimits, requests: int, size: int) -> str:
+    """Return why requests pass at no time, "" if they do at some: to come back would not help."""
     if size > limits.max_bytes_in_flight:
-        why = f"it has {size} bytes, and this client may have at most {limits.max_bytes_in_flight} in flight"
-    elif requests > limits.max_in_flight:
-        why = f"it has {requests} events, and this client may have at most {limits.max_in_flight} in flight"
-    elif limits.rate is not None and requests > limits.rate.burst:
-        why = f"it has {requests} events, and this client may send at most {limits.rate.burst} at once"
-    else:
-        return
-    raise Problem(Reason.BODY_TOO_LARGE, why)
+        return f"it has {size} bytes, and this client may have at most {limits.max_bytes_in_flight} in flight"
+    if requests > limits.max_in_flight:
+        return f"it has {requests} events, and this client may have at most {limits.max_in_flight} in flight"
+    if limits.rate is not None and requests > limits.rate.burst:
+        return f"it has {requests} events, and this client may send at most {limits.rate.burst} at once"
+    return ""
 
 
 def _headers(limits: ClientLimits, client: _Client, now_ns: int) -> dict[str, str]:

@@ -57,12 +57,12 @@ class Routes:
 
     async def request(self, request: Request) -> Response:
         """Tell what became of a request, or give it up."""
+        _check_acceptable(request.headers.get("accept"), JSON, MSGPACK, CONTENT_TYPE)
         progress = await self._find(request)
         if isinstance(progress, Response):
             return progress
         if request.method == "DELETE":
             progress = await self._engine.cancel(progress.request.id)
-        _check_acceptable(request.headers.get("accept"), JSON, MSGPACK, CONTENT_TYPE)
         return answers.of_request(progress)
 
     async def events(self, request: Request) -> Response | Stream:

@@ -139,8 +139,9 @@ class Webhooks:
         if self.waiting >= MOST_WAITING or self._held[self._place(webhook)[1]] >= MOST_OF_HOST:
             webhook = replace(webhook, state=Delivery.GIVEN_UP, next_ms=None, error="too many webhooks wait already")
             self.counts[Delivery.GIVEN_UP] += 1
+        body = encoded(progress)
         self._hold(webhook)
-        self._new.append((webhook, encoded(progress)))
+        self._new.append((webhook, body))
         self._changed.set()
 
     async def close(self) -> None:
@@ -302,6 +303,6 @@ def _result(outcome: Outcome) -> dict[str, Any]:
     if json_text.is_json(outcome.body):
         return {"prediction": json_text.loads_written(outcome.body)}
     if outcome.content_type == MSGPACK:
-        with contextlib.suppress(DecodeError):
+        with contextlib.suppress(DecodeError, RecursionError):
             return {"prediction": for_json(BY_NAME["msgpack"].decode(outcome.body))}
     return answers.as_bytes(outcome)

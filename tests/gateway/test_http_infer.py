@@ -274,6 +274,19 @@ def test_a_stream_tells_each_state_and_goes_on_where_it_broke(client: httpx.Clie
     assert (name, document["reason"], document["stage"]) == ("failed", "inference_failed", "infer")
 
 
+@pytest.mark.parametrize("seen", ["7", "-1", "x" * 300])
+def test_an_event_id_of_others_hides_nothing(client: httpx.Client, seen: str) -> None:
+    path = f"/v1/requests/{infer(client).json()['event_id']}/events"
+    assert [name for name, _ in events(client.get(path, headers={"last-event-id": seen}).text)] == ["result"]
+
+
+def test_a_request_is_given_up_only_if_the_answer_can_be_taken(client: httpx.Client, server: FrontServer) -> None:
+    path = infer(client, "hold", prefer="respond-async").headers["location"]
+    assert client.delete(path, headers={"accept": "text/html"}).status_code == 406
+    assert client.get(path).json()["status"] == "queued"
+    assert client.delete(path).json()["status"] == "cancelled"
+
+
 def test_a_client_that_hangs_up_is_told_to_the_engine(server: FrontServer) -> None:
     body = b'"hold"'
     line = server.raw(

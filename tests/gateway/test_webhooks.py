@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from infertool.errors import SettingsError
@@ -24,7 +25,7 @@ from infertool.gateway.store import Store
 from infertool.gateway.webhook_hosts import WebhookHosts
 from infertool.gateway.webhook_post import Poster
 from infertool.gateway.webhook_rows import Delivery, Webhook
-from infertool.gateway.webhooks import MOST_OF_HOST, WAITS, Webhooks
+from infertool.gateway.webhooks import MOST_OF_HOST, WAITS, Webhooks, encoded
 from infertool.net.timing import Schedule
 from infertool.secret import Secret
 from infertool.settings.tree import GatewaySettings
@@ -278,6 +279,15 @@ def test_what_ended_is_forgotten_with_its_result(rows: Rows) -> None:
         await webhooks.close()
 
     asyncio.run(run())
+
+
+def test_a_result_that_is_nested_too_deep_for_json_is_told_in_base64() -> None:
+    progress = ended(1, "https://a/b", body=b"\x91" * 3000 + b"\xc0")
+    assert progress.outcome
+    progress = msgspec.structs.replace(
+        progress, outcome=msgspec.structs.replace(progress.outcome, content_type="application/msgpack")
+    )
+    assert json.loads(encoded(progress))["data"]["content_type"] == "application/msgpack"
 
 
 def test_a_name_is_resolved_once_for_each_attempt(rows: Rows) -> None:
