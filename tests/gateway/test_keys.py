@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from infertool.cli.gateway import keys_run
 from infertool.errors import InfertoolError
 from infertool.gateway import keys
 from infertool.gateway.key_file import KeyFile, KeyFileError
@@ -246,3 +247,37 @@ def test_the_commands_add_list_rotate_and_revoke(tmp_path: Path) -> None:
     assert not [key for key in KeyFile(tmp_path / "keys.json").read() if key.state(datetime.now(UTC)) == "active"]
     run("list", code=2)
     run("list", "--keys-file", str(tmp_path / "none"), code=1)
+
+
+@pytest.mark.parametrize("forward_s", [0, 1, -3600], ids=["within a second", "later", "the clock is set back"])
+@pytest.mark.parametrize("expires", ["", "90d"])
+@pytest.mark.parametrize("revoked", [False, True])
+def test_a_new_key_never_ends_with_the_grace_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forward_s: int, expires: str, revoked: bool
+) -> None:
+    """Whenever the rotations were, and even where only an older key is active."""
+    path = tmp_path / "keys.json"
+    now = datetime(2026, 11, 28, tzinfo=UTC)
+    rights = keys_run.Rights(
+        models=None, classes=None, rate="", max_in_flight=None, max_bytes_in_flight=None, expires=expires,
+        certificate="",
+    )  # fmt: skip
+    monkeypatch.setattr(keys_run, "_now", lambda: now)
+    keys_run.add(path, "ci", rights, as_json=False)
+    first = KeyFile(path).read()[0]
+    for _ in range(3):
+        now += timedelta(seconds=forward_s)
+        keys_run.rotate(path, "ci", grace_s=7200, as_json=False)
+        *_, last = KeyFile(path).read()
+        assert last.expires == first.expires
+        if revoked:
+            keys_run.revoke(path, last.id, as_json=False)
+        before = [key for key in KeyFile(path).read()[:-1] if not key.revoked]
+        assert all(key.expires and key.expires <= now + timedelta(hours=3) for key in before)
+
+
+def test_the_end_of_a_new_key_is_told(tmp_path: Path) -> None:
+    at = ("--keys-file", str(tmp_path / "keys.json"))
+    for command in (("add", "ci", "--expires", "2099-01-02"), ("rotate", "ci")):
+        done = infertool("gateway", "keys", *command, *at)
+        assert ", ends 2099-01-02 00:00: " in done.stderr

@@ -19,6 +19,7 @@ from infertool.text.input import parse_duration, parse_rate
 from infertool.text.sanitize import aligned, clean
 
 _SHOWN_ONCE = "this is the only time that the key is shown; the file keeps a salted hash"
+_TIME = "%Y-%m-%d %H:%M"
 _TITLES = ("id", "name", "state", "expires", "models", "classes", "rate", "in flight", "bytes", "certificate")
 
 
@@ -69,18 +70,22 @@ def add(path: Path, name: str, rights: Rights, *, as_json: bool) -> None:
 
 
 def rotate(path: Path, name: str, *, grace_s: float, as_json: bool) -> None:
-    """Make a new key in the place of the newest active one of `name`, and let that and older ones end."""
+    """Make a new key in the place of the newest one of `name`, and let the active ones end."""
     now = _now()
     end = now + timedelta(seconds=grace_s)
     with KeyFile(path).changing() as found:
-        active = [key for key in found if key.name == name and key.state(now) == "active" and not key.certificate]
+        named = [key for key in found if key.name == name and not key.certificate]
+        active = [key for key in named if key.state(now) == "active"]
         if not active:
             raise NothingMatchedError(f"there is no active key of {name}", advice="infertool gateway keys list")
         salt, digest, secret = keys.new_secret()
         key = msgspec.structs.replace(
-            max(active, key=lambda each: each.created),
+            # The file is in the order in which they were made; by the clock two may be equal, or the other way round.
+            # No rotation gave this one an end, even if it is revoked.
+            named[-1],
             id=keys.new_id(each.id for each in found),
             created=now,
+            revoked=None,
             salt=salt,
             hash=digest,
         )
@@ -129,7 +134,8 @@ def _tell(key: ApiKey, secret: str, now: datetime, *, as_json: bool) -> None:
             console.emit_json(_document(key, now) | ({"key": text} if text else {}))
         elif text:
             console.out(text)
-            console.err(f"key {key.id} of {key.name}: {_SHOWN_ONCE}")
+            ends = f", ends {key.expires:{_TIME}}" if key.expires else ""
+            console.err(f"key {key.id} of {key.name}{ends}: {_SHOWN_ONCE}")
         else:
             console.out(f"{key.id}: certificates of {key.certificate} are the client {key.name}")
 
@@ -146,7 +152,7 @@ def _row(key: ApiKey, now: datetime) -> tuple[str, ...]:
         key.id,
         key.name,
         key.state(now),
-        f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "",
+        f"{key.expires:{_TIME}}" if key.expires else "",
         "all" if key.models is None else ",".join(key.models),
         "all" if key.classes is None else ",".join(key.classes),
         key.rate,
