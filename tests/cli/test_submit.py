@@ -174,6 +174,40 @@ def test_a_result_is_fetched_from_the_gateway_that_has_it(tmp_path: Path) -> Non
     assert {each.headers["authorization"] for each in owner.asked + front.asked} == {"Bearer ik_1"}
 
 
+@pytest.mark.parametrize("location", ["/v1/requests/a", "/ai/v1/requests/a", "http://front.example/ai/v1/requests/a"])
+@pytest.mark.parametrize("url", ["/ai", "/ai/v1/infer", ""])
+def test_a_result_is_fetched_below_the_path_of_the_url(tmp_path: Path, url: str, location: str) -> None:
+    """Wherever the gateway says that it is: one behind a proxy does not know the path."""
+
+    def answer(asked: Asked) -> Told:
+        base = "/ai" if url else ""
+        if (asked.method, asked.path) == ("POST", f"{base}/v1/infer"):
+            return Told(202, {"event_id": "a", "status": "queued"}, {"location": location})
+        if (asked.method, asked.path) == ("GET", f"{base}/v1/requests/a"):
+            return Told(200, {"event_id": "a", "status": "succeeded", "prediction": 1})
+        return Told(404)
+
+    with serving(answer) as server:
+        done = infertool("submit", str(written(tmp_path, 1)), "--url", f"{server.url}{url}", "--follow")
+    assert done.returncode == 0, done.stderr
+    assert told(done)[1]["prediction"] == 1
+
+
+@pytest.mark.parametrize("answer", [problem(404, "unknown_request"), problem(410, "gone"), Told(200, b"no JSON")])
+def test_what_was_accepted_is_never_refused(tmp_path: Path, answer: Told) -> None:
+    def answered(asked: Asked) -> Told:
+        accepted = Told(202, {"event_id": "a", "status": "queued"}, {"location": "/v1/requests/a"})
+        return accepted if asked.method == "POST" else answer
+
+    with serving(answered) as server:
+        done = submitted(server, written(tmp_path, 1), "--follow")
+    assert done.returncode == 1
+    line = told(done)[1]
+    assert line["status"] == "unknown"
+    assert "1 unknown" in done.stderr
+    assert (line["event_id"], line["http_status"]) == ("a", answer.status)
+
+
 def test_lines_without_a_result_are_named(tmp_path: Path) -> None:
     answers = {
         1: Told(200, {"status": "succeeded"}),

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urljoin
 
+from infertool.cli.submit.target import PATH
 from infertool.errors import RefusedError, UnreachableError
 from infertool.net import retry_after
 from infertool.net.http_answer import Answer
@@ -25,6 +26,8 @@ WAIT_S: Final = 20.0
 _GRACE_S: Final = 40.0
 _BACKOFF: Final = FullJitter(1.0, 30.0)
 _POLL_S: Final = 1.0
+# Where the gateway tells what became of requests.
+_REQUESTS: Final = "/v1/requests/"
 _MOST_FAULTS: Final = 10
 # Another gateway has the request (`gateway.peers`).
 _ELSEWHERE: Final = {HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT}
@@ -93,20 +96,25 @@ class Gateway:
         answer = await self.ask("POST", self._target.path, headers, body)
         known = (answer.header("idempotency-replayed") or "") == "true"
         if answer.status == HTTPStatus.ACCEPTED and self._follow:
-            answer = await self._followed(answer)
+            return _document(await self._followed(answer), accepted=_problem(answer)), known
         return _document(answer), known
 
     async def _followed(self, answer: Answer) -> Answer:
         """Ask what became of a request until it has ended, also another gateway that has it."""
-        gateway, path = self, answer.header("location") or ""
+        gateway, path = self, self._path_of_request(answer.header("location") or "")
         for_now = answer
-        while path.startswith("/") and for_now.status == HTTPStatus.ACCEPTED:
+        while path and for_now.status == HTTPStatus.ACCEPTED:
             await asyncio.sleep(retry_after.seconds(for_now.header("retry-after")) or _POLL_S)
             for_now = await gateway.ask("GET", path, {}, None)
             if for_now.status in _ELSEWHERE and gateway is self:
                 gateway, path = self._peer(for_now.header("location") or "")
                 for_now = await gateway.ask("GET", path, {}, None)
         return for_now
+
+    def _path_of_request(self, location: str) -> str:
+        """Return the path of an accepted request. A gateway behind a proxy's path does not know that path."""
+        _, found, name = location.partition(_REQUESTS)
+        return f"{self._target.path.removesuffix(PATH)}{_REQUESTS}{name}" if found else ""
 
     def _peer(self, url: str) -> tuple[Gateway, str]:
         """Return the gateway that this one names, which gets the same key, and the path there."""
@@ -216,13 +224,15 @@ def _said(answer: Answer) -> str:
     return f"{answer.status} {reason}: {what}" if reason else f"{answer.status}: {what}"
 
 
-def _document(answer: Answer) -> bytes:
-    """Return the end of a line as one line of JSON, an object."""
+def _document(answer: Answer, accepted: Mapping[str, Any] | None = None) -> bytes:
+    """Return the end of a line as one line of JSON, an object. `accepted` is what was told of its acceptance."""
+    other = "refused" if accepted is None else "unknown"
     if answer.status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
         if answer.body.startswith(b"{") and json_text.is_json(answer.body):
             return json_text.one_line(answer.body)
-        return json_text.dumps({"status": "refused", "detail": "the response is no JSON object"})
-    told = _problem(answer)
-    found = {name: told[name] for name in _TOLD if name in told}
-    status = _ENDED.get(str(told.get("reason")), "refused")
+        told: Mapping[str, Any] = {"detail": "the response is no JSON object"}
+    else:
+        told = _problem(answer)
+    found = {name: about[name] for about in (accepted or {}, told) for name in _TOLD if name in about}
+    status = _ENDED.get(str(told.get("reason")), other)
     return json_text.dumps({"status": status, "http_status": answer.status, **found})

@@ -10,15 +10,16 @@ from infertool.errors import UsageError
 from infertool.net.http_client import Target
 from infertool.secret import Secret
 
-_PATH: Final = "/v1/infer"
+# Where requests are asked for.
+PATH: Final = "/v1/infer"
 _VALUE: Final = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 
 
 def target(url: str) -> Target:
     """Return the address of requests: `/v1/infer` below the gateway's. Raises `UsageError`."""
     found = Target.typed("--url", url)
-    base = found.path.rstrip("/").removesuffix(_PATH)
-    return Target(found.scheme, found.host, found.port, f"{base}{_PATH}")
+    base = found.path.rstrip("/").removesuffix(PATH)
+    return Target(found.scheme, found.host, found.port, f"{base}{PATH}")
 
 
 def request_headers(key: Secret, class_name: str | None, model: str | None, expires_s: float | None) -> dict[str, str]:

@@ -13,6 +13,7 @@ GOOD: Final = ("succeeded", "queued", "started")
 _WORDS: Final = {
     "succeeded": "succeeded", "queued": "accepted", "started": "accepted", "failed": "failed", "expired": "expired",
     "cancelled": "cancelled", "refused": "refused", "invalid": "left out",
+    "unknown": "unknown",
 }  # fmt: skip
 
 
