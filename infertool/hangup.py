@@ -1,4 +1,4 @@
-"""A terminal that is gone: what is written to it fails with EIO, and must not end the work that is in hand."""
+"""Standard error that is gone: neither a terminal that is closed, nor a model that closes it, ends the work in hand."""
 
 from __future__ import annotations
 
@@ -34,8 +34,29 @@ def tolerant(stream: TextIO) -> TextIO:
     )  # fmt: skip
 
 
+_STDERR = 2
+_kept: TextIO | io.TextIOBase | None = None
+
+
+def keep_stderr(stream: TextIO | io.TextIOBase) -> None:
+    """Make `stream` standard error, to which `stderr` returns."""
+    global _kept  # noqa: PLW0603  (a process has one)
+    sys.stderr = _kept = stream
+
+
+def stderr() -> TextIO:
+    """Return `sys.stderr`, or the kept one in its place if it is closed.
+
+    A model's `contextlib.redirect_stderr` on two threads at once leaves a closed file there.
+    """
+    if sys.stderr is None or getattr(sys.stderr, "closed", False):
+        usable = _kept if _kept and not _kept.closed else None
+        keep_stderr(usable or open(_STDERR, "w", buffering=1, errors="backslashreplace", closefd=False))  # noqa: SIM115
+    return sys.stderr
+
+
 def shield_stderr() -> None:
     """Make standard error tolerant. Not standard output: what is data there must not be lost without a word."""
-    sys.stderr = tolerant(sys.stderr)
+    keep_stderr(tolerant(sys.stderr))
     # Textual writes its screens there.
     setattr(sys, "__stderr__", sys.stderr)  # noqa: B010  # to the checker it is final

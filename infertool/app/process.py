@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from infertool.errors import InfertoolError
+from infertool.hangup import stderr
 from infertool.models import user_code
 from infertool.models.user_code import type_of
 from infertool.telemetry.logs import log
@@ -117,11 +118,11 @@ class ModelOutput(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         """Write to the standard error of that moment."""
-        return sys.stderr.write(text)
+        return stderr().write(text)
 
     def flush(self) -> None:
         """Flush standard error."""
-        sys.stderr.flush()
+        stderr().flush()
 
     def fileno(self) -> int:
         """Return the descriptor of standard output, which leads to standard error."""
@@ -129,7 +130,7 @@ class ModelOutput(io.TextIOBase):
 
     def isatty(self) -> bool:
         """Return True if standard error is a terminal."""
-        return sys.stderr.isatty()
+        return stderr().isatty()
 
 
 def keep_stdout() -> TextIO | None:

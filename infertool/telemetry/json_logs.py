@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, TextIO
 
+from infertool.hangup import keep_stderr, stderr
 from infertool.text.sanitize import clean, clean_json, is_terminal
 
 # Maximum wait for the last lines of a process that has ended: a child of it may hold the pipe open. Seconds.
@@ -35,15 +36,15 @@ class Relay:
         with self._stream:
             for line in self._stream:
                 # A line that standard error does not accept is lost: the process must not block.
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, ValueError):
                     self._pass_on(line.decode(errors="replace").rstrip("\r\n"))
 
     def _pass_on(self, line: str) -> None:
         if is_on():
             pass_on(line, self._fields)
         else:
-            sys.stderr.write(f"{clean(line)}\n")
-            sys.stderr.flush()
+            stderr().write(f"{clean(line)}\n")
+            stderr().flush()
 
 
 _KEYS = {"time", "level", "logger", "message"}
@@ -61,7 +62,7 @@ class Formatter(logging.Formatter):
 
 
 class Handler(logging.Handler):
-    """Writes log records to standard error."""
+    """Writes log records to standard error. One that cannot be written is lost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +70,15 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
-        write(self.format(record))
+        try:
+            write(self.format(record))
+        except Exception:  # noqa: BLE001  (as logging's own handlers do)
+            self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's)
+        """Tell that a record cannot be written, where that can be."""
+        with contextlib.suppress(ValueError):
+            super().handleError(record)
 
 
 class Stream(io.TextIOBase):
@@ -105,6 +114,9 @@ class Stream(io.TextIOBase):
         """Return False: no line is for a terminal."""
         return False
 
+    def close(self) -> None:
+        """Stay open, whoever closes `sys.stderr`."""
+
 
 def is_on() -> bool:
     """Return True if standard error is JSON lines."""
@@ -114,12 +126,13 @@ def is_on() -> bool:
 def wrap_stderr() -> None:
     """Replace `sys.stderr` by a stream that writes JSON lines."""
     if not is_on():
-        sys.stderr = Stream(sys.stderr)
+        keep_stderr(Stream(sys.stderr))
 
 
 def write(line: str) -> None:
     """Write a line, which is a JSON object."""
-    target = sys.stderr.target if isinstance(sys.stderr, Stream) else sys.stderr
+    current = stderr()
+    target = current.target if isinstance(current, Stream) else current
     target.write((clean_json(line) if is_terminal(target) else line) + "\n")
     target.flush()
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import math
 import re
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TextIO
 
+from infertool.hangup import stderr
 from infertool.net.connection_state import ConnectionState
 from infertool.telemetry import json_logs, signals
 from infertool.text.sanitize import clean
@@ -189,8 +190,13 @@ class StderrHandler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
-        self.setStream(sys.stderr)
+        self.stream = stderr()
         super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's)
+        """Tell that a record cannot be written, where that can be."""
+        with suppress(ValueError):  # the stream is closed
+            super().handleError(record)
 
 
 def set_up(level: str, log_format: Literal["text", "json"]) -> None:

@@ -7,6 +7,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from infertool.hangup import stderr
 from infertool.text.sanitize import clean
 
 if TYPE_CHECKING:
@@ -18,10 +19,10 @@ def say_trace(kind: type[BaseException], error: BaseException, trace: TracebackT
     text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
     # Not imported here: the module is loaded if standard error is JSON lines.
     json_logs = sys.modules.get("infertool.telemetry.json_logs")
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         if json_logs is not None and json_logs.is_on():
             fields = {"error_type": kind.__name__, "trace": text}
             json_logs.write_message("error", f"{kind.__name__}: {error}", fields)
         else:
-            sys.stderr.write("".join([f"{clean(line)}\n" for line in text.split("\n")]))
-            sys.stderr.flush()
+            stderr().write("".join([f"{clean(line)}\n" for line in text.split("\n")]))
+            stderr().flush()

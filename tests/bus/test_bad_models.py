@@ -186,6 +186,38 @@ def test_whatever_a_model_returns_or_raises(bus: Bus, executor: str) -> None:
     assert summary["handed_back"] == bus.left() == 0
 
 
+# What `contextlib.redirect_stderr` on two threads leaves where they cross, and a model that closes the stream itself.
+CLOSES = """
+    import os
+    import sys
+
+
+    class Model:
+        def predict(self, payload):
+            if payload["do"] == "cross":
+                with open(os.devnull, "w") as null:
+                    sys.stderr = null
+            else:
+                sys.stderr.close()
+            raise ValueError("told on standard error")
+"""
+
+
+@pytest.mark.parametrize("deed", ["cross", "close"])
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_model_that_leaves_standard_error_closed(embedded_bus: Bus, deed: str, log_format: str) -> None:
+    bus = embedded_bus
+    raw = bus.raw()
+    raw.send(bus.queue, (({"event_id": f"e-{n}"}, json.dumps({"do": deed}).encode()) for n in range(20)))
+    raw.close()
+    options = ("--max-messages", "20", "--max-attempts", "2", "--log-format", log_format)
+    consumer = bus.consume(*options, model=write(bus, CLOSES), **ONE_TRY)
+    summary = consumer.finish()
+    assert summary["dead_lettered"] == 20
+    assert "told on standard error" in consumer.log.read_text()
+    assert "Traceback" not in consumer.log.read_text()
+
+
 def test_a_model_that_hangs(bus: Bus) -> None:
     """Its event fails by the timeout, and others go on; the process ends although calls still hang."""
     model = write(bus, """

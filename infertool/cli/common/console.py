@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from infertool.errors import InfertoolError, OutputError, UsageError
+from infertool.hangup import stderr
 from infertool.telemetry import uncaught
 from infertool.text.sanitize import clean, clean_json, is_terminal
 
@@ -144,12 +145,12 @@ def err(*lines: str) -> None:
 
     Lines that cannot be written are dropped: the work continues.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         if _is_json():
             for line in lines:
                 _write_json("info", line, {})
         else:
-            _write(sys.stderr, map(clean, lines))
+            _write(stderr(), map(clean, lines))
 
 
 def ask(question: str, *, otherwise: str) -> str:
