@@ -27,6 +27,14 @@ class PlainConventions(ABC):
         """See `infertool.brokers.port.Conventions`."""
         return queue
 
+    @abstractmethod
+    def is_queue(self, text: str) -> bool:
+        """See `infertool.brokers.port.Conventions`."""
+
+    def is_lasting(self, address: str) -> bool:
+        """See `infertool.brokers.port.Conventions`."""
+        return self.is_queue(address)
+
     def covers(self, source: str, queue: str) -> bool:
         """See `infertool.brokers.port.Conventions`."""
         return source == queue

@@ -98,6 +98,12 @@ class Conventions(Protocol):
         Raises `UsageError` for what is no queue: a topic, a list, a malformed name.
         """
 
+    def is_lasting(self, address: str) -> bool:
+        """Return True if `address`, the reply-to of a message, does not end with the connection that was made for it.
+
+        It is a queue, or a part of one.
+        """
+
     def covers(self, source: str, queue: str) -> bool:
         """Return True if a subscription to `source` gets the messages of `queue`."""
 

@@ -84,6 +84,10 @@ class AmqpConventions:
             and len(text.encode()) <= _LONGEST
         )
 
+    def is_lasting(self, address: str) -> bool:
+        """See `infertool.brokers.port.Conventions`."""
+        return self.is_queue(address)
+
     def reply_queue(self, text: str) -> str:
         """See `infertool.brokers.port.Conventions`: a queue, or an address of direct reply-to.
 

@@ -76,6 +76,10 @@ class KafkaConventions(PlainConventions):
         """See `infertool.brokers.port.Conventions`."""
         return _TOPIC.fullmatch(text) is not None
 
+    def is_lasting(self, address: str) -> bool:
+        """See `infertool.brokers.port.Conventions`: `TOPIC`, or `TOPIC/PARTITION`."""
+        return self.is_queue(split_address(address)[0])
+
     def is_refused(self, name: str, value: str) -> bool:  # noqa: ARG002  # none for its value
         """See `infertool.brokers.port.Conventions`."""
         return not is_name(name)

@@ -176,6 +176,10 @@ class StompConventions:
         """See `infertool.brokers.port.Conventions`."""
         return is_queue(text)
 
+    def is_lasting(self, address: str) -> bool:
+        """See `infertool.brokers.port.Conventions`."""
+        return self.is_queue(address)
+
     def reply_queue(self, text: str) -> str:
         """See `infertool.brokers.port.Conventions`."""
         return reply_queue(text)

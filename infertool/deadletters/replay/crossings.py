@@ -45,18 +45,21 @@ class Crossing:
     def translated(self, outgoing: Outgoing) -> Outgoing:
         """Return a replay with the names of queues in its properties and headers as the other broker spells them.
 
-        An address for replies that is no queue belongs to a connection to the broker that it comes from.
+        An address for replies that does not last belongs to a connection to the broker that it comes from.
         """
         headers = dict(outgoing.headers)
         ours = marks.OWN + _ORIGIN if marks.OWN + _ORIGIN in headers else _ORIGIN
         if origin := headers.get(ours):
             headers[ours] = self.queue(origin)
         answers = outgoing.properties.reply_to
-        if answers:
-            answers = self.queue(answers)
-            answers = answers if self.there.is_queue(answers) else None
-        properties = msgspec.structs.replace(outgoing.properties, reply_to=answers)
+        properties = msgspec.structs.replace(outgoing.properties, reply_to=self._address(answers) if answers else None)
         return replace(outgoing, headers=headers, properties=properties)
+
+    def _address(self, answers: str) -> str | None:
+        if self.here is self.there and self.there.is_lasting(answers):
+            return answers
+        name = self.queue(answers)
+        return name if self.there.is_queue(name) else None
 
     def fits(self, outgoing: Outgoing) -> bool:
         """Return True if the other broker takes this number of headers, each of this length."""

@@ -127,6 +127,15 @@ def test_what_kafka_would_take_for_a_part_of_the_record_stays_a_header(table: di
     assert theirs[f"infertool_kept_{name}"] == table[name]
 
 
+@pytest.mark.parametrize(("address", "kept"), [("rep/3", "rep/3"), ("rep", "rep"), ("a b/3", None)])
+def test_a_partition_for_replies_stays_between_clusters_of_kafka(address: str, kept: str | None) -> None:
+    crossing = Crossing(KAFKA, KAFKA, KAFKA_CAPABILITIES)
+    decision = Decider(PLAN, KAFKA, crossing).decide(of_memory({}, reply_to=address))
+    assert decision.replacement.properties.reply_to == kept
+    loss = "the address for replies: it belongs to a connection to the other broker"
+    assert decision.losses == (() if kept else (loss,))
+
+
 def test_the_time_of_an_event_stays_over_a_letter_with_a_time_of_its_own() -> None:
     dead = of_memory({}, timestamp_ms=-14_182_940_001)
     assert dead.headers["original_timestamp"] == "-14182940001"
