@@ -98,7 +98,10 @@ def _options(scheme: str, query: str, known: frozenset[str] | None) -> dict[str,
         raise _wrong(
             f"{unknown!r} in the broker URL is no option of {scheme}://", f"known are {', '.join(sorted(known))}"
         )
-    return {name: unquote(value) for name, _, value in pairs}
+    options = {name: unquote(value) for name, _, value in pairs}
+    if len(options) < len(pairs):
+        raise _wrong("an option of the broker URL stands twice", "write ?name=value&name=value, each name once")
+    return options
 
 
 def _host_and_port(scheme: str, address: str, ports: Mapping[str, int | None]) -> tuple[str, int]:

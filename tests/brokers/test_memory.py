@@ -70,6 +70,7 @@ def test_other_options_for_a_broker_that_is_there_are_refused(connect: Connect, 
     ("query", "words"),
     [
         ("depth", "'depth' in the broker URL is no option"),
+        ("depth=true&depth=false", "an option of the broker URL stands twice"),
         ("depht=no", "depht='no' is no option"),
         ("depth=never", "it is yes or no"),
         ("browse=all", "it is one of none, partial, full"),
