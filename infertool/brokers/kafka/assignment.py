@@ -18,7 +18,7 @@ Order = Literal["none", "key", "partition"]
 _ANY_KEY: Final = b""
 # These run for each event: a lookup by `map` takes half of that in a loop.
 OFFSET: Final = attrgetter("offset")
-_BODY: Final = attrgetter("body")
+_MEMORY: Final = attrgetter("memory")
 
 
 class Assignment:
@@ -56,7 +56,7 @@ class Assignment:
         # It goes to another consumer: nothing more is given out.
         self.is_leaving = False
         self.is_paused = False
-        # Bytes of bodies that were read and not given out yet.
+        # Bytes of memory that events take which were read and not given out yet, held ones among them.
         self.waiting_bytes = 0
         self.in_work: set[int] = set()
         self.ahead = ahead
@@ -101,7 +101,7 @@ class Assignment:
 
     def hold(self, messages: Sequence[KafkaMessage], keys: Sequence[bytes | None]) -> Sequence[KafkaMessage]:
         """Take in events that were read; return those that can be given out."""
-        self.waiting_bytes += sum(map(len, map(_BODY, messages)))
+        self.waiting_bytes += sum(map(_MEMORY, messages))
         order = self._order
         if order is None:
             return messages
@@ -117,12 +117,12 @@ class Assignment:
         self.in_work.update(offsets)
         newest = max(offsets)
         self._newest = max(self._newest, newest)
-        self.waiting_bytes -= sum(map(len, map(_BODY, messages)))
+        self.waiting_bytes -= sum(map(_MEMORY, messages))
 
     def take_back(self, message: KafkaMessage) -> None:
         """Note that an event is not in work any more, and waits again."""
         self.in_work.remove(message.offset)
-        self.waiting_bytes += len(message.body)
+        self.waiting_bytes += message.memory
 
     def settle(self, offsets: AbstractSet[int]) -> list[KafkaMessage]:
         """Note that events in work are done; return those that can be given out now."""

@@ -22,7 +22,7 @@ _LEAST_WAITING: Final = 500
 # Pausing throws away what librdkafka has fetched: some thousand events a partition, which are fetched once more. A wait
 # for room is better; meanwhile one more event comes with each poll, 50 a second. Seconds.
 _PATIENCE_S: Final = 2.0
-# Bytes of bodies that were read and wait.
+# Bytes of memory that events take which were read and wait. Beyond it, a partition with its share of that is not read.
 _MOST_BYTES: Final = 64 * 1024 * 1024
 # What delivered a message: its partition; and the number of the assignment, which no other partition has.
 _PARTITION: Final = attrgetter("partition")
@@ -249,6 +249,7 @@ class Deliveries:
             if len(self._ready) < self._most_waiting:
                 self._full_since = now
             is_full = now - self._full_since > _PATIENCE_S
+            waiting_bytes = sum(assignment.waiting_bytes for assignment in self._assigned.values())
             share = _MOST_BYTES / max(1, len(self._assigned))
             to_pause: list[Assignment] = []
             to_resume: list[Assignment] = []
@@ -257,7 +258,7 @@ class Deliveries:
                 stops = (
                     is_full
                     or (assignment.is_paused and len(self._ready) >= self._most_waiting * limit)
-                    or assignment.waiting_bytes >= share * limit
+                    or (waiting_bytes >= _MOST_BYTES * limit and assignment.waiting_bytes >= share * limit)
                     or assignment.offsets.span >= self._max_gap * limit
                     or not assignment.offsets.has_room
                 )

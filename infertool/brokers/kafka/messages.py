@@ -57,18 +57,22 @@ _TEXTS: Final = {
     CONTENT_TYPE: "content_type", CONTENT_ENCODING: "content_encoding", TYPE: "type", MESSAGE_ID: "message_id",
 }  # fmt: skip
 _SHOWN: Final = 40
+# Bytes of memory: of a message with nothing in it, and of a header without a value.
+_OBJECTS: Final = 600
+_A_HEADER: Final = 250
 # The last time that a record can have, in milliseconds since the epoch.
 _LATEST_MS: Final = 2**63 - 1
 
 
 class KafkaMessage(Message, frozen=True, gc=False):
-    """A record of a topic. `pairs` are its headers as they came."""
+    """A record of a topic. `pairs` are its headers as they came, `memory` is about what it takes, in bytes."""
 
     offset: int = 0
     key: bytes | None = None
     timestamp_ms: int | None = None
     is_tombstone: bool = False
     pairs: Sequence[Pair] = ()
+    memory: int = 0
 
     @property
     def headers(self) -> dict[str, str]:
@@ -168,6 +172,10 @@ def to_messages(
             kind = _told_kind(pairs, body)
         else:
             kind = TEXT if body.isascii() else concluded(None, body)
+        key: bytes | None = record.key()
+        memory = _OBJECTS + len(body) + len(key or b"")
+        if pairs:
+            memory += _memory(pairs)
         # A producer may give no time: -1.
         how, stamp_ms = record.timestamp()
         messages.append(
@@ -183,13 +191,19 @@ def to_messages(
                 False,  # noqa: FBT003  # `hides_body`; names take as long as all the rest
                 partition,
                 offset,
-                record.key(),
+                key,
                 stamp_ms if how and stamp_ms > 0 else None,
                 value is None,
                 pairs,
+                memory,
             )
         )
     return messages
+
+
+def _memory(pairs: Sequence[Pair]) -> int:
+    """Return what headers take: they are kept as they came, and as texts."""
+    return sum(_A_HEADER + len(name) + 2 * len(value or b"") for name, value in pairs)
 
 
 def _odd_headers(record: Any, name: str) -> tuple[Sequence[Pair], dict[str, str]]:

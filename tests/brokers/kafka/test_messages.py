@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,34 @@ class _Record:
 
 def _read(record: _Record) -> KafkaMessage:
     return to_message(record, partition="events/3", epoch=2, redelivered=False)
+
+
+class _Anew(_Record):
+    """Makes new objects in each call, as confluent-kafka does."""
+
+    def value(self) -> bytes:
+        return bytes(bytearray(self.body or b""))
+
+    def headers(self) -> _Pairs:
+        return [(name, bytes(bytearray(value or b""))) for name, value in super().headers() or ()]
+
+
+@pytest.mark.parametrize(("body", "value"), [(15, 0), (15, 800), (2000, 50), (0, 5000)])
+def test_what_a_message_takes_of_memory_is_known(body: int, value: int) -> None:
+    pairs: _Pairs = [("name", bytes(value))] if value else []
+    records: list[_Record] = [_Anew(bytes(body), b"%d" % number, pairs) for number in range(2000)]
+    tracemalloc.start()
+    try:
+        kept = _messages(records)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    told = sum(message.memory for message in kept)
+    assert taken / 1.5 < told < taken * 1.5
+
+
+def _messages(records: list[_Record]) -> list[KafkaMessage]:
+    return to_messages(records, range(len(records)), partition="events/3", epoch=2, before=0)
 
 
 _NAMES = st.sampled_from([
