@@ -48,6 +48,8 @@ def parse(settings: GatewaySettings) -> dict[str, Class]:
         found = {name: _class(name, fields) for name, fields in settings.classes.items()}
     if len(found) > _MOST:
         raise SettingsError(f"{_KEY} has {len(found)} classes, but {_MOST} is the most", key=_KEY)
+    for each in found.values():
+        _check_budget(each, settings.dispatch_ahead_s)
     if (default := settings.default_class) not in found:
         raise SettingsError(
             f"gateway.default_class is {default!r}, but the classes are {', '.join(found)}",
@@ -64,7 +66,7 @@ def _class(name: str, fields: Any) -> Class:
             f"{_KEY}: {name[:80]!r} cannot name a class", key=_KEY, advice="use letters, digits, '.', '_' and '-'"
         )
     if not isinstance(fields, Mapping):
-        raise SettingsError(f"{where} is no table", key=where, advice='write {weight = 8, budget = "2s", priority = 8}')
+        raise SettingsError(f"{where} is no table", key=where, advice='write {weight = 8, budget = "5s", priority = 8}')
     for field in fields:
         if field not in _FIELDS:
             known = ", ".join(_FIELDS)
@@ -76,6 +78,18 @@ def _class(name: str, fields: Any) -> Class:
         _weight(fields.get("weight", 1), where),
         _budget(fields.get("budget", ""), where),
         _priority(fields.get("priority", 4), where),
+    )
+
+
+def _check_budget(class_: Class, ahead_s: float) -> None:
+    """Raise `SettingsError` for a class that would never be served under load: the broker's work is ahead of it."""
+    if class_.budget_s > ahead_s:
+        return
+    raise SettingsError(
+        f"{_KEY}.{class_.name}.budget is {class_.budget_s:g} s, but the broker has work for {ahead_s:g} s "
+        "(gateway.dispatch_ahead_s): all would be refused under load",
+        key=f"{_KEY}.{class_.name}",
+        advice="set a longer budget, or a shorter gateway.dispatch_ahead_s",
     )
 
 

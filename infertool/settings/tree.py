@@ -265,7 +265,7 @@ class GatewaySettings:
     models: dict[str, Any] = field(default_factory=dict)
     """Queue of each model by name: {fraud = "ai.fraud"}; empty: one model, default, behind broker.queue."""
     classes: dict[str, Any] = field(default_factory=dict)
-    """Classes by name: {NAME = {weight = 8, budget = "2s", priority = 8}}; empty: interactive, standard and batch."""
+    """Classes by name: {NAME = {weight = 8, budget = "5s", priority = 8}}; empty: interactive, standard and batch."""
     default_class: str = "standard"
     """The class of a request that names none."""
     keys_file: str = ""

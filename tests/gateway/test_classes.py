@@ -1,6 +1,9 @@
 """Classes of requests, from the settings."""
 
 import math
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +27,7 @@ def test_without_settings_there_are_three_classes() -> None:
 
 def test_names_weights_budgets_and_priorities_are_free() -> None:
     table = {"vip": {"weight": 2.5, "budget": "500ms", "priority": 9}, "rest": {"budget": 30}, "any": {}}
-    found = classes.parse(GatewaySettings(classes=table, default_class="rest"))
+    found = classes.parse(GatewaySettings(classes=table, default_class="rest", dispatch_ahead_s=0.4))
     assert list(found.values()) == [Class("vip", 2.5, 0.5, 9), Class("rest", 1, 30, 4), Class("any", 1, math.inf, 4)]
 
 
@@ -60,6 +63,27 @@ def test_what_is_no_class_is_refused_by_its_key(name: str, fields: Any, told: st
         classes.parse(GatewaySettings(classes={"standard": {}, name: fields}))
     assert told in str(caught.value)
     assert caught.value.key.startswith("gateway.classes")
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"classes": {"vip": {"budget": "1s"}, "standard": {}}}, "vip"),
+        ({"classes": {"vip": {"budget": "2s"}, "standard": {}}}, "vip"),
+        ({"dispatch_ahead_s": 6.0}, "interactive"),
+    ],
+)
+def test_a_budget_that_the_work_at_the_broker_uses_up_is_refused(given: dict[str, Any], name: str) -> None:
+    """Such a class would be refused whenever there is more work than the consumers do."""
+    with pytest.raises(SettingsError, match=r"gateway\.dispatch_ahead_s") as caught:
+        classes.parse(GatewaySettings(**given))
+    assert caught.value.key == f"gateway.classes.{name}"
+
+
+def test_the_classes_of_the_documentation_can_be_used() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    (line,) = re.findall(r"`(classes = \{.*?\})`", text, re.DOTALL)
+    assert classes.parse(GatewaySettings(**tomllib.loads(line), default_class="vip"))["vip"].priority == 9
 
 
 def test_the_default_class_is_one_of_them_and_a_near_miss_is_told() -> None:

@@ -156,7 +156,8 @@ def test_loadgen_through_a_gateway_that_refuses(broker: EmbeddedBroker, tmp_path
     classes = {"interactive": {"weight": 8, "budget": "500ms", "priority": 8}}
     bus = Bus(
         tmp_path, broker, INFERTOOL_GATEWAY__CLASSES=json.dumps(classes),
-        INFERTOOL_GATEWAY__DEFAULT_CLASS="interactive", INFERTOOL_CONSUME__CONCURRENCY="2",
+        INFERTOOL_GATEWAY__DEFAULT_CLASS="interactive", INFERTOOL_GATEWAY__DISPATCH_AHEAD_S="0.4",
+        INFERTOOL_CONSUME__CONCURRENCY="2",
     )  # fmt: skip
     event = tmp_path / "event.json"
     event.write_text('{"sleep": 0.05}')
