@@ -154,7 +154,8 @@ def workload(consume: ConsumeSettings, *, in_batches: bool) -> Workload:
 
 def _batches(consume: ConsumeSettings, workers: int) -> Batches:
     if consume.batch_size != "auto":
-        return FixedBatches(consume.batch_size, consume.batch_wait_s)
+        # No more events than the window holds can come before a batch is settled.
+        return FixedBatches(min(consume.batch_size, consume.window or consume.batch_size), consume.batch_wait_s)
     return AdaptiveBatches(
         consume.max_batch_size,
         workers=workers,

@@ -154,11 +154,18 @@ class _Call:
     def result(self) -> Any:
         """Return the result of a call that has ended, or raise its exception."""
         if self._error is None and not self._is_cancelled:
-            return self._result
+            return self._told()
         if isinstance(self._error, asyncio.CancelledError | None):
             by_whom = "" if self._is_cancelled else " by the model"
             raise InferenceError(f"the call was cancelled{by_whom}") from self._error
         raise self._error
+
+    def _told(self) -> Any:
+        """Return the result. An event is tried again that `asyncio.gather` tells was cancelled."""
+        if type(self._result) is not list or not any(type(each) is asyncio.CancelledError for each in self._result):
+            return self._result
+        cancelled = InferenceError("the call was cancelled by the model")
+        return [cancelled if type(each) is asyncio.CancelledError else each for each in self._result]
 
     def _cancel(self) -> None:
         if self._task:

@@ -42,6 +42,7 @@ _HTTP_URLS = {"alerting.alertmanager_url", "alerting.webhook_url", "gateway.jwks
 
 _HOST = re.compile(r"(?:\[[^\]]+\]|[^\[\]:]+)(?::0*(\d{1,5}))?", re.ASCII)
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9/:._-]*")
+_RANGE_OF_DEVICES = re.compile(r"(?:^|,)\s*\d+\s*(?:-|\.\.|:)\s*\d+\s*(?:,|$)")
 _HIGHEST_PORT = 65_535
 # Waits of threads take 9e9 s at most, counts 64 bits.
 _MOST_S = 1e9
@@ -149,6 +150,8 @@ def _rate(text: str) -> str:
 
 
 def _devices(text: str) -> str:
+    if _RANGE_OF_DEVICES.search(text):
+        return f"is {text!r}: write each device, such as 0,1,2,3"
     if all(_DEVICE.fullmatch(name.strip()) for name in text.split(",")) or not text:
         return ""
     return f"is {text!r}, but must be numbers or names of GPUs with commas, such as 0,1"

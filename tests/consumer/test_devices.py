@@ -100,8 +100,10 @@ def test_the_environment_of_a_device_keeps_the_other_variables() -> None:
     ("consume", "visible", "text"),
     [
         (ConsumeSettings(devices="0"), "", "consume.executor is threads"),
-        (ConsumeSettings(executor="processes", devices="0,1", workers=1), "", "names 2 devices for 1 worker"),
+        (ConsumeSettings(executor="processes", devices="0,1", workers=1), "0,1", "names 2 devices for 1 worker"),
         (ConsumeSettings(executor="processes", devices="2"), "4,5", "names device 2, and CUDA_VISIBLE_DEVICES shows 2"),
+        (ConsumeSettings(executor="processes", devices="1"), "4,-1,5", "device 1, and CUDA_VISIBLE_DEVICES shows 1"),
+        (ConsumeSettings(executor="processes", devices="0"), "", "device 0, and CUDA_VISIBLE_DEVICES shows 0"),
     ],
 )
 def test_devices_that_no_process_can_have_are_refused(

@@ -167,5 +167,12 @@ def test_what_calls_the_model_in_batches(consume: ConsumeSettings, kind: type, c
     assert workload(consume, in_batches=False).batches is None
 
 
+@pytest.mark.parametrize(("window", "size"), [(4, 4), (64, 64), (100, 64), (0, 64)])
+def test_a_batch_is_full_when_it_holds_the_window(window: int, size: int) -> None:
+    batches = workload(ConsumeSettings(batch_size=64, window=window), in_batches=True).batches
+    assert isinstance(batches, FixedBatches)
+    assert batches.size == size
+
+
 def test_single_events_get_the_usual_number_of_threads() -> None:
     assert workload(ConsumeSettings(), in_batches=False).concurrency == SINGLE_CALLS

@@ -17,9 +17,10 @@ import pytest
 from infertool.errors import InferenceError, ModelLoadError
 from infertool.models import event_loop
 from infertool.models.async_calls import cancel_call
-from infertool.models.loader import load, warm_up
+from infertool.models.loader import adapt, load, warm_up
 from infertool.models.port import LoadedModel
 from tests.conftest import FIXTURES
+from tests.support.present import present
 
 SPEC = f"{FIXTURES}/models/awaits.py"
 LONG = 60.0
@@ -92,6 +93,25 @@ def test_what_a_model_raises_reaches_the_caller_and_the_loop_goes_on(
         does(model, do)
     assert str(caught.value) == text
     assert does(model, "answer") == {"n": 1}
+
+
+def test_a_cancelled_call_among_the_results_of_a_batch_is_tried_again() -> None:
+    class Model:
+        async def predict(self, payload: Any) -> Any:
+            return payload
+
+        async def predict_batch(self, payloads: list[Any]) -> list[Any]:
+            tasks = [asyncio.ensure_future(self.predict(payload)) for payload in payloads]
+            tasks[1].cancel()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+    model = adapt(Model, name="m", spec="m")
+    first, second, third = present(model.predict_batch)([1, 2, 3])
+    model.close()
+    assert (first, third) == (1, 3)
+    assert isinstance(second, InferenceError)
+    assert second.retryable
+    assert str(second) == "the call was cancelled by the model"
 
 
 @pytest.mark.parametrize("do", ["starts_a_task_that_exits", "stops_the_loop"])

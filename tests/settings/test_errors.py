@@ -60,6 +60,8 @@ def test_wrong_types_say_what_is_expected(toml: str, text: str) -> None:
     ("toml", "text"),
     [
         ("[consume]\nmax_attempts = 0", "my.toml:2: consume.max_attempts is 0, but must be 1 or more"),
+        ('[consume]\ndevices = "0-3"', "consume.devices is '0-3': write each device, such as 0,1,2,3"),
+        ('[consume]\ndevices = "5, 0 .. 3"', "consume.devices is '5, 0 .. 3': write each device"),
         ("[consume]\nwindow = -1", "consume.window is -1, but must be 0 or more"),
         ("[consume]\nmax_attempts = 0", "1 or more"),
         ("[publish]\nbatch = 0", "publish.batch is 0, but must be 1 or more"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from infertool.errors import SettingsError
@@ -40,7 +41,7 @@ def assigned(consume: ConsumeSettings, count: int, environ: Mapping[str, str]) -
 
     Where `environ` limits the visible devices, a number counts among those.
     """
-    found = [Device(name, _visible(name, environ.get(VISIBLE, ""))) for name in names(consume)]
+    found = [Device(name, _visible(name, environ.get(VISIBLE))) for name in names(consume)]
     if len(found) > count:
         raise _refused(
             f"consume.devices names {len(found)} devices for {count} worker processes", "set --workers to at least that"
@@ -48,12 +49,13 @@ def assigned(consume: ConsumeSettings, count: int, environ: Mapping[str, str]) -
     return [found[number % len(found)] for number in range(count)] if found else [NO_DEVICE] * count
 
 
-def _visible(name: str, limited_to: str) -> str:
-    if not (limited_to and name.isdecimal()):
+def _visible(name: str, limited_to: str | None) -> str:
+    if limited_to is None or not name.isdecimal():
         return name
-    seen = limited_to.split(",")
+    # The driver ignores what follows a device that does not exist; an empty text shows none.
+    seen = list(takewhile(lambda each: each not in {"", "-1"}, map(str.strip, limited_to.split(","))))
     if int(name) < len(seen):
-        return seen[int(name)].strip()
+        return seen[int(name)]
     raise _refused(
         f"consume.devices names device {name}, and {VISIBLE} shows {len(seen)}",
         f"they are numbered from 0; see {VISIBLE}",
