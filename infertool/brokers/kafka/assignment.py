@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Final, Literal
 
 from infertool.brokers.kafka.messages import KafkaMessage
-from infertool.brokers.kafka.metadata import NOTHING, Progress, encode
+from infertool.brokers.kafka.metadata import NOTHING, Progress, decode, encode
 from infertool.brokers.kafka.offsets import Offsets
 from infertool.brokers.kafka.order import KeyOrder
 
@@ -163,9 +163,12 @@ class Assignment:
 
 
 class Position:
-    """What is committed of an assignment: all before `offset` is done, and the runs of `done`."""
+    """What is committed of an assignment: all before `offset` is done, and the runs of `done`.
 
-    __slots__ = ("assignment", "change", "done", "leader_epoch", "offset", "taken")
+    `is_cut` says of its newest text that not all of these fitted.
+    """
+
+    __slots__ = ("assignment", "change", "done", "is_cut", "leader_epoch", "offset", "taken")
 
     def __init__(
         self, assignment: Assignment, change: int, offset: int, done: list[range], taken: int, leader_epoch: int | None
@@ -176,7 +179,11 @@ class Position:
         self.done = done
         self.taken = taken
         self.leader_epoch = leader_epoch
+        self.is_cut = False
 
     def text(self, most: int) -> str:
         """Return the commit's metadata, of `most` characters."""
-        return encode(self.done, self.taken, most)
+        text = encode(self.done, self.taken, most)
+        # Only a long one can be.
+        self.is_cut = len(text) > most // 2 and (decode(text) or NOTHING).done[-1:] != (self.done[-1],)
+        return text

@@ -52,6 +52,8 @@ class Commits:
         # Since when all commits failed, and when that was told.
         self._failing_since: float | None = None
         self._told_at = 0.0
+        # It was told that a commit does not hold all that is done.
+        self._told_cut = False
         # The commit under way, and who waits for it.
         self._sent: tuple[list[Position], list[Future[None]]] | None = None
 
@@ -167,13 +169,20 @@ class Commits:
         self.end()
 
     def _offsets(self, positions: Sequence[Position]) -> list[Any]:
-        return [
+        offsets = [
             TopicPartition(
                 self._topic, each.assignment.number, each.offset, each.text(self._most),
                 _NO_EPOCH if each.leader_epoch is None else each.leader_epoch,
             )
             for each in positions
         ]  # fmt: skip
+        if not self._told_cut and any(position.is_cut for position in positions):
+            self._told_cut = True
+            _log.warning(
+                "what is done of %s lies in more pieces than a commit can hold: a later run repeats some of it, "
+                "unless what lies before it is settled by then", self._topic,
+            )  # fmt: skip
+        return offsets
 
 
 def _answer(waiting: Sequence[Future[None]], fault: Exception | None) -> None:

@@ -219,6 +219,28 @@ def test_what_is_passed_over_takes_no_room_and_is_the_work_of_the_next(
         assert bodies(second.take(198)) == [each for each in numbered(200) if each not in {b"50", b"150"}]
 
 
+def test_what_lies_in_more_pieces_than_a_commit_holds_is_told(
+    cluster: RealCluster, clients: TestClients, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = 20_000
+    cluster.send(topic, *numbered(count))
+    with member(clients, topic) as first:
+        seen = 0
+        while seen < count:
+            # More comes only once nothing is open.
+            messages = [*first.take(1), *first.subscription.receive(500, 0)]
+            seen += len(messages)
+            first.subscription.pass_over([each for each in messages if int(each.token) % 2 == 0])
+            first.ack(*(each for each in messages if int(each.token) % 2))
+    assert caplog.text.count("lies in more pieces than a commit can hold") == 1
+    offset, text = cluster.committed(topic, topic)
+    done = [offset for run in (decode(text) or NOTHING).done for offset in run]
+    assert offset == 0
+    # The oldest are kept.
+    assert done == [*range(1, 2 * len(done), 2)]
+    assert 5000 < len(done) < count // 2
+
+
 @pytest.mark.parametrize("order", ["key", "partition"])
 def test_events_that_belong_together_come_one_after_another(
     cluster: RealCluster, clients: TestClients, topic: str, order: str
