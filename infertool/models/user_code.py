@@ -132,6 +132,7 @@ _SIGNALS = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal
 def kept() -> Iterator[None]:
     """Restore process state that infertool relies on, after the block. Call it in the main thread."""
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     recursion_limit, timeout_s = sys.getrecursionlimit(), socket.getdefaulttimeout()
     streams, hooks = (sys.stdout, sys.stderr), (sys.excepthook, sys.unraisablehook)
     root = logging.getLogger()
@@ -142,6 +143,7 @@ def kept() -> Iterator[None]:
         for number, handler in handlers.items():
             if handler is not None:
                 signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sys.setrecursionlimit(max(recursion_limit, sys.getrecursionlimit()))
         socket.setdefaulttimeout(timeout_s)
         sys.stdout, sys.stderr = streams

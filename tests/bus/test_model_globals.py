@@ -232,6 +232,7 @@ PROCESS_STATE = """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     sys.setrecursionlimit(100)
     socket.setdefaulttimeout(0.001)
     sys.excepthook = sys.unraisablehook = None
