@@ -19,7 +19,8 @@ from infertool.net.http_faults import reason
 from infertool.secret import mask_url
 
 _PORTS: Final = {"http": 80, "https": 443}
-_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,253}")
+# Labels of 1 to 63 characters: the resolver raises other errors than `OSError` for what is none.
+_NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _TARGET: Final = re.compile(r"[\x21-\x7e]*")
 _HIGHEST_PORT: Final = 65_535
 

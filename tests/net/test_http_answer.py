@@ -92,6 +92,7 @@ def test_only_the_status_is_read_where_bodies_do_not_matter() -> None:
     [
         ("http://h", "h", "/"), ("http://h:8080/a?b", "h:8080", "/a?b"), ("https://h:443", "h", "/"),
         ("http://[::1]:81/", "[::1]:81", "/"), ("HTTP://Host/", "host", "/"),
+        ("http://h.example.:81", "h.example.:81", "/"), (f"http://{'a' * 63}.b", f"{'a' * 63}.b", "/"),
     ],
 )  # fmt: skip
 def test_targets(url: str, authority: str, path: str) -> None:
@@ -100,8 +101,12 @@ def test_targets(url: str, authority: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "h", "ftp://h", "http://", "http://u:p@h/", "http://h:99999/", "http://h /", "http://ü/", "http://[x]/"]
-)
+    "url",
+    [
+        "", "h", "ftp://h", "http://", "http://u:p@h/", "http://h:99999/", "http://h /", "http://ü/", "http://[x]/",
+        "http://a..b", "http://.", "http://.a", "http://a.b..", f"http://{'a' * 64}.b", f"http://{'a.' * 127}",
+    ],
+)  # fmt: skip
 def test_no_targets(url: str) -> None:
     with pytest.raises(ValueError, match=None):
         Target.of(url)

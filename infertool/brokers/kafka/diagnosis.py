@@ -129,6 +129,8 @@ def _ask(target: Target) -> UnreachableError | None:
         return fault
     except OSError as fault:
         return wording.unreachable(target, fault, ask=True)
+    except UnicodeError:  # what the resolver raises for `a..b`
+        return wording.unreachable(target, socket.gaierror(socket.EAI_NONAME, "not a host name"), ask=True)
 
 
 def _talk(target: Target, plain: socket.socket) -> UnreachableError | None:

@@ -116,6 +116,7 @@ def test_hosts_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
         for place, words in {
             "127.0.0.1:1": "nothing listens at kafka://127.0.0.1:1",
             "nowhere.invalid": "the host name 'nowhere.invalid' of kafka://nowhere.invalid:9092 is unknown",
+            "a..b": "the host name 'a..b' of kafka://a..b:9092 is unknown",
             "127.0.0.1:1,nowhere.invalid": "no broker can be used",
             f"127.0.0.1:{silent_port}": "accepts connections but did not answer",
         }.items():
