@@ -312,3 +312,31 @@ def test_a_model_that_can_no_longer_be_loaded_ends_the_run(tmp_path: Path, monke
             time.sleep(0.01)
         assert "no file" in str(bench.fatal[0])
         assert any("no worker process could be started" in warning for warning in warnings)
+
+
+def test_a_replacement_whose_warm_up_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infertool.consumer.processes.pool.LONG_START_S", 1)
+    starts, model = tmp_path / "starts", tmp_path / "hangs.py"
+    starts.mkdir()
+    model.write_text(f"""
+import os, time
+
+class Model:
+    def warm_up(self):
+        open({str(starts)!r} + f"/{{os.getpid()}}", "w").close()
+        if len(os.listdir({str(starts)!r})) == 2:
+            time.sleep(3600)
+
+    def predict(self, payload):
+        if payload.get("do") == "exit":
+            os._exit(1)
+        return {{"pid": os.getpid()}}
+""")
+    with bench_of(f"{model}:Model") as (bench, warnings):
+        bench.submit(1, do="exit")
+        assert failures(bench.wait(1)) == {"0": "WorkerDied"}
+        bench.submit(3)
+        bench.wait(4)
+        assert len(set(pids(bench))) == 1
+    assert len(list(starts.iterdir())) >= 3
+    assert any("the worker process was not ready within " in warning for warning in warnings)

@@ -26,6 +26,10 @@ from infertool.secret import mask_url
 CLOSE_S = 10.0
 # Tries in a row to start a process in place of another.
 MOST_STARTS = 5
+# A process that takes another's place may take this time to be ready, or this many times that of the first ones if that
+# is more. A `warm_up` that hangs is found so. Seconds.
+LONG_START_S = 60.0
+SLOWER_STARTS = 10
 START_BACKOFF = FullJitter(base_s=0.2, cap_s=2.0)
 # Why a process is replaced, for warnings: by the reason with which it leaves; "" for one ended by a timeout.
 _NOTICES = {
@@ -53,10 +57,12 @@ class Processes:
         self._processes: set[WorkerProcess] = set()
         self._idle: deque[WorkerProcess] = deque()
         self._closed = False
+        self._first_start_s = 0.0
         self.name = self.version = ""
         self.in_batches = False
 
     def __enter__(self) -> Self:
+        began = time.monotonic()
         try:
             processes = [self._start(device) for device in self._devices]
             for process in processes:
@@ -66,6 +72,7 @@ class Processes:
             for process in self._processes:
                 process.discard()
             raise
+        self._first_start_s = time.monotonic() - began
         self._idle.extend(processes)
         return self
 
@@ -143,7 +150,8 @@ class Processes:
 
     def _wait_ready(self, new: WorkerProcess, host: WorkerHost) -> wire.Ready | None:
         try:
-            return new.wait_ready(lambda: not host.has_stopped())
+            limit_s = max(LONG_START_S, SLOWER_STARTS * self._first_start_s)
+            return new.wait_ready(lambda: not host.has_stopped(), limit_s)
         except ModelLoadError:
             self._forget(new)
             raise

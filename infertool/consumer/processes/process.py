@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import subprocess
@@ -57,9 +58,19 @@ class WorkerProcess(ConnectedProcess):
         self._closed: wire.Closed | None = None
         self._send(msgspec.structs.replace(config, json_logs=json_logs.is_on()))
 
-    def wait_ready(self, is_wanted: Callable[[], bool]) -> wire.Ready | None:
-        """Return what it says once it is ready; None if it is no longer wanted. Raises `ModelLoadError`."""
+    def wait_ready(self, is_wanted: Callable[[], bool], limit_s: float = math.inf) -> wire.Ready | None:
+        """Return what it says once it is ready; None if it is no longer wanted.
+
+        Raises `ModelLoadError`, also if it is not ready within `limit_s`.
+        """
+        deadline = time.monotonic() + limit_s
         while is_wanted():
+            if time.monotonic() > deadline:
+                raise ModelLoadError(
+                    f"model {self._spec} cannot be loaded: the worker process was not ready within {limit_s:.0f} s",
+                    spec=self._spec,
+                    advice="see what its loading and warm_up wait for",
+                )
             try:
                 answers = self.answers(_LOOK_S)
             except GoneError:
