@@ -4,7 +4,8 @@ It shares that connection because a reply and the ack of its request belong toge
 are open again. Adapters whose broker may stop taking messages send over a connection of their own.
 
 A reply that nobody can get (its queue is gone, or is none, or must not be written to) is counted and confirmed: neither
-a second try nor a dead letter would bring it to its caller.
+a second try nor a dead letter would bring it to its caller. In place of a large one, which may be more than the broker
+takes, its caller is sent a failure.
 """
 
 from __future__ import annotations
@@ -17,17 +18,24 @@ from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
+from infertool import codec
 from infertool.brokers.port import Broker
 from infertool.errors import ConnectionLostError, InfertoolError, RefusedError
 from infertool.message import Outgoing
 from infertool.net.timing import FullJitter, Timers
 from infertool.publishers.port import Confirmation, OnSettled, Publication, PublisherClosedError
 from infertool.telemetry.signals import NONE_UNCONFIRMED, Observe, Replied, ReplyLost, Unconfirmed
+from infertool.text.sanitize import printable
 
 T = TypeVar("T")
 
 # Waits before a reply is sent again whose confirmation was lost with the connection, or did not come in time.
 AGAIN: Final = FullJitter(base_s=0.2, cap_s=10.0)
+# A reply up to this size is not refused for its size. Bytes.
+_SMALL: Final = 65_536
+# Stage of that failure: the model has done its work, and no dead letter has it.
+_STAGE: Final = "reply"
+_LONGEST_ERROR: Final = 1000
 
 
 class ReplyPublisher(Generic[T]):
@@ -128,13 +136,16 @@ class ReplyPublisher(Generic[T]):
             if isinstance(error, ConnectionLostError):
                 self._later.after(AGAIN.wait(sending.tries), partial(self._send, [sending]))
                 continue
-            done.append(sending)
-            if error is None:
-                settled.append(Confirmation(publication, "broker"))
-            else:
+            if error is not None and not sending.is_lost:
+                sending.is_lost = True
                 self._observe(ReplyLost(publication.event_id, sending.reply.destination, _reason(error)))
-                settled.append(Confirmation(publication, "undeliverable"))
-        if replied := sum(error is None for _, error in ends):
+                if len(sending.reply.body) > _SMALL and not self._stopped:
+                    sending.reply = _failure(sending.reply, _reason(error))
+                    self._later.after(0, partial(self._send, [sending]))
+                    continue
+            done.append(sending)
+            settled.append(Confirmation(publication, "undeliverable" if sending.is_lost else "broker"))
+        if replied := sum(error is None and not sending.is_lost for sending, error in ends):
             self._observe(Replied(replied))
         if not done:
             return
@@ -151,11 +162,29 @@ class ReplyPublisher(Generic[T]):
 
 
 class _Sending(Struct, Generic[T], eq=False):
-    """One reply on its way: sent again after a lost connection, until the broker has answered for it."""
+    """One reply on its way: sent again after a lost connection, until the broker has answered for it.
+
+    `is_lost`: it cannot be delivered, and `reply` may be the failure in its place.
+    """
 
     publication: Publication[T]
     reply: Outgoing
     tries: int = 0
+    is_lost: bool = False
+
+
+def _failure(reply: Outgoing, reason: str) -> Outgoing:
+    """Return what the caller gets in place of a reply."""
+    used = codec.for_content_type(reply.properties.content_type or "") or codec.JSON
+    document = {
+        "status": "FAILED",
+        "error": f"the reply of {len(reply.body)} bytes cannot be delivered: {printable(reason)}"[:_LONGEST_ERROR],
+        "error_type": "UndeliverableReply",
+        "stage": _STAGE,
+        "event_id": printable(reply.headers.get("event_id", "")),
+    }
+    headers = {**reply.headers, "status": "FAILED"}
+    return Outgoing(reply.destination, used.encode(document), reply.kind, headers, reply.properties, reply.types)
 
 
 def _reason(error: Exception) -> str:

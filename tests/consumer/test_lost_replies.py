@@ -8,7 +8,9 @@ import threading
 
 import pytest
 
+from infertool.brokers.memory.faults import Effect, Operation
 from infertool.brokers.memory.server import Server
+from infertool.codec import JSON, MSGPACK, Codec
 from infertool.telemetry import signals as o
 from infertool.telemetry.logs import LogObserver
 from tests.consumer.harness import wait_until
@@ -51,6 +53,38 @@ def test_queues_that_are_gone_or_must_not_be_written_to(server: Server, serve: S
     wait_until(lambda: service.counts["replies_lost"] == 4)
     assert (service.counts["succeeded"], service.counts["dead_lettered"]) == (2, 2)
     assert {each.reason for each in service.signals if isinstance(each, o.ReplyLost)} > {"access refused for this user"}
+
+
+@pytest.mark.parametrize("used", [JSON, MSGPACK], ids=lambda used: used.name)
+@pytest.mark.parametrize("then", [None, Effect.CUT_BEFORE, Effect.CUT_AFTER])
+def test_in_place_of_a_large_reply_that_is_refused_its_caller_gets_a_failure(
+    server: Server, serve: Serve, used: Codec, then: Effect | None
+) -> None:
+    """It may be more than the broker takes: its caller would wait until the deadline."""
+    service = serve(lambda _payload: "x" * 100_000)
+    service.address.faults.plan(Operation.SEND, Effect.REFUSE, reason="too large")
+    if then:
+        service.address.faults.plan(Operation.SEND, then, skip=1)
+    ask(server, used.encode({}), content_type=used.content_type)
+    got = answer(server)
+    said = used.decode(got.body)
+    assert (got.headers["status"], said["status"], said["stage"]) == ("FAILED", "FAILED", "reply")
+    assert "of 100002 bytes cannot be delivered: too large" in said["error"] or used is MSGPACK
+    settled(server)
+    wait_until(lambda: service.consumer._publisher.pending().count == 0)
+    counts = service.counts
+    assert (counts["replies_lost"], counts["replied"], counts["succeeded"], len(server.held(DEAD))) == (1, 0, 1, 0)
+
+
+def test_a_failure_that_is_refused_as_well_is_the_end(server: Server, serve: Serve) -> None:
+    service = serve(lambda _payload: "x" * 100_000)
+    service.address.faults.refuse_queue("private", "access refused for this user")
+    ask(server, b"{}", reply_to="private")
+    ask(server, b"{}", reply_to="replies:999")
+    settled(server)
+    wait_until(lambda: service.counts["replies_lost"] == 2)
+    wait_until(lambda: service.consumer._publisher.pending().count == 0)
+    assert (service.counts["replied"], len(server.held(DEAD))) == (0, 0)
 
 
 def test_ten_thousand_replies_that_nobody_waits_for(
