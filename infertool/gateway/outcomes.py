@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any, Final, TypeGuard
 
 import msgspec
 
 from infertool import codec
-from infertool.errors import CallTimeoutError, ConnectionLostError, UnreadableReplyError, UnroutableError
+from infertool.errors import CallTimeoutError, ConnectionLostError, RefusedError, UnreadableReplyError, UnroutableError
 from infertool.gateway.request import InferRequest, Outcome, State
 from infertool.rpc import Call, Reply
 from infertool.text import json_text
 from infertool.text.sanitize import printable
 
+_log = logging.getLogger(__name__)
 # Stage of a request whose message the broker refuses: no consumer has it, and no dead letter.
 SEND: Final = "send"
 # Stage of a request whose reply cannot be unpacked: the consumer has done its work, and no dead letter has it.
@@ -66,8 +68,10 @@ def cancelled(request: InferRequest, reason: str) -> Outcome:
 
 
 def failed(request: InferRequest, error: BaseException) -> Outcome:
-    """Return the outcome of a request that the broker refuses."""
-    return _own(request, State.FAILED, SEND, type(error).__name__, str(error))
+    """Return the outcome of a request that the broker refuses. The caller is not told of addresses."""
+    _log.warning("request %s cannot be sent: %s", request.id, error)
+    why = f"the broker refuses it: {error.reason}" if isinstance(error, RefusedError) and error.reason else str(error)
+    return _own(request, State.FAILED, SEND, type(error).__name__, why)
 
 
 def now_ms() -> int:

@@ -77,7 +77,9 @@ class Scheduler:
         since = self._away_since if self._away_since is not None else queue.missing_since
         outage_s = time.monotonic() - since if since is not None else 0.0
         if outage_s > min(left_s, self._classes[request.class_name].budget_s):
-            detail = self.dispatcher.state if self._away_since is not None else f"the broker has no queue {queue.name}"
+            # Not the dispatcher's reason: callers are not told of addresses and logins.
+            is_away = self._away_since is not None
+            detail = "the gateway is not connected to it" if is_away else f"the broker has no queue {queue.name}"
             return Problem(Reason.BROKER_AWAY, detail, retry_after_s=min(_LONGEST_RETRY_S, ceil(outage_s)))
         return queue.decide(request, left_s).problem
 

@@ -52,6 +52,9 @@ def test_the_broker_is_away(server: Server, tmp_path: Path) -> None:
             engine._scheduler._away_since = time.monotonic() - 25
             problem = await refusal(engine.submit(a_request(class_name="quick")))
             assert (problem.reason, problem.retry_after_s) == (Reason.BROKER_AWAY, 26)
+            # Operators are told where it is, callers are not.
+            assert "memory://" in engine.health()[0].value
+            assert problem.detail == "the gateway is not connected to it"
             hurried = a_request(class_name="slow", accepted_ms=0, deadline_ms=3000)
             assert (await refusal(engine.submit(hurried))).reason is Reason.BROKER_AWAY
             held.append(await engine.submit(a_request(class_name="slow")))
@@ -147,6 +150,8 @@ def test_the_broker_refuses_a_message(server: Server, tmp_path: Path) -> None:
             assert done.state is State.FAILED
             said = json.loads(outcome_of(done).body)
             assert (said["stage"], said["error_type"], said["event_id"]) == ("send", "RefusedError", done.request.id)
+            assert said["error"].startswith("the broker refuses it: ")
+            assert "memory://" not in said["error"]
             # There is no dead letter to replay.
             assert "replay" not in answers.members(done)
             # Nor has a consumer worked.
