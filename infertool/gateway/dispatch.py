@@ -2,6 +2,10 @@
 
 Messages are not persistent: the store holds each request until its end, and the gateway sends again what was with a
 broker whose connection is lost. So a call here never retries by itself.
+
+A broker may end the connection because of one message, such as one that is too large for it, and all others that it has
+not confirmed are lost as well. What was lost twice so is sent alone: then the broker's word is about it. What ends the
+connection at each try fails.
 """
 
 from __future__ import annotations
@@ -26,6 +30,11 @@ from infertool.settings.broker import BrokerSettings
 
 _log = logging.getLogger(__name__)
 _JOIN_S: Final = 5.0
+# Losses of the connection in a row after which a request is sent alone, and after which it fails.
+_SUSPECT: Final = 2
+_MOST_LOSSES: Final = 6
+# Longest wait for the broker's word of what is sent alone. Seconds.
+_ALONE_S: Final = 10.0
 
 
 class Listener(Protocol):
@@ -57,6 +66,8 @@ class Dispatcher:
         self._backoff = FullJitter(settings.reconnect_base_s, settings.reconnect_max_s)
         self._batches: queue.SimpleQueue[Sequence[Held] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
+        # Set when the broker has answered for a request.
+        self._answered = threading.Event()
         self._reason = "not connected yet"
         self._was_connected = False
         # How the broker spells the queues of the models.
@@ -142,10 +153,27 @@ class Dispatcher:
                 starting.append((held, self._new_call(held, now)))
             except Exception as error:  # noqa: BLE001  (an earlier process may have taken it, for another broker)
                 self._listener.call_ended(held, outcomes.failed(held.request, error))
-        if not starting:
-            return
+        suspects = sorted((each for each in starting if each[0].losses >= _SUSPECT), key=lambda each: each[0].losses)
+        if crowd := [each for each in starting if each[0].losses < _SUSPECT]:
+            self._start(crowd)
+        while suspects:
+            held, new = suspects.pop(0)
+            client.wait_for_confirmations(_ALONE_S)
+            self._answered.clear()
+            if self._start([(held, new)]):
+                self._answered.wait(_ALONE_S)
+            if not held.is_confirmed:
+                # The connection may be about to end: the others must not be lost with it once more.
+                for other, _ in suspects:
+                    self._listener.call_ended(other, Unsent("another request was not confirmed"))
+                return
+
+    def _start(self, starting: Sequence[tuple[Held, NewCall]]) -> bool:
+        """Start calls. Return False if they have ended at once."""
+        for held, _ in starting:
+            held.is_confirmed = False
         try:
-            calls = client.start_all([new for _, new in starting])
+            calls = self._client.start_all([new for _, new in starting])
         except ConnectionLostError as error:
             for held, _ in starting:
                 self._listener.call_ended(held, Unsent(str(error)))
@@ -155,6 +183,8 @@ class Dispatcher:
         else:
             for (held, _), call in zip(starting, calls, strict=True):
                 call.add_done_callback(partial(self._ended, held))
+            return True
+        return False
 
     def _new_call(self, held: Held, now: float) -> NewCall:
         client, request = self._client, held.request
@@ -166,8 +196,17 @@ class Dispatcher:
         return NewCall(message, held.expires - now, used, partial(self._sent, held))
 
     def _sent(self, held: Held, error: Exception | None) -> None:
+        if error is None:
+            held.is_confirmed, held.losses = True, 0
+        self._answered.set()
         if error is None and (held.accepted is not None or held.was_unsent):
             self._listener.call_confirmed(held)
 
     def _ended(self, held: Held, call: Call) -> None:
-        self._listener.call_ended(held, outcomes.of_call(call, held.request), is_answered=call.reply is not None)
+        end = outcomes.of_call(call, held.request)
+        if isinstance(end, Unsent) and not end.is_unroutable and not held.is_confirmed:
+            held.losses += 1
+            if held.losses >= _MOST_LOSSES:
+                why = "the connection to the broker ended each time it was sent"
+                end = outcomes.failed(held.request, ConnectionLostError(why, address=self._client.address))
+        self._listener.call_ended(held, end, is_answered=call.reply is not None)

@@ -11,7 +11,11 @@ from infertool.gateway.request import Accepted, InferRequest, Outcome, Progress,
 
 
 class Held:
-    """For the loop's thread; others only look at `outcome`. `expires` is monotonic, in seconds."""
+    """For the loop's thread; others only look at `outcome`. `expires` is monotonic, in seconds.
+
+    `is_confirmed` and `losses` are the dispatcher's: whether the broker has its message, and how often in a row the
+    connection was lost before it had.
+    """
 
     __slots__ = (
         "_enders",
@@ -19,9 +23,11 @@ class Held:
         "accepted",
         "began",
         "expires",
+        "is_confirmed",
         "is_stored",
         "is_unwanted",
         "known",
+        "losses",
         "outcome",
         "priority",
         "request",
@@ -36,6 +42,8 @@ class Held:
         self.outcome: Outcome | None = None
         # The broker did not get it, or lost it: whether it has it now tells of the broker.
         self.was_unsent = False
+        self.is_confirmed = False
+        self.losses = 0
         # The result of an equal request: it needs no inference.
         self.known: Outcome | None = None
         self.began = time.monotonic()

@@ -109,6 +109,10 @@ class Client:
         self._room.give()
         return True
 
+    def wait_for_confirmations(self, timeout_s: float) -> bool:
+        """Wait until the broker has answered for each request that was sent; False if not within `timeout_s`."""
+        return self._room.wait_until_free(timeout_s)
+
     @property
     def counts(self) -> Counts:
         """What became of the calls so far."""

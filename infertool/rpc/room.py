@@ -9,7 +9,7 @@ class Room:
     """A number of places. Thread-safe; a semaphore of which several are taken, or given back, at once."""
 
     def __init__(self, places: int) -> None:
-        self._free = places
+        self._places = self._free = places
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._waiting = 0
@@ -34,6 +34,15 @@ class Room:
             taken = min(most, self._free)
             self._free -= taken
             return taken
+
+    def wait_until_free(self, timeout_s: float) -> bool:
+        """Wait until no place is taken. Return False if one still is after `timeout_s`."""
+        with self._lock:
+            self._waiting += 1
+            try:
+                return self._changed.wait_for(lambda: self._free == self._places, timeout_s)
+            finally:
+                self._waiting -= 1
 
     def give(self, places: int = 1) -> None:
         """Give places back."""

@@ -169,6 +169,19 @@ class RabbitMQ(ServerProcess):
         return [each for each in psutil.process_iter() if _epmd_port(each) == str(self.epmd_port)]
 
 
+# Bytes of a message that `SmallRabbitMQ` takes at most.
+MOST = 1000
+
+
+class SmallRabbitMQ(RabbitMQ):
+    """A node with a limit that it tells of when a message is above it."""
+
+    def configure(self) -> None:
+        super().configure()
+        with (self.base / "conf" / "rabbitmq.conf").open("a") as file:
+            file.write(f"max_message_size = {MOST}\n")
+
+
 def _epmd_port(process: psutil.Process) -> str:
     try:
         return process.environ().get("ERL_EPMD_PORT", "") if process.name() == "epmd" else ""

@@ -15,33 +15,17 @@ from infertool.message import BodyKind, Outgoing
 from infertool.net.connection_state import ConnectionState
 from tests.brokers.conftest import Connect
 from tests.support.brokers import TIMEOUT_S, Links, numbered, send_all
-from tests.support.rabbitmq import RabbitMQ
+from tests.support.rabbitmq import MOST, RabbitMQ, SmallRabbitMQ
 
 pytestmark = pytest.mark.rabbitmq
 
-MOST = 1000
 QUEUE = "q"
-
-
-class SmallRabbitMQ(RabbitMQ):
-    """A node with a limit that it tells of when a message is above it."""
-
-    def configure(self) -> None:
-        super().configure()
-        with (self.base / "conf" / "rabbitmq.conf").open("a") as file:
-            file.write(f"max_message_size = {MOST}\n")
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    server = SmallRabbitMQ(tmp_path_factory.mktemp("small") / "rabbitmq")
-    try:
-        server.start()
-        with server.pika() as channel:
-            channel.queue_declare(QUEUE, durable=True)
+    with SmallRabbitMQ.of_a_test(tmp_path_factory.mktemp("small"), "classic", QUEUE) as server:
         yield server
-    finally:
-        server.remove()
 
 
 def of_size(size: int) -> Outgoing:
