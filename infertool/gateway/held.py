@@ -62,8 +62,8 @@ class Held:
 
     @property
     def size(self) -> int:
-        """The size of the body."""
-        return len(self.request.body)
+        """The size of the body, and of the outcome once there is one."""
+        return len(self.request.body) + (len(self.outcome.body) if self.outcome else 0)
 
     def accept(self, answer: Accepted | None = None) -> None:
         """Tell the caller who waits for it that the request is accepted."""

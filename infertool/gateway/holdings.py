@@ -73,6 +73,7 @@ class Holdings:
         if held.outcome is not None:
             return False
         held.change(outcome.state, outcome)
+        self.bytes += len(outcome.body)
         held.accept()
         held.stop_timer()
         self.ended[outcome.state.value] += 1

@@ -293,7 +293,7 @@ class GatewaySettings:
     max_waiting: int = 100_000
     """Limit of accepted requests that are not finished, of all clients."""
     max_waiting_bytes: int = 1_073_741_824
-    """Limit of their bodies."""
+    """Limit of their bodies, and of outcomes that are not stored yet."""
     dispatch_ahead_s: float = 2.0
     """The broker holds as many requests as finish in this time, so that a later urgent one can overtake the rest."""
     cache: str = ""

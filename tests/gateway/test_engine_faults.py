@@ -281,6 +281,31 @@ def test_the_store_is_away(server: Server, tmp_path: Path, caplog: pytest.LogCap
     assert told.count("outcomes are stored again") == 1
 
 
+def test_results_that_wait_for_the_store_take_room(server: Server, tmp_path: Path) -> None:
+    """However large they are: what is held has a limit."""
+    result = b'"%b"' % (b"x" * 998)
+
+    async def test() -> None:
+        async with engine_on(server.url, tmp_path, max_waiting_bytes=1500) as engine:
+            await connected(engine)
+            first, second = [await engine.submit(a_request(body=b"[1]")) for _ in range(2)]
+            assert engine.figures()["held_bytes"] == 6
+            other = sqlite3.connect(engine._store.path, isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            with Responder(server.url, "q", lambda message: [reply(message, result)]):
+                for accepted in (first, second):
+                    assert (await engine.wait(accepted.id, LONG)).state is State.SUCCEEDED
+            assert engine.figures()["held_bytes"] == 2006
+            assert (await refusal(engine.submit(a_request()))).reason is Reason.FULL
+            other.execute("ROLLBACK")
+            other.close()
+            await until(lambda: not engine._holdings._held)
+            assert engine.figures()["held_bytes"] == 0
+            await engine.submit(a_request())
+
+    run(test)
+
+
 def test_a_reply_with_texts_that_are_no_utf8(server: Server, tmp_path: Path) -> None:
     """Its outcome is stored, and so are those beside it."""
 
