@@ -214,6 +214,26 @@ def test_a_server_that_is_too_slow(server: ModelServer, opened: Callable[..., Lo
     assert (kind(error), "model.timeout_s" in str(error)) == ("tried again", True)
 
 
+def test_a_silent_server_is_not_asked_for_its_protocol_at_each_failure(
+    server: ModelServer, opened: Callable[..., LoadedModel]
+) -> None:
+    """That takes seconds, which a call has not."""
+    released = threading.Event()
+
+    def wait(_request: Request) -> Reply:
+        released.wait(120)
+        return answer({})
+
+    server.handler = wait
+    model = opened(server.url, timeout_s=0.1)
+    failure(model)
+    asked = server.connections
+    for _ in range(3):
+        assert "model.timeout_s" in str(failure(model))
+    released.set()
+    assert server.connections == asked + 3
+
+
 def test_a_server_that_trickles(server: ModelServer, opened: Callable[..., LoadedModel]) -> None:
     def drops() -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"
