@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
@@ -34,8 +35,15 @@ def tolerant(stream: TextIO) -> TextIO:
     )  # fmt: skip
 
 
+class Wrapping(io.TextIOBase):
+    """Base class of a stream that stands before standard error, which is its `target`."""
+
+    target: TextIO
+
+
 _STDERR = 2
 _kept: TextIO | io.TextIOBase | None = None
+_own: TextIO | None = None
 
 
 def keep_stderr(stream: TextIO | io.TextIOBase) -> None:
@@ -44,15 +52,32 @@ def keep_stderr(stream: TextIO | io.TextIOBase) -> None:
     sys.stderr = _kept = stream
 
 
-def stderr() -> TextIO:
-    """Return `sys.stderr`, or the kept one in its place if it is closed.
+def separate_stderr() -> None:
+    """Have `stderr` return a stream of infertool's own from now on, which a model cannot redirect.
 
-    A model's `contextlib.redirect_stderr` on two threads at once leaves a closed file there.
+    It writes to a copy of the descriptor, since libraries in C are hushed by `os.dup2`.
+    """
+    global _own  # noqa: PLW0603  (a process has one)
+    given = sys.stderr
+    old = given.target if isinstance(given, Wrapping) else given
+    copy = os.dup(_STDERR)
+    _own = own = tolerant(os.fdopen(copy, "w", encoding=old.encoding, errors=old.errors, buffering=1, closefd=False))
+    if isinstance(given, Wrapping):
+        given.target = own
+        _own = sys.stderr
+
+
+def stderr() -> TextIO:
+    """Return the stream for lines of infertool: its own, if it has one, or `sys.stderr`; that of a live display first.
+
+    A model's `contextlib.redirect_stderr` on two threads at once leaves a closed or a silent file in place of
+    `sys.stderr`. If it is closed, the kept one takes its place.
     """
     if sys.stderr is None or getattr(sys.stderr, "closed", False):
         usable = _kept if _kept and not _kept.closed else None
         keep_stderr(usable or open(_STDERR, "w", buffering=1, errors="backslashreplace", closefd=False))  # noqa: SIM115
-    return sys.stderr
+    is_live = hasattr(sys.stderr, "rich_proxied_file")
+    return sys.stderr if _own is None or is_live else _own
 
 
 def shield_stderr() -> None:

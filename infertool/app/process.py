@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from infertool.errors import InfertoolError
-from infertool.hangup import stderr
+from infertool.hangup import separate_stderr, stderr
 from infertool.models import user_code
 from infertool.models.user_code import type_of
 from infertool.telemetry.logs import log
@@ -136,9 +136,11 @@ class ModelOutput(io.TextIOBase):
 def keep_stdout() -> TextIO | None:
     """Return a stream to standard output, None where it is closed; from now on nothing else writes there.
 
-    Text that a model prints goes to standard error, and a model has no input. Descriptors are changed, not only
-    Python's streams: libraries in C use them, too.
+    Text that a model prints goes to standard error, and a model has no input. Lines of infertool go to standard error,
+    too, whatever a model makes of `sys.stderr`. Descriptors are changed, not only Python's streams: libraries in C use
+    them, too.
     """
+    separate_stderr()
     _open_instead(_STDIN, os.open(os.devnull, os.O_RDONLY))
     if sys.stdout is None:
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
 import sys
@@ -12,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, TextIO
 
-from infertool.hangup import keep_stderr, stderr
+from infertool.hangup import Wrapping, keep_stderr, stderr
 from infertool.text.sanitize import clean, clean_json, is_terminal
 
 # Maximum wait for the last lines of a process that has ended: a child of it may hold the pipe open. Seconds.
@@ -81,7 +80,7 @@ class Handler(logging.Handler):
             super().handleError(record)
 
 
-class Stream(io.TextIOBase):
+class Stream(Wrapping):
     """Replaces `sys.stderr`: writes each line as a JSON object, such as the lines that a model prints."""
 
     def __init__(self, target: TextIO) -> None:
@@ -120,7 +119,7 @@ class Stream(io.TextIOBase):
 
 def is_on() -> bool:
     """Return True if standard error is JSON lines."""
-    return isinstance(sys.stderr, Stream)
+    return isinstance(stderr(), Stream)
 
 
 def wrap_stderr() -> None:

@@ -186,7 +186,7 @@ class TextFormatter(logging.Formatter):
 
 
 class StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to the current `sys.stderr`: a live display replaces it to keep its line below the log lines."""
+    """Writes to the standard error of that moment: a live display replaces it to keep its line below the log lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""

@@ -140,6 +140,34 @@ def test_a_model_has_no_input(embedded_bus: Bus, how: str) -> None:
     assert json.loads(done.stdout.splitlines()[0])["status"] == "SUCCESS", done.stderr
 
 
+# How a model, or `contextlib.redirect_stderr` on several threads, leaves standard error.
+HUSHED = {
+    "closed": "sys.stderr.close()",
+    "none": "sys.stderr = None",
+    "silent": "sys.stderr = open(os.devnull, 'w')",
+    "silent and closed": "sys.stderr = open(os.devnull, 'w'); sys.stderr.close()",
+    "silent in C": "os.dup2(os.open(os.devnull, os.O_WRONLY), 2)",
+}
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("left", HUSHED)
+def test_a_model_that_hushes_standard_error_does_not_silence_ours(
+    embedded_bus: Bus, left: str, log_format: str
+) -> None:
+    bus = embedded_bus
+    bus.send(20)
+    model = write(bus, predict=f"{HUSHED[left]}; print('printed'); assert payload['request_id'] != 'r-7', 'of theirs'")
+    consumer = bus.consume(
+        "--exit-when-idle", "1s", "--max-attempts", "1", "--concurrency", "4", "--log-format", log_format, model=model
+    )
+    assert consumer.finish()["succeeded"] == 19
+    log = consumer.log.read_text()
+    assert "failed at infer after 1 attempts: AssertionError: of theirs" in log
+    assert "printed" in log
+    assert bus.viewer.wait(20, LONG)
+
+
 def test_a_model_that_catches_what_is_printed_catches_no_results(embedded_bus: Bus) -> None:
     bus = embedded_bus
     ids = bus.send(20)
@@ -205,11 +233,8 @@ LOGGING = {
 }
 
 
-# A model that takes standard error away while it predicts has taken it.
-@pytest.mark.parametrize(
-    ("what", "where"),
-    [(what, where) for what in LOGGING for where in ("load", "predict") if (what, where) != ("streams", "predict")],
-)
+@pytest.mark.parametrize("what", LOGGING)
+@pytest.mark.parametrize("where", ["load", "predict"])
 def test_the_logging_of_a_model_does_not_silence_ours(embedded_bus: Bus, what: str, where: str) -> None:
     bus = embedded_bus
     bus.send(40)  # one fails

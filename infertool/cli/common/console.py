@@ -168,8 +168,9 @@ def ask(question: str, *, otherwise: str) -> str:
 def progress(line: str) -> None:
     """Write `line` to the terminal in place of the previous progress line."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"\r\x1b[K{clean(line)}")
-        sys.stderr.flush()
+        stream = stderr()
+        stream.write(f"\r\x1b[K{clean(line)}")
+        stream.flush()
 
 
 def fail(error: InfertoolError, *, debug: bool) -> NoReturn:
@@ -234,7 +235,7 @@ def _escape(fault: UnicodeError) -> tuple[str, int]:
 def show_cursor() -> None:
     """Show the terminal's cursor before an immediate exit: a live display has hidden it."""
     if os.environ.get("TERM") != "dumb":
-        for stream in (_data or sys.stdout, sys.stderr):
+        for stream in (_data or sys.stdout, stderr()):
             if is_terminal(stream):
                 os.write(stream.fileno(), b"\x1b[?25h\n")
 

@@ -17,6 +17,7 @@ from infertool.cli.common import console
 from infertool.cli.common.signals import repeated
 from infertool.consumer.tuning import concurrency, window
 from infertool.errors import UsageError
+from infertool.hangup import stderr
 from infertool.secret import mask_spec, mask_url
 from infertool.settings import Settings
 from infertool.settings.load import Loaded
@@ -238,7 +239,7 @@ def _live(source: StatusSource) -> Iterator[None]:
     def render() -> Text:
         return Text(clean(source.now().line()), overflow="ellipsis", no_wrap=True)
 
-    terminal = Console(stderr=True)
+    terminal = Console(file=stderr())  # not `stderr=True`: a model may close `sys.stderr`
     with Live(console=terminal, get_renderable=render, refresh_per_second=REFRESH_PER_S, redirect_stdout=False):
         yield
 

@@ -20,7 +20,7 @@ from infertool.consumer.batch_calls import batch_function, call_batch
 from infertool.consumer.documents import unencodable
 from infertool.consumer.processes import wire
 from infertool.errors import InfertoolError
-from infertool.hangup import shield_stderr
+from infertool.hangup import separate_stderr, shield_stderr
 from infertool.models import loader, user_code
 from infertool.models.loader import open_model
 from infertool.models.port import Cached, LoadedModel
@@ -42,6 +42,7 @@ def main(connection_fd: int, permits_fd: int) -> None:
     config = wire.decode_config(incoming.wait() or sys.exit())
     if config.json_logs:
         _log_as_json()
+    separate_stderr()
     try:
         with user_code.kept():
             model = open_model(config.model)
