@@ -134,8 +134,9 @@ class Supervisor(Generic[C]):
             except RefusedError:
                 self._subscriptions.remove(subscription)
                 raise
-            except ConnectionLostError:
-                # The supervisor subscribes on the next connection.
+            except ConnectionLostError as fault:
+                # The supervisor subscribes on the next connection, for which this one may not live on.
+                connection.end(str(fault))
                 return
 
     def discard(self, subscription: Attached[C]) -> None:

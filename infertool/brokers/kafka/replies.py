@@ -117,6 +117,7 @@ class KafkaReplies:
         self._partition, self._consumer, self._next = partition, self._made(session), None
         self._assign(self._start)
         self._is_lost = False
+        self._look_at = time.monotonic() + _LOOK_S
         self._thread = threading.Thread(target=self._run, name="infertool-kafka-replies", daemon=True)
         self._thread.start()
 

@@ -106,7 +106,8 @@ def test_a_client_needs_a_topic_for_replies(kafka: Kafka, raw_kafka: RawKafka, o
         client.connect()
     makes = open_kafka(declare=True, reply_topic=missing)
     replies = makes.open_replies(lambda _: None)
-    assert replies.address == f"{missing}/0"
+    # What was just made may not be known everywhere yet.
+    eventually(lambda: replies.address == f"{missing}/0")
     assert makes.reply_exists(f"{missing}/0", _S) is None
     assert makes.reply_exists(f"{missing}/7", _S) is False
     assert makes.reply_exists(raw_kafka.name(), _S) is False
