@@ -35,6 +35,8 @@ _turns: Final = itertools.count(secrets.randbelow(2**31))
 _BATCH: Final = 500
 _POLL_S: Final = 0.25
 _LOOK_S: Final = 5.0
+# A consumer must have a group, whose right is not needed where it is not joined.
+_PASSING: Final = LOGIN | {KafkaError.GROUP_AUTHORIZATION_FAILED}
 _CONFIG: Final[dict[str, Any]] = {
     # A reply comes at once, not when more do.
     "fetch.wait.max.ms": 500,
@@ -208,4 +210,4 @@ class KafkaReplies:
 
 def _is_lasting(error: KafkaError) -> bool:
     """Return True if reading does not go on by itself; a lost connection and an old login are the session's."""
-    return error.code() not in LOGIN and isinstance(translate(error, ""), RefusedError)
+    return error.code() not in _PASSING and isinstance(translate(error, ""), RefusedError)
