@@ -68,6 +68,8 @@ _OAUTH: Final = "OAUTHBEARER"
 _LOG_LEVEL: Final = "log_level"
 # Level 0 still writes what is fatal, which an error says, too.
 _SILENT: Final = logging.Logger("librdkafka", logging.CRITICAL + 1)  # noqa: LOG001  # nobody configures it
+# A question, or a send, makes no topic, whatever the broker's `auto.create.topics.enable` says.
+_NO_TOPICS: Final[Mapping[str, Any]] = {"allow.auto.create.topics": False}
 _DEFAULTS: Final[Mapping[str, Any]] = {
     _LOG_LEVEL: 0,
     # Messages wait for no others.
@@ -124,7 +126,7 @@ class Clients:
             "enable.auto.offset.store": False,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
-            "allow.auto.create.topics": False,
+            **_NO_TOPICS,
         }
         return self._made(Consumer, {**known, **properties})
 
@@ -135,12 +137,12 @@ class Clients:
     def producer(self, **properties: Any) -> Producer:
         """Return a producer whose messages are confirmed by all replicas in sync, each kept once."""
         timeout_ms = round(self.settings.receipt_timeout_s * 1000)
-        known = {"enable.idempotence": True, "acks": "all", "message.timeout.ms": timeout_ms}
+        known = {"enable.idempotence": True, "acks": "all", "message.timeout.ms": timeout_ms, **_NO_TOPICS}
         return self._made(Producer, {**known, **properties})
 
     def admin(self, **properties: Any) -> AdminClient:
         """Return a client that asks for metadata, offsets and rights."""
-        return self._made(AdminClient, properties)
+        return self._made(AdminClient, {**_NO_TOPICS, **properties})
 
     def credentials(self) -> object:
         """Return what changes when the login or a TLS file does; None while one cannot be read.

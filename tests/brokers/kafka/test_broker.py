@@ -16,7 +16,7 @@ from infertool.message import BodyKind, Outgoing, Properties
 from infertool.secret import Secret
 from tests.brokers.kafka.conftest import OpenBroker
 from tests.support.kafka import Kafka
-from tests.support.rawkafka import RawKafka
+from tests.support.rawkafka import RawKafka, eventually
 
 pytestmark = pytest.mark.kafka
 
@@ -83,6 +83,24 @@ def test_a_missing_topic_is_made_only_where_that_is_asked_for(open_kafka: OpenBr
     with pytest.raises(UnroutableError, match="there is no partition 99 of topic"):
         _send(makes, Outgoing(f"{missing}/99", b""))
     assert len(raw_kafka.all(missing)) == 1
+
+
+def test_a_topic_that_is_deleted_is_not_made_by_what_is_sent_to_it(open_kafka: OpenBroker, raw_kafka: RawKafka) -> None:
+    """The broker would make it, with its default partitions."""
+    topic = raw_kafka.topic(3)
+    broker = open_kafka(receipt_timeout_s=3.0)
+
+    def fails() -> bool:
+        try:
+            return _send(broker, Outgoing(topic, b"x")) is not None
+        except UnroutableError:
+            return True
+
+    assert not fails()
+    raw_kafka.delete(topic)
+    eventually(fails)
+    assert fails()
+    assert not raw_kafka.exists(topic)
 
 
 def test_a_message_that_is_too_large_stops_no_others(open_kafka: OpenBroker, raw_kafka: RawKafka) -> None:
