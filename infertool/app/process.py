@@ -29,6 +29,8 @@ _STDIN, _STDOUT, _STDERR = range(3)
 LEFT_OVER_S = 5.0
 # Time for the warning after that: standard error may be blocked, too. Seconds.
 _TELL_S = 1.0
+# Held once the process is to end.
+_ending = threading.Lock()
 
 
 def load(app: ConsumerApp) -> None:
@@ -64,6 +66,8 @@ def end_in_time(code: int) -> None:
     The interpreter waits without a limit for threads that are no daemons, for calls in executors (`asyncio.to_thread`),
     and for a stream to which another thread writes.
     """
+    if not _ending.acquire(blocking=False):
+        return
     for delay_s, action in ((LEFT_OVER_S, _tell_left_over), (LEFT_OVER_S + _TELL_S, partial(os._exit, code))):
         timer = threading.Timer(delay_s, action)
         timer.daemon = True
