@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import socket
+import tempfile
+import time
 from pathlib import Path
 
 import httpx
@@ -38,6 +42,36 @@ def test_a_consumer_answers_what_the_gateway_of_dev_takes(tmp_path: Path) -> Non
     finally:
         for each in filter(None, (dev, consumer)):
             each.kill()
+
+
+def test_what_killed_ones_left_is_removed(
+    embedded_broker: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what a gateway has locked, what is new, or what is no folder of that name."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old = time.time() - 10_000
+    names = [
+        "infertool-dev-gateway-left_1ab",
+        "infertool-dev-gateway-new_12ab",
+        "infertool-dev-gateway-locked12",
+        "other",
+    ]
+    left, new, locked, other = folders = [tmp_path / name for name in names]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "gateway.lock").touch()
+        (folder / "gateway.sqlite").touch()
+        os.utime(folder, None if folder is new else (old, old))
+    link = tmp_path / "infertool-dev-gateway-link_123"
+    link.symlink_to(other)
+    with (locked / "gateway.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = GatewayProcess(embedded_broker.url, host="127.0.0.1", port=0)
+        made.wait_ready()
+        made.stop()
+    assert {each.name for each in tmp_path.iterdir()} == {new.name, locked.name, other.name, link.name}
+    assert len(list(other.iterdir())) == 2
+    assert not left.exists()
 
 
 def test_a_port_that_is_taken(embedded_broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import socket
+import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Final
 
 import orjson
@@ -21,6 +26,9 @@ from infertool.workers.process import Process, end_all
 PORT: Final = 8080
 CURL: Final = "--json '{\"features\": [1, 2, 3]}'"
 _STOP_S: Final = 20.0
+_PREFIX: Final = "infertool-dev-gateway-"
+# A folder that changed within this time may be one in which a gateway is about to start. Seconds.
+_LEFT_AFTER_S: Final = 3600.0
 
 
 class GatewayProcess:
@@ -39,7 +47,8 @@ class GatewayProcess:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._resources = ExitStack()
-        folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="infertool-gateway-"))
+        _remove_leftovers()
+        folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX))
         self._log = self._resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
         chosen = (PORT if _is_free(host, PORT) else 0) if port is None else port
         self._address = host_and_port(host, chosen)
@@ -79,6 +88,24 @@ class GatewayProcess:
         end_all([self.process], _STOP_S)
         self.process.stdout.close()
         self._resources.close()
+
+
+def _remove_leftovers() -> None:
+    """Remove the folders of gateways whose parent was killed, as `tempfile` names them.
+
+    A gateway that runs has locked its own.
+    """
+    from infertool.gateway.store import LOCK_NAME
+
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}????????"):
+        with suppress(OSError):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+                continue
+            if time.time() - found.st_mtime > _LEFT_AFTER_S:
+                with (folder / LOCK_NAME).open("rb") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_possible(*, quiet: bool) -> bool:
