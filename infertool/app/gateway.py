@@ -126,7 +126,8 @@ class GatewayApp:
         settings = self._settings.gateway
         gatekeeper, known_classes = Gatekeeper(settings), classes.parse(settings)
         trusted, limits, counts = TrustedProxies(settings.trusted_proxies), Limits(), Counts()
-        engine = Engine(settings, self._settings.broker, known_classes, gateway_dir(os.environ, settings.state_dir))
+        folder = gateway_dir(os.environ, settings.state_dir)
+        engine = Engine(settings, self._settings.broker, known_classes, folder, self._queues)
         stack.push_async_callback(engine.close)
         webhooks = Webhooks(settings, engine.database)
 

@@ -50,16 +50,23 @@ _CONFIRMED_S: Final = 5.0
 class Engine:
     """See `infertool.gateway.port.Engine`. `on_outcome` is called at the end of each request, on the loop.
 
-    The store is in `folder`. Raises `StoreError` and `SettingsError`, `UsageError` for what no broker can be.
+    The store is in `folder`; `queues` are those of the models, for requests of an earlier process. Raises `StoreError`
+    and `SettingsError`, `UsageError` for what no broker can be.
     """
 
     def __init__(
-        self, settings: GatewaySettings, broker: BrokerSettings, classes: Mapping[str, Class], folder: Path
+        self,
+        settings: GatewaySettings,
+        broker: BrokerSettings,
+        classes: Mapping[str, Class],
+        folder: Path,
+        queues: Mapping[str, str],
     ) -> None:
         if settings.name:
             Ids(settings.name)
         self._settings = settings
         self._classes = classes
+        self._queues = queues
         self._mailbox = Mailbox(self._after)
         self._scheduler = Scheduler(broker, classes, settings.dispatch_ahead_s, self._mailbox, self._end)
         self._store = Store(folder, (*rows.TABLES, webhook_rows.TABLE))
@@ -293,6 +300,8 @@ class Engine:
         """Take up a request of an earlier process."""
         if request.class_name not in self._classes:
             request = replace(request, class_name=self._settings.default_class)
+        # Its model may have another queue now, and the broker may be another one.
+        request = replace(request, queue=self._queues.get(request.model, request.queue))
         held = self._holdings.hold(request, (request.deadline_ms - outcomes.now_ms()) / 1000)
         held.is_stored = True
         self._enqueue(held)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,12 +26,17 @@ LONG = TIMEOUT_S
 
 @asynccontextmanager
 async def engine_on(
-    url: str, folder: Path, *, tell: Callable[[Progress], None] | None = None, **changes: object
+    url: str,
+    folder: Path,
+    *,
+    tell: Callable[[Progress], None] | None = None,
+    queues: Mapping[str, str] | None = None,
+    **changes: object,
 ) -> AsyncIterator[Engine]:
     """Run an engine, connected or not."""
     gateway = GatewaySettings(**{"name": "t", **changes})  # type: ignore[arg-type]
     broker = settings(url, reconnect_base_s=0.05, reconnect_max_s=0.1)
-    engine = Engine(gateway, broker, classes.parse(gateway), folder)
+    engine = Engine(gateway, broker, classes.parse(gateway), folder, queues or {})
     engine.on_outcome = tell
     await engine.start()
     try:

@@ -372,7 +372,7 @@ def test_settings_that_cannot_be(tmp_path: Path, url: str, changes: dict[str, An
         # Nothing holds the folder; nor does an engine that was closed before it began.
         Store(tmp_path, rows.TABLES).close()
         settings = GatewaySettings()
-        await Engine(settings, BrokerSettings(url="memory://h"), classes.parse(settings), tmp_path).close()
+        await Engine(settings, BrokerSettings(url="memory://h"), classes.parse(settings), tmp_path, {}).close()
         Store(tmp_path, rows.TABLES).close()
 
     run(test)

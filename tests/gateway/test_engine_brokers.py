@@ -186,7 +186,7 @@ def test_requests_over_kafka(kafka: Kafka, raw_kafka: RawKafka, tmp_path: Path) 
     gateway, url = GatewaySettings(name="t"), f"kafka://{kafka.address('SASL_PLAINTEXT')}"
 
     async def test() -> None:
-        engine = Engine(gateway, settings(url, reply_topic=replies), classes.parse(gateway), tmp_path)
+        engine = Engine(gateway, settings(url, reply_topic=replies), classes.parse(gateway), tmp_path, {})
         await engine.start()
         try:
             await connected(engine)

@@ -187,6 +187,27 @@ def test_an_earlier_request_for_what_is_no_queue_of_this_broker(server: Server, 
     run(second)
 
 
+def test_an_earlier_request_goes_to_the_queue_that_its_model_has_now(server: Server, tmp_path: Path) -> None:
+    moved, kept = a_request(queue="topic://a,b"), a_request(model="gone", queue="q.kept")
+
+    async def first() -> None:
+        async with engine_on(server.url, tmp_path) as engine:
+            for request in (moved, kept):
+                await engine.submit(request)
+
+    async def second() -> None:
+        async with engine_on(server.url, tmp_path, queues={"default": "q"}) as engine:
+            for request, queue in ((moved, "q"), (kept, "q.kept")):
+                with Responder(server.url, queue, answer_as_asked) as responder:
+                    assert (await engine.wait(request.id, LONG)).state is State.SUCCEEDED
+                    assert ids_of(responder.wait_for(1)) == [request.id]
+
+    server.stop()
+    run(first)
+    server.start()
+    run(second)
+
+
 def test_a_connection_that_fails_in_an_unknown_way(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,9 +388,9 @@ def test_a_restart_takes_up_what_has_not_ended(server: Server, tmp_path: Path) -
 
     async def second() -> None:
         told: list[str] = []
-        gateway = {"classes": {"standard": {}, "interactive": {}}, "name": ""}
+        classes = {"standard": {}, "interactive": {}}
         async with engine_on(
-            server.url, tmp_path, tell=lambda progress: told.append(progress.request.id), **gateway
+            server.url, tmp_path, tell=lambda progress: told.append(progress.request.id), classes=classes, name=""
         ) as engine:
             names.append(engine.name)
             assert done.id in told
