@@ -229,35 +229,6 @@ def test_a_connection_that_fails_in_an_unknown_way(
     assert not faults
 
 
-def test_a_message_that_ends_the_connection_fails_alone(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each time it is sent. What is sent with it goes on."""
-    faults = server.faults
-    original = faults.refusal
-
-    def refusal_of(queue: str) -> str:
-        if queue == "bad":
-            faults.cut("it cannot take that")
-        return original(queue)
-
-    async def test() -> None:
-        async with engine_on(server.url, tmp_path) as engine:
-            await connected(engine)
-            with Responder(server.url, "q", answer_as_asked):
-                asked = [a_request(queue="bad" if number in {3, 12} else "q") for number in range(20)]
-                ended = await asyncio.gather(*(infer(engine, each) for each in asked))
-            bad = [each for each in ended if each.request.queue == "bad"]
-            assert {each.state for each in ended if each not in bad} == {State.SUCCEEDED}
-            for each in bad:
-                assert each.state is State.FAILED
-                told = answers.members(each)
-                assert (told["stage"], told["error_type"]) == ("send", "ConnectionLostError")
-
-    monkeypatch.setattr(faults, "refusal", refusal_of)
-    run(test)
-
-
 def test_a_broker_that_confirms_nothing_does_not_keep_callers(server: Server, tmp_path: Path) -> None:
     async def test() -> None:
         async with engine_on(server.url, tmp_path) as engine:
@@ -388,7 +359,7 @@ def test_a_restart_takes_up_what_has_not_ended(server: Server, tmp_path: Path) -
 
     async def second() -> None:
         told: list[str] = []
-        classes = {"standard": {}, "interactive": {}}
+        classes: dict[str, object] = {"standard": {}, "interactive": {}}
         async with engine_on(
             server.url, tmp_path, tell=lambda progress: told.append(progress.request.id), classes=classes, name=""
         ) as engine:
