@@ -73,17 +73,19 @@ class Scene:
 
     async def greedy(self) -> tuple[list[dict[str, Any]], float]:
         """Ask until there were refusals; return what became of what was accepted, and the highest rate meanwhile."""
-        paths, refused, rate = [], 0, 0.0
+        ended, paths, refused, rate = list[dict[str, Any]](), [], 0, 0.0
         while refused < REFUSALS:
             answer = await self.post(200, "respond-async")
             if not refused:
                 rate = max(rate, await self.rate())
             if answer.status_code == 202:
                 paths.append(answer.headers["location"])
+            elif answer.status_code == 200:  # it has ended before the answer was made
+                ended.append(answer.json())
             else:
-                assert answer.json()["reason"] == "over_budget"
+                assert answer.json()["reason"] == "over_budget", answer.text
                 refused += 1
-        return [await self.ended_document(200, path) for path in paths], rate
+        return [*ended, *[await self.ended_document(200, path) for path in paths]], rate
 
     async def ended_document(self, client: int, path: str) -> dict[str, Any]:
         while True:
