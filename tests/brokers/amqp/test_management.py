@@ -194,6 +194,7 @@ def of(status: str, body: bytes) -> bytes:
 )
 def test_what_is_no_answer(monkeypatch: pytest.MonkeyPatch, answer: bytes, error: type[ServerError], text: str) -> None:
     monkeypatch.setattr(module, "_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("infertool.net.identify._PROBE_S", 0.1)
     with answering(*([answer] if answer else [])) as url, pytest.raises(error, match=text) as caught:
         client(url).queue("q")
     assert caught.value.advice
