@@ -236,9 +236,13 @@ def test_a_path_before_the_api_and_odd_names_are_part_of_the_request() -> None:
 @pytest.mark.rabbitmq
 def test_a_depth_with_and_without_the_management_api(raw: RawAmqp, open_broker: Open) -> None:
     queue = raw.queue()
-    raw.send(queue, b"1", b"2", b"3")
     with_api, without = open_broker(), open_broker(asked=False)
     with raw.channel() as channel:
+        # Not on a channel that ends at once: RabbitMQ collects its counts each 5 s, and each 2 minutes deletes those of
+        # channels that have ended, collected or not (rabbit_core_metrics_gc).
+        channel.confirm_delivery()
+        for body in (b"1", b"2", b"3"):
+            channel.basic_publish("", queue, body)
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume(queue, lambda *_: None)
 
