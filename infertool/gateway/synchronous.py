@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# So many ids of events are told in a header: the headers of a response have 4 KiB in proxies.
+# Maximum of event ids in a header: proxies take 4 KiB of response headers.
 _MOST_IDS: Final = 50
 # The engine tells the end of a deadline a moment after it. Seconds.
 _GRACE_S: Final = 2.0

@@ -72,6 +72,16 @@ def test_a_large_answer_that_is_not_read_is_given_up(monkeypatch: pytest.MonkeyP
         line.close()
 
 
+def read_comments(line: socket.socket) -> None:
+    """Read a stream up to its third comment."""
+    line.settimeout(LONG)
+    said = b""
+    while said.count(b":\n\n") < 3:
+        part = line.recv(65536)
+        assert part, said
+        said += part
+
+
 def test_a_full_stream_does_not_keep_comments_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "QUIET_S", 0.05)
     monkeypatch.setattr(events, "_TICK_S", 0.02)
@@ -92,12 +102,7 @@ def test_a_full_stream_does_not_keep_comments_from_others(monkeypatch: pytest.Mo
         wait_until(lambda: server.engine.known)
         server.run(fill(server, next(iter(server.engine.known))))
         other = server.raw(POST)
-        other.settimeout(LONG)
-        said = b""
-        while said.count(b":\n\n") < 3:
-            part = other.recv(65536)
-            assert part, said
-            said += part
+        read_comments(other)
         other.close()
         full.close()
 
@@ -107,11 +112,6 @@ def test_a_quiet_stream_has_comments_and_a_client_that_leaves_ends_it(monkeypatc
     monkeypatch.setattr(events, "_TICK_S", 0.02)
     with FrontServer() as server:
         line = server.raw(POST)
-        line.settimeout(LONG)
-        said = b""
-        while said.count(b":\n\n") < 3:
-            part = line.recv(65536)
-            assert part, said
-            said += part
+        read_comments(line)
         line.close()
         wait_until(lambda: not server.front.streams)

@@ -132,7 +132,7 @@ class Assignment:
         return self._end_work(offsets)
 
     def pass_over(self, offsets: AbstractSet[int]) -> list[KafkaMessage]:
-        """Note that events in work stay as they are; return those that can be given out now."""
+        """Take events out of work without settling them; return those that can be given out now."""
         self.offsets.pass_over(offsets)
         return self._end_work(offsets)
 

@@ -131,14 +131,14 @@ class Deliveries:
             return stale
 
     def pass_over(self, messages: Iterable[KafkaMessage]) -> None:
-        """Note that events stay as they are: they are neither in work nor done, and are given out no more."""
+        """Take events out of work without settling them; they are not given out again."""
         with self._lock:
             self._end_work(messages, Assignment.pass_over)
 
     def _end_work(
         self, messages: Iterable[KafkaMessage], end: Callable[[Assignment, set[int]], Sequence[KafkaMessage]]
     ) -> int:
-        """Have `end` note for each partition that events are in work no more. Return how many were not."""
+        """Call `end` with the events in work of each partition. Return how many were not in work."""
         stale = 0
         for epoch, group in groupby(messages, key=_EPOCH):
             those = list(group)
