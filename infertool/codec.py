@@ -12,7 +12,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, NoReturn
 
@@ -170,6 +170,7 @@ def _is_utf8(text: bytes) -> bool:
 JSON: Final = Codec(
     "json", "JSON", "application/json", is_text=True, decode=json_text.loads, encode=_to_json, explain=_explain_json
 )
+_JSON_EXACT: Final = replace(JSON, decode=json_text.loads_exact)
 MSGPACK: Final = Codec(
     "msgpack",
     "MessagePack",
@@ -179,6 +180,13 @@ MSGPACK: Final = Codec(
     encode=_to_msgpack,
     explain=_explain_msgpack,
 )
+
+
+def exact(used: Codec) -> Codec:
+    """Return the codec for who passes the value on as JSON: a decimal that a float cannot hold keeps its text."""
+    return _JSON_EXACT if used is JSON else used
+
+
 BY_NAME: Final = {codec.name: codec for codec in (JSON, MSGPACK)}
 
 _CONTENT_TYPES: Final = {

@@ -64,7 +64,7 @@ def _occasion(payload: Mapping[str, Any]) -> str:
     if isinstance(failed_at, str):
         return failed_at
     # A server may put the keys into another order.
-    return orjson.dumps(orjson.loads(encode(payload)), option=orjson.OPT_SORT_KEYS).decode()
+    return json_text.dumps(json_text.loads_nearest(encode(payload)), orjson.OPT_SORT_KEYS).decode()
 
 
 STDIN = "-"

@@ -153,7 +153,8 @@ class Decoding:
     """Fills in the payload and the ids of events from their bodies.
 
     `default` is the codec of messages whose content type names none. A payload is an object, or with `any_value`
-    whatever its body holds. `on_invalid_trace` is called for a `traceparent` that is none.
+    whatever its body holds. With `exact` its decimals keep their text: the model passes them on.
+    `on_invalid_trace` is called for a `traceparent` that is none.
     """
 
     def __init__(
@@ -162,11 +163,13 @@ class Decoding:
         default: Codec = JSON,
         *,
         any_value: bool = False,
+        exact: bool = False,
         on_invalid_trace: Callable[[], None] | None = None,
     ) -> None:
         self._max_body_bytes = max_body_bytes
         self._default = default
         self._any_value = any_value
+        self._exact = exact
         self._on_invalid_trace = on_invalid_trace
 
     def decode(self, event: Event) -> Failure | None:
@@ -175,6 +178,8 @@ class Decoding:
         body = message.body
         content_type, encoding = message.coding
         used = codec.for_content_type(content_type) or self._default if content_type else self._default
+        if self._exact:
+            used = codec.exact(used)
         event.codec = used
         if given_trace := message.native.get(TRACEPARENT):
             self._take_trace(event, given_trace)

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from msgspec import UNSET
 
-from infertool.codec import JSON, EncodeError, for_json
+from infertool.codec import EncodeError, for_json
 from infertool.consumer.attempt import Encoded, Event, Failure
 from infertool.models.port import Cached
 from infertool.models.user_code import text_of, type_of
@@ -57,7 +57,7 @@ class Documents:
             "event_id": event.event_id,
             "request_id": event.request_id,
             "status": "SUCCESS",
-            "prediction": result if isinstance(result, dict) and event.codec is JSON else _object(event, result),
+            "prediction": result if isinstance(result, dict) and event.codec.is_text else _object(event, result),
             "processing_ms": _milliseconds(processing_s),
             "attempts": event.earlier_attempts + event.attempts,
             "received_at": iso(event.received_at),
@@ -129,7 +129,7 @@ def _add_original(document: dict[str, Any], event: Event) -> None:
     if event.payload is UNSET:
         document["original_payload"] = None
         document["original_text"] = event.body[:_EXCERPT].decode("utf-8", "replace")
-    elif event.codec is JSON:
+    elif event.codec.is_text:
         document["original_payload"] = orjson.Fragment(json_text.utf8_line(event.unpacked or event.message.body))
     else:
         document["original_payload"] = _as_json(event)
@@ -149,7 +149,7 @@ def _object(event: Event, result: Any) -> Any:
         text = orjson.Fragment(result.text)
         return text if result.is_object else {"value": text}
     try:
-        value = result if event.codec is JSON else for_json(result)
+        value = result if event.codec.is_text else for_json(result)
     except RecursionError as error:
         raise UnencodableError(str(error)) from error
     return value if isinstance(value, dict) else {"value": value}

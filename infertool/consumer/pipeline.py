@@ -21,6 +21,7 @@ from infertool.consumer.weighted import WeightedIntake, WeightedSubscription
 from infertool.consumer.worker import WorkerPool
 from infertool.errors import OutputError
 from infertool.message import Message
+from infertool.models.loader import is_remote
 from infertool.net.timing import FullJitter, left_s
 from infertool.publishers.port import Confirmation, Publisher, Rejection
 from infertool.settings import Settings
@@ -53,6 +54,7 @@ class Pipeline:
                 consume.max_body_bytes,
                 BY_NAME[settings.contract.format],
                 any_value=consume.reply,
+                exact=is_remote(settings.model),
                 on_invalid_trace=lambda: observe(signals.TraceIgnored()),
             ),
             settlement.begin,

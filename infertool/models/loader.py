@@ -97,7 +97,7 @@ class _Store:
     def get(self, key: bytes) -> Any:
         with self._lock:
             kept = self._kept.get(key)
-        return _MISS if kept is None else Cached(json_text.loads(kept))
+        return _MISS if kept is None else Cached(json_text.loads_exact(kept))
 
     def put(self, key: bytes, result: Any) -> Any:
         """Keep `result` if it can be cached; return it."""

@@ -359,7 +359,7 @@ def as_json(document: Any) -> bytes:
 
 def _decoded(endpoint: Endpoint, content: bytes) -> Any:
     try:
-        return json_text.loads(content)
+        return json_text.loads_exact(content)
     except json_text.JsonError:
         raise InferenceError(f"{endpoint.shown} answered what is no JSON{excerpt_of(endpoint, content)}") from None
 

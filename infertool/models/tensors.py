@@ -13,6 +13,7 @@ from infertool.models.port import Payload
 from infertool.secret import mask_url
 from infertool.settings.tree import ModelSettings
 from infertool.text.input import did_you_mean
+from infertool.text.json_text import Written
 
 # Output names of scikit-learn's exports (skl2onnx, with and without a pipeline).
 _LABELS = ("label", "output_label")
@@ -89,7 +90,7 @@ Kind = Literal["float", "int", "bool", "text"]
 Shape = tuple[int | None, ...]
 
 _TYPES: Mapping[Kind, frozenset[type]] = {
-    "float": frozenset({float, int}),
+    "float": frozenset({float, int, Written}),
     "int": frozenset({int}),
     "bool": frozenset({bool}),
     "text": frozenset({str}),

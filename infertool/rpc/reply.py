@@ -72,8 +72,12 @@ class Reply:
     @cached_property
     def value(self) -> Any:
         """The body, unpacked and decoded. Raises `UnreadableReplyError`."""
+        return self.decoded(self.codec)
+
+    def decoded(self, used: Codec) -> Any:
+        """Return the body, unpacked and decoded by `used`. Raises `UnreadableReplyError`."""
         try:
-            return codec.decode(self.codec, self.content)
+            return codec.decode(used, self.content)
         except DecodeError as error:
             raise self._unreadable(error) from None
 

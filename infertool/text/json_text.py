@@ -34,6 +34,8 @@ _JAVA: Final = re.compile(rb"\xed[\xa0-\xaf][\x80-\xbf]\xed[\xb0-\xbf][\x80-\xbf
 _JAVA_NUL: Final = b"\xc0\x80"
 _LEAST_INT, _MOST_INT = -(1 << 63), (1 << 64) - 1
 _LARGE: Final = re.compile(rb"\d{19}")
+# A decimal that a float may not hold has 16 digits or more, or a very small exponent.
+_LONG_DECIMAL: Final = re.compile(rb"[\d.]{16}|[eE]-\d{3}")
 
 
 class JsonError(ValueError):
@@ -87,6 +89,20 @@ def loads_written(text: bytes | str) -> Any:
     """
     loads_nearest(text)  # checks more than the json module does
     return _loads(text, parse_int=_nearest, parse_float=_written)
+
+
+def loads_exact(text: bytes) -> Any:
+    """Return the decoded value; a decimal that a float cannot hold keeps its text, as in `loads_written`, but fast.
+
+    Raises `JsonError`, `NumberError`.
+    """
+    value = loads(text)
+    if _LONG_DECIMAL.search(text):
+        try:
+            return _decode_written(utf8(text))
+        except _NOT_READ:  # nested too deep for msgspec
+            return value
+    return value
 
 
 def is_json(text: bytes | str) -> bool:
@@ -200,6 +216,9 @@ class Written(float):
 def _written(text: str) -> float:
     value = float(text)
     return value if orjson.dumps(value) == text.encode() else Written(text)
+
+
+_decode_written: Final = msgspec.json.Decoder(float_hook=_written).decode
 
 
 def _nearest(text: str) -> int | float:

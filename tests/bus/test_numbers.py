@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.bus.conftest import Bus
+from tests.support.modelserver import ModelServer, reply
 from tests.support.running import CREDENTIALS, Running, infertool
 
 BIG = 12345678901234567890123456789
@@ -43,6 +44,28 @@ def test_numbers_stay_what_they_are(bus: Bus, executor: tuple[str, ...]) -> None
         assert b'"prediction":{"next":%d}' % (BIG + 1) in text
         assert b'"event_id":"%d"' % event_id in text
     _replayed(bus)
+
+
+EXACT = b'{"amt":12345678901234567.89,"p":[0.1234567890123456789,{"q":1.5e-320}],"n":12345678901234567890123}'
+
+
+@pytest.mark.parametrize("cache", [(), ("--cache", "100:1h")])
+@pytest.mark.parametrize("batch", [(), ("--batch-size", "2")])
+def test_a_model_server_and_the_viewer_get_each_number_as_it_is(
+    bus: Bus, cache: tuple[str, ...], batch: tuple[str, ...]
+) -> None:
+    server = ModelServer(handler=lambda request: reply(request.body)).start()
+    raw = bus.raw()
+    raw.send(bus.queue, [({"event_id": f"e{place}"}, EXACT) for place in range(4)])
+    raw.close()
+    done = bus.consume(
+        "--max-messages", "4", "--publish", "stdout", *cache, *batch, model=server.url
+    )  # fmt: skip
+    output, _ = done.process.communicate(timeout=120)
+    server.stop()
+    assert output.count(b'"prediction":' + EXACT) == 4
+    for request in server.requests:
+        assert request.body.replace(EXACT, b"").strip(b"[,]") == b""
 
 
 def _consume(bus: Bus, executor: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies._internal.core import DataObject
 
 from infertool.channels.event import TOO_DEEP, ChannelEvent
-from infertool.channels.recording import Recorder, RecordError, RecordReader, line
+from infertool.channels.recording import Dedup, Recorder, RecordError, RecordReader, line
 from tests.support.present import present
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -130,3 +130,12 @@ def test_standard_input_is_read_as_it_comes() -> None:
         assert present(process.stdout).readline() == b"1\n"
     process.communicate()
     assert process.returncode == 0
+
+
+def test_failures_that_differ_in_a_number_past_64_bits_are_two() -> None:
+    def failure(number: int) -> ChannelEvent:
+        return ChannelEvent("t", "inference_failed", {"event_id": "e", "status": "FAILED", "n": number}, 1.0)
+
+    dedup = Dedup()
+    dedup.note([failure(10**25)])
+    assert dedup.without([failure(10**25), failure(10**25 + 1)]) == [failure(10**25 + 1)]

@@ -111,6 +111,16 @@ def test_no_broker(queue: str) -> None:
     assert b"127.0.0.1:1" in call(Nowhere(), queue, "{}", code=3).stderr  # type: ignore[arg-type]
 
 
+def test_numbers_go_and_come_as_they_are_written(broker: Any, queue: str) -> None:
+    numbers = b"[12345678901234567.89,0.1234567890123456789,12345678901234567890123]"
+    with Responder(broker.url, queue, lambda message: [reply(message, message.body)]) as responder:
+        done = call(broker, queue, numbers.decode())
+        document = call(broker, queue, numbers.decode(), "-o", "json").stdout
+        assert [each.body for each in responder.wait_for(2)] == [numbers, numbers]
+    assert done.stdout.strip() == numbers
+    assert b'"value":' + numbers in document
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -111,6 +112,33 @@ def test_a_float_knows_how_it_was_written(number: str) -> None:
     assert isinstance(value["a"], int | float)
     expected = number if number != "-0" else "0"
     assert json_text.dumps(value) == f'{{"a":{expected},"b":[0.5,{expected}]}}'.encode()
+
+
+@given(
+    st.decimals(allow_nan=False, allow_infinity=False),
+    st.sampled_from("eE"),
+    st.sampled_from(["", "für", "\ud83d\ude00"]),
+)
+def test_a_decimal_that_a_float_cannot_hold_keeps_its_text(number: Decimal, letter: str, beside: str) -> None:
+    text = str(number).replace("E", letter)
+    body = json.dumps([beside, "\0"], ensure_ascii=False).encode("utf-8", "surrogatepass")[:-1] + f",{text}]".encode()
+    try:
+        value = json_text.loads_exact(body)
+    except json_text.NumberError:
+        assert float(number) in {float("inf"), float("-inf")}
+        return
+    (written,) = json_text.raw_elements(json_text.dumps(value))[2:]
+    assert Decimal(written.decode()) == number
+
+
+@pytest.mark.parametrize(
+    "number", ["0.1234567890123456789", "1234567890123456.5", "1.5e-400", "-12345678901234567.89E3"]
+)
+def test_such_a_decimal_is_kept_in_modified_utf_8_and_nested_deep(number: str) -> None:
+    for body in (b'{"t":"\xed\xa0\xbd\xed\xb8\x80","n":%b}' % number.encode(), b'{"n":[%b]}' % number.encode()):
+        assert json_text.dumps(json_text.loads_exact(body)).endswith(number.encode() + body[-2:].lstrip(b"0123456789"))
+    deep = b"[" * 1000 + number.encode() + b"]" * 1000
+    assert json_text.loads_exact(deep) == json_text.loads(deep)
 
 
 @pytest.mark.parametrize("number", NUMBERS)

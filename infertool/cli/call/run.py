@@ -56,7 +56,7 @@ def read_payload(text: str) -> Any:
     except OSError as fault:
         raise UsageError(f"{name} cannot be read: {fault.strerror}") from None
     try:
-        return json_text.loads(body)
+        return json_text.loads_exact(body)
     except json_text.JsonError as error:
         raise UsageError(f"{name} is not JSON: {error}", advice="""a text is written '"text"'""") from None
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from infertool.codec import for_json
+from infertool.codec import exact, for_json
 from infertool.errors import (
     CallTimeoutError,
     ConnectionLostError,
@@ -50,7 +50,11 @@ def text(error: BaseException) -> str:
 
 def body(reply: Reply) -> str:
     """Return a reply as one line of JSON. Raises `UnreadableReplyError`."""
-    return json_text.dumps(for_json(reply.value)).decode()
+    return json_text.dumps(_value(reply)).decode()
+
+
+def _value(reply: Reply) -> Any:
+    return for_json(reply.decoded(exact(reply.codec)))
 
 
 def answered(reply: Reply) -> str:
@@ -68,7 +72,7 @@ def document(reply: Reply) -> dict[str, Any]:
         "elapsed_ms": round(reply.elapsed_s * 1000, 3),
         "content_type": reply.properties.content_type,
         "headers": dict(reply.headers),
-        "value": for_json(reply.value),
+        "value": _value(reply),
     }
 
 
