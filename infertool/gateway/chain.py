@@ -16,6 +16,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from infertool.gateway import body as bodies
@@ -188,6 +189,7 @@ class Chain:
             preference=headers.preference(known.get("prefer"), self._settings.wait_s, self._settings.max_wait_s),
         )  # fmt: skip
         about.class_name = visit.class_name
+        about.release = partial(self.release, visit)
         principal.check(visit.model, visit.class_name)
         parts.counts.passed("authorisation", visit.class_name)
         if length is not None:
@@ -198,19 +200,15 @@ class Chain:
     async def read(self, visit: Visit, *, any_type: bool = False) -> bytes:
         """Return the body, checked unless it is of `any_type`. Raises `Problem`, `ClientGoneError`."""
         visit.context.step = "body"
-        try:
-            body = whole_body(visit.request.scope)
-            if body is None:
-                body = await self._bodies.read(visit.request.receive, visit.headers.length())
-            else:
-                self._bodies.check_whole(body)
-            if not any_type:
-                bodies.check(body, self.content_type(visit))
-            if visit.taken is None:
-                self.take(visit, len(body))
-        except BaseException:
-            self.release(visit)
-            raise
+        body = whole_body(visit.request.scope)
+        if body is None:
+            body = await self._bodies.read(visit.request.receive, visit.headers.length())
+        else:
+            self._bodies.check_whole(body)
+        if not any_type:
+            bodies.check(body, self.content_type(visit))
+        if visit.taken is None:
+            self.take(visit, len(body))
         self._parts.counts.passed("body", visit.class_name)
         return body
 
@@ -221,12 +219,8 @@ class Chain:
     async def submit(self, visit: Visit, body: bytes, content_type: str = "") -> Accepted:
         """Hand the request to the engine; from then on it is not lost. Raises `Problem`."""
         visit.context.step = "enqueue"
-        try:
-            request = self._request(visit, body, content_type or self.content_type(visit))
-            self._hold(visit, len(body))
-        except BaseException:
-            self.release(visit)
-            raise
+        request = self._request(visit, body, content_type or self.content_type(visit))
+        self._hold(visit, len(body))
         limits = self._parts.limits
         if visit.taken is not None:
             # Its end may be told before the engine returns.

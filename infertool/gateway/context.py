@@ -23,15 +23,23 @@ class Connection:
     is_lost: bool = False
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True)
 class Context:
-    """`headers` go into the response, whatever it is. `step`: where the chain is; `class_name`: "" until known."""
+    """`headers` go into the response, whatever it is. `step`: where the chain is; `class_name`: "" until known.
+
+    `release` takes back what the chain counted for the request, unless the engine has it: whatever ends it.
+    """
 
     connection: Connection
     started: float
     headers: dict[str, str] = field(default_factory=dict)
     step: str = "route"
     class_name: str = ""
+    release: Callable[[], None] = _nothing
 
 
 def of(request: Request) -> Context:

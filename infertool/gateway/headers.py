@@ -30,7 +30,7 @@ _LISTS: Final = {"accept", "prefer", "x-forwarded-for"}
 _VISIBLE: Final = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 _PREFERENCE: Final = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*(?:"([^"]*)"|([^\s;"]*)))?\s*(?:;.*)?')
 _SECONDS: Final = re.compile(r"\d{1,9}(?:\.\d{1,20})?", re.ASCII)
-_LONGEST_KEY: Final = 255
+LONGEST_KEY: Final = 255
 _JSON_TYPES: Final = re.compile(r"application/(?:json|[\w.+-]+\+json)")
 _MSGPACK_TYPES: Final = {MSGPACK, "application/x-msgpack", "application/vnd.msgpack"}
 
@@ -187,7 +187,7 @@ def idempotency_key(headers: Headers) -> str:
     if value is None:
         return ""
     key = value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
-    if len(key) > _LONGEST_KEY or not _VISIBLE.fullmatch(key):
+    if len(key) > LONGEST_KEY or not _VISIBLE.fullmatch(key):
         raise Problem(Reason.IDEMPOTENCY_KEY_INVALID, "a key has 1 to 255 visible ASCII characters")
     return key
 

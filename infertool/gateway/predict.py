@@ -39,11 +39,7 @@ class Predict:
         body = await self._chain.read(visit)
         kind = self._chain.content_type(visit)
         is_batch = self._batches and kind == JSON and body.lstrip()[:1] == b"["
-        try:
-            parts = self._elements(body) if is_batch else [body]
-        except Problem:
-            self._chain.release(visit)
-            raise
+        parts = self._elements(body) if is_batch else [body]
         if not parts:
             self._chain.release(visit)
             return Response(b"[]", media_type=JSON)

@@ -100,15 +100,15 @@ class Application:
         except ClientGoneError:
             self._counts.gone(context.step)
             return
-        except Problem as fault:
-            refusal = fault
-        except HTTPException as fault:
-            refusal = _of_routing(fault)
+        except (Problem, HTTPException) as fault:
+            refusal = _refusal(fault)
         except Exception:
             if status:
                 raise
             _log.exception("a request failed (X-Request-Id %s)", request_id.decode())
             refusal = Problem(Reason.INTERNAL)
+        finally:
+            context.release()
         if refusal is not None:
             if status:
                 # The stream has begun: its end is all that can be told.
@@ -122,7 +122,9 @@ async def _nothing_there(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise Problem(Reason.NOT_FOUND)
 
 
-def _of_routing(fault: HTTPException) -> Problem:
+def _refusal(fault: Problem | HTTPException) -> Problem:
+    if isinstance(fault, Problem):
+        return fault
     if fault.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = dict(fault.headers or {})
         return Problem(Reason.METHOD_NOT_ALLOWED, f"it takes {allowed.get('Allow', '')}", headers=allowed)

@@ -6,11 +6,13 @@ Its deadline is the caller's patience. Nobody can ask for the result later, so n
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from infertool.gateway import answers
+from infertool.gateway.headers import LONGEST_KEY, idempotency_key
 from infertool.gateway.problem import Problem, Reason
 from infertool.gateway.request import Progress, State
 
@@ -106,19 +108,21 @@ def _visits(chain: Chain, visit: Visit, parts: Sequence[bytes]) -> list[Visit]:
     """Return a visit for each event: its size counts by itself, and its idempotency key is its own."""
     if len(parts) == 1:
         return [visit]
-    bare = visit.headers.get("idempotency-key", "").strip('"')
+    key = idempotency_key(visit.headers)
     visits = [visit]
     for number in range(1, len(parts)):
         headers = type(visit.headers)(visit.headers)
-        if bare:
-            headers["idempotency-key"] = f"{bare}/{number}"
+        if key:
+            headers["idempotency-key"] = _numbered(key, number)
         visits.append(replace(visit, headers=headers, taken=None))
-    try:
-        chain.take_batch(visits, [len(part) for part in parts])
-    except BaseException:
-        chain.release(visit)
-        raise
+    chain.take_batch(visits, [len(part) for part in parts])
     return visits
+
+
+def _numbered(key: str, number: int) -> str:
+    """Return the idempotency key of a later event of a request, which is no longer than keys may be."""
+    found = f"{key}/{number}"
+    return found if len(found) <= LONGEST_KEY else f"{hashlib.sha256(key.encode()).hexdigest()}/{number}"
 
 
 def about(progress: Progress) -> dict[str, str]:

@@ -179,6 +179,9 @@ def _payload(
     for given, all_elements in zip(inputs, tensors, strict=True):
         shape = given.shape[1:] if batch_axis else given.shape
         size = math.prod(shape)
+        if 0 in shape[1:]:
+            # A handful of bytes may name any number of empty lists.
+            raise V2Error(f"input {given.name!r}: the shape {given.shape} has no elements behind an axis of an event")
         _put(payload, model.path(given.name), nested(all_elements[number * size : (number + 1) * size], shape))
     return payload
 

@@ -63,16 +63,11 @@ class V2Routes:
         model = self._model(request)
         chain = self._chain
         visit = await chain.enter(request, model.name, any_type=True)
-        try:
-            _check_type(visit.headers.get("content-type", ""))
-        except Problem:
-            chain.release(visit)
-            raise
+        _check_type(visit.headers.get("content-type", ""))
         body = await chain.read(visit, any_type=True)
         try:
             asked = v2.read(body, request.headers.get(v2.JSON_SIZE_HEADER), model)
         except V2Error as error:
-            chain.release(visit)
             raise Problem(Reason.INVALID_BODY, str(error)) from None
         parts = [json_text.dumps(payload) for payload in asked.payloads]
         found = await self._synchronous.run(visit, parts, JSON)

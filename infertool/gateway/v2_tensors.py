@@ -18,6 +18,8 @@ _FORMATS: Final[Mapping[str, str]] = {
     "UINT64": "Q", "FP16": "e", "FP32": "f", "FP64": "d",
 }  # fmt: skip
 _LENGTH: Final = struct.Struct("<I")
+# As many as NumPy has. An event holds an axis as a level of lists, and JSON has a limit of levels.
+_MOST_AXES: Final = 64
 _LEAST_INT, _MOST_INT, _MOST_UINT = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
 
 
@@ -48,6 +50,8 @@ def elements(given: Given, raw: bytes | None) -> list[Any]:
     kind = KINDS.get(given.datatype)
     if kind is None:
         raise TensorError(f"input {given.name!r}: the datatype {given.datatype!r} is none of {', '.join(KINDS)}")
+    if len(given.shape) > _MOST_AXES:
+        raise TensorError(f"input {given.name!r}: the shape has {len(given.shape)} axes; {_MOST_AXES} are the most")
     if any(size < 0 for size in given.shape):
         raise TensorError(f"input {given.name!r}: the shape {given.shape} has a size below 0")
     if raw is not None:

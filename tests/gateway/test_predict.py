@@ -132,6 +132,29 @@ def test_what_the_engine_refuses_does_not_stay_counted(client: httpx.Client, ser
     assert server.limits.held == {"anonymous": 0}
 
 
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v1/infer", {"accept": "text/html"}, 406),
+        ("/predict", {"request-timeout": "soon"}, 400),
+        ("/v2/models/default/infer", {"request-timeout": "soon"}, 400),
+        ("/v2/models/default/infer", {"content-type": "text/csv"}, 415),
+        ("/v2/models/default/infer", {"idempotency-key": "k" * 256}, 400),
+        ("/predict", {"x-request-id": "r" * 256}, 400),
+        ("/v1/infer", {"infertool-webhook": "http://a"}, 400),
+    ],
+)
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_what_is_refused_behind_the_limits_does_not_stay_counted(
+    client: httpx.Client, server: FrontServer, path: str, headers: dict[str, str], status: int, *, is_chunked: bool
+) -> None:
+    body = json.dumps({"inputs": [TENSOR]}).encode()
+    content: Any = iter([body]) if is_chunked else body
+    answer = client.post(path, content=content, headers={"content-type": "application/json", **headers})
+    assert answer.status_code == status
+    assert server.limits.held.get("anonymous", 0) == 0
+
+
 def test_v2_answers_outputs_by_name(client: httpx.Client, server: FrontServer) -> None:
     body = {"id": "r", "inputs": [TENSOR, {"name": "s", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}]}
     answer = client.post("/v2/models/default/versions/1/infer", json=body)
@@ -166,6 +189,15 @@ def test_an_idempotency_key_covers_each_event_of_a_request(client: httpx.Client,
     other = client.post("/v2/models/default/infer", json={"inputs": [TENSOR | {"data": [0, 0, 0, 0]}]}, headers=key)
     assert (first.json(), len(server.engine.known)) == (again.json(), 2)
     assert (again.headers["idempotency-replayed"], other.status_code) == ("true", 422)
+
+
+def test_the_longest_idempotency_key_covers_a_batch(client: httpx.Client, server: FrontServer) -> None:
+    answers = [
+        client.post("/v2/models/default/infer", json={"inputs": [TENSOR]}, headers={"idempotency-key": key})
+        for key in ("k" * 255, "k" * 255, "k" * 254 + "l")
+    ]
+    assert [each.status_code for each in answers] == [200, 200, 200]
+    assert len(server.engine.known) == 4
 
 
 @pytest.mark.parametrize(
