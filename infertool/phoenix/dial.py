@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -156,10 +157,7 @@ class Handshake:
 
 _PROTOCOL = "phoenix"
 _TOKEN_PREFIX = "base64url.bearer.phx."  # noqa: S105 - what precedes the token on the wire
-_FORBIDDEN = {401, 403}
-_BAD_REQUEST = 400
-_NOT_FOUND = 404
-_INTERNAL = 500
+_FORBIDDEN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 
 def dial(target: Target, settings: PhoenixSettings, *, ask: bool) -> Stream:
@@ -285,7 +283,7 @@ def _protocol_header(target: Target) -> str:
 
 def _by_status(status: int | None, target: Target, *, ask: bool) -> ServerError:
     address = target.address
-    if ask and status == _BAD_REQUEST and (tls := wants_tls(address, "phoenix.url")):
+    if ask and status == HTTPStatus.BAD_REQUEST and (tls := wants_tls(address, "phoenix.url")):
         return _unreachable(tls[0], address, tls[1])
     if status in _FORBIDDEN:
         return RefusedError(
@@ -295,10 +293,10 @@ def _by_status(status: int | None, target: Target, *, ask: bool) -> ServerError:
             advice="a wrong token, origin or protocol version all look like this: check PHOENIX_SERVICE_TOKEN "
             "(phoenix.token, phoenix.token_in), then phoenix.origin against the endpoint's check_origin",
         )
-    if status == _NOT_FOUND:
+    if status == HTTPStatus.NOT_FOUND:
         advice = "check the path of phoenix.url: a socket at /socket is reached at /socket/websocket"
         return _unreachable(f"no socket at {address} (404)", address, advice)
-    if status == _INTERNAL:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         what = f"{address} failed while connecting (500)"
         return RefusedError(what, address=address, reason="500", advice="see the server's log")
     return _not_phoenix(address, f"HTTP status {status}")
