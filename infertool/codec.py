@@ -245,10 +245,15 @@ def _unzstd(body: bytes, most: int) -> bytes:
     try:
         # The reader stops in time, but takes a frame that was cut off for a whole one.
         content = zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=False).read(most)
-        if len(content) < most:
+        is_short = len(content) < most
+        # `decompress` takes as much memory as the head claims.
+        is_cut_off = is_short and zstandard.frame_content_size(body) > len(content)
+        if is_short and not is_cut_off:
             content = zstandard.ZstdDecompressor().decompress(body, max_output_size=most, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise DecodeError("NotZstd", f"the body is not zstd, as its content encoding says: {error}") from None
+    if is_cut_off:
+        raise DecodeError("NotZstd", "the body is not zstd, as its content encoding says: its frame is cut off")
     return content
 
 

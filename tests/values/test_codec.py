@@ -193,6 +193,16 @@ def test_a_zstd_frame_that_does_not_tell_its_size() -> None:
         codec.unpacked(packed[:-3], "zstd", 2000)
 
 
+@pytest.mark.parametrize("claimed", [20, 1 << 33, 1 << 40, 1 << 62, (1 << 64) - 3])
+def test_a_zstd_frame_that_claims_more_than_it_holds_takes_no_memory(claimed: int) -> None:
+    """As one that was cut off: a head of 13 bytes can claim any size, and is believed by `decompress`."""
+    block = (5 << 3).to_bytes(3, "little") + b"hello"
+    frame = zstandard.FRAME_HEADER + b"\xc0\x48" + claimed.to_bytes(8, "little") + block
+    with pytest.raises(DecodeError) as caught:
+        codec.unpacked(frame, "zstd", MIB)
+    assert caught.value.kind == "NotZstd"
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_a_bomb_takes_no_more_than_the_limit(encoding: str) -> None:
     """256 MiB in some kilobytes, and once more inside of that."""
