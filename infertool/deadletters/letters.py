@@ -35,8 +35,8 @@ class DeadLetter:
 
     `failed_at` is when it became a dead letter; when the event was sent, where the broker does not tell it.
     `original_id` stays the same over deaths and replays. `origin` is the destination the event was taken from.
-    Letters with one `dlq_id` are one letter; it is empty where the broker's moves are atomic, unless the event was
-    moved here from elsewhere, which may have doubled it.
+    Copies of one letter have one `dlq_id` (see `copies_key`); it is empty where the broker's moves are atomic, unless
+    the event was moved here from elsewhere, which may have doubled it.
     """
 
     message: Message
@@ -64,6 +64,17 @@ class DeadLetter:
         if not self._payload:
             self._payload.append(_decoded(self.message.body))
         return self._payload[0]
+
+    @property
+    def copies_key(self) -> str:
+        """What copies of one letter have in common, and other letters have not; empty without a `dlq_id`.
+
+        That alone does not tell: an application may send events on with the headers that its own event came with.
+        """
+        if not self.dlq_id:
+            return ""
+        body = blake2b(self.message.body, digest_size=_DIGEST_BYTES).hexdigest()
+        return f"{self.dlq_id} {self.told_id} {body}"
 
     @property
     def opaque(self) -> bool:
@@ -108,10 +119,10 @@ def read(message: Message) -> DeadLetter:
 
 
 def once(letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], int]:
-    """Return the letters without second copies (the same `dlq_id`), and the number of those."""
-    seen: dict[str, DeadLetter] = {}
+    """Return the letters without second copies, and the number of those."""
+    seen: dict[str | int, DeadLetter] = {}
     for number, letter in enumerate(letters):
-        seen.setdefault(letter.dlq_id or str(number), letter)
+        seen.setdefault(letter.copies_key or number, letter)
     return list(seen.values()), len(letters) - len(seen)
 
 

@@ -120,3 +120,20 @@ def test_a_copy_removes_nothing() -> None:
     first, second = doubles()
     decider = Decider(replace(PLAN, copy=True), CONVENTIONS, atomic=False)
     assert [decider.decide(each).fate for each in (first, second)] == [Fate.REPLAY, Fate.KEEP]
+
+
+def test_letters_that_hold_something_else_are_others_whatever_their_headers_say() -> None:
+    """An application may send events on with the headers that its own event came with, also those of a replay."""
+    moved = {"infertool_replay": "infertool/1", "replay_id": "moved-1", "original_message_id": "ID:first"}
+    events = [message(b"[%d]" % number, given=moved) for number in range(3)]
+    sent_on = [delivered(letter_of(each, atomic=True), f"ID:{number}") for number, each in enumerate(events)]
+    read = [letters.read(each) for each in sent_on]
+    assert {letter.dlq_id for letter in read} == {"moved-1"}
+    assert letters.once(read) == (read, 0)
+    decider = Decider(PLAN, CONVENTIONS)
+    assert [decider.decide(each).fate for each in sent_on] == [Fate.REPLAY] * 3
+
+
+def test_an_id_that_is_a_number_hides_no_other_letter() -> None:
+    read = [letters.read(message(b"[%d]" % n, given={} if n else {"infertool_own_dlq_id": "1"})) for n in range(3)]
+    assert letters.once(read) == (read, 0)

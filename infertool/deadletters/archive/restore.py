@@ -75,6 +75,7 @@ def _matching(path: Path, journal: Journal, found: Look, decider: Decider) -> It
         found.records += 1
         if journal.has(letter):
             found.sent_before += 1
+            decider.sent_before(message)
             continue
         decision = decider.decide(message)
         found.tally.add([decision])
@@ -143,6 +144,7 @@ class Restore:
             if self._stop.is_set():
                 return
             if self._journal.has(letter):
+                self._decider.sent_before(message)
                 continue
             decision = self._decider.decide(message)
             if decision.fate not in _SENDS:

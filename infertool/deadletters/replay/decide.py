@@ -173,7 +173,7 @@ class Decider:
         self._there = crossing.there if crossing else here
         self._atomic = atomic
         self._stages = stages
-        # Deliveries of letters that are replayed or parked, by their `dlq_id`.
+        # Deliveries of letters that are replayed or parked, by what copies of them have in common.
         self._dealt: dict[str, _Delivery] = {}
         self._staging = companions.staging(plan.queue)
         self._numbers = itertools.count(first)
@@ -195,11 +195,12 @@ class Decider:
             return self._stay(Fate.HOLD, letter, why, fault)
         if self._plan.is_new(letter):
             return self._stay(Fate.NEW, letter, "it arrived after the start")
-        if letter.dlq_id and (dealt := self._dealt.get(letter.dlq_id)) and dealt.is_other(message):
+        copies = letter.copies_key
+        if copies and (dealt := self._dealt.get(copies)) and dealt.is_other(message):
             return self._double(letter)
         decision = self._choose(letter)
-        if letter.dlq_id and decision.fate in {Fate.REPLAY, Fate.PARK}:
-            self._dealt[letter.dlq_id] = _Delivery.of(message)
+        if copies and decision.fate in {Fate.REPLAY, Fate.PARK}:
+            self._dealt[copies] = _Delivery.of(message)
         return decision
 
     def _double(self, letter: DeadLetter) -> Decision:
@@ -207,6 +208,11 @@ class Decider:
         if self._plan.copy:
             return self._stay(Fate.KEEP, letter, why)
         return self._stay(Fate.DOUBLE, letter, why)
+
+    def sent_before(self, message: Message) -> None:
+        """Note that an earlier run sent this letter of an archive: further copies of it are not to be sent."""
+        if copies := read(message).copies_key:
+            self._dealt[copies] = _Delivery.of(message)
 
     def accepted(self, decision: Decision) -> None:
         """Note that the broker took this decision."""
@@ -216,7 +222,7 @@ class Decider:
         """Note that the broker refused this decision alone; return whether another one is possible."""
         target, letter = decision.replacement.destination, key(decision.letter.message)
         self._refusals[target] += 1
-        self._dealt.pop(decision.letter.dlq_id, None)
+        self._dealt.pop(decision.letter.copies_key, None)
         given_up = self._refusals[target] >= MOST_REFUSALS
         if decision.fate not in {Fate.REPLAY, Fate.PARK}:
             self._immovable[letter] = Fault.REFUSED, f"the broker refused to move it: {reason}"
@@ -236,7 +242,7 @@ class Decider:
     def unconfirmed(self, decision: Decision, reason: str) -> None:
         """Note that this letter was sent to another broker, which did not confirm it."""
         why = f"the broker did not confirm it, so it may have arrived: {reason}"
-        self._dealt.pop(decision.letter.dlq_id, None)
+        self._dealt.pop(decision.letter.copies_key, None)
         self._failed[key(decision.letter.message)] = Fault.UNCONFIRMED, why
 
     def _choose(self, letter: DeadLetter) -> Decision:

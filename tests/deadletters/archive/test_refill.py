@@ -113,6 +113,15 @@ def test_what_an_interrupted_drain_wrote_twice_is_sent_once(dead: DeadQueue) -> 
     assert dead.numbers(dead.origin) == [0, 1, 2]
 
 
+def test_the_second_copy_of_a_letter_is_sent_by_no_later_run(dead: DeadQueue) -> None:
+    """A broker without atomic moves may leave two letters of one event, and a drain archives both."""
+    dead.put([(dead.letter(0, dlq_id="one"), b'{"n": 0}')] * 2)
+    dead.drained()
+    assert dead.restored()["replayed"] == 1
+    assert "nothing" in dead.restored(code=4)["said"]
+    assert dead.numbers(dead.origin) == [0]
+
+
 def test_an_archive_cut_short_is_sent_as_far_as_it_goes(dead: DeadQueue) -> None:
     dead.fill(3)
     dead.drained()
