@@ -14,7 +14,7 @@ from infertool.phoenix import notices
 from infertool.phoenix.frames import Frame, reply_of
 from infertool.phoenix.membership import Loss, Membership
 from infertool.phoenix.notices import Silence
-from infertool.phoenix.pending_pushes import PendingPushes
+from infertool.phoenix.pending_pushes import USUAL_WINDOW, PendingPushes
 from infertool.phoenix.push import BATCH_EVENT, ConfirmedBy, DeliveryClosedError, Entry, Push, PushResult, documents
 from infertool.phoenix.sender import ConfirmPolicy, PublicTopics, Sender
 from infertool.phoenix.socket import PhoenixSocket
@@ -32,8 +32,6 @@ OnResults = Callable[[Sequence[PushResult[T]]], None]
 
 # Maximum time that the mode auto waits for a reply or an echo before it tries another confirmation. Seconds.
 _PATIENCE_S = 5.0
-# Unconfirmed pushes at most, where the settings do not say how many. Like a consumer's window, it may grow.
-USUAL_WINDOW = 256
 _LONGEST_TICK_S = 1.0
 UNANSWERED = "no confirmation came in time"
 # Losses that a push may have caused: the unconfirmed pushes become suspects. A push may also make a channel close.
@@ -64,14 +62,13 @@ class Delivery(Generic[T]):
         on_join: Callable[[Any], None] = lambda _response: None,
     ) -> None:
         self._settings = settings
-        self._window = settings.window or USUAL_WINDOW
         self._on_results = on_results
         self._on_connection = on_connection
         self._on_flow = on_flow
         self._on_warning = on_warning
         self._on_join = on_join
         self._changed = threading.Condition()
-        self._pending: PendingPushes[T] = PendingPushes()
+        self._pending: PendingPushes[T] = PendingPushes(settings.window or USUAL_WINDOW)
         self._policy = ConfirmPolicy(settings.confirm)
         # By thread that waits in `push`: since when, and with how many pushes.
         self._queued: dict[int, tuple[float, int]] = {}
@@ -84,7 +81,7 @@ class Delivery(Generic[T]):
         self._membership = Membership(self._socket, settings.topic, self._socket.join_payload, self)
         public = dict.fromkeys([settings.result_topic, settings.alert_topic])
         public.pop(settings.topic, None)
-        self._public = PublicTopics(self._socket, public, self._take_echoes, self._go_on)
+        self._public = PublicTopics(self._socket, public, self._take_echoes, self._go_on, self._missed_echoes)
         self._patience_s = min(_PATIENCE_S, settings.push_timeout_s / 2)
         self._tick_s = min(_LONGEST_TICK_S, self._patience_s / 4)
 
@@ -107,7 +104,7 @@ class Delivery(Generic[T]):
         """Let up to `window` pushes be unconfirmed, unless the settings say how many."""
         with self._changed:
             if not self._settings.window:
-                self._window = max(self._window, window)
+                self._pending.window = max(self._pending.window, window)
                 self._changed.notify_all()
 
     def push(self, pushes: Sequence[Push[T]], *, crashes: int = 0) -> None:
@@ -242,7 +239,7 @@ class Delivery(Generic[T]):
         """Wait for room for at least one push; return the number that may be accepted, 0 after `stop`."""
         try:
             while not self._stopped:
-                room = self._window - self._pending.in_window(time.monotonic())
+                room = self._pending.room(time.monotonic())
                 if room > 0 and not self._sender.paused:
                     return room
                 self._queued.setdefault(threading.get_ident(), (time.monotonic(), count))
@@ -385,6 +382,10 @@ class Delivery(Generic[T]):
     def _go_on(self) -> None:
         with self._changed:
             self._flush()
+
+    def _missed_echoes(self) -> None:
+        with self._changed:
+            self._pending.miss_echoes()
 
     def _is_drained(self) -> bool:
         return not self._unreported and not self._pending.in_hand(time.monotonic())

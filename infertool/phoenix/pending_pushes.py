@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Generic, TypeVar
 
 from infertool.phoenix.push import BATCH_EVENT, ConfirmedBy, Entry, Push, PushResult
-from infertool.phoenix.suspects import Finding, Suspects
+from infertool.phoenix.suspects import Finding, Suspects, take_first
 from infertool.telemetry.signals import NONE_UNCONFIRMED, Unconfirmed
 
 __all__ = ["ConfirmedBy", "Entry", "PendingPushes", "Push", "PushResult"]
@@ -19,10 +19,15 @@ __all__ = ["ConfirmedBy", "Entry", "PendingPushes", "Push", "PushResult"]
 T = TypeVar("T")
 
 
-class PendingPushes(Generic[T]):
-    """Every accepted push until it is confirmed or rejected."""
+# Unconfirmed pushes at most, where the settings do not say how many. Like a consumer's window, it may grow.
+USUAL_WINDOW = 256
 
-    def __init__(self) -> None:
+
+class PendingPushes(Generic[T]):
+    """Every accepted push until it is confirmed or rejected; `window` bounds those that are sent or may be sent."""
+
+    def __init__(self, window: int = USUAL_WINDOW) -> None:
+        self.window = window
         self.suspects: Suspects[T] = Suspects()
         self._waiting: deque[Entry[T]] = deque()
         self._sent: dict[str, Entry[T]] = {}
@@ -30,6 +35,7 @@ class PendingPushes(Generic[T]):
         self._accepted = 0
         self._sends = 0
         self._latest_settled = 0
+        self._latest_missed = 0
         # In bytes, of a payload.
         self._largest_settled = 0
         self._in_order = True
@@ -41,9 +47,12 @@ class PendingPushes(Generic[T]):
         """Return the number of pushes, without suspects that must not be tried yet."""
         return len(self) - self.suspects.waiting_long(now)
 
-    def in_window(self, now: float) -> int:
-        """Return the number of pushes that fill the window: all, without waiting suspects while other pushes pass."""
-        return self.in_hand(now) if self.suspects.active and self.suspects.others_pass else len(self)
+    def room(self, now: float) -> int:
+        """Return the number of pushes that may be accepted.
+
+        Suspects that must not be tried yet take no room: only another push can show whether the server is at fault.
+        """
+        return self.window - self.in_hand(now)
 
     def lacks(self, event: str) -> bool:
         """Return True if suspects of `event` need another push of it to pass, and none is on its way."""
@@ -80,14 +89,11 @@ class PendingPushes(Generic[T]):
 
         Suspects are tested when every unconfirmed push was sent more than `patience_s` ago.
         """
+        room = max(0, self.window - len(self._sent))
         if self.suspects.active:
             busy = any(entry.sent_at > now - patience_s for entry in self._sent.values())
-            return self.suspects.choose(self._waiting, now, busy=busy)
-        if not self._waiting:
-            return []
-        entries = list(self._waiting)
-        self._waiting.clear()
-        return entries
+            return self.suspects.choose(self._waiting, now, busy=busy, room=room)
+        return take_first(self._waiting, room)
 
     def mark_sent(self, entry: Entry[T], ref: str, now: float) -> None:
         """Note that `entry` was sent as `ref`."""
@@ -137,8 +143,12 @@ class PendingPushes(Generic[T]):
         """Return the pushes that were sent before `before`, in monotonic seconds."""
         return [entry for entry in self._sent.values() if entry.sent_at < before]
 
+    def miss_echoes(self) -> None:
+        """Note that echoes of the pushes sent so far may have been missed: these pushes count as overtaken."""
+        self._latest_missed = self._sends
+
     def left_out(self, now: float, timeout_s: float) -> list[Entry[T]]:
-        """Return the single pushes to repeat: the channel has handled pushes that were sent after them.
+        """Return the single pushes to repeat: they are overtaken, so that no confirmation may be on its way.
 
         The first repeat follows after `timeout_s`, each further one after twice the wait.
         """
@@ -154,8 +164,8 @@ class PendingPushes(Generic[T]):
         return [entry for entry in late if not only_overtaken or self._is_overtaken(entry)]
 
     def _is_overtaken(self, entry: Entry[T]) -> bool:
-        """Return True if the channel has handled a push that was sent later: it is not merely slow."""
-        return entry.order < self._latest_settled
+        """Return True if the channel is not merely slow: it has handled a later push, or its echo may be missed."""
+        return entry.order < self._latest_settled or entry.order <= self._latest_missed
 
     def lose(self, *, connection: bool) -> None:
         """Take back all sent pushes, to be sent again in order. `connection` is True if the connection was lost."""

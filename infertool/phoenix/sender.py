@@ -26,13 +26,21 @@ _OnFrames = Callable[[Sequence[Frame]], None]
 
 
 class PublicTopics:
-    """The public topics, joined and left together. `on_settled` is called after the answer to each join."""
+    """The public topics, joined and left together.
+
+    `on_settled` is called after the answer to each join, `on_rejoined` before that where echoes may have been missed.
+    """
 
     def __init__(
-        self, transport: Transport, topics: Iterable[str], on_frames: _OnFrames, on_settled: Callable[[], None]
+        self,
+        transport: Transport,
+        topics: Iterable[str],
+        on_frames: _OnFrames,
+        on_settled: Callable[[], None],
+        on_rejoined: Callable[[], None],
     ) -> None:
         self._transport = transport
-        self._topics = [_PublicTopic(transport, topic, on_frames, on_settled) for topic in topics]
+        self._topics = [_PublicTopic(transport, topic, on_frames, on_settled, on_rejoined) for topic in topics]
         self._listening = False
 
     @property
@@ -70,9 +78,18 @@ class PublicTopics:
 
 
 class _PublicTopic:
-    def __init__(self, transport: Transport, topic: str, on_frames: _OnFrames, on_settled: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        topic: str,
+        on_frames: _OnFrames,
+        on_settled: Callable[[], None],
+        on_rejoined: Callable[[], None],
+    ) -> None:
         self._membership = Membership(transport, topic, transport.join_payload, self)
         self._on_settled = on_settled
+        self._on_rejoined = on_rejoined
+        self._was_lost = False
         self.on_frames = on_frames
         self.settled = True
 
@@ -90,11 +107,15 @@ class _PublicTopic:
 
     def on_joined(self, _response: Any) -> None:
         """Let pushes go: the server sends echoes from now on."""
+        if self._was_lost:
+            self._was_lost = False
+            self._on_rejoined()
         self._settle()
 
     def on_lost(self, loss: Loss, _reason: str) -> None:
         """Hold pushes back until the rejoin, unless the server refused the join."""
         self.settled = False
+        self._was_lost = True
         if loss in _FINAL:
             self._settle()
 

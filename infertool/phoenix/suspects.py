@@ -141,11 +141,6 @@ class Suspects(Generic[T]):
         """Iterate over the pushes that are kept here."""
         return chain(self._pool, self._parked)
 
-    @property
-    def others_pass(self) -> bool:
-        """True if any push was confirmed since the last end of the channel."""
-        return bool(self._passing)
-
     def lacks(self, event: str) -> bool:
         """Return True if pushes of `event` are suspect, and none was confirmed since the last end of the channel."""
         return event not in self._passing and any(entry.push.event == event for entry in self)
@@ -186,8 +181,11 @@ class Suspects(Generic[T]):
             self.forget(entry)
         return Finding(cause, suspect, len(lost), crashes, apart, wait_s)
 
-    def choose(self, waiting: deque[Entry[T]], now: float, *, busy: bool) -> list[Entry[T]]:
-        """Return the pushes to send now: suspects, or pushes from `waiting`. `busy`: there are unconfirmed pushes."""
+    def choose(self, waiting: deque[Entry[T]], now: float, *, busy: bool, room: int) -> list[Entry[T]]:
+        """Return the pushes to send now: suspects, or up to `room` pushes from `waiting`.
+
+        `busy`: there are unconfirmed pushes.
+        """
         self._park(waiting)
         if not self._passing:
             # One at a time until a push passes, first those with the least evidence against them; of these the newest,
@@ -200,9 +198,7 @@ class Suspects(Generic[T]):
             return []
         if waiting and (self._others_first or not test):
             self._others_first = False
-            flowing = list(waiting)
-            waiting.clear()
-            return flowing
+            return take_first(waiting, room)
         self._others_first = True
         return self._take(test)
 
@@ -315,6 +311,15 @@ class Suspects(Generic[T]):
             self._pool = [entry for entry in self._pool if entry not in entries]
             self._parked = [entry for entry in self._parked if entry not in entries]
         return entries
+
+
+def take_first(waiting: deque[Entry[T]], most: int) -> list[Entry[T]]:
+    """Remove and return the first pushes, at most `most`."""
+    if len(waiting) > most:
+        return [waiting.popleft() for _ in range(most)]
+    entries = list(waiting)
+    waiting.clear()
+    return entries
 
 
 def _least(entries: list[Entry[T]], *, newest: bool) -> list[Entry[T]]:

@@ -9,6 +9,7 @@ import pytest
 
 from infertool.errors import JoinRefusedError, UnreachableError
 from infertool.phoenix.frames import Frame
+from infertool.phoenix.push import Push
 from tests.phoenix.collect import delivery, push_of, pushes
 from tests.support.phoenix_fake import FakePhoenix, Peer, fake_phoenix, is_push, polite
 
@@ -201,3 +202,41 @@ def test_echoes_wait_for_the_public_rejoin() -> None:
         second = [frame for frame in fake.frames if frame.topic != "phoenix"][3:]
         assert {frame.event for frame in second[:3]} == {"phx_join"}
         assert owner.confirmations() == {"echo"}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_a_lost_public_topic_did_not_echo_is_pushed_again(size: int) -> None:
+    """The window is full, so no later push can show that the echoes of these are missed."""
+    joins: dict[str, Frame] = {}
+    heard: list[Frame] = []
+
+    def answer(peer: Peer, frame: Frame) -> None:
+        if frame.event == "phx_join":
+            joins[frame.topic] = frame
+        if not is_push(frame):
+            polite(peer, frame)
+        elif len(heard) >= 2:
+            broadcasting(peer, frame)
+        else:
+            heard.append(frame)
+            if len(heard) == 2:
+                peer.crash(joins["public:results"])
+
+    batch = Push("new_results", tuple(f"e{number}" for number in range(size)), documents_of(size), -1)
+    with (
+        fake_phoenix(answer) as fake,
+        delivery(fake.url, confirm="echo", window=2, push_timeout_s=0.4) as (made, owner),
+    ):
+        made.push([push_of(9), batch if size > 1 else push_of(0)])
+        assert made.drain(90)
+        assert owner.confirmed() == ([9] if size > 1 else [9, 0])
+        # The owner of a batch pushes its results one by one.
+        assert [context for context, _ in owner.refused()] == ([-1] if size > 1 else [])
+        made.push(pushes(2))
+        assert made.drain(90)
+        assert owner.confirmed()[-2:] == [0, 1]
+        assert len(fake.peers) == 1
+
+
+def documents_of(count: int) -> bytes:
+    return b'{"results":[%b]}' % b",".join(push_of(number).payload for number in range(count))

@@ -25,8 +25,10 @@ class Model:
     In order, as a channel handles its mailbox; with `rng` in any order, as one does that hands its work to tasks.
     """
 
-    def __init__(self, ends: Callable[[Push[int]], bool], rng: random.Random | None = None) -> None:
-        self.pending = PendingPushes[int]()
+    def __init__(
+        self, ends: Callable[[Push[int]], bool], rng: random.Random | None = None, window: int = WINDOW
+    ) -> None:
+        self.pending = PendingPushes[int](window)
         self.ends = ends
         self.rng = rng
         self.now = 0.0
@@ -40,6 +42,7 @@ class Model:
         self.trickled = 0
         self.sends: Counter[int] = Counter()
         self.too_large = False
+        self.most_in_flight = 0
 
     def push(self, pushes: Sequence[Push[int]], crashes: int = 0) -> None:
         self.pending.accept(pushes, crashes)
@@ -50,6 +53,7 @@ class Model:
             self.pending.mark_sent(entry, str(self.ref), self.now)
             self.flight.append(entry)
             self.sends[entry.push.context] += 1
+        self.most_in_flight = max(self.most_in_flight, len(self.flight))
 
     def step(self) -> bool:
         """Send, and have the channel handle one push. False if there was none."""
@@ -79,7 +83,7 @@ class Model:
         """
         self.rest += stream
         while (self.rest or len(self.pending)) and self.now < until:
-            room = WINDOW - self.pending.in_window(self.now)
+            room = self.pending.room(self.now)
             if room > 0:
                 self.push(self.rest[:room])
                 del self.rest[:room]
@@ -227,6 +231,30 @@ def test_an_event_without_a_clause_waits_and_the_others_go_on() -> None:
     model.ends = lambda _: False
     model.run(trickle=True)
     assert len(model.confirmed) == 300 + model.trickled
+
+
+@pytest.mark.parametrize("window", [1, 4, 10])
+def test_pushes_that_wait_leave_room_in_the_window(window: int) -> None:
+    """Also after an end of the channel, when it is not known yet whether anything passes."""
+    failures = [push_of(number, "inference_failed") for number in range(10)]
+    model = Model(lambda push: push.event == "inference_failed", window=window)
+    model.run([*failures, *stream_of(5)], trickle=True, until=2_000)
+    assert model.refused == []
+    assert len(model.pending) >= len(failures)
+    assert len(model.confirmed) > 2_000
+    assert max(model.sends[number] for number in range(10)) < 30
+    model.ends = lambda _push: False
+    model.run(until=4_000)
+    assert len(model.pending) == 0
+    assert model.most_in_flight <= window
+
+
+@pytest.mark.parametrize("window", [1, 2])
+def test_a_guilty_push_is_found_in_a_small_window(window: int) -> None:
+    model = Model(among({0}), window=window)
+    model.run(stream_of(50))
+    assert (model.refused, sorted(model.confirmed)) == ([0], list(range(1, 50)))
+    assert model.crashes[0] <= MOST_CRASHES
 
 
 def test_a_new_connection_ends_the_wait() -> None:
