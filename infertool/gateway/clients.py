@@ -7,6 +7,8 @@ that wrote it is trusted, so what a client writes itself is never reached, whate
 from __future__ import annotations
 
 import re
+import ssl
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -69,9 +71,12 @@ def client_of(address: str) -> str:
 def certificate_name(certificate: Mapping[str, Any] | None) -> str:
     """Return the name in a verified client certificate, as `ssl` gives it; empty if there is none that can be used.
 
-    It is the subject's common name, else the first URI, else the first DNS name.
+    It is the subject's common name, else the first URI, else the first DNS name. A certificate whose time is over comes
+    with a TLS session that began before.
     """
     if not certificate:
+        return ""
+    if (ends := certificate.get("notAfter")) and ssl.cert_time_to_seconds(ends) < time.time():
         return ""
     subject: Sequence[Sequence[tuple[str, str]]] = certificate.get("subject", ())
     names = [value for part in subject for kind, value in part if kind == "commonName"]

@@ -68,13 +68,17 @@ class KeySet:
             if self._keys is None:
                 pause_s = max(1, math.ceil(self._tried_at + LEAST_PAUSE_S - self._clock()))
                 raise Problem(Reason.KEY_SET_AWAY, retry_after_s=pause_s)
-        elif self._clock() - self._tried_at > REFRESH_S:
-            self._begin()
+        self.keep_fresh()
         fitting = self._fitting(kid, algorithm)
         if not fitting and kid:
             await self._refresh()
             fitting = self._fitting(kid, algorithm)
         return fitting[0] if len(fitting) == 1 else None
+
+    def keep_fresh(self) -> None:
+        """Have the set fetched again if it is old. Returns at once."""
+        if self._clock() - self._tried_at > REFRESH_S:
+            self._begin()
 
     def _fitting(self, kid: str, algorithm: str) -> list[SigningKey]:
         return [key for key in self._keys or () if algorithm in key.algorithms and kid in {key.kid, ""}]

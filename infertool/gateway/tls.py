@@ -7,7 +7,7 @@ import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from infertool.gateway import off_loop
 from infertool.net.tls import openssl_reason
@@ -53,6 +53,20 @@ def reason_of(fault: OSError | ValueError) -> str:
     return getattr(fault, "strerror", None) or str(fault)
 
 
+class _Newest(ssl.SSLContext):
+    """The context of a listener, whose connections are those of `newest`.
+
+    A connection whose context is changed in its handshake could resume a session of the first one, with a client
+    certificate that none of the newest authorities has signed.
+    """
+
+    newest: ssl.SSLContext
+
+    def wrap_bio(self, *args: Any, **options: Any) -> ssl.SSLObject:
+        """See `SSLContext`; asyncio makes connections by it."""
+        return self.newest.wrap_bio(*args, **options)
+
+
 class Tls:
     """`context` is that of the listener; connections get the newest. Raises `OSError`, `ssl.SSLError`, `ValueError`."""
 
@@ -60,8 +74,8 @@ class Tls:
         self._files = files
         # Before the content: a change between the two is found by the next look.
         self._seen: _Signature | None = files.signature()
-        self._newest = self.context = files.context()
-        self.context.sni_callback = self._take_newest
+        self.context = _Newest(ssl.PROTOCOL_TLS_SERVER)
+        self.context.newest = files.context()
         self.fault = ""
 
     async def watch(self) -> None:
@@ -78,7 +92,7 @@ class Tls:
             self._note(reason_of(fault))
             return
         if found is not None:
-            self._newest = found
+            self.context.newest = found
             _log.info("the certificate %s was read again: new connections get it", self._files.cert_file)
             self.fault = ""
 
@@ -95,8 +109,3 @@ class Tls:
         if fault != self.fault:
             _log.warning("the TLS files cannot be used: %s; those that were read last hold", fault)
         self.fault = fault
-
-    def _take_newest(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        # OpenSSL asks for each connection, also for one that names no host.
-        if self._newest is not connection.context:
-            connection.context = self._newest

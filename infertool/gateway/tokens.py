@@ -59,6 +59,8 @@ class Tokens:
         if claims is not None and generation == self._keys.generation:
             if claims.expires + LEEWAY_S <= self._clock():
                 raise refusal("the token has expired")
+            # A key that is withdrawn ends its tokens, also where no other ones come.
+            self._keys.keep_fresh()
             self._known.move_to_end(mark)
             return claims
         claims = self._claims(await self._payload(token))

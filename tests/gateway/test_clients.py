@@ -101,6 +101,8 @@ def test_networks_may_be_written_loosely(written: str) -> None:
         ({"subject": ((("organizationName", "X"),), (("commonName", "billing"),))}, "billing"),
         ({"subject": (), "subjectAltName": (("DNS", "d"), ("URI", "spiffe://x/y"))}, "spiffe://x/y"),
         ({"subjectAltName": (("IP Address", "10.0.0.1"), ("DNS", "d"))}, "d"),
+        ({"subject": ((("commonName", "a"),),), "notAfter": "Jan  1 00:00:00 2222 GMT"}, "a"),
+        ({"subject": ((("commonName", "a"),),), "notAfter": "Jan  1 00:00:00 2022 GMT"}, ""),
         ({"subject": ((("commonName", "a\x00b"),),)}, ""),
         ({"subject": ((("commonName", "a" * 300),),)}, ""),
     ],

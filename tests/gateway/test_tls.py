@@ -93,6 +93,36 @@ def test_renewed_files_count_for_new_connections_and_bad_ones_change_nothing(tmp
         assert kept.get(f"{server.url}/livez").status_code == 200
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_ends_with_the_authority_of_its_certificate(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    ours, other = authority(tmp_path), authority(tmp_path, "other")
+    clients = tmp_path / "clients.pem"
+    shutil.copy(ours.file, clients)
+    certificate = str(ours.issue("server", "127.0.0.1"))
+    tls = Tls(TlsFiles(cert_file=certificate, key_file="", client_ca_file=str(clients)))
+    trusting = ssl.create_default_context(cafile=str(ours.file))
+    trusting.maximum_version = version
+    trusting.load_cert_chain(ours.issue("mine"))
+
+    with FrontServer(tls=tls) as server:
+
+        def ask(session: ssl.SSLSession | None = None) -> tuple[bytes, bool | None, ssl.SSLSession | None]:
+            line = socket.create_connection(("127.0.0.1", server.port), LONG)
+            with trusting.wrap_socket(line, server_hostname="127.0.0.1", session=session) as connection:
+                connection.sendall(b"GET /v1/requests/none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                if not (told := connection.recv(1000)):
+                    raise ConnectionResetError
+                return told[:12], connection.session_reused, connection.session
+
+        _, _, session = ask()
+        told, is_resumed, session = ask(session)
+        assert (told, is_resumed) == (b"HTTP/1.1 404", True)
+        shutil.copy(other.file, clients)
+        server.run(tls.look())
+        with pytest.raises(OSError):
+            ask(session)
+
+
 def test_the_files_are_looked_at_while_the_server_runs(tmp_path: Path) -> None:
     ours = authority(tmp_path)
     certificate = tmp_path / "cert.pem"

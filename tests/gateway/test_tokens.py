@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infertool.gateway import key_set
-from infertool.gateway.key_set import LEAST_PAUSE_S, KeySet
+from infertool.gateway.key_set import LEAST_PAUSE_S, REFRESH_S, KeySet
 from infertool.gateway.problem import Problem, Reason
 from infertool.gateway.tokens import LONGEST, Claims, Tokens
 from tests.gateway import jwks
@@ -197,6 +197,24 @@ def test_a_known_token_ends_with_its_time_and_with_its_key() -> None:
             await tokens.check(token(P256, algorithm="ES256"))
             with pytest.raises(Problem, match="fits"):
                 await tokens.check(long)
+
+    asyncio.run(check())
+
+
+def test_a_key_that_is_withdrawn_ends_its_tokens_though_no_others_come() -> None:
+    clock = Clock()
+
+    async def check() -> None:
+        with KeySetServer(RSA) as server:
+            keys = KeySet(server.url, clock=clock)
+            tokens, known = Tokens(keys, issuer=ISSUER, audience=AUDIENCE), token(RSA)
+            await tokens.check(known)
+            server.keys = [P256]
+            clock.now += REFRESH_S + 1
+            await tokens.check(known)
+            await until(lambda: keys.generation > 1)
+            with pytest.raises(Problem, match="fits"):
+                await tokens.check(known)
 
     asyncio.run(check())
 
