@@ -102,44 +102,49 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
-        if self._ended:
-            return
+        while data and not self._ended:
+            data = self._parse(data)
+
+    def _parse(self, data: bytes) -> bytes:
+        """Parse what came. Return what is to be parsed anew."""
+        rest = b""
         if self._headers_come or self._trailers_come:
             self._header_bytes += len(data)
-        self.idle_since = math.inf
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
+            rest = self._without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(Problem(Reason.INVALID_HTTP))
         is_large = self._header_bytes > MOST_HEADER_BYTES
         if is_large and (self._headers_come or self._trailers_come) and not self._ended:
             self._refuse(_too_large())
+        return rest
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read a request as one of HTTP/1.1 that asks for another protocol, as Java's client does by default (h2c).
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """Return a request that asks for another protocol, as Java's client does by default (h2c), as one of HTTP/1.1.
 
-        The parser ends at its headers: a new one gets them without that wish, and the body.
+        The parser ends at its headers: a new one is to get them without that wish, and the body.
         """
         if self._ended:
-            return
+            return b""
         if self.parser.get_method() == b"CONNECT":
             self._refuse(Problem(Reason.INVALID_HTTP, "this is no proxy"))
-            return
+            return b""
         head = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
         head += [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _UPGRADING]
         if any(b"close" in value.lower() for name, value in self.headers if name == b"connection"):
             head.append(b"connection: close\r\n")
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.data_received(b"".join([*head, b"\r\n", rest]))
+        return b"".join([*head, b"\r\n", rest])
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
         self._headers_come = self._has_begun = True
         self._header_bytes = 0
+        self.idle_since = math.inf
         if self.headers_since == math.inf:
             self.headers_since = self.loop.time()
 
@@ -151,7 +156,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Check the headers, and run the request."""
         self._headers_come = False
-        self.headers_since = math.inf
+        # Also the idle time, which an earlier response may have begun meanwhile.
+        self.headers_since = self.idle_since = math.inf
         if self._ended:
             return
         if refusal := _fault(self.headers, self.url, self.parser.get_http_version()):

@@ -224,6 +224,40 @@ def test_a_connection_that_says_nothing_is_closed(server: FrontServer) -> None:
     assert read_all(server.raw()) == b""
 
 
+def test_blank_lines_do_not_keep_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "KEEP_ALIVE_S", 0.5)
+    with FrontServer() as server:
+        # Some clients send one behind the body.
+        line = server.raw(HEAD + b"Content-Length: 1\r\n\r\n1\r\n")
+        assert line.recv(65536).startswith(b"HTTP/1.1 200")
+        line.sendall(b"\r\n")
+        assert read_all(line) == b""
+
+
+def test_a_long_answer_outlives_the_idle_time_of_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "KEEP_ALIVE_S", 0.2)
+    with FrontServer() as server:
+        hold = HEAD + END + b"Content-Length: 6\r\n\r\n"
+        # The second request has begun when the response to the first one is complete.
+        line = server.raw(HEAD + b"Content-Length: 1\r\n\r\n1" + hold[:20])
+        assert line.recv(65536).startswith(b"HTTP/1.1 200")
+        line.sendall(hold[20:] + b'"hold"')
+        while len(server.engine.known) < 2:
+            time.sleep(0.01)
+        time.sleep(2.5)  # the connections are looked at once a second
+        server.run(server.engine.finish([*server.engine.known][1]))
+        assert read_all(line).startswith(b"HTTP/1.1 200")
+
+
+def test_many_requests_at_once_may_wish_for_another_protocol(
+    server: FrontServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    wish = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade%b\r\nUpgrade: h2c\r\n\r\n"
+    line = server.raw(wish % b"" * 1000 + wish % b", close")
+    assert read_all(line).count(b"HTTP/1.1 200") == 1001
+    assert not caplog.records
+
+
 def test_a_refused_body_is_thrown_away_and_the_connection_goes_on(server: FrontServer) -> None:
     body = b"x" * 500_000
     line = server.raw(HEAD + b"X-API-Key: wrong\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body) + SMUGGLED)
