@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from infertool.deadletters.letters import DeadLetter
 from infertool.errors import UsageError
+from infertool.hangup import stderr
 from infertool.models import loader
+from infertool.models.user_code import end_if_forked, kept, text_of, type_of
 from infertool.text import json_text
 
+# Characters.
+_LONGEST_REASON: Final = 500
 # Takes a payload as JSON, and returns one.
 Change = Callable[[bytes], bytes]
 
@@ -27,7 +32,7 @@ class Edit:
 
     def body(self, letter: DeadLetter) -> bytes:
         """Return the letter's new body. Raises `EditError`."""
-        text = letter.message.body
+        text = json_text.utf8(letter.message.body)
         if not json_text.is_json(text):
             raise EditError("its body is not JSON, so it cannot be edited")
         for change in self.changes:
@@ -65,23 +70,35 @@ def _assignment(text: str) -> Change:
 
 
 def _script(spec: str) -> Change:
-    function = loader.find(spec).thing
+    # What it prints would be taken for the summary.
+    with kept(), redirect_stdout(stderr()):
+        function = loader.find(spec).thing
     if not callable(function):
         raise UsageError(f"--edit {spec!r} names no function", advice="write for example fix.py:fix")
 
     def run(payload: bytes) -> bytes:
-        try:
-            edited = function(_read(payload))
-        except Exception as fault:  # the user's code; its letter stays
-            raise EditError(f"--edit raised {type(fault).__name__}: {fault}") from fault
+        value = _read(payload)
+        with _guarded("--edit raised"), redirect_stdout(stderr()):
+            edited = function(value)
         if edited is None:
             raise EditError("--edit returned nothing; it must return the payload")
-        try:
+        with _guarded("its edited payload is not JSON:"):
             return json_text.dumps(edited)
-        except (TypeError, RecursionError) as fault:
-            raise EditError(f"its edited payload is not JSON: {fault}") from None
 
     return run
+
+
+@contextmanager
+def _guarded(what: str) -> Iterator[None]:
+    """Raise `EditError` for whatever the user's code raises, also `SystemExit`: its letter stays, the others do not."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:
+        end_if_forked()
+        raise EditError(f"{what} {type_of(fault)}: {text_of(fault)}"[:_LONGEST_REASON]) from fault
+    end_if_forked()
 
 
 def _read(payload: bytes) -> Any:
