@@ -19,6 +19,8 @@ from infertool.gateway.problem import Problem, Reason
 from infertool.gateway.request import Outcome, Progress, State
 
 _LONGEST_RETRY_S: Final = 30
+# Of what is no text, as text. Characters.
+_LONGEST: Final = 1000
 # What a consumer answers of a failure.
 _FAILURE: Final = ("error", "error_type", "stage", "retryable")
 _REASONS: Final = {
@@ -81,7 +83,7 @@ def members(progress: Progress) -> dict[str, Any]:
     found: dict[str, Any] = {"reason": _REASONS[progress.state].name.lower()}
     if progress.state is State.FAILED:
         told = _told(progress)
-        found |= {name: told[name] for name in _FAILURE if name in told}
+        found |= {name: _plain(told[name]) for name in _FAILURE if name in told}
         if told.get("stage") not in {SEND, REPLY}:
             found["replay"] = f"infertool replay-dlq --id {progress.request.id}"
     return found
@@ -93,7 +95,7 @@ def failure(progress: Progress) -> Problem:
     told = {"event_id": progress.request.id, "state": progress.state.value, **found}
     if progress.request.request_id:
         told["request_id"] = progress.request.request_id
-    return Problem(_REASONS[progress.state], str(found.get("error", ""))[:1000], members=told)
+    return Problem(_REASONS[progress.state], str(found.get("error", ""))[:_LONGEST], members=told)
 
 
 def location(progress: Progress) -> str:
@@ -112,9 +114,14 @@ def _told(progress: Progress) -> dict[str, Any]:
     outcome = progress.outcome
     if outcome is None or not outcome.body:
         return {}
+    used = codec.for_content_type(outcome.content_type)
     try:
-        read = msgspec.msgpack.decode if outcome.content_type == MSGPACK else orjson.loads
-        found = read(outcome.body)
-    except (ValueError, msgspec.MsgspecError):
+        found = codec.decode(used, outcome.body) if used else None
+    except codec.DecodeError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _plain(value: Any) -> str | bool | None:
+    """Return a value of a failure as a document holds it: consumers of another make may say anything."""
+    return value if value is None or isinstance(value, str | bool) else str(value)[:_LONGEST]

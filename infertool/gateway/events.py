@@ -17,6 +17,7 @@ import orjson
 from infertool.codec import MSGPACK as CODEC
 from infertool.codec import DecodeError, decode
 from infertool.gateway import answers, context, exchange
+from infertool.gateway.body import ClientGoneError
 from infertool.gateway.headers import EVENTS, MSGPACK
 from infertool.gateway.request import Progress, State, document
 from infertool.text import json_text
@@ -37,6 +38,7 @@ class Streams:
     def __init__(self) -> None:
         self._open: set[Stream] = set()
         self._ticking: asyncio.Task[None] | None = None
+        self._is_ending = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -44,6 +46,8 @@ class Streams:
     def add(self, stream: Stream) -> None:
         """Note a stream that has begun."""
         self._open.add(stream)
+        if self._is_ending:
+            stream.stop(told=True)
         if self._ticking is None or self._ticking.done():
             self._ticking = asyncio.get_running_loop().create_task(self._tick())
 
@@ -52,7 +56,8 @@ class Streams:
         self._open.discard(stream)
 
     def end(self) -> None:
-        """Tell all clients to connect again, elsewhere."""
+        """Tell all clients to connect again, elsewhere; also those that come back here, from now on."""
+        self._is_ending = True
         for stream in list(self._open):
             stream.stop(told=True)
 
@@ -87,7 +92,7 @@ class Stream:
         self._wrote = 0.0
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Send the events up to the end of the request."""
+        """Send the events up to the end of the request. Raises `ClientGoneError` where the client left before."""
         self._send = send
         connection = scope[context.CONNECTION]
         connection.on_lost = self.stop
@@ -102,6 +107,8 @@ class Stream:
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         self._limit = asyncio.timeout(None)
         try:
+            if connection.is_lost:
+                raise ClientGoneError
             with suppress(TimeoutError):
                 async with self._limit:
                     await send({"type": "http.response.start", "status": 200, "headers": raw})

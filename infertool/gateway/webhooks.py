@@ -300,9 +300,9 @@ def encoded(progress: Progress) -> bytes:
 
 def _result(outcome: Outcome) -> dict[str, Any]:
     """Return the prediction as JSON has it; a body that is neither JSON nor MessagePack as base64."""
-    if json_text.is_json(outcome.body):
-        return {"prediction": json_text.loads_written(outcome.body)}
     if outcome.content_type == MSGPACK:
         with contextlib.suppress(DecodeError, RecursionError):
             return {"prediction": for_json(BY_NAME["msgpack"].decode(outcome.body))}
+    elif json_text.is_json(outcome.body):
+        return {"prediction": json_text.loads_written(outcome.body)}
     return answers.as_bytes(outcome)

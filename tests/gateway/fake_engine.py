@@ -81,13 +81,19 @@ class FakeEngine:
     async def begin(self, request_id: str) -> None:
         await self._change(replace(self.known[request_id], state=State.STARTED, position=None, eta_ms=None))
 
-    async def finish(self, request_id: str, state: State = State.SUCCEEDED, body: bytes = b"1") -> None:
+    async def finish(
+        self,
+        request_id: str,
+        state: State = State.SUCCEEDED,
+        body: bytes = b"1",
+        failed_as: str = "application/json",
+    ) -> None:
         outcome = Outcome(
             state=state, body=body, content_type=self.known[request_id].request.content_type, processing_ms=1.5,
             finished_ms=time.time_ns() // 1_000_000,
         )  # fmt: skip
         if state is State.FAILED:
-            outcome = replace(outcome, content_type="application/json")
+            outcome = replace(outcome, content_type=failed_as)
         await self._change(replace(self.known[request_id], state=state, position=None, eta_ms=None, outcome=outcome))
         if self.on_outcome:
             self.on_outcome(self.known[request_id])

@@ -123,6 +123,20 @@ def test_what_ended_without_a_result(client: httpx.Client, server: FrontServer, 
     assert (answers[0].status_code, answers[0].json()["reason"]) == (status, state.value)
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "application/msgpack"])
+def test_a_failure_of_another_make_is_told_as_text(
+    client: httpx.Client, server: FrontServer, content_type: str
+) -> None:
+    headers = {"prefer": "respond-async"}
+    path = client.post("/v1/models/default/infer", json="hold", headers=headers).headers["location"]
+    said = {"error": b"\xff", "error_type": 7, "stage": None, "retryable": True}
+    body = msgpack.packb(said) if "msgpack" in content_type else b'{"error":%b}' % (b"[" * 300 + b"]" * 300)
+    request_id = path.rpartition("/")[2]
+    server.run(server.engine.finish(request_id, State.FAILED, body, content_type))
+    told = client.get(path).json()
+    assert (told["status"], told["reason"], type(told["error"])) == ("failed", "inference_failed", str)
+
+
 def test_delete_gives_a_request_up(client: httpx.Client) -> None:
     path = infer(client, "hold", prefer="respond-async").headers["location"]
     assert client.delete(path).json()["status"] == "cancelled"

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from infertool.gateway import events
 from infertool.gateway import server as gateway_server
-from tests.gateway.front_server import LONG, FrontServer
+from infertool.gateway.request import Accepted, InferRequest
+from tests.gateway.front_server import LONG, FrontServer, read_all
 
 POST = (
     b"POST /v1/models/default/infer HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n"
@@ -115,3 +116,30 @@ def test_a_quiet_stream_has_comments_and_a_client_that_leaves_ends_it(monkeypatc
         read_comments(line)
         line.close()
         wait_until(lambda: not server.front.streams)
+
+
+def test_a_client_that_comes_back_to_a_gateway_that_stops_is_told_so() -> None:
+    with FrontServer() as server:
+        server.raw(POST).close()
+        wait_until(lambda: server.engine.known)
+        server.front._routes.streams.end()
+        path = f"/v1/requests/{next(iter(server.engine.known))}/events".encode()
+        told = read_all(server.raw(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path))
+    assert b"event: reconnect" in told
+    assert told.endswith(b"0\r\n\r\n")
+
+
+def test_a_client_that_left_before_its_stream_began_has_none() -> None:
+    with FrontServer() as server:
+        submit = server.engine.submit
+
+        async def submit_late(request: InferRequest) -> Accepted:
+            while server.front.connections:  # noqa: ASYNC110  (another thread's client)
+                await asyncio.sleep(0.01)
+            return await submit(request)
+
+        server.engine.submit = submit_late  # type: ignore[method-assign]
+        server.raw(POST).close()
+        wait_until(lambda: server.engine.known)
+        wait_until(lambda: server.counts.hung_up)
+        assert not server.front.streams

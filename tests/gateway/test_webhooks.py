@@ -376,3 +376,11 @@ def test_settings_that_cannot_work(rows: Rows) -> None:
     with pytest.raises(SettingsError) as caught:
         Webhooks(GatewaySettings(webhook_hosts=["a.example.com"]), rows)
     assert caught.value.key == "gateway.webhook_secret"
+
+
+def test_a_number_in_messagepack_is_not_read_as_a_digit_of_json() -> None:
+    progress = ended(1, "https://a/b", body=b"1")
+    assert progress.outcome
+    assert json.loads(encoded(progress))["data"]["prediction"] == 1
+    outcome = msgspec.structs.replace(progress.outcome, content_type="application/msgpack")
+    assert json.loads(encoded(msgspec.structs.replace(progress, outcome=outcome)))["data"]["prediction"] == 49
