@@ -226,10 +226,21 @@ class LoadRun:
 
     def _send(self, run_clock: RunClock) -> None:
         """Send all events in a thread of its own: the main thread stays free for signals."""
-        thread = threading.Thread(target=self._work.run, args=(run_clock,), name="loadgen", daemon=True)
+        faults: list[BaseException] = []
+
+        def send() -> None:
+            try:
+                self._work.run(run_clock)
+            except BaseException as fault:  # noqa: BLE001  (raised below: a report would be of what came before it)
+                faults.append(fault)
+
+        thread = threading.Thread(target=send, name="loadgen", daemon=True)
         thread.start()
         while thread.is_alive():
             thread.join(_POLL_S)
+        if faults:
+            self._seconds.stop()
+            raise faults[0]
 
     def _settle(self) -> None:
         """Wait until all events were seen, or none was for the settling time.

@@ -123,8 +123,11 @@ class ConfirmedConnection:
             outgoing = with_texts(template, dict(zip(self._envelope.variable_headers, values, strict=True)), body)
             with self._changed:
                 self._open += 1
+            answered = partial(self._answered, time.monotonic(), warm)
             try:
-                self._broker.send(outgoing, partial(self._answered, time.monotonic(), warm))
+                self._broker.send(outgoing, answered)
+            except RefusedError as refusal:  # it breaks the limits of the wire
+                answered(refusal)
             except ConnectionLostError:
                 self._close()
                 if not index:

@@ -22,6 +22,7 @@ from infertool.load.payloads import PayloadOptions
 from infertool.load.record import Counts, Run, RunWriter, Second, read
 from infertool.load.report import RunFacts, notes
 from infertool.load.run import Listeners, LoadRun
+from infertool.load.sender import Sender
 from infertool.load.tally import Measure
 from infertool.load.work import WorkEnd
 from infertool.message import BodyKind, Message, Outgoing
@@ -152,6 +153,25 @@ def test_refused_events_do_not_count_as_sent(server: Any, confirm: bool) -> None
     assert_adds_up(run)
     assert (run.counts.sent, run.counts.unsent) == (0, 30)
     assert "the broker refused 30 events" in run.notes[0]
+
+
+@pytest.mark.parametrize("closed", [None, 2])
+def test_events_past_the_limits_of_the_wire_do_not_count_as_sent(server: Any, closed: int | None) -> None:
+    planned = Planned(count=5) if closed else Planned(qps=100, count=5)
+    asked = options(new_queue(), planned, confirm=True, closed=closed)
+    run = load(server, replace(asked, envelope=replace(asked.envelope, headers=(f"h={'x' * 20_000}",))))
+    assert (run.counts.planned, run.counts.sent, run.counts.unsent) == (5, 0, 5)
+    assert any("the broker refused 5 events: its header h has more than" in note for note in run.notes)
+    assert_adds_up(run)
+
+
+def test_sending_that_fails_is_no_report(embedded_broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_sender: Sender, _backlog: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Sender, "send_some", fail)
+    with pytest.raises(MemoryError):
+        load(embedded_broker, options(new_queue(), Planned(qps=100, count=5)))
 
 
 def test_a_rate_that_cannot_be_met_is_noted(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
