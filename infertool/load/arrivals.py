@@ -79,6 +79,13 @@ def parse_speed(text: str) -> float:
     return speed
 
 
+class NothingPlannedError(UsageError):
+    """The plan has no length."""
+
+    def __init__(self) -> None:
+        super().__init__("--duration 0 sends nothing", advice="write for example --duration 30s")
+
+
 class Process(StrEnum):
     """The arrival process: evenly spaced, or Poisson (each event independent of the others)."""
 
@@ -167,7 +174,7 @@ def _check(planned: Planned) -> None:
         what = f"{given[0]} and {given[1]} contradict each other" if given else "there is no rate"
         raise UsageError(what, advice=f"give one of {', '.join(shaping)}")
     if planned.duration_s == 0:
-        raise UsageError("--duration 0 sends nothing", advice="write for example --duration 30s")
+        raise NothingPlannedError
     if planned.burst and planned.qps is None:
         raise UsageError("--burst needs a rate in between", advice="give it with --qps, for example --qps 100")
     if planned.trace is None and planned.speed != 1.0:

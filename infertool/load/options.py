@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from infertool.errors import UsageError
 from infertool.load import arrivals
-from infertool.load.arrivals import Planned, Schedule
+from infertool.load.arrivals import NothingPlannedError, Planned, Process, Schedule
 from infertool.load.headers import Envelope, EnvelopeOptions
 from infertool.load.http_options import HttpOptions
 from infertool.load.payloads import PayloadOptions, Payloads
@@ -56,6 +56,10 @@ class LoadOptions:
                     raise UsageError(
                         f"--rpc and {option} contradict each other", advice="a reply says more: leave the other out"
                     )
+        if self.given_in_flight and not (self.confirm or self.http):
+            raise UsageError(
+                "--in-flight goes only with --confirm and --http", advice="else nothing tells what is under way"
+            )
         if self.confirm and self.in_flight > _MOST_UNCONFIRMED:
             raise UsageError(f"--in-flight {self.in_flight}: at most {_MOST_UNCONFIRMED} events may be unconfirmed")
         if self.http:
@@ -81,12 +85,16 @@ class LoadOptions:
     def _check_closed(self, planned: Planned) -> None:
         for option, given in (
             ("--qps", planned.qps), ("--stage", planned.stages), ("--ramp", planned.ramp), ("--trace", planned.trace),
+            ("--burst", planned.burst), ("--speed", planned.speed != 1.0),
+            ("--arrivals poisson", planned.process is Process.POISSON),
             ("--max-late", self.max_late_s < math.inf), ("--processes", self.processes > 1),
         ):  # fmt: skip
             if given:
                 raise UsageError(
                     f"--closed and {option} contradict each other", advice="a closed model has no plan to keep to"
                 )
+        if planned.duration_s == 0:
+            raise NothingPlannedError
         if not (self.confirm or self.awaits_results):
             raise UsageError(
                 "--closed needs to know when an event is done",

@@ -237,8 +237,15 @@ def loadgen(
             key=loaded.settings.gateway.client_key,
             obeys=obey_retry_after,
         )
+        for option, value in (("--broker", broker), ("--queue", queue), ("--dlq", dlq), ("--phoenix", phoenix)):
+            if value:
+                raise UsageError(
+                    f"--http and {option} contradict each other", advice="requests go to the gateway alone"
+                )
     elif class_ or key_file or obey_retry_after:
         raise UsageError("--class, --key-file and --obey-retry-after are for --http")
+    elif timeout and not rpc:
+        raise UsageError("--timeout is for --rpc and --http", advice="--settle ends the wait for results (--e2e)")
     options = LoadOptions(
         planned=planned,
         envelope=EnvelopeOptions(
