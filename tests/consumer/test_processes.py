@@ -18,13 +18,15 @@ import orjson
 import psutil
 import pytest
 
-from infertool.consumer.attempt import Outcome
+from infertool.codec import MSGPACK
+from infertool.consumer.attempt import Event, Outcome
 from infertool.consumer.batching.port import FixedBatches
 from infertool.consumer.processes.pool import MOST_STARTS, Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.errors import ModelLoadError
 from infertool.settings import ModelSettings
 from tests.consumer.harness import LONG, Bench, failure_of, failures
+from tests.support.messages import message
 from tests.support.running import environment
 
 MODEL = "fixtures/models/misbehaves.py:Misbehaves"
@@ -244,7 +246,8 @@ def test_a_stop_with_a_hung_call_hands_its_event_back() -> None:
 
 PARENT = """
 import sys, time
-from infertool.consumer.attempt import Outcome
+from infertool.codec import MSGPACK
+from infertool.consumer.attempt import Event, Outcome
 from infertool.consumer.processes.pool import Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.settings import ModelSettings
@@ -293,6 +296,45 @@ def test_a_model_that_cannot_be_used_stops_the_start(
     with pytest.raises(ModelLoadError, match=reason), bench_of(spec, workers=2):
         pass
     assert not workers_of(os.getpid())
+
+
+def test_a_reason_that_is_no_utf8_is_told(tmp_path: Path) -> None:
+    """As that of a file whose name is not."""
+    model = tmp_path / "odd.py"
+    model.write_text("""
+class Loads:
+    def warm_up(self):
+        raise RuntimeError("cannot load \\udcff.bin")
+
+class Closes:
+    def close(self):
+        raise RuntimeError("cannot close \\udcff.bin")
+
+Loads.predict = Closes.predict = lambda self, payload: 1
+""")
+    with pytest.raises(ModelLoadError, match="cannot load \N{REPLACEMENT CHARACTER}"), bench_of(f"{model}:Loads"):
+        pass
+    with bench_of(f"{model}:Closes") as (_, warnings):
+        pass
+    assert warnings == ["closing model odd:Closes failed: RuntimeError: cannot close \N{REPLACEMENT CHARACTER}.bin"]
+
+
+def test_a_result_that_can_be_written_and_not_read_fails_its_event(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text("""
+import msgspec
+
+def predict(payload):
+    return {"ext": msgspec.msgpack.Ext(5, b"x"), "raw": msgspec.Raw(b"\\xc1"), "good": 1}[payload["return"]]
+""")
+    packed = {"content-type": "application/msgpack"}
+    with bench_of(f"{tmp_path}/odd.py:predict") as (bench, _):
+        names = ("ext", "good", "raw", "good")
+        bodies = [MSGPACK.encode({"return": name}) for name in names]
+        bench.executor.submit([Event(message(body, given=packed), str(n)) for n, body in enumerate(bodies)])
+        outcomes = bench.wait(4)
+        assert failures(outcomes) == {"0": "UnencodableResult", "2": "UnencodableResult"}
+        assert [outcome.prediction for outcome in outcomes if not outcome.failure] == [1, 1]
+        assert not bench.fatal
 
 
 def test_batches_need_predict_batch() -> None:

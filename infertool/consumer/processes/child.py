@@ -26,6 +26,7 @@ from infertool.models.loader import open_model
 from infertool.models.port import Cached, LoadedModel
 from infertool.models.user_code import text_of, type_of
 from infertool.telemetry import logs, uncaught
+from infertool.text.sanitize import printable
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -49,11 +50,13 @@ def main(connection_fd: int, permits_fd: int) -> None:
             loader.warm_up(model)
         server = Server(model, config, connection)
     except InfertoolError as error:
-        wire.send(connection, wire.StartFailed(error.what, error.advice, traceback.format_exc()))
+        # The name of a file may be no UTF-8.
+        texts = map(printable, (error.what, error.advice, traceback.format_exc()))
+        wire.send(connection, wire.StartFailed(*texts))
         return
-    wire.send(connection, wire.Ready(model.name, model.version(), server.in_batches))
+    wire.send(connection, wire.Ready(printable(model.name), model.version(), server.in_batches))
     server.serve(Requests(incoming, socket.socket(fileno=permits_fd)))
-    wire.send(connection, wire.Closed(_close(model)))
+    wire.send(connection, wire.Closed(printable(_close(model))))
 
 
 def _log_as_json() -> None:

@@ -13,6 +13,7 @@ from typing import Self
 from infertool.codec import JSON
 from infertool.consumer.attempt import Encoded, Event, Failure, Group, Outcome, Preparation
 from infertool.consumer.batch_calls import in_parts
+from infertool.consumer.documents import unencodable
 from infertool.consumer.processes import wire
 from infertool.consumer.processes.devices import NO_DEVICE, Device
 from infertool.consumer.processes.process import GoneError, WorkerProcess
@@ -358,7 +359,10 @@ def _fits(reply: wire.Reply, group: Group) -> bool:
 def _outcome(event: Event, part: wire.Part) -> Outcome:
     if part.failure is not None:
         return Outcome(event, None, part.processing_s, part.failure, part.started)
-    result = Encoded(part.result, part.is_object) if event.codec is JSON else event.codec.decode(part.result)
+    try:
+        result = Encoded(part.result, part.is_object) if event.codec is JSON else event.codec.decode(part.result)
+    except ValueError as error:  # MessagePack can be written that we do not read, such as extension types
+        return Outcome(event, None, part.processing_s, unencodable(error), part.started)
     return Outcome(event, Cached(result) if part.cached else result, part.processing_s, None, part.started)
 
 
