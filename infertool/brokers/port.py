@@ -218,7 +218,7 @@ class Subscription(Protocol):
     def start_move(self, moves: Sequence[Move], timeout_s: float) -> Transaction:
         """Begin to move all of at most `Capabilities.max_moves`; the next may begin while this one is committed.
 
-        Raises `StaleMessagesError`, `ConnectionLostError`.
+        Raises `StaleMessagesError`, `ConnectionLostError`, `MoveRefusedError`.
         """
 
 

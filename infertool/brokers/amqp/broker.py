@@ -12,7 +12,7 @@ from infertool.brokers.amqp.browse import Look, browse
 from infertool.brokers.amqp.bulk_sender import AmqpBulkSender
 from infertool.brokers.amqp.connection import SPOKEN
 from infertool.brokers.amqp.conventions import AmqpConventions
-from infertool.brokers.amqp.declare import Declarer
+from infertool.brokers.amqp.declare import LEAVING, Declarer
 from infertool.brokers.amqp.replies import AmqpReplies
 from infertool.brokers.amqp.session import Host, Session
 from infertool.brokers.amqp.subscription import AmqpSubscription
@@ -49,7 +49,7 @@ class AmqpBroker:
     ) -> None:
         hosts = [Host(target, url.vhost or _DEFAULT_VHOST, name) for target in targets(settings, url, SPOKEN)]
         self._receipt_timeout_s = settings.receipt_timeout_s
-        self._declare = Declarer(settings.queue_type) if settings.declare else _leave
+        self._declare = Declarer(settings.queue_type if settings.declare else "")
         self._counted_browse = settings.counted_browse
         self._management = _management(settings, hosts[0])
         self._supervisor: Supervisor[Session] = Supervisor(
@@ -88,7 +88,7 @@ class AmqpBroker:
             window=window,
             exclusive=exclusive,
             current=self._supervisor.current,
-            prepare=_leave if exclusive else self._declare,
+            declarer=LEAVING if exclusive else self._declare,
         )
         self._supervisor.add(subscription)
         return subscription
@@ -101,6 +101,7 @@ class AmqpBroker:
         session = self._supervisor.connected()
         if declare and not session.is_own_thread():
             self._declare(session, outgoing.destination)
+            on_sent = self._declare.watching(outgoing.destination, on_sent)
         session.publisher.send(outgoing, on_sent, self._receipt_timeout_s, room_s)
 
     def send_all(self, messages: Sequence[tuple[Outgoing, Any]], on_ends: OnEnds) -> None:
@@ -220,10 +221,6 @@ class AmqpBroker:
         if selector is not None:
             reason = "RabbitMQ has no selectors"
             raise RefusedError(f"{self.address}: {reason}", address=self.address, reason=reason)
-
-
-def _leave(session: Session, queue: str) -> None:
-    """Declare nothing."""
 
 
 def _management(settings: BrokerSettings, host: Host) -> Management | None:

@@ -43,6 +43,8 @@ class Consumer(Receiving):
         # Held while the prefetch of the next consumer is set, and until that consumes.
         self._prefetching = threading.Lock()
         self._is_cancelled = False
+        # Nothing can be settled any more: another channel may have its number.
+        self.is_closed = False
         self.epoch = session.epoch
 
     def begin(self, window: int, *, exclusive: bool) -> None:
@@ -68,11 +70,14 @@ class Consumer(Receiving):
     def sync(self) -> None:
         """Return once the broker has worked on all that was written. Raises RefusedError, ConnectionLostError."""
         with self._prefetching:
-            self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003  # as above
+            if not self.is_closed:  # else the broker's word was that to the close
+                self.call(spec.Basic.Qos(0, self._window, False))  # noqa: FBT003  # as above
 
     def close(self) -> None:
         """See `Channel`."""
         with self._prefetching:
+            with self._settling:
+                self.is_closed = True
             super().close()
 
     def on_content(self, method: bytes, head: bytes, body: bytes) -> None:
@@ -126,6 +131,6 @@ class Consumer(Receiving):
 
     def _tag(self, message: Message) -> int:
         serial, _, tag = message.token.partition("-")
-        if message.epoch != self.epoch or serial != self._serial:
+        if self.is_closed or message.epoch != self.epoch or serial != self._serial:
             return 0
         return int(tag)

@@ -10,11 +10,13 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pika import spec as amqp
 
 from infertool.brokers.declaring import Difference, QueueSpec, QueueState, Standing
+from infertool.brokers.port import OnSent
 from infertool.errors import RefusedError, UnroutableError
 
 if TYPE_CHECKING:
@@ -58,20 +60,33 @@ def own(queue: str) -> Any:
 
 
 class Declarer:
-    """Declares missing queues, each once; what exists is left as it is."""
+    """Declares missing queues of `queue_type`, none where that is empty; what exists is left as it is."""
 
     def __init__(self, queue_type: str) -> None:
         self._queue_type = queue_type
-        self._known: set[str] = set()
+        # The connection on which each queue was there: the broker of the next one may be another, or a new one.
+        self._known: dict[str, int] = {}
 
     def __call__(self, session: Session, queue: str) -> None:
         """Have `queue` exist. Raises RefusedError, ConnectionLostError."""
-        if queue in self._known:
+        if not self._queue_type or self._known.get(queue) == session.epoch:
             return
         if waiting(session.ask, queue) is None:
             create(session.ask, QueueSpec(name=queue, type=self._queue_type))
             _log.info("declared the %s queue %s at %s", self._queue_type, queue, session.target.address)
-        self._known.add(queue)
+        self._known[queue] = session.epoch
+
+    def watching(self, queue: str, on_sent: OnSent) -> OnSent:
+        """Return `on_sent` of a message to `queue`. Where that queue is gone, it is declared for the next message."""
+        return partial(self._sent, queue, on_sent) if self._queue_type else on_sent
+
+    def _sent(self, queue: str, on_sent: OnSent, error: Exception | None) -> None:
+        if isinstance(error, UnroutableError):
+            self._known.pop(queue, None)
+        on_sent(error)
+
+
+LEAVING: Final = Declarer("")
 
 
 @dataclass(frozen=True, slots=True)

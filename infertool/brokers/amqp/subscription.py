@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Final
 from infertool.brokers.amqp import declare
 from infertool.brokers.amqp.consumer import Consumer
 from infertool.brokers.amqp.conventions import CAPABILITIES
+from infertool.brokers.amqp.declare import Declarer
 from infertool.brokers.inbox import Inbox
 from infertool.brokers.moving import ConfirmedMove, extra_seconds, move_in_steps
 from infertool.brokers.port import Move, OnMessages, OnSent
 from infertool.errors import (
     ConnectionLostError,
     MoveRefusedError,
+    ReceiptTimeoutError,
     RefusedError,
     StaleMessagesError,
     UnroutableError,
@@ -44,14 +46,13 @@ class AmqpSubscription:
         window: int,
         exclusive: bool,
         current: Callable[[], Session | None],
-        prepare: Callable[[Session, str], None],
+        declarer: Declarer,
     ) -> None:
         self._queue = queue
         self._window = window
         self._exclusive = exclusive
         self._current = current
-        # Declares the queue where that is wanted.
-        self._prepare = prepare
+        self._declarer = declarer
         self._inbox = Inbox()
         self._consumer: Consumer | None = None
         # Held while consumers begin.
@@ -73,7 +74,7 @@ class AmqpSubscription:
             raise
 
     def _subscribe(self, session: Session) -> None:
-        self._prepare(session, self._queue)
+        self._declarer(session, self._queue)
         try:
             session.ask(declare.passively(self._queue))
         except UnroutableError:
@@ -167,26 +168,28 @@ class AmqpSubscription:
             raise StaleMessagesError(
                 "the messages belong to a connection that was lost, or were given back; the broker delivers them again"
             )
-        return AmqpMove(consumer, moves, timeout_s + extra_seconds(moves), self._prepare)
+        return AmqpMove(consumer, moves, timeout_s + extra_seconds(moves), self._declarer)
 
 
 class AmqpMove(ConfirmedMove):
     """Confirmed sends, then acks that the broker has worked on. After a refusal the messages go back to their queue."""
 
-    def __init__(
-        self, consumer: Consumer, moves: Sequence[Move], timeout_s: float, prepare: Callable[[Session, str], None]
-    ) -> None:
+    def __init__(self, consumer: Consumer, moves: Sequence[Move], timeout_s: float, declarer: Declarer) -> None:
         self._consumer = consumer
-        self._prepare = prepare
+        self._declarer = declarer
         self._taken = [move.message for move in moves]
-        session = consumer.session
-        super().__init__(
-            moves,
-            timeout_s,
-            send=partial(self._send, timeout_s),
-            ack=self._ack_all,
-            address=session.target.address,
-        )
+        try:
+            super().__init__(
+                moves,
+                timeout_s,
+                send=partial(self._send, timeout_s),
+                ack=self._ack_all,
+                address=consumer.session.target.address,
+            )
+        except ReceiptTimeoutError as full:
+            # The connection lives, so without this nobody would deliver the messages again.
+            consumer.requeue(self._taken)
+            raise MoveRefusedError(full.what, reason=full.what) from None
 
     def commit(self) -> None:
         """See `infertool.brokers.port.Transaction`."""
@@ -202,11 +205,14 @@ class AmqpMove(ConfirmedMove):
 
     def _send(self, timeout_s: float, outgoing: Outgoing, on_sent: OnSent) -> None:
         session = self._consumer.session
-        self._prepare(session, outgoing.destination)
+        self._declarer(session, outgoing.destination)
+        on_sent = self._declarer.watching(outgoing.destination, on_sent)
         session.publisher.send(outgoing, on_sent, timeout_s)
 
     def _ack_all(self, messages: Sequence[Message]) -> None:
         consumer = self._consumer
+        if consumer.is_closed:
+            raise StaleMessagesError("the queue of the messages was deleted, or its node is gone")
         if not consumer.are_open(messages):
             reason = "a message that it did not deliver here"
             consumer.session.end(f"the broker refused a move: {reason}")

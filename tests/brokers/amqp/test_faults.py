@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Any, cast
 
 import pytest
 from pika.exceptions import ConnectionClosedByBroker
 from pika.spec import BasicProperties
 
 from infertool.brokers.port import DeliversOnReader, Move, Widens
-from infertool.errors import ReceiptTimeoutError, RefusedError
+from infertool.errors import MoveRefusedError, ReceiptTimeoutError, RefusedError, StaleMessagesError
 from infertool.message import BodyKind, Outgoing
 from infertool.net.connection_state import ConnectionState
 from tests.brokers.amqp.conftest import Declare
@@ -70,6 +72,37 @@ def test_a_queue_that_is_deleted_while_consuming(
     assert subscription.receive(1, 0.2) == []
     subscription.ack(held)
     assert caplog.text.count("was deleted") == 1
+
+
+@pytest.mark.parametrize("settles", [False, True])
+def test_an_event_that_is_done_after_its_queue_was_deleted_ends_no_connection(
+    rabbitmq: RabbitMQ,
+    declare: Declare,
+    connect: Connect,
+    links: Links,
+    caplog: pytest.LogCaptureFixture,
+    settles: bool,
+) -> None:
+    queue, letters, other = declare(), declare(), declare()
+    broker = connect(rabbitmq.amqp_url, links)
+    subscription, others = broker.subscribe(queue, window=10), broker.subscribe(other, window=10)
+    send_all(broker, [*numbered(queue, 2), *numbered(other, 1)])
+    [first, second], [there] = take(subscription, 2), take(others, 1)
+    began = subscription.start_move([Move(second, Outgoing(letters, b"dead"))], TIMEOUT_S)
+    with rabbitmq.pika() as channel:
+        channel.queue_delete(queue)
+    consumer = cast("Any", subscription)._consumer
+    wait_until(lambda: consumer.is_closed)
+    if settles:
+        subscription.ack([first])
+        assert stale_acks(subscription) == 1
+    else:
+        with pytest.raises(StaleMessagesError):
+            subscription.move([Move(first, None)], TIMEOUT_S)
+    with pytest.raises(StaleMessagesError):
+        began.commit()
+    others.move([Move(there, Outgoing(letters, b"dead"))], TIMEOUT_S)
+    assert links.of(ConnectionState.LOST) == []
 
 
 def test_an_exclusive_subscription_stays_as_wide_as_it_is(
@@ -131,6 +164,35 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(
     assert sent.wait(TIMEOUT_S)
     wait_until(lambda: "takes messages again" in caplog.text)
     send_all(patient, numbered("q", 1))
+    assert links.of(ConnectionState.LOST) == []
+
+
+def test_moves_that_cannot_begin_during_an_alarm_are_refused_and_their_messages_come_again(
+    own: RabbitMQ, connect: Connect, links: Links, caplog: pytest.LogCaptureFixture
+) -> None:
+    with own.pika() as channel:
+        channel.queue_declare("q", durable=True)
+    patient = connect(own.amqp_url, receipt_timeout_s=TIMEOUT_S)
+    broker = connect(own.amqp_url, links)
+    send_all(patient, numbered("q", 3))
+    subscription = broker.subscribe("q", window=3)
+    messages = take(subscription, 3)
+    own.admin.take_no_messages()
+
+    def is_told() -> bool:
+        # The node finds out a moment later, and tells who sends then.
+        with contextlib.suppress(ReceiptTimeoutError):
+            broker.send(Outgoing("nowhere", b""), lambda _error: None, room_s=0.1)
+        return "takes no messages now" in caplog.text
+
+    wait_until(is_told)
+    with pytest.raises(MoveRefusedError, match="takes no messages now"):
+        subscription.move([Move(message, Outgoing("letters", b"dead")) for message in messages[:2]], 0.1)
+    again = take(subscription, 2)
+    assert [message.body for message in again] == [message.body for message in messages[:2]]
+    assert all(message.redelivered for message in again)
+    subscription.ack([messages[2], *again])
+    wait_until(lambda: own.admin.unacked("q") == 0)
     assert links.of(ConnectionState.LOST) == []
 
 
