@@ -44,6 +44,8 @@ class Engine:
     states: dict[str, RuleState] = field(init=False)
     silences: dict[str, float] = field(default_factory=dict)
     """The time (`now`) until which each silenced rule notifies nobody."""
+    untold: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By sink, the rules that an earlier run did not get to tell it."""
 
     def __post_init__(self) -> None:
         """Begin with inactive rules."""
@@ -56,11 +58,28 @@ class Engine:
         told = []
         for name, state in self.states.items():
             firing = state.state is State.FIRING
-            if firing == state.notified or (firing and self.is_muted(name, now)):
+            if firing == state.notified or self._is_held(name, now):
                 continue
             state.notified = firing
+            self.untold = {sink: names - {name} for sink, names in self.untold.items()}
             told.append(_notification(state, values, wall - (now - state.since)))
         return told
+
+    def late(self, values: Values, now: float, wall: float) -> list[tuple[str, Notification]]:
+        """Return what an earlier run did not get to tell, each with its sink; of a muted rule once it is not muted."""
+        found = []
+        for sink, names in self.untold.items():
+            known = [name for name in sorted(names) if name in self.states]
+            ready = [name for name in known if not self._is_held(name, now)]
+            self.untold[sink] = frozenset(known) - frozenset(ready)
+            found += [
+                (sink, _notification(self.states[name], values, wall - (now - self.states[name].since)))
+                for name in ready
+            ]
+        return found
+
+    def _is_held(self, name: str, now: float) -> bool:
+        return self.states[name].state is State.FIRING and self.is_muted(name, now)
 
     def firing(self, values: Values, now: float, wall: float) -> list[Notification]:
         """Return what was told and still fires, for receivers that must be told again."""

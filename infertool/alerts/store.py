@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from infertool.alerts.condition import Measure
@@ -16,12 +18,17 @@ from infertool.alerts.state import RuleState, State
 _LONGEST_ABSENCE_S: Final = 3600.0
 
 
-def save(path: Path, engine: Engine, now: float, wall: float) -> None:
+# By sink, the rules that it has not been told of yet.
+Untold = Mapping[str, Iterable[str]]
+
+
+def save(path: Path, engine: Engine, now: float, wall: float, untold: Untold = MappingProxyType({})) -> None:
     """Write the states to `path`: the old file or the new one is there, never a part. Raises `OSError`."""
     content = {
         "saved": wall,
         "rules": {name: _saved(state, now) for name, state in engine.states.items()},
         "silences": {name: until - now for name, until in engine.silences.items() if until > now},
+        "untold": {sink: sorted(names) for sink, names in untold.items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}.new")
@@ -45,6 +52,7 @@ def restore(path: Path, engine: Engine, now: float, wall: float) -> str:
         absence = max(0.0, wall - float(content["saved"]))
         silences = {str(name): now + float(rest) - absence for name, rest in content["silences"].items()}
         rules = content["rules"]
+        untold = {str(sink): frozenset(map(str, names)) for sink, names in content.get("untold", {}).items()}
         states = {
             name: _restored(old.rule, rules[name], now, absence) for name, old in engine.states.items() if name in rules
         }
@@ -54,6 +62,7 @@ def restore(path: Path, engine: Engine, now: float, wall: float) -> str:
         return f"{type(error).__name__}: {error}"
     engine.states.update(states)
     engine.silences.update(silences)
+    engine.untold = untold
     return ""
 
 

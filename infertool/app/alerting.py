@@ -21,13 +21,14 @@ from infertool.alerts.sinks.delivery import Delivery
 from infertool.alerts.sinks.phoenix import EVENT, PhoenixSink
 from infertool.alerts.sinks.port import Sink, SinkError
 from infertool.errors import InfertoolError, UsageError
+from infertool.net.timing import left_s
 from infertool.publishers.phoenix import PhoenixPublisher
 from infertool.publishers.port import Confirmation, Publication, PublisherClosedError, Rejection
 from infertool.secret import mask_url
 from infertool.settings import Settings
 from infertool.settings.load import state_dir
 from infertool.telemetry import logs
-from infertool.telemetry.signals import Signal
+from infertool.telemetry.signals import Signal, Warned
 from infertool.telemetry.stats_document import AlertStats, StatsDocument
 from infertool.text.input import did_you_mean
 
@@ -77,17 +78,20 @@ class Alerting:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, and deliver what is queued, at most 5 s."""
+        """Stop, and deliver what is queued, at most 5 s. What is left is told by the next run."""
         self._stopped.set()
         # What never started has not taken the states of the last run, and must not replace them.
-        if self._thread.is_alive():
+        had_started = self._thread.is_alive()
+        if had_started:
             self._thread.join()
+        end = time.monotonic() + _GOODBYE_S
+        for name, delivery in self._deliveries.items():
+            if not delivery.close(left_s(end)) and (rules := ", ".join(sorted(delivery.untold))):
+                logs.log.warning("alerts to %s: %s was not delivered; it is told again after a start", name, rules)
+        if had_started:
             with self._lock:
                 self._saved = None
                 self._save(time.monotonic())
-        end = time.monotonic() + _GOODBYE_S
-        for delivery in self._deliveries.values():
-            delivery.close(max(0.0, end - time.monotonic()))
         self._slot.close()
 
     @property
@@ -115,9 +119,12 @@ class Alerting:
         now, wall = time.monotonic(), time.time()
         with self._lock:
             told = self._engine.evaluate(values, now, wall)
+            late = self._engine.late(values, now, wall)
             self._told = self._engine.shown(now, wall)
             firing = self._engine.firing(values, now, wall) if now - self._repeated >= _REPEAT_S else None
-            self._save(now)
+        for name, notification in late:
+            if name in self._deliveries:
+                self._deliveries[name].put(notification)
         for notification in told:
             logs.log.warning(
                 "alert %s is %s: %s", notification.rule, notification.state, notification.summary,
@@ -126,6 +133,9 @@ class Alerting:
             for name, delivery in self._deliveries.items():
                 if not notification.sinks or name in notification.sinks:
                     delivery.put(notification)
+        # Only now: what is saved as told must be queued.
+        with self._lock:
+            self._save(now)
         if firing is not None:
             self._repeated = now
             for name, delivery in self._deliveries.items():
@@ -142,12 +152,16 @@ class Alerting:
     def _save(self, now: float) -> None:
         """Write the states if one has changed. A folder that cannot be written only warns, once for each change."""
         states = {name: (state.state, state.notified) for name, state in self._engine.states.items()}
-        changed = (states, dict(self._engine.silences))
+        untold = {
+            name: delivery.untold | self._engine.untold.get(name, frozenset())
+            for name, delivery in self._deliveries.items()
+        }
+        changed = (states, dict(self._engine.silences), untold)
         if changed == self._saved:
             return
         self._saved = changed
         try:
-            store.save(self._slot.path, self._engine, now, time.time())
+            store.save(self._slot.path, self._engine, now, time.time(), untold)
         except OSError as error:
             logs.log.warning("the states of alert rules cannot be saved in %s: %s", self._slot.path, error.strerror)
 
@@ -237,7 +251,7 @@ class Pusher:
     def _connected(self) -> PhoenixPublisher[Future[str]]:
         if self._publisher is None:
             publisher: PhoenixPublisher[Future[str]] = PhoenixPublisher(
-                self._settings.phoenix, self._settings.publish, _ignore
+                self._settings.phoenix, self._settings.publish, _warn
             )
             publisher.report_to(_report)
             try:
@@ -261,5 +275,7 @@ def _finish(done: Future[str], reason: str) -> None:
         done.set_result(reason)
 
 
-def _ignore(_signal: Signal | Any) -> None:
-    """Hear no signals: the connection for alerts is no figure of the consumer's."""
+def _warn(signal: Signal | Any) -> None:
+    """Log warnings, such as of a channel that ends over an alert. The other signals are figures of the consumer's."""
+    if isinstance(signal, Warned):
+        logs.log.warning("alerts to phoenix: %s", signal.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -16,8 +17,10 @@ import pytest
 import websocket
 
 from infertool.alerts.engine import Notification
-from infertool.app.alerting import Alerting
+from infertool.alerts.sinks.port import SinkError
+from infertool.app.alerting import Alerting, Pusher
 from infertool.errors import SettingsError, UsageError
+from infertool.phoenix.frames import Frame
 from infertool.settings import (
     AlertSettings,
     BrokerSettings,
@@ -29,6 +32,7 @@ from infertool.settings import (
 from infertool.telemetry.stats_document import QueueStats, StatsDocument
 from tests.alerts.support import document
 from tests.support.hub import HubProcess
+from tests.support.phoenix_fake import Peer, fake_phoenix, is_push, polite
 
 PATIENCE_S = 120
 RULE = {"name": "Backlog", "for": "0s"}
@@ -104,6 +108,81 @@ def test_a_restart_neither_resolves_nor_tells_again_but_repeats(tmp_path: Path) 
         consumer.depth = 1
         assert again.wait_for(1) == [("Backlog", "resolved")]
     assert manager.got[0][2] == sink.got[0][2], "the labels are those of the first run"
+
+
+class Away(Recorded):
+    """A sink that takes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("webhook")
+        self.tried = threading.Event()
+
+    def send(self, notifications: Sequence[Notification], key: str) -> None:
+        self.tried.set()
+        raise SinkError("away")
+
+
+def test_what_a_sink_did_not_get_before_the_end_is_told_to_it_after_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    consumer, away, other = Consumer(), Away(), Recorded()
+    consumer.depth = 5000
+    with Alerting(settings(tmp_path), consumer, [away, other]) as alerting:
+        assert away.tried.wait(PATIENCE_S)
+        other.wait_for(1)
+        alerting.evaluate()
+        # Also on disk by now, for a process that is killed.
+        (saved,) = tmp_path.glob("alerts-*.json")
+        assert json.loads(saved.read_text())["untold"] == {"webhook": ["Backlog"], "command": []}
+    assert "alerts to webhook: Backlog was not delivered" in caplog.text
+    back, again = Recorded("webhook"), Recorded()
+    with Alerting(settings(tmp_path), consumer, [back, again]) as alerting:
+        assert back.wait_for(1) == [("Backlog", "firing")]
+        alerting.evaluate()
+    third = Recorded("webhook")
+    with Alerting(settings(tmp_path), consumer, [third]) as alerting:
+        alerting.evaluate()
+    assert (len(back.got), again.got, third.got) == (1, [], [])
+
+
+def test_what_was_resolved_meanwhile_is_told_as_resolved(tmp_path: Path) -> None:
+    consumer, away = Consumer(), Away()
+    consumer.depth = 5000
+    with Alerting(settings(tmp_path), consumer, [away]):
+        assert away.tried.wait(PATIENCE_S)
+    consumer.depth = 0
+    back = Recorded("webhook")
+    rules = [{"name": "Backlog", "keep_firing_for": "0s", "clear": ""}]
+    with Alerting(settings(tmp_path, rules=rules), consumer, [back]) as alerting:
+        assert back.wait_for(1)[-1] == ("Backlog", "resolved")
+        alerting.evaluate()
+    assert len(back.got) == 1
+
+
+@pytest.mark.parametrize("crashes", [True, False])
+def test_a_channel_that_takes_no_alert_is_named(crashes: bool, caplog: pytest.LogCaptureFixture) -> None:
+    def answer(peer: Peer, frame: Frame) -> None:
+        if not is_push(frame):
+            polite(peer, frame)
+        elif crashes:
+            peer.crash(frame)
+
+    with fake_phoenix(answer) as fake:
+        pusher = Pusher(Settings(phoenix=PhoenixSettings(url=fake.url, confirm="reply", push_timeout_s=0.2)))
+
+        def push() -> None:
+            with contextlib.suppress(SinkError):
+                pusher.push("a-1", b"{}")
+
+        pushing = threading.Thread(target=push)
+        pushing.start()
+        deadline = time.monotonic() + PATIENCE_S
+        while "alerts to phoenix: " not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        pusher.close()
+        pushing.join()
+    assert "alert a-1" in caplog.text
 
 
 def test_consumers_of_one_machine_have_states_and_labels_of_their_own(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Delivery:
         self._changed = threading.Condition()
         self._waiting: deque[Notification] = deque()
         self._repeat: list[Notification] = []
+        self._current: Sequence[Notification] = ()
         self._busy = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"alerts to {sink.name}", daemon=True)
@@ -54,6 +55,12 @@ class Delivery:
             self._repeat = [each for each in firing if each.rule not in newer]
             self._changed.notify_all()
 
+    @property
+    def untold(self) -> frozenset[str]:
+        """The rules whose notifications wait, or are being delivered."""
+        with self._changed:
+            return frozenset(each.rule for each in (*self._current, *self._waiting))
+
     def close(self, timeout_s: float) -> bool:
         """Wait for what is queued, at most `timeout_s`, and end. Return False if something was left."""
         with self._changed:
@@ -75,7 +82,9 @@ class Delivery:
                 repeated = [] if self._waiting else self._repeat
                 if repeated:
                     self._repeat = []
-                batch = repeated or [self._waiting.popleft()]
+                else:
+                    self._current = [self._waiting.popleft()]
+                batch = repeated or self._current
             # A repetition is not tried again: the next one follows.
             self._deliver(batch, () if repeated else self._waits_s)
 
@@ -85,6 +94,7 @@ class Delivery:
             reason = self._attempt(batch, key)
             if not reason:
                 self.sent += len(batch)
+                self._current = ()
                 return
             if wait_s is None:
                 break
@@ -94,6 +104,7 @@ class Delivery:
                 if self._changed.wait_for(lambda: self._closed, wait_s):
                     return
         if waits_s:
+            self._current = ()
             self.dropped += len(batch)
             self._report_dropped(batch[0], reason)
 
