@@ -82,7 +82,7 @@ class _Restore:
     def _put_back(self, messages: Sequence[Message]) -> None:
         moves = [Move(message, self._unstaged(message)) for message in messages]
         try:
-            state = self._taker.move(moves, lambda: self._undo(messages))
+            state = self._taker.move(moves, lambda undone: self._undo(messages, undone))
         except MoveRefusedError as refusal:
             self._failed(messages, refusal)
             return
@@ -97,8 +97,8 @@ class _Restore:
         taker = self._taker
         return unstaged(message, self._queue, taker.conventions, atomic=taker.capabilities.atomic_move)
 
-    def _undo(self, messages: Sequence[Message]) -> None:
-        self._restored -= len(messages)
+    def _undo(self, messages: Sequence[Message], undone: Sequence[Message]) -> None:
+        self._restored -= len(undone)
         self._failed(messages, None)
 
     def _failed(self, messages: Sequence[Message], refusal: MoveRefusedError | None) -> None:

@@ -10,6 +10,7 @@ from infertool.brokers.port import Move
 from infertool.deadletters import letters
 from infertool.deadletters.archive.packing import MOST_BODY
 from infertool.deadletters.archive.writer import ArchiveWriter
+from infertool.deadletters.letters import key
 from infertool.deadletters.replay.take import PATIENCE_S, QUIET_S, State, Taker
 from infertool.errors import InfertoolError
 from infertool.message import Message
@@ -58,6 +59,8 @@ class Drain:
         self._reached_new = False
         # True if the newest batch may come again.
         self._in_doubt = False
+        # Keys of letters that are counted as archived, or known, and come again.
+        self._come_again: set[str] = set()
 
     def run(self, taker: Taker) -> None:
         """Drain. Raises `ArchiveError` (messages that could not be archived are still in the queue), `ServerError`."""
@@ -104,17 +107,22 @@ class Drain:
             return
         if self._archive is not None:
             self._keep(self._archive, messages)
-        state = taker.move([Move(message, None) for message in messages], lambda: self._count_removed(-len(messages)))
+        state = taker.move([Move(message, None) for message in messages], self._take_back)
+        self.progress.removed += len(messages)
         self._in_doubt = state is State.IN_DOUBT
-        if state is not State.NOT_DONE:
-            self._count_removed(len(messages))
+        if state is State.NOT_DONE:
+            self._take_back(messages)
 
     def _keep(self, archive: ArchiveWriter, messages: Sequence[Message]) -> None:
         new = [message for message in messages if not archive.has(message)]
         if new:
             archive.append(new)
+        again = self._come_again.intersection(map(key, messages))
+        self._come_again -= again
         self.progress.archived += len(new)
-        self.progress.known += len(messages) - len(new)
+        self.progress.known += len(messages) - len(new) - len(again)
 
-    def _count_removed(self, count: int) -> None:
-        self.progress.removed += count
+    def _take_back(self, messages: Sequence[Message]) -> None:
+        """Take messages for not removed: they come again."""
+        self.progress.removed -= len(messages)
+        self._come_again.update(map(key, messages))

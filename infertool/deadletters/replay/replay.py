@@ -286,10 +286,11 @@ class Replay:
                 self._decider.accepted(each)
             self._note(decisions, Result.DONE)
 
-    def _undo(self, decisions: Sequence[Decision]) -> None:
-        """Take back what was in doubt: it was not done."""
-        self.tally.in_doubt -= len(decisions)
-        self._take_back(decisions)
+    def _undo(self, decisions: Sequence[Decision], messages: Sequence[Message]) -> None:
+        """Take back what was in doubt of a transaction: it was not done with these messages."""
+        undone = [each for each in decisions if any(each.letter.message is message for message in messages)]
+        self.tally.in_doubt -= len(undone)
+        self._take_back(undone)
         self._suspect(decisions)
 
     def _take_back(self, decisions: Sequence[Decision]) -> None:

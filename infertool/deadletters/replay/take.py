@@ -17,6 +17,9 @@ from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessage
 from infertool.message import Message
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 
+# Called with messages whose move was counted as done, and was not.
+OnUndone = Callable[[Sequence[Message]], None]
+
 
 class State(StrEnum):
     """See the table of `Transfer`."""
@@ -40,14 +43,14 @@ class Transfer:
     | BEGUN | the same, and a transaction of acks and sends that has no effect yet | `commit`: COMMITTING |
     | COMMITTING | either what BEGUN says or what DONE says | `wait`, when the receipt comes: DONE |
     | DONE | what was sent, in its queues; none of the messages | - |
-    | IN_DOUBT | the messages, or what was sent; not both, and not neither | a message comes again: UNDONE |
+    | IN_DOUBT | the messages, or what was sent; not both, and not neither | they come again: UNDONE |
     | NOT_DONE | the messages; they come again | - |
     | REFUSED | the messages; they come again | - |
     | UNDONE | the messages; they come again | - |
 
     Where moves are not atomic (`Capabilities.atomic_move`), each message is sent in its new form first and acked then.
     COMMITTING and IN_DOUBT then hold for each message by itself, and the broker may hold both forms of one, which share
-    the header `dlq_id`.
+    the header `dlq_id`. Where they are atomic, one message that comes again shows that all are undone.
 
     Three errors of the broker lead from NEW, BEGUN and COMMITTING to another state:
 
@@ -58,23 +61,25 @@ class Transfer:
     | `MoveRefusedError` (see `refusal`) | REFUSED | the broker refuses what was sent, and may end the connection |
 
     `on_lost` is called in these three states: the messages come again, on another connection unless they were refused.
-    `on_undone` is called in state UNDONE: what was counted as done was not.
+    `on_undone` is called with the messages that were counted as done and were not.
     """
 
     def __init__(
         self,
         moves: Sequence[Move],
         *,
+        atomic: bool,
         on_lost: Callable[[Transfer], None],
-        on_undone: Callable[[], None],
+        on_undone: OnUndone,
     ) -> None:
         self.state = State.NEW
         self.refusal: MoveRefusedError | None = None
         self._moves = moves
+        self._atomic = atomic
         self._on_lost = on_lost
         self._on_undone = on_undone
         self._transaction: Transaction
-        self._keys: frozenset[str] = frozenset()
+        self._doubtful: list[tuple[str, Message]] = []
 
     @property
     def first(self) -> Message:
@@ -106,12 +111,18 @@ class Transfer:
             self._advance(self._transaction.wait, State.DONE)
 
     def undo_if_in(self, came_again: Message) -> bool:
-        """Return True if a message of this transfer, which is in doubt, came again: it is undone then."""
-        if key(came_again) not in self._keys:
+        """Take a message of this transfer that came again for undone. Return True if nothing of it is in doubt now."""
+        letter = key(came_again)
+        at = next((at for at, (doubtful, _) in enumerate(self._doubtful) if doubtful == letter), None)
+        if at is None:
             return False
-        self.state = State.UNDONE
-        self._on_undone()
-        return True
+        which = slice(None) if self._atomic else slice(at, at + 1)
+        undone = self._doubtful[which]
+        del self._doubtful[which]
+        self._on_undone([message for _, message in undone])
+        if not self._doubtful:
+            self.state = State.UNDONE
+        return not self._doubtful
 
     def _advance(self, action: Callable[[], None], following: State) -> None:
         """Do `action`, and go to the following state or to that of its error."""
@@ -121,7 +132,7 @@ class Transfer:
             self.state = State.NOT_DONE
         except ConnectionLostError:
             self.state = State.IN_DOUBT
-            self._keys = frozenset(key(move.message) for move in self._moves)
+            self._doubtful = [(key(move.message), move.message) for move in self._moves]
         except MoveRefusedError as refusal:
             self.state = State.REFUSED
             self.refusal = refusal
@@ -269,7 +280,7 @@ class Taker:
         if messages and isinstance(self._subscription, PassesOver):
             self._subscription.pass_over(messages)
 
-    def move(self, moves: Sequence[Move], on_undone: Callable[[], None]) -> State:
+    def move(self, moves: Sequence[Move], on_undone: OnUndone) -> State:
         """Move in one transaction; return whether it is DONE, IN_DOUBT or NOT_DONE. See `Transfer`.
 
         Raises `MoveRefusedError`: nothing was done, and the messages come again.
@@ -281,9 +292,10 @@ class Taker:
             raise transfer.refusal
         return transfer.state
 
-    def begin(self, moves: Sequence[Move], on_undone: Callable[[], None]) -> Transfer:
-        """Begin to move in one transaction. `on_undone` is called when what was in doubt turns out not to be done."""
-        transfer = Transfer(moves, on_lost=self._lost, on_undone=on_undone)
+    def begin(self, moves: Sequence[Move], on_undone: OnUndone) -> Transfer:
+        """Begin to move in one transaction. `on_undone` is called with what was in doubt and is not done."""
+        atomic = self.capabilities.atomic_move
+        transfer = Transfer(moves, atomic=atomic, on_lost=self._lost, on_undone=on_undone)
         transfer.begin(self._start)
         return transfer
 

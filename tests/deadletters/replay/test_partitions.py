@@ -36,7 +36,7 @@ class Dead:
         )
 
     def move(self, messages: list[Message]) -> State:
-        return self.taker.move([Move(message, Outgoing(TARGET, message.body)) for message in messages], lambda: None)
+        return self.taker.move([Move(message, Outgoing(TARGET, message.body)) for message in messages], lambda _: None)
 
     def leaves_and_comes_back(self, partition: str) -> None:
         self.partitions.move(self.address, partition)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from infertool.brokers.port import Move, Transaction
-from infertool.deadletters.replay.take import State, Transfer
+from infertool.deadletters.replay.take import OnUndone, State, Transfer
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
 from tests.support.messages import message
 
@@ -43,10 +43,11 @@ class Broker:
             raise self._error
 
 
-def transfer_of(told: list[str]) -> tuple[Transfer, list[Move]]:
+def transfer_of(told: list[str], *, atomic: bool = True) -> tuple[Transfer, list[Move]]:
     moves = [Move(message(b"%d" % n, epoch=3), None) for n in range(2)]
     on_lost: Callable[[Transfer], None] = lambda transfer: told.append(f"lost: {transfer.state}")  # noqa: E731
-    return Transfer(moves, on_lost=on_lost, on_undone=lambda: told.append("undone")), moves
+    on_undone: OnUndone = lambda messages: told.append(f"undone: {[each.body for each in messages]}")  # noqa: E731
+    return Transfer(moves, atomic=atomic, on_lost=on_lost, on_undone=on_undone), moves
 
 
 def test_what_the_broker_confirms_is_done() -> None:
@@ -91,7 +92,19 @@ def test_only_what_is_in_doubt_is_undone_when_it_comes_again(state: State) -> No
     in_doubt = state is State.IN_DOUBT
     assert transfer.undo_if_in(moves[1].message) == in_doubt
     assert transfer.state is (State.UNDONE if in_doubt else state)
-    assert told[1:] == ["undone"] * in_doubt
+    assert told[1:] == ["undone: [b'0', b'1']"] * in_doubt
+
+
+def test_where_moves_are_not_atomic_only_the_message_that_comes_again_is_undone() -> None:
+    told: list[str] = []
+    transfer, moves = transfer_of(told, atomic=False)
+    transfer.begin(Broker(ERRORS[State.IN_DOUBT], "begin").begin)
+    states = []
+    for again, is_last in ((1, False), (1, False), (0, True)):
+        assert transfer.undo_if_in(moves[again].message) == is_last
+        states.append(transfer.state)
+    assert states == [State.IN_DOUBT, State.IN_DOUBT, State.UNDONE]
+    assert told[1:] == ["undone: [b'1']", "undone: [b'0']"]
 
 
 def test_another_error_is_the_callers() -> None:
