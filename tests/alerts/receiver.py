@@ -18,7 +18,7 @@ PATIENCE_S = 120
 class Receiver:
     """`status` answers each request; a path /hang gets no answer until the end, /moved a redirect to /.
 
-    /hints gets an interim response before it.
+    /hints gets an interim response before it, /trickle a body that does not end.
     """
 
     server: ThreadingHTTPServer
@@ -50,6 +50,12 @@ def receiving() -> Iterator[Receiver]:
                 receiver.changed.notify_all()
             if self.path == "/hang":
                 receiver.ended.wait()
+                return
+            if self.path == "/trickle":
+                self.send_response(receiver.status)
+                self.end_headers()
+                while not receiver.ended.wait(0.05):
+                    self.wfile.write(b": beat\n\n")
                 return
             if self.path == "/hints":
                 self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")

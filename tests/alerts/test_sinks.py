@@ -100,6 +100,15 @@ def test_a_server_that_fails_is_an_error_without_secrets(receiver: Receiver, kin
     assert "127.0.0.1" in str(caught.value)
 
 
+def test_a_body_that_trickles_ends_at_the_time_limit(receiver: Receiver) -> None:
+    """Each read of it is quick: the sink would wait for ever, and all notifications behind it."""
+    with pytest.raises(SinkError, match="/trickle does not answer in full: timed out"):
+        WebhookSink(receiver.url("/trickle"), SECRET, 1).send([notification()], "k")
+    receiver.status = 500
+    with pytest.raises(SinkError, match="/trickle answered 500"):
+        WebhookSink(receiver.url("/trickle"), SECRET, 1).send([notification()], "k")
+
+
 def test_the_user_part_of_a_url_is_a_login(receiver: Receiver) -> None:
     WebhookSink(receiver.url("/").replace("://", "://me:hidden@"), SECRET, 10).send([notification()], "k")
     assert receiver.requests[0][1]["authorization"] == "Basic bWU6aGlkZGVu"

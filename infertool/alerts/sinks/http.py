@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -12,7 +13,7 @@ from urllib3.util import parse_url
 
 from infertool.alerts.sinks.port import SinkError
 from infertool.net.http_faults import hint, reason, wants_tls
-from infertool.net.http_pool import Pools
+from infertool.net.http_pool import Pools, read_body
 from infertool.secret import mask_url
 
 _OK: Final = range(200, 300)
@@ -33,6 +34,7 @@ class Poster:
         except LocationParseError:
             raise SinkError(f"{mask_url(url)} is no address") from None
         self._shown = mask_url(url)
+        self._timeout_s = timeout_s
         self._setting, self._base = setting, mask_url(base)
         # Until then the port may be one of another protocol.
         self._has_answered = False
@@ -66,7 +68,7 @@ class Poster:
             if response.status not in _OK:
                 note = "; redirects are not followed" if response.status in _REDIRECTS else ""
                 raise SinkError(f"{self._shown} answered {response.status}{note}")
-            if len(response.read(_MOST_READ)) < _MOST_READ:
+            if len(read_body(response, _MOST_READ, time.monotonic() + self._timeout_s)) <= _MOST_READ:
                 response.release_conn()
         except HTTPError as error:
             raise SinkError(f"{self._shown} does not answer in full: {reason(error)}") from None

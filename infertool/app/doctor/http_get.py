@@ -13,7 +13,7 @@ from urllib3.util import parse_url
 
 from infertool.errors import UnreachableError
 from infertool.net.http_faults import hint, reason, wants_tls
-from infertool.net.http_pool import Pools
+from infertool.net.http_pool import Pools, read_body
 from infertool.secret import mask_url
 
 _MOST_BYTES: Final = 4 * 1024 * 1024
@@ -41,7 +41,7 @@ def get(url: str, path: str, timeout_s: float, *, setting: str, advice: str) -> 
         headers = urllib3.make_headers(basic_auth=parts.auth, user_agent="infertool-doctor")
         with Pools(retries=False, timeout=urllib3.Timeout(timeout_s)) as pool:
             response = pool.request("GET", base + path, headers=headers, redirect=False, preload_content=False)
-            body = response.read(_MOST_BYTES)
+            body = read_body(response, _MOST_BYTES, time.monotonic() + timeout_s)
             response.close()
     except LocationParseError:
         raise UnreachableError(f"{shown} is no address", address=shown, advice=advice) from None

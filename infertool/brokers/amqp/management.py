@@ -13,7 +13,6 @@ from urllib.parse import quote, urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 from urllib3.exceptions import TimeoutError as HttpTimeout
-from urllib3.response import BaseHTTPResponse
 
 from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
 from infertool.ipv6 import bracketed_url
@@ -30,7 +29,6 @@ _TIMEOUT_S: Final = 3.0
 _PAUSE_S: Final = 10.0
 # The answer to the columns below has about 1 KB, and arguments as long as a person writes them.
 _MOST_BYTES: Final = 1024 * 1024
-_READ_BYTES: Final = 65536
 _EXCERPT: Final = 200
 _COLUMNS: Final = (
     "type", "state", "durable", "auto_delete", "exclusive", "arguments", "effective_policy_definition",
@@ -150,10 +148,13 @@ class Management:
             "GET", f"{self._prefix}{path}", headers=login, redirect=False, preload_content=False
         )
         try:
-            content = _content(response, deadline)
+            content = http_pool.read_body(response, _MOST_BYTES, deadline)
         except BaseException:
             response.close()
             raise
+        if len(content) > _MOST_BYTES:
+            response.close()
+            raise HttpTimeout(f"more than {_MOST_BYTES} bytes")
         response.release_conn()
         return response.status, content
 
@@ -183,15 +184,6 @@ class Management:
             advice = "check broker.user and broker.password; the user needs the tag `management` (or `monitoring`)"
         what = f"the management API at {self.address} refused: {reason}"
         return RefusedError(what, address=self.address, reason=reason, advice=advice)
-
-
-def _content(response: BaseHTTPResponse, deadline: float) -> bytes:
-    content = bytearray()
-    while part := response.read1(_READ_BYTES):
-        content += part
-        if len(content) > _MOST_BYTES or time.monotonic() > deadline:
-            raise HttpTimeout(f"more than {_MOST_BYTES} bytes, or {_TIMEOUT_S:g} s")
-    return bytes(content)
 
 
 def facts(document: Mapping[str, Any], major_version: int) -> QueueFacts:
