@@ -51,6 +51,7 @@ class Details:
     the last two minutes with events.
     `exemplars` has the newest traced event of each bucket of `TIMES_S`, by its latency.
     `reported_at` is when the consumer last reported its `ticks`, `made_at` when these figures were taken.
+    `called_at` is when a call of the model was last in progress; events are held until `held_until` at least.
     """
 
     failures: FailureCounts = field(default_factory=dict)
@@ -67,6 +68,8 @@ class Details:
     reported_at: float | None = None
     received_at: float | None = None
     settled_at: float | None = None
+    called_at: float | None = None
+    held_until: float | None = None
     started_at: float = 0.0
     made_at: float = 0.0
 
@@ -132,6 +135,8 @@ class DetailCounter:
         self._reported_at: float | None = None
         self._received_at: float | None = None
         self._settled_at: float | None = None
+        self._called_at: float | None = None
+        self._held_until: float | None = None
         self._started_at = time.monotonic()
 
     def __call__(self, signal: signals.Signal) -> None:
@@ -160,6 +165,10 @@ class DetailCounter:
                 self._queue = signal
             case signals.Ticks():
                 self._ticks, self._reported_at = signal, time.monotonic()
+                if signal.call_s:
+                    self._called_at = self._reported_at
+            case signals.Deferred():
+                self._held_until = max(self._held_until or 0.0, time.monotonic() + signal.delay_s)
             case signals.ConnectionChanged(side, event):
                 self._connection(side, event.state is ConnectionState.CONNECTED, event.epoch)
             case _:
@@ -197,6 +206,8 @@ class DetailCounter:
             reported_at=self._reported_at,
             received_at=self._received_at,
             settled_at=self._settled_at,
+            called_at=self._called_at,
+            held_until=self._held_until,
             started_at=self._started_at,
             made_at=time.monotonic(),
         )
@@ -217,6 +228,8 @@ def joined(all_details: Sequence[Details], running: Sequence[Details]) -> Detail
         queue=next((d.queue for d in running if d.queue != NO_QUEUE_STATE), NO_QUEUE_STATE),
         received_at=_last(details.received_at for details in all_details),
         settled_at=_last(details.settled_at for details in all_details),
+        called_at=_last(details.called_at for details in running),
+        held_until=_last(details.held_until for details in running),
         started_at=min((details.started_at for details in all_details), default=time.monotonic()),
     )
 

@@ -49,15 +49,34 @@ def live(report: Report, now: float, stuck_after_s: float) -> list[Condition]:
 
 def is_stuck(report: Report, details: Details, now: float, stuck_after_s: float) -> bool:
     """Return True if messages should come, or events be settled, and none has for `stuck_after_s`."""
-    if not _connected(report) or report.paused or report.circuit in {"open", "half-open"}:
+    return _takes_nothing(report, details, now, stuck_after_s) or _settles_nothing(report, details, now, stuck_after_s)
+
+
+def _takes_nothing(report: Report, details: Details, now: float, stuck_after_s: float) -> bool:
+    if report.in_progress >= report.window or not report.waiting or not _should_move(report):
         return False
-    # Until a connection is up again there is nothing to wait for.
-    since = [details.started_at, *details.link_since.values()]
-    if report.in_progress < report.window:
-        last = max(*since, details.received_at or 0.0)
-        return bool(report.waiting) and now - last > stuck_after_s
-    last = max(*since, details.settled_at or 0.0)
-    return report.window > 0 and now - last > stuck_after_s
+    return now - max(_began(details), details.received_at or 0.0) > stuck_after_s
+
+
+def _settles_nothing(report: Report, details: Details, now: float, stuck_after_s: float) -> bool:
+    """Return True if the window is full, and no event of it ends. Calls take as long as `consume.timeout_s` says."""
+    if report.in_progress < report.window or not report.window or not _should_move(report):
+        return False
+    return now - max(_began(details), details.settled_at or 0.0, details.called_at or 0.0) > stuck_after_s
+
+
+def _should_move(report: Report) -> bool:
+    return _connected(report) and not report.paused and report.circuit not in {"open", "half-open"}
+
+
+def _began(details: Details) -> float:
+    """Return since when something may be waited for: until a connection is up again there is nothing."""
+    return max([details.started_at, *details.link_since.values()])
+
+
+def _waits_outside(report: Report, details: Details, now: float, stuck_after_s: float) -> bool:
+    """Return True if events wait for the receiver of results, or for a model that says that it is away."""
+    return report.unconfirmed > 0 or now - (details.held_until or 0.0) <= stuck_after_s
 
 
 def idle_s(details: Details, now: float) -> float:
@@ -71,7 +90,9 @@ def _progress(report: Report, details: Details, now: float, stuck_after_s: float
         f"{report.in_progress} in progress of {report.window}, {waiting} waiting, "
         f"nothing received or settled for {_seconds(idle_s(details, now))} (limit {_seconds(stuck_after_s)})"
     )
-    return Condition("progress", ok=not is_stuck(report, details, now, stuck_after_s), value=value)
+    stays = _settles_nothing(report, details, now, stuck_after_s)
+    stays = stays and not _waits_outside(report, details, now, stuck_after_s)
+    return Condition("progress", ok=not (stays or _takes_nothing(report, details, now, stuck_after_s)), value=value)
 
 
 def ready(report: Report, *, publishes: bool, stopping: bool) -> list[Condition]:

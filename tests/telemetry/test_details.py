@@ -111,6 +111,22 @@ def test_several_processes_have_a_bounded_number_of_types_and_no_count_goes_back
         before = found
 
 
+def test_calls_and_waits_for_the_model_are_noted() -> None:
+    counter = DetailCounter()
+    counter(signals.Ticks(None, 0.0, 0.0, 30.0))
+    assert (counter.details().called_at, counter.details().held_until) == (None, None)
+    counter(signals.Ticks(None, 0.0, 0.1, 30.0))
+    counter(signals.Deferred("e", 100.0, "away"))
+    counter(signals.Deferred("e", 1.0, "away"))
+    counter(signals.Ticks(None, 0.0, 0.0, 30.0))
+    found = counter.details()
+    assert found.called_at
+    assert found.held_until
+    assert found.called_at < found.made_at < found.made_at + 50 < found.held_until
+    assert joined([found, Details()], [found]).held_until == found.held_until
+    assert joined([found, Details()], [Details()]).called_at is None
+
+
 def test_states_are_those_of_the_running_processes() -> None:
     ended = Details(queue=signals.QueueState(dead_letters=1), link_since={"broker": 1.0}, received_at=9.0)
     running = Details(queue=signals.QueueState(dead_letters=2), link_since={"broker": 2.0}, received_at=4.0)

@@ -71,11 +71,35 @@ RECENT: Times = {"received_at": 299.0, "settled_at": 299.0}
         (report(**FULL, links=LOST), []),
         (report(**FULL, paused=True), []),
         (report(**FULL, circuit="open"), []),
+        # Calls are in progress, or something outside is waited for: a restart would find the same.
+        (report(**FULL, times={"called_at": 299.0}), []),
+        (report(**FULL, times={"called_at": 301.0}), ["progress"]),
+        (report(**FULL, unconfirmed=1), []),
+        (report(**FULL, times={"held_until": 299.0}), []),
+        (report(**FULL, times={"held_until": -3600.0}), []),
+        (report(**FULL, times={"held_until": 301.0}), ["progress"]),
+        (report(waiting=1, unconfirmed=1, times={"called_at": 1.0, "held_until": 1.0}), ["progress"]),
         (report(window=0, in_progress=0), []),
     ],
 )
 def test_what_is_not_live(found: Report, expected: list[str]) -> None:
     assert failed(found) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "stuck"),
+    [
+        (report(**FULL), True),
+        (report(**FULL, unconfirmed=1), True),
+        (report(**FULL, times={"held_until": 1.0}), True),
+        (report(**FULL, times={"called_at": 1.0}), False),
+        (report(waiting=1), True),
+        (report(), False),
+    ],
+)
+def test_nothing_moves_also_where_something_outside_is_waited_for(found: Report, stuck: bool) -> None:
+    assert found.details
+    assert health.is_stuck(found, found.details, NOW, STUCK_AFTER) is stuck
 
 
 def test_a_connection_that_came_back_is_given_its_time() -> None:

@@ -62,7 +62,8 @@ def _judge(document: StatsDocument) -> Finding:
         return fail(f"{value}; without a connection to {' and '.join(down)}", "see its log", settled, "events/s")
     if document.progress.stuck:
         idle = duration(document.progress.idle_s)
-        return fail(f"{value}; stuck for {idle}: messages wait, and nothing moves", "restart it", settled, "events/s")
+        what = f"{value}; stuck for {idle}: messages wait, and nothing moves"
+        return fail(what, "restart it if its /livez is 503; see NoProgress in docs/alerts.md", settled, "events/s")
     firing = [f"{alert.rule} ({alert.summary})" for alert in document.alerts if alert.state == "firing"]
     if firing:
         return warn(f"{value}; firing: {', '.join(firing)}", "see docs/alerts.md", settled, "events/s")
