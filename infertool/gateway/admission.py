@@ -95,19 +95,24 @@ class Admission:
         rate: float | None,
         deadline_in_s: float,
         now: float,
+        followers: int = 0,
         asking: Asking = NOBODY,
     ) -> Verdict:
         """Return the verdict on one request.
 
         `ahead` is the work ahead of any new request of this class, and `rate` the requests that finish in a second.
+        `followers` are events that the same caller sends with it: they are a part of its wait where there is other
+        work. Where there is none the rate may be that of a light load, and the request would pass at no time.
         """
-        work = ahead + in_broker
+        others = ahead + in_broker
+        followers = followers if others else 0
+        work = others + followers
         if deadline_in_s <= 0:
             return Verdict(None, Problem(Reason.DEADLINE_TOO_EARLY, "The deadline has passed"))
         if rate is None:
-            return _without_rate(work)
+            return _without_rate(others)
         wait_s = _seconds(work, rate)
-        own_wait_s = wait_s if asking.ahead is None else _seconds(asking.ahead + in_broker, rate)
+        own_wait_s = wait_s if asking.ahead is None else _seconds(asking.ahead + in_broker + followers, rate)
         if own_wait_s > deadline_in_s and deadline_in_s < class_.budget_s:
             return Verdict(own_wait_s, _too_early(own_wait_s, deadline_in_s))
         returns = self._returns.get(class_.name)
@@ -115,7 +120,8 @@ class Admission:
         excess_s = -inf
         if work and class_.budget_s < inf:
             if is_back:
-                excess_s = max(wait_s, own_wait_s) - class_.budget_s * _KEPT
+                # The place that it was told is that of its first event.
+                excess_s = max(wait_s, own_wait_s) - _seconds(followers, rate) - class_.budget_s * _KEPT
             else:
                 expected = returns.turns(asking.client, now) if returns else 0
                 expected_s = _seconds(expected, rate * asking.class_share)
@@ -125,14 +131,19 @@ class Admission:
         if is_back and returns:
             returns.take(asking.client, asking.key)
         if excess_s > 0:
-            wait_s = max(wait_s, own_wait_s)
-            return Verdict(own_wait_s, self._over_budget(class_, asking, wait_s, excess_s, rate, now))
+            longest = _told(max(wait_s, own_wait_s))
+            detail = f"The predicted wait is {longest}; class {class_.name} allows {class_.budget_s:g} s"
+            if _seconds(followers, rate) > class_.budget_s:
+                problem = Problem(Reason.OVER_BUDGET, f"{detail}: send fewer events at once")
+            else:
+                problem = self._over_budget(class_, asking, detail, excess_s, rate, now)
+            return Verdict(own_wait_s, problem)
         if own_wait_s > deadline_in_s:
             return Verdict(own_wait_s, _too_early(own_wait_s, deadline_in_s))
         return Verdict(own_wait_s)
 
     def _over_budget(
-        self, class_: Class, asking: Asking, wait_s: float, excess_s: float, rate: float, now: float
+        self, class_: Class, asking: Asking, detail: str, excess_s: float, rate: float, now: float
     ) -> Problem:
         returns = self._returns.setdefault(class_.name, Returns(self._rng))
         seconds = returns.remaining_s(asking.client, asking.key, now) if asking.is_unique else None
@@ -145,11 +156,7 @@ class Admission:
                 per_s=rate * asking.class_share,
                 own_part=asking.turn_part,
             )
-        return Problem(
-            Reason.OVER_BUDGET,
-            f"The predicted wait is {_told(wait_s)}; class {class_.name} allows {class_.budget_s:g} s",
-            retry_after_s=seconds,
-        )
+        return Problem(Reason.OVER_BUDGET, detail, retry_after_s=seconds)
 
 
 def _seconds(work: int, rate: float) -> float:

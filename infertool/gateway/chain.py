@@ -216,7 +216,13 @@ class Chain:
         """Return the content type of the body: JSON or MessagePack."""
         return headers.content_type(visit.headers.get("content-type"))
 
-    async def submit(self, visit: Visit, body: bytes, content_type: str = "") -> Accepted:
+    async def admit(self, visits: Sequence[Visit], parts: Sequence[bytes], content_type: str) -> None:
+        """Have the engine decide over the events of a request together, before it gets any. Raises `Problem`."""
+        visits[0].context.step = "enqueue"
+        requests = [self._request(each, part, content_type) for each, part in zip(visits, parts, strict=True)]
+        await self._parts.engine.admit(requests)
+
+    async def submit(self, visit: Visit, body: bytes, content_type: str = "", *, is_admitted: bool = False) -> Accepted:
         """Hand the request to the engine; from then on it is not lost. Raises `Problem`."""
         visit.context.step = "enqueue"
         request = self._request(visit, body, content_type or self.content_type(visit))
@@ -227,7 +233,7 @@ class Chain:
             limits.give(request.id, visit.principal.client, visit.taken)
             visit.taken = None
         try:
-            accepted = await self._parts.engine.submit(request)
+            accepted = await self._parts.engine.submit(request, is_admitted=is_admitted)
         except BaseException:
             limits.ended(request.id)
             raise

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -107,18 +107,17 @@ class Engine:
 
     # -- the port ------------------------------------------------------------------------------------------------
 
-    async def submit(self, request: InferRequest) -> Accepted:
+    async def admit(self, requests: Sequence[InferRequest]) -> None:
+        """See `infertool.gateway.port.Engine`."""
+        cached = sum(self._cache.knows(each) for each in requests) if self._cache else 0
+        if problem := self._refusal(requests[0], count=len(requests), inferences=len(requests) - cached):
+            await self._known(requests[0], problem)
+
+    async def submit(self, request: InferRequest, *, is_admitted: bool = False) -> Accepted:
         """See `infertool.gateway.port.Engine`."""
         known_result = self._cache.find(request) if self._cache else None
-        problem = self._refusal(request, needs_inference=known_result is None)
-        if problem:
-            if request.idempotency_key:
-                known = await self.database.read(partial(rows.find_key, request=request))
-                if isinstance(known, Accepted):
-                    return known
-                problem = known or problem
-            self.refused[problem.reason.name.lower()] += 1
-            raise problem
+        if problem := self._refusal(request, inferences=0 if is_admitted or known_result else 1):
+            return await self._known(request, problem)
         held = self._holdings.hold(request, (request.deadline_ms - request.accepted_ms) / 1000)
         accepted: asyncio.Future[Accepted] = self._loop.create_future()
         held.accepted = accepted
@@ -254,16 +253,27 @@ class Engine:
 
     # -- acceptance ----------------------------------------------------------------------------------------------
 
-    def _refusal(self, request: InferRequest, *, needs_inference: bool) -> Problem | None:
+    async def _known(self, request: InferRequest, problem: Problem) -> Accepted:
+        """Return what the idempotency key of a request stands for. Raises `problem` if it is new, or has none."""
+        if request.idempotency_key:
+            known = await self.database.read(partial(rows.find_key, request=request))
+            if isinstance(known, Accepted):
+                return known
+            problem = known or problem
+        self.refused[problem.reason.name.lower()] += 1
+        raise problem
+
+    def _refusal(self, request: InferRequest, *, inferences: int, count: int = 1) -> Problem | None:
+        """Return why a request is refused, or None. It is the first of `count`, which need so many inferences."""
         if self.draining:
             return Problem(Reason.DRAINING, retry_after_s=1)
         if request.class_name not in self._classes:
             return Problem(Reason.UNKNOWN_CLASS)
-        if not self._holdings.has_room(request):
+        if not self._holdings.has_room(request, count):
             return Problem(Reason.FULL, retry_after_s=self._retry_when_full(request))
-        if not needs_inference:
+        if not inferences:
             return None
-        return self._scheduler.refusal(request, (request.deadline_ms - request.accepted_ms) / 1000)
+        return self._scheduler.refusal(request, (request.deadline_ms - request.accepted_ms) / 1000, inferences - 1)
 
     def _retry_when_full(self, request: InferRequest) -> int | None:
         """Return the seconds in which a hundredth of what is held will have ended, where that is known."""

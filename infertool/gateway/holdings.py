@@ -44,10 +44,12 @@ class Holdings:
         """Return the requests that have not ended."""
         return [held.request for held in self._held.values() if held.outcome is None]
 
-    def has_room(self, request: InferRequest) -> bool:
-        """Return True if one more may be held."""
+    def has_room(self, request: InferRequest, count: int) -> bool:
+        """Return True if a request may be held, the first of `count`."""
         limits = self._settings
-        return len(self._held) < limits.max_waiting and self.bytes + len(request.body) <= limits.max_waiting_bytes
+        return (
+            len(self._held) + count <= limits.max_waiting and self.bytes + len(request.body) <= limits.max_waiting_bytes
+        )
 
     def hold(self, request: InferRequest, left_s: float) -> Held:
         """Hold a request, which has `left_s` until its deadline."""

@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -98,12 +98,19 @@ class InProcessEngine:
             "drain_rate": rate,
         }
 
-    async def submit(self, request: InferRequest) -> Accepted:
+    async def admit(self, requests: Sequence[InferRequest]) -> None:
         """See `infertool.gateway.port.Engine`."""
+        self._check(requests[0], len(requests))
+
+    def _check(self, request: InferRequest, count: int) -> None:
+        """Raise `Problem` for the first of `count` requests that are not taken."""
         if self._draining:
             raise Problem(Reason.DRAINING, "the server is stopping", retry_after_s=1)
-        if len(self._queue) >= self._max_queue:
-            what = f"{len(self._queue)} requests wait, which is the most"
+        if count > self._max_queue + self._window:
+            what = f"it has {count} events, and at most {self._max_queue} wait here"
+            raise Problem(Reason.BODY_TOO_LARGE, what)
+        if self.unfinished + count > self._max_queue + self._window:
+            what = f"{len(self._queue)} requests wait, and {self._max_queue} are the most"
             raise Problem(Reason.FULL, what, retry_after_s=self._seconds_to_room())
         verdict = self._admission.decide(
             self._class,
@@ -112,9 +119,15 @@ class InProcessEngine:
             rate=self._rate.per_s,
             deadline_in_s=_left_s(request),
             now=time.monotonic(),
+            followers=count - 1,
         )
         if verdict.problem:
             raise verdict.problem
+
+    async def submit(self, request: InferRequest, *, is_admitted: bool = False) -> Accepted:
+        """See `infertool.gateway.port.Engine`."""
+        if not is_admitted:
+            self._check(request, 1)
         entry = _Entry(request, self._loop.create_future(), time.monotonic())
         self._entries[request.id] = entry
         self._queue.append(entry)

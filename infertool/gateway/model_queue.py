@@ -64,12 +64,12 @@ class ModelQueue:
         """Return the requests of a class that wait."""
         return self._waiting.waiting(class_name)
 
-    def decide(self, request: InferRequest, deadline_in_s: float) -> Verdict:
-        """Return the verdict on a new request."""
+    def decide(self, request: InferRequest, deadline_in_s: float, followers: int = 0) -> Verdict:
+        """Return the verdict on a new request. `followers`: see `Admission.decide`."""
         class_name, client = request.class_name, request.client
         before = len(self._again) + self._arriving[class_name]
         class_, rate, now = self._classes[class_name], self.per_s, self._clock()
-        if not self._waiting:
+        if not self._waiting and not followers:
             verdict = self._admission.decide_easily(
                 class_, in_broker=before + self.at_broker, rate=rate, deadline_in_s=deadline_in_s, now=now
             )
@@ -92,6 +92,7 @@ class ModelQueue:
             rate=rate,
             deadline_in_s=deadline_in_s,
             now=now,
+            followers=followers,
             asking=asking,
         )
 

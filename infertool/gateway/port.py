@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from infertool.gateway.request import Accepted, InferRequest, Progress
@@ -11,10 +11,13 @@ from infertool.gateway.request import Accepted, InferRequest, Progress
 class Engine(Protocol):
     """Accepts requests, runs them behind a broker, and keeps their outcomes. For one event loop; nothing blocks it."""
 
-    async def submit(self, request: InferRequest) -> Accepted:
+    async def admit(self, requests: Sequence[InferRequest]) -> None:
+        """Decide over requests together, which are submitted one by one after that. Raises `Problem`."""
+
+    async def submit(self, request: InferRequest, *, is_admitted: bool = False) -> Accepted:
         """Hold a request; from then on it is not lost. Raises `Problem`.
 
-        The idempotency key, admission, the store and the broker decide, in this order.
+        The idempotency key, admission (unless `admit` let it in), the store and the broker decide, in this order.
         """
 
     async def wait(self, request_id: str, timeout_s: float) -> Progress:

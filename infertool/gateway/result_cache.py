@@ -34,6 +34,11 @@ class ResultCache:
         self.hits = 0
         self.misses = 0
 
+    def knows(self, request: InferRequest) -> bool:
+        """Return True if there is the result of an equal request."""
+        found = self._kept.get(_key(request))
+        return found is not None and found[0] > self._clock()
+
     def find(self, request: InferRequest) -> Outcome | None:
         """Return the result of an equal request, marked as a hit; None if there is none."""
         key = _key(request)

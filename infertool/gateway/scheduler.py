@@ -71,8 +71,8 @@ class Scheduler:
             self.queues[request.queue] = found
         return found
 
-    def refusal(self, request: InferRequest, left_s: float) -> Problem | None:
-        """Return why a new request is refused, or None."""
+    def refusal(self, request: InferRequest, left_s: float, followers: int) -> Problem | None:
+        """Return why a new request is refused, or None. `followers`: see `Admission.decide`."""
         queue = self.queue_of(request)
         since = self._away_since if self._away_since is not None else queue.missing_since
         outage_s = time.monotonic() - since if since is not None else 0.0
@@ -81,7 +81,7 @@ class Scheduler:
             is_away = self._away_since is not None
             detail = "the gateway is not connected to it" if is_away else f"the broker has no queue {queue.name}"
             return Problem(Reason.BROKER_AWAY, detail, retry_after_s=min(_LONGEST_RETRY_S, ceil(outage_s)))
-        return queue.decide(request, left_s).problem
+        return queue.decide(request, left_s, followers).problem
 
     def push(self, held: Held) -> None:
         """Have a request wait for its turn."""

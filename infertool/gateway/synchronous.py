@@ -73,9 +73,12 @@ class Synchronous:
         ids: list[str] = []
         found: list[T] = []
         visits = _visits(chain, visit, parts)
+        is_batch = len(visits) > 1
         try:
+            if is_batch:
+                await chain.admit(visits, parts, kind)
             for each in visits:
-                ids.append((await chain.submit(each, parts[len(ids)], kind)).id)
+                ids.append((await chain.submit(each, parts[len(ids)], kind, is_admitted=is_batch)).id)
             for request_id in ids:
                 progress = await chain.wait(visit, request_id, max(until - loop.time(), 0.001))
                 found.append(ended(progress))

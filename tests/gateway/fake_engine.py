@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 from msgspec.structs import replace
@@ -28,7 +28,11 @@ class FakeEngine:
         self._changed = asyncio.Condition()
         self.numbers = itertools.count(1)
 
-    async def submit(self, request: InferRequest) -> Accepted:
+    async def admit(self, requests: Sequence[InferRequest]) -> None:
+        if self.refusal:
+            raise self.refusal
+
+    async def submit(self, request: InferRequest, *, is_admitted: bool = False) -> Accepted:
         if self.refusal:
             raise self.refusal
         if request.idempotency_key and self.remembers_keys:

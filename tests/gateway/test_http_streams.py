@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -133,7 +134,7 @@ def test_a_client_that_left_before_its_stream_began_has_none() -> None:
     with FrontServer() as server:
         submit = server.engine.submit
 
-        async def submit_late(request: InferRequest) -> Accepted:
+        async def submit_late(request: InferRequest, **_: Any) -> Accepted:
             while server.front.connections:  # noqa: ASYNC110  (another thread's client)
                 await asyncio.sleep(0.01)
             return await submit(request)
