@@ -59,14 +59,19 @@ def test_a_queue_that_is_deleted_while_consuming(
         channel.queue_delete(queue)
         wait_until(lambda: "was deleted" in caplog.text)
         channel.queue_declare(queue, durable=True, arguments={"x-queue-type": queue_type})
+    wait_until(lambda: "exists again" in caplog.text or links.of(ConnectionState.LOST))
+    # RabbitMQ ends a connection that consumes from a quorum queue while it is being made (3.10: noproc in its log).
+    lost = [each.reason for each in links.of(ConnectionState.LOST)]
+    assert not lost or (queue_type == "quorum" and all("INTERNAL_ERROR" in reason for reason in lost))
+    wait_until(lambda: links.events[-1].state is ConnectionState.CONNECTED)
+    lost_by_broker = len(links.of(ConnectionState.LOST))
     send_all(broker, numbered(queue, 3))
     again = take(subscription, 3)
     assert not any(message.redelivered for message in again)
     subscription.ack(held)
     assert stale_acks(subscription) == 2
     subscription.ack(again)
-    assert links.of(ConnectionState.LOST) == []
-    wait_until(lambda: "exists again" in caplog.text)
+    assert len(links.of(ConnectionState.LOST)) == lost_by_broker
     send_all(broker, numbered(queue, 20))
     held = take(subscription, 15 if grows else 10)
     assert subscription.receive(1, 0.2) == []
