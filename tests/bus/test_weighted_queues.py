@@ -207,17 +207,20 @@ def test_a_queue_alone_keeps_all_workers_busy(world: World) -> None:
 def test_a_late_heavy_event_passes_light_ones_that_wait(memory_world: World) -> None:
     world = memory_world
     world.send({"low": 200})
+    begun: list[str] = []
     calls: list[str] = []
     go = threading.Semaphore(0)
 
     def model(payload: Any) -> Any:
+        begun.append(payload["queue"])
         assert go.acquire(timeout=LONG)
         calls.append(payload["queue"])
         return {}
 
     with world.consume(model, concurrency=2):
         wait_until(lambda: bool(world.intakes) and len(world.intakes[0]._messages) > 100)
-        wait_until(lambda: world.intakes[0]._room() <= 0)  # else it would be next at once, and not wait
+        # Else it would be next at once, and not wait: a worker that begins makes room.
+        wait_until(lambda: len(begun) == 2 and world.intakes[0]._room() <= 0)
         world.send({"high": 1})
         wait_until(lambda: all(world.intakes[0]._messages._waiting[n] for n in (0, 2)))
         for _ in range(201):
