@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from infertool.errors import ConnectionLostError, InfertoolError, JoinRefusedError, SettingsError, UnreachableError
 from infertool.net.timing import REJOIN
-from infertool.phoenix.frames import Frame, Reply, encode_text, reply_of
+from infertool.phoenix.frames import Frame, FrameError, Reply, encode_text, reply_of
 from infertool.secret import MASK, Secret, is_telling
 
 if TYPE_CHECKING:
@@ -303,13 +303,16 @@ class Membership:
     def _send_join(self) -> None:
         self.state = JoinState.WAITING
         self._attempt += 1
+        ref = self._transport.next_ref()
         try:
-            payload = self._payload()
+            join = encode_text(ref, ref, self.topic, "phx_join", self._payload())
         except SettingsError as error:
             self._postpone(error)
             return
-        ref = self._transport.next_ref()
-        if self._transport.send([encode_text(ref, ref, self.topic, "phx_join", payload)]):
+        except FrameError as error:  # a name or a parameter that is no UTF-8
+            self._postpone(SettingsError(f"{self.topic} cannot be joined: {error.reason}", advice="check its name"))
+            return
+        if self._transport.send([join]):
             self.state = JoinState.JOINING
             self.join_ref = ref
             self._transport.after(self._transport.join_timeout_s, partial(self._give_up, self._attempt))

@@ -38,6 +38,15 @@ def changes(outcome: backtest.Outcome, rule: str) -> list[tuple[float, str]]:
     return [(change.after_s, str(change.state)) for change in outcome.changes if change.rule == rule]
 
 
+def test_an_event_of_a_wrong_clock_costs_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    recorder = Recorder(str(path))
+    recorder.write([ChannelEvent("public:results", "new_result", {"status": "SUCCESS"}, at) for at in (0.5, 9e10)])
+    recorder.close()
+    outcome = backtest.run(path, RULES)
+    assert (outcome.seconds, outcome.changes) == (90_000_000_001, [])
+
+
 def test_a_recording_of_events(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     recorder = Recorder(str(path))

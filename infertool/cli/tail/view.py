@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from math import isfinite
 from typing import Any
 
 import orjson
@@ -16,9 +15,12 @@ from infertool.cli.common.eventlines import Template
 from infertool.errors import UsageError
 from infertool.telemetry.latencies import Latencies
 from infertool.text.sanitize import clean
+from infertool.watch.entry import number_in
 
 Form = Callable[[Sequence[ChannelEvent]], list[str]]
 _Key = tuple[str, str]
+# A longer time counts as this: microseconds of it would be past any float. Milliseconds.
+_LONGEST_MS = 3_600_000.0
 
 
 def form_of(output: str | None, *, fields: str | None, template: str | None, several: bool) -> Form:
@@ -75,11 +77,11 @@ class _Counts:
         self.events += 1
         if not isinstance(payload, dict):
             return
-        status, took_ms = payload.get("status"), payload.get("processing_ms")
+        status, took_ms = payload.get("status"), number_in(payload, "processing_ms")
         self.succeeded += status == "SUCCESS"
         self.failed += status == "FAILED"
-        if isinstance(took_ms, int | float) and not isinstance(took_ms, bool) and isfinite(took_ms):
-            self.processing.add([took_ms / 1000])
+        if took_ms is not None:
+            self.processing.add([min(took_ms, _LONGEST_MS) / 1000])
 
     def line(self, elapsed_s: float) -> str:
         took = self.processing.percentiles()

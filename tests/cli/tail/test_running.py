@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from infertool.channels.event import ChannelEvent
 from infertool.channels.recording import RecordReader, line
@@ -122,6 +125,27 @@ def test_statistics_of_matching_events(tailing: Callable[..., Running], pusher: 
         "stats N  public:results  N  4 events  3 ok  0 failed  p50 20.0 ms  p99 40.0 ms",
         "stats N  public:alerts  N  1 events  0 ok  1 failed  p50 -  p99 -",
     ]
+
+
+def test_statistics_of_times_of_any_size(tailing: Callable[..., Running], pusher: Pusher) -> None:
+    times = [10**400, -1, 1.7e308, True, [], 5]
+    running = tailing("--stats", "10m", "--count", str(len(times)))
+    pusher.push("new_result", *({"status": "SUCCESS", "processing_ms": each} for each in times))
+    output(running)
+    [shown] = [each for each in running.log.read_text().splitlines() if "public:results" in each and "stats" in each]
+    assert "  6 events  6 ok  0 failed  p50 5.0 ms  p99 3600" in shown
+
+
+@pytest.mark.parametrize("command", ["tail", "watch"])
+@pytest.mark.parametrize("servers", [1, 2])
+def test_a_topic_that_is_no_utf8_is_an_error(command: str, servers: int, hub: HubProcess) -> None:
+    urls = [hub.url, hub.url.replace("127.0.0.1", "localhost")][:servers]
+    arguments = [word for url in urls for word in ("--phoenix", url)]
+    if command == "watch":
+        arguments = ["--phoenix", hub.url, "--once"]
+    done = infertool(command, os.fsdecode(b"t\xff"), *arguments)
+    assert (done.returncode, done.stdout) == (3 if command == "watch" else 2, "")
+    assert done.stderr.splitlines()[-1].startswith("infertool: t\\udcff cannot be joined: not encodable as JSON: ")
 
 
 def test_statistics_are_printed_without_events(tailing: Callable[..., Running]) -> None:
