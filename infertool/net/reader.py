@@ -156,4 +156,6 @@ class StreamReader:
                 self._rest(data)
                 if reason := self._host.on_tick(now):
                     return reason
+                if not self.is_current():
+                    return ""
         return self._host.reason

@@ -40,6 +40,8 @@ class Channel:
         self.connection = connection
         self.number = connection.add(self)
         self._abandoned = False
+        # True while there is something for `deliver_returned`.
+        self.has_returned = False
         # What the broker closed it for.
         self.refusal: RefusedError | None = None
         self._asking = threading.Lock()
@@ -160,6 +162,9 @@ class Channel:
 
     def deliver(self) -> None:
         """Hand on the messages or confirmations that came with the last bytes. Others may read on meanwhile."""
+
+    def deliver_returned(self) -> None:
+        """Hand on once more what was given back here, and not to the broker."""
 
 
 class Receiving(Channel):

@@ -236,6 +236,10 @@ class Connection:
     def on_tick(self, now: float) -> str:
         """See `ReaderHost`."""
         self._on_tick(now)
+        for channel in list(self._channels.values()):
+            if channel.has_returned:
+                with self._reader.delivering():
+                    channel.deliver_returned()
         return ""
 
     def _explain(self, fault: Exception) -> str:

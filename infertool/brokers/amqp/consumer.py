@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 from pika import spec
 
 from infertool.brokers.amqp import frames
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 # Numbers of consumers. Channels have numbers, too, but a later one may have that of an earlier.
 _serials: Final = itertools.count(1)
-# A consumer, and a delivery to it.
-_TOKEN: Final = re.compile(r"[0-9]+-[0-9]+")
+# A consumer, a delivery to it, and how often that was given back.
+_TOKEN: Final = re.compile(r"[0-9]+-[0-9]+(\.[0-9]+)?")
 _TAG: Final = struct.Struct(">Q?")
 
 
@@ -39,6 +40,9 @@ class Consumer(Receiving):
         self._serial = str(next(_serials))
         self._settling = threading.Lock()
         self._unacked = Unacked()
+        # How often open deliveries were given back, by their tags; and those that nobody has got again yet.
+        self._turns: dict[int, int] = {}
+        self._returned: list[Message] = []
         self._window = 1
         # Held while the prefetch of the next consumer is set, and until that consumes.
         self._prefetching = threading.Lock()
@@ -101,15 +105,33 @@ class Consumer(Receiving):
             tags = self._open_tags(messages)
             if tags:
                 up_to, single = self._unacked.settle(tags)
+                if self._turns:
+                    for tag in tags:
+                        self._turns.pop(tag, None)
                 self.connection.write(frames.acks(self.number, single, up_to=up_to))
         return len(messages) - len(tags)
 
-    def requeue(self, messages: Sequence[Message]) -> None:
-        """Have the broker deliver again what is open."""
+    def give_back(self, messages: Sequence[Message]) -> None:
+        """Deliver again what is open, as new deliveries.
+
+        The broker hears nothing: it would count, and quorum queues drop what was delivered too often.
+        """
         with self._settling:
-            tags = self._open_tags(messages)
-            self._unacked.settle(tags)
-            self.connection.write(frames.requeues(self.number, tags))
+            for message in messages:
+                tag = self._tag(message)
+                if tag and self._unacked.is_open(tag):
+                    turn = self._turns[tag] = self._turns.get(tag, 0) + 1
+                    token = f"{self._serial}-{tag}.{turn}"
+                    self._returned.append(msgspec.structs.replace(message, redelivered=True, token=token))
+            self.has_returned = bool(self._returned)
+
+    def deliver_returned(self) -> None:
+        """See `Channel`."""
+        with self._settling:
+            returned, self._returned = self._returned, []
+            self.has_returned = False
+        if returned:
+            self._sink(returned)
 
     def are_open(self, messages: Sequence[Message]) -> bool:
         """Return True if each can be settled."""
@@ -130,7 +152,10 @@ class Consumer(Receiving):
         return [tag for tag in dict.fromkeys(tags) if tag and self._unacked.is_open(tag)]
 
     def _tag(self, message: Message) -> int:
-        serial, _, tag = message.token.partition("-")
+        serial, _, delivery = message.token.partition("-")
         if self.is_closed or message.epoch != self.epoch or serial != self._serial:
             return 0
-        return int(tag)
+        if not self._turns and "." not in delivery:
+            return int(delivery)
+        tag, _, turn = delivery.partition(".")
+        return int(tag) if self._turns.get(int(tag), 0) == int(turn or 0) else 0

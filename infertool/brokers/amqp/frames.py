@@ -25,9 +25,7 @@ _INDEX: Final = struct.Struct(">I")
 _CONFIRMATION: Final = struct.Struct(">QB")
 _ACK: Final = struct.Struct(">BHIIQBB")
 _ACK_BYTES: Final = 13
-_NACK: Final = struct.Struct(">BHIIQBB")
 _CONTENT: Final = struct.Struct(">BHIHHQ")
-_REQUEUE: Final = 2
 _KINDS: Final = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
 
 # Kind, channel, payload.
@@ -114,12 +112,6 @@ def acks(channel: int, tags: Sequence[int], *, up_to: int = 0) -> bytes:
     first = [_ACK.pack(METHOD, channel, _ACK_BYTES, spec.Basic.Ack.INDEX, up_to, 1, END)] if up_to else []
     number = spec.Basic.Ack.INDEX
     return b"".join([*first, *(_ACK.pack(METHOD, channel, _ACK_BYTES, number, tag, 0, END) for tag in tags)])
-
-
-def requeues(channel: int, tags: Sequence[int]) -> bytes:
-    """Return nacks after which the broker delivers again."""
-    number = spec.Basic.Nack.INDEX
-    return b"".join(_NACK.pack(METHOD, channel, _ACK_BYTES, number, tag, _REQUEUE, END) for tag in tags)
 
 
 # Replies go to few callers, and dead letters to one queue.

@@ -172,7 +172,7 @@ class AmqpSubscription:
 
 
 class AmqpMove(ConfirmedMove):
-    """Confirmed sends, then acks that the broker has worked on. After a refusal the messages go back to their queue."""
+    """Confirmed sends, then acks that the broker has worked on. After a refusal the messages are delivered again."""
 
     def __init__(self, consumer: Consumer, moves: Sequence[Move], timeout_s: float, declarer: Declarer) -> None:
         self._consumer = consumer
@@ -187,8 +187,8 @@ class AmqpMove(ConfirmedMove):
                 address=consumer.session.target.address,
             )
         except ReceiptTimeoutError as full:
-            # The connection lives, so without this nobody would deliver the messages again.
-            consumer.requeue(self._taken)
+            # The connection lives, so nobody else would deliver the messages again.
+            consumer.give_back(self._taken)
             raise MoveRefusedError(full.what, reason=full.what) from None
 
     def commit(self) -> None:
@@ -197,9 +197,15 @@ class AmqpMove(ConfirmedMove):
         try:
             super().commit()
         except MoveRefusedError:
-            self._consumer.requeue(self._taken)
+            self._consumer.give_back(self._taken)
             raise
         except ConnectionLostError:
+            if (blocked := session.publishing.blocked) and not session.reason:
+                # The sends may be done when the broker takes messages again. An end would not undo them for sure, and
+                # counts as a delivery for all that is unacked.
+                self._consumer.give_back(self._taken)
+                reason = f"it takes no messages now: {blocked}"
+                raise MoveRefusedError(f"{session.target.address}: {reason}", reason=reason) from None
             session.end("a move was not confirmed in time")
             raise
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pika.exceptions import ConnectionClosedByBroker
 from pika.spec import BasicProperties
 
 from infertool.brokers.port import DeliversOnReader, Move, Widens
-from infertool.errors import MoveRefusedError, ReceiptTimeoutError, RefusedError, StaleMessagesError
+from infertool.errors import ReceiptTimeoutError, RefusedError, StaleMessagesError
 from infertool.message import BodyKind, Outgoing
 from infertool.net.connection_state import ConnectionState
 from tests.brokers.amqp.conftest import Declare
@@ -169,35 +168,6 @@ def test_an_alarm_lets_sends_wait_and_acks_pass(
     assert sent.wait(TIMEOUT_S)
     wait_until(lambda: "takes messages again" in caplog.text)
     send_all(patient, numbered("q", 1))
-    assert links.of(ConnectionState.LOST) == []
-
-
-def test_moves_that_cannot_begin_during_an_alarm_are_refused_and_their_messages_come_again(
-    own: RabbitMQ, connect: Connect, links: Links, caplog: pytest.LogCaptureFixture
-) -> None:
-    with own.pika() as channel:
-        channel.queue_declare("q", durable=True)
-    patient = connect(own.amqp_url, receipt_timeout_s=TIMEOUT_S)
-    broker = connect(own.amqp_url, links)
-    send_all(patient, numbered("q", 3))
-    subscription = broker.subscribe("q", window=3)
-    messages = take(subscription, 3)
-    own.admin.take_no_messages()
-
-    def is_told() -> bool:
-        # The node finds out a moment later, and tells who sends then.
-        with contextlib.suppress(ReceiptTimeoutError):
-            broker.send(Outgoing("nowhere", b""), lambda _error: None, room_s=0.1)
-        return "takes no messages now" in caplog.text
-
-    wait_until(is_told)
-    with pytest.raises(MoveRefusedError, match="takes no messages now"):
-        subscription.move([Move(message, Outgoing("letters", b"dead")) for message in messages[:2]], 0.1)
-    again = take(subscription, 2)
-    assert [message.body for message in again] == [message.body for message in messages[:2]]
-    assert all(message.redelivered for message in again)
-    subscription.ack([messages[2], *again])
-    wait_until(lambda: own.admin.unacked("q") == 0)
     assert links.of(ConnectionState.LOST) == []
 
 

@@ -105,8 +105,8 @@ class Target:
     keeps_acks: bool = True
     # What a line says to the server before it is cut.
     farewell: bytes = b""
-    # What a move was refused for goes back to its queue, and the connection lives. Elsewhere the connection ends.
-    requeues: bool = False
+    # After a refused move its messages are delivered again, and the connection lives. Elsewhere the connection ends.
+    gives_back: bool = False
     # How an AMQP server declares the queues; empty for other servers.
     arguments: dict[str, Any] = field(default_factory=dict)
     # Settings of the broker under test.
@@ -344,7 +344,7 @@ TARGETS = (
         own=RabbitMQ,
         keeps_acks=False,
         arguments={"x-queue-type": "classic", "x-max-priority": 10},
-        requeues=True,
+        gives_back=True,
         lacks=["delivery_count"],
     ),
     Target(
@@ -355,7 +355,7 @@ TARGETS = (
         own=RabbitMQ,
         keeps_acks=False,
         arguments={"x-queue-type": "quorum"},
-        requeues=True,
+        gives_back=True,
         lacks=["priorities", "exclusive", "browse"],
     ),
     Target(
@@ -364,7 +364,7 @@ TARGETS = (
         "kafka",
         (pytest.mark.kafka,),
         own=Kafka,
-        requeues=True,
+        gives_back=True,
         keeps_priorities=False,
         settings={"heartbeat_s": 1.0},
     ),
@@ -373,7 +373,7 @@ TARGETS = (
         "Kafka, share group",
         "kafka",
         (pytest.mark.kafka,),
-        requeues=True,
+        gives_back=True,
         keeps_priorities=False,
         settings={"heartbeat_s": 1.0},
         lacks=["depth"],
