@@ -1,35 +1,44 @@
-"""Standard error that is gone: neither a terminal that is closed, nor a model that closes it, ends the work in hand."""
+"""Standard error that is gone: no closed terminal, full disk, or model that closes it, ends the work in hand."""
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-class _Terminal(io.FileIO):
-    """Takes what is written, also when nobody shows it any more."""
+class Lossy(io.FileIO):
+    """Takes what is written, also when it can be written no more."""
 
     def write(self, data: Buffer, /) -> int:
-        try:
-            return super().write(data) or 0
-        except OSError as fault:
-            if fault.errno != errno.EIO:
-                raise
-            return memoryview(data).nbytes
+        """Write what can be written."""
+        written = None
+        with suppress(OSError):
+            written = super().write(data)
+        return memoryview(data).nbytes if written is None else written
 
 
 def tolerant(stream: TextIO) -> TextIO:
     """Return a stream to the same terminal to which a write never fails because it is gone; any other as it is."""
-    if not isinstance(stream, io.TextIOWrapper) or not stream.isatty():
+    return lossy(stream) if isinstance(stream, io.TextIOWrapper) and stream.isatty() else stream
+
+
+def lossy(stream: TextIO) -> TextIO:
+    """Return a stream to the same file to which a write never fails; one that has no descriptor as it is."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):
         return stream
-    stream.flush()
-    raw = _Terminal(stream.fileno(), "w", closefd=False)
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    with suppress(OSError):
+        stream.flush()
+    raw = Lossy(descriptor, "w", closefd=False)
     return io.TextIOWrapper(
         io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=True
     )  # fmt: skip
@@ -61,7 +70,7 @@ def separate_stderr() -> None:
     given = sys.stderr
     old = given.target if isinstance(given, Wrapping) else given
     copy = os.dup(_STDERR)
-    _own = own = tolerant(os.fdopen(copy, "w", encoding=old.encoding, errors=old.errors, buffering=1, closefd=False))
+    _own = own = lossy(os.fdopen(copy, "w", encoding=old.encoding, errors=old.errors, buffering=1, closefd=False))
     if isinstance(given, Wrapping):
         given.target = own
         _own = sys.stderr
@@ -81,7 +90,7 @@ def stderr() -> TextIO:
 
 
 def shield_stderr() -> None:
-    """Make standard error tolerant. Not standard output: what is data there must not be lost without a word."""
-    keep_stderr(tolerant(sys.stderr))
+    """Have no write to standard error fail. Not standard output: what is data there must not be lost without a word."""
+    keep_stderr(lossy(sys.stderr))
     # Textual writes its screens there.
     setattr(sys, "__stderr__", sys.stderr)  # noqa: B010  # to the checker it is final

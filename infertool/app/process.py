@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from infertool.errors import InfertoolError
-from infertool.hangup import separate_stderr, stderr
+from infertool.hangup import Lossy, separate_stderr, stderr
 from infertool.models import user_code
 from infertool.models.user_code import type_of
 from infertool.telemetry.logs import log
@@ -118,7 +118,7 @@ class ModelOutput(io.TextIOBase):
     """Takes the place of `sys.stdout`: text that a model prints goes to standard error, as in worker processes."""
 
     def __init__(self) -> None:
-        self.buffer = open(_STDOUT, "wb", buffering=0, closefd=False)  # noqa: SIM115  (open as long as the process)
+        self.buffer = Lossy(_STDOUT, "w", closefd=False)
 
     def write(self, text: str, /) -> int:
         """Write to the standard error of that moment."""

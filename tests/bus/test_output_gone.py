@@ -12,7 +12,7 @@ import pytest
 
 from tests.bus.conftest import Bus
 from tests.support.hub import HubProcess
-from tests.support.running import CREDENTIALS, environment
+from tests.support.running import CREDENTIALS, LONG, environment
 
 PLACES = ["/dev/full", "closed", "closed pipe"]
 
@@ -86,6 +86,41 @@ def test_outcomes_that_cannot_be_written_leave_their_events(bus: Bus, place: str
     )  # fmt: skip
     check(done, "" if place == "closed" else "this was done: ")
     assert bus.left() == 5
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("more", [[], ["--executor", "processes", "--workers", "1"], ["--log-format", "json"]])
+def test_standard_error_that_cannot_be_written_costs_lines_alone(
+    embedded_bus: Bus, place: str, more: list[str]
+) -> None:
+    """Of infertool, and of a model that prints."""
+    model = embedded_bus.folder / "prints.py"
+    model.write_text("""
+import sys
+
+def predict(payload):
+    print("to standard output")
+    print("to standard error", file=sys.stderr)
+    sys.stdout.buffer.write(b"bytes")
+    sys.stdout.flush()
+    return {}
+""")
+    embedded_bus.send(5)
+    reader, writer = os.pipe()
+    os.close(reader)
+    redirection = {"/dev/full": "2> /dev/full", "closed": "2>&-", "closed pipe": ""}[place]
+    try:
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "infertool", "consume",
+             "--broker", embedded_bus.broker.url, "--queue", embedded_bus.queue, "--dlq", embedded_bus.dlq,
+             "--publish", "none", "--model", f"{model}:predict", "--max-messages", "5", "-o", "json", *more],
+            stdout=subprocess.PIPE, stderr=writer, stdin=subprocess.DEVNULL, text=True, check=False, timeout=LONG,
+            env=environment(**CREDENTIALS), cwd=embedded_bus.folder,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["succeeded"] == 5
 
 
 @pytest.mark.parametrize("place", PLACES)

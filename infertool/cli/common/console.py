@@ -73,12 +73,12 @@ def prepare_streams() -> None:
     If a standard stream was closed (`>&-`), its descriptor is opened, so that no file or connection gets its number.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
-        pass
+        os.set_inheritable(descriptor, True)
     os.close(descriptor)
     if sys.stdin is None:
         sys.stdin = os.fdopen(_STDIN)
     if sys.stderr is None:
-        sys.stderr = os.fdopen(_STDERR, "w")
+        sys.stderr = os.fdopen(_STDERR, "w", closefd=False)
     codecs.register_error("infertool.escape", _escape)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="infertool.escape")

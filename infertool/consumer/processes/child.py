@@ -20,7 +20,7 @@ from infertool.consumer.batch_calls import batch_function, call_batch
 from infertool.consumer.documents import unencodable
 from infertool.consumer.processes import wire
 from infertool.errors import InfertoolError
-from infertool.hangup import separate_stderr, shield_stderr
+from infertool.hangup import lossy, separate_stderr, shield_stderr
 from infertool.models import loader, user_code
 from infertool.models.loader import open_model
 from infertool.models.port import Cached, LoadedModel
@@ -34,6 +34,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 def main(connection_fd: int, permits_fd: int) -> None:
     """Serve until no more permits can come."""
     shield_stderr()
+    sys.stdout = lossy(sys.stdout)  # it leads to standard error
     sys.excepthook = uncaught.say_trace
     for number in (signal.SIGINT, signal.SIGTERM):
         # Only the consumer ends this process. Not SIG_IGN: processes that the model starts would inherit it.
