@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from infertool.errors import UsageError
@@ -63,7 +62,6 @@ _CONTAINERS = (dict, list)
 # For slow evaluations: one process for all expressions, started at its first use.
 _SLOW_EVALUATOR = Evaluator()
 
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _NOT_EVALUATED = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 
 _SYNTAX_ERROR = re.compile(r"ERROR: <input>:(\d+):(\d+): (?:Syntax error: )?(.*?)(?: expecting .*)?$", re.MULTILINE)
@@ -118,9 +116,14 @@ class Filter:
     _loops: int = field(repr=False)
 
     def matches(
-        self, payload: Any, *, headers: Mapping[str, str] = _NO_HEADERS, topic: str = "", event: str = ""
+        self,
+        payload: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        topic: str | None = None,
+        event: str | None = None,
     ) -> bool:
-        """Return True if the event matches.
+        """Return True if the event matches. A name beside the payload that is None is that of a field in it.
 
         Raises `FilterError` if the result is not a bool, `NotEvaluatedError` if it takes too long.
         """
@@ -128,8 +131,11 @@ class Filter:
         # Only named fields are passed: converting a whole event costs ten times an evaluation.
         names = {name: known[name] for name in self._fields if name in known}
         if self._reserved:
-            beside = {"payload": payload, "headers": dict(headers), "topic": topic, "event": event}
-            names.update((name, beside[name]) for name in self._reserved)
+            given = {"headers": headers and dict(headers), "topic": topic, "event": event}
+            beside = {"payload": payload} | {name: value for name, value in given.items() if value is not None}
+            for name in self._reserved:
+                if name in beside or name in known:
+                    names[name] = beside[name] if name in beside else known[name]
         if any(isinstance(value, _CONTAINERS) and _too_deep(value) for value in names.values()):
             return False
         try:

@@ -108,6 +108,13 @@ def test_reserved_names_win_over_fields() -> None:
     )
 
 
+def test_names_that_are_not_given_are_those_of_fields() -> None:
+    """A dead letter has no topic, and an event of a topic no headers."""
+    payload = {"payload": 1, "headers": {"a": 2}, "topic": 3, "event": 4}
+    assert matches("headers['a'] == 2 && topic == 3 && event == 4 && payload.payload == 1", payload)
+    assert not matches("event == 4 || topic == 4", {"n": 1})
+
+
 @pytest.mark.parametrize("payload", [[1], "text", None, 5])
 def test_a_payload_that_is_no_object(payload: list[int] | str | int | None) -> None:
     assert not matches("status == 'x'", payload)
