@@ -131,6 +131,8 @@ def _measure(broker: Broker, queue: str, timeout_s: float) -> Depth | None:
 def _agree(request: Request, depth: int | None, short: str) -> None:
     """Ask for agreement unless it was given. Raises `UsageError`."""
     count = "all" if depth is None else f"{depth}"
+    if request.file and request.yes and request.yes not in {request.queue, short}:
+        raise UsageError(f"--yes={request.yes} names another queue than {request.queue}", advice="write --yes")
     if request.file is None:
         _agree_to_discard(request, f"this deletes {count} messages of {request.queue} for ever", short)
     elif request.yes is None:

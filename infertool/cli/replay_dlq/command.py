@@ -24,7 +24,11 @@ EXAMPLE = """Examples:
 def replay_dlq(
     ctx: typer.Context,
     queue: Annotated[
-        str | None, typer.Argument(help="Queue; by default the configured dead-letter queue.", metavar="QUEUE")
+        str | None,
+        typer.Argument(
+            help="Queue; by default the configured dead-letter queue. With --from: only what was archived of it.",
+            metavar="QUEUE",
+        ),
     ] = None,
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
     to: Annotated[str | None, typer.Option(help="Send to this queue, not where they came from.", metavar="Q")] = None,
@@ -112,7 +116,8 @@ def replay_dlq(
         assignments=tuple(set_ or ()),
         edit=edit,
         max_replays=max_replays,
-        parking=None if parking is None else here.queue(parking),
+        # Letters of a queue are parked beside it, those of an archive on the broker that gets them.
+        parking=None if parking is None else (here if from_ is None else there).queue(parking),
         to_broker=other,
         abort_on_refail=abort_on_refail,
         audit=audit,
@@ -127,4 +132,4 @@ def replay_dlq(
     else:
         from infertool.cli.replay_dlq import restore
 
-        restore.run(loaded.settings, options, from_)
+        restore.run(loaded.settings, options, from_, only=None if queue is None else options.queue)

@@ -18,7 +18,7 @@ from infertool.cli.replay_dlq import view
 from infertool.cli.replay_dlq.run import Options, plan_of
 from infertool.deadletters.archive import restore
 from infertool.deadletters.archive.journal import Journal
-from infertool.deadletters.archive.restore import Look, Restore
+from infertool.deadletters.archive.restore import Archive, Look, Restore
 from infertool.deadletters.replay import editing
 from infertool.deadletters.replay.audit import Audit
 from infertool.deadletters.replay.decide import Fate, Fault, Plan
@@ -30,28 +30,30 @@ _GOODBYE_S = 10.0
 _FIELDS = ("stage", "error_type")
 
 
-def run(settings: Settings, options: Options, path: Path) -> None:
-    """Send the matching letters of the archive at `path`.
+def run(settings: Settings, options: Options, path: Path, *, only: str | None) -> None:
+    """Send the matching letters of the archive at `path`; `only` those of one queue, of all in it if None.
 
     Raises `NothingMatchedError`, `UsageError`, `ArchiveError`, `ServerError`.
     """
     check_replay(settings, options.queue, to=options.to, parking=options.parking, to_broker=options.to_broker)
     plan = plan_of(options)
     _check(options, path)
+    rate = None if options.rate is None else parse_rate(options.rate)
     plan = dataclasses.replace(plan, edit=editing.parse(options.assignments, options.edit))
+    archive = Archive(path, only, brokers.conventions(settings.broker.url))
     if options.to_broker:
         settings = dataclasses.replace(settings, broker=options.to_broker)
     adapter = brokers.adapter(settings.broker.url)
     with Journal(path) as journal:
-        look = restore.look(path, plan, journal, adapter.CONVENTIONS, adapter.CAPABILITIES)
-        _show(path, look, journal, plan)
+        look = restore.look(archive, plan, journal, adapter.CONVENTIONS, adapter.CAPABILITIES)
+        _show(archive, look, journal, plan)
         if options.dry_run:
             if options.as_json:
                 console.emit_json(_preview(path, look))
             return
         if not options.yes:
             _ask(path)
-        tally, interrupted = _restore(settings, options, plan, path, journal)
+        tally, interrupted = _restore(settings, options, plan, archive, journal, rate)
     _sum_up(path, tally, look, options, interrupted=interrupted)
 
 
@@ -68,11 +70,12 @@ def _check(options: Options, path: Path) -> None:
     check_apart("--audit", options.audit, ("--from", path), ("the journal of --from", Path(f"{path}.journal")))
 
 
-def _show(path: Path, look: Look, journal: Journal, plan: Plan) -> None:
-    tally = look.tally
+def _show(archive: Archive, look: Look, journal: Journal, plan: Plan) -> None:
+    path, tally = archive.path, look.tally
     before = f", {look.sent_before} of them sent before (see {journal.path})" if look.sent_before else ""
     limit = "" if plan.limit is None else f", of which at most {plan.limit} are sent"
-    console.err(f"{path}: {look.records} messages{before}")
+    of_one = "" if archive.only is None else f" of {archive.only}"
+    console.err(f"{path}: {look.records} messages{of_one}{before}")
     if journal.in_doubt:
         console.err(
             f"  {journal.in_doubt} were in work when an earlier run ended; they may arrive twice, with the same"
@@ -110,9 +113,11 @@ def _ask(path: Path) -> None:
         raise InfertoolError("nothing was sent: not agreed")
 
 
-def _restore(settings: Settings, options: Options, plan: Plan, path: Path, journal: Journal) -> tuple[Tally, bool]:
-    stop = threading.Event()
-    pace = None if options.rate is None else Pace(parse_rate(options.rate), stop)
+def _restore(
+    settings: Settings, options: Options, plan: Plan, archive: Archive, journal: Journal, rate: float | None
+) -> tuple[Tally, bool]:
+    stop, path = threading.Event(), archive.path
+    pace = None if rate is None else Pace(rate, stop)
     with ExitStack() as stack:
         to = restore.plan_for(path, plan)
         audit = stack.enter_context(Audit(options.audit, to, operator())) if options.audit else None
@@ -120,7 +125,7 @@ def _restore(settings: Settings, options: Options, plan: Plan, path: Path, journ
         stack.callback(broker.close, _GOODBYE_S)
         broker.connect()
         stack.enter_context(stopped_by_signals(stop.set, view.STOPPING))
-        work = Restore(broker, path, plan, journal, stop=stop, pace=pace, audit=audit)
+        work = Restore(broker, archive, plan, journal, stop=stop, pace=pace, audit=audit)
         try:
             with view.shown(work.tally, to, quiet=options.quiet):
                 return work.run(), stop.is_set()

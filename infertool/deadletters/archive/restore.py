@@ -21,6 +21,7 @@ from infertool.deadletters.replay.decide import Decider, Decision, Fate, Plan
 from infertool.deadletters.replay.progress import Pace, Tally
 from infertool.deadletters.replay.sending import Outcome, Sender, Word
 from infertool.deadletters.selection import Group
+from infertool.errors import UsageError
 from infertool.message import Message
 
 _SENDS: Final = frozenset({Fate.REPLAY, Fate.PARK})
@@ -30,6 +31,36 @@ _RESULTS: Final = {
     Outcome.IN_DOUBT: Result.IN_DOUBT,
     Outcome.NOT_SENT: Result.UNDONE,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The letters of a file: `only` those of one queue, which is spelt as by `conventions`; of all of them if None."""
+
+    path: Path
+    only: str | None
+    conventions: Conventions
+
+    def letters(self) -> Iterator[tuple[str, Message]]:
+        """Yield each letter once, with its key: a drain that was interrupted may have written some twice.
+
+        Raises `ArchiveError`.
+        """
+        seen: set[str] = set()
+        for batch in records.read(self.path):
+            for message in batch.messages:
+                letter = key(message)
+                if letter not in seen and self._is_wanted(message.source):
+                    seen.add(letter)
+                    yield letter, message
+
+    def _is_wanted(self, queue: str) -> bool:
+        if self.only is None:
+            return True
+        try:
+            return self.conventions.queue(queue) == self.only
+        except UsageError:  # another broker has no such name
+            return False
 
 
 @dataclass(slots=True)
@@ -62,16 +93,16 @@ def plan_for(path: Path, plan: Plan) -> Plan:
     return replace(plan, queue=f"file:{path}", began=math.inf, depth=None, copy=False)
 
 
-def look(path: Path, plan: Plan, journal: Journal, conventions: Conventions, can: Capabilities) -> Look:
+def look(archive: Archive, plan: Plan, journal: Journal, conventions: Conventions, can: Capabilities) -> Look:
     """Read all of the archive, and say what a run would do. Raises `ArchiveError`: nothing of such a file is sent."""
     found = Look()
-    decider = Decider(plan_for(path, plan), conventions, Crossing(conventions, conventions, can))
-    found.groups = selection.group(_matching(path, journal, found, decider), ("stage", "error_type"))
+    decider = Decider(plan_for(archive.path, plan), conventions, Crossing(conventions, conventions, can))
+    found.groups = selection.group(_matching(archive, journal, found, decider), ("stage", "error_type"))
     return found
 
 
-def _matching(path: Path, journal: Journal, found: Look, decider: Decider) -> Iterator[DeadLetter]:
-    for letter, message in _unlike(path):
+def _matching(archive: Archive, journal: Journal, found: Look, decider: Decider) -> Iterator[DeadLetter]:
+    for letter, message in archive.letters():
         found.records += 1
         if journal.has(letter):
             found.sent_before += 1
@@ -89,7 +120,7 @@ class Restore:
     def __init__(
         self,
         broker: Broker,
-        path: Path,
+        archive: Archive,
         plan: Plan,
         journal: Journal,
         *,
@@ -99,8 +130,8 @@ class Restore:
     ) -> None:
         self.tally = Tally(stages=False)
         self._sender = Sender(broker, stop)
-        self._path = path
-        self._plan = plan_for(path, plan)
+        self._archive = archive
+        self._plan = plan_for(archive.path, plan)
         crossing = Crossing(broker.conventions, broker.conventions, broker.capabilities)
         self._decider = Decider(self._plan, broker.conventions, crossing)
         self._journal = journal
@@ -140,7 +171,7 @@ class Restore:
     def _decisions(self) -> Iterator[Decision]:
         """Yield what is to be sent, each message once, up to the limit."""
         sends = 0
-        for letter, message in _unlike(self._path):
+        for letter, message in self._archive.letters():
             if self._stop.is_set():
                 return
             if self._journal.has(letter):
@@ -200,14 +231,3 @@ class Restore:
             for word in {word for _, word in told}:
                 decisions = [decision for decision, its in told if its == word]
                 self._audit.note(decisions, _RESULTS[word.outcome], now, word.reason)
-
-
-def _unlike(path: Path) -> Iterator[tuple[str, Message]]:
-    """Yield each letter of the archive once, with its key: a drain that was interrupted may have written some twice."""
-    seen: set[str] = set()
-    for batch in records.read(path):
-        for message in batch.messages:
-            letter = key(message)
-            if letter not in seen:
-                seen.add(letter)
-                yield letter, message

@@ -59,6 +59,8 @@ class Audit:
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         except OSError as fault:
             raise AuditError(path, fault) from None
+        if _ends_in_a_line(path):
+            self._append([b"\n"])
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +78,11 @@ class Audit:
     def note(self, decisions: Iterable[Decision], result: Result, at: float, why: str = "") -> None:
         """Append what became of it. Raises `AuditError`."""
         self._append(
-            [self._line(each, {"outcome": _outcome(each, result)}, at, why) for each in decisions if _is_told(each)]
+            [
+                self._line(each, {"outcome": self._outcome(each, result)}, at, why)
+                for each in decisions
+                if _is_told(each)
+            ]
         )
 
     def _line(self, decision: Decision, what: dict[str, str], at: float, why: str = "") -> bytes:
@@ -95,6 +101,11 @@ class Audit:
             "why": why or decision.why or None,
         }
         return orjson.dumps({key: value and printable(value) for key, value in line.items()}) + b"\n"
+
+    def _outcome(self, decision: Decision, result: Result) -> str:
+        if result is not Result.DONE:
+            return result
+        return "copied" if decision.fate is Fate.REPLAY and self._plan.copy else _DONE[decision.fate]
 
     def _append(self, lines: Sequence[bytes]) -> None:
         if lines:
@@ -118,10 +129,15 @@ def _is_told(decision: Decision) -> bool:
     return decision.fate in _TOLD and decision.fault is None
 
 
-def _outcome(decision: Decision, result: Result) -> str:
-    if result is not Result.DONE:
-        return result
-    return "copied" if decision.also is not None else _DONE[decision.fate]
+def _ends_in_a_line(path: Path) -> bool:
+    """Return True if the last line of a file has no end, as a power cut may leave it."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+    except OSError:  # it may be written and not read
+        return False
 
 
 def _write_all(file: int, data: bytes) -> None:

@@ -296,8 +296,10 @@ class Decider:
     def _exhausted(self, letter: DeadLetter) -> Decision:
         why = f"it was replayed {letter.replay_count} times"
         parking = self._plan.parking
-        if parking is None or self._obstacle(parking, self._here):
+        if parking is None:
             return self._stay(Fate.KEEP, letter, why)
+        if obstacle := self._obstacle(parking, self._here):
+            return self._stay(Fate.KEEP, letter, f"{why}, and cannot be parked: {obstacle}")
         return Decision(
             Fate.PARK, letter, sending.unchanged(letter.message, parking, self._here, atomic=self._atomic), why=why
         )

@@ -163,6 +163,8 @@ class Replay:
             return
         if moving:
             self._move(taker, moving)
+        if left and self._audit:
+            self._audit.intend(left, time.time())
         self._leave(taker, left)
         self._hold(taker, held)
 

@@ -59,6 +59,8 @@ def test_without_a_terminal_it_does_nothing_unless_told(dead: DeadQueue) -> None
     dead.fill(2)
     done = dead.command("drain-dlq", dead.queue, "--to", str(dead.file), code=2)
     assert "--yes" in done.stderr
+    wrong = dead.command("drain-dlq", dead.queue, "--to", str(dead.file), "--yes=other", code=2)
+    assert "--yes=other names another queue" in wrong.stderr
     assert not dead.file.exists()
     assert dead.numbers(dead.queue) == [0, 1]
 

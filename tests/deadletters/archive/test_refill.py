@@ -113,6 +113,25 @@ def test_what_an_interrupted_drain_wrote_twice_is_sent_once(dead: DeadQueue) -> 
     assert dead.numbers(dead.origin) == [0, 1, 2]
 
 
+def test_of_an_archive_of_several_queues_only_the_one_that_is_named(dead: DeadQueue) -> None:
+    for number, queue in enumerate((f"{dead.queue}.a", f"{dead.queue}.b")):
+        dead.put([(dead.letter(number), b'{"n": %d}' % number)], queue=queue)
+        dead.command("drain-dlq", queue, "--to", str(dead.file), "--yes")
+    said = dead.restored("nothing.is.named.so", code=4)["said"]
+    assert f"{dead.file}: 0 messages of /queue/nothing.is.named.so" in said
+    assert dead.restored(f"{dead.queue}.b".removeprefix("/queue/"))["replayed"] == 1
+    assert dead.numbers(dead.origin) == [1]
+    assert dead.restored()["replayed"] == 1
+    assert dead.numbers(dead.origin) == [0]
+
+
+def test_the_queue_for_parking_is_spelt_as_by_the_broker_that_gets_the_letters(dead: DeadQueue) -> None:
+    dead.put([(dead.letter(0, replay_count="3"), b'{"n": 0}')])
+    dead.drained()
+    options = ("--to-broker", "memory://elsewhere", "--parking", "parked", "--dry-run")
+    assert "to parked: 1" in dead.restored(*options)["said"]
+
+
 def test_the_second_copy_of_a_letter_is_sent_by_no_later_run(dead: DeadQueue) -> None:
     """A broker without atomic moves may leave two letters of one event, and a drain archives both."""
     dead.put([(dead.letter(0, dlq_id="one"), b'{"n": 0}')] * 2)
@@ -153,6 +172,7 @@ def test_an_edited_record_is_sent_as_it_is_now(dead: DeadQueue) -> None:
         (["--copy"], "cannot be used with --from"),
         (["--abort-on-refail", "1"], "cannot be used with --from"),
         (["--where", "n =="], "^"),
+        (["--rate", "quick", "--dry-run"], "is no rate"),
     ],
 )
 def test_bad_options(dead: DeadQueue, options: list[str], says: str) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from infertool.brokers.memory.adapter import CAPABILITIES
 from infertool.brokers.memory.server import Server
 from infertool.brokers.port import Broker
 from infertool.deadletters.record import Cause, dead_letter
+from infertool.deadletters.replay.audit import Audit
 from infertool.deadletters.replay.companions import BusyError, locked
 from infertool.deadletters.replay.decide import Fate, Plan
 from infertool.deadletters.replay.progress import Tally
@@ -49,10 +53,14 @@ class Log:
         partitions.assign(self.address)
         self.broker.connect()
 
-    def replay(self, elsewhere: Sender | None = None, depth: int = COUNT, **changes: Any) -> Tally:
+    def replay(
+        self, elsewhere: Sender | None = None, depth: int = COUNT, audit: Path | None = None, **changes: Any
+    ) -> Tally:
         plan = Plan(queue=DEAD, run="r", began=0.0, depth=depth, **changes)
         bus = Bus(lambda linked: brokers.open(self.settings, on_connection=linked), TIMEOUT_S, lambda _: None)
-        return Replay(bus, plan, stop=threading.Event(), broker=self.broker, elsewhere=elsewhere).run()
+        with nullcontext() if audit is None else Audit(audit, plan, "me") as record:
+            run = Replay(bus, plan, stop=threading.Event(), audit=record, broker=self.broker, elsewhere=elsewhere)
+            return run.run()
 
     def bodies(self, queue: str) -> set[bytes]:
         return {stored.outgoing.body for stored in self.server.held(queue)}
@@ -86,6 +94,22 @@ def test_a_copy_sends_and_settles_nothing(log: Log) -> None:
     assert (tally.replayed, tally.staged) == (10, 0)
     assert log.bodies(IN) == numbered(*range(0, COUNT, 3))
     assert log.bodies(DEAD) == numbered(*range(COUNT))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"copy": True}, ("replay", "copied")), ({"max_replays": 0}, ("keep", "kept")), ({}, ("replay", "replayed"))],
+)
+def test_the_audit_has_an_intent_and_an_outcome_of_each(
+    log: Log, tmp_path: Path, changes: dict[str, Any], told: tuple[str, str]
+) -> None:
+    path = tmp_path / "audit.jsonl"
+    log.replay(audit=path, **changes)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    intents = {line["original_id"]: line["intent"] for line in lines if "intent" in line}
+    outcomes = {line["original_id"]: line["outcome"] for line in lines if "outcome" in line}
+    assert len(intents) == len(outcomes) == COUNT
+    assert {(intent, outcomes[letter]) for letter, intent in intents.items()} == {told}
 
 
 def test_letters_that_may_not_be_replayed_stay_and_the_run_ends(log: Log) -> None:

@@ -23,7 +23,7 @@ from infertool.brokers.stomp.conventions import CONVENTIONS as STOMP
 from infertool.cli.replay_dlq.view import preview
 from infertool.deadletters import letters
 from infertool.deadletters.archive.journal import Journal
-from infertool.deadletters.archive.restore import Restore, look
+from infertool.deadletters.archive.restore import Archive, Restore, look
 from infertool.deadletters.archive.writer import ArchiveWriter
 from infertool.deadletters.record import Cause, dead_letter
 from infertool.deadletters.replay import companions, take
@@ -225,11 +225,12 @@ def test_an_archive_of_one_broker_is_sent_to_another(two: Two, tmp_path: Path) -
     here.close(TIMEOUT_S)
     plan = Plan(queue="dead", run="r", began=0.0, depth=None)
     with Server(f"bare-{next(_numbers)}", replace(CAPABILITIES, header_types=False)) as bare, Journal(path) as journal:
-        found = look(path, plan, journal, STOMP, ACTIVEMQ)
+        archive = Archive(path, None, STOMP)
+        found = look(archive, plan, journal, STOMP, ACTIVEMQ)
         assert found.tally.targets == {"/queue/in": COUNT, "/queue/a.b": 1}
         assert found.tally.losses["the type int of the header retries: it becomes a text"] == COUNT
         there = two.broker(bare.url)
-        tally = Restore(there, path, plan, journal, stop=threading.Event()).run()
+        tally = Restore(there, archive, plan, journal, stop=threading.Event()).run()
         assert tally.targets == {"in": COUNT, "a.b": 1}
         assert tally.losses["the type int of the header retries: it becomes a text"] == COUNT
         assert (ids(bare, "in"), ids(bare, "a.b")) == (ALL, ["of-stomp"])
