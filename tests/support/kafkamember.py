@@ -120,7 +120,9 @@ class Member:
         self.faults: list[InfertoolError] = []
         self.events: list[tuple[str, frozenset[str]]] = []
         self.on_revoking: Callable[[frozenset[str]], None] = lambda _names: None
-        known: dict[str, Any] = {"group": topic, "window": 1000, "order": "none", "max_gap": 10_000}
+        known: dict[str, Any] = {
+            "group": topic, "window": 1000, "order": "none", "max_gap": 10_000, "is_connected": lambda: True,
+        }  # fmt: skip
         self.subscription = KafkaSubscription(
             topic, clients=clients, epochs=itertools.count(1), send=send or _refuse,
             describe=lambda _topic: None, timeout_s=TIMEOUT_S,

@@ -107,7 +107,8 @@ class KafkaBroker:
         self._topics.require(session, queue, self._timeout_s)
         known: dict[str, Any] = {
             "window": window, "clients": self._clients, "epochs": self._epochs, "send": self._send_within,
-            "timeout_s": self._timeout_s, "on_fault": _tell_fault,
+            "is_connected": lambda: self._supervisor.current() is not None, "timeout_s": self._timeout_s,
+            "on_fault": _tell_fault,
         }  # fmt: skip
         name = self._groups.of(queue)
         subscription: KafkaSubscription | ShareSubscription
@@ -232,7 +233,7 @@ class KafkaBroker:
         return TimeLimit(terms.usable_s, remedy) if terms else None
 
     def _changed(self, event: ConnectionEvent) -> None:
-        """Have subscriptions go on with what a new connection has: a login or TLS files that changed."""
+        """Have subscriptions go on with a new connection."""
         if event.state is ConnectionState.CONNECTED:
             for _, subscription in self._subscriptions:
                 subscription.renew()

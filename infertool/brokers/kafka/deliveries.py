@@ -130,6 +130,14 @@ class Deliveries:
             self.stale_acks += stale
             return stale
 
+    def settle_all(self, messages: Sequence[KafkaMessage]) -> bool:
+        """Note that events are done. Return False, and note nothing, if one of them is not in work here any more."""
+        with self._lock:
+            if self.has_stale(messages):
+                return False
+            self._end_work(messages, Assignment.settle)
+            return True
+
     def pass_over(self, messages: Iterable[KafkaMessage]) -> None:
         """Take events out of work without settling them; they are not given out again."""
         with self._lock:

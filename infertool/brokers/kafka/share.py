@@ -20,6 +20,7 @@ from infertool.brokers import callbacks
 from infertool.brokers.kafka.client import Clients
 from infertool.brokers.kafka.conventions import CAPABILITIES
 from infertool.brokers.kafka.errors import code_of, is_fatal, translate
+from infertool.brokers.kafka.returns import Returns
 from infertool.brokers.kafka.share_group import Group
 from infertool.brokers.kafka.share_outcomes import Outcomes, answer
 from infertool.brokers.kafka.share_round import Round, ShareMessage, to_share_message
@@ -44,7 +45,7 @@ _LISTENER: Final = "a listener of partitions"
 class ShareSubscription:
     """See `infertool.brokers.port.Subscription` and `Partitioned`: a partition is revoked when its locks run out."""
 
-    def __init__(  # all that a subscription has to know
+    def __init__(  # noqa: PLR0913  # all that a subscription has to know
         self,
         topic: str,
         *,
@@ -53,6 +54,7 @@ class ShareSubscription:
         clients: Clients,
         epochs: Iterator[int],
         send: Send,
+        is_connected: Callable[[], bool],
         timeout_s: float,
         on_fault: Callable[[InfertoolError], None],
     ) -> None:
@@ -64,6 +66,7 @@ class ShareSubscription:
         self._timeout_s = timeout_s
         self._on_fault = on_fault
         self._round = Round(window)
+        self._returns = Returns(self._round.repeat, is_connected)
         self._outcomes = Outcomes(topic, group.terms.most_deliveries, send=send, timeout_s=timeout_s)
         self._listener: PartitionListener | None = None
         self._refusal: InfertoolError | None = None
@@ -97,9 +100,10 @@ class ShareSubscription:
             raise self._refusal
 
     def renew(self) -> None:
-        """Go on with a login or TLS files that changed."""
+        """Go on with a new connection: with a login or TLS files that changed, and with what waited for one."""
         now = self._clients.credentials()
         self._is_outdated = now is not None and now != self._credentials
+        self._returns.connected()
 
     def close(self, timeout_s: float) -> None:
         """Accept what is done, release the rest, and leave the group."""
@@ -140,13 +144,13 @@ class ShareSubscription:
             timeout_s,
             send=lambda outgoing, on_sent: self._send(outgoing, on_sent, left_s(deadline)),
             ack=self._settle_moved,
-            failed=lambda _reason: self._round.repeat(messages),
+            failed=lambda _reason: self._returns.add(messages),
             address=self._clients.address,
         )
 
     def _settle_moved(self, messages: Sequence[Message]) -> Wait:
         told: Future[None] = Future()
-        if self._round.settle(messages, told):
+        if not self._round.settle_all(messages, told):
             raise ConnectionLostError(
                 f"the lock of an event of {self._topic} ran out during a move", address=self._clients.address
             )

@@ -74,11 +74,20 @@ class Round:
     def _can_give(self) -> bool:
         return bool(self._ready) and len(self._in_work) < self._window
 
-    def settle(self, messages: Iterable[Message], told: Future[None] | None = None) -> int:
-        """Note that events are done. Return how many were not in work here any more.
+    def settle_all(self, messages: Sequence[Message], told: Future[None]) -> bool:
+        """Note that events are done. Return False, and note nothing, if one of them is not in work here any more.
 
         `told` is set once the broker knows of it.
         """
+        with self._changed:
+            if self.has_stale(messages):
+                return False
+            self._waiting.append(told)
+            self.settle(messages)
+            return True
+
+    def settle(self, messages: Iterable[Message]) -> int:
+        """Note that events are done. Return how many were not in work here any more."""
         with self._changed:
             stale = 0
             for message in messages:
@@ -87,8 +96,6 @@ class Round:
                     stale += 1
                 else:
                     self._done.append(held)
-            if told:
-                self._waiting.append(told)
             self.stale_acks += stale
             self._changed.notify_all()
             return stale

@@ -16,6 +16,7 @@ from infertool.brokers.kafka.log_faults import Describe
 from infertool.brokers.kafka.messages import KafkaMessage
 from infertool.brokers.kafka.poller import Clients, Poller
 from infertool.brokers.kafka.rebalance import Rebalance
+from infertool.brokers.kafka.returns import Returns
 from infertool.brokers.moving import ConfirmedMove, Wait, extra_seconds, move_in_steps
 from infertool.brokers.partitioned import PartitionListener
 from infertool.brokers.port import Move, OnSent
@@ -44,6 +45,7 @@ class KafkaSubscription:
         epochs: Iterator[int],
         send: Send,
         describe: Describe,
+        is_connected: Callable[[], bool],
         timeout_s: float,
         on_fault: Callable[[InfertoolError], None],
     ) -> None:
@@ -54,6 +56,9 @@ class KafkaSubscription:
         self._timeout_s = timeout_s
         self._deliveries = Deliveries(window, max_gap)
         self._commits = Commits(topic, self._deliveries)
+        self._returns = Returns(
+            lambda messages: self._deliveries.give_back(_ours(messages), redelivered=True), is_connected
+        )
         self._rebalance = Rebalance(
             topic, group,
             deliveries=self._deliveries, commits=self._commits, epochs=epochs, order=order, ahead=window,
@@ -96,8 +101,9 @@ class KafkaSubscription:
             )  # fmt: skip
 
     def renew(self) -> None:
-        """Go on with a login or TLS files that changed."""
+        """Go on with a new connection: with a login or TLS files that changed, and with what waited for one."""
         self._poller.renew()
+        self._returns.connected()
 
     def close(self, timeout_s: float) -> None:
         """Commit, and leave the group. What is in work comes again."""
@@ -158,12 +164,12 @@ class KafkaSubscription:
             timeout_s,
             send=lambda outgoing, on_sent: self._send(outgoing, on_sent, left_s(deadline)),
             ack=self._settle_moved,
-            failed=lambda _reason: self._deliveries.give_back(messages, redelivered=True),
+            failed=lambda _reason: self._returns.add(messages),
             address=self._address,
         )
 
     def _settle_moved(self, messages: Sequence[Message]) -> Wait:
-        if self._deliveries.settle(_ours(messages)):
+        if not self._deliveries.settle_all(_ours(messages)):
             raise ConnectionLostError(
                 f"a partition of {self._topic} went to another consumer during a move", address=self._address
             )

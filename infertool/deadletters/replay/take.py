@@ -245,12 +245,13 @@ class Taker:
         """
         quiet_since = time.monotonic()
         while not self._stop.is_set():
-            self._fill(0 if self._buffer else _POLL_S)
-            if self._buffer:
-                return self._taken(most)
-            if self._lost_at is not None:
-                self._check_loss(self._lost_at)
+            lost_at = self._lost_at
+            self._fill(0 if self._buffer and lost_at is None else _POLL_S)
+            if lost_at is not None:  # what is here could not be moved
+                self._check_loss(lost_at)
                 quiet_since = time.monotonic()
+            elif self._buffer:
+                return self._taken(most)
             elif self._is_without():
                 quiet_since = time.monotonic()
             elif time.monotonic() - quiet_since >= patience_s:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from infertool.brokers.kafka.metadata import decode
-from infertool.brokers.port import Move
-from infertool.errors import RefusedError, StaleMessagesError
-from infertool.message import Message
+from infertool.brokers.port import Move, OnSent
+from infertool.errors import ConnectionLostError, RefusedError, StaleMessagesError
+from infertool.message import Message, Outgoing
 from tests.support.kafka import Kafka
 from tests.support.kafkamember import Member, RealCluster, TestClients, bodies, eventually, member
 from tests.support.kafkaproxy import KafkaFrameProxy
@@ -135,6 +135,29 @@ def test_what_is_in_work_may_be_settled_until_the_partition_is_gone(
             again = [message for message in later[0].take(1) if message.partition == gone]
         assert [(message.token, message.redelivered) for message in again] == [("3", True)]
         later[0].close()
+
+
+def test_a_move_of_which_one_partition_goes_meanwhile_settles_nothing(
+    cluster: RealCluster, clients: TestClients, topic: str
+) -> None:
+    """What it is told is that nothing was settled: the events of the others come again."""
+    send_all(cluster, topic, 1)
+    sent: list[OnSent] = []
+    first = Member(clients, topic, send=lambda _outgoing, on_sent, _limit_s: sent.append(on_sent))
+    taken = first.take(PARTITIONS)
+    move = first.subscription.start_move([Move(each, Outgoing("dead", each.body)) for each in taken], LONG)
+    second = Member(clients, topic)
+    eventually(lambda: any(told == "revoked" for told, _ in first.events))
+    stays = first.names
+    assert 0 < len(stays) < PARTITIONS
+    for on_sent in sent:
+        on_sent(None)
+    with pytest.raises(ConnectionLostError, match="went to another consumer"):
+        move.commit()
+    again = first.take(len(stays))
+    assert {(each.partition, each.redelivered) for each in again} == {(name, True) for name in stays}
+    second.close()
+    first.close()
 
 
 class _Commits:

@@ -11,7 +11,7 @@ from infertool.brokers.kafka.assignment import Order
 from infertool.brokers.kafka.metadata import NOTHING, decode
 from infertool.brokers.partitioned import Partitioned, PassesOver
 from infertool.brokers.port import Move
-from infertool.errors import MoveRefusedError, RefusedError, StaleMessagesError, UnroutableError
+from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError, StaleMessagesError, UnroutableError
 from infertool.message import Message, Outgoing
 from tests.support.kafkamember import Member, RealCluster, TestClients, bodies, eventually, member
 from tests.support.rawkafka import RawKafka
@@ -302,6 +302,33 @@ def test_a_dead_letter_is_confirmed_then_settled_and_a_refused_one_comes_again(
             only.subscription.start_move([Move(zero, None)], 30)
     with member(clients, dead, group=f"look-{dead}") as look:
         assert bodies(look.take(1)) == [b"0"]
+
+
+def test_an_event_whose_move_fails_without_a_connection_comes_again_with_the_next_one(
+    cluster: RealCluster, clients: TestClients, topic: str
+) -> None:
+    dead = cluster.topic()
+    cluster.send(topic, *numbered(2))
+    connected: list[bool] = []
+
+    def send(outgoing: Outgoing, on_sent: object, limit_s: float) -> None:
+        if not connected:
+            raise ConnectionLostError("there is no connection", address="here")
+        cluster.send_outgoing(outgoing, on_sent, limit_s)  # type: ignore[arg-type]
+
+    with member(clients, topic, send=send, is_connected=lambda: bool(connected)) as only:
+        zero, one = only.take(2)
+        for message in (zero, one):
+            with pytest.raises(ConnectionLostError):
+                only.subscription.move([Move(message, Outgoing(dead, message.body))], 30)
+        cluster.send(topic, *numbered(1, 2))
+        assert bodies(only.take(1)) == [b"2"]
+        connected.append(True)
+        only.subscription.renew()
+        again = only.take(2)
+        assert [(each.body, each.redelivered) for each in again] == [(b"0", True), (b"1", True)]
+        only.subscription.move([Move(each, Outgoing(dead, each.body)) for each in again], 30)
+        assert only.subscription.figures().in_work == 1
 
 
 def test_a_note_of_another_program_is_left_alone_until_an_event_is_settled(
