@@ -16,6 +16,7 @@ from infertool.message import Message, Outgoing
 
 _HINT: Final = "look at the load and the log of the broker, and at the network to it"
 _SLOW_S: Final = 1.0
+_GRACE_S: Final = 1.0
 _MILLISECOND_S: Final = 0.001
 
 
@@ -44,10 +45,13 @@ def round_trip(broker: Broker, timeout_s: float) -> tuple[Finding, Skew | None]:
         began, sent_at = time.monotonic(), time.time()
         broker.send(Outgoing(address, body), sent, declare=False)
         with changed:
-            changed.wait_for(lambda: (came and answers) or any(error for _, error in answers), timeout_s)
+            # An adapter that gives up tells why, a moment later.
+            changed.wait_for(lambda: (came and answers) or any(error for _, error in answers), timeout_s + _GRACE_S)
     finally:
         replies.close()
     if error := next((error for _, error in answers if error), None):
+        if isinstance(error, ConnectionLostError):
+            raise error
         return fail(f"the broker refused the message: {error}", "allow the user to use temporary queues"), None
     if not came or not answers:
         what = "the message did not come back" if answers else "the broker did not confirm the message"

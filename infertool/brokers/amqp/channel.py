@@ -85,7 +85,8 @@ class Channel:
             return connection.lost()
         self.abandon()
         address = connection.target.address
-        return ReceiptTimeoutError(f"{address} did not answer a {name} in time", address=address)
+        blocked = f": it takes no messages now: {connection.blocked}" if connection.blocked else ""
+        return ReceiptTimeoutError(f"{address} did not answer a {name} in time{blocked}", address=address)
 
     def close(self) -> None:
         """Close it, if it is open, and the connection lives."""

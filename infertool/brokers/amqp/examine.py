@@ -14,8 +14,9 @@ from pika import spec
 
 from infertool.brokers.amqp import declare, frames, messages
 from infertool.brokers.amqp.channel import Channel
+from infertool.brokers.amqp.connection import Connection
 from infertool.brokers.examining import QueueAccess, Right
-from infertool.errors import ConnectionLostError, RefusedError, UnroutableError
+from infertool.errors import ConnectionLostError, ReceiptTimeoutError, RefusedError, ServerError, UnroutableError
 from infertool.message import Outgoing
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _IMPOSSIBLE: Final = {"x-priority": "infertool-asks"}
 _FORBIDDEN: Final = "ACCESS_REFUSED"
 _PRECONDITION: Final = "PRECONDITION_FAILED"
+# Longest wait for the end of a connection. Seconds.
+_GOODBYE_S: Final = 2.0
 _EXCHANGE, _KEY = "dead-letter-exchange", "dead-letter-routing-key"
 
 
@@ -68,22 +71,36 @@ def _may_consume(ask: declare.Ask, queue: str) -> Right:
 
 
 def _may_send(session: Session, timeout_s: float) -> Right:
-    channel = Channel(session.consuming)
+    """Try a send on a connection of its own: a broker that takes no messages reads nothing more from that."""
+    target = session.target
+    connection = Connection(target, session.vhost, 0, name="infertool", role="examine", on_end=lambda _connection: None)
     try:
+        connection.open()
+        channel = _Trial(connection)
         channel.open(timeout_s)
         nowhere = f"infertool.doctor.{secrets.token_hex(8)}"
-        address = session.target.address
-        encoded = messages.encoded(messages.to_fields(Outgoing(nowhere, b""), address), address)
+        encoded = messages.encoded(messages.to_fields(Outgoing(nowhere, b""), target.address), target.address)
         head = frames.publish_head(channel.number, nowhere)
-        session.consuming.write(head + frames.content(channel.number, encoded, b"", session.consuming.frame_max))
+        connection.write(head + frames.content(channel.number, encoded, b"", connection.frame_max))
         # Answered after the message was, with or without a refusal of that.
         channel.call(spec.Basic.Qos(0, 1, False), timeout_s)  # noqa: FBT003  # as pika has it
-        channel.close()
     except RefusedError as refused:
         return Right(allowed=False if refused.reason.startswith(_FORBIDDEN) else None, reason=refused.reason)
-    except ConnectionLostError as lost:
-        return Right(allowed=None, reason=lost.what)
+    except ServerError as fault:
+        return Right(allowed=None, reason=fault.what)
+    finally:
+        connection.close(0.0 if connection.blocked else _GOODBYE_S)
     return Right(allowed=True)
+
+
+class _Trial(Channel):
+    """A channel whose question ends when the broker says that it takes no messages."""
+
+    def on_blocked(self) -> None:
+        """See `Channel`."""
+        if blocked := self.connection.blocked:
+            address = self.connection.target.address
+            self._answers.put(ReceiptTimeoutError(f"{address} takes no messages now: {blocked}", address=address))
 
 
 def _policy(facts: QueueFacts) -> str:

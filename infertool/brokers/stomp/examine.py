@@ -20,13 +20,16 @@ from infertool.brokers.stomp.conventions import is_pattern
 from infertool.brokers.stomp.frames import encode
 from infertool.brokers.stomp.receipts import Answer
 from infertool.brokers.stomp.statistics import StatisticsProbe
-from infertool.errors import ConnectionLostError, RefusedError, ServerError
+from infertool.errors import RefusedError, ServerError
 from infertool.message import Message, Outgoing
+from infertool.net.timing import left_s
 
 # Longest wait for the word that a queue exists. A user without the right to temporary queues never gets it. Seconds.
 _EXISTS_S: Final = 10.0
 # Longest wait for the end of a connection. Seconds.
 _GOODBYE_S: Final = 2.0
+# What a step gets whose time is over. Seconds.
+_LEAST_S: Final = 0.1
 _NOTHING: Final = "1 = 0"
 _SUBSCRIPTION: Final = "examine"
 
@@ -46,19 +49,20 @@ def examine(main: Connection, probe: StatisticsProbe, name: str, queue: str, tim
     if exists is False:
         unknown = Right(allowed=None, reason=f"{dialect.name} makes it at its first use")
         return QueueAccess(exists=False, is_made=True, read=unknown, write=unknown, is_empty=True, untold=untold)
-    depth = probe.measure(queue, deadline - time.monotonic()) if exists else None
-    write = _may_send(main, name, queue, deadline)
+    depth = probe.measure(queue, left_s(deadline)) if exists else None
+    # A broker that takes no messages does not answer: that leaves time to look at the rest.
+    write = _may_send(main, name, queue, time.monotonic() + left_s(deadline) / 2)
     if dialect.capabilities.browse is Browsing.NONE:
         read = _may_subscribe(main, name, queue, deadline)
         return QueueAccess(exists=exists, read=read, write=write, depth=depth, untold=untold)
     first: list[Message] = []
     read = Right(allowed=True)
     try:
-        first = browse(main, name, queue, limit=1, timeout_s=deadline - time.monotonic(), selector="")
+        first = browse(main, name, queue, limit=1, timeout_s=max(_LEAST_S, left_s(deadline)), selector="")
     except RefusedError as refused:
         read = Right(allowed=False, reason=refused.reason)
-    except ConnectionLostError as lost:
-        read = Right(allowed=None, reason=lost.what)
+    except ServerError as fault:
+        read = Right(allowed=None, reason=fault.what)
     oldest_ms = first[0].properties.timestamp_ms if first else None
     is_empty = bool(read.allowed) and not first
     return QueueAccess(
@@ -68,26 +72,32 @@ def examine(main: Connection, probe: StatisticsProbe, name: str, queue: str, tim
 
 def _may_send(main: Connection, name: str, queue: str, deadline: float) -> Right:
     transaction = f"examine-{secrets.token_hex(4)}"
-    with _Beside(main, name, deadline) as connection:
-        answer = Answer()
-        receipt = connection.receipts.expect(answer, deadline - time.monotonic())
-        within = {"transaction": transaction}
-        send = connection.dialect.send(Outgoing(queue, b""), {"receipt": receipt, **within})
-        connection.write(encode("BEGIN", within) + send)
-        right = _right(answer, deadline)
-        connection.write(encode("ABORT", within))
-        return right
+    try:
+        with _Beside(main, name, deadline) as connection:
+            answer = Answer()
+            receipt = connection.receipts.expect(answer, left_s(deadline))
+            within = {"transaction": transaction}
+            send = connection.dialect.send(Outgoing(queue, b""), {"receipt": receipt, **within})
+            connection.write(encode("BEGIN", within) + send)
+            right = _right(answer, deadline)
+            connection.write(encode("ABORT", within))
+            return right
+    except ServerError as fault:
+        return Right(allowed=None, reason=fault.what)
 
 
 def _may_subscribe(main: Connection, name: str, queue: str, deadline: float) -> Right:
-    with _Beside(main, name, deadline) as connection:
-        (window,) = connection.dialect.prefetches(1, 1)
-        place = connection.dialect.place(queue)
-        headers = {"selector": _NOTHING, **window}
-        answer = connection.subscribe(place, _SUBSCRIPTION, lambda _frames: None, ack="client", headers=headers)
-        right = _right(answer, deadline)
-        connection.unsubscribe(_SUBSCRIPTION)
-        return right
+    try:
+        with _Beside(main, name, deadline) as connection:
+            (window,) = connection.dialect.prefetches(1, 1)
+            place = connection.dialect.place(queue)
+            headers = {"selector": _NOTHING, **window}
+            answer = connection.subscribe(place, _SUBSCRIPTION, lambda _frames: None, ack="client", headers=headers)
+            right = _right(answer, deadline)
+            connection.unsubscribe(_SUBSCRIPTION)
+            return right
+    except ServerError as fault:
+        return Right(allowed=None, reason=fault.what)
 
 
 def _right(answer: Answer, deadline: float) -> Right:
@@ -95,8 +105,8 @@ def _right(answer: Answer, deadline: float) -> Right:
         allowed = answer.wait(deadline - time.monotonic())
     except RefusedError as refused:
         return Right(allowed=False, reason=refused.reason)
-    except ServerError as lost:
-        return Right(allowed=None, reason=lost.what)
+    except ServerError as fault:
+        return Right(allowed=None, reason=fault.what)
     return Right(allowed=True) if allowed else Right(allowed=None, reason="no answer in time")
 
 
@@ -105,8 +115,8 @@ class _Beside:
 
     def __init__(self, main: Connection, name: str, deadline: float) -> None:
         self._deadline = deadline
-        left_s = max(0.1, deadline - time.monotonic())
-        target = replace(main.target, connect_timeout_s=min(left_s, main.target.connect_timeout_s))
+        most_s = max(_LEAST_S, left_s(deadline))
+        target = replace(main.target, connect_timeout_s=min(most_s, main.target.connect_timeout_s))
         client_id = f"{name}-examine-{os.getpid()}-{secrets.token_hex(3)}"
         self._connection = Connection(target, 0, client_id, lambda _connection: None)
 
@@ -116,4 +126,4 @@ class _Beside:
 
     def __exit__(self, *_exc: object) -> None:
         # Its receipt says that what was written, such as an abort, was done.
-        self._connection.close(max(0.1, min(_GOODBYE_S, self._deadline - time.monotonic())))
+        self._connection.close(max(_LEAST_S, min(_GOODBYE_S, left_s(self._deadline))))

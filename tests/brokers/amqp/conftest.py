@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -11,10 +13,13 @@ import pytest
 from infertool import brokers
 from infertool.brokers.amqp.broker import AmqpBroker
 from infertool.brokers.amqp.management import Management, QueueFacts
+from infertool.brokers.port import Broker
+from infertool.errors import ReceiptTimeoutError
+from infertool.message import Outgoing
 from infertool.secret import Secret
 from infertool.settings.broker import BrokerSettings
 from tests.support import brokers as support
-from tests.support.brokers import settings
+from tests.support.brokers import TIMEOUT_S, settings
 from tests.support.rabbitmq import RabbitMQ
 
 
@@ -71,6 +76,25 @@ def declare(rabbitmq: RabbitMQ) -> Iterator[Declare]:
     with rabbitmq.pika() as channel:
         for name in declared:
             channel.queue_delete(name)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def refuse_messages(own: RabbitMQ, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    """Have the node raise an alarm, and wait until `broker` was told: that comes a moment later, to who sends then."""
+    own.admin.take_no_messages()
+
+    def is_told() -> bool:
+        with contextlib.suppress(ReceiptTimeoutError):
+            broker.send(Outgoing("nowhere", b""), lambda _error: None, room_s=0.1)
+        return "takes no messages now" in caplog.text
+
+    wait_until(is_told)
 
 
 @pytest.fixture

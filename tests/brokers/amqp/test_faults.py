@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from infertool.brokers.port import DeliversOnReader, Move, Widens
 from infertool.errors import ReceiptTimeoutError, RefusedError, StaleMessagesError
 from infertool.message import BodyKind, Outgoing
 from infertool.net.connection_state import ConnectionState
-from tests.brokers.amqp.conftest import Declare
+from tests.brokers.amqp.conftest import Declare, wait_until
 from tests.brokers.conftest import Connect
 from tests.support.amqpproxy import AmqpFrameProxy, AmqpProxy, method
 from tests.support.brokers import TIMEOUT_S, Links, numbered, send_all, stale_acks, take
@@ -26,13 +25,6 @@ from tests.support.usual_pair import connection
 pytestmark = pytest.mark.rabbitmq
 
 DELIVER = 0x003C003C
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("grows", [False, True])

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import time
-from collections.abc import Callable
 from queue import SimpleQueue
 
 import pytest
 
-from infertool.brokers.port import Broker, DeliversOnReader, Move
-from infertool.errors import MoveRefusedError, ReceiptTimeoutError, StaleMessagesError
+from infertool.brokers.port import DeliversOnReader, Move
+from infertool.errors import MoveRefusedError, StaleMessagesError
 from infertool.message import Message, Outgoing
 from infertool.net.connection_state import ConnectionState
-from tests.brokers.amqp.conftest import Declare
+from tests.brokers.amqp.conftest import Declare, refuse_messages, wait_until
 from tests.brokers.conftest import Connect
 from tests.support.brokers import TIMEOUT_S, Links, numbered, send_all, stale_acks, take
 from tests.support.rabbitmq import RabbitMQ
 
 pytestmark = pytest.mark.rabbitmq
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def refuse_messages(own: RabbitMQ, broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
-    """Have the node raise an alarm, and wait until `broker` was told: that comes a moment later, to who sends then."""
-    own.admin.take_no_messages()
-
-    def is_told() -> bool:
-        with contextlib.suppress(ReceiptTimeoutError):
-            broker.send(Outgoing("nowhere", b""), lambda _error: None, room_s=0.1)
-        return "takes no messages now" in caplog.text
-
-    wait_until(is_told)
 
 
 @pytest.mark.parametrize("sends", [False, True])
