@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _KEY = "broker.url"
 _LARGEST_PORT = 65535
 _PORT = re.compile(r"0*([0-9]{1,5})")
+# A host in what stands before the last @: a password with these signs is less likely.
+_SEVERAL_USERS = re.compile(r"@[^@,:]+:[0-9]{1,5},")
 # The port of a scheme that has none.
 _NO_PORT = 0
 
@@ -62,6 +64,10 @@ def parse(url: str) -> BrokerUrl:
     if form.URL_OPTIONS is not None:
         rest, _, query = rest.partition("?")
     user_part, _, place = rest.rpartition("@")
+    if _SEVERAL_USERS.search(user_part):
+        raise _wrong(
+            "the broker URL has users at several hosts", "write the user once, before the first host, and %40 for an @"
+        )
     addresses, _, path = place.partition("/")
     hosts = tuple(_host_and_port(name, address, form.PORTS) for address in addresses.split(","))
     user, _, password = user_part.partition(":")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import math
 import re
@@ -24,7 +23,7 @@ from urllib3.util import Url, parse_url
 from infertool import __version__
 from infertool.errors import InferenceError, ModelLoadError, ModelUnavailableError, SettingsError
 from infertool.ipv6 import bracketed_url
-from infertool.net import http_pool
+from infertool.net import basic_auth, http_pool
 from infertool.net.http_faults import hint, innermost, reason, wants_tls
 from infertool.net.retry_after import seconds as retry_after_s
 from infertool.net.tls import ClientTls, certificate_question, explain, openssl_reason
@@ -101,7 +100,7 @@ def endpoint(settings: ModelSettings) -> Endpoint:
         path=url.path or "/",
         query=f"?{url.query}" if url.query else "",
         token=settings.token,
-        basic=Secret(_basic(url.auth) if url.auth else ""),
+        basic=Secret(basic_auth.token(*basic_auth.in_url(url.auth)) if url.auth else ""),
         in_url=tuple(map(Secret, _in_url(url))),
     )
 
@@ -123,11 +122,6 @@ def _in_url(url: Url) -> Iterator[str]:
 def _spellings(secret: str) -> tuple[str, ...]:
     """Return the forms in which a server may repeat `secret`: plain, URL-encoded, JSON with escaped slashes."""
     return secret, quote(secret, safe=""), secret.replace("/", "\\/")
-
-
-def _basic(auth: str) -> str:
-    user, _, password = auth.partition(":")
-    return base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
 
 
 def _error(url: str, what: str) -> ModelLoadError:

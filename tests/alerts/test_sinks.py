@@ -109,9 +109,12 @@ def test_a_body_that_trickles_ends_at_the_time_limit(receiver: Receiver) -> None
         WebhookSink(receiver.url("/trickle"), SECRET, 1).send([notification()], "k")
 
 
-def test_the_user_part_of_a_url_is_a_login(receiver: Receiver) -> None:
-    WebhookSink(receiver.url("/").replace("://", "://me:hidden@"), SECRET, 10).send([notification()], "k")
-    assert receiver.requests[0][1]["authorization"] == "Basic bWU6aGlkZGVu"
+@pytest.mark.parametrize(
+    ("part", "sent"), [("me:hidden", "me:hidden"), ("me%40x:hid%3Aden%E2%82%AC", "me@x:hid:den€"), ("m€:ä", "m€:ä")]
+)
+def test_the_user_part_of_a_url_is_a_login(receiver: Receiver, part: str, sent: str) -> None:
+    WebhookSink(receiver.url("/").replace("://", f"://{part}@"), SECRET, 10).send([notification()], "k")
+    assert receiver.requests[0][1]["authorization"] == "Basic " + base64.b64encode(sent.encode()).decode()
 
 
 @pytest.mark.parametrize("text", ["", "whsec_", "whsec_!!", "whsec_" + base64.b64encode(b"short").decode()])

@@ -54,6 +54,8 @@ def test_credentials(user_part: str, user: str, password: str) -> None:
     ("url", "words", "nearest"),
     [
         ("stmp://u:hidden@a", "stmp", "stomp"),
+        ("stomp://u:hidden@a:1,u:hidden@b:2", "users at several hosts", ""),
+        ("amqp://u:hidden@a:5672,other:hidden@b/v", "users at several hosts", ""),
         ("stomp+tls://a", "stomp+tls", "stomp+ssl"),
         ("mqtt://u:hidden@a", "mqtt", ""),
         ("amqp://u:hidden@a:x/vhost", "no valid port", ""),

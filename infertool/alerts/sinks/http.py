@@ -12,6 +12,7 @@ from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import parse_url
 
 from infertool.alerts.sinks.port import SinkError
+from infertool.net import basic_auth
 from infertool.net.http_faults import hint, reason, wants_tls
 from infertool.net.http_pool import Pools, read_body
 from infertool.secret import mask_url
@@ -41,7 +42,7 @@ class Poster:
         self._url = parsed._replace(auth=None, fragment=None).url
         self._headers = {"content-type": "application/json", "user-agent": "infertool"}
         if parsed.auth:
-            self._headers |= urllib3.make_headers(basic_auth=parsed.auth)
+            self._headers |= basic_auth.header(*basic_auth.in_url(parsed.auth))
         self._pool = Pools(maxsize=1, retries=False, timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s))
 
     def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> None:

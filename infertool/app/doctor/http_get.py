@@ -12,6 +12,7 @@ from urllib3.exceptions import HTTPError, LocationParseError
 from urllib3.util import parse_url
 
 from infertool.errors import UnreachableError
+from infertool.net import basic_auth
 from infertool.net.http_faults import hint, reason, wants_tls
 from infertool.net.http_pool import Pools, read_body
 from infertool.secret import mask_url
@@ -38,7 +39,8 @@ def get(url: str, path: str, timeout_s: float, *, setting: str, advice: str) -> 
     try:
         parts = parse_url(url)
         base = (parts._replace(auth=None, query=None, fragment=None).url or "").rstrip("/")
-        headers = urllib3.make_headers(basic_auth=parts.auth, user_agent="infertool-doctor")
+        login = basic_auth.header(*basic_auth.in_url(parts.auth)) if parts.auth else {}
+        headers = {"user-agent": "infertool-doctor", **login}
         with Pools(retries=False, timeout=urllib3.Timeout(timeout_s)) as pool:
             response = pool.request("GET", base + path, headers=headers, redirect=False, preload_content=False)
             body = read_body(response, _MOST_BYTES, time.monotonic() + timeout_s)

@@ -16,7 +16,7 @@ from urllib3.exceptions import TimeoutError as HttpTimeout
 
 from infertool.errors import RefusedError, ServerError, SettingsError, UnreachableError
 from infertool.ipv6 import bracketed_url
-from infertool.net import http_faults, http_pool
+from infertool.net import basic_auth, http_faults, http_pool
 from infertool.net.http_faults import hint, innermost, wants_tls
 from infertool.net.tls import ClientTls, explain, openssl_reason
 from infertool.secret import Secret
@@ -143,7 +143,7 @@ class Management:
             self._tls = tls
             self._pool.conn_kw["ssl_context"] = tls.context
         deadline = time.monotonic() + _TIMEOUT_S
-        login = urllib3.make_headers(basic_auth=f"{self._user}:{self._password.reveal()}", user_agent="infertool")
+        login = basic_auth.header(self._user, self._password.reveal()) | {"user-agent": "infertool"}
         response = self._pool.urlopen(
             "GET", f"{self._prefix}{path}", headers=login, redirect=False, preload_content=False
         )

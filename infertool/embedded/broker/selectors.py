@@ -51,7 +51,10 @@ class SelectorError(Exception):
 def compile_selector(text: str) -> Selector:
     """Compile a selector. Raises `SelectorError`."""
     parser = _Parser(text)
-    selector = parser.disjunction()
+    try:
+        selector = parser.disjunction()
+    except RecursionError:
+        raise SelectorError("too many parentheses") from None
     parser.end()
     return selector
 
@@ -151,9 +154,9 @@ class _Parser:
             like = _like(self._string())
             return lambda value: like(str(value))
         self._expect("BETWEEN")
-        low = self._constant()
+        low = self._number()
         self._expect("AND")
-        high = self._constant()
+        high = self._number()
         return lambda value: _compare(value, ">=", low) and _compare(value, "<=", high)
 
     def _list(self) -> frozenset[str]:
@@ -173,6 +176,9 @@ class _Parser:
             return word == "TRUE"
         if self._tokens[self._position][0] == "string":
             return self._string()
+        return self._number()
+
+    def _number(self) -> float:
         number = self._next("number")
         return float(number) if "." in number else int(number)
 

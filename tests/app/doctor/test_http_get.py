@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import socket
 import time
@@ -11,6 +12,19 @@ import pytest
 from infertool.app.doctor.http_get import get
 from infertool.errors import UnreachableError
 from tests.support.phoenix_fake import raw_server, read_request
+
+
+def test_the_user_part_of_a_url_is_a_login() -> None:
+    asked: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        asked.append(read_request(connection))
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+    with raw_server(answer) as port:
+        get(f"http://m%E2%82%AC:a%40b@127.0.0.1:{port}", "/", 60, setting="telemetry.metrics", advice="look there")
+    login = base64.b64encode("m€:a@b".encode()).decode()
+    assert f"authorization: Basic {login}\r\n".encode() in asked[0]
 
 
 def test_an_answer_that_trickles_ends_at_the_time_limit() -> None:

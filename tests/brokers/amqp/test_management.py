@@ -116,6 +116,13 @@ def test_a_wrong_password(rabbitmq: RabbitMQ) -> None:
 
 
 @pytest.mark.rabbitmq
+def test_a_login_of_other_letters(rabbitmq: RabbitMQ) -> None:
+    user, password = "jürgen", "pä:ss€"
+    with rabbitmq.admin.user(user, password, tags="management"):
+        assert client(rabbitmq.management_url, user=user, password=password).queue("none") is None
+
+
+@pytest.mark.rabbitmq
 def test_a_user_without_the_tag(rabbitmq: RabbitMQ) -> None:
     with (
         rabbitmq.admin.user("untagged", "secret", rights=()),
