@@ -14,6 +14,7 @@ from infertool import brokers
 from infertool.app import extra
 from infertool.errors import SettingsError, UsageError
 from infertool.net.address import host_and_port
+from infertool.secret import mask_url
 from infertool.settings import GatewaySettings, Settings
 from infertool.settings.load import gateway_dir
 from infertool.telemetry.health import Condition
@@ -40,9 +41,31 @@ class Address:
 
 
 def check(settings: Settings) -> None:
-    """Raise `SettingsError` where the extra is missing, `UsageError` for what cannot be a model's queue."""
+    """Raise `SettingsError` where the extra is missing or a peer is none, `UsageError` for what is no model's queue."""
     extra.check("the gateway")
     queues(settings)
+    for name, url in settings.gateway.peers.items():
+        _check_peer(name, url)
+
+
+def _check_peer(name: str, url: Any) -> None:
+    """Raise `SettingsError` for a peer that clients cannot be sent to."""
+    from infertool.gateway.ids import is_name  # noqa: PLC0415  (few have peers)
+    from infertool.net.http_client import Target  # noqa: PLC0415
+
+    where = f"gateway.peers.{name}"
+    if not is_name(name):
+        raise SettingsError(f"{where} cannot be a gateway's name, which is of a-z, 0-9, dot and hyphen", key=where)
+    try:
+        is_base = isinstance(url, str) and "?" not in Target.of(url).path and "#" not in url
+    except ValueError:
+        is_base = False
+    if not is_base:
+        raise SettingsError(
+            f"{where} is {mask_url(str(url))!r}, but must be the URL of a gateway",
+            key=where,
+            advice="write http://gateway-b:8080",
+        )
 
 
 def queues(settings: Settings) -> dict[str, str]:

@@ -185,15 +185,17 @@ def _live_keys(path: str) -> LiveKeys | None:
 
 
 def _tokens(settings: GatewaySettings, keys: KeySet | None, clock: Callable[[], float]) -> Tokens | None:
-    if keys is None:
-        return None
     for name, value in (("jwt_issuer", settings.jwt_issuer), ("jwt_audience", settings.jwt_audience)):
-        if not value:
+        if keys is None and value:
+            raise SettingsError(
+                f"gateway.{name} is set without gateway.jwks_url: tokens are not looked at", key=f"gateway.{name}"
+            )
+        if keys is not None and not value:
             raise SettingsError(
                 f"gateway.jwks_url needs gateway.{name}: tokens that are meant for others would be accepted",
                 key=f"gateway.{name}",
             )
-    return Tokens(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, clock=clock)
+    return Tokens(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience, clock=clock) if keys else None
 
 
 def _is_local(listen: str) -> bool:

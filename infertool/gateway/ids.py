@@ -29,11 +29,16 @@ def draw_name() -> str:
     return _text(secrets.randbits(20), 4)
 
 
+def is_name(text: str) -> bool:
+    """Return True if a gateway can have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 class Ids:
     """Makes the ids of one gateway, for one thread. Raises `SettingsError` for a name that cannot be part of one."""
 
     def __init__(self, name: str) -> None:
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise SettingsError(
                 f"{name!r} cannot be a gateway's name: use up to 32 of a-z, 0-9, dot and hyphen", key="gateway.name"
             )

@@ -80,6 +80,8 @@ def test_an_open_gateway_on_a_network_does_not_start_by_accident(listen: str) ->
         ({"keys_file": "/nowhere/keys.json"}, "keys_file"),
         ({"jwks_url": "https://x.example.com"}, "jwt_issuer"),
         ({"jwks_url": "https://x.example.com", "jwt_issuer": "x"}, "jwt_audience"),
+        ({"jwt_issuer": "x", "jwt_audience": "a"}, "jwt_issuer"),
+        ({"jwt_audience": "a"}, "jwt_audience"),
         ({"rate": "fast"}, "rate"),
     ],
 )

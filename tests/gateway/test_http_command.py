@@ -139,6 +139,26 @@ def test_what_it_refuses_to_start_with(tmp_path: Path, arguments: list[str], sai
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    ("settings", "arguments", "said"),
+    [
+        ('models = {fraud = "ai.fraud"}', ["--queue", "a"], "gateway.models"),
+        ('peers = {b = "gateway-b:8080"}', [], "gateway.peers.b"),
+        ('peers = {b = "https://gateway-b/?x"}', [], "gateway.peers.b"),
+        ("peers = {b = 8080}", [], "gateway.peers.b"),
+        ('peers = {B = "http://gateway-b:8080"}', [], "gateway.peers.B"),
+        ('jwt_issuer = "https://login.example.com/"', [], "gateway.jwks_url"),
+    ],
+)
+def test_settings_that_it_refuses_to_start_with(tmp_path: Path, settings: str, arguments: list[str], said: str) -> None:
+    file = tmp_path / "infertool.toml"
+    file.write_text(f"[gateway]\n{settings}\n")
+    arguments = ["--config", str(file), "gateway", "--state-dir", str(tmp_path), "--listen", "127.0.0.1:0", *arguments]
+    done = infertool(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+
+
 def test_the_log_tells_when_the_broker_comes_goes_and_is_back(tmp_path: Path) -> None:
     broker = EmbeddedBroker()
     broker.stomp_port = free_port()

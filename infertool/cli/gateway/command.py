@@ -79,6 +79,10 @@ def gateway(
         "gateway.state_dir": ("--state-dir", state_dir),
     }
     settings = ctx.obj.load(flags).settings
+    if queue is not None and settings.gateway.models:
+        raise UsageError(
+            "--queue is that of a single model, and gateway.models names them", advice="use --model NAME=QUEUE"
+        )
 
     from infertool.app.gateway import check
     from infertool.cli.gateway.run import run
