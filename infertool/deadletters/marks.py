@@ -35,10 +35,10 @@ OF_LIFE = frozenset({
 OURS = OF_DEATH | OF_LIFE
 # Ours under another name: on replays where the producer has a header of that name (empty where only it has one), and
 # on letters that are moved unchanged.
+# What a letter is given when it is moved unchanged.
+OF_STAGING = frozenset({"original_message_id", TIMESTAMP, "staged_expires", "staged_ttl", DLQ_ID})
 _OWN_ON_REPLAYS = frozenset(f"{OWN}{name}" for name in OF_LIFE)
-_OWN_ON_LETTERS = frozenset({
-    f"{OWN}original_message_id", OWN + TIMESTAMP, f"{OWN}staged_expires", f"{OWN}staged_ttl", OWN + DLQ_ID,
-})  # fmt: skip
+_OWN_ON_LETTERS = frozenset(f"{OWN}{name}" for name in OF_STAGING)
 _OWN = _OWN_ON_REPLAYS | _OWN_ON_LETTERS
 
 # Before there were marks, each of these was always written.

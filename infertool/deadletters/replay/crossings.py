@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import chain
 
 import msgspec
 
 from infertool.brokers.headers import property_texts
 from infertool.brokers.port import Capabilities, Conventions
 from infertool.deadletters import marks
-from infertool.deadletters.letters import DeadLetter, key
+from infertool.deadletters.letters import DeadLetter
 from infertool.errors import UsageError
-from infertool.message import Message, Outgoing
+from infertool.message import Outgoing
 
 _ID_BYTES = 16
 _ORIGIN = "original_destination"
@@ -105,6 +106,18 @@ class Crossing:
         return ("the priority: not every queue there keeps it",)
 
 
-def replay_id(message: Message) -> str:
-    """Return the id of a letter's replay where no transaction reaches: the same if it is sent again after a fault."""
-    return marks.MOVED + blake2b(key(message).encode(), digest_size=_ID_BYTES).hexdigest()
+def replay_id(letter: DeadLetter) -> str:
+    """Return the id of a letter's replay where no transaction reaches: the same if it is sent again after a fault.
+
+    It is also the same after the letter has waited in staging, which changes its broker's id and its properties.
+    """
+    message = letter.message
+    own, theirs = marks.ours(message.headers), marks.producers(message.headers)
+    lasting = [(name, value) for name, value in own.items() if name not in marks.OF_STAGING]
+    digest = blake2b(digest_size=_ID_BYTES)
+    for text in (message.source, letter.original_id, message.kind, *chain(*sorted(lasting), *sorted(theirs.items()))):
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(data))
+        digest.update(data)
+    digest.update(message.body)
+    return marks.MOVED + digest.hexdigest()

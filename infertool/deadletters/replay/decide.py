@@ -278,7 +278,7 @@ class Decider:
 
     def _cross(self, crossing: Crossing, letter: DeadLetter, target: str, body: bytes | None) -> Decision:
         """Return the replay of a letter on another broker, or out of an archive."""
-        replay_id = crossings.replay_id(letter.message)
+        replay_id = crossings.replay_id(letter)
         replacement = crossing.translated(
             sending.replay(letter, target, crossing.there, replay_id=replay_id, body=body, here=self._here)
         )

@@ -28,10 +28,11 @@ from infertool.brokers.stomp.dialects import ACTIVEMQ
 from infertool.brokers.stomp.frames import Frame
 from infertool.brokers.stomp.messages import check as check_limits
 from infertool.brokers.stomp.parser import FrameParser
-from infertool.deadletters import marks
+from infertool.deadletters import letters, marks
 from infertool.deadletters.record import dead_letter
-from infertool.deadletters.replay.crossings import Crossing
+from infertool.deadletters.replay.crossings import Crossing, replay_id
 from infertool.deadletters.replay.decide import Decider, Fate
+from infertool.deadletters.replay.sending import can_be_carried, staged, unchanged, unstaged
 from infertool.embedded.broker import incoming
 from infertool.errors import RefusedError
 from infertool.message import Message, Outgoing
@@ -196,3 +197,24 @@ def test_nothing_is_lost_that_is_not_named(there: str, data: st.DataObject) -> N
     assert like(theirs(arrived, typed=typed), theirs(dead, typed=typed, lost=lost))
     if came.properties.timestamp_ms is not None:
         assert marks.ours(arrived.headers)[marks.TIMESTAMP] == str(came.properties.timestamp_ms)
+
+
+@pytest.mark.parametrize("here", [name for name, kind in KINDS.items() if not kind.can.log])
+@examples(40)
+@given(data=st.data())
+def test_the_id_of_a_replay_stays_while_its_letter_waits_in_staging(here: str, data: st.DataObject) -> None:
+    kind = KINDS[here]
+    queue, atomic = kind.conventions.queue("dead"), kind.can.atomic_move
+    came = data.draw(kind.given)
+    assume(not came.hides_body)
+    is_ours = data.draw(st.booleans())
+    letter = dead_letter(came, CAUSE, queue, kind.conventions, atomic=atomic) if is_ours else None
+    dead = kind.carry(letter or unchanged(came, queue, kind.conventions, atomic=atomic))
+    assume(can_be_carried(dead, kind.conventions))
+    try:
+        waiting = kind.carry(staged(dead, f"{queue}.scan", kind.conventions, atomic=atomic))
+        back = kind.carry(unstaged(waiting, queue, kind.conventions, atomic=atomic))
+    except RefusedError as refusal:
+        event(refusal.reason)
+        return
+    assert replay_id(letters.read(back)) == replay_id(letters.read(dead))
