@@ -56,7 +56,8 @@ class PhoenixSocket:
         self._epoch = 0
         self._since = 0.0
         self._failures = 0
-        self._answered = True
+        self._heard = True
+        self._handling = False
         self._closing = threading.Event()
         self._reader = threading.Thread(target=self._supervise, name="phoenix-reader", daemon=True)
 
@@ -163,7 +164,7 @@ class PhoenixSocket:
         if self._closing.is_set():
             connection.end("closed")
         self._tell(ConnectionState.CONNECTED)
-        self._answered = True
+        self._heard, self._handling = True, False
         if self._settings.heartbeat_s:
             self.after(self._settings.heartbeat_s, partial(self._beat, connection))
         # More than one failure: the server was away, and viewers need time to reconnect. One may be ours alone.
@@ -180,15 +181,13 @@ class PhoenixSocket:
     def _beat(self, connection: Connection) -> None:
         if connection is not self._connection:
             return
-        if not self._answered:
+        # While frames are handled nothing is read, and the answer is behind all that waits to be read.
+        if not (self._heard or self._handling):
             connection.end(f"the heartbeat was not answered within {self._settings.heartbeat_s:g} s")
             return
-        self._answered = False
-        self.heartbeat(self._on_beat_answered)
+        self._heard = False
+        self.send([encode_text(None, self.next_ref(), "phoenix", "heartbeat", {})])
         self.after(self._settings.heartbeat_s, partial(self._beat, connection))
-
-    def _on_beat_answered(self) -> None:
-        self._answered = True
 
     def _supervise(self) -> None:
         try:
@@ -202,7 +201,10 @@ class PhoenixSocket:
         loss = Loss.LINK
         try:
             while True:
-                self._route(_decode(connection.read()))
+                messages = connection.read()
+                self._heard = self._handling = True
+                self._route(_decode(messages))
+                self._handling = False
         except ConnectionEndedError as error:
             reason = str(error)
             loss = _LOSSES.get(error.code or 0, Loss.LINK)

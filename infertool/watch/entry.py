@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,12 @@ class Entry:
     def payload(self) -> Any:
         """The decoded payload."""
         return json_text.loads_nearest(self.body)
+
+    @property
+    def whole_event_id(self) -> str:
+        """The event id at full length; empty without one."""
+        fields = self.payload
+        return text(fields.get("event_id"), len(self.body)) if isinstance(fields, dict) else ""
 
 
 def read(number: int, event: ChannelEvent) -> Entry:
@@ -174,11 +181,14 @@ def json_line(entry: Entry) -> bytes:
 
 
 def write_entries(entries: Sequence[Entry], folder: Path, now: float) -> tuple[Path, int]:
-    """Write `entries` to a new file in `folder`; return its path and the number of events. Raises `OSError`."""
+    """Write `entries` to a new file in `folder`; return its path and the number of events. Raises `OSError`.
+
+    As of a recording, only its owner may read it.
+    """
     events = [entry for entry in entries if entry.kind is not Kind.GAP]
     stem = time.strftime("infertool-watch-%Y%m%d-%H%M%S", time.localtime(now))
     path = _free(folder, stem)
-    with path.open("xb") as file:
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.writelines(json_line(entry) + b"\n" for entry in events)
     return path, len(events)
 

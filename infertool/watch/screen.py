@@ -231,7 +231,7 @@ class Main(Screen[None], inherit_bindings=False):
 
     @work(group="replay")
     async def _replay(self, entry: Entry) -> None:
-        arguments = replay.command(entry.event_id, self._bus.options)
+        arguments = replay.command(entry.whole_event_id, self._bus.options)
         about = "This sends its dead letter back to the queue it came from:"
         question = Confirm("replay", f"{clean(entry.name)}: {clean(entry.label)}\n\n{about}", replay.shown(arguments))
         if not await self.app.push_screen_wait(question):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import queue
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from infertool.channels.event import ChannelEvent
 from infertool.channels.topics import TopicFeed
 from infertool.errors import JoinRefusedError, UnreachableError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
@@ -117,3 +119,32 @@ def test_batches_are_unpacked() -> None:
         arrivals = [(arrival.event, arrival.payload) for arrival in f.collected.wait(8)]
     unpacked = [("new_result", payload) for payload in batch["results"]]
     assert arrivals == [*unpacked, *(("new_results", payload) for payload in odd), ("other", batch)]
+
+
+def test_events_that_are_not_taken_do_not_end_the_connection() -> None:
+    """While nothing is read, the answers to heartbeats are not read either."""
+    taken = threading.Event()
+    links: list[ConnectionState] = []
+
+    def on_frame(peer: Peer, frame: Frame) -> None:
+        polite(peer, frame)
+        if frame.event == "phx_join":
+            peer.broadcast("t", "x", {})
+
+    def on_events(_events: Sequence[ChannelEvent]) -> None:
+        taken.wait(90)
+
+    with fake_phoenix(on_frame) as server:
+        feed = TopicFeed(
+            PhoenixSettings(url=server.url, heartbeat_s=1, connect_timeout_s=90),
+            ["t"],
+            on_events=on_events,
+            on_connection=lambda event: links.append(event.state),
+        )
+        feed.connect()
+        try:
+            server.wait_for(lambda: len(server.events("phoenix")) >= 4)
+            assert links == [ConnectionState.CONNECTING, ConnectionState.CONNECTED]
+        finally:
+            taken.set()
+            feed.close(2)

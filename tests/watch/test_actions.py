@@ -223,6 +223,7 @@ def test_e_writes_the_list_as_it_shows(tmp_path: Path) -> None:
         assert second == []
 
     run(steps())
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
 
 
 def test_e_says_why_it_cannot_write(tmp_path: Path) -> None:

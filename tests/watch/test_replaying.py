@@ -15,7 +15,7 @@ from textual.pilot import Pilot
 from infertool.watch import replay
 from tests.support.present import present
 from tests.watch.driving import driven, press, seen, settled, shown
-from tests.watch.samples import bus
+from tests.watch.samples import bus, failure
 from tests.watch.test_actions import filled, run
 
 # Stands in for infertool: tells its arguments and its progress, and goes on until it is let go or ended.
@@ -81,6 +81,19 @@ def test_it_shows_the_command_and_runs_it_only_after_a_yes(program: Program) -> 
             await settled(pilot)
             assert [words for _, *words in program.ran] == [["--profile=blue", "replay-dlq", "--id=e-69", "--yes"]]
             assert await seen(pilot, "replayed 1; 27 of 28 remain")
+
+    run(steps())
+
+
+def test_it_names_a_long_event_id_in_full(program: Program) -> None:
+    async def steps() -> None:
+        made = bus()
+        made.take([failure(1, event_id="é" * 300)])
+        async with driven([made], size=(100, 30)) as pilot:
+            program.go()
+            await press(pilot, "tab", "r", "y")
+            await pilot.app.workers.wait_for_complete()
+            assert [words for _, *words in program.ran] == [["replay-dlq", f"--id={'é' * 300}", "--yes"]]
 
     run(steps())
 
