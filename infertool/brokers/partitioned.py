@@ -80,7 +80,7 @@ class Joins(Protocol):
 
     @property
     def partitions(self) -> int | None:
-        """How many it has; None until the group said so at first: nothing can come before."""
+        """How many it has; None until the group says so, also after all were lost: nothing can come before."""
 
 
 @runtime_checkable

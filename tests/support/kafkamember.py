@@ -31,6 +31,10 @@ class MockCluster:
         self.address = f"{broker.host}:{broker.port}"
         self._numbers = itertools.count(1)
 
+    def end(self) -> None:
+        """Have the broker go away."""
+        del self._producer
+
     def topic(self) -> str:
         """Return the name of a new topic of four partitions, which is there."""
         name = f"events{next(self._numbers)}"

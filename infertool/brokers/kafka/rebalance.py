@@ -45,7 +45,7 @@ class _Revocation:
 
 
 class Rebalance:
-    """The partitions of one consumer. `joined` is set once the group gave it its partitions, or none."""
+    """The partitions of one consumer. `joined` is set while it has what the group gave it: partitions, or none."""
 
     def __init__(
         self,
@@ -224,6 +224,7 @@ class Rebalance:
             self._close.answer(consumer)
             return
         self._revocation = None
+        self.joined.clear()
         going = self._found(partitions)
         self._lose(going)
         if going:
@@ -235,6 +236,7 @@ class Rebalance:
 
     def lose_all(self) -> None:
         """Give up everything: the consumer cannot be used any more."""
+        self.joined.clear()
         self._lose(self._deliveries.assigned)
 
     def _found(self, partitions: Sequence[TopicPartition]) -> list[Assignment]:

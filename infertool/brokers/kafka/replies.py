@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import secrets
 import threading
 import time
@@ -29,6 +30,8 @@ from infertool.brokers.kafka.topics import Topics, begin_describe, describe
 from infertool.brokers.port import OnMessages
 from infertool.errors import ConnectionLostError, RefusedError, UnroutableError
 from infertool.message import Message
+
+_log = logging.getLogger(__name__)
 
 # Callers of one process have partitions of their own while there are enough; of others it is not known.
 _turns: Final = itertools.count(secrets.randbelow(2**31))
@@ -158,6 +161,9 @@ class KafkaReplies:
             reason = self._read()
         except KafkaException as fault:
             reason = reason_of(fault.args[0])
+        except Exception as fault:  # noqa: BLE001  # a thread that reads no more would look like a silent server
+            _log.exception("reading replies of %s failed", self._topic)
+            reason = repr(fault)
         with contextlib.suppress(KafkaException):
             self._consumer.close()
         if reason:

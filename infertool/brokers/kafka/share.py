@@ -173,7 +173,7 @@ class ShareSubscription:
                 consumer.set_acknowledgement_commit_callback(self._acknowledged)
                 consumer.subscribe([self._topic])
                 self._poll(consumer)
-            except (KafkaException, InfertoolError, RuntimeError) as fault:
+            except Exception as fault:  # noqa: BLE001  # a thread that polls no more would look like an empty topic
                 attempt = 1 if time.monotonic() - since > _BACKOFF.cap_s else attempt + 1
                 self._report(self._translated(fault), -attempt)
             finally:
@@ -250,6 +250,7 @@ class ShareSubscription:
         if isinstance(fault, InfertoolError):
             return fault
         if not isinstance(fault, KafkaException):
+            _log.error("reading %s failed; a new consumer begins", self._topic, exc_info=fault)
             return ConnectionLostError(f"{self._topic}: {fault}", address=self._clients.address)
         error = fault.args[0]
         about = self._group.name if code_of(error) == KafkaError.GROUP_AUTHORIZATION_FAILED else self._topic

@@ -42,14 +42,17 @@ class Outcomes:
     ) -> None:
         """Accept what is done, release what is returned (and `also`), and answer who waits. Raises `KafkaException`."""
         back = [*returned, *also]
-        saved = self._send_anew([message for message in back if message.deliveries >= self._most])
-        for message in done:
-            _acknowledge(consumer, message, AcknowledgeType.ACCEPT)
-        for message in back:
-            _acknowledge(consumer, message, AcknowledgeType.ACCEPT if message.id in saved else AcknowledgeType.RELEASE)
-        if done or back:
-            consumer.commit_sync(_COMMIT_S)
-        answer(waiting)
+        try:
+            saved = self._send_anew([message for message in back if message.deliveries >= self._most])
+            for message in done:
+                _acknowledge(consumer, message, AcknowledgeType.ACCEPT)
+            for message in back:
+                kind = AcknowledgeType.ACCEPT if message.id in saved else AcknowledgeType.RELEASE
+                _acknowledge(consumer, message, kind)
+            if done or back:
+                consumer.commit_sync(_COMMIT_S)
+        finally:  # what the broker does not know of comes again
+            answer(waiting)
 
     def _send_anew(self, messages: Sequence[ShareMessage]) -> set[str]:
         """Send events to the end of the topic. Return the ids of those that are there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.kafkamember import MockCluster, TestClients, bodies, member
+from tests.support.kafkamember import MockCluster, TestClients, bodies, eventually, member
 
 
 def test_a_restart_repeats_only_what_was_in_work_and_keys_keep_their_order() -> None:
@@ -26,3 +26,14 @@ def test_a_restart_repeats_only_what_was_in_work_and_keys_keep_their_order() -> 
             second.ack(*again)
     assert bodies([slow]) == [b"0"]
     assert cluster.committed(topic, topic) == (50, "infertool/1 50")
+
+
+def test_a_member_that_lost_its_partitions_waits_for_its_group() -> None:
+    """It is not one that the group gave none: a run that ends when it is idle waits."""
+    cluster = MockCluster()
+    topic = cluster.topic()
+    with member(TestClients(cluster.address), topic) as only:
+        eventually(lambda: only.subscription.partitions == 4)
+        cluster.end()
+        eventually(lambda: ("revoked", frozenset(f"{topic}/{number}" for number in range(4))) in only.events)
+        assert only.subscription.partitions is None

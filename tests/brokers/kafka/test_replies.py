@@ -11,8 +11,9 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from infertool import rpc
 from infertool.brokers import header_types
+from infertool.brokers.kafka import replies
 from infertool.brokers.kafka.messages import to_message
-from infertool.errors import CallTimeoutError, RefusedError, UnroutableError
+from infertool.errors import CallTimeoutError, ConnectionLostError, RefusedError, UnroutableError
 from infertool.message import Outgoing, Properties
 from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.secret import Secret
@@ -141,6 +142,18 @@ def test_a_topic_for_replies_that_was_deleted_is_read_anew_and_what_waits_is_sen
     lost = next(event for event in told if event.state is ConnectionState.LOST)
     assert f"replies of {reply_topic}/" in lost.reason
     assert "cannot be read" in lost.reason
+
+
+def test_a_fault_of_the_reader_is_no_server_that_does_not_answer(
+    kafka: Kafka, raw_kafka: RawKafka, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = BrokerSettings(url=kafka.url, reply_topic=raw_kafka.topic(), reconnect_max_s=1.0)
+    with rpc.Client(settings) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(replies, "to_message", None)
+            with pytest.raises(ConnectionLostError, match="cannot be read: TypeError"):
+                client.call(server, 1, timeout_s=_S)
+        eventually(lambda: client.call(server, 2, timeout_s=_S, retry=True).value == {"echo": 2})
 
 
 def test_a_topic_for_replies_that_may_not_be_read_is_told(kafka: Kafka, raw_kafka: RawKafka) -> None:

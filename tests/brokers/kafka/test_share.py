@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from infertool import brokers
-from infertool.brokers.kafka import share_group
+from infertool.brokers.kafka import share, share_group
 from infertool.brokers.kafka.share import ShareSubscription
 from infertool.brokers.kafka.share_group import Terms
+from infertool.brokers.kafka.share_outcomes import Outcomes
+from infertool.brokers.kafka.share_round import ShareMessage, to_share_message
 from infertool.brokers.partitioned import Partitioned
 from infertool.brokers.port import Move
 from infertool.errors import BrowseRefusedError, StaleMessagesError
-from infertool.message import Message, Outgoing
+from infertool.message import BodyKind, Message, Outgoing
 from infertool.settings.broker import BrokerSettings
 from tests.support import kafka as servers
 from tests.support.kafka import Kafka
@@ -152,6 +156,40 @@ def test_an_event_whose_lock_ends_is_revoked_comes_again_and_is_never_forgotten(
     assert f"1 events of {topic} were not done before their lock ended" in caplog.text
     assert "were sent anew to the end of the topic" in caplog.text
     member.subscription.ack([third])
+
+
+def test_a_fault_of_the_reader_does_not_end_it(
+    raw: RawKafka, join: Callable[..., Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = raw.topic()
+    first = join(topic)
+    read = to_share_message
+    faults = [ValueError("a fault")]
+
+    def once(record: Any, epoch: int) -> ShareMessage:
+        if faults:
+            raise faults.pop()
+        return read(record, epoch)
+
+    monkeypatch.setattr(share, "to_share_message", once)
+    raw.send(topic, b"1")
+    assert bodies(first.take(1)) == [1]
+    assert not faults
+
+
+def test_who_waits_for_acceptance_hears_of_a_broker_that_is_away() -> None:
+    class Away:
+        def commit_sync(self, _timeout_s: float) -> None:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+        def acknowledge_offset(self, *_: object) -> None: ...
+
+    told: Future[None] = Future()
+    outcomes = Outcomes("topic", 5, send=lambda *_: None, timeout_s=TIMEOUT_S)
+    message = ShareMessage("topic/0/0", "topic", {}, b"", BodyKind.TEXT, False, 1, "0", partition="topic/0")
+    with pytest.raises(KafkaException):
+        outcomes.tell(Away(), [message], [], [told])
+    assert told.done()
 
 
 def test_a_slow_event_holds_up_only_the_next_poll(raw: RawKafka, join: Callable[..., Member]) -> None:
