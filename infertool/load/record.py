@@ -162,7 +162,11 @@ class RunWriter:
             raise UsageError(f"{path} is there already", advice="name another file, or remove it") from None
         except OSError as fault:
             raise UsageError(f"{path} cannot be written: {fault.strerror}") from None
-        self._write(_Head(_VERSION, info))
+        try:
+            self._write(_Head(_VERSION, info))
+        except InfertoolError:
+            self.__exit__()
+            raise
 
     def __enter__(self) -> Self:
         return self

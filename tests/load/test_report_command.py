@@ -105,3 +105,8 @@ def test_nothing_from_a_file_reaches_the_terminal_raw(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
     assert "\u202e" not in done.stdout
     assert "\\x1b[2J plan" in done.stdout
+
+
+def test_a_page_that_does_not_fit_is_no_usage_error(saved: Path) -> None:
+    done = report("before.jsonl", "--html", "/dev/full", cwd=saved)
+    assert (done.returncode, done.stderr) == (1, "infertool: /dev/full cannot be written: No space left on device\n")

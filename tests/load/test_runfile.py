@@ -191,3 +191,15 @@ def test_a_run_without_a_second_leaves_no_file(tmp_path: Path) -> None:
     with RunWriter(path, info()):
         assert record.read(path).seconds == ()
     assert not path.exists()
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+        with pytest.raises(InfertoolError, match="cannot be written: File too large"):
+            RunWriter(path, info())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not path.exists()

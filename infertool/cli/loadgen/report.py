@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infertool.cli.common import console
 from infertool.cli.loadgen.view import check, compared, summary
-from infertool.errors import UsageError
+from infertool.errors import InfertoolError, UsageError
 from infertool.load import assertions, record
 from infertool.load.plot.charts import MOST_RUNS, NamedRun
 from infertool.load.report import comparison_document, document
@@ -62,7 +62,12 @@ def _names(files: Sequence[Path]) -> list[str]:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        path.write_bytes(data)
+        file = path.open("wb")
     except OSError as fault:
         raise UsageError(f"{path} cannot be written: {fault.strerror}") from None
+    try:
+        with file:
+            file.write(data)
+    except OSError as fault:
+        raise InfertoolError(f"{path} cannot be written: {fault.strerror}") from None
     console.err(f"wrote {path}")

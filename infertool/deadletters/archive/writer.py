@@ -64,7 +64,7 @@ class ArchiveWriter:
         return key(message) in self._known
 
     def append(self, messages: Sequence[Message]) -> None:
-        """Write and sync to disk. Raises ArchiveError, and the archive is as it was."""
+        """Write and sync to disk. Raises ArchiveError, and the archive is as it was, or was deleted meanwhile."""
         size = 0
         try:
             for records in _groups(messages):
@@ -77,6 +77,8 @@ class ArchiveWriter:
                 self._cut_back()
             advice = "make room and run it again" if fault.errno in _FULL else ""
             raise ArchiveError(self.path, f"cannot be written: {fault.strerror}", advice=advice) from None
+        if os.fstat(self._file).st_nlink == 0:  # by a rotation of logs, for example: what was written goes with it
+            raise ArchiveError(self.path, "was deleted meanwhile", advice="run it again; what is in the queue stays")
         self._end += size
         self._remember(messages)
 

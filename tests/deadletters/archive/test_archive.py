@@ -214,6 +214,16 @@ def test_what_has_no_end_before_a_whole_part_is_damage_and_is_not_cut(tmp_path: 
     assert path.read_bytes() == data
 
 
+def test_a_file_that_is_deleted_meanwhile_takes_no_letter(tmp_path: Path) -> None:
+    """As `gzip FILE` does: what is written then has no name, and the letter must stay in its queue."""
+    path = tmp_path / "a.jsonl"
+    with ArchiveWriter(path) as writer:
+        writer.append(batch(0, 2))
+        path.unlink()
+        with pytest.raises(ArchiveError, match="was deleted meanwhile"):
+            writer.append(batch(2, 4))
+
+
 def test_only_one_process_writes(tmp_path: Path) -> None:
     with ArchiveWriter(tmp_path / "a.jsonl"), pytest.raises(ArchiveError, match="another process"):
         ArchiveWriter(tmp_path / "a.jsonl")
