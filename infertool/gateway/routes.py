@@ -13,7 +13,7 @@ from starlette.routing import Route
 from infertool.gateway import answers, events, headers
 from infertool.gateway.chain import Chain
 from infertool.gateway.events import Stream, Streams
-from infertool.gateway.headers import EVENTS, JSON, MSGPACK
+from infertool.gateway.headers import EVENTS, JSON, MSGPACK, Preference
 from infertool.gateway.ids import owner_of
 from infertool.gateway.port import Engine
 from infertool.gateway.problem import CONTENT_TYPE, Problem, Reason
@@ -46,7 +46,10 @@ class Routes:
         visit = await self._chain.enter(request, request.path_params.get("model", ""))
         accept = visit.headers.get("accept")
         follows = headers.wants_events(accept)
-        if not follows:
+        if follows:
+            # A stream neither waits nor ends at once: no preference is honoured.
+            visit.preference = Preference(0.0)
+        else:
             _check_acceptable(accept, JSON, MSGPACK, CONTENT_TYPE)
         accepted = await self._chain.submit(visit, await self._chain.read(visit))
         if follows:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from infertool.gateway import answers
-from infertool.gateway.headers import LONGEST_KEY, idempotency_key
+from infertool.gateway.headers import LONGEST_KEY, Preference, idempotency_key
 from infertool.gateway.problem import Problem, Reason
 from infertool.gateway.request import Progress, State
 
@@ -66,7 +66,11 @@ class Synchronous:
         The caller waits for `Request-Timeout`, else for `Prefer: wait`, else for `wait_s`.
         """
         chain = self.chain
-        wait_s = visit.headers.seconds("request-timeout") or visit.preference.wait_s or self.wait_s
+        asked, timeout_s = visit.preference, visit.headers.seconds("request-timeout")
+        wait_s = timeout_s or asked.wait_s or self.wait_s
+        # No other preference is honoured here, and that is not told.
+        is_applied = asked.applied and asked.wait_s and not timeout_s
+        visit.preference = Preference(wait_s, f"wait={wait_s:g}" if is_applied else "")
         visit.headers["request-timeout"] = f"{wait_s:.6f}"
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s + _GRACE_S
@@ -79,6 +83,7 @@ class Synchronous:
                 await chain.admit(visits, parts, kind)
             for each in visits:
                 ids.append((await chain.submit(each, parts[len(ids)], kind, is_admitted=is_batch)).id)
+            visit.context.headers["Infertool-Event-Id"] = ",".join(ids[:_MOST_IDS])
             for request_id in ids:
                 progress = await chain.wait(visit, request_id, max(until - loop.time(), 0.001))
                 found.append(ended(progress))
@@ -88,7 +93,6 @@ class Synchronous:
             for each in visits:
                 chain.release(each)
             raise
-        visit.context.headers["Infertool-Event-Id"] = ",".join(ids[:_MOST_IDS])
         return found
 
     def _problem(self, progress: Progress) -> Problem | None:

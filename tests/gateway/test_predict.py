@@ -155,6 +155,34 @@ def test_what_is_refused_behind_the_limits_does_not_stay_counted(
     assert server.limits.held.get("anonymous", 0) == 0
 
 
+@pytest.mark.parametrize(
+    ("prefer", "timeout", "applied"),
+    [
+        ("wait=7", None, "wait=7"),
+        ("respond-async", None, None),
+        ("respond-async, wait=7", None, "wait=7"),
+        ("wait=7", "9", None),
+    ],
+)
+def test_only_a_preference_that_is_honoured_is_told(
+    client: httpx.Client, prefer: str, timeout: str | None, applied: str | None
+) -> None:
+    headers = {"prefer": prefer} | ({"request-timeout": timeout} if timeout else {})
+    for path, asked in (("/predict", 1), ("/v2/models/default/infer", {"inputs": [TENSOR]})):
+        answer = client.post(path, json=asked, headers={**headers, "infertool-model": "default"})
+        assert (answer.status_code, answer.headers.get("preference-applied")) == (200, applied)
+    stream = {**headers, "accept": "text/event-stream"}
+    answer = client.post("/v1/models/default/infer", json=1, headers=stream)
+    assert (answer.status_code, answer.headers.get("preference-applied")) == (200, None)
+
+
+def test_a_batch_that_fails_names_its_events(client: httpx.Client, server: FrontServer) -> None:
+    tensor = {"name": "x", "datatype": "BYTES", "shape": [2], "data": ["ok", "fail"]}
+    answer = client.post("/v2/models/default/infer", json={"inputs": [tensor]})
+    assert (answer.status_code, answer.json()["event_id"]) == (422, [*server.engine.known][1])
+    assert answer.headers["infertool-event-id"] == ",".join(server.engine.known)
+
+
 def test_v2_answers_outputs_by_name(client: httpx.Client, server: FrontServer) -> None:
     body = {"id": "r", "inputs": [TENSOR, {"name": "s", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}]}
     answer = client.post("/v2/models/default/versions/1/infer", json=body)
