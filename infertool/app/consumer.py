@@ -18,7 +18,7 @@ from infertool.brokers.weighted_queues import WeightedQueue
 from infertool.consumer.consumer import Consumer, Until
 from infertool.consumer.delays import delays_of
 from infertool.consumer.processes.devices import assigned
-from infertool.consumer.processes.pool import Processes
+from infertool.consumer.processes.pool import CLOSE_S, Processes
 from infertool.consumer.processes.wire import WorkerConfig
 from infertool.consumer.router import Published
 from infertool.consumer.tracing import Exporter
@@ -371,9 +371,16 @@ class ConsumerApp:
 
 
 def _close(model: LoadedModel) -> None:
-    try:
-        model.close()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001  (a model may raise anything; all events are settled)
-        logs.log.warning("closing model %s failed: %s: %s", model.name, type_of(error), text_of(error))
+    """Close the model, for at most `CLOSE_S`: the process must end, whatever the model waits for."""
+
+    def close() -> None:
+        try:
+            model.close()
+        except BaseException as error:  # noqa: BLE001  (a model may raise anything; all events are settled)
+            logs.log.warning("closing model %s failed: %s: %s", model.name, type_of(error), text_of(error))
+
+    thread = threading.Thread(target=close, name="model-close", daemon=True)
+    thread.start()
+    thread.join(CLOSE_S)
+    if thread.is_alive():
+        logs.log.warning("model %s has not closed within %.0f s; it is not waited for", model.name, CLOSE_S)
