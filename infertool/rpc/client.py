@@ -23,6 +23,7 @@ from infertool.errors import (
     InfertoolError,
     ReceiptTimeoutError,
     RefusedError,
+    UnreadableReplyError,
     UsageError,
 )
 from infertool.message import BodyKind, Message, Outgoing, Properties
@@ -375,8 +376,17 @@ class Client:
     def _on_replies(self, messages: list[Message]) -> None:
         calls = self._pending.take_answered([message.correlation_id for message in messages])
         for call, message in zip(calls, messages, strict=True):
-            if call and not call.answer(message):
+            if call and not self._answered(call, message):
                 self._pending.note_failure(call.id)
+
+    def _answered(self, call: Call, message: Message) -> bool:
+        """End a call with its reply, whatever that holds: nothing else ends it any more."""
+        try:
+            return call.answer(message)
+        except Exception as fault:  # noqa: BLE001  # see above
+            reason = f"{type(fault).__name__}: {fault}"
+            call.set_exception(UnreadableReplyError(queue=call.request.destination, reason=reason, body=message.body))
+            return False
 
     def _time_out(self, call: Call) -> None:
         call.set_exception(CallTimeoutError(queue=call.request.destination, timeout_s=call.timeout_s))

@@ -82,7 +82,11 @@ class Reply:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: DecodeError) -> UnreadableReplyError:
-        return UnreadableReplyError(queue=self.queue, reason=str(error), body=self.body)
+        return self.unreadable(str(error))
+
+    def unreadable(self, reason: str) -> UnreadableReplyError:
+        """Return the error for a body that cannot be read because of `reason`."""
+        return UnreadableReplyError(queue=self.queue, reason=reason, body=self.body)
 
     def failure(self) -> RemoteFailureError | None:
         """Return the failure that the server answered; None for a result."""
@@ -107,7 +111,10 @@ class Reply:
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    try:
+        return None if value is None else str(value)
+    except RecursionError:
+        return "a value that is nested too deep"
 
 
 class Call(Future[Reply]):

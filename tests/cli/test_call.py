@@ -95,6 +95,16 @@ def test_a_failure_of_the_server(broker: Any, queue: str) -> None:
     assert b"failed in the stage infer: ValueError: bad\\x1b" in done.stderr
 
 
+def test_a_reply_that_is_nested_too_deep_is_one_line(broker: Any, queue: str) -> None:
+    with Responder(broker.url, queue, lambda message: [reply(message, b"[" * 5000 + b"]" * 5000)]):
+        done = call(broker, queue, "{}", code=1)
+        document = call(broker, queue, "{}", "-o", "json", code=1).stdout
+    assert done.stdout == b""
+    assert done.stderr.count(b"\n") == 1
+    assert b"cannot be read" in done.stderr
+    assert "cannot be read" in json.loads(document)["error"]
+
+
 def test_no_server_in_time(broker: Any, queue: str) -> None:
     done = call(broker, queue, "{}", "--timeout", "300ms", code=4)
     assert done.stdout == b""

@@ -119,13 +119,36 @@ def test_a_failure_of_the_server(client: Client, server: Server, status: str) ->
     assert client.counts == Counts(failed=1)
 
 
-@pytest.mark.parametrize("body", [b"", b"[1]", b"\xff", b'{"retryable": "x"}'])
+DEEP = b"[" * 5000 + b"]" * 5000
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[1]", b"\xff", b'{"retryable": "x"}', b'{"error": ' + DEEP + b"}", b'{"event_id": ' + DEEP + b"}"]
+)
 def test_a_failure_that_says_nothing_useful(client: Client, server: Server, body: bytes) -> None:
     said = pytest.raises(RemoteFailureError)
     with Responder(server.url, "q", lambda message: [reply(message, body, status="FAILED")]), said as caught:
         client.call("q", 1, timeout_s=LONG)
     assert caught.value.error
     assert caught.value.retryable is None
+
+
+def test_a_reply_that_cannot_be_looked_at_ends_its_call_and_no_other(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(_codec: codec.Codec, body: bytes) -> Any:
+        if body == b"1":
+            raise MemoryError("no room")
+        return json.loads(body)
+
+    monkeypatch.setattr(codec, "decode", decode)
+    with Responder(server.url, "q", lambda message: [reply(message, message.body, status="FAILED")]):
+        calls = [client.call_nowait("q", n, timeout_s=LONG) for n in (1, 2)]
+        with pytest.raises(UnreadableReplyError, match="MemoryError: no room"):
+            calls[0].result()
+        with pytest.raises(RemoteFailureError):
+            calls[1].result()
+    assert client.counts == Counts(failed=2)
 
 
 def test_a_result_that_looks_like_a_failure_is_a_result(client: Client, server: Server) -> None:

@@ -54,7 +54,10 @@ def body(reply: Reply) -> str:
 
 
 def _value(reply: Reply) -> Any:
-    return for_json(reply.decoded(exact(reply.codec)))
+    try:
+        return for_json(reply.decoded(exact(reply.codec)))
+    except RecursionError:
+        raise reply.unreadable("it is nested too deep to be shown") from None
 
 
 def answered(reply: Reply) -> str:
