@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ _LONG_OVERTIME_S: Final = 1.0
 class RunFacts:
     """The facts of a run that notes are made from. `losses` counts lost connections: of "broker" and "phoenix".
 
+    `topics_lost` are topics that were lost while the connection to Phoenix was up, each with its first reason.
     Unless `dead_exact`, the counted dead letters may include those of other producers.
     """
 
@@ -41,6 +42,7 @@ class RunFacts:
     end: WorkEnd
     losses: Mapping[str, int]
     dead_exact: bool
+    topics_lost: Mapping[str, str] = field(default_factory=dict)
 
 
 def notes(facts: RunFacts) -> tuple[str, ...]:
@@ -101,6 +103,10 @@ def _lost(facts: RunFacts) -> Sequence[str]:
         "and the broker may not have it" if broker else "",
         f"the connection to Phoenix was lost {_times(phoenix)}: what came out meanwhile was not seen, "
         "and counts as lost" if phoenix else "",
+        *(
+            f"{topic} was lost for a while ({reason}): what came out meanwhile was not seen, and counts as lost"
+            for topic, reason in facts.topics_lost.items()
+        ),
     ]  # fmt: skip
 
 

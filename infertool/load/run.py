@@ -96,6 +96,7 @@ class LoadRun:
         self._listeners = listeners
         self._meter = Meter(self._clock)
         self._sides = Sides()
+        self._topics_lost: dict[str, str] = {}
         self._ticked_at: float | None = None
         self._control = None if options.http else brokers.open(settings.broker, name="infertool-loadgen")
         on_broker = partial(self._connection_changed, "broker")
@@ -175,9 +176,15 @@ class LoadRun:
         phoenix = self._settings.phoenix
         topics = (phoenix.result_topic, phoenix.alert_topic)
         on_phoenix = partial(self._connection_changed, "phoenix")
-        feed = TopicFeed(phoenix, topics, on_events=self._arrived, on_connection=on_phoenix)
+        feed = TopicFeed(
+            phoenix, topics, on_events=self._arrived, on_connection=on_phoenix, on_topic=self._topic_changed
+        )
         feed.connect()
         return feed
+
+    def _topic_changed(self, topic: str, reason: str) -> None:
+        if reason:
+            self._topics_lost.setdefault(topic, reason)
 
     def _arrived(self, arrivals: Sequence[ChannelEvent]) -> None:
         if self._observed:
@@ -298,8 +305,9 @@ class LoadRun:
         slip = histograms.get(Measure.SLIP, Latencies()).percentiles()
         dead_exact = outcome.dead is None or outcome.dead.exact
         facts = RunFacts(
-            options, counts, elapsed_s, self._planned_s(elapsed_s), cpu_s, slip, end, self._sides.reconnects, dead_exact
-        )
+            options, counts, elapsed_s, self._planned_s(elapsed_s), cpu_s, slip, end, self._sides.reconnects,
+            dead_exact, self._topics_lost,
+        )  # fmt: skip
         return Run(
             self.info, tuple(self._rows), counts, histograms, elapsed_s, cpu_s, notes(facts),
             planned_s=self._planned_s(elapsed_s), came_out_s=self._came_out_s(elapsed_s),

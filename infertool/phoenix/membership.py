@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _LONGEST_REASON = 200
 # Minimum length of a text that is masked: masking shorter texts would garble the server's message. Characters.
 _SHORTEST_SECRET = 4
+# Ours count from 1. Python refuses to read numbers of very many digits.
+_MOST_DIGITS = 18
 
 
 class Joining:
@@ -254,7 +256,7 @@ class Membership:
     def _is_newer_than_join(self, reply: Frame) -> bool:
         """Return True if it answers a push of this join. Pushes of an earlier join may be answered late."""
         ref = str(reply.ref)
-        return ref.isdecimal() and int(ref) > int(self.join_ref)
+        return ref.isdecimal() and len(ref) <= _MOST_DIGITS and int(ref) > int(self.join_ref)
 
     def _take_join_reply(self, reply: Reply) -> None:
         if reply.status == "ok":

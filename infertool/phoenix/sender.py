@@ -103,6 +103,7 @@ class _PublicTopic:
     def leave(self) -> None:
         """Leave the topic."""
         self._membership.leave()
+        self._was_lost = False
         self.settled = True
 
     def on_joined(self, _response: Any) -> None:

@@ -27,11 +27,13 @@ from infertool.load.tally import Measure
 from infertool.load.work import WorkEnd
 from infertool.message import BodyKind, Message, Outgoing
 from infertool.net.connection_state import ConnectionState
-from infertool.settings import Settings
+from infertool.phoenix.frames import Frame
+from infertool.settings import PhoenixSettings, Settings
 from infertool.telemetry.latencies import Percentiles
 from tests.support import activemq
 from tests.support.brokers import NOBODYS, Links, new_queue, settings
 from tests.support.embedded import EmbeddedBroker
+from tests.support.phoenix_fake import Peer, fake_phoenix, polite
 from tests.support.present import present
 from tests.support.proxy import Proxy
 from tests.support.rawstomp import RawStomp
@@ -233,6 +235,24 @@ def test_a_broker_restart() -> None:
     assert_adds_up(finished[0])
     assert finished[0].counts.unsent > 50
     assert any("the connection to the broker was lost" in note for note in finished[0].notes)
+
+
+def test_a_topic_that_is_lost_on_a_connection_that_is_not(embedded_broker: EmbeddedBroker) -> None:
+    """What its channel broadcasts meanwhile is not seen, and is no loss of the bus."""
+    crashed: list[str] = []
+
+    def answer(peer: Peer, frame: Frame) -> None:
+        polite(peer, frame)
+        if frame.event == "phx_join" and frame.topic == "public:results" and not crashed:
+            crashed.append(frame.topic)
+            peer.crash(frame)
+
+    asked = options(new_queue(), Planned(qps=20, duration_s=0.5), e2e=True, settle_s=0.1)
+    with fake_phoenix(answer) as fake:
+        given = Settings(broker=settings(embedded_broker.url), phoenix=PhoenixSettings(url=fake.url))
+        run = LoadRun(given, asked, Listeners(), {}).run()
+    [note] = [note for note in run.notes if "public:" in note]
+    assert note.startswith("public:results was lost for a while (the channel crashed): ")
 
 
 def until(condition: Callable[[], object], timeout_s: float = LONG) -> bool:

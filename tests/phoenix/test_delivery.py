@@ -174,6 +174,21 @@ def test_a_rejoin_ends_a_pause() -> None:
         owner.wait_for(lambda: owner.flows == [True, False])
 
 
+def test_a_ref_of_very_many_digits_answers_nothing() -> None:
+    """Python reads no such number, and an error in the thread that reads would end the delivery."""
+
+    def answer(peer: Peer, frame: Frame) -> None:
+        if is_push(frame):
+            peer.send(None, "9" * 5000, frame.topic, "phx_reply", {"response": {}, "status": "error"})
+        polite(peer, frame)
+
+    with fake_phoenix(answer) as fake, delivery(fake.url) as (made, owner):
+        made.push(pushes(3))
+        assert made.drain(90)
+        assert owner.confirmed() == [0, 1, 2]
+        assert len(fake.peers) == 1
+
+
 def test_odd_flow_signals_are_ignored() -> None:
     with fake_phoenix() as fake, delivery(fake.url) as (made, owner):
         payloads: list[Any] = [None, [], "pause", {"state": "stop"}, {}]
