@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from infertool.brokers import headers as textform
-from infertool.deadletters import marks
+from infertool.deadletters import bodies, marks
 from infertool.message import BodyKind, BrokerDeath, Message
 from infertool.text import json_text
 from infertool.text.sanitize import printable
@@ -60,9 +60,11 @@ class DeadLetter:
     _payload: list[Any] = field(default_factory=list, repr=False, compare=False)
 
     def payload(self) -> Any:
-        """Return the body read as JSON, None when it is none. It is decoded once."""
+        """Return the body read as JSON (`bodies`), None when it is none. It is decoded once, unless it is packed."""
+        if bodies.is_packed(self.message):  # a few bytes may become many, and many letters are held at a time
+            return _decoded(self.message)
         if not self._payload:
-            self._payload.append(_decoded(self.message.body))
+            self._payload.append(_decoded(self.message))
         return self._payload[0]
 
     @property
@@ -164,9 +166,9 @@ def _cause_type(cause: str) -> str:
     return places[0][1] if places else cause.partition(":")[0].rpartition(".")[2]
 
 
-def _decoded(body: bytes) -> Any:
+def _decoded(message: Message) -> Any:
     try:
-        return json_text.loads_nearest(body)
+        return json_text.loads_nearest(bodies.as_json(message))
     except json_text.JsonError:
         return None
 

@@ -19,7 +19,7 @@ from infertool.brokers.headers import text
 from infertool.brokers.partitioned import Log
 from infertool.brokers.port import Broker, Browse, Browsing, Selector
 from infertool.cli.common import console
-from infertool.deadletters import ids
+from infertool.deadletters import bodies, ids
 from infertool.deadletters.letters import DeadLetter
 from infertool.deadletters.record import NOTABLE_S
 from infertool.deadletters.replay import companions
@@ -216,11 +216,10 @@ def details(letter: DeadLetter) -> list[str]:
     types = {name: f" ({tag})" for name, tag in letter.message.types.items()}
     shown = {key: value for key, value in text(letter.message).items() if key != "dlq_traceback"}
     headers = [f"  {key}: {value}{types.get(key, '')}" for key, value in shown.items()]
-    return [*lines, *trace, "", "headers", *headers, "", "body", *_body_lines(letter.message.body)]
+    return [*lines, *trace, "", "headers", *headers, "", "body", *_body_lines(bodies.as_json(letter.message))]
 
 
 def _body_lines(body: bytes) -> list[str]:
-    body = json_text.utf8(body)
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -233,6 +232,8 @@ def _body_lines(body: bytes) -> list[str]:
 
 def document(letter: DeadLetter) -> dict[str, Any]:
     """Return all of a letter as a document for JSON: its body as `payload` (JSON), `body` (text) or `body_base64`.
+
+    A body that is packed, or MessagePack, is shown as the JSON that results show of it.
 
     `header_types` names the headers that are no texts: see `infertool.brokers.header_types`.
     """
@@ -264,10 +265,11 @@ def document(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _body(letter: DeadLetter) -> dict[str, Any]:
-    body = json_text.utf8(letter.message.body)
+    body = bodies.as_json(letter.message)
     if json_text.is_json(body):
         # Not decoded and encoded again: numbers stay as they are written.
         return {"payload": orjson.Fragment(json_text.one_line(body))}
+    body = json_text.utf8(letter.message.body)
     try:
         return {"body": body.decode()}
     except UnicodeDecodeError:

@@ -7,6 +7,8 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Final
 
+from infertool import codec
+from infertool.deadletters import bodies
 from infertool.deadletters.letters import DeadLetter
 from infertool.errors import UsageError
 from infertool.hangup import stderr
@@ -32,12 +34,15 @@ class Edit:
 
     def body(self, letter: DeadLetter) -> bytes:
         """Return the letter's new body. Raises `EditError`."""
-        text = json_text.utf8(letter.message.body)
+        message = letter.message
+        if bodies.is_msgpack(message):
+            raise EditError("its body is MessagePack, which cannot be edited")
+        text = bodies.as_json(message)
         if not json_text.is_json(text):
             raise EditError("its body is not JSON, so it cannot be edited")
         for change in self.changes:
             text = change(text)
-        return text
+        return codec.packed(text, message.coding[1] or "") if bodies.is_packed(message) else text
 
 
 def parse(assignments: Sequence[str], script: str | None) -> Edit | None:
