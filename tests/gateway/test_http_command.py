@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -120,6 +121,43 @@ def test_only_the_gateway_writes_to_its_output(broker: EmbeddedBroker, tmp_path:
         rest = gateway.process.stdout.read()
         gateway.stop()
     assert b"noise" not in rest
+
+
+def test_a_name_server_that_hangs_does_not_hold_up_the_end(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    hang = f"""
+        import pathlib, socket, time
+        found = socket.getaddrinfo
+
+        def getaddrinfo(host, *arguments, **options):
+            if host == "hooks.example.com":
+                pathlib.Path({str(asked)!r}).touch()
+                time.sleep(3600)
+            return found(host, *arguments, **options)
+
+        socket.getaddrinfo = getaddrinfo
+    """
+    (tmp_path / "sitecustomize.py").write_text(dedent(hang))
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        "INFERTOOL_GATEWAY__WEBHOOK_HOSTS": '["hooks.example.com"]',
+        "INFERTOOL_GATEWAY__WEBHOOK_SECRET": "whsec_" + "A" * 32,
+    }
+    gateway = GatewayProcess(broker.url, host="127.0.0.1", port=0, env=env)
+    try:
+        url = gateway.wait_ready()
+        headers = {"prefer": "respond-async", "infertool-webhook": "https://hooks.example.com/in"}
+        answer = httpx.post(f"{url}/v1/infer", json=1, headers=headers, timeout=LONG)
+        assert httpx.delete(f"{url}{answer.headers['location']}", timeout=LONG).json()["status"] == "cancelled"
+        end = time.monotonic() + LONG
+        while not asked.exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        gateway.process.terminate()
+        assert gateway.process.wait_end(LONG)
+    finally:
+        gateway.stop()
 
 
 @pytest.mark.parametrize(

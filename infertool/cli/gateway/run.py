@@ -41,7 +41,8 @@ def run(settings: Settings, *, as_json: bool, quiet: bool) -> None:
             models = ", ".join(f"{name} (queue {queue})" for name, queue in address.models.items())
             console.err(f"models: {models}; the API is shown at {address.url}/")
 
-    with summed_up("infertool.gateway"), stopped_by_signals(app.stop, STOPPING):
+    # A name server that hangs may keep the threads that ask it for the hosts of webhooks.
+    with process.ended_in_time(), summed_up("infertool.gateway"), stopped_by_signals(app.stop, STOPPING):
         app.run(announce)
 
 
