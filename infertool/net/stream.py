@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from infertool.net.identify import Kind, answers_hello, plain_kind
@@ -86,15 +87,18 @@ class Stream:
             return data[self._socket.send(data) :]
         return data
 
-    def write(self, data: bytes, patience_s: float) -> None:
-        """Write all of `data`. Raises StalledError if the peer accepts nothing for `patience_s`, else OSError."""
+    def write(self, data: bytes, patience_s: float, *, goes_on: Callable[[], bool] = lambda: False) -> None:
+        """Write all of `data`. Raises StalledError if the peer accepts nothing for `patience_s`, else OSError.
+
+        After that time `goes_on` is asked whether to wait once more.
+        """
         rest = memoryview(data)
         while rest:
             try:
                 with self._guard:
                     rest = rest[self._socket.send(rest) :]
             except (BlockingIOError, ssl.SSLWantWriteError):
-                if not self._writable.poll(patience_s * 1000):
+                if not self._writable.poll(patience_s * 1000) and not goes_on():
                     raise StalledError(f"the broker took nothing for {patience_s:g} s") from None
             except ssl.SSLWantReadError:
                 self._readable.poll(_TLS_RETRY_S * 1000)

@@ -219,9 +219,9 @@ class Connection:
         return self._stream.write_some(data)
 
     def _write_piece(self, data: bytes) -> None:
-        # A broker with an alarm reads nothing more, and says so; its heartbeats go on.
-        patience = math.inf if self.blocked else self.target.receipt_timeout_s
-        self._stream.write(data, min(self._reader.silence_s, patience))
+        # A broker with an alarm reads nothing more, and says so, also in the middle of this; its heartbeats go on.
+        patience_s = min(self._reader.silence_s, self.target.receipt_timeout_s)
+        self._stream.write(data, patience_s, goes_on=lambda: bool(self.blocked))
 
     def on_read_end(self) -> None:
         """See `ReaderHost`."""
