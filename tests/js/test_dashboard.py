@@ -313,7 +313,8 @@ def test_what_was_missed_while_the_connection_was_away_follows(hub: HubProcess, 
         wait(page, "#results td", "req-6")
 
 
-def test_a_topic_that_ends_and_is_refused_for_a_while_is_said_and_joined_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["phx_error", "phx_close"])
+def test_a_topic_that_ends_and_is_refused_for_a_while_is_said_and_joined_again(end: str, tmp_path: Path) -> None:
     doors = {"public:results": True}
 
     def join(channel: Channel, _params: object) -> dict[str, Any]:
@@ -326,7 +327,7 @@ def test_a_topic_that_ends_and_is_refused_for_a_while_is_said_and_joined_again(t
         opened(f"http://127.0.0.1:{hub.port}/", tmp_path) as page,
     ):
         doors["public:results"] = False
-        hub.broadcast("public:results", "phx_error", {})
+        hub.broadcast("public:results", end, {})
         wait(page, "#connection[data-state=refused]", "public:results refused: closed")
         doors["public:results"] = True
         wait(page, "#connection[data-state=connected]", "connected")

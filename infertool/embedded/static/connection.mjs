@@ -7,6 +7,9 @@ const HEARTBEAT_MS = 15000;
 // Viewers are back before publishers (infertool/net/timing.py), or they would miss what comes first.
 const RECONNECT_MS = [10, 50, 100, 150, 200, 250, 500, 1000];
 
+// Phoenix's client joins no topic again that the server has closed.
+const REJOIN_MS = 1000;
+
 // Calls `onState` with connecting, connected, disconnected or refused, and a few words; with connected also how many
 // broadcasts the server sent that came meanwhile, and whether these are all. `on` is by topic and event.
 export function connect({ on, onState }) {
@@ -26,22 +29,29 @@ export function connect({ on, onState }) {
   for (const topic of topics) {
     // A rejoin says which event was the last; the hub sends what was broadcast since (infertool/embedded/channel_server/channels.py).
     let last;
-    const channel = socket.channel(topic, () => (last === undefined ? {} : { after: last }));
-    for (const [event, handle] of Object.entries(on[topic])) {
-      channel.on(event, (payload) => {
-        last = lastId(payload) ?? last;
-        handle(payload);
+    const follow = () => {
+      const channel = socket.channel(topic, () => (last === undefined ? {} : { after: last }));
+      for (const [event, handle] of Object.entries(on[topic])) {
+        channel.on(event, (payload) => {
+          last = lastId(payload) ?? last;
+          handle(payload);
+        });
+      }
+      channels.set(topic, channel);
+      channel.onError(() => lost(topic));
+      channel.onClose(() => {
+        lost(topic);
+        setTimeout(follow, REJOIN_MS);
       });
-    }
-    channels.set(topic, channel);
-    channel.onError(() => lost(topic));
-    channel
-      .join()
-      .receive("ok", (reply) => {
-        joined.set(topic, reply);
-        if (joined.size === topics.length) onState("connected", "connected", filled([...joined.values()]));
-      })
-      .receive("error", (response) => onState("refused", `${topic} refused: ${response?.reason ?? "no reason given"}`));
+      channel
+        .join()
+        .receive("ok", (reply) => {
+          joined.set(topic, reply);
+          if (joined.size === topics.length) onState("connected", "connected", filled([...joined.values()]));
+        })
+        .receive("error", (response) => onState("refused", `${topic} refused: ${response?.reason ?? "no reason given"}`));
+    };
+    follow();
   }
   socket.connect();
   // Says on a topic what was seen, if the server has asked for that.
