@@ -21,7 +21,8 @@ LOOK_S = 30.0
 FIRST_LOOK_S = 5.0
 # Longest wait for the broker's answer. Seconds.
 ANSWER_S = 2.0
-# After this number of requests in a row without an answer, the broker is asked no more on this connection.
+# After this number of requests in a row without an answer, the broker is asked no more on this connection: one without
+# a plugin for them keeps them. One that has answered on it is asked each `LOOK_S`: it was busy.
 MOST_UNANSWERED = 3
 
 
@@ -62,6 +63,7 @@ class Gauge:
         self._oldest_s: float | None = None
         self._ask_at = 0.0
         self._unanswered = 0
+        self._has_answered = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gauge", daemon=True)
 
@@ -75,11 +77,12 @@ class Gauge:
 
     def reconnected(self) -> None:
         """Ask the broker for depths again: it may be another one."""
-        self._unanswered = 0
+        self._unanswered, self._has_answered, self._ask_at = 0, False, 0.0
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            if time.monotonic() >= self._ask_at and self._unanswered < MOST_UNANSWERED:
+            is_asked = self._has_answered or self._unanswered < MOST_UNANSWERED
+            if time.monotonic() >= self._ask_at and is_asked:
                 self._ask()
             if self._probes:
                 self._observe(self._probes.ticks())
@@ -91,8 +94,9 @@ class Gauge:
     def _ask(self) -> None:
         depth = self._measure(ANSWER_S)
         lag = self._lag = self._ask_lag(ANSWER_S) if self._ask_lag else None
-        self._ask_at = time.monotonic() + ASK_S
+        self._has_answered = self._has_answered or bool(depth or lag)
         self._unanswered = 0 if depth or lag else self._unanswered + 1
+        self._ask_at = time.monotonic() + (ASK_S if self._unanswered < MOST_UNANSWERED else LOOK_S)
         self._waiting = _waiting(depth) if depth else None
         if lag:
             self._waiting = max(0, lag.messages - self._in_progress())

@@ -32,12 +32,19 @@ HOLD_S: Final = 0.5
 _LIMIT: Final = re.compile(r"batch[- ]?size must be <= (\d+)|batch has at most (\d+) events")
 
 
+# After this number of requests that the server takes, parts that a 413 made smaller are twice as large: one large event
+# may have been the cause.
+GROW_AFTER: Final = 50
+
+
 class Parts:
     """The most events that a server takes in one request. Thread-safe."""
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._most = sys.maxsize
+        self._most = self._least_most = sys.maxsize
+        self._has_told = False
+        self._taken = 0
 
     def ask(self, items: Sequence[T], send: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
         """Return the results of `send` for `items`, in as few parts as the server takes. Raises `InferenceError`."""
@@ -49,7 +56,16 @@ class Parts:
             except InferenceError as error:
                 if not self._learn(error, len(part)):
                     raise
+            else:
+                self._grow(len(part))
         return results
+
+    def _grow(self, count: int) -> None:
+        if count < self._most or self._has_told:
+            return
+        self._taken += 1
+        if self._taken >= GROW_AFTER:
+            self._taken, self._most = 0, 2 * self._most
 
     def _learn(self, error: InferenceError, count: int) -> bool:
         """Return True if the server refused a request for its size: smaller parts make sense."""
@@ -59,8 +75,11 @@ class Parts:
             most = count // 2
         if not 0 < most < count:
             return False
-        self._most = min(self._most, most)
-        log.info("model %s takes %s events in a request: batches are sent in parts", self._address, self._most)
+        self._has_told = self._has_told or bool(told)
+        self._taken, self._most = 0, min(self._most, most)
+        if self._most < self._least_most:
+            self._least_most = self._most
+            log.info("model %s takes %s events in a request: batches are sent in parts", self._address, self._most)
         return True
 
 

@@ -229,7 +229,7 @@ class Client:
         self._next_hint_at = 0.0
         # Endpoints have other paths.
         self._spec = mask_url(settings.spec)
-        self._pool = http_pool.pool(
+        self._pool = http_pool.whole_pool(
             origin,
             maxsize=MOST_KEPT,
             retries=False,
@@ -331,7 +331,7 @@ class Client:
         return response.status, response.headers, content
 
     def _read(self, response: BaseHTTPResponse, endpoint: Endpoint, deadline: float) -> bytes:
-        """Return the body. The deadline is checked between reads, each of which may take the whole timeout."""
+        """Return the body. The deadline covers the connection and the request, too."""
         content = bytearray()
         while part := response.read1(_READ_BYTES):
             content += part

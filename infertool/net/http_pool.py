@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
@@ -11,7 +12,7 @@ from urllib3.exceptions import TimeoutError as HttpTimeout
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import parse_url
 
-from infertool.net.http_response import FinalResponse
+from infertool.net.http_response import FinalResponse, WholeResponse
 
 
 class _Connection(HTTPConnection):
@@ -22,6 +23,14 @@ class _TlsConnection(HTTPSConnection):
     response_class = FinalResponse
 
 
+class _WholeConnection(HTTPConnection):
+    response_class = WholeResponse
+
+
+class _WholeTlsConnection(HTTPSConnection):
+    response_class = WholeResponse
+
+
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Connection
 
@@ -30,14 +39,33 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-_POOLS: Final = {"http": _Pool, "https": _TlsPool}
+class _WholePool(HTTPConnectionPool):
+    ConnectionCls = _WholeConnection
+
+
+class _WholeTlsPool(HTTPSConnectionPool):
+    ConnectionCls = _WholeTlsConnection
+
+
+_WHOLE_POOLS: Final[Mapping[str, type[HTTPConnectionPool]]] = {"http": _WholePool, "https": _WholeTlsPool}
+_POOLS: Final[dict[str, type[HTTPConnectionPool]]] = {"http": _Pool, "https": _TlsPool}
 
 
 def pool(origin: str, **settings: Any) -> HTTPConnectionPool:
     """Return a pool of connections to the server at an http(s) address."""
+    return _pool(_POOLS, origin, settings)
+
+
+def whole_pool(origin: str, **settings: Any) -> HTTPConnectionPool:
+    """Return a pool whose responses have to arrive within the read timeout as a whole, not only their heads."""
+    return _pool(_WHOLE_POOLS, origin, settings)
+
+
+def _pool(
+    kinds: Mapping[str, type[HTTPConnectionPool]], origin: str, settings: Mapping[str, Any]
+) -> HTTPConnectionPool:
     url = parse_url(origin)
-    kind: type[HTTPConnectionPool] = _POOLS[url.scheme or "http"]
-    return kind(url.host or "", url.port, **settings)
+    return kinds[url.scheme or "http"](url.host or "", url.port, **settings)
 
 
 class Pools(PoolManager):

@@ -1,10 +1,11 @@
-"""A response of `http.client` without the interim ones before it, whose head arrives within the timeout as a whole."""
+"""Responses of `http.client` without the interim ones before them, whose head, or all, arrives within the timeout."""
 
 from __future__ import annotations
 
 import io
 import socket
 import time
+from contextlib import suppress
 from http.client import BadStatusLine, HTTPResponse
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ class FinalResponse(HTTPResponse):
 
     The answer would then come later on a kept connection, and be taken for that of the next request.
     """
+
+    is_limited_whole = False
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -31,11 +34,18 @@ class FinalResponse(HTTPResponse):
                 raise BadStatusLine(f"HTTP/1.1 {self.status}")
             self.headers = self.msg = None  # type: ignore[assignment]  # that is how it knows that none was read
             super().begin()
-        self._bytes.end_limit()
+        if not self.is_limited_whole:
+            self._bytes.end_limit()
+
+
+class WholeResponse(FinalResponse):
+    """One whose body, too, has to arrive within the timeout, with the sizes of its chunks and its trailers."""
+
+    is_limited_whole = True
 
 
 class _Bytes(io.RawIOBase):
-    """The bytes of a socket: up to `end_limit` within its timeout as a whole, then each read within it."""
+    """The bytes of a socket: up to `end_limit` or the end within its timeout as a whole, then each read within it."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw = raw
@@ -64,5 +74,7 @@ class _Bytes(io.RawIOBase):
 
     def close(self) -> None:
         """See `RawIOBase`."""
+        with suppress(OSError):  # the connection is closed
+            self.end_limit()  # the next request on it is to be sent
         self._raw.close()
         super().close()

@@ -71,21 +71,13 @@ def model(bus: Bus, name: str) -> str:
     return f"{file}:{name}"
 
 
-def wait_connected(consumer: Running, processes: int) -> None:
-    """Wait until as many processes consume: one that still loads its model ends at once."""
-    deadline = time.monotonic() + LONG
-    while consumer.log.read_text().count("broker connected") < processes:
-        assert time.monotonic() < deadline, consumer.log.read_text()
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(("name", "team"), [("Thread", ()), ("Pool", ()), ("Async", ()), ("Thread", TEAM)])
 def test_threads_of_the_model_do_not_hold_up_the_end(embedded_bus: Bus, name: str, team: tuple[str, ...]) -> None:
     bus = embedded_bus
     bus.send(3)
     consumer = bus.consume(*team, model=model(bus, name))
     assert bus.viewer.wait(3, LONG)
-    wait_connected(consumer, 2 if team else 1)
+    consumer.wait_for("broker connected", 2 if team else 1)
     consumer.terminate()
     assert consumer.finish(LONG)["succeeded"] == 3
     assert consumer.log.read_text().count("warning the process waited for ") == (2 if team else 1)
@@ -101,7 +93,7 @@ def test_a_close_that_hangs_does_not_hold_up_the_end(embedded_bus: Bus, name: st
     consumer = bus.consume(*options, model=model(bus, name))
     assert bus.viewer.wait(3, LONG)
     if options is TEAM:
-        wait_connected(consumer, 2)
+        consumer.wait_for("broker connected", 2)
         consumer.terminate()
     assert consumer.finish(LONG)["succeeded"] == 3
     told = f"warning model leaves:{name} has not closed within 10 s; it is not waited for"

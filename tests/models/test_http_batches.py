@@ -10,6 +10,7 @@ import pytest
 
 from infertool.consumer.worker import Threads
 from infertool.errors import InferenceError
+from infertool.models import server_batches
 from infertool.models.port import LoadedModel
 from tests.models.test_http import EVENT, failure, kind
 from tests.support.modelserver import ModelServer, Reply, answer, reply
@@ -134,6 +135,25 @@ def test_a_server_that_takes_fewer_gets_parts_from_then_on(
     server.requests.clear()
     assert present(model.predict_batch)(batch) == list(range(8))
     assert len(server.requests) == -(-8 // max(sizes[-2:]))
+
+
+def test_one_event_that_is_too_large_does_not_keep_batches_small(
+    server: ModelServer, opened: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_batches, "GROW_AFTER", 2)
+    too_large = reply(b"", "413 Content Too Large")
+    server.handler = lambda request: (
+        too_large if any("large" in each for each in request.json) else answer([each["n"] for each in request.json])
+    )
+    predict_batch = present(opened(server.url).predict_batch)
+    batch: list[dict[str, Any]] = [{"n": n} for n in range(8)]
+    with pytest.raises(InferenceError, match="413"):
+        predict_batch([*batch[:4], {"n": 4, "large": True}, *batch[5:]])
+    for _ in range(3):
+        assert predict_batch(batch) == list(range(8))
+    server.requests.clear()
+    assert predict_batch(batch) == list(range(8))
+    assert len(server.requests) == 1
 
 
 def test_a_batch_that_is_refused_for_another_reason_is_not_made_smaller(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ import pytest
 
 from infertool.errors import InferenceError
 from infertool.models.port import LoadedModel
+from infertool.net.http_response import WholeResponse
 from tests.models.test_http import EVENT, LONG_S, failure, kind
 from tests.support.modelserver import ModelServer, Reply, Request, answer
 
@@ -60,3 +62,39 @@ def test_a_server_whose_headers_trickle(server: ModelServer, opened: Callable[..
     released.set()
     (error,) = errors
     assert (kind(error), "model.timeout_s" in str(error)) == ("tried again", True)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("begin", [HEAD + b"2;x=", HEAD + b"2\r\n{}\r\n0\r\nx: "], ids=["size", "trailer"])
+def test_a_server_whose_body_trickles_between_its_chunks(
+    server: ModelServer, opened: Callable[..., LoadedModel], begin: bytes
+) -> None:
+    released = threading.Event()
+
+    def drops() -> Iterator[bytes]:
+        yield begin
+        while not released.wait(0.1):
+            yield b"x"
+
+    server.handler = lambda _request: Reply(drops())
+    errors: list[InferenceError] = []
+    caller = threading.Thread(target=lambda: errors.append(failure(opened(server.url, timeout_s=0.5))), daemon=True)
+    caller.start()
+    caller.join(LONG_S)
+    released.set()
+    (error,) = errors
+    assert (kind(error), "model.timeout_s" in str(error)) == ("tried again", True)
+
+
+def test_a_response_leaves_its_connection_the_timeout_that_it_had() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(LONG_S)
+        theirs.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        response = WholeResponse(ours)
+        response.begin()
+        assert (ours.gettimeout() or 0) < LONG_S
+        assert response.read() == b"{}"
+        assert ours.gettimeout() == LONG_S
