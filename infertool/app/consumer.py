@@ -51,12 +51,6 @@ def check(settings: Settings, until: Until) -> None:
             key="consume.target_latency_s",
             advice="leave out --batch-size; consume.max_batch_size bounds the size",
         )
-    if consume.executor == "processes" and consume.concurrency == "auto":
-        raise SettingsError(
-            "consume.concurrency auto is for threads, and consume.executor is processes",
-            key="consume.concurrency",
-            advice="set the number of processes with --workers",
-        )
     if asks_for_batches(consume) and consume.concurrency == "auto":
         raise SettingsError(
             "consume.concurrency auto is for single events, and the settings ask for batches",
@@ -69,7 +63,7 @@ def check(settings: Settings, until: Until) -> None:
             key="consume.executor",
             advice="use --executor threads",
         )
-    check_devices(consume)
+    check_executor(consume)
     check_traces(settings)
     if consume.processes > 1 and until.max_messages is not None:
         raise UsageError(
@@ -82,15 +76,29 @@ def check(settings: Settings, until: Until) -> None:
         )
 
 
-def check_devices(consume: ConsumeSettings) -> None:
-    """Raise `SettingsError` for devices that no worker process can use."""
-    if consume.devices and consume.executor != "processes":
+def check_executor(consume: ConsumeSettings) -> None:
+    """Raise `SettingsError` for settings of the other executor, and for devices that no worker process can use."""
+    if consume.executor == "processes":
+        if consume.concurrency == "auto":
+            raise SettingsError(
+                "consume.concurrency auto is for threads, and consume.executor is processes",
+                key="consume.concurrency",
+                advice="set the number of processes with --workers",
+            )
+        assigned(consume, concurrency(consume, in_batches=False), os.environ)
+        return
+    of_processes = {
+        "consume.workers": consume.workers,
+        "consume.devices": consume.devices,
+        "consume.max_tasks_per_worker": consume.max_tasks_per_worker,
+        "consume.worker_memory_bytes": consume.worker_memory_bytes,
+    }
+    if key := next((key for key, value in of_processes.items() if value), None):
         raise SettingsError(
-            "consume.devices is for worker processes, and consume.executor is threads",
-            key="consume.devices",
-            advice="use --executor processes, or let the model choose its device",
+            f"{key} is for worker processes, and consume.executor is threads",
+            key=key,
+            advice="use --executor processes, or leave it out",
         )
-    assigned(consume, concurrency(consume, in_batches=False), os.environ)
 
 
 def check_queues(settings: Settings) -> None:

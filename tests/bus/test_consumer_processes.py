@@ -151,6 +151,8 @@ def test_a_second_ctrl_c_leaves_no_process_behind(embedded_bus: Bus) -> None:
         (("--publish", "stdout"), 2, "several processes cannot share stdout"),
         (("--batch-size", "8", "--target-latency", "50ms"), 2, "consume.batch_size is 8"),
         (("--executor", "processes", "--concurrency", "auto"), 2, "--workers"),
+        (("--workers", "4"), 2, "consume.workers is for worker processes"),
+        (("--devices", "0,1"), 2, "consume.devices is for worker processes"),
         (("--target-latency", "50ms", "--concurrency", "auto"), 2, "consume.concurrency auto"),
     ],
 )
