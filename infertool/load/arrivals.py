@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,9 @@ from infertool.load import shapes
 _ROUNDING: Final = 1e-9
 # Times are whole microseconds, so that an event's id can hold its time exactly.
 _DIGITS: Final = 6
-_Begun = tuple[str, float, Callable[[], Iterator[float]]]
+# Returns the times from the event of that number on, from 0.
+_Begin = Callable[[int], Iterator[float]]
+_Begun = tuple[str, float, _Begin]
 
 
 def read_times(path: Path) -> list[float]:
@@ -124,11 +127,11 @@ class Schedule:
     warmup_s: float
     end_s: float
     limit: int | None
-    _begin: Callable[[], Iterator[float]] = field(repr=False)
+    _begin: _Begin = field(repr=False)
 
     def times(self) -> Iterator[float]:
         """Return the times, in order; each call returns the same ones from the start."""
-        for time in itertools.islice(self._begin(), self.limit):
+        for time in itertools.islice(self._begin(0), self.limit):
             if time > self.end_s or (time == self.end_s and self.limit is None):
                 return
             yield time
@@ -147,6 +150,8 @@ def arrivals(shape: shapes.Shape, units: Iterator[float]) -> Iterator[float]:
         below = above
 
 
+# A run asks for it several times, and random arrivals of millions of events take seconds.
+@lru_cache(maxsize=4)
 def schedule(planned: Planned) -> Schedule:
     """Return the schedule. Raises UsageError for contradictory options and for a trace that cannot be read."""
     _check(planned)
@@ -156,9 +161,9 @@ def schedule(planned: Planned) -> Schedule:
         raise UsageError(f"--warmup is as long as the whole run of {end_s:g} s", advice="make the run longer")
     limit = None
     if planned.count is not None:
-        warm = sum(1 for _ in itertools.takewhile(lambda time: time < planned.warmup_s, begin()))
+        warm = sum(1 for _ in itertools.takewhile(lambda time: time < planned.warmup_s, begin(0)))
         limit = warm + planned.count
-        end_s = min(end_s, next(itertools.islice(begin(), limit, None), end_s))
+        end_s = min(end_s, next(begin(limit), end_s))
     return Schedule(described(text, planned), planned.warmup_s, end_s, limit, begin)
 
 
@@ -187,7 +192,7 @@ def _of_trace(planned: Planned, path: Path) -> _Begun:
     """Return the plan's text, its length in seconds, and a function that returns its times."""
     times = [round(time / planned.speed, _DIGITS) for time in read_times(path)]
     speed = "" if planned.speed == 1.0 else f" at {planned.speed:g}x"
-    return f"trace {path.name}{speed}", times[-1] + _ROUNDING, times.__iter__
+    return f"trace {path.name}{speed}", times[-1] + _ROUNDING, lambda first: itertools.islice(times, first, None)
 
 
 def _of_shape(planned: Planned) -> _Begun:
@@ -197,13 +202,13 @@ def _of_shape(planned: Planned) -> _Begun:
         return (
             f"{base:g}/s with bursts {burst}, {planned.process}",
             math.inf,
-            lambda: arrivals(shapes.bursts(base, burst), _units(planned)),
+            lambda first: arrivals(shapes.bursts(base, burst), _units(planned, first)),
         )
     text, shape = _segments(planned)
     length_s = sum(segment.seconds for segment in shape)
     if planned.duration_s is not None and length_s < planned.warmup_s + planned.duration_s:
         shape = [*shape, *shapes.steady(_last_rate(shape))]
-    return f"{text}, {planned.process}", length_s, lambda: arrivals(shape, _units(planned))
+    return f"{text}, {planned.process}", length_s, lambda first: arrivals(shape, _units(planned, first))
 
 
 def _segments(planned: Planned) -> tuple[str, list[shapes.Segment]]:
@@ -221,12 +226,13 @@ def _last_rate(shape: Sequence[shapes.Segment]) -> float:
     return rate
 
 
-def _units(planned: Planned) -> Iterator[float]:
-    """Return the areas under the rate at which events are due: whole numbers, or sums of exponential steps."""
+def _units(planned: Planned, first: int) -> Iterator[float]:
+    """Return the areas under the rate at which events from `first` on are due: whole numbers, or exponential steps."""
     if planned.process is Process.CONSTANT:
-        return map(float, itertools.count())
+        return map(float, itertools.count(first))
     rng = random.Random(f"arrivals {planned.seed}")  # noqa: S311  # load, not secrets
-    return itertools.accumulate(rng.expovariate(1.0) for _ in itertools.count())
+    steps = (rng.expovariate(1.0) for _ in itertools.count())
+    return itertools.islice(itertools.accumulate(steps), first, None)
 
 
 def described(text: str, planned: Planned) -> str:

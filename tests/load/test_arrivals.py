@@ -114,6 +114,23 @@ def test_a_count_leaves_out_the_warm_up(rate: int, count: int, warmup_s: int, pr
     assert due[-1] < plan.end_s < math.inf
 
 
+@pytest.mark.parametrize(
+    "planned",
+    [
+        {"qps": 7}, {"qps": 3, "burst": "50:1s/4s"}, {"stages": ("0:1s", "9:2s", "0:3s", "4:1s"), "duration_s": 30},
+        {"ramp": "0:30:5s", "duration_s": 9}, {"qps": 7, "process": Process.POISSON},
+    ],
+)  # fmt: skip
+def test_the_end_of_a_count_is_the_time_of_the_event_after_it(planned: dict[str, Any]) -> None:
+    due = list(itertools.islice(schedule(Planned(**planned)).times(), 100))
+    for count in (1, 2, 19, 20, 45):
+        assert schedule(Planned(**planned, count=count)).end_s == due[count]
+
+
+def test_the_end_of_an_even_plan_is_known_without_going_through_it() -> None:
+    assert schedule(Planned(qps=1_000_000, count=10**12)).end_s == 1e6
+
+
 def test_one_seed_makes_one_schedule() -> None:
     def one(seed: int) -> list[float]:
         return times(qps=100, duration_s=5, process=Process.POISSON, seed=seed)
