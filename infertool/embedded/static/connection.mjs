@@ -24,6 +24,11 @@ export function connect({ on, onState }) {
     those.forEach((topic) => joined.delete(topic));
     onState("disconnected", "disconnected, trying again");
   };
+  const connected = () => {
+    onState("connected", "connected", filled([...joined.values()]));
+    // What a reply says of one gap is not said of the next one again, when only another topic was lost.
+    for (const [topic, reply] of joined) joined.set(topic, { ...reply, missed: 0, complete: true });
+  };
   socket.onClose(() => lost(...topics));
   socket.onError(() => lost(...topics));
   for (const topic of topics) {
@@ -47,7 +52,7 @@ export function connect({ on, onState }) {
         .join()
         .receive("ok", (reply) => {
           joined.set(topic, reply);
-          if (joined.size === topics.length) onState("connected", "connected", filled([...joined.values()]));
+          if (joined.size === topics.length) connected();
         })
         .receive("error", (response) => onState("refused", `${topic} refused: ${response?.reason ?? "no reason given"}`));
     };
