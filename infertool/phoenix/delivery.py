@@ -377,7 +377,7 @@ class Delivery(Generic[T]):
         self._sender.send_barrier()
         if not self._warned:
             self._warned = True
-            self._warn(self._silence.no_confirmation(event))
+            self._warn(self._silence.no_confirmation(event, self._public.fault))
 
     def _go_on(self) -> None:
         with self._changed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from infertool.errors import InfertoolError
 from infertool.phoenix.membership import Loss
 from infertool.phoenix.push import BATCH_EVENT, Entry
 from infertool.phoenix.suspects import Cause, Finding
@@ -107,10 +108,15 @@ class Silence:
         oldest = unconfirmed[0]
         return f"{self._what(oldest, len(unconfirmed), age)}; {self._advice(oldest, confirmed_before=confirmed_before)}"
 
-    def no_confirmation(self, event: str) -> str:
-        """Return the warning that the mode auto confirms `event` by heartbeats from now on."""
+    def no_confirmation(self, event: str, fault: BaseException | None) -> str:
+        """Return the warning that the mode auto confirms `event` by heartbeats from now on.
+
+        `fault` is the error of joining the public topics: then nobody knows of broadcasts.
+        """
+        unheard = f" (not heard: {fault.what})" if isinstance(fault, InfertoolError) else ""
         return (
-            f"{self._settings.topic} answers {event} neither with a reply nor with a broadcast on {self._public()}; "
+            f"{self._settings.topic} answers {event} neither with a reply nor with a broadcast on {self._public()}"
+            f"{unheard}; "
             "confirming by heartbeats, which show only that the server read it (phoenix.confirm chooses another way)"
         )
 

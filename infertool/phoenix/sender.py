@@ -42,6 +42,8 @@ class PublicTopics:
         self._transport = transport
         self._topics = [_PublicTopic(transport, topic, on_frames, on_settled, on_rejoined) for topic in topics]
         self._listening = False
+        self.fault: BaseException | None = None
+        """The first error of `join`."""
 
     @property
     def settled(self) -> bool:
@@ -52,7 +54,8 @@ class PublicTopics:
         """Join, and wait up to `timeout_s` for each answer; return the first error."""
         self._listening = True
         errors = [self._error_of(future, timeout_s) for future in [topic.join() for topic in self._topics]]
-        return next(filter(None, errors), None)
+        self.fault = next(filter(None, errors), None)
+        return self.fault
 
     def expect(self) -> None:
         """Hold pushes back until the joins that `follow` sends are answered."""

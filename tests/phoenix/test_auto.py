@@ -167,6 +167,23 @@ def test_auto_without_public_topics() -> None:
         assert owner.confirmations() == {"reply"}
 
 
+def test_auto_says_that_it_cannot_hear_echoes() -> None:
+    """A channel that only broadcasts, and public topics that are refused: heartbeats are not what they look like."""
+
+    def refuse_public(peer: Peer, frame: Frame) -> None:
+        if frame.topic.startswith("public:"):
+            peer.reply(frame, "error", {"reason": "members only"})
+        else:
+            silent(peer, frame)
+
+    with fake_phoenix(refuse_public) as fake, delivery(fake.url, confirm="auto", push_timeout_s=0.4) as (made, owner):
+        made.push(pushes(2))
+        assert made.drain(90)
+        warning = owner.wait_for_warning("confirming by heartbeats")
+    assert "public:alerts (not heard: joining public:results at ws://127.0.0.1" in warning
+    assert "was refused: members only); confirming" in warning
+
+
 def test_auto_joins_the_public_topics_again_for_an_event_without_reply() -> None:
     """Results are answered, failures only broadcast: the second is found out, too, and no barrier is needed."""
     with fake_phoenix() as fake, delivery(fake.url, confirm="auto", push_timeout_s=20.0) as (made, owner):
