@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 
 from infertool.app import process
 from infertool.app.consumer import ConsumerApp
-from infertool.app.replicas.replica import Done, Failed, Ready
+from infertool.app.replicas.replica import Done, Failed, Loaded, Ready
 from infertool.consumer.consumer import Until
 from infertool.errors import InfertoolError
 from infertool.net.connection_state import ConnectionState
@@ -43,6 +43,7 @@ def main(connection_fd: int) -> None:
     try:
         with process.ended_in_time(), app:
             process.load(app)
+            reporter.send(Loaded())
             _stop_on_signals(app)
             with reporter.reporting(app):
                 app.run()
@@ -83,7 +84,7 @@ class Reporter:
             case ConnectionChanged("broker", event) if event.state is ConnectionState.CONNECTED:
                 self.send(Ready())
 
-    def send(self, message: Ready | Failed | Report | Done) -> None:
+    def send(self, message: Loaded | Ready | Failed | Report | Done) -> None:
         """Send one message."""
         with self._lock:
             self._supervisor.send(message)

@@ -23,6 +23,11 @@ RESTART_BACKOFF = FullJitter(base_s=1.0, cap_s=30.0)
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """Sent by a replica process: its model is warmed up."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """Sent by a replica process: its model is warmed up, and its broker connected."""
 
@@ -64,6 +69,9 @@ class Replica:
         self._connection: Connection
         self.process: ConnectedProcess | None = None
         self.was_ready = False
+        self._is_loading = False
+        self.load_s: float | None = None
+        """The time that its first process took to load the model, in seconds; None until then."""
         self.latest: Report | None = None
 
     @property
@@ -88,7 +96,7 @@ class Replica:
             return
         self._connection = Connection(self.process.socket.detach())
         self._relay = Relay(self.process.stderr, {"process": "consumer", "pid": self.process.pid})
-        self._due, self._failure = None, None
+        self._due, self._failure, self._is_loading = None, None, True
         with suppress(OSError):  # it has died at once; its exit code tells why
             self._connection.send(self._job)
 
@@ -99,6 +107,9 @@ class Replica:
                 match self._connection.recv():
                     case Report() as report:
                         self.latest = report
+                    case Loaded():
+                        self._is_loading = False
+                        self.load_s = self.load_s or time.monotonic() - self._began
                     case Ready():
                         self.was_ready = True
                     case Failed(what):
@@ -107,6 +118,12 @@ class Replica:
                         self._is_done = True
         except (EOFError, OSError):
             return  # it has ended, or will at once
+
+    def end_hanging(self, limit_s: float) -> None:
+        """End a process in another's place that has not loaded the model within `limit_s`."""
+        if self.process and self._deaths and self._is_loading and time.monotonic() - self._began > limit_s:
+            self._failure = f"it was not ready within {limit_s:.0f} s; see what its loading and warm_up wait for"
+            self.process.kill()
 
     def reap(self, *, stopping: bool, can_work: bool) -> None:
         """Take the last report of a process that has ended, and plan another.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Final
 
 from infertool.app.replicas.replica import Replica, StartFailedError
 from infertool.consumer.consumer import Until
+from infertool.consumer.processes.pool import LONG_START_S, SLOWER_STARTS
 from infertool.errors import InfertoolError, NothingMatchedError, UnreachableError, UsageError
 from infertool.settings import Settings
 from infertool.telemetry.stats import Report, Snapshot, joint
@@ -91,11 +93,18 @@ class Supervisor:
             if replica.process:
                 replica.process.terminate()
 
+    def _start_limit_s(self) -> float:
+        """Return the longest time in which a process in another's place may load the model."""
+        known = [replica.load_s for replica in self._replicas if replica.load_s]
+        return max(LONG_START_S, SLOWER_STARTS * max(known)) if known else math.inf
+
     def _attend(self) -> None:
         for replica in self._replicas:
             replica.read()
         can_work = any(replica.was_ready for replica in self._replicas)
+        limit_s = self._start_limit_s()
         for replica in self._replicas:
+            replica.end_hanging(limit_s)
             try:
                 replica.reap(stopping=self._stopping, can_work=can_work)
             except StartFailedError as failed:
