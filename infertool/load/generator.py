@@ -21,7 +21,7 @@ _LONGEST_WAIT_S: Final = 0.25
 # Time between two calls of `take` beyond this is not time waited: the process was stopped. Seconds.
 _AWAY_S: Final = 1.0
 # Reasons for dropped events, as in the notes of a report.
-_AT_STOP: Final = "still waited when the run was stopped"
+AT_STOP: Final = "still waited when the run was stopped"
 _AT_END: Final = f"still waited {OVERTIME_S:g} s after the plan's end"
 _TOO_MANY: Final = f"became due while {MOST_WAITING:,} others waited"
 
@@ -56,7 +56,7 @@ class OpenGenerator:
         self._collect(self._sender.now())
         stopped = self._stopped.is_set()
         warm = sum(due < self._warmup_s for _, due in self._backlog)
-        self._drop(warm, len(self._backlog) - warm, _AT_STOP if stopped else _AT_END)
+        self._drop(warm, len(self._backlog) - warm, AT_STOP if stopped else _AT_END)
 
     def step(self) -> bool:
         """Wait for the next due event, or send a batch. Return True if there are more events."""
@@ -134,7 +134,7 @@ class ClosedGenerator:
                 self._sender.send_some(backlog)
             self._tally.add(warm=warm, dropped=len(backlog))
             if backlog and not warm:
-                self.drops[_AT_STOP] += 1
+                self.drops[AT_STOP] += 1
 
     def _over(self, counted: int) -> bool:
         return self._stopped.is_set() or counted >= self._count or self._sender.now() >= self._end_s

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from infertool.load.generator import AT_STOP
 from infertool.load.options import LoadOptions
 from infertool.load.record import Counts, Run, Second
 from infertool.load.tally import Measure
@@ -65,17 +66,26 @@ def _limits(facts: RunFacts) -> Sequence[str]:
     behind = counts.late + counts.dropped
     if facts.options.closed or not counts.planned or behind < counts.planned * _SOME_LATE:
         return []
-    what = f"{behind} of {counts.planned} events were more than 10 ms late, or dropped"
+    what = _behind(behind, counts.planned)
     if sum(facts.end.refusals.values()) >= behind:
         return [f"{what}; as the broker refused at least as many, that says nothing of the generator"]
     if facts.end.blocked_s > facts.elapsed_s * _LONG_BLOCKED:
         return [f"the {'gateway' if facts.options.http else 'broker'} was the limit: {what}; {_blocked(facts)}"]
+    # What a stop leaves unsent is not the generator's fault.
+    behind -= facts.end.drops.get(AT_STOP, 0)
+    if behind < counts.planned * _SOME_LATE:
+        return []
+    what = _behind(behind, counts.planned)
     busy = facts.cpu_s / facts.elapsed_s / facts.options.processes if facts.elapsed_s else 0.0
     what += f" (slip p99 {facts.slip_ms.p99 or 0:.1f} ms, {busy * 100:.0f} % of a core for each process)"
     if behind < counts.planned * _MANY_LATE:
         return [f"the generator did not always get the processor in time: {what}"]
     advice = "add --processes" if busy > _BUSY else "something else kept it from the processor"
     return [f"the generator was the limit: {what}; {advice}"]
+
+
+def _behind(count: int, planned: int) -> str:
+    return f"{count} of {planned} events were more than 10 ms late, or dropped"
 
 
 def _dropped(facts: RunFacts) -> Sequence[str]:

@@ -203,6 +203,17 @@ def test_who_was_the_limit_where_the_broker_refuses(refused: int, note: str) -> 
     assert len(told) == 1 + bool(refused)
 
 
+@pytest.mark.parametrize(("late", "noted"), [(0, False), (1, True)])
+def test_what_a_stop_leaves_unsent_is_no_fault_of_the_generator(late: int, noted: bool) -> None:
+    facts = RunFacts(
+        options=options("/queue/q", Planned(qps=100)), counts=Counts(planned=20, sent=18, late=late, dropped=2),
+        elapsed_s=0.2, planned_s=0.2, cpu_s=0.1, slip_ms=Percentiles(), end=WorkEnd(drops={generator.AT_STOP: 2}),
+        losses={}, dead_exact=True,
+    )  # fmt: skip
+    assert any("1 of 20 events were more than 10 ms late" in note for note in notes(facts)) == noted
+    assert any("limit" in note or "in time" in note for note in notes(facts)) == noted
+
+
 def test_events_that_are_too_late_are_dropped_and_counted(embedded_broker: EmbeddedBroker) -> None:
     queue = f"/topic/load.{time.monotonic_ns()}"
     run = load(embedded_broker, options(queue, Planned(qps=500_000, duration_s=1), max_late_s=0.05))

@@ -28,6 +28,7 @@ from infertool.settings import Settings
 
 _GOODBYE_S = 10.0
 _FIELDS = ("stage", "error_type")
+_STOPPING = "stopping after this batch; Ctrl-C again leaves at once (the next run sends again what was under way)"
 
 
 def run(settings: Settings, options: Options, path: Path, *, only: str | None) -> None:
@@ -124,7 +125,7 @@ def _restore(
         broker = bus(settings, report_loss).open_broker(report_loss)
         stack.callback(broker.close, _GOODBYE_S)
         broker.connect()
-        stack.enter_context(stopped_by_signals(stop.set, view.STOPPING))
+        stack.enter_context(stopped_by_signals(stop.set, _STOPPING))
         work = Restore(broker, archive, plan, journal, stop=stop, pace=pace, audit=audit)
         try:
             with view.shown(work.tally, to, quiet=options.quiet):

@@ -240,7 +240,7 @@ def _replay(
     with ExitStack() as stack:
         audit = stack.enter_context(Audit(options.audit, plan, operator())) if options.audit else None
         elsewhere = Sender(other, stop) if other else None
-        stack.enter_context(stopped_by_signals(stop.set, view.STOPPING))
+        stack.enter_context(stopped_by_signals(stop.set, view.stopping(stages=not broker.capabilities.log)))
         pace = None if rate is None else Pace(rate, stop)
         tally = Tally()
         replay = partial(

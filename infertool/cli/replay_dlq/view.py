@@ -24,10 +24,6 @@ from infertool.errors import InfertoolError
 from infertool.text.sanitize import printable
 
 _FIELDS = ("stage", "error_type")
-STOPPING = (
-    "stopping after this transaction, and putting back what is staged; "
-    "Ctrl-C again leaves that to the next run (nothing is lost)"
-)
 _MOST_NAMED = 20
 _LINE_EVERY_S = 5.0
 _BAR_EVERY_S = 0.25
@@ -114,6 +110,16 @@ def preview(plan: Plan, browse: Browse, here: Conventions, crossing: Crossing | 
     decider = Decider(plan, here, crossing)
     limits = crossing.limits() if crossing and not browse.complete else ()
     return Preview(plan, browse, [decider.decide(message) for message in browse.messages], limits)
+
+
+def stopping(*, stages: bool) -> str:
+    """Return what is said at the first Ctrl-C."""
+    if not stages:
+        return "stopping after this batch; Ctrl-C again leaves at once (nothing is lost)"
+    return (
+        "stopping after this transaction, and putting back what is staged; "
+        "Ctrl-C again leaves that to the next run (nothing is lost)"
+    )
 
 
 def result_line(tally: Tally, plan: Plan) -> str:

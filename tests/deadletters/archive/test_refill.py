@@ -213,6 +213,19 @@ def wait_for_journal(dead: DeadQueue, process: Process, entries: int) -> bool:
     return False
 
 
+def test_a_stop_speaks_of_what_there_is(dead: DeadQueue) -> None:
+    dead.fill(3)
+    dead.drained()
+    running = start(dead, "--rate", "0.01/s")
+    assert wait_for_journal(dead, running.process, 1)
+    running.terminate()
+    assert running.process.wait() == 130
+    said = running.log.read_text()
+    assert "stopping after this batch; Ctrl-C again leaves at once" in said
+    assert "staged" not in said
+    assert dead.restored()["replayed"] == 2
+
+
 def test_killed_in_the_middle_each_is_sent_and_only_what_was_in_work_perhaps_twice(dead: DeadQueue) -> None:
     dead.fill(2000)
     dead.drained()
