@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import struct
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from confluent_kafka import KafkaError
@@ -36,6 +36,8 @@ _ENOUGH_FAULTS: Final = 5
 # ApiVersions, version 0, correlation id 1, no client id. Brokers answer it before a login.
 _QUESTION: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 _ANSWER: Final = struct.Struct(">ii")
+# Metadata, version 1, correlation id 2, of no topic. Brokers that want a login end the connection over it.
+_LATER_QUESTION: Final = struct.pack(">ihhihi", 14, 3, 1, 2, -1, 0)
 # A broker that was reached by its address in broker.url has a number in place of "bootstrap".
 _ADVERTISED: Final = re.compile(r"^(?:\w+://)?(\S+:\d+)/\d+: ")
 
@@ -48,6 +50,8 @@ class Search:
         self._targets = clients.targets
         # The hosts that answer as Kafka, once all were asked.
         self._kafkas: list[Target] | None = None
+        # Whether a login is wanted, once that was asked.
+        self._login_wanted: bool | None = None
 
     def hopeless(self, faults: Sequence[KafkaError]) -> ServerError | None:
         """Return the error for an attempt that cannot succeed, None while it may. `faults` is what librdkafka said."""
@@ -55,7 +59,7 @@ class Search:
             return errors.login(self._said(refusal), self._clients.address)
         if self._kafkas is None:
             return self._ask_all() if self._all_failed(faults) else None
-        if not self._targets[0].user and len(faults) > _ENOUGH_FAULTS and not _advertised(faults):
+        if len(faults) > _ENOUGH_FAULTS and not _advertised(faults) and self._wants_login(self._kafkas[0]):
             return self._no_login(self._kafkas[0])
         return None
 
@@ -72,7 +76,7 @@ class Search:
                 address=address,
                 advice="check advertised.listeners of the broker",
             )
-        if not faults and not asked.user:
+        if not faults and self._wants_login(asked):
             return self._no_login(asked)
         why = self._said(faults[-1]) if faults else "it does not say why"
         return UnreachableError(
@@ -93,6 +97,11 @@ class Search:
         found = [(target, _ask(target)) for target in self._targets]
         self._kafkas = [target for target, fault in found if fault is None]
         return None if self._kafkas else _joined([fault for _, fault in found if fault], self._clients.address)
+
+    def _wants_login(self, asked: Target) -> bool:
+        if self._login_wanted is None:
+            self._login_wanted = not asked.user and _ends_without_login(asked)
+        return self._login_wanted
 
     def _no_login(self, asked: Target) -> RefusedError:
         reason = "it answers, and ends the connection before it tells of the cluster"
@@ -122,9 +131,8 @@ def _joined(faults: Sequence[UnreachableError], address: str) -> UnreachableErro
 def _ask(target: Target) -> UnreachableError | None:
     """Return why a host is no Kafka, or cannot be reached; None for one that answers as Kafka."""
     try:
-        target = target.fresh()
-        with socket.create_connection((target.host, target.port), target.connect_timeout_s) as plain:
-            return _talk(target, plain)
+        with _connected(target) as connected:
+            return _versions(target, connected)
     except UnreachableError as fault:
         return fault
     except OSError as fault:
@@ -133,11 +141,33 @@ def _ask(target: Target) -> UnreachableError | None:
         return wording.unreachable(target, socket.gaierror(socket.EAI_NONAME, "not a host name"), ask=True)
 
 
-def _talk(target: Target, plain: socket.socket) -> UnreachableError | None:
-    if not target.tls:
-        return _versions(target, plain)
-    with target.tls.context.wrap_socket(plain, server_hostname=target.host) as encrypted:
-        return _versions(target, encrypted)
+@contextmanager
+def _connected(target: Target) -> Iterator[socket.socket]:
+    target = target.fresh()
+    with socket.create_connection((target.host, target.port), target.connect_timeout_s) as plain:
+        if not target.tls:
+            yield plain
+            return
+        with target.tls.context.wrap_socket(plain, server_hostname=target.host) as encrypted:
+            yield encrypted
+
+
+def _ends_without_login(target: Target) -> bool:
+    """Return True if a host that answers ends the connection over the next question."""
+    with (
+        suppress(UnreachableError, OSError, UnicodeError, struct.error),
+        _connected(target) as connected,
+        connected.makefile("rb") as answers,
+    ):
+        connected.sendall(_QUESTION)
+        (size,) = struct.unpack(">i", answers.read(4))
+        answers.read(size)
+        connected.sendall(_LATER_QUESTION)
+        try:
+            return not answers.read(1)
+        except ConnectionError:
+            return True
+    return False
 
 
 def _versions(target: Target, connected: socket.socket) -> UnreachableError | None:

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import socket
+import threading
 import time
 from typing import Any
 
@@ -17,10 +18,13 @@ from infertool.secret import Secret
 from infertool.settings.broker import BrokerSettings
 from tests.brokers.kafka.conftest import OpenBroker
 from tests.support.kafka import Kafka
+from tests.support.kafkaproxy import KafkaFrameProxy
+from tests.support.running import LONG
 
 pytestmark = pytest.mark.kafka
 
 _SECRET = "s3cret-of-the-tests"
+_METADATA = (3).to_bytes(2)
 
 
 def _part(table: dict[str, Any]) -> str:
@@ -102,6 +106,22 @@ def test_refusals_say_what_to_do_and_show_no_secret(
     assert isinstance(fault, kind)
     assert re.search(words, str(fault)), str(fault)
     assert _SECRET not in repr(fault) + str(fault) + repr(known)
+
+
+def test_a_cluster_that_is_slow_wants_no_login(kafka: Kafka) -> None:
+    late = threading.Event()
+
+    def to_server(request: bytes) -> bytes:
+        is_diagnosis = request[2:4] == b"\x00\x01"
+        if request[:2] == _METADATA and not is_diagnosis:
+            late.wait(LONG)
+        return request
+
+    with KafkaFrameProxy(kafka.port(), to_server=to_server) as proxy:
+        fault = _refused(f"kafka://127.0.0.1:{proxy.port}", connect_timeout_s=2.0)
+        late.set()
+    assert isinstance(fault, UnreachableError)
+    assert "did not tell of its cluster within 2 s" in str(fault)
 
 
 def test_of_several_hosts_one_that_answers_is_enough(kafka: Kafka, open_kafka: OpenBroker) -> None:
