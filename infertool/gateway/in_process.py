@@ -28,6 +28,7 @@ _LONGEST_RETRY_S: Final = 30
 # Time between two looks for what has waited too long; and time for which a result that nobody fetched is kept. Seconds.
 _LOOK_S: Final = 0.25
 _KEEP_S: Final = 60.0
+_WORKED_ON: Final = {State.SUCCEEDED, State.FAILED}
 # Requests that a call waits for the broker's word of, at most: so that no call blocks.
 MOST_AT_CONSUMER: Final = 400
 
@@ -41,7 +42,6 @@ class _Entry:
     at: float
     state: State = State.QUEUED
     outcome: Outcome | None = None
-    call: Call | None = None
 
 
 class InProcessEngine:
@@ -220,19 +220,23 @@ class InProcessEngine:
             self._end(entry, outcomes.expired(entry.request))
             return
         message, used = outgoing.message(request, request.queue)
-        entry.state = State.STARTED
-        self._at_consumer += 1
         try:
-            entry.call = self._client.start(message, timeout_s=left_s, codec=used)
+            call = self._client.start(message, timeout_s=left_s, codec=used)
         except InfertoolError as error:
             self._end(entry, outcomes.failed(entry.request, error))
             return
+        entry.state = State.STARTED
+        self._at_consumer += 1
         # On another thread.
-        entry.call.add_done_callback(lambda call: self._mailbox.put(self._take_end, entry, call))
+        call.add_done_callback(lambda call: self._mailbox.put(self._take_end, entry, call))
 
     def _take_end(self, entry: _Entry, call: Call) -> None:
-        if not entry.state.is_final:
-            self._end(entry, _outcome(call, entry.request))
+        """Note that the consumer has no more to do with a request, which may have ended before."""
+        self._at_consumer -= 1
+        outcome = _outcome(call, entry.request)
+        if call.reply is not None and outcome.state in _WORKED_ON:
+            self._rate.completed()
+        self._end(entry, outcome)
 
     def _finish(self, entry: _Entry, outcome: Outcome) -> None:
         """Note the end of a request, once, and let others begin."""
@@ -242,17 +246,13 @@ class InProcessEngine:
     def _end(self, entry: _Entry, outcome: Outcome) -> None:
         if entry.state.is_final:
             return
-        if entry.state is State.STARTED:
-            self._at_consumer -= 1
-            self._rate.completed()
-        elif entry in self._queue:
+        # One that is at the consumer keeps its place there: another one would wait behind it, out of reach.
+        if entry.state is State.QUEUED and entry in self._queue:
             self._queue.remove(entry)
         entry.state, entry.outcome, entry.at = outcome.state, outcome, time.monotonic()
         self._on_end(entry.request)
         if not entry.ended.done():
             entry.ended.set_result(None)
-        if entry.call and not entry.call.done():
-            entry.call.cancel()
 
     async def _look(self) -> None:
         """End what has waited too long, and forget what nobody fetched."""
