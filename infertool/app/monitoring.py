@@ -167,7 +167,8 @@ class Monitor:
             target_s = parse_duration(request.query["target"], "target") if "target" in request.query else None
         except UsageError as error:
             return _refused(str(error), HTTPStatus.BAD_REQUEST)
-        return json_response(scale(self.document(), target_s or _DEFAULT_TARGET_S, self._calls()))
+        document, target_s = self.document(), target_s or _DEFAULT_TARGET_S
+        return json_response(scale(document, target_s, self._calls(document), self._builder.events_a_call))
 
     def _silence(self, request: Request) -> Response:
         """Let a rule tell nobody: `{"rule": NAME, "seconds": N}`."""
@@ -185,23 +186,25 @@ class Monitor:
             return _refused(str(error), HTTPStatus.NOT_FOUND)
         return json_response({"rule": name, "seconds": seconds})
 
-    def _calls(self) -> int:
+    def _calls(self, document: StatsDocument) -> int:
         """Return the number of calls of the model that this consumer makes at the same time."""
         consume = self._settings.consume
-        return concurrency(consume, in_batches=asks_for_batches(consume)) * consume.processes
+        in_batches = asks_for_batches(consume) or document.model.batch_size is not None
+        return concurrency(consume, in_batches=in_batches) * consume.processes
 
 
-def scale(document: StatsDocument, target_s: float, calls: int) -> dict[str, Any]:
+def scale(document: StatsDocument, target_s: float, calls: int, events_a_call: float = 1.0) -> dict[str, Any]:
     """Return how many consumers like this one are `desired` to empty the queue within `target_s`.
 
     They must take what comes and what waits; and as many as hold what is unacked go on, so that no work is cut off.
-    A consumer makes `calls` calls of the model at the same time, each of which takes `service_s` on average.
+    A consumer makes `calls` calls of the model at the same time, each for `events_a_call` events. An event keeps one of
+    them busy for `service_s` on average.
     """
     queue, settled = document.queue, document.rate.settled
     backlog, unacked = queue.depth or 0, queue.unacked
     if unacked is None:
         unacked = document.window.in_progress
-    service_s = _service_s(document, calls)
+    service_s = _service_s(document, calls, events_a_call)
     arrivals = document.rate.received if queue.arrival_rate is None else queue.arrival_rate
     needed = 0.0 if service_s is None else (arrivals + backlog / target_s) * service_s / calls
     held = math.ceil(unacked / document.window.limit) if document.window.limit else int(unacked > 0)
@@ -219,16 +222,17 @@ def scale(document: StatsDocument, target_s: float, calls: int) -> dict[str, Any
     }
 
 
-def _service_s(document: StatsDocument, calls: int) -> float | None:
+def _service_s(document: StatsDocument, calls: int, events_a_call: float) -> float | None:
     """Return the time that an event keeps one of the calls busy.
 
-    It is the median of the model's calls; where the window is full the rate tells more: it includes all else.
+    It is its share of the median of the model's calls. Where the window is full the rate tells more: it includes all
+    else.
     """
     window, settled = document.window, document.rate.settled
     if window.limit and window.in_progress >= window.limit and settled > 0:
         return calls / settled
     median_ms = document.latency.inference.p50_ms
-    return None if median_ms is None else median_ms / 1000
+    return None if median_ms is None else median_ms / 1000 / events_a_call
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from infertool.telemetry.latencies import Latencies, Percentiles
@@ -20,7 +20,10 @@ _COARSE_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What grows while a consumer runs; `enqueued` counts the messages that the queue ever got, where that is known."""
+    """What grows while a consumer runs; `enqueued` counts the messages that the queue ever got, where that is known.
+
+    `batch_sizes` counts the calls of the model for several events, by their number.
+    """
 
     counts: Mapping[str, int]
     event: Latencies
@@ -28,6 +31,7 @@ class Totals:
     age: Latencies
     confirm: Latencies
     enqueued: int | None = None
+    batch_sizes: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,13 @@ class History:
         came = (known[-1].totals.enqueued or 0) - (known[0].totals.enqueued or 0)
         # A broker that was started anew counts from zero.
         return round(came / (known[-1].at - known[0].at), 3) if came >= 0 else None
+
+    def events_a_call(self) -> float:
+        """Return how many events shared their call of the model, on average of the events of the last minute."""
+        then, now = self._fine[0].totals.batch_sizes, self._fine[-1].totals.batch_sizes
+        calls = {size: count - then.get(size, 0) for size, count in now.items()}
+        events = sum(size * count for size, count in calls.items())
+        return sum(size * size * count for size, count in calls.items()) / events if events else 1.0
 
     def latencies(self) -> LatencyStats:
         """Return the latencies of the last minute, or since the first sample."""

@@ -75,6 +75,8 @@ class StatsBuilder:
         self._meter = ProcessMeter(state_dir)
         self._started = time.time()
         self.cpu_seconds = 0.0
+        self.events_a_call = 1.0
+        """See `History`."""
         self.document = self.sample()
 
     def now(self) -> Now:
@@ -90,6 +92,7 @@ class StatsBuilder:
         self._history.add(_totals(now), now.at)
         self.document = self._build(now, alerts)
         self.cpu_seconds = self._meter.cpu_seconds
+        self.events_a_call = self._history.events_a_call()
         return self.document
 
     def _build(self, now: Now, alerts: Sequence[AlertStats]) -> StatsDocument:
@@ -173,6 +176,7 @@ def _totals(now: Now) -> Totals:
         age=Latencies.decode(details.age),
         confirm=Latencies.decode(details.confirm),
         enqueued=details.queue.enqueued,
+        batch_sizes=details.batch_sizes,
     )
 
 

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from infertool.app import ConsumerApp
 from infertool.app.monitoring import Monitor, scale
+from infertool.consumer.tuning import BATCH_CALLS, SINGLE_CALLS
 from infertool.settings.tree import TelemetrySettings
 from infertool.telemetry.metrics import DEFINITIONS
 from infertool.telemetry.stats_document import (
@@ -237,6 +238,39 @@ def test_how_many_consumers_a_backlog_needs(found: StatsDocument, target_s: floa
     answer = scale(found, target_s, calls=16)
     assert answer["desired"] == desired
     assert set(answer) >= {"desired", "backlog", "unacked", "service_s", "drain_s"}
+
+
+def test_events_that_share_a_call_share_its_time() -> None:
+    """Two calls of 0.5 s for 64 events each: 256 events a second."""
+    found = document(queue=queue(depth=0, unacked=0, arrival_rate=300.0))
+    assert scale(found, 30, calls=2, events_a_call=64)["desired"] == 2
+
+
+def test_scale_of_a_model_in_batches(embedded_bus: Bus, tmp_path: Path) -> None:
+    (tmp_path / "batches.py").write_text("""
+import time
+
+class Model:
+    def predict(self, payload):
+        return {}
+
+    def predict_batch(self, payloads):
+        time.sleep(0.2)
+        return [{} for _ in payloads]
+""")
+    with app_of(embedded_bus, model=f"{tmp_path}/batches.py:Model", mode="none") as (app, url):
+        app.start()
+        embedded_bus.send(200)
+        wait_for(lambda: app.snapshot().settled == 200)
+        wait_for(lambda: (fetch_json(f"{url}/scale")["service_s"] or 1.0) < 0.1)
+
+
+def test_the_calls_at_a_time_are_those_of_a_model_in_batches(embedded_bus: Bus) -> None:
+    """Whether a model takes batches is known once it does."""
+    settings = settings_of(embedded_bus)
+    monitor = Monitor(settings, ConsumerApp(settings), listens=False)
+    assert monitor._calls(document()) == SINGLE_CALLS
+    assert monitor._calls(document(model=ModelStats(name="m", batch_size=8))) == BATCH_CALLS
 
 
 def test_scale_answers_over_http(embedded_bus: Bus) -> None:

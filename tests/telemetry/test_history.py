@@ -46,6 +46,14 @@ def test_rates_are_of_the_last_minute() -> None:
     assert made.rates().received == pytest.approx(3.5, rel=0.05)
 
 
+def test_events_that_share_a_call_are_counted_by_event() -> None:
+    sizes = [{1: 5}, {1: 15, 30: 1}, {1: 15, 30: 2}]
+    made = history(*((second, replace(totals(), batch_sizes=each)) for second, each in enumerate(sizes)))
+    # Of 70 events 10 were alone, and 60 among 30.
+    assert made.events_a_call() == pytest.approx((10 * 1 + 60 * 30) / 70)
+    assert history((0, totals())).events_a_call() == 1.0
+
+
 def test_latencies_of_before_are_left_out() -> None:
     slow, fast = [5.0] * 10, [0.01] * 10
     made = history(
