@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import orjson
 
 from infertool.channels.event import ChannelEvent, OnChannelEvents, document, encode
 from infertool.errors import InfertoolError, UsageError
+from infertool.net.timing import left_s
 from infertool.text import json_text
 
 # Maximum of remembered events: only the end of a recording overlaps with live events.
@@ -104,11 +106,14 @@ class RecordReader:
         except OSError as fault:
             raise RecordError(self.name, f"cannot be read: {fault.strerror}", advice="check the path") from None
 
-    def batches(self) -> Iterator[list[ChannelEvent]]:
-        """Yield the events, one batch a read. Call it once. Raises `RecordError`."""
+    def batches(self, deadline: float | None = None) -> Iterator[list[ChannelEvent]]:
+        """Yield the events, one batch a read. Call it once. Raises `RecordError`.
+
+        At `deadline`, in monotonic seconds, it ends: a pipe may stay open without a word.
+        """
         rest = b""
         with self._file:
-            while chunk := self._read():
+            while self._comes(deadline) and (chunk := self._read()):
                 *lines, rest = (rest + chunk).split(b"\n")
                 if len(rest) > _LONGEST:
                     rest = b""
@@ -116,6 +121,9 @@ class RecordReader:
                     yield batch
         if batch := self._parsed([rest]):
             yield batch
+
+    def _comes(self, deadline: float | None) -> bool:
+        return deadline is None or bool(select.select([self._file], [], [], left_s(deadline))[0])
 
     def _read(self) -> bytes:
         try:

@@ -226,7 +226,7 @@ class Tail:
             console.err(text)
 
     def _print_record(self, recorded: RecordReader) -> None:
-        for batch in recorded.batches():
+        for batch in recorded.batches(self._deadline):
             if self._finished():
                 return
             self._dedup.note(batch)

@@ -223,6 +223,19 @@ def test_large_and_deep_events(tailing: Callable[..., Running], pusher: Pusher, 
     assert kept[1].payload["event_id"] == "deep"
 
 
+def test_the_time_ends_also_while_a_record_does_not(hub: HubProcess, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    held_open = os.open(pipe, os.O_RDWR)
+    try:
+        os.write(held_open, line(ChannelEvent("public:results", "new_result", {"event_id": "e0"}, 1.0)) + b"\n")
+        done = infertool("tail", "public:results", "--phoenix", hub.url, "--since-file", str(pipe), "--for", "5s")
+    finally:
+        os.close(held_open)
+    # On a very slow machine the time is over before the record is read.
+    assert (done.returncode, ids(done.stdout.splitlines())) in [(0, ["e0"]), (4, [])]
+
+
 def test_invalid_recordings(hub: HubProcess, tmp_path: Path) -> None:
     for options, words in [
         (("--since-file", "no-such"), ["no-such cannot be read: No such file", "check"]),
