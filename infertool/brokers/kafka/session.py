@@ -197,8 +197,15 @@ class Session:
             if self.reason:
                 raise self.lost()
             if self._producer is None or self._producer.lost:
-                self._producer = Producer(self)
+                self._producer = self._made()
             return self._producer
+
+    def _made(self) -> Producer:
+        try:
+            return Producer(self)
+        except (SettingsError, UnreachableError) as fault:
+            # A file of the login or of TLS that cannot be used now: it may be in the middle of a rotation.
+            raise ConnectionLostError(fault.what, address=self.address, advice=fault.advice) from None
 
     def reader_silent_s(self) -> float:
         """Return for how long the thread has not run."""

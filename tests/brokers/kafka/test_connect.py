@@ -8,18 +8,23 @@ import re
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infertool import brokers
-from infertool.errors import InfertoolError, RefusedError, SettingsError, UnreachableError
+from infertool.brokers.port import Move, Subscription
+from infertool.errors import ConnectionLostError, InfertoolError, RefusedError, SettingsError, UnreachableError
+from infertool.message import Message, Outgoing
 from infertool.secret import Secret
 from infertool.settings.broker import BrokerSettings
 from tests.brokers.kafka.conftest import OpenBroker
 from tests.support.kafka import Kafka
 from tests.support.kafkaproxy import KafkaFrameProxy
+from tests.support.rawkafka import RawKafka
 from tests.support.running import LONG
+from tests.support.secretfiles import secret_in
 
 pytestmark = pytest.mark.kafka
 
@@ -122,6 +127,35 @@ def test_a_cluster_that_is_slow_wants_no_login(kafka: Kafka) -> None:
         late.set()
     assert isinstance(fault, UnreachableError)
     assert "did not tell of its cluster within 2 s" in str(fault)
+
+
+def test_a_dead_letter_waits_for_a_password_that_cannot_be_read(
+    kafka: Kafka, raw_kafka: RawKafka, open_kafka: OpenBroker, tmp_path: Path
+) -> None:
+    """What sends is made with the first message, after the connection."""
+    file, topic, dead = tmp_path / "password", raw_kafka.topic(), raw_kafka.topic()
+    file.write_text("admin")
+    broker = open_kafka(
+        kafka.topic_url(topic, "SASL_PLAINTEXT", group=topic), user="admin", password=secret_in(file, "broker.password")
+    )
+    subscription = broker.subscribe(topic, window=10)
+    raw_kafka.send(topic, b"1")
+    file.unlink()
+    with pytest.raises(ConnectionLostError, match="cannot be used"):
+        subscription.move([Move(_next(subscription), Outgoing(dead, b"1"))], LONG)
+    ends: list[tuple[Any, Exception | None]] = []
+    broker.send_all([(Outgoing(dead, b"2"), "token")], ends.extend)
+    assert [(token, type(error)) for token, error in ends] == [("token", ConnectionLostError)]
+    file.write_text("admin")
+    subscription.move([Move(_next(subscription), Outgoing(dead, b"1"))], LONG)
+    assert [record.value() for record in raw_kafka.all(dead)] == [b"1"]
+
+
+def _next(subscription: Subscription) -> Message:
+    deadline = time.monotonic() + LONG
+    while not (messages := subscription.receive(1, 1.0)):
+        assert time.monotonic() < deadline
+    return messages[0]
 
 
 def test_of_several_hosts_one_that_answers_is_enough(kafka: Kafka, open_kafka: OpenBroker) -> None:
