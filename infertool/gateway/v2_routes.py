@@ -60,9 +60,9 @@ class V2Routes:
 
     async def infer(self, request: Request) -> Response:
         """Answer with the outputs of the model."""
-        model = self._model(request)
         chain = self._chain
-        visit = await chain.enter(request, model.name, any_type=True)
+        visit = await chain.enter(request, request.path_params["model"], any_type=True)
+        model = self._model(request)
         _check_type(visit.headers.get("content-type", ""))
         body = await chain.read(visit, any_type=True)
         try:
