@@ -277,3 +277,5 @@ def _sum_up(plan: Plan, tally: Tally, options: Options, *, interrupted: bool) ->
     view.check_faults(tally)
     if not tally.matched:
         raise NothingMatchedError(f"nothing in {plan.queue} matched")
+    if not tally.touched:  # as where all of the queue was shown beforehand
+        raise NothingMatchedError(f"nothing in {plan.queue} can be replayed", advice="the reasons are above")

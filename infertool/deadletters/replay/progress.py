@@ -72,6 +72,11 @@ class Tally:
         """Letters that were meant, replayed or not."""
         return self.fates[Fate.REPLAY] + self.fates[Fate.PARK] + self.fates[Fate.KEEP]
 
+    @property
+    def touched(self) -> int:
+        """Letters that did not stay where they were."""
+        return self.fates[Fate.REPLAY] + self.fates[Fate.PARK] + self.fates[Fate.DOUBLE]
+
     def add(self, decisions: Sequence[Decision], sign: int = 1) -> None:
         """Count `decisions`, or take them back with -1."""
         for each in decisions:

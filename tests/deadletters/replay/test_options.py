@@ -55,6 +55,14 @@ def test_a_letter_replayed_too_often_stays_or_is_parked(dead: DeadLetters) -> No
     assert dead.numbers(dead.origin) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("count", [3, 450])
+def test_where_every_letter_stays_it_says_so_however_much_is_shown_beforehand(dead: DeadLetters, count: int) -> None:
+    """A browse shows all of 3, and the first 400 of 450."""
+    dead.fill(count, replay_count="3")
+    assert "can be replayed" in dead.replay(code=4)["said"]
+    assert dead.depth().size == count
+
+
 def test_the_audit_tells_every_decision(dead: DeadLetters) -> None:
     dead.put((dead.letter(n, replay_count="9" if n == 2 else "0"), b'{"n": %d}' % n) for n in range(4))
     audit = dead.folder / "audit.jsonl"
