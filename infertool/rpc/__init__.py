@@ -13,9 +13,9 @@ from infertool.errors import (
     UnreadableReplyError,
     UnroutableError,
 )
-from infertool.rpc.client import Client, NewCall
+from infertool.rpc.client import Client
 from infertool.rpc.pending import Counts
-from infertool.rpc.reply import Call, Reply
+from infertool.rpc.reply import Call, NewCall, Reply
 
 __all__ = [
     "Call",

@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Self
 
@@ -30,7 +30,7 @@ from infertool.message import BodyKind, Message, Outgoing, Properties
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 from infertool.net.timing import Timers
 from infertool.rpc.pending import Counts, End, Pending
-from infertool.rpc.reply import Call, Reply
+from infertool.rpc.reply import Call, NewCall, Reply
 from infertool.rpc.room import Room
 from infertool.settings.broker import BrokerSettings
 
@@ -39,16 +39,6 @@ _MOST_UNCONFIRMED: Final = 400
 # Time until a request is sent again that must not be lost with its connection. Seconds.
 _AGAIN_S: Final = 0.1
 _CLOSE_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class NewCall:
-    """A call to start: see `Client.start`."""
-
-    request: Outgoing
-    timeout_s: float
-    codec: Codec = JSON
-    on_sent: OnSent | None = None
 
 
 class Client:
@@ -300,7 +290,10 @@ class Client:
 
     def _send_all(self, calls: Sequence[Call]) -> None:
         """Send requests, for which the caller has taken room."""
-        unsent: list[Call] = []
+        reply_to = self._replies.address if self._replies else None
+        is_fit = [not call.done() and call.request.properties.reply_to == reply_to for call in calls]
+        # One that has ended, or was made for an earlier connection.
+        unsent = [call for call, fit in zip(calls, is_fit, strict=True) if not fit]
         sender = threading.get_ident()
 
         def ended(ends: Sequence[tuple[Call, Exception | None]]) -> None:
@@ -310,7 +303,7 @@ class Client:
                 ends = [end for end in ends if not isinstance(end[1], ReceiptTimeoutError)]
             self._sent(ends)
 
-        self._broker.send_all([(call.request, call) for call in calls], ended)
+        self._broker.send_all([(call.request, call) for call, fit in zip(calls, is_fit, strict=True) if fit], ended)
         for call in unsent:
             self._send_in_time(call)
 
@@ -384,8 +377,9 @@ class Client:
         try:
             return call.answer(message)
         except Exception as fault:  # noqa: BLE001  # see above
-            reason = f"{type(fault).__name__}: {fault}"
-            call.set_exception(UnreadableReplyError(queue=call.request.destination, reason=reason, body=message.body))
+            call.set_exception(
+                UnreadableReplyError(queue=call.request.destination, reason=repr(fault), body=message.body)
+            )
             return False
 
     def _time_out(self, call: Call) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
 from infertool import codec
-from infertool.codec import Codec, DecodeError
+from infertool.brokers.port import OnSent
+from infertool.codec import JSON, Codec, DecodeError
 from infertool.errors import RemoteFailureError, UnreadableReplyError
 from infertool.message import Message, Outgoing, Properties
 
@@ -115,6 +117,16 @@ def _text(value: object) -> str | None:
         return None if value is None else str(value)
     except RecursionError:
         return "a value that is nested too deep"
+
+
+@dataclass(frozen=True, slots=True)
+class NewCall:
+    """A call to start: see `Client.start`."""
+
+    request: Outgoing
+    timeout_s: float
+    codec: Codec = JSON
+    on_sent: OnSent | None = None
 
 
 class Call(Future[Reply]):

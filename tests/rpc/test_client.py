@@ -24,7 +24,7 @@ from infertool.errors import (
     UsageError,
 )
 from infertool.message import BodyKind, Outgoing
-from infertool.rpc import Client, Counts
+from infertool.rpc import Client, Counts, NewCall
 from infertool.rpc.pending import Pending
 from infertool.rpc.reply import Reply
 from tests.rpc.conftest import Connect
@@ -144,7 +144,7 @@ def test_a_reply_that_cannot_be_looked_at_ends_its_call_and_no_other(
     monkeypatch.setattr(codec, "decode", decode)
     with Responder(server.url, "q", lambda message: [reply(message, message.body, status="FAILED")]):
         calls = [client.call_nowait("q", n, timeout_s=LONG) for n in (1, 2)]
-        with pytest.raises(UnreadableReplyError, match="MemoryError: no room"):
+        with pytest.raises(UnreadableReplyError, match=r"MemoryError\('no room'\)"):
             calls[0].result()
         with pytest.raises(RemoteFailureError):
             calls[1].result()
@@ -251,6 +251,26 @@ def test_cancel(client: Client, server: Server) -> None:
         assert not other.cancel()
         until(lambda: client.counts.late == 1)
     assert client.counts == Counts(answered=1, cancelled=1, late=1)
+
+
+def test_what_is_cancelled_while_others_wait_for_room_is_not_sent(
+    connect: Connect, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infertool.rpc.client._MOST_UNCONFIRMED", 1)
+    client = connect()
+    server.faults.stall()
+    new = [NewCall(Outgoing("q", b"%d" % n), LONG) for n in range(4)]
+    starting = threading.Thread(target=client.start_all, args=(new,))
+    starting.start()
+    until(lambda: client._room._waiting > 0)
+    calls = client._pending.all()
+    assert calls[2].cancel()
+    server.faults.resume()
+    starting.join(LONG)
+    assert client.wait_for_confirmations(LONG)
+    assert [stored.outgoing.body for stored in server.held("q")] == [b"0", b"1", b"3"]
+    for call in calls:
+        call.cancel()
 
 
 def test_an_interrupted_call_is_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
