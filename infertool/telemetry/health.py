@@ -59,10 +59,10 @@ def _takes_nothing(report: Report, details: Details, now: float, stuck_after_s: 
 
 
 def _settles_nothing(report: Report, details: Details, now: float, stuck_after_s: float) -> bool:
-    """Return True if the window is full, and no event of it ends. Calls take as long as `consume.timeout_s` says."""
+    """Return True if the window is full, and no event of it ends."""
     if report.in_progress < report.window or not report.window or not _should_move(report):
         return False
-    return now - max(_began(details), details.settled_at or 0.0, details.called_at or 0.0) > stuck_after_s
+    return now - max(_began(details), details.settled_at or 0.0) > stuck_after_s
 
 
 def _should_move(report: Report) -> bool:
@@ -74,9 +74,13 @@ def _began(details: Details) -> float:
     return max([details.started_at, *details.link_since.values()])
 
 
-def _waits_outside(report: Report, details: Details, now: float, stuck_after_s: float) -> bool:
-    """Return True if events wait for the receiver of results, or for a model that says that it is away."""
-    return report.unconfirmed > 0 or now - (details.held_until or 0.0) <= stuck_after_s
+def _waits(report: Report, details: Details, now: float, stuck_after_s: float) -> bool:
+    """Return True if events wait for what a restart does not bring.
+
+    That is the receiver of results, a model that says that it is away, or a call that takes its time.
+    """
+    last = max(details.called_at or 0.0, details.held_until or 0.0)
+    return report.unconfirmed > 0 or now - last <= stuck_after_s
 
 
 def idle_s(details: Details, now: float) -> float:
@@ -91,7 +95,7 @@ def _progress(report: Report, details: Details, now: float, stuck_after_s: float
         f"nothing received or settled for {_seconds(idle_s(details, now))} (limit {_seconds(stuck_after_s)})"
     )
     stays = _settles_nothing(report, details, now, stuck_after_s)
-    stays = stays and not _waits_outside(report, details, now, stuck_after_s)
+    stays = stays and not _waits(report, details, now, stuck_after_s)
     return Condition("progress", ok=not (stays or _takes_nothing(report, details, now, stuck_after_s)), value=value)
 
 

@@ -177,7 +177,7 @@ class ProgressStats:
     """Seconds since a message was received or an event settled."""
     stuck: bool = False
     """Messages wait, the window is open, connections are up, and nothing was received for telemetry.stuck_after_s; or
-    the window is full, no call of the model is in progress, and nothing was settled for that time."""
+    the window is full, and nothing was settled for that time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
