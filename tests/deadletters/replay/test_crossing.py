@@ -251,3 +251,12 @@ def replace_known(came: Message, **changes: Any) -> Properties:
     import msgspec
 
     return msgspec.structs.replace(came.properties, **changes)
+
+
+def test_a_letter_that_cannot_be_parked_stays_and_says_why() -> None:
+    dead = dead_letter(message(source="/queue/in"), CAUSE, "/queue/dead", STOMP)
+    came = message(source="/queue/dead", given=dict(dead.headers))
+    plan = replace(PLAN, queue="/queue/dead", max_replays=0, parking="/topic/parked")
+    decision = Decider(plan, STOMP).decide(came)
+    assert decision.fate is Fate.KEEP
+    assert decision.why.startswith("it was replayed 0 times, and cannot be parked: '/topic/parked' is not one queue")
