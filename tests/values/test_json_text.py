@@ -134,11 +134,16 @@ def test_a_decimal_that_a_float_cannot_hold_keeps_its_text(number: Decimal, lett
 @pytest.mark.parametrize(
     "number", ["0.1234567890123456789", "1234567890123456.5", "1.5e-400", "-12345678901234567.89E3"]
 )
-def test_such_a_decimal_is_kept_in_modified_utf_8_and_nested_deep(number: str) -> None:
+def test_such_a_decimal_is_kept_in_modified_utf_8(number: str) -> None:
     for body in (b'{"t":"\xed\xa0\xbd\xed\xb8\x80","n":%b}' % number.encode(), b'{"n":[%b]}' % number.encode()):
         assert json_text.dumps(json_text.loads_exact(body)).endswith(number.encode() + body[-2:].lstrip(b"0123456789"))
-    deep = b"[" * 1000 + number.encode() + b"]" * 1000
-    assert json_text.loads_exact(deep) == json_text.loads(deep)
+
+
+def test_what_is_nested_deep_is_read_all_the_same() -> None:
+    value = json_text.loads_exact(b"[" * 1000 + b"1234567890123456.5" + b"]" * 1000)
+    for _ in range(1000):
+        [value] = value
+    assert value == 1234567890123456.5
 
 
 @pytest.mark.parametrize("number", NUMBERS)
