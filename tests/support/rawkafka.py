@@ -14,7 +14,6 @@ from typing import Any, cast
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -162,14 +161,21 @@ class RawKafka:
         return found
 
     def committed(self, group: str, topic: str) -> dict[int, Committed]:
-        """Return what `group` has committed, by partition; those without a commit are left out."""
-        asked = ConsumerGroupTopicPartitions(group)
-        answer = self._admin.list_consumer_group_offsets([asked])[group].result(TIMEOUT_S)
-        return {
-            each.partition: Committed(each.offset, each.metadata or "")
-            for each in answer.topic_partitions
-            if each.topic == topic and each.offset >= 0
-        }
+        """Return what `group` has committed, by partition; those without a commit are left out.
+
+        Not by the admin client: its request ends the process where a node is not, or not yet, the group's (librdkafka
+        5315).
+        """
+        found: list[TopicPartition] = []
+        numbers = self._admin.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions
+        with Consumer({**self.config, "group.id": group, "enable.auto.commit": False}) as consumer:
+
+            def known() -> bool:
+                found[:] = consumer.committed([TopicPartition(topic, number) for number in numbers], timeout=TIMEOUT_S)
+                return True
+
+            eventually(lambda: _without_retriable(known))
+        return {each.partition: Committed(each.offset, each.metadata or "") for each in found if each.offset >= 0}
 
     def commit(self, group: str, topic: str, partition: int, offset: int, metadata: str = "") -> None:
         """Commit for a group that has no members."""
