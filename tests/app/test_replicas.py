@@ -12,6 +12,7 @@ from infertool.app.replicas import supervisor as supervisor_module
 from infertool.app.replicas.supervisor import Supervisor
 from tests.app.test_embedding import settings_of, wait_for
 from tests.bus.conftest import Bus
+from tests.support.hanging import hangs_at_start
 from tests.support.present import present
 from tests.support.running import LONG
 
@@ -21,22 +22,9 @@ def test_a_process_whose_warm_up_hangs_in_anothers_place_is_replaced(
 ) -> None:
     monkeypatch.setattr(supervisor_module, "LONG_START_S", 1.0)
     monkeypatch.setattr(supervisor_module, "SLOWER_STARTS", 5)
-    starts, model = tmp_path / "starts", tmp_path / "hangs.py"
-    starts.mkdir()
-    model.write_text(f"""
-import os, time
-
-class Model:
-    def warm_up(self):
-        open({str(starts)!r} + f"/{{os.getpid()}}", "w").close()
-        if len(os.listdir({str(starts)!r})) == 3:
-            time.sleep(3600)
-
-    def predict(self, payload):
-        return {{}}
-""")
+    starts, model = hangs_at_start(tmp_path, 3)
     settings = settings_of(embedded_bus, processes=2)
-    supervisor = Supervisor(replace(settings, model=replace(settings.model, spec=f"{model}:Model")))
+    supervisor = Supervisor(replace(settings, model=replace(settings.model, spec=model)))
     running = threading.Thread(target=supervisor.run)
     running.start()
     try:

@@ -26,6 +26,7 @@ from infertool.consumer.processes.wire import WorkerConfig
 from infertool.errors import ModelLoadError
 from infertool.settings import ModelSettings
 from tests.consumer.harness import LONG, Bench, failure_of, failures
+from tests.support.hanging import hangs_at_start
 from tests.support.messages import message
 from tests.support.running import environment
 
@@ -358,23 +359,8 @@ def test_a_model_that_can_no_longer_be_loaded_ends_the_run(tmp_path: Path, monke
 
 def test_a_replacement_whose_warm_up_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infertool.consumer.processes.pool.LONG_START_S", 1)
-    starts, model = tmp_path / "starts", tmp_path / "hangs.py"
-    starts.mkdir()
-    model.write_text(f"""
-import os, time
-
-class Model:
-    def warm_up(self):
-        open({str(starts)!r} + f"/{{os.getpid()}}", "w").close()
-        if len(os.listdir({str(starts)!r})) == 2:
-            time.sleep(3600)
-
-    def predict(self, payload):
-        if payload.get("do") == "exit":
-            os._exit(1)
-        return {{"pid": os.getpid()}}
-""")
-    with bench_of(f"{model}:Model") as (bench, warnings):
+    starts, model = hangs_at_start(tmp_path, 2)
+    with bench_of(model) as (bench, warnings):
         bench.submit(1, do="exit")
         assert failures(bench.wait(1)) == {"0": "WorkerDied"}
         bench.submit(3)

@@ -47,10 +47,15 @@ def test_a_server_that_changes_the_protocol_unasked(server: ModelServer, opened:
 
 @pytest.mark.parametrize("part", [b"x: y\r\n", b"\r\nHTTP/1.1 100 Continue\r\n", b"\r\nHTTP/1.1 103 Early Hints\r\n"])
 def test_a_server_whose_headers_trickle(server: ModelServer, opened: Callable[..., LoadedModel], part: bytes) -> None:
+    assert_too_slow(server, opened, b"HTTP/1.1 100 Continue\r\n", part)
+
+
+def assert_too_slow(server: ModelServer, opened: Callable[..., LoadedModel], begin: bytes, part: bytes) -> None:
+    """Check that a server that sends `begin`, and `part` again and again, is left after the model's timeout."""
     released = threading.Event()
 
     def drops() -> Iterator[bytes]:
-        yield b"HTTP/1.1 100 Continue\r\n"
+        yield begin
         while not released.wait(0.1):
             yield part
 
@@ -71,21 +76,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 def test_a_server_whose_body_trickles_between_its_chunks(
     server: ModelServer, opened: Callable[..., LoadedModel], begin: bytes
 ) -> None:
-    released = threading.Event()
-
-    def drops() -> Iterator[bytes]:
-        yield begin
-        while not released.wait(0.1):
-            yield b"x"
-
-    server.handler = lambda _request: Reply(drops())
-    errors: list[InferenceError] = []
-    caller = threading.Thread(target=lambda: errors.append(failure(opened(server.url, timeout_s=0.5))), daemon=True)
-    caller.start()
-    caller.join(LONG_S)
-    released.set()
-    (error,) = errors
-    assert (kind(error), "model.timeout_s" in str(error)) == ("tried again", True)
+    assert_too_slow(server, opened, begin, b"x")
 
 
 def test_a_response_leaves_its_connection_the_timeout_that_it_had() -> None:

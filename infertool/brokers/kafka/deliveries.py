@@ -131,7 +131,7 @@ class Deliveries:
             return stale
 
     def settle_all(self, messages: Sequence[KafkaMessage]) -> bool:
-        """Note that events are done. Return False, and note nothing, if one of them is not in work here any more."""
+        """Note that all events are done; if one of them is no longer in work here, note nothing and return False."""
         with self._lock:
             if self.has_stale(messages):
                 return False
@@ -166,7 +166,7 @@ class Deliveries:
         return stale
 
     def has_stale(self, messages: Iterable[KafkaMessage]) -> bool:
-        """Return True if one of them is not in work here any more."""
+        """Return True if one of them is no longer in work here."""
         with self._lock:
             return any(self._holder(message) is None for message in messages)
 
