@@ -74,8 +74,10 @@ class Bus:
         return consumer
 
     def close(self) -> None:
-        """Kill the consumers that a failed test left behind."""
+        """Kill the consumers that a failed test left behind. What all of them said is printed, for such a test."""
+        print(f"{self.viewer}")
         for consumer in self.consumers:
+            print(f"{consumer}")
             if consumer.process.poll() is None:
                 consumer.kill()
 

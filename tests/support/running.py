@@ -51,6 +51,9 @@ class Running:
         with self.log.open("wb") as stderr:
             self.process = start([*arguments], environment(**env), stderr)
 
+    def __str__(self) -> str:
+        return f"{self.process.args}, status {self.process.poll()}:\n{self.log.read_text()[-3000:]}"
+
     def wait_for(self, text: str, times: int = 1) -> None:
         """Wait until it has said `text` so many times; it must not end before."""
         deadline = time.monotonic() + LONG

@@ -41,6 +41,9 @@ class Viewer:
                 self._connection.send(_heartbeat(_LAST))
         self._thread.join(120)
 
+    def __str__(self) -> str:
+        return f"seen: {len(self.results)} results, {len(self.alerts)} alerts, in {self._joined} joins"
+
     @property
     def seen(self) -> set[str]:
         return set(self.results) | set(self.alerts)

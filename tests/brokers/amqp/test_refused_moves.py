@@ -31,7 +31,9 @@ def test_moves_that_wait_in_vain_during_an_alarm_are_refused_and_their_messages_
     subscription = broker.subscribe("q", window=3)
     messages = take(subscription, 3)
     refuse_messages(own, patient if sends else broker, caplog)
-    moves = [Move(message, Outgoing("letters", b"dead")) for message in messages[:2]]
+    # The broker tells of the alarm once something is sent: a second send would not go out at all.
+    moved = messages[:1] if sends else messages[:2]
+    moves = [Move(message, Outgoing("letters", b"dead")) for message in moved]
     if sends:
         begun = subscription.start_move(moves, 0.1)
         wait_until(lambda: caplog.text.count("takes no messages now") == 2)
@@ -40,10 +42,10 @@ def test_moves_that_wait_in_vain_during_an_alarm_are_refused_and_their_messages_
     else:
         with pytest.raises(MoveRefusedError, match="takes no messages now"):
             subscription.move(moves, 0.1)
-    again = take(subscription, 2)
-    assert [message.body for message in again] == [message.body for message in messages[:2]]
+    again = take(subscription, len(moved))
+    assert [message.body for message in again] == [message.body for message in moved]
     assert all(message.redelivered for message in again)
-    subscription.ack([messages[2], *again])
+    subscription.ack([*messages[len(moved) :], *again])
     wait_until(lambda: own.admin.unacked("q") == 0)
     assert links.of(ConnectionState.LOST) == []
 
