@@ -14,6 +14,7 @@ T = TypeVar("T")
 SEND: Final = "a callback of a confirmed send"
 REPLIES: Final = "a callback of replies"
 LISTENER: Final = "a listener of the broker connection"
+SUBSCRIPTION: Final = "a subscription that lost its connection"
 
 
 def tell(callback: Callable[[T], object], told: T, what: str) -> None:

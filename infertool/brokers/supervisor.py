@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from infertool.brokers import callbacks
-from infertool.errors import ConnectionLostError, RefusedError, ServerError, UnreachableError
+from infertool.errors import ConnectionLostError, InfertoolError, RefusedError, ServerError, UnreachableError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
 from infertool.net.timing import FullJitter
+
+_log = logging.getLogger(__name__)
 
 # Longest wait of close() for the supervisor's thread, which close() wakes from every wait. Seconds.
 _JOIN_S: Final = 5.0
@@ -120,7 +123,7 @@ class Supervisor(Generic[C]):
         self._thread.start()
 
     def add(self, subscription: Attached[C]) -> None:
-        """Subscribe now and on every later connection. Raises RefusedError, and does not keep it then.
+        """Subscribe now and on every later connection. Raises what `attach` raises, and does not keep it then.
 
         Without a connection now, it begins with the next one.
         """
@@ -131,13 +134,12 @@ class Supervisor(Generic[C]):
                 return
             try:
                 subscription.attach(connection)
-            except RefusedError:
-                self._subscriptions.remove(subscription)
-                raise
             except ConnectionLostError as fault:
                 # The supervisor subscribes on the next connection, for which this one may not live on.
                 connection.end(str(fault))
-                return
+            except BaseException:
+                self._subscriptions.remove(subscription)
+                raise
 
     def discard(self, subscription: Attached[C]) -> None:
         """Do not make `subscription` again."""
@@ -190,12 +192,19 @@ class Supervisor(Generic[C]):
                 break
             try:
                 self._round()
-            except ServerError as fault:
-                reason, refused = str(fault), isinstance(fault, RefusedError)
+            except Exception as fault:  # noqa: BLE001  # without this thread nothing would connect again
+                reason, refused = self._told(fault), isinstance(fault, RefusedError)
                 attempt += 1
             else:
                 break
         return attempt
+
+    def _told(self, fault: Exception) -> str:
+        """Return why an attempt failed. Log the trace of an error that nobody foresaw."""
+        if isinstance(fault, InfertoolError):
+            return str(fault)
+        _log.error("a new connection to %s failed unexpectedly", self.address, exc_info=fault)
+        return f"{type(fault).__name__}: {fault}"
 
     def _round(self) -> None:
         """Try each host in order. Raises the only host's error, or one error that names all hosts."""
@@ -219,6 +228,9 @@ class Supervisor(Generic[C]):
         try:
             connection.open()
             self._begin(connection, host.address)
+        except Exception as fault:
+            connection.end(str(fault))
+            raise
         finally:
             self._opening = None
 
@@ -233,7 +245,7 @@ class Supervisor(Generic[C]):
             with self._subscribing:
                 for subscription in self._subscriptions:
                     subscription.attach(connection)
-        except ServerError as fault:
+        except Exception as fault:
             connection.end(str(fault))
             connection.join()
             raise
@@ -244,7 +256,7 @@ class Supervisor(Generic[C]):
     def _on_end(self, connection: C) -> None:
         if connection is self._connection:
             for subscription in list(self._subscriptions):
-                subscription.lost()
+                callbacks.tell(lambda each: each.lost(), subscription, callbacks.SUBSCRIPTION)
             self._ended.set()
 
     def _emit(

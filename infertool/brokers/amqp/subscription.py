@@ -128,6 +128,10 @@ class AmqpSubscription:
                 continue
             except ConnectionLostError:
                 return
+            except Exception as fault:  # the supervisor tries it on another connection
+                _log.exception("subscribing to the queue %s failed unexpectedly", self._queue)
+                session.end(str(fault))
+                return
             _log.warning("the queue %s exists again", self._queue)
             return
 

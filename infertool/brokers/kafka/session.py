@@ -23,7 +23,6 @@ from infertool.errors import (
     ConnectionLostError,
     InfertoolError,
     ReceiptTimeoutError,
-    ServerError,
     SettingsError,
     UnreachableError,
 )
@@ -80,6 +79,7 @@ class Session:
         try:
             self._admin = self.clients.admin(error_cb=self._on_error)
             self.cluster = self._first_answer()
+            self._thread.start()
         except SettingsError as fault:
             self._admin = None
             self.end(fault.what)
@@ -87,11 +87,10 @@ class Session:
                 raise
             # A file may be in the middle of a rotation.
             raise UnreachableError(fault.what, address=self.address, advice=fault.advice) from None
-        except ServerError as fault:
+        except Exception as fault:
             self._admin = None
             self.end(str(fault))
             raise
-        self._thread.start()
 
     def _first_answer(self) -> Any:
         timeout_s = self.clients.settings.connect_timeout_s
