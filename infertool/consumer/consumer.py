@@ -24,6 +24,7 @@ from infertool.consumer.delays import Delays
 from infertool.consumer.executor import Executor
 from infertool.consumer.gauge import Gauge, Probes
 from infertool.consumer.growth import WindowGrowth
+from infertool.consumer.guarded import explained
 from infertool.consumer.in_flight import InFlight
 from infertool.consumer.pipeline import Pipeline
 from infertool.consumer.requests import Requests
@@ -159,7 +160,7 @@ class Consumer:
 
     def fail(self, error: BaseException) -> None:
         """End because of `error`, which `run` will raise."""
-        self._fatal = self._fatal or error
+        self._fatal = self._fatal or explained(error)
         self._stopping = True
 
     def _process(self, subscription: Subscription) -> None:
@@ -227,7 +228,7 @@ class Consumer:
             self._window = self._held = settlement.window = window
             self._publisher.widen(window)
 
-        return WindowGrowth(plan, batches, subscription, executor, self._in_flight, grown)
+        return WindowGrowth(plan, batches, subscription, executor, self._in_flight, grown, self.fail)
 
     def _requests(self) -> Requests | None:
         if not self._settings.consume.reply:
@@ -246,6 +247,7 @@ class Consumer:
             timeout_s=self._settings.broker.receipt_timeout_s,
             observe=self._observe,
             on_dead_lettered=self._dead_lettered,
+            fail=self.fail,
         )
 
     def _dead_lettered(self, batch: Sequence[FailedEvent]) -> None:
@@ -260,6 +262,7 @@ class Consumer:
             measure=lambda timeout_s: weighted_queues.measure(self._broker, self._names, timeout_s),
             pending=pipeline.unconfirmed,
             observe=self._observe,
+            fail=self.fail,
             lag=self._lag if isinstance(self._broker, Lagging) else None,
             probes=self._make_probes(pipeline) if self._detailed else None,
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from infertool.brokers.port import Broker, Move, Subscription
 from infertool.consumer.attempt import Event, FailedEvent
 from infertool.consumer.delays import moved
+from infertool.consumer.guarded import Fail, guarded_thread
 from infertool.consumer.in_flight import InFlight
 from infertool.deadletters.record import MOST_DEATHS, Cause, comes_back, dead_letter
 from infertool.errors import ConnectionLostError, MoveRefusedError, StaleMessagesError
@@ -127,7 +128,10 @@ class LetterForm:
 
 
 class DeadLetterWriter:
-    """A thread that moves failed events to the dead-letter queue. What cannot be moved stays with the broker."""
+    """A thread that moves failed events to the dead-letter queue. What cannot be moved stays with the broker.
+
+    `fail` gets an error of the thread that nobody foresaw.
+    """
 
     def __init__(
         self,
@@ -138,6 +142,7 @@ class DeadLetterWriter:
         timeout_s: float,
         observe: Observe,
         on_dead_lettered: Callable[[Sequence[FailedEvent]], None],
+        fail: Fail,
     ) -> None:
         self._subscription = subscription
         self._in_flight = in_flight
@@ -155,7 +160,7 @@ class DeadLetterWriter:
         self._has_new = False
         # Events that are refused again and again, and where they were to go.
         self._stuck: dict[Event, str] = {}
-        self._thread = threading.Thread(target=self._run, name="dead-letters", daemon=True)
+        self._thread = guarded_thread(self._run, "dead-letters", fail)
 
     def start(self) -> None:
         """Start the thread."""

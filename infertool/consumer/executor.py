@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from infertool.consumer.attempt import Event, Failure, Group, Outcome, Preparation
 from infertool.consumer.batching.port import Batches
+from infertool.consumer.guarded import Fail
 from infertool.consumer.inline import InlineRuns
 from infertool.consumer.isolation import Isolation, NoSuspects, Suspects
 from infertool.consumer.tuning import Workload
@@ -41,7 +42,7 @@ class Executor:
         on_outcomes: OnOutcomes,
         on_tuned: Callable[[str, int], None],
         on_stuck: Callable[[], None],
-        on_fatal: Callable[[InfertoolError], None],
+        on_fatal: Fail,
         on_batch: Callable[[int], None] | None = None,
         suspects: Suspects | None = None,
     ) -> None:
@@ -59,8 +60,8 @@ class Executor:
             limit=workload.limit,
             on_limit=lambda limit: on_tuned("concurrency", limit),
         )
-        self._watchdog = Watchdog(workload.timeout_s)
-        self._reports = Reports(on_outcomes, self._learn)
+        self._watchdog = Watchdog(workload.timeout_s, on_fatal)
+        self._reports = Reports(on_outcomes, self._learn, on_fatal)
         self._host = _Host(self._queue, self._workers, self._watchdog, self._reports, workload, on_fatal)
         self._host.on_batch = on_batch if workload.batches else None
         # A limit learns nothing from calls of one thread, which wait for each other.
@@ -145,7 +146,7 @@ class _Host:
         watchdog: Watchdog,
         reports: Reports,
         workload: Workload,
-        on_fatal: Callable[[InfertoolError], None],
+        on_fatal: Fail,
     ) -> None:
         self._queue = queue
         self._workers = workers

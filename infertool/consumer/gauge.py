@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from infertool.brokers.partitioned import Lag
 from infertool.brokers.port import Depth
+from infertool.consumer.guarded import Fail, guarded_thread
 from infertool.telemetry.signals import InProgress, LagState, Observe, QueueState, Ticks, Unconfirmed
 
 # Time between two reports. Seconds.
@@ -46,6 +47,7 @@ class Gauge:
         measure: Callable[[float], Depth | None],
         pending: Callable[[], Unconfirmed],
         observe: Observe,
+        fail: Fail,
         lag: Callable[[float], Lag | None] | None = None,
         probes: Probes | None = None,
     ) -> None:
@@ -65,7 +67,7 @@ class Gauge:
         self._unanswered = 0
         self._has_answered = False
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="gauge", daemon=True)
+        self._thread = guarded_thread(self._run, "gauge", fail)
 
     def start(self) -> None:
         """Start the thread."""

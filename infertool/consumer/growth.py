@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from infertool.brokers.port import Widens
 from infertool.consumer.batching.policy import AdaptiveBatches
 from infertool.consumer.batching.window import GrowingWindow
+from infertool.consumer.guarded import Fail, guarded_thread
 from infertool.errors import RefusedError
 
 # Time between two looks. Seconds.
@@ -40,6 +41,7 @@ class WindowGrowth:
         queue: Waiting,
         in_flight: Admitting,
         on_grown: Callable[[int], None],
+        fail: Fail,
     ) -> None:
         self._window = window
         self._batches = batches
@@ -49,7 +51,7 @@ class WindowGrowth:
         self._on_grown = on_grown
         self._admitted = 0
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="window", daemon=True)
+        self._thread = guarded_thread(self._run, "window", fail)
 
     def start(self) -> None:
         """Start the thread."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from infertool.brokers.port import DeliversOnReader, Subscription
+from infertool.consumer.guarded import Fail, guarded_thread
 from infertool.message import Message
 
 # Longest wait for messages, after which the thread checks whether it should end. Seconds.
@@ -21,13 +22,15 @@ class Intake:
     """Passes the messages of `subscription` on, at most `window` at a time.
 
     `run` may call the model in the calling thread, which has to be the one that reads; `submit` only queues events.
+    `fail` gets an error of that thread.
     """
 
-    def __init__(self, subscription: Subscription, window: int, *, run: TakeIn, submit: TakeIn) -> None:
+    def __init__(self, subscription: Subscription, window: int, *, run: TakeIn, submit: TakeIn, fail: Fail) -> None:
         self._subscription = subscription
         self._most = min(window, _MOST)
         self._run = run
         self._submit = submit
+        self._fail = fail
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         # The one that reads, where the broker has no reader that delivers.
@@ -61,8 +64,12 @@ class Intake:
     def _read_on(self) -> None:
         with self._lock:
             if not self._stopped.is_set():
-                self._thread = threading.Thread(target=self._receive, name="intake", daemon=True)
-                self._thread.start()
+                before, self._thread = self._thread, guarded_thread(self._receive, "intake", self._fail)
+                try:
+                    self._thread.start()
+                except RuntimeError:  # the system starts no more threads
+                    self._thread = before
+                    raise
 
     def _receive(self) -> None:
         me = threading.current_thread()

@@ -90,11 +90,11 @@ class Pipeline:
             def room() -> int:
                 return min(self.executor.room(), subscription.window - settlement.open_events())
 
-            self._intake = WeightedIntake(subscription, submit=submit, room=room)
+            self._intake = WeightedIntake(subscription, submit=submit, room=room, fail=fail)
             self.executor.tell_taken(self._intake.look)
         else:
             run = partial(self._take_in, work_on=self.executor.run_or_submit)
-            self._intake = Intake(settlement.subscription, settlement.window, run=run, submit=submit)
+            self._intake = Intake(settlement.subscription, settlement.window, run=run, submit=submit, fail=fail)
         self._revocation = Revocation(settlement, self._intake, self.executor, self._router)
         self.executor.tell_returned(self._revocation.sweep)
         if isinstance(self._intake, WeightedIntake):

@@ -6,9 +6,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from infertool.consumer.attempt import Failure, Outcome
+from infertool.consumer.guarded import Fail, guarded_thread
 from infertool.consumer.worker import Caller
 
 OnOutcomes = Callable[[Sequence[Outcome]], None]
@@ -23,14 +25,15 @@ _GATHER_S: Final = 0.001
 class Reports:
     """Passes outcomes to `on_outcomes`, which may block, in the calling thread or in one of its own.
 
-    `learn` is called with the events' outcomes and the seconds that the model was busy with them.
+    `learn` is called with the events' outcomes and the seconds that the model was busy with them. `fail` gets an error
+    of that thread.
     """
 
-    def __init__(self, on_outcomes: OnOutcomes, learn: Callable[[Sequence[Outcome], float], None]) -> None:
+    def __init__(self, on_outcomes: OnOutcomes, learn: Callable[[Sequence[Outcome], float], None], fail: Fail) -> None:
         self._on_outcomes = on_outcomes
         self._learn = learn
         self._late: queue.SimpleQueue[_Report | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="late-reports", daemon=True)
+        self._thread = guarded_thread(self._run, "late-reports", fail)
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -83,10 +86,12 @@ HAND_BACK_S = 0.02
 class Watchdog:
     """Watches callers, so that no event waits behind a slow call, and no call lasts longer than `timeout_s`.
 
-    Callers that hold several events are looked at every 20 ms, the others ten times within `timeout_s`.
+    Callers that hold several events are looked at every 20 ms, the others ten times within `timeout_s`. `fail` gets an
+    error of the thread.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, fail: Fail) -> None:
+        self._fail = fail
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._holders: set[Caller] = set()
@@ -96,7 +101,7 @@ class Watchdog:
 
     def start(self, callers: Callable[[], Iterable[Caller]]) -> None:
         """Start the thread, which watches `callers()`."""
-        threading.Thread(target=self._run, args=(callers,), name="watchdog", daemon=True).start()
+        guarded_thread(partial(self._run, callers), "watchdog", self._fail).start()
 
     def silent_s(self) -> float:
         """Return for how long the thread has not looked, in seconds."""

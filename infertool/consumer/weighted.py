@@ -18,6 +18,7 @@ from infertool.brokers.port import Broker, Conventions, DeliversOnReader, Move, 
 from infertool.brokers.weighted_queues import WeightedQueue
 from infertool.consumer import intake
 from infertool.consumer.attempt import FailedEvent
+from infertool.consumer.guarded import Fail, guarded_thread
 from infertool.consumer.waiting import Arrived, Delayed
 from infertool.deadletters.delayed import Delay
 from infertool.message import Message
@@ -237,6 +238,7 @@ class WeightedIntake:
         *,
         submit: intake.TakeIn,
         room: Callable[[], int],
+        fail: Fail,
     ) -> None:
         self._subscriptions = subscription.subscriptions
         self._window = AT_HAND * subscription.window
@@ -244,12 +246,13 @@ class WeightedIntake:
         self.on_arrived: Callable[[], None] | None = None
         """Called when messages have come."""
         self._submit = submit
+        self._fail = fail
         self._room = room
         self._lock = threading.Lock()
         self._messages = Weighted([queue.weight for queue in subscription.queues], subscription.waits_s)
         self._changed = threading.Event()
         self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._pass_on, name="weighted-intake", daemon=True)]
+        self._threads = [guarded_thread(self._pass_on, "weighted-intake", fail)]
 
     def start(self) -> None:
         """Begin."""
@@ -258,7 +261,7 @@ class WeightedIntake:
                 self._arrived(number, subscription.deliver_to(partial(self._arrived, number)))
             else:
                 receive = partial(self._receive, number, subscription)
-                self._threads.append(threading.Thread(target=receive, name=f"intake-{number}", daemon=True))
+                self._threads.append(guarded_thread(receive, f"intake-{number}", self._fail))
         for thread in self._threads:
             thread.start()
 

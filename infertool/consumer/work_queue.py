@@ -385,5 +385,6 @@ class ActiveWorkers:
             worker = self._start_worker()
             if worker is None:
                 return
-            self._callers.add(worker)
+            # It waits for the lock. One that cannot be started is none.
             worker.start()
+            self._callers.add(worker)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from infertool.consumer.attempt import Attempts, Event, Failure, Group, Outcome, Preparation
 from infertool.consumer.batch_calls import BatchAttempts, batch_function, in_parts
-from infertool.errors import InfertoolError
+from infertool.consumer.guarded import guarded_thread
 from infertool.models.async_calls import cancel_call
 from infertool.models.port import LoadedModel
 
@@ -53,7 +53,7 @@ class WorkerHost(Protocol):
     def has_stopped(self) -> bool:
         """Return True when there will be nothing more to take."""
 
-    def fail(self, error: InfertoolError) -> None:
+    def fail(self, error: BaseException) -> None:
         """End the run because of `error`."""
 
 
@@ -187,7 +187,7 @@ class ThreadWorker(Worker):
         self._prepare = prepare
         give_back = host.return_counted if prepare else host.return_uncounted
         self._calls = Calls(host, self, attempt, give_back)
-        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        self._thread = guarded_thread(self._work, "worker", host.fail)
 
     def start(self) -> None:
         """See `Worker`."""

@@ -96,11 +96,14 @@ class StreamReader:
         return self._current is threading.current_thread()
 
     def hand_off(self) -> None:
-        """Start a new reading thread if the current one is in a sink. Returns at once."""
+        """Start a new reading thread if the current one is in a sink. Returns at once.
+
+        Raises RuntimeError if the system starts no more threads; the current one reads on then.
+        """
         with self._lock:
             if self._delivering:
-                self._delivering = False
                 self._start_thread()
+                self._delivering = False
 
     @contextmanager
     def delivering(self) -> Iterator[None]:
@@ -117,9 +120,14 @@ class StreamReader:
                 self._delivering = on
 
     def _start_thread(self) -> threading.Thread:
-        self._current = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._current.start()
-        return self._current
+        before, started = self._current, threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._current = started
+        try:
+            started.start()
+        except RuntimeError:  # the system starts no more threads
+            self._current = before
+            raise
+        return started
 
     def _run(self) -> None:
         try:

@@ -149,8 +149,8 @@ def memory_world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
 
 def _world(kind: str, request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     class Noted(WeightedIntake):
-        def __init__(self, subscription: Any, *, submit: Any, room: Callable[[], int]) -> None:
-            super().__init__(subscription, submit=submit, room=lambda: found.room(self, room()))
+        def __init__(self, subscription: Any, *, submit: Any, room: Callable[[], int], fail: Any) -> None:
+            super().__init__(subscription, submit=submit, room=lambda: found.room(self, room()), fail=fail)
             found.intakes.append(self)
 
     monkeypatch.setattr(pipeline, "WeightedIntake", Noted)

@@ -15,7 +15,6 @@ from infertool.consumer.executor import Executor
 from infertool.consumer.isolation import Suspects
 from infertool.consumer.tuning import Workload
 from infertool.consumer.worker import WorkerPool
-from infertool.errors import InfertoolError
 from infertool.message import Message
 from tests.support.messages import message
 
@@ -35,7 +34,7 @@ class Bench:
         **tuning: Any,
     ) -> None:
         self.outcomes: list[Outcome] = []
-        self.fatal: list[InfertoolError] = []
+        self.fatal: list[BaseException] = []
         self.stuck = threading.Semaphore(0)
         self.tuned: list[tuple[str, int]] = []
         self._numbers = itertools.count()

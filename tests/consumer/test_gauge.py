@@ -42,6 +42,7 @@ def gauge_of(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> Gauge:
         measure=asked.measure,
         pending=lambda: NONE_UNCONFIRMED,
         observe=asked.observe,
+        fail=lambda _error: None,
     )
 
 

@@ -53,7 +53,9 @@ def intake(subscription: Asked, ran: queue.Queue[Message], submitted: queue.Queu
 
         return put
 
-    return Intake(cast("Subscription", subscription), 7, run=into(ran), submit=into(submitted))
+    return Intake(
+        cast("Subscription", subscription), 7, run=into(ran), submit=into(submitted), fail=lambda _error: None
+    )
 
 
 def test_the_stomp_adapter_delivers_on_its_reader() -> None:
@@ -102,7 +104,7 @@ def test_another_thread_reads_on_when_that_thread_is_held_by_the_model() -> None
 
     before = set(threading.enumerate())
     subscription = Asked()
-    made = Intake(cast("Subscription", subscription), 7, run=run, submit=run)
+    made = Intake(cast("Subscription", subscription), 7, run=run, submit=run, fail=lambda _error: None)
     made.start()
     subscription.waiting.put(message(b"slow"))
     _, held = entered.get(timeout=LONG)

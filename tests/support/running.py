@@ -52,7 +52,7 @@ class Running:
             self.process = start([*arguments], environment(**env), stderr)
 
     def __str__(self) -> str:
-        return f"{self.process.args}, status {self.process.poll()}:\n{self.log.read_text()[-3000:]}"
+        return f"{self.process.args!r}, status {self.process.poll()}:\n{self.log.read_text()[-3000:]}"
 
     def wait_for(self, text: str, times: int = 1) -> None:
         """Wait until it has said `text` so many times; it must not end before."""

@@ -128,7 +128,7 @@ class AmqpSubscription:
                 continue
             except ConnectionLostError:
                 return
-            except Exception as fault:  # the supervisor tries it on another connection
+            except Exception as fault:  # noqa: BLE001  # the supervisor tries it on another connection
                 _log.exception("subscribing to the queue %s failed unexpectedly", self._queue)
                 session.end(str(fault))
                 return

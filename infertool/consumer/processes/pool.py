@@ -14,6 +14,7 @@ from infertool.codec import JSON
 from infertool.consumer.attempt import Encoded, Event, Failure, Group, Outcome, Preparation
 from infertool.consumer.batch_calls import in_parts
 from infertool.consumer.documents import unencodable
+from infertool.consumer.guarded import guarded_thread
 from infertool.consumer.processes import wire
 from infertool.consumer.processes.devices import NO_DEVICE, Device
 from infertool.consumer.processes.process import GoneError, WorkerProcess
@@ -183,7 +184,7 @@ class ProcessWorker(Worker):
         self._since: float | None = None
         self._overrun: tuple[int, Failure] | None = None
         self._has_strayed = False
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+        self._thread = guarded_thread(self._run, "worker", host.fail)
 
     def start(self) -> None:
         """See `Worker`."""

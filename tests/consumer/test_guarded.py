@@ -1,0 +1,126 @@
+"""A thread of a consumer that fails unforeseen, or cannot be started, ends the run: nothing goes on half dead."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infertool import brokers
+from infertool.brokers.memory.server import Server
+from infertool.consumer.consumer import Consumer, Until
+from infertool.consumer.router import Published
+from infertool.consumer.worker import Threads
+from infertool.errors import InferenceError, InfertoolError
+from infertool.message import Outgoing
+from infertool.models.port import LoadedModel
+from infertool.publishers.local import LocalPublisher
+from infertool.settings import Settings
+from infertool.settings.broker import BrokerSettings
+from infertool.settings.tree import ConsumeSettings, DeadLetterSettings
+from tests.consumer.harness import LONG
+
+_numbers = itertools.count(1)
+Predict = Callable[[Any], Any]
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(f"guarded-{next(_numbers)}") as server:
+        yield server
+
+
+def _error_of_run(server: Server, state_dir: Path, predict: Predict) -> BaseException | None:
+    """Consume one event; return what the run ends with."""
+    server.send(Outgoing("events", json.dumps({"event_id": "e"}).encode()))
+    settings = Settings(
+        broker=BrokerSettings(url=server.new_address().url, queue="events"),
+        deadletter=DeadLetterSettings(queue="dead"),
+        consume=ConsumeSettings(concurrency=2, stop_deadline_s=0.1),
+    )
+    consumer = Consumer(
+        settings,
+        Threads(LoadedModel("m", "m", predict), in_batches=False),
+        open_broker=lambda on_connection: brokers.open(settings.broker, on_connection=on_connection),
+        publisher=LocalPublisher[Published]("none", lambda _documents: None),
+        name="c",
+        state_dir=state_dir,
+        observe=lambda _signal: None,
+        until=Until(),
+    )
+    ended: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            consumer.run()
+        except BaseException as error:  # noqa: BLE001  (it is what is asked for)
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return ended.exception(LONG)
+    finally:
+        consumer.stop()
+
+
+def _fail(_payload: Any) -> Any:
+    raise InferenceError("it fails", retryable=False)
+
+
+STEPS = {
+    "dead-letters": "infertool.consumer.dead_letter_writer.LetterForm.fill_in",
+    "intake": "infertool.brokers.memory.subscription.MemorySubscription.receive",
+    "watchdog": "infertool.consumer.work_queue.ActiveWorkers.callers",
+    "gauge": "infertool.consumer.gauge.Gauge._ask",
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_thread_that_fails_unforeseen_ends_the_run(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    fault = ZeroDivisionError(name)
+
+    def broken(*_args: Any, **_kwargs: Any) -> Any:
+        raise fault
+
+    monkeypatch.setattr(threading, "excepthook", lambda _args: None)  # as a model may
+    monkeypatch.setattr(STEPS[name], broken)
+    assert _error_of_run(server, tmp_path, _fail) is fault
+
+
+@pytest.mark.parametrize("name", ["intake", "worker"])
+def test_a_thread_that_the_system_does_not_start_ends_the_run(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The reader's successor, for a call that takes long; or the worker of the events behind it."""
+    start, has_begun, end = threading.Thread.start, threading.Event(), threading.Event()
+
+    def start_unless_full(thread: threading.Thread) -> None:
+        if thread.name == name and has_begun.is_set():
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def take_long(_payload: Any) -> Any:
+        has_begun.set()
+        if name == "worker":
+            server.send(Outgoing("events", b"{}"))
+        end.wait(LONG)
+        return {}
+
+    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
+    monkeypatch.setattr(threading.Thread, "start", start_unless_full)
+    try:
+        error = _error_of_run(server, tmp_path, take_long)
+    finally:
+        end.set()
+    assert isinstance(error, InfertoolError)
+    assert "starts no more threads" in str(error)
