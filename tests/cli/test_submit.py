@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -137,17 +138,22 @@ def test_it_waits_as_retry_after_tells_and_polls_what_takes_long(tmp_path: Path)
 
 
 def test_it_says_what_it_waits_for_where_no_line_ends(tmp_path: Path) -> None:
-    began = time.monotonic()
+    path = written(tmp_path, 1, 2)
 
-    def answer(_: Asked) -> Told:
-        if time.monotonic() - began < 20:
-            return problem(429, "too_many_in_flight", retry_after="1")
-        return Told(200, {"event_id": "a", "status": "succeeded"})
-
-    with serving(answer) as server:
-        quiet = submitted(server, written(tmp_path, 1, 2), "--quiet")
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
         began = time.monotonic()
-        done = submitted(server, written(tmp_path, 1, 2))
+
+        def answer(_: Asked) -> Told:
+            if time.monotonic() - began < 20:
+                return problem(429, "too_many_in_flight", retry_after="1")
+            return Told(200, {"event_id": "a", "status": "succeeded"})
+
+        with serving(answer) as server:
+            return submitted(server, path, *options)
+
+    with ThreadPoolExecutor() as pool:
+        silent, loud = pool.submit(run, "--quiet"), pool.submit(run)
+        quiet, done = silent.result(), loud.result()
     assert done.returncode == quiet.returncode == 0, done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("no line has ended for ")]
     assert len(said) == 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from infertool.net.timing import Schedule
+from infertool.net.timing import PUBLISHER, Schedule
+from infertool.phoenix import delivery as delivery_module
 from infertool.phoenix import membership, suspects
 from infertool.phoenix.frames import Frame
 from infertool.phoenix.pending_pushes import Push
@@ -24,6 +26,7 @@ def rejoin_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(membership, "REJOIN", SOON)
     monkeypatch.setattr(suspects, "NOTHING_PASSES", SOON)
     monkeypatch.setattr(suspects, "OTHERS_PASS", SOON)
+    monkeypatch.setattr(delivery_module, "PUBLISHER", replace(PUBLISHER, schedule=SOON))
 
 
 class Fragile:

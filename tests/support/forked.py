@@ -132,6 +132,15 @@ class _Server:
             return int(self._socket.recv(64))
 
 
-@functools.cache
+_first = threading.Lock()
+
+
 def _server() -> _Server:
+    # Tests start processes side by side, and a cache alone would make a server for each of the first ones.
+    with _first:
+        return _the_server()
+
+
+@functools.cache
+def _the_server() -> _Server:
     return _Server()

@@ -141,7 +141,7 @@ def test_a_channel_without_a_clause(doctor: Doctor, event: str, crashes: bool) -
 
     with fake_phoenix(channel) as server:
         found = doctor(
-            "--only", "phoenix", "--push", phoenix__url=server.url, phoenix__connect_timeout_s="60",
+            "--only", "phoenix", "--push", phoenix__url=server.url, phoenix__connect_timeout_s="15",
             phoenix__push_timeout_s="2", phoenix__confirm="reply",
         )  # fmt: skip
     told = found.of("phoenix.confirm")
