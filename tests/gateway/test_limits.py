@@ -209,11 +209,11 @@ def test_a_new_rate_of_a_key_counts_at_once() -> None:
 
 
 @pytest.mark.long
-def test_a_million_addresses_are_forgotten_as_they_go() -> None:
+def test_addresses_are_forgotten_as_they_go() -> None:
     limits = Limits()
     shared = client(rate="10/s").limits
     most = 0
-    for number in range(1_000_000):
+    for number in range(200_000):
         name = f"address:{number}"
         limits.take(Principal(client=name, limits=shared), 1, number / 10_000)
         limits.release(name, 1)
