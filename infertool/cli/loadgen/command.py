@@ -127,7 +127,7 @@ def loadgen(
     payload: Annotated[
         str | None, typer.Option(help="JSON or JSON lines to send; - is standard input.", metavar="FILE")
     ] = None,
-    pick: Annotated[Pick, typer.Option(help="Order of several payloads.")] = Pick.turn,
+    pick: Annotated[Pick, typer.Option(help="With several payloads: their order.")] = Pick.turn,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Fill a field: features[0]=normal(0,1); repeatable.", metavar="PATH=VALUE"),
@@ -173,8 +173,8 @@ def loadgen(
     processes: Annotated[int, typer.Option(min=1, max=64, help="Number of processes that send.", metavar="N")] = 1,
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
     queue: Annotated[str | None, typer.Option(help="Queue to send to.", metavar="Q")] = None,
-    dlq: Annotated[str | None, typer.Option(help="Dead-letter queue to count.", metavar="Q")] = None,
-    phoenix: Annotated[str | None, typer.Option(help="Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
+    dlq: Annotated[str | None, typer.Option(help="With --e2e: dead-letter queue to count.", metavar="Q")] = None,
+    phoenix: Annotated[str | None, typer.Option(help="With --e2e: Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
     save: Annotated[Path | None, typer.Option(help="Save the run, second by second.", metavar="FILE")] = None,
     asserts: Annotated[
         list[str] | None,
@@ -194,7 +194,7 @@ def loadgen(
         return
     from infertool.app.traces import check_traces
     from infertool.cli.common.options import check_sent_to
-    from infertool.cli.loadgen.run import given, run
+    from infertool.cli.loadgen.run import check_used, given, run
     from infertool.errors import UsageError
     from infertool.load.arrivals import Planned, Process, parse_speed
     from infertool.load.headers import EnvelopeOptions
@@ -276,6 +276,7 @@ def loadgen(
         connections=connections,
         processes=processes,
     )
+    check_used(ctx, options)
     run(
         loaded.settings,
         options,

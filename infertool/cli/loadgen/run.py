@@ -11,7 +11,7 @@ import typer
 from infertool.cli.common import console
 from infertool.cli.common.signals import stopped_by_signals
 from infertool.cli.loadgen.view import View, check, summary
-from infertool.errors import InfertoolError
+from infertool.errors import InfertoolError, UsageError
 from infertool.load import assertions
 from infertool.load.options import LoadOptions
 from infertool.load.record import RunWriter
@@ -28,8 +28,26 @@ def given(ctx: typer.Context) -> dict[str, str]:
     return {
         f"--{name.rstrip('_').replace('_', '-')}": ", ".join(value) if isinstance(value, list) else str(value)
         for name, value in ctx.params.items()
-        if name not in _LEFT_OUT and (source := ctx.get_parameter_source(name)) and source.name == "COMMANDLINE"
+        if name not in _LEFT_OUT and _is_typed(ctx, name)
     }
+
+
+def check_used(ctx: typer.Context, options: LoadOptions) -> None:
+    """Raise UsageError for an option on the command line that does nothing in this run."""
+    for name, is_used, advice in (
+        ("pick", len(options.payloads.documents) > 1, "it is the order of several payloads: add --payload FILE"),
+        ("settle", options.e2e, "it ends the wait for results: add --e2e"),
+        ("dlq", options.e2e, "dead letters are counted with --e2e: add that"),
+        ("phoenix", options.e2e, "results are awaited there with --e2e: add that"),
+        ("persistent", not (options.rpc or options.http), "requests (--rpc, --http) are never persistent"),
+    ):
+        if _is_typed(ctx, name) and not is_used:
+            raise UsageError(f"--{name} does nothing in this run", advice=f"{advice}, or leave it out")
+
+
+def _is_typed(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def run(
