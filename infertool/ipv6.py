@@ -6,8 +6,9 @@ import ipaddress
 import re
 from typing import Final
 
-# Smallest number that is taken for a port rather than for the end of an address.
+# Smallest number that is taken for a port rather than for the end of an address, and those below it.
 _LEAST_PORT: Final = 1000
+_WEB_PORTS: Final = {80, 443}
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 
 
@@ -23,7 +24,7 @@ def bracketed(address: str) -> str:
     """Return `[address]:port` for an IPv6 address that lacks its brackets; empty for any other text."""
     host, _, port = address.rpartition(":")
     # The last group of an address may look like a port, but ports mostly have four digits or more.
-    if _PORT.fullmatch(port) and int(port) >= _LEAST_PORT and _is_ipv6(host):
+    if _PORT.fullmatch(port) and (int(port) >= _LEAST_PORT or int(port) in _WEB_PORTS) and _is_ipv6(host):
         return f"[{host}]:{port}"
     return f"[{address}]" if _is_ipv6(address) else ""
 

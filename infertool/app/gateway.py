@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from infertool import brokers
 from infertool.app import extra
 from infertool.errors import SettingsError, UsageError
+from infertool.ipv6 import bracketed_url
 from infertool.net.address import host_and_port
 from infertool.secret import mask_url
 from infertool.settings import GatewaySettings, Settings
@@ -41,9 +42,19 @@ class Address:
 
 
 def check(settings: Settings) -> None:
-    """Raise `SettingsError` where the extra is missing or a peer is none, `UsageError` for what is no model's queue."""
+    """Raise `SettingsError` where the extra is missing, a peer is none, or a time contradicts another.
+
+    Raises `UsageError` for what is no model's queue.
+    """
     extra.check("the gateway")
     queues(settings)
+    wait_s, max_wait_s = settings.gateway.wait_s, settings.gateway.max_wait_s
+    if wait_s > max_wait_s:
+        raise SettingsError(
+            f"gateway.wait_s is {wait_s:g} s, but gateway.max_wait_s allows at most {max_wait_s:g} s",
+            key="gateway.wait_s",
+            advice="lower gateway.wait_s, or raise gateway.max_wait_s",
+        )
     for name, url in settings.gateway.peers.items():
         _check_peer(name, url)
 
@@ -56,6 +67,8 @@ def _check_peer(name: str, url: Any) -> None:
     where = f"gateway.peers.{name}"
     if not is_name(name):
         raise SettingsError(f"{where} cannot be a gateway's name, which is of a-z, 0-9, dot and hyphen", key=where)
+    if isinstance(url, str) and (meant := bracketed_url(url)):
+        raise SettingsError(f"{where} names an IPv6 address, which needs brackets", key=where, advice=f"write {meant}")
     try:
         is_base = isinstance(url, str) and "?" not in Target.of(url).path and "#" not in url
     except ValueError:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from infertool.app import gateway
 from infertool.brokers.amqp.management import Management
 from infertool.cli.submit.target import target
 from infertool.errors import InfertoolError, UsageError
@@ -13,7 +14,7 @@ from infertool.ipv6 import bracketed
 from infertool.load.http_options import HttpOptions
 from infertool.models.loader import open_model
 from infertool.secret import Secret
-from infertool.settings import ModelSettings
+from infertool.settings import GatewaySettings, ModelSettings, Settings
 from infertool.settings.broker import BrokerSettings
 from infertool.settings.keys import Entry
 from infertool.settings.ranges import check
@@ -24,7 +25,8 @@ from infertool.text.input import parse_listen_address, parse_stats_url
     ("typed", "meant"),
     [
         ("::1:35233", "[::1]:35233"), ("::1", "[::1]"), ("fe80::1:61613", "[fe80::1]:61613"),
-        ("2001:db8::1:2", "[2001:db8::1:2]"), ("2001:db8:0:0:0:0:0:1:61613", "[2001:db8:0:0:0:0:0:1]:61613"),
+        ("::1:80", "[::1]:80"), ("2001:db8::1:443", "[2001:db8::1]:443"), ("2001:db8::1:2", "[2001:db8::1:2]"),
+        ("2001:db8:0:0:0:0:0:1:61613", "[2001:db8:0:0:0:0:0:1]:61613"),
         ("fe80::1%eth0:61613", "[fe80::1%eth0]:61613"), ("a:61613", ""), ("127.0.0.1:61613", ""), ("a:b:1", ""),
         ("[::1]:61613", ""), ("", ""), ("user:password", ""),
     ],
@@ -57,7 +59,11 @@ def management(url: str) -> object:
     return Management(BrokerSettings(), url, user="", password=Secret(), vhost="/")
 
 
-@pytest.mark.parametrize("use", [submit, loadgen, model, management, parse_stats_url])
+def peer(url: str) -> None:
+    gateway.check(Settings(gateway=GatewaySettings(peers={"b": url})))
+
+
+@pytest.mark.parametrize("use", [submit, loadgen, model, management, peer, parse_stats_url])
 @pytest.mark.parametrize("address", ["::1:8080", "user:hidden@::1:8080"])
 def test_an_http_url_tells_brackets_and_no_password(use: Callable[[str], object], address: str) -> None:
     with pytest.raises(InfertoolError, match=r"needs brackets; write http://\[::1\]:8080$") as caught:

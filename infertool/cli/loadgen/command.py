@@ -174,7 +174,9 @@ def loadgen(
     broker: Annotated[str | None, typer.Option(help="Broker, e.g. stomp://a:61613,b:61613.", metavar="URL")] = None,
     queue: Annotated[str | None, typer.Option(help="Queue to send to.", metavar="Q")] = None,
     dlq: Annotated[str | None, typer.Option(help="With --e2e: dead-letter queue to count.", metavar="Q")] = None,
-    phoenix: Annotated[str | None, typer.Option(help="With --e2e: Phoenix socket, ws:// or wss://.", metavar="URL")] = None,
+    phoenix: Annotated[
+        str | None, typer.Option(help="With --e2e: Phoenix socket, ws:// or wss://.", metavar="URL")
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Save the run, second by second.", metavar="FILE")] = None,
     asserts: Annotated[
         list[str] | None,
