@@ -128,6 +128,7 @@ def test_a_reader_that_hangs_is_dead(embedded_bus: Bus, monkeypatch: pytest.Monk
         wait_for(lambda: fetch(f"{url}/livez")[0] == 200)
 
 
+@pytest.mark.long
 def test_a_stopped_replica_is_seen(embedded_bus: Bus) -> None:
     """A process that runs no more sends no reports: only the age of the last one tells."""
     consumer = embedded_bus.consume("--metrics", "0", "--processes", "2", "--concurrency", "2")

@@ -18,6 +18,7 @@ from tests.support.running import CREDENTIALS, Running
 EVENTS = 5
 
 
+@pytest.mark.long
 @pytest.mark.rabbitmq
 def test_a_missing_dead_letter_queue(rabbitmq: Any, tmp_path: Path) -> None:
     queue = f"refusals.{uuid.uuid4().hex[:8]}"

@@ -280,6 +280,7 @@ def test_50_megabytes_are_refused_by_the_server_and_come_back_where_it_takes_the
         assert client.call(QUEUE, large, timeout_s=LONG, codec="msgpack").value == large
 
 
+@pytest.mark.long
 def test_a_server_that_may_write_nowhere(broker: RabbitMQ, channel: BlockingChannel, serve: Serve) -> None:
     """RabbitMQ closes the channel over each reply; the requests are settled, and no dead letters."""
     broker.admin.add_user("reader", "reader-secret", ("^$", "^$", ".*"))

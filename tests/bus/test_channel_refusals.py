@@ -16,6 +16,7 @@ from tests.consumer.harness import wait_until
 QUICK = {"INFERTOOL_CONSUME__RETRY_BASE_S": "0.01"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("answer", [{"reason": "bad"}, None], ids=["refused", "crashed"])
 def test_alerts_that_are_taken_without_their_payload_only(embedded_bus: Bus, answer: dict[str, Any] | None) -> None:
     bus = embedded_bus

@@ -59,6 +59,7 @@ def drain(broker: real.ActiveMQ, queue: str) -> int:
     return count
 
 
+@pytest.mark.long
 def test_after_the_store_was_full(small: real.ActiveMQ, tmp_path: Path) -> None:
     raw = RawStomp(small.stomp_port)
     raw.send(QUEUE, (({"event_id": f"e-{n}"}, b"{broken" + b" " * 3000) for n in range(EVENTS)))

@@ -53,6 +53,7 @@ def test_every_event_ends_once(real_bus: Bus, mode: str) -> None:
     assert all(bus.viewer.payloads[i]["prediction"]["number"] == ids.index(i) for i in bus.viewer.results)
 
 
+@pytest.mark.long
 @in_every_mode
 def test_the_consumer_is_killed_and_the_broker_too(real_bus: Bus, mode: str) -> None:
     bus = real_bus

@@ -137,6 +137,7 @@ def test_it_waits_as_retry_after_tells_and_polls_what_takes_long(tmp_path: Path)
     assert "waited 2 times as the gateway told" in done.stderr
 
 
+@pytest.mark.long
 def test_it_says_what_it_waits_for_where_no_line_ends(tmp_path: Path) -> None:
     path = written(tmp_path, 1, 2)
 

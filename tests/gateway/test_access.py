@@ -157,6 +157,7 @@ def test_keys_have_their_rights_and_change_while_the_gateway_runs(broker: str, t
         assert key.rpartition("_")[2] not in log
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_model")
 def test_tokens_and_a_key_server_that_hangs(broker: str, tmp_path: Path) -> None:
     with KeySetServer(RSA) as server:

@@ -197,6 +197,7 @@ def test_settings_that_it_refuses_to_start_with(tmp_path: Path, settings: str, a
     assert said in done.stderr
 
 
+@pytest.mark.long
 def test_the_log_tells_when_the_broker_comes_goes_and_is_back(tmp_path: Path) -> None:
     broker = EmbeddedBroker()
     broker.stomp_port = free_port()

@@ -16,6 +16,7 @@ from tests.support.rabbitmq import MOST, SmallRabbitMQ
 from tests.support.responder import Responder
 
 
+@pytest.mark.long
 @pytest.mark.rabbitmq
 @pytest.mark.parametrize("protocol", ["amqp", "stomp"])
 def test_only_the_large_ones_fail(tmp_path: Path, protocol: str) -> None:

@@ -211,6 +211,7 @@ def test_what_is_empty_or_missing(open_kafka: OpenBroker, raw_kafka: RawKafka) -
     assert (missing.messages, missing.complete, missing.depth) == ([], False, None)
 
 
+@pytest.mark.long
 def test_rights_are_found_without_effect(kafka: Kafka, open_kafka: OpenBroker, raw_kafka: RawKafka) -> None:
     topic, hidden, group = raw_kafka.topic(2, retention_ms=172_800_000), raw_kafka.topic(), raw_kafka.name()
     raw_kafka.allow("guest", "READ", "DESCRIBE", topic=topic)

@@ -57,6 +57,7 @@ def test_each_metric_that_it_names_exists() -> None:
         assert any(name in expression for name in names), expression
 
 
+@pytest.mark.long
 @pytest.mark.prometheus
 def test_prometheus_answers_every_expression_with_data(embedded_bus: Bus, tmp_path: Path) -> None:
     model = "sim:?min_ms=5&max_ms=10&failure_rate=0.1"

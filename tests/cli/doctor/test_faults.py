@@ -128,6 +128,7 @@ def test_a_channel_that_answers_nothing(doctor: Doctor) -> None:
     assert found.of("phoenix.confirm")["value"] == "not checked: phoenix.join failed"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("event", ["new_result", "inference_failed"])
 @pytest.mark.parametrize("crashes", [True, False], ids=["crashes", "refuses"])
 def test_a_channel_without_a_clause(doctor: Doctor, event: str, crashes: bool) -> None:

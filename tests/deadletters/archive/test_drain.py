@@ -211,6 +211,7 @@ def test_what_a_killed_replay_left_in_staging_is_put_back_first(dead: DeadQueue)
     assert dead.archived_numbers() == [0, 1, 2]
 
 
+@pytest.mark.long
 @pytest.mark.activemq
 def test_a_body_of_fifty_megabytes(real_dead: DeadQueue) -> None:
     body = random.Random(1).randbytes(1_000_000) * 50

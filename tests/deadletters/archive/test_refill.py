@@ -226,6 +226,7 @@ def test_a_stop_speaks_of_what_there_is(dead: DeadQueue) -> None:
     assert dead.restored()["replayed"] == 2
 
 
+@pytest.mark.long
 def test_killed_in_the_middle_each_is_sent_and_only_what_was_in_work_perhaps_twice(dead: DeadQueue) -> None:
     dead.fill(2000)
     dead.drained()
@@ -245,6 +246,7 @@ def test_killed_in_the_middle_each_is_sent_and_only_what_was_in_work_perhaps_twi
     assert len({headers["original_message_id"] for headers, _ in found}) == 2000
 
 
+@pytest.mark.long
 @pytest.mark.activemq
 def test_a_broker_that_dies_in_the_middle_and_comes_back(real_dead: DeadQueue) -> None:
     real_dead.fill(3000)
