@@ -15,6 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from infertool import thread_hooks
 from infertool.errors import InfertoolError
 from infertool.hangup import Lossy, separate_stderr, stderr
 from infertool.models import user_code
@@ -68,6 +69,7 @@ def end_in_time(code: int) -> None:
     """
     if not _ending.acquire(blocking=False):
         return
+    thread_hooks.restore()
     for delay_s, action in ((LEFT_OVER_S, _tell_left_over), (LEFT_OVER_S + _TELL_S, partial(os._exit, code))):
         timer = threading.Timer(delay_s, action)
         timer.daemon = True

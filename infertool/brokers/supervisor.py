@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+from infertool import thread_hooks
 from infertool.brokers import callbacks
 from infertool.errors import ConnectionLostError, InfertoolError, RefusedError, ServerError, UnreachableError
 from infertool.net.connection_state import ConnectionEvent, ConnectionState, OnConnection
@@ -190,6 +191,7 @@ class Supervisor(Generic[C]):
             self._emit(ConnectionState.LOST, reason, wait)
             if self._closing.wait(wait):
                 break
+            thread_hooks.restore()
             try:
                 self._round()
             except Exception as fault:  # noqa: BLE001  # without this thread nothing would connect again

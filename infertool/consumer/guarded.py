@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from infertool import thread_hooks
 from infertool.errors import InfertoolError
 
 Fail = Callable[[BaseException], None]
@@ -22,6 +23,7 @@ def guarded_thread(run: Callable[[], None], name: str, fail: Fail) -> threading.
         except BaseException as error:  # noqa: BLE001  (see above)
             fail(error)
 
+    thread_hooks.restore()
     return threading.Thread(target=guarded, name=name, daemon=True)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
+from infertool import thread_hooks
 from infertool.net.stream import Stream
 
 # Time between two calls of `ReaderHost.on_tick`, and the longest wait for the socket. Seconds.
@@ -120,6 +121,7 @@ class StreamReader:
                 self._delivering = on
 
     def _start_thread(self) -> threading.Thread:
+        thread_hooks.restore()
         before, started = self._current, threading.Thread(target=self._run, name=self._name, daemon=True)
         self._current = started
         try:

@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from websocket import ABNF, WebSocketException, continuous_frame, frame_buffer
 
+from infertool import thread_hooks
 from infertool.net.write_buffer import OnWritten, WriteBuffer
 
 _FINAL_TEXT = 0x81
@@ -245,6 +246,7 @@ class Connection:
         self._failure = ""
         self._saying_goodbye = False
         self._close_code: int | None = None
+        thread_hooks.restore()
         self._writer = threading.Thread(target=self._write, name="phoenix-writer", daemon=True)
         self._writer.start()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from infertool import brokers
-from infertool.brokers.memory.server import Server
+from infertool.brokers.memory.server import Address, Server
 from infertool.consumer.consumer import Consumer, Until
 from infertool.consumer.router import Published
 from infertool.consumer.worker import Threads
@@ -36,11 +37,15 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def _error_of_run(server: Server, state_dir: Path, predict: Predict) -> BaseException | None:
-    """Consume one event; return what the run ends with."""
+def _error_of_run(
+    server: Server, state_dir: Path, predict: Predict, *, address: Address | None = None, until: Until | None = None
+) -> BaseException | None:
+    """Consume one event, or as many as `until` says; return what the run ends with."""
     server.send(Outgoing("events", json.dumps({"event_id": "e"}).encode()))
     settings = Settings(
-        broker=BrokerSettings(url=server.new_address().url, queue="events"),
+        broker=BrokerSettings(
+            url=(address or server.new_address()).url, queue="events", reconnect_base_s=0.001, reconnect_max_s=0.01
+        ),
         deadletter=DeadLetterSettings(queue="dead"),
         consume=ConsumeSettings(concurrency=2, stop_deadline_s=0.1),
     )
@@ -52,7 +57,7 @@ def _error_of_run(server: Server, state_dir: Path, predict: Predict) -> BaseExce
         name="c",
         state_dir=state_dir,
         observe=lambda _signal: None,
-        until=Until(),
+        until=until or Until(),
     )
     ended: Future[None] = Future()
 
@@ -124,3 +129,23 @@ def test_a_thread_that_the_system_does_not_start_ends_the_run(
         end.set()
     assert isinstance(error, InfertoolError)
     assert "starts no more threads" in str(error)
+
+
+def test_a_model_that_removes_the_hooks_of_threads_hinders_no_new_connection(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python makes no thread while a hook is None."""
+    for module in (threading, sys):
+        monkeypatch.setattr(module, "excepthook", module.excepthook)
+    address, calls = server.new_address(), list[Any]()
+
+    def remove_hooks(payload: Any) -> Any:
+        calls.append(payload)
+        if len(calls) == 1:
+            threading.excepthook = sys.excepthook = None  # type: ignore[assignment]
+            address.faults.cut()
+            server.send(Outgoing("events", b"{}"))
+        return {}
+
+    assert _error_of_run(server, tmp_path, remove_hooks, address=address, until=Until(max_messages=2)) is None
+    assert len(calls) >= 2

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from infertool import thread_hooks
 from infertool.cli.common import console
 
 
@@ -31,6 +32,7 @@ def stopped_by_signals(stop: Callable[[], None], notice: str) -> Iterator[None]:
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, second)
         # Not in the handler: the interrupted code may be writing to stderr or hold a lock that `stop` needs.
+        thread_hooks.restore()
         threading.Thread(target=end, name="stopping").start()
 
     def second(number: int, frame: FrameType | None) -> None:
