@@ -81,9 +81,13 @@ class Selection:
 
     def select(self, checks: Sequence[Check]) -> list[Check]:
         """Return what is to be run, in order: what is named, and what that needs; nothing that is left out."""
-        wanted = [check for check in checks if not self.only or _is_among(check, self.only)]
+        wanted = [check for check in checks if not self.only or _is_among(check.name, self.only)]
         needed = {id(each) for check in wanted for each in _with_needs(check)}
-        return [check for check in checks if id(check) in needed and not _is_among(check, self.skip)]
+        return [check for check in checks if id(check) in needed and not _is_among(check.name, self.skip)]
+
+    def asks_for(self, name: str) -> bool:
+        """Return True if the check of this name is to be run, whatever others need."""
+        return (not self.only or _is_among(name, self.only)) and not _is_among(name, self.skip)
 
 
 def selection(only: Sequence[str], skip: Sequence[str]) -> Selection:
@@ -101,8 +105,8 @@ def _names(option: str, lists: Sequence[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _is_among(check: Check, names: frozenset[str]) -> bool:
-    return check.name in names or check.name.partition(".")[0] in names
+def _is_among(name: str, names: frozenset[str]) -> bool:
+    return name in names or name.partition(".")[0] in names
 
 
 def _with_needs(check: Check) -> list[Check]:

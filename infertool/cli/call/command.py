@@ -55,12 +55,15 @@ def call(
     from infertool import brokers
     from infertool.brokers.headers import NAMES, from_options
     from infertool.cli.call.run import Calls, Request, read_payload
+    from infertool.cli.common.typed_options import check_used
     from infertool.errors import UsageError
     from infertool.text.input import parse_duration
 
     if concurrency > count:
         raise UsageError(f"--concurrency {concurrency} needs --count {concurrency} or more")
     loaded = ctx.obj.load({"broker.url": ("--broker", broker)})
+    can = brokers.adapter(loaded.settings.broker.url).CAPABILITIES
+    check_used(ctx, ("priority", can.priorities, "the broker has none: serve urgent calls on another queue"))
     timeout_s = parse_duration(timeout, "--timeout")
     if timeout_s <= 0:
         raise UsageError("--timeout must be above 0")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from infertool.cli.common.typed_options import check_used
+
+if TYPE_CHECKING:
+    from infertool.settings import ConsumeSettings
 
 
 class Executor(StrEnum):
@@ -35,6 +40,16 @@ TargetLatency = Annotated[str | None, typer.Option(help="Goal of batch size auto
 def number_or_auto(text: str | None) -> int | str | None:
     """Return the value of an option that takes a number or `auto`; the settings check it."""
     return int(text) if text is not None and text.isdecimal() else text
+
+
+def refuse_unused(ctx: typer.Context, consume: ConsumeSettings) -> None:
+    """Raise `UsageError` for an option of the model on the command line that does nothing in this run."""
+    size = consume.batch_size
+    check_used(
+        ctx,
+        ("concurrency", consume.executor == "threads", "worker processes are as many as --workers says: use that"),
+        ("batch_wait", size != "auto" and size > 1, "it is for batches of a fixed size: add --batch-size N"),
+    )
 
 
 ExecutorOption = Annotated[

@@ -17,8 +17,10 @@ from infertool.cli.common.model_options import (
     TargetLatency,
     Workers,
     number_or_auto,
+    refuse_unused,
 )
 from infertool.cli.common.outputs import TableOrJson
+from infertool.cli.common.typed_options import check_used
 
 EXAMPLE = """Examples:
 
@@ -173,4 +175,15 @@ def consume(
     check_model(loaded)
     settings = with_replies_alone(loaded)
     check(settings, until)
+    refuse_unused(ctx, settings.consume)
+    is_pushed, how = settings.publish.mode == "phoenix", "results are not pushed to Phoenix: use --publish phoenix"
+    check_used(
+        ctx,
+        ("phoenix", is_pushed, how),
+        ("topic", is_pushed, how),
+        ("join_param", is_pushed, how),
+        ("confirm", is_pushed, how),
+        ("publish_batch", is_pushed, how),
+        ("reply_form", settings.consume.reply, "it is the form of replies: add --reply"),
+    )
     run(settings, until, as_json=output is TableOrJson.json, quiet=ctx.obj.quiet)

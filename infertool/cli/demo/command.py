@@ -45,6 +45,7 @@ def demo(
     It needs no other software and leaves nothing behind. The simulated model takes 100-500 ms and fails on 5 % of the
     events; the demo does not retry, so that alerts and dead letters can be seen.
     """
+    from infertool.cli.common.typed_options import check_used, is_typed, spelling
     from infertool.text.input import parse_duration
 
     seconds = None if for_ is None else parse_duration(for_, "--for")
@@ -52,15 +53,15 @@ def demo(
         from infertool.cli.demo.burst import run
         from infertool.errors import UsageError
 
-        sources = {name: ctx.get_parameter_source(name) for name in ("qps", "metrics", "no_gateway", "gateway_port")}
-        if given := [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]:
-            option = f"--{given[0].replace('_', '-')}"
+        if given := [name for name in ("qps", "metrics", "no_gateway", "gateway_port") if is_typed(ctx, name)]:
+            option = spelling(given[0])
             raise UsageError(f"--burst has a rate and a gateway of its own, without {option}", advice="leave that out")
         run(seconds=seconds or 10.0, as_json=output is TextOrJson.json, quiet=ctx.obj.quiet)
         return
 
     from infertool.cli.demo.run import Demo
 
+    check_used(ctx, ("gateway_port", not no_gateway, "leave out --no-gateway"))
     Demo(
         seconds=seconds or 30.0,
         rate=qps,

@@ -43,7 +43,16 @@ def dev(
     In memory, for development only.
     """
     from infertool.app.traces import check_traces
+    from infertool.cli.common.typed_options import check_used
     from infertool.cli.dev.run import serve
+
+    check_used(
+        ctx,
+        ("stomp_port", not no_broker, "leave out --no-broker"),
+        ("http_port", not no_hub, "leave out --no-hub"),
+        ("gateway_port", not no_gateway, "leave out --no-gateway"),
+        ("gateway_port", not no_broker, "the gateway needs the broker: leave out --no-broker"),
+    )
 
     settings = ctx.obj.load({}).settings
     check_traces(settings)

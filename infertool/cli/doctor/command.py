@@ -61,12 +61,22 @@ def doctor(
     """
     from infertool.app.doctor.check import selection
     from infertool.app.doctor.examination import Asked
+    from infertool.cli.common.typed_options import check_used
     from infertool.cli.doctor.run import Request, read_sample, refuse_existing, run
     from infertool.errors import SettingsError
     from infertool.text.input import parse_duration, parse_stats_url
 
+    selected = selection(only or (), skip or ())
+    checks = {"push": "phoenix.confirm", "sample": "model.sample", "stats_url": "telemetry.consumer"}
+    check_used(
+        ctx,
+        *(
+            (option, selected.asks_for(name), f"it is for {name}: have --only and --skip ask for that check")
+            for option, name in checks.items()
+        ),
+    )
     request = Request(
-        selection=selection(only or (), skip or ()),
+        selection=selected,
         asked=Asked(
             sample=None if sample is None else read_sample(sample),
             push=push,

@@ -61,6 +61,9 @@ def gateway(
     with the result or with 202, and ends. The consumers need --reply.
     """
     if ctx.invoked_subcommand is not None:
+        from infertool.cli.common.typed_options import check_place
+
+        check_place(ctx)
         return
 
     from infertool.cli.common.options import parse_pairs

@@ -193,10 +193,13 @@ def loadgen(
     Ctrl-C ends the sending; results of sent events are still awaited. Exit code 1 when an --assert does not hold.
     """
     if ctx.invoked_subcommand:
+        from infertool.cli.common.typed_options import check_place
+
+        check_place(ctx)
         return
     from infertool.app.traces import check_traces
     from infertool.cli.common.options import check_sent_to
-    from infertool.cli.loadgen.run import check_used, given, run
+    from infertool.cli.loadgen.run import given, refuse_unused, run
     from infertool.errors import UsageError
     from infertool.load.arrivals import Planned, Process, parse_speed
     from infertool.load.headers import EnvelopeOptions
@@ -278,7 +281,7 @@ def loadgen(
         connections=connections,
         processes=processes,
     )
-    check_used(ctx, options)
+    refuse_unused(ctx, options)
     run(
         loaded.settings,
         options,

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import typer
 
+from infertool import brokers
 from infertool.cli.common import console
 from infertool.cli.common.signals import stopped_by_signals
+from infertool.cli.common.typed_options import check_used, is_typed, spelling
 from infertool.cli.loadgen.view import View, check, summary
-from infertool.errors import InfertoolError, UsageError
+from infertool.errors import InfertoolError
 from infertool.load import assertions
 from infertool.load.options import LoadOptions
 from infertool.load.record import RunWriter
@@ -26,28 +28,27 @@ _LEFT_OUT = {"broker", "phoenix", "http", "queue", "output", "save", "asserts", 
 def given(ctx: typer.Context) -> dict[str, str]:
     """Return the options given on the command line, by name. URLs are left out: they may hold a password."""
     return {
-        f"--{name.rstrip('_').replace('_', '-')}": ", ".join(value) if isinstance(value, list) else str(value)
+        spelling(name): ", ".join(value) if isinstance(value, list) else str(value)
         for name, value in ctx.params.items()
-        if name not in _LEFT_OUT and _is_typed(ctx, name)
+        if name not in _LEFT_OUT and is_typed(ctx, name)
     }
 
 
-def check_used(ctx: typer.Context, options: LoadOptions) -> None:
-    """Raise UsageError for an option on the command line that does nothing in this run."""
-    for name, is_used, advice in (
+def refuse_unused(ctx: typer.Context, options: LoadOptions) -> None:
+    """Raise `UsageError` for an option on the command line that does nothing in this run."""
+    check_used(
+        ctx,
         ("pick", len(options.payloads.documents) > 1, "it is the order of several payloads: add --payload FILE"),
         ("settle", options.e2e, "it ends the wait for results: add --e2e"),
         ("dlq", options.e2e, "dead letters are counted with --e2e: add that"),
         ("phoenix", options.e2e, "results are awaited there with --e2e: add that"),
         ("persistent", not (options.rpc or options.http), "requests (--rpc, --http) are never persistent"),
-    ):
-        if _is_typed(ctx, name) and not is_used:
-            raise UsageError(f"--{name} does nothing in this run", advice=f"{advice}, or leave it out")
-
-
-def _is_typed(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
+        (
+            "priority",
+            brokers.adapter(options.envelope.broker_url).CAPABILITIES.priorities,
+            "the broker has none: use several queues",
+        ),
+    )
 
 
 def run(

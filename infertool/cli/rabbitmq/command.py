@@ -89,6 +89,10 @@ def declare(
         raise UsageError("--max-priority needs a classic queue", advice="add --type classic")
     if delivery_limit is not None and made == QueueType.classic:
         raise UsageError("--delivery-limit needs a quorum queue", advice="add --type quorum")
+    if dead_letter_routing_key is not None and dead_letter_exchange is None:
+        raise UsageError(
+            "--dead-letter-routing-key needs --dead-letter-exchange", advice="add --dead-letter-exchange amq.default"
+        )
     name = brokers.conventions(settings.broker.url).queue
     events = [
         QueueSpec(

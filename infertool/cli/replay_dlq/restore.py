@@ -63,6 +63,7 @@ def _check(options: Options, path: Path) -> None:
         (options.selector, "--selector"),
         (options.copy, "--copy"),
         (options.abort_on_refail, "--abort-on-refail"),
+        (options.force, "--force"),
     ):
         if given:
             raise UsageError(f"{option} is about a queue, and cannot be used with --from")

@@ -140,7 +140,7 @@ def _check_staging(broker: Broker, plan: Plan) -> None:
     if state.standing is Standing.MISSING:
         raise UsageError(
             f"there is no queue {staging}, where letters that are left out wait meanwhile",
-            advice=f"make it: infertool rabbitmq declare {staging}",
+            advice=f"make it: infertool rabbitmq declare --queue {staging} --dlq {plan.queue}",
         )
 
 

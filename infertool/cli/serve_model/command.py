@@ -16,6 +16,7 @@ from infertool.cli.common.model_options import (
     TargetLatency,
     Workers,
     number_or_auto,
+    refuse_unused,
 )
 from infertool.cli.common.outputs import TextOrJson
 
@@ -98,4 +99,5 @@ def serve_model(
 
     from infertool.cli.serve_model.run import run
 
+    refuse_unused(ctx, loaded.settings.consume)
     run(loaded, as_json=output is TextOrJson.json, quiet=ctx.obj.quiet)

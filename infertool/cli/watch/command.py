@@ -57,7 +57,9 @@ def watch(
     dead-letter queue show, too. With several --bus, --once prints a line or a block for each.
     """
     from infertool.channels.recording import parse_speed
+    from infertool.cli.common.typed_options import check_used
     from infertool.cli.watch.run import Options, run
+    from infertool.errors import UsageError
     from infertool.text.input import parse_duration
 
     flags = {"phoenix.url": ("--phoenix", phoenix), "watch.keep": ("--keep", keep)}
@@ -72,4 +74,14 @@ def watch(
         as_json=output is TextOrJson.json,
         stats_url=stats_url or "",
     )
+    is_live, is_several = from_ is None, len(options.buses) > 1
+    check_used(
+        ctx,
+        ("speed", not is_live, "it is the pace of a record: add --from FILE"),
+        ("phoenix", is_live, "--from plays a record: leave out --from"),
+        ("phoenix", not is_several, "each --bus has its own: set phoenix.url in the profiles"),
+        ("output", once, "it is the form of --once: add that"),
+    )
+    if ctx.obj.profile and options.buses:
+        raise UsageError("--profile and --bus both name a profile", advice="name all with --bus")
     run(ctx.obj, flags, options)

@@ -235,7 +235,10 @@ def test_a_filter_needs_the_queue_of_those_left_out(
     options = ("--broker", rabbitmq.amqp_url, "--stage", "decode", "--yes")
     done = infertool("replay-dlq", f"{queue}.dead", *options, **CREDENTIALS)
     assert done.returncode == 2
-    assert f"make it: infertool rabbitmq declare {queue}.dead.scan" in done.stderr
+    words = ("rabbitmq", "declare", "--queue", f"{queue}.dead.scan", "--dlq", f"{queue}.dead")
+    assert f"make it: infertool {' '.join(words)}" in done.stderr
+    assert infertool(*words, "--yes", "--broker", rabbitmq.amqp_url, **CREDENTIALS).returncode == 0
+    assert infertool("replay-dlq", f"{queue}.dead", *options, **CREDENTIALS).returncode == 4
     assert len(drained(connect, rabbitmq.amqp_url, f"{queue}.dead")) == 1
 
 
