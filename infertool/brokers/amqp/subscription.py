@@ -65,13 +65,21 @@ class AmqpSubscription:
         self.stale_acks = 0
 
     def attach(self, session: Session) -> None:
-        """Subscribe on a new connection. Raises RefusedError, ConnectionLostError."""
-        self._inbox.begin(session.epoch)
+        """Subscribe on a new connection. Raises RefusedError, ConnectionLostError.
+
+        What is refused after a reconnect is tried again until it is not: the connection is others', too.
+        """
+        with self._subscribing:
+            self._inbox.begin(session.epoch)
         try:
             self._subscribe(session)
-        except RefusedError:
-            self._inbox.drop()
-            raise
+        except RefusedError as refusal:
+            # Whoever has a queue alone must know that it still is.
+            if self._consumer is None or self._exclusive:
+                self._inbox.drop()
+                raise
+            _log.warning("%s; it is subscribed to once it is there, and may be read", refusal.what)
+            self._begin_search(session)
 
     def _subscribe(self, session: Session) -> None:
         self._declarer(session, self._queue)
@@ -83,6 +91,8 @@ class AmqpSubscription:
             session.ask(declare.own(self._queue))
         consumer = Consumer(session, self._queue, self._inbox, self._cancelled)
         with self._subscribing:
+            if session.reason:  # the next connection may have its consumer already
+                raise session.lost()
             self._consumer = consumer
             consumer.begin(self._window, exclusive=self._exclusive)
 
@@ -110,16 +120,25 @@ class AmqpSubscription:
     def _cancelled(self, consumer: Consumer) -> None:
         """Look for the queue, which was deleted, until it is there again."""
         _log.warning("the queue %s was deleted, or its node is gone; it is subscribed to once it exists", self._queue)
-        searcher = threading.Thread(target=self._search, args=(consumer,), name="infertool-amqp-searcher", daemon=True)
+        self._begin_search(consumer.session, consumer)
+
+    def _begin_search(self, session: Session, cancelled: Consumer | None = None) -> None:
+        searcher = threading.Thread(
+            target=self._search, args=(session, cancelled), name="infertool-amqp-searcher", daemon=True
+        )
         with self._searching:
             if not self._closing.is_set():
                 searcher.start()
                 self._searcher = searcher
 
-    def _search(self, consumer: Consumer) -> None:
-        session, attempt = consumer.session, 1
-        self._inbox.begin(session.epoch)
-        consumer.close()
+    def _search(self, session: Session, cancelled: Consumer | None) -> None:
+        if cancelled:
+            with self._subscribing:
+                if session.reason:  # as in `_subscribe`
+                    return
+                self._inbox.begin(session.epoch)
+            cancelled.close()
+        attempt = 1
         while not (session.reason or self._closing.wait(_LOOK.wait(attempt))):
             attempt += 1
             try:
@@ -132,7 +151,7 @@ class AmqpSubscription:
                 _log.exception("subscribing to the queue %s failed unexpectedly", self._queue)
                 session.end(str(fault))
                 return
-            _log.warning("the queue %s exists again", self._queue)
+            _log.warning("the queue %s is subscribed to again", self._queue)
             return
 
     def receive(self, max_messages: int, timeout_s: float) -> list[Message]:

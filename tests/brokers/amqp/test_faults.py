@@ -50,7 +50,7 @@ def test_a_queue_that_is_deleted_while_consuming(
         channel.queue_delete(queue)
         wait_until(lambda: "was deleted" in caplog.text)
         channel.queue_declare(queue, durable=True, arguments={"x-queue-type": queue_type})
-    wait_until(lambda: "exists again" in caplog.text or links.of(ConnectionState.LOST))
+    wait_until(lambda: "subscribed to again" in caplog.text or links.of(ConnectionState.LOST))
     # RabbitMQ ends a connection that consumes from a quorum queue while it is being made (3.10: noproc in its log).
     lost = [each.reason for each in links.of(ConnectionState.LOST)]
     assert not lost or (queue_type == "quorum" and all("INTERNAL_ERROR" in reason for reason in lost))
