@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from infertool.brokers import weighted_queues
 from infertool.brokers.declaring import QueueSpec, QueueState, Standing
@@ -52,6 +52,9 @@ from infertool.settings.broker import BrokerSettings
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# A topic is looked up for this time at least. Seconds.
+_LEAST_LOOK_S: Final = 1.0
 
 
 class KafkaBroker:
@@ -127,7 +130,8 @@ class KafkaBroker:
     def send(self, outgoing: Outgoing, on_sent: OnSent, *, declare: bool = True, room_s: float | None = None) -> None:
         """See `infertool.brokers.port.Broker`. A topic is looked up before the first send, which would make it."""
         session = self._supervisor.connected()
-        limit_s = self._timeout_s if room_s is None else min(room_s, self._timeout_s)
+        # The broker has to be asked, also where nothing is waited for: else it would never be known.
+        limit_s = self._timeout_s if room_s is None else min(max(room_s, _LEAST_LOOK_S), self._timeout_s)
         self._topics.require(session, split_address(outgoing.destination)[0], limit_s, declare=declare)
         session.producer.send(outgoing, on_sent, room_s)
 

@@ -6,6 +6,7 @@ learn of it at once; the supervisor then makes another one. Consumers live on: t
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ from infertool.errors import (
     UnreachableError,
 )
 from infertool.net.timing import left_s
+
+_log = logging.getLogger(__name__)
 
 K = TypeVar("K")
 
@@ -118,6 +121,9 @@ class Session:
     def _run(self) -> None:
         try:
             self._watch()
+        except Exception as fault:  # noqa: BLE001  # no fault may leave a connection that looks alive and is not
+            _log.error("watching the connection to %s failed", self.address, exc_info=fault)
+            self.end(repr(fault))
         finally:
             # Destroyed here. The garbage collector may run on a thread of librdkafka's, which cannot destroy its own
             # client: it ends the process.

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from infertool.brokers.kafka import session
 from infertool.brokers.kafka.broker import KafkaBroker
 from infertool.errors import ReceiptTimeoutError, RefusedError, UnroutableError
 from infertool.message import BodyKind, Outgoing, Properties
+from infertool.net.connection_state import ConnectionEvent, ConnectionState
 from infertool.secret import Secret
 from tests.brokers.kafka.conftest import OpenBroker
 from tests.support.kafka import Kafka
@@ -245,3 +247,14 @@ def test_a_full_window_of_sends_waits_for_room(open_kafka: OpenBroker, raw_kafka
     with pytest.raises(ReceiptTimeoutError, match="confirms nothing"):
         _send(broker, Outgoing(topic, b""), room_s=0.01)
     assert raw_kafka.all(topic) == []
+
+
+def test_a_connection_that_cannot_be_watched_is_lost_and_made_anew(
+    open_kafka: OpenBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[ConnectionEvent] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_LEAST_CHECK_S", None)
+        open_kafka(on_connection=told.append, heartbeat_s=0.1, reconnect_max_s=1.0)
+        eventually(lambda: any("TypeError" in event.reason for event in told))
+    eventually(lambda: told[-1].state is ConnectionState.CONNECTED)

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from infertool import rpc
 from infertool.brokers import header_types
-from infertool.brokers.kafka import replies
+from infertool.brokers.kafka import replies, topics
 from infertool.brokers.kafka.messages import to_message
 from infertool.errors import CallTimeoutError, ConnectionLostError, RefusedError, UnroutableError
 from infertool.message import Outgoing, Properties
@@ -154,6 +154,21 @@ def test_a_fault_of_the_reader_is_no_server_that_does_not_answer(
             with pytest.raises(ConnectionLostError, match="cannot be read: TypeError"):
                 client.call(server, 1, timeout_s=_S)
         eventually(lambda: client.call(server, 2, timeout_s=_S, retry=True).value == {"echo": 2})
+
+
+def test_a_call_that_is_sent_again_after_its_topic_is_not_known_any_more_is_answered(
+    kafka: Kafka, raw_kafka: RawKafka, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if each question were a minute ago.
+    monkeypatch.setattr(topics, "_KNOWN_S", 0.0)
+    told: list[ConnectionEvent] = []
+    settings = BrokerSettings(url=kafka.url, reply_topic=raw_kafka.topic(), reconnect_max_s=1.0)
+    with rpc.Client(settings, on_connection=told.append) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(replies, "to_message", None)
+            waiting = client.call_nowait(server, 1, timeout_s=_S, retry=True)
+            eventually(lambda: any(event.state is ConnectionState.LOST for event in told))
+        assert waiting.result().value == {"echo": 1}
 
 
 def test_a_topic_for_replies_that_may_not_be_read_is_told(kafka: Kafka, raw_kafka: RawKafka) -> None:
