@@ -112,6 +112,9 @@ class Stream:
             with suppress(TimeoutError):
                 async with self._limit:
                     await send({"type": "http.response.start", "status": 200, "headers": raw})
+                    if scope["method"] == "HEAD":
+                        await send(_body(b"", more=False))
+                        return
                     self._wrote = asyncio.get_running_loop().time()
                     self._streams.add(self)
                     await self._write(b"retry: %d\n\n" % _RETRY_MS)

@@ -76,6 +76,9 @@ class V2Routes:
             told = v2.response(asked, results, model, _version(found))
         except V2Error as error:
             raise Problem(Reason.INVALID_BODY, str(error)) from None
+        except (TypeError, RecursionError):
+            why = "the model's answer is nested too deep for a tensor"
+            raise Problem(Reason.INFERENCE_FAILED, why, members={"event_id": found[0].request.id}) from None
         return Response(told, headers=about(found[0]), media_type=JSON)
 
     async def model(self, request: Request) -> Response:

@@ -134,6 +134,9 @@ def _datatype(found: Sequence[Any]) -> str:
         if min(found) >= _LEAST_INT and max(found) <= _MOST_INT:
             return "INT64"
         return "UINT64" if min(found) >= 0 and max(found) <= _MOST_UINT else ""
-    if types and types <= {int, float}:
+    if types == {float}:
         return "FP64"
+    if types == {int, float}:
+        whole = [each for each in found if type(each) is int]
+        return "FP64" if min(whole) >= _LEAST_INT and max(whole) <= _MOST_UINT else ""
     return {frozenset({bool}): "BOOL", frozenset({str}): "BYTES"}.get(frozenset(types), "")

@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
+import orjson
+
 from infertool.codec import BY_NAME, DecodeError, for_json
 from infertool.errors import SettingsError
 from infertool.gateway import answers, webhook_rows
@@ -295,14 +297,15 @@ def encoded(progress: Progress) -> bytes:
         data = document(progress, answers.members(progress))
     finished_s = outcome.finished_ms / 1000 if outcome and outcome.finished_ms else time.time()
     told = {"type": f"inference.{progress.state}", "timestamp": iso(finished_s), "data": data}
-    return json_text.dumps(json_text.exact(told))
+    return json_text.dumps(told)
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:
     """Return the prediction as JSON has it; a body that is neither JSON nor MessagePack as base64."""
     if outcome.content_type == MSGPACK:
-        with contextlib.suppress(DecodeError, RecursionError):
-            return {"prediction": for_json(BY_NAME["msgpack"].decode(outcome.body))}
+        with contextlib.suppress(DecodeError, RecursionError, TypeError):
+            return {"prediction": orjson.Fragment(json_text.dumps(for_json(BY_NAME["msgpack"].decode(outcome.body))))}
     elif json_text.is_json(outcome.body):
-        return {"prediction": json_text.loads_written(outcome.body)}
+        # As it was written: what reads deeper nesting than what writes would fail here.
+        return {"prediction": orjson.Fragment(json_text.compact(outcome.body))}
     return answers.as_bytes(outcome)

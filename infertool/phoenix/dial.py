@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
+from http.cookies import CookieError
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -251,7 +252,7 @@ def _upgrade(handshake: Handshake, target: Target, settings: PhoenixSettings, *,
         return _unreachable(what, target.address, "is the server Phoenix?")
     except OtherServerError as other:
         return _instead(target, other.kind) or _not_phoenix(target.address, "no WebSocket handshake")
-    except (websocket.WebSocketException, OSError, ValueError) as error:
+    except (websocket.WebSocketException, OSError, ValueError, CookieError) as error:
         return _not_upgraded(error, handshake, target, settings)
     if in_protocol and (upgraded.getheaders() or {}).get("sec-websocket-protocol") != _PROTOCOL:
         what = f"{target.address} does not read a token from Sec-WebSocket-Protocol"
@@ -261,6 +262,8 @@ def _upgrade(handshake: Handshake, target: Target, settings: PhoenixSettings, *,
 
 def _not_upgraded(error: Exception, handshake: Handshake, target: Target, settings: PhoenixSettings) -> ServerError:
     shown = bool(settings.tls_cert_file)
+    if isinstance(error, CookieError):  # websocket-client reads cookies, which nobody here needs
+        return _not_phoenix(target.address, "it sets a cookie whose name is none")
     # With TLS 1.3 a server looks at the client's certificate when the client's handshake is over.
     if isinstance(error, ssl.SSLError) and (known := explain(error, target.address, "phoenix", shown=shown)):
         return _unreachable(known[0], target.address, known[1])

@@ -144,3 +144,16 @@ def test_a_client_that_left_before_its_stream_began_has_none() -> None:
         wait_until(lambda: server.engine.known)
         wait_until(lambda: server.counts.hung_up)
         assert not server.front.streams
+
+
+def test_the_head_of_a_stream_is_all_that_head_asks_for() -> None:
+    """Its request is not done, and the answer ends nevertheless."""
+    with FrontServer() as server:
+        server.raw(POST).close()
+        wait_until(lambda: server.engine.known and not server.front.streams)
+        path = f"/v1/requests/{next(iter(server.engine.known))}/events".encode()
+        told = read_all(server.raw(b"HEAD %b HTTP/1.1\r\nHost: x\r\n\r\n" % path))
+    assert told.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\ncontent-type: text/event-stream\r\n" in told
+    assert told.endswith(b"\r\n\r\n")
+    assert b"event:" not in told

