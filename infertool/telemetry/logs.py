@@ -174,12 +174,16 @@ _WITH_DIGIT = re.compile(r"\S*\d\S*")
 
 
 class TextFormatter(logging.Formatter):
-    """`12:03:04.567 warning message`."""
+    """`12:03:04.567 warning message`, or `12:03:04.567 warning [name] message`."""
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__()
+        self._name = f"[{name}] " if name else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, followed by the traceback if there is one."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{clock}.{int(record.msecs):03d} {record.levelname.lower():7} {clean(record.getMessage())}"
+        line = f"{clock}.{int(record.msecs):03d} {record.levelname.lower():7} {self._name}{clean(record.getMessage())}"
         if not record.exc_info:
             return line
         return "\n".join([line, *map(clean, self.formatException(record.exc_info).split("\n"))])
@@ -199,9 +203,10 @@ class StderrHandler(logging.StreamHandler[TextIO]):
             super().handleError(record)
 
 
-def set_up(level: str, log_format: Literal["text", "json"]) -> None:
+def set_up(level: str, log_format: Literal["text", "json"], name: str = "") -> None:
     """Send log lines of `level` and above, and Python's warnings, to standard error.
 
+    `name` tells this process's lines of text from those of others that share standard error.
     With `json` each line of standard error is a JSON object, also lines that other code writes to `sys.stderr`.
     """
     handler: logging.Handler
@@ -210,7 +215,7 @@ def set_up(level: str, log_format: Literal["text", "json"]) -> None:
         handler = json_logs.Handler()
     else:
         handler = StderrHandler()
-        handler.setFormatter(TextFormatter())
+        handler.setFormatter(TextFormatter(name))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -102,6 +102,32 @@ def test_a_signal_to_watch_restores_the_terminal(number: int, tmp_path: Path) ->
             terminal.wait(code, timeout_s=LONG)
 
 
+def test_sigquit_to_watch_restores_the_terminal_and_ends_as_always(tmp_path: Path) -> None:
+    env = {**environment(TERM="xterm-256color"), "LANG": "C.UTF-8"}
+    command = [sys.executable, "-m", "infertool", "watch", "--from", recorded(tmp_path), "--speed", "max"]
+    with Terminal(command, env=env) as terminal:
+        before = terminal.modes()
+        terminal.wait(b"\x1b[?1049h", timeout_s=LONG)
+        terminal.wait(b"e1", timeout_s=LONG)
+        assert terminal.modes() != before
+        terminal.process.send_signal(signal.SIGQUIT)
+        assert terminal.process.wait(LONG) == -signal.SIGQUIT
+        for code in RESTORED:
+            terminal.wait(code, timeout_s=LONG)
+        assert terminal.modes() == before
+
+
+def test_sigquit_shows_the_cursor_again(servers: tuple[EmbeddedBroker, HubProcess], tmp_path: Path) -> None:
+    arguments, shown, _ = COMMANDS["consume"]
+    terminal = Console(*arguments(*servers, tmp_path))
+    terminal.wait(b"\x1b[?25l")
+    terminal.wait(shown)
+    os.write(terminal.main, b"\x1c")  # Ctrl-\\
+    assert terminal.process.wait(LONG) == -signal.SIGQUIT
+    while b"\x1b[?25h" not in terminal.written:
+        terminal.written += os.read(terminal.main, 1 << 16)
+
+
 Arguments = Callable[[EmbeddedBroker, HubProcess, Path], Sequence[str]]
 # A command, a text that it shows once it runs, and its exit code.
 COMMANDS: dict[str, tuple[Arguments, bytes, int]] = {

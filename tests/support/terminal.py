@@ -10,7 +10,7 @@ import subprocess
 import termios
 import threading
 import time
-from typing import Self
+from typing import Any, Self
 
 
 class Terminal:
@@ -40,6 +40,10 @@ class Terminal:
             before = len(self._written)
         os.write(self._main, keys.encode())
         return before
+
+    def modes(self) -> list[Any]:
+        """Return the terminal's modes: `termios.tcgetattr`."""
+        return termios.tcgetattr(self._main)
 
     def wait(self, text: bytes, *, after: int = 0, timeout_s: float = 240) -> float:
         """Wait until `text` is written past position `after`; return the time it was seen, monotonic."""

@@ -36,7 +36,7 @@ def main(connection_fd: int) -> None:
     settings: Settings
     until: Until
     settings, until = connection.recv()
-    logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format)
+    logs.set_up(settings.telemetry.log_level, settings.telemetry.log_format, str(os.getpid()))
     process.keep_stdout()
     reporter = Reporter(connection)
     app = ConsumerApp(settings, until, observers=[reporter])

@@ -1,4 +1,7 @@
-"""Signals: the first Ctrl-C, SIGTERM or SIGHUP stops a command in order, a second Ctrl-C at once. Periodic calls."""
+"""Signals: the first Ctrl-C, SIGTERM or SIGHUP stops a command in order, a second Ctrl-C, or SIGQUIT, at once.
+
+Periodic calls.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,13 @@ def ending() -> list[signal.Signals]:
 
 
 @contextmanager
-def stopped_by_signals(stop: Callable[[], None], notice: str) -> Iterator[None]:
-    """On the first signal call `stop` in another thread and print `notice`; on a second SIGINT exit at once."""
+def stopped_by_signals(
+    stop: Callable[[], None], notice: str, restore: Callable[[], None] = console.show_cursor
+) -> Iterator[None]:
+    """On the first signal call `stop` in another thread and print `notice`; on a second SIGINT exit at once.
+
+    SIGQUIT ends the process as it always does. `restore` gives the terminal back before such an immediate end.
+    """
 
     def end() -> None:
         stop()
@@ -36,10 +44,17 @@ def stopped_by_signals(stop: Callable[[], None], notice: str) -> Iterator[None]:
         threading.Thread(target=end, name="stopping").start()
 
     def second(number: int, frame: FrameType | None) -> None:
-        console.show_cursor()
+        restore()
         os._exit(console.EXIT_INTERRUPTED)
 
+    def quit_(number: int, frame: FrameType | None) -> None:
+        restore()
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGQUIT)
+
     before = {number: signal.signal(number, first) for number in ending()}
+    if signal.getsignal(signal.SIGQUIT) is signal.SIG_DFL:
+        before[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, quit_)
     try:
         yield
     finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+import termios
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,12 @@ from infertool.watch.bus import Bus, LiveSource, RecordingSource
 from infertool.watch.state import State
 
 _LOOK_S = 5.0
+# Ends what Textual begins: the mouse, pasting, resizes and focus events, no line wrap, the keyboard's protocol, the
+# alternate screen, a hidden cursor.
+_LEAVE = (
+    b"\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1016l\x1b[?2004l\x1b[?2048l\x1b[?1004l\x1b[?7h\x1b[<u"
+    b"\x1b[?1049l\x1b[?25h"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,11 +153,23 @@ def _show(buses: list[Bus], chosen: Mapping[str, tuple[str, ...]], theme: str) -
         os.environ.pop(name, None)
     signs = formatting.of_terminal(os.environ)
     app = WatchApp(buses, keys=chosen, theme=theme, glyphs=signs, folder=Path.cwd())
-    with stopped_by_signals(app.end, ""):
+    with stopped_by_signals(app.end, "", restore=_restoring()):
         app.run()
     # Errors on the screen are gone with it.
     for bus in buses:
         snapshot.check_recorded(bus)
+
+
+def _restoring() -> Callable[[], None]:
+    """Return a function that gives the terminal back as it is now, for an end that Textual does not see."""
+    modes = termios.tcgetattr(0)
+
+    def restore() -> None:
+        with suppress(OSError, termios.error):
+            os.write(2, _LEAVE)
+            termios.tcsetattr(0, termios.TCSANOW, modes)
+
+    return restore
 
 
 def _give_stdin_to_keyboard() -> str:
