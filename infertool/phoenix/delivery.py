@@ -79,9 +79,10 @@ class Delivery(Generic[T]):
         self._socket = PhoenixSocket(settings, on_connection=self._take_link, reconnecting=PUBLISHER)
         self._sender = Sender(self._socket, settings, self._pending, self._policy, self._settle_refs)
         self._membership = Membership(self._socket, settings.topic, self._socket.join_payload, self)
-        public = dict.fromkeys([settings.result_topic, settings.alert_topic])
-        public.pop(settings.topic, None)
-        self._public = PublicTopics(self._socket, public, self._take_echoes, self._go_on, self._missed_echoes)
+        public = dict.fromkeys(each for each in (settings.result_topic, settings.alert_topic) if each != settings.topic)
+        self._public = PublicTopics(
+            self._socket, public, self._take_echoes, self._go_on, self._missed_echoes, self._warn
+        )
         self._patience_s = min(_PATIENCE_S, settings.push_timeout_s / 2)
         self._tick_s = min(_LONGEST_TICK_S, self._patience_s / 4)
 
@@ -223,10 +224,9 @@ class Delivery(Generic[T]):
     def _join_all(self) -> None:
         timeout_s = self._settings.connect_timeout_s
         self._membership.join(timeout_s)
-        if self._policy.wants_public_topics:
-            error = self._public.join(timeout_s)
-            if error and self._policy.needs_public_topics:
-                raise error
+        error = self._public.join(timeout_s) if self._policy.wants_public_topics else None
+        if error and self._policy.needs_public_topics:
+            raise error
 
     def _take_link(self, event: ConnectionEvent) -> None:
         if event.state is ConnectionState.CLOSED:
@@ -369,6 +369,8 @@ class Delivery(Generic[T]):
                 self._warn(warning)
 
     def _lose_patience(self, event: str) -> None:
+        if not self._public.settled or self._pending.take_back_missed(event):
+            return  # an echo may have been missed: sent again once the public topics are joined
         if not self._policy.gave_no_confirmation(event):
             # Sent once more after the public topics are joined: `expect` holds pushes back until then.
             self._pending.take_back(event)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from infertool.errors import UnreachableError
+from infertool.phoenix import notices
 from infertool.phoenix.frames import Frame, encode_push
 from infertool.phoenix.membership import Loss, Membership, Transport
 from infertool.phoenix.pending_pushes import PendingPushes
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 # Losses with which the server answers the join: it will send no echo.
 _FINAL = {Loss.REFUSED, Loss.TIMEOUT}
 _OnFrames = Callable[[Sequence[Frame]], None]
+_Warn = Callable[[str], None]
 
 
 class PublicTopics:
     """The public topics, joined and left together.
 
     `on_settled` is called after the answer to each join, `on_rejoined` before that where echoes may have been missed.
+    `warn` gets the loss of a topic on its own, and what keeps it from being joined again; once each.
     """
 
     def __init__(
@@ -38,9 +41,10 @@ class PublicTopics:
         on_frames: _OnFrames,
         on_settled: Callable[[], None],
         on_rejoined: Callable[[], None],
+        warn: _Warn,
     ) -> None:
         self._transport = transport
-        self._topics = [_PublicTopic(transport, topic, on_frames, on_settled, on_rejoined) for topic in topics]
+        self._topics = [_PublicTopic(transport, topic, on_frames, on_settled, on_rejoined, warn) for topic in topics]
         self._listening = False
         self.fault: BaseException | None = None
         """The first error of `join`."""
@@ -88,11 +92,14 @@ class _PublicTopic:
         on_frames: _OnFrames,
         on_settled: Callable[[], None],
         on_rejoined: Callable[[], None],
+        warn: _Warn,
     ) -> None:
         self._membership = Membership(transport, topic, transport.join_payload, self)
         self._on_settled = on_settled
         self._on_rejoined = on_rejoined
+        self._warn = warn
         self._was_lost = False
+        self._told: tuple[Loss, str] | None = None
         self.on_frames = on_frames
         self.settled = True
 
@@ -111,15 +118,19 @@ class _PublicTopic:
 
     def on_joined(self, _response: Any) -> None:
         """Let pushes go: the server sends echoes from now on."""
+        self._told = None
         if self._was_lost:
             self._was_lost = False
             self._on_rejoined()
         self._settle()
 
-    def on_lost(self, loss: Loss, _reason: str) -> None:
+    def on_lost(self, loss: Loss, reason: str) -> None:
         """Hold pushes back until the rejoin, unless the server refused the join."""
         self.settled = False
         self._was_lost = True
+        if loss is not Loss.LINK and self._told != (loss, reason):
+            self._told = loss, reason
+            self._warn(notices.described(self._membership.topic, loss, reason, None))
         if loss in _FINAL:
             self._settle()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -253,6 +254,56 @@ def test_what_a_lost_public_topic_did_not_echo_is_pushed_again(size: int) -> Non
         assert made.drain(90)
         assert owner.confirmed()[-2:] == [0, 1]
         assert len(fake.peers) == 1
+
+
+@contextlib.contextmanager
+def first_push_ends(topic: str, then: Callable[[Peer, Frame], None]) -> Iterator[FakePhoenix]:
+    """A server whose channel of a public topic crashes over the first push, whose echo is lost."""
+    joins: dict[str, Frame] = {}
+
+    def answer(peer: Peer, frame: Frame) -> None:
+        if frame.event == "phx_join" and frame.topic not in joins:
+            joins[frame.topic] = frame
+            polite(peer, frame)
+        elif is_push(frame) and topic in joins and joins[topic].ref:
+            peer.crash(joins[topic])
+            joins[topic] = Frame(None, None, topic, "", None)
+        else:
+            then(peer, frame)
+
+    with fake_phoenix(answer) as fake:
+        yield fake
+
+
+def test_auto_waits_for_a_public_topic_that_ends_during_the_first_push() -> None:
+    with (
+        first_push_ends("public:results", broadcasting) as fake,
+        delivery(fake.url, confirm="auto", push_timeout_s=0.4) as (made, owner),
+    ):
+        made.push(pushes(1))
+        assert made.drain(90)
+        made.push([push_of(1)])
+        assert made.drain(90)
+        assert owner.confirmations() == {"echo"}
+        assert not any("confirming by heartbeats" in text for text in owner.warnings)
+
+
+def test_the_loss_of_a_public_topic_is_told_and_why_it_is_not_joined_again() -> None:
+    def refuse(peer: Peer, frame: Frame) -> None:
+        if frame.topic == "public:results":
+            peer.reply(frame, "error", {"reason": "members only"})
+        else:
+            broadcasting(peer, frame)
+
+    with (
+        first_push_ends("public:results", refuse) as fake,
+        delivery(fake.url, confirm="echo") as (made, owner),
+    ):
+        made.push(pushes(1))
+        assert owner.wait_for_warning("public:results: the channel crashed; joining again")
+        assert owner.wait_for_warning("public:results: the join was refused: members only; joining again")
+        fake.wait_for(lambda: len(fake.events("public:results")) == 4)
+        assert sum("members only" in text for text in owner.warnings) == 1
 
 
 def documents_of(count: int) -> bytes:
