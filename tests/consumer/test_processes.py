@@ -182,6 +182,13 @@ def test_a_worker_that_leaks_is_replaced() -> None:
         assert all("consume.worker_memory_bytes" in warning for warning in warnings)
 
 
+def test_a_worker_that_always_holds_too_much_finishes_a_batch_that_one_event_spoils() -> None:
+    with bench_of("fixtures/models/batched.py:Batched", batch_size=4, memory=1) as (bench, warnings):
+        bench.submit_all([{"request_id": f"r-{number}"} for number in range(4)])
+        assert failures(bench.wait(4)) == {"3": "ValueError"}
+        assert len(warnings) <= 4, "a worker was replaced before it had answered for an event"
+
+
 def test_a_worker_is_replaced_after_so_many_events() -> None:
     with bench_of(max_tasks=3) as (bench, warnings):
         bench.submit(9)

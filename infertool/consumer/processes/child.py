@@ -120,8 +120,8 @@ class Server:
             if os.getpid() != self._pid:
                 os._exit(0)  # the model has forked, and this is the copy: the request is not its own
             parts = tried if isinstance(tried, int) else list(map(_part, tried, codecs))
-            self._tasks += 0 if isinstance(parts, int) else len(bodies)
-            leaving = self._limit_reached()
+            # It leaves after an answer alone: a batch to be tried in parts would come back whole, for ever.
+            leaving = "" if isinstance(parts, int) else self._limit_reached(len(bodies))
             wire.send(self._connection, wire.Reply(number, parts, time.monotonic() - started, leaving))
             if leaving:
                 return
@@ -132,9 +132,10 @@ class Server:
             return call_batch(self._predict_batch, payloads)
         return [call(self._predict, payload) for payload in payloads]
 
-    def _limit_reached(self) -> str:
-        """Return the limit that is reached, or an empty text."""
+    def _limit_reached(self, tasks: int) -> str:
+        """Return the limit that is reached after this number of further events, or an empty text."""
         config = self._config
+        self._tasks += tasks
         if config.max_tasks and self._tasks >= config.max_tasks:
             return "tasks"
         if config.memory_bytes and int(os.pread(self._memory, 100, 0).split()[1]) * _PAGE > config.memory_bytes:

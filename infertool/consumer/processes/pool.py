@@ -218,7 +218,7 @@ class ProcessWorker(Worker):
     def overrun(self, limit_s: float, failure: Failure) -> None:
         """See `Worker`. A process can be ended from outside."""
         with self._lock:
-            if self.running_s() > limit_s and self._overrun is None:
+            if self._asked and self.running_s() > limit_s and self._overrun is None:
                 self._overrun = (next(iter(self._asked)), failure)
                 self._process.kill()
 
