@@ -23,7 +23,7 @@ from infertool.errors import OutputError
 from infertool.message import Message
 from infertool.models.loader import is_remote
 from infertool.net.timing import FullJitter, left_s
-from infertool.publishers.port import Confirmation, Publisher, Rejection
+from infertool.publishers.port import Confirmation, OnSettled, Publisher, Rejection
 from infertool.settings import Settings
 from infertool.telemetry import signals
 
@@ -79,6 +79,7 @@ class Pipeline:
             publisher,
             settlement,
             observe,
+            fail=self._failed,
             answers=(Answers(consume.reply_form, version, only=publish.mode == "none") if consume.reply else None),
             requests=requests,
         )
@@ -102,7 +103,9 @@ class Pipeline:
 
     def start(self) -> None:
         """Start the threads. No message comes before `take_messages`."""
-        self._publisher.report_to(self._settled_traced if self._tracing else self._router.settled)
+        self._publisher.report_to(
+            partial(self._settled, self._settled_traced if self._tracing else self._router.settled)
+        )
         self.executor.start()
         self._router.start()
 
@@ -144,11 +147,26 @@ class Pipeline:
             self._router.outcomes(outcomes)
             self._revocation.sweep()
         except OSError as error:
-            self._fail(OutputError(error.strerror or str(error)))
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        self._fail(OutputError(error.strerror or str(error)) if isinstance(error, OSError) else error)
 
     def _outcomes_traced(self, outcomes: Sequence[Outcome]) -> None:
         assert self._tracing is not None  # noqa: S101  (the only caller was chosen so)
         self._tracing.outcomes(outcomes, self._outcomes)
+
+    def _settled(
+        self,
+        route: OnSettled[Published],
+        confirmations: Sequence[Confirmation[Published]],
+        rejections: Sequence[Rejection[Published]],
+    ) -> None:
+        """Have `route` take what a thread of the publisher, or of the broker, reports."""
+        try:
+            route(confirmations, rejections)
+        except Exception as error:  # noqa: BLE001  (that thread would end, or go on without these events)
+            self._fail(error)
 
     def _settled_traced(
         self, confirmations: Sequence[Confirmation[Published]], rejections: Sequence[Rejection[Published]]

@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from infertool.consumer.attempt import DroppedEvent, Event, FailedEvent, Failure, Outcome
 from infertool.consumer.documents import Documents, unencodable
+from infertool.consumer.guarded import Fail
 from infertool.consumer.requests import DROPPED, Answers, Requests
 from infertool.consumer.settlement import Settlement
 from infertool.models.port import Cached
@@ -60,9 +62,12 @@ class Rules:
 
 
 class Router:
-    """Connects the executor, the publisher and the settlement."""
+    """Connects the executor, the publisher and the settlement.
 
-    def __init__(
+    `fail` gets an error of the thread that tries again, and that of a publisher that has ended by itself.
+    """
+
+    def __init__(  # noqa: PLR0913  # what it connects
         self,
         rules: Rules,
         documents: Documents,
@@ -71,6 +76,7 @@ class Router:
         settlement: Settlement,
         observe: signals.Observe,
         *,
+        fail: Fail,
         answers: Answers | None = None,
         requests: Requests | None = None,
     ) -> None:
@@ -82,6 +88,8 @@ class Router:
         self._publisher = publisher
         self._settlement = settlement
         self._observe = observe
+        self._fail = fail
+        self._stopping = False
         self._held_alerts = HeldAlerts(publisher.name, lambda text: observe(signals.Warned(text)))
         self._later = Timers("retries")
         # Events that wait for their next try.
@@ -93,6 +101,7 @@ class Router:
 
     def stop(self) -> None:
         """Try nothing again. A publication in progress goes on."""
+        self._stopping = True
         self._later.stop()
 
     def held_alerts(self) -> signals.Unconfirmed:
@@ -182,9 +191,18 @@ class Router:
 
     def _try_later(self, event: Event, delay_s: float) -> None:
         self._waiting[event] = None
-        self._later.after(delay_s, lambda: self._try_again(event))
+        self._call_later(delay_s, partial(self._try_again, event))
         if self._settlement.is_revoking and self._settlement.is_leaving(event):
             self._settlement.release([event] if self._takes(event) else [])
+
+    def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
+        self._later.after(delay_s, partial(self._call, call))
+
+    def _call(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001  (without its thread nothing would be tried again)
+            self._fail(error)
 
     def _try_again(self, event: Event) -> None:
         if self._takes(event):
@@ -219,8 +237,10 @@ class Router:
             return
         try:
             self._publisher.publish(publications, crashes=crashes)
-        except PublisherClosedError:
-            return  # the consumer stops; the events stay with the broker
+        except PublisherClosedError as error:
+            # The events stay with the broker.
+            if not self._stopping:
+                self._fail(error)
 
     def _owned(self, publications: Sequence[Publication[Published]]) -> list[Publication[Published]]:
         """Return the publications whose events are not revoked; forget the others."""
@@ -277,14 +297,14 @@ class Router:
         failure = Failure("publish", "PushRefused", f"{self._publisher.name} refuses the result: {reason}")
         failed = FailedEvent(event, failure)
         if not crashes:
-            self._later.after(0.0, lambda: self._publish([], [failed]))
+            self._call_later(0.0, partial(self._publish, [], [failed]))
             return
         alert = self._alert(failed).without_payload()
         self._observe(signals.Pushed(1))
         self._publish_later(0.0, alert, crashes)
 
     def _publish_later(self, delay_s: float, publication: Publication[Published], crashes: int = 0) -> None:
-        self._later.after(delay_s, lambda: self._publish_again([publication], crashes))
+        self._call_later(delay_s, partial(self._publish_again, [publication], crashes))
 
 
 class HeldAlerts:

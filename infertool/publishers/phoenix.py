@@ -62,7 +62,7 @@ class PhoenixPublisher(Generic[T]):
         )
         self._on_settled: OnSettled[T] | None = None
         # Pushes the results of refused batches: a push may wait for room, which the thread that reads must not do.
-        self._later = Timers("phoenix-singles")
+        self._later = Timers("phoenix-singles", self._delivery.stop)
         self._changed = threading.Condition()
         self._apart = 0
 

@@ -52,7 +52,7 @@ class ReplyPublisher(Generic[T]):
         self._reply_of = reply_of
         self._observe = observe
         self._on_settled: OnSettled[T] | None = None
-        self._later = Timers("replies")
+        self._later = Timers("replies", self.stop)
         self._changed = threading.Condition()
         # Replies without a confirmation, and the times of their first sends (monotonic, seconds).
         self._open: dict[_Sending[T], float] = {}

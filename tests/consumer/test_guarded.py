@@ -22,10 +22,13 @@ from infertool.errors import InferenceError, InfertoolError
 from infertool.message import Outgoing
 from infertool.models.port import LoadedModel
 from infertool.publishers.local import LocalPublisher
+from infertool.publishers.phoenix import PhoenixPublisher
+from infertool.publishers.port import Publisher, PublisherClosedError
 from infertool.settings import Settings
 from infertool.settings.broker import BrokerSettings
-from infertool.settings.tree import ConsumeSettings, DeadLetterSettings
+from infertool.settings.tree import ConsumeSettings, DeadLetterSettings, PhoenixSettings, PublishSettings
 from tests.consumer.harness import LONG
+from tests.support.hub import HubProcess
 
 _numbers = itertools.count(1)
 Predict = Callable[[Any], Any]
@@ -38,7 +41,13 @@ def server() -> Iterator[Server]:
 
 
 def _error_of_run(
-    server: Server, state_dir: Path, predict: Predict, *, address: Address | None = None, until: Until | None = None
+    server: Server,
+    state_dir: Path,
+    predict: Predict,
+    *,
+    address: Address | None = None,
+    until: Until | None = None,
+    publisher: Publisher[Published] | None = None,
 ) -> BaseException | None:
     """Consume one event, or as many as `until` says; return what the run ends with."""
     server.send(Outgoing("events", json.dumps({"event_id": "e"}).encode()))
@@ -53,7 +62,7 @@ def _error_of_run(
         settings,
         Threads(LoadedModel("m", "m", predict), in_batches=False),
         open_broker=lambda on_connection: brokers.open(settings.broker, on_connection=on_connection),
-        publisher=LocalPublisher[Published]("none", lambda _documents: None),
+        publisher=publisher or LocalPublisher[Published]("none", lambda _documents: None),
         name="c",
         state_dir=state_dir,
         observe=lambda _signal: None,
@@ -100,6 +109,70 @@ def test_a_thread_that_fails_unforeseen_ends_the_run(
     monkeypatch.setattr(threading, "excepthook", lambda _args: None)  # as a model may
     monkeypatch.setattr(STEPS[name], broken)
     assert _error_of_run(server, tmp_path, _fail) is fault
+
+
+IN_PHOENIX = {
+    "settles": "infertool.consumer.settlement.Settlement.ack",
+    "reads": "infertool.phoenix.delivery.Delivery._take_reply",
+    "ticks": "infertool.phoenix.delivery.Delivery._look_at_silence",
+}
+
+
+@pytest.mark.parametrize("name", IN_PHOENIX)
+def test_a_thread_of_the_connection_to_phoenix_that_fails_unforeseen_ends_the_run(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Where the thread has ended, one of the next publications shows that nothing is published any more."""
+    fault, has_ended = ZeroDivisionError(name), threading.Event()
+
+    def broken(*_args: Any, **_kwargs: Any) -> Any:
+        raise fault
+
+    def send_on() -> None:
+        while not has_ended.wait(0.05):
+            server.send(Outgoing("events", b"{}"))
+
+    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
+    monkeypatch.setattr(IN_PHOENIX[name], broken)
+    sending = threading.Thread(target=send_on)
+    with HubProcess() as hub:
+        phoenix = PhoenixSettings(url=hub.url)
+        publisher = PhoenixPublisher[Published](phoenix, PublishSettings(), lambda _signal: None)
+        sending.start()
+        try:
+            error = _error_of_run(server, tmp_path, lambda _payload: {}, publisher=publisher)
+        finally:
+            has_ended.set()
+            sending.join()
+    assert error is fault if name == "settles" else isinstance(error, PublisherClosedError)
+
+
+def test_the_thread_of_retries_that_cannot_start_a_worker_ends_the_run(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, has_failed, end = threading.Thread.start, threading.Event(), threading.Event()
+
+    def start_unless_full(thread: threading.Thread) -> None:
+        if thread.name == "worker" and has_failed.is_set():
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def fail_once(_payload: Any) -> Any:
+        if not has_failed.is_set():
+            has_failed.set()
+            server.send(Outgoing("events", b"{}"))  # it keeps the one thread that calls the model busy
+            raise InferenceError("try again", retryable=True)
+        end.wait(LONG)
+        return {}
+
+    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
+    monkeypatch.setattr(threading.Thread, "start", start_unless_full)
+    try:
+        error = _error_of_run(server, tmp_path, fail_once)
+    finally:
+        end.set()
+    assert isinstance(error, InfertoolError)
+    assert "starts no more threads" in str(error)
 
 
 @pytest.mark.parametrize("name", ["intake", "worker"])

@@ -71,6 +71,7 @@ class Run:
 
     def __init__(self, tmp_path: Path, answer: Callable[[Push], str | None], crashes: int = 0) -> None:
         self.warnings: list[str] = []
+        self.fatal: list[BaseException] = []
         self.phoenix = Phoenix(answer, crashes)
         rules = Rules(max_attempts=1, max_rejections=REFUSALS, backoff=FullJitter(0.001, 0.001))
         documents = Documents(include_payload=True, max_bytes=1_000_000)
@@ -78,7 +79,9 @@ class Run:
         guard = CrashGuard(tmp_path, broker="b", queue="q", observe=self.observe)
         # What the router needs of a dead-letter writer, an executor and a publisher is in one.
         settlement = Settlement(OnlyAcks(), in_flight, guard, self.phoenix, 200, self.observe)
-        self.router = Router(rules, documents, self.phoenix, self.phoenix, settlement, self.observe)
+        self.router = Router(
+            rules, documents, self.phoenix, self.phoenix, settlement, self.observe, fail=self.fatal.append
+        )
         self.phoenix.router = self.router
         self.event = Event(message(body=b'{"a":"secret"}'), "e1", "r1", {"a": "secret"}, attempts=1)
         self.router.start()

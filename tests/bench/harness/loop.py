@@ -79,7 +79,7 @@ def main() -> None:
     if metrics:
         publisher = TimedPublisher(publisher, stats)
     settlement = Settlement(Acks(), in_flight, guard, Never(), 2000, stats, detailed=metrics)
-    router = Router(rules, documents, Never(), publisher, settlement, stats)
+    router = Router(rules, documents, Never(), publisher, settlement, stats, fail=Never().submit)
     publisher.report_to(router.settled)
     prepare = Preparation(Decoding(1_000_000), lambda _event: None)
     attempt = Attempts(lambda _payload: {"class": "A"}, prepare)
