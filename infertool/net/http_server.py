@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import socket
 import threading
@@ -16,12 +17,14 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from infertool.errors import ListenError
 from infertool.net.address import host_and_port
+from infertool.net.timed_bytes import TimedBytes
 
 _log = logging.getLogger(__name__)
 
 # Connections at the same time. More are closed at once: a client that reads slowly must not use up memory.
 MOST_CONNECTIONS: Final = 32
-# A connection ends when its client sends or takes nothing for this time. Seconds.
+# A connection ends when its client takes nothing for this time, or needs longer for the line of a request or the rest
+# of it: else a few clients that send a byte now and then would keep all others out. Seconds.
 PATIENCE_S: Final = 10.0
 # A POST has less than 100 000 bytes.
 _MOST_DIGITS: Final = 5
@@ -138,6 +141,22 @@ class _Handler(BaseHTTPRequestHandler):
     routes: Mapping[str, Route]
     posts: Mapping[str, Route]
 
+    def setup(self) -> None:
+        """Limit the time of all bytes of a request together."""
+        super().setup()
+        self._bytes = TimedBytes(self.rfile.detach(), self.connection)
+        self.rfile = io.BufferedReader(self._bytes)
+
+    def handle_one_request(self) -> None:
+        """Answer a request, once it comes."""
+        self._bytes.begin_limit()
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        """Read the headers."""
+        self._bytes.begin_limit()
+        return super().parse_request()
+
     def do_GET(self) -> None:
         """Answer a GET request."""
         self._answer(with_body=True)
@@ -181,6 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(response, with_body=with_body)
 
     def _send(self, response: Response, *, with_body: bool) -> None:
+        self._bytes.end_limit()
         self.send_response(response.status)
         self.send_header("Content-Type", response.content_type)
         self.send_header("Cache-Control", "no-store")

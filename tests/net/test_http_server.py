@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 
@@ -15,6 +16,7 @@ from infertool.net import http_server
 from infertool.net.http_server import HttpServer, Request, Response
 
 LONG = 60
+POST = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n"
 
 
 def answer(request: Request) -> Response:
@@ -136,6 +138,32 @@ def test_a_silent_client_is_left_after_a_while(monkeypatch: pytest.MonkeyPatch) 
     with socket.create_connection(("127.0.0.1", server.port), LONG) as connection:
         assert connection.recv(100) == b""
     server.close()
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /a HTTP/1.1\r\nHost: x\r\n", POST])
+def test_a_client_that_sends_a_byte_now_and_then_is_left_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
+    monkeypatch.setattr(http_server._Handler, "timeout", 0.5)
+    server = HttpServer("127.0.0.1", 0, {"/a": answer}, name="test", posts={"/p": answer})
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=0.02) as slow:
+        slow.sendall(start)
+        deadline = time.monotonic() + LONG
+        while takes_more(slow):
+            assert time.monotonic() < deadline
+    server.close()
+
+
+def takes_more(connection: socket.socket) -> bool:
+    """Send a byte. Return False once the server has ended the connection."""
+    try:
+        connection.send(b"1")
+        return connection.recv(1000) != b""
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
 
 
 def test_too_many_connections_are_closed_at_once(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
