@@ -112,12 +112,18 @@ def select(
     (exclusive) are durations before `now` or ISO 8601 times, local where they name no zone. Raises `UsageError`,
     `FilterError`.
     """
+    after = None if since is None else parse_time(since, now)
+    before = None if until is None else parse_time(until, now)
+    if after is not None and before is not None and after >= before:
+        raise UsageError(
+            f"--since {since} is not before --until {until}: no time is between them", advice="change them round"
+        )
     return Selection(
         where=None if where is None else expression.compile(where),
         stage=stage,
         error=None if error is None else _pattern(error),
-        since=None if since is None else parse_time(since, now),
-        until=None if until is None else parse_time(until, now),
+        since=after,
+        until=before,
         ids=frozenset(ids),
     )
 

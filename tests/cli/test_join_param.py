@@ -29,19 +29,19 @@ WANTED = {"token": TOKEN, "room": "a=b", "n": "1"}
     ],
 )
 def test_pairs(pairs: list[str], params: dict[str, str]) -> None:
-    assert parse_pairs(pairs) == params
+    assert parse_pairs("--join-param", pairs, "room=a") == params
 
 
 @pytest.mark.parametrize("pair", ["Hush", "=Hush", ""])
 def test_the_error_for_an_invalid_pair_does_not_show_it(pair: str) -> None:
     with pytest.raises(UsageError, match="--join-param number 2 is no name=value") as caught:
-        parse_pairs(["room=a", pair])
+        parse_pairs("--join-param", ["room=a", pair], "room=a")
     assert "Hush" not in str(caught.value)
 
 
 def test_a_repeated_name_is_refused() -> None:
     with pytest.raises(UsageError, match="gives room twice"):
-        parse_pairs(["room=a", "room=b"])
+        parse_pairs("--join-param", ["room=a", "room=b"], "room=a")
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--join-param", "room=a=b", "--join-param", "n=1"], 0), ([], 3)])

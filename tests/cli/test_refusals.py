@@ -222,6 +222,18 @@ def test_secrets_are_masked_in_errors_of_a_server() -> None:
         (["demo", "--for", "ever"], 2, ["'ever'", "10s"]),
         (["demo", "--burst", "--no-gateway"], 2, ["--burst", "--no-gateway"]),
         (["demo", "--burst", "--qps", "7"], 2, ["--burst", "--qps"]),
+        (["demo", "--for", "0s"], 2, ["--for must be above 0"]),
+        (["demo", "--burst", "--for", "0s"], 2, ["--for must be above 0"]),
+        (["demo", "--metrics", "x"], 2, ["'x' is no address", "9464"]),
+        (["dev", "--host", "no-such-host.invalid", "--no-gateway"], 3, ["not known"]),
+        (["gateway", "--model", "fraud"], 2, ["--model number 1", "--model fraud=ai.fraud"]),
+        (["gateway", "--model", "a=x", "--model", "a=y"], 2, ["--model gives a twice"]),
+        (["submit", "f", "--timeout", "0s"], 2, ["--timeout must be above 0"]),
+        (
+            ["replay-dlq", "--since", "1h", "--until", "2h", "--broker", "stomp://127.0.0.1:1"],
+            2,
+            ["--since", "--until"],
+        ),
     ],
 )
 def test_invalid_arguments(arguments: list[str], code: int, words: list[str]) -> None:

@@ -172,7 +172,7 @@ PARSERS = {
     "JSON": Parser(json_text.loads, (json_text.JsonError,), _JSON),
     "JSON of any numbers": Parser(json_text.loads_written, (json_text.JsonError,), _JSON),
     "typed value": Parser(json_text.from_user_input, (), _JSON, json_text.is_json),
-    "join pair": Parser(lambda text: options.parse_pairs([text]), _USAGE, ["a", "=", "b"]),
+    "join pair": Parser(lambda text: options.parse_pairs("--join-param", [text], "room=a"), _USAGE, ["a", "=", "b"]),
     "path": Parser(event.parse_path, _USAGE, ["a", ".", "[", "]", *_DIGITS]),
     "weighted queues": Parser(weighted_queues.parse, _USAGE, [*_DIGITS, *_UNITS, *_HOSTS]),
     "header": Parser(

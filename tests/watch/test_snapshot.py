@@ -109,6 +109,8 @@ def test_a_recording_is_summed_up_at_once_and_a_cut_line_is_reported(tmp_path: P
     assert seen["success"] == round(50 / 51, 4)
     assert seen["note"] == f"{path}: 1 line(s) are no records and were left out"
     assert seen["newest_failures"][0]["label"] == "infer: InferenceError: the model said no"
+    said = infertool("watch", "--from", str(path), "--speed", "max", "--once").stderr
+    assert said == f"{path}: 1 line(s) are no records and were left out\n"
 
 
 def test_a_recording_from_standard_input_as_text(tmp_path: Path) -> None:

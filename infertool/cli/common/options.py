@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 _JSON_ADVICE = """write for example '{"room":"a"}'"""
-_PAIR_ADVICE = "write for example --join-param room=a"
 _SOURCE, _DEAD = "broker.queue", "deadletter.queue"
 
 
@@ -48,15 +47,17 @@ def parse_json(text: str) -> dict[str, Any]:
     return params
 
 
-def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
-    """Return the parameters of `--join-param name=value`. Raises `UsageError`, which does not show them."""
+def parse_pairs(option: str, pairs: Sequence[str], example: str) -> dict[str, str]:
+    """Return the values of a repeatable option `name=value`. Raises `UsageError`, which does not show them."""
     params: dict[str, str] = {}
     for number, pair in enumerate(pairs, 1):
         name, equals, value = pair.partition("=")
         if not (name and equals):
-            raise UsageError(f"--join-param number {number} is no name=value", advice=_PAIR_ADVICE)
+            raise UsageError(
+                f"{option} number {number} is no name=value", advice=f"write for example {option} {example}"
+            )
         if name in params:
-            raise UsageError(f"--join-param gives {name} twice", advice="give each name once")
+            raise UsageError(f"{option} gives {name} twice", advice="give each name once")
         params[name] = value
     return params
 

@@ -136,6 +136,7 @@ def consume(
     wait_s = None if batch_wait is None else parse_duration(batch_wait, "--batch-wait")
     target_s = None if target_latency is None else parse_duration(target_latency, "--target-latency")
     idle_s = None if exit_when_idle is None else parse_duration(exit_when_idle, "--exit-when-idle")
+    params = parse_pairs("--join-param", join_param, "room=a") if join_param else None
     loaded = ctx.obj.load({
         "broker.url": ("--broker", broker),
         "broker.queue": ("--queue", queue),
@@ -143,7 +144,7 @@ def consume(
         "broker.declare": ("--declare", declare),
         "phoenix.url": ("--phoenix", phoenix),
         "phoenix.topic": ("--topic", topic),
-        "phoenix.join_params": ("--join-param", parse_pairs(join_param) if join_param else None),
+        "phoenix.join_params": ("--join-param", params),
         "phoenix.confirm": ("--confirm", confirm and confirm.value),
         "model.spec": ("--model", model),
         "model.cache": ("--cache", cache),

@@ -46,12 +46,16 @@ def demo(
     events; the demo does not retry, so that alerts and dead letters can be seen.
     """
     from infertool.cli.common.typed_options import check_used, is_typed, spelling
-    from infertool.text.input import parse_duration
+    from infertool.errors import UsageError
+    from infertool.text.input import parse_duration, parse_listen_address
 
     seconds = None if for_ is None else parse_duration(for_, "--for")
+    if seconds == 0:
+        raise UsageError("--for must be above 0")
+    if metrics is not None:
+        parse_listen_address(metrics)
     if burst:
         from infertool.cli.demo.burst import run
-        from infertool.errors import UsageError
 
         if given := [name for name in ("qps", "metrics", "no_gateway", "gateway_port") if is_typed(ctx, name)]:
             option = spelling(given[0])

@@ -75,7 +75,7 @@ def gateway(
         "gateway.listen": ("--listen", listen),
         "broker.url": ("--broker", broker),
         "broker.queue": ("--queue", queue),
-        "gateway.models": ("--model", parse_pairs(model) if model else None),
+        "gateway.models": ("--model", parse_pairs("--model", model, "fraud=ai.fraud") if model else None),
         "gateway.keys_file": ("--keys-file", keys_file),
         "gateway.anonymous": ("--anonymous", anonymous),
         "gateway.cache": ("--cache", cache),

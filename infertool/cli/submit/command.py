@@ -46,10 +46,13 @@ def submit(
     from infertool.cli.submit.lines import job_name
     from infertool.cli.submit.run import Job, Submit
     from infertool.cli.submit.target import request_headers, target
+    from infertool.errors import UsageError
     from infertool.text.input import parse_duration
 
     loaded = ctx.obj.load({"gateway.client_key_file": ("--key-file", key_file)})
     expires_s = None if timeout is None else parse_duration(timeout, "--timeout")
+    if expires_s == 0:
+        raise UsageError("--timeout must be above 0")
     Submit(
         Job(
             source=file,

@@ -144,6 +144,8 @@ def _print_once(buses: list[Bus], options: Options) -> None:
             console.emit_json(snapshot.document(bus))
         else:
             console.out(*snapshot.text(bus).split("\n"))
+            if bus.state.note:
+                console.err(bus.state.note)
 
 
 def _show(buses: list[Bus], chosen: Mapping[str, tuple[str, ...]], theme: str) -> None:

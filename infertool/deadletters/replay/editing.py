@@ -10,7 +10,7 @@ from typing import Any, Final
 from infertool import codec
 from infertool.deadletters import bodies
 from infertool.deadletters.letters import DeadLetter
-from infertool.errors import UsageError
+from infertool.errors import ModelLoadError, UsageError
 from infertool.hangup import stderr
 from infertool.models import loader
 from infertool.models.user_code import end_if_forked, kept, text_of, type_of
@@ -76,8 +76,12 @@ def _assignment(text: str) -> Change:
 
 def _script(spec: str) -> Change:
     # What it prints would be taken for the summary.
-    with kept(), redirect_stdout(stderr()):
-        function = loader.find(spec).thing
+    try:
+        with kept(), redirect_stdout(stderr()):
+            function = loader.find(spec).thing
+    except ModelLoadError as fault:
+        what = fault.what.removeprefix("model ")
+        raise ModelLoadError(f"--edit {what}", spec=spec, advice=fault.advice) from fault
     if not callable(function):
         raise UsageError(f"--edit {spec!r} names no function", advice="write for example fix.py:fix")
 

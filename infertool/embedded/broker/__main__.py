@@ -27,7 +27,8 @@ def main() -> int:
     try:
         asyncio.run(_serve(options))
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else error
+        # asyncio wraps the system's text; a host name that is not found has a negative number.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or error
         sys.stderr.write(f"cannot listen on {options.host}:{options.port}: {reason}; choose another --port\n")
         return _PORT_TAKEN
     return 0

@@ -22,6 +22,14 @@ def test_setting_fields(dead: DeadLetters) -> None:
     assert [body for _, body in dead.drain(dead.queue)] == [b"not json"]
 
 
+def test_a_script_that_is_not_there_is_named_as_such(dead: DeadLetters) -> None:
+    dead.fill(1)
+    options = ("--edit", f"{dead.folder}/nope.py:fix", "--yes")
+    done = infertool("replay-dlq", dead.queue, *options, "--broker", dead.broker.url, **CREDENTIALS)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"infertool: --edit {dead.folder}/nope.py:fix cannot be imported: no file " in done.stderr
+
+
 def test_editing_by_a_function(dead: DeadLetters) -> None:
     script = dead.folder / "fix.py"
     script.write_text(
