@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -13,6 +14,8 @@ import websocket
 TOPICS = ("public:results", "public:alerts")
 # The ref of the heartbeat whose answer is the last frame that is read.
 _LAST = "last"
+# A server ends a viewer that says nothing for a minute, also one that it sends something all the time. Seconds.
+_BEAT_S = 10.0
 
 
 class Viewer:
@@ -65,13 +68,16 @@ class Viewer:
             connection.send(json.dumps([str(number), str(number), topic, "phx_join", {}]))
         self._connection = connection
         last = False
+        beat_at = 0.0
         while not last:
+            if time.monotonic() >= beat_at:
+                connection.send(_heartbeat("h"))
+                beat_at = time.monotonic() + _BEAT_S
             try:
                 text = connection.recv()
             except websocket.WebSocketTimeoutException:
                 if self._closing.is_set():
                     break
-                connection.send(_heartbeat("h"))
                 continue
             if not text:
                 return
