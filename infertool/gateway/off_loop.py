@@ -6,9 +6,11 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Final, TypeVar
 
 _T = TypeVar("_T")
+# Work on fewer bytes is done before a thread has begun. Bytes.
+_LARGE: Final = 262_144
 
 
 def start(work: Callable[[], _T], name: str) -> asyncio.Future[_T]:
@@ -39,3 +41,17 @@ def start(work: Callable[[], _T], name: str) -> asyncio.Future[_T]:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return future
+
+
+class LargeWork:
+    """Work on bytes, beside the event loop where they are many; one at a time: it takes many times their memory."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+
+    async def run(self, work: Callable[[], _T], size: int) -> _T:
+        """Return the result of `work` on `size` bytes, or raise what it raises."""
+        if size < _LARGE:
+            return work()
+        async with self._turn:
+            return await start(work, "gateway-large-work")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infertool.gateway.headers import JSON, prefers
+from infertool.gateway.off_loop import LargeWork
 from infertool.gateway.problem import Problem, Reason
 from infertool.gateway.request import Progress
 from infertool.gateway.synchronous import Synchronous, about
@@ -28,6 +30,7 @@ class Predict:
         self._chain = synchronous.chain
         self._batches = batches
         self._most_events = most_events
+        self._work = LargeWork()
 
     def routes(self) -> list[Route]:
         """Return the route."""
@@ -39,7 +42,7 @@ class Predict:
         body = await self._chain.read(visit)
         kind = self._chain.content_type(visit)
         is_batch = self._batches and kind == JSON and body.lstrip()[:1] == b"["
-        parts = self._elements(body) if is_batch else [body]
+        parts = await self._work.run(partial(self._elements, body), len(body)) if is_batch else [body]
         if not parts:
             self._chain.release(visit)
             return Response(b"[]", media_type=JSON)

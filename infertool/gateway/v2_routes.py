@@ -6,6 +6,7 @@ Failures are problems that also have `error`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -18,10 +19,11 @@ from infertool import __version__, codec
 from infertool.codec import DecodeError
 from infertool.gateway import v2
 from infertool.gateway.headers import JSON
+from infertool.gateway.off_loop import LargeWork
 from infertool.gateway.problem import Problem, Reason
 from infertool.gateway.request import Progress
 from infertool.gateway.synchronous import Synchronous, about
-from infertool.gateway.v2 import Model, V2Error
+from infertool.gateway.v2 import InferenceRequest, Model, V2Error
 from infertool.telemetry.health import Condition
 from infertool.text import json_text
 
@@ -41,6 +43,7 @@ class V2Routes:
         self._chain = synchronous.chain
         self._models = models
         self._ready = ready
+        self._work = LargeWork()
 
     def routes(self) -> list[Route]:
         """Return the routes; the most frequent one is the first."""
@@ -65,20 +68,12 @@ class V2Routes:
         model = self._model(request)
         _check_type(visit.headers.get("content-type", ""))
         body = await chain.read(visit, any_type=True)
-        try:
-            asked = v2.read(body, request.headers.get(v2.JSON_SIZE_HEADER), model)
-        except V2Error as error:
-            raise Problem(Reason.INVALID_BODY, str(error)) from None
-        parts = [json_text.dumps(payload) for payload in asked.payloads]
+        size, json_size = len(body), request.headers.get(v2.JSON_SIZE_HEADER)
+        asked, parts = await self._work.run(partial(_read, body, json_size, model), size)
+        del body
         found = await self._synchronous.run(visit, parts, JSON)
-        results = [_value(each) for each in found]
-        try:
-            told = v2.response(asked, results, model, _version(found))
-        except V2Error as error:
-            raise Problem(Reason.INVALID_BODY, str(error)) from None
-        except (TypeError, RecursionError):
-            why = "the model's answer is nested too deep for a tensor"
-            raise Problem(Reason.INFERENCE_FAILED, why, members={"event_id": found[0].request.id}) from None
+        size = sum(len(each.outcome.body) for each in found if each.outcome)
+        told = await self._work.run(partial(_response, asked, found, model), size)
         return Response(told, headers=about(found[0]), media_type=JSON)
 
     async def model(self, request: Request) -> Response:
@@ -137,6 +132,29 @@ def _check_type(content_type: str) -> None:
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in _TYPES:
         raise Problem(Reason.CONTENT_TYPE, f"{kind[:80]!r} is not understood: send {JSON}")
+
+
+def _read(body: bytes, json_size: str | None, model: Model) -> tuple[InferenceRequest, list[bytes]]:
+    """Return the request, and the body of each event. Raises `Problem`."""
+    try:
+        asked = v2.read(body, json_size, model)
+    except V2Error as error:
+        raise Problem(Reason.INVALID_BODY, str(error)) from None
+    parts = [json_text.dumps(payload) for payload in asked.payloads]
+    # They take many times the memory, and the results may take long.
+    asked.payloads.clear()
+    return asked, parts
+
+
+def _response(asked: InferenceRequest, found: Sequence[Progress], model: Model) -> bytes:
+    """Return the body of the response. Raises `Problem`."""
+    try:
+        return v2.response(asked, [_value(each) for each in found], model, _version(found))
+    except V2Error as error:
+        raise Problem(Reason.INVALID_BODY, str(error)) from None
+    except (TypeError, RecursionError):
+        why = "the model's answer is nested too deep for a tensor"
+        raise Problem(Reason.INFERENCE_FAILED, why, members={"event_id": found[0].request.id}) from None
 
 
 def _value(progress: Progress) -> Any:

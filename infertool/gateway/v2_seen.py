@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -9,9 +10,10 @@ _MOST_VERSIONS: Final = 8
 
 
 class Seen:
-    """For one event loop. Empty until the first result."""
+    """Thread-safe. Empty until the first result."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         # The newest last.
         self._versions: dict[str, None] = {}
         self._outputs: dict[str, dict[str, Any]] = {}
@@ -28,6 +30,10 @@ class Seen:
 
     def note(self, version: str, outputs: Sequence[dict[str, Any]], *, batch_axis: bool, are_all: bool) -> None:
         """Note an answer. `are_all`: its caller did not choose among the outputs."""
+        with self._lock:
+            self._note(version, outputs, batch_axis=batch_axis, are_all=are_all)
+
+    def _note(self, version: str, outputs: Sequence[dict[str, Any]], *, batch_axis: bool, are_all: bool) -> None:
         if version and next(reversed(self._versions), None) != version:
             self._versions.pop(version, None)
             self._versions[version] = None

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from infertool.models.tensors import KINDS, RaggedError, measured, shown, wrong_kind
+from infertool.models.tensors import KINDS, Kind, RaggedError, measured, shown, wrong_kind
 from infertool.text import json_text
 
 # How `struct` writes an element. BF16 is the upper half of a float; BYTES are texts, each behind its length.
@@ -18,6 +18,8 @@ _FORMATS: Final[Mapping[str, str]] = {
     "UINT64": "Q", "FP16": "e", "FP32": "f", "FP64": "d",
 }  # fmt: skip
 _LENGTH: Final = struct.Struct("<I")
+# Bytes that are unpacked at once; a multiple of each element's size.
+_PIECE: Final = 1 << 16
 # As many as NumPy has. An event holds an axis as a level of lists, and JSON has a limit of levels.
 _MOST_AXES: Final = 64
 _LEAST_INT, _MOST_INT, _MOST_UINT = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
@@ -65,6 +67,13 @@ def elements(given: Given, raw: bytes | None) -> list[Any]:
             f"input {given.name!r}: the shape {shown(tuple(given.shape))} needs {math.prod(given.shape)} elements, "
             f"there are {len(found)}"
         )
+    if raw is None:
+        _check(given, kind, found)
+    return found
+
+
+def _check(given: Given, kind: Kind, found: list[Any]) -> None:
+    """Raise `TensorError` for elements in JSON that the datatype does not hold; raw bytes hold nothing else."""
     if meant := wrong_kind(kind, found):
         raise TensorError(f"input {given.name!r}: {given.datatype} takes {meant}, and the data has something else")
     if kind == "int" and found:
@@ -72,7 +81,6 @@ def elements(given: Given, raw: bytes | None) -> list[Any]:
             struct.pack(f"<2{_FORMATS[given.datatype]}", min(found), max(found))
         except struct.error:
             raise TensorError(f"input {given.name!r}: a number is out of the range of {given.datatype}") from None
-    return found
 
 
 def _flat(name: str, data: list[Any]) -> list[Any]:
@@ -98,7 +106,12 @@ def _numbers(datatype: str, raw: bytes) -> list[Any]:
         raw = struct.pack(f"<{len(halves)}I", *(half << 16 for half in halves))
         datatype = "FP32"
     size = struct.calcsize(f"<{_FORMATS[datatype]}")
-    return list(struct.unpack(f"<{len(raw) // size}{_FORMATS[datatype]}", raw))
+    found: list[Any] = []
+    # In pieces: a call for millions of elements would keep all other threads waiting.
+    for at in range(0, len(raw), _PIECE):
+        piece = raw[at : at + _PIECE]
+        found += struct.unpack(f"<{len(piece) // size}{_FORMATS[datatype]}", piece)
+    return found
 
 
 def _texts(raw: bytes) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 import threading
@@ -13,10 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
+from infertool.gateway import v2
 from infertool.gateway.problem import Problem, Reason
 from infertool.gateway.request import State
 from infertool.models.loader import open_model, warm_up
 from infertool.settings import ModelSettings
+from infertool.text import json_text
 from tests.gateway.front_server import LONG, FrontServer
 
 JSON = {"content-type": "application/json"}
@@ -258,6 +261,52 @@ def test_v2_refusals_are_problems_with_an_error(
     assert (answer.status_code, answer.json()["reason"]) == (status, reason)
     assert answer.json()["error"]
     assert all(held == 0 for held in server.limits.held.values())
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "path"),
+    [
+        (v2, "read", "/v2/models/default/infer"),
+        (v2, "response", "/v2/models/default/infer"),
+        (json_text, "raw_elements", "/predict"),
+    ],
+)
+def test_work_on_large_requests_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, path: str
+) -> None:
+    """It waits here until another request has been answered."""
+    begun, others_answered = threading.Event(), threading.Event()
+    work = getattr(owner, name)
+
+    def late(*arguments: Any) -> Any:
+        begun.set()
+        assert others_answered.wait(LONG)
+        return work(*arguments)
+
+    count = 80_000
+    shape = {"name": "X", "datatype": "INT64", "shape": [2, count // 2], "parameters": {"binary_data_size": 8 * count}}
+    head = json.dumps({"inputs": [shape]}).encode()
+    raw = struct.pack(f"<{count}q", *range(count))
+    sent = (
+        {"content": head + raw, "headers": JSON | {"inference-header-content-length": str(len(head))}}
+        if path != "/predict"
+        else {"json": ["x" * 150_000] * 2, "headers": {"infertool-model": "default"}}
+    )
+    monkeypatch.setattr(owner, name, late)
+    answers: list[httpx.Response] = []
+    with FrontServer(batches=True) as server, httpx.Client(base_url=server.url, timeout=LONG) as client:
+        asking = threading.Thread(target=lambda: answers.append(client.post(path, **sent)))
+        asking.start()
+        assert begun.wait(LONG)
+        assert httpx.get(f"{server.url}/livez", timeout=LONG).status_code == 200
+        others_answered.set()
+        asking.join(LONG)
+    [answer] = answers
+    if path == "/predict":
+        assert answer.json() == sent["json"]
+    else:
+        [output] = answer.json()["outputs"]
+        assert (output["shape"], output["data"]) == ([2, count // 2], list(range(count)))
 
 
 def test_health_and_metadata(client: httpx.Client, server: FrontServer) -> None:

@@ -119,6 +119,15 @@ def test_raw_elements_follow_the_json(datatype: str, raw: bytes, elements: list[
     assert [each["second"] for each in request.payloads] == [1, 2]
 
 
+@pytest.mark.parametrize(("datatype", "kind"), [("INT8", np.int8), ("FP32", np.float32), ("UINT64", np.uint64)])
+def test_many_raw_elements_are_all_read(datatype: str, kind: Any) -> None:
+    count = 100_001
+    given: Any = (np.arange(count) % 100).astype(kind)
+    text = body(tensor("X", datatype, [1, count], binary_data_size=given.nbytes))
+    [payload] = v2.read(text + given.tobytes(), str(len(text)), UNKNOWN).payloads
+    assert payload["X"] == given.tolist()
+
+
 RAW = tensor("X", "FP32", [1], binary_data_size=4)
 
 
