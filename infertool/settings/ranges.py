@@ -12,6 +12,7 @@ from infertool.secret import mask_url
 from infertool.settings.keys import Entry, types
 from infertool.settings.tree import NumberOrAuto
 from infertool.text.input import parse_capacity, parse_listen_address, parse_rate
+from infertool.text.sanitize import printable
 
 _FROM_ZERO = {
     "broker.heartbeat_s",
@@ -60,6 +61,8 @@ def check(entries: Mapping[str, Entry]) -> None:
 def _reason(key: str, value: Any) -> str:
     if isinstance(value, str) and "\0" in value:
         return "has a NUL in it"
+    if isinstance(value, str) and not _is_path(key) and printable(value) != value:
+        return "is not UTF-8"
     if key in _TEXTS:
         return _TEXTS[key](value)
     if isinstance(value, int) and types()[key] in {int, NumberOrAuto}:
@@ -67,6 +70,11 @@ def _reason(key: str, value: Any) -> str:
     if types()[key] is float:
         return _seconds(value, zero=key in _FROM_ZERO)
     return ""
+
+
+def _is_path(key: str) -> bool:
+    """Return True for what names files, which may have any bytes."""
+    return key.endswith(("_file", "_dir")) or key == "model.spec"
 
 
 def _whole(value: int, least: int) -> str:

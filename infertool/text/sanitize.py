@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -41,6 +41,18 @@ def clean_json(line: str) -> str:
 def printable(text: str) -> str:
     """Return `text` that UTF-8 can encode: each surrogate (also an undecodable byte) becomes U+FFFD."""
     return text if text.isascii() else _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def encodable(value: Any) -> Any:
+    """Return what JSON is made of (dicts, lists, texts, others) with texts that are `printable`."""
+    match value:
+        case str():
+            return printable(value)
+        case dict():
+            return {encodable(key): encodable(each) for key, each in value.items()}
+        case list() | tuple():
+            return [encodable(each) for each in value]
+    return value
 
 
 def is_terminal(stream: TextIO | None) -> bool:

@@ -20,6 +20,7 @@ from infertool.errors import ListenError, SettingsError
 from infertool.net.http_server import HttpServer, is_local
 from infertool.settings import AlertSettings, ConsumeSettings, PublishSettings, Settings, TelemetrySettings
 from tests.support.running import infertool
+from tests.support.scripted_http import Told, serving
 
 PATIENCE_S = 120
 ALWAYS = {"name": "Always", "when": "uptime_s >= 0.0", "severity": "page", "summary": "it runs for {value} s"}
@@ -71,6 +72,15 @@ def test_stats_and_the_list_show_the_states(monitor: Monitor) -> None:
     assert "it runs for" in listed.stdout
     as_json = infertool("alerts", "list", "--stats-url", url, "-o", "json")
     assert json.loads(as_json.stdout)[0]["rule"] == "Always"
+
+
+@pytest.mark.parametrize("told", [{}, {"alerts": [1]}, {"alerts": [{"rule": "a"}]}, [], "text"])
+def test_what_is_no_consumer_is_named(told: object) -> None:
+    with serving(lambda _asked: Told(200, told)) as server:
+        done = infertool("alerts", "list", "--stats-url", server.url)
+    assert (done.returncode, done.stdout) == (3, "")
+    [line] = done.stderr.splitlines()
+    assert f"what answers at {server.url} is no consumer of infertool" in line
 
 
 def test_what_a_sink_did_not_get_is_counted(tmp_path: Path) -> None:

@@ -98,6 +98,12 @@ def test_a_line_of_spaces_beyond_the_limit_is_not_cut() -> None:
     assert [(line.number, line.body, bool(line.fault)) for line in found] == [(1, b"", True), (2, b"2", False)]
 
 
+def test_an_empty_answer_is_a_line_of_json(tmp_path: Path) -> None:
+    with serving(lambda _asked: Told(202, {})) as server:
+        done = submitted(server, written(tmp_path, 1))
+    assert told(done) == {1: {"line": 1}}
+
+
 def test_without_follow_acceptance_is_enough(tmp_path: Path) -> None:
     with serving(lambda _: Told(202, {"event_id": "a", "status": "queued", "position": 3})) as server:
         done = submitted(server, written(tmp_path, 1, 2))
@@ -329,6 +335,8 @@ def test_standard_input_may_be_slow_and_stdout_may_be_closed(tmp_path: Path) -> 
         )
     assert head.stdout.count(b"\n") == 1
     assert b"Traceback" not in head.stderr
+    # It has not submitted all lines, and says so.
+    assert b"lines were submitted; run the same command again" in head.stderr
 
 
 @pytest.mark.parametrize(

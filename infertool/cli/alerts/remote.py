@@ -6,6 +6,7 @@ import time
 from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
 import urllib3
 from urllib3.exceptions import HTTPError
 
@@ -14,9 +15,10 @@ from infertool.errors import RefusedError, UnreachableError
 from infertool.net.http_faults import hint, reason, wants_tls
 from infertool.net.http_pool import Pools
 from infertool.secret import mask_url
+from infertool.telemetry.stats_document import AlertStats
 from infertool.text import json_text
 from infertool.text.input import parse_duration, parse_stats_url
-from infertool.text.sanitize import aligned, clean
+from infertool.text.sanitize import aligned, clean, printable
 
 _TIMEOUT_S: Final = 10.0
 _STATES: Final = ("firing", "pending", "nodata", "resolved", "inactive")
@@ -24,7 +26,12 @@ _STATES: Final = ("firing", "pending", "nodata", "resolved", "inactive")
 
 def list_rules(url: str, *, as_json: bool) -> None:
     """Print the rules of the consumer at `url`, those that fire first."""
-    rules = sorted(_ask("GET", url, "/stats").get("alerts", []), key=lambda rule: _rank(rule["state"]))
+    found = _ask("GET", url, "/stats").get("alerts")
+    try:
+        msgspec.convert(found, list[AlertStats])
+    except msgspec.ValidationError:
+        raise _no_consumer(mask_url(url)) from None
+    rules: list[dict[str, Any]] = sorted(found or (), key=lambda rule: _rank(rule["state"]))
     if as_json:
         console.emit_json(rules)
         return
@@ -40,7 +47,7 @@ def list_rules(url: str, *, as_json: bool) -> None:
 def silence(url: str, name: str, duration: str, *, as_json: bool) -> None:
     """Let the rule `name` of the consumer at `url` tell nobody for `duration`."""
     seconds = parse_duration(duration)
-    answer = _ask("POST", url, "/alerts/silence", {"rule": name, "seconds": seconds})
+    answer = _ask("POST", url, "/alerts/silence", {"rule": printable(name), "seconds": seconds})
     if as_json:
         console.emit_json(answer)
     else:
@@ -88,10 +95,17 @@ def _ask(method: str, url: str, path: str, body: dict[str, Any] | None = None) -
         answer = json_text.loads(response.data)
     except json_text.JsonError:
         answer = None
-    if response.status != HTTPStatus.OK or not isinstance(answer, dict):
-        told = answer.get("error") if isinstance(answer, dict) else None
-        advice = "silence a rule on the machine of the consumer" if response.status == HTTPStatus.FORBIDDEN else ""
-        raise RefusedError(
-            f"{shown} answered {response.status}: {told or response.reason}", address=shown, advice=advice
-        )
-    return answer
+    if response.status == HTTPStatus.OK:
+        if not isinstance(answer, dict):
+            raise _no_consumer(shown)
+        return answer
+    told = answer.get("error") if isinstance(answer, dict) else None
+    advice = "silence a rule on the machine of the consumer" if response.status == HTTPStatus.FORBIDDEN else ""
+    raise RefusedError(f"{shown} answered {response.status}: {told or response.reason}", address=shown, advice=advice)
+
+
+def _no_consumer(shown: str) -> UnreachableError:
+    return UnreachableError(
+        f"what answers at {shown} is no consumer of infertool", address=shown,
+        advice="give the address of telemetry.metrics of a consumer that runs",
+    )  # fmt: skip

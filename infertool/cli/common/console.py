@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from infertool.errors import InfertoolError, OutputError, UsageError
 from infertool.hangup import stderr
 from infertool.telemetry import uncaught
-from infertool.text.sanitize import clean, clean_json, is_terminal
+from infertool.text.sanitize import clean, clean_json, encodable, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -134,10 +134,14 @@ def reporting(done: Callable[[], str] | str = "") -> Iterator[None]:
 
 
 def emit_json(value: Any) -> None:
-    """Write `value` to stdout as one line of JSON."""
+    """Write `value` to stdout as one line of JSON. What is not UTF-8 in it, such as a file's name, is replaced."""
     from infertool.text import json_text
 
-    out_data(json_text.dumps(value).decode())
+    try:
+        line = json_text.dumps(value)
+    except TypeError:
+        line = json_text.dumps(encodable(value))
+    out_data(line.decode())
 
 
 def err(*lines: str) -> None:

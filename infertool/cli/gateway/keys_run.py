@@ -16,7 +16,7 @@ from infertool.gateway import keys
 from infertool.gateway.key_file import KeyFile
 from infertool.gateway.keys import ApiKey
 from infertool.text.input import parse_duration, parse_rate
-from infertool.text.sanitize import aligned, clean
+from infertool.text.sanitize import aligned, clean, printable
 
 _SHOWN_ONCE = "this is the only time that the key is shown; the file keeps a salted hash"
 _TIME = "%Y-%m-%d %H:%M"
@@ -39,6 +39,11 @@ class Rights:
 def add(path: Path, name: str, rights: Rights, *, as_json: bool) -> None:
     """Make a key and show it. Raises `InfertoolError` if an active one has the name."""
     keys.check_name(name)
+    for option, texts in (
+        ("--model", rights.models), ("--class", rights.classes), ("--certificate", (rights.certificate,)),
+    ):  # fmt: skip
+        if any(printable(text) != text for text in texts or ()):
+            raise UsageError(f"{option} is not UTF-8: no request can name it")
     if rights.rate:
         parse_rate(rights.rate)
     now = _now()

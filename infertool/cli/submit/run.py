@@ -131,7 +131,11 @@ class Submit:
         self._sums.statuses[str(told.get("status"))] += 1
         self._sums.known += known
         self._sums.ended = time.monotonic()
-        console.out_data((b'{"line":%d,%s' % (line.number, document[1:])).decode())
+        rest = document[1:] if document == b"{}" else b",%s" % document[1:]
+        with console.reporting(
+            f"{self._sums.lines:,} lines were submitted; run the same command again: it repeats nothing"
+        ):
+            console.out_data((b'{"line":%d%s' % (line.number, rest)).decode())
 
     def _show(self) -> None:
         if self._job.quiet:
