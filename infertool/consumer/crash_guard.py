@@ -23,7 +23,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 from zlib import crc32
 
 from infertool.consumer.attempt import Event, Failure
@@ -33,6 +33,9 @@ from infertool.telemetry.signals import Observe, Warned
 MOST_SUSPECTS = 10_000
 # How often redelivered events make us look for processes that died meanwhile, in seconds.
 SCAN_INTERVAL_S = 1.0
+# A file of notes is written anew, without those of settled events, after this number of bytes: an event that waits for
+# its model is noted at each try.
+RENEW_BYTES: Final = 1 << 20
 
 # Deaths of a suspect and of a condemned event, each of which was a delivery. The first, of which no note tells, is
 # presumed.
@@ -56,6 +59,8 @@ class CrashGuard:
         self._observe = observe
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
+        # Bytes since the file was begun with what was in progress.
+        self._written = 0
         self._noted: set[Event] = set()
         # By name; True for those in progress alone at a death.
         self._suspects: dict[str, bool] = {}
@@ -167,13 +172,27 @@ class CrashGuard:
         try:
             if self._file is None:
                 self._file = self._open()
-            self._file.write(f"{sign}{name}\n".encode())
+            self._written += self._file.write(f"{sign}{name}\n".encode())
+            if self._written > RENEW_BYTES:
+                self._file = self._renewed(self._file)
         except OSError as error:
             self._give_up(error)
 
+    def _renewed(self, old: BinaryIO) -> BinaryIO:
+        """Return a file with the notes of `old` that are open. A death in between leaves both."""
+        old.seek(0)
+        noted, alone = _counts(old.read())
+        lines = [f"{sign}{name}\n" for sign, counts in (("+", noted), ("!", alone)) for name in (+counts).elements()]
+        new = self._open()
+        new.write("".join(lines).encode())
+        self._written = 0
+        Path(old.name).unlink(missing_ok=True)
+        old.close()
+        return new
+
     def _open(self) -> BinaryIO:
         self._folder.mkdir(parents=True, exist_ok=True)
-        notes = (self._folder / f"{os.getpid()}-{uuid.uuid4().hex}.notes").open("xb", buffering=0)
+        notes = (self._folder / f"{os.getpid()}-{uuid.uuid4().hex}.notes").open("x+b", buffering=0)
         fcntl.flock(notes, fcntl.LOCK_EX)
         return notes
 
@@ -189,7 +208,13 @@ def _name(event: Event) -> str:
 
 
 def _open_notes(content: bytes) -> dict[str, bool]:
-    """Return the names that were in progress, and whether alone. A last line without its end was cut off by the death.
+    """Return the names that were in progress, and whether alone."""
+    noted, alone = _counts(content)
+    return {name: alone[name] > 0 for name, count in noted.items() if count > 0}
+
+
+def _counts(content: bytes) -> tuple[Counter[str], Counter[str]]:
+    """Return how often each name is in progress, and alone. A last line without its end was cut off by a death.
 
     Two events may have equal names, so a name is in progress until it was settled as often as it was noted.
     """
@@ -198,4 +223,4 @@ def _open_notes(content: bytes) -> dict[str, bool]:
     for line in content.decode("ascii", "replace").split("\n")[:-1]:
         counts = noted if line[:1] in "+-" else alone
         counts[line[1:]] += 1 if line[:1] in "+!" else -1
-    return {name: alone[name] > 0 for name, count in noted.items() if count > 0}
+    return noted, alone

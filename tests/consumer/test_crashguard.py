@@ -180,6 +180,38 @@ def test_a_half_written_note_is_ignored(tmp_path: Path) -> None:
     assert not is_suspect(fresh, redelivered("half"))
 
 
+DIE_AFTER_MANY = """
+import os, sys
+from pathlib import Path
+from infertool.consumer import crash_guard
+from infertool.consumer.attempt import Event
+from tests.support.messages import message
+crash_guard.RENEW_BYTES = 2000
+guard = crash_guard.CrashGuard(Path(sys.argv[1]), broker="b", queue="q", observe=print)
+suspect, *twins, waits = [Event(message(message_id=name, redelivered=True), name) for name in ("s", "t", "t", "w")]
+guard.look([suspect])
+guard.begin_alone(suspect)
+for event in (suspect, *twins):
+    guard.begin(event)
+for _ in range(1000):
+    guard.begin(waits)
+    guard.end([waits])
+guard.end(twins[:1])
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_events_that_wait_for_days_fill_no_disk_and_what_is_in_work_stays_noted(tmp_path: Path) -> None:
+    die_in_work(tmp_path, "s")
+    subprocess.run([sys.executable, "-c", DIE_AFTER_MANY, str(tmp_path)], check=False)
+    [notes] = tmp_path.rglob("*.notes")
+    assert notes.stat().st_size < 4000
+    guard = guard_of(tmp_path)
+    suspect, twin, waits = map(redelivered, ("s", "t", "w"))
+    guard.look([suspect, twin, waits])
+    assert (guard.suspected, guard.begin(suspect) is None) == ({suspect, twin}, False)
+
+
 def test_ids_with_line_ends_are_kept_apart(tmp_path: Path) -> None:
     die_twice(tmp_path, "a\nb\u2028c")
     guard = guard_of(tmp_path)
