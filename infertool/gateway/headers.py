@@ -15,7 +15,9 @@ JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
 EVENTS: Final = "text/event-stream"
 
+# Seconds that headers tell, beside 0.
 LEAST_S: Final = 0.001
+MOST_S: Final = 999_999_999
 
 _KNOWN: Final = {
     name.encode(): name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import infertool
 from infertool.gateway import openapi_models
-from infertool.gateway.headers import EVENTS, JSON, LEAST_S, MSGPACK
+from infertool.gateway.headers import EVENTS, JSON, LEAST_S, MOST_S, MSGPACK
 from infertool.gateway.problem import CONTENT_TYPE, Reason
 from infertool.gateway.request import State
 
@@ -305,7 +305,7 @@ def _parameters(settings: GatewaySettings, models: Sequence[str], classes: Seque
         "Prefer": header("Prefer", {"type": "string", "examples": ["wait=5", "respond-async"]}, "RFC 7240."),
         "Request-Timeout": header(
             "Request-Timeout",
-            {"type": "number", "minimum": LEAST_S, "maximum": 999_999_999},
+            {"type": "number", "minimum": LEAST_S, "maximum": MOST_S},
             "Seconds after which nobody wants the result any more.",
         ),
         "Idempotency-Key": header("Idempotency-Key", visible, "The same key and body: the same request."),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from infertool.gateway import answers
-from infertool.gateway.headers import LONGEST_KEY, Preference, idempotency_key
+from infertool.gateway.headers import LEAST_S, LONGEST_KEY, MOST_S, Preference, idempotency_key
 from infertool.gateway.problem import Problem, Reason
 from infertool.gateway.request import Progress, State
 
@@ -71,7 +71,7 @@ class Synchronous:
         # No other preference is honoured here, and that is not told.
         is_applied = asked.applied and asked.wait_s and not timeout_s
         visit.preference = Preference(wait_s, f"wait={wait_s:g}" if is_applied else "")
-        visit.headers["request-timeout"] = f"{wait_s:.6f}"
+        visit.headers["request-timeout"] = f"{min(max(wait_s, LEAST_S), MOST_S):.6f}"
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s + _GRACE_S
         ids: list[str] = []

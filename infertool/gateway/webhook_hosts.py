@@ -10,6 +10,7 @@ from typing import Final
 
 from infertool.errors import SettingsError
 from infertool.gateway.problem import Problem, Reason
+from infertool.ipv6 import bracketed_url
 from infertool.net.http_client import Target
 
 _KEY: Final = "gateway.webhook_hosts"
@@ -89,7 +90,9 @@ class WebhookHosts:
         match = _URL.fullmatch(url) if len(url) <= LONGEST_URL else None
         if match is None:
             raise _refused(
-                f"it must be https://HOST/PATH of at most {LONGEST_URL} characters of ASCII, without a user and a "
+                "an IPv6 address needs brackets"
+                if bracketed_url(url)
+                else f"it must be https://HOST/PATH of at most {LONGEST_URL} characters of ASCII, without a user and a "
                 "fragment; a name in other letters is written as xn--…"
             )
         host, scheme = _host(match["v6"], match["name"]), match["scheme"].lower()

@@ -117,6 +117,11 @@ def test_a_caller_waits_for_its_deadline_which_is_that_of_its_request(
     assert server.engine.left == [asked]
 
 
+@pytest.mark.parametrize("headers", [{"prefer": "wait=0.0000001"}, {"request-timeout": "999999999.99999999"}])
+def test_a_wait_that_is_no_deadline_is_the_nearest_one(client: httpx.Client, headers: dict[str, str]) -> None:
+    assert client.post("/predict", json=1, headers=headers).json() == 1
+
+
 def test_a_caller_who_hangs_up_gives_all_its_events_up(server: FrontServer) -> None:
     inputs = [{"name": "hold", "datatype": "INT8", "shape": [3], "data": [1, 2, 3]}]
     body = json.dumps({"inputs": inputs}).encode()

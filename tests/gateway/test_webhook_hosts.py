@@ -72,6 +72,12 @@ def test_what_is_refused(url: str) -> None:
     assert not url or len(url) < 3 or url not in caught.value.detail
 
 
+@pytest.mark.parametrize("url", ["https://2606:4700::1111/in", "https://2606:4700::1111:8443"])
+def test_an_ipv6_address_without_brackets_is_told(url: str) -> None:
+    with pytest.raises(Problem, match="an IPv6 address needs brackets"):
+        WebhookHosts(["2606:4700::1111"]).check(url)
+
+
 def test_without_a_list_there_are_no_webhooks() -> None:
     with pytest.raises(Problem, match="off"):
         WebhookHosts([]).check("https://hooks.example.com/")

@@ -21,6 +21,7 @@ from infertool.app.doctor.http_get import get
 from infertool.app.doctor.result import Finding, fail, ok, skip
 from infertool.app.doctor.words import duration, number
 from infertool.errors import UnreachableError, UsageError
+from infertool.ipv6 import bracketed_url
 from infertool.net.address import host_and_port
 from infertool.secret import mask_url
 from infertool.settings import Settings
@@ -126,6 +127,8 @@ def _traces(settings: Settings, environ: Mapping[str, str]) -> Finding:
 
 def _reach(key: str, url: str, timeout_s: float) -> Finding:
     """Connect to the host of a URL, and send nothing."""
+    if meant := bracketed_url(url):
+        return fail("it names an IPv6 address, which needs brackets", f"write {meant} in {key}")
     try:
         parts = parse_url(url)
     except LocationParseError:

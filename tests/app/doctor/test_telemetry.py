@@ -99,6 +99,9 @@ def test_the_endpoint_of_traces(name: str) -> None:
         assert found(traces="otlp", environ={name: url})["traces"].status is Status.OK
     gone = found(traces="otlp", environ={name: url})["traces"]
     assert (gone.status, f"{name}: http://me:********@127.0.0.1:{port}" in gone.hint) == (Status.FAIL, True)
+    bare = found(traces="otlp", environ={name: "http://::1:4318/v1/traces"})["traces"]
+    assert bare.status is Status.FAIL
+    assert bare.hint.startswith("write http://[::1]:4318 in OTEL_EXPORTER_OTLP_ENDPOINT")
     wrong = found(traces="otlp", environ={name: "http://[1"})["traces"]
     assert (wrong.status, "is no address" in wrong.value) == (Status.FAIL, True)
 
