@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from infertool import brokers
+from infertool.errors import ServerError
+from infertool.secret import Secret
+from infertool.settings.broker import BrokerSettings
 from tests.support.brokers import is_empty
 from tests.support.embedded import EmbeddedBroker
 from tests.support.hub import HubProcess
@@ -77,10 +81,23 @@ class Bus:
     def close(self) -> None:
         """Kill the consumers that a failed test left behind. What all of them said is printed, for such a test."""
         print(f"{self.viewer}")
+        if any(consumer.process.poll() is None for consumer in self.consumers):
+            print(f"{self.broker}\n{self.queue}: {self._depth()}")
         for consumer in self.consumers:
             print(f"{consumer}")
             if consumer.process.poll() is None:
                 consumer.kill()
+
+    def _depth(self) -> object:
+        """Return what the broker says of the queue: whether consumers hold what was not seen."""
+        opened = brokers.open(BrokerSettings(url=self.broker.url, user="admin", password=Secret("admin")))
+        try:
+            opened.connect()
+            return opened.measure(self.queue, 30)
+        except ServerError as error:
+            return error
+        finally:
+            opened.close(10)
 
     def drain(self, queue: str, **more: str) -> list[tuple[dict[str, str], bytes]]:
         """Empty a queue; return the headers and bodies that it held. `more` headers go into SUBSCRIBE."""

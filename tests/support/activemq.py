@@ -39,6 +39,10 @@ class ActiveMQ:
         for name in JSON_JARS:
             (base / "lib" / f"{name}.jar").symlink_to(f"/usr/share/java/{name}.jar")
 
+    def __str__(self) -> str:
+        status = self._process.poll() if self._process else "ended"
+        return f"ActiveMQ, status {status}:\n{(self.base / 'broker.log').read_text(errors='replace')[-2000:]}"
+
     @property
     def url(self) -> str:
         return f"stomp://127.0.0.1:{self.stomp_port}"
