@@ -169,8 +169,6 @@ def test_an_assertion_that_does_not_hold_is_named(embedded_bus: Bus) -> None:
         (["--qps", "5", "--http", "http://127.0.0.1:1"], 2, "--http and --broker contradict"),
         (["--qps", "5", "--pick", "random"], 2, "--pick does nothing in this run; it is the order of several payloads"),
         (["--qps", "5", "--rpc", "--settle", "5s"], 2, "--settle does nothing in this run"),
-        (["--qps", "5", "--confirm", "--dlq", "dead"], 2, "--dlq does nothing in this run"),
-        (["--qps", "5", "--phoenix", "ws://127.0.0.1:1/socket/websocket"], 2, "--phoenix does nothing in this run"),
         (["--qps", "5", "--rpc", "--no-persistent"], 2, "--persistent does nothing in this run"),
         (["--qps", "5", "--e2e", "--phoenix", "ws://127.0.0.1:1/socket/websocket"], 3, "nothing listens at ws://"),
         (["--qps", "5", "--save", "/nowhere/run.jsonl"], 2, "cannot be written"),

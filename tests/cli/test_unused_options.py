@@ -9,8 +9,6 @@ from tests.support.running import infertool
 NOWHERE = "ws://127.0.0.1:1/socket/websocket"
 UNUSED = {
     "consume --publish none --confirm reply": "use --publish phoenix",
-    "consume --publish stdout --topic t": "use --publish phoenix",
-    f"consume --publish none --phoenix {NOWHERE}": "use --publish phoenix",
     "consume --reply --join-param a=b": "use --publish phoenix",
     "consume --publish stdout --publish-batch 8": "use --publish phoenix",
     "consume --reply-form outcome": "add --reply",
@@ -76,3 +74,10 @@ def test_options_that_belong_elsewhere(command: str, words: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert words in line
+
+
+def test_a_place_of_the_bus_may_stay() -> None:
+    places = ("--broker", "stomp://127.0.0.1:1", "--phoenix", NOWHERE, "--topic", "t")
+    done = infertool("consume", "--publish", "none", *places)
+    assert done.returncode == 3, done.stderr
+    assert "nothing listens at stomp://127.0.0.1:1" in done.stderr

@@ -24,7 +24,8 @@ def spelling(name: str) -> str:
 def check_used(ctx: typer.Context, *options: tuple[str, bool, str]) -> None:
     """Raise `UsageError` for an option on the command line that does nothing in this run.
 
-    Each of `options` is a parameter's name, whether it is used, and what would make it so.
+    Each of `options` is a parameter's name, whether it is used, and what would make it so. Places of the bus, such as
+    `--phoenix`, are not among them: scripts name all of them for every command.
     """
     for name, is_used, advice in options:
         if not is_used and is_typed(ctx, name):

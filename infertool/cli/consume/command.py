@@ -180,8 +180,6 @@ def consume(
     is_pushed, how = settings.publish.mode == "phoenix", "results are not pushed to Phoenix: use --publish phoenix"
     check_used(
         ctx,
-        ("phoenix", is_pushed, how),
-        ("topic", is_pushed, how),
         ("join_param", is_pushed, how),
         ("confirm", is_pushed, how),
         ("publish_batch", is_pushed, how),

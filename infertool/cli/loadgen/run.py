@@ -40,8 +40,6 @@ def refuse_unused(ctx: typer.Context, options: LoadOptions) -> None:
         ctx,
         ("pick", len(options.payloads.documents) > 1, "it is the order of several payloads: add --payload FILE"),
         ("settle", options.e2e, "it ends the wait for results: add --e2e"),
-        ("dlq", options.e2e, "dead letters are counted with --e2e: add that"),
-        ("phoenix", options.e2e, "results are awaited there with --e2e: add that"),
         ("persistent", not (options.rpc or options.http), "requests (--rpc, --http) are never persistent"),
         (
             "priority",
