@@ -46,8 +46,11 @@ class PublicTopics:
         self._transport = transport
         self._topics = [_PublicTopic(transport, topic, on_frames, on_settled, on_rejoined, warn) for topic in topics]
         self._listening = False
-        self.fault: BaseException | None = None
-        """The first error of `join`."""
+
+    @property
+    def fault(self) -> BaseException | None:
+        """The first error of the newest joins; None if there was none."""
+        return next((topic.fault for topic in self._topics if topic.fault), None)
 
     @property
     def settled(self) -> bool:
@@ -57,8 +60,8 @@ class PublicTopics:
     def join(self, timeout_s: float) -> BaseException | None:
         """Join, and wait up to `timeout_s` for each answer; return the first error."""
         self._listening = True
-        errors = [self._error_of(future, timeout_s) for future in [topic.join() for topic in self._topics]]
-        self.fault = next(filter(None, errors), None)
+        for topic, future in [(topic, topic.join()) for topic in self._topics]:
+            topic.fault = self._error_of(future, timeout_s)
         return self.fault
 
     def expect(self) -> None:
@@ -100,15 +103,22 @@ class _PublicTopic:
         self._warn = warn
         self._was_lost = False
         self._told: tuple[Loss, str] | None = None
+        # That of the newest join which was asked for, not of those that follow a loss.
+        self.fault: BaseException | None = None
         self.on_frames = on_frames
         self.settled = True
 
     def join(self) -> Future[Any]:
         """Join without waiting, if it is not joined."""
         self.settled = False
+        self.fault = None
         future = self._membership.begin_join()
-        future.add_done_callback(lambda _: self._settle())
+        future.add_done_callback(self._take_end)
         return future
+
+    def _take_end(self, joining: Future[Any]) -> None:
+        self.fault = joining.exception()
+        self._settle()
 
     def leave(self) -> None:
         """Leave the topic."""

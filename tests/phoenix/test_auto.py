@@ -201,6 +201,25 @@ def test_auto_joins_the_public_topics_again_for_an_event_without_reply() -> None
         assert [str(result.confirmed_by) for result in owner.results[-5:]] == ["reply"] * 5
 
 
+def test_auto_says_that_it_cannot_hear_echoes_any_more() -> None:
+    """The public topics are joined, left once replies come, and refused when a failure is not answered."""
+    with fake_phoenix() as fake, delivery(fake.url, confirm="auto", push_timeout_s=0.8) as (made, owner):
+        made.push(pushes(5))
+        assert made.drain(90)
+        fake.wait_for(lambda: members(fake) == {"service:inference"})
+
+        def refuse(peer: Peer, frame: Frame) -> None:
+            if frame.topic.startswith("public:"):
+                peer.reply(frame, "error", {"reason": "members only"})
+            elif frame.event != "inference_failed":
+                polite(peer, frame)
+
+        fake.on_frame = refuse
+        made.push(pushes(1, "inference_failed"))
+        assert made.drain(90)
+        assert "was refused: members only); confirming" in owner.wait_for_warning("confirming by heartbeats")
+
+
 def only_to_members(fake: FakePhoenix) -> Any:
     def answer(peer: Peer, frame: Frame) -> None:
         if frame.event != "inference_failed":
