@@ -192,9 +192,12 @@ class CrashGuard:
 
     def _open(self) -> BinaryIO:
         self._folder.mkdir(parents=True, exist_ok=True)
-        notes = (self._folder / f"{os.getpid()}-{uuid.uuid4().hex}.notes").open("x+b", buffering=0)
-        fcntl.flock(notes, fcntl.LOCK_EX)
-        return notes
+        while True:
+            notes = (self._folder / f"{os.getpid()}-{uuid.uuid4().hex}.notes").open("x+b", buffering=0)
+            fcntl.flock(notes, fcntl.LOCK_EX)
+            if os.fstat(notes.fileno()).st_nlink:
+                return notes
+            notes.close()  # another consumer took it for that of a dead process, before it was locked
 
     def _give_up(self, error: OSError) -> None:
         self._broken = True

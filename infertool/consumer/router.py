@@ -237,10 +237,10 @@ class Router:
             return
         try:
             self._publisher.publish(publications, crashes=crashes)
-        except PublisherClosedError as error:
+        except PublisherClosedError:
             # The events stay with the broker.
             if not self._stopping:
-                self._fail(error)
+                self._fail(_ended(self._publisher.name))
 
     def _owned(self, publications: Sequence[Publication[Published]]) -> list[Publication[Published]]:
         """Return the publications whose events are not revoked; forget the others."""
@@ -305,6 +305,13 @@ class Router:
 
     def _publish_later(self, delay_s: float, publication: Publication[Published], crashes: int = 0) -> None:
         self._call_later(delay_s, partial(self._publish_again, [publication], crashes))
+
+
+def _ended(receiver: str) -> PublisherClosedError:
+    return PublisherClosedError(
+        f"nothing can be published to {receiver} any more: a thread of its connection has failed",
+        advice="report the traceback that was logged, and start again: the events stay with the broker",
+    )
 
 
 class HeldAlerts:

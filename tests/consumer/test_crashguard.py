@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,24 @@ def test_a_living_process_is_left_alone(tmp_path: Path) -> None:
     assert other.begin(redelivered("a")) is None
     mine.close()
     other.close()
+
+
+def test_notes_that_another_consumer_takes_before_they_are_locked_are_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others, lock = guard_of(tmp_path), fcntl.flock
+    guard, event = guard_of(tmp_path), redelivered("e")
+
+    def be_late(notes: Any, how: int) -> None:
+        if how == fcntl.LOCK_EX:
+            monkeypatch.undo()  # once
+            others.look([event])
+        lock(notes, how)
+
+    monkeypatch.setattr(fcntl, "flock", be_late)
+    guard.begin(event)
+    [notes] = tmp_path.rglob("*.notes")
+    assert b"e" in notes.read_bytes()
 
 
 def test_an_event_seen_first_writes_nothing(tmp_path: Path) -> None:
