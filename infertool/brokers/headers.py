@@ -111,6 +111,8 @@ def from_options(
             raise UsageError(f"--header {name} is set by {taken_by} itself", advice="leave it out")
         if conventions.is_refused(name, value):
             raise UsageError(f"--header {text!r}: the broker closes the connection over it", advice="use another name")
+        if name in headers:
+            raise UsageError(f"--header gives {name} twice", advice="give each name once")
         headers[name] = value
     return headers
 

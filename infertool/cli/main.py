@@ -72,11 +72,16 @@ def root(
     ] = False,
 ) -> None:
     """Store the global options for the subcommand."""
+    if log_format not in {None, "text", "json"}:
+        raise UsageError(f"--log-format {log_format!r} is no format", advice="write text or json")
     ctx.obj = console.Globals(config=config, profile=profile, debug=debug, quiet=quiet, log_format=log_format)
 
 
 def globals_first(arguments: list[str]) -> list[str]:
-    """Return `arguments` with the global options moved to the front: they may be given anywhere."""
+    """Return `arguments` with the global options moved to the front: they may be given anywhere.
+
+    Raises `UsageError` for one without its value.
+    """
     front: list[str] = []
     rest: list[str] = []
     words = iter(arguments)
@@ -86,7 +91,10 @@ def globals_first(arguments: list[str]) -> list[str]:
         elif word in GLOBAL_FLAGS or ("=" in word and word.partition("=")[0] in GLOBAL_OPTIONS):
             front.append(word)
         elif word in GLOBAL_OPTIONS:
-            front += [word, *(value for value in [next(words, None)] if value is not None)]
+            value = next(words, None)
+            if value is None:
+                raise UsageError(f"{word} needs a value", advice="see infertool --help")
+            front += [word, value]
         else:
             rest.append(word)
     return front + rest
@@ -104,7 +112,7 @@ def refuse_empty(arguments: list[str]) -> None:
 
 def run() -> None:
     """Run the command line: the entry point of the console script."""
-    arguments = globals_first(sys.argv[1:])
+    arguments = sys.argv[1:]
     console.prepare_streams()
     hangup.shield_stderr()
     sys.excepthook = uncaught.say_trace
@@ -112,8 +120,8 @@ def run() -> None:
     if as_json:
         console.use_json()
     try:
-        refuse_empty(sys.argv[1:])
-        _call(arguments, as_json=as_json)
+        refuse_empty(arguments)
+        _call(globals_first(arguments), as_json=as_json)
     except InfertoolError as error:
         console.fail(error, debug="--debug" in arguments)
     except PARSER_ERROR as error:

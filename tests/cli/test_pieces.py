@@ -20,7 +20,6 @@ from infertool.text.input import parse_capacity, parse_duration
         (["consume", "--config", "f.toml", "--queue", "q"], ["--config", "f.toml", "consume", "--queue", "q"]),
         (["tail", "t", "--profile=x"], ["--profile=x", "tail", "t"]),
         (["tail", "--", "--debug"], ["tail", "--", "--debug"]),
-        (["consume", "--log-format"], ["--log-format", "consume"]),
         ([], []),
     ],
 )
