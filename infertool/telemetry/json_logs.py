@@ -16,6 +16,10 @@ from infertool.text.sanitize import clean, clean_json, is_terminal
 
 # Maximum wait for the last lines of a process that has ended: a child of it may hold the pipe open. Seconds.
 _LAST_LINES_S = 1.0
+# What is longer and has no end yet is written as a line: dots of a model, which never ends its line, would be kept for
+# ever. Characters; bytes of another process, whose records are lines.
+_LONGEST_BEGUN = 8192
+_LONGEST_LINE = 1 << 18
 
 
 class Relay:
@@ -33,7 +37,7 @@ class Relay:
 
     def _run(self) -> None:
         with self._stream:
-            for line in self._stream:
+            while line := self._stream.readline(_LONGEST_LINE):
                 # A line that standard error does not accept is lost: the process must not block.
                 with contextlib.suppress(OSError, ValueError):
                     self._pass_on(line.decode(errors="replace").rstrip("\r\n"))
@@ -91,6 +95,9 @@ class Stream(Wrapping):
     def write(self, text: str, /) -> int:
         """Write the complete lines; buffer the rest."""
         *lines, rest = (getattr(self._begun, "text", "") + text).split("\n")
+        if len(rest) > _LONGEST_BEGUN:
+            lines.append(rest)
+            rest = ""
         self._begun.text = rest
         self._write(lines)
         return len(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -73,6 +74,31 @@ def test_values_that_json_or_orjson_rejects_are_logged(value: Any) -> None:
         logs.log.warning("%s", value, extra={"fields": {"value": value}})
         assert len(lines()) == 1
         assert "value" in lines()[0]
+
+
+def test_a_line_that_never_ends_is_written_in_pieces() -> None:
+    with json_stderr() as lines:
+        for _ in range(3000):
+            sys.stderr.write("." * 10)
+        pieces = [each["message"] for each in lines()]
+        sys.stderr.write("\n")
+        pieces.append(lines()[-1]["message"])
+    assert "".join(pieces) == "." * 30_000
+    assert max(map(len, pieces)) < 10_000
+
+
+def test_a_line_of_another_process_that_never_ends_is_written_in_pieces() -> None:
+    ours, theirs = os.pipe()
+    with json_stderr() as lines:
+        relay = json_logs.Relay(os.fdopen(ours, "rb"), {})
+        with os.fdopen(theirs, "wb", buffering=0) as process:
+            for _ in range(1000):
+                process.write(b"." * 1000)
+        for _ in range(120):
+            relay.join()  # a second at most
+        pieces = [each["message"] for each in lines()]
+    assert "".join(pieces) == "." * 1_000_000
+    assert max(map(len, pieces)) < 300_000
 
 
 def test_threads_do_not_mix_their_lines() -> None:
