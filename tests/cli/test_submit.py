@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 
 from infertool.cli.submit.lines import LONGEST, read
+from infertool.cli.submit.target import request_headers
+from infertool.gateway.headers import Headers
+from infertool.secret import Secret
 from tests.support.ports import free_port
 from tests.support.present import present
 from tests.support.running import Running, environment, infertool
@@ -345,6 +348,7 @@ def test_standard_input_may_be_slow_and_stdout_may_be_closed(tmp_path: Path) -> 
         ["missing.jsonl"],
         ["{path}", "--url", "ftp://h"],
         ["{path}", "--url", "http://user:secret@h"],
+        ["{path}", "--url", "http://127.0.0.1:1/v1/infer?key=secret"],
         ["{path}", "--class", "a\nb"],
         ["{path}", "--patience", "soon"],
     ],
@@ -354,3 +358,12 @@ def test_what_it_does_not_start_with(tmp_path: Path, arguments: list[str]) -> No
     done = infertool("submit", *(each.replace("{path}", str(path)) for each in arguments))
     assert (done.returncode, done.stdout) == (2, "")
     assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("expires_s", "told_s"),
+    [(20.0, 20.0), (0.25, 0.25), (1e-6, 0.001), (1_080_000.0, 1_080_000.0), (1e9, 999_999_999.0)],
+)
+def test_a_gateway_takes_any_timeout(expires_s: float, told_s: float) -> None:
+    sent = request_headers(Secret(), None, None, expires_s)["Request-Timeout"]
+    assert Headers({"request-timeout": sent}).seconds("request-timeout") == told_s
