@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def find(config: Path | None, environ: Mapping[str, str]) -> Path | None:
 def read(path: Path) -> SettingsFile:
     """Read the file with all its profiles. Raises `SettingsError`."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = _text(path) if is_file(path) else _text_of_pipe(path, path.stat().st_ino)
         tables = tomllib.loads(text)
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}", origin=str(path)) from error
@@ -173,6 +174,16 @@ def read(path: Path) -> SettingsFile:
     except ValueError as error:  # not UTF-8, or not TOML
         raise SettingsError(f"{path} is not TOML: {error}", origin=str(path)) from None
     return _Reader(path, line_numbers(text)).read(tables)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8-sig")
+
+
+@cache
+def _text_of_pipe(path: Path, _inode: int) -> str:
+    """Return what a pipe held: some commands load the settings several times, for each profile or server."""
+    return _text(path)
 
 
 @dataclass(frozen=True, slots=True)

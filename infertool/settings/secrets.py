@@ -7,8 +7,8 @@ restart. A pipe or standard input is read only once.
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 
 from infertool.errors import SettingsError
@@ -68,7 +68,7 @@ def _both(secret: str, file: str, layer: Mapping[str, Entry]) -> SettingsError:
 def _secret(key: str, entry: Entry) -> Secret:
     path = home_path(entry.value).absolute()
     if _may_be_read_once(path):
-        return Secret(_first_line(key, entry, path))
+        return Secret(_first_line(key, entry, partial(_line_of_pipe, key, path, path.stat().st_ino)))
     return Secret(_read_again(key, entry, path), partial(_read_again, key, entry, path))
 
 
@@ -84,24 +84,34 @@ def _read_again(key: str, entry: Entry, path: Path) -> str:
     # A pipe in the file's place would block the reader forever.
     if _may_be_read_once(path):
         raise _unusable(key, entry, "it is no regular file any more")
-    return _first_line(key, entry, path)
+    return _first_line(key, entry, partial(_line, path))
 
 
-def _first_line(key: str, entry: Entry, path: Path) -> str:
+def _line(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(_LONGEST_LINE + 1)
+
+
+@cache
+def _line_of_pipe(_key: str, path: Path, _inode: int) -> bytes:
+    """Return what a pipe held for one secret: some commands load the settings several times."""
+    return _line(path)
+
+
+def _first_line(key: str, entry: Entry, line: Callable[[], bytes]) -> str:
     try:
-        with path.open("rb") as file:
-            read = file.readline(_LONGEST_LINE + 1)
+        read = line()
     except OSError as error:
         raise _unusable(key, entry, error.strerror or type(error).__name__) from error
     if len(read) > _LONGEST_LINE:
         raise _unusable(key, entry, f"its first line is longer than {_LONGEST_LINE} bytes")
     try:
-        line = read.decode("utf-8-sig").rstrip("\r\n")
+        text = read.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise _unusable(key, entry, "not UTF-8") from None
-    if not line:
+    if not text:
         raise _unusable(key, entry, "its first line is empty")
-    return line
+    return text
 
 
 def _unusable(key: str, entry: Entry, reason: str) -> SettingsError:

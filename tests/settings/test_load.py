@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,29 @@ def test_join_params_from_toml_and_environment() -> None:
 def test_a_file_with_a_byte_order_mark() -> None:
     Path("infertool.toml").write_bytes(b'\xef\xbb\xbfbroker.queue = "/queue/q"')
     assert settings().settings.broker.queue == "/queue/q"
+
+
+def test_a_file_that_is_a_pipe_serves_every_load() -> None:
+    """As with `--config <(decrypt settings)` for several buses: a pipe is empty the second time."""
+    for queue in ("one", "two"):
+        read_end, write_end = os.pipe()
+        os.write(write_end, f'[profile.a.broker]\nqueue = "{queue}"\n[profile.b.broker]\nqueue = "b"\n'.encode())
+        os.close(write_end)
+        found = [
+            load(config=Path(f"/dev/fd/{read_end}"), profile=profile, environ={}, flags={}).settings.broker.queue
+            for profile in ("a", "b", "a")
+        ]
+        os.close(read_end)
+        assert found == [queue, "b", queue]
+
+
+def test_a_pipe_serves_one_secret_in_every_load() -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"first\nsecond\n")
+    os.close(write_end)
+    environ = {"INFERTOOL_PHOENIX__TOKEN_FILE": f"/dev/fd/{read_end}"}
+    tokens = [settings(environ=environ).settings.phoenix.token.reveal() for _ in range(2)]
+    assert tokens == ["first", "first"]
+    error = refusal(environ={"INFERTOOL_BROKER__PASSWORD_FILE": f"/dev/fd/{read_end}"})
+    os.close(read_end)
+    assert "its first line is empty" in error.what
