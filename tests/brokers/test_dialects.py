@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def test_a_refused_move_keeps_the_message(server: Any, connect: Connect) -> None
     [message] = take(subscription, 1)
     with pytest.raises(MoveRefusedError):
         subscription.move([Move(message, Outgoing(queue, b"", headers={"long": "x" * 20_000}))], TIMEOUT_S)
-    links.wait_for(ConnectionState.CONNECTED, 2)
+    if broker.capabilities.atomic_move:
+        links.wait_for(ConnectionState.CONNECTED, 2)
     [again] = take(subscription, 1)
     assert again.identity == message.identity
     subscription.ack([again])
@@ -100,21 +102,24 @@ def test_the_sends_and_the_acks_of_a_move_are_a_write_each(
 @pytest.mark.artemis
 def test_artemis_is_told_when_the_adapter_ends_a_connection(artemis: Artemis, connect: Connect) -> None:
     """Else it may keep a message for the session that has ended."""
-    links, queue, heard = Links(), new_queue(), list[bytes]()
+    queue, heard = new_queue(), list[bytes]()
+    ended = threading.Event()
 
     def hear(frame: bytes) -> bytes:
         heard.append(frame.strip().partition(b"\n")[0])
+        if heard[-1] == b"DISCONNECT":
+            ended.set()
         return frame
 
     with FrameProxy(artemis.stomp_port, to_server=hear) as proxy:
-        broker = connect(proxy.url, links)
+        broker = connect(proxy.url)
         send_all(broker, numbered(queue, 1))
         subscription = broker.subscribe(queue, window=10)
         [message] = take(subscription, 1)
         with pytest.raises(MoveRefusedError):
             subscription.move([Move(message, Outgoing(queue, b"", headers={"long": "x" * 20_000}))], TIMEOUT_S)
-        links.wait_for(ConnectionState.CONNECTED, 2)
-        assert heard[: heard.index(b"CONNECT", 1)][-1] == b"DISCONNECT"
+        assert ended.wait(TIMEOUT_S)
+        assert heard.count(b"CONNECT") == 2
         broker.close(TIMEOUT_S)
         assert heard.count(b"DISCONNECT") == 2
 

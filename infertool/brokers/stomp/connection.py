@@ -8,8 +8,9 @@ import secrets
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -95,6 +96,8 @@ class Connection:
         # The newest ERROR frame that answered no request, and the number of such frames.
         self.last_error = ""
         self.errors = 0
+        # What the reader is to deliver beside what it reads.
+        self._soon: deque[Callable[[], None]] = deque()
         # True once an ACK was refused: the broker holds that message for as long as this connection lives.
         self.ack_refused = False
         self.receipts = Receipts(target.address)
@@ -191,6 +194,25 @@ class Connection:
     def deliver(self, subscription: str, sink: Sink) -> None:
         """Hand the messages of a subscription to `sink` that the broker makes by itself."""
         self._reader.deliver(subscription, sink)
+
+    def deliver_soon(self, deliver: Callable[[], None]) -> None:
+        """Have the thread that reads call `deliver`, within a tick."""
+        self._soon.append(deliver)
+
+    def another(self, timeout_s: float) -> Connection:
+        """Return one to the same broker: not yet open, for which it has `timeout_s`, and without subscriptions."""
+        target = replace(self.target, connect_timeout_s=min(timeout_s, self.target.connect_timeout_s))
+        return Connection(target, self.epoch + 1, f"{self._client_id}-sends", lambda _ended: None)
+
+    def answers(self) -> bool:
+        """Ask for an answer, and wait for it. Return False if none came in time."""
+        answer = Answer()
+        timeout_s = self.target.receipt_timeout_s
+        try:
+            self._send_empty_transaction(self.receipts.expect(answer, timeout_s))
+            return answer.wait(timeout_s)
+        except ServerError:
+            return False
 
     def unsubscribe(self, subscription: str) -> None:
         """End a subscription; its sink gets what is on its way."""
@@ -294,10 +316,20 @@ class Connection:
     def on_tick(self, now: float) -> str:
         """See `ReaderHost`."""
         self.receipts.expire(now)
+        self._deliver_beside()
         # An open request may be a transaction with that ACK, which ends the connection itself.
         if self.ack_refused and not self.receipts.pending:
             return f"the broker refused to take a message as acknowledged: {self.last_error}"
         return ""
+
+    def _deliver_beside(self) -> None:
+        while True:
+            try:
+                deliver = self._soon.popleft()
+            except IndexError:  # also where another thread reads on meanwhile
+                return
+            with self._reader.delivering():
+                deliver()
 
     def probe(self) -> None:
         """See `ReaderHost`."""

@@ -64,10 +64,11 @@ class Dialect:
     `stamps`: the broker writes the time of arrival on each message. `no_round_trip` is why a connection can send
     nothing to its own place for replies; empty where it can. `depth_advice` makes the broker tell the depth of queues.
     `exclusive` are the SUBSCRIBE headers that keep a queue to one subscription. `patterns`: one subscription may name
-    several queues. `errors_end`: an ERROR is the end of the connection, and may name no request. `selects_ids`: a
-    selector can look for a message by its id. `vhosts`: the broker has virtual hosts. `farewell` is
-    written when the adapter ends a connection because of a fault. `remote_replies` is the prefix of the addresses at
-    which replies to others are sent, empty where they are names like all others.
+    several queues. `errors_end`: an ERROR is the end of the connection, and may name no request. `counts_ends`: an end
+    counts as a delivery of all that the connection held, and may cost these messages. `selects_ids`: a selector can
+    look for a message by its id. `vhosts`: the broker has virtual hosts. `farewell` is written when the adapter ends a
+    connection because of a fault. `remote_replies` is the prefix of the addresses at which replies to others are sent,
+    empty where they are names like all others.
     """
 
     name: str = "ActiveMQ"
@@ -81,6 +82,7 @@ class Dialect:
     exclusive: tuple[tuple[str, str], ...] = (("activemq.exclusive", "true"),)
     patterns: bool = True
     errors_end: bool = False
+    counts_ends: bool = False
     selects_ids: bool = True
     vhosts: bool = False
     farewell: bytes = b""
@@ -179,6 +181,7 @@ class _Artemis(Dialect):
     exclusive: tuple[tuple[str, str], ...] = ()
     patterns: bool = False
     errors_end: bool = True
+    counts_ends: bool = True
     # What STOMP clients know as the id is none that Artemis's selectors see; they would match nothing.
     selects_ids: bool = False
     # After an end without it Artemis may keep a message for the session that has ended, until it is restarted.
@@ -237,6 +240,7 @@ class _RabbitMQ(Dialect):
     exclusive: tuple[tuple[str, str], ...] = (("exclusive", "true"), ("durable", "false"), ("auto-delete", "true"))
     patterns: bool = False
     errors_end: bool = True
+    counts_ends: bool = True
     selects_ids: bool = False
     vhosts: bool = True
     depth: DepthSource = DepthSource.NONE

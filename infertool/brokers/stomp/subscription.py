@@ -10,9 +10,13 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from infertool.brokers.inbox import Inbox
+from infertool.brokers.moving import move_in_steps
 from infertool.brokers.port import Move, OnMessages, Transaction
 from infertool.brokers.stomp import dialects, transactions
+from infertool.brokers.stomp.apart import MoveApart, MoveSender
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.conventions import ACTIVEMQ, is_pattern, is_wildcard
 from infertool.brokers.stomp.frames import Frame, FrameError, encode_acks
@@ -106,6 +110,7 @@ class StompSubscription:
         # Two messages can have one id only if they are in different queues.
         self._ids = InFlightIds(window) if is_pattern(queue) else None
         self._inbox = Inbox()
+        self._sender = MoveSender()
         self._attached: Connection | None = None
         # Held while STOMP subscriptions are made; `_subscriptions` is their number on the connection.
         self._subscribing = threading.Lock()
@@ -209,6 +214,7 @@ class StompSubscription:
     def lost(self) -> None:
         """Drop what the connection delivered: it has ended, and the broker delivers that again."""
         self._inbox.drop()
+        self._sender.end("the connection that has the messages was lost")
         if self._attached:
             attached = self._attached
             self._unreadable.note(attached.suspect, attached.reason, blocks=not attached.dialect.selects_ids)
@@ -220,6 +226,7 @@ class StompSubscription:
     def close(self) -> None:
         """Deliver nothing more, and wake `receive`."""
         self._inbox.close()
+        self._sender.close()
 
     def receive(self, max_messages: int, timeout_s: float) -> list[Message]:
         """See `infertool.brokers.port.Subscription`. Returns at once when the broker was closed."""
@@ -249,11 +256,25 @@ class StompSubscription:
 
     def move(self, moves: Sequence[Move], timeout_s: float) -> None:
         """See `infertool.brokers.port.Subscription`. More than 100 moves are several steps, in order."""
-        transactions.move(self._connection_of(moves), moves, timeout_s)
+        connection = self._connection_of(moves)
+        begin = partial(self._begin_move, connection)
+        move_in_steps(moves, connection.dialect.capabilities.max_moves, timeout_s, begin)
 
     def start_move(self, moves: Sequence[Move], timeout_s: float) -> Transaction:
         """See `infertool.brokers.port.Subscription`."""
-        return transactions.begin(self._connection_of(moves), moves, timeout_s)
+        return self._begin_move(self._connection_of(moves), moves, timeout_s)
+
+    def _begin_move(self, connection: Connection, moves: Sequence[Move], timeout_s: float) -> Transaction:
+        if not connection.dialect.counts_ends:
+            return transactions.begin(connection, moves, timeout_s)
+        deadline = transactions.deadline_of(moves, timeout_s)
+        give_back = partial(self._give_back, connection)
+        return MoveApart(connection, moves, deadline, sender=self._sender, give_back=give_back)
+
+    def _give_back(self, connection: Connection, messages: Sequence[Message]) -> None:
+        """Have messages delivered again on the thread that reads. The broker hears nothing: it would count."""
+        again = [msgspec.structs.replace(message, redelivered=True) for message in messages]
+        connection.deliver_soon(partial(self._inbox.put, again))
 
     def _connection_of(self, moves: Sequence[Move]) -> Connection:
         connection = self._current()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from infertool.brokers import port
-from infertool.brokers.moving import ConfirmedMove, Wait, extra_seconds, move_in_steps
+from infertool.brokers.moving import ConfirmedMove, Wait, extra_seconds
 from infertool.brokers.port import Move, OnSent
 from infertool.brokers.stomp.connection import Connection
 from infertool.brokers.stomp.frames import encode
@@ -17,31 +17,33 @@ from infertool.errors import ConnectionLostError, MoveRefusedError, RefusedError
 from infertool.message import Message, Outgoing
 
 
-def move(connection: Connection, moves: Sequence[Move], timeout_s: float) -> None:
-    """Move all, in steps of at most 100. Raises ConnectionLostError, MoveRefusedError.
+def deadline_of(moves: Sequence[Move], timeout_s: float) -> float:
+    """Return until when moves may take, in monotonic seconds."""
+    return time.monotonic() + timeout_s + extra_seconds(moves)
+
+
+def begin(connection: Connection, moves: Sequence[Move], timeout_s: float) -> port.Transaction:
+    """Begin to move, in the way that the broker can. Raises ConnectionLostError, MoveRefusedError.
 
     After either the connection has ended, because the messages of a transaction that failed are not redelivered to
     the subscription that had them.
     """
-    move_in_steps(moves, connection.dialect.capabilities.max_moves, timeout_s, partial(begin, connection))
-
-
-def begin(connection: Connection, moves: Sequence[Move], timeout_s: float) -> port.Transaction:
-    """Begin to move, in the way that the broker can. Raises ConnectionLostError, MoveRefusedError."""
-    deadline = time.monotonic() + timeout_s + extra_seconds(moves)
-    kind = Transaction if connection.dialect.capabilities.atomic_move else SendThenAck
-    return kind(connection, moves, deadline)
+    deadline = deadline_of(moves, timeout_s)
+    if connection.dialect.capabilities.atomic_move:
+        return Transaction(connection, moves, deadline)
+    return SendThenAck(connection, moves, deadline, sending=connection)
 
 
 class SendThenAck(ConfirmedMove):
     """Sends with a receipt each, all in one piece, and acks when every one has come; the last ACK has a receipt, too.
 
     An ERROR that names no request, after which such a broker ends the connection, is taken for a refusal of the move.
+    `sending` has the sends, and ends when the move fails.
     """
 
-    def __init__(self, connection: Connection, moves: Sequence[Move], deadline: float) -> None:
+    def __init__(self, connection: Connection, moves: Sequence[Move], deadline: float, *, sending: Connection) -> None:
         self._connection = connection
-        self._errors = connection.errors
+        self._sending = sending
         self._until = deadline
         self._frames: list[bytes] = []
         super().__init__(
@@ -50,36 +52,37 @@ class SendThenAck(ConfirmedMove):
             send=self._hold,
             flush=self._write,
             ack=self._start_acks,
-            failed=connection.end,
+            failed=sending.end,
             address=connection.target.address,
         )
 
     def _hold(self, outgoing: Outgoing, on_sent: OnSent) -> None:
-        check(outgoing, self._connection.target.address)
-        receipt = self._receipt(lambda error: on_sent(self._refusal(error)))
-        self._frames.append(self._connection.dialect.send(outgoing, {"receipt": receipt}))
+        check(outgoing, self._sending.target.address)
+        receipt = self._receipt(self._sending, on_sent)
+        self._frames.append(self._sending.dialect.send(outgoing, {"receipt": receipt}))
 
     def _write(self) -> None:
-        self._connection.write(b"".join(self._frames))
+        self._sending.write(b"".join(self._frames))
         self._frames.clear()
 
     def _start_acks(self, messages: Sequence[Message]) -> Wait:
         answer = Answer()
-        receipt = self._receipt(lambda error: answer(self._refusal(error)))
+        receipt = self._receipt(self._connection, answer)
         acks = [{"id": message.token} for message in messages]
         acks[-1]["receipt"] = receipt
         self._connection.write(b"".join(encode("ACK", headers) for headers in acks))
         return partial(self._connection.wait_for, answer, self._until, "a move")
 
-    def _receipt(self, answer: OnSent) -> str:
-        return self._connection.receipts.expect(answer, max(self._until - time.monotonic(), 0.0))
+    def _receipt(self, connection: Connection, answer: OnSent) -> str:
+        """Return a receipt id. `answer` is told that an end of the connection is a refusal if an ERROR came before."""
+        errors = connection.errors
 
-    def _refusal(self, error: Exception | None) -> Exception | None:
-        """Return what `error` means: the end of the connection is a refusal if an ERROR came before it."""
-        connection = self._connection
-        if not isinstance(error, ConnectionLostError) or connection.errors == self._errors:
-            return error
-        return RefusedError(str(error), address=error.address, reason=connection.last_error)
+        def told(error: Exception | None) -> None:
+            if isinstance(error, ConnectionLostError) and connection.errors != errors:
+                error = RefusedError(str(error), address=error.address, reason=connection.last_error)
+            answer(error)
+
+        return connection.receipts.expect(told, max(self._until - time.monotonic(), 0.0))
 
 
 class Transaction:

@@ -107,6 +107,8 @@ class Target:
     farewell: bytes = b""
     # After a refused move its messages are delivered again, and the connection lives. Elsewhere the connection ends.
     gives_back: bool = False
+    # Moves send over a connection of their own, which may end alone. A message keeps its token when it is given back.
+    sends_apart: bool = False
     # How an AMQP server declares the queues; empty for other servers.
     arguments: dict[str, Any] = field(default_factory=dict)
     # Settings of the broker under test.
@@ -325,6 +327,8 @@ TARGETS = (
         window_in_bytes=True,
         selects_ids=False,
         farewell=_DISCONNECT,
+        gives_back=True,
+        sends_apart=True,
     ),
     Target(
         "rabbitmq-stomp",
@@ -335,6 +339,8 @@ TARGETS = (
         refused_queue="/nowhere/x",
         refusal_ends=True,
         keeps_acks=False,
+        gives_back=True,
+        sends_apart=True,
     ),
     Target(
         "rabbitmq-classic",
