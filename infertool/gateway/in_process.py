@@ -35,11 +35,15 @@ MOST_AT_CONSUMER: Final = 400
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """A request. `ended` is done when it has ended; `at` is when it came, then when it ended (monotonic)."""
+    """A request. `ended` is done when it has ended; `at` is when it came, then when it ended.
+
+    `at` and `expires` are monotonic: a step of the machine's time changes nothing.
+    """
 
     request: InferRequest
     ended: asyncio.Future[None]
     at: float
+    expires: float
     state: State = State.QUEUED
     outcome: Outcome | None = None
 
@@ -117,7 +121,7 @@ class InProcessEngine:
             ahead=len(self._queue),
             in_broker=self._at_consumer,
             rate=self._rate.per_s,
-            deadline_in_s=_left_s(request),
+            deadline_in_s=_allowed_s(request),
             now=time.monotonic(),
             followers=count - 1,
         )
@@ -128,7 +132,8 @@ class InProcessEngine:
         """See `infertool.gateway.port.Engine`."""
         if not is_admitted:
             self._check(request, 1)
-        entry = _Entry(request, self._loop.create_future(), time.monotonic())
+        now = time.monotonic()
+        entry = _Entry(request, self._loop.create_future(), now, now + _allowed_s(request))
         self._entries[request.id] = entry
         self._queue.append(entry)
         self._fill()
@@ -215,7 +220,7 @@ class InProcessEngine:
         self._rate.pending(self._at_consumer, held_back=bool(self._queue))
 
     def _start(self, entry: _Entry) -> None:
-        request, left_s = entry.request, _left_s(entry.request)
+        request, left_s = entry.request, entry.expires - time.monotonic()
         if left_s <= 0:
             self._end(entry, outcomes.expired(entry.request))
             return
@@ -261,7 +266,7 @@ class InProcessEngine:
             now = time.monotonic()
             while self._queue and now - self._queue[0].at > self._class.budget_s:
                 self._finish(self._queue[0], outcomes.expired(self._queue[0].request))
-            for entry in [each for each in self._queue if _left_s(each.request) <= 0]:
+            for entry in [each for each in self._queue if each.expires <= now]:
                 self._finish(entry, outcomes.expired(entry.request))
             for entry in [each for each in self._entries.values() if each.state.is_final and now - each.at > _KEEP_S]:
                 del self._entries[entry.request.id]
@@ -273,5 +278,5 @@ def _outcome(call: Call, request: InferRequest) -> Outcome:
     return found if isinstance(found, Outcome) else outcomes.failed(request, InfertoolError(found.reason))
 
 
-def _left_s(request: InferRequest) -> float:
-    return request.deadline_ms / 1000 - time.time()
+def _allowed_s(request: InferRequest) -> float:
+    return (request.deadline_ms - request.accepted_ms) / 1000

@@ -53,6 +53,9 @@ class Routes:
             _check_acceptable(accept, JSON, MSGPACK, CONTENT_TYPE)
         accepted = await self._chain.submit(visit, await self._chain.read(visit))
         if follows:
+            if visit.context.connection.is_lost:
+                # Nobody has learnt its id.
+                self._engine.hung_up(accepted.id)
             return Stream(
                 self.streams, self._engine.follow(accepted.id), headers={"Location": f"/v1/requests/{accepted.id}"}
             )

@@ -144,6 +144,8 @@ def test_a_client_that_left_before_its_stream_began_has_none() -> None:
         wait_until(lambda: server.engine.known)
         wait_until(lambda: server.counts.hung_up)
         assert not server.front.streams
+        # Nobody can ask for it.
+        assert server.engine.left == list(server.engine.known)
 
 
 def test_the_head_of_a_stream_is_all_that_head_asks_for() -> None:

@@ -161,6 +161,26 @@ def test_what_would_wait_too_long_is_refused_and_what_has_waited_too_long_expire
     run(work())
 
 
+@pytest.mark.parametrize("step_ms", [-3_600_000, 3_600_000])
+def test_a_step_of_the_machines_time_changes_nothing(step_ms: int) -> None:
+    """A request was accepted before the step, and comes to its turn and its deadline after it."""
+
+    async def work() -> None:
+        client = Client()
+        engine = engine_of(client, window=1)
+        now_ms = time.time_ns() // 1_000_000 + step_ms
+        first = a_request(accepted_ms=now_ms, deadline_ms=now_ms + 60_000)
+        second = a_request(accepted_ms=now_ms, deadline_ms=now_ms + 500)
+        for each in (first, second):
+            await engine.submit(each)
+        assert client.ids() == [first.id]
+        assert client.calls[0].timeout_s == pytest.approx(60, abs=30)
+        assert (await engine.wait(second.id, LONG)).state is State.EXPIRED
+        await engine.close()
+
+    run(work())
+
+
 def test_who_hangs_up_or_cancels_is_taken_back() -> None:
     async def work() -> None:
         client = Client()
