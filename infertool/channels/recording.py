@@ -7,6 +7,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -150,7 +151,9 @@ class Recorder:
         self._path = path
         self._lock = threading.Lock()
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            # Were it open for reading, too, a pipe whose reader has ended would hold up each write for ever.
+            mode = os.O_WRONLY if Path(path).is_fifo() else os.O_RDWR
+            self._file = os.open(path, mode | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             self._end_cut_line()
         except OSError as fault:
             raise self._unwritable(fault) from None

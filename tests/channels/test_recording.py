@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,19 @@ def test_a_full_disk_is_one_clear_error() -> None:
     recorder = Recorder("/dev/full")
     with pytest.raises(RecordError, match="/dev/full cannot be written: No space left on device; make room"):
         recorder.write([ChannelEvent("t", "e", 1, 2.0)])
+    recorder.close()
+
+
+def test_a_pipe_whose_reader_has_ended_is_one_clear_error(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    recorder = Recorder(str(pipe))
+    recorder.write([ChannelEvent("t", "e", 1, 2.0)])
+    assert os.read(reader, 1000) == line(ChannelEvent("t", "e", 1, 2.0)) + b"\n"
+    os.close(reader)
+    with pytest.raises(RecordError, match="cannot be written: Broken pipe"):
+        recorder.write([ChannelEvent("t", "e", "x" * 1_000_000, 2.0)])
     recorder.close()
 
 
