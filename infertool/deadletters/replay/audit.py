@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
@@ -73,7 +74,7 @@ class Audit:
     def intend(self, decisions: Iterable[Decision], at: float) -> None:
         """Append what is about to be done, and wait for the disk. Raises `AuditError`: nothing may be done then."""
         self._append([self._line(each, {"intent": each.fate}, at) for each in decisions if _is_told(each)])
-        self._guard(os.fsync)
+        self._guard(_sync)
 
     def note(self, decisions: Iterable[Decision], result: Result, at: float, why: str = "") -> None:
         """Append what became of it. Raises `AuditError`."""
@@ -138,6 +139,15 @@ def _ends_in_a_line(path: Path) -> bool:
             return file.seek(0, os.SEEK_END) > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
     except OSError:  # it may be written and not read
         return False
+
+
+def _sync(file: int) -> None:
+    try:
+        os.fsync(file)
+    except OSError as fault:
+        if fault.errno != errno.EINVAL:
+            raise
+        raise OSError(fault.errno, "it is no file on a disk") from None
 
 
 def _write_all(file: int, data: bytes) -> None:

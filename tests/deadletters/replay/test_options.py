@@ -86,6 +86,13 @@ def test_the_audit_tells_every_decision(dead: DeadLetters) -> None:
     assert {line["event_id"]: line["replay_id"] for line in lines if line.get("outcome") == "replayed"} == sent
 
 
+def test_an_audit_that_no_disk_keeps_is_named(dead: DeadLetters) -> None:
+    dead.fill(2)
+    said = dead.replay("--audit", "/dev/null", code=1)["said"]
+    assert "the audit file /dev/null cannot be written: it is no file on a disk; nothing was moved" in said
+    assert dead.numbers(dead.queue) == [0, 1]
+
+
 def test_without_room_for_the_audit_nothing_moves(dead: DeadLetters) -> None:
     dead.fill(3)
     done = dead.replay("--audit", "/dev/full", "--where", "n > 0", code=1)
