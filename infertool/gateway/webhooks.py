@@ -19,7 +19,6 @@ from typing import Any, Final, Protocol, TypeVar
 import orjson
 
 from infertool.codec import BY_NAME, DecodeError, for_json
-from infertool.errors import SettingsError
 from infertool.gateway import answers, webhook_rows
 from infertool.gateway.headers import MSGPACK
 from infertool.gateway.problem import Problem
@@ -263,8 +262,8 @@ class Webhooks:
                 return self._ended(webhook, Delivery.GIVEN_UP, None, "its body is gone")
             headers = signed(f"msg_{webhook.id}", int(self._clock()), body, self._key())
             status, error = await self._poster.post(target, headers, body)
-        except (Problem, SettingsError) as fault:
-            error = str(fault)
+        except Exception as fault:  # noqa: BLE001  (whatever it is, such as a lack of threads, another try may pass)
+            error = str(fault) or type(fault).__name__
         self.counts["attempts"] += 1
         webhook = replace(webhook, attempts=webhook.attempts + 1)
         if status in _OK:

@@ -133,6 +133,29 @@ def test_what_is_not_taken_is_tried_nine_times_and_then_given_up(
     asyncio.run(run())
 
 
+def test_a_fault_of_an_attempt_is_that_of_the_attempt_alone(rows: Rows) -> None:
+    faults = [RuntimeError("can't start new thread"), MemoryError()]
+
+    def resolve(_host: str, _port: int) -> list[str]:
+        if faults:
+            raise faults.pop(0)
+        return ["127.0.0.1"]
+
+    async def run() -> None:
+        async with receiving() as receiver:
+            hosts = [f"127.0.0.1:{receiver.port}"]
+            settings = GatewaySettings(webhook_hosts=hosts, webhook_secret=SECRET)
+            poster = Poster(WebhookHosts(hosts), resolver=resolve)
+            webhooks = Webhooks(settings, rows, poster=poster, waits=SOON)
+            await webhooks.start()
+            webhooks.send(ended(1, receiver.url("/in")))
+            await until(lambda: webhooks.counts[Delivery.DELIVERED])
+            await webhooks.close()
+        assert (found(rows)["gw-1"].attempts, webhooks.waiting) == (3, 0)
+
+    asyncio.run(run())
+
+
 def test_waits_make_a_day() -> None:
     assert len(WAITS.waits_s) == 8
     assert 23 * 3600 <= sum(WAITS.waits_s) <= 24 * 3600
