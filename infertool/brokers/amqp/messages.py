@@ -41,7 +41,8 @@ _KINDS: Final = frozenset({"text", "bytes"})
 _MILLISECONDS: Final = 100_000_000_000
 # Where the properties begin in a header frame: after class, weight and the body's size.
 _AT: Final = 12
-_MOST_HEADER_BYTES: Final = FRAME_MAX - 64
+# What a header frame has beside the properties, and some more.
+_FRAME_BYTES: Final = 64
 
 
 def to_message(head: bytes, body: bytes, source: str, epoch: int, token: str, *, redelivered: bool) -> Message:
@@ -191,14 +192,14 @@ def _expiration(known: Properties) -> str | None:
     return None if known.ttl_ms is None else str(known.ttl_ms)
 
 
-def encoded(fields: Fields, address: str) -> bytes:
+def encoded(fields: Fields, address: str, frame_max: int = FRAME_MAX) -> bytes:
     """Return the properties as bytes. Raises RefusedError for what AMQP cannot hold: all must fit one frame."""
     try:
         data = properties.encode(fields)
     except TableError as fault:
         raise _refused(address, str(fault)) from None
-    if len(data) > _MOST_HEADER_BYTES:
-        raise _refused(address, f"its headers have {len(data)} bytes, {_MOST_HEADER_BYTES} are possible")
+    if len(data) > (most := frame_max - _FRAME_BYTES):
+        raise _refused(address, f"its headers have {len(data)} bytes, {most} are possible")
     return data
 
 

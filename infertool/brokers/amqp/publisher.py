@@ -107,7 +107,7 @@ class Publisher(Confirming):
             # The broker would close the channel, and with it end what other messages wait for.
             raise refusals.too_large(len(outgoing.body), most, self._address)
         fields = messages.to_fields(outgoing, self._address)
-        encoded = messages.encoded(fields, self._address)
+        encoded = messages.encoded(fields, self._address, self.connection.frame_max)
         try:
             head = frames.publish_head(self.number, outgoing.destination)
         except tables.TableError as fault:
