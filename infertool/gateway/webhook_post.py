@@ -89,10 +89,14 @@ class Poster:
     async def _connected(self, target: Target, addresses: Sequence[str]) -> HttpConnection:
         if target.scheme == "https" and self._tls is None:
             self._tls = await asyncio.to_thread(ssl.create_default_context)
-        for number, address in enumerate(addresses, 1):
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._timeout_s
+        for left in range(len(addresses), 0, -1):
             try:
-                return await connect(target, max_body=None, tls=self._tls, address=address)
-            except ExchangeError:
-                if number == len(addresses):
+                # An address that never answers must leave time for the next.
+                async with asyncio.timeout((until - loop.time()) / left):
+                    return await connect(target, max_body=None, tls=self._tls, address=addresses[-left])
+            except (ExchangeError, TimeoutError):
+                if left == 1:
                     raise
         raise ExchangeError("there is no address", connected=False)

@@ -25,6 +25,7 @@ from infertool.errors import RefusedError, ServerError, SettingsError, Unreachab
 from infertool.net.address import host_and_port
 from infertool.net.http_faults import instead, wants_tls
 from infertool.net.identify import HELLO_S, Kind, answers_hello, identify, kind_of, plain_kind
+from infertool.net.stream import Dialer
 from infertool.net.tls import certificate_question, client_context, explain, openssl_reason
 from infertool.phoenix.stream import Stream
 from infertool.secret import Secret
@@ -188,8 +189,7 @@ def _open(
     failure: ServerError | None
     sock, kind = None, Kind.UNKNOWN
     try:
-        sock = socket.create_connection((target.host, target.port), settings.connect_timeout_s)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = Dialer(target.host, target.port, None, settings.connect_timeout_s, ask=False).connect()
         if context is None:
             return sock
         sock = tls = context.wrap_socket(sock, server_hostname=target.host, do_handshake_on_connect=False)

@@ -31,6 +31,7 @@ from infertool.secret import Secret
 from infertool.settings.tree import GatewaySettings
 from tests.gateway.webhook_receiver import Receiver, Rows, receiving, until
 from tests.support.certificates import authority
+from tests.support.deaf import deaf
 from tests.support.running import infertool
 
 KEY = b"k" * 32
@@ -338,6 +339,17 @@ def test_a_name_is_resolved_once_for_each_attempt(rows: Rows) -> None:
             assert await poster.post(hosts.check(receiver.url("/in", "localhost")), {}, b"{}") == (200, "")
             assert next(answers) == ["127.0.0.2"]
             assert receiver.got[0][1]["host"] == f"localhost:{receiver.port}"
+
+    asyncio.run(run())
+
+
+def test_an_address_that_never_answers_leaves_time_for_the_next() -> None:
+    async def run() -> None:
+        async with receiving() as receiver:
+            hosts = WebhookHosts([f"localhost:{receiver.port}"])
+            poster = Poster(hosts, timeout_s=8.0, resolver=lambda _host, _port: ["127.0.0.2", "127.0.0.1"])
+            with deaf("127.0.0.2", receiver.port):
+                assert await poster.post(hosts.check(receiver.url("/in", "localhost")), {}, b"{}") == (200, "")
 
     asyncio.run(run())
 

@@ -13,6 +13,7 @@ from infertool.errors import InfertoolError, RefusedError, SettingsError, Unreac
 from infertool.phoenix.socket import PhoenixSocket
 from infertool.secret import Secret
 from infertool.settings.tree import PhoenixSettings
+from tests.support.deaf import deaf
 from tests.support.phoenix_fake import fake_phoenix, raw_server, read_request
 from tests.support.ports import free_port
 
@@ -106,6 +107,19 @@ def test_nothing_listens() -> None:
     error = connect_error(settings_for(free_port()))
     assert isinstance(error, UnreachableError)
     assert "infertool dev" in error.advice
+
+
+def test_an_address_that_never_answers_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of IPv6 does in a network whose way out drops it."""
+    with fake_phoenix() as fake, deaf("127.0.0.2", fake.port):
+        both = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, fake.port)) for address in ("127.0.0.2", "127.0.0.1")
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: both)
+        url = f"ws://phoenix.example:{fake.port}/socket/websocket"
+        made = PhoenixSocket(settings_for(fake.port, url=url, connect_timeout_s=8.0))
+        made.connect()
+        made.close(60)
 
 
 def test_unknown_host() -> None:
