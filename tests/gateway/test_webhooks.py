@@ -408,7 +408,7 @@ def test_they_live_in_the_store_of_the_engine_and_are_shown(tmp_path: Path) -> N
         assert "secret" not in shown
 
     asyncio.run(run())
-    done = command(tmp_path, "--state", "all")
+    done = command(tmp_path, "--state", "all", "--limit", "9" * 30)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["id", "gw-2", "gw-1"]
     assert "answered 500" in done.stdout

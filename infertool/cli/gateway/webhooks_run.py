@@ -23,6 +23,8 @@ from infertool.text.sanitize import aligned, clean
 
 _TITLES: Final = ("id", "to", "state", "attempts", "accepted", "next", "last")
 _BUSY_S: Final = 5.0
+# SQLite's largest number.
+_MOST: Final = 2**63 - 1
 
 
 def show(settings: GatewaySettings, state: str | None, limit: int, *, as_json: bool) -> None:
@@ -48,7 +50,7 @@ def _read(path: Path, state: Delivery | None, limit: int) -> tuple[list[Webhook]
         uri = f"file:{quote(str(path.absolute()))}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_S)) as database:
             counts = Counter(webhook_rows.counts(database))
-            found = webhook_rows.found(database, state, limit)
+            found = webhook_rows.found(database, state, min(limit, _MOST))
     except sqlite3.Error as fault:
         if "no such table" in str(fault):
             return [], {}
