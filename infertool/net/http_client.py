@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Final
@@ -23,6 +25,8 @@ _PORTS: Final = {"http": 80, "https": 443}
 _NAME: Final = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _TARGET: Final = re.compile(r"[\x21-\x7e]*")
 _HIGHEST_PORT: Final = 65_535
+# Longest wait for an address of a name that has another one. Seconds.
+_PATIENCE_S: Final = 2.0
 
 
 class ExchangeError(Exception):
@@ -196,18 +200,42 @@ async def connect(
 
     The certificate must be that of the target's name in any case. The caller limits the time.
     """
-    loop = asyncio.get_running_loop()
     context = (tls or ssl.create_default_context()) if target.scheme == "https" else None
     if address is not None:
         ip_address(address)  # a name would be resolved again
     try:
-        _, connection = await loop.create_connection(
-            lambda: HttpConnection(max_body, on_closed),
-            address or target.host,
-            target.port,
-            ssl=context,
-            server_hostname=target.host if context else None,
-        )
+        addresses = [address] if address is not None else await _resolved(target)
+        for left in range(len(addresses), 0, -1):
+            try:
+                async with asyncio.timeout(_PATIENCE_S if left > 1 else None):
+                    return await _connected(target, addresses[-left], context, max_body, on_closed)
+            except OSError:  # a TimeoutError is one
+                if left == 1:
+                    raise
     except (OSError, ssl.SSLError) as fault:
         raise ExchangeError(f"{target.origin} cannot be reached: {reason(fault)}", connected=False) from fault
+    raise ExchangeError(f"{target.origin} has no address", connected=False)
+
+
+async def _resolved(target: Target) -> list[str]:
+    with suppress(ValueError):
+        return [str(ip_address(target.host))]
+    found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+async def _connected(
+    target: Target,
+    address: str,
+    context: ssl.SSLContext | None,
+    max_body: int | None,
+    on_closed: Callable[[HttpConnection], None] | None,
+) -> HttpConnection:
+    _, connection = await asyncio.get_running_loop().create_connection(
+        lambda: HttpConnection(max_body, on_closed),
+        address,
+        target.port,
+        ssl=context,
+        server_hostname=target.host if context else None,
+    )
     return connection
