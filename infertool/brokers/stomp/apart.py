@@ -81,16 +81,18 @@ class MoveApart:
 
     def commit(self) -> None:
         """Send, wait until every send is confirmed, and ack. Raises ConnectionLostError, MoveRefusedError."""
-        try:
-            self._try()
-        except ServerError as fault:
-            self._check(fault)
-            self._try_again()
+        fault = self._try()
+        if fault and left_s(self._deadline):
+            # A connection may end by itself. RabbitMQ also ends it for a full queue, without a word.
+            fault = self._try()
+        if fault:
+            self._refuse(fault)
 
-    def _try(self) -> None:
+    def _try(self) -> ServerError | None:
+        """Return what ended the connection for sends while that of deliveries lives."""
         consuming = self._consuming
+        address = consuming.target.address
         if consuming.reason:
-            address = consuming.target.address
             raise ConnectionLostError(f"the connection to {address} was lost: {consuming.reason}", address=address)
         try:
             sending = self._sender.beside(consuming, left_s(self._deadline))
@@ -99,27 +101,20 @@ class MoveApart:
         except MoveRefusedError:
             self._keep()
             raise
-
-    def _try_again(self) -> None:
-        """Send once more: a connection may have ended by itself. RabbitMQ ends it for a full queue, without a word."""
-        try:
-            self._try()
         except ServerError as fault:
-            self._check(fault)
-            self._keep()
-            reason = f"the connection for sends ends, and that of deliveries does not: {fault.what}"
-            places = ", ".join(sorted({outgoing.destination for move in self._moves for outgoing in move.sends}))
-            what = f"{self._consuming.target.address} took no messages to {places}: {reason}"
-            advice = "the queue may be full: see the broker's log"
-            raise MoveRefusedError(what, reason=reason, advice=advice) from None
-
-    def _check(self, fault: ServerError) -> None:
-        """Raise ConnectionLostError unless the connection with the messages lives."""
-        consuming = self._consuming
-        if not consuming.answers():
+            if consuming.answers():
+                return fault
             consuming.end("it does not answer")
-            address = consuming.target.address
             raise ConnectionLostError(f"a move was not confirmed in time: {fault.what}", address=address) from None
+        return None
+
+    def _refuse(self, fault: ServerError) -> None:
+        self._keep()
+        reason = f"the connection for sends ended, and that of deliveries did not: {fault.what}"
+        places = ", ".join(sorted({outgoing.destination for move in self._moves for outgoing in move.sends}))
+        what = f"{self._consuming.target.address} took no messages to {places}: {reason}"
+        advice = "the queue may be full, or the broker short of memory or disk: see its log"
+        raise MoveRefusedError(what, reason=reason, advice=advice)
 
     def _keep(self) -> None:
         self._give_back([move.message for move in self._moves])
