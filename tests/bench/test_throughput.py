@@ -60,8 +60,8 @@ class Runners:
     def _consume(self, *options: str) -> float:
         summary = Running(
             self._folder, "consume", "--broker", self._broker.url, "--queue", self._fill(),
-            "--model", NOOP, "--max-messages", str(EVENTS), "-o", "json",
-            *options, **CREDENTIALS, INFERTOOL_PHOENIX__URL=self._hub.url,
+            "--phoenix", self._hub.url, "--model", NOOP, "--max-messages", str(EVENTS), "-o", "json",
+            *options, **CREDENTIALS,
         ).finish()  # fmt: skip
         assert summary["succeeded"] == EVENTS
         rate: float = summary["rate"]

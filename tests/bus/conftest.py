@@ -68,11 +68,10 @@ class Bus:
 
     def consume(self, *options: str, model: str = "sim:?min_ms=0&max_ms=0&failure_rate=0", **env: str) -> Running:
         """Start a consumer of the test's queue; it ends with the test at the latest."""
-        phoenix = () if "--publish" in options else ("--phoenix", self.hub.url)
         consumer = Running(
             self.folder / "consumers",
             "consume", "--broker", self.broker.url, "--queue", self.queue, "--dlq", self.dlq,
-            *phoenix, "--model", model, "-o", "json", *options,
+            "--phoenix", self.hub.url, "--model", model, "-o", "json", *options,
             **CREDENTIALS, INFERTOOL_CONSUME__STATE_DIR=str(self.folder / "state"), **env,
         )  # fmt: skip
         self.consumers.append(consumer)

@@ -10,9 +10,7 @@ import pytest
 from tests.bus.conftest import Bus
 
 
-@pytest.mark.parametrize(
-    "how", [("--concurrency", "1"), ("--executor", "processes", "--workers", "1")], ids=["threads", "processes"]
-)
+@pytest.mark.parametrize("how", [(), ("--executor", "processes", "--workers", "1")], ids=["threads", "processes"])
 def test_hits_are_counted_and_marked(embedded_bus: Bus, how: tuple[str, ...]) -> None:
     bus = embedded_bus
     raw = bus.raw()
@@ -21,7 +19,7 @@ def test_hits_are_counted_and_marked(embedded_bus: Bus, how: tuple[str, ...]) ->
     raw.send(bus.queue, (({}, body) for body in bodies))
     raw.close()
     # One at a time: equal events that are in work at the same time would all be asked for.
-    options = ("--cache", "100:5m", "--max-messages", "60", *how)
+    options = ("--cache", "100:5m", "--concurrency", "1", "--max-messages", "60", *how)
     summary = bus.consume(*options, model="fixtures/models/echo.py:predict").finish()
     assert (summary["succeeded"], summary["cache_hits"]) == (60, 57)
     assert bus.viewer.wait(60, 60)

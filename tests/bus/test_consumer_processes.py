@@ -129,7 +129,7 @@ def test_a_second_ctrl_c_leaves_no_process_behind(embedded_bus: Bus) -> None:
     ids = bus.send(3)
     (bus.folder / "hangs.py").write_text(HANGS)
     model = f"{bus.folder / 'hangs.py'}:predict"
-    consumer = bus.consume("--processes", "2", "--executor", "processes", "--workers", "1", model=model)
+    consumer = bus.consume(*TEAM, "--executor", "processes", "--workers", "1", model=model)
     consumer.wait_for("in work")
     below = team_of(consumer, 4)
     consumer.process.send_signal(signal.SIGINT)

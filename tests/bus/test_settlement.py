@@ -81,8 +81,7 @@ def test_max_messages_leaves_the_rest_to_the_broker(bus: Bus) -> None:
 @pytest.mark.parametrize("publish", ["stdout", "none"])
 def test_without_phoenix(bus: Bus, publish: str) -> None:
     bus.send(100, poison=3)
-    nowhere = {"INFERTOOL_PHOENIX__URL": "ws://127.0.0.1:1/none"}
-    consumer = bus.consume("--publish", publish, "--max-messages", "100", **nowhere)
+    consumer = bus.consume("--publish", publish, "--max-messages", "100", "--phoenix", "ws://127.0.0.1:1/none")
     output, _ = consumer.process.communicate(timeout=LONG)
     assert consumer.process.returncode == 0, consumer.log.read_text()
     assert len(output.splitlines()) == (101 if publish == "stdout" else 1)

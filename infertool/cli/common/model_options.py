@@ -44,12 +44,8 @@ def number_or_auto(text: str | None) -> int | str | None:
 
 def refuse_unused(ctx: typer.Context, consume: ConsumeSettings) -> None:
     """Raise `UsageError` for an option of the model on the command line that does nothing in this run."""
-    size = consume.batch_size
-    check_used(
-        ctx,
-        ("concurrency", consume.executor == "threads", "worker processes are as many as --workers says: use that"),
-        ("batch_wait", size != "auto" and size > 1, "it is for batches of a fixed size: add --batch-size N"),
-    )
+    is_fixed = consume.batch_size not in {1, "auto"}
+    check_used(ctx, ("batch_wait", is_fixed, "it is for batches of a fixed size: add --batch-size N"))
 
 
 ExecutorOption = Annotated[
