@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pika
@@ -44,6 +44,8 @@ class Consumers:
         (folder / "model.py").write_text(MODEL)
         self._broker = broker
         self._folder = folder
+        self._log = folder / "log"
+        self._begun_at = 0
         self.published = folder / "published.jsonl"
         self.published.touch()
 
@@ -53,13 +55,21 @@ class Consumers:
             "--dlq", "dead", "--model", f"{self._folder}/model.py:Model", "--publish", "stdout", "--max-attempts", "1",
             "--window", "50", *options,
         ]  # fmt: skip
-        with self.published.open("ab") as out, (self._folder / "log").open("ab") as log:
+        with self.published.open("ab") as out, self._log.open("ab") as log:
+            self._begun_at = log.tell()
             return subprocess.Popen(command, stdout=out, stderr=log, env=environment(**CREDENTIALS))
 
     def wait_for(self, count: int) -> None:
+        self._wait_until(lambda: self.published.read_bytes().count(b"\n") >= count)
+
+    def wait_connected(self) -> None:
+        """Wait for the newest one: whoever starts without a broker is refused."""
+        self._wait_until(lambda: b"broker connected" in self._log.read_bytes()[self._begun_at :])
+
+    def _wait_until(self, is_so: Callable[[], bool]) -> None:
         deadline = time.monotonic() + LONG
-        while self.published.read_bytes().count(b"\n") < count:
-            assert time.monotonic() < deadline, (self._folder / "log").read_text()[-2000:]
+        while not is_so():
+            assert time.monotonic() < deadline, self._log.read_text()[-2000:]
             time.sleep(0.01)
 
     def results(self) -> set[int]:
@@ -90,6 +100,8 @@ def test_every_event_is_published_or_a_dead_letter(broker: RabbitMQ, tmp_path: P
         running.wait()
     running = consumers.start()
     consumers.wait_for(EVENTS // 2 + 50)
+    # The one before may have published so many.
+    consumers.wait_connected()
     broker.kill()
     broker.start()
     consumers.wait_for(EVENTS * 3 // 4)

@@ -98,8 +98,9 @@ def test_two_thousand_events_over_deaths(own_bus: RealBus) -> None:
     first.kill()
     if isinstance(bus.broker, RabbitMQ):
         bus.broker.store_queues()
-    bus.consume(*options, model=failing_model(bus.folder))
+    second = bus.consume(*options, model=failing_model(bus.folder))
     assert bus.viewer.wait(900, LONG)
+    second.wait_for("broker connected")
     bus.broker.kill()
     bus.broker.start()
     assert bus.viewer.wait(2000, LONG)
