@@ -174,16 +174,16 @@ _WITH_DIGIT = re.compile(r"\S*\d\S*")
 
 
 class TextFormatter(logging.Formatter):
-    """`12:03:04.567 warning message`, or `12:03:04.567 warning [name] message`."""
+    """`12:03:04.567 warning message`, or `12:03:04.567 warning message [name]`."""
 
     def __init__(self, name: str = "") -> None:
         super().__init__()
-        self._name = f"[{name}] " if name else ""
+        self._name = f" [{name}]" if name else ""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line, followed by the traceback if there is one."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{clock}.{int(record.msecs):03d} {record.levelname.lower():7} {self._name}{clean(record.getMessage())}"
+        line = f"{clock}.{int(record.msecs):03d} {record.levelname.lower():7} {clean(record.getMessage())}{self._name}"
         if not record.exc_info:
             return line
         return "\n".join([line, *map(clean, self.formatException(record.exc_info).split("\n"))])
