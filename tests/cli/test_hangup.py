@@ -102,6 +102,15 @@ def test_a_signal_to_watch_restores_the_terminal(number: int, tmp_path: Path) ->
             terminal.wait(code, timeout_s=LONG)
 
 
+@pytest.fixture
+def default_sigquit() -> Iterator[None]:
+    """SIGQUIT as it is for a command in a terminal: a shell has what it runs in the background ignore it."""
+    before = signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGQUIT, before)
+
+
+@pytest.mark.usefixtures("default_sigquit")
 def test_sigquit_to_watch_restores_the_terminal_and_ends_as_always(tmp_path: Path) -> None:
     env = {**environment(TERM="xterm-256color"), "LANG": "C.UTF-8"}
     command = [sys.executable, "-m", "infertool", "watch", "--from", recorded(tmp_path), "--speed", "max"]
@@ -117,6 +126,7 @@ def test_sigquit_to_watch_restores_the_terminal_and_ends_as_always(tmp_path: Pat
         assert terminal.modes() == before
 
 
+@pytest.mark.usefixtures("default_sigquit")
 def test_sigquit_shows_the_cursor_again(servers: tuple[EmbeddedBroker, HubProcess], tmp_path: Path) -> None:
     arguments, shown, _ = COMMANDS["consume"]
     terminal = Console(*arguments(*servers, tmp_path))

@@ -213,6 +213,9 @@ def test_a_move_that_is_cut(
         again = rest(subscription, queue, other)
         letters = content(f"{queue}.dlq")
         if broker.capabilities.atomic_move:
+            if not letters:
+                # The broker may see the end of the old connection after it has delivered on the new one.
+                again += take(subscription, 5 - len(again))
             assert (len(letters), len(again)) in {(5, 0), (0, 5)}
             verdict("all of it" if letters else "nothing of it")
         else:

@@ -12,8 +12,9 @@ import pytest
 
 from tests.support.activemq import install
 from tests.support.hub import HubProcess
+from tests.support.rawstomp import RawStomp
 from tests.support.running import infertool
-from tests.support.strictmq import StrictActiveMQ
+from tests.support.strictmq import EVENTS, StrictActiveMQ
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrictActiveMQ]
     broker = StrictActiveMQ(tmp_path_factory.mktemp("strict") / "base")
     try:
         broker.start()
+        # Not every user may make the queue of events, which must not depend on the order of tests.
+        raw = RawStomp(broker.stomp_port)
+        raw.drain(f"/queue/{EVENTS}.in")
+        raw.close()
         yield broker
     finally:
         broker.remove()
