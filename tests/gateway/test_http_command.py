@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from infertool.cli.common import gateway as dev_gateway
 from infertool.cli.common.gateway import GatewayProcess
 from tests.support.embedded import EmbeddedBroker
 from tests.support.ports import free_port
@@ -121,6 +123,23 @@ def test_only_the_gateway_writes_to_its_output(broker: EmbeddedBroker, tmp_path:
         rest = gateway.process.stdout.read()
         gateway.stop()
     assert b"noise" not in rest
+
+
+def test_a_port_that_is_taken_while_it_starts_is_left_to_the_other(
+    broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([True])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setattr(dev_gateway, "PORT", port)
+        monkeypatch.setattr(dev_gateway, "_is_free", lambda _host, _port: next(looks, False))
+        gateway = GatewayProcess(broker.url, host="127.0.0.1", port=None)
+        try:
+            url = gateway.wait_ready()
+            assert not url.endswith(f":{port}")
+            assert httpx.get(f"{url}/livez", timeout=LONG).status_code == 200
+        finally:
+            gateway.stop()
 
 
 def test_a_name_server_that_hangs_does_not_hold_up_the_end(broker: EmbeddedBroker, tmp_path: Path) -> None:

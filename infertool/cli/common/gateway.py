@@ -50,25 +50,45 @@ class GatewayProcess:
         _remove_leftovers()
         folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix=_PREFIX))
         self._log = self._resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
-        chosen = (PORT if _is_free(host, PORT) else 0) if port is None else port
-        self._address = host_and_port(host, chosen)
-        self.process = Process(
-            "infertool", "--config", os.devnull, "--quiet", "gateway", "--broker", broker_url,
-            "--listen", self._address, "--anonymous", "--state-dir", folder, "-o", "json", *options,
-            stdout=subprocess.PIPE, stderr=self._log, env=env,
+        self._host = host
+        self._takes_any = port is None
+        self._arguments = [
+            "--broker", broker_url, "--anonymous", "--state-dir", folder, "-o", "json", *options,
+        ]  # fmt: skip
+        self._env = env
+        self.process = self._start((PORT if _is_free(host, PORT) else 0) if port is None else port)
+
+    def _start(self, port: int) -> Process:
+        self._address = host_and_port(self._host, port)
+        return Process(
+            "infertool", "--config", os.devnull, "--quiet", "gateway", "--listen", self._address, *self._arguments,
+            stdout=subprocess.PIPE, stderr=self._log, env=self._env,
         )  # fmt: skip
 
     def wait_ready(self) -> str:
         """Wait until it listens; return its URL. Raises `ServerError`."""
+        url = self._ready_url()
+        if not url and self._takes_any and not _is_free(self._host, PORT):
+            # Another program has taken the port since it was free.
+            end_all([self.process], _STOP_S)
+            self.process.stdout.close()
+            self.process = self._start(0)
+            url = self._ready_url()
+        if url:
+            return url
+        raise ServerError(
+            f"the gateway did not start: {self.last_words()}", address=self._address,
+            advice="choose another port with --gateway-port, or leave it out with --no-gateway",
+        )  # fmt: skip
+
+    def _ready_url(self) -> str:
+        """Return its URL once it listens; empty if it ends before."""
         for line in self.process.stdout:
             # Something that Python runs at its start may have printed before the gateway took its output over.
             with suppress(orjson.JSONDecodeError):
                 if isinstance(ready := orjson.loads(line), dict) and ready.get("event") == "ready":
                     return str(ready["url"])
-        raise ServerError(
-            f"the gateway did not start: {self.last_words()}", address=self._address,
-            advice="choose another port with --gateway-port, or leave it out with --no-gateway",
-        )  # fmt: skip
+        return ""
 
     def check(self) -> None:
         """Raise `InfertoolError` if it has ended."""
