@@ -16,15 +16,20 @@ def guarded_thread(run: Callable[[], None], name: str, fail: Fail) -> threading.
 
     `threading.excepthook` would not do: it is of the whole process, and a model may replace it.
     """
+    thread_hooks.restore()
+    return threading.Thread(target=guarded(run, fail), name=name, daemon=True)
 
-    def guarded() -> None:
+
+def guarded(run: Callable[[], None], fail: Fail) -> Callable[[], None]:
+    """Return `run` as a function that does not raise: `fail` gets what it raises."""
+
+    def call() -> None:
         try:
             run()
-        except BaseException as error:  # noqa: BLE001  (see above)
+        except BaseException as error:  # noqa: BLE001  (its thread must not end without a word)
             fail(error)
 
-    thread_hooks.restore()
-    return threading.Thread(target=guarded, name=name, daemon=True)
+    return call
 
 
 def explained(error: BaseException) -> BaseException:

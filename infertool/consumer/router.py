@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from infertool.consumer.attempt import DroppedEvent, Event, FailedEvent, Failure, Outcome
 from infertool.consumer.documents import Documents, unencodable
-from infertool.consumer.guarded import Fail
+from infertool.consumer.guarded import Fail, guarded
 from infertool.consumer.requests import DROPPED, Answers, Requests
 from infertool.consumer.settlement import Settlement
 from infertool.models.port import Cached
@@ -196,13 +196,7 @@ class Router:
             self._settlement.release([event] if self._takes(event) else [])
 
     def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
-        self._later.after(delay_s, partial(self._call, call))
-
-    def _call(self, call: Callable[[], None]) -> None:
-        try:
-            call()
-        except BaseException as error:  # noqa: BLE001  (without its thread nothing would be tried again)
-            self._fail(error)
+        self._later.after(delay_s, guarded(call, self._fail))
 
     def _try_again(self, event: Event) -> None:
         if self._takes(event):

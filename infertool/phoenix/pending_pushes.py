@@ -174,12 +174,15 @@ class PendingPushes(Generic[T]):
 
     def take_back(self, event: str) -> None:
         """Take back the sent pushes of `event`, to be sent again."""
-        self._take_back([entry for entry in self._sent.values() if entry.push.event == event and not entry.case])
+        self._take_back(self._sent_of(event))
 
     def take_back_missed(self, event: str) -> bool:
         """Take back the sent pushes of `event` whose echoes may have been missed. Return False if there are none."""
-        sent = [entry for entry in self._sent.values() if entry.push.event == event and not entry.case]
-        return bool(self._take_back([entry for entry in sent if entry.order <= self._latest_missed]))
+        return bool(self._take_back([entry for entry in self._sent_of(event) if entry.order <= self._latest_missed]))
+
+    def _sent_of(self, event: str) -> list[Entry[T]]:
+        """Return the sent pushes of `event` that are no suspects."""
+        return [entry for entry in self._sent.values() if entry.push.event == event and not entry.case]
 
     def crash(self, now: float, *, too_large: bool) -> Finding[T] | None:
         """Take back all sent pushes after an end of the channel; return the conclusion, None if there were none."""

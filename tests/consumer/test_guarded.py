@@ -147,15 +147,23 @@ def test_a_thread_of_the_connection_to_phoenix_that_fails_unforeseen_ends_the_ru
     assert error is fault if name == "settles" else isinstance(error, PublisherClosedError)
 
 
+def start_none_of(monkeypatch: pytest.MonkeyPatch, name: str, *, once: threading.Event) -> None:
+    """Have the system start no thread of this name any more once `once` is set; nothing tells of an uncaught error."""
+    start = threading.Thread.start
+
+    def start_unless_full(thread: threading.Thread) -> None:
+        if thread.name == name and once.is_set():
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
+    monkeypatch.setattr(threading.Thread, "start", start_unless_full)
+
+
 def test_the_thread_of_retries_that_cannot_start_a_worker_ends_the_run(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, has_failed, end = threading.Thread.start, threading.Event(), threading.Event()
-
-    def start_unless_full(thread: threading.Thread) -> None:
-        if thread.name == "worker" and has_failed.is_set():
-            raise RuntimeError("can't start new thread")
-        start(thread)
+    has_failed, end = threading.Event(), threading.Event()
 
     def fail_once(_payload: Any) -> Any:
         if not has_failed.is_set():
@@ -165,8 +173,7 @@ def test_the_thread_of_retries_that_cannot_start_a_worker_ends_the_run(
         end.wait(LONG)
         return {}
 
-    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
-    monkeypatch.setattr(threading.Thread, "start", start_unless_full)
+    start_none_of(monkeypatch, "worker", once=has_failed)
     try:
         error = _error_of_run(server, tmp_path, fail_once)
     finally:
@@ -180,12 +187,7 @@ def test_a_thread_that_the_system_does_not_start_ends_the_run(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """The reader's successor, for a call that takes long; or the worker of the events behind it."""
-    start, has_begun, end = threading.Thread.start, threading.Event(), threading.Event()
-
-    def start_unless_full(thread: threading.Thread) -> None:
-        if thread.name == name and has_begun.is_set():
-            raise RuntimeError("can't start new thread")
-        start(thread)
+    has_begun, end = threading.Event(), threading.Event()
 
     def take_long(_payload: Any) -> Any:
         has_begun.set()
@@ -194,8 +196,7 @@ def test_a_thread_that_the_system_does_not_start_ends_the_run(
         end.wait(LONG)
         return {}
 
-    monkeypatch.setattr(threading, "excepthook", lambda _args: None)
-    monkeypatch.setattr(threading.Thread, "start", start_unless_full)
+    start_none_of(monkeypatch, name, once=has_begun)
     try:
         error = _error_of_run(server, tmp_path, take_long)
     finally:

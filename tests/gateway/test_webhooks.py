@@ -13,23 +13,22 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from infertool.errors import SettingsError
 from infertool.gateway import webhook_rows
 from infertool.gateway.database import Database
 from infertool.gateway.mailbox import Mailbox
-from infertool.gateway.request import InferRequest, Outcome, Progress, State
+from infertool.gateway.request import State
 from infertool.gateway.store import Store
 from infertool.gateway.webhook_hosts import WebhookHosts
 from infertool.gateway.webhook_post import Poster
 from infertool.gateway.webhook_rows import Delivery, Webhook
-from infertool.gateway.webhooks import MOST_OF_HOST, WAITS, Webhooks, encoded
+from infertool.gateway.webhooks import MOST_OF_HOST, WAITS, Webhooks
 from infertool.net.timing import Schedule
 from infertool.secret import Secret
 from infertool.settings.tree import GatewaySettings
-from tests.gateway.webhook_receiver import Receiver, Rows, receiving, until
+from tests.gateway.webhook_receiver import Receiver, Rows, ended, receiving, until
 from tests.support.certificates import authority
 from tests.support.deaf import deaf
 from tests.support.running import infertool
@@ -38,16 +37,6 @@ KEY = b"k" * 32
 SECRET = Secret("whsec_" + base64.b64encode(KEY).decode())
 SOON = Schedule((0.01,) * 8)
 LATER = Schedule((3600.0,) * 8)
-
-
-def ended(number: int, url: str, state: State = State.SUCCEEDED, body: bytes = b'{"score": 1.50}') -> Progress:
-    request = InferRequest(
-        id=f"gw-{number}", client="team", class_name="standard", model="default", queue="q", body=b"{}",
-        content_type="application/json", accepted_ms=1_000, deadline_ms=61_000, request_id=f"mine-{number}",
-        webhook=url,
-    )  # fmt: skip
-    outcome = Outcome(state=state, body=body, processing_ms=3.5, finished_ms=1_700_000_000_000)
-    return Progress(request=request, state=state, outcome=outcome)
 
 
 def opened(
@@ -305,30 +294,6 @@ def test_what_ended_is_forgotten_with_its_result(rows: Rows) -> None:
     asyncio.run(run())
 
 
-def test_a_result_that_is_nested_too_deep_for_json_is_told_in_base64() -> None:
-    progress = ended(1, "https://a/b", body=b"\x91" * 3000 + b"\xc0")
-    assert progress.outcome
-    progress = msgspec.structs.replace(
-        progress, outcome=msgspec.structs.replace(progress.outcome, content_type="application/msgpack")
-    )
-    assert json.loads(encoded(progress))["data"]["content_type"] == "application/msgpack"
-
-
-@pytest.mark.parametrize(("written", "kind"), [(b"\x91", "application/msgpack"), (b"[", "application/json")])
-def test_a_result_that_is_nested_deep_is_told(written: bytes, kind: str) -> None:
-    """Deeper than JSON is written here, and not deeper than it is read."""
-    depth = 600
-    body = written * depth + b"0" + (b"]" * depth if written == b"[" else b"")
-    progress = ended(1, "https://a/b", body=body)
-    assert progress.outcome
-    outcome = msgspec.structs.replace(progress.outcome, content_type=kind)
-    data = json.loads(encoded(msgspec.structs.replace(progress, outcome=outcome)))["data"]
-    if written == b"[":
-        assert json.dumps(data["prediction"]).encode() == body
-    else:
-        assert base64.b64decode(data["body_base64"]) == body
-
-
 def test_a_name_is_resolved_once_for_each_attempt(rows: Rows) -> None:
     answers = iter([["127.0.0.1"], ["127.0.0.2"]])
 
@@ -426,11 +391,3 @@ def test_settings_that_cannot_work(rows: Rows) -> None:
     with pytest.raises(SettingsError) as caught:
         Webhooks(GatewaySettings(webhook_hosts=["a.example.com"]), rows)
     assert caught.value.key == "gateway.webhook_secret"
-
-
-def test_a_number_in_messagepack_is_not_read_as_a_digit_of_json() -> None:
-    progress = ended(1, "https://a/b", body=b"1")
-    assert progress.outcome
-    assert json.loads(encoded(progress))["data"]["prediction"] == 1
-    outcome = msgspec.structs.replace(progress.outcome, content_type="application/msgpack")
-    assert json.loads(encoded(msgspec.structs.replace(progress, outcome=outcome)))["data"]["prediction"] == 49

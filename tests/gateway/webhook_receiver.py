@@ -1,4 +1,4 @@
-"""A receiver of webhooks on the test's own event loop, which misbehaves by its path, and a database for their rows."""
+"""A receiver of webhooks on the test's own event loop, which misbehaves by its path; ended requests, and their rows."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from infertool.gateway import webhook_rows
 from infertool.gateway.problem import Problem, Reason
+from infertool.gateway.request import InferRequest, Outcome, Progress, State
 
 T = TypeVar("T")
 # For conditions; a busy machine is slow. Seconds.
@@ -111,3 +112,14 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not condition():  # noqa: ASYNC110  (of many kinds)
             await asyncio.sleep(0.005)
+
+
+def ended(number: int, url: str, state: State = State.SUCCEEDED, body: bytes = b'{"score": 1.50}') -> Progress:
+    """Return a request that has ended, with a webhook to `url`."""
+    request = InferRequest(
+        id=f"gw-{number}", client="team", class_name="standard", model="default", queue="q", body=b"{}",
+        content_type="application/json", accepted_ms=1_000, deadline_ms=61_000, request_id=f"mine-{number}",
+        webhook=url,
+    )  # fmt: skip
+    outcome = Outcome(state=state, body=body, processing_ms=3.5, finished_ms=1_700_000_000_000)
+    return Progress(request=request, state=state, outcome=outcome)
